@@ -1,0 +1,291 @@
+//! Copies out of and into a file: the safe door.
+//!
+//! Two ways that are coherent with each other: through a pinned window, copied by the kernel, or by
+//! positioned I/O on a descriptor. A copy through a window that meets a bad page is finished by
+//! positioned I/O, which says exactly what is wrong: the file ended, the disk is full, the disk failed.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use super::entry::FileEntry;
+use super::error::MappingError;
+use super::file::{CachedFile, Writing};
+use super::options::{Access, CopyPath, Preallocation};
+use super::pin::Pin;
+use super::window::Step;
+use crate::sys::{identity, writeback};
+
+impl CachedFile {
+    /// Copies bytes out of the file, as many as `buf` holds or the file has from `offset` on; returns
+    /// how many. An error after some bytes is left for the call that begins where it happened.
+    ///
+    /// # Errors
+    ///
+    /// Those of opening the file; [`MappingError::Io`] when reading fails.
+    pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, MappingError> {
+        self.check_offset(offset, buf.len())?;
+        let mut done = 0;
+        while done < buf.len() {
+            let step = self
+                .core
+                .windows
+                .step(offset + done as u64, buf.len() - done);
+            match self.read_step(step, &mut buf[done..done + step.len]) {
+                Ok(copied) => {
+                    done += copied;
+                    if copied < step.len {
+                        break;
+                    }
+                }
+                Err(_) if done > 0 => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
+    }
+
+    /// Copies bytes into the file, making it longer where it ends before its declared length.
+    ///
+    /// # Errors
+    ///
+    /// [`MappingError::ReadOnly`]; [`MappingError::StorageFull`], with the length of the file as
+    /// before; [`MappingError::ShortFile`] when somebody has cut the file; those of opening it.
+    pub fn write_at(&self, offset: u64, buf: &[u8]) -> Result<(), MappingError> {
+        self.check_offset(offset, buf.len())?;
+        if self.core.copy_path != CopyPath::Mapped || !self.may_map() {
+            return self.write_positioned(offset, buf);
+        }
+        let mut done = 0;
+        while done < buf.len() {
+            let step = self
+                .core
+                .windows
+                .step(offset + done as u64, buf.len() - done);
+            self.write_step(step, &buf[done..done + step.len])?;
+            done += step.len;
+        }
+        Ok(())
+    }
+
+    /// Reads what the page cache has of `buf` without asking the disk; `None` where the filesystem
+    /// cannot tell.
+    ///
+    /// # Errors
+    ///
+    /// Those of opening the file.
+    pub fn read_cached_at(
+        &self,
+        offset: u64,
+        buf: &mut [u8],
+    ) -> Result<Option<usize>, MappingError> {
+        self.check_offset(offset, buf.len())?;
+        let (file, _) = self.descriptor(Access::ReadOnly)?;
+        match writeback::read_cached(&file, buf, offset) {
+            Ok(copied) => Ok(Some(copied)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Some(0)),
+            Err(_) => Ok(None),
+        }
+    }
+
+    fn read_step(&self, step: Step, buf: &mut [u8]) -> Result<usize, MappingError> {
+        let offset = self.core.windows.start(step.window) + step.within as u64;
+        match self.pin_for_reading(step)? {
+            Some(pin) => self.read_mapped(&pin, step, offset, buf),
+            None => self.read_positioned(offset, buf),
+        }
+    }
+
+    /// The window of a step, if the copy should go through it.
+    fn pin_for_reading(&self, step: Step) -> Result<Option<Pin<'_>>, MappingError> {
+        let by_choice = match self.core.copy_path {
+            CopyPath::Positioned => return Ok(None),
+            // With a descriptor at hand, positioned I/O is faster: see docs/benchmarks.md.
+            CopyPath::Auto if self.has_descriptor() => return Ok(None),
+            CopyPath::Auto => false,
+            CopyPath::Mapped => true,
+        };
+        if let Some(pin) = self.pin_if_mapped(step.window, step.end()) {
+            return Ok(Some(pin));
+        }
+        if !(self.may_map() && (by_choice || self.is_worth_mapping(step.window)?)) {
+            return Ok(None);
+        }
+        match self.pin_covering(step.window, step.end(), Access::ReadOnly) {
+            Ok(pin) => Ok(Some(pin)),
+            // Positioned I/O needs no mapping, and says how much of a short file is there.
+            Err(
+                MappingError::ShortFile { .. }
+                | MappingError::Unmappable { .. }
+                | MappingError::WindowPinned { .. }
+                | MappingError::BudgetPinned { .. }
+                | MappingError::MapLimit { .. },
+            ) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A window whose file would have to be opened for each copy is worth mapping when it is wanted
+    /// again and costs no other window its place.
+    fn is_worth_mapping(&self, window: u64) -> Result<bool, MappingError> {
+        let slots = self.entry()?.slots.get_or_create(window);
+        Ok(slots.is_some_and(|slots| slots.count_cold_copy() > 0)
+            && self.core.ledger.has_room(self.core.windows.bytes() as u64))
+    }
+
+    fn has_descriptor(&self) -> bool {
+        self.opened_entry().is_some_and(|entry| {
+            let idle = self.core.descriptors.has(entry.id);
+            idle || entry.unsynced.file().is_some()
+        })
+    }
+
+    fn may_map(&self) -> bool {
+        self.declared_bytes >= self.core.map_cutoff_bytes
+            && self.opened_entry().is_none_or(|entry| entry.is_mappable())
+    }
+
+    /// Copies through a window. A file that ends inside the last page copied shows zeros there, not a
+    /// bad page, so unless the next page is good the length has to be asked for (after the copy).
+    fn read_mapped(
+        &self,
+        pin: &Pin<'_>,
+        step: Step,
+        offset: u64,
+        buf: &mut [u8],
+    ) -> Result<usize, MappingError> {
+        let copied = match pin.copy_out(step.within, buf) {
+            Ok((_, true)) => return Ok(buf.len()),
+            Ok((copied, false)) => copied,
+            // Filtered by a sandbox.
+            Err(_) => 0,
+        };
+        if copied < buf.len() {
+            let rest = self.read_positioned(offset + copied as u64, &mut buf[copied..])?;
+            return Ok(copied + rest);
+        }
+        let present = self.present_bytes()?;
+        // Lossless: at most `copied`.
+        Ok(present.saturating_sub(offset).min(copied as u64) as usize)
+    }
+
+    fn read_positioned(&self, offset: u64, buf: &mut [u8]) -> Result<usize, MappingError> {
+        self.core.counters.positioned_copies.add_one();
+        let (file, _) = self.descriptor(Access::ReadOnly)?;
+        let mut done = 0;
+        while done < buf.len() {
+            match file.read_at(&mut buf[done..], offset + done as u64) {
+                Ok(0) => break,
+                Ok(copied) => done += copied,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) if done > 0 => break,
+                Err(error) => return Err(self.io("read it", error)),
+            }
+        }
+        Ok(done)
+    }
+
+    fn write_step(&self, step: Step, buf: &[u8]) -> Result<(), MappingError> {
+        let offset = self.core.windows.start(step.window) + step.within as u64;
+        let end = offset + buf.len() as u64;
+        let pin = match self.pin_covering(step.window, step.end(), Access::ReadWrite) {
+            Ok(pin) => pin,
+            Err(
+                MappingError::Unmappable { .. }
+                | MappingError::WindowPinned { .. }
+                | MappingError::BudgetPinned { .. }
+                | MappingError::MapLimit { .. },
+            ) => return self.write_positioned(offset, buf),
+            Err(error) => return Err(error),
+        };
+        let copied = pin.copy_from(step.within, buf).unwrap_or(0);
+        if copied < buf.len() {
+            return self.write_positioned(offset + copied as u64, &buf[copied..]);
+        }
+        // Stores behind the end of a file that was cut go nowhere, and no page of it is bad.
+        let present = self.present_bytes()?;
+        if present < end {
+            return Err(self.short(end, present));
+        }
+        Ok(())
+    }
+
+    fn write_positioned(&self, offset: u64, buf: &[u8]) -> Result<(), MappingError> {
+        self.core.counters.positioned_copies.add_one();
+        let writing = self.begin_write()?;
+        let Writing { entry, file } = &writing;
+        let end = offset + buf.len() as u64;
+        let whole = self.options.preallocation == Preallocation::Full;
+        if end <= entry.known_bytes()
+            && (!whole
+                || entry
+                    .reserved_whole
+                    .load(std::sync::atomic::Ordering::Relaxed))
+        {
+            let present = identity::len(file).map_err(|e| self.io("ask its length", e))?;
+            if present < end {
+                return Err(self.short(entry.known_bytes(), present));
+            }
+            return write_all(file, offset, buf)
+                .map_err(|error| self.room_error("write it", buf.len() as u64, error));
+        }
+        self.write_longer(entry, file, offset, buf)
+    }
+
+    /// A write that makes the file longer: under the length lock, and undone if there is no room.
+    fn write_longer(
+        &self,
+        entry: &FileEntry,
+        file: &Arc<File>,
+        offset: u64,
+        buf: &[u8],
+    ) -> Result<(), MappingError> {
+        let _length = entry.lock_length();
+        let before = self.uncut_len(entry, file)?;
+        if self.options.preallocation == Preallocation::Full {
+            self.reserve_whole(entry, file, before)?;
+        }
+        let before = identity::len(file).map_err(|e| self.io("ask its length", e))?;
+        if let Err(error) = write_all(file, offset, buf) {
+            if let Ok(reached) = identity::len(file)
+                && reached <= offset + buf.len() as u64
+            {
+                self.cut_back(file, before, reached);
+            }
+            return Err(self.room_error("write it", buf.len() as u64, error));
+        }
+        if offset > before {
+            entry.note_holes();
+        }
+        entry.saw_len(offset + buf.len() as u64);
+        Ok(())
+    }
+
+    /// Offsets of files are signed: nothing past 2^63 can be asked of the system.
+    fn check_offset(&self, offset: u64, len: usize) -> Result<(), MappingError> {
+        let end = offset.checked_add(len as u64);
+        if end.is_some_and(|end| i64::try_from(end).is_ok()) {
+            return Ok(());
+        }
+        let path = self.path();
+        Err(MappingError::Offset {
+            path,
+            offset,
+            len: len as u64,
+        })
+    }
+}
+
+fn write_all(file: &File, offset: u64, buf: &[u8]) -> io::Result<()> {
+    let mut done = 0;
+    while done < buf.len() {
+        match file.write_at(&buf[done..], offset + done as u64) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(copied) => done += copied,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,200 @@
+//! What the cache knows of one file, by its identity. All handles that reach the file share it.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use super::cache::Core;
+use super::error::MappingError;
+use super::ledger::Key;
+use super::options::{Access, Reservation};
+use super::slot_table::SlotTable;
+use super::unsynced::{Barrier, UnsyncedWrites};
+use crate::sys::identity::{FileIdentity, Status};
+use crate::sys::rotational::is_rotational;
+
+#[derive(Debug)]
+pub(super) struct FileEntry {
+    pub(super) core: Arc<Core>,
+    /// Number of this entry in its cache; never used again.
+    pub(super) id: u64,
+    pub(super) identity: FileIdentity,
+    pub(super) slots: Arc<SlotTable>,
+    pub(super) unsynced: UnsyncedWrites,
+    /// Held while the length changes (hazard 37).
+    pub(super) length: Mutex<()>,
+    /// The largest length the file was seen with; if it is shorter, somebody has cut it.
+    known_bytes: AtomicU64,
+    may_have_holes: AtomicBool,
+    mappable: AtomicBool,
+    reservation: AtomicU8,
+    /// [`Preallocation::Full`](super::Preallocation::Full) has been done.
+    pub(super) reserved_whole: AtomicBool,
+    rotational: OnceLock<bool>,
+    /// `madvise` values for mappings to come: access pattern, huge pages.
+    patterns: Mutex<Vec<rustix::mm::Advice>>,
+    /// Windows that are pinned, in the slot of this access, because pages of them are locked in memory.
+    pub(super) locked: Mutex<HashMap<u64, Access>>,
+}
+
+const RESERVATIONS: [Reservation; 4] = [
+    Reservation::None,
+    Reservation::Reserved,
+    Reservation::FirstWriteOnly,
+    Reservation::Unsupported,
+];
+
+impl FileEntry {
+    pub(super) fn new(core: Arc<Core>, id: u64, status: &Status) -> Self {
+        Self {
+            core,
+            id,
+            identity: status.identity,
+            slots: Arc::new(SlotTable::new()),
+            unsynced: UnsyncedWrites::default(),
+            length: Mutex::new(()),
+            known_bytes: AtomicU64::new(status.len),
+            may_have_holes: AtomicBool::new(status.allocated_bytes < status.len),
+            mappable: AtomicBool::new(true),
+            reservation: AtomicU8::new(0),
+            reserved_whole: AtomicBool::new(false),
+            rotational: OnceLock::new(),
+            patterns: Mutex::new(Vec::new()),
+            locked: Mutex::new(HashMap::new()),
+        }
+    }
+
+    pub(super) fn key(&self, window: u64, access: Access) -> Key {
+        let file = self.id;
+        Key {
+            file,
+            window,
+            access,
+        }
+    }
+
+    pub(super) fn lock_length(&self) -> MutexGuard<'_, ()> {
+        self.length.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn known_bytes(&self) -> u64 {
+        self.known_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Notes a length the file has been seen with or was given.
+    pub(super) fn saw_len(&self, bytes: u64) {
+        self.known_bytes.fetch_max(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn may_have_holes(&self) -> bool {
+        self.may_have_holes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn note_holes(&self) {
+        self.may_have_holes.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_mappable(&self) -> bool {
+        self.mappable.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn note_unmappable(&self) {
+        self.mappable.store(false, Ordering::Relaxed);
+    }
+
+    pub(super) fn reservation(&self) -> Reservation {
+        RESERVATIONS[usize::from(self.reservation.load(Ordering::Relaxed))]
+    }
+
+    pub(super) fn note_reservation(&self, reservation: Reservation) {
+        let index = RESERVATIONS.iter().position(|known| *known == reservation);
+        let index = index.and_then(|index| u8::try_from(index).ok());
+        self.reservation
+            .store(index.expect("four kinds"), Ordering::Relaxed);
+    }
+
+    pub(super) fn is_rotational(&self) -> bool {
+        *self
+            .rotational
+            .get_or_init(|| is_rotational(self.identity.device()))
+    }
+
+    /// Returns when every write that ended before is durable.
+    pub(super) fn sync(&self, path: &Path) -> Result<(), MappingError> {
+        match self.unsynced.barrier() {
+            Ok(Barrier::Clean(None) | Barrier::StillWriting) => Ok(()),
+            Ok(Barrier::Clean(Some(descriptor))) => {
+                self.core.descriptors.forget_unsynced(self.id);
+                self.keep(Access::ReadWrite, descriptor);
+                Ok(())
+            }
+            Err(source) => {
+                if self.unsynced.give_up_failed() {
+                    self.core.descriptors.forget_unsynced(self.id);
+                }
+                let path = path.to_path_buf();
+                Err(MappingError::SyncFailed { path, source })
+            }
+        }
+    }
+
+    /// Keeps an idle descriptor for copies to come.
+    pub(super) fn keep(&self, access: Access, descriptor: Arc<File>) {
+        self.core.descriptors.keep(self.id, access, descriptor);
+    }
+
+    /// Unmaps every window that is not pinned; says how many bytes went and whether all did.
+    pub(super) fn evict_all(&self) -> (u64, bool) {
+        let mut bytes = 0;
+        let mut all = true;
+        for (window, slots) in self.slots.iter() {
+            for access in [Access::ReadOnly, Access::ReadWrite] {
+                let key = self.key(window, access);
+                match self
+                    .core
+                    .ledger
+                    .evict(key, slots.slot(access), &self.core.parking)
+                {
+                    Some(gone) => bytes += gone,
+                    None => all = false,
+                }
+            }
+        }
+        (bytes, all)
+    }
+
+    pub(super) fn patterns(&self) -> MutexGuard<'_, Vec<rustix::mm::Advice>> {
+        self.patterns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives up the pin of a window with locked pages; says whether there was one.
+    pub(super) fn unpin_locked(&self, window: u64) -> bool {
+        let mut locked = self.locked.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(access) = locked.remove(&window) else {
+            return false;
+        };
+        let slots = self.slots.get(window).expect("locked windows are mapped");
+        slots.slot(access).unpin();
+        true
+    }
+
+    /// Gives up the pins of all windows with locked pages; unmapping unlocks them.
+    pub(super) fn unpin_all_locked(&self) {
+        let locked = self.locked.lock().unwrap_or_else(PoisonError::into_inner);
+        let windows: Vec<u64> = locked.keys().copied().collect();
+        drop(locked);
+        for window in windows {
+            self.unpin_locked(window);
+        }
+    }
+}
+
+impl Drop for FileEntry {
+    fn drop(&mut self) {
+        self.unpin_all_locked();
+        self.evict_all();
+        self.core.forget(self);
+    }
+}

@@ -1,0 +1,420 @@
+//! A file in the cache: a path, a declared length, and how it is opened, checked, synced and let go.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use rustix::fs::FileType;
+
+use super::cache::Core;
+use super::directories::UnsyncedDirectories;
+use super::entry::FileEntry;
+use super::error::{MappingError, is_storage_full};
+use super::location::Location;
+use super::options::{Access, FileOptions, FlushMode, Reservation};
+use crate::sys::{self, identity, limits};
+
+/// A file whose bytes are reached through a [`MappingCache`](super::MappingCache).
+///
+/// It holds a path, not a descriptor. The file is opened when it is needed, and each time it is
+/// checked that the path still leads to the file it led to first. The declared length is what the
+/// owner expects: a longer file is not looked at behind it, a shorter one can be read as far as it
+/// goes, and writing makes it longer, up to the declared length.
+///
+/// Dropping a file does not sync it.
+#[derive(Debug)]
+pub struct CachedFile {
+    pub(super) core: Arc<Core>,
+    pub(super) location: Location,
+    pub(super) declared_bytes: u64,
+    pub(super) options: FileOptions,
+    pub(super) directories: UnsyncedDirectories,
+    entry: OnceLock<Arc<FileEntry>>,
+}
+
+/// A write that is going on: from before it begins the file holds the descriptor that will report
+/// what goes wrong with it.
+#[derive(Debug)]
+pub(super) struct Writing<'a> {
+    pub(super) entry: &'a Arc<FileEntry>,
+    pub(super) file: Arc<File>,
+}
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        self.entry.unsynced.end();
+    }
+}
+
+impl CachedFile {
+    pub(super) fn new(
+        core: Arc<Core>,
+        location: Location,
+        declared_bytes: u64,
+        options: FileOptions,
+        directories: UnsyncedDirectories,
+    ) -> Self {
+        let entry = OnceLock::new();
+        Self {
+            core,
+            location,
+            declared_bytes,
+            options,
+            directories,
+            entry,
+        }
+    }
+
+    /// Length the file is declared to have.
+    #[must_use]
+    pub fn declared_bytes(&self) -> u64 {
+        self.declared_bytes
+    }
+
+    /// Declares another length, not shorter than before. The file itself grows when it is written.
+    ///
+    /// # Panics
+    ///
+    /// When `bytes` is less than what was declared.
+    pub fn declare(&mut self, bytes: u64) {
+        assert!(bytes >= self.declared_bytes, "a declared length only grows");
+        self.declared_bytes = bytes;
+        if let Some(entry) = self.entry.get() {
+            entry
+                .reserved_whole
+                .store(false, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
+    /// Where the file lies.
+    #[must_use]
+    pub fn location(&self) -> &Location {
+        &self.location
+    }
+
+    /// What was really reserved for it so far.
+    #[must_use]
+    pub fn reservation(&self) -> Reservation {
+        let entry = self.entry.get();
+        entry.map_or(Reservation::None, |entry| entry.reservation())
+    }
+
+    /// Length the file has now.
+    ///
+    /// # Errors
+    ///
+    /// Those of opening it, [`MappingError::Missing`] among them.
+    pub fn present_bytes(&self) -> Result<u64, MappingError> {
+        let (file, _) = self.descriptor(Access::ReadOnly)?;
+        identity::len(&file).map_err(|source| self.io("ask its length", source))
+    }
+
+    /// Creates the file if it is missing and may be created.
+    ///
+    /// # Errors
+    ///
+    /// Those of opening and creating it.
+    pub fn ensure_exists(&self) -> Result<(), MappingError> {
+        drop(self.begin_write()?);
+        Ok(())
+    }
+
+    /// Returns when everything written before is durable: data and length. New entries of folders are
+    /// synced by [`UnsyncedDirectories::sync`], after this.
+    ///
+    /// # Errors
+    ///
+    /// [`MappingError::SyncFailed`]. It is final: later calls return it again until the file is
+    /// [released](Self::release).
+    pub fn sync(&self) -> Result<(), MappingError> {
+        match self.entry.get() {
+            Some(entry) => entry.sync(&self.path()),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes the range to disk, waiting or not. A waiting flush covers the whole file.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`sync`](Self::sync); [`MappingError::Io`] when writeback cannot be started.
+    pub fn flush(&self, range: Range<u64>, mode: FlushMode) -> Result<(), MappingError> {
+        match (mode, self.entry.get()) {
+            (_, None) => Ok(()),
+            (FlushMode::Sync, Some(_)) => self.sync(),
+            (FlushMode::Async, Some(entry)) => {
+                let len = range.end.saturating_sub(range.start);
+                let started = entry.unsynced.start(range.start, len);
+                started.map_err(|source| self.io("start writing it to disk", source))
+            }
+        }
+    }
+
+    /// Syncs the file, unmaps all of it and closes it, so that it can be renamed, replaced or deleted.
+    /// The next use opens whatever is at the path then.
+    ///
+    /// # Errors
+    ///
+    /// [`MappingError::WindowPinned`] while a window is pinned, and what [`sync`](Self::sync) returns:
+    /// then the file is not released.
+    pub fn release(&mut self) -> Result<(), MappingError> {
+        let Some(entry) = self.entry.get() else {
+            return Ok(());
+        };
+        entry.sync(&self.path())?;
+        self.abandon()
+    }
+
+    /// As [`release`](Self::release), without syncing first: for a file that is given up, such as one
+    /// whose sync has failed.
+    ///
+    /// # Errors
+    ///
+    /// [`MappingError::WindowPinned`] while a window is pinned.
+    pub fn abandon(&mut self) -> Result<(), MappingError> {
+        let Some(entry) = self.entry.get() else {
+            return Ok(());
+        };
+        entry.unpin_all_locked();
+        let (_, all) = entry.evict_all();
+        if !all {
+            let (path, offset) = (self.path(), 0);
+            return Err(MappingError::WindowPinned { path, offset });
+        }
+        self.core.descriptors.close(entry.id);
+        self.entry.take();
+        Ok(())
+    }
+
+    /// Does the file lie on a disk with a moving head?
+    ///
+    /// # Errors
+    ///
+    /// Those of opening the file.
+    pub fn is_rotational(&self) -> Result<bool, MappingError> {
+        Ok(self.entry()?.is_rotational())
+    }
+
+    pub(super) fn path(&self) -> PathBuf {
+        self.location.full_path()
+    }
+
+    pub(super) fn io(&self, operation: &'static str, source: io::Error) -> MappingError {
+        let path = self.path();
+        if is_storage_full(&source) {
+            return self.storage_full(0, source);
+        }
+        MappingError::Io {
+            path,
+            operation,
+            source,
+        }
+    }
+
+    pub(super) fn storage_full(&self, needed_bytes: u64, source: io::Error) -> MappingError {
+        let path = self.path();
+        // For the message only; a filesystem that cannot say has none.
+        let available_bytes = fs2::available_space(&path).unwrap_or(0);
+        MappingError::StorageFull {
+            path,
+            needed_bytes,
+            available_bytes,
+            source,
+        }
+    }
+
+    pub(super) fn short(&self, needed_bytes: u64, present_bytes: u64) -> MappingError {
+        let path = self.path();
+        MappingError::ShortFile {
+            path,
+            needed_bytes,
+            present_bytes,
+        }
+    }
+
+    pub(super) fn opened_entry(&self) -> Option<&Arc<FileEntry>> {
+        self.entry.get()
+    }
+
+    /// What the cache knows of the file; opens it if that was never done.
+    pub(super) fn entry(&self) -> Result<&Arc<FileEntry>, MappingError> {
+        match self.entry.get() {
+            Some(entry) => Ok(entry),
+            None => Ok(self.descriptor(Access::ReadOnly)?.1),
+        }
+    }
+
+    /// A descriptor for copies and questions: one that is there, or a new one.
+    pub(super) fn descriptor(
+        &self,
+        access: Access,
+    ) -> Result<(Arc<File>, &Arc<FileEntry>), MappingError> {
+        if let Some(entry) = self.entry.get() {
+            let there = self.core.descriptors.get(entry.id, access);
+            if let Some(file) = there.or_else(|| entry.unsynced.file()) {
+                return Ok((file, entry));
+            }
+        }
+        let (file, entry) = self.open(access)?;
+        let file = Arc::new(file);
+        entry.keep(access, file.clone());
+        Ok((file, entry))
+    }
+
+    /// Opens the file at its path and checks that it is the one it was before (hazard 39).
+    pub(super) fn open(&self, access: Access) -> Result<(File, &Arc<FileEntry>), MappingError> {
+        let file = self.open_or_create(access)?;
+        let status = identity::status(&file).map_err(|source| self.io("ask its status", source))?;
+        if status.kind != FileType::RegularFile {
+            let (path, found) = (self.path(), name_of(status.kind));
+            return Err(MappingError::NotAFile { path, found });
+        }
+        let entry = match self.entry.get() {
+            Some(entry) => entry,
+            None => {
+                let entry = self.core.entry(&status);
+                self.entry.get_or_init(|| entry)
+            }
+        };
+        if entry.identity != status.identity {
+            let path = self.path();
+            return Err(MappingError::Replaced { path });
+        }
+        entry.saw_len(status.len);
+        Ok((file, entry))
+    }
+
+    /// Begins a write: the file has its descriptor before anything changes.
+    pub(super) fn begin_write(&self) -> Result<Writing<'_>, MappingError> {
+        if self.options.access == Access::ReadOnly {
+            let path = self.path();
+            return Err(MappingError::ReadOnly { path });
+        }
+        if let Some(entry) = self.entry.get()
+            && let Some(file) = entry.unsynced.join()
+        {
+            return Ok(Writing { entry, file });
+        }
+        self.core.descriptors.make_room_for_unsynced();
+        let idle = self.entry.get().and_then(|entry| {
+            let file = self.core.descriptors.take_writable(entry.id)?;
+            Some((file, entry))
+        });
+        let (file, entry) = match idle {
+            Some(idle) => idle,
+            None => {
+                let (file, entry) = self.open(Access::ReadWrite)?;
+                (Arc::new(file), entry)
+            }
+        };
+        let (file, taken) = entry.unsynced.begin(file);
+        if taken {
+            let weak = Arc::downgrade(entry);
+            self.core.descriptors.note_unsynced(entry.id, weak);
+        }
+        Ok(Writing { entry, file })
+    }
+
+    fn open_or_create(&self, access: Access) -> Result<File, MappingError> {
+        let writable = access == Access::ReadWrite;
+        let mut retried = false;
+        loop {
+            let mut opened = self.location.open(writable);
+            if writable
+                && self.options.create
+                && opened
+                    .as_ref()
+                    .is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+            {
+                opened = self.location.create(&self.directories);
+                // Somebody else created it at the same moment.
+                if opened
+                    .as_ref()
+                    .is_err_and(|error| error.kind() == io::ErrorKind::AlreadyExists)
+                {
+                    opened = self.location.open(writable);
+                }
+            }
+            match opened {
+                Ok(file) => return Ok(file),
+                Err(error) if is_out_of_descriptors(&error) && !retried => {
+                    retried = true;
+                    self.core.descriptors.close_all();
+                }
+                Err(error) => return Err(self.open_error(error)),
+            }
+        }
+    }
+
+    fn open_error(&self, source: io::Error) -> MappingError {
+        let path = self.path();
+        if is_out_of_descriptors(&source) {
+            let descriptors_max = limits::descriptors_max();
+            return MappingError::TooManyDescriptors {
+                path,
+                descriptors_max,
+            };
+        }
+        match source.raw_os_error() {
+            Some(libc::ENOENT) => MappingError::Missing { path },
+            Some(libc::EXDEV) => MappingError::OutsideRoot { path },
+            Some(libc::ELOOP) => MappingError::NotAFile {
+                path,
+                found: "a symlink",
+            },
+            Some(libc::EISDIR) => MappingError::NotAFile {
+                path,
+                found: "a directory",
+            },
+            Some(libc::ENXIO | libc::ENODEV) => MappingError::NotAFile {
+                path,
+                found: "a socket, FIFO or device",
+            },
+            _ => self.io("open it", source),
+        }
+    }
+}
+
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
+fn name_of(kind: FileType) -> &'static str {
+    match kind {
+        FileType::Directory => "a directory",
+        FileType::Symlink => "a symlink",
+        FileType::Fifo => "a FIFO",
+        FileType::Socket => "a socket",
+        FileType::CharacterDevice | FileType::BlockDevice => "a device",
+        _ => "something else",
+    }
+}
+
+impl CachedFile {
+    /// The first run of data at or after `offset`, holes skipped, up to `end`; `None` where only holes
+    /// follow. A filesystem that cannot tell has no holes.
+    ///
+    /// # Errors
+    ///
+    /// Those of opening the file.
+    pub fn next_data(&self, offset: u64, end: u64) -> Result<Option<Range<u64>>, MappingError> {
+        if !self.entry()?.may_have_holes() {
+            return Ok(Some(offset..end));
+        }
+        let (file, _) = self.descriptor(Access::ReadOnly)?;
+        // The end of the file is a hole to the kernel; to us it is missing.
+        let present = identity::len(&file).map_err(|source| self.io("ask its length", source))?;
+        if offset >= present {
+            return Ok(Some(offset..end));
+        }
+        Ok(match sys::sparse::next_data(&file, offset) {
+            Ok(Some(run)) if run.start >= end => None,
+            Ok(Some(run)) => Some(run.start..run.end.min(end)),
+            Ok(None) if present < end => Some(present..end),
+            Ok(None) => None,
+            Err(_) => Some(offset..end),
+        })
+    }
+}

@@ -1,0 +1,143 @@
+//! The length of a file and the storage behind it: making room, and giving it back when it fails.
+//!
+//! All changes of a file's length by this process happen under its length lock. Rolling back never
+//! cuts below the length the file has at that moment: another process may have made it longer
+//! (hazard 37).
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+
+use super::entry::FileEntry;
+use super::error::{MappingError, is_storage_full};
+use super::file::CachedFile;
+use super::options::{Preallocation, Reservation, Unreservable};
+use crate::sys::fallocate::{self, Promise};
+use crate::sys::identity;
+
+impl CachedFile {
+    /// Makes a window fit for stores: the file reaches to the window's end or to its declared length,
+    /// and its storage is reserved as the options say. Returns the length of the file.
+    pub(super) fn make_storable(
+        &self,
+        entry: &FileEntry,
+        file: &File,
+        window: u64,
+    ) -> Result<u64, MappingError> {
+        let start = self.core.windows.start(window);
+        let _length = entry.lock_length();
+        let present = self.uncut_len(entry, file)?;
+        let end = start
+            .saturating_add(self.core.windows.bytes() as u64)
+            .min(self.declared_bytes.max(present));
+        if end <= start {
+            return Err(self.short(start + 1, self.declared_bytes.max(present)));
+        }
+        match self.options.preallocation {
+            Preallocation::Full => self.reserve_whole(entry, file, present)?,
+            Preallocation::Window => self.reserve(entry, file, start..end, present)?,
+            Preallocation::Sparse => {}
+        }
+        // A whole reservation has set the declared length already.
+        let reached = identity::len(file).map_err(|e| self.io("ask its length", e))?;
+        if reached < end {
+            self.set_len(entry, file, reached, end)?;
+        }
+        Ok(reached.max(end))
+    }
+
+    /// Reserves all of the declared length, once, and sets it. Under the length lock.
+    pub(super) fn reserve_whole(
+        &self,
+        entry: &FileEntry,
+        file: &File,
+        present: u64,
+    ) -> Result<(), MappingError> {
+        if self.declared_bytes == 0 || entry.reserved_whole.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.reserve(entry, file, 0..self.declared_bytes, present)?;
+        if present < self.declared_bytes {
+            self.set_len(entry, file, present, self.declared_bytes)?;
+        }
+        entry.reserved_whole.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Length of a file that nobody has cut. Under the length lock.
+    pub(super) fn uncut_len(&self, entry: &FileEntry, file: &File) -> Result<u64, MappingError> {
+        let present = identity::len(file).map_err(|e| self.io("ask its length", e))?;
+        let known = entry.known_bytes();
+        if present < known {
+            return Err(self.short(known, present));
+        }
+        entry.saw_len(present);
+        Ok(present)
+    }
+
+    /// Gives back storage past the end that a failed reservation or write took; `before` is the length
+    /// the file had then. Under the length lock.
+    pub(super) fn cut_back(&self, file: &File, before: u64, ours: u64) {
+        // What another process made of the file meanwhile stays.
+        if identity::len(file).is_ok_and(|now| now == before || now == ours) {
+            // The failure that led here is what is reported; this one would only hide it.
+            let _ = file.set_len(before);
+        }
+    }
+
+    fn reserve(
+        &self,
+        entry: &FileEntry,
+        file: &File,
+        range: Range<u64>,
+        present: u64,
+    ) -> Result<(), MappingError> {
+        let len = range.end - range.start;
+        match fallocate::reserve(file, range.start, len) {
+            Ok(Promise::EveryWrite) => entry.note_reservation(Reservation::Reserved),
+            Ok(Promise::FirstWrite) => entry.note_reservation(Reservation::FirstWriteOnly),
+            Err(error) if fallocate::is_unsupported(&error) => {
+                if self.options.unreservable == Unreservable::Fail {
+                    let (path, operation) = (self.path(), "reserving storage (fallocate)");
+                    return Err(MappingError::Unsupported { path, operation });
+                }
+                entry.note_reservation(Reservation::Unsupported);
+            }
+            Err(error) => {
+                self.cut_back(file, present, present);
+                return Err(self.room_error("reserve storage for it", len, error));
+            }
+        }
+        Ok(())
+    }
+
+    fn set_len(
+        &self,
+        entry: &FileEntry,
+        file: &File,
+        present: u64,
+        len: u64,
+    ) -> Result<(), MappingError> {
+        if let Err(error) = file.set_len(len) {
+            self.cut_back(file, present, present);
+            return Err(self.room_error("make it longer", len - present, error));
+        }
+        entry.note_holes();
+        entry.saw_len(len);
+        Ok(())
+    }
+
+    pub(super) fn room_error(
+        &self,
+        operation: &'static str,
+        needed_bytes: u64,
+        error: io::Error,
+    ) -> MappingError {
+        if is_storage_full(&error) {
+            self.storage_full(needed_bytes, error)
+        } else {
+            self.io(operation, error)
+        }
+    }
+}

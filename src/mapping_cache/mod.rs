@@ -1,0 +1,57 @@
+//! Windows of files, mapped on demand and kept by recency within a hard budget.
+//!
+//! A [`MappingCache`] is shared by any number of files and groups. A [`CachedFile`] is a path with a
+//! declared length; its bytes are copied out and in ([`CachedFile::read_at`],
+//! [`CachedFile::write_at`]) or its windows are pinned in memory ([`CachedFile::pin`]).
+//!
+//! The rules this layer keeps:
+//!
+//! - **Hits take no lock.** Pinning a mapped window is one compare-and-swap on the window's own word
+//!   ([`slot`](self) protocol, checked with loom). No `open`, `fallocate`, `mmap` or `munmap` happens
+//!   under a lock that a hit needs.
+//! - **The budget is hard** for what is not pinned, and exact: the credit of a window returns after it
+//!   was unmapped, and dropping the last handle of a file gives everything back.
+//! - **No signal.** Copies are made by the kernel; a truncated file or a full disk is an error that
+//!   names the file, never SIGBUS.
+//! - **Descriptors are few.** A file holds one while it is mapped, extended or synced, and from its
+//!   first unsynced write until its barrier returned; beyond that a bounded number is kept for copies.
+//! - **A file is its identity**, not its path: repeated paths and hard links share their windows, and a
+//!   path that leads to another file than before is refused.
+//!
+//! What it does not know: groups, roots of torrents, pieces.
+
+mod cache;
+mod copy;
+mod descriptors;
+mod directories;
+mod entry;
+mod error;
+mod file;
+mod hints;
+mod ledger;
+mod length;
+mod location;
+mod map;
+mod options;
+mod parking;
+mod pin;
+mod relocate;
+mod slot;
+mod slot_table;
+mod stats;
+mod sync;
+mod unsynced;
+mod window;
+
+pub use cache::MappingCache;
+pub use directories::UnsyncedDirectories;
+pub use error::MappingError;
+pub use file::CachedFile;
+pub use hints::Advice;
+pub use location::Location;
+pub use options::{
+    Access, CacheOptions, CopyPath, FileOptions, FlushMode, Preallocation, Reservation,
+    Unreservable, WhenPinned,
+};
+pub use pin::Pin;
+pub use stats::CacheStats;

@@ -1,0 +1,376 @@
+//! Pinning windows: the promise that a mapping stays where it is.
+//!
+//! # Safety
+//!
+//! A [`Pin`] is taken from a slot that says where a window is mapped, and keeps the slot's count above
+//! zero, so that nobody unmaps it (docs/unsafe.md, U1). Its copies go through the kernel on addresses
+//! inside that mapping; this layer makes no reference to mapped memory.
+#![expect(
+    unsafe_code,
+    reason = "copies into and out of mapped memory by raw address"
+)]
+
+use std::collections::hash_map::Entry;
+use std::io;
+use std::sync::PoisonError;
+
+use super::entry::FileEntry;
+use super::error::MappingError;
+use super::file::{CachedFile, Writing};
+use super::hints::apply_patterns;
+use super::options::Access;
+use super::parking::Parking;
+use super::slot::{Address, Slot, TryPin};
+use super::slot_table::WindowSlots;
+use crate::sys::{advice, copy, limits};
+
+/// A window of a file that stays mapped until this is dropped.
+///
+/// Pages past the present end of the file, and pages the disk has no room for, fault when they are
+/// touched: [`populate`](Self::populate) first, or copy by [`copy_to`](Self::copy_to) and
+/// [`copy_from`](Self::copy_from), which return an error instead.
+#[derive(Debug)]
+#[must_use = "the window is unpinned when this is dropped"]
+pub struct Pin<'a> {
+    slot: &'a Slot,
+    address: Address,
+    access: Access,
+    /// A pin for writing is a write that is going on.
+    _writing: Option<Writing<'a>>,
+}
+
+impl Drop for Pin<'_> {
+    fn drop(&mut self) {
+        // The write ends after this, when `_writing` is dropped: its stores are done by then too.
+        self.slot.unpin();
+    }
+}
+
+impl Pin<'_> {
+    /// First byte of the window.
+    #[must_use]
+    pub fn as_ptr(&self) -> *const u8 {
+        self.address.start
+    }
+
+    /// First byte of the window, for stores; `None` for a pin for reading.
+    #[must_use]
+    pub fn as_mut_ptr(&self) -> Option<*mut u8> {
+        (self.access == Access::ReadWrite).then_some(self.address.start)
+    }
+
+    /// Mapped bytes, whole pages.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.address.len
+    }
+
+    /// Never true: an empty window is not mapped.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.address.len == 0
+    }
+
+    /// Brings pages in for reading.
+    ///
+    /// # Errors
+    ///
+    /// The system's error; `EFAULT` where the file has no such page any more.
+    ///
+    /// # Panics
+    ///
+    /// When the range is not inside the window.
+    pub fn populate(&self, offset: usize, len: usize) -> io::Result<()> {
+        self.check(offset, len);
+        // SAFETY: inside the mapping (checked), which stays while pinned (U1).
+        unsafe { advice::populate_read(self.address.start.add(offset), len) }
+    }
+
+    /// Copies out of the window. Returns the bytes copied, fewer where a page is bad, and whether the
+    /// page after them is good: if it is, the file did not end inside the range.
+    ///
+    /// # Panics
+    ///
+    /// When the range is not inside the window.
+    pub(super) fn copy_out(&self, offset: usize, buf: &mut [u8]) -> io::Result<(usize, bool)> {
+        self.check(offset, buf.len());
+        let next_page = (offset + buf.len()).next_multiple_of(limits::page_bytes());
+        let probe = (next_page < self.address.len)
+            .then(|| self.address.start.wrapping_add(next_page).cast_const());
+        // SAFETY: source and probe are inside the mapping (checked), which stays while pinned (U1);
+        // this crate makes no references to it.
+        let copied =
+            unsafe { copy::read_mapped(self.address.start.add(offset).cast_const(), buf, probe)? };
+        Ok((copied.min(buf.len()), copied > buf.len()))
+    }
+
+    /// Copies out of the window; returns the bytes copied, fewer where a page is bad.
+    ///
+    /// # Errors
+    ///
+    /// The system's error.
+    ///
+    /// # Panics
+    ///
+    /// When the range is not inside the window.
+    pub fn copy_to(&self, offset: usize, buf: &mut [u8]) -> io::Result<usize> {
+        Ok(self.copy_out(offset, buf)?.0)
+    }
+
+    /// Copies into the window; returns the bytes copied, fewer where a page is bad.
+    ///
+    /// # Errors
+    ///
+    /// The system's error.
+    ///
+    /// # Panics
+    ///
+    /// When the range is not inside the window, or the pin is for reading.
+    pub fn copy_from(&self, offset: usize, buf: &[u8]) -> io::Result<usize> {
+        self.check(offset, buf.len());
+        let start = self.as_mut_ptr().expect("pinned for writing");
+        // SAFETY: the target is inside a writable mapping (checked), which stays while pinned (U1);
+        // this crate makes no references to it.
+        unsafe { copy::write_mapped(start.add(offset), buf) }
+    }
+
+    /// Gives advice for a range of the window.
+    pub(super) fn advise(
+        &self,
+        offset: usize,
+        len: usize,
+        advice: rustix::mm::Advice,
+    ) -> io::Result<()> {
+        self.check(offset, len);
+        // SAFETY: inside the mapping (checked), which stays while pinned (U1); the advice given by
+        // `hints` frees nothing.
+        unsafe { advice::advise(self.address.start.add(offset), len, advice) }
+    }
+
+    /// Are all pages of the range in the page cache?
+    pub(super) fn is_resident(&self, offset: usize, len: usize) -> io::Result<bool> {
+        self.check(offset, len);
+        // SAFETY: inside the mapping (checked), which stays while pinned (U1).
+        unsafe { advice::is_resident(self.address.start.add(offset), len) }
+    }
+
+    /// Locks pages in memory and leaves the window pinned for them.
+    pub(super) fn lock(
+        self,
+        entry: &FileEntry,
+        window: u64,
+        offset: usize,
+        len: usize,
+    ) -> io::Result<()> {
+        self.check(offset, len);
+        // SAFETY: inside the mapping (checked), which stays while pinned (U1).
+        unsafe { advice::lock(self.address.start.add(offset), len)? };
+        let slots = entry.slots.get(window).expect("pinned windows have slots");
+        let of_writer = std::ptr::eq(self.slot, slots.slot(Access::ReadWrite));
+        let access = if of_writer {
+            Access::ReadWrite
+        } else {
+            Access::ReadOnly
+        };
+        let mut locked = entry.locked.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Vacant(place) = locked.entry(window) {
+            place.insert(access);
+            // The pin stays; `FileEntry::unpin_locked` gives it back.
+            std::mem::forget(self);
+        }
+        Ok(())
+    }
+
+    /// Unlocks pages.
+    pub(super) fn unlock(&self, offset: usize, len: usize) -> io::Result<()> {
+        self.check(offset, len);
+        // SAFETY: inside the mapping (checked), which stays while pinned (U1).
+        unsafe { advice::unlock(self.address.start.add(offset), len) }
+    }
+
+    fn check(&self, offset: usize, len: usize) {
+        let inside = offset
+            .checked_add(len)
+            .is_some_and(|end| end <= self.address.len);
+        assert!(
+            inside,
+            "{len} bytes at {offset} of a window of {}",
+            self.address.len
+        );
+    }
+}
+
+/// What a look at the slots of a window found.
+enum Look<'a> {
+    /// Pinned in this slot.
+    Hit(&'a Slot, Address),
+    /// Mapped, but not as far as needed.
+    TooShort,
+    Busy,
+    Unmapped,
+    Exhausted,
+}
+
+/// Pins the window if it is mapped for this access as far as needed; readers take a writable mapping
+/// where there is one.
+fn look(slots: &WindowSlots, needed: usize, access: Access) -> Look<'_> {
+    if access == Access::ReadOnly
+        && let Look::Hit(slot, address) = look_at(slots.slot(Access::ReadWrite), needed)
+    {
+        return Look::Hit(slot, address);
+    }
+    look_at(slots.slot(access), needed)
+}
+
+fn look_at(slot: &Slot, needed: usize) -> Look<'_> {
+    match slot.try_pin() {
+        TryPin::Hit(address) if address.len >= needed => Look::Hit(slot, address),
+        TryPin::Hit(_) => {
+            slot.unpin();
+            Look::TooShort
+        }
+        TryPin::Empty => Look::Unmapped,
+        TryPin::Busy => Look::Busy,
+        TryPin::Exhausted => Look::Exhausted,
+    }
+}
+
+/// The duty to map a window, given back if mapping fails.
+struct Duty<'a> {
+    slot: &'a Slot,
+    parking: &'a Parking,
+}
+
+impl Drop for Duty<'_> {
+    fn drop(&mut self) {
+        self.slot.abandon();
+        self.parking.wake(self.slot);
+    }
+}
+
+impl CachedFile {
+    /// Pins a window of the file in memory, mapping it if it is not. For reading, the mapping may end
+    /// before the window if the file does; for writing, the file is first made long enough and its
+    /// storage reserved as the options say.
+    ///
+    /// # Errors
+    ///
+    /// Those of opening and mapping the file: [`MappingError::ShortFile`] for a window past its end,
+    /// [`MappingError::StorageFull`], [`MappingError::Unmappable`], [`MappingError::BudgetPinned`],
+    /// [`MappingError::MapLimit`] among them.
+    pub fn pin(&self, window: u64, access: Access) -> Result<Pin<'_>, MappingError> {
+        self.pin_covering(window, 1, access)
+    }
+
+    /// Pins a window for reading if it is mapped as far as `needed` bytes.
+    pub(super) fn pin_if_mapped(&self, window: u64, needed: usize) -> Option<Pin<'_>> {
+        let slots = self.opened_entry()?.slots.get(window)?;
+        let Look::Hit(slot, address) = look(slots, needed, Access::ReadOnly) else {
+            return None;
+        };
+        self.core.counters.hits.add_one();
+        Some(Pin {
+            slot,
+            address,
+            access: Access::ReadOnly,
+            _writing: None,
+        })
+    }
+
+    /// Pins the first `needed` bytes of a window.
+    pub(super) fn pin_covering(
+        &self,
+        window: u64,
+        needed: usize,
+        access: Access,
+    ) -> Result<Pin<'_>, MappingError> {
+        let writing = match access {
+            Access::ReadOnly => None,
+            Access::ReadWrite => Some(self.begin_write()?),
+        };
+        let entry = match &writing {
+            Some(writing) => writing.entry,
+            None => self.entry()?,
+        };
+        let core = &self.core;
+        let slots = entry.slots.get_or_create(window).ok_or_else(|| {
+            let (path, offset) = (self.path(), window);
+            MappingError::Offset {
+                path,
+                offset,
+                len: 1,
+            }
+        })?;
+        let own = slots.slot(access);
+        let (slot, address, fresh) = loop {
+            match look(slots, needed, access) {
+                Look::Hit(slot, address) => {
+                    core.counters.hits.add_one();
+                    break (slot, address, false);
+                }
+                Look::Exhausted => return Err(self.window_pinned(window)),
+                Look::TooShort => {
+                    let key = entry.key(window, access);
+                    if core.ledger.evict(key, own, &core.parking).is_none() {
+                        return Err(self.window_pinned(window));
+                    }
+                }
+                Look::Busy => {
+                    core.counters.stalls.add_one();
+                    core.parking.wait(own);
+                }
+                Look::Unmapped if own.begin_mapping() => {
+                    core.counters.misses.add_one();
+                    let address = self.map_and_publish(entry, own, window, needed, access)?;
+                    if access == Access::ReadWrite {
+                        // Replaces the read-only mapping, unless somebody still reads through it.
+                        let twin = slots.slot(Access::ReadOnly);
+                        let key = entry.key(window, Access::ReadOnly);
+                        core.ledger.evict(key, twin, &core.parking);
+                    }
+                    break (own, address, true);
+                }
+                Look::Unmapped => {}
+            }
+        };
+        let pin = Pin {
+            slot,
+            address,
+            access,
+            _writing: writing,
+        };
+        if fresh {
+            apply_patterns(entry, &pin);
+        }
+        Ok(pin)
+    }
+
+    /// Does the duty taken by `begin_mapping`.
+    fn map_and_publish(
+        &self,
+        entry: &FileEntry,
+        slot: &Slot,
+        window: u64,
+        needed: usize,
+        access: Access,
+    ) -> Result<Address, MappingError> {
+        let parking = &self.core.parking;
+        let duty = Duty { slot, parking };
+        let (charge, held) = self.map(entry, window, needed, access)?;
+        let address = Address {
+            start: held.map.as_mut_ptr(),
+            len: held.map.len(),
+        };
+        let key = entry.key(window, access);
+        self.core.ledger.admit(charge, key, held);
+        slot.publish(address);
+        std::mem::forget(duty);
+        parking.wake(slot);
+        Ok(address)
+    }
+
+    fn window_pinned(&self, window: u64) -> MappingError {
+        let (path, offset) = (self.path(), self.core.windows.start(window));
+        MappingError::WindowPinned { path, offset }
+    }
+}

@@ -1,0 +1,97 @@
+//! Moving a file to another location.
+
+use std::io;
+
+use super::error::MappingError;
+use super::file::CachedFile;
+use super::location::Location;
+use crate::sys::open;
+use crate::sys::relocate::{self, Place};
+
+impl CachedFile {
+    /// Moves the file to another location, where nothing may be yet, and goes on from there: by
+    /// renaming it, or by copying it and removing the old one when the new location is on another
+    /// filesystem. It is [released](Self::release) first. Says whether there was a file to move;
+    /// without one, only the location changes.
+    ///
+    /// # Errors
+    ///
+    /// Those of releasing it; [`MappingError::Io`] with `AlreadyExists` and others; then the file is
+    /// where it was.
+    pub fn move_to(&mut self, location: Location) -> Result<bool, MappingError> {
+        self.release()?;
+        let moved = match self.carry(&location) {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match self.present_bytes() {
+                Err(MappingError::Missing { .. }) => false,
+                // The file is there: what was not found is the new root.
+                _ => return Err(self.io("move it", error)),
+            },
+            Err(error) => return Err(self.io("move it", error)),
+        };
+        self.relocate(location)?;
+        Ok(moved)
+    }
+
+    /// Goes on at another location, where somebody has put the file.
+    ///
+    /// # Errors
+    ///
+    /// [`MappingError::WindowPinned`] while a window is pinned.
+    pub fn relocate(&mut self, location: Location) -> Result<(), MappingError> {
+        self.abandon()?;
+        self.location = location;
+        Ok(())
+    }
+
+    fn carry(&self, location: &Location) -> io::Result<()> {
+        // Asked first, so that no folders are made for a file that is missing.
+        let file = self.location.open(false)?;
+        let (old_folder, old_name) = self.location.parent()?;
+        let (new_folder, new_name) = location.make_parent(&self.directories)?;
+        let old = Place {
+            folder: &old_folder,
+            name: old_name,
+        };
+        let new = Place {
+            folder: &new_folder,
+            name: new_name,
+        };
+        match relocate::rename(&old, &new) {
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+                // Under a name of its own until it is whole.
+                let mut part_name = new_name.as_os_str().to_owned();
+                part_name.push(".flatspan-move");
+                let part = Place {
+                    folder: &new_folder,
+                    name: part_name.as_ref(),
+                };
+                let copied = open::create_in(&part)
+                    .and_then(|copy| relocate::copy(&file, &copy))
+                    .and_then(|()| relocate::rename(&part, &new));
+                if let Err(error) = copied {
+                    // A copy that somebody else was making stays.
+                    if error.kind() != io::ErrorKind::AlreadyExists {
+                        let _ = relocate::remove(&part);
+                    }
+                    return Err(error);
+                }
+                // The new entry must be durable before the old one goes.
+                self.note_entry(location);
+                let unsynced = self.directories.sync();
+                unsynced.map_err(io::Error::from)?;
+                relocate::remove(&old)?;
+            }
+            renamed => renamed?,
+        }
+        self.note_entry(location);
+        self.note_entry(&self.location);
+        Ok(())
+    }
+
+    fn note_entry(&self, location: &Location) {
+        if let Some(folder) = location.full_path().parent() {
+            self.directories.note(folder.to_path_buf());
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Hashing a few pieces side by side, block by block, by kernel copies.
+//!
+//! No reference to mapped memory is made (hazard 34): the kernel copies a block of each piece into a
+//! buffer that stays in the second cache, and the buffers are hashed. Whole pieces in holes or padding
+//! are not read at all.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use super::error::SpanError;
+use super::group::Group;
+use super::hasher::Sha1Digest;
+use super::pieces::Pieces;
+use super::sha1_lanes::Sha1Lanes;
+
+/// Bytes of all buffers of a thread: what a second cache holds beside other things.
+const BUFFERS_BYTES: usize = 512 << 10;
+/// No less than this is read at a time, so that system calls do not dominate.
+const BLOCK_MIN_BYTES: usize = 32 << 10;
+
+/// One thread's tools for hashing pieces of a group.
+#[derive(Debug)]
+pub(super) struct Batches<'p> {
+    pieces: &'p Pieces<'p>,
+    buffers: Vec<u8>,
+    /// Hashes of zeros, by length.
+    zeros: HashMap<u64, Sha1Digest>,
+}
+
+impl<'p> Batches<'p> {
+    pub(super) fn new(pieces: &'p Pieces<'p>) -> Self {
+        Self {
+            pieces,
+            buffers: Vec::new(),
+            zeros: HashMap::new(),
+        }
+    }
+
+    /// Hashes a run of pieces, as many as the hasher has lanes at the most; one result for each.
+    pub(super) fn hash(&mut self, run: Range<usize>) -> Vec<Result<Sha1Digest, SpanError>> {
+        let mut results: Vec<Option<Result<Sha1Digest, SpanError>>> = Vec::new();
+        let mut streams: Vec<Stream> = Vec::new();
+        for piece in run.clone() {
+            let range = self.pieces.range(piece);
+            let len = range.end - range.start;
+            match self.pieces.group.has_data(range.clone()) {
+                Ok(true) => {
+                    streams.push(Stream::new(piece - run.start, range));
+                    results.push(None);
+                }
+                Ok(false) => results.push(Some(Ok(self.hash_of_zeros(len)))),
+                Err(error) => results.push(Some(Err(error))),
+            }
+        }
+        // The last piece of the group may be shorter than its neighbours: it goes alone.
+        let full = self.pieces.piece_bytes();
+        let (even, short): (Vec<_>, Vec<_>) =
+            streams.into_iter().partition(|stream| stream.len() == full);
+        for streams in [even, short] {
+            for (index, result) in self.hash_streams(streams) {
+                results[index] = Some(result);
+            }
+        }
+        let all = results.into_iter();
+        all.map(|result| result.expect("each was put in one of the lists"))
+            .collect()
+    }
+
+    /// Hashes streams of one length.
+    fn hash_streams(
+        &mut self,
+        mut streams: Vec<Stream>,
+    ) -> Vec<(usize, Result<Sha1Digest, SpanError>)> {
+        let Some(first) = streams.first() else {
+            return Vec::new();
+        };
+        let len = first.len();
+        let block = (BUFFERS_BYTES / streams.len()).max(BLOCK_MIN_BYTES);
+        self.buffers.resize(block * streams.len(), 0);
+        let mut hasher = Sha1Lanes::new(streams.len());
+        let mut at = 0;
+        while at < len && streams.iter().any(|stream| stream.failed.is_none()) {
+            let part = usize::try_from(len - at).map_or(block, |left| left.min(block));
+            let mut blocks = self.buffers.chunks_exact_mut(block);
+            for (stream, buf) in streams.iter_mut().zip(&mut blocks) {
+                stream.read(self.pieces.group, at, &mut buf[..part]);
+            }
+            let blocks = self.buffers.chunks_exact(block);
+            let blocks: Vec<&[u8]> = blocks.map(|buf| &buf[..part]).collect();
+            hasher.update(&blocks);
+            at += part as u64;
+        }
+        let digests = hasher.finish();
+        streams
+            .into_iter()
+            .zip(digests)
+            .map(|(stream, digest)| (stream.index, stream.failed.map_or(Ok(digest), Err)))
+            .collect()
+    }
+
+    fn hash_of_zeros(&mut self, len: u64) -> Sha1Digest {
+        *self.zeros.entry(len).or_insert_with(|| {
+            let zeros = vec![0; BLOCK_MIN_BYTES];
+            let mut hasher = Sha1Lanes::new(1);
+            let mut left = len;
+            while left > 0 {
+                let part = usize::try_from(left).map_or(zeros.len(), |left| left.min(zeros.len()));
+                hasher.update(&[&zeros[..part]]);
+                left -= part as u64;
+            }
+            hasher.finish()[0]
+        })
+    }
+}
+
+/// A piece on its way through the hasher.
+#[derive(Debug)]
+struct Stream {
+    /// Its place in the run.
+    index: usize,
+    range: Range<u64>,
+    failed: Option<SpanError>,
+}
+
+impl Stream {
+    fn new(index: usize, range: Range<u64>) -> Self {
+        Self {
+            index,
+            range,
+            failed: None,
+        }
+    }
+
+    fn len(&self) -> u64 {
+        self.range.end - self.range.start
+    }
+
+    /// Reads the next block. A stream that failed goes on with whatever is in its buffer.
+    fn read(&mut self, group: &Group, at: u64, buf: &mut [u8]) {
+        if self.failed.is_none() {
+            self.failed = group.read_exact_at(self.range.start + at, buf).err();
+        }
+    }
+}

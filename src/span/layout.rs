@@ -1,0 +1,148 @@
+//! Which bytes of a group are where. Pure arithmetic: prefix sums and a binary search.
+
+use std::ops::{Bound, Range, RangeBounds};
+
+use super::error::SpanError;
+
+/// Entries of given lengths laid one behind the other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Layout {
+    /// Where each entry ends. Never falls; entries of no length end where they start.
+    ends: Vec<u64>,
+}
+
+/// A part of a range that lies in one entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Number of the entry.
+    pub entry: usize,
+    /// Offset in the entry, in bytes.
+    pub offset: u64,
+    /// Length in bytes, never zero.
+    pub len: u64,
+}
+
+impl Layout {
+    /// Lays out entries of these lengths in bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`SpanError::TooLong`] with the entry at which the sum passes 2^64 - 1.
+    pub fn new(lengths: impl IntoIterator<Item = u64>) -> Result<Self, SpanError> {
+        let mut layout = Self::default();
+        for len in lengths {
+            layout.push(len)?;
+        }
+        Ok(layout)
+    }
+
+    /// Adds an entry at the end.
+    ///
+    /// # Errors
+    ///
+    /// [`SpanError::TooLong`]; then nothing was added.
+    pub fn push(&mut self, len: u64) -> Result<(), SpanError> {
+        let entry = self.ends.len();
+        let end = self.len().checked_add(len);
+        self.ends.push(end.ok_or(SpanError::TooLong { entry })?);
+        Ok(())
+    }
+
+    /// Gives the last entry another length, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`SpanError::TooLong`]; then nothing was changed.
+    pub fn resize_last(&mut self, len: u64) -> Result<(), SpanError> {
+        let Some(last) = self.ends.len().checked_sub(1) else {
+            return Ok(());
+        };
+        let end = self.start_of(last).checked_add(len);
+        self.ends[last] = end.ok_or(SpanError::TooLong { entry: last })?;
+        Ok(())
+    }
+
+    /// Bytes in all.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.ends.last().copied().unwrap_or(0)
+    }
+
+    /// True without a byte, with or without entries.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many entries there are.
+    #[must_use]
+    pub fn entry_count(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Where an entry lies in the array.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such entry.
+    #[must_use]
+    pub fn range_of(&self, entry: usize) -> Range<u64> {
+        self.start_of(entry)..self.ends[entry]
+    }
+
+    /// Checks a range and gives its bounds as numbers. A missing end is the end of the array.
+    ///
+    /// # Errors
+    ///
+    /// [`SpanError::Range`] for one that is inverted, passes 2^64 - 1 or leaves the array.
+    pub fn resolve(&self, range: impl RangeBounds<u64>) -> Result<Range<u64>, SpanError> {
+        let after = |bound: &u64| bound.checked_add(1);
+        let start = match range.start_bound() {
+            Bound::Included(start) => Some(*start),
+            Bound::Excluded(before) => after(before),
+            Bound::Unbounded => Some(0),
+        };
+        let end = match range.end_bound() {
+            Bound::Included(last) => after(last),
+            Bound::Excluded(end) => Some(*end),
+            Bound::Unbounded => Some(self.len()),
+        };
+        match (start, end) {
+            (Some(start), Some(end)) if start <= end && end <= self.len() => Ok(start..end),
+            _ => Err(SpanError::Range {
+                range: format!("{:?}", (range.start_bound(), range.end_bound())),
+                group_bytes: self.len(),
+            }),
+        }
+    }
+
+    /// The parts of a range, entry by entry; entries of no length have none.
+    ///
+    /// # Errors
+    ///
+    /// [`SpanError::Range`], as for [`resolve`](Self::resolve).
+    pub fn extents(
+        &self,
+        range: impl RangeBounds<u64>,
+    ) -> Result<impl Iterator<Item = Extent> + '_, SpanError> {
+        let Range { start, end } = self.resolve(range)?;
+        let first = self.ends.partition_point(|entry_end| *entry_end <= start);
+        let mut at = start;
+        let entries = self.ends.iter().enumerate().skip(first);
+        Ok(entries
+            .take_while(move |(entry, _)| self.start_of(*entry) < end)
+            .filter_map(move |(entry, entry_end)| {
+                let extent = Extent {
+                    entry,
+                    offset: at - self.start_of(entry),
+                    len: end.min(*entry_end) - at,
+                };
+                at += extent.len;
+                (extent.len > 0).then_some(extent)
+            }))
+    }
+
+    fn start_of(&self, entry: usize) -> u64 {
+        entry.checked_sub(1).map_or(0, |before| self.ends[before])
+    }
+}

@@ -1,0 +1,15 @@
+//! Kernel facilities, one file each: thin, `std::io::Result` out, no type of another layer in.
+//!
+//! What the rest of the crate asks of the system goes through here or through `std`; where a call
+//! is `unsafe`, its proof is in the file of that call and nowhere else.
+
+pub(crate) mod advice;
+pub(crate) mod copy;
+pub(crate) mod fallocate;
+pub(crate) mod identity;
+pub(crate) mod limits;
+pub(crate) mod open;
+pub(crate) mod relocate;
+pub(crate) mod rotational;
+pub(crate) mod sparse;
+pub(crate) mod writeback;
