@@ -118,8 +118,6 @@ impl Core {
     pub(super) fn entry(self: &Arc<Self>, status: &Status) -> Arc<FileEntry> {
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(entry) = files.get(&status.identity).and_then(Weak::upgrade) {
-            drop(files);
-            entry.saw_len(status.len);
             return entry;
         }
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
@@ -131,13 +129,15 @@ impl Core {
     /// The last handle of the file is going.
     pub(super) fn forget(&self, entry: &FileEntry) {
         self.descriptors.close(entry.id);
-        self.descriptors.forget_unsynced(entry.id);
+        self.descriptors.forget(entry.id);
+        self.unlist(entry);
+    }
+
+    /// Takes the entry out of the table, unless a younger one has its place.
+    pub(super) fn unlist(&self, entry: &FileEntry) {
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        // A younger entry may have taken the place already.
-        if files
-            .get(&entry.identity)
-            .is_some_and(|known| known.strong_count() == 0)
-        {
+        let listed = files.get(&entry.identity).map(Weak::as_ptr);
+        if listed.is_some_and(|listed| std::ptr::eq(listed, entry)) {
             files.remove(&entry.identity);
         }
     }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::entry::FileEntry;
 use super::error::MappingError;
 use super::file::{CachedFile, Writing};
-use super::options::{Access, CopyPath, Preallocation};
+use super::options::{Access, CopyPath};
 use super::pin::Pin;
 use super::window::Step;
 use crate::sys::{identity, writeback};
@@ -54,6 +54,9 @@ impl CachedFile {
     /// before; [`MappingError::ShortFile`] when somebody has cut the file; those of opening it.
     pub fn write_at(&self, offset: u64, buf: &[u8]) -> Result<(), MappingError> {
         self.check_offset(offset, buf.len())?;
+        if buf.is_empty() {
+            return Ok(());
+        }
         if self.core.copy_path != CopyPath::Mapped || !self.may_map() {
             return self.write_positioned(offset, buf);
         }
@@ -91,6 +94,12 @@ impl CachedFile {
 
     fn read_step(&self, step: Step, buf: &mut [u8]) -> Result<usize, MappingError> {
         let offset = self.core.windows.start(step.window) + step.within as u64;
+        // With a descriptor at hand, positioned I/O is faster: see docs/benchmarks.md.
+        if self.core.copy_path == CopyPath::Auto
+            && let Some(file) = self.descriptor_at_hand(Access::ReadOnly)
+        {
+            return self.read_from(&file, offset, buf);
+        }
         match self.pin_for_reading(step)? {
             Some(pin) => self.read_mapped(&pin, step, offset, buf),
             None => self.read_positioned(offset, buf),
@@ -101,8 +110,6 @@ impl CachedFile {
     fn pin_for_reading(&self, step: Step) -> Result<Option<Pin<'_>>, MappingError> {
         let by_choice = match self.core.copy_path {
             CopyPath::Positioned => return Ok(None),
-            // With a descriptor at hand, positioned I/O is faster: see docs/benchmarks.md.
-            CopyPath::Auto if self.has_descriptor() => return Ok(None),
             CopyPath::Auto => false,
             CopyPath::Mapped => true,
         };
@@ -129,16 +136,9 @@ impl CachedFile {
     /// A window whose file would have to be opened for each copy is worth mapping when it is wanted
     /// again and costs no other window its place.
     fn is_worth_mapping(&self, window: u64) -> Result<bool, MappingError> {
-        let slots = self.entry()?.slots.get_or_create(window);
-        Ok(slots.is_some_and(|slots| slots.count_cold_copy() > 0)
+        let slots = self.slots_of(self.entry()?, window);
+        Ok(slots.is_ok_and(|slots| slots.count_cold_copy() > 0)
             && self.core.ledger.has_room(self.core.windows.bytes() as u64))
-    }
-
-    fn has_descriptor(&self) -> bool {
-        self.opened_entry().is_some_and(|entry| {
-            let idle = self.core.descriptors.has(entry.id);
-            idle || entry.unsynced.file().is_some()
-        })
     }
 
     fn may_map(&self) -> bool {
@@ -163,7 +163,9 @@ impl CachedFile {
         };
         if copied < buf.len() {
             let rest = self.read_positioned(offset + copied as u64, &mut buf[copied..])?;
-            return Ok(copied + rest);
+            if rest > 0 {
+                return Ok(copied + rest);
+            }
         }
         let present = self.present_bytes()?;
         // Lossless: at most `copied`.
@@ -171,8 +173,12 @@ impl CachedFile {
     }
 
     fn read_positioned(&self, offset: u64, buf: &mut [u8]) -> Result<usize, MappingError> {
-        self.core.counters.positioned_copies.add_one();
         let (file, _) = self.descriptor(Access::ReadOnly)?;
+        self.read_from(&file, offset, buf)
+    }
+
+    fn read_from(&self, file: &File, offset: u64, buf: &mut [u8]) -> Result<usize, MappingError> {
+        self.core.counters.positioned_copies.add_one();
         let mut done = 0;
         while done < buf.len() {
             match file.read_at(&mut buf[done..], offset + done as u64) {
@@ -183,7 +189,10 @@ impl CachedFile {
                 Err(error) => return Err(self.io("read it", error)),
             }
         }
-        Ok(done)
+        // A page that is cut while the kernel copies it may arrive as zeros: what counts is still there.
+        let present = identity::len(file).map_err(|e| self.io("ask its length", e))?;
+        // Lossless: at most `done`.
+        Ok(present.saturating_sub(offset).min(done as u64) as usize)
     }
 
     fn write_step(&self, step: Step, buf: &[u8]) -> Result<(), MappingError> {
@@ -203,10 +212,10 @@ impl CachedFile {
         if copied < buf.len() {
             return self.write_positioned(offset + copied as u64, &buf[copied..]);
         }
-        // Stores behind the end of a file that was cut go nowhere, and no page of it is bad.
-        let present = self.present_bytes()?;
-        if present < end {
-            return Err(self.short(end, present));
+        // Stores behind the end of a file go nowhere, and no page of it is bad. Either it was cut, or
+        // declared longer after its last page was mapped: the positioned write tells and does the rest.
+        if self.present_bytes()? < end {
+            return self.write_positioned(offset, buf);
         }
         Ok(())
     }
@@ -216,13 +225,7 @@ impl CachedFile {
         let writing = self.begin_write()?;
         let Writing { entry, file } = &writing;
         let end = offset + buf.len() as u64;
-        let whole = self.options.preallocation == Preallocation::Full;
-        if end <= entry.known_bytes()
-            && (!whole
-                || entry
-                    .reserved_whole
-                    .load(std::sync::atomic::Ordering::Relaxed))
-        {
+        if end <= entry.known_bytes() && self.is_reserved_whole(entry) {
             let present = identity::len(file).map_err(|e| self.io("ask its length", e))?;
             if present < end {
                 return Err(self.short(entry.known_bytes(), present));
@@ -243,16 +246,15 @@ impl CachedFile {
     ) -> Result<(), MappingError> {
         let _length = entry.lock_length();
         let before = self.uncut_len(entry, file)?;
-        if self.options.preallocation == Preallocation::Full {
-            self.reserve_whole(entry, file, before)?;
-        }
+        self.reserve_whole(entry, file, before)?;
         let before = identity::len(file).map_err(|e| self.io("ask its length", e))?;
-        if let Err(error) = write_all(file, offset, buf) {
-            if let Ok(reached) = identity::len(file)
-                && reached <= offset + buf.len() as u64
-            {
-                self.cut_back(file, before, reached);
-            }
+        if let (written, Err(error)) = write_some(file, offset, buf) {
+            // Any other length is somebody else's (hazard 37).
+            let ours = match written {
+                0 => before,
+                _ => before.max(offset + written as u64),
+            };
+            self.cut_back(entry, file, before, ours);
             return Err(self.room_error("write it", buf.len() as u64, error));
         }
         if offset > before {
@@ -278,14 +280,19 @@ impl CachedFile {
 }
 
 fn write_all(file: &File, offset: u64, buf: &[u8]) -> io::Result<()> {
+    write_some(file, offset, buf).1
+}
+
+/// Writes as much as can be written; how much that was, and why it was not all.
+fn write_some(file: &File, offset: u64, buf: &[u8]) -> (usize, io::Result<()>) {
     let mut done = 0;
     while done < buf.len() {
         match file.write_at(&buf[done..], offset + done as u64) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(0) => return (done, Err(io::ErrorKind::WriteZero.into())),
             Ok(copied) => done += copied,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            Err(error) => return (done, Err(error)),
         }
     }
-    Ok(())
+    (done, Ok(()))
 }

@@ -37,20 +37,14 @@ impl Descriptors {
     /// An idle descriptor of the file that allows this access.
     pub(super) fn get(&self, file: u64, access: Access) -> Option<Arc<File>> {
         let mut pool = self.lock();
-        if let Some(idle) = pool.idle.get(&(file, Access::ReadWrite)) {
-            return Some(idle.clone());
-        }
-        match access {
-            Access::ReadOnly => pool.idle.get(&(file, Access::ReadOnly)).cloned(),
-            Access::ReadWrite => None,
-        }
-    }
-
-    /// Is there an idle descriptor of the file?
-    pub(super) fn has(&self, file: u64) -> bool {
-        let pool = self.lock();
-        let mut kinds = [Access::ReadOnly, Access::ReadWrite].into_iter();
-        kinds.any(|access| pool.idle.contains(&(file, access)))
+        let kinds: &[Access] = match access {
+            Access::ReadOnly => &[Access::ReadOnly, Access::ReadWrite],
+            Access::ReadWrite => &[Access::ReadWrite],
+        };
+        let mut idle = kinds
+            .iter()
+            .map(|kind| pool.idle.get(&(file, *kind)).cloned());
+        idle.find_map(|descriptor| descriptor)
     }
 
     /// Takes an idle descriptor that allows writing out of the pool.
@@ -62,10 +56,10 @@ impl Descriptors {
     pub(super) fn keep(&self, file: u64, access: Access, descriptor: Arc<File>) {
         let mut closing = Vec::new();
         let mut pool = self.lock();
-        pool.idle.put((file, access), descriptor);
+        closing.extend(pool.idle.put((file, access), descriptor));
         while pool.idle.len() + pool.unsynced.len() > self.max {
             match pool.idle.pop_lru() {
-                Some(oldest) => closing.push(oldest),
+                Some((_, oldest)) => closing.push(oldest),
                 None => break,
             }
         }
@@ -85,8 +79,16 @@ impl Descriptors {
         drop(closing);
     }
 
-    /// The file has no unsynced writes any more.
-    pub(super) fn forget_unsynced(&self, file: u64) {
+    /// The file was synced; another write may have begun since, whose note stays.
+    pub(super) fn forget_synced(&self, entry: &FileEntry) {
+        let mut pool = self.lock();
+        if entry.unsynced.file().is_none() {
+            pool.unsynced.pop(&entry.id);
+        }
+    }
+
+    /// The file is gone.
+    pub(super) fn forget(&self, file: u64) {
         self.lock().unsynced.pop(&file);
     }
 
@@ -104,16 +106,29 @@ impl Descriptors {
     pub(super) fn make_room_for_unsynced(&self) {
         let most = self.max / 2;
         let mut batch = Vec::new();
+        // Dropped after the lock is: the last reference to a file takes it, too.
+        let mut kept = Vec::new();
         {
             let mut pool = self.lock();
             if pool.unsynced.len() < most {
                 return;
             }
-            while batch.len() < most.div_ceil(2) {
-                let Some((file, entry)) = pool.unsynced.pop_lru() else {
+            for _ in 0..pool.unsynced.len() {
+                let Some((file, weak)) = pool.unsynced.pop_lru() else {
                     break;
                 };
-                batch.extend(entry.upgrade().map(|entry| (file, entry)));
+                match weak.upgrade() {
+                    // A sync would not let it be closed.
+                    Some(entry) if entry.unsynced.is_writing() => {
+                        pool.unsynced.put(file, weak);
+                        kept.push(entry);
+                    }
+                    Some(entry) => batch.push((file, entry)),
+                    None => {}
+                }
+                if batch.len() >= most.div_ceil(2) {
+                    break;
+                }
             }
         }
         self.sync_batch(batch);
@@ -151,7 +166,7 @@ impl Descriptors {
                 Ok(Barrier::StillWriting) => true,
                 Err(_) => !entry.unsynced.give_up_failed(),
             };
-            if still_open {
+            if still_open && entry.unsynced.file().is_some() {
                 self.note_unsynced(file, Arc::downgrade(&entry));
             }
         }

@@ -11,6 +11,7 @@ use super::error::MappingError;
 use super::ledger::Key;
 use super::options::{Access, Reservation};
 use super::slot_table::SlotTable;
+use super::stripe::Stripe;
 use super::unsynced::{Barrier, UnsyncedWrites};
 use crate::sys::identity::{FileIdentity, Status};
 use crate::sys::rotational::is_rotational;
@@ -25,18 +26,19 @@ pub(super) struct FileEntry {
     pub(super) unsynced: UnsyncedWrites,
     /// Held while the length changes (hazard 37).
     pub(super) length: Mutex<()>,
-    /// The largest length the file was seen with; if it is shorter, somebody has cut it.
+    /// The length the file was seen with or given, changed under the length lock: no write in progress
+    /// that may be undone counts. A file that is shorter was cut by somebody.
     known_bytes: AtomicU64,
     may_have_holes: AtomicBool,
     mappable: AtomicBool,
     reservation: AtomicU8,
-    /// [`Preallocation::Full`](super::Preallocation::Full) has been done.
-    pub(super) reserved_whole: AtomicBool,
+    /// [`Preallocation::Full`](super::Preallocation::Full) has been done up to here.
+    pub(super) reserved_to: AtomicU64,
     rotational: OnceLock<bool>,
     /// `madvise` values for mappings to come: access pattern, huge pages.
     patterns: Mutex<Vec<rustix::mm::Advice>>,
     /// Windows that are pinned, in the slot of this access, because pages of them are locked in memory.
-    pub(super) locked: Mutex<HashMap<u64, Access>>,
+    pub(super) locked: Mutex<HashMap<u64, (Access, Stripe)>>,
 }
 
 const RESERVATIONS: [Reservation; 4] = [
@@ -59,7 +61,7 @@ impl FileEntry {
             may_have_holes: AtomicBool::new(status.allocated_bytes < status.len),
             mappable: AtomicBool::new(true),
             reservation: AtomicU8::new(0),
-            reserved_whole: AtomicBool::new(false),
+            reserved_to: AtomicU64::new(0),
             rotational: OnceLock::new(),
             patterns: Mutex::new(Vec::new()),
             locked: Mutex::new(HashMap::new()),
@@ -83,9 +85,14 @@ impl FileEntry {
         self.known_bytes.load(Ordering::Relaxed)
     }
 
-    /// Notes a length the file has been seen with or was given.
+    /// Notes a length the file has been seen with or was given. Under the length lock.
     pub(super) fn saw_len(&self, bytes: u64) {
         self.known_bytes.fetch_max(bytes, Ordering::Relaxed);
+    }
+
+    /// The file was cut back to this length. Under the length lock.
+    pub(super) fn was_cut_to(&self, bytes: u64) {
+        self.known_bytes.store(bytes, Ordering::Relaxed);
     }
 
     pub(super) fn may_have_holes(&self) -> bool {
@@ -126,13 +133,13 @@ impl FileEntry {
         match self.unsynced.barrier() {
             Ok(Barrier::Clean(None) | Barrier::StillWriting) => Ok(()),
             Ok(Barrier::Clean(Some(descriptor))) => {
-                self.core.descriptors.forget_unsynced(self.id);
+                self.core.descriptors.forget_synced(self);
                 self.keep(Access::ReadWrite, descriptor);
                 Ok(())
             }
             Err(source) => {
                 if self.unsynced.give_up_failed() {
-                    self.core.descriptors.forget_unsynced(self.id);
+                    self.core.descriptors.forget_synced(self);
                 }
                 let path = path.to_path_buf();
                 Err(MappingError::SyncFailed { path, source })
@@ -172,11 +179,11 @@ impl FileEntry {
     /// Gives up the pin of a window with locked pages; says whether there was one.
     pub(super) fn unpin_locked(&self, window: u64) -> bool {
         let mut locked = self.locked.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(access) = locked.remove(&window) else {
+        let Some((access, stripe)) = locked.remove(&window) else {
             return false;
         };
         let slots = self.slots.get(window).expect("locked windows are mapped");
-        slots.slot(access).unpin();
+        slots.slot(access).unpin(stripe);
         true
     }
 

@@ -1,7 +1,7 @@
 //! What can go wrong with a mapped file, each with the path and numbers a caller can act on.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
@@ -150,6 +150,29 @@ pub enum MappingError {
 }
 
 impl MappingError {
+    /// The file it happened with, if it was one.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Option { .. } | Self::BudgetPinned { .. } => None,
+            Self::Missing { path }
+            | Self::NotAFile { path, .. }
+            | Self::OutsideRoot { path }
+            | Self::Replaced { path }
+            | Self::ShortFile { path, .. }
+            | Self::StorageFull { path, .. }
+            | Self::Unsupported { path, .. }
+            | Self::Unmappable { path }
+            | Self::WindowPinned { path, .. }
+            | Self::MapLimit { path, .. }
+            | Self::TooManyDescriptors { path, .. }
+            | Self::SyncFailed { path, .. }
+            | Self::ReadOnly { path }
+            | Self::Offset { path, .. }
+            | Self::Io { path, .. } => Some(path),
+        }
+    }
+
     /// The kind of `std::io` error this is closest to.
     #[must_use]
     pub fn kind(&self) -> io::ErrorKind {

@@ -81,11 +81,6 @@ impl CachedFile {
     pub fn declare(&mut self, bytes: u64) {
         assert!(bytes >= self.declared_bytes, "a declared length only grows");
         self.declared_bytes = bytes;
-        if let Some(entry) = self.entry.get() {
-            entry
-                .reserved_whole
-                .store(false, std::sync::atomic::Ordering::Relaxed);
-        }
     }
 
     /// Where the file lies.
@@ -184,6 +179,8 @@ impl CachedFile {
             return Err(MappingError::WindowPinned { path, offset });
         }
         self.core.descriptors.close(entry.id);
+        // Whoever opens the file next begins anew, also while other handles still hold the old entry.
+        self.core.unlist(entry);
         self.entry.take();
         Ok(())
     }
@@ -215,8 +212,12 @@ impl CachedFile {
 
     pub(super) fn storage_full(&self, needed_bytes: u64, source: io::Error) -> MappingError {
         let path = self.path();
-        // For the message only; a filesystem that cannot say has none.
-        let available_bytes = fs2::available_space(&path).unwrap_or(0);
+        // For the message only; a filesystem that cannot say has none. One that is just being filled may
+        // count below zero, where the product of fs2 overflows.
+        let available_bytes = rustix::fs::statvfs(&path)
+            .ok()
+            .filter(|found| found.f_bavail <= found.f_blocks)
+            .map_or(0, |found| found.f_bavail.saturating_mul(found.f_frsize));
         MappingError::StorageFull {
             path,
             needed_bytes,
@@ -246,26 +247,59 @@ impl CachedFile {
         }
     }
 
+    /// A descriptor that is open already.
+    pub(super) fn descriptor_at_hand(&self, access: Access) -> Option<Arc<File>> {
+        let entry = self.entry.get()?;
+        let idle = self.core.descriptors.get(entry.id, access);
+        idle.or_else(|| entry.unsynced.file())
+    }
+
     /// A descriptor for copies and questions: one that is there, or a new one.
     pub(super) fn descriptor(
         &self,
         access: Access,
     ) -> Result<(Arc<File>, &Arc<FileEntry>), MappingError> {
-        if let Some(entry) = self.entry.get() {
-            let there = self.core.descriptors.get(entry.id, access);
-            if let Some(file) = there.or_else(|| entry.unsynced.file()) {
-                return Ok((file, entry));
-            }
+        if let Some(file) = self.descriptor_at_hand(access)
+            && let Some(entry) = self.entry.get()
+        {
+            return Ok((file, entry));
         }
-        let (file, entry) = self.open(access)?;
+        let (file, access, entry) = self.open_for_copies(access)?;
         let file = Arc::new(file);
         entry.keep(access, file.clone());
         Ok((file, entry))
     }
 
+    /// The first descriptor of a file that may be written allows writing, if it can: an overlay makes
+    /// another file of it when it is first opened so, and what was read before would be the old one.
+    fn open_for_copies(
+        &self,
+        access: Access,
+    ) -> Result<(File, Access, &Arc<FileEntry>), MappingError> {
+        if self.entry.get().is_none() && self.options.access == Access::ReadWrite {
+            match self.open_as(Access::ReadWrite, false) {
+                Ok((file, entry)) => return Ok((file, Access::ReadWrite, entry)),
+                Err(MappingError::Io { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let (file, entry) = self.open(access)?;
+        Ok((file, access, entry))
+    }
+
     /// Opens the file at its path and checks that it is the one it was before (hazard 39).
     pub(super) fn open(&self, access: Access) -> Result<(File, &Arc<FileEntry>), MappingError> {
-        let file = self.open_or_create(access)?;
+        // A file that was there and is gone was deleted by somebody: not to be made anew.
+        let create = self.options.create && self.entry.get().is_none();
+        self.open_as(access, create)
+    }
+
+    fn open_as(
+        &self,
+        access: Access,
+        create: bool,
+    ) -> Result<(File, &Arc<FileEntry>), MappingError> {
+        let file = self.open_or_create(access, create)?;
         let status = identity::status(&file).map_err(|source| self.io("ask its status", source))?;
         if status.kind != FileType::RegularFile {
             let (path, found) = (self.path(), name_of(status.kind));
@@ -282,7 +316,6 @@ impl CachedFile {
             let path = self.path();
             return Err(MappingError::Replaced { path });
         }
-        entry.saw_len(status.len);
         Ok((file, entry))
     }
 
@@ -317,13 +350,13 @@ impl CachedFile {
         Ok(Writing { entry, file })
     }
 
-    fn open_or_create(&self, access: Access) -> Result<File, MappingError> {
+    fn open_or_create(&self, access: Access, create: bool) -> Result<File, MappingError> {
         let writable = access == Access::ReadWrite;
         let mut retried = false;
         loop {
             let mut opened = self.location.open(writable);
             if writable
-                && self.options.create
+                && create
                 && opened
                     .as_ref()
                     .is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
@@ -334,6 +367,9 @@ impl CachedFile {
                     .as_ref()
                     .is_err_and(|error| error.kind() == io::ErrorKind::AlreadyExists)
                 {
+                    if let Some(folder) = self.path().parent() {
+                        self.directories.note(folder.to_path_buf());
+                    }
                     opened = self.location.open(writable);
                 }
             }

@@ -81,6 +81,10 @@ impl CachedFile {
     ///
     /// Those of opening and mapping the file.
     pub fn is_resident(&self, range: Range<u64>) -> Result<bool, MappingError> {
+        // The rest of a file's last page is mapped too.
+        if self.present_bytes()? < range.end {
+            return Ok(false);
+        }
         for step in self.steps(&range) {
             let pin = match self.pin_covering(step.window, step.end(), Access::ReadOnly) {
                 Ok(pin) => pin,
@@ -160,6 +164,13 @@ impl CachedFile {
             {
                 pin.unlock(0, pin.len())
                     .map_err(|source| self.io("unlock it", source))?;
+                drop(pin);
+                // A writable mapping may have come since: unmapping unlocks the other.
+                let key = entry.key(step.window, Access::ReadOnly);
+                if let Some(slots) = entry.slots.get(step.window) {
+                    let slot = slots.slot(Access::ReadOnly);
+                    self.core.ledger.evict(key, slot, &self.core.parking);
+                }
             }
         }
         Ok(())

@@ -133,7 +133,7 @@ impl Ledger {
             if books.fits(bytes, self) {
                 break;
             }
-            let victims = books.take_victims(bytes, self);
+            let victims = books.take_victims(bytes, self, parking);
             if !victims.is_empty() {
                 drop(books);
                 self.unmap(victims, parking);
@@ -176,19 +176,22 @@ impl Ledger {
     /// Unmaps one window now if nobody pins it; returns how many bytes went, or `None` if it is pinned.
     /// Waits while another thread is mapping or unmapping it.
     pub(super) fn evict(&self, key: Key, slot: &Slot, parking: &Parking) -> Option<u64> {
-        loop {
-            match slot.begin_evict(Mercy::None) {
-                BeginEvict::Begun => break,
+        let (mut books, held) = loop {
+            // Under the lock, so that whoever looks for credit sees what is about to leave.
+            let mut books = self.lock();
+            match slot.begin_evict(Mercy::None, parking) {
+                BeginEvict::Begun => {
+                    let held = books.recency.pop(&key);
+                    break (books, held.expect("ready slots are in the books"));
+                }
                 BeginEvict::Empty => return Some(0),
-                BeginEvict::Busy => parking.wait(slot),
                 BeginEvict::Pinned | BeginEvict::Spared => return None,
+                BeginEvict::Busy => {
+                    drop(books);
+                    parking.wait(slot);
+                }
             }
-        }
-        let mut books = self.lock();
-        let held = books
-            .recency
-            .pop(&key)
-            .expect("ready slots are in the books");
+        };
         let bytes = books.leave(&held);
         drop(books);
         self.unmap(vec![(key, held)], parking);
@@ -199,7 +202,9 @@ impl Ledger {
     pub(super) fn evict_half(&self, parking: &Parking) {
         let mut books = self.lock();
         let most = books.recency.len().div_ceil(2);
-        let victims = books.take(Mercy::SpareReferenced, |_, taken| taken < most);
+        let mut victims = books.take(Mercy::SpareReferenced, parking, |_, taken| taken < most);
+        let rest = most - victims.len();
+        victims.extend(books.take(Mercy::None, parking, |_, taken| taken < rest));
         drop(books);
         self.unmap(victims, parking);
     }
@@ -219,7 +224,7 @@ impl Ledger {
             if slot.take_referenced() && !age.is_zero() {
                 held.idle_since = now;
             } else if now.saturating_duration_since(held.idle_since) >= age
-                && slot.begin_evict(Mercy::None) == BeginEvict::Begun
+                && slot.begin_evict(Mercy::None, parking) == BeginEvict::Begun
             {
                 victims.push((key, held));
                 continue;
@@ -293,16 +298,23 @@ impl Books {
 
     /// Takes windows out of the books until a mapping of so many bytes will fit: first those not used
     /// since the last look, then any that is not pinned.
-    fn take_victims(&mut self, bytes: u64, ledger: &Ledger) -> Vec<Victim> {
-        let mut victims = self.take(Mercy::SpareReferenced, |books, _| {
+    fn take_victims(&mut self, bytes: u64, ledger: &Ledger, parking: &Parking) -> Vec<Victim> {
+        let mut victims = self.take(Mercy::SpareReferenced, parking, |books, _| {
             !books.will_fit(bytes, ledger)
         });
-        victims.extend(self.take(Mercy::None, |books, _| !books.will_fit(bytes, ledger)));
+        victims.extend(self.take(Mercy::None, parking, |books, _| {
+            !books.will_fit(bytes, ledger)
+        }));
         victims
     }
 
     /// Goes once round the order of recency and takes victims as long as `more` says so.
-    fn take(&mut self, mercy: Mercy, more: impl Fn(&Self, usize) -> bool) -> Vec<Victim> {
+    fn take(
+        &mut self,
+        mercy: Mercy,
+        parking: &Parking,
+        more: impl Fn(&Self, usize) -> bool,
+    ) -> Vec<Victim> {
         let mut victims = Vec::new();
         for _ in 0..self.recency.len() {
             if !more(self, victims.len()) {
@@ -311,7 +323,7 @@ impl Books {
             let Some((key, held)) = self.recency.pop_lru() else {
                 break;
             };
-            if held.slot(key).begin_evict(mercy) == BeginEvict::Begun {
+            if held.slot(key).begin_evict(mercy, parking) == BeginEvict::Begun {
                 self.leave(&held);
                 victims.push((key, held));
             } else {

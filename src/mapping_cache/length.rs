@@ -39,12 +39,7 @@ impl CachedFile {
             Preallocation::Window => self.reserve(entry, file, start..end, present)?,
             Preallocation::Sparse => {}
         }
-        // A whole reservation has set the declared length already.
-        let reached = identity::len(file).map_err(|e| self.io("ask its length", e))?;
-        if reached < end {
-            self.set_len(entry, file, reached, end)?;
-        }
-        Ok(reached.max(end))
+        self.extend(entry, file, present, end)
     }
 
     /// Reserves all of the declared length, once, and sets it. Under the length lock.
@@ -54,15 +49,21 @@ impl CachedFile {
         file: &File,
         present: u64,
     ) -> Result<(), MappingError> {
-        if self.declared_bytes == 0 || entry.reserved_whole.load(Ordering::Relaxed) {
+        if self.is_reserved_whole(entry) {
             return Ok(());
         }
         self.reserve(entry, file, 0..self.declared_bytes, present)?;
-        if present < self.declared_bytes {
-            self.set_len(entry, file, present, self.declared_bytes)?;
-        }
-        entry.reserved_whole.store(true, Ordering::Relaxed);
+        self.extend(entry, file, present, self.declared_bytes)?;
+        entry
+            .reserved_to
+            .store(self.declared_bytes, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Has all been reserved that this handle wants reserved before the first write?
+    pub(super) fn is_reserved_whole(&self, entry: &FileEntry) -> bool {
+        self.options.preallocation != Preallocation::Full
+            || entry.reserved_to.load(Ordering::Relaxed) >= self.declared_bytes
     }
 
     /// Length of a file that nobody has cut. Under the length lock.
@@ -78,11 +79,13 @@ impl CachedFile {
 
     /// Gives back storage past the end that a failed reservation or write took; `before` is the length
     /// the file had then. Under the length lock.
-    pub(super) fn cut_back(&self, file: &File, before: u64, ours: u64) {
+    pub(super) fn cut_back(&self, entry: &FileEntry, file: &File, before: u64, ours: u64) {
         // What another process made of the file meanwhile stays.
-        if identity::len(file).is_ok_and(|now| now == before || now == ours) {
+        if identity::len(file).is_ok_and(|now| now == before || now == ours)
             // The failure that led here is what is reported; this one would only hide it.
-            let _ = file.set_len(before);
+            && file.set_len(before).is_ok()
+        {
+            entry.was_cut_to(before);
         }
     }
 
@@ -105,27 +108,39 @@ impl CachedFile {
                 entry.note_reservation(Reservation::Unsupported);
             }
             Err(error) => {
-                self.cut_back(file, present, present);
+                self.cut_back(entry, file, present, present);
                 return Err(self.room_error("reserve storage for it", len, error));
             }
         }
         Ok(())
     }
 
-    fn set_len(
+    /// Makes the file `end` bytes long if it is shorter, and says how long it is then. It is never made
+    /// shorter, whatever another process does meanwhile, where the filesystem has `fallocate`.
+    fn extend(
         &self,
         entry: &FileEntry,
         file: &File,
-        present: u64,
-        len: u64,
-    ) -> Result<(), MappingError> {
-        if let Err(error) = file.set_len(len) {
-            self.cut_back(file, present, present);
-            return Err(self.room_error("make it longer", len - present, error));
+        before: u64,
+        end: u64,
+    ) -> Result<u64, MappingError> {
+        let ask = || identity::len(file).map_err(|error| self.io("ask its length", error));
+        let present = ask()?;
+        if present >= end {
+            return Ok(present);
+        }
+        let mut extended = fallocate::extend(file, end);
+        if extended.as_ref().is_err_and(fallocate::is_unsupported) {
+            extended = file.set_len(end);
+        }
+        if let Err(error) = extended {
+            self.cut_back(entry, file, before, before);
+            return Err(self.room_error("make it longer", end - present, error));
         }
         entry.note_holes();
-        entry.saw_len(len);
-        Ok(())
+        let reached = ask()?;
+        entry.saw_len(reached);
+        Ok(reached)
     }
 
     pub(super) fn room_error(

@@ -32,9 +32,11 @@ impl Location {
         if !inside || path.file_name().is_none() {
             return Err(MappingError::OutsideRoot { path });
         }
+        // One spelling for each file: without `.` and doubled or trailing slashes.
+        let path = path.components().filter(|step| *step != Component::CurDir);
         Ok(Self {
             root,
-            path,
+            path: path.collect(),
             containment: Containment::Beneath,
         })
     }

@@ -13,14 +13,15 @@ use super::options::Access;
 use crate::sys::{identity, limits};
 
 impl CachedFile {
-    /// Maps a window, `needed` bytes of it at least. The caller has the duty to do so.
+    /// Maps a window, `needed` bytes of it at least; says how many may be used. The caller has the duty
+    /// to do so.
     pub(super) fn map(
         &self,
         entry: &FileEntry,
         window: u64,
         needed: usize,
         access: Access,
-    ) -> Result<(Charge<'_>, Held), MappingError> {
+    ) -> Result<(Charge<'_>, Held, usize), MappingError> {
         let windows = self.core.windows;
         let start = windows.start(window);
         // The path is asked anew for each mapping, so that a replaced file is noticed (hazard 39).
@@ -31,8 +32,14 @@ impl CachedFile {
         };
         let len = end.saturating_sub(start).min(windows.bytes() as u64);
         // Lossless: at most a window, whose size is a usize.
-        let len = (len as usize).next_multiple_of(limits::page_bytes());
-        if len < needed {
+        let reach = len as usize;
+        let len = reach.next_multiple_of(limits::page_bytes());
+        // Stores may go as far as the file does; loads see zeros behind it, to the end of the page.
+        let usable = match access {
+            Access::ReadOnly => len,
+            Access::ReadWrite => reach,
+        };
+        if usable < needed {
             return Err(self.short(start + needed as u64, end));
         }
         let ledger = &self.core.ledger;
@@ -46,7 +53,7 @@ impl CachedFile {
         };
         let map = map.map_err(|error| self.map_error(entry, error))?;
         let held = Held::new(entry.slots.clone(), map);
-        Ok((charge, held))
+        Ok((charge, held, usable))
     }
 
     fn map_error(&self, entry: &FileEntry, source: io::Error) -> MappingError {

@@ -39,6 +39,7 @@ mod relocate;
 mod slot;
 mod slot_table;
 mod stats;
+mod stripe;
 mod sync;
 mod unsynced;
 mod window;

@@ -22,6 +22,7 @@ use super::options::Access;
 use super::parking::Parking;
 use super::slot::{Address, Slot, TryPin};
 use super::slot_table::WindowSlots;
+use super::stripe::Stripe;
 use crate::sys::{advice, copy, limits};
 
 /// A window of a file that stays mapped until this is dropped.
@@ -33,6 +34,7 @@ use crate::sys::{advice, copy, limits};
 #[must_use = "the window is unpinned when this is dropped"]
 pub struct Pin<'a> {
     slot: &'a Slot,
+    stripe: Stripe,
     address: Address,
     access: Access,
     /// A pin for writing is a write that is going on.
@@ -42,7 +44,7 @@ pub struct Pin<'a> {
 impl Drop for Pin<'_> {
     fn drop(&mut self) {
         // The write ends after this, when `_writing` is dropped: its stores are done by then too.
-        self.slot.unpin();
+        self.slot.unpin(self.stripe);
     }
 }
 
@@ -59,7 +61,8 @@ impl Pin<'_> {
         (self.access == Access::ReadWrite).then_some(self.address.start)
     }
 
-    /// Mapped bytes, whole pages.
+    /// Bytes of the window: for writing those that are there to be written, for reading whole pages,
+    /// so that the last may go on behind the end of the file with zeros.
     #[must_use]
     pub fn len(&self) -> usize {
         self.address.len
@@ -174,7 +177,7 @@ impl Pin<'_> {
         };
         let mut locked = entry.locked.lock().unwrap_or_else(PoisonError::into_inner);
         if let Entry::Vacant(place) = locked.entry(window) {
-            place.insert(access);
+            place.insert((access, self.stripe));
             // The pin stays; `FileEntry::unpin_locked` gives it back.
             std::mem::forget(self);
         }
@@ -213,20 +216,23 @@ enum Look<'a> {
 
 /// Pins the window if it is mapped for this access as far as needed; readers take a writable mapping
 /// where there is one.
-fn look(slots: &WindowSlots, needed: usize, access: Access) -> Look<'_> {
+fn look(slots: &WindowSlots, stripe: Stripe, needed: usize, access: Access) -> Look<'_> {
     if access == Access::ReadOnly
-        && let Look::Hit(slot, address) = look_at(slots.slot(Access::ReadWrite), needed)
+        && let Look::Hit(slot, address) = look_at(slots.slot(Access::ReadWrite), stripe, needed)
     {
         return Look::Hit(slot, address);
     }
-    look_at(slots.slot(access), needed)
+    look_at(slots.slot(access), stripe, needed)
 }
 
-fn look_at(slot: &Slot, needed: usize) -> Look<'_> {
-    match slot.try_pin() {
+fn look_at(slot: &Slot, stripe: Stripe, needed: usize) -> Look<'_> {
+    if slot.is_shorter_than(needed) {
+        return Look::TooShort;
+    }
+    match slot.try_pin(stripe) {
         TryPin::Hit(address) if address.len >= needed => Look::Hit(slot, address),
         TryPin::Hit(_) => {
-            slot.unpin();
+            slot.unpin(stripe);
             Look::TooShort
         }
         TryPin::Empty => Look::Unmapped,
@@ -265,12 +271,14 @@ impl CachedFile {
     /// Pins a window for reading if it is mapped as far as `needed` bytes.
     pub(super) fn pin_if_mapped(&self, window: u64, needed: usize) -> Option<Pin<'_>> {
         let slots = self.opened_entry()?.slots.get(window)?;
-        let Look::Hit(slot, address) = look(slots, needed, Access::ReadOnly) else {
+        let stripe = Stripe::mine();
+        let Look::Hit(slot, address) = look(slots, stripe, needed, Access::ReadOnly) else {
             return None;
         };
         self.core.counters.hits.add_one();
         Some(Pin {
             slot,
+            stripe,
             address,
             access: Access::ReadOnly,
             _writing: None,
@@ -293,17 +301,22 @@ impl CachedFile {
             None => self.entry()?,
         };
         let core = &self.core;
-        let slots = entry.slots.get_or_create(window).ok_or_else(|| {
-            let (path, offset) = (self.path(), window);
-            MappingError::Offset {
-                path,
-                offset,
-                len: 1,
+        let slots = self.slots_of(entry, window)?;
+        let needed = match &writing {
+            Some(writing) => {
+                if !self.is_reserved_whole(entry) {
+                    let _length = entry.lock_length();
+                    let present = self.uncut_len(entry, &writing.file)?;
+                    self.reserve_whole(entry, &writing.file, present)?;
+                }
+                needed.max(self.declared_in(window))
             }
-        })?;
+            None => needed,
+        };
         let own = slots.slot(access);
+        let stripe = Stripe::mine();
         let (slot, address, fresh) = loop {
-            match look(slots, needed, access) {
+            match look(slots, stripe, needed, access) {
                 Look::Hit(slot, address) => {
                     core.counters.hits.add_one();
                     break (slot, address, false);
@@ -321,7 +334,8 @@ impl CachedFile {
                 }
                 Look::Unmapped if own.begin_mapping() => {
                     core.counters.misses.add_one();
-                    let address = self.map_and_publish(entry, own, window, needed, access)?;
+                    let address =
+                        self.map_and_publish(entry, own, stripe, window, needed, access)?;
                     if access == Access::ReadWrite {
                         // Replaces the read-only mapping, unless somebody still reads through it.
                         let twin = slots.slot(Access::ReadOnly);
@@ -335,6 +349,7 @@ impl CachedFile {
         };
         let pin = Pin {
             slot,
+            stripe,
             address,
             access,
             _writing: writing,
@@ -345,25 +360,56 @@ impl CachedFile {
         Ok(pin)
     }
 
+    /// The slots of a window that the file reaches, as declared or as seen. None are made for others:
+    /// the slots of a far window cost the memory of all before it.
+    pub(super) fn slots_of<'e>(
+        &self,
+        entry: &'e FileEntry,
+        window: u64,
+    ) -> Result<&'e WindowSlots, MappingError> {
+        let windows = self.core.windows;
+        let reach = self.declared_bytes.max(entry.known_bytes());
+        let slots = if window > windows.of(i64::MAX as u64) {
+            None
+        } else if windows.start(window) >= reach {
+            return Err(self.short(windows.start(window) + 1, reach));
+        } else {
+            entry.slots.get_or_create(window)
+        };
+        slots.ok_or_else(|| MappingError::Offset {
+            path: self.path(),
+            offset: window.saturating_mul(windows.bytes() as u64),
+            len: 1,
+        })
+    }
+
+    /// How much of a window is declared to be there, in bytes.
+    fn declared_in(&self, window: u64) -> usize {
+        let windows = self.core.windows;
+        let left = self.declared_bytes.saturating_sub(windows.start(window));
+        usize::try_from(left).map_or(windows.bytes(), |left| left.min(windows.bytes()))
+    }
+
     /// Does the duty taken by `begin_mapping`.
     fn map_and_publish(
         &self,
         entry: &FileEntry,
         slot: &Slot,
+        stripe: Stripe,
         window: u64,
         needed: usize,
         access: Access,
     ) -> Result<Address, MappingError> {
         let parking = &self.core.parking;
         let duty = Duty { slot, parking };
-        let (charge, held) = self.map(entry, window, needed, access)?;
+        let (charge, held, len) = self.map(entry, window, needed, access)?;
         let address = Address {
             start: held.map.as_mut_ptr(),
-            len: held.map.len(),
+            len,
         };
         let key = entry.key(window, access);
         self.core.ledger.admit(charge, key, held);
-        slot.publish(address);
+        slot.publish(address, stripe);
         std::mem::forget(duty);
         parking.wake(slot);
         Ok(address)

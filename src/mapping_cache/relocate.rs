@@ -5,7 +5,6 @@ use std::io;
 use super::error::MappingError;
 use super::file::CachedFile;
 use super::location::Location;
-use crate::sys::open;
 use crate::sys::relocate::{self, Place};
 
 impl CachedFile {
@@ -59,28 +58,9 @@ impl CachedFile {
         };
         match relocate::rename(&old, &new) {
             Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
-                // Under a name of its own until it is whole.
-                let mut part_name = new_name.as_os_str().to_owned();
-                part_name.push(".flatspan-move");
-                let part = Place {
-                    folder: &new_folder,
-                    name: part_name.as_ref(),
-                };
-                let copied = open::create_in(&part)
-                    .and_then(|copy| relocate::copy(&file, &copy))
-                    .and_then(|()| relocate::rename(&part, &new));
-                if let Err(error) = copied {
-                    // A copy that somebody else was making stays.
-                    if error.kind() != io::ErrorKind::AlreadyExists {
-                        let _ = relocate::remove(&part);
-                    }
-                    return Err(error);
-                }
-                // The new entry must be durable before the old one goes.
                 self.note_entry(location);
-                let unsynced = self.directories.sync();
-                unsynced.map_err(io::Error::from)?;
-                relocate::remove(&old)?;
+                let made_durable = || self.directories.sync().map_err(io::Error::from);
+                relocate::copy_over(&file, &old, &new, made_durable)?;
             }
             renamed => renamed?,
         }

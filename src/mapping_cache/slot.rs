@@ -1,48 +1,57 @@
-//! One window of one file, as all threads see it: a single atomic word and the address it guards.
+//! One window of one file, as all threads see it: a word of state, the address it guards, and pins
+//! counted in stripes, so that threads that pin the same window write to different cache lines.
 //!
 //! ```text
 //!   state     who may change it           to          by
 //!   EMPTY     any thread that misses      MAPPING     begin_mapping
 //!   MAPPING   the thread that maps        READY, 1 pin   publish
 //!             the thread that maps        EMPTY       abandon
-//!   READY     any thread                  READY +-1   try_pin, unpin
-//!             any thread, no pins         EVICTING    begin_evict
-//!   EVICTING  the thread that unmaps      EMPTY, epoch + 1   finish_evict
+//!   READY     any thread                  EVICTING    begin_evict, first half
+//!   EVICTING  that thread, if pinned      READY       begin_evict, second half
+//!             that thread, once unmapped  EMPTY, epoch + 1   finish_evict
 //! ```
 //!
-//! The cases that matter, and why each is right:
+//! A pin adds one to its stripe, *then* looks at the state. An eviction changes the state, *then* looks
+//! at the stripes. The cases that matter, and why each is right:
 //!
-//! 1. *Pin meets eviction.* Both are a compare-and-swap of the same word: one fails and looks again.
-//!    A pin never succeeds on EVICTING, an eviction never on a word with pins.
-//! 2. *The address a pin reads is the one it pinned.* `publish` stores the address, then the word
-//!    (Release); `try_pin` swaps the word (Acquire), then loads the address. While pins > 0 nobody
-//!    leaves READY, so nobody stores another address.
-//! 3. *Nothing is unmapped under a reader.* What a thread did with the memory comes before its
-//!    `unpin` (Release); `begin_evict` (Acquire) reads that word, so munmap comes after it. Later
-//!    pins and unpins are read-modify-writes and carry the release sequence on.
-//! 4. *A late evictor meets a younger mapping.* The word carries an epoch: a compare-and-swap with a
-//!    word seen before an eviction fails after it, even when state and pins are the same again.
+//! 1. *Pin meets eviction.* Both do a read-modify-write of the stripe. If the evictor's comes later it
+//!    sees the pin, and gives the window back. If the pin's comes later it acquires what the evictor
+//!    released there, so it sees EVICTING, or what came after it, and takes its pin off again. The
+//!    looks are AcqRel on both sides; nothing rests on sequential consistency.
+//! 2. *The address a pin reads is the one it pinned.* `publish` stores the address, then the state
+//!    (Release); `try_pin` loads the state (Acquire), then the address. By case 1 nobody unmaps while
+//!    the stripe counts the pin, so nobody stores another address.
+//! 3. *Nothing is unmapped under a reader.* What a thread did with the memory comes before its `unpin`
+//!    (Release); the evictor's look at that stripe (Acquire) comes after it, and munmap after that.
+//! 4. *A pin that sees another mapping than the one it came for* (evicted and mapped again between its
+//!    two steps) has pinned the new one: by case 2 it reads the new address.
 //! 5. *Unmapping comes before the next mapping.* `finish_evict` (Release) pairs with `begin_mapping`
 //!    (Acquire): the budget of the old one is back before the new one asks for its own.
 //! 6. *Upgrade to writing.* The writable mapping of a window has a slot of its own: it is published
 //!    while readers still pin the read-only one, and neither waits for the other.
+//! 7. *An eviction that gives back* (case 1) has shown EVICTING for a moment: whoever went to wait for
+//!    it is woken, as after every other change.
+//! 8. *A pin that is taken off again* (case 1) may make an evictor believe the window pinned. It looks
+//!    for another one; nothing is lost but that.
 
-use super::sync::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::OnceLock;
 
-// The word: epoch (29 bits) | referenced (1) | state (2) | pins (32).
-const ONE_PIN: u64 = 1;
-const PINS: u64 = 0xFFFF_FFFF;
-const STATE: u64 = 0b11 << 32;
+use super::parking::Parking;
+use super::stripe::{STRIPES, Stripe};
+use super::sync::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+// The word: epoch (61 bits) | referenced (1) | state (2).
+const STATE: u64 = 0b11;
 const EMPTY: u64 = 0;
-const MAPPING: u64 = 1 << 32;
-const READY: u64 = 2 << 32;
-const EVICTING: u64 = 3 << 32;
-/// Set by every pin: the window was used since the order of recency last looked at it.
-const REFERENCED: u64 = 1 << 34;
-const ONE_EPOCH: u64 = 1 << 35;
+const MAPPING: u64 = 1;
+const READY: u64 = 2;
+const EVICTING: u64 = 3;
+/// Set by pins: the window was used since the order of recency last looked at it.
+const REFERENCED: u64 = 1 << 2;
+const ONE_EPOCH: u64 = 1 << 3;
 const EPOCH: u64 = !(ONE_EPOCH - 1);
 /// So many pins on one window can only be guards that were forgotten.
-const PINS_MAX: u64 = PINS / 2;
+const PINS_MAX: u32 = u32::MAX / 2;
 
 /// Where a window lies in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +63,7 @@ pub(super) struct Address {
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum TryPin {
-    /// Pinned; to be given back by [`Slot::unpin`].
+    /// Pinned; to be given back by [`Slot::unpin`] with the same stripe.
     Hit(Address),
     Empty,
     /// Another thread is mapping or unmapping this window.
@@ -86,49 +95,63 @@ pub(super) struct Slot {
     word: AtomicU64,
     start: AtomicPtr<u8>,
     len: AtomicUsize,
+    /// Made when the window is first mapped.
+    pins: OnceLock<Box<[Pins; STRIPES]>>,
 }
+
+#[derive(Debug)]
+#[repr(align(64))]
+struct Pins(AtomicU32);
 
 impl Slot {
     pub(super) fn new() -> Self {
-        Self {
+        let slot = Self {
             word: AtomicU64::new(EMPTY),
             start: AtomicPtr::new(std::ptr::null_mut()),
             len: AtomicUsize::new(0),
+            pins: OnceLock::new(),
+        };
+        if cfg!(loom) {
+            // loom does not see what OnceLock orders.
+            slot.stripes();
         }
+        slot
     }
 
-    /// Pins the window if it is mapped. Case 1, 2.
-    pub(super) fn try_pin(&self) -> TryPin {
-        let mut word = self.word.load(Ordering::Relaxed);
-        loop {
-            match word & STATE {
-                READY if word & PINS == PINS_MAX => return TryPin::Exhausted,
-                READY => {}
-                EMPTY => return TryPin::Empty,
-                _ => return TryPin::Busy,
+    /// Pins the window if it is mapped.
+    pub(super) fn try_pin(&self, stripe: Stripe) -> TryPin {
+        let Some(pins) = self.pins.get().map(|stripes| &stripes[stripe.index()].0) else {
+            // Never mapped, or being mapped for the first time.
+            return match self.word.load(Ordering::Relaxed) & STATE {
+                EMPTY => TryPin::Empty,
+                _ => TryPin::Busy,
+            };
+        };
+        // Before the look at the state. AcqRel: pairs with the look of `begin_evict` (case 1).
+        let before = pins.fetch_add(1, Ordering::AcqRel);
+        // Acquire: pairs with Release in `publish` (case 2).
+        let word = self.word.load(Ordering::Acquire);
+        if word & STATE == READY && before < PINS_MAX {
+            if word & REFERENCED == 0 {
+                self.word.fetch_or(REFERENCED, Ordering::Relaxed);
             }
-            let pinned = (word | REFERENCED) + ONE_PIN;
-            // Acquire: pairs with Release in `publish` (case 2).
-            match self.word.compare_exchange_weak(
-                word,
-                pinned,
-                Ordering::Acquire,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => return TryPin::Hit(self.address()),
-                Err(now) => word = now,
-            }
+            return TryPin::Hit(self.address());
+        }
+        // Relaxed: nothing was done under this pin.
+        pins.fetch_sub(1, Ordering::Relaxed);
+        match word & STATE {
+            READY => TryPin::Exhausted,
+            EMPTY => TryPin::Empty,
+            _ => TryPin::Busy,
         }
     }
 
     /// Gives a pin back. Case 3.
-    pub(super) fn unpin(&self) {
-        // Release: pairs with Acquire in `begin_evict`.
-        let before = self.word.fetch_sub(ONE_PIN, Ordering::Release);
-        assert!(
-            before & STATE == READY && before & PINS > 0,
-            "a window was unpinned more often than pinned"
-        );
+    pub(super) fn unpin(&self, stripe: Stripe) {
+        let pins = self.pins.get().expect("pinned windows have pins");
+        // Release: pairs with Acquire in the look of `begin_evict`.
+        let before = pins[stripe.index()].0.fetch_sub(1, Ordering::Release);
+        assert!(before > 0, "a window was unpinned more often than pinned");
     }
 
     /// Takes the duty to map an empty window. Case 5.
@@ -148,13 +171,17 @@ impl Slot {
     }
 
     /// Makes the window ready, with one pin for the thread that mapped it.
-    pub(super) fn publish(&self, address: Address) {
+    pub(super) fn publish(&self, address: Address, stripe: Stripe) {
         self.start.store(address.start, Ordering::Relaxed);
         self.len.store(address.len, Ordering::Relaxed);
+        let pins = self.stripes();
+        // Before the state, so that an evictor that changes it finds the pin. Release: pairs with the
+        // look of `begin_evict`, which hands the address on when it gives the window back.
+        pins[stripe.index()].0.fetch_add(1, Ordering::Release);
         let epoch = self.word.load(Ordering::Relaxed) & EPOCH;
-        // Release: pairs with Acquire in `try_pin`.
+        // Release: pairs with Acquire in `try_pin` (case 2).
         self.word
-            .store(epoch | READY | REFERENCED | ONE_PIN, Ordering::Release);
+            .store(epoch | READY | REFERENCED, Ordering::Release);
     }
 
     /// Gives the duty to map back: it could not be done.
@@ -163,15 +190,18 @@ impl Slot {
         self.word.store(epoch | EMPTY, Ordering::Release);
     }
 
-    /// Takes the duty to unmap the window, if nobody pins it. Case 1, 3, 4.
-    pub(super) fn begin_evict(&self, mercy: Mercy) -> BeginEvict {
+    /// Takes the duty to unmap the window, if nobody pins it. Case 1, 3, 7.
+    pub(super) fn begin_evict(&self, mercy: Mercy, parking: &Parking) -> BeginEvict {
         let mut word = self.word.load(Ordering::Relaxed);
         loop {
             match word & STATE {
-                READY if word & PINS > 0 => return BeginEvict::Pinned,
                 READY => {}
                 EMPTY => return BeginEvict::Empty,
                 _ => return BeginEvict::Busy,
+            }
+            // A look that disturbs nobody; the one that counts comes below.
+            if self.pins() > 0 {
+                return BeginEvict::Pinned;
             }
             let spare = mercy == Mercy::SpareReferenced && word & REFERENCED != 0;
             let next = if spare {
@@ -179,30 +209,50 @@ impl Slot {
             } else {
                 word & EPOCH | EVICTING
             };
-            // Acquire: pairs with Release in `unpin` (case 3).
+            // Relaxed: what has to be acquired comes with the look at the stripes below.
             match self
                 .word
-                .compare_exchange(word, next, Ordering::Acquire, Ordering::Relaxed)
+                .compare_exchange(word, next, Ordering::Relaxed, Ordering::Relaxed)
             {
                 Ok(_) if spare => return BeginEvict::Spared,
-                Ok(_) => return BeginEvict::Begun,
+                Ok(_) => break,
                 Err(now) => word = now,
             }
         }
+        let stripes = self.pins.get().expect("ready windows have pins");
+        // AcqRel: pairs with `try_pin` (case 1) and with `unpin` (case 3). A read-modify-write, as a
+        // load could miss a pin that will not see EVICTING either.
+        let pinned = stripes
+            .iter()
+            .any(|stripe| stripe.0.fetch_add(0, Ordering::AcqRel) > 0);
+        if pinned {
+            // Release: pairs with Acquire in `try_pin`, handing on what `publish` released.
+            self.word.store(word, Ordering::Release);
+            parking.wake(self);
+            return BeginEvict::Pinned;
+        }
+        BeginEvict::Begun
     }
 
     /// Was the window pinned since the last look, or is it now? Takes the mark off.
     pub(super) fn take_referenced(&self) -> bool {
         let before = self.word.fetch_and(!REFERENCED, Ordering::Relaxed);
-        before & REFERENCED != 0 || before & PINS > 0
+        before & REFERENCED != 0 || self.pins() > 0
     }
 
-    /// The window is unmapped. Case 4, 5.
+    /// The window is unmapped. Case 5.
     pub(super) fn finish_evict(&self) {
         let epoch = self.word.load(Ordering::Relaxed) & EPOCH;
         // Release: pairs with Acquire in `begin_mapping`.
         self.word
             .store(epoch.wrapping_add(ONE_EPOCH) | EMPTY, Ordering::Release);
+    }
+
+    /// Is the window mapped, but not as far as `needed` bytes? A look that pins nothing: another thread
+    /// may change it at any moment.
+    pub(super) fn is_shorter_than(&self, needed: usize) -> bool {
+        self.word.load(Ordering::Acquire) & STATE == READY
+            && self.len.load(Ordering::Relaxed) < needed
     }
 
     /// Is another thread mapping or unmapping?
@@ -213,8 +263,19 @@ impl Slot {
         )
     }
 
+    /// Pins of all stripes, one after the other: a hint while others pin and unpin.
     pub(super) fn pins(&self) -> u64 {
-        self.word.load(Ordering::Relaxed) & PINS
+        let stripes = self.pins.get().into_iter().flat_map(|pins| pins.iter());
+        stripes
+            .map(|stripe| u64::from(stripe.0.load(Ordering::Relaxed)))
+            .sum()
+    }
+
+    fn stripes(&self) -> &[Pins; STRIPES] {
+        self.pins.get_or_init(|| {
+            let none = std::array::from_fn(|_| Pins(AtomicU32::new(0)));
+            Box::new(none)
+        })
     }
 
     fn address(&self) -> Address {

@@ -1,7 +1,8 @@
 //! Counters that threads do not fight over, and the statistics made of them.
 
-use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::stripe::{STRIPES, Stripe};
 
 /// What a cache did and holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,21 +34,21 @@ pub struct CacheStats {
     pub unsynced_files: usize,
 }
 
-const STRIPES: usize = 16;
-
 /// A counter in stripes: each thread adds to a cache line it seldom shares.
 #[derive(Debug, Default)]
 pub(super) struct Counter {
-    stripes: [Stripe; STRIPES],
+    stripes: [Line; STRIPES],
 }
 
 #[derive(Debug, Default)]
 #[repr(align(64))]
-struct Stripe(AtomicU64);
+struct Line(AtomicU64);
 
 impl Counter {
     pub(super) fn add_one(&self) {
-        self.stripes[stripe()].0.fetch_add(1, Ordering::Relaxed);
+        self.stripes[Stripe::mine().index()]
+            .0
+            .fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn sum(&self) -> u64 {
@@ -63,17 +64,4 @@ pub(super) struct Counters {
     pub(super) misses: Counter,
     pub(super) stalls: Counter,
     pub(super) positioned_copies: Counter,
-}
-
-fn stripe() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static MINE: Cell<usize> = const { Cell::new(usize::MAX) };
-    }
-    MINE.with(|mine| {
-        if mine.get() == usize::MAX {
-            mine.set(NEXT.fetch_add(1, Ordering::Relaxed) % STRIPES);
-        }
-        mine.get()
-    })
 }

@@ -126,6 +126,11 @@ impl UnsyncedWrites {
         }
     }
 
+    /// Is a write going on?
+    pub(super) fn is_writing(&self) -> bool {
+        self.lock().writers > 0
+    }
+
     /// Descriptor of the unsynced writes, if there are any.
     pub(super) fn file(&self) -> Option<Arc<File>> {
         self.lock().file.clone()

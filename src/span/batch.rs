@@ -75,7 +75,8 @@ impl<'p> Batches<'p> {
             return Vec::new();
         };
         let len = first.len();
-        let block = (BUFFERS_BYTES / streams.len()).max(BLOCK_MIN_BYTES);
+        // Whole blocks of the hash until the end: a multiple of 64, and of the page.
+        let block = (BUFFERS_BYTES / streams.len()).max(BLOCK_MIN_BYTES) & !4095;
         self.buffers.resize(block * streams.len(), 0);
         let mut hasher = Sha1Lanes::new(streams.len());
         let mut at = 0;

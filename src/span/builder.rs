@@ -128,7 +128,7 @@ impl GroupBuilder {
             layout: Layout::default(),
             entries: Vec::with_capacity(self.entries.len()),
             cache,
-            root: Arc::from(self.root),
+            root: Arc::from(absolute(self.root)?),
             options: self.options,
             outside_root: self.outside_root,
             directories: UnsyncedDirectories::default(),
@@ -141,6 +141,14 @@ impl GroupBuilder {
         }
         Ok(group)
     }
+}
+
+/// A relative root is seen from the directory the process is in now, not from one it goes to later.
+pub(super) fn absolute(root: PathBuf) -> Result<PathBuf, SpanError> {
+    std::path::absolute(&root).map_err(|error| SpanError::Argument {
+        argument: "root",
+        reason: format!("{}: {error}", root.display()),
+    })
 }
 
 impl Group {

@@ -1,7 +1,7 @@
 //! What can go wrong with a group.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
@@ -69,6 +69,15 @@ pub enum SpanError {
 }
 
 impl SpanError {
+    /// The file it happened with, root included, if it was one.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::File(error) => error.path(),
+            _ => None,
+        }
+    }
+
     /// The kind of `std::io` error this is closest to.
     #[must_use]
     pub fn kind(&self) -> io::ErrorKind {

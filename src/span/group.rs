@@ -217,7 +217,9 @@ impl Group {
                 };
                 match entry.read(rest, &mut buf[copied..]) {
                     Err(error) => (copied, Some(error.into())),
-                    Ok(_) => (copied, Some(entry.short(extent))),
+                    // Somebody has made the file longer meanwhile.
+                    Ok(more) if copied + more == buf.len() => (buf.len(), None),
+                    Ok(more) => (copied + more, Some(entry.short(extent))),
                 }
             }
             Err(error) => (0, Some(error.into())),

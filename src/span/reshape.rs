@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::builder::absolute;
 use super::entry::Body;
 use super::error::SpanError;
 use super::group::Group;
@@ -86,7 +87,8 @@ impl Group {
     /// missing are left out, folders are made as needed, and folders left empty are removed. On the
     /// same filesystem files are renamed, otherwise copied and removed. Nothing is replaced.
     ///
-    /// Syncs what was written. If a file cannot be moved, those that were are moved back.
+    /// Syncs what was written. If a file cannot be moved, those that were are moved back; if only the
+    /// folders cannot be synced at the end, the group is at the new root and the error says `SyncFailed`.
     ///
     /// # Errors
     ///
@@ -101,7 +103,7 @@ impl Group {
         }
         self.sync_all()?;
         let old_root = self.root.clone();
-        let new_root: Arc<Path> = Arc::from(root.into());
+        let new_root: Arc<Path> = Arc::from(absolute(root.into())?);
         let files = self.entries.iter().filter_map(|entry| entry.file());
         let paths: BTreeSet<_> = files
             .map(|file| file.location().path().to_path_buf())
@@ -118,9 +120,8 @@ impl Group {
             moved.push(path);
         }
         self.root = new_root;
-        self.directories.sync()?;
         remove_empty_folders(&old_root, &moved);
-        Ok(())
+        Ok(self.directories.sync()?)
     }
 
     /// Moves the file at a path, and tells all entries of that path.

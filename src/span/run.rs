@@ -138,6 +138,7 @@ impl Pieces<'_> {
             Body::File { file, is_range, .. } => Some(Subject {
                 entry,
                 path: of_group.path.clone(),
+                full_path: file.location().full_path(),
                 range: self.group.layout.range_of(entry),
                 declared_bytes: file.declared_bytes(),
                 is_range: *is_range,

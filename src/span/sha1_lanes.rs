@@ -11,15 +11,16 @@
 //!
 //! # Safety
 //!
-//! Two things here need `unsafe`, and nothing else does:
+//! Three things here need `unsafe`, and nothing else does:
 //!
-//! 1. Calling [`Engine::compress`], which may be compiled for instructions this CPU lacks. It is
-//!    called only through [`Sha1Lanes`], which exists only after [`Engine::detect`] said yes.
+//! 1. Calling `Engine::compress`, which may be compiled for instructions this CPU lacks. It is
+//!    called in one place, right after `Engine::detect` said that it may.
 //! 2. Vector loads and stores through pointers. Each takes its pointer from a reference to an
 //!    array of exactly the vector's size; no alignment is asked for.
+//! 3. Prefetching, which is a hint and may name any address.
 //!
 //! Input may lie in mapped file memory. That nobody changes it meanwhile is what whoever made the
-//! slice promised; every whole block is loaded once.
+//! slice promised. A stream whose bytes change has a wrong digest; the others do not notice.
 
 #![expect(
     unsafe_code,
@@ -57,7 +58,7 @@ pub(super) struct Sha1Lanes {
     state: State,
     /// Bytes of each stream so far.
     length_bytes: u64,
-    /// The bytes after the last whole block of each stream, and room for the padding.
+    /// The bytes after the last whole block of each stream, then zeros: room for the padding.
     tails: [[u8; 128]; LANES_MAX],
 }
 
@@ -83,7 +84,7 @@ impl Sha1Lanes {
     }
 
     /// `None` if this CPU lacks what `engine` needs.
-    pub(crate) fn with_engine(engine: &'static Engine, streams: usize) -> Option<Self> {
+    fn with_engine(engine: &'static Engine, streams: usize) -> Option<Self> {
         (engine.detect)().then(|| Self {
             engine,
             streams,
@@ -124,7 +125,6 @@ impl Sha1Lanes {
         let padded = if used + 1 + 8 <= 64 { 64 } else { 128 };
         for tail in &mut self.tails {
             tail[used] = 0x80;
-            tail[used + 1..padded - 8].fill(0);
             tail[padded - 8..padded].copy_from_slice(&(self.length_bytes * 8).to_be_bytes());
         }
         let whole = self
@@ -145,8 +145,8 @@ impl Sha1Lanes {
 
 /// One way to hash, and what it needs.
 #[derive(Debug)]
-pub(crate) struct Engine {
-    pub(crate) lanes: usize,
+struct Engine {
+    lanes: usize,
     /// Fewer streams than this are hashed faster one by one (measured beside SHA-NI).
     streams_min: usize,
     detect: fn() -> bool,
@@ -155,7 +155,7 @@ pub(crate) struct Engine {
 }
 
 /// Best first. The last one runs everywhere.
-pub(crate) static ENGINES: &[Engine] = &[
+static ENGINES: &[Engine] = &[
     #[cfg(target_arch = "x86_64")]
     Engine {
         lanes: 16,
@@ -257,6 +257,16 @@ macro_rules! engine {
         #[inline]
         fn $name($($arg: $type),*) $(-> $result)? $body)*
 
+        /// Asks for what comes four blocks later: the hardware alone is late for data in memory,
+        /// by a tenth of the rate.
+        #[inline]
+        fn prefetch(bytes: &[u8]) {
+            let later = bytes.as_ptr().wrapping_add(4 * size_of::<Block>());
+            // SAFETY: a prefetch of any address is a hint: it never faults, and the pointer, which
+            // may lie beyond the stream, is not dereferenced.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(later.cast()) }
+        }
+
         #[target_feature(enable = $features)]
         pub(super) fn compress(state: &mut State, streams: &[&[Block]]) {
             assert!((1..=LANES).contains(&streams.len()));
@@ -327,6 +337,7 @@ mod avx512 {
             unsafe { _mm512_storeu_si512(row.as_mut_ptr().cast(), x) }
         }
         fn load_words(block: &Block) -> V {
+            prefetch(block);
             // SAFETY: the pointer is to 64 readable bytes; the load asks for no alignment.
             let bytes = unsafe { _mm512_loadu_si512(block.as_ptr().cast()) };
             let swap = _mm_set_epi64x(0x0c0d_0e0f_0809_0a0b, 0x0405_0607_0001_0203);
@@ -384,6 +395,7 @@ mod avx2 {
             unsafe { _mm256_storeu_si256(row.as_mut_ptr().cast(), x) }
         }
         fn load_words(half: &[u8; 32]) -> V {
+            prefetch(half);
             // SAFETY: the pointer is to 32 readable bytes; the load asks for no alignment.
             let bytes = unsafe { _mm256_loadu_si256(half.as_ptr().cast()) };
             let swap = _mm_set_epi64x(0x0c0d_0e0f_0809_0a0b, 0x0405_0607_0001_0203);
@@ -424,7 +436,14 @@ mod tests {
     /// Every engine this CPU can run, with every number of streams it takes.
     fn cases() -> impl Iterator<Item = (&'static Engine, usize)> {
         let here = ENGINES.iter().filter(|engine| (engine.detect)());
-        here.flat_map(|engine| (1..=engine.lanes).map(move |streams| (engine, streams)))
+        here.flat_map(|engine| {
+            let most = if engine.lanes == 1 {
+                LANES_MAX
+            } else {
+                engine.lanes
+            };
+            (1..=most).map(move |streams| (engine, streams))
+        })
     }
 
     fn digests(engine: &'static Engine, parts: &[&[&[u8]]]) -> Vec<[u8; 20]> {

@@ -39,7 +39,8 @@ pub enum FileStatus {
     TooLong,
     /// All pieces of its own are good; one it shares is not, and the blame may lie with the others.
     Undecided {
-        /// The entries it shares bad pieces with, those known to be bad if there are any.
+        /// The entries it shares bad pieces with, those known to be bad if there are any; of many the
+        /// first 16.
         because_of: Vec<usize>,
     },
     /// Nothing wrong was seen, but the run was cancelled before all of it was looked at.
@@ -80,8 +81,9 @@ impl Verification {
     /// True when everything was looked at and all of it is as expected.
     #[must_use]
     pub fn is_ok(&self) -> bool {
+        let good = |piece: &PieceState| matches!(piece, PieceState::Ok);
         let fine = |file: &FileReport| matches!(file.status, FileStatus::Ok);
-        self.complete && self.files.iter().all(fine)
+        self.pieces.iter().all(good) && self.files.iter().all(fine)
     }
 }
 
@@ -90,6 +92,8 @@ impl Verification {
 pub(super) struct Subject {
     pub(super) entry: usize,
     pub(super) path: PathBuf,
+    /// As errors name it.
+    pub(super) full_path: PathBuf,
     /// Where it lies in the group.
     pub(super) range: Range<u64>,
     /// Length of the file, or where its range ends in it.
@@ -114,6 +118,7 @@ pub(super) fn conclude(
     pieces: Vec<PieceState>,
     subjects: Vec<Subject>,
 ) -> Verification {
+    let full_paths: Vec<_> = subjects.iter().map(|file| file.full_path.clone()).collect();
     let ranges: Vec<_> = subjects.iter().map(|file| file.range.clone()).collect();
     let mut evidence: Vec<Evidence> = subjects.iter().map(|_| Evidence::default()).collect();
     // Bad pieces in which several files have a part.
@@ -133,6 +138,14 @@ pub(super) fn conclude(
             (PieceState::Mismatch, [file]) => extend(&mut evidence[*file].corrupt, piece),
             (PieceState::Unreadable(error), [file]) => {
                 evidence[*file].unreadable = Some(error.clone());
+            }
+            (PieceState::Unreadable(error), _) => {
+                // The error names the file it happened in.
+                let named = |file: &&usize| error.path() == Some(&full_paths[**file]);
+                if let Some(file) = files.iter().find(named) {
+                    evidence[*file].unreadable = Some(error.clone());
+                }
+                shared.push(files);
             }
             _ => shared.push(files),
         }
@@ -210,19 +223,23 @@ fn judge(subject: Subject, seen: Evidence) -> FileReport {
     }
 }
 
+/// A list of all would grow with the square of the number of small files in one piece.
+const SUSPECTS_MAX: usize = 16;
+
 /// Files that share a bad piece and have nothing else wrong are undecided: because of those that have,
 /// or of all others.
 fn spread_doubt(files: &mut [FileReport], shared: &[Vec<usize>]) {
     let bad: Vec<bool> = files.iter().map(|file| is_bad(&file.status)).collect();
     for sharers in shared {
+        let known = sharers.iter().any(|file| bad[*file]);
+        let suspects = sharers.iter().filter(|file| bad[**file] || !known);
+        // One more, as nobody is a suspect to itself.
+        let suspects: Vec<usize> = suspects.copied().take(SUSPECTS_MAX + 1).collect();
         for &file in sharers.iter().filter(|file| !bad[**file]) {
-            let others = || sharers.iter().filter(|other| **other != file);
-            let mut suspects: Vec<usize> = others().copied().filter(|other| bad[*other]).collect();
-            if suspects.is_empty() {
-                suspects.extend(others());
-            }
-            let suspects: Vec<usize> = suspects.iter().map(|index| files[*index].entry).collect();
-            doubt(&mut files[file].status, suspects);
+            let others = suspects.iter().filter(|suspect| **suspect != file);
+            let others = others.take(SUSPECTS_MAX).map(|other| files[*other].entry);
+            let others = others.collect();
+            doubt(&mut files[file].status, others);
         }
     }
 }
@@ -243,6 +260,7 @@ fn doubt(status: &mut FileStatus, suspects: Vec<usize>) {
         because_of.extend(suspects);
         because_of.sort_unstable();
         because_of.dedup();
+        because_of.truncate(SUSPECTS_MAX);
     } else {
         *status = FileStatus::Undecided {
             because_of: suspects,

@@ -41,6 +41,17 @@ pub(crate) fn reserve(file: &File, offset: u64, len: u64) -> io::Result<Promise>
     }
 }
 
+/// Makes the file at least `end` bytes long, with storage for its last byte. Unlike `ftruncate` it
+/// cannot make it shorter, whoever else changes it at the same time.
+pub(crate) fn extend(file: &File, end: u64) -> io::Result<()> {
+    let Some(last) = end.checked_sub(1) else {
+        return Ok(());
+    };
+    Ok(retry_on_intr(|| {
+        fallocate(file, FallocateFlags::empty(), last, 1)
+    })?)
+}
+
 /// Says whether the error of [`reserve`] means that this filesystem cannot reserve at all.
 pub(crate) fn is_unsupported(error: &io::Error) -> bool {
     matches!(

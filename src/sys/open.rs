@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use super::relocate::Place;
 
@@ -44,15 +44,17 @@ pub(crate) fn open(
             OFlags::RDONLY
         };
     if containment == Containment::Anywhere {
-        return Ok(openat(CWD, root.join(path), flags, Mode::empty())?.into());
+        let path = root.join(path);
+        return Ok(retry_on_intr(|| openat(CWD, &path, flags, Mode::empty()))?.into());
     }
     let directory = openat(CWD, root, DIRECTORY, Mode::empty())?;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    match openat2(directory, path, flags, Mode::empty(), resolve) {
+    match retry_on_intr(|| openat2(&directory, path, flags, Mode::empty(), resolve)) {
         // Filtered by a sandbox, or older than Linux 5.6.
         Err(Errno::NOSYS | Errno::PERM) => {
             let (parent, name) = parent(root, path, containment)?;
-            Ok(openat(parent, name, flags | OFlags::NOFOLLOW, Mode::empty())?.into())
+            let flags = flags | OFlags::NOFOLLOW;
+            Ok(retry_on_intr(|| openat(&parent, name, flags, Mode::empty()))?.into())
         }
         opened => Ok(opened?.into()),
     }
@@ -81,7 +83,7 @@ pub(crate) fn create(
 pub(crate) fn create_in(place: &Place<'_>) -> io::Result<File> {
     let flags = FILE | OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
     let mode = Mode::from_raw_mode(0o666);
-    Ok(openat(place.folder, place.name, flags, mode)?.into())
+    Ok(retry_on_intr(|| openat(place.folder, place.name, flags, mode))?.into())
 }
 
 /// Opens the folder a path lies in, creating the folders that are missing. Returns it with the
@@ -96,13 +98,12 @@ pub(crate) fn make_parent<'p>(
     let directory = openat(CWD, base, DIRECTORY, Mode::empty())?;
     walk(directory, path, follow, |missing, step| {
         match mkdirat(missing.parent, missing.name, Mode::from_raw_mode(0o777)) {
-            Ok(()) => {
+            // Where somebody else was faster, that is not durable yet either.
+            Ok(()) | Err(Errno::EXIST) => {
                 let above = path.components().filter(is_step).take(step);
                 changed(base.join(above.collect::<PathBuf>()));
                 Ok(())
             }
-            // Somebody else was faster: as good.
-            Err(Errno::EXIST) => Ok(()),
             Err(error) => Err(error.into()),
         }
     })
@@ -121,7 +122,9 @@ pub(crate) fn parent<'p>(
 
 /// Makes the entries of a folder durable.
 pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory: File = openat(CWD, path, flags, Mode::empty())?.into();
+    directory.sync_all()
 }
 
 /// The folder a walk starts in, and whether it may follow symlinks.

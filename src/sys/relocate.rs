@@ -1,14 +1,16 @@
 //! Moving a file: by renaming it, or by copying its data where the new place is on another filesystem.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{AtFlags, RenameFlags, renameat, renameat_with, statat, unlinkat};
 use rustix::io::Errno;
 
+use super::open::create_in;
 use super::sparse;
 
 /// A name in an open folder.
@@ -35,13 +37,70 @@ pub(crate) fn rename(from: &Place<'_>, to: &Place<'_>) -> io::Result<()> {
     }
 }
 
+/// Moves a file to another filesystem: copies it to a name of its own, renames that once it is whole
+/// and durable, and removes the old one once `made_durable` says that the new entry is, too. If the old
+/// file changes meanwhile, or anything fails, it stays and the new one goes.
+pub(crate) fn copy_over(
+    file: &File,
+    old: &Place<'_>,
+    new: &Place<'_>,
+    made_durable: impl FnOnce() -> io::Result<()>,
+) -> io::Result<()> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let mut name = new.name.as_os_str().to_owned();
+    name.push(format!(".flatspan-{}-{number}", std::process::id()));
+    let part = Place {
+        folder: new.folder,
+        name: name.as_ref(),
+    };
+    let before = file.metadata()?;
+    let copied = create_in(&part)
+        .and_then(|to| copy(file, &to))
+        .and_then(|()| rename(&part, new));
+    if let Err(error) = copied {
+        let _ = remove(&part);
+        return Err(error);
+    }
+    let finished = made_durable()
+        .and_then(|()| unchanged(file, &before, old))
+        .and_then(|()| remove(old));
+    if finished.is_err() {
+        let _ = remove(new);
+    }
+    finished
+}
+
+/// Is the file as it was, and still the one of that name?
+fn unchanged(file: &File, before: &Metadata, place: &Place<'_>) -> io::Result<()> {
+    let now = file.metadata()?;
+    let named = statat(place.folder, place.name, AtFlags::SYMLINK_NOFOLLOW)?;
+    let same = (
+        now.len(),
+        now.mtime(),
+        now.mtime_nsec(),
+        now.ctime(),
+        now.ctime_nsec(),
+    ) == (
+        before.len(),
+        before.mtime(),
+        before.mtime_nsec(),
+        before.ctime(),
+        before.ctime_nsec(),
+    ) && (named.st_dev, named.st_ino) == (now.dev(), now.ino());
+    if same {
+        return Ok(());
+    }
+    Err(io::Error::other("the file was changed while it was copied"))
+}
+
 /// Removes a file.
-pub(crate) fn remove(place: &Place<'_>) -> io::Result<()> {
+fn remove(place: &Place<'_>) -> io::Result<()> {
     Ok(unlinkat(place.folder, place.name, AtFlags::empty())?)
 }
 
 /// Copies length and data, holes left out, and makes both durable.
-pub(crate) fn copy(from: &File, to: &File) -> io::Result<()> {
+fn copy(from: &File, to: &File) -> io::Result<()> {
     let len = super::identity::len(from)?;
     let mut buf = vec![0; 1 << 20];
     let mut at = 0;

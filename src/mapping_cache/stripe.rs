@@ -1,0 +1,38 @@
+//! Which of a few cache lines a thread writes to, so that threads seldom share one.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// How many stripes there are. Threads beyond share theirs, which costs time and nothing else.
+pub(super) const STRIPES: usize = if cfg!(loom) { 2 } else { 8 };
+
+/// A stripe. What was counted in one is taken back in the same, by whichever thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stripe(usize);
+
+impl Stripe {
+    /// The stripe of this thread.
+    pub(super) fn mine() -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        const NONE: usize = usize::MAX;
+        thread_local! {
+            static MINE: Cell<usize> = const { Cell::new(NONE) };
+        }
+        let mine = MINE.get();
+        if mine != NONE {
+            return Self(mine);
+        }
+        let stripe = Self::number(NEXT.fetch_add(1, Ordering::Relaxed));
+        MINE.set(stripe.0);
+        stripe
+    }
+
+    /// The stripe of the thread with this number.
+    pub(super) fn number(thread: usize) -> Self {
+        Self(thread % STRIPES)
+    }
+
+    pub(super) fn index(self) -> usize {
+        self.0 % STRIPES
+    }
+}
