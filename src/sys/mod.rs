@@ -9,6 +9,7 @@ pub(crate) mod fallocate;
 pub(crate) mod identity;
 pub(crate) mod limits;
 pub(crate) mod open;
+mod platform;
 pub(crate) mod relocate;
 pub(crate) mod rotational;
 pub(crate) mod sparse;

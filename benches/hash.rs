@@ -1,0 +1,107 @@
+//! Hashing all pieces of a group, in the page cache and cold.
+
+mod support;
+
+use std::fs::File;
+use std::hint::black_box;
+use std::io::Read;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use flatspan::mapping_cache::{CacheOptions, MappingCache};
+use flatspan::span::{Group, HashRun, PieceOutcome, Pieces};
+use rayon::prelude::*;
+use sha1::{Digest, Sha1};
+use support::{Files, compare, name};
+
+const PIECE_BYTES: u64 = 256 << 10;
+
+fn group(files: &Files) -> Group {
+    let options = CacheOptions::default().budget_bytes(64 << 20);
+    let cache = MappingCache::new(options).expect("these options work");
+    let builder = Group::builder(files.path()).cache(&cache);
+    let names = (0..files.count).map(name);
+    let builder = names.fold(builder, |builder, name| {
+        builder.file(name, files.file_bytes)
+    });
+    builder.open().expect("nothing is opened yet")
+}
+
+fn hash_group(group: &Group) {
+    let pieces = Pieces::new(group, PIECE_BYTES).expect("pieces of some length");
+    let outcomes = pieces.hash_all(&HashRun::new());
+    let hashed = |outcome: &PieceOutcome| matches!(outcome, PieceOutcome::Hashed(_));
+    assert!(outcomes.iter().all(hashed), "all pieces are there");
+}
+
+/// The limit of the `sha1` crate: the same bytes, in memory already, on the same threads.
+fn hash_memory(memory: &[u8]) {
+    memory.par_chunks(PIECE_BYTES as usize).for_each(|piece| {
+        black_box(Sha1::digest(piece));
+    });
+}
+
+/// One thread reads the files in order, as `cat` does.
+fn read_all(files: &[File]) {
+    let mut buf = vec![0; 1 << 20];
+    for file in files {
+        let mut file = file;
+        std::io::Seek::rewind(&mut file).expect("files can seek");
+        while file.read(&mut buf).expect("it is there") > 0 {}
+    }
+}
+
+fn drop_cached(files: &[File]) {
+    for file in files {
+        file.sync_all().expect("it can be synced");
+        rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed).expect("a hint");
+    }
+}
+
+fn hash(criterion: &mut Criterion) {
+    let files = Files::new((5 << 20) + 4321);
+    let group = group(&files);
+    let open = files.open_all();
+    read_all(&open);
+    let mut memory = vec![0; usize::try_from(files.len()).expect("it fits in memory")];
+    group.read_exact_at(0, &mut memory).expect("it is there");
+
+    let mut bench = criterion.benchmark_group("hash pieces of 256 KiB, page cache");
+    bench.sample_size(10);
+    bench.throughput(Throughput::Bytes(files.len()));
+    bench.bench_function("the group, by kernel copies", |bencher| {
+        bencher.iter(|| hash_group(&group));
+    });
+    bench.bench_function("in-memory SHA-1 of the sha1 crate", |bencher| {
+        bencher.iter(|| hash_memory(&memory));
+    });
+    bench.finish();
+
+    compare(
+        "hash pieces through the safe door, page cache, against in-memory SHA-1 of the sha1 crate",
+        9,
+        || hash_group(&group),
+        || hash_memory(&memory),
+    );
+    drop(memory);
+
+    // Both include dropping the pages, which is the same work.
+    let cold = |work: &dyn Fn()| {
+        drop_cached(&open);
+        let begun = std::time::Instant::now();
+        work();
+        begun.elapsed()
+    };
+    let mut times = [Vec::new(), Vec::new()];
+    for _ in 0..5 {
+        times[0].push(cold(&|| hash_group(&group)));
+        times[1].push(cold(&|| read_all(&open)));
+    }
+    let [ours, theirs] = times.map(support::median);
+    println!(
+        "RATIO hash pieces, cold, against reading the same files in order: {:.2} (ours {ours:.1?}, theirs {theirs:.1?}, 5 rounds)",
+        theirs.as_secs_f64() / ours.as_secs_f64()
+    );
+}
+
+criterion_group!(benches, hash);
+criterion_main!(benches);

@@ -1,0 +1,105 @@
+//! Writing blocks of 16 KiB in order, then making them durable.
+
+mod support;
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use flatspan::mapping_cache::{Access, CacheOptions, CopyPath, MappingCache, Preallocation};
+use flatspan::span::Group;
+use support::{compare, name};
+
+const BLOCK_BYTES: usize = 16 << 10;
+/// A multiple of the block, so that both sides write the same pieces.
+const FILE_BYTES: u64 = 16 << 20;
+const FILES: usize = 16;
+
+fn group(root: &Path, copy_path: CopyPath) -> Group {
+    let options = CacheOptions::default()
+        .budget_bytes(1 << 30)
+        .copy_path(copy_path);
+    let cache = MappingCache::new(options).expect("these options work");
+    let builder = Group::builder(root)
+        .cache(&cache)
+        .access(Access::ReadWrite)
+        .create(true)
+        .preallocation(Preallocation::Full);
+    let builder = (0..FILES).fold(builder, |builder, index| {
+        builder.file(name(index), FILE_BYTES)
+    });
+    builder.open().expect("nothing is opened yet")
+}
+
+fn write_group(group: &Group) {
+    let block = vec![0x5A; BLOCK_BYTES];
+    let mut offset = 0;
+    while offset < group.len() {
+        offset += group.write_at(offset, &block).expect("room on the disk") as u64;
+    }
+    group.sync_all().expect("the disk works");
+}
+
+fn write_plain(files: &[File]) {
+    let block = vec![0x5A; BLOCK_BYTES];
+    for file in files {
+        let mut offset = 0;
+        while offset < FILE_BYTES {
+            let left = usize::try_from(FILE_BYTES - offset).expect("a small file");
+            let part = left.min(BLOCK_BYTES);
+            file.write_all_at(&block[..part], offset)
+                .expect("room on the disk");
+            offset += part as u64;
+        }
+    }
+    for file in files {
+        file.sync_data().expect("the disk works");
+    }
+}
+
+fn plain(root: &Path) -> Vec<File> {
+    let files = (0..FILES).map(|index| {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false);
+        let file = options.open(root.join(name(index))).expect("a file");
+        file.set_len(FILE_BYTES).expect("a sparse file");
+        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, FILE_BYTES)
+            .expect("room on the disk");
+        file
+    });
+    files.collect()
+}
+
+fn write(criterion: &mut Criterion) {
+    let dirs = [(); 3].map(|()| tempfile::TempDir::with_prefix("flatspan-bench-").expect("a dir"));
+    let positioned = group(dirs[0].path(), CopyPath::Auto);
+    let mapped = group(dirs[1].path(), CopyPath::Mapped);
+    let plain = plain(dirs[2].path());
+
+    let mut bench = criterion.benchmark_group("write blocks of 16 KiB, then sync");
+    bench.sample_size(10);
+    bench.throughput(Throughput::Bytes(positioned.len()));
+    bench.bench_function("the group", |bencher| {
+        bencher.iter(|| write_group(&positioned))
+    });
+    bench.bench_function("the group, through mappings", |bencher| {
+        bencher.iter(|| write_group(&mapped));
+    });
+    bench.bench_function("pwrite, then fdatasync", |bencher| {
+        bencher.iter(|| write_plain(&plain));
+    });
+    bench.finish();
+
+    for (what, group) in [("", &positioned), (" through mappings", &mapped)] {
+        compare(
+            &format!("write blocks of 16 KiB{what}, then sync, against pwrite and fdatasync"),
+            9,
+            || write_group(group),
+            || write_plain(&plain),
+        );
+    }
+}
+
+criterion_group!(benches, write);
+criterion_main!(benches);

@@ -1,0 +1,66 @@
+//! What hashes: the threads, the mapping cache and the flag that a signal sets.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result};
+use flatspan::mapping_cache::{CacheOptions, MappingCache};
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+
+use crate::cli::EngineArgs;
+use crate::exit;
+
+/// Shared by all torrents of a run.
+pub(crate) struct Engine {
+    pub(crate) pool: ThreadPool,
+    pub(crate) cache: MappingCache,
+    pub(crate) cancel: Arc<AtomicBool>,
+}
+
+impl Engine {
+    pub(crate) fn new(args: &EngineArgs) -> Result<Engine> {
+        // Zero threads let rayon choose.
+        let threads = args.threads.map_or(0, std::num::NonZero::get);
+        let pool = ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .context("cannot start threads")?;
+        let mut options = CacheOptions::default();
+        if let Some(budget_bytes) = args.budget {
+            options = options
+                .budget_bytes(budget_bytes)
+                .window_bytes(window_bytes(budget_bytes));
+        }
+        let cache = MappingCache::new(options).context("--budget")?;
+        Ok(Engine {
+            pool,
+            cache,
+            cancel: cancel_on_signal()?,
+        })
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancel.load(Ordering::Relaxed)
+    }
+}
+
+/// A window with which even a small budget holds several.
+fn window_bytes(budget_bytes: u64) -> usize {
+    const WINDOW_BYTES_MAX: u64 = 4 << 20;
+    const WINDOW_BYTES_MIN: u64 = 64 << 10;
+    let quarter = (budget_bytes / 4).clamp(WINDOW_BYTES_MIN, WINDOW_BYTES_MAX);
+    1 << quarter.ilog2()
+}
+
+/// The first signal asks for an orderly end, the second one ends at once.
+fn cancel_on_signal() -> Result<Arc<AtomicBool>> {
+    let cancel = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        flag::register_conditional_shutdown(signal, exit::INTERRUPTED.into(), Arc::clone(&cancel))
+            .and_then(|_| flag::register(signal, Arc::clone(&cancel)))
+            .context("cannot handle signals")?;
+    }
+    Ok(cancel)
+}

@@ -1,0 +1,139 @@
+//! Typed access to the fields of a bencode dictionary, with errors that name the field.
+
+use crate::bencode::{Item, Value};
+use crate::metainfo_error::{MetainfoError, Problem};
+
+/// A dictionary and the name under which errors speak of it (empty for the outermost).
+pub(crate) struct Fields<'i, 'a> {
+    name: String,
+    at: usize,
+    entries: &'i [(&'a [u8], Item<'a>)],
+}
+
+impl<'i, 'a> Fields<'i, 'a> {
+    /// The fields of `item`, which errors will call `name`.
+    pub(crate) fn of(item: &'i Item<'a>, name: String) -> Result<Self, MetainfoError> {
+        match &item.value {
+            Value::Dict(entries) => Ok(Fields {
+                name,
+                at: item.at,
+                entries,
+            }),
+            other => {
+                let field = if name.is_empty() {
+                    "torrent".to_owned()
+                } else {
+                    name
+                };
+                Err(wrong_type(field, item.at, "a dictionary", other))
+            }
+        }
+    }
+
+    pub(crate) fn optional(&self, key: &str) -> Option<&'i Item<'a>> {
+        self.entries
+            .iter()
+            .find(|(name, _)| *name == key.as_bytes())
+            .map(|(_, item)| item)
+    }
+
+    pub(crate) fn required(&self, key: &str) -> Result<&'i Item<'a>, MetainfoError> {
+        self.optional(key)
+            .ok_or_else(|| problem(self.name_of(key), self.at, Problem::Missing))
+    }
+
+    pub(crate) fn dict(&self, key: &str) -> Result<Fields<'i, 'a>, MetainfoError> {
+        Fields::of(self.required(key)?, self.name_of(key))
+    }
+
+    pub(crate) fn list(&self, key: &str) -> Result<&'i [Item<'a>], MetainfoError> {
+        let item = self.required(key)?;
+        match &item.value {
+            Value::List(items) => Ok(items),
+            other => Err(wrong_type(self.name_of(key), item.at, "a list", other)),
+        }
+    }
+
+    pub(crate) fn bytes(&self, key: &str) -> Result<&'a [u8], MetainfoError> {
+        bytes_of(self.required(key)?, || self.name_of(key))
+    }
+
+    pub(crate) fn text(&self, key: &str) -> Result<&'a str, MetainfoError> {
+        text_of(self.required(key)?, || self.name_of(key))
+    }
+
+    pub(crate) fn unsigned(&self, key: &str) -> Result<u64, MetainfoError> {
+        let item = self.required(key)?;
+        match item.value {
+            Value::Int(int) => u64::try_from(int)
+                .map_err(|_| problem(self.name_of(key), item.at, Problem::Negative(int))),
+            ref other => Err(wrong_type(self.name_of(key), item.at, "an integer", other)),
+        }
+    }
+
+    /// A text that only decorates: a wrong type counts as absent, and bytes that are not UTF-8 are replaced.
+    pub(crate) fn decoration(&self, key: &str) -> Option<String> {
+        self.optional(key).and_then(lossy)
+    }
+
+    /// An error about the field `key`, wherever it stands.
+    pub(crate) fn refuse(&self, key: &str, what: Problem) -> MetainfoError {
+        let at = self.optional(key).map_or(self.at, |item| item.at);
+        problem(self.name_of(key), at, what)
+    }
+
+    /// The full name of a field, as errors give it.
+    pub(crate) fn name_of(&self, key: &str) -> String {
+        if self.name.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{}.{key}", self.name)
+        }
+    }
+}
+
+/// A string of any bytes as text, for show.
+pub(crate) fn lossy(item: &Item<'_>) -> Option<String> {
+    match item.value {
+        Value::Bytes(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+        _ => None,
+    }
+}
+
+/// The text that `item` must be.
+pub(crate) fn text_of<'a>(
+    item: &Item<'a>,
+    name: impl Fn() -> String,
+) -> Result<&'a str, MetainfoError> {
+    let bytes = bytes_of(item, &name)?;
+    std::str::from_utf8(bytes).map_err(|_| problem(name(), item.at, Problem::NotUtf8))
+}
+
+/// An error about a field.
+pub(crate) fn problem(field: String, at: usize, problem: Problem) -> MetainfoError {
+    MetainfoError::Field { field, at, problem }
+}
+
+/// An error about the type of a field.
+pub(crate) fn wrong_type(
+    field: String,
+    at: usize,
+    expected: &'static str,
+    found: &Value<'_>,
+) -> MetainfoError {
+    problem(
+        field,
+        at,
+        Problem::WrongType {
+            expected,
+            found: found.kind(),
+        },
+    )
+}
+
+fn bytes_of<'a>(item: &Item<'a>, name: impl Fn() -> String) -> Result<&'a [u8], MetainfoError> {
+    match item.value {
+        Value::Bytes(bytes) => Ok(bytes),
+        ref other => Err(wrong_type(name(), item.at, "a string", other)),
+    }
+}

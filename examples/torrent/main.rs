@@ -1,0 +1,77 @@
+//! `torrent`: creates, verifies and shows torrents, hashing their content through flatspan.
+//!
+//! A torrent's pieces are cut from the concatenation of its files, which is what a [`flatspan::span::Group`] is.
+//! `create` and `verify` describe the files to a group and leave the reading, the hashing on all cores and the
+//! attribution of bad pieces to files to [`flatspan::span::Pieces`].
+
+mod bencode;
+mod bencode_writer;
+mod cli;
+mod create;
+mod engine;
+mod fields;
+mod metainfo;
+mod metainfo_error;
+mod metainfo_writer;
+mod output_file;
+mod paths;
+mod piece_length;
+mod progress;
+mod report;
+mod report_json;
+mod report_text;
+mod scan;
+mod show;
+mod torrent_file;
+mod verify;
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command};
+use metainfo_error::MetainfoError;
+
+/// Exit codes; of several torrents the greatest counts. Usage errors (2) are clap's.
+pub(crate) mod exit {
+    pub(crate) const OK: u8 = 0;
+    pub(crate) const PROBLEMS: u8 = 1;
+    pub(crate) const BAD_TORRENT: u8 = 3;
+    pub(crate) const FAILED: u8 = 4;
+    pub(crate) const INTERRUPTED: u8 = 130;
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Create(args) => create::run(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Show(args) => show::run(&args),
+    };
+    ExitCode::from(outcome.unwrap_or_else(|error| {
+        // Whoever closed the pipe knows why the output ends.
+        if !is_broken_pipe(&error) {
+            eprintln!("torrent: {error:#}");
+        }
+        exit_code(&error)
+    }))
+}
+
+/// The code for an error.
+pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.chain().any(|cause| cause.is::<MetainfoError>()) {
+        exit::BAD_TORRENT
+    } else {
+        exit::FAILED
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let kinds = error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .map(io::Error::kind);
+    kinds
+        .into_iter()
+        .any(|kind| kind == io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,71 @@
+//! Which piece length: a power of two for 1000 to 2000 pieces, within what all clients take.
+
+/// The shortest piece: the block that peers ask each other for.
+pub(crate) const PIECE_BYTES_MIN: u64 = 16 << 10;
+/// The longest piece that is chosen; longer ones can be asked for.
+pub(crate) const PIECE_BYTES_CHOSEN_MAX: u64 = 16 << 20;
+/// The longest piece that may be asked for.
+pub(crate) const PIECE_BYTES_ASKED_MAX: u64 = 1 << 30;
+const PIECES_AIM: u64 = 2000;
+
+/// A piece length and why it was chosen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Choice {
+    pub(crate) piece_bytes: u64,
+    pub(crate) reason: &'static str,
+}
+
+/// The shortest piece length with which `total_bytes` make no more than 2000 pieces.
+pub(crate) fn choose(total_bytes: u64) -> Choice {
+    let wanted = total_bytes
+        .div_ceil(PIECES_AIM)
+        .checked_next_power_of_two()
+        .unwrap_or(u64::MAX);
+    let reason = if wanted < PIECE_BYTES_MIN {
+        "the shortest that is used"
+    } else if wanted > PIECE_BYTES_CHOSEN_MAX {
+        "the longest that is chosen by itself"
+    } else {
+        "for 1000 to 2000 pieces"
+    };
+    Choice {
+        piece_bytes: wanted.clamp(PIECE_BYTES_MIN, PIECE_BYTES_CHOSEN_MAX),
+        reason,
+    }
+}
+
+/// A piece length as the user gives it.
+pub(crate) fn parse_piece_length(text: &str) -> Result<u64, String> {
+    let piece_bytes = parse_bytes(text)?;
+    let fits = (PIECE_BYTES_MIN..=PIECE_BYTES_ASKED_MAX).contains(&piece_bytes);
+    if fits && piece_bytes.is_power_of_two() {
+        Ok(piece_bytes)
+    } else {
+        Err("a piece length is a power of two from 16 KiB to 1 GiB".to_owned())
+    }
+}
+
+/// A number of bytes: `262144`, `256K`, `256KiB`, `1M`, `2GiB`.
+pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
+    let digits_end = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (digits, unit) = text.split_at(digits_end);
+    let shift = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kib" => 10,
+        "m" | "mib" => 20,
+        "g" | "gib" => 30,
+        other => {
+            return Err(format!(
+                "unknown unit `{other}`: use K, M, G or KiB, MiB, GiB"
+            ));
+        }
+    };
+    let number: u64 = digits
+        .parse()
+        .map_err(|error| format!("`{digits}`: {error}"))?;
+    number
+        .checked_mul(1 << shift)
+        .ok_or_else(|| "more than 64 bits can hold".to_owned())
+}

@@ -1,0 +1,24 @@
+//! Reading a `.torrent`.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::metainfo::{Metainfo, TORRENT_BYTES_MAX};
+use crate::paths::printable;
+
+/// Reads and checks the torrent at `path`; no more of the file is read than could be accepted.
+pub(crate) fn load(path: &Path) -> Result<Metainfo> {
+    let read = || {
+        let mut torrent = Vec::new();
+        File::open(path)?
+            .take(TORRENT_BYTES_MAX + 1)
+            .read_to_end(&mut torrent)?;
+        std::io::Result::Ok(torrent)
+    };
+    let name = || printable(&path.to_string_lossy());
+    let torrent = read().with_context(|| format!("cannot read {}", name()))?;
+    Metainfo::parse(&torrent).with_context(name)
+}

@@ -1,0 +1,104 @@
+//! `torrent verify`.
+
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use flatspan::span::{Group, HashRun, Pieces};
+
+use crate::cli::VerifyArgs;
+use crate::engine::Engine;
+use crate::metainfo::FileKind;
+use crate::paths::printable;
+use crate::progress::Bar;
+use crate::report::Report;
+use crate::torrent_file;
+use crate::{exit, exit_code, report_json, report_text};
+
+pub(crate) fn run(args: &VerifyArgs) -> Result<u8> {
+    let engine = Engine::new(&args.engine)?;
+    // Otherwise a mistyped root would look like files that are gone.
+    let entries = std::fs::read_dir(&args.root);
+    entries.with_context(|| format!("--root {}", args.root.display()))?;
+    let mut worst = exit::OK;
+    for torrent in &args.torrents {
+        let code = match verify(torrent, args, &engine) {
+            Ok(report) => {
+                print(&report, args)?;
+                code_of(&report)
+            }
+            Err(error) => {
+                let code = exit_code(&error);
+                print_failure(torrent, &error, code, args)?;
+                code
+            }
+        };
+        worst = worst.max(code);
+        if engine.is_cancelled() {
+            return Ok(exit::INTERRUPTED);
+        }
+    }
+    Ok(worst)
+}
+
+fn verify(torrent: &Path, args: &VerifyArgs, engine: &Engine) -> Result<Report> {
+    let metainfo = torrent_file::load(torrent)?;
+    let mut builder = Group::builder(&args.root)
+        .cache(&engine.cache)
+        .outside_root(args.follow_symlinks);
+    let mut file_of_entry = Vec::with_capacity(metainfo.files.len());
+    for (i, file) in metainfo.files.iter().enumerate() {
+        builder = match file.kind {
+            FileKind::Regular => builder.file(metainfo.disk_path(i), file.bytes),
+            FileKind::Padding => builder.padding(file.bytes),
+            FileKind::Symlink => continue,
+        };
+        file_of_entry.push(i);
+    }
+    let group = builder.open()?;
+    let pieces = Pieces::new(&group, metainfo.piece_bytes)?;
+    let bar = Bar::new(&printable(&metainfo.name), group.len());
+    let advance = |progress| bar.advance(progress);
+    let run = HashRun::new()
+        .pool(&engine.pool)
+        .progress(&advance)
+        .cancel(&engine.cancel);
+    let verification = pieces.verify(&metainfo.pieces, &run)?;
+    Ok(Report {
+        torrent: torrent.to_owned(),
+        metainfo,
+        file_of_entry,
+        verification,
+    })
+}
+
+fn code_of(report: &Report) -> u8 {
+    match (report.verification.complete, report.is_ok()) {
+        (false, _) => exit::INTERRUPTED,
+        (true, true) => exit::OK,
+        (true, false) => exit::PROBLEMS,
+    }
+}
+
+fn print(report: &Report, args: &VerifyArgs) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    if args.json {
+        writeln!(stdout, "{}", report_json::report(report))?;
+    } else {
+        report_text::write(report, args.verbose, &mut stdout)?;
+    }
+    Ok(stdout.flush()?)
+}
+
+/// Goes on to the next torrent, so the error is told here.
+fn print_failure(torrent: &Path, error: &anyhow::Error, code: u8, args: &VerifyArgs) -> Result<()> {
+    eprintln!("torrent: {error:#}");
+    if args.json {
+        writeln!(
+            std::io::stdout().lock(),
+            "{}",
+            report_json::failure(torrent, error, code)
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,7 @@
+//! One file a part of the support.
+
+mod children;
+mod filesystems;
+#[cfg(target_os = "linux")]
+mod fuse_modes;
+mod needs;

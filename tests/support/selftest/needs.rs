@@ -1,0 +1,69 @@
+//! Skips are visible, listed once, and refused where required.
+
+use crate::support::{
+    child::Child,
+    need::{Need, names, need, program},
+    skips, temp_dir,
+};
+
+const ABSENT: &str = "no-such-program-anywhere";
+
+#[test]
+fn skips_are_printed_listed_and_refused_where_required() {
+    let name = "selftest::needs::skips_are_printed_listed_and_refused_where_required";
+    if crate::support::child::is_me(name) {
+        assert!(!need(Need::Tools, ABSENT));
+        assert!(need(Need::Tools, "sh"));
+        return;
+    }
+    let folder = temp_dir();
+    let list = folder.path().join("list");
+    let child = || Child::new(name).env(skips::LIST_VARIABLE, &list);
+
+    let done = child()
+        .env("FLATSPAN_REQUIRE", "loom,uffd")
+        .run()
+        .expect("nothing needed");
+    done.assert_passed();
+    let printed = done
+        .stderr
+        .lines()
+        .find_map(|line| line.strip_prefix("SKIPPED "));
+    let listed = std::fs::read_to_string(&list).expect("the list");
+    assert_eq!(listed.lines().next(), printed);
+    assert!(
+        listed.contains(&format!("`{ABSENT}` is not installed (tools)")),
+        "{listed:?}"
+    );
+
+    let done = child()
+        .env("FLATSPAN_REQUIRE", "fuse, tools")
+        .run()
+        .expect("nothing needed");
+    assert!(!done.status.success());
+    assert!(
+        done.stderr.contains("FLATSPAN_REQUIRE names tools"),
+        "{done}"
+    );
+}
+
+#[test]
+fn lists_of_needs_are_read() {
+    assert!(names("loom,uffd, tools", Need::Tools));
+    assert!(!names("loom,uffd", Need::Tools));
+    assert!(!names("", Need::Loom));
+    assert!(program("sh").is_some() && program(ABSENT).is_none());
+}
+
+#[test]
+fn runs_that_are_over_are_known() {
+    assert!(!skips::is_alive("1-1"), "process 1 did not start then");
+    assert!(!skips::is_alive("rubbish"));
+    let run = skips::list_path();
+    let run = run
+        .file_name()
+        .and_then(|name| name.to_str())
+        .expect("UTF-8");
+    let run = run.strip_prefix("flatspan-skipped-").unwrap_or(run);
+    assert!(skips::is_alive(run) || std::env::var_os(skips::LIST_VARIABLE).is_some());
+}

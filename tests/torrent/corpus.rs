@@ -1,0 +1,22 @@
+//! The seeds of the fuzz target, replayed.
+
+use std::fs;
+use std::path::Path;
+
+#[test]
+fn every_seed_keeps_the_property() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/bencode");
+    let seeds: Vec<_> = fs::read_dir(&folder)
+        .expect("the corpus")
+        .collect::<Result<_, _>>()
+        .expect("its entries");
+    assert!(
+        seeds.len() >= 12,
+        "only {} seeds in {}",
+        seeds.len(),
+        folder.display()
+    );
+    for seed in seeds {
+        crate::property::check(&fs::read(seed.path()).expect("a seed"));
+    }
+}

@@ -1,0 +1,294 @@
+//! `torrent create` and `torrent show`.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::Path;
+
+use crate::program::{create, expect, json, noise, put, stderr, stdout, torrent, verify};
+use crate::support;
+
+/// Empty files, odd sizes, spaces, names beyond ASCII, and an order that plain strings would not have.
+fn content(root: &Path) {
+    put(&root.join("a b/ünï/文件"), &noise(1, 100_001));
+    put(&root.join("a b/empty"), b"");
+    put(&root.join("a/c"), &noise(2, 16_384));
+    put(&root.join("a-b"), &noise(3, 1));
+    put(&root.join("z"), &noise(4, 16_383));
+}
+
+fn paths(shown: &serde_json::Value) -> Vec<String> {
+    let files = shown["files"].as_array().expect("files");
+    files
+        .iter()
+        .map(|file| file["path"].as_str().expect("a path").to_owned())
+        .collect()
+}
+
+fn show(path: &Path) -> serde_json::Value {
+    json(&expect(0, &[Path::new("show"), path, Path::new("--json")]))
+}
+
+#[test]
+fn what_is_created_verifies() {
+    let folder = support::temp_dir();
+    let (root, out) = (folder.path().join("näme"), folder.path().join("x.torrent"));
+    content(&root);
+    for (more, padding) in [
+        (&[][..], 0),
+        (&["--pad"][..], 4 - 2),
+        (&["--threads", "1", "--budget", "1M"][..], 0),
+    ] {
+        create(&root, &out, &[more, &["--force", "--json"]].concat());
+        assert_eq!(
+            show(&out)["files"].as_array().map(Vec::len),
+            Some(5 + padding)
+        );
+        let report = verify(0, &out, folder.path(), &["--budget", "1M"]);
+        assert_eq!(
+            (&report["ok"], &report["complete"]),
+            (&true.into(), &true.into())
+        );
+        assert_eq!(report["files"].as_array().map(Vec::len), Some(5));
+    }
+    assert!(!root.join(".pad").exists());
+}
+
+#[test]
+fn a_single_file_verifies() {
+    let folder = support::temp_dir();
+    let out = folder.path().join("x.torrent");
+    for bytes in [0, 1, 16_384, 100_001] {
+        put(&folder.path().join("a file"), &noise(5, bytes));
+        create(&folder.path().join("a file"), &out, &["--force", "--pad"]);
+        assert_eq!(verify(0, &out, folder.path(), &[])["total_bytes"], bytes);
+        assert_eq!(show(&out)["multi_file"], false);
+    }
+}
+
+#[test]
+fn files_are_in_the_order_of_their_components() {
+    let folder = support::temp_dir();
+    content(&folder.path().join("d"));
+    let out = folder.path().join("x.torrent");
+    create(&folder.path().join("d"), &out, &[]);
+    assert_eq!(
+        paths(&show(&out)),
+        ["d/a/c", "d/a b/empty", "d/a b/ünï/文件", "d/a-b", "d/z"]
+    );
+}
+
+#[test]
+fn the_order_of_another_torrent_can_be_asked_for() {
+    let folder = support::temp_dir();
+    let (root, first, second) = (
+        folder.path().join("d"),
+        folder.path().join("1"),
+        folder.path().join("2"),
+    );
+    put(&root.join("m"), b"m");
+    create(&root, &first, &[]);
+    content(&root);
+    let order = ["--order-from", first.to_str().expect("UTF-8")];
+    create(&root, &second, &order);
+    assert_eq!(paths(&show(&second))[..2], ["d/m", "d/a/c"]);
+    fs::remove_file(root.join("m")).expect("a file");
+    let args = ["create", "d", "-o", "3", order[0], order[1]].map(Path::new);
+    let output = torrent()
+        .args(args)
+        .current_dir(&folder)
+        .output()
+        .expect("the program starts");
+    assert_eq!(output.status.code(), Some(4));
+    assert!(
+        stderr(&output).contains("only 0 of the 1 files"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn a_sparse_file_of_2_gib_verifies() {
+    let folder = support::temp_dir();
+    let sparse = folder.path().join("sparse");
+    let file = fs::File::create(&sparse).expect("a file");
+    file.set_len(2 << 30).expect("a long file");
+    if file.metadata().expect("metadata").blocks() > 1024 {
+        support::need::skip(support::need::Need::Tools, "no sparse files here");
+        return;
+    }
+    std::os::unix::fs::FileExt::write_all_at(&file, b"data", 1 << 30).expect("a block");
+    let out = folder.path().join("x.torrent");
+    create(&sparse, &out, &[]);
+    assert_eq!(verify(0, &out, folder.path(), &[])["pieces"]["total"], 1024);
+    assert!(
+        file.metadata().expect("metadata").blocks() <= 1024,
+        "reading filled the holes"
+    );
+}
+
+#[test]
+fn the_torrent_itself_is_left_out_and_written_anew_the_same() {
+    let folder = support::temp_dir();
+    content(folder.path());
+    let out = folder.path().join("a b/x.torrent");
+    create(folder.path(), &out, &["--no-creation-date"]);
+    let first = fs::read(&out).expect("a torrent");
+    create(folder.path(), &out, &["--no-creation-date", "--force"]);
+    assert_eq!(fs::read(&out).expect("a torrent"), first);
+    assert_eq!(paths(&show(&out)).len(), 5);
+    assert_eq!(
+        fs::read_dir(folder.path().join("a b"))
+            .expect("the folder")
+            .count(),
+        3,
+        "a temporary file is left"
+    );
+}
+
+#[test]
+fn nothing_is_overwritten_unasked() {
+    let folder = support::temp_dir();
+    let (file, out) = (folder.path().join("f"), folder.path().join("x.torrent"));
+    put(&file, b"content");
+    put(&out, b"precious");
+    let output = expect(4, &[Path::new("create"), &file, Path::new("-o"), &out]);
+    assert!(stderr(&output).contains("--force"));
+    assert_eq!(fs::read(&out).expect("a file"), b"precious");
+    let output = expect(
+        4,
+        &[
+            Path::new("create"),
+            &file,
+            Path::new("-o"),
+            &file,
+            Path::new("--force"),
+        ],
+    );
+    assert!(stderr(&output).contains("cannot be both"));
+    assert_eq!(fs::read(&file).expect("a file"), b"content");
+}
+
+#[test]
+fn symbolic_links_are_skipped_with_a_warning() {
+    let folder = support::temp_dir();
+    let (root, out) = (folder.path().join("d"), folder.path().join("x.torrent"));
+    put(&root.join("f"), b"content");
+    symlink("f", root.join("link")).expect("a link");
+    symlink("/", root.join("out")).expect("a link");
+    let output = create(&root, &out, &[]);
+    assert_eq!(stderr(&output).matches("symbolic link skipped").count(), 2);
+    assert_eq!(paths(&show(&out)), ["d/f"]);
+}
+
+#[test]
+fn a_name_that_is_not_utf8_is_named() {
+    let folder = support::temp_dir();
+    let (root, out) = (folder.path().join("d"), folder.path().join("x.torrent"));
+    put(&root.join(OsStr::from_bytes(b"bad\xffname")), b"content");
+    let output = expect(4, &[Path::new("create"), &root, Path::new("-o"), &out]);
+    assert!(
+        stderr(&output).contains("bad\\xFFname"),
+        "{}",
+        stderr(&output)
+    );
+    assert!(!out.exists());
+}
+
+#[test]
+fn what_was_asked_for_is_in_the_torrent() {
+    let folder = support::temp_dir();
+    let (file, out) = (folder.path().join("f"), folder.path().join("x.torrent"));
+    put(&file, b"content");
+    let args = [
+        "--tracker",
+        "http://a,http://b",
+        "--tracker",
+        "udp://c",
+        "--comment",
+        "ü",
+        "--source",
+        "s",
+    ];
+    let mut command = torrent();
+    command
+        .env("SOURCE_DATE_EPOCH", "1000000000")
+        .arg("create")
+        .arg(&file)
+        .arg("-o")
+        .arg(&out);
+    let made = command
+        .args(args)
+        .args(["--private", "--piece-length", "1MiB"])
+        .output()
+        .expect("the program starts");
+    assert!(made.status.success());
+    let shown = show(&out);
+    assert_eq!(
+        shown["trackers"],
+        serde_json::json!([["http://a", "http://b"], ["udp://c"]])
+    );
+    assert_eq!(
+        (&shown["comment"], &shown["source"]),
+        (&"ü".into(), &"s".into())
+    );
+    assert_eq!(
+        (&shown["private"], &shown["piece_bytes"]),
+        (&true.into(), &(1 << 20).into())
+    );
+    assert_eq!(shown["creation_date"], 1_000_000_000);
+    let text = stdout(&expect(0, &[Path::new("show"), &out]));
+    assert!(text.contains("2001-09-09 01:46:40 UTC"), "{text}");
+}
+
+#[test]
+fn the_choice_of_the_piece_length_is_told() {
+    let folder = support::temp_dir();
+    let (file, out) = (folder.path().join("f"), folder.path().join("x.torrent"));
+    put(&file, b"content");
+    assert!(
+        stderr(&create(&file, &out, &[]))
+            .contains("piece length 16.00 KiB, the shortest that is used")
+    );
+    assert_eq!(
+        stderr(&create(&file, &out, &["--piece-length", "16K", "--force"])),
+        ""
+    );
+}
+
+#[test]
+fn wrong_usage_is_2_and_nothing_to_hash_is_4() {
+    let folder = support::temp_dir();
+    let out = folder.path().join("x.torrent");
+    expect(2, &[Path::new("create"), folder.path()]);
+    expect(
+        2,
+        &["create", "x", "-o", "y", "--piece-length", "5"].map(Path::new),
+    );
+    expect(2, &["verify"].map(Path::new));
+    expect(
+        4,
+        &[Path::new("create"), folder.path(), Path::new("-o"), &out],
+    );
+    expect(
+        4,
+        &[
+            Path::new("create"),
+            &folder.path().join("missing"),
+            Path::new("-o"),
+            &out,
+        ],
+    );
+    expect(
+        4,
+        &[
+            Path::new("create"),
+            folder.path(),
+            Path::new("-o"),
+            &folder.path().join("no/where"),
+        ],
+    );
+    expect(4, &[Path::new("show"), &folder.path().join("missing")]);
+    assert!(!out.exists());
+}

@@ -1,0 +1,65 @@
+//! The choice of a piece length, and names for the terminal.
+
+use crate::paths::printable;
+use crate::piece_length::{
+    PIECE_BYTES_CHOSEN_MAX, PIECE_BYTES_MIN, choose, parse_bytes, parse_piece_length,
+};
+
+#[test]
+fn pieces_are_about_a_thousand_to_two_thousand() {
+    for shift in 25..35 {
+        for total_bytes in [1u64 << shift, (1 << shift) + 1, 3 << (shift - 1)] {
+            let choice = choose(total_bytes);
+            let pieces = total_bytes.div_ceil(choice.piece_bytes);
+            assert!(
+                (1000..=2000).contains(&pieces),
+                "{total_bytes}: {pieces} pieces"
+            );
+            assert!(choice.piece_bytes.is_power_of_two());
+            assert_eq!(choice.reason, "for 1000 to 2000 pieces");
+        }
+    }
+}
+
+#[test]
+fn very_small_and_very_large_contents_get_the_bounds() {
+    assert_eq!(choose(0).piece_bytes, PIECE_BYTES_MIN);
+    assert_eq!(choose(1).piece_bytes, PIECE_BYTES_MIN);
+    assert_eq!(choose(1 << 50).piece_bytes, PIECE_BYTES_CHOSEN_MAX);
+    assert_eq!(choose(u64::MAX).piece_bytes, PIECE_BYTES_CHOSEN_MAX);
+}
+
+#[test]
+fn numbers_of_bytes_have_units() {
+    for (text, bytes) in [
+        ("262144", 262_144),
+        ("256K", 262_144),
+        ("256 KiB", 262_144),
+        ("1m", 1 << 20),
+        ("2GiB", 2 << 30),
+    ] {
+        assert_eq!(parse_bytes(text), Ok(bytes));
+    }
+    for text in [
+        "",
+        "K",
+        "-1",
+        "1T",
+        "1.5M",
+        "99999999999999999999",
+        "18446744073709551615K",
+    ] {
+        assert!(parse_bytes(text).is_err(), "{text}");
+    }
+    for text in ["0", "8K", "100000", "2G"] {
+        assert!(parse_piece_length(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn names_cannot_write_to_the_terminal() {
+    assert_eq!(
+        printable("ä b\u{1b}[2Jc\n\u{202e}"),
+        "ä b\\u{1b}[2Jc\\n\\u{202e}"
+    );
+}

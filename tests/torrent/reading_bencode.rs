@@ -1,0 +1,179 @@
+//! The bencode reader: what it takes, what it refuses and where, and its agreement with bt_bencode.
+
+use bt_bencode::value::Number;
+use proptest::collection::{btree_map, vec};
+use proptest::prelude::*;
+
+use crate::bencode::{BencodeError, DEPTH_MAX, Fault, ITEMS_MAX, Value, parse};
+use crate::bencode_writer::Node;
+
+fn refused(input: &[u8]) -> (usize, Fault) {
+    let BencodeError { at, fault } = parse(input).expect_err("refused");
+    (at, fault)
+}
+
+#[test]
+fn the_four_kinds_are_read() {
+    let item = parse(b"d1:ai-7e1:b2:xy1:cl1:z0:ee").expect("bencode");
+    let Value::Dict(entries) = item.value else {
+        panic!("a dictionary")
+    };
+    let kinds: Vec<_> = entries.iter().map(|(_, item)| item.value.kind()).collect();
+    assert_eq!(kinds, ["an integer", "a string", "a list"]);
+    assert_eq!(entries[0].1.value, Value::Int(-7));
+    assert_eq!((entries[1].1.at, entries[1].1.raw), (11, &b"2:xy"[..]));
+}
+
+#[test]
+fn integers_are_canonical_and_have_64_bits() {
+    assert_eq!(parse(b"i0e").expect("zero").value, Value::Int(0));
+    assert_eq!(
+        parse(b"i9223372036854775807e").expect("max").value,
+        Value::Int(i64::MAX)
+    );
+    assert_eq!(
+        parse(b"i-9223372036854775808e").expect("min").value,
+        Value::Int(i64::MIN)
+    );
+    for input in [
+        &b"i9223372036854775808e"[..],
+        b"i-9223372036854775809e",
+        b"i99999999999999999999e",
+    ] {
+        assert_eq!(refused(input).1, Fault::NumberTooLarge);
+    }
+    for input in [&b"i-0e"[..], b"i00e", b"i01e", b"i-01e", b"01:a", b"00:"] {
+        assert_eq!(refused(input).1, Fault::NotCanonical);
+    }
+    for input in [
+        &b"ie"[..],
+        b"i-e",
+        b"i+1e",
+        b"i 1e",
+        b"i1.0e",
+        b"i1",
+        b"i--1e",
+    ] {
+        assert!(matches!(
+            refused(input).1,
+            Fault::UnexpectedByte(_) | Fault::Truncated
+        ));
+    }
+}
+
+#[test]
+fn errors_say_where() {
+    assert_eq!(refused(b""), (0, Fault::Truncated));
+    assert_eq!(refused(b"l1:a"), (4, Fault::Truncated));
+    assert_eq!(refused(b"li1e?e"), (4, Fault::UnexpectedByte(b'?')));
+    assert_eq!(refused(b"di1ei2ee"), (1, Fault::UnexpectedByte(b'i')));
+    assert_eq!(refused(b"d1:ae"), (4, Fault::UnexpectedByte(b'e')));
+    assert_eq!(refused(b"i1ei2e"), (3, Fault::TrailingBytes));
+    assert_eq!(
+        refused(b"l5:abcde4:abe"),
+        (
+            8,
+            Fault::StringTooLong {
+                claimed: 4,
+                left: 3
+            }
+        )
+    );
+}
+
+#[test]
+fn no_claimed_length_is_believed() {
+    assert_eq!(
+        refused(b"18446744073709551615:a").1,
+        Fault::StringTooLong {
+            claimed: u64::MAX,
+            left: 1
+        }
+    );
+    assert_eq!(refused(b"18446744073709551616:a").1, Fault::NumberTooLarge);
+}
+
+#[test]
+fn nesting_and_items_are_bounded() {
+    let nested = |depth: usize| [b"l".repeat(depth), b"e".repeat(depth)].concat();
+    assert!(parse(&nested(DEPTH_MAX + 1)).is_ok());
+    assert_eq!(refused(&nested(DEPTH_MAX + 2)).1, Fault::TooDeep);
+    assert_eq!(refused(&b"l".repeat(10_000_000)).1, Fault::TooDeep);
+    assert_eq!(refused(&b"d1:a".repeat(1_000_000)).1, Fault::TooDeep);
+    let many = |count: usize| [&b"l"[..], &b"le".repeat(count - 1), b"e"].concat();
+    assert!(parse(&many(ITEMS_MAX)).is_ok());
+    assert_eq!(refused(&many(ITEMS_MAX + 1)).1, Fault::TooManyItems);
+}
+
+#[test]
+fn unsorted_keys_are_taken_and_repeated_ones_are_not() {
+    assert!(parse(b"d1:bi1e1:ai2ee").is_ok());
+    assert_eq!(refused(b"d1:ai1e1:ai2ee"), (7, Fault::DuplicateKey));
+    assert_eq!(refused(b"d1:ai1e1:bi2e1:ai3ee"), (13, Fault::DuplicateKey));
+}
+
+fn node() -> impl Strategy<Value = Node> {
+    let leaf = prop_oneof![
+        any::<i64>().prop_map(Node::Int),
+        vec(any::<u8>(), 0..20).prop_map(Node::Bytes)
+    ];
+    leaf.prop_recursive(5, 60, 6, |inner| {
+        prop_oneof![
+            vec(inner.clone(), 0..6).prop_map(Node::List),
+            btree_map(vec(any::<u8>(), 0..6), inner, 0..6).prop_map(Node::Dict),
+        ]
+    })
+}
+
+/// The same value as bt_bencode read it.
+fn oracle(value: &bt_bencode::Value) -> Node {
+    match value {
+        bt_bencode::Value::Int(Number::Signed(int)) => Node::Int(*int),
+        bt_bencode::Value::Int(Number::Unsigned(int)) => {
+            Node::Int(i64::try_from(*int).expect("63 bits"))
+        }
+        bt_bencode::Value::ByteStr(bytes) => Node::Bytes(bytes.to_vec()),
+        bt_bencode::Value::List(values) => Node::List(values.iter().map(oracle).collect()),
+        bt_bencode::Value::Dict(entries) => Node::Dict(
+            entries
+                .iter()
+                .map(|(key, value)| (key.to_vec(), oracle(value)))
+                .collect(),
+        ),
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read(node in node()) {
+        let bytes = node.encode();
+        let item = parse(&bytes).expect("own bencode");
+        prop_assert_eq!(item.raw, &bytes[..]);
+        prop_assert_eq!(Node::from(&item), node);
+    }
+
+    #[test]
+    fn bt_bencode_reads_the_same(node in node()) {
+        let bytes = node.encode();
+        let value: bt_bencode::Value = bt_bencode::from_slice(&bytes).expect("bencode");
+        prop_assert_eq!(oracle(&value), node);
+        prop_assert_eq!(bt_bencode::to_vec(&value).expect("bencode"), bytes);
+    }
+
+    /// bt_bencode is laxer (leading zeros, repeated keys), never stricter.
+    #[test]
+    fn what_bt_bencode_refuses_is_refused(node in node(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+        let mut bytes = node.encode();
+        let at = at.index(bytes.len());
+        bytes[at] = byte;
+        if let Ok(item) = parse(&bytes) {
+            let value: bt_bencode::Value = bt_bencode::from_slice(&bytes).expect("bencode");
+            prop_assert_eq!(oracle(&value), Node::from(&item));
+        }
+    }
+
+    #[test]
+    fn arbitrary_bytes_do_no_harm(bytes in vec(any::<u8>(), 0..200)) {
+        crate::property::check(&bytes);
+    }
+}

@@ -1,0 +1,45 @@
+//! The last target of `cargo test` (cargo runs them in the order of their names): what this run skipped.
+
+#[path = "support/mod.rs"]
+mod support;
+
+use std::env;
+
+use support::need::{Need, is_required};
+use support::skips;
+
+/// Set by a caller that has run the loom models itself, as `.ci/run` does.
+const LOOM_RAN_VARIABLE: &str = "FLATSPAN_LOOM_RAN";
+
+#[test]
+fn what_was_skipped_is_listed() {
+    loom_models();
+    let skipped = skips::take();
+    if skipped.is_empty() {
+        return skips::say("\nflatspan: nothing was skipped\n");
+    }
+    let mut text = format!(
+        "\nflatspan: {} skipped, because this run lacks\n",
+        skipped.len()
+    );
+    for line in skipped {
+        text.push_str(&format!("    {line}\n"));
+    }
+    text.push_str("FLATSPAN_REQUIRE=loom,uffd,fuse,tools turns each of these into a failure\n");
+    skips::say(&text);
+}
+
+/// The models need a build of their own, which this one cannot be.
+fn loom_models() {
+    if env::var_os(LOOM_RAN_VARIABLE).is_some() {
+        return;
+    }
+    let how = "RUSTFLAGS='--cfg loom' cargo test --release --lib loom_";
+    assert!(
+        !is_required(Need::Loom),
+        "the loom models are required: run {how}, then this with {LOOM_RAN_VARIABLE}=1"
+    );
+    skips::record_line(&format!(
+        "the loom models: {how} is a run of its own (loom)"
+    ));
+}
