@@ -1,15 +1,16 @@
 //! Hashing a few pieces side by side, block by block, by kernel copies.
 //!
 //! No reference to mapped memory is made (hazard 34): the kernel copies a block of each piece into a
-//! buffer that stays in the second cache, and the buffers are hashed. Whole pieces in holes or padding
-//! are not read at all.
+//! buffer that stays in the second cache, and the buffers are hashed. Only where the caller of
+//! [`Pieces::in_place`] has promised that nobody changes the files are blocks hashed where they are
+//! mapped. Whole pieces in holes or padding are not read at all.
 
 use std::collections::HashMap;
 use std::ops::Range;
 
 use super::error::SpanError;
-use super::group::Group;
 use super::hasher::Sha1Digest;
+use super::mapped_bytes::MappedBytes;
 use super::pieces::Pieces;
 use super::sha1_lanes::Sha1Lanes;
 
@@ -17,6 +18,9 @@ use super::sha1_lanes::Sha1Lanes;
 const BUFFERS_BYTES: usize = 512 << 10;
 /// No less than this is read at a time, so that system calls do not dominate.
 const BLOCK_MIN_BYTES: usize = 32 << 10;
+
+/// Bytes looked at in place at a time: more costs no cache, but crosses windows and files more often.
+const BLOCK_IN_PLACE_BYTES: usize = 128 << 10;
 
 /// One thread's tools for hashing pieces of a group.
 #[derive(Debug)]
@@ -76,18 +80,23 @@ impl<'p> Batches<'p> {
         };
         let len = first.len();
         // Whole blocks of the hash until the end: a multiple of 64, and of the page.
-        let block = (BUFFERS_BYTES / streams.len()).max(BLOCK_MIN_BYTES) & !4095;
+        let block = if self.pieces.promise.is_some() {
+            BLOCK_IN_PLACE_BYTES
+        } else {
+            (BUFFERS_BYTES / streams.len()).max(BLOCK_MIN_BYTES) & !4095
+        };
         self.buffers.resize(block * streams.len(), 0);
         let mut hasher = Sha1Lanes::new(streams.len());
         let mut at = 0;
         while at < len && streams.iter().any(|stream| stream.failed.is_none()) {
             let part = usize::try_from(len - at).map_or(block, |left| left.min(block));
-            let mut blocks = self.buffers.chunks_exact_mut(block);
-            for (stream, buf) in streams.iter_mut().zip(&mut blocks) {
-                stream.read(self.pieces.group, at, &mut buf[..part]);
-            }
-            let blocks = self.buffers.chunks_exact(block);
-            let blocks: Vec<&[u8]> = blocks.map(|buf| &buf[..part]).collect();
+            let buffers = self.buffers.chunks_exact_mut(block);
+            let views: Vec<View<'_>> = streams
+                .iter_mut()
+                .zip(buffers)
+                .map(|(stream, buf)| stream.read(self.pieces, at, &mut buf[..part]))
+                .collect();
+            let blocks: Vec<&[u8]> = views.iter().map(View::bytes).collect();
             hasher.update(&blocks);
             at += part as u64;
         }
@@ -137,9 +146,33 @@ impl Stream {
     }
 
     /// Reads the next block. A stream that failed goes on with whatever is in its buffer.
-    fn read(&mut self, group: &Group, at: u64, buf: &mut [u8]) {
+    fn read<'b>(&mut self, pieces: &'b Pieces<'_>, at: u64, buf: &'b mut [u8]) -> View<'b> {
+        let offset = self.range.start + at;
+        if self.failed.is_none()
+            && let Some(promise) = pieces.promise
+            && let Some(mapped) = MappedBytes::new(promise, pieces.group, offset, buf.len())
+        {
+            return View::Mapped(mapped);
+        }
         if self.failed.is_none() {
-            self.failed = group.read_exact_at(self.range.start + at, buf).err();
+            self.failed = pieces.group.read_exact_at(offset, buf).err();
+        }
+        View::Copied(buf)
+    }
+}
+
+/// The block of a stream.
+#[derive(Debug)]
+enum View<'b> {
+    Copied(&'b [u8]),
+    Mapped(MappedBytes<'b>),
+}
+
+impl View<'_> {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Copied(bytes) => bytes,
+            Self::Mapped(mapped) => mapped.bytes(),
         }
     }
 }

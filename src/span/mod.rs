@@ -23,6 +23,7 @@ mod error;
 mod group;
 mod hasher;
 mod layout;
+mod mapped_bytes;
 mod pieces;
 mod positioned;
 #[cfg(feature = "rayon")]

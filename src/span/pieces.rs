@@ -6,6 +6,7 @@ use super::batch::Batches;
 use super::error::SpanError;
 use super::group::Group;
 use super::hasher::{PieceHasher, Sha1Digest};
+use super::mapped_bytes::Promise;
 
 /// Bytes read at a time where a piece is hashed alone: small enough to stay in the second cache.
 const BLOCK_BYTES: usize = 128 << 10;
@@ -15,6 +16,8 @@ const BLOCK_BYTES: usize = 128 << 10;
 pub struct Pieces<'g> {
     pub(super) group: &'g Group,
     piece_bytes: u64,
+    /// Set by [`Pieces::in_place`].
+    pub(super) promise: Option<Promise>,
 }
 
 impl<'g> Pieces<'g> {
@@ -34,7 +37,11 @@ impl<'g> Pieces<'g> {
         if isize::try_from(group.len().div_ceil(piece_bytes)).is_err() {
             return Err(refuse("too many pieces"));
         }
-        Ok(Self { group, piece_bytes })
+        Ok(Self {
+            group,
+            piece_bytes,
+            promise: None,
+        })
     }
 
     /// The group that is cut.
