@@ -106,6 +106,18 @@ impl CachedFile {
         identity::len(&file).map_err(|source| self.io("ask its length", source))
     }
 
+    /// Bytes of storage the file takes: less than its length where it has holes, more where storage is
+    /// reserved behind its end. What a reservation really did can be seen here.
+    ///
+    /// # Errors
+    ///
+    /// Those of opening it.
+    pub fn allocated_bytes(&self) -> Result<u64, MappingError> {
+        let (file, _) = self.descriptor(Access::ReadOnly)?;
+        let allocated = fs2::FileExt::allocated_size(&*file);
+        allocated.map_err(|source| self.io("ask how much storage it takes", source))
+    }
+
     /// Creates the file if it is missing and may be created.
     ///
     /// # Errors

@@ -102,6 +102,17 @@ impl Group {
         Ok(file.reservation())
     }
 
+    /// Bytes of storage the file of an entry takes, all of the file if the entry is a range of it.
+    ///
+    /// # Errors
+    ///
+    /// [`SpanError::NoSuchFile`]; those of opening the file.
+    pub fn allocated_bytes(&self, entry: usize) -> Result<u64, SpanError> {
+        let file = self.entries.get(entry).and_then(Entry::file);
+        let file = file.ok_or_else(|| self.no_such_file(entry))?;
+        Ok(file.allocated_bytes()?)
+    }
+
     /// Copies bytes out of the group: as many as `buf` holds, or as there are up to the end of the
     /// group or to bytes that cannot be read. Returns how many; zero only at the end of the group or
     /// for an empty `buf`.

@@ -1,0 +1,176 @@
+//! Reading and writing: what a mapping allows, and what happens when a writer comes.
+
+use std::{fs, thread, time::Duration};
+
+use flatspan::mapping_cache::{Access, CopyPath, FileOptions, MappingError};
+
+use crate::{
+    fixture::{WINDOW, cache, copying, file_with, len_of, pattern, put, reader, writer},
+    support::temp_dir,
+};
+
+#[test]
+fn a_file_for_reading_is_never_written() {
+    let folder = temp_dir();
+    put(folder.path(), "a", 1, WINDOW);
+    for path in [CopyPath::Auto, CopyPath::Mapped, CopyPath::Positioned] {
+        let cache = copying(path);
+        let file = reader(&cache, folder.path(), "a", WINDOW);
+        let refused = [
+            file.pin(0, Access::ReadWrite).err(),
+            file.write_at(0, b"x").err(),
+            file.ensure_exists().err(),
+        ];
+        for refused in refused {
+            let refused = refused.expect("it is for reading");
+            assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
+            assert!(
+                matches!(&refused, MappingError::ReadOnly { path } if path.ends_with("a")),
+                "{refused:?}"
+            );
+        }
+    }
+    let bytes = fs::read(folder.path().join("a")).expect("the file");
+    assert_eq!(bytes, pattern(1, 0, WINDOW));
+}
+
+#[test]
+fn a_pin_for_reading_gives_no_address_for_stores() {
+    let folder = temp_dir();
+    let cache = cache(4);
+    let file = writer(&cache, folder.path(), "a", WINDOW);
+    let writing = file.pin(0, Access::ReadWrite).expect("a pin");
+    assert!(writing.as_mut_ptr().is_some());
+    // Served by the writable mapping, and still for reading.
+    let reading = file.pin(0, Access::ReadOnly).expect("a pin");
+    assert_eq!(reading.as_ptr(), writing.as_ptr());
+    assert!(reading.as_mut_ptr().is_none());
+    assert_eq!(cache.stats().mappings, 1);
+}
+
+#[test]
+#[should_panic(expected = "pinned for writing")]
+fn copying_into_a_pin_for_reading_is_a_bug_of_the_caller() {
+    let folder = temp_dir();
+    let cache = cache(4);
+    put(folder.path(), "a", 1, WINDOW);
+    let file = reader(&cache, folder.path(), "a", WINDOW);
+    let pin = file.pin(0, Access::ReadOnly).expect("a pin");
+    let _copied = pin.copy_from(0, b"x");
+}
+
+#[test]
+#[should_panic(expected = "of a window of")]
+fn copying_past_a_window_is_a_bug_of_the_caller() {
+    let folder = temp_dir();
+    let cache = cache(4);
+    put(folder.path(), "a", 1, WINDOW);
+    let file = reader(&cache, folder.path(), "a", WINDOW);
+    let pin = file.pin(0, Access::ReadOnly).expect("a pin");
+    let _copied = pin.copy_to(WINDOW - 1, &mut [0; 2]);
+}
+
+#[test]
+fn a_read_only_mapping_is_never_used_for_writing() {
+    let folder = temp_dir();
+    let cache = cache(4);
+    put(folder.path(), "a", 1, WINDOW);
+    let file = writer(&cache, folder.path(), "a", WINDOW);
+    let reading = file.pin(0, Access::ReadOnly).expect("a pin");
+    let writing = file.pin(0, Access::ReadWrite).expect("a pin");
+    assert_ne!(reading.as_ptr(), writing.as_ptr(), "a mapping of its own");
+    assert_eq!(writing.copy_from(5, b"hello").expect("a store"), 5);
+    let mut seen = [0; 5];
+    reading.copy_to(5, &mut seen).expect("a copy");
+    assert_eq!(&seen, b"hello", "both show the file");
+}
+
+#[test]
+fn a_handle_for_reading_does_not_write_through_the_mapping_of_a_writer() {
+    let folder = temp_dir();
+    let cache = cache(4);
+    let writing = writer(&cache, folder.path(), "a", WINDOW);
+    let reading = reader(&cache, folder.path(), "a", WINDOW);
+    let _pin = writing.pin(0, Access::ReadWrite).expect("a pin");
+    drop(reading.pin(0, Access::ReadOnly).expect("a hit"));
+    let refused = reading.pin(0, Access::ReadWrite);
+    assert!(matches!(refused, Err(MappingError::ReadOnly { .. })));
+}
+
+#[test]
+fn an_idle_read_only_mapping_is_replaced_by_the_writers() {
+    let folder = temp_dir();
+    let cache = cache(4);
+    let file = writer(&cache, folder.path(), "a", WINDOW);
+    file.write_at(0, &pattern(1, 0, WINDOW)).expect("a write");
+    drop(file.pin(0, Access::ReadOnly).expect("a pin"));
+    drop(file.pin(0, Access::ReadWrite).expect("a pin"));
+    let stats = cache.stats();
+    assert_eq!((stats.mappings, stats.evictions), (1, 1), "{stats:?}");
+    drop(file.pin(0, Access::ReadOnly).expect("a pin"));
+    assert_eq!(cache.stats().misses, 2, "readers use the writable one");
+}
+
+#[test]
+fn h38_an_upgrade_to_writing_does_not_wait_for_readers() {
+    let folder = temp_dir();
+    let cache = cache(1);
+    let file = writer(&cache, folder.path(), "a", WINDOW);
+    file.write_at(0, &pattern(1, 0, WINDOW)).expect("a write");
+    let reading = file.pin(0, Access::ReadOnly).expect("a pin");
+    // On a thread of its own: one that waits would wait for ever.
+    thread::scope(|scope| {
+        let upgrade = scope.spawn(|| {
+            let writing = file.pin(0, Access::ReadWrite).expect("a pin");
+            writing.copy_from(0, b"new").expect("a store")
+        });
+        let start = std::time::Instant::now();
+        while !upgrade.is_finished() {
+            assert!(
+                start.elapsed() < Duration::from_secs(20),
+                "it waits for a reader"
+            );
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(upgrade.join().expect("the upgrade"), 3);
+    });
+    let stats = cache.stats();
+    assert_eq!(stats.mappings, 2, "both are counted: {stats:?}");
+    assert_eq!(stats.mapped_bytes, 2 * WINDOW as u64);
+    assert_eq!(stats.budget_exceeded, 1);
+    assert_eq!(stats.pinned, 1);
+    let mut seen = [0; 3];
+    reading.copy_to(0, &mut seen).expect("a copy");
+    assert_eq!(&seen, b"new");
+    drop(reading);
+    file.evict(0..1).expect("evict");
+    assert_eq!(cache.stats().mappings, 0, "after its last pin it goes");
+}
+
+#[test]
+fn a_missing_file_is_created_only_when_that_was_asked_for() {
+    let folder = temp_dir();
+    let cache = cache(4);
+    let uncreated = FileOptions {
+        access: Access::ReadWrite,
+        ..FileOptions::default()
+    };
+    let file = file_with(&cache, folder.path(), "a", WINDOW, uncreated);
+    let refused = file.write_at(0, b"x");
+    assert!(matches!(refused, Err(MappingError::Missing { .. })));
+    let refused = file.pin(0, Access::ReadWrite);
+    assert!(matches!(refused, Err(MappingError::Missing { .. })));
+    assert!(!folder.path().join("a").exists());
+
+    let file = writer(&cache, folder.path(), "deep/er/b", WINDOW);
+    assert!(matches!(
+        file.read_at(0, &mut [0; 1]),
+        Err(MappingError::Missing { .. })
+    ));
+    assert!(
+        !folder.path().join("deep").exists(),
+        "reading makes nothing"
+    );
+    file.write_at(0, b"x").expect("a write");
+    assert_eq!(len_of(folder.path(), "deep/er/b"), 1);
+}

@@ -1,0 +1,182 @@
+//! The budget is hard for what is not pinned, and exact.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
+
+use flatspan::mapping_cache::{Access, CopyPath, MappingCache, MappingError, WhenPinned};
+
+use crate::{
+    fixture::{PAGE, WINDOW, assert_reads, cache, cache_of, options, pattern, put, reader, writer},
+    support::temp_dir,
+};
+
+#[track_caller]
+fn assert_nothing_is_held(cache: &MappingCache) {
+    let stats = cache.stats();
+    assert_eq!((stats.mapped_bytes, stats.mappings), (0, 0), "{stats:?}");
+    assert_eq!((stats.pinned, stats.descriptors), (0, 0), "{stats:?}");
+    assert_eq!(stats.unsynced_files, 0, "{stats:?}");
+}
+
+#[test]
+fn each_mapping_is_charged_with_its_pages() {
+    let folder = temp_dir();
+    let cache = cache(64);
+    put(folder.path(), "a", 1, WINDOW + 2 * PAGE + 1);
+    let file = reader(&cache, folder.path(), "a", WINDOW + 2 * PAGE + 1);
+    let whole = file.pin(0, Access::ReadOnly).expect("a pin");
+    assert_eq!(whole.len(), WINDOW);
+    assert_eq!(cache.stats().mapped_bytes, WINDOW as u64);
+    let part = file.pin(1, Access::ReadOnly).expect("a pin");
+    assert_eq!(part.len(), 3 * PAGE, "as many pages as the file has there");
+    let stats = cache.stats();
+    assert_eq!(stats.mapped_bytes, (WINDOW + 3 * PAGE) as u64);
+    assert_eq!((stats.mappings, stats.pinned), (2, 2));
+    drop((whole, part));
+    assert_eq!(cache.stats().pinned, 0);
+    assert_eq!(cache.stats().mappings, 2, "unpinned is still mapped");
+}
+
+#[test]
+fn dropping_the_last_handle_gives_everything_back() {
+    let folder = temp_dir();
+    let cache = cache(64);
+    let file = writer(&cache, folder.path(), "a", 8 * WINDOW);
+    for window in 0..8 {
+        drop(file.pin(window, Access::ReadOnly));
+        drop(file.pin(window, Access::ReadWrite).expect("a pin"));
+    }
+    let other = reader(&cache, folder.path(), "a", 8 * WINDOW);
+    assert_reads_zeros(&other);
+    assert!(cache.stats().mappings >= 8);
+    drop(file);
+    assert!(
+        cache.stats().mappings >= 8,
+        "the other handle reaches the file"
+    );
+    drop(other);
+    assert_nothing_is_held(&cache);
+}
+
+fn assert_reads_zeros(file: &flatspan::mapping_cache::CachedFile) {
+    let mut buf = [1; 100];
+    assert_eq!(file.read_at(0, &mut buf).expect("a read"), 100);
+    assert_eq!(buf, [0; 100]);
+}
+
+#[test]
+fn dropping_gives_everything_back_while_others_evict() {
+    let folder = temp_dir();
+    let cache = cache(4);
+    for name in 0..8 {
+        put(folder.path(), &name.to_string(), name, 6 * WINDOW);
+    }
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for thread in 0..4u64 {
+            let (cache, folder, stop) = (&cache, folder.path(), &stop);
+            scope.spawn(move || {
+                let mut round = thread;
+                while !stop.load(Ordering::Relaxed) {
+                    let name = round % 8;
+                    let file = reader(cache, folder, &name.to_string(), 6 * WINDOW);
+                    for window in 0..6 {
+                        drop(file.pin(window, Access::ReadOnly).expect("a pin"));
+                    }
+                    if thread == 0 {
+                        cache.evict_idle(Duration::ZERO);
+                    }
+                    round += 3;
+                }
+            });
+        }
+        thread::sleep(Duration::from_millis(400));
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert!(cache.stats().evictions > 100);
+    assert_nothing_is_held(&cache);
+}
+
+#[test]
+fn the_budget_is_hard_for_what_is_not_pinned() {
+    let folder = temp_dir();
+    let cache = cache(3);
+    put(folder.path(), "a", 1, 50 * WINDOW);
+    let file = reader(&cache, folder.path(), "a", 50 * WINDOW);
+    for round in 0..3u64 {
+        for window in 0..50 {
+            let window = (window * 7 + round) % 50;
+            drop(file.pin(window, Access::ReadOnly).expect("a pin"));
+        }
+    }
+    let stats = cache.stats();
+    assert_eq!(stats.mapped_bytes_max, 3 * WINDOW as u64);
+    assert_eq!(stats.budget_exceeded, 0);
+    assert_eq!(stats.misses, stats.evictions + stats.mappings as u64);
+}
+
+#[test]
+fn the_number_of_mappings_is_hard_as_well() {
+    let folder = temp_dir();
+    let cache = cache_of(options(1000).mappings_max(2));
+    put(folder.path(), "a", 1, 20 * WINDOW);
+    let file = reader(&cache, folder.path(), "a", 20 * WINDOW);
+    for window in 0..20 {
+        drop(file.pin(window, Access::ReadOnly).expect("a pin"));
+        assert!(cache.stats().mappings <= 2);
+    }
+    assert_eq!(cache.stats().evictions, 18);
+}
+
+#[test]
+fn all_pinned_exceeds_the_budget_and_says_so() {
+    let folder = temp_dir();
+    let cache = cache(2);
+    put(folder.path(), "a", 1, 8 * WINDOW);
+    let file = reader(&cache, folder.path(), "a", 8 * WINDOW);
+    let pins: Vec<_> = (0..5)
+        .map(|window| file.pin(window, Access::ReadOnly).expect("a pin"))
+        .collect();
+    let stats = cache.stats();
+    assert_eq!((stats.budget_exceeded, stats.mappings), (3, 5));
+    drop(pins);
+    drop(file.pin(6, Access::ReadOnly).expect("a pin"));
+    let stats = cache.stats();
+    assert_eq!(stats.mapped_bytes, 2 * WINDOW as u64, "back in the budget");
+    assert_eq!(stats.budget_exceeded, 3);
+}
+
+#[test]
+fn all_pinned_fails_where_that_was_chosen() {
+    let folder = temp_dir();
+    let cache = cache_of(options(2).when_pinned(WhenPinned::Fail));
+    put(folder.path(), "a", 1, 8 * WINDOW);
+    let file = reader(&cache, folder.path(), "a", 8 * WINDOW);
+    let pins = [0, 1].map(|window| file.pin(window, Access::ReadOnly).expect("a pin"));
+    let refused = file.pin(2, Access::ReadOnly).expect_err("all is pinned");
+    assert!(
+        matches!(refused, MappingError::BudgetPinned { budget_bytes, .. }
+            if budget_bytes == 2 * WINDOW as u64),
+        "{refused:?}"
+    );
+    assert_eq!(cache.stats().mapped_bytes_max, 2 * WINDOW as u64);
+    assert_eq!(cache.stats().budget_exceeded, 0);
+    drop(pins);
+    drop(file.pin(2, Access::ReadOnly).expect("room again"));
+}
+
+#[test]
+fn copies_go_on_when_all_of_the_budget_is_pinned() {
+    let folder = temp_dir();
+    let fail = options(1).when_pinned(WhenPinned::Fail);
+    let cache = cache_of(fail.copy_path(CopyPath::Mapped));
+    let file = writer(&cache, folder.path(), "a", 4 * WINDOW);
+    let _pin = file.pin(0, Access::ReadWrite).expect("a pin");
+    let data = pattern(9, 0, 4 * WINDOW);
+    file.write_at(0, &data).expect("positioned where need be");
+    assert_reads(&file, 9, 0, 4 * WINDOW);
+    assert_eq!(cache.stats().mappings, 1);
+}

@@ -1,0 +1,229 @@
+//! Descriptors are few: closed after mapping, bounded for copies, given up when the process has no more.
+
+use std::fs::File;
+
+use flatspan::mapping_cache::{Access, CachedFile, CopyPath, MappingCache, MappingError};
+
+use crate::{
+    fixture::{PAGE, WINDOW, assert_reads, cache_of, options, pattern, put, reader, writer},
+    support::{
+        child::{self, Child, Limits},
+        memory, temp_dir,
+    },
+};
+
+const TIGHT: Limits = Limits {
+    nofile: Some(64),
+    address_space_bytes: None,
+    file_size_bytes: None,
+    cgroup_memory_bytes: None,
+};
+
+/// Runs the test that calls it again as a child with few descriptors.
+#[track_caller]
+fn under_tight_limits(test: &str) {
+    if let Some(done) = Child::new(test).limits(TIGHT).run() {
+        done.assert_passed();
+    }
+}
+
+fn read_many(folder: &std::path::Path, cache: &MappingCache, names: u64) -> Vec<CachedFile> {
+    (0..names)
+        .map(|name| {
+            put(folder, &name.to_string(), name, PAGE);
+            reader(cache, folder, &name.to_string(), PAGE)
+        })
+        .collect()
+}
+
+#[test]
+fn mapped_files_hold_no_descriptor() {
+    let name = "descriptors::mapped_files_hold_no_descriptor";
+    if !child::is_me(name) {
+        return under_tight_limits(name);
+    }
+    let folder = temp_dir();
+    let cache = cache_of(options(1000));
+    let files = read_many(folder.path(), &cache, 200);
+    let before = memory::descriptors();
+    let pins: Vec<_> = files
+        .iter()
+        .map(|file| file.pin(0, Access::ReadOnly).expect("a pin"))
+        .collect();
+    let kept = cache.stats().descriptors;
+    assert!(kept <= 64 / 4, "{kept} kept");
+    assert!(
+        memory::descriptors() <= before + kept,
+        "no others are open: {} before, {} now",
+        before,
+        memory::descriptors()
+    );
+    for (pin, seed) in pins.iter().zip(0..) {
+        let mut buf = [0; 64];
+        assert_eq!(pin.copy_to(0, &mut buf).expect("a copy"), 64);
+        assert_eq!(&buf[..], pattern(seed, 0, 64));
+    }
+}
+
+#[test]
+fn copies_keep_a_bounded_number() {
+    let name = "descriptors::copies_keep_a_bounded_number";
+    if !child::is_me(name) {
+        return under_tight_limits(name);
+    }
+    let folder = temp_dir();
+    let cache = cache_of(
+        options(64)
+            .descriptors_max(5)
+            .copy_path(CopyPath::Positioned),
+    );
+    let files = read_many(folder.path(), &cache, 50);
+    let before = memory::descriptors();
+    for (file, seed) in files.iter().zip(0..) {
+        assert_reads(file, seed, 0, PAGE);
+        assert!(cache.stats().descriptors <= 5);
+        assert!(memory::descriptors() <= before + 5);
+    }
+    drop(files);
+    assert_eq!(cache.stats().descriptors, 0);
+    assert_eq!(memory::descriptors(), before);
+}
+
+#[test]
+fn hundreds_of_files_are_read_and_written_under_64_descriptors() {
+    let name = "descriptors::hundreds_of_files_are_read_and_written_under_64_descriptors";
+    if !child::is_me(name) {
+        return under_tight_limits(name);
+    }
+    for path in [CopyPath::Auto, CopyPath::Mapped, CopyPath::Positioned] {
+        let folder = temp_dir();
+        let cache = cache_of(options(40).copy_path(path));
+        let files: Vec<_> = (0..320)
+            .map(|name| writer(&cache, folder.path(), &name.to_string(), WINDOW + 10))
+            .collect();
+        for (file, seed) in files.iter().zip(0..) {
+            let data = pattern(seed, 0, WINDOW + 10);
+            file.write_at(0, &data).expect("a write");
+        }
+        for round in 0..2 {
+            for (file, seed) in files.iter().zip(0..) {
+                assert_reads(file, seed, 0, WINDOW + 10);
+                if round == 0 {
+                    file.sync().expect("a sync");
+                }
+            }
+        }
+        assert_eq!(cache.stats().unsynced_files, 0);
+    }
+}
+
+#[test]
+fn every_file_pinned_for_writing_under_64_descriptors_is_an_error_not_a_hang() {
+    let name =
+        "descriptors::every_file_pinned_for_writing_under_64_descriptors_is_an_error_not_a_hang";
+    if !child::is_me(name) {
+        return under_tight_limits(name);
+    }
+    let folder = temp_dir();
+    let cache = cache_of(options(1000));
+    let files: Vec<_> = (0..100)
+        .map(|name| writer(&cache, folder.path(), &name.to_string(), PAGE))
+        .collect();
+    // Writes that are going on keep their descriptors.
+    let pins: Vec<_> = files
+        .iter()
+        .map_while(|file| file.pin(0, Access::ReadWrite).ok())
+        .collect();
+    assert!(pins.len() > 30, "{} pins", pins.len());
+    let refused = files[pins.len()].pin(0, Access::ReadWrite);
+    assert!(
+        matches!(
+            refused,
+            Err(MappingError::TooManyDescriptors {
+                descriptors_max: 64,
+                ..
+            })
+        ),
+        "{refused:?}"
+    );
+    drop(pins);
+    for file in &files {
+        drop(file.pin(0, Access::ReadWrite).expect("room again"));
+    }
+}
+
+/// Opens descriptors until the process may have no more, but for so many.
+fn use_up_descriptors(but: usize) -> Vec<File> {
+    let mut taken: Vec<_> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
+    taken.truncate(taken.len() - but);
+    taken
+}
+
+#[test]
+fn idle_descriptors_are_closed_when_the_process_has_no_more() {
+    let name = "descriptors::idle_descriptors_are_closed_when_the_process_has_no_more";
+    if !child::is_me(name) {
+        return under_tight_limits(name);
+    }
+    let folder = temp_dir();
+    let cache = cache_of(options(64).copy_path(CopyPath::Positioned));
+    let files = read_many(folder.path(), &cache, 30);
+    for (file, seed) in files[..10].iter().zip(0..) {
+        assert_reads(file, seed, 0, PAGE);
+    }
+    assert_eq!(cache.stats().descriptors, 10);
+    let _taken = use_up_descriptors(0);
+    for (file, seed) in files.iter().zip(0..) {
+        assert_reads(file, seed, 0, PAGE);
+    }
+}
+
+#[test]
+fn h04_unsynced_files_are_synced_and_closed_when_the_process_has_no_more() {
+    let name = "descriptors::h04_unsynced_files_are_synced_and_closed_when_the_process_has_no_more";
+    if !child::is_me(name) {
+        return under_tight_limits(name);
+    }
+    let folder = temp_dir();
+    let cache = cache_of(options(64));
+    let files = read_many(folder.path(), &cache, 10);
+    let written: Vec<_> = (10..14)
+        .map(|name| writer(&cache, folder.path(), &name.to_string(), PAGE))
+        .collect();
+    for file in &written {
+        file.write_at(0, b"something").expect("a write");
+    }
+    assert_eq!(cache.stats().unsynced_files, 4);
+    let _taken = use_up_descriptors(0);
+    for (file, seed) in files.iter().zip(0..) {
+        assert_reads(file, seed, 0, PAGE);
+    }
+    assert_eq!(cache.stats().unsynced_files, 0, "synced to be closed");
+}
+
+#[test]
+fn nothing_to_close_is_an_error_that_names_the_limit() {
+    let name = "descriptors::nothing_to_close_is_an_error_that_names_the_limit";
+    if !child::is_me(name) {
+        return under_tight_limits(name);
+    }
+    let folder = temp_dir();
+    let cache = cache_of(options(64));
+    let files = read_many(folder.path(), &cache, 1);
+    let taken = use_up_descriptors(0);
+    let refused = [
+        files[0].read_at(0, &mut [0; 8]).err(),
+        files[0].pin(0, Access::ReadOnly).err(),
+    ];
+    drop(taken);
+    for refused in refused {
+        let refused = refused.expect("no descriptor is left");
+        assert!(refused.to_string().contains("`ulimit -n` (now 64)"));
+        assert!(
+            matches!(&refused, MappingError::TooManyDescriptors { path, descriptors_max: 64 }
+                if path.ends_with("0")),
+            "{refused:?}"
+        );
+    }
+    assert_reads(&files[0], 0, 0, PAGE);
+}

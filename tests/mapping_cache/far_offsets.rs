@@ -1,0 +1,115 @@
+//! Offsets far out: the last window of a huge file, and those no file can have.
+
+use std::{fs::File, os::unix::fs::FileExt as _};
+
+use flatspan::mapping_cache::{
+    Access, CacheOptions, CopyPath, FileOptions, MappingError, Preallocation,
+};
+
+use crate::{
+    fixture::{WINDOW, assert_reads, cache_of, copying, len_of, pattern, put, writable, writer},
+    support::{
+        child::{self, Limits},
+        temp_dir,
+    },
+};
+
+const TIB: u64 = 1 << 40;
+
+#[test]
+fn the_last_window_of_a_file_of_a_tebibyte() {
+    for path in [CopyPath::Auto, CopyPath::Mapped, CopyPath::Positioned] {
+        let folder = temp_dir();
+        let cache = cache_of(CacheOptions::default().copy_path(path));
+        let options = FileOptions {
+            preallocation: Preallocation::Sparse,
+            ..writable()
+        };
+        let location = crate::fixture::place(folder.path(), "a");
+        let file = cache.file(location, TIB + 100, options, Default::default());
+        let at = TIB - 500;
+        file.write_at(at, &pattern(1, at, 600)).expect("a write");
+        assert_eq!(len_of(folder.path(), "a"), TIB + 100);
+        assert_reads(&file, 1, at, 600);
+        let last = TIB / cache.window_bytes() as u64;
+        let pin = file.pin(last, Access::ReadWrite).expect("a pin");
+        assert_eq!(pin.len(), 100, "as far as there is something to write");
+        let mut buf = [0; 100];
+        pin.copy_to(0, &mut buf).expect("a copy");
+        assert_eq!(&buf[..], pattern(1, TIB, 100));
+        pin.copy_from(0, b"by the pin").expect("a store");
+        drop(pin);
+        file.sync().expect("a sync");
+        let outside = File::open(folder.path().join("a")).expect("the file");
+        let mut seen = [0; 10];
+        outside.read_exact_at(&mut seen, TIB).expect("a read");
+        assert_eq!(&seen, b"by the pin");
+    }
+}
+
+#[test]
+fn offsets_no_file_can_have_are_refused() {
+    let folder = temp_dir();
+    put(folder.path(), "a", 1, WINDOW);
+    for path in [CopyPath::Auto, CopyPath::Mapped, CopyPath::Positioned] {
+        let cache = copying(path);
+        let file = writer(&cache, folder.path(), "a", WINDOW);
+        let mut buf = [0; 2];
+        for offset in [i64::MAX as u64 - 1, i64::MAX as u64, u64::MAX - 1, u64::MAX] {
+            let refused = [
+                file.read_at(offset, &mut buf).err(),
+                file.write_at(offset, &buf).err(),
+                file.read_cached_at(offset, &mut buf).err(),
+            ];
+            for refused in refused {
+                assert!(
+                    matches!(&refused, Some(MappingError::Offset { offset: at, len: 2, .. })
+                        if *at == offset),
+                    "{offset}: {refused:?}"
+                );
+            }
+        }
+        assert_reads(&file, 1, 0, WINDOW);
+    }
+}
+
+#[test]
+fn offsets_past_the_end_are_read_as_nothing_and_cost_no_memory() {
+    let name = "far_offsets::offsets_past_the_end_are_read_as_nothing_and_cost_no_memory";
+    if !child::is_me(name) {
+        // What a far window cost would otherwise be paid in the memory of the machine.
+        let limits = Limits {
+            address_space_bytes: Some(2 << 30),
+            ..Limits::default()
+        };
+        if let Some(done) = child::in_child(name, &[], limits) {
+            done.assert_passed();
+        }
+        return;
+    }
+    let folder = temp_dir();
+    put(folder.path(), "a", 1, WINDOW);
+    for path in [CopyPath::Positioned, CopyPath::Auto, CopyPath::Mapped] {
+        let cache = copying(path);
+        let file = writer(&cache, folder.path(), "a", WINDOW);
+        for exponent in 20..63 {
+            let offset = 1 << exponent;
+            let copied = file.read_at(offset, &mut [0; 8]);
+            assert_eq!(copied.expect("a read"), 0, "{path:?} at {offset}");
+        }
+        for exponent in 4..64 {
+            let window = 1u64 << exponent;
+            for access in [Access::ReadOnly, Access::ReadWrite] {
+                let refused = file.pin(window, access);
+                assert!(
+                    matches!(
+                        refused,
+                        Err(MappingError::ShortFile { .. } | MappingError::Offset { .. })
+                    ),
+                    "window {window}: {refused:?}"
+                );
+            }
+        }
+    }
+    assert_eq!(len_of(folder.path(), "a"), WINDOW as u64);
+}

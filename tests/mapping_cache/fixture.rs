@@ -1,0 +1,97 @@
+//! Files and caches for the tests of this target.
+
+use std::{fs, path::Path, sync::Arc};
+
+use flatspan::mapping_cache::{
+    Access, CacheOptions, CachedFile, CopyPath, FileOptions, Location, MappingCache,
+    UnsyncedDirectories,
+};
+
+/// Size of a page; windows and offsets of the tests are made of it.
+pub(crate) const PAGE: usize = 4096;
+
+/// A small window, so that small files have many.
+pub(crate) const WINDOW: usize = 4 * PAGE;
+
+/// A cache of small windows with a budget of so many.
+pub(crate) fn options(windows: usize) -> CacheOptions {
+    CacheOptions::default()
+        .window_bytes(WINDOW)
+        .budget_bytes((windows * WINDOW) as u64)
+}
+
+pub(crate) fn cache_of(options: CacheOptions) -> MappingCache {
+    MappingCache::new(options).expect("options that work")
+}
+
+/// A cache with a budget of so many small windows.
+pub(crate) fn cache(windows: usize) -> MappingCache {
+    cache_of(options(windows))
+}
+
+/// A cache that copies in one way.
+pub(crate) fn copying(path: CopyPath) -> MappingCache {
+    cache_of(options(64).copy_path(path))
+}
+
+pub(crate) fn place(folder: &Path, name: &str) -> Location {
+    Location::beneath(Arc::from(folder), name.into()).expect("a plain name")
+}
+
+pub(crate) fn file_with(
+    cache: &MappingCache,
+    folder: &Path,
+    name: &str,
+    bytes: usize,
+    options: FileOptions,
+) -> CachedFile {
+    let directories = UnsyncedDirectories::default();
+    cache.file(place(folder, name), bytes as u64, options, directories)
+}
+
+/// A file for reading.
+pub(crate) fn reader(cache: &MappingCache, folder: &Path, name: &str, bytes: usize) -> CachedFile {
+    file_with(cache, folder, name, bytes, FileOptions::default())
+}
+
+/// Options of a file that is created, read and written.
+pub(crate) fn writable() -> FileOptions {
+    FileOptions {
+        access: Access::ReadWrite,
+        create: true,
+        ..FileOptions::default()
+    }
+}
+
+/// A file for writing, created if it is missing.
+pub(crate) fn writer(cache: &MappingCache, folder: &Path, name: &str, bytes: usize) -> CachedFile {
+    file_with(cache, folder, name, bytes, writable())
+}
+
+/// Bytes that tell where they belong, none of them zero.
+pub(crate) fn pattern(seed: u64, offset: u64, len: usize) -> Vec<u8> {
+    let byte = |at: u64| ((at ^ (seed << 40)).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8 | 1;
+    (offset..offset + len as u64).map(byte).collect()
+}
+
+/// Writes a file of pattern bytes past the cache.
+pub(crate) fn put(folder: &Path, name: &str, seed: u64, bytes: usize) {
+    fs::write(folder.join(name), pattern(seed, 0, bytes)).expect("a file");
+}
+
+/// Asserts that a file reads as pattern bytes through the cache.
+#[track_caller]
+pub(crate) fn assert_reads(file: &CachedFile, seed: u64, offset: u64, len: usize) {
+    let mut buf = vec![0; len];
+    assert_eq!(file.read_at(offset, &mut buf).expect("a read"), len);
+    assert!(
+        buf == pattern(seed, offset, len),
+        "other bytes at {offset} than were written"
+    );
+}
+
+/// Length of a file as the filesystem says.
+#[track_caller]
+pub(crate) fn len_of(folder: &Path, name: &str) -> u64 {
+    fs::metadata(folder.join(name)).expect("metadata").len()
+}

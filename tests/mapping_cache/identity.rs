@@ -1,0 +1,192 @@
+//! Hazard 39: a file is its identity, not its path.
+
+use std::{fs, os::unix::fs::MetadataExt as _, path::Path, thread, time::Duration};
+
+use flatspan::mapping_cache::{Access, CachedFile, CopyPath, MappingCache, MappingError};
+
+use crate::{
+    fixture::{WINDOW, assert_reads, cache, cache_of, options, pattern, put, reader, writer},
+    support::{
+        filesystem::{Kind, SmallFs},
+        temp_dir,
+    },
+};
+
+const BYTES: usize = 4 * WINDOW;
+
+#[track_caller]
+fn assert_replaced<T: std::fmt::Debug>(result: Result<T, MappingError>) {
+    let error = result.expect_err("another file has its place");
+    assert!(
+        matches!(&error, MappingError::Replaced { path } if path.ends_with("a")),
+        "{error:?}"
+    );
+}
+
+/// Puts another file of the same name in its place.
+fn replace(folder: &Path) {
+    put(folder, "new", 2, BYTES);
+    fs::rename(folder.join("new"), folder.join("a")).expect("rename");
+}
+
+#[test]
+fn h39_a_file_replaced_between_two_mappings_is_refused() {
+    for access in [Access::ReadOnly, Access::ReadWrite] {
+        let folder = temp_dir();
+        put(folder.path(), "a", 1, BYTES);
+        let cache = cache(8);
+        let mut file = writer(&cache, folder.path(), "a", BYTES);
+        let pin = file.pin(0, access).expect("a pin");
+        replace(folder.path());
+        assert_replaced(file.pin(1, access));
+        let mut buf = [0; 32];
+        pin.copy_to(0, &mut buf).expect("a copy");
+        assert_eq!(&buf[..], pattern(1, 0, 32), "the pin shows the old file");
+        drop(pin);
+        assert_eq!(
+            fs::read(folder.path().join("a")).expect("the new file"),
+            pattern(2, 0, BYTES),
+            "untouched"
+        );
+
+        file.release().expect("nothing is pinned");
+        drop(file.pin(1, access).expect("released, the new one is taken"));
+        assert_reads(&file, 2, 0, BYTES);
+    }
+}
+
+#[test]
+fn h39_copies_never_mix_two_files() {
+    for path in [CopyPath::Auto, CopyPath::Mapped, CopyPath::Positioned] {
+        let folder = temp_dir();
+        put(folder.path(), "a", 1, BYTES);
+        let cache = cache_of(options(8).copy_path(path));
+        let file = reader(&cache, folder.path(), "a", BYTES);
+        assert_reads(&file, 1, 0, WINDOW);
+        replace(folder.path());
+        let mut buf = vec![0; BYTES];
+        match file.read_at(0, &mut buf) {
+            Ok(copied) => assert!(buf[..copied] == pattern(1, 0, copied), "{path:?}"),
+            Err(MappingError::Replaced { .. }) => {}
+            Err(error) => panic!("{path:?}: {error}"),
+        }
+    }
+}
+
+/// Closes and unmaps a file without forgetting it: its inode is free once its name is.
+fn let_go(cache: &MappingCache, folder: &Path, file: &CachedFile) {
+    file.sync().expect("a sync");
+    file.evict(0..BYTES as u64).expect("evict");
+    for name in ["w", "x", "y", "z"] {
+        put(folder, name, 0, 1);
+        let other = reader(cache, folder, name, 1);
+        other.present_bytes().expect("it is there");
+        std::mem::forget(other);
+    }
+    assert_eq!(cache.stats().mappings, 0);
+}
+
+#[test]
+fn h39_a_new_file_with_the_same_inode_is_another() {
+    let mut reused = 0;
+    for kind in [Kind::Ext4, Kind::Xfs] {
+        let Some(fs) = SmallFs::new(kind, 64 << 20) else {
+            return;
+        };
+        let cache = cache_of(options(8).descriptors_max(4));
+        let file = reader(&cache, fs.path(), "a", BYTES);
+        put(fs.path(), "a", 1, BYTES);
+        assert_reads(&file, 1, 0, BYTES);
+        drop(file.pin(0, Access::ReadOnly).expect("a pin"));
+        let_go(&cache, fs.path(), &file);
+        let inode = |name: &str| fs::metadata(fs.path().join(name)).expect("metadata").ino();
+        let before = inode("a");
+        fs::remove_file(fs.path().join("a")).expect("remove");
+        // Birth times are told apart by the tick of the clock.
+        thread::sleep(Duration::from_millis(30));
+        put(fs.path(), "a", 2, BYTES);
+        reused += u32::from(inode("a") == before);
+        assert_replaced(file.pin(0, Access::ReadOnly));
+        assert_replaced(file.read_at(0, &mut [0; 8]));
+    }
+    assert!(reused > 0, "no filesystem used an inode again");
+}
+
+#[test]
+fn h39_a_removed_file_is_missing_until_it_comes_back() {
+    let folder = temp_dir();
+    put(folder.path(), "a", 1, BYTES);
+    let cache = cache(8);
+    let file = reader(&cache, folder.path(), "a", BYTES);
+    let pin = file.pin(0, Access::ReadOnly).expect("a pin");
+    fs::rename(folder.path().join("a"), folder.path().join("b")).expect("rename");
+    let missing = file.pin(1, Access::ReadOnly);
+    assert!(matches!(missing, Err(MappingError::Missing { .. })));
+    fs::rename(folder.path().join("b"), folder.path().join("a")).expect("rename");
+    drop(
+        file.pin(1, Access::ReadOnly)
+            .expect("the same file is back"),
+    );
+    drop(pin);
+}
+
+#[test]
+fn h39_a_file_for_writing_is_not_created_in_place_of_a_removed_one() {
+    let folder = temp_dir();
+    put(folder.path(), "a", 1, BYTES);
+    let cache = cache(8);
+    let mut file = writer(&cache, folder.path(), "a", BYTES);
+    drop(file.pin(0, Access::ReadOnly).expect("a pin"));
+    fs::remove_file(folder.path().join("a")).expect("remove");
+    // A new file would have another identity than the one that is mapped.
+    let refused = file.pin(1, Access::ReadWrite).err();
+    assert!(
+        matches!(
+            refused,
+            Some(MappingError::Replaced { .. } | MappingError::Missing { .. })
+        ),
+        "{refused:?}"
+    );
+    file.release().expect("released");
+    file.write_at(0, b"new").expect("a new file");
+    assert_eq!(fs::read(folder.path().join("a")).expect("it"), b"new");
+}
+
+#[test]
+fn h39_repeated_paths_and_hard_links_share_their_windows() {
+    let folder = temp_dir();
+    put(folder.path(), "a", 1, BYTES);
+    fs::hard_link(folder.path().join("a"), folder.path().join("link")).expect("a link");
+    let cache = cache(8);
+    let files = ["a", "a", "link"].map(|name| writer(&cache, folder.path(), name, BYTES));
+    let pins = files
+        .each_ref()
+        .map(|file| file.pin(2, Access::ReadWrite).expect("a pin"));
+    assert!(pins.iter().all(|pin| pin.as_ptr() == pins[0].as_ptr()));
+    let stats = cache.stats();
+    assert_eq!((stats.mappings, stats.misses, stats.hits), (1, 1, 2));
+    assert_eq!((stats.mapped_bytes, stats.pinned), (WINDOW as u64, 1));
+    assert_eq!(stats.unsynced_files, 1);
+    drop(pins);
+    files[2].write_at(3, b"through the link").expect("a write");
+    let mut buf = [0; 16];
+    files[0].read_at(3, &mut buf).expect("a read");
+    assert_eq!(&buf, b"through the link");
+    files[1].sync().expect("a sync");
+    assert_eq!(cache.stats().unsynced_files, 0, "one file, one barrier");
+}
+
+#[test]
+fn h39_two_caches_map_a_file_each_for_itself() {
+    let folder = temp_dir();
+    put(folder.path(), "a", 1, BYTES);
+    let caches = [cache(8), cache(8)];
+    let files = caches
+        .each_ref()
+        .map(|cache| reader(cache, folder.path(), "a", BYTES));
+    let pins = files
+        .each_ref()
+        .map(|file| file.pin(0, Access::ReadOnly).expect("a pin"));
+    assert_ne!(pins[0].as_ptr(), pins[1].as_ptr());
+    assert!(caches.iter().all(|cache| cache.stats().mappings == 1));
+}

@@ -1,0 +1,221 @@
+//! Errors put into single system calls: interruptions are retried, filtered calls have a fallback.
+
+use std::{os::unix::fs::symlink, path::Path};
+
+use flatspan::mapping_cache::{
+    Access, CopyPath, FileOptions, MappingError, Preallocation, Reservation,
+};
+
+use crate::{
+    fixture::{
+        PAGE, WINDOW, assert_reads, copying, file_with, len_of, pattern, place, put, reader,
+        writable, writer,
+    },
+    support::{child, temp_dir},
+};
+
+/// The loader of programs calls pread64 too, a few times, and does not retry.
+const AFTER_LOADING: u32 = 20;
+
+/// Runs the test that calls it again as a child with these injections.
+#[track_caller]
+fn with(test: &str, specs: &[&str]) {
+    if let Some(done) = child::with_injection(test, specs, &[]) {
+        done.assert_passed();
+    }
+}
+
+/// Creates, grows, maps, reads, writes and syncs a file in every way.
+fn exercise(folder: &Path) {
+    for path in [CopyPath::Auto, CopyPath::Mapped, CopyPath::Positioned] {
+        for preallocation in [
+            Preallocation::Full,
+            Preallocation::Window,
+            Preallocation::Sparse,
+        ] {
+            let cache = copying(path);
+            let name = format!("{path:?}/{preallocation:?}");
+            let options = FileOptions {
+                preallocation,
+                ..writable()
+            };
+            let mut file = file_with(&cache, folder, &name, 3 * WINDOW, options);
+            file.write_at(0, &pattern(1, 0, WINDOW)).expect("a write");
+            let pin = file.pin(2, Access::ReadWrite).expect("a pin");
+            let data = pattern(1, 2 * WINDOW as u64, WINDOW);
+            let stored = pin.copy_from(0, &data).unwrap_or(0);
+            drop(pin);
+            file.write_at((2 * WINDOW + stored) as u64, &data[stored..])
+                .expect("a write");
+            file.write_at(WINDOW as u64, &pattern(1, WINDOW as u64, WINDOW))
+                .expect("a write");
+            file.sync().expect("a sync");
+            assert_reads(&file, 1, 0, 3 * WINDOW);
+            file.release().expect("released");
+            assert_reads(&file, 1, 0, 3 * WINDOW);
+            drop(file.pin(1, Access::ReadOnly).expect("a pin"));
+            assert_eq!(len_of(folder, &name), 3 * WINDOW as u64);
+        }
+    }
+}
+
+#[test]
+fn interrupted_calls_are_retried() {
+    let name = "injected::interrupted_calls_are_retried";
+    if !child::is_me(name) {
+        // Every other call of each: the first always, the retry never.
+        let calls = ["pwrite64", "fallocate", "fdatasync", "ftruncate"];
+        let mut specs = calls
+            .map(|call| format!("{call}:error=EINTR:when=1+2"))
+            .to_vec();
+        specs.push(format!("pread64:error=EINTR:when={AFTER_LOADING}+2"));
+        return with(name, &specs.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+    exercise(temp_dir().path());
+}
+
+#[test]
+fn interrupted_opening_is_retried() {
+    let name = "injected::interrupted_opening_is_retried";
+    if !child::is_me(name) {
+        return with(name, &["openat2:error=EINTR:when=1+2"]);
+    }
+    exercise(temp_dir().path());
+}
+
+#[test]
+fn without_openat2_the_walk_serves_and_symlinks_are_still_refused() {
+    let name = "injected::without_openat2_the_walk_serves_and_symlinks_are_still_refused";
+    if !child::is_me(name) {
+        for error in ["ENOSYS", "EPERM"] {
+            with(name, &[&format!("openat2:error={error}")]);
+        }
+        return;
+    }
+    let folder = temp_dir();
+    exercise(folder.path());
+    put(folder.path(), "target", 1, PAGE);
+    symlink("target", folder.path().join("link")).expect("a symlink");
+    std::fs::create_dir(folder.path().join("real")).expect("mkdir");
+    put(&folder.path().join("real"), "a", 1, PAGE);
+    symlink("real", folder.path().join("through")).expect("a symlink");
+    let cache = copying(CopyPath::Auto);
+    for name in ["link", "through/a"] {
+        let file = writer(&cache, folder.path(), name, PAGE);
+        let refused = [
+            file.read_at(0, &mut [0; 8]).err(),
+            file.pin(0, Access::ReadOnly).err(),
+            file.write_at(0, b"x").err(),
+        ];
+        for refused in refused {
+            let refused = refused.expect("it leads through a symlink");
+            let kind = refused.kind();
+            assert!(
+                matches!(&refused, MappingError::NotAFile { .. })
+                    || kind == std::io::ErrorKind::NotADirectory,
+                "{name}: {refused:?}"
+            );
+        }
+    }
+    let missing = reader(&cache, folder.path(), "none/a", PAGE).read_at(0, &mut [0; 8]);
+    assert!(matches!(missing, Err(MappingError::Missing { .. })));
+}
+
+#[test]
+fn without_process_vm_calls_copies_are_positioned() {
+    let name = "injected::without_process_vm_calls_copies_are_positioned";
+    if !child::is_me(name) {
+        let calls = ["process_vm_readv", "process_vm_writev"];
+        let specs = calls.map(|call| format!("{call}:error=EPERM"));
+        return with(name, &specs.each_ref().map(String::as_str));
+    }
+    exercise(temp_dir().path());
+}
+
+#[test]
+fn without_fallocate_windows_are_sparse() {
+    let name = "injected::without_fallocate_windows_are_sparse";
+    if !child::is_me(name) {
+        for error in ["ENOSYS", "EOPNOTSUPP"] {
+            with(name, &[&format!("fallocate:error={error}")]);
+        }
+        return;
+    }
+    let folder = temp_dir();
+    exercise(folder.path());
+    let cache = copying(CopyPath::Auto);
+    let file = writer(&cache, folder.path(), "a", WINDOW);
+    drop(file.pin(0, Access::ReadWrite).expect("a pin"));
+    assert_eq!(file.reservation(), Reservation::Unsupported);
+}
+
+#[test]
+fn without_renameat2_nothing_is_replaced_either() {
+    let name = "injected::without_renameat2_nothing_is_replaced_either";
+    if !child::is_me(name) {
+        return with(name, &["renameat2:error=EINVAL"]);
+    }
+    let folder = temp_dir();
+    let cache = copying(CopyPath::Auto);
+    put(folder.path(), "a", 1, WINDOW);
+    put(folder.path(), "b", 2, WINDOW);
+    let mut file = writer(&cache, folder.path(), "a", WINDOW);
+    let refused = file.move_to(place(folder.path(), "b"));
+    assert_eq!(
+        refused.expect_err("taken").kind(),
+        std::io::ErrorKind::AlreadyExists
+    );
+    assert!(file.move_to(place(folder.path(), "c")).expect("moved"));
+    assert_reads(&file, 1, 0, WINDOW);
+    assert_eq!(
+        std::fs::read(folder.path().join("b")).expect("b"),
+        pattern(2, 0, WINDOW)
+    );
+}
+
+#[test]
+fn a_quota_that_is_used_up_is_a_full_disk() {
+    let name = "injected::a_quota_that_is_used_up_is_a_full_disk";
+    if !child::is_me(name) {
+        return with(name, &["fallocate:error=EDQUOT", "pwrite64:error=EDQUOT"]);
+    }
+    let folder = temp_dir();
+    let cache = copying(CopyPath::Positioned);
+    let file = writer(&cache, folder.path(), "a", WINDOW);
+    let refused = [
+        file.pin(0, Access::ReadWrite).err(),
+        file.write_at(0, b"x").err(),
+    ];
+    for refused in refused {
+        assert!(
+            matches!(refused, Some(MappingError::StorageFull { .. })),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(len_of(folder.path(), "a"), 0);
+}
+
+#[test]
+fn a_disk_that_fails_is_an_error_of_the_copy() {
+    let name = "injected::a_disk_that_fails_is_an_error_of_the_copy";
+    if !child::is_me(name) {
+        let pread = format!("pread64:error=EIO:when={AFTER_LOADING}+");
+        return with(name, &[&pread, "pwrite64:error=EIO"]);
+    }
+    let folder = temp_dir();
+    let cache = copying(CopyPath::Positioned);
+    put(folder.path(), "a", 1, WINDOW);
+    let file = writer(&cache, folder.path(), "a", WINDOW);
+    let failed = [
+        (0..=AFTER_LOADING).find_map(|_| file.read_at(0, &mut [0; 8]).err()),
+        file.write_at(0, b"x").err(),
+        file.write_at(2 * WINDOW as u64, b"x").err(),
+    ];
+    for failed in failed {
+        assert!(
+            matches!(&failed, Some(MappingError::Io { path, source, .. })
+                if path.ends_with("a") && source.raw_os_error() == Some(libc::EIO)),
+            "{failed:?}"
+        );
+    }
+}

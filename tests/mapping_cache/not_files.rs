@@ -1,0 +1,219 @@
+//! What is not a regular file, or not where it may be, is refused by name, and nothing hangs.
+
+use std::{
+    fs,
+    os::unix::{fs::symlink, net::UnixListener},
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
+
+use flatspan::mapping_cache::{
+    Access, CachedFile, FileOptions, Location, MappingError, UnsyncedDirectories,
+};
+
+use crate::{
+    fixture::{PAGE, assert_reads, cache, put, reader, writable, writer},
+    support::{temp_dir, user::as_ordinary_user},
+};
+
+#[test]
+fn as_an_ordinary_user() {
+    as_ordinary_user("ordinary_user::");
+}
+
+/// Runs what may hang, for so long.
+fn within_seconds<T: Send + 'static>(seconds: u64, run: impl FnOnce() -> T + Send + 'static) -> T {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || sender.send(run()));
+    let patience = Duration::from_secs(seconds);
+    receiver
+        .recv_timeout(patience)
+        .expect("it hangs or panicked")
+}
+
+/// Every way to reach the file fails as something that is not a file; returns what was found.
+#[track_caller]
+fn found_at(folder: &Path, name: &'static str) -> &'static str {
+    let folder = folder.to_owned();
+    let kinds = within_seconds(20, move || {
+        let cache = cache(4);
+        let reading = reader(&cache, &folder, name, PAGE);
+        let writing = writer(&cache, &folder, name, PAGE);
+        [
+            reading.read_at(0, &mut [0; 8]).err(),
+            reading.pin(0, Access::ReadOnly).err(),
+            reading.present_bytes().err(),
+            writing.write_at(0, b"x").err(),
+            writing.pin(0, Access::ReadWrite).err(),
+        ]
+    });
+    let mut found = None;
+    for error in kinds {
+        match error.expect("it is not a file") {
+            MappingError::NotAFile { path, found: kind } => {
+                assert!(path.ends_with(name), "{}", path.display());
+                found = Some(kind);
+            }
+            error => panic!("{name}: {error:?}"),
+        }
+    }
+    found.expect("five errors")
+}
+
+#[test]
+fn a_directory_is_not_a_file() {
+    let folder = temp_dir();
+    fs::create_dir(folder.path().join("a")).expect("mkdir");
+    assert_eq!(found_at(folder.path(), "a"), "a directory");
+}
+
+#[test]
+fn a_fifo_is_not_a_file_and_does_not_hang() {
+    let folder = temp_dir();
+    let made = Command::new("mkfifo").arg(folder.path().join("a")).status();
+    assert!(made.expect("mkfifo").success());
+    assert!(found_at(folder.path(), "a").contains("FIFO"));
+}
+
+#[test]
+fn a_socket_is_not_a_file() {
+    let folder = temp_dir();
+    let _socket = UnixListener::bind(folder.path().join("a")).expect("a socket");
+    assert!(found_at(folder.path(), "a").contains("a socket"));
+}
+
+#[test]
+fn a_symlink_is_not_a_file_wherever_it_leads() {
+    let folder = temp_dir();
+    put(folder.path(), "target", 1, PAGE);
+    symlink("target", folder.path().join("a")).expect("a symlink");
+    symlink("/etc/passwd", folder.path().join("b")).expect("a symlink");
+    symlink("nowhere", folder.path().join("c")).expect("a symlink");
+    for name in ["a", "b", "c"] {
+        assert_eq!(found_at(folder.path(), name), "a symlink");
+    }
+    assert!(
+        !folder.path().join("nowhere").exists(),
+        "not created through it"
+    );
+}
+
+#[test]
+fn a_path_through_a_symlink_is_refused() {
+    let folder = temp_dir();
+    fs::create_dir(folder.path().join("real")).expect("mkdir");
+    put(&folder.path().join("real"), "a", 1, PAGE);
+    symlink("real", folder.path().join("link")).expect("a symlink");
+    let cache = cache(4);
+    let through = writer(&cache, folder.path(), "link/a", PAGE);
+    let refused = [
+        through.read_at(0, &mut [0; 8]).err(),
+        through.write_at(0, b"x").err(),
+        writer(&cache, folder.path(), "link/new", PAGE)
+            .write_at(0, b"x")
+            .err(),
+        writer(&cache, folder.path(), "link/deep/new", PAGE)
+            .write_at(0, b"x")
+            .err(),
+    ];
+    for refused in refused {
+        let refused = refused.expect("it leads through a symlink");
+        assert!(
+            !matches!(refused, MappingError::Missing { .. }),
+            "{refused:?}"
+        );
+    }
+    let names = fs::read_dir(folder.path().join("real")).expect("the folder");
+    assert_eq!(names.count(), 1, "nothing was created through it");
+    assert_reads(&reader(&cache, folder.path(), "real/a", PAGE), 1, 0, PAGE);
+}
+
+#[test]
+fn paths_that_leave_the_root_are_refused_before_anything_is_opened() {
+    let root: Arc<Path> = Arc::from(Path::new("/tmp"));
+    for path in [
+        "../a",
+        "a/../../b",
+        "a/../b",
+        "/etc/passwd",
+        "",
+        ".",
+        "a/..",
+    ] {
+        let refused = Location::beneath(root.clone(), PathBuf::from(path));
+        assert!(
+            matches!(refused, Err(MappingError::OutsideRoot { .. })),
+            "{path:?}: {refused:?}"
+        );
+    }
+    Location::beneath(root, PathBuf::from("./a/./b")).expect("it stays beneath");
+}
+
+fn anywhere(path: PathBuf, options: FileOptions) -> CachedFile {
+    let location = Location::anywhere(Arc::from(Path::new("/")), path);
+    cache(4).file(
+        location,
+        PAGE as u64,
+        options,
+        UnsyncedDirectories::default(),
+    )
+}
+
+#[test]
+fn a_location_anywhere_follows_symlinks_to_files_only() {
+    let folder = temp_dir();
+    put(folder.path(), "target", 1, PAGE);
+    symlink("target", folder.path().join("a")).expect("a symlink");
+    let file = anywhere(folder.path().join("a"), FileOptions::default());
+    assert_reads(&file, 1, 0, PAGE);
+    for (path, kind) in [("/dev/null", "a device"), ("/dev", "a directory")] {
+        let file = anywhere(path.into(), FileOptions::default());
+        let refused = file.read_at(0, &mut [0; 8]);
+        assert!(
+            matches!(refused, Err(MappingError::NotAFile { found, .. }) if found == kind),
+            "{path}: {refused:?}"
+        );
+    }
+    let device = anywhere("/dev/null".into(), writable());
+    let refused = device.write_at(0, b"x");
+    assert!(matches!(refused, Err(MappingError::NotAFile { .. })));
+}
+
+#[test]
+fn a_missing_file_is_missing_and_may_come_later() {
+    let folder = temp_dir();
+    let cache = cache(4);
+    let file = reader(&cache, folder.path(), "a", PAGE);
+    let refused = [
+        file.read_at(0, &mut [0; 8]).err(),
+        file.pin(0, Access::ReadOnly).err(),
+        file.present_bytes().err(),
+    ];
+    for refused in refused {
+        let refused = refused.expect("there is no file");
+        assert_eq!(refused.kind(), std::io::ErrorKind::NotFound);
+        assert!(matches!(refused, MappingError::Missing { .. }));
+    }
+    file.sync().expect("nothing was written");
+    put(folder.path(), "a", 1, PAGE);
+    assert_reads(&file, 1, 0, PAGE);
+}
+
+#[test]
+fn an_empty_file_has_no_windows() {
+    let folder = temp_dir();
+    put(folder.path(), "a", 1, 0);
+    let cache = cache(4);
+    let file = writer(&cache, folder.path(), "a", 0);
+    assert_eq!(file.read_at(0, &mut [0; 8]).expect("a read"), 0);
+    file.write_at(0, &[]).expect("nothing to write");
+    for access in [Access::ReadOnly, Access::ReadWrite] {
+        let refused = file.pin(0, access);
+        assert!(matches!(refused, Err(MappingError::ShortFile { .. })));
+    }
+    file.sync().expect("a sync");
+    assert_eq!(cache.stats().mappings, 0);
+}

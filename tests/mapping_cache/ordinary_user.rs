@@ -1,0 +1,108 @@
+//! What root may do and an ordinary user may not. Run as one by `not_files::as_an_ordinary_user`.
+
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+
+use flatspan::mapping_cache::{Access, Advice, FileOptions, MappingError, Preallocation};
+
+use crate::{
+    fixture::{
+        PAGE, assert_reads, cache, cache_of, file_with, options, put, reader, writable, writer,
+    },
+    support::{temp_dir, user::is_root},
+};
+
+fn allow(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("chmod");
+}
+
+#[track_caller]
+fn assert_denied<T: std::fmt::Debug>(result: Result<T, MappingError>) {
+    let error = result.expect_err("not allowed");
+    assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied);
+    assert!(
+        matches!(&error, MappingError::Io { path, .. } if path.ends_with("a")),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn an_unreadable_file_is_denied() {
+    if is_root() {
+        return;
+    }
+    let folder = temp_dir();
+    put(folder.path(), "a", 1, PAGE);
+    allow(&folder.path().join("a"), 0);
+    let cache = cache(4);
+    let file = reader(&cache, folder.path(), "a", PAGE);
+    assert_denied(file.read_at(0, &mut [0; 8]));
+    assert_denied(file.pin(0, Access::ReadOnly));
+    allow(&folder.path().join("a"), 0o600);
+    assert_reads(&file, 1, 0, PAGE);
+}
+
+#[test]
+fn a_read_only_file_is_read_and_not_written() {
+    if is_root() {
+        return;
+    }
+    let folder = temp_dir();
+    put(folder.path(), "a", 1, PAGE);
+    allow(&folder.path().join("a"), 0o400);
+    let cache = cache(4);
+    let file = writer(&cache, folder.path(), "a", PAGE);
+    assert_reads(&file, 1, 0, PAGE);
+    drop(file.pin(0, Access::ReadOnly).expect("a pin"));
+    assert_denied(file.write_at(0, b"x"));
+    assert_denied(file.pin(0, Access::ReadWrite));
+    assert_reads(&file, 1, 0, PAGE);
+    assert_eq!(cache.stats().unsynced_files, 0);
+}
+
+#[test]
+fn a_closed_folder_takes_no_new_file() {
+    if is_root() {
+        return;
+    }
+    let folder = temp_dir();
+    fs::create_dir(folder.path().join("closed")).expect("mkdir");
+    allow(&folder.path().join("closed"), 0o500);
+    let cache = cache(4);
+    let file = writer(&cache, folder.path(), "closed/a", PAGE);
+    assert_denied(file.write_at(0, b"x"));
+    let deep = writer(&cache, folder.path(), "closed/deep/a", PAGE);
+    assert_denied(deep.write_at(0, b"x"));
+    allow(&folder.path().join("closed"), 0o700);
+    deep.write_at(0, b"x").expect("open now");
+}
+
+#[test]
+fn locking_more_than_allowed_is_an_error_and_pins_nothing() {
+    if is_root() {
+        return;
+    }
+    let limits = fs::read_to_string("/proc/self/limits").expect("/proc");
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max locked memory"));
+    let allowed = line.and_then(|line| line.split_whitespace().nth(3)?.parse::<usize>().ok());
+    // Unlimited: nothing to see here.
+    let Some(allowed) = allowed else { return };
+    let folder = temp_dir();
+    let window = (allowed + 1).next_power_of_two().max(1 << 20);
+    let cache = cache_of(options(1).window_bytes(window).budget_bytes(window as u64));
+    let sparse = FileOptions {
+        preallocation: Preallocation::Sparse,
+        ..writable()
+    };
+    let file = file_with(&cache, folder.path(), "a", window, sparse);
+    drop(file.pin(0, Access::ReadWrite).expect("a pin"));
+    let refused = file.advise(0..window as u64, Advice::Lock);
+    assert!(
+        matches!(&refused, Err(MappingError::Io { path, .. }) if path.ends_with("a")),
+        "{refused:?}"
+    );
+    assert_eq!(cache.stats().pinned, 0);
+    file.evict(0..1).expect("evict");
+    assert_eq!(cache.stats().mappings, 0);
+}

@@ -1,0 +1,141 @@
+//! Which window goes first, and what goes for its age.
+
+use std::{thread, time::Duration};
+
+use flatspan::mapping_cache::{Access, CachedFile, MappingCache};
+use tempfile::TempDir;
+
+use crate::{
+    fixture::{PAGE, WINDOW, cache, cache_of, options, put, reader},
+    support::temp_dir,
+};
+
+fn file_of(cache: &MappingCache, windows: usize) -> (TempDir, CachedFile) {
+    let folder = temp_dir();
+    put(folder.path(), "a", 1, windows * WINDOW);
+    let file = reader(cache, folder.path(), "a", windows * WINDOW);
+    (folder, file)
+}
+
+fn touch(file: &CachedFile, windows: impl IntoIterator<Item = u64>) {
+    for window in windows {
+        drop(file.pin(window, Access::ReadOnly).expect("a pin"));
+    }
+}
+
+/// Whether a window is mapped: pinning it then is a hit. Must be the last question to a cache.
+fn is_mapped(cache: &MappingCache, file: &CachedFile, window: u64) -> bool {
+    let before = cache.stats().hits;
+    touch(file, [window]);
+    cache.stats().hits > before
+}
+
+#[test]
+fn the_one_unused_longest_goes_first() {
+    for (gone, kept) in [(0, 1), (0, 2), (0, 3)] {
+        let cache = cache(3);
+        let (_folder, file) = file_of(&cache, 8);
+        touch(&file, 0..4);
+        assert!(is_mapped(&cache, &file, kept), "{kept} went before {gone}");
+        assert!(!is_mapped(&cache, &file, gone));
+    }
+}
+
+#[test]
+fn one_used_since_is_spared() {
+    let cache = cache(3);
+    let (_folder, file) = file_of(&cache, 8);
+    // Window 0 leaves for 3; from then on use is told apart.
+    touch(&file, 0..4);
+    touch(&file, [1]);
+    touch(&file, [4]);
+    assert!(
+        is_mapped(&cache, &file, 1),
+        "1 was used, 2 was not: 2 goes for 4"
+    );
+    assert!(!is_mapped(&cache, &file, 2));
+}
+
+#[test]
+fn a_pinned_one_stays_however_old() {
+    let cache = cache(3);
+    let (_folder, file) = file_of(&cache, 40);
+    let oldest = file.pin(0, Access::ReadOnly).expect("a pin");
+    let mut first = [0; 8];
+    oldest.copy_to(0, &mut first).expect("a copy");
+    touch(&file, 1..40);
+    let mut again = [0; 8];
+    assert_eq!(oldest.copy_to(0, &mut again).expect("a copy"), 8);
+    assert_eq!(first, again);
+    assert!(is_mapped(&cache, &file, 0));
+    assert_eq!(cache.stats().budget_exceeded, 0);
+}
+
+#[test]
+fn idle_windows_go_by_age_and_used_ones_stay() {
+    let cache = cache(16);
+    let (_folder, file) = file_of(&cache, 8);
+    touch(&file, 0..4);
+    let age = Duration::from_millis(30);
+    // The first look notes that all were used, the later ones how long they were not.
+    assert_eq!(cache.evict_idle(age), 0);
+    thread::sleep(2 * age);
+    touch(&file, [2]);
+    assert_eq!(cache.evict_idle(age), 3 * WINDOW as u64);
+    assert_eq!(cache.stats().mappings, 1);
+    assert!(is_mapped(&cache, &file, 2));
+}
+
+#[test]
+fn age_zero_unmaps_all_that_nobody_pins() {
+    let cache = cache(16);
+    let (_folder, file) = file_of(&cache, 8);
+    touch(&file, 0..8);
+    let pin = file.pin(5, Access::ReadOnly).expect("a pin");
+    assert_eq!(cache.evict_idle(Duration::ZERO), 7 * WINDOW as u64);
+    assert_eq!(cache.stats().mapped_bytes, WINDOW as u64);
+    drop(pin);
+    assert_eq!(cache.evict_idle(Duration::ZERO), WINDOW as u64);
+    assert_eq!(cache.stats().mappings, 0);
+}
+
+#[test]
+fn the_idle_age_is_kept_when_another_window_is_mapped() {
+    let age = Duration::from_millis(40);
+    let cache = cache_of(options(16).idle_age(Some(age)));
+    let (_folder, file) = file_of(&cache, 16);
+    touch(&file, 0..4);
+    thread::sleep(age);
+    touch(&file, [8]);
+    thread::sleep(2 * age);
+    touch(&file, [9]);
+    let stats = cache.stats();
+    assert!(stats.evictions >= 4, "windows 0 to 3 are old: {stats:?}");
+    assert!(is_mapped(&cache, &file, 9));
+}
+
+#[test]
+fn evicting_a_range_takes_the_windows_it_touches() {
+    let cache = cache(16);
+    let (_folder, mut file) = file_of(&cache, 8);
+    touch(&file, 0..8);
+    let range = (2 * WINDOW - 1) as u64..(3 * WINDOW + 1) as u64;
+    assert_eq!(file.evict(range).expect("evict"), 3 * WINDOW as u64);
+    assert_eq!(file.evict(5..5).expect("evict"), 0);
+    assert_eq!(cache.stats().mappings, 5);
+    file.abandon().expect("nothing is pinned");
+    assert_eq!(cache.stats().mappings, 0);
+}
+
+#[test]
+fn a_mapping_grows_with_its_file() {
+    let folder = temp_dir();
+    let cache = cache(16);
+    put(folder.path(), "a", 1, PAGE);
+    let file = reader(&cache, folder.path(), "a", WINDOW);
+    assert_eq!(file.pin(0, Access::ReadOnly).expect("a pin").len(), PAGE);
+    put(folder.path(), "a", 1, WINDOW);
+    file.evict(0..1).expect("evict");
+    assert_eq!(file.pin(0, Access::ReadOnly).expect("a pin").len(), WINDOW);
+    assert_eq!(cache.stats().mapped_bytes, WINDOW as u64);
+}

@@ -1,0 +1,197 @@
+//! Moving a file: by name, across filesystems, and never over another file.
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    path::Path,
+};
+
+use flatspan::mapping_cache::{Access, CachedFile, MappingError, UnsyncedDirectories};
+
+use crate::{
+    fixture::{WINDOW, assert_reads, cache, len_of, pattern, place, put, writable, writer},
+    support::{
+        filesystem::{Kind, SmallFs},
+        temp_dir,
+    },
+};
+
+const BYTES: usize = 4 * WINDOW + 9;
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder)
+        .expect("a folder")
+        .map_while(Result::ok);
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| name != "lost+found")
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_file_moves_by_name_and_goes_on_there() {
+    let folder = temp_dir();
+    let cache = cache(8);
+    let mut file = writer(&cache, folder.path(), "a", BYTES);
+    file.write_at(0, &pattern(1, 0, BYTES)).expect("a write");
+    drop(file.pin(0, Access::ReadWrite).expect("a pin"));
+    let inode = fs::metadata(folder.path().join("a")).expect("it").ino();
+    assert!(
+        file.move_to(place(folder.path(), "deep/er/b"))
+            .expect("moved")
+    );
+    assert_eq!(cache.stats().mappings, 0, "released");
+    assert_eq!(names(folder.path()), ["deep"]);
+    let moved = fs::metadata(folder.path().join("deep/er/b")).expect("it");
+    assert_eq!(moved.ino(), inode);
+    assert_eq!(file.location().path(), Path::new("deep/er/b"));
+    assert_reads(&file, 1, 0, BYTES);
+    file.write_at(3, b"on").expect("a write");
+    file.sync().expect("a sync");
+}
+
+#[test]
+fn a_file_moves_to_another_filesystem_with_its_holes_and_mode() {
+    for kind in [Kind::Tmpfs, Kind::Ext4] {
+        let Some(fs) = SmallFs::new(kind, 32 << 20) else {
+            continue;
+        };
+        let folder = temp_dir();
+        let cache = cache(8);
+        let large = 256 << 20;
+        let mut file = writer(&cache, folder.path(), "a", large);
+        file.write_at(100, &pattern(1, 100, 5000)).expect("a write");
+        let at = large as u64 - 700;
+        file.write_at(at, &pattern(1, at, 700)).expect("a write");
+        let path = folder.path().join("a");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("chmod");
+
+        // 256 MiB do not fit there; what is in them does.
+        assert!(file.move_to(place(fs.path(), "sub/b")).expect("moved"));
+        assert!(names(folder.path()).is_empty(), "{kind:?}");
+        assert_eq!(names(&fs.path().join("sub")), ["b"]);
+        assert_eq!(len_of(fs.path(), "sub/b"), large as u64);
+        let mode = fs::metadata(fs.path().join("sub/b")).expect("it").mode();
+        assert_eq!(mode & 0o777, 0o640);
+        assert_reads(&file, 1, 100, 5000);
+        assert_reads(&file, 1, at, 700);
+        let mut hole = [1; 100];
+        file.read_at(1 << 20, &mut hole).expect("a read");
+        assert_eq!(hole, [0; 100]);
+        assert!(file.move_to(place(folder.path(), "back")).expect("moved"));
+        assert_reads(&file, 1, at, 700);
+    }
+}
+
+#[track_caller]
+fn assert_taken(file: &mut CachedFile, folder: &Path) {
+    let refused = file.move_to(place(folder, "b")).expect_err("it is taken");
+    assert_eq!(refused.kind(), std::io::ErrorKind::AlreadyExists);
+    assert!(matches!(refused, MappingError::Io { .. }), "{refused:?}");
+    assert_eq!(fs::read(folder.join("b")).expect("b"), pattern(2, 0, 99));
+    assert_reads(file, 1, 0, BYTES);
+}
+
+#[test]
+fn nothing_is_replaced() {
+    let folder = temp_dir();
+    let cache = cache(8);
+    put(folder.path(), "a", 1, BYTES);
+    put(folder.path(), "b", 2, 99);
+    let mut file = writer(&cache, folder.path(), "a", BYTES);
+    assert_taken(&mut file, folder.path());
+    assert_eq!(names(folder.path()), ["a", "b"]);
+    let Some(fs) = SmallFs::new(Kind::Tmpfs, 32 << 20) else {
+        return;
+    };
+    put(fs.path(), "b", 2, 99);
+    assert_taken(&mut file, fs.path());
+    assert_eq!(names(folder.path()), ["a", "b"], "the file is where it was");
+    assert_eq!(names(fs.path()), ["b"], "no part of a copy is left");
+}
+
+#[test]
+fn a_move_that_finds_no_room_leaves_the_file_where_it_was() {
+    let Some(fs) = SmallFs::new(Kind::Tmpfs, 64 << 10) else {
+        return;
+    };
+    let folder = temp_dir();
+    let cache = cache(8);
+    let large = 64 * WINDOW;
+    put(folder.path(), "a", 1, large);
+    let mut file = writer(&cache, folder.path(), "a", large);
+    let free = fs.free();
+    let refused = file.move_to(place(fs.path(), "b")).expect_err("no room");
+    assert!(
+        matches!(refused, MappingError::StorageFull { .. }),
+        "{refused:?}"
+    );
+    assert!(names(fs.path()).is_empty());
+    assert_eq!(fs.free(), free);
+    assert_reads(&file, 1, 0, large);
+}
+
+#[test]
+fn without_a_file_only_the_location_changes() {
+    let folder = temp_dir();
+    let cache = cache(8);
+    let mut file = writer(&cache, folder.path(), "a", BYTES);
+    assert!(
+        !file
+            .move_to(place(folder.path(), "deep/b"))
+            .expect("nothing to move")
+    );
+    assert!(names(folder.path()).is_empty(), "no folder is made for it");
+    file.write_at(0, b"x").expect("a write");
+    assert_eq!(len_of(folder.path(), "deep/b"), 1);
+}
+
+#[test]
+fn a_missing_new_root_is_an_error_and_the_file_stays() {
+    let folder = temp_dir();
+    let cache = cache(8);
+    put(folder.path(), "a", 1, BYTES);
+    let mut file = writer(&cache, folder.path(), "a", BYTES);
+    let nowhere = folder.path().join("nowhere");
+    file.move_to(place(&nowhere, "b"))
+        .expect_err("there is no such root");
+    assert_eq!(names(folder.path()), ["a"]);
+    assert_reads(&file, 1, 0, BYTES);
+}
+
+#[test]
+fn a_pinned_file_is_not_moved() {
+    let folder = temp_dir();
+    let cache = cache(8);
+    put(folder.path(), "a", 1, BYTES);
+    let mut file = writer(&cache, folder.path(), "a", BYTES);
+    let other = writer(&cache, folder.path(), "a", BYTES);
+    file.present_bytes().expect("opened");
+    let pin = other.pin(0, Access::ReadOnly).expect("a pin");
+    let refused = file.move_to(place(folder.path(), "b"));
+    assert!(
+        matches!(refused, Err(MappingError::WindowPinned { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(names(folder.path()), ["a"]);
+    drop(pin);
+    assert!(file.move_to(place(folder.path(), "b")).expect("moved"));
+}
+
+#[test]
+fn new_entries_of_folders_are_synced_once_each() {
+    let folder = temp_dir();
+    let cache = cache(8);
+    let directories = UnsyncedDirectories::default();
+    for name in ["x/a", "x/b", "y/z/c"] {
+        let location = place(folder.path(), name);
+        let file = cache.file(location, 10, writable(), directories.clone());
+        file.write_at(0, b"data").expect("a write");
+        file.sync().expect("a sync");
+    }
+    fs::remove_dir_all(folder.path().join("x")).expect("removed");
+    directories.sync().expect("a removed folder needs no sync");
+    directories.sync().expect("nothing is left");
+}

@@ -1,0 +1,186 @@
+//! What was really reserved, and what happens where nothing can be.
+
+use std::os::unix::fs::MetadataExt as _;
+
+use flatspan::mapping_cache::{
+    Access, CopyPath, FileOptions, MappingError, Preallocation, Reservation, Unreservable,
+};
+
+use crate::{
+    fixture::{
+        PAGE, WINDOW, assert_reads, cache, copying, file_with, len_of, pattern, writable, writer,
+    },
+    support::{
+        filesystem::{Kind, SmallFs},
+        fuse::{FuseFs, Mode},
+        temp_dir,
+    },
+};
+
+#[test]
+fn what_was_reserved_is_told_for_each_filesystem() {
+    for kind in Kind::ALL {
+        let Some(fs) = SmallFs::new(kind, 64 << 20) else {
+            continue;
+        };
+        let cache = cache(8);
+        let file = writer(&cache, fs.path(), "a", 4 * WINDOW);
+        assert_eq!(file.reservation(), Reservation::None);
+        drop(file.pin(1, Access::ReadWrite).expect("a pin"));
+        let expected = match kind {
+            Kind::Btrfs => Reservation::FirstWriteOnly,
+            _ => Reservation::Reserved,
+        };
+        assert_eq!(file.reservation(), expected, "{kind:?}");
+    }
+}
+
+fn allocated(folder: &std::path::Path, name: &str) -> u64 {
+    let metadata = std::fs::metadata(folder.join(name)).expect("metadata");
+    metadata.blocks() * 512
+}
+
+#[test]
+fn a_window_is_reserved_before_it_is_mapped_and_no_more() {
+    let folder = temp_dir();
+    let cache = cache(8);
+    let file = writer(&cache, folder.path(), "a", 8 * WINDOW);
+    drop(file.pin(3, Access::ReadWrite).expect("a pin"));
+    assert_eq!(len_of(folder.path(), "a"), 4 * WINDOW as u64);
+    let bytes = allocated(folder.path(), "a");
+    assert!(
+        (WINDOW as u64..2 * WINDOW as u64).contains(&bytes),
+        "{bytes}"
+    );
+}
+
+#[test]
+fn the_whole_length_is_reserved_at_the_first_write() {
+    for mapped in [false, true] {
+        let folder = temp_dir();
+        let cache = cache(8);
+        let options = FileOptions {
+            preallocation: Preallocation::Full,
+            ..writable()
+        };
+        let mut file = file_with(&cache, folder.path(), "a", 8 * WINDOW + 5, options);
+        if mapped {
+            drop(file.pin(3, Access::ReadWrite).expect("a pin"));
+        } else {
+            file.write_at(0, b"x").expect("a write");
+        }
+        assert_eq!(len_of(folder.path(), "a"), 8 * WINDOW as u64 + 5);
+        assert!(allocated(folder.path(), "a") >= 8 * WINDOW as u64);
+        file.declare(10 * WINDOW as u64);
+        file.write_at(7, b"x").expect("a write");
+        assert_eq!(len_of(folder.path(), "a"), 10 * WINDOW as u64);
+        let bytes = allocated(folder.path(), "a");
+        assert!(bytes >= 10 * WINDOW as u64);
+        assert_eq!(file.allocated_bytes().expect("a size"), bytes);
+    }
+}
+
+#[test]
+fn sparse_reserves_nothing() {
+    let folder = temp_dir();
+    let cache = cache(8);
+    let options = FileOptions {
+        preallocation: Preallocation::Sparse,
+        ..writable()
+    };
+    let file = file_with(&cache, folder.path(), "a", 8 * WINDOW, options);
+    drop(file.pin(7, Access::ReadWrite).expect("a pin"));
+    assert_eq!(file.reservation(), Reservation::None);
+    assert_eq!(len_of(folder.path(), "a"), 8 * WINDOW as u64);
+    let bytes = allocated(folder.path(), "a");
+    assert!(
+        bytes <= PAGE as u64,
+        "{bytes}: the block of the last byte at the most"
+    );
+}
+
+#[test]
+fn a_reservation_keeps_what_is_there() {
+    for kind in Kind::ALL {
+        let Some(fs) = SmallFs::new(kind, 64 << 20) else {
+            continue;
+        };
+        let cache = cache(8);
+        let bytes = 3 * WINDOW + 77;
+        crate::fixture::put(fs.path(), "a", 6, bytes);
+        let file = writer(&cache, fs.path(), "a", 8 * WINDOW);
+        for window in 0..5 {
+            drop(file.pin(window, Access::ReadWrite).expect("a pin"));
+        }
+        assert_reads(&file, 6, 0, bytes);
+        let mut behind = vec![1; WINDOW];
+        assert_eq!(
+            file.read_at(bytes as u64, &mut behind).expect("a read"),
+            WINDOW
+        );
+        assert_eq!(behind, vec![0; WINDOW], "{kind:?}");
+    }
+}
+
+#[test]
+fn a_file_longer_than_declared_is_not_cut() {
+    let folder = temp_dir();
+    let cache = cache(8);
+    crate::fixture::put(folder.path(), "a", 6, 3 * WINDOW);
+    let options = FileOptions {
+        preallocation: Preallocation::Full,
+        ..writable()
+    };
+    let file = file_with(&cache, folder.path(), "a", WINDOW, options);
+    drop(file.pin(0, Access::ReadWrite).expect("a pin"));
+    file.write_at(0, &pattern(6, 0, 10)).expect("a write");
+    assert_eq!(len_of(folder.path(), "a"), 3 * WINDOW as u64);
+    assert_reads(&file, 6, 0, 3 * WINDOW);
+}
+
+#[test]
+fn a_filesystem_that_cannot_reserve_goes_on_and_says_so() {
+    let Some(fs) = FuseFs::new(Mode::NoFallocate) else {
+        return;
+    };
+    for (number, preallocation) in [Preallocation::Window, Preallocation::Full]
+        .into_iter()
+        .enumerate()
+    {
+        let cache = copying(CopyPath::Mapped);
+        let options = FileOptions {
+            preallocation,
+            ..writable()
+        };
+        let name = format!("a{number}");
+        let file = file_with(&cache, fs.path(), &name, 2 * WINDOW, options);
+        file.write_at(0, &pattern(1, 0, 2 * WINDOW))
+            .expect("a write");
+        assert!(cache.stats().mappings > 0, "through a mapping");
+        assert_eq!(file.reservation(), Reservation::Unsupported);
+        file.sync().expect("a sync");
+        assert_reads(&file, 1, 0, 2 * WINDOW);
+    }
+}
+
+#[test]
+fn a_filesystem_that_cannot_reserve_is_refused_where_that_was_chosen() {
+    let Some(fs) = FuseFs::new(Mode::NoFallocate) else {
+        return;
+    };
+    let cache = cache(8);
+    let options = FileOptions {
+        unreservable: Unreservable::Fail,
+        ..writable()
+    };
+    let file = file_with(&cache, fs.path(), "a", 2 * WINDOW, options);
+    let refused = file
+        .pin(0, Access::ReadWrite)
+        .expect_err("it cannot reserve");
+    assert_eq!(refused.kind(), std::io::ErrorKind::Unsupported);
+    assert!(
+        matches!(&refused, MappingError::Unsupported { path, .. } if path.ends_with("a")),
+        "{refused:?}"
+    );
+    assert_eq!(len_of(fs.path(), "a"), 0);
+}

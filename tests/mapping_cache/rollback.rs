@@ -1,0 +1,147 @@
+//! Hazard 37: what is undone after a failure is never somebody else's.
+
+use std::{
+    path::Path,
+    process::{Child as Process, Command},
+    thread,
+    time::Duration,
+};
+
+use flatspan::mapping_cache::{Access, FileOptions, MappingError, Preallocation};
+
+use crate::{
+    fixture::{WINDOW, assert_reads, cache, file_with, len_of, pattern, writable, writer},
+    support::{
+        child::{self, Child},
+        filesystem::{Kind, SmallFs},
+        temp_dir,
+    },
+};
+
+/// Another process that makes a file longer in a moment.
+fn grower(folder: &Path, name: &str, bytes: u64) -> Process {
+    Command::new("sh")
+        .args(["-c", "sleep 0.4; truncate -s \"$1\" \"$0\""])
+        .arg(folder.join(name))
+        .arg(bytes.to_string())
+        .spawn()
+        .expect("a shell")
+}
+
+/// Runs the test that calls it again as a child, with an error put into a slow system call.
+#[track_caller]
+fn with_slow_failure(test: &str, call: &str) {
+    let spec = format!("{call}:error=ENOSPC:delay_enter=1200000:when=1");
+    if let Some(done) = Child::new(test).inject(&spec).run() {
+        done.assert_passed();
+    }
+}
+
+#[test]
+fn h37_a_failed_reservation_keeps_what_another_process_added() {
+    let name = "rollback::h37_a_failed_reservation_keeps_what_another_process_added";
+    if !child::is_me(name) {
+        return with_slow_failure(name, "fallocate");
+    }
+    let folder = temp_dir();
+    let cache = cache(8);
+    let file = writer(&cache, folder.path(), "a", 4 * WINDOW);
+    file.ensure_exists().expect("created");
+    let mut other = grower(folder.path(), "a", 12_345);
+    let refused = file.pin(2, Access::ReadWrite);
+    assert!(
+        matches!(refused, Err(MappingError::StorageFull { .. })),
+        "{refused:?}"
+    );
+    other.wait().expect("the other process");
+    assert_eq!(len_of(folder.path(), "a"), 12_345);
+    drop(
+        file.pin(2, Access::ReadWrite)
+            .expect("the second call is let through"),
+    );
+}
+
+#[test]
+fn h37_a_failed_write_keeps_what_another_process_added() {
+    let name = "rollback::h37_a_failed_write_keeps_what_another_process_added";
+    if !child::is_me(name) {
+        return with_slow_failure(name, "pwrite64");
+    }
+    let folder = temp_dir();
+    let cache = cache(8);
+    let file = writer(&cache, folder.path(), "a", 4 * WINDOW);
+    file.ensure_exists().expect("created");
+    let mut other = grower(folder.path(), "a", 4096);
+    let refused = file.write_at(2 * WINDOW as u64, &[1; 100]);
+    assert!(
+        matches!(refused, Err(MappingError::StorageFull { .. })),
+        "{refused:?}"
+    );
+    other.wait().expect("the other process");
+    assert_eq!(len_of(folder.path(), "a"), 4096);
+}
+
+#[test]
+fn h37_a_failed_reservation_keeps_what_another_thread_added() {
+    let name = "rollback::h37_a_failed_reservation_keeps_what_another_thread_added";
+    if !child::is_me(name) {
+        return with_slow_failure(name, "fallocate");
+    }
+    let folder = temp_dir();
+    let cache = cache(8);
+    let failing = writer(&cache, folder.path(), "a", 4 * WINDOW);
+    let growing = writer(&cache, folder.path(), "a", 4 * WINDOW);
+    failing.ensure_exists().expect("created");
+    thread::scope(|scope| {
+        let slow = scope.spawn(|| failing.pin(3, Access::ReadWrite).err());
+        thread::sleep(Duration::from_millis(300));
+        growing.write_at(0, &pattern(1, 0, 9000)).expect("a write");
+        let refused = slow.join().expect("the thread");
+        assert!(
+            matches!(refused, Some(MappingError::StorageFull { .. })),
+            "{refused:?}"
+        );
+    });
+    assert_eq!(len_of(folder.path(), "a"), 9000);
+    assert_reads(&growing, 1, 0, 9000);
+}
+
+#[test]
+fn h37_many_growers_of_one_file_on_a_disk_that_fills_up() {
+    for kind in Kind::ALL {
+        let Some(fs) = SmallFs::new(kind, 64 << 20) else {
+            continue;
+        };
+        let cache = cache(64);
+        fs.fill_leaving(3 << 20);
+        let share = 2 << 20;
+        thread::scope(|scope| {
+            for number in 0..4u64 {
+                let (cache, fs) = (&cache, &fs);
+                scope.spawn(move || {
+                    let options = FileOptions {
+                        preallocation: if number == 0 {
+                            Preallocation::Full
+                        } else {
+                            Preallocation::Window
+                        },
+                        ..writable()
+                    };
+                    let file = file_with(cache, fs.path(), "a", 4 * share, options);
+                    let first = number * share as u64;
+                    let mut full = false;
+                    for at in (first..first + share as u64).step_by(WINDOW) {
+                        match file.write_at(at, &pattern(4, at, WINDOW)) {
+                            // What was acknowledged is there, whoever fails meanwhile.
+                            Ok(()) => assert_reads(&file, 4, at, WINDOW),
+                            Err(MappingError::StorageFull { .. }) => full = true,
+                            Err(error) => panic!("{kind:?}: {error}"),
+                        }
+                    }
+                    assert!(full || number != 0, "{kind:?}: 8 MiB in 3 MiB");
+                });
+            }
+        });
+        fs.unfill();
+    }
+}

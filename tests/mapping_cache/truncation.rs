@@ -1,0 +1,253 @@
+//! A file that somebody else cuts while it is mapped: fewer bytes or an error from every copy, never
+//! zeros for bytes that are gone, never a signal.
+
+use std::{
+    fs::{self, OpenOptions},
+    path::Path,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    thread,
+};
+
+use flatspan::mapping_cache::{Access, CachedFile, CopyPath, MappingCache, MappingError};
+
+use crate::{
+    fixture::{
+        PAGE, WINDOW, assert_reads, cache_of, len_of, options, pattern, put, reader, writer,
+    },
+    support::temp_dir,
+};
+
+const PATHS: [CopyPath; 3] = [CopyPath::Auto, CopyPath::Mapped, CopyPath::Positioned];
+/// Two windows and a part of a third, the last page a part too.
+const BYTES: usize = 2 * WINDOW + PAGE + 1234;
+
+/// Every page of the file, the bytes round it, and some in between.
+fn cuts() -> Vec<usize> {
+    let pages = (0..=BYTES / PAGE).map(|page| page * PAGE);
+    let mut cuts: Vec<_> = pages
+        .flat_map(|at| [at.saturating_sub(1), at, at + 1, at + 1777])
+        .filter(|cut| *cut < BYTES)
+        .collect();
+    cuts.sort_unstable();
+    cuts.dedup();
+    cuts
+}
+
+fn cut(folder: &Path, name: &str, bytes: usize) {
+    let file = OpenOptions::new().write(true).open(folder.join(name));
+    file.and_then(|file| file.set_len(bytes as u64))
+        .expect("cut");
+}
+
+/// A cache so short of descriptors that `Auto` copies go through the mappings there are.
+fn cache_for(path: CopyPath) -> MappingCache {
+    cache_of(options(16).copy_path(path).descriptors_max(4))
+}
+
+/// Uses other files until no idle descriptor of the one under test is left.
+fn close_idle(cache: &MappingCache, folder: &Path) {
+    for name in ["w", "x", "y", "z"] {
+        let file = reader(cache, folder, name, 1);
+        file.present_bytes().expect("it is there");
+        // Its descriptor is to stay, in place of the other.
+        std::mem::forget(file);
+    }
+}
+
+fn folder_with_others() -> tempfile::TempDir {
+    let folder = temp_dir();
+    for name in ["w", "x", "y", "z"] {
+        put(folder.path(), name, 0, 1);
+    }
+    folder
+}
+
+/// Maps all windows of a file, for reading.
+fn map_all(file: &CachedFile) {
+    for window in 0..BYTES.div_ceil(WINDOW) as u64 {
+        drop(file.pin(window, Access::ReadOnly).expect("a pin"));
+    }
+}
+
+#[track_caller]
+fn assert_reads_what_is_left(file: &CachedFile, left: usize, offset: usize, len: usize) {
+    let mut buf = vec![0xEE; len];
+    let copied = file.read_at(offset as u64, &mut buf).expect("a short read");
+    let expected = left.saturating_sub(offset).min(len);
+    assert_eq!(copied, expected, "{len} bytes at {offset} of {left} left");
+    assert!(
+        buf[..copied] == pattern(1, offset as u64, copied),
+        "other bytes at {offset} of {left} left"
+    );
+}
+
+#[test]
+fn a_file_cut_by_someone_else_reads_as_far_as_it_goes() {
+    for path in PATHS {
+        let folder = folder_with_others();
+        for left in cuts() {
+            put(folder.path(), "a", 1, BYTES);
+            let cache = cache_for(path);
+            let file = reader(&cache, folder.path(), "a", BYTES);
+            map_all(&file);
+            // Some of it in memory, some not.
+            assert_reads(&file, 1, 0, WINDOW / 2);
+            cut(folder.path(), "a", left);
+            for (offset, len) in [
+                (0, BYTES),
+                (left.saturating_sub(100), 200),
+                (left, 1),
+                (left.saturating_sub(1), 1),
+                (BYTES - 1, 1),
+                (WINDOW - 10, 20),
+                (left / PAGE * PAGE, PAGE),
+                (left / PAGE * PAGE, 2 * PAGE),
+            ] {
+                close_idle(&cache, folder.path());
+                assert_reads_what_is_left(&file, left, offset, len);
+            }
+        }
+    }
+}
+
+#[test]
+fn windows_pinned_when_the_file_was_cut_copy_without_a_signal() {
+    let folder = temp_dir();
+    for left in cuts() {
+        put(folder.path(), "a", 1, BYTES);
+        let cache = cache_for(CopyPath::Mapped);
+        let file = reader(&cache, folder.path(), "a", BYTES);
+        let pins = [0, 1, 2].map(|window| file.pin(window, Access::ReadOnly).expect("a pin"));
+        cut(folder.path(), "a", left);
+        for (pin, start) in pins.iter().zip((0..).step_by(WINDOW)) {
+            let mut buf = vec![0xEE; pin.len()];
+            let copied = pin.copy_to(0, &mut buf).expect("a copy");
+            let pages = left.next_multiple_of(PAGE).saturating_sub(start);
+            assert_eq!(copied, pages.min(pin.len()), "good pages of {left} left");
+            let good = left.saturating_sub(start).min(pin.len());
+            assert!(buf[..good] == pattern(1, start as u64, good));
+            let all = pin.populate(0, pin.len());
+            assert_eq!(all.is_ok(), copied == pin.len(), "{all:?}");
+        }
+        assert_reads_what_is_left(&file, left, 0, BYTES);
+    }
+}
+
+#[test]
+fn writes_past_a_cut_are_errors_that_tell_both_lengths() {
+    for path in PATHS {
+        let folder = folder_with_others();
+        for left in cuts() {
+            put(folder.path(), "a", 1, BYTES);
+            let cache = cache_for(path);
+            let file = writer(&cache, folder.path(), "a", BYTES);
+            for window in 0..3 {
+                drop(file.pin(window, Access::ReadWrite).expect("a pin"));
+            }
+            file.sync().expect("a sync");
+            cut(folder.path(), "a", left);
+            for (offset, len) in [
+                (left, BYTES - left),
+                (BYTES - 1, 1),
+                (left / 2, BYTES - left / 2),
+            ] {
+                let refused = file.write_at(offset as u64, &vec![2; len]);
+                assert!(
+                    matches!(&refused, Err(MappingError::ShortFile { path, present_bytes, .. })
+                        if path.ends_with("a") && *present_bytes == left as u64),
+                    "{path:?}, {len} bytes at {offset} of {left} left: {refused:?}"
+                );
+                assert_eq!(len_of(folder.path(), "a"), left as u64, "not grown again");
+            }
+        }
+    }
+}
+
+#[test]
+fn windows_past_a_cut_cannot_be_pinned() {
+    let folder = temp_dir();
+    put(folder.path(), "a", 1, BYTES);
+    let cache = cache_for(CopyPath::Auto);
+    let file = writer(&cache, folder.path(), "a", BYTES);
+    drop(file.pin(0, Access::ReadOnly).expect("a pin"));
+    cut(folder.path(), "a", WINDOW);
+    for access in [Access::ReadOnly, Access::ReadWrite] {
+        let refused = file.pin(1, access);
+        assert!(
+            matches!(refused, Err(MappingError::ShortFile { present_bytes, .. })
+                if present_bytes == WINDOW as u64),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(cache.stats().mappings, 1);
+}
+
+#[test]
+fn released_it_is_taken_as_it_is_now() {
+    for path in PATHS {
+        let folder = temp_dir();
+        put(folder.path(), "a", 1, BYTES);
+        let cache = cache_for(path);
+        let mut file = writer(&cache, folder.path(), "a", BYTES);
+        map_all(&file);
+        cut(folder.path(), "a", 5000);
+        let refused = file.write_at(6000, b"x");
+        assert!(matches!(refused, Err(MappingError::ShortFile { .. })));
+        file.release().expect("released");
+        assert_eq!(cache.stats().mappings, 0);
+        assert_reads_what_is_left(&file, 5000, 0, BYTES);
+        let rest = pattern(1, 5000, BYTES - 5000);
+        file.write_at(5000, &rest).expect("it grows again");
+        assert_reads(&file, 1, 0, BYTES);
+    }
+}
+
+#[test]
+fn h36_a_file_that_shrinks_all_the_time_never_reads_as_zeros() {
+    let large = 64 * WINDOW;
+    for path in PATHS {
+        let folder = temp_dir();
+        put(folder.path(), "a", 1, large);
+        let expected = pattern(1, 0, large);
+        let cache = cache_of(options(8).copy_path(path).descriptors_max(4));
+        let file = reader(&cache, folder.path(), "a", large);
+        let done = AtomicBool::new(false);
+        // Readers stay where the file ends.
+        let end = AtomicUsize::new(large);
+        thread::scope(|scope| {
+            for thread in 0..3usize {
+                let (file, done, end, expected) = (&file, &done, &end, &expected);
+                scope.spawn(move || {
+                    let mut buf = vec![0; WINDOW];
+                    let mut back = thread * 1111;
+                    while !done.load(Ordering::Relaxed) {
+                        back = (back + 333) % WINDOW;
+                        let at = end.load(Ordering::Relaxed).saturating_sub(back);
+                        let copied = file.read_at(at as u64, &mut buf).unwrap_or(0);
+                        assert!(
+                            buf[..copied] == expected[at..at + copied],
+                            "{path:?} at {at}"
+                        );
+                    }
+                });
+            }
+            for left in (0..large).rev().step_by(333) {
+                cut(folder.path(), "a", left);
+                end.store(left, Ordering::Relaxed);
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+    }
+}
+
+#[test]
+fn a_file_emptied_by_someone_else_is_not_missing() {
+    let folder = temp_dir();
+    put(folder.path(), "a", 1, BYTES);
+    let cache = cache_for(CopyPath::Mapped);
+    let file = reader(&cache, folder.path(), "a", BYTES);
+    map_all(&file);
+    fs::write(folder.path().join("a"), b"").expect("emptied");
+    assert_eq!(file.read_at(0, &mut [0; 64]).expect("a read"), 0);
+    assert_eq!(file.present_bytes().expect("its length"), 0);
+}

@@ -1,0 +1,228 @@
+//! Hazard 4: what was written and not synced. The descriptor from before the first write stays, and an
+//! error of a barrier is final.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Barrier,
+    thread,
+};
+
+use flatspan::mapping_cache::{Access, CachedFile, CopyPath, FlushMode, MappingError};
+
+use crate::{
+    fixture::{PAGE, WINDOW, assert_reads, cache, cache_of, options, pattern, put, reader, writer},
+    support::{
+        fuse::{FuseFs, Mode},
+        temp_dir,
+    },
+};
+
+/// The numbers of this process's descriptors of a file.
+fn descriptors_of(path: &Path) -> Vec<PathBuf> {
+    let path = path.canonicalize().expect("a path");
+    let entries = fs::read_dir("/proc/self/fd").expect("/proc");
+    let mut numbers: Vec<_> = entries
+        .map_while(Result::ok)
+        .filter(|entry| fs::read_link(entry.path()).is_ok_and(|to| to == path))
+        .map(|entry| entry.path())
+        .collect();
+    numbers.sort();
+    numbers
+}
+
+/// Reads so many other files that every idle descriptor is closed.
+fn press(cache: &flatspan::mapping_cache::MappingCache, folder: &Path) {
+    for name in 0..20 {
+        let name = format!("other{name}");
+        put(folder, &name, 5, PAGE);
+        let file = reader(cache, folder, &name, PAGE);
+        assert_reads(&file, 5, 0, PAGE);
+        std::mem::forget(file);
+    }
+}
+
+#[test]
+fn h04_the_descriptor_from_before_the_first_write_stays_until_the_barrier() {
+    for mapped in [false, true] {
+        let folder = temp_dir();
+        let path = folder.path().join("a");
+        let few = options(64).descriptors_max(4);
+        let cache = cache_of(few.copy_path(CopyPath::Positioned));
+        let file = writer(&cache, folder.path(), "a", WINDOW);
+        if mapped {
+            let pin = file.pin(0, Access::ReadWrite).expect("a pin");
+            assert_eq!(pin.copy_from(0, b"stored").expect("a store"), 6);
+        } else {
+            file.write_at(0, b"stored").expect("a write");
+        }
+        let first = descriptors_of(&path);
+        assert_eq!(first.len(), 1, "mapped: {mapped}");
+        assert_eq!(cache.stats().unsynced_files, 1);
+        press(&cache, folder.path());
+        file.write_at(100, b"more").expect("a write");
+        press(&cache, folder.path());
+        assert_eq!(
+            descriptors_of(&path),
+            first,
+            "the same one, mapped: {mapped}"
+        );
+
+        file.sync().expect("a sync");
+        assert_eq!(cache.stats().unsynced_files, 0);
+        press(&cache, folder.path());
+        assert!(descriptors_of(&path).is_empty(), "closed after the barrier");
+    }
+}
+
+#[test]
+fn h04_a_pin_for_writing_keeps_the_descriptor_through_a_sync() {
+    let folder = temp_dir();
+    let cache = cache(4);
+    let file = writer(&cache, folder.path(), "a", WINDOW);
+    let pin = file.pin(0, Access::ReadWrite).expect("a pin");
+    let first = descriptors_of(&folder.path().join("a"));
+    file.sync().expect("a sync");
+    assert_eq!(cache.stats().unsynced_files, 1, "it may be stored to still");
+    assert_eq!(descriptors_of(&folder.path().join("a")), first);
+    pin.copy_from(0, b"late").expect("a store");
+    drop(pin);
+    assert_eq!(cache.stats().unsynced_files, 1);
+    file.sync().expect("a sync");
+    assert_eq!(cache.stats().unsynced_files, 0);
+}
+
+#[test]
+fn h04_at_the_limit_files_are_synced_before_they_are_closed() {
+    let Some(fs) = FuseFs::new(Mode::Plain) else {
+        return;
+    };
+    let cache = cache_of(options(64).descriptors_max(4));
+    let files: Vec<_> = (0..10)
+        .map(|name| writer(&cache, fs.path(), &format!("n{name}"), PAGE))
+        .collect();
+    for file in &files {
+        file.write_at(0, b"data").expect("a write");
+        let stats = cache.stats();
+        assert!(stats.unsynced_files <= 2, "half of the limit: {stats:?}");
+        assert!(stats.descriptors <= 4, "{stats:?}");
+    }
+    let log = fs.log();
+    for name in 0..8 {
+        let written = log
+            .iter()
+            .position(|line| line.starts_with(&format!("write n{name} ")));
+        let synced = log
+            .iter()
+            .position(|line| *line == format!("fsync n{name}"));
+        assert!(written.is_some() && written < synced, "n{name}: {log:#?}");
+    }
+    for file in &files {
+        file.sync().expect("a sync");
+    }
+    let log = fs.log();
+    assert!(log.iter().any(|line| line == "fsync n9"), "{log:#?}");
+}
+
+#[track_caller]
+fn assert_sync_failed(file: &CachedFile) {
+    let failed = file.sync().expect_err("a failed sync is final");
+    assert!(
+        matches!(&failed, MappingError::SyncFailed { path, source }
+            if path == &file.location().full_path()
+                && source.raw_os_error() == Some(libc::EIO)),
+        "{failed:?}"
+    );
+}
+
+#[test]
+fn h04_a_failed_sync_is_final_until_the_file_is_given_up() {
+    for mapped in [false, true] {
+        let Some(fs) = FuseFs::new(Mode::SyncFailsOnce) else {
+            return;
+        };
+        let cache = cache(4);
+        let mut file = writer(&cache, fs.path(), "a", WINDOW);
+        if mapped {
+            let pin = file.pin(0, Access::ReadWrite).expect("a pin");
+            pin.copy_from(0, b"lost").expect("a store");
+        } else {
+            file.write_at(0, b"lost").expect("a write");
+        }
+        assert_sync_failed(&file);
+        // The filesystem would say yes from now on.
+        assert_sync_failed(&file);
+        file.write_at(0, b"again").expect("a write");
+        assert_sync_failed(&file);
+        let flushed = file.flush(0..1, FlushMode::Sync);
+        assert!(matches!(flushed, Err(MappingError::SyncFailed { .. })));
+        let released = file.release();
+        assert!(matches!(released, Err(MappingError::SyncFailed { .. })));
+        // Another handle of the same file hears of it too.
+        assert_sync_failed_of_twin(&cache, fs.path());
+
+        file.abandon().expect("nothing is pinned");
+        file.write_at(0, b"anew").expect("a write");
+        file.sync().expect("a new beginning");
+        file.release().expect("released");
+    }
+}
+
+fn assert_sync_failed_of_twin(cache: &flatspan::mapping_cache::MappingCache, folder: &Path) {
+    let twin = writer(cache, folder, "a", WINDOW);
+    twin.write_at(1, b"x").expect("a write");
+    assert_sync_failed(&twin);
+}
+
+#[test]
+fn h04_everybody_who_syncs_at_the_same_time_hears_of_the_failure() {
+    let Some(fs) = FuseFs::new(Mode::SyncFailsOnce) else {
+        return;
+    };
+    let cache = cache(4);
+    let file = writer(&cache, fs.path(), "a", WINDOW);
+    file.write_at(0, b"lost").expect("a write");
+    let start = Barrier::new(4);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                start.wait();
+                assert_sync_failed(&file);
+            });
+        }
+    });
+}
+
+#[test]
+fn h04_a_sync_that_failed_to_make_room_is_told_to_the_owner() {
+    let Some(fs) = FuseFs::new(Mode::SyncFailsOnce) else {
+        return;
+    };
+    let cache = cache_of(options(64).descriptors_max(4));
+    let files: Vec<_> = (0..4)
+        .map(|name| writer(&cache, fs.path(), &format!("n{name}"), PAGE))
+        .collect();
+    for file in &files {
+        file.write_at(0, b"data").expect("a write");
+    }
+    // The first file was synced for the third, and failed.
+    assert!(fs.log().iter().any(|line| line == "fsync n0"));
+    assert_sync_failed(&files[0]);
+    for file in &files[1..] {
+        file.sync().expect("a sync");
+    }
+}
+
+#[test]
+fn an_asynchronous_flush_promises_nothing_and_keeps_the_file_unsynced() {
+    let folder = temp_dir();
+    let cache = cache(4);
+    let file = writer(&cache, folder.path(), "a", WINDOW);
+    file.flush(0..10, FlushMode::Async).expect("nothing to do");
+    file.write_at(0, &pattern(1, 0, WINDOW)).expect("a write");
+    file.flush(0..WINDOW as u64, FlushMode::Async)
+        .expect("a flush");
+    assert_eq!(cache.stats().unsynced_files, 1);
+    file.flush(0..1, FlushMode::Sync).expect("a flush");
+    assert_eq!(cache.stats().unsynced_files, 0);
+}

@@ -1,0 +1,142 @@
+//! Requests larger than the budget are served in steps.
+
+use flatspan::{
+    mapping_cache::{Access, CacheOptions, CopyPath, MappingCache, WhenPinned},
+    span::{Group, PieceHasher, Pieces, Sha1},
+};
+
+use crate::{
+    content::{COPY_PATHS, WINDOW_BYTES, noise, small_cache},
+    support,
+};
+
+const BYTES: usize = 1 << 20;
+
+fn group(cache: &MappingCache, root: &std::path::Path) -> Group {
+    let builder = Group::builder(root).cache(cache).access(Access::ReadWrite);
+    let third = BYTES as u64 / 3;
+    let builder = builder.create(true).file("a", third).file("b", third);
+    builder
+        .file("c", BYTES as u64 - 2 * third)
+        .open()
+        .expect("a group")
+}
+
+#[test]
+fn a_budget_of_one_window_serves_a_megabyte() {
+    let folder = support::temp_dir();
+    let cache = small_cache(1, CopyPath::Mapped);
+    let group = group(&cache, folder.path());
+    let content = noise(1, BYTES);
+    let mut buf = vec![0; BYTES];
+    for content in [&content, &noise(2, BYTES)] {
+        group.write_all_at(0, content).expect("a write");
+        group.read_exact_at(0, &mut buf).expect("a read");
+        assert!(buf == *content);
+    }
+    let mut hasher = Sha1::default();
+    hasher.update(&buf);
+    let pieces = Pieces::new(&group, BYTES as u64).expect("one piece");
+    assert_eq!(pieces.hash(0).expect("a hash"), hasher.finish());
+    let stats = cache.stats();
+    assert!(stats.mapped_bytes_max <= WINDOW_BYTES, "{stats:?}");
+    assert_eq!((stats.budget_exceeded, stats.pinned), (0, 0));
+    assert!(
+        stats.misses >= 4 * (BYTES as u64 / WINDOW_BYTES),
+        "all of it was mapped: {stats:?}"
+    );
+    assert_eq!(stats.mappings, 1);
+    drop(group);
+    assert_eq!((cache.stats().mappings, cache.stats().mapped_bytes), (0, 0));
+}
+
+#[test]
+fn a_limit_of_one_mapping_serves_a_megabyte() {
+    let folder = support::temp_dir();
+    for when_pinned in [WhenPinned::Exceed, WhenPinned::Fail] {
+        let options = CacheOptions::default()
+            .window_bytes(WINDOW_BYTES as usize)
+            .mappings_max(1)
+            .when_pinned(when_pinned)
+            .copy_path(CopyPath::Mapped);
+        let cache = MappingCache::new(options).expect("a cache");
+        let group = group(&cache, folder.path());
+        let content = noise(1, BYTES);
+        let mut buf = vec![0; BYTES];
+        group.write_all_at(0, &content).expect("a write");
+        group.read_exact_at(0, &mut buf).expect("a read");
+        assert!(buf == content);
+        let stats = cache.stats();
+        assert!(stats.mapped_bytes_max <= WINDOW_BYTES, "{stats:?}");
+    }
+}
+
+#[test]
+fn threads_that_share_a_window_of_budget_all_get_their_turn() {
+    for copy_path in COPY_PATHS {
+        for when_pinned in [WhenPinned::Exceed, WhenPinned::Fail] {
+            let folder = support::temp_dir();
+            let options = CacheOptions::default()
+                .window_bytes(WINDOW_BYTES as usize)
+                .budget_bytes(WINDOW_BYTES)
+                .when_pinned(when_pinned)
+                .copy_path(copy_path);
+            let cache = MappingCache::new(options).expect("a cache");
+            let group = group(&cache, folder.path());
+            std::thread::scope(|scope| {
+                for thread in 0..8_u64 {
+                    let group = &group;
+                    scope.spawn(move || {
+                        let len = BYTES / 8;
+                        let at = thread * len as u64;
+                        let mut buf = vec![0; len];
+                        group
+                            .write_all_at(at, &noise(thread, len))
+                            .expect("a write");
+                        group.read_exact_at(at, &mut buf).expect("a read");
+                        assert!(buf == noise(thread, len), "thread {thread}");
+                    });
+                }
+            });
+            let stats = cache.stats();
+            assert_eq!(stats.pinned, 0);
+            let threads = if when_pinned == WhenPinned::Fail {
+                1
+            } else {
+                8
+            };
+            assert!(
+                stats.mapped_bytes_max <= threads * WINDOW_BYTES,
+                "{stats:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn evicting_says_how_many_bytes_were_unmapped() {
+    let folder = support::temp_dir();
+    let cache = small_cache(1024, CopyPath::Mapped);
+    let group = group(&cache, folder.path());
+    group.write_all_at(0, &noise(1, BYTES)).expect("a write");
+    let mapped = cache.stats().mapped_bytes;
+    // Three files, each with a part of a window at its end.
+    assert_eq!(
+        mapped,
+        BYTES as u64 + 3 * WINDOW_BYTES - BYTES as u64 % WINDOW_BYTES - 4096
+    );
+    assert_eq!(group.evict(0..0).expect("nothing"), 0);
+    assert_eq!(group.evict(5000..5001).expect("one window"), WINDOW_BYTES);
+    assert_eq!(group.evict(5000..5001).expect("gone already"), 0);
+    assert_eq!(group.evict(4000..9000).expect("two more"), 2 * WINDOW_BYTES);
+    assert_eq!(cache.stats().mapped_bytes, mapped - 3 * WINDOW_BYTES);
+    assert_eq!(
+        group.evict(..).expect("the rest"),
+        mapped - 3 * WINDOW_BYTES
+    );
+    let stats = cache.stats();
+    assert_eq!((stats.mappings, stats.mapped_bytes), (0, 0));
+    let mut buf = vec![0; BYTES];
+    group.read_exact_at(0, &mut buf).expect("all");
+    assert!(buf == noise(1, BYTES));
+}

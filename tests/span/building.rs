@@ -1,0 +1,200 @@
+//! What the builder makes of files that are there, files to come, ranges and padding.
+
+use std::fs;
+
+use flatspan::{
+    mapping_cache::{Access, CopyPath, MappingError},
+    span::{Group, GroupBuilder, SpanError},
+};
+
+use crate::{
+    content::{COPY_PATHS, missing, noise, put, small_cache, tree},
+    support,
+};
+
+pub(crate) fn creating(root: &std::path::Path) -> GroupBuilder {
+    let builder = Group::builder(root);
+    builder.access(Access::ReadWrite).create(true)
+}
+
+#[track_caller]
+fn assert_entry_refused(builder: GroupBuilder, number: usize, name: &str) {
+    let refused = builder.open();
+    assert!(
+        matches!(&refused, Err(SpanError::Entry { entry, path, .. })
+            if *entry == number && path.as_os_str() == name),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn nothing_is_created_before_the_first_write() {
+    let folder = support::temp_dir();
+    let group = creating(folder.path())
+        .file("one", 10)
+        .file("deep/down/two", 10)
+        .open()
+        .expect("a group");
+    assert!(group.read_exact_at(0, &mut [0]).is_err());
+    group.sync_all().expect("nothing to sync");
+    group.evict(..).expect("nothing to evict");
+    group.prefetch(..).expect("nothing to read");
+    assert!(!group.is_resident(..).expect("no"));
+    assert!(tree(folder.path()).is_empty());
+
+    group.write_all_at(15, b"x").expect("a write");
+    assert_eq!(tree(folder.path()), ["deep", "deep/down", "deep/down/two"]);
+    let two = fs::read(folder.path().join("deep/down/two")).expect("read");
+    assert_eq!(two, b"\0\0\0\0\0x");
+    assert_eq!(
+        missing(group.read_exact_at(9, &mut [0]).unwrap_err()),
+        folder.path().join("one")
+    );
+}
+
+#[test]
+fn empty_files_are_created_when_the_group_opens() {
+    let folder = support::temp_dir();
+    let mut group = creating(folder.path())
+        .file("a/empty", 0)
+        .file_range("b/range", 7..7)
+        .file("full", 3)
+        .open()
+        .expect("a group");
+    let mut expected = vec!["a", "a/empty", "b", "b/range"];
+    assert_eq!(tree(folder.path()), expected);
+    group.append_file("c/late", 0).expect("append_file");
+    expected.extend(["c", "c/late"]);
+    assert_eq!(tree(folder.path()), expected);
+    for file in ["a/empty", "b/range", "c/late"] {
+        assert_eq!(fs::read(folder.path().join(file)).expect("read"), b"");
+    }
+}
+
+#[test]
+fn an_empty_file_that_is_there_keeps_what_it_has() {
+    let folder = support::temp_dir();
+    put(&folder.path().join("a"), b"kept");
+    creating(folder.path())
+        .file("a", 0)
+        .open()
+        .expect("a group");
+    assert_eq!(fs::read(folder.path().join("a")).expect("read"), b"kept");
+}
+
+#[test]
+fn without_leave_to_create_nothing_is_created() {
+    let folder = support::temp_dir();
+    for access in [Access::ReadOnly, Access::ReadWrite] {
+        let builder = Group::builder(folder.path()).access(access);
+        let group = builder
+            .file("empty", 0)
+            .file("a/b", 5)
+            .open()
+            .expect("a group");
+        let refused = group.write_all_at(0, b"x").expect_err("no file");
+        match access {
+            Access::ReadWrite => assert_eq!(missing(refused), folder.path().join("a/b")),
+            Access::ReadOnly => assert!(
+                matches!(&refused, SpanError::File(MappingError::ReadOnly { path })
+                    if *path == folder.path().join("a/b")),
+                "{refused:?}"
+            ),
+        }
+        assert!(tree(folder.path()).is_empty());
+    }
+}
+
+#[test]
+fn creating_needs_write_access() {
+    let folder = support::temp_dir();
+    let refused = Group::builder(folder.path())
+        .create(true)
+        .file("a", 1)
+        .open();
+    assert!(matches!(
+        refused,
+        Err(SpanError::Argument {
+            argument: "create",
+            ..
+        })
+    ));
+}
+
+#[test]
+fn a_group_for_reading_does_not_write() {
+    let folder = support::temp_dir();
+    put(&folder.path().join("a"), b"abc");
+    for copy_path in COPY_PATHS {
+        let cache = small_cache(4, copy_path);
+        let builder = Group::builder(folder.path()).cache(&cache).file("a", 3);
+        let group = builder.open().expect("a group");
+        let refused = group.write_all_at(0, b"x");
+        assert!(
+            matches!(refused, Err(SpanError::File(MappingError::ReadOnly { .. }))),
+            "{refused:?}"
+        );
+        assert_eq!(fs::read(folder.path().join("a")).expect("read"), b"abc");
+    }
+}
+
+#[test]
+fn existing_files_have_the_length_they_have() {
+    let folder = support::temp_dir();
+    put(&folder.path().join("a"), &noise(1, 5000));
+    put(&folder.path().join("empty"), b"");
+    let builder = Group::builder(folder.path())
+        .existing("a")
+        .existing("empty");
+    let group = builder.existing("a").open().expect("a group");
+    assert_eq!(group.len(), 10_000);
+    let mut buf = vec![0; 10_000];
+    group.read_exact_at(0, &mut buf).expect("all");
+    assert_eq!(buf, [noise(1, 5000), noise(1, 5000)].concat());
+
+    let refused = Group::builder(folder.path())
+        .existing("no")
+        .open()
+        .unwrap_err();
+    assert_eq!(missing(refused), folder.path().join("no"));
+}
+
+#[test]
+fn lengths_that_no_file_can_have_are_refused() {
+    const MAX: u64 = i64::MAX as u64;
+    let folder = support::temp_dir();
+    let builder = || creating(folder.path()).file("fine", 1);
+    assert_entry_refused(builder().file("long", MAX + 1), 1, "long");
+    assert_entry_refused(builder().file("long", u64::MAX), 1, "long");
+    assert_entry_refused(builder().file_range("long", 5..MAX + 1), 1, "long");
+    assert_entry_refused(builder().file_range("long", u64::MAX..u64::MAX), 1, "long");
+    let (start, end) = (3, 2);
+    assert_entry_refused(builder().file_range("inverted", start..end), 1, "inverted");
+    let refused = builder().padding(u64::MAX).open();
+    assert!(matches!(refused, Err(SpanError::TooLong { entry: 1 })));
+    let refused = builder().file("a", MAX).file("b", MAX).file("c", 2).open();
+    assert!(matches!(refused, Err(SpanError::TooLong { entry: 3 })));
+
+    let longest = builder().file("long", MAX).open().expect("a group");
+    assert_eq!(longest.len(), MAX + 1);
+    longest.write_all_at(1, b"x").expect("the first byte");
+    assert!(longest.read_exact_at(MAX, &mut [0]).is_err());
+    assert!(
+        longest.write_all_at(MAX, b"x").is_err(),
+        "no filesystem has such files"
+    );
+    assert_eq!(fs::read(folder.path().join("long")).expect("read"), b"x");
+}
+
+#[test]
+fn a_group_without_a_cache_of_its_own_uses_the_given_one() {
+    let folder = support::temp_dir();
+    let cache = small_cache(4, CopyPath::Mapped);
+    let builder = creating(folder.path()).cache(&cache).file("a", 3 * 4096);
+    let group = builder.open().expect("a group");
+    group.write_all_at(0, &noise(1, 3 * 4096)).expect("a write");
+    assert_eq!(cache.stats().mapped_bytes, 3 * 4096);
+    assert_eq!(group.stats(), cache.stats());
+    drop(group);
+    assert_eq!(cache.stats().mapped_bytes, 0);
+}

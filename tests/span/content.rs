@@ -1,0 +1,120 @@
+//! Files and caches for the tests: bytes that tell where they belong, and the smallest of caches.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use flatspan::{
+    mapping_cache::{CacheOptions, CopyPath, MappingCache, MappingError, Preallocation},
+    span::SpanError,
+};
+
+/// The smallest window there is.
+pub(crate) const WINDOW_BYTES: u64 = 4096;
+
+pub(crate) const COPY_PATHS: [CopyPath; 3] =
+    [CopyPath::Auto, CopyPath::Mapped, CopyPath::Positioned];
+
+pub(crate) const PREALLOCATIONS: [Preallocation; 3] = [
+    Preallocation::Full,
+    Preallocation::Window,
+    Preallocation::Sparse,
+];
+
+/// Numbers that look random (splitmix64), the same for the same seed.
+#[derive(Clone, Debug)]
+pub(crate) struct Rng(u64);
+
+impl Rng {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// Below `bound`, which is not zero.
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    /// True in so many of a hundred cases.
+    pub(crate) fn percent(&mut self, share: u64) -> bool {
+        self.below(100) < share
+    }
+
+    /// Bytes of which none is zero, so that a hole never passes for them.
+    pub(crate) fn fill(&mut self, buf: &mut [u8]) {
+        for chunk in buf.chunks_mut(8) {
+            let bytes = (self.next() | 0x0101_0101_0101_0101).to_le_bytes();
+            chunk.copy_from_slice(&bytes[..chunk.len()]);
+        }
+    }
+}
+
+/// Bytes that are another's for no other seed; none is zero.
+pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    Rng::new(seed).fill(&mut bytes);
+    bytes
+}
+
+/// Writes a file, with the folders it needs.
+pub(crate) fn put(path: &Path, bytes: &[u8]) {
+    fs::create_dir_all(path.parent().expect("a folder")).expect("mkdir");
+    fs::write(path, bytes).expect("write");
+}
+
+/// A cache of small windows that holds so many of them.
+pub(crate) fn small_cache(windows: u64, copy_path: CopyPath) -> MappingCache {
+    let options = CacheOptions::default()
+        .window_bytes(WINDOW_BYTES as usize)
+        .budget_bytes(windows * WINDOW_BYTES)
+        .copy_path(copy_path);
+    MappingCache::new(options).expect("a cache")
+}
+
+pub(crate) fn length_of(path: &Path) -> u64 {
+    path.metadata().expect("metadata").len()
+}
+
+/// Everything beneath a folder, by path from there, folders included.
+pub(crate) fn tree(root: &Path) -> Vec<String> {
+    let below = walkdir::WalkDir::new(root).min_depth(1).sort_by_file_name();
+    below
+        .into_iter()
+        .map(|entry| {
+            let path = entry.expect("an entry").into_path();
+            let below = path.strip_prefix(root).expect("below");
+            below.to_str().expect("UTF-8").to_owned()
+        })
+        .collect()
+}
+
+/// File, bytes needed, bytes present of the error for a file that is too short.
+#[track_caller]
+pub(crate) fn short_file(error: SpanError) -> (PathBuf, u64, u64) {
+    match error {
+        SpanError::File(MappingError::ShortFile {
+            path,
+            needed_bytes,
+            present_bytes,
+        }) => (path, needed_bytes, present_bytes),
+        other => panic!("not a short file: {other:?}"),
+    }
+}
+
+/// The file that is missing.
+#[track_caller]
+pub(crate) fn missing(error: SpanError) -> PathBuf {
+    match error {
+        SpanError::File(MappingError::Missing { path }) => path,
+        other => panic!("not a missing file: {other:?}"),
+    }
+}

@@ -1,0 +1,37 @@
+//! The group as one byte array, through its public interface.
+
+#[path = "../../fuzz/properties/layout.rs"]
+mod layout_property;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod budget;
+mod building;
+mod containment;
+mod content;
+mod cursor;
+mod full_disk;
+mod growing;
+#[cfg(feature = "rayon")]
+mod hash_runs;
+mod hashing;
+mod in_place;
+mod layout;
+mod many_files;
+mod model;
+mod moving;
+mod ordinary_user;
+mod padding;
+mod positioned;
+mod ranges;
+mod releasing;
+mod sharing;
+mod short_files;
+mod syncing;
+mod truncation;
+mod unprivileged;
+mod upkeep;
+#[cfg(feature = "rayon")]
+mod verifying;
+#[cfg(feature = "rayon")]
+mod verifying_entries;

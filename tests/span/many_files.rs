@@ -1,0 +1,141 @@
+//! More files than descriptors, more bytes than budget: resident memory stays where it was promised.
+
+use std::{fs, path::Path, time::Duration};
+
+use flatspan::{
+    mapping_cache::{Access, CacheOptions, CopyPath, MappingCache, Preallocation},
+    span::Group,
+};
+
+use crate::{
+    content::Rng,
+    support::{
+        self,
+        child::{self, Child, Limits},
+        memory,
+    },
+};
+
+const FILES: u64 = 14_000;
+const FILE_BYTES: u64 = 64 << 10;
+const BUDGET_BYTES: u64 = 64 << 20;
+/// What a process may need beside the budget.
+const SLACK_BYTES: u64 = 64 << 20;
+const BLOCK_BYTES: u64 = 256 << 10;
+
+/// Where 14,000 files are made and synced within seconds, if there is such a place.
+fn folder(in_memory: bool) -> tempfile::TempDir {
+    let shared = Path::new("/dev/shm");
+    if in_memory && rustix::fs::access(shared, rustix::fs::Access::WRITE_OK).is_ok() {
+        let builder = tempfile::Builder::new()
+            .prefix("flatspan-test-")
+            .tempdir_in(shared);
+        return builder.expect("a temporary folder");
+    }
+    support::temp_dir()
+}
+
+fn group(root: &Path, copy_path: CopyPath) -> Group {
+    let options = CacheOptions::default()
+        .budget_bytes(BUDGET_BYTES)
+        .copy_path(copy_path);
+    let cache = MappingCache::new(options.window_bytes(1 << 20)).expect("a cache");
+    let mut builder = Group::builder(root).cache(&cache).access(Access::ReadWrite);
+    builder = builder.create(true).preallocation(Preallocation::Sparse);
+    for file in 0..FILES {
+        builder = builder.file(format!("{}/{file}", file % 100), FILE_BYTES);
+    }
+    builder.open().expect("a group")
+}
+
+/// Writes all, reads all in another order, and measures itself.
+fn write_and_read(copy_path: CopyPath, in_memory: bool, step: u64) {
+    let folder = folder(in_memory);
+    let group = group(folder.path(), copy_path);
+    let mut block = vec![0; BLOCK_BYTES as usize];
+    let blocks: Vec<u64> = (0..group.len() / BLOCK_BYTES)
+        .step_by(step as usize)
+        .collect();
+    for &number in &blocks {
+        Rng::new(number).fill(&mut block);
+        group
+            .write_all_at(number * BLOCK_BYTES, &block)
+            .expect("a write");
+    }
+    let mut found = vec![0; BLOCK_BYTES as usize];
+    for place in 0..blocks.len() {
+        // 1009 is prime, so this reaches every block.
+        let number = blocks[place * 1009 % blocks.len()];
+        Rng::new(number).fill(&mut block);
+        group
+            .read_exact_at(number * BLOCK_BYTES, &mut found)
+            .expect("a read");
+        assert!(found == block, "block {number}");
+    }
+    let stats = group.stats();
+    assert!(stats.mapped_bytes_max <= BUDGET_BYTES, "{stats:?}");
+    assert!(stats.descriptors <= 64 / 4, "{stats:?}");
+    let peak = memory::peak_rss();
+    assert!(
+        peak <= BUDGET_BYTES + SLACK_BYTES,
+        "{} MiB resident",
+        peak >> 20
+    );
+    if copy_path == CopyPath::Mapped {
+        assert!(stats.misses >= blocks.len() as u64, "{stats:?}");
+        assert!(stats.evictions > 0 || blocks.len() as u64 * BLOCK_BYTES <= BUDGET_BYTES);
+    }
+    drop(group);
+    fs::remove_dir_all(folder.path()).expect("rm");
+}
+
+fn in_child(name: &str, cgroup_memory_bytes: Option<u64>) {
+    let limits = Limits {
+        nofile: Some(64),
+        cgroup_memory_bytes,
+        ..Limits::default()
+    };
+    let child = Child::new(name)
+        .limits(limits)
+        .timeout(Duration::from_secs(300));
+    if let Some(done) = child.run() {
+        done.assert_passed();
+    }
+}
+
+#[test]
+fn many_files_need_few_descriptors_and_little_memory() {
+    let name = "many_files::many_files_need_few_descriptors_and_little_memory";
+    if child::is_me(name) {
+        return write_and_read(CopyPath::Auto, true, 1);
+    }
+    in_child(name, None);
+}
+
+#[test]
+fn many_files_need_few_descriptors_and_little_memory_when_mapped() {
+    let name = "many_files::many_files_need_few_descriptors_and_little_memory_when_mapped";
+    if child::is_me(name) {
+        return write_and_read(CopyPath::Mapped, true, 1);
+    }
+    in_child(name, None);
+}
+
+/// On a disk: what lies in a filesystem in memory is charged to the control group.
+#[test]
+fn many_files_fit_into_a_control_group() {
+    let name = "many_files::many_files_fit_into_a_control_group";
+    if child::is_me(name) {
+        return write_and_read(CopyPath::Auto, false, 1);
+    }
+    in_child(name, Some(192 << 20));
+}
+
+#[test]
+fn many_files_fit_into_a_control_group_when_mapped() {
+    let name = "many_files::many_files_fit_into_a_control_group_when_mapped";
+    if child::is_me(name) {
+        return write_and_read(CopyPath::Mapped, false, 3);
+    }
+    in_child(name, Some(192 << 20));
+}

@@ -1,0 +1,261 @@
+//! Moving a whole group to another root.
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use flatspan::{
+    mapping_cache::{Access, CopyPath},
+    span::{Group, SpanError},
+};
+use tempfile::TempDir;
+
+use crate::{
+    content::{COPY_PATHS, noise, put, small_cache, tree},
+    support::{
+        self,
+        filesystem::{Kind, SmallFs},
+    },
+};
+
+const NAMES: [&str; 4] = ["a", "d/b", "d/e/c", "missing/m"];
+const FILE_BYTES: usize = 10_000;
+
+/// Roots `old` and `new`; three files in the former, a fourth is missing.
+struct Scene {
+    folder: TempDir,
+    group: Group,
+}
+
+impl Scene {
+    fn new(copy_path: CopyPath) -> Self {
+        let folder = support::temp_dir();
+        let (old, new) = (folder.path().join("old"), folder.path().join("new"));
+        fs::create_dir(&old).expect("mkdir");
+        fs::create_dir(&new).expect("mkdir");
+        let cache = small_cache(16, copy_path);
+        let mut builder = Group::builder(&old).cache(&cache).access(Access::ReadWrite);
+        builder = builder.create(true).padding(7);
+        for name in NAMES {
+            builder = builder.file(name, FILE_BYTES as u64);
+        }
+        let group = builder
+            .file("d/b", FILE_BYTES as u64)
+            .open()
+            .expect("a group");
+        group.write_all_at(7, &content()).expect("a write");
+        Self { folder, group }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    #[track_caller]
+    fn assert_at(&self, root: &Path) {
+        assert_eq!(self.group.root(), root);
+        let mut buf = vec![0; 3 * FILE_BYTES];
+        self.group.read_exact_at(7, &mut buf).expect("three files");
+        assert!(buf == content());
+        let mut again = vec![0; FILE_BYTES];
+        let twin = 7 + 4 * FILE_BYTES as u64;
+        self.group
+            .read_exact_at(twin, &mut again)
+            .expect("the repeated path");
+        assert!(again == content()[FILE_BYTES..2 * FILE_BYTES]);
+        for (name, bytes) in NAMES[..3].iter().zip(content().chunks(FILE_BYTES)) {
+            assert!(fs::read(root.join(name)).expect("read") == bytes, "{name}");
+        }
+        assert_eq!(tree(root), ["a", "d", "d/b", "d/e", "d/e/c"]);
+        // Written where it is now, the missing file too.
+        let third = 7 + 3 * FILE_BYTES as u64;
+        self.group.write_all_at(third, b"made").expect("a write");
+        assert_eq!(fs::read(root.join(NAMES[3])).expect("read")[..4], *b"made");
+        self.group.sync_all().expect("sync_all");
+    }
+}
+
+fn content() -> Vec<u8> {
+    noise(1, 3 * FILE_BYTES)
+}
+
+#[test]
+fn on_one_filesystem_files_are_renamed_and_empty_folders_removed() {
+    for copy_path in COPY_PATHS {
+        let mut scene = Scene::new(copy_path);
+        let (old, new) = (scene.path("old"), scene.path("new"));
+        let inode = old.join("a").metadata().expect("metadata").ino();
+        scene.group.move_to(&new).expect("move_to");
+        assert_eq!(new.join("a").metadata().expect("metadata").ino(), inode);
+        assert!(tree(&old).is_empty(), "the root itself stays");
+        scene.assert_at(&new);
+    }
+}
+
+#[test]
+fn to_another_filesystem_files_are_copied_and_removed() {
+    for copy_path in COPY_PATHS {
+        let Some(fs) = SmallFs::new(Kind::Tmpfs, 4 << 20) else {
+            return;
+        };
+        let mut scene = Scene::new(copy_path);
+        let new = fs.path().join("root");
+        fs::create_dir(&new).expect("mkdir");
+        scene.group.move_to(&new).expect("move_to");
+        assert!(tree(&scene.path("old")).is_empty());
+        scene.assert_at(&new);
+    }
+}
+
+#[test]
+fn folders_with_something_else_in_them_stay() {
+    let mut scene = Scene::new(CopyPath::Auto);
+    put(&scene.path("old/d/other"), b"not of the group");
+    scene.group.move_to(scene.path("new")).expect("move_to");
+    assert_eq!(tree(&scene.path("old")), ["d", "d/other"]);
+    scene.assert_at(&scene.path("new"));
+}
+
+#[track_caller]
+fn assert_exists(result: Result<(), SpanError>, name: &Path) {
+    let error = result.expect_err("something is in the way");
+    assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists, "{error:?}");
+    assert!(
+        error.to_string().contains(name.to_str().expect("UTF-8")),
+        "{error}"
+    );
+}
+
+#[test]
+fn if_one_target_exists_all_files_are_where_they_were() {
+    for copy_path in COPY_PATHS {
+        for name in &NAMES[..3] {
+            let mut scene = Scene::new(copy_path);
+            let (old, new) = (scene.path("old"), scene.path("new"));
+            put(&new.join(name), b"in the way");
+            assert_exists(scene.group.move_to(&new), &old.join(name));
+            assert_eq!(fs::read(new.join(name)).expect("read"), b"in the way");
+            let files = tree(&new)
+                .into_iter()
+                .filter(|path| new.join(path).is_file());
+            assert_eq!(
+                files.collect::<Vec<_>>(),
+                [*name],
+                "nothing else is left there"
+            );
+            scene.assert_at(&old);
+        }
+    }
+}
+
+#[test]
+fn if_one_target_exists_on_another_filesystem_all_files_are_where_they_were() {
+    for name in &NAMES[..3] {
+        let Some(fs) = SmallFs::new(Kind::Tmpfs, 4 << 20) else {
+            return;
+        };
+        let mut scene = Scene::new(CopyPath::Auto);
+        put(&fs.path().join(name), b"in the way");
+        let old = scene.path("old");
+        assert_exists(scene.group.move_to(fs.path()), &old.join(name));
+        let files = tree(fs.path())
+            .into_iter()
+            .filter(|path| fs.path().join(path).is_file());
+        assert_eq!(files.collect::<Vec<_>>(), [*name]);
+        scene.assert_at(&old);
+    }
+}
+
+#[test]
+fn a_target_that_is_full_changes_nothing() {
+    let Some(fs) = SmallFs::new(Kind::Tmpfs, 64 << 10) else {
+        return;
+    };
+    let mut scene = Scene::new(CopyPath::Auto);
+    fs.fill_leaving(16 << 10);
+    let error = scene.group.move_to(fs.path()).expect_err("no room");
+    assert_eq!(error.kind(), std::io::ErrorKind::StorageFull, "{error:?}");
+    let files = tree(fs.path())
+        .into_iter()
+        .filter(|path| fs.path().join(path).is_file());
+    assert_eq!(files.collect::<Vec<_>>(), [".filler"]);
+    scene.assert_at(&scene.path("old"));
+}
+
+#[test]
+fn what_cannot_be_a_root_changes_nothing() {
+    let mut scene = Scene::new(CopyPath::Auto);
+    put(&scene.path("file"), b"x");
+    for root in ["absent", "file"] {
+        let refused = scene.group.move_to(scene.path(root));
+        assert!(refused.is_err(), "{root}: {refused:?}");
+    }
+    assert!(!scene.path("absent").exists());
+    scene.assert_at(&scene.path("old"));
+}
+
+#[test]
+fn a_group_with_paths_outside_its_root_is_not_moved() {
+    let folder = support::temp_dir();
+    put(&folder.path().join("a"), b"a");
+    let builder = Group::builder(folder.path()).outside_root(true);
+    let mut group = builder.existing("a").open().expect("a group");
+    let refused = group.move_to(folder.path().join("new"));
+    assert!(matches!(
+        refused,
+        Err(SpanError::Argument {
+            argument: "root",
+            ..
+        })
+    ));
+}
+
+#[test]
+fn holes_stay_holes_on_another_filesystem() {
+    let Some(fs) = SmallFs::new(Kind::Tmpfs, 4 << 20) else {
+        return;
+    };
+    const LEN: u64 = 64 << 20;
+    let folder = support::temp_dir();
+    let path = folder.path().join("a");
+    put(&path, b"start");
+    let file = fs::File::options().write(true).open(&path).expect("open");
+    file.set_len(LEN).expect("set_len");
+    std::os::unix::fs::FileExt::write_all_at(&file, b"end", LEN - 3).expect("write");
+    let mut group = Group::builder(folder.path())
+        .existing("a")
+        .open()
+        .expect("a group");
+    group
+        .move_to(fs.path())
+        .expect("it fits: most of it is a hole");
+    let found = fs.path().join("a").metadata().expect("metadata");
+    assert_eq!(found.len(), LEN);
+    assert!(found.blocks() * 512 < 1 << 20, "{} blocks", found.blocks());
+    let mut buf = [0; 4];
+    group.read_exact_at(LEN - 4, &mut buf).expect("a read");
+    assert_eq!(&buf, b"\0end");
+}
+
+#[test]
+fn hard_links_and_other_spellings_of_a_path_move_too() {
+    let folder = support::temp_dir();
+    let (old, new) = (folder.path().join("old"), folder.path().join("new"));
+    put(&old.join("d/a"), &noise(1, 100));
+    fs::hard_link(old.join("d/a"), old.join("link")).expect("link");
+    fs::create_dir(&new).expect("mkdir");
+    let builder = Group::builder(&old).existing("d/a").existing("./d/a");
+    let mut group = builder
+        .existing("link")
+        .existing("d/./a")
+        .open()
+        .expect("a group");
+    group.move_to(&new).expect("move_to");
+    assert_eq!(tree(&new), ["d", "d/a", "link"]);
+    assert!(tree(&old).is_empty());
+    let mut buf = vec![0; 400];
+    group.read_exact_at(0, &mut buf).expect("all");
+    assert!(buf == noise(1, 100).repeat(4));
+}

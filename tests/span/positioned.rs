@@ -1,0 +1,97 @@
+//! The group behind the traits of `positioned-io`, as code that knows only those uses it.
+
+use std::{fs, io};
+
+use flatspan::{
+    mapping_cache::{Access, CopyPath},
+    span::Group,
+};
+use positioned_io::{Cursor, ReadAt, Size, SizeCursor, Slice, WriteAt};
+
+use crate::{
+    content::{noise, put, small_cache},
+    support,
+};
+
+const BYTES: usize = 10_000;
+
+fn group(root: &std::path::Path, access: Access) -> Group {
+    put(&root.join("a"), &noise(1, 3000));
+    put(&root.join("b"), &noise(2, 7000));
+    let cache = small_cache(2, CopyPath::Auto);
+    let builder = Group::builder(root).cache(&cache).access(access);
+    builder.existing("a").existing("b").open().expect("a group")
+}
+
+fn read_all<R: ReadAt + Size>(from: R) -> io::Result<Vec<u8>> {
+    let len = from.size()?.expect("a size");
+    let mut all = vec![0; usize::try_from(len).expect("it fits")];
+    from.read_exact_at(0, &mut all)?;
+    Ok(all)
+}
+
+fn write_everywhere<W: WriteAt>(mut to: W, bytes: &[u8]) -> io::Result<()> {
+    let (first, second) = bytes.split_at(bytes.len() / 2);
+    to.write_all_at(first.len() as u64, second)?;
+    to.write_all_at(0, first)?;
+    to.flush()
+}
+
+#[test]
+fn generic_code_reads_a_group() {
+    let folder = support::temp_dir();
+    let group = group(folder.path(), Access::ReadOnly);
+    let expected = [noise(1, 3000), noise(2, 7000)].concat();
+    assert!(read_all(&group).expect("all") == expected);
+    assert!(read_all(Box::new(group)).expect("all") == expected);
+}
+
+#[test]
+fn generic_code_writes_a_group_shared_or_owned() {
+    let folder = support::temp_dir();
+    let mut group = group(folder.path(), Access::ReadWrite);
+    write_everywhere(&group, &noise(3, BYTES)).expect("shared");
+    assert!(read_all(&group).expect("all") == noise(3, BYTES));
+    assert_eq!(group.stats().unsynced_files, 0, "flushed");
+    write_everywhere(&mut group, &noise(4, BYTES)).expect("exclusively");
+    write_everywhere(group, &noise(5, BYTES)).expect("owned");
+    assert!(fs::read(folder.path().join("a")).expect("read") == noise(5, BYTES)[..3000]);
+    assert!(fs::read(folder.path().join("b")).expect("read") == noise(5, BYTES)[3000..]);
+}
+
+#[test]
+fn adapters_of_the_crate_work_on_a_group() {
+    use io::{Read, Seek, SeekFrom, Write};
+    let folder = support::temp_dir();
+    let group = group(folder.path(), Access::ReadWrite);
+    let expected = [noise(1, 3000), noise(2, 7000)].concat();
+    let slice = Slice::new(&group, 2990, Some(20));
+    let mut buf = [0; 20];
+    slice.read_exact_at(0, &mut buf).expect("across the files");
+    assert!(buf[..] == expected[2990..3010]);
+    let mut cursor = Cursor::new_pos(&group, 2999);
+    cursor.write_all(b"xy").expect("across the files");
+    let mut sized = SizeCursor::new(&group);
+    sized.seek(SeekFrom::End(-7001)).expect("seek");
+    let mut two = [0; 2];
+    sized.read_exact(&mut two).expect("two bytes");
+    assert_eq!(&two, b"xy");
+}
+
+#[test]
+fn the_end_of_the_group_is_reported_as_io_reports_it() {
+    let folder = support::temp_dir();
+    let group = group(folder.path(), Access::ReadWrite);
+    assert_eq!(
+        ReadAt::read_at(&group, BYTES as u64, &mut [0]).expect("the end"),
+        0
+    );
+    let short = ReadAt::read_exact_at(&group, BYTES as u64 - 1, &mut [0; 2]).unwrap_err();
+    assert_eq!(short.kind(), io::ErrorKind::UnexpectedEof);
+    assert_eq!(
+        WriteAt::write_at(&mut &group, BYTES as u64 - 1, b"xy").expect("one byte"),
+        1
+    );
+    assert!(WriteAt::write_all_at(&mut &group, BYTES as u64 - 1, b"xy").is_err());
+    assert_eq!(Size::size(&group).expect("a size"), Some(BYTES as u64));
+}

@@ -1,0 +1,212 @@
+//! Files that are let go of, so that somebody else may rename, delete or replace them.
+
+use std::fs;
+
+use flatspan::{
+    mapping_cache::{Access, CopyPath, MappingError},
+    span::{Group, SpanError},
+};
+
+use crate::{
+    content::{COPY_PATHS, missing, noise, put, small_cache},
+    support,
+};
+
+const FILE_BYTES: usize = 10_000;
+
+fn group(root: &std::path::Path, copy_path: CopyPath) -> Group {
+    let cache = small_cache(16, copy_path);
+    let builder = Group::builder(root).cache(&cache).access(Access::ReadWrite);
+    let builder = builder.create(true).file("a", FILE_BYTES as u64);
+    let group = builder
+        .file("b", FILE_BYTES as u64)
+        .open()
+        .expect("a group");
+    group
+        .write_all_at(0, &noise(1, 2 * FILE_BYTES))
+        .expect("a write");
+    group
+}
+
+#[track_caller]
+fn assert_replaced(result: Result<(), SpanError>, file: &std::path::Path) {
+    assert!(
+        matches!(&result, Err(SpanError::File(MappingError::Replaced { path })) if path == file),
+        "{result:?}"
+    );
+}
+
+#[test]
+fn a_released_file_is_synced_unmapped_and_closed() {
+    for copy_path in COPY_PATHS {
+        let folder = support::temp_dir();
+        let mut group = group(folder.path(), copy_path);
+        group.sync_all().expect("sync_all");
+        group.release_file(1).expect("release_file");
+        let before = group.stats();
+        group
+            .write_all_at(FILE_BYTES as u64, b"b")
+            .expect("a write");
+        assert_eq!(group.stats().unsynced_files, 1);
+        group.release_file(1).expect("release_file");
+        let after = group.stats();
+        assert_eq!(after.unsynced_files, 0);
+        assert_eq!(after.mapped_bytes, before.mapped_bytes, "{copy_path:?}");
+        assert_eq!(after.descriptors, before.descriptors, "{copy_path:?}");
+        group.release_file(1).expect("nothing to release");
+        group.release_file(0).expect("release_file");
+        let none = group.stats();
+        assert_eq!((none.mappings, none.descriptors), (0, 0));
+    }
+}
+
+#[test]
+fn after_a_release_the_file_may_be_renamed_deleted_and_replaced() {
+    for copy_path in COPY_PATHS {
+        let folder = support::temp_dir();
+        let path = folder.path().join("a");
+        let mut group = group(folder.path(), copy_path);
+        let mut buf = vec![0; FILE_BYTES];
+
+        group.release_file(0).expect("release_file");
+        fs::rename(&path, folder.path().join("elsewhere")).expect("rename");
+        assert_eq!(missing(group.read_exact_at(0, &mut buf).unwrap_err()), path);
+        fs::rename(folder.path().join("elsewhere"), &path).expect("rename");
+        group.read_exact_at(0, &mut buf).expect("it is back");
+        assert!(buf == noise(1, FILE_BYTES));
+
+        group.release_file(0).expect("release_file");
+        put(&folder.path().join("new"), &noise(7, FILE_BYTES));
+        fs::rename(folder.path().join("new"), &path).expect("rename");
+        group.read_exact_at(0, &mut buf).expect("the new one");
+        assert!(buf == noise(7, FILE_BYTES), "{copy_path:?}");
+
+        group.release_file(0).expect("release_file");
+        fs::remove_file(&path).expect("rm");
+        group
+            .write_all_at(0, &noise(8, FILE_BYTES))
+            .expect("made anew");
+        assert!(
+            fs::read(&path).expect("read") == noise(8, FILE_BYTES),
+            "{copy_path:?}"
+        );
+    }
+}
+
+#[test]
+fn h39_a_file_put_in_place_of_another_is_refused() {
+    for copy_path in COPY_PATHS {
+        let folder = support::temp_dir();
+        let path = folder.path().join("a");
+        let mut group = group(folder.path(), copy_path);
+        group.sync_all().expect("sync_all");
+        put(&folder.path().join("new"), &noise(7, FILE_BYTES));
+        fs::rename(folder.path().join("new"), &path).expect("rename");
+
+        // What is open or mapped still is the old file: all of it, or an error.
+        let mut buf = vec![0; FILE_BYTES];
+        match group.read_exact_at(0, &mut buf) {
+            Ok(()) => assert!(buf == noise(1, FILE_BYTES), "not a mixture"),
+            error => assert_replaced(error, &path),
+        }
+        // Another file takes the place of its descriptors, and its windows are unmapped.
+        group.evict(..).expect("evict");
+        let others: Vec<_> = (0..300).map(|file| format!("other/{file}")).collect();
+        let mut builder = Group::builder(folder.path()).cache(group.cache());
+        for other in &others {
+            put(&folder.path().join(other), b"x");
+            builder = builder.file(other, 1);
+        }
+        let crowd = builder.open().expect("a group");
+        crowd
+            .read_exact_at(0, &mut vec![0; 300])
+            .expect("all of the others");
+        assert_replaced(group.read_exact_at(0, &mut buf), &path);
+        assert_replaced(group.write_all_at(0, b"x"), &path);
+        assert!(
+            fs::read(&path).expect("read") == noise(7, FILE_BYTES),
+            "not touched"
+        );
+
+        group.release_file(0).expect("release_file");
+        group
+            .read_exact_at(0, &mut buf)
+            .expect("now it is accepted");
+        assert!(buf == noise(7, FILE_BYTES));
+    }
+}
+
+#[test]
+fn entries_of_one_path_are_released_together() {
+    for copy_path in COPY_PATHS {
+        let folder = support::temp_dir();
+        let path = folder.path().join("a");
+        put(&path, &noise(1, FILE_BYTES));
+        let cache = small_cache(16, copy_path);
+        let builder = Group::builder(folder.path())
+            .cache(&cache)
+            .access(Access::ReadWrite);
+        let builder = builder.existing("a").file_range("a", 100..200);
+        let mut group = builder.open().expect("a group");
+        let mut buf = vec![0; FILE_BYTES + 100];
+        group.read_exact_at(0, &mut buf).expect("all");
+        group.release_file(1).expect("release_file");
+        assert_eq!((cache.stats().mappings, cache.stats().descriptors), (0, 0));
+        put(&folder.path().join("new"), &noise(7, FILE_BYTES));
+        fs::rename(folder.path().join("new"), &path).expect("rename");
+        group.read_exact_at(0, &mut buf).expect("all");
+        assert!(buf[..FILE_BYTES] == noise(7, FILE_BYTES));
+        assert!(buf[FILE_BYTES..] == noise(7, FILE_BYTES)[100..200]);
+    }
+}
+
+#[test]
+fn only_files_of_the_group_are_released() {
+    let folder = support::temp_dir();
+    let builder = Group::builder(folder.path()).file("a", 1).padding(2);
+    let mut group = builder.open().expect("a group");
+    for entry in [1, 2, usize::MAX] {
+        for refused in [group.release_file(entry), group.abandon_file(entry)] {
+            assert!(
+                matches!(refused, Err(SpanError::NoSuchFile { entry: named, entries: 2 })
+                    if named == entry),
+            );
+        }
+        assert!(matches!(
+            group.reservation(entry),
+            Err(SpanError::NoSuchFile { .. })
+        ));
+    }
+    group.release_file(0).expect("a file that is missing");
+}
+
+#[test]
+fn a_locked_file_is_released_all_the_same() {
+    let folder = support::temp_dir();
+    let mut group = group(folder.path(), CopyPath::Mapped);
+    group
+        .advise(..100, flatspan::mapping_cache::Advice::Lock)
+        .expect("one page may be locked");
+    group.release_file(0).expect("release_file");
+    assert_eq!(group.stats().pinned, 0);
+}
+
+#[test]
+fn a_released_file_is_unmapped_though_another_entry_or_group_has_it_too() {
+    let folder = support::temp_dir();
+    put(&folder.path().join("a"), &noise(1, FILE_BYTES));
+    fs::hard_link(folder.path().join("a"), folder.path().join("link")).expect("link");
+    let cache = small_cache(16, CopyPath::Mapped);
+    let open = || {
+        let builder = Group::builder(folder.path()).cache(&cache).existing("a");
+        builder.existing("link").open().expect("a group")
+    };
+    let (mut group, other) = (open(), open());
+    let mut buf = vec![0; 2 * FILE_BYTES];
+    other.read_exact_at(0, &mut buf).expect("all");
+    group.read_exact_at(0, &mut buf).expect("all");
+    assert_eq!(cache.stats().mappings, 3);
+    group.release_file(0).expect("release_file");
+    assert_eq!((cache.stats().mappings, cache.stats().descriptors), (0, 0));
+    other.read_exact_at(0, &mut buf).expect("all, mapped again");
+}

@@ -1,0 +1,161 @@
+//! What reaches the disk when, as a filesystem of our own hears of it; and syncs that fail.
+
+use std::path::Path;
+
+use flatspan::{
+    mapping_cache::{Access, CopyPath, FlushMode, MappingError},
+    span::{Group, SpanError},
+};
+
+use crate::{
+    content::{COPY_PATHS, noise, small_cache},
+    support::fuse::{FuseFs, Mode},
+};
+
+fn group(root: &Path, copy_path: CopyPath) -> Group {
+    let builder = Group::builder(root).cache(&small_cache(16, copy_path));
+    let builder = builder.access(Access::ReadWrite).create(true);
+    let builder = builder.file("new/deep/a", 10_000).file("new/b", 10_000);
+    builder.file("c", 10_000).open().expect("a group")
+}
+
+fn count(log: &[String], what: &str) -> usize {
+    log.iter().filter(|line| *line == what).count()
+}
+
+/// Where a line stands in the log.
+#[track_caller]
+fn last(log: &[String], start: &str) -> usize {
+    let found = log.iter().rposition(|line| line.starts_with(start));
+    found.unwrap_or_else(|| panic!("no `{start}` in {log:#?}"))
+}
+
+#[test]
+fn sync_all_syncs_files_and_then_every_new_folder_entry() {
+    for copy_path in COPY_PATHS {
+        let Some(fs) = FuseFs::new(Mode::Plain) else {
+            return;
+        };
+        let group = group(fs.path(), copy_path);
+        group.write_all_at(0, &noise(1, 30_000)).expect("a write");
+        group.sync_all().expect("sync_all");
+        let log = fs.log();
+        for name in ["a", "b", "c"] {
+            assert_eq!(
+                count(&log, &format!("fsync {name}")),
+                1,
+                "{name} in {log:#?}"
+            );
+            assert!(last(&log, &format!("write {name} ")) < last(&log, &format!("fsync {name}")));
+        }
+        let folders: Vec<_> = log
+            .iter()
+            .filter(|line| line.starts_with("fsyncdir"))
+            .collect();
+        assert_eq!(folders.len(), 3, "the root, new and new/deep: {log:#?}");
+        assert!(last(&log, "fsync c") < last(&log, "fsyncdir"));
+        group.sync_all().expect("sync_all");
+        assert_eq!(fs.log().len(), log.len(), "nothing was left to sync");
+    }
+}
+
+#[test]
+fn flush_syncs_only_the_files_of_its_range() {
+    let Some(fs) = FuseFs::new(Mode::Plain) else {
+        return;
+    };
+    let group = group(fs.path(), CopyPath::Auto);
+    group.write_all_at(0, &noise(1, 30_000)).expect("a write");
+    group.flush(9999..10_001, FlushMode::Sync).expect("flush");
+    let log = fs.log();
+    let synced = ["a", "b", "c"].map(|name| count(&log, &format!("fsync {name}")));
+    assert_eq!(synced, [1, 1, 0]);
+    assert_eq!(
+        log.iter()
+            .filter(|line| line.starts_with("fsyncdir"))
+            .count(),
+        0
+    );
+}
+
+#[track_caller]
+fn assert_sync_failed(result: Result<(), SpanError>, file: &Path) {
+    assert!(
+        matches!(&result, Err(SpanError::File(MappingError::SyncFailed { path, .. })) if path == file),
+        "{result:?}"
+    );
+}
+
+#[test]
+fn a_sync_that_failed_is_never_taken_back() {
+    for copy_path in COPY_PATHS {
+        let Some(fs) = FuseFs::new(Mode::SyncFailsOnce) else {
+            return;
+        };
+        let mut group = group(fs.path(), copy_path);
+        let first = fs.path().join("new/deep/a");
+        group.write_all_at(0, &noise(1, 30_000)).expect("a write");
+        assert_sync_failed(group.sync_all(), &first);
+        let log = fs.log();
+        let synced = ["a", "b", "c"].map(|name| count(&log, &format!("fsync {name}")));
+        assert_eq!(synced, [1, 1, 1], "the others are synced all the same");
+
+        // The disk would now say that all is well.
+        assert_sync_failed(group.sync_all(), &first);
+        assert_sync_failed(group.flush(..1, FlushMode::Sync), &first);
+        group
+            .write_all_at(0, &noise(2, 10_000))
+            .expect("written once more");
+        assert_sync_failed(group.sync_all(), &first);
+        assert_sync_failed(group.release_file(0), &first);
+        group
+            .flush(10_000.., FlushMode::Sync)
+            .expect("the other files are well");
+
+        group.abandon_file(0).expect("abandon_file");
+        group.write_all_at(0, &noise(3, 10_000)).expect("a write");
+        group.sync_all().expect("the caller has decided");
+        assert!(std::fs::read(&first).expect("read") == noise(3, 10_000));
+    }
+}
+
+#[test]
+fn a_sync_that_failed_stops_a_move() {
+    let Some(fs) = FuseFs::new(Mode::SyncFailsOnce) else {
+        return;
+    };
+    let (old, new) = (fs.path().join("old"), fs.path().join("other"));
+    std::fs::create_dir(&old).expect("mkdir");
+    std::fs::create_dir(&new).expect("mkdir");
+    let mut group = group(&old, CopyPath::Auto);
+    group.write_all_at(0, &noise(1, 30_000)).expect("a write");
+    assert_sync_failed(group.move_to(&new), &old.join("new/deep/a"));
+    assert_eq!(group.root(), old);
+    assert!(crate::content::tree(&new).is_empty());
+    assert!(old.join("new/deep/a").exists() && old.join("c").exists());
+}
+
+#[test]
+fn a_filesystem_that_maps_nothing_serves_copies() {
+    for mode in [Mode::DirectIo, Mode::NoFallocate, Mode::NoMmap] {
+        for copy_path in COPY_PATHS {
+            let Some(fs) = FuseFs::new(mode) else {
+                return;
+            };
+            let group = group(fs.path(), copy_path);
+            let mut buf = vec![0; 30_000];
+            for seed in 1..4 {
+                group
+                    .write_all_at(0, &noise(seed, 30_000))
+                    .expect("a write");
+                if mode == Mode::NoMmap {
+                    // Its reads fail by design where they go through the page cache.
+                    continue;
+                }
+                group.read_exact_at(0, &mut buf).expect("a read");
+                assert!(buf == noise(seed, 30_000), "{mode:?} {copy_path:?}");
+            }
+            group.sync_all().expect("sync_all");
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Verifying what is not simply a file behind a file: padding, ranges, empty files.
+
+use std::fs;
+
+use flatspan::span::{FileStatus, Group, PieceState};
+
+use crate::{
+    content::{noise, put},
+    hashing::sha1,
+    support,
+    verifying::{assert_found, suspects, verify},
+};
+
+#[test]
+fn padding_behind_a_file_leaves_the_piece_its_own() {
+    let folder = support::temp_dir();
+    let (a, b) = (noise(1, 5000), noise(2, 5000));
+    put(&folder.path().join("a"), &a);
+    put(&folder.path().join("b"), &b);
+    let mut content = a.clone();
+    content.resize(8000, 0);
+    content.extend(&b);
+    content.resize(16_000, 0);
+    let expected: Vec<_> = content.chunks(4000).map(sha1).collect();
+    let verify = || {
+        let builder = Group::builder(folder.path()).file("a", 5000).padding(3000);
+        verify(builder.file("b", 5000).padding(3000), &expected, 4000)
+    };
+    assert_found(&verify(), "..", &[&[], &[]]);
+    fs::write(folder.path().join("a"), [&a[..4999], b"\0"].concat()).expect("write");
+    let found = verify();
+    assert_found(&found, "c.", &[&[1..=1], &[]]);
+    assert_eq!(
+        (found.files[0].entry, found.files[1].entry),
+        (0, 2),
+        "numbers of entries"
+    );
+    fs::write(folder.path().join("a"), &a).expect("write");
+    fs::write(folder.path().join("b"), [b"\0", &b[1..]].concat()).expect("write");
+    assert_found(&verify(), ".c", &[&[], &[2..=2]]);
+}
+
+#[test]
+fn padding_that_should_not_be_zeros_is_never_fine() {
+    let folder = support::temp_dir();
+    put(&folder.path().join("a"), &noise(1, 1000));
+    let builder = Group::builder(folder.path()).file("a", 1000).padding(1000);
+    let expected = [sha1(&noise(1, 1000)), sha1(&noise(2, 1000))];
+    let found = verify(builder, &expected, 1000);
+    assert!(matches!(found.pieces[1], PieceState::Mismatch));
+    assert!(matches!(found.files[0].status, FileStatus::Ok));
+    assert!(!found.is_ok(), "a piece is not as expected");
+}
+
+#[test]
+fn ranges_of_a_file_are_judged_by_themselves() {
+    let folder = support::temp_dir();
+    let content = noise(1, 10_000);
+    put(&folder.path().join("a"), &content);
+    let bytes = [&content[6000..8000], &content[0..4000]].concat();
+    let expected: Vec<_> = bytes.chunks(2000).map(sha1).collect();
+    let verify = || {
+        let builder = Group::builder(folder.path()).file_range("a", 6000..8000);
+        verify(builder.file_range("a", 0..4000), &expected, 2000)
+    };
+    let found = verify();
+    // Longer than the ranges, as it should be.
+    assert_found(&found, "..", &[&[], &[]]);
+    assert_eq!(found.files[0].present_bytes, Some(10_000));
+    let mut spoiled = content.clone();
+    spoiled[3000] ^= 1;
+    fs::write(folder.path().join("a"), &spoiled).expect("write");
+    assert_found(&verify(), ".c", &[&[], &[2..=2]]);
+    fs::write(folder.path().join("a"), &content[..7000]).expect("write");
+    assert_found(&verify(), "s.", &[&[], &[]]);
+}
+
+#[test]
+fn empty_files_must_be_there_too() {
+    let folder = support::temp_dir();
+    put(&folder.path().join("a"), &noise(1, 100));
+    put(&folder.path().join("there"), b"");
+    put(&folder.path().join("full"), b"not empty");
+    let builder = Group::builder(folder.path()).file("gone", 0).file("a", 100);
+    let builder = builder.file("there", 0).file("full", 0);
+    let found = verify(builder, &[sha1(&noise(1, 100))], 100);
+    assert_found(&found, "m..l", &[&[], &[], &[], &[]]);
+}
+
+#[test]
+fn an_empty_file_never_shares_the_blame() {
+    let folder = support::temp_dir();
+    put(&folder.path().join("a"), &noise(1, 100));
+    put(&folder.path().join("empty"), b"");
+    put(&folder.path().join("b"), &noise(2, 100));
+    let builder = Group::builder(folder.path())
+        .file("a", 100)
+        .file("empty", 0);
+    let found = verify(builder.file("b", 100), &[[0; 20]], 200);
+    assert_found(&found, "u.u", &[&[], &[], &[]]);
+    assert_eq!(
+        (suspects(&found, 0), suspects(&found, 2)),
+        (vec![2], vec![0])
+    );
+    fs::remove_file(folder.path().join("empty")).expect("rm");
+    let builder = Group::builder(folder.path())
+        .file("a", 100)
+        .file("empty", 0);
+    let found = verify(builder.file("b", 100), &[[0; 20]], 100 + 100);
+    assert_found(&found, "umu", &[&[], &[], &[]]);
+    assert_eq!(
+        suspects(&found, 0),
+        [2],
+        "an empty file is missing, but that spoils no piece"
+    );
+}
