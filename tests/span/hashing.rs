@@ -237,6 +237,10 @@ fn a_hole_behind_the_end_of_a_short_file_is_no_hole() {
         let error = pieces.hash(piece).unwrap_err();
         assert_eq!(crate::content::short_file(error).2, 50_000, "piece {piece}");
     }
+    let crossing = Pieces::new(&group, 15_000).expect("pieces");
+    assert_eq!(crossing.hash(2).expect("a hole"), sha1(&[0; 15_000]));
+    let error = crossing.hash(3).unwrap_err();
+    assert_eq!(crate::content::short_file(error).2, 50_000);
 }
 
 #[test]

@@ -235,6 +235,17 @@ fn a_file_in_a_piece_of_many_is_suspected_with_all_of_them() {
     let found = verify(builder, &expected, 1000);
     assert_found(&found, "uuuu", &[&[], &[], &[], &[]]);
     assert_eq!(suspects(&found, 2), [0, 1, 3]);
+
+    fs::remove_file(folder.path().join("1")).expect("rm");
+    let names = (0..4).map(|number| number.to_string());
+    let builder = names.fold(Group::builder(folder.path()), |builder, name| {
+        builder.file(name, 100)
+    });
+    let found = verify(builder, &expected, 1000);
+    assert_found(&found, "umuu", &[&[], &[], &[], &[]]);
+    for file in [0, 2, 3] {
+        assert_eq!(suspects(&found, file), [1], "the one known to be bad");
+    }
 }
 
 #[test]
