@@ -75,6 +75,10 @@ pub(crate) struct EngineArgs {
     /// Map no more than BYTES at once (units K, M, G)
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     pub(crate) budget: Option<u64>,
+    /// Hash where the files are mapped, without copying first: faster. Only for files that nobody
+    /// changes meanwhile; one that is cut ends this program by SIGBUS
+    #[arg(long)]
+    pub(crate) in_place: bool,
 }
 
 #[derive(Debug, Args)]

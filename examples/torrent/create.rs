@@ -5,7 +5,7 @@ use std::io::Write;
 use std::time::SystemTime;
 
 use anyhow::{Context, Result, anyhow, bail};
-use flatspan::span::{Group, HashRun, PieceOutcome, Pieces};
+use flatspan::span::{Group, HashRun, PieceOutcome};
 use indicatif::BinaryBytes;
 use serde_json::json;
 
@@ -131,7 +131,7 @@ fn hash(
         };
     }
     let group = builder.open()?;
-    let pieces = Pieces::new(&group, piece_bytes)?;
+    let pieces = engine.pieces(&group, piece_bytes)?;
     let bar = Bar::new(&printable(&scan.name), group.len());
     let advance = |progress| bar.advance(progress);
     let run = HashRun::new()

@@ -1,10 +1,17 @@
 //! What hashes: the threads, the mapping cache and the flag that a signal sets.
+//!
+//! # Safety
+//!
+//! Hashing in place needs the promise that nobody changes the files meanwhile. Who runs the program
+//! gives it by `--in-place`, whose help says what happens if it is broken.
+#![expect(unsafe_code, reason = "hashing in place is a promise of the caller")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
 use flatspan::mapping_cache::{CacheOptions, MappingCache};
+use flatspan::span::{Group, Pieces};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
@@ -17,6 +24,7 @@ pub(crate) struct Engine {
     pub(crate) pool: ThreadPool,
     pub(crate) cache: MappingCache,
     pub(crate) cancel: Arc<AtomicBool>,
+    in_place: bool,
 }
 
 impl Engine {
@@ -38,7 +46,17 @@ impl Engine {
             pool,
             cache,
             cancel: cancel_on_signal()?,
+            in_place: args.in_place,
         })
+    }
+
+    pub(crate) fn pieces<'g>(&self, group: &'g Group, piece_bytes: u64) -> Result<Pieces<'g>> {
+        let pieces = Pieces::new(group, piece_bytes)?;
+        if !self.in_place {
+            return Ok(pieces);
+        }
+        // SAFETY: promised on the command line.
+        Ok(unsafe { pieces.in_place() })
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {

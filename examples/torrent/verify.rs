@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use flatspan::span::{Group, HashRun, Pieces};
+use flatspan::span::{Group, HashRun};
 
 use crate::cli::VerifyArgs;
 use crate::engine::Engine;
@@ -56,7 +56,7 @@ fn verify(torrent: &Path, args: &VerifyArgs, engine: &Engine) -> Result<Report> 
         file_of_entry.push(i);
     }
     let group = builder.open()?;
-    let pieces = Pieces::new(&group, metainfo.piece_bytes)?;
+    let pieces = engine.pieces(&group, metainfo.piece_bytes)?;
     let bar = Bar::new(&printable(&metainfo.name), group.len());
     let advance = |progress| bar.advance(progress);
     let run = HashRun::new()

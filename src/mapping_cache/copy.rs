@@ -26,6 +26,9 @@ impl CachedFile {
     /// Those of opening the file; [`MappingError::Io`] when reading fails.
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, MappingError> {
         self.check_offset(offset, buf.len())?;
+        if let Some(file) = self.descriptor_for_reading()? {
+            return self.read_from(&file, offset, buf);
+        }
         let mut done = 0;
         while done < buf.len() {
             let step = self
@@ -57,7 +60,14 @@ impl CachedFile {
         if buf.is_empty() {
             return Ok(());
         }
-        if self.core.copy_path != CopyPath::Mapped || !self.may_map() {
+        let end = offset + buf.len() as u64;
+        // What makes a file longer is undone when there is no room for all of it: only positioned
+        // writes can be, as nobody else has seen a mapping of the new part.
+        let inside = |entry: &Arc<FileEntry>| end <= entry.known_bytes();
+        if self.core.copy_path != CopyPath::Mapped
+            || !self.may_map()
+            || !self.opened_entry().is_some_and(inside)
+        {
             return self.write_positioned(offset, buf);
         }
         let mut done = 0;
@@ -92,14 +102,18 @@ impl CachedFile {
         }
     }
 
+    /// The descriptor to read from, if the copy is not to go through windows. With one at hand,
+    /// positioned I/O is faster: see docs/benchmarks.md.
+    fn descriptor_for_reading(&self) -> Result<Option<Arc<File>>, MappingError> {
+        Ok(match self.core.copy_path {
+            CopyPath::Auto => self.descriptor_at_hand(Access::ReadOnly),
+            CopyPath::Positioned => Some(self.descriptor(Access::ReadOnly)?.0),
+            CopyPath::Mapped => None,
+        })
+    }
+
     fn read_step(&self, step: Step, buf: &mut [u8]) -> Result<usize, MappingError> {
         let offset = self.core.windows.start(step.window) + step.within as u64;
-        // With a descriptor at hand, positioned I/O is faster: see docs/benchmarks.md.
-        if self.core.copy_path == CopyPath::Auto
-            && let Some(file) = self.descriptor_at_hand(Access::ReadOnly)
-        {
-            return self.read_from(&file, offset, buf);
-        }
         match self.pin_for_reading(step)? {
             Some(pin) => self.read_mapped(&pin, step, offset, buf),
             None => self.read_positioned(offset, buf),
@@ -108,11 +122,7 @@ impl CachedFile {
 
     /// The window of a step, if the copy should go through it.
     fn pin_for_reading(&self, step: Step) -> Result<Option<Pin<'_>>, MappingError> {
-        let by_choice = match self.core.copy_path {
-            CopyPath::Positioned => return Ok(None),
-            CopyPath::Auto => false,
-            CopyPath::Mapped => true,
-        };
+        let by_choice = self.core.copy_path == CopyPath::Mapped;
         if let Some(pin) = self.pin_if_mapped(step.window, step.end()) {
             return Ok(Some(pin));
         }

@@ -7,6 +7,7 @@
 //! does not fit takes victims; their credit returns after munmap. If victims of other threads are
 //! still leaving, it waits for them: they hold no lock and wait for nothing. Nobody waits for pins.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -67,6 +68,8 @@ pub(super) struct Ledger {
     idle_age: Option<Duration>,
     books: Mutex<Books>,
     credit: Condvar,
+    /// More is mapped than the budget allows, as all was pinned: the next to unpin gives back.
+    exceeded: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -118,6 +121,7 @@ impl Ledger {
                 last_sweep: Instant::now(),
             }),
             credit: Condvar::new(),
+            exceeded: AtomicBool::new(false),
         }
     }
 
@@ -145,6 +149,7 @@ impl Ledger {
                     .unwrap_or_else(PoisonError::into_inner);
             } else if self.when_pinned == WhenPinned::Exceed {
                 books.exceeded += 1;
+                self.exceeded.store(true, Ordering::Relaxed);
                 break;
             } else {
                 return Err(MappingError::BudgetPinned {
@@ -166,6 +171,22 @@ impl Ledger {
         std::mem::forget(charge);
         let before = self.lock().recency.put(key, held);
         assert!(before.is_none(), "one mapping for a window and access");
+    }
+
+    /// After an unpin: brings what is mapped back to the budget, if it was exceeded.
+    pub(super) fn trim_if_exceeded(&self, parking: &Parking) {
+        // A look at a line that is written only when the budget is exceeded. One that comes too early
+        // leaves the duty to the next unpin or the next mapping.
+        if !self.exceeded.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut books = self.lock();
+        let victims = books.take_excess(self, parking);
+        if books.is_within(self) {
+            self.exceeded.store(false, Ordering::Relaxed);
+        }
+        drop(books);
+        self.unmap(victims, parking);
     }
 
     /// Would a mapping of so many bytes fit without evicting another?
@@ -306,6 +327,17 @@ impl Books {
             !books.will_fit(bytes, ledger)
         }));
         victims
+    }
+
+    /// Takes windows out of the books until those that stay are within the budget.
+    fn take_excess(&mut self, ledger: &Ledger, parking: &Parking) -> Vec<Victim> {
+        self.take(Mercy::None, parking, |books, _| !books.is_within(ledger))
+    }
+
+    /// Are those that stay within the budget?
+    fn is_within(&self, ledger: &Ledger) -> bool {
+        self.mapped_bytes - self.leaving_bytes <= ledger.budget_bytes
+            && self.mappings - self.leaving <= ledger.mappings_max
     }
 
     /// Goes once round the order of recency and takes victims as long as `more` says so.

@@ -14,6 +14,7 @@ use std::collections::hash_map::Entry;
 use std::io;
 use std::sync::PoisonError;
 
+use super::cache::Core;
 use super::entry::FileEntry;
 use super::error::MappingError;
 use super::file::{CachedFile, Writing};
@@ -33,6 +34,7 @@ use crate::sys::{advice, copy, limits};
 #[derive(Debug)]
 #[must_use = "the window is unpinned when this is dropped"]
 pub struct Pin<'a> {
+    core: &'a Core,
     slot: &'a Slot,
     stripe: Stripe,
     address: Address,
@@ -45,6 +47,7 @@ impl Drop for Pin<'_> {
     fn drop(&mut self) {
         // The write ends after this, when `_writing` is dropped: its stores are done by then too.
         self.slot.unpin(self.stripe);
+        self.core.ledger.trim_if_exceeded(&self.core.parking);
     }
 }
 
@@ -277,6 +280,7 @@ impl CachedFile {
         };
         self.core.counters.hits.add_one();
         Some(Pin {
+            core: &self.core,
             slot,
             stripe,
             address,
@@ -348,6 +352,7 @@ impl CachedFile {
             }
         };
         let pin = Pin {
+            core,
             slot,
             stripe,
             address,

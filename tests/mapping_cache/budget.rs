@@ -180,3 +180,21 @@ fn copies_go_on_when_all_of_the_budget_is_pinned() {
     assert_reads(&file, 9, 0, 4 * WINDOW);
     assert_eq!(cache.stats().mappings, 1);
 }
+
+#[test]
+fn what_exceeds_the_budget_goes_with_its_pins() {
+    let folder = temp_dir();
+    let cache = cache(2);
+    put(folder.path(), "a", 1, 6 * WINDOW);
+    let file = reader(&cache, folder.path(), "a", 6 * WINDOW);
+    let pins: Vec<_> = (0..6)
+        .map(|window| file.pin(window, Access::ReadOnly).expect("a pin"))
+        .collect();
+    assert_eq!(cache.stats().mapped_bytes, 6 * WINDOW as u64);
+    assert_eq!(cache.stats().budget_exceeded, 4);
+    for (dropped, pin) in pins.into_iter().enumerate() {
+        drop(pin);
+        let left = 6 - (dropped + 1).min(4);
+        assert_eq!(cache.stats().mapped_bytes, (left * WINDOW) as u64);
+    }
+}

@@ -171,6 +171,10 @@ fn copies_into_a_sparse_mapping_find_the_disk_full_without_a_signal() {
         let cache = cache_for(CopyPath::Mapped, LARGE_WINDOW);
         let sparse = allocating(Preallocation::Sparse);
         let file = file_with(&cache, fs.path(), "a", LARGE, sparse);
+        // As long as declared, all of it a hole.
+        for window in 0..(LARGE / LARGE_WINDOW) as u64 {
+            drop(file.pin(window, Access::ReadWrite).expect("a pin"));
+        }
         file.write_at(0, &[7; 5000]).expect("a write");
         assert!(cache.stats().mappings > 0, "it goes through a mapping");
         file.sync().expect("a sync");

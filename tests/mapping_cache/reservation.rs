@@ -154,6 +154,9 @@ fn a_filesystem_that_cannot_reserve_goes_on_and_says_so() {
         };
         let name = format!("a{number}");
         let file = file_with(&cache, fs.path(), &name, 2 * WINDOW, options);
+        for window in [0, 1] {
+            drop(file.pin(window, Access::ReadWrite).expect("a pin"));
+        }
         file.write_at(0, &pattern(1, 0, 2 * WINDOW))
             .expect("a write");
         assert!(cache.stats().mappings > 0, "through a mapping");

@@ -292,3 +292,29 @@ fn wrong_usage_is_2_and_nothing_to_hash_is_4() {
     expect(4, &[Path::new("show"), &folder.path().join("missing")]);
     assert!(!out.exists());
 }
+
+#[test]
+fn hashing_in_place_makes_the_same_torrent_and_finds_the_same_damage() {
+    let folder = support::temp_dir();
+    let content = folder.path().join("d");
+    for i in 1..=5 {
+        put(
+            &content.join(format!("{i}")),
+            &noise(i, 100_000 + i as usize),
+        );
+    }
+    let torrents = [("copied", &[][..]), ("in-place", &["--in-place"][..])].map(|(name, more)| {
+        let out = folder.path().join(name);
+        let more = [&["--no-creation-date", "--piece-length", "16K"], more].concat();
+        create(&content, &out, &more);
+        out
+    });
+    let bytes = torrents.each_ref().map(|out| fs::read(out).unwrap());
+    assert_eq!(bytes[0], bytes[1]);
+    verify(0, &torrents[0], folder.path(), &["--in-place"]);
+    let mut damaged = noise(3, 100_003);
+    damaged[50_000] ^= 1;
+    put(&content.join("3"), &damaged);
+    let report = verify(1, &torrents[0], folder.path(), &["--in-place"]);
+    assert_eq!(report["files"][2]["status"], "corrupt");
+}
