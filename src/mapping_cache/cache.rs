@@ -38,6 +38,8 @@ pub(super) struct Core {
     pub(super) counters: Counters,
     files: Mutex<HashMap<FileIdentity, Weak<FileEntry>>>,
     next_id: AtomicU64,
+    /// Hits of files that are gone.
+    past_hits: AtomicU64,
 }
 
 impl MappingCache {
@@ -58,6 +60,7 @@ impl MappingCache {
             counters: Counters::default(),
             files: Mutex::new(HashMap::new()),
             next_id: AtomicU64::new(0),
+            past_hits: AtomicU64::new(0),
         };
         let core = Arc::new(core);
         Ok(Self { core })
@@ -100,7 +103,7 @@ impl MappingCache {
         let (descriptors, unsynced_files) = self.core.descriptors.counts();
         let counters = &self.core.counters;
         let mut stats = CacheStats {
-            hits: counters.hits.sum(),
+            hits: self.core.hits(),
             misses: counters.misses.sum(),
             stalls: counters.stalls.sum(),
             positioned_copies: counters.positioned_copies.sum(),
@@ -126,8 +129,19 @@ impl Core {
         entry
     }
 
+    /// Hits are counted where windows are pinned, and summed when asked for.
+    fn hits(&self) -> u64 {
+        let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let entries: Vec<_> = files.values().filter_map(Weak::upgrade).collect();
+        drop(files);
+        let present: u64 = entries.iter().map(|entry| entry.slots.hits()).sum();
+        present + self.past_hits.load(Ordering::Relaxed)
+    }
+
     /// The last handle of the file is going.
     pub(super) fn forget(&self, entry: &FileEntry) {
+        self.past_hits
+            .fetch_add(entry.slots.hits(), Ordering::Relaxed);
         self.descriptors.close(entry.id);
         self.descriptors.forget(entry.id);
         self.unlist(entry);

@@ -1,6 +1,7 @@
 //! What the cache knows of one file, by its identity. All handles that reach the file share it.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -37,8 +38,8 @@ pub(super) struct FileEntry {
     rotational: OnceLock<bool>,
     /// `madvise` values for mappings to come: access pattern, huge pages.
     patterns: Mutex<Vec<rustix::mm::Advice>>,
-    /// Windows that are pinned, in the slot of this access, because pages of them are locked in memory.
-    pub(super) locked: Mutex<HashMap<u64, (Access, Stripe)>>,
+    /// Pins that stay because pages of their windows are locked in memory.
+    locked: Mutex<HashMap<(u64, Access), Stripe>>,
 }
 
 const RESERVATIONS: [Reservation; 4] = [
@@ -176,24 +177,30 @@ impl FileEntry {
         self.patterns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives up the pin of a window with locked pages; says whether there was one.
-    pub(super) fn unpin_locked(&self, window: u64) -> bool {
+    /// Notes a pin that stays because pages of its window are locked; says whether it was the first.
+    pub(super) fn note_locked(&self, key: Key, stripe: Stripe) -> bool {
         let mut locked = self.locked.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((access, stripe)) = locked.remove(&window) else {
-            return false;
-        };
-        let slots = self.slots.get(window).expect("locked windows are mapped");
-        slots.slot(access).unpin(stripe);
-        true
+        match locked.entry((key.window, key.access)) {
+            Entry::Vacant(place) => {
+                place.insert(stripe);
+                true
+            }
+            Entry::Occupied(_) => false,
+        }
+    }
+
+    /// Takes the note of such a pin.
+    pub(super) fn take_locked(&self, key: Key) -> Option<Stripe> {
+        let mut locked = self.locked.lock().unwrap_or_else(PoisonError::into_inner);
+        locked.remove(&(key.window, key.access))
     }
 
     /// Gives up the pins of all windows with locked pages; unmapping unlocks them.
     pub(super) fn unpin_all_locked(&self) {
-        let locked = self.locked.lock().unwrap_or_else(PoisonError::into_inner);
-        let windows: Vec<u64> = locked.keys().copied().collect();
-        drop(locked);
-        for window in windows {
-            self.unpin_locked(window);
+        let mut locked = self.locked.lock().unwrap_or_else(PoisonError::into_inner);
+        for ((window, access), stripe) in locked.drain() {
+            let slots = self.slots.get(window).expect("locked windows are mapped");
+            slots.slot(access).unpin(stripe);
         }
     }
 }

@@ -150,6 +150,8 @@ impl CachedFile {
     pub fn flush(&self, range: Range<u64>, mode: FlushMode) -> Result<(), MappingError> {
         match (mode, self.entry.get()) {
             (_, None) => Ok(()),
+            // To the kernel no length is all that follows.
+            (FlushMode::Async, _) if range.is_empty() => Ok(()),
             (FlushMode::Sync, Some(_)) => self.sync(),
             (FlushMode::Async, Some(entry)) => {
                 let len = range.end.saturating_sub(range.start);
@@ -171,29 +173,41 @@ impl CachedFile {
             return Ok(());
         };
         entry.sync(&self.path())?;
-        self.abandon()
+        self.let_go()?;
+        self.entry.take();
+        Ok(())
     }
 
     /// As [`release`](Self::release), without syncing first: for a file that is given up, such as one
-    /// whose sync has failed.
+    /// whose sync has failed, or that somebody has cut. Other handles of the file in this cache have to
+    /// be abandoned too: until then they go by what was before.
     ///
     /// # Errors
     ///
     /// [`MappingError::WindowPinned`] while a window is pinned.
     pub fn abandon(&mut self) -> Result<(), MappingError> {
+        self.let_go()?;
+        if let Some(entry) = self.entry.take() {
+            // Whoever opens the file next begins anew, also while other handles still hold the entry.
+            self.core.unlist(&entry);
+        }
+        Ok(())
+    }
+
+    /// Unmaps and closes the file.
+    fn let_go(&self) -> Result<(), MappingError> {
         let Some(entry) = self.entry.get() else {
             return Ok(());
         };
-        entry.unpin_all_locked();
+        if Arc::strong_count(entry) == 1 {
+            entry.unpin_all_locked();
+        }
         let (_, all) = entry.evict_all();
         if !all {
             let (path, offset) = (self.path(), 0);
             return Err(MappingError::WindowPinned { path, offset });
         }
         self.core.descriptors.close(entry.id);
-        // Whoever opens the file next begins anew, also while other handles still hold the old entry.
-        self.core.unlist(entry);
-        self.entry.take();
         Ok(())
     }
 
@@ -291,7 +305,8 @@ impl CachedFile {
         if self.entry.get().is_none() && self.options.access == Access::ReadWrite {
             match self.open_as(Access::ReadWrite, false) {
                 Ok((file, entry)) => return Ok((file, Access::ReadWrite, entry)),
-                Err(MappingError::Io { .. }) => {}
+                // Not to be written, or no room to make the overlay's copy.
+                Err(MappingError::Io { .. } | MappingError::StorageFull { .. }) => {}
                 Err(error) => return Err(error),
             }
         }

@@ -43,6 +43,10 @@ impl CachedFile {
     /// `RLIMIT_MEMLOCK` for instance.
     pub fn advise(&self, range: Range<u64>, advice: Advice) -> Result<(), MappingError> {
         use rustix::mm::Advice as Kernel;
+        if range.is_empty() {
+            // To the kernel no length is all that follows.
+            return Ok(());
+        }
         match advice {
             Advice::Normal => self.set_pattern(range, Kernel::Normal),
             Advice::Random => self.set_pattern(range, Kernel::Random),
@@ -149,27 +153,18 @@ impl CachedFile {
         let entry = self.entry()?;
         for step in self.steps(&range) {
             let pin = self.pin_covering(step.window, step.end(), Access::ReadOnly)?;
-            pin.lock(entry, step.window, step.within, step.len)
+            pin.lock(entry, step.within, step.len)
                 .map_err(|source| self.io("lock it in memory", source))?;
         }
         Ok(())
     }
 
     fn unlock(&self, range: Range<u64>) -> Result<(), MappingError> {
-        let entry = self.entry()?;
         for step in self.steps(&range) {
-            let pin = self.pin_if_mapped(step.window, 1);
-            if let Some(pin) = pin
-                && entry.unpin_locked(step.window)
-            {
-                pin.unlock(0, pin.len())
-                    .map_err(|source| self.io("unlock it", source))?;
-                drop(pin);
-                // A writable mapping may have come since: unmapping unlocks the other.
-                let key = entry.key(step.window, Access::ReadOnly);
-                if let Some(slots) = entry.slots.get(step.window) {
-                    let slot = slots.slot(Access::ReadOnly);
-                    self.core.ledger.evict(key, slot, &self.core.parking);
+            for access in [Access::ReadOnly, Access::ReadWrite] {
+                if let Some(pin) = self.locked(step.window, access) {
+                    let unlocked = pin.unlock();
+                    unlocked.map_err(|source| self.io("unlock it", source))?;
                 }
             }
         }

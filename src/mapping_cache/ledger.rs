@@ -173,20 +173,37 @@ impl Ledger {
         assert!(before.is_none(), "one mapping for a window and access");
     }
 
-    /// After an unpin: brings what is mapped back to the budget, if it was exceeded.
-    pub(super) fn trim_if_exceeded(&self, parking: &Parking) {
+    /// After an unpin: unmaps the window if nobody else pins it and the budget is exceeded.
+    #[inline]
+    pub(super) fn trim_if_exceeded(&self, key: Key, slot: &Slot, parking: &Parking) {
         // A look at a line that is written only when the budget is exceeded. One that comes too early
         // leaves the duty to the next unpin or the next mapping.
         if !self.exceeded.load(Ordering::Relaxed) {
             return;
         }
+        if slot.pins() == 0 {
+            self.trim(key, slot, parking);
+        }
+    }
+
+    #[cold]
+    fn trim(&self, key: Key, slot: &Slot, parking: &Parking) {
         let mut books = self.lock();
-        let victims = books.take_excess(self, parking);
+        if books.is_within(self) {
+            self.exceeded.store(false, Ordering::Relaxed);
+            return;
+        }
+        if slot.begin_evict(Mercy::None, parking) != BeginEvict::Begun {
+            return;
+        }
+        let held = books.recency.pop(&key);
+        let held = held.expect("ready slots are in the books");
+        books.leave(&held);
         if books.is_within(self) {
             self.exceeded.store(false, Ordering::Relaxed);
         }
         drop(books);
-        self.unmap(victims, parking);
+        self.unmap(vec![(key, held)], parking);
     }
 
     /// Would a mapping of so many bytes fit without evicting another?
@@ -327,11 +344,6 @@ impl Books {
             !books.will_fit(bytes, ledger)
         }));
         victims
-    }
-
-    /// Takes windows out of the books until those that stay are within the budget.
-    fn take_excess(&mut self, ledger: &Ledger, parking: &Parking) -> Vec<Victim> {
-        self.take(Mercy::None, parking, |books, _| !books.is_within(ledger))
     }
 
     /// Are those that stay within the budget?

@@ -10,15 +10,14 @@
     reason = "copies into and out of mapped memory by raw address"
 )]
 
-use std::collections::hash_map::Entry;
 use std::io;
-use std::sync::PoisonError;
 
 use super::cache::Core;
 use super::entry::FileEntry;
 use super::error::MappingError;
 use super::file::{CachedFile, Writing};
 use super::hints::apply_patterns;
+use super::ledger::Key;
 use super::options::Access;
 use super::parking::Parking;
 use super::slot::{Address, Slot, TryPin};
@@ -35,6 +34,8 @@ use crate::sys::{advice, copy, limits};
 #[must_use = "the window is unpinned when this is dropped"]
 pub struct Pin<'a> {
     core: &'a Core,
+    /// Which mapping it is; a pin for reading may hold the writable one.
+    key: Key,
     slot: &'a Slot,
     stripe: Stripe,
     address: Address,
@@ -47,7 +48,10 @@ impl Drop for Pin<'_> {
     fn drop(&mut self) {
         // The write ends after this, when `_writing` is dropped: its stores are done by then too.
         self.slot.unpin(self.stripe);
-        self.core.ledger.trim_if_exceeded(&self.core.parking);
+        let Core {
+            ledger, parking, ..
+        } = self.core;
+        ledger.trim_if_exceeded(self.key, self.slot, parking);
     }
 }
 
@@ -161,37 +165,21 @@ impl Pin<'_> {
     }
 
     /// Locks pages in memory and leaves the window pinned for them.
-    pub(super) fn lock(
-        self,
-        entry: &FileEntry,
-        window: u64,
-        offset: usize,
-        len: usize,
-    ) -> io::Result<()> {
+    pub(super) fn lock(self, entry: &FileEntry, offset: usize, len: usize) -> io::Result<()> {
         self.check(offset, len);
         // SAFETY: inside the mapping (checked), which stays while pinned (U1).
         unsafe { advice::lock(self.address.start.add(offset), len)? };
-        let slots = entry.slots.get(window).expect("pinned windows have slots");
-        let of_writer = std::ptr::eq(self.slot, slots.slot(Access::ReadWrite));
-        let access = if of_writer {
-            Access::ReadWrite
-        } else {
-            Access::ReadOnly
-        };
-        let mut locked = entry.locked.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Entry::Vacant(place) = locked.entry(window) {
-            place.insert((access, self.stripe));
-            // The pin stays; `FileEntry::unpin_locked` gives it back.
+        if entry.note_locked(self.key, self.stripe) {
+            // The pin stays, until `locked` finds it again.
             std::mem::forget(self);
         }
         Ok(())
     }
 
-    /// Unlocks pages.
-    pub(super) fn unlock(&self, offset: usize, len: usize) -> io::Result<()> {
-        self.check(offset, len);
-        // SAFETY: inside the mapping (checked), which stays while pinned (U1).
-        unsafe { advice::unlock(self.address.start.add(offset), len) }
+    /// Unlocks the pages of the window.
+    pub(super) fn unlock(&self) -> io::Result<()> {
+        // SAFETY: the whole mapping, which stays while pinned (U1).
+        unsafe { advice::unlock(self.address.start, self.address.len) }
     }
 
     fn check(&self, offset: usize, len: usize) {
@@ -208,8 +196,8 @@ impl Pin<'_> {
 
 /// What a look at the slots of a window found.
 enum Look<'a> {
-    /// Pinned in this slot.
-    Hit(&'a Slot, Address),
+    /// Pinned in the slot of this access.
+    Hit(Access, &'a Slot, Address),
     /// Mapped, but not as far as needed.
     TooShort,
     Busy,
@@ -219,25 +207,22 @@ enum Look<'a> {
 
 /// Pins the window if it is mapped for this access as far as needed; readers take a writable mapping
 /// where there is one.
+#[inline]
 fn look(slots: &WindowSlots, stripe: Stripe, needed: usize, access: Access) -> Look<'_> {
     if access == Access::ReadOnly
-        && let Look::Hit(slot, address) = look_at(slots.slot(Access::ReadWrite), stripe, needed)
+        && let hit @ Look::Hit(..) = look_at(slots, stripe, needed, Access::ReadWrite)
     {
-        return Look::Hit(slot, address);
+        return hit;
     }
-    look_at(slots.slot(access), stripe, needed)
+    look_at(slots, stripe, needed, access)
 }
 
-fn look_at(slot: &Slot, stripe: Stripe, needed: usize) -> Look<'_> {
-    if slot.is_shorter_than(needed) {
-        return Look::TooShort;
-    }
-    match slot.try_pin(stripe) {
-        TryPin::Hit(address) if address.len >= needed => Look::Hit(slot, address),
-        TryPin::Hit(_) => {
-            slot.unpin(stripe);
-            Look::TooShort
-        }
+#[inline]
+fn look_at(slots: &WindowSlots, stripe: Stripe, needed: usize, access: Access) -> Look<'_> {
+    let slot = slots.slot(access);
+    match slot.try_pin(stripe, needed) {
+        TryPin::Hit(address) => Look::Hit(access, slot, address),
+        TryPin::TooShort => Look::TooShort,
         TryPin::Empty => Look::Unmapped,
         TryPin::Busy => Look::Busy,
         TryPin::Exhausted => Look::Exhausted,
@@ -267,20 +252,28 @@ impl CachedFile {
     /// Those of opening and mapping the file: [`MappingError::ShortFile`] for a window past its end,
     /// [`MappingError::StorageFull`], [`MappingError::Unmappable`], [`MappingError::BudgetPinned`],
     /// [`MappingError::MapLimit`] among them.
+    #[inline]
     pub fn pin(&self, window: u64, access: Access) -> Result<Pin<'_>, MappingError> {
+        if access == Access::ReadOnly
+            && let Some(pin) = self.pin_if_mapped(window, 1)
+        {
+            return Ok(pin);
+        }
         self.pin_covering(window, 1, access)
     }
 
     /// Pins a window for reading if it is mapped as far as `needed` bytes.
+    #[inline]
     pub(super) fn pin_if_mapped(&self, window: u64, needed: usize) -> Option<Pin<'_>> {
-        let slots = self.opened_entry()?.slots.get(window)?;
+        let entry = self.opened_entry()?;
+        let slots = entry.slots.get(window)?;
         let stripe = Stripe::mine();
-        let Look::Hit(slot, address) = look(slots, stripe, needed, Access::ReadOnly) else {
+        let Look::Hit(of, slot, address) = look(slots, stripe, needed, Access::ReadOnly) else {
             return None;
         };
-        self.core.counters.hits.add_one();
         Some(Pin {
             core: &self.core,
+            key: entry.key(window, of),
             slot,
             stripe,
             address,
@@ -319,12 +312,9 @@ impl CachedFile {
         };
         let own = slots.slot(access);
         let stripe = Stripe::mine();
-        let (slot, address, fresh) = loop {
+        let (of, slot, address, fresh) = loop {
             match look(slots, stripe, needed, access) {
-                Look::Hit(slot, address) => {
-                    core.counters.hits.add_one();
-                    break (slot, address, false);
-                }
+                Look::Hit(of, slot, address) => break (of, slot, address, false),
                 Look::Exhausted => return Err(self.window_pinned(window)),
                 Look::TooShort => {
                     let key = entry.key(window, access);
@@ -346,13 +336,14 @@ impl CachedFile {
                         let key = entry.key(window, Access::ReadOnly);
                         core.ledger.evict(key, twin, &core.parking);
                     }
-                    break (own, address, true);
+                    break (access, own, address, true);
                 }
                 Look::Unmapped => {}
             }
         };
         let pin = Pin {
             core,
+            key: entry.key(window, of),
             slot,
             stripe,
             address,
@@ -365,8 +356,24 @@ impl CachedFile {
         Ok(pin)
     }
 
-    /// The slots of a window that the file reaches, as declared or as seen. None are made for others:
-    /// the slots of a far window cost the memory of all before it.
+    /// The pin that [`Pin::lock`] left on a window, taken up again.
+    pub(super) fn locked(&self, window: u64, of: Access) -> Option<Pin<'_>> {
+        let entry = self.opened_entry()?;
+        let key = entry.key(window, of);
+        let stripe = entry.take_locked(key)?;
+        let slot = entry.slots.get(window)?.slot(of);
+        Some(Pin {
+            core: &self.core,
+            key,
+            slot,
+            stripe,
+            address: slot.address(),
+            access: Access::ReadOnly,
+            _writing: None,
+        })
+    }
+
+    /// The slots of a window that the file reaches, as declared or as seen. None are made for others.
     pub(super) fn slots_of<'e>(
         &self,
         entry: &'e FileEntry,

@@ -38,7 +38,7 @@ use std::sync::OnceLock;
 
 use super::parking::Parking;
 use super::stripe::{STRIPES, Stripe};
-use super::sync::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use super::sync::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 // The word: epoch (61 bits) | referenced (1) | state (2).
 const STATE: u64 = 0b11;
@@ -50,8 +50,14 @@ const EVICTING: u64 = 3;
 const REFERENCED: u64 = 1 << 2;
 const ONE_EPOCH: u64 = 1 << 3;
 const EPOCH: u64 = !(ONE_EPOCH - 1);
+
+// A stripe: hits (40 bits) | pins (24 bits).
+const ONE_PIN: u64 = 1;
+const PINS: u64 = (1 << 24) - 1;
 /// So many pins on one window can only be guards that were forgotten.
-const PINS_MAX: u32 = u32::MAX / 2;
+const PINS_MAX: u64 = PINS / 2;
+/// Counted together with the pin, in one step; overflow falls off the end.
+const ONE_HIT: u64 = PINS + 1;
 
 /// Where a window lies in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +72,8 @@ pub(super) enum TryPin {
     /// Pinned; to be given back by [`Slot::unpin`] with the same stripe.
     Hit(Address),
     Empty,
+    /// Mapped, but not as far as needed.
+    TooShort,
     /// Another thread is mapping or unmapping this window.
     Busy,
     /// The count of pins is at its limit.
@@ -101,7 +109,7 @@ pub(super) struct Slot {
 
 #[derive(Debug)]
 #[repr(align(64))]
-struct Pins(AtomicU32);
+struct Pins(AtomicU64);
 
 impl Slot {
     pub(super) fn new() -> Self {
@@ -118,29 +126,38 @@ impl Slot {
         slot
     }
 
-    /// Pins the window if it is mapped.
-    pub(super) fn try_pin(&self, stripe: Stripe) -> TryPin {
-        let Some(pins) = self.pins.get().map(|stripes| &stripes[stripe.index()].0) else {
-            // Never mapped, or being mapped for the first time.
-            return match self.word.load(Ordering::Relaxed) & STATE {
-                EMPTY => TryPin::Empty,
-                _ => TryPin::Busy,
-            };
+    /// Pins the window if it is mapped as far as `needed` bytes.
+    #[inline]
+    pub(super) fn try_pin(&self, stripe: Stripe, needed: usize) -> TryPin {
+        // A first look, which spares the cache line of the pins when the window is not mapped, and a
+        // pin that evictors would stumble over when it is too short. It decides nothing else.
+        let word = self.word.load(Ordering::Acquire);
+        match word & STATE {
+            READY if self.len.load(Ordering::Relaxed) < needed => return TryPin::TooShort,
+            READY => {}
+            EMPTY => return TryPin::Empty,
+            _ => return TryPin::Busy,
+        }
+        let Some(stripes) = self.pins.get() else {
+            return TryPin::Busy;
         };
+        let pins = &stripes[stripe.index()].0;
         // Before the look at the state. AcqRel: pairs with the look of `begin_evict` (case 1).
-        let before = pins.fetch_add(1, Ordering::AcqRel);
+        let before = pins.fetch_add(ONE_PIN + ONE_HIT, Ordering::AcqRel);
         // Acquire: pairs with Release in `publish` (case 2).
         let word = self.word.load(Ordering::Acquire);
-        if word & STATE == READY && before < PINS_MAX {
+        let address = self.address();
+        if word & STATE == READY && before & PINS < PINS_MAX && address.len >= needed {
             if word & REFERENCED == 0 {
                 self.word.fetch_or(REFERENCED, Ordering::Relaxed);
             }
-            return TryPin::Hit(self.address());
+            return TryPin::Hit(address);
         }
         // Relaxed: nothing was done under this pin.
-        pins.fetch_sub(1, Ordering::Relaxed);
+        pins.fetch_sub(ONE_PIN + ONE_HIT, Ordering::Relaxed);
         match word & STATE {
-            READY => TryPin::Exhausted,
+            READY if before & PINS >= PINS_MAX => TryPin::Exhausted,
+            READY => TryPin::TooShort,
             EMPTY => TryPin::Empty,
             _ => TryPin::Busy,
         }
@@ -150,8 +167,11 @@ impl Slot {
     pub(super) fn unpin(&self, stripe: Stripe) {
         let pins = self.pins.get().expect("pinned windows have pins");
         // Release: pairs with Acquire in the look of `begin_evict`.
-        let before = pins[stripe.index()].0.fetch_sub(1, Ordering::Release);
-        assert!(before > 0, "a window was unpinned more often than pinned");
+        let before = pins[stripe.index()].0.fetch_sub(ONE_PIN, Ordering::Release);
+        assert!(
+            before & PINS > 0,
+            "a window was unpinned more often than pinned"
+        );
     }
 
     /// Takes the duty to map an empty window. Case 5.
@@ -175,9 +195,9 @@ impl Slot {
         self.start.store(address.start, Ordering::Relaxed);
         self.len.store(address.len, Ordering::Relaxed);
         let pins = self.stripes();
-        // Before the state, so that an evictor that changes it finds the pin. Release: pairs with the
-        // look of `begin_evict`, which hands the address on when it gives the window back.
-        pins[stripe.index()].0.fetch_add(1, Ordering::Release);
+        // Before the state, so that an evictor that changes it finds the pin. Relaxed: the state is
+        // released after it.
+        pins[stripe.index()].0.fetch_add(ONE_PIN, Ordering::Relaxed);
         let epoch = self.word.load(Ordering::Relaxed) & EPOCH;
         // Release: pairs with Acquire in `try_pin` (case 2).
         self.word
@@ -192,7 +212,9 @@ impl Slot {
 
     /// Takes the duty to unmap the window, if nobody pins it. Case 1, 3, 7.
     pub(super) fn begin_evict(&self, mercy: Mercy, parking: &Parking) -> BeginEvict {
-        let mut word = self.word.load(Ordering::Relaxed);
+        // Acquire, here and below: pairs with Release in `publish`, whose pin and address come with
+        // it; the address is handed on when the window is given back.
+        let mut word = self.word.load(Ordering::Acquire);
         loop {
             match word & STATE {
                 READY => {}
@@ -209,10 +231,9 @@ impl Slot {
             } else {
                 word & EPOCH | EVICTING
             };
-            // Relaxed: what has to be acquired comes with the look at the stripes below.
             match self
                 .word
-                .compare_exchange(word, next, Ordering::Relaxed, Ordering::Relaxed)
+                .compare_exchange(word, next, Ordering::Acquire, Ordering::Acquire)
             {
                 Ok(_) if spare => return BeginEvict::Spared,
                 Ok(_) => break,
@@ -224,7 +245,7 @@ impl Slot {
         // load could miss a pin that will not see EVICTING either.
         let pinned = stripes
             .iter()
-            .any(|stripe| stripe.0.fetch_add(0, Ordering::AcqRel) > 0);
+            .any(|stripe| stripe.0.fetch_add(0, Ordering::AcqRel) & PINS > 0);
         if pinned {
             // Release: pairs with Acquire in `try_pin`, handing on what `publish` released.
             self.word.store(word, Ordering::Release);
@@ -248,13 +269,6 @@ impl Slot {
             .store(epoch.wrapping_add(ONE_EPOCH) | EMPTY, Ordering::Release);
     }
 
-    /// Is the window mapped, but not as far as `needed` bytes? A look that pins nothing: another thread
-    /// may change it at any moment.
-    pub(super) fn is_shorter_than(&self, needed: usize) -> bool {
-        self.word.load(Ordering::Acquire) & STATE == READY
-            && self.len.load(Ordering::Relaxed) < needed
-    }
-
     /// Is another thread mapping or unmapping?
     pub(super) fn is_busy(&self) -> bool {
         matches!(
@@ -265,20 +279,28 @@ impl Slot {
 
     /// Pins of all stripes, one after the other: a hint while others pin and unpin.
     pub(super) fn pins(&self) -> u64 {
+        self.counts().map(|count| count & PINS).sum()
+    }
+
+    /// How often the window was found mapped by who pinned it.
+    pub(super) fn hits(&self) -> u64 {
+        self.counts().map(|count| count / ONE_HIT).sum()
+    }
+
+    fn counts(&self) -> impl Iterator<Item = u64> + '_ {
         let stripes = self.pins.get().into_iter().flat_map(|pins| pins.iter());
-        stripes
-            .map(|stripe| u64::from(stripe.0.load(Ordering::Relaxed)))
-            .sum()
+        stripes.map(|stripe| stripe.0.load(Ordering::Relaxed))
     }
 
     fn stripes(&self) -> &[Pins; STRIPES] {
         self.pins.get_or_init(|| {
-            let none = std::array::from_fn(|_| Pins(AtomicU32::new(0)));
+            let none = std::array::from_fn(|_| Pins(AtomicU64::new(0)));
             Box::new(none)
         })
     }
 
-    fn address(&self) -> Address {
+    /// Where the window lies; means something only while it is pinned.
+    pub(super) fn address(&self) -> Address {
         Address {
             start: self.start.load(Ordering::Relaxed),
             len: self.len.load(Ordering::Relaxed),

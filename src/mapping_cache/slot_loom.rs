@@ -73,7 +73,7 @@ impl Window {
     }
 
     fn read_if_mapped(&self, stripe: Stripe) -> bool {
-        let TryPin::Hit(address) = self.slot.try_pin(stripe) else {
+        let TryPin::Hit(address) = self.slot.try_pin(stripe, 1) else {
             return false;
         };
         self.check(address);
@@ -156,7 +156,7 @@ fn loom_only_one_thread_maps_and_the_other_waits() {
     loom::model(|| {
         let window = Window::empty();
         let map_or_wait = |window: &Window, stripe: Stripe| loop {
-            match window.slot.try_pin(stripe) {
+            match window.slot.try_pin(stripe, 1) {
                 TryPin::Hit(address) => {
                     window.check(address);
                     window.slot.unpin(stripe);
@@ -168,7 +168,8 @@ fn loom_only_one_thread_maps_and_the_other_waits() {
                     return true;
                 }
                 TryPin::Busy => window.parking.wait(&window.slot),
-                TryPin::Empty | TryPin::Exhausted => {}
+                TryPin::Empty => {}
+                other => panic!("{other:?}"),
             }
         };
         let other = {
@@ -243,7 +244,7 @@ fn loom_drop_drains_beside_an_evictor() {
             }
         }
         evictor.join().unwrap();
-        assert_eq!(window.slot.try_pin(main_stripe()), TryPin::Empty);
+        assert_eq!(window.slot.try_pin(main_stripe(), 1), TryPin::Empty);
     });
 }
 
@@ -293,7 +294,7 @@ fn loom_eviction_that_gives_back_wakes_who_waits() {
         let window = Window::mapped();
         let holder = {
             let window = window.clone();
-            thread::spawn(move || matches!(window.slot.try_pin(other_stripe()), TryPin::Hit(_)))
+            thread::spawn(move || matches!(window.slot.try_pin(other_stripe(), 1), TryPin::Hit(_)))
         };
         let waiter = {
             let window = window.clone();
@@ -312,23 +313,44 @@ fn loom_eviction_that_gives_back_wakes_who_waits() {
     });
 }
 
-/// An eviction that gives the window back hands on the address that the mapper published.
-#[test]
-fn loom_eviction_that_gives_back_hands_the_address_on() {
-    model_of_three(|| {
+/// An eviction that gives the window back hands on the address that the mapper published, in whichever
+/// order the stripes of the mapper and of the reader are looked at.
+fn giving_back_hands_the_address_on(mapper: Stripe, others: Stripe, held: bool) {
+    model_of_three(move || {
         let window = Window::empty();
         let evictor = {
             let window = window.clone();
-            thread::spawn(move || assert!(!window.evict(FIRST), "it is pinned or not there"))
+            thread::spawn(move || window.evict(FIRST))
         };
         let reader = {
             let window = window.clone();
-            thread::spawn(move || window.read_if_mapped(other_stripe()))
+            thread::spawn(move || window.read_if_mapped(others))
         };
         assert!(window.slot.begin_mapping());
-        window.map(FIRST, main_stripe());
-        evictor.join().unwrap();
+        window.map(FIRST, mapper);
+        if !held {
+            window.slot.unpin(mapper);
+        }
         reader.join().unwrap();
-        window.slot.unpin(main_stripe());
+        let evicted = evictor.join().unwrap();
+        if held {
+            assert!(!evicted, "it was pinned from the first moment");
+            window.slot.unpin(mapper);
+        }
     });
+}
+
+#[test]
+fn loom_giving_back_hands_the_address_on_first_stripe_held() {
+    giving_back_hands_the_address_on(main_stripe(), other_stripe(), true);
+}
+
+#[test]
+fn loom_giving_back_hands_the_address_on_last_stripe_held() {
+    giving_back_hands_the_address_on(other_stripe(), main_stripe(), true);
+}
+
+#[test]
+fn loom_giving_back_hands_the_address_on_last_stripe() {
+    giving_back_hands_the_address_on(other_stripe(), main_stripe(), false);
 }

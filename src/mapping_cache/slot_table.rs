@@ -13,6 +13,8 @@ use super::sync::{AtomicU32, Ordering};
 
 /// 2^40 windows of the smallest size are 4 PiB.
 const BUCKETS: usize = 40;
+/// Buckets that are one array: 4,095 windows.
+const SMALL_BUCKETS: usize = 12;
 /// Windows in the arrays at the ends of the trees, as a power of two.
 const LEAF_BITS: u32 = 6;
 
@@ -53,13 +55,10 @@ type Lazy<T> = OnceLock<Box<[T]>>;
 
 #[derive(Debug)]
 pub(super) struct SlotTable {
-    buckets: [OnceLock<Bucket>; BUCKETS],
-}
-
-#[derive(Debug)]
-enum Bucket {
-    Small(Leaf),
-    Large(Box<[Lazy<OnceLock<Leaf>>]>),
+    /// Buckets 0 to `SMALL_BUCKETS`: what nearly all files need, and no more than one array away.
+    small: [OnceLock<Leaf>; SMALL_BUCKETS],
+    /// The others.
+    large: [Lazy<Lazy<OnceLock<Leaf>>>; BUCKETS - SMALL_BUCKETS],
 }
 
 /// Where a window is in its bucket.
@@ -77,91 +76,109 @@ impl Place {
         let index = number - (1 << bucket);
         (bucket < BUCKETS).then_some(Self { bucket, index })
     }
+}
 
-    /// Bits of the two levels of the tree of a large bucket; `None` for a small one.
-    fn levels(bucket: usize) -> Option<(u32, u32)> {
-        let bits = (bucket as u32).checked_sub(LEAF_BITS)?;
-        Some((bits - bits / 2, bits / 2))
-    }
+/// Where a window is in the tree of a large bucket.
+#[derive(Clone, Copy, Debug)]
+struct Branch {
+    /// Which tree.
+    tree: usize,
+    high_bits: u32,
+    low_bits: u32,
+    /// Index at each level, and in the leaf.
+    high: usize,
+    low: usize,
+    slot: usize,
+}
 
-    /// Index at each level of the tree, and in the leaf.
-    fn path(self, low_bits: u32) -> (usize, usize, usize) {
-        let leaf = self.index >> LEAF_BITS;
-        // Lossless: each is less than the length of its array.
-        (
-            (leaf >> low_bits) as usize,
-            (leaf & ((1 << low_bits) - 1)) as usize,
-            (self.index & ((1 << LEAF_BITS) - 1)) as usize,
-        )
+impl Branch {
+    /// `None` for a place in a small bucket.
+    fn of(place: Place) -> Option<Self> {
+        let tree = place.bucket.checked_sub(SMALL_BUCKETS)?;
+        let bits = place.bucket as u32 - LEAF_BITS;
+        let low_bits = bits / 2;
+        let leaf = place.index >> LEAF_BITS;
+        // Lossless: each index is less than the length of its array.
+        Some(Self {
+            tree,
+            high_bits: bits - low_bits,
+            low_bits,
+            high: (leaf >> low_bits) as usize,
+            low: (leaf & ((1 << low_bits) - 1)) as usize,
+            slot: (place.index & ((1 << LEAF_BITS) - 1)) as usize,
+        })
     }
 }
 
 impl SlotTable {
     pub(super) fn new() -> Self {
         Self {
-            buckets: std::array::from_fn(|_| OnceLock::new()),
+            small: std::array::from_fn(|_| OnceLock::new()),
+            large: std::array::from_fn(|_| OnceLock::new()),
         }
     }
 
     /// The slots of a window, if anybody ever asked for them.
     pub(super) fn get(&self, window: u64) -> Option<&WindowSlots> {
         let place = Place::of(window)?;
-        match (
-            self.buckets[place.bucket].get()?,
-            Place::levels(place.bucket),
-        ) {
-            (Bucket::Large(tree), Some((_, low_bits))) => {
-                let (high, low, slot) = place.path(low_bits);
-                tree.get(high)?.get()?.get(low)?.get()?.get(slot)
-            }
-            (Bucket::Small(slots), _) => slots.get(usize::try_from(place.index).ok()?),
-            (Bucket::Large(_), None) => None,
+        if let Some(bucket) = self.small.get(place.bucket) {
+            // Lossless: less than 2^SMALL_BUCKETS.
+            return bucket.get()?.get(place.index as usize);
         }
+        let at = Branch::of(place)?;
+        let leaves = self.large[at.tree].get()?.get(at.high)?.get()?;
+        leaves.get(at.low)?.get()?.get(at.slot)
     }
 
     /// The slots of a window; `None` for a window past 2^40.
     pub(super) fn get_or_create(&self, window: u64) -> Option<&WindowSlots> {
         let place = Place::of(window)?;
-        let levels = Place::levels(place.bucket);
-        let bucket = self.buckets[place.bucket].get_or_init(|| match levels {
-            None => Bucket::Small(array_of(place.bucket as u32, WindowSlots::new)),
-            Some((high_bits, _)) => Bucket::Large(array_of(high_bits, OnceLock::new)),
-        });
-        if let (Bucket::Large(tree), Some((_, low_bits))) = (bucket, levels) {
-            let (high, low, _) = place.path(low_bits);
-            let branch = tree[high].get_or_init(|| array_of(low_bits, OnceLock::new));
-            branch[low].get_or_init(|| array_of(LEAF_BITS, WindowSlots::new));
+        if let Some(at) = Branch::of(place) {
+            let tree = self.large[at.tree].get_or_init(|| array_of(at.high_bits, OnceLock::new));
+            let leaves = tree[at.high].get_or_init(|| array_of(at.low_bits, OnceLock::new));
+            leaves[at.low].get_or_init(|| array_of(LEAF_BITS, WindowSlots::new));
+        } else {
+            let bits = place.bucket as u32;
+            self.small[place.bucket].get_or_init(|| array_of(bits, WindowSlots::new));
         }
         self.get(window)
     }
 
+    /// How often windows of the file were found mapped.
+    pub(super) fn hits(&self) -> u64 {
+        let slots = self.iter().map(|(_, window)| window);
+        slots
+            .map(|window| window.read_only.hits() + window.writable.hits())
+            .sum()
+    }
+
     /// Every window that may be mapped.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &WindowSlots)> {
-        let buckets = self.buckets.iter().enumerate();
-        buckets
-            .filter_map(|(bucket, slots)| Some(((1u64 << bucket) - 1, slots.get()?)))
-            .flat_map(|(first, bucket)| bucket.leaves().map(move |(at, leaf)| (first + at, leaf)))
-            .flat_map(|(first, leaf)| (first..).zip(leaf))
+        let first_of = |bucket: usize| (1u64 << bucket) - 1;
+        let small = self.small.iter().enumerate();
+        let small = small.filter_map(move |(bucket, leaf)| Some((first_of(bucket), leaf.get()?)));
+        let large = self.large.iter().enumerate();
+        let large = large.filter_map(|(tree, branches)| Some((tree, branches.get()?)));
+        let large = large.flat_map(move |(tree, branches)| {
+            leaves_of(branches).map(move |(at, leaf)| (first_of(tree + SMALL_BUCKETS) + at, leaf))
+        });
+        small
+            .chain(large)
+            .flat_map(|(first, leaf)| (first..).zip(leaf.iter()))
     }
 }
 
-impl Bucket {
-    /// The arrays that were made, with the number of their first window in the bucket.
-    fn leaves(&self) -> Box<dyn Iterator<Item = (u64, &[WindowSlots])> + '_> {
-        match self {
-            Self::Small(slots) => Box::new(std::iter::once((0, &**slots))),
-            Self::Large(tree) => Box::new(tree.iter().enumerate().flat_map(|(high, branch)| {
-                let branch = branch.get().into_iter();
-                branch.flat_map(move |leaves| {
-                    let made = leaves.iter().enumerate();
-                    made.filter_map(move |(low, leaf)| {
-                        let number = (high * leaves.len() + low) as u64;
-                        Some((number << LEAF_BITS, &**leaf.get()?))
-                    })
-                })
-            })),
-        }
-    }
+/// The arrays of a tree that were made, with the number of their first window in the bucket.
+fn leaves_of(tree: &[Lazy<OnceLock<Leaf>>]) -> impl Iterator<Item = (u64, &Leaf)> {
+    let branches = tree.iter().enumerate();
+    let branches = branches.filter_map(|(high, leaves)| Some((high, leaves.get()?)));
+    branches.flat_map(|(high, leaves)| {
+        let made = leaves.iter().enumerate();
+        made.filter_map(move |(low, leaf)| {
+            let number = (high * leaves.len() + low) as u64;
+            Some((number << LEAF_BITS, leaf.get()?))
+        })
+    })
 }
 
 fn array_of<T>(bits: u32, make: impl FnMut() -> T) -> Box<[T]> {
@@ -186,7 +203,8 @@ mod tests {
     fn iteration_names_the_windows_it_visits() {
         let table = SlotTable::new();
         let asked = [
-            0, 4, 62, 63, 64, 126, 127, 190, 191, 1000, 65_534, 65_535, 70_000,
+            0, 4, 62, 63, 64, 126, 127, 190, 191, 1000, 65_534, 65_535, 70_000, 4094, 4095, 5000,
+            8190, 8191, 100_000,
         ];
         for window in asked {
             table.get_or_create(window).unwrap();

@@ -8,7 +8,8 @@ use super::stripe::{STRIPES, Stripe};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CacheStats {
-    /// Pins that found their window mapped.
+    /// Pins that found their window mapped; those of a file that was released while another handle
+    /// still has it count when that goes.
     pub hits: u64,
     /// Pins that had to map their window.
     pub misses: u64,
@@ -60,7 +61,6 @@ impl Counter {
 /// The counters of a cache.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
-    pub(super) hits: Counter,
     pub(super) misses: Counter,
     pub(super) stalls: Counter,
     pub(super) positioned_copies: Counter,

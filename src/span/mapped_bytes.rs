@@ -7,6 +7,7 @@
 //! [`Pieces::in_place`] can make: that nobody changes or cuts the files while pieces are hashed. With
 //! that, the slice given out is over memory that stays mapped (its pin, U1), does not change, and has
 //! storage behind every page: the pages were populated, and the file reaches to the end of the range.
+//! What remains is a disk that fails in the middle, which raises SIGBUS.
 #![expect(unsafe_code, reason = "a slice over mapped memory")]
 
 use super::group::Group;
@@ -25,7 +26,8 @@ impl Pieces<'_> {
     /// # Safety
     ///
     /// Nobody, in this process or another, writes to the files of the group or cuts them while a piece
-    /// is hashed. Otherwise behaviour is undefined: a cut file raises SIGBUS.
+    /// is hashed. Otherwise behaviour is undefined: a cut file raises SIGBUS. So does a disk that fails to
+    /// read a page again which was dropped from memory in the middle of hashing.
     #[must_use]
     pub unsafe fn in_place(mut self) -> Self {
         self.promise = Some(Promise(()));

@@ -142,7 +142,9 @@ pub(super) fn conclude(
             (PieceState::Unreadable(error), _) => {
                 // The error names the file it happened in.
                 let named = |file: &&usize| error.path() == Some(&full_paths[**file]);
-                if let Some(file) = files.iter().find(named) {
+                let mut named = files.iter().filter(named);
+                // Of two ranges of one file it cannot tell which.
+                if let (Some(file), None) = (named.next(), named.next()) {
                     evidence[*file].unreadable = Some(error.clone());
                 }
                 shared.push(files);

@@ -48,17 +48,15 @@ pub(crate) fn copy_over(
 ) -> io::Result<()> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let mut name = new.name.as_os_str().to_owned();
-    name.push(format!(".flatspan-{}-{number}", std::process::id()));
+    // Not made of the file's own name, which may be as long as names can be.
+    let name = format!(".flatspan-{}-{number}", std::process::id());
     let part = Place {
         folder: new.folder,
         name: name.as_ref(),
     };
     let before = file.metadata()?;
-    let copied = create_in(&part)
-        .and_then(|to| copy(file, &to))
-        .and_then(|()| rename(&part, new));
-    if let Err(error) = copied {
+    let to = create_in(&part)?;
+    if let Err(error) = copy(file, &to).and_then(|()| rename(&part, new)) {
         let _ = remove(&part);
         return Err(error);
     }
