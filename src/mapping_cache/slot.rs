@@ -107,8 +107,9 @@ pub(super) struct Slot {
     pins: OnceLock<Box<[Pins; STRIPES]>>,
 }
 
+/// Two cache lines: the processor fetches them in pairs.
 #[derive(Debug)]
-#[repr(align(64))]
+#[repr(align(128))]
 struct Pins(AtomicU64);
 
 impl Slot {

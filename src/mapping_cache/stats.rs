@@ -42,7 +42,7 @@ pub(super) struct Counter {
 }
 
 #[derive(Debug, Default)]
-#[repr(align(64))]
+#[repr(align(128))]
 struct Line(AtomicU64);
 
 impl Counter {
