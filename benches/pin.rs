@@ -88,13 +88,15 @@ fn pin(criterion: &mut Criterion) {
     group.finish();
 
     const TIMES: u64 = 2_000_000;
-    let rounds = |work: &dyn Fn() -> Duration| median((0..9).map(|_| work()).collect());
-    let one = rounds(&|| {
+    // In turns, so that both meet the same clock.
+    let mut times = [Vec::new(), Vec::new()];
+    for _ in 0..21 {
         let begun = Instant::now();
         pin_many(&file, windows, 7, TIMES);
-        begun.elapsed()
-    });
-    let two = rounds(&|| on_two_threads(&file, windows, TIMES));
+        times[0].push(begun.elapsed());
+        times[1].push(on_two_threads(&file, windows, TIMES));
+    }
+    let [one, two] = times.map(median);
     println!(
         "RATIO pin, two threads against one: {:.2} times the throughput ({:.1} ns a pin, then {:.1})",
         2.0 * one.as_secs_f64() / two.as_secs_f64(),

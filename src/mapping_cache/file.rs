@@ -20,8 +20,8 @@ use crate::sys::{self, identity, limits};
 ///
 /// It holds a path, not a descriptor. The file is opened when it is needed, and each time it is
 /// checked that the path still leads to the file it led to first. The declared length is what the
-/// owner expects: a longer file is not looked at behind it, a shorter one can be read as far as it
-/// goes, and writing makes it longer, up to the declared length.
+/// owner expects: it bounds what is reserved and pinned. A shorter file can be read as far as it goes,
+/// and writing makes it longer.
 ///
 /// Dropping a file does not sync it.
 #[derive(Debug)]

@@ -6,14 +6,14 @@
 //!
 //! The rules this layer keeps:
 //!
-//! - **Hits take no lock.** Pinning a mapped window is one compare-and-swap on the window's own word
-//!   ([`slot`](self) protocol, checked with loom). No `open`, `fallocate`, `mmap` or `munmap` happens
+//! - **Hits take no lock.** Pinning a mapped window is one atomic addition in a stripe of its pins and a
+//!   look at its state (the protocol is in `slot`, checked with loom). No `open`, `fallocate`, `mmap` or `munmap` happens
 //!   under a lock that a hit needs.
 //! - **The budget is hard** for what is not pinned, and exact: the credit of a window returns after it
 //!   was unmapped, and dropping the last handle of a file gives everything back.
 //! - **No signal.** Copies are made by the kernel; a truncated file or a full disk is an error that
-//!   names the file, never SIGBUS.
-//! - **Descriptors are few.** A file holds one while it is mapped, extended or synced, and from its
+//!   names the file, never SIGBUS. Who takes raw pointers from a [`Pin`] is on his own.
+//! - **Descriptors are few.** A file has one while it is being mapped, extended or synced, and from its
 //!   first unsynced write until its barrier returned; beyond that a bounded number is kept for copies.
 //! - **A file is its identity**, not its path: repeated paths and hard links share their windows, and a
 //!   path that leads to another file than before is refused.
