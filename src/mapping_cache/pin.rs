@@ -45,6 +45,7 @@ pub struct Pin<'a> {
 }
 
 impl Drop for Pin<'_> {
+    #[inline]
     fn drop(&mut self) {
         // The write ends after this, when `_writing` is dropped: its stores are done by then too.
         self.slot.unpin(self.stripe);
@@ -57,6 +58,7 @@ impl Drop for Pin<'_> {
 
 impl Pin<'_> {
     /// First byte of the window.
+    #[inline]
     #[must_use]
     pub fn as_ptr(&self) -> *const u8 {
         self.address.start
@@ -207,7 +209,7 @@ enum Look<'a> {
 
 /// Pins the window if it is mapped for this access as far as needed; readers take a writable mapping
 /// where there is one.
-#[inline]
+#[inline(always)]
 fn look(slots: &WindowSlots, stripe: Stripe, needed: usize, access: Access) -> Look<'_> {
     if access == Access::ReadOnly
         && let hit @ Look::Hit(..) = look_at(slots, stripe, needed, Access::ReadWrite)
@@ -217,7 +219,7 @@ fn look(slots: &WindowSlots, stripe: Stripe, needed: usize, access: Access) -> L
     look_at(slots, stripe, needed, access)
 }
 
-#[inline]
+#[inline(always)]
 fn look_at(slots: &WindowSlots, stripe: Stripe, needed: usize, access: Access) -> Look<'_> {
     let slot = slots.slot(access);
     match slot.try_pin(stripe, needed) {
@@ -252,7 +254,7 @@ impl CachedFile {
     /// Those of opening and mapping the file: [`MappingError::ShortFile`] for a window past its end,
     /// [`MappingError::StorageFull`], [`MappingError::Unmappable`], [`MappingError::BudgetPinned`],
     /// [`MappingError::MapLimit`] among them.
-    #[inline]
+    #[inline(always)]
     pub fn pin(&self, window: u64, access: Access) -> Result<Pin<'_>, MappingError> {
         if access == Access::ReadOnly
             && let Some(pin) = self.pin_if_mapped(window, 1)
@@ -263,7 +265,7 @@ impl CachedFile {
     }
 
     /// Pins a window for reading if it is mapped as far as `needed` bytes.
-    #[inline]
+    #[inline(always)]
     pub(super) fn pin_if_mapped(&self, window: u64, needed: usize) -> Option<Pin<'_>> {
         let entry = self.opened_entry()?;
         let slots = entry.slots.get(window)?;

@@ -128,7 +128,7 @@ impl Slot {
     }
 
     /// Pins the window if it is mapped as far as `needed` bytes.
-    #[inline]
+    #[inline(always)]
     pub(super) fn try_pin(&self, stripe: Stripe, needed: usize) -> TryPin {
         // A first look, which spares the cache line of the pins when the window is not mapped, and a
         // pin that evictors would stumble over when it is too short. It decides nothing else.
@@ -165,6 +165,7 @@ impl Slot {
     }
 
     /// Gives a pin back. Case 3.
+    #[inline]
     pub(super) fn unpin(&self, stripe: Stripe) {
         let pins = self.pins.get().expect("pinned windows have pins");
         // Release: pairs with Acquire in the look of `begin_evict`.
