@@ -22,6 +22,9 @@ const BLOCK_MIN_BYTES: usize = 32 << 10;
 /// Bytes looked at in place at a time: more costs no cache, but crosses windows and files more often.
 const BLOCK_IN_PLACE_BYTES: usize = 128 << 10;
 
+/// What hashing a piece gives.
+pub(super) type Outcome = Result<Sha1Digest, SpanError>;
+
 /// One thread's tools for hashing pieces of a group.
 #[derive(Debug)]
 pub(super) struct Batches<'p> {
@@ -40,9 +43,14 @@ impl<'p> Batches<'p> {
         }
     }
 
-    /// Hashes a run of pieces, as many as the hasher has lanes at the most; one result for each.
-    pub(super) fn hash(&mut self, run: Range<usize>) -> Vec<Result<Sha1Digest, SpanError>> {
-        let mut results: Vec<Option<Result<Sha1Digest, SpanError>>> = Vec::new();
+    /// Hashes a run of pieces, as many as the hasher has lanes at the most; one result for each, or none
+    /// for those that were under way when `stop` said so. It is asked before each block.
+    pub(super) fn hash(
+        &mut self,
+        run: Range<usize>,
+        stop: &dyn Fn() -> bool,
+    ) -> Vec<Option<Outcome>> {
+        let mut results: Vec<Option<Outcome>> = Vec::new();
         let mut streams: Vec<Stream> = Vec::new();
         for piece in run.clone() {
             let range = self.pieces.range(piece);
@@ -61,20 +69,19 @@ impl<'p> Batches<'p> {
         let (even, short): (Vec<_>, Vec<_>) =
             streams.into_iter().partition(|stream| stream.len() == full);
         for streams in [even, short] {
-            for (index, result) in self.hash_streams(streams) {
+            for (index, result) in self.hash_streams(streams, stop) {
                 results[index] = Some(result);
             }
         }
-        let all = results.into_iter();
-        all.map(|result| result.expect("each was put in one of the lists"))
-            .collect()
+        results
     }
 
-    /// Hashes streams of one length.
+    /// Hashes streams of one length; gives nothing if it is stopped.
     fn hash_streams(
         &mut self,
         mut streams: Vec<Stream>,
-    ) -> Vec<(usize, Result<Sha1Digest, SpanError>)> {
+        stop: &dyn Fn() -> bool,
+    ) -> Vec<(usize, Outcome)> {
         let Some(first) = streams.first() else {
             return Vec::new();
         };
@@ -89,6 +96,9 @@ impl<'p> Batches<'p> {
         let mut hasher = Sha1Lanes::new(streams.len());
         let mut at = 0;
         while at < len && streams.iter().any(|stream| stream.failed.is_none()) {
+            if stop() {
+                return Vec::new();
+            }
             let part = usize::try_from(len - at).map_or(block, |left| left.min(block));
             let buffers = self.buffers.chunks_exact_mut(block);
             let views: Vec<View<'_>> = streams

@@ -80,8 +80,9 @@ impl<'g> Pieces<'g> {
     pub fn hash(&self, piece: usize) -> Result<Sha1Digest, SpanError> {
         self.check(piece)?;
         let mut batches = Batches::new(self);
-        let mut digests = batches.hash(piece..piece + 1);
-        digests.pop().expect("one for each piece")
+        let mut results = batches.hash(piece..piece + 1, &|| false);
+        let result = results.pop().flatten();
+        result.expect("one for each piece, as nobody stops it")
     }
 
     /// Hashes one piece with any hash.

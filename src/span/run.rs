@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::ThreadPool;
 
-use super::batch::Batches;
+use super::batch::{Batches, Outcome};
 use super::entry::Body;
 use super::error::SpanError;
 use super::hasher::Sha1Digest;
@@ -201,19 +201,24 @@ impl<'a> Work<'a> {
             let batch = first..(first + self.batch).min(self.pieces.count());
             let bytes = self.pieces.range(batch.start).start..self.pieces.range(batch.end - 1).end;
             let reading = self.read_ahead.before(&bytes);
-            let results = batches.hash(batch.clone());
+            let results = batches.hash(batch.clone(), &|| self.run.is_cancelled());
             drop(reading);
+            let stopped = results.iter().any(Option::is_none);
             self.record(batch, results);
+            if stopped {
+                break;
+            }
             self.report(bytes);
         }
     }
 
-    fn record(&self, batch: Range<usize>, results: Vec<Result<Sha1Digest, SpanError>>) {
+    fn record(&self, batch: Range<usize>, results: Vec<Option<Outcome>>) {
         let mut outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
         for (outcome, result) in outcomes[batch].iter_mut().zip(results) {
             *outcome = match result {
-                Ok(hash) => PieceOutcome::Hashed(hash),
-                Err(error) => PieceOutcome::Failed(Arc::new(error)),
+                Some(Ok(hash)) => PieceOutcome::Hashed(hash),
+                Some(Err(error)) => PieceOutcome::Failed(Arc::new(error)),
+                None => continue,
             };
             self.pieces_done.fetch_add(1, Ordering::Relaxed);
         }
