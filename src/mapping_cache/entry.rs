@@ -69,6 +69,7 @@ impl FileEntry {
         }
     }
 
+    #[inline(always)]
     pub(super) fn key(&self, window: u64, access: Access) -> Key {
         let file = self.id;
         Key {

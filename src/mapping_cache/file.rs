@@ -14,6 +14,7 @@ use super::entry::FileEntry;
 use super::error::{MappingError, is_storage_full};
 use super::location::Location;
 use super::options::{Access, FileOptions, FlushMode, Reservation};
+use super::slot_table::SlotTable;
 use crate::sys::{self, identity, limits};
 
 /// A file whose bytes are reached through a [`MappingCache`](super::MappingCache).
@@ -31,7 +32,15 @@ pub struct CachedFile {
     pub(super) declared_bytes: u64,
     pub(super) options: FileOptions,
     pub(super) directories: UnsyncedDirectories,
-    entry: OnceLock<Arc<FileEntry>>,
+    opened: OnceLock<Opened>,
+}
+
+/// What a file is known by once it was opened.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) entry: Arc<FileEntry>,
+    /// Those of the entry, one step nearer to a pin.
+    pub(super) slots: Arc<SlotTable>,
 }
 
 /// A write that is going on: from before it begins the file holds the descriptor that will report
@@ -40,6 +49,16 @@ pub struct CachedFile {
 pub(super) struct Writing<'a> {
     pub(super) entry: &'a Arc<FileEntry>,
     pub(super) file: Arc<File>,
+}
+
+impl<'a> Writing<'a> {
+    /// The write goes on until the caller ends it by `entry.unsynced.end()`. Until then the file keeps
+    /// the descriptor by itself.
+    pub(super) fn keep_on(self) -> &'a FileEntry {
+        let entry = self.entry;
+        entry.unsynced.join();
+        entry
+    }
 }
 
 impl Drop for Writing<'_> {
@@ -56,14 +75,14 @@ impl CachedFile {
         options: FileOptions,
         directories: UnsyncedDirectories,
     ) -> Self {
-        let entry = OnceLock::new();
+        let opened = OnceLock::new();
         Self {
             core,
             location,
             declared_bytes,
             options,
             directories,
-            entry,
+            opened,
         }
     }
 
@@ -92,7 +111,7 @@ impl CachedFile {
     /// What was really reserved for it so far.
     #[must_use]
     pub fn reservation(&self) -> Reservation {
-        let entry = self.entry.get();
+        let entry = self.opened_entry();
         entry.map_or(Reservation::None, |entry| entry.reservation())
     }
 
@@ -136,7 +155,7 @@ impl CachedFile {
     /// [`MappingError::SyncFailed`]. It is final: later calls return it again until the file is
     /// [released](Self::release).
     pub fn sync(&self) -> Result<(), MappingError> {
-        match self.entry.get() {
+        match self.opened_entry() {
             Some(entry) => entry.sync(&self.path()),
             None => Ok(()),
         }
@@ -148,7 +167,7 @@ impl CachedFile {
     ///
     /// Those of [`sync`](Self::sync); [`MappingError::Io`] when writeback cannot be started.
     pub fn flush(&self, range: Range<u64>, mode: FlushMode) -> Result<(), MappingError> {
-        match (mode, self.entry.get()) {
+        match (mode, self.opened_entry()) {
             (_, None) => Ok(()),
             // To the kernel no length is all that follows.
             (FlushMode::Async, _) if range.is_empty() => Ok(()),
@@ -169,12 +188,12 @@ impl CachedFile {
     /// [`MappingError::WindowPinned`] while a window is pinned, and what [`sync`](Self::sync) returns:
     /// then the file is not released.
     pub fn release(&mut self) -> Result<(), MappingError> {
-        let Some(entry) = self.entry.get() else {
+        let Some(entry) = self.opened_entry() else {
             return Ok(());
         };
         entry.sync(&self.path())?;
         self.let_go()?;
-        self.entry.take();
+        self.opened.take();
         Ok(())
     }
 
@@ -187,7 +206,7 @@ impl CachedFile {
     /// [`MappingError::WindowPinned`] while a window is pinned.
     pub fn abandon(&mut self) -> Result<(), MappingError> {
         self.let_go()?;
-        if let Some(entry) = self.entry.take() {
+        if let Some(Opened { entry, .. }) = self.opened.take() {
             // Whoever opens the file next begins anew, also while other handles still hold the entry.
             self.core.unlist(&entry);
         }
@@ -196,7 +215,7 @@ impl CachedFile {
 
     /// Unmaps and closes the file.
     fn let_go(&self) -> Result<(), MappingError> {
-        let Some(entry) = self.entry.get() else {
+        let Some(entry) = self.opened_entry() else {
             return Ok(());
         };
         if Arc::strong_count(entry) == 1 {
@@ -261,13 +280,19 @@ impl CachedFile {
         }
     }
 
+    #[inline(always)]
     pub(super) fn opened_entry(&self) -> Option<&Arc<FileEntry>> {
-        self.entry.get()
+        Some(&self.opened()?.entry)
+    }
+
+    #[inline(always)]
+    pub(super) fn opened(&self) -> Option<&Opened> {
+        self.opened.get()
     }
 
     /// What the cache knows of the file; opens it if that was never done.
     pub(super) fn entry(&self) -> Result<&Arc<FileEntry>, MappingError> {
-        match self.entry.get() {
+        match self.opened_entry() {
             Some(entry) => Ok(entry),
             None => Ok(self.descriptor(Access::ReadOnly)?.1),
         }
@@ -275,7 +300,7 @@ impl CachedFile {
 
     /// A descriptor that is open already.
     pub(super) fn descriptor_at_hand(&self, access: Access) -> Option<Arc<File>> {
-        let entry = self.entry.get()?;
+        let entry = self.opened_entry()?;
         let idle = self.core.descriptors.get(entry.id, access);
         idle.or_else(|| entry.unsynced.file())
     }
@@ -286,7 +311,7 @@ impl CachedFile {
         access: Access,
     ) -> Result<(Arc<File>, &Arc<FileEntry>), MappingError> {
         if let Some(file) = self.descriptor_at_hand(access)
-            && let Some(entry) = self.entry.get()
+            && let Some(entry) = self.opened_entry()
         {
             return Ok((file, entry));
         }
@@ -302,7 +327,7 @@ impl CachedFile {
         &self,
         access: Access,
     ) -> Result<(File, Access, &Arc<FileEntry>), MappingError> {
-        if self.entry.get().is_none() && self.options.access == Access::ReadWrite {
+        if self.opened_entry().is_none() && self.options.access == Access::ReadWrite {
             match self.open_as(Access::ReadWrite, false) {
                 Ok((file, entry)) => return Ok((file, Access::ReadWrite, entry)),
                 // Not to be written, or no room to make the overlay's copy.
@@ -317,7 +342,7 @@ impl CachedFile {
     /// Opens the file at its path and checks that it is the one it was before (hazard 39).
     pub(super) fn open(&self, access: Access) -> Result<(File, &Arc<FileEntry>), MappingError> {
         // A file that was there and is gone was deleted by somebody: not to be made anew.
-        let create = self.options.create && self.entry.get().is_none();
+        let create = self.options.create && self.opened_entry().is_none();
         self.open_as(access, create)
     }
 
@@ -332,11 +357,12 @@ impl CachedFile {
             let (path, found) = (self.path(), name_of(status.kind));
             return Err(MappingError::NotAFile { path, found });
         }
-        let entry = match self.entry.get() {
+        let entry = match self.opened_entry() {
             Some(entry) => entry,
             None => {
                 let entry = self.core.entry(&status);
-                self.entry.get_or_init(|| entry)
+                let slots = entry.slots.clone();
+                &self.opened.get_or_init(|| Opened { entry, slots }).entry
             }
         };
         if entry.identity != status.identity {
@@ -352,13 +378,13 @@ impl CachedFile {
             let path = self.path();
             return Err(MappingError::ReadOnly { path });
         }
-        if let Some(entry) = self.entry.get()
+        if let Some(entry) = self.opened_entry()
             && let Some(file) = entry.unsynced.join()
         {
             return Ok(Writing { entry, file });
         }
         self.core.descriptors.make_room_for_unsynced();
-        let idle = self.entry.get().and_then(|entry| {
+        let idle = self.opened_entry().and_then(|entry| {
             let file = self.core.descriptors.take_writable(entry.id)?;
             Some((file, entry))
         });

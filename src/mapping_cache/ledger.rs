@@ -174,15 +174,20 @@ impl Ledger {
     }
 
     /// After an unpin: unmaps the window if nobody else pins it and the budget is exceeded.
-    #[inline]
-    pub(super) fn trim_if_exceeded(&self, key: Key, slot: &Slot, parking: &Parking) {
+    #[inline(always)]
+    pub(super) fn trim_if_exceeded(
+        &self,
+        key: impl FnOnce() -> Key,
+        slot: &Slot,
+        parking: &Parking,
+    ) {
         // A look at a line that is written only when the budget is exceeded. One that comes too early
         // leaves the duty to the next unpin or the next mapping.
         if !self.exceeded.load(Ordering::Relaxed) {
             return;
         }
         if slot.pins() == 0 {
-            self.trim(key, slot, parking);
+            self.trim(key(), slot, parking);
         }
     }
 

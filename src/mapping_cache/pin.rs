@@ -15,7 +15,7 @@ use std::io;
 use super::cache::Core;
 use super::entry::FileEntry;
 use super::error::MappingError;
-use super::file::{CachedFile, Writing};
+use super::file::{CachedFile, Opened, Writing};
 use super::hints::apply_patterns;
 use super::ledger::Key;
 use super::options::Access;
@@ -34,25 +34,53 @@ use crate::sys::{advice, copy, limits};
 #[must_use = "the window is unpinned when this is dropped"]
 pub struct Pin<'a> {
     core: &'a Core,
+    at: Pinned<'a>,
+}
+
+/// What a [`Pin`] holds. The slow path hands out this and not a `Pin`: what has a `Drop` and comes out of
+/// a call lies in memory, on the fast path too, and the loads that follow wait for its stores
+/// (docs/benchmarks.md).
+#[derive(Clone, Copy, Debug)]
+struct Pinned<'a> {
+    entry: &'a FileEntry,
+    window: u64,
     /// Which mapping it is; a pin for reading may hold the writable one.
-    key: Key,
+    of: Access,
     slot: &'a Slot,
     stripe: Stripe,
     address: Address,
     access: Access,
     /// A pin for writing is a write that is going on.
-    _writing: Option<Writing<'a>>,
+    writing: Option<&'a FileEntry>,
 }
 
 impl Drop for Pin<'_> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
-        // The write ends after this, when `_writing` is dropped: its stores are done by then too.
-        self.slot.unpin(self.stripe);
+        self.at.slot.unpin(self.at.stripe);
+        if let Some(entry) = self.at.writing {
+            // Its stores are done.
+            entry.unsynced.end();
+        }
         let Core {
             ledger, parking, ..
         } = self.core;
-        ledger.trim_if_exceeded(self.key, self.slot, parking);
+        ledger.trim_if_exceeded(|| self.at.key(), self.at.slot, parking);
+    }
+}
+
+impl Pinned<'_> {
+    fn key(&self) -> Key {
+        self.entry.key(self.window, self.of)
+    }
+}
+
+impl<'a> Pin<'a> {
+    /// Leaves the window pinned.
+    fn leave(self) -> Pinned<'a> {
+        let at = self.at;
+        std::mem::forget(self);
+        at
     }
 }
 
@@ -61,26 +89,26 @@ impl Pin<'_> {
     #[inline]
     #[must_use]
     pub fn as_ptr(&self) -> *const u8 {
-        self.address.start
+        self.at.address.start
     }
 
     /// First byte of the window, for stores; `None` for a pin for reading.
     #[must_use]
     pub fn as_mut_ptr(&self) -> Option<*mut u8> {
-        (self.access == Access::ReadWrite).then_some(self.address.start)
+        (self.at.access == Access::ReadWrite).then_some(self.at.address.start)
     }
 
     /// Bytes of the window: for writing those that are there to be written, for reading whole pages,
     /// so that the last may go on behind the end of the file with zeros.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.address.len
+        self.at.address.len
     }
 
     /// Never true: an empty window is not mapped.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.address.len == 0
+        self.at.address.len == 0
     }
 
     /// Brings pages in for reading.
@@ -95,7 +123,7 @@ impl Pin<'_> {
     pub fn populate(&self, offset: usize, len: usize) -> io::Result<()> {
         self.check(offset, len);
         // SAFETY: inside the mapping (checked), which stays while pinned (U1).
-        unsafe { advice::populate_read(self.address.start.add(offset), len) }
+        unsafe { advice::populate_read(self.at.address.start.add(offset), len) }
     }
 
     /// Copies out of the window. Returns the bytes copied, fewer where a page is bad, and whether the
@@ -107,12 +135,13 @@ impl Pin<'_> {
     pub(super) fn copy_out(&self, offset: usize, buf: &mut [u8]) -> io::Result<(usize, bool)> {
         self.check(offset, buf.len());
         let next_page = (offset + buf.len()).next_multiple_of(limits::page_bytes());
-        let probe = (next_page < self.address.len)
-            .then(|| self.address.start.wrapping_add(next_page).cast_const());
+        let probe = (next_page < self.at.address.len)
+            .then(|| self.at.address.start.wrapping_add(next_page).cast_const());
         // SAFETY: source and probe are inside the mapping (checked), which stays while pinned (U1);
         // this crate makes no references to it.
-        let copied =
-            unsafe { copy::read_mapped(self.address.start.add(offset).cast_const(), buf, probe)? };
+        let copied = unsafe {
+            copy::read_mapped(self.at.address.start.add(offset).cast_const(), buf, probe)?
+        };
         Ok((copied.min(buf.len()), copied > buf.len()))
     }
 
@@ -156,24 +185,24 @@ impl Pin<'_> {
         self.check(offset, len);
         // SAFETY: inside the mapping (checked), which stays while pinned (U1); the advice given by
         // `hints` frees nothing.
-        unsafe { advice::advise(self.address.start.add(offset), len, advice) }
+        unsafe { advice::advise(self.at.address.start.add(offset), len, advice) }
     }
 
     /// Are all pages of the range in the page cache?
     pub(super) fn is_resident(&self, offset: usize, len: usize) -> io::Result<bool> {
         self.check(offset, len);
         // SAFETY: inside the mapping (checked), which stays while pinned (U1).
-        unsafe { advice::is_resident(self.address.start.add(offset), len) }
+        unsafe { advice::is_resident(self.at.address.start.add(offset), len) }
     }
 
     /// Locks pages in memory and leaves the window pinned for them.
     pub(super) fn lock(self, entry: &FileEntry, offset: usize, len: usize) -> io::Result<()> {
         self.check(offset, len);
         // SAFETY: inside the mapping (checked), which stays while pinned (U1).
-        unsafe { advice::lock(self.address.start.add(offset), len)? };
-        if entry.note_locked(self.key, self.stripe) {
-            // The pin stays, until `locked` finds it again.
-            std::mem::forget(self);
+        unsafe { advice::lock(self.at.address.start.add(offset), len)? };
+        if entry.note_locked(self.at.key(), self.at.stripe) {
+            // Until `locked` finds it again.
+            self.leave();
         }
         Ok(())
     }
@@ -181,17 +210,17 @@ impl Pin<'_> {
     /// Unlocks the pages of the window.
     pub(super) fn unlock(&self) -> io::Result<()> {
         // SAFETY: the whole mapping, which stays while pinned (U1).
-        unsafe { advice::unlock(self.address.start, self.address.len) }
+        unsafe { advice::unlock(self.at.address.start, self.at.address.len) }
     }
 
     fn check(&self, offset: usize, len: usize) {
         let inside = offset
             .checked_add(len)
-            .is_some_and(|end| end <= self.address.len);
+            .is_some_and(|end| end <= self.at.address.len);
         assert!(
             inside,
             "{len} bytes at {offset} of a window of {}",
-            self.address.len
+            self.at.address.len
         );
     }
 }
@@ -267,30 +296,46 @@ impl CachedFile {
     /// Pins a window for reading if it is mapped as far as `needed` bytes.
     #[inline(always)]
     pub(super) fn pin_if_mapped(&self, window: u64, needed: usize) -> Option<Pin<'_>> {
-        let entry = self.opened_entry()?;
-        let slots = entry.slots.get(window)?;
+        let Opened { entry, slots } = self.opened()?;
+        let slots = slots.get(window)?;
         let stripe = Stripe::mine();
         let Look::Hit(of, slot, address) = look(slots, stripe, needed, Access::ReadOnly) else {
             return None;
         };
-        Some(Pin {
-            core: &self.core,
-            key: entry.key(window, of),
+        let at = Pinned {
+            entry,
+            window,
+            of,
             slot,
             stripe,
             address,
             access: Access::ReadOnly,
-            _writing: None,
-        })
+            writing: None,
+        };
+        let core = &*self.core;
+        Some(Pin { core, at })
     }
 
     /// Pins the first `needed` bytes of a window.
+    #[inline(always)]
     pub(super) fn pin_covering(
         &self,
         window: u64,
         needed: usize,
         access: Access,
     ) -> Result<Pin<'_>, MappingError> {
+        let at = self.pin_or_map(window, needed, access)?;
+        let core = &*self.core;
+        Ok(Pin { core, at })
+    }
+
+    #[inline(never)]
+    fn pin_or_map(
+        &self,
+        window: u64,
+        needed: usize,
+        access: Access,
+    ) -> Result<Pinned<'_>, MappingError> {
         let writing = match access {
             Access::ReadOnly => None,
             Access::ReadWrite => Some(self.begin_write()?),
@@ -343,19 +388,21 @@ impl CachedFile {
                 Look::Unmapped => {}
             }
         };
-        let pin = Pin {
-            core,
-            key: entry.key(window, of),
+        let at = Pinned {
+            entry,
+            window,
+            of,
             slot,
             stripe,
             address,
             access,
-            _writing: writing,
+            writing: writing.map(Writing::keep_on),
         };
+        let pin = Pin { core, at };
         if fresh {
             apply_patterns(entry, &pin);
         }
-        Ok(pin)
+        Ok(pin.leave())
     }
 
     /// The pin that [`Pin::lock`] left on a window, taken up again.
@@ -364,15 +411,18 @@ impl CachedFile {
         let key = entry.key(window, of);
         let stripe = entry.take_locked(key)?;
         let slot = entry.slots.get(window)?.slot(of);
-        Some(Pin {
-            core: &self.core,
-            key,
+        let at = Pinned {
+            entry,
+            window,
+            of,
             slot,
             stripe,
             address: slot.address(),
             access: Access::ReadOnly,
-            _writing: None,
-        })
+            writing: None,
+        };
+        let core = &*self.core;
+        Some(Pin { core, at })
     }
 
     /// The slots of a window that the file reaches, as declared or as seen. None are made for others.

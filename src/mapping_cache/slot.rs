@@ -165,7 +165,7 @@ impl Slot {
     }
 
     /// Gives a pin back. Case 3.
-    #[inline]
+    #[inline(always)]
     pub(super) fn unpin(&self, stripe: Stripe) {
         let pins = self.pins.get().expect("pinned windows have pins");
         // Release: pairs with Acquire in the look of `begin_evict`.
@@ -302,6 +302,7 @@ impl Slot {
     }
 
     /// Where the window lies; means something only while it is pinned.
+    #[inline(always)]
     pub(super) fn address(&self) -> Address {
         Address {
             start: self.start.load(Ordering::Relaxed),

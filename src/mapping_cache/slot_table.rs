@@ -37,6 +37,7 @@ impl WindowSlots {
         }
     }
 
+    #[inline(always)]
     pub(super) fn slot(&self, access: Access) -> &Slot {
         match access {
             Access::ReadOnly => &self.read_only,
@@ -70,6 +71,7 @@ struct Place {
 }
 
 impl Place {
+    #[inline(always)]
     fn of(window: u64) -> Option<Self> {
         let number = window.checked_add(1)?;
         let bucket = number.ilog2() as usize;
@@ -119,12 +121,18 @@ impl SlotTable {
     }
 
     /// The slots of a window, if anybody ever asked for them.
+    #[inline(always)]
     pub(super) fn get(&self, window: u64) -> Option<&WindowSlots> {
         let place = Place::of(window)?;
         if let Some(bucket) = self.small.get(place.bucket) {
             // Lossless: less than 2^SMALL_BUCKETS.
             return bucket.get()?.get(place.index as usize);
         }
+        self.get_large(place)
+    }
+
+    #[inline(never)]
+    fn get_large(&self, place: Place) -> Option<&WindowSlots> {
         let at = Branch::of(place)?;
         let leaves = self.large[at.tree].get()?.get(at.high)?.get()?;
         leaves.get(at.low)?.get()?.get(at.slot)

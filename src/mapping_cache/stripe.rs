@@ -10,18 +10,27 @@ pub(super) const STRIPES: usize = if cfg!(loom) { 2 } else { 8 };
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stripe(usize);
 
+const NONE: usize = usize::MAX;
+
+thread_local! {
+    static MINE: Cell<usize> = const { Cell::new(NONE) };
+}
+
 impl Stripe {
     /// The stripe of this thread.
+    #[inline(always)]
     pub(super) fn mine() -> Self {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        const NONE: usize = usize::MAX;
-        thread_local! {
-            static MINE: Cell<usize> = const { Cell::new(NONE) };
-        }
         let mine = MINE.get();
-        if mine != NONE {
-            return Self(mine);
+        if mine == NONE {
+            return Self::choose();
         }
+        Self(mine)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn choose() -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
         let stripe = Self::number(NEXT.fetch_add(1, Ordering::Relaxed));
         MINE.set(stripe.0);
         stripe
@@ -32,6 +41,7 @@ impl Stripe {
         Self(thread % STRIPES)
     }
 
+    #[inline(always)]
     pub(super) fn index(self) -> usize {
         self.0 % STRIPES
     }

@@ -63,6 +63,7 @@ impl Layout {
     }
 
     /// Bytes in all.
+    #[inline(always)]
     #[must_use]
     pub fn len(&self) -> u64 {
         self.ends.last().copied().unwrap_or(0)
@@ -95,6 +96,7 @@ impl Layout {
     /// # Errors
     ///
     /// [`SpanError::Range`] for one that is inverted, passes 2^64 - 1 or leaves the array.
+    #[inline(always)]
     pub fn resolve(&self, range: impl RangeBounds<u64>) -> Result<Range<u64>, SpanError> {
         let after = |bound: &u64| bound.checked_add(1);
         let start = match range.start_bound() {
@@ -109,10 +111,16 @@ impl Layout {
         };
         match (start, end) {
             (Some(start), Some(end)) if start <= end && end <= self.len() => Ok(start..end),
-            _ => Err(SpanError::Range {
-                range: format!("{:?}", (range.start_bound(), range.end_bound())),
-                group_bytes: self.len(),
-            }),
+            _ => Err(self.refuse(range.start_bound().cloned(), range.end_bound().cloned())),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn refuse(&self, start: Bound<u64>, end: Bound<u64>) -> SpanError {
+        SpanError::Range {
+            range: format!("{:?}", (start, end)),
+            group_bytes: self.len(),
         }
     }
 
@@ -121,28 +129,54 @@ impl Layout {
     /// # Errors
     ///
     /// [`SpanError::Range`], as for [`resolve`](Self::resolve).
-    pub fn extents(
-        &self,
-        range: impl RangeBounds<u64>,
-    ) -> Result<impl Iterator<Item = Extent> + '_, SpanError> {
+    #[inline(always)]
+    pub fn extents(&self, range: impl RangeBounds<u64>) -> Result<Extents<'_>, SpanError> {
         let Range { start, end } = self.resolve(range)?;
-        let first = self.ends.partition_point(|entry_end| *entry_end <= start);
-        let mut at = start;
-        let entries = self.ends.iter().enumerate().skip(first);
-        Ok(entries
-            .take_while(move |(entry, _)| self.start_of(*entry) < end)
-            .filter_map(move |(entry, entry_end)| {
-                let extent = Extent {
-                    entry,
-                    offset: at - self.start_of(entry),
-                    len: end.min(*entry_end) - at,
-                };
-                at += extent.len;
-                (extent.len > 0).then_some(extent)
-            }))
+        let entry = self.ends.partition_point(|entry_end| *entry_end <= start);
+        Ok(Extents {
+            layout: self,
+            entry,
+            at: start,
+            end,
+        })
     }
 
+    #[inline(always)]
     fn start_of(&self, entry: usize) -> u64 {
         entry.checked_sub(1).map_or(0, |before| self.ends[before])
+    }
+}
+
+/// The parts of a range, from [`Layout::extents`]. A few words that fit in registers: what goes through
+/// memory on the way to a load delays it (docs/benchmarks.md).
+#[derive(Clone, Debug)]
+pub struct Extents<'l> {
+    layout: &'l Layout,
+    /// The entry that `at` lies in, or an empty one before it.
+    entry: usize,
+    at: u64,
+    end: u64,
+}
+
+impl Iterator for Extents<'_> {
+    type Item = Extent;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Extent> {
+        while self.at < self.end {
+            let entry = self.entry;
+            let entry_end = self.layout.ends[entry];
+            let extent = Extent {
+                entry,
+                offset: self.at - self.layout.start_of(entry),
+                len: self.end.min(entry_end) - self.at,
+            };
+            self.at += extent.len;
+            self.entry += 1;
+            if extent.len > 0 {
+                return Some(extent);
+            }
+        }
+        None
     }
 }

@@ -42,7 +42,7 @@ pub use entry::{EntryInfo, EntryKind};
 pub use error::SpanError;
 pub use group::Group;
 pub use hasher::{PieceHasher, Sha1, Sha1Digest};
-pub use layout::{Extent, Layout};
+pub use layout::{Extent, Extents, Layout};
 pub use pieces::Pieces;
 #[cfg(feature = "rayon")]
 pub use run::{HashRun, PieceOutcome, Progress};
