@@ -1,6 +1,7 @@
 //! The cache itself: a handle to the books, the descriptors and the table of files.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -17,6 +18,7 @@ use super::parking::Parking;
 use super::stats::{CacheStats, Counters};
 use super::window::Windows;
 use crate::sys::identity::{FileIdentity, Status};
+use crate::sys::sigbus;
 
 /// Windows of files, mapped on demand and kept by recency within a budget.
 ///
@@ -114,6 +116,22 @@ impl MappingCache {
         self.core.ledger.fill(&mut stats);
         stats
     }
+}
+
+/// Installs a handler of `SIGBUS` for the whole process, once: where a page of a mapping of any cache is
+/// bad (the file was cut, the disk is full or failed), it is replaced by zeros and the mapping is poisoned,
+/// instead of the process being killed. Only plain loads and stores need it, so slices of spans: the
+/// copying doors never raise the signal.
+///
+/// Faults elsewhere go to the handler that was there before. A mapping that is poisoned stays so:
+/// everything done with it ends in [`MappingError::Poisoned`], and a file whose stores may be lost fails its
+/// next sync. The window is mapped anew once nobody pins it.
+///
+/// # Errors
+///
+/// The system's error when the handler cannot be installed.
+pub fn install_sigbus_dispatcher() -> io::Result<()> {
+    sigbus::install()
 }
 
 impl Core {

@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
+use super::claims::Sharing;
 use super::entry::FileEntry;
 use super::error::MappingError;
 use super::file::{CachedFile, Writing};
@@ -23,8 +24,16 @@ impl CachedFile {
     ///
     /// # Errors
     ///
-    /// Those of opening the file; [`MappingError::Io`] when reading fails.
+    /// Those of opening the file; [`MappingError::Io`] when reading fails; [`MappingError::Busy`] beside a
+    /// span for writing. Other copies are waited for: a copy is all before or all after another.
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, MappingError> {
+        self.check_offset(offset, buf.len())?;
+        let _claim = self.claim_for_copy(offset, buf.len(), Sharing::Shared)?;
+        self.read_claimed(offset, buf)
+    }
+
+    /// As [`read_at`](Self::read_at), for who has a claim.
+    pub(crate) fn read_claimed(&self, offset: u64, buf: &mut [u8]) -> Result<usize, MappingError> {
         self.check_offset(offset, buf.len())?;
         if let Some(file) = self.descriptor_for_reading()? {
             return self.read_from(&file, offset, buf);
@@ -54,8 +63,16 @@ impl CachedFile {
     /// # Errors
     ///
     /// [`MappingError::ReadOnly`]; [`MappingError::StorageFull`], with the length of the file as
-    /// before; [`MappingError::ShortFile`] when somebody has cut the file; those of opening it.
+    /// before; [`MappingError::ShortFile`] when somebody has cut the file; those of opening it;
+    /// [`MappingError::Busy`] beside a span. Other copies are waited for.
     pub fn write_at(&self, offset: u64, buf: &[u8]) -> Result<(), MappingError> {
+        self.check_offset(offset, buf.len())?;
+        let _claim = self.claim_for_copy(offset, buf.len(), Sharing::Exclusive)?;
+        self.write_claimed(offset, buf)
+    }
+
+    /// As [`write_at`](Self::write_at), for who has a claim.
+    pub(crate) fn write_claimed(&self, offset: u64, buf: &[u8]) -> Result<(), MappingError> {
         self.check_offset(offset, buf.len())?;
         if buf.is_empty() {
             return Ok(());
@@ -94,6 +111,7 @@ impl CachedFile {
         buf: &mut [u8],
     ) -> Result<Option<usize>, MappingError> {
         self.check_offset(offset, buf.len())?;
+        let _claim = self.claim_for_copy(offset, buf.len(), Sharing::Shared)?;
         let (file, _) = self.descriptor(Access::ReadOnly)?;
         match writeback::read_cached(&file, buf, offset) {
             Ok(copied) => Ok(Some(copied)),
@@ -166,6 +184,8 @@ impl CachedFile {
         buf: &mut [u8],
     ) -> Result<usize, MappingError> {
         let copied = match pin.copy_out(step.within, buf) {
+            // Asked after the copy: what was replaced before may have been copied (hazard 36).
+            _ if pin.is_poisoned() => 0,
             Ok((_, true)) => return Ok(buf.len()),
             Ok((copied, false)) => copied,
             // Filtered by a sandbox.
@@ -218,7 +238,11 @@ impl CachedFile {
             ) => return self.write_positioned(offset, buf),
             Err(error) => return Err(error),
         };
-        let copied = pin.copy_from(step.within, buf).unwrap_or(0);
+        let mut copied = pin.copy_in(step.within, buf).unwrap_or(0);
+        if pin.is_poisoned() {
+            // It may have gone into a page that was replaced (hazard 36).
+            copied = 0;
+        }
         if copied < buf.len() {
             return self.write_positioned(offset + copied as u64, &buf[copied..]);
         }

@@ -11,6 +11,7 @@ use super::cache::Core;
 use super::error::MappingError;
 use super::ledger::Key;
 use super::options::{Access, Reservation};
+use super::shared::SharedFile;
 use super::slot_table::SlotTable;
 use super::stripe::Stripe;
 use super::unsynced::{Barrier, UnsyncedWrites};
@@ -25,8 +26,8 @@ pub(super) struct FileEntry {
     pub(super) identity: FileIdentity,
     pub(super) slots: Arc<SlotTable>,
     pub(super) unsynced: UnsyncedWrites,
-    /// Held while the length changes (hazard 37).
-    pub(super) length: Mutex<()>,
+    /// Claims and length lock, shared by all caches of the process.
+    pub(super) shared: Arc<SharedFile>,
     /// The length the file was seen with or given, changed under the length lock: no write in progress
     /// that may be undone counts. A file that is shorter was cut by somebody.
     known_bytes: AtomicU64,
@@ -57,7 +58,7 @@ impl FileEntry {
             identity: status.identity,
             slots: Arc::new(SlotTable::new()),
             unsynced: UnsyncedWrites::default(),
-            length: Mutex::new(()),
+            shared: SharedFile::of(status.identity),
             known_bytes: AtomicU64::new(status.len),
             may_have_holes: AtomicBool::new(status.allocated_bytes < status.len),
             mappable: AtomicBool::new(true),
@@ -80,7 +81,7 @@ impl FileEntry {
     }
 
     pub(super) fn lock_length(&self) -> MutexGuard<'_, ()> {
-        self.length.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.lock_length()
     }
 
     pub(super) fn known_bytes(&self) -> u64 {

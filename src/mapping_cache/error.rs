@@ -96,6 +96,26 @@ pub enum MappingError {
         /// Where the window starts in the file.
         offset: u64,
     },
+    /// The range is borrowed: by a span, or for writing while it is read. Copies wait for each other, not
+    /// for spans.
+    #[error("{}: bytes {offset} + {len} are borrowed", path.display())]
+    Busy {
+        /// The file.
+        path: PathBuf,
+        /// Where the range starts in the file.
+        offset: u64,
+        /// Its length in bytes.
+        len: u64,
+    },
+    /// A page of mapped memory was lost and replaced by zeros: somebody cut the file, the disk is full,
+    /// or it failed. What was read through the mapping may be zeros; what was stored may be gone.
+    #[error("{}: mapped memory behind byte {offset} was lost; what was read or stored there is void", path.display())]
+    Poisoned {
+        /// The file.
+        path: PathBuf,
+        /// Where the range that was used starts in the file.
+        offset: u64,
+    },
     /// The kernel grants no more mappings, even after windows were evicted.
     #[error("{}: no more mappings; raise the sysctl vm.max_map_count (now {max_map_count}) or lower `mappings_max`", path.display())]
     MapLimit {
@@ -164,6 +184,8 @@ impl MappingError {
             | Self::Unsupported { path, .. }
             | Self::Unmappable { path }
             | Self::WindowPinned { path, .. }
+            | Self::Busy { path, .. }
+            | Self::Poisoned { path, .. }
             | Self::MapLimit { path, .. }
             | Self::TooManyDescriptors { path, .. }
             | Self::SyncFailed { path, .. }
@@ -187,9 +209,11 @@ impl MappingError {
             Self::ShortFile { .. } => Kind::UnexpectedEof,
             Self::StorageFull { .. } => Kind::StorageFull,
             Self::Unsupported { .. } | Self::Unmappable { .. } => Kind::Unsupported,
-            Self::BudgetPinned { .. } | Self::WindowPinned { .. } => Kind::ResourceBusy,
+            Self::BudgetPinned { .. } | Self::WindowPinned { .. } | Self::Busy { .. } => {
+                Kind::ResourceBusy
+            }
             Self::MapLimit { .. } => Kind::OutOfMemory,
-            Self::TooManyDescriptors { .. } => Kind::Other,
+            Self::TooManyDescriptors { .. } | Self::Poisoned { .. } => Kind::Other,
             Self::SyncFailed { source, .. } | Self::Io { source, .. } => source.kind(),
         }
     }

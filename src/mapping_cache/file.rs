@@ -14,6 +14,7 @@ use super::entry::FileEntry;
 use super::error::{MappingError, is_storage_full};
 use super::location::Location;
 use super::options::{Access, FileOptions, FlushMode, Reservation};
+use super::shared::SharedFile;
 use super::slot_table::SlotTable;
 use crate::sys::{self, identity, limits};
 
@@ -39,8 +40,9 @@ pub struct CachedFile {
 #[derive(Debug)]
 pub(super) struct Opened {
     pub(super) entry: Arc<FileEntry>,
-    /// Those of the entry, one step nearer to a pin.
+    /// This and the next are those of the entry, one step nearer to a pin.
     pub(super) slots: Arc<SlotTable>,
+    pub(super) shared: Arc<SharedFile>,
 }
 
 /// A write that is going on: from before it begins the file holds the descriptor that will report
@@ -361,8 +363,13 @@ impl CachedFile {
             Some(entry) => entry,
             None => {
                 let entry = self.core.entry(&status);
-                let slots = entry.slots.clone();
-                &self.opened.get_or_init(|| Opened { entry, slots }).entry
+                let (slots, shared) = (entry.slots.clone(), entry.shared.clone());
+                let opened = Opened {
+                    entry,
+                    slots,
+                    shared,
+                };
+                &self.opened.get_or_init(|| opened).entry
             }
         };
         if entry.identity != status.identity {

@@ -20,6 +20,7 @@ use super::parking::Parking;
 use super::slot::{BeginEvict, Mercy, Slot};
 use super::slot_table::SlotTable;
 use super::stats::CacheStats;
+use crate::sys::sigbus::Watch;
 
 /// A mapping is known by its file, its window and what it allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -33,16 +34,19 @@ pub(super) struct Key {
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) slots: Arc<SlotTable>,
+    /// Dropped before the mapping goes.
+    watch: Watch,
     pub(super) map: MmapRaw,
     /// When it was first seen unused, or mapped.
     idle_since: Instant,
 }
 
 impl Held {
-    pub(super) fn new(slots: Arc<SlotTable>, map: MmapRaw) -> Self {
+    pub(super) fn new(slots: Arc<SlotTable>, watch: Watch, map: MmapRaw) -> Self {
         let idle_since = Instant::now();
         Self {
             slots,
+            watch,
             map,
             idle_since,
         }
@@ -305,6 +309,7 @@ impl Ledger {
         for (key, held) in victims {
             let bytes = held.charge();
             let slots = held.slots.clone();
+            drop(held.watch);
             drop(held.map);
             let mut books = self.lock();
             books.mapped_bytes -= bytes;

@@ -8,7 +8,7 @@ use memmap2::{MmapOptions, MmapRaw};
 use super::entry::FileEntry;
 use super::error::MappingError;
 use super::file::CachedFile;
-use super::ledger::{Charge, Held};
+use super::ledger::Charge;
 use super::options::Access;
 use crate::sys::{identity, limits};
 
@@ -21,7 +21,7 @@ impl CachedFile {
         window: u64,
         needed: usize,
         access: Access,
-    ) -> Result<(Charge<'_>, Held, usize), MappingError> {
+    ) -> Result<(Charge<'_>, MmapRaw, usize), MappingError> {
         let windows = self.core.windows;
         let start = windows.start(window);
         // The path is asked anew for each mapping, so that a replaced file is noticed (hazard 39).
@@ -52,8 +52,7 @@ impl CachedFile {
             mapped => mapped,
         };
         let map = map.map_err(|error| self.map_error(entry, error))?;
-        let held = Held::new(entry.slots.clone(), map);
-        Ok((charge, held, usable))
+        Ok((charge, map, usable))
     }
 
     fn map_error(&self, entry: &FileEntry, source: io::Error) -> MappingError {

@@ -21,6 +21,7 @@
 //! What it does not know: groups, roots of torrents, pieces.
 
 mod cache;
+mod claims;
 mod copy;
 mod descriptors;
 mod directories;
@@ -34,17 +35,21 @@ mod location;
 mod map;
 mod options;
 mod parking;
+mod part;
 mod pin;
 mod relocate;
+mod shared;
 mod slot;
 mod slot_table;
 mod stats;
 mod stripe;
 mod sync;
+mod transfer;
 mod unsynced;
 mod window;
 
-pub use cache::MappingCache;
+pub use cache::{MappingCache, install_sigbus_dispatcher};
+pub(crate) use claims::{Sharing, Stay};
 pub use directories::UnsyncedDirectories;
 pub use error::MappingError;
 pub use file::CachedFile;
@@ -54,5 +59,7 @@ pub use options::{
     Access, CacheOptions, CopyPath, FileOptions, FlushMode, Preallocation, Reservation,
     Unreservable, WhenPinned,
 };
+pub(crate) use part::{Claim, Part, Patience, Refused, claim_patiently};
 pub use pin::Pin;
 pub use stats::CacheStats;
+pub(crate) use transfer::{Stretch, receive, send};

@@ -13,17 +13,19 @@
 use std::io;
 
 use super::cache::Core;
+use super::claims::Sharing;
 use super::entry::FileEntry;
 use super::error::MappingError;
 use super::file::{CachedFile, Opened, Writing};
 use super::hints::apply_patterns;
-use super::ledger::Key;
+use super::ledger::{Held, Key};
 use super::options::Access;
 use super::parking::Parking;
+use super::part::Claim;
 use super::slot::{Address, Slot, TryPin};
 use super::slot_table::WindowSlots;
 use super::stripe::Stripe;
-use crate::sys::{advice, copy, limits};
+use crate::sys::{advice, copy, limits, sigbus};
 
 /// A window of a file that stays mapped until this is dropped.
 ///
@@ -54,19 +56,35 @@ struct Pinned<'a> {
     writing: Option<&'a FileEntry>,
 }
 
+// SAFETY: a pin is a count in a slot, which any thread may give back (in the stripe it was taken in), and
+// an address, whose use is the business of who dereferences it (U3). All it borrows from is `Sync`.
+unsafe impl Send for Pin<'_> {}
+// SAFETY: as above; through a shared pin there is only reading of its fields, and copies by the kernel.
+unsafe impl Sync for Pin<'_> {}
+
 impl Drop for Pin<'_> {
     #[inline(always)]
     fn drop(&mut self) {
+        // While it is pinned: a window mapped anew begins without.
+        let poisoned = self.is_poisoned();
         self.at.slot.unpin(self.at.stripe);
         if let Some(entry) = self.at.writing {
-            // Its stores are done.
-            entry.unsynced.end();
+            end_writing(entry, poisoned);
         }
         let Core {
             ledger, parking, ..
         } = self.core;
         ledger.trim_if_exceeded(|| self.at.key(), self.at.slot, parking);
     }
+}
+
+/// The stores under a pin are done. Where a page was lost, they may be too.
+#[inline(never)]
+fn end_writing(entry: &FileEntry, poisoned: bool) {
+    if poisoned {
+        entry.unsynced.lose();
+    }
+    entry.unsynced.end();
 }
 
 impl Pinned<'_> {
@@ -126,6 +144,13 @@ impl Pin<'_> {
         unsafe { advice::populate_read(self.at.address.start.add(offset), len) }
     }
 
+    /// Brings pages in for writing, so that they have storage: `EFAULT` where there is none.
+    pub(super) fn populate_for_stores(&self, offset: usize, len: usize) -> io::Result<()> {
+        self.check(offset, len);
+        // SAFETY: inside the mapping (checked), which stays while pinned (U1).
+        unsafe { advice::populate_write(self.at.address.start.add(offset), len) }
+    }
+
     /// Copies out of the window. Returns the bytes copied, fewer where a page is bad, and whether the
     /// page after them is good: if it is, the file did not end inside the range.
     ///
@@ -149,25 +174,47 @@ impl Pin<'_> {
     ///
     /// # Errors
     ///
-    /// The system's error.
+    /// The system's error; `ResourceBusy` while a span has any of it for writing.
     ///
     /// # Panics
     ///
     /// When the range is not inside the window.
     pub fn copy_to(&self, offset: usize, buf: &mut [u8]) -> io::Result<usize> {
+        let _claim = self.claim(offset, buf.len(), Sharing::Shared)?;
         Ok(self.copy_out(offset, buf)?.0)
+    }
+
+    /// Was a page of the window lost, and replaced by zeros? It happens only where
+    /// [`install_sigbus_dispatcher`](super::install_sigbus_dispatcher) was called, and stays so.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_poisoned(&self) -> bool {
+        self.at.slot.is_poisoned()
+    }
+
+    fn claim(&self, offset: usize, len: usize, sharing: Sharing) -> io::Result<Option<Claim<'_>>> {
+        self.check(offset, len);
+        let start = self.core.windows.start(self.at.window) + offset as u64;
+        let claims = &self.at.entry.shared.claims;
+        Claim::for_copy(claims, start, len, sharing)
     }
 
     /// Copies into the window; returns the bytes copied, fewer where a page is bad.
     ///
     /// # Errors
     ///
-    /// The system's error.
+    /// The system's error; `ResourceBusy` while a span has any of it.
     ///
     /// # Panics
     ///
     /// When the range is not inside the window, or the pin is for reading.
     pub fn copy_from(&self, offset: usize, buf: &[u8]) -> io::Result<usize> {
+        let _claim = self.claim(offset, buf.len(), Sharing::Exclusive)?;
+        self.copy_in(offset, buf)
+    }
+
+    /// As [`copy_from`](Self::copy_from), for who has a claim.
+    pub(super) fn copy_in(&self, offset: usize, buf: &[u8]) -> io::Result<usize> {
         self.check(offset, buf.len());
         let start = self.as_mut_ptr().expect("pinned for writing");
         // SAFETY: the target is inside a writable mapping (checked), which stays while pinned (U1);
@@ -296,7 +343,7 @@ impl CachedFile {
     /// Pins a window for reading if it is mapped as far as `needed` bytes.
     #[inline(always)]
     pub(super) fn pin_if_mapped(&self, window: u64, needed: usize) -> Option<Pin<'_>> {
-        let Opened { entry, slots } = self.opened()?;
+        let Opened { entry, slots, .. } = self.opened()?;
         let slots = slots.get(window)?;
         let stripe = Stripe::mine();
         let Look::Hit(of, slot, address) = look(slots, stripe, needed, Access::ReadOnly) else {
@@ -466,11 +513,15 @@ impl CachedFile {
     ) -> Result<Address, MappingError> {
         let parking = &self.core.parking;
         let duty = Duty { slot, parking };
-        let (charge, held, len) = self.map(entry, window, needed, access)?;
+        let (charge, map, len) = self.map(entry, window, needed, access)?;
         let address = Address {
-            start: held.map.as_mut_ptr(),
+            start: map.as_mut_ptr(),
             len,
         };
+        // SAFETY: the flag lies in the slot, which `held` keeps alive beside the watch; nobody but us
+        // maps anything over this mapping before the watch is dropped (`Ledger::unmap`).
+        let watch = unsafe { sigbus::watch(map.as_ptr(), map.len(), slot.poison_flag()) };
+        let held = Held::new(entry.slots.clone(), watch, map);
         let key = entry.key(window, access);
         self.core.ledger.admit(charge, key, held);
         slot.publish(address, stripe);

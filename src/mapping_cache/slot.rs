@@ -35,6 +35,7 @@
 //!    for another one; nothing is lost but that.
 
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
 
 use super::parking::Parking;
 use super::stripe::{STRIPES, Stripe};
@@ -72,7 +73,7 @@ pub(super) enum TryPin {
     /// Pinned; to be given back by [`Slot::unpin`] with the same stripe.
     Hit(Address),
     Empty,
-    /// Mapped, but not as far as needed.
+    /// Mapped, but not as far as needed, or a page was lost: to be mapped anew.
     TooShort,
     /// Another thread is mapping or unmapping this window.
     Busy,
@@ -103,6 +104,9 @@ pub(super) struct Slot {
     word: AtomicU64,
     start: AtomicPtr<u8>,
     len: AtomicUsize,
+    /// A page of this mapping was bad and was replaced by zeros (`sys::sigbus`). Set by a signal handler,
+    /// while somebody pins the window.
+    poisoned: AtomicBool,
     /// Made when the window is first mapped.
     pins: OnceLock<Box<[Pins; STRIPES]>>,
 }
@@ -118,6 +122,7 @@ impl Slot {
             word: AtomicU64::new(EMPTY),
             start: AtomicPtr::new(std::ptr::null_mut()),
             len: AtomicUsize::new(0),
+            poisoned: AtomicBool::new(false),
             pins: OnceLock::new(),
         };
         if cfg!(loom) {
@@ -135,6 +140,7 @@ impl Slot {
         let word = self.word.load(Ordering::Acquire);
         match word & STATE {
             READY if self.len.load(Ordering::Relaxed) < needed => return TryPin::TooShort,
+            READY if self.is_poisoned() => return TryPin::TooShort,
             READY => {}
             EMPTY => return TryPin::Empty,
             _ => return TryPin::Busy,
@@ -196,6 +202,7 @@ impl Slot {
     pub(super) fn publish(&self, address: Address, stripe: Stripe) {
         self.start.store(address.start, Ordering::Relaxed);
         self.len.store(address.len, Ordering::Relaxed);
+        self.poisoned.store(false, Ordering::Relaxed);
         let pins = self.stripes();
         // Before the state, so that an evictor that changes it finds the pin. Relaxed: the state is
         // released after it.
@@ -269,6 +276,18 @@ impl Slot {
         // Release: pairs with Acquire in `begin_mapping`.
         self.word
             .store(epoch.wrapping_add(ONE_EPOCH) | EMPTY, Ordering::Release);
+    }
+
+    /// Set when a page of the mapping had to be replaced.
+    pub(super) fn poison_flag(&self) -> &AtomicBool {
+        &self.poisoned
+    }
+
+    /// Was a page of this mapping replaced? Then what is read through it may be zeros, and what was
+    /// stored may be gone. SeqCst: the handler sets it so before it replaces the page.
+    #[inline(always)]
+    pub(super) fn is_poisoned(&self) -> bool {
+        self.poisoned.load(Ordering::SeqCst)
     }
 
     /// Is another thread mapping or unmapping?

@@ -8,12 +8,12 @@ pub(super) const STRIPES: usize = if cfg!(loom) { 2 } else { 8 };
 
 /// A stripe. What was counted in one is taken back in the same, by whichever thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stripe(usize);
+pub(super) struct Stripe(u32);
 
-const NONE: usize = usize::MAX;
+const NONE: u32 = u32::MAX;
 
 thread_local! {
-    static MINE: Cell<usize> = const { Cell::new(NONE) };
+    static MINE: Cell<u32> = const { Cell::new(NONE) };
 }
 
 impl Stripe {
@@ -38,11 +38,12 @@ impl Stripe {
 
     /// The stripe of the thread with this number.
     pub(super) fn number(thread: usize) -> Self {
-        Self(thread % STRIPES)
+        // Lossless: there are few.
+        Self((thread % STRIPES) as u32)
     }
 
     #[inline(always)]
     pub(super) fn index(self) -> usize {
-        self.0 % STRIPES
+        self.0 as usize % STRIPES
     }
 }

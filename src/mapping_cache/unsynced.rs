@@ -126,6 +126,15 @@ impl UnsyncedWrites {
         }
     }
 
+    /// Stores were lost: no barrier may say that all is durable.
+    pub(super) fn lose(&self) {
+        let mut state = self.lock();
+        state.failed.get_or_insert(SavedError {
+            kind: io::ErrorKind::Other,
+            code: Some(libc::EIO),
+        });
+    }
+
     /// Is a write going on?
     pub(super) fn is_writing(&self) -> bool {
         self.lock().writers > 0

@@ -21,6 +21,8 @@ pub struct GroupBuilder {
     cache: Option<MappingCache>,
     options: FileOptions,
     outside_root: bool,
+    /// Set by `trust_files`.
+    pub(super) trusted: bool,
     entries: Vec<Planned>,
 }
 
@@ -39,6 +41,7 @@ impl GroupBuilder {
             cache: None,
             options: FileOptions::default(),
             outside_root: false,
+            trusted: false,
             entries: Vec::new(),
         }
     }
@@ -131,6 +134,7 @@ impl GroupBuilder {
             root: Arc::from(absolute(self.root)?),
             options: self.options,
             outside_root: self.outside_root,
+            trusted: self.trusted,
             directories: UnsyncedDirectories::default(),
         };
         for planned in self.entries {

@@ -87,10 +87,10 @@ impl Entry {
         }
     }
 
-    /// Reads a part of the entry; `Ok(n)` with fewer bytes than asked when the file ends before.
+    /// Reads a part of the entry that is claimed; `Ok(n)` with fewer bytes than asked when the file ends before.
     pub(super) fn read(&self, extent: Extent, buf: &mut [u8]) -> Result<usize, MappingError> {
         match self.place(extent) {
-            Some((file, range)) => file.read_at(range.start, buf),
+            Some((file, range)) => file.read_claimed(range.start, buf),
             None => {
                 buf.fill(0);
                 Ok(buf.len())
@@ -98,10 +98,10 @@ impl Entry {
         }
     }
 
-    /// Writes a part of the entry. Zeros may be written to padding: they are there already.
+    /// Writes a part of the entry that is claimed. Zeros may be written to padding: they are there already.
     pub(super) fn write(&self, extent: Extent, buf: &[u8]) -> Result<(), SpanError> {
         match self.place(extent) {
-            Some((file, range)) => Ok(file.write_at(range.start, buf)?),
+            Some((file, range)) => Ok(file.write_claimed(range.start, buf)?),
             None if buf.iter().all(|byte| *byte == 0) => Ok(()),
             None => Err(SpanError::Padding {
                 entry: extent.entry,

@@ -58,6 +58,15 @@ pub enum SpanError {
         /// Length of the group.
         group_bytes: u64,
     },
+    /// A transfer to or from a descriptor ended early. Where a file is at fault, its error is the inner
+    /// error of `source`.
+    #[error("the transfer ended after {done_bytes} bytes")]
+    Transfer {
+        /// Bytes that were transferred before.
+        done_bytes: usize,
+        /// Why it ended.
+        source: io::Error,
+    },
     /// An argument that cannot work.
     #[error("`{argument}`: {reason}")]
     Argument {
@@ -74,6 +83,13 @@ impl SpanError {
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::File(error) => error.path(),
+            Self::Transfer { source, .. } => {
+                let inner = source.get_ref()?;
+                match inner.downcast_ref::<MappingError>() {
+                    Some(error) => error.path(),
+                    None => inner.downcast_ref::<Self>()?.path(),
+                }
+            }
             _ => None,
         }
     }
@@ -83,6 +99,7 @@ impl SpanError {
     pub fn kind(&self) -> io::ErrorKind {
         match self {
             Self::File(error) => error.kind(),
+            Self::Transfer { source, .. } => source.kind(),
             Self::End { .. } => io::ErrorKind::UnexpectedEof,
             Self::NoSuchFile { .. } => io::ErrorKind::NotFound,
             Self::Padding { .. } => io::ErrorKind::PermissionDenied,

@@ -1,5 +1,6 @@
 //! The group itself, and its copying door.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,8 +17,8 @@ use crate::mapping_cache::{
 /// Reading and writing take `&self` and may be done by any number of threads; what changes the shape
 /// of the group (growing, appending, releasing, moving) takes `&mut self`. The copying door is safe
 /// whatever happens to the files meanwhile: bytes that are not there are an error, never a signal.
-/// It promises nothing about writes and reads of the same bytes at the same time, as `pread` and
-/// `pwrite` do not.
+/// A copy is all before or all after every other copy of this process that meets it, whichever group, path
+/// or cache it goes through; beside a span it is an error (`Busy`).
 ///
 /// Dropping a group does not sync it: see [`sync_all`](Self::sync_all).
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub struct Group {
     pub(super) root: Arc<Path>,
     pub(super) options: FileOptions,
     pub(super) outside_root: bool,
+    /// Somebody promised that nobody else changes the files ([`GroupBuilder::trust_files`]).
+    pub(super) trusted: bool,
     pub(super) directories: UnsyncedDirectories,
 }
 
@@ -127,6 +130,12 @@ impl Group {
         if offset >= end {
             return Ok(0);
         }
+        let (_claims, end, error) = self.claim_for_reading(offset..end)?;
+        if let Some(error) = error
+            && end == offset
+        {
+            return Err(error);
+        }
         let mut done = 0;
         for extent in self.layout.extents(offset..end)? {
             // Lossless: the extents together are no longer than `buf`.
@@ -147,8 +156,18 @@ impl Group {
     /// [`SpanError::Range`] when the range leaves the group, with nothing read; otherwise as for
     /// [`read_at`](Self::read_at), wherever in the range: then `buf` holds nothing of use.
     pub fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), SpanError> {
+        let range = self.range_of(offset, buf.len())?;
+        let (_claims, _, error) = self.claim_for_reading(range)?;
+        match error {
+            Some(error) => Err(error),
+            None => self.read_claimed(offset, buf),
+        }
+    }
+
+    /// As [`read_exact_at`](Self::read_exact_at), for who has a claim.
+    pub(super) fn read_claimed(&self, offset: u64, buf: &mut [u8]) -> Result<(), SpanError> {
         let mut done = 0;
-        for extent in self.extents_of(offset, buf.len())? {
+        for extent in self.layout.extents(self.range_of(offset, buf.len())?)? {
             let part = &mut buf[done..done + extent.len as usize];
             if let (_, Some(error)) = self.read_extent(extent, part) {
                 return Err(error);
@@ -186,8 +205,15 @@ impl Group {
     /// [`SpanError::Padding`]; those of the files: `ReadOnly`, `StorageFull`, ... Then files before
     /// the one that failed are written.
     pub fn write_all_at(&self, offset: u64, buf: &[u8]) -> Result<(), SpanError> {
+        let range = self.range_of(offset, buf.len())?;
+        let _claims = self.claim_for_writing(range)?;
+        self.write_claimed(offset, buf)
+    }
+
+    /// As [`write_all_at`](Self::write_all_at), for who has a claim.
+    pub(super) fn write_claimed(&self, offset: u64, buf: &[u8]) -> Result<(), SpanError> {
         let mut done = 0;
-        for extent in self.extents_of(offset, buf.len())? {
+        for extent in self.layout.extents(self.range_of(offset, buf.len())?)? {
             let part = &buf[done..done + extent.len as usize];
             self.entries[extent.entry].write(extent, part)?;
             done += part.len();
@@ -195,18 +221,23 @@ impl Group {
         Ok(())
     }
 
-    pub(super) fn extents_of(
-        &self,
-        offset: u64,
-        len: usize,
-    ) -> Result<impl Iterator<Item = Extent> + '_, SpanError> {
+    /// `len` bytes from `offset` on, as a range inside the group.
+    fn range_of(&self, offset: u64, len: usize) -> Result<Range<u64>, SpanError> {
         let end = offset
             .checked_add(len as u64)
             .ok_or_else(|| SpanError::Range {
                 range: format!("{offset} + {len}"),
                 group_bytes: self.len(),
             })?;
-        self.layout.extents(offset..end)
+        self.layout.resolve(offset..end)
+    }
+
+    pub(super) fn extents_of(
+        &self,
+        offset: u64,
+        len: usize,
+    ) -> Result<impl Iterator<Item = Extent> + '_, SpanError> {
+        self.layout.extents(self.range_of(offset, len)?)
     }
 
     pub(super) fn no_such_file(&self, entry: usize) -> SpanError {

@@ -17,13 +17,16 @@
 
 mod batch;
 mod builder;
+mod copy_claims;
 mod cursor;
 mod entry;
 mod error;
 mod group;
+mod guard;
 mod hasher;
 mod layout;
 mod mapped_bytes;
+mod parts;
 mod pieces;
 mod positioned;
 #[cfg(feature = "rayon")]
@@ -32,6 +35,7 @@ mod reshape;
 #[cfg(feature = "rayon")]
 mod run;
 mod sha1_lanes;
+mod transfer;
 mod upkeep;
 #[cfg(feature = "rayon")]
 mod verify;
@@ -41,8 +45,10 @@ pub use cursor::Cursor;
 pub use entry::{EntryInfo, EntryKind};
 pub use error::SpanError;
 pub use group::Group;
+pub use guard::{Span, SpanMut};
 pub use hasher::{PieceHasher, Sha1, Sha1Digest};
 pub use layout::{Extent, Extents, Layout};
+pub use parts::GroupHandle;
 pub use pieces::Pieces;
 #[cfg(feature = "rayon")]
 pub use run::{HashRun, PieceOutcome, Progress};

@@ -25,6 +25,17 @@ pub(crate) unsafe fn populate_read(start: *const u8, len: usize) -> io::Result<(
     unsafe { advise(start, len, Advice::LinuxPopulateRead) }
 }
 
+/// Brings the pages in for writing and makes them dirty. A page that gets no storage is `EFAULT`, never a
+/// signal.
+///
+/// # Safety
+///
+/// The range lies in one writable mapping that outlives the call.
+pub(crate) unsafe fn populate_write(start: *const u8, len: usize) -> io::Result<()> {
+    // SAFETY: the caller vouches for the range; populating changes no content.
+    unsafe { advise(start, len, Advice::LinuxPopulateWrite) }
+}
+
 /// Gives `advice` for the range, widened to whole pages.
 ///
 /// # Safety

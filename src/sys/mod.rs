@@ -12,5 +12,7 @@ pub(crate) mod open;
 mod platform;
 pub(crate) mod relocate;
 pub(crate) mod rotational;
+pub(crate) mod sigbus;
 pub(crate) mod sparse;
+pub(crate) mod transfer;
 pub(crate) mod writeback;

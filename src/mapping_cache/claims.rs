@@ -1,0 +1,430 @@
+//! Which ranges of one file are borrowed: many may share a range, one may have it to itself.
+//!
+//! Shared claims are kept in stripes, one for a thread or two, so that readers do not disturb each
+//! other; exclusive ones in one ordered table. The lock of the table may be held when one of a stripe is
+//! taken, never the other way round.
+//!
+//! A shared claim takes the lock of its stripe and looks at the count of exclusive ones there. None:
+//! it is entered. Otherwise it begins again with the table's lock. An exclusive claim, under the table's
+//! lock, is counted, then looks into every stripe, then is entered or counted off. The cases:
+//!
+//! 1. *Shared finds no count.* An exclusive one that was counted before must have looked into this stripe
+//!    before (else the stripe's lock would have brought the count) and that came after counting: so it
+//!    has not looked yet, and will find the shared one.
+//! 2. *Shared finds a count:* the table's lock orders it with everything exclusive, and what it enters is
+//!    there for whoever asks next. An exclusive one that is refused was never seen by anybody.
+//! 3. *The stripes but the first are made when a guard first wants one,* under the table's lock: an
+//!    exclusive claim finds them, or had gone from that lock before, with its count behind it. Files
+//!    that are only copied from and to never have them.
+//! 4. *Exclusive meets exclusive:* one lock.
+//! 5. *What was done under a claim comes before what is done under the next:* taking a claim out and
+//!    looking for it take the same lock. A look that finds no count (case 1) reads what giving back
+//!    released there.
+//! 6. *No wake-up is lost.* Who waits counts himself in, notes the epoch, and looks again, under the lock
+//!    of whatever he finds. Who gives back takes that lock later, so he sees the count and moves the epoch.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use super::stripe::{STRIPES, Stripe};
+use super::sync::{AtomicUsize, Condvar, Mutex, MutexGuard, Ordering};
+
+/// How long a claim stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stay {
+    /// As long as a copy takes: worth waiting for.
+    Copy,
+    /// As long as its owner likes.
+    Guard,
+}
+
+/// May others claim the range too?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    Shared,
+    Exclusive,
+}
+
+/// The range is claimed by others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Conflict {
+    /// All of them are copies.
+    pub(crate) is_brief: bool,
+}
+
+/// A claim that was granted; to be given back by [`Claims::give_back`] once.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Token {
+    Shared { stripe: Stripe, index: u32 },
+    Exclusive { start: u64 },
+}
+
+/// The claims on one file.
+#[derive(Debug)]
+pub(super) struct Claims {
+    first: SharedStripe,
+    /// Case 3.
+    others: OnceLock<Box<[SharedStripe; STRIPES - 1]>>,
+    /// By their start; no two overlap.
+    exclusive: Mutex<BTreeMap<u64, (u64, Stay)>>,
+    exclusive_count: AtomicUsize,
+    waiter_count: AtomicUsize,
+    epoch: Mutex<u64>,
+    changed: Condvar,
+}
+
+/// Two cache lines: the processor fetches them in pairs.
+#[derive(Debug)]
+#[repr(align(128))]
+struct SharedStripe(Mutex<Slab>);
+
+impl SharedStripe {
+    fn new() -> Self {
+        Self(Mutex::new(Slab::default()))
+    }
+}
+
+/// Claims with a number each, found again without a search.
+#[derive(Debug, Default)]
+struct Slab {
+    places: Vec<Place>,
+    /// The first of the free places.
+    free: Option<u32>,
+}
+
+#[derive(Debug)]
+enum Place {
+    Claim(Range<u64>, Stay),
+    /// And the next of the free ones.
+    Free(Option<u32>),
+}
+
+impl Slab {
+    fn insert(&mut self, range: Range<u64>, stay: Stay) -> u32 {
+        let claim = Place::Claim(range, stay);
+        let Some(index) = self.free else {
+            self.places.push(claim);
+            let last = self.places.len() - 1;
+            return u32::try_from(last).expect("4 billion claims do not fit in memory");
+        };
+        match std::mem::replace(&mut self.places[index as usize], claim) {
+            Place::Free(next) => self.free = next,
+            Place::Claim(..) => unreachable!("a free place held a claim"),
+        }
+        index
+    }
+
+    fn remove(&mut self, index: u32) {
+        let place = &mut self.places[index as usize];
+        let claim = std::mem::replace(place, Place::Free(self.free));
+        assert!(
+            matches!(claim, Place::Claim(..)),
+            "a claim was given back twice"
+        );
+        self.free = Some(index);
+    }
+
+    fn conflict(&self, range: &Range<u64>) -> Option<Conflict> {
+        let met = self.places.iter().filter_map(|place| match place {
+            Place::Claim(other, stay) if overlap(other, range) => Some(*stay),
+            _ => None,
+        });
+        merge(met)
+    }
+}
+
+/// Waiting for claims on one file to be given back.
+#[derive(Debug)]
+pub(super) struct Waiting<'a> {
+    claims: &'a Claims,
+    epoch: u64,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.claims.waiter_count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Claims {
+    pub(super) fn new() -> Self {
+        let claims = Self {
+            first: SharedStripe::new(),
+            others: OnceLock::new(),
+            exclusive: Mutex::new(BTreeMap::new()),
+            exclusive_count: AtomicUsize::new(0),
+            waiter_count: AtomicUsize::new(0),
+            epoch: Mutex::new(0),
+            changed: Condvar::new(),
+        };
+        if cfg!(loom) {
+            // loom does not see what OnceLock orders.
+            claims.make_others();
+        }
+        claims
+    }
+
+    /// Claims a range that is not empty, or says who has it.
+    pub(super) fn claim(
+        &self,
+        range: Range<u64>,
+        sharing: Sharing,
+        stay: Stay,
+        stripe: Stripe,
+    ) -> Result<Token, Conflict> {
+        debug_assert!(range.start < range.end, "empty ranges need no claim");
+        match sharing {
+            Sharing::Shared => self.share(range, stay, stripe),
+            Sharing::Exclusive => self.exclude(range, stay),
+        }
+    }
+
+    pub(super) fn share(
+        &self,
+        range: Range<u64>,
+        stay: Stay,
+        stripe: Stripe,
+    ) -> Result<Token, Conflict> {
+        let stripe = self.choose(stripe, stay);
+        let mut slab = lock(self.stripe(stripe));
+        // Under the lock: case 1. Acquire: case 5.
+        if self.exclusive_count.load(Ordering::Acquire) > 0 {
+            drop(slab);
+            return self.share_beside_exclusive(range, stay, stripe);
+        }
+        let index = slab.insert(range, stay);
+        Ok(Token::Shared { stripe, index })
+    }
+
+    /// Case 2.
+    #[cold]
+    fn share_beside_exclusive(
+        &self,
+        range: Range<u64>,
+        stay: Stay,
+        stripe: Stripe,
+    ) -> Result<Token, Conflict> {
+        let exclusive = lock(&self.exclusive);
+        if let Some(conflict) = conflict_in(&exclusive, &range) {
+            return Err(conflict);
+        }
+        let index = lock(self.stripe(stripe)).insert(range, stay);
+        Ok(Token::Shared { stripe, index })
+    }
+
+    /// The stripe to enter a claim in: the caller's own if there are several.
+    fn choose(&self, mine: Stripe, stay: Stay) -> Stripe {
+        if mine.index() > 0 && self.others.get().is_none() {
+            if stay == Stay::Copy {
+                return Stripe::number(0);
+            }
+            self.make_others();
+        }
+        mine
+    }
+
+    #[cold]
+    fn make_others(&self) {
+        let _table = lock(&self.exclusive);
+        self.others
+            .get_or_init(|| Box::new(std::array::from_fn(|_| SharedStripe::new())));
+    }
+
+    fn stripe(&self, stripe: Stripe) -> &Mutex<Slab> {
+        match stripe.index().checked_sub(1) {
+            None => &self.first.0,
+            Some(other) => &self.others.get().expect("made when it was chosen")[other].0,
+        }
+    }
+
+    fn exclude(&self, range: Range<u64>, stay: Stay) -> Result<Token, Conflict> {
+        let mut exclusive = lock(&self.exclusive);
+        if let Some(conflict) = conflict_in(&exclusive, &range) {
+            return Err(conflict);
+        }
+        // Before any stripe is looked into: case 1. Relaxed: its lock carries the count.
+        self.exclusive_count.fetch_add(1, Ordering::Relaxed);
+        let others = self.others.get().into_iter().flat_map(|all| all.iter());
+        let stripes = std::iter::once(&self.first).chain(others);
+        let met = stripes.filter_map(|stripe| lock(&stripe.0).conflict(&range));
+        let met = met.reduce(|one, other| Conflict {
+            is_brief: one.is_brief && other.is_brief,
+        });
+        if let Some(conflict) = met {
+            // Relaxed: nothing was done under it.
+            self.exclusive_count.fetch_sub(1, Ordering::Relaxed);
+            return Err(conflict);
+        }
+        let start = range.start;
+        exclusive.insert(start, (range.end, stay));
+        Ok(Token::Exclusive { start })
+    }
+
+    /// Gives a claim back and wakes whoever waits.
+    pub(super) fn give_back(&self, token: Token) {
+        match token {
+            Token::Shared { stripe, index } => {
+                lock(self.stripe(stripe)).remove(index);
+            }
+            Token::Exclusive { start } => {
+                let mut exclusive = lock(&self.exclusive);
+                let claim = exclusive.remove(&start);
+                assert!(claim.is_some(), "a claim was given back twice");
+                // Release: pairs with the look in `share` (case 5).
+                self.exclusive_count.fetch_sub(1, Ordering::Release);
+            }
+        }
+        // After the lock: case 6.
+        if self.waiter_count.load(Ordering::Relaxed) > 0 {
+            *lock(&self.epoch) += 1;
+            self.changed.notify_all();
+        }
+    }
+
+    /// Begins to wait; to be followed by another attempt, and [`sleep`](Self::sleep) if that fails.
+    pub(super) fn wait(&self) -> Waiting<'_> {
+        self.waiter_count.fetch_add(1, Ordering::Relaxed);
+        let epoch = *lock(&self.epoch);
+        Waiting {
+            claims: self,
+            epoch,
+        }
+    }
+}
+
+impl Waiting<'_> {
+    pub(super) fn is_for(&self, claims: &Claims) -> bool {
+        std::ptr::eq(self.claims, claims)
+    }
+
+    /// Returns when a claim was given back since this was made or last slept; false if the deadline
+    /// came first.
+    pub(super) fn sleep(&mut self, deadline: Option<Instant>) -> bool {
+        let Claims { epoch, changed, .. } = self.claims;
+        let mut now = lock(epoch);
+        while *now == self.epoch {
+            now = match deadline {
+                None => changed.wait(now).unwrap_or_else(|e| e.into_inner()),
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left == Duration::ZERO {
+                        return false;
+                    }
+                    let woken = changed.wait_timeout(now, left);
+                    woken.unwrap_or_else(|e| e.into_inner()).0
+                }
+            };
+        }
+        self.epoch = *now;
+        true
+    }
+}
+
+fn conflict_in(exclusive: &BTreeMap<u64, (u64, Stay)>, range: &Range<u64>) -> Option<Conflict> {
+    let before = exclusive.range(..range.end).rev();
+    // They do not overlap each other, so their ends fall with their starts.
+    let met = before.take_while(|(_, (end, _))| *end > range.start);
+    merge(met.map(|(_, (_, stay))| *stay))
+}
+
+fn merge(met: impl Iterator<Item = Stay>) -> Option<Conflict> {
+    let brief = met.map(|stay| stay == Stay::Copy);
+    let is_brief = brief.reduce(|one, other| one && other)?;
+    Some(Conflict { is_brief })
+}
+
+fn overlap(one: &Range<u64>, other: &Range<u64>) -> bool {
+    one.start < other.end && other.start < one.end
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poison| poison.into_inner())
+}
+
+#[cfg(all(loom, test))]
+#[path = "claims_loom.rs"]
+mod claims_loom;
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn stripe(number: usize) -> Stripe {
+        Stripe::number(number)
+    }
+
+    #[test]
+    fn disjoint_claims_do_not_meet_and_touching_ones_neither() {
+        let claims = Claims::new();
+        let take = |range, sharing| claims.claim(range, sharing, Stay::Guard, stripe(0));
+        let left = take(0..10, Sharing::Exclusive).unwrap();
+        let right = take(20..30, Sharing::Exclusive).unwrap();
+        let between = take(10..20, Sharing::Shared).unwrap();
+        assert!(take(9..10, Sharing::Shared).is_err());
+        assert!(take(19..21, Sharing::Exclusive).is_err());
+        for token in [left, right, between] {
+            claims.give_back(token);
+        }
+        assert!(take(0..30, Sharing::Exclusive).is_ok());
+    }
+
+    #[test]
+    fn a_wait_ends_at_its_deadline_or_when_the_claim_goes() {
+        let claims = Claims::new();
+        let held = claims
+            .claim(0..10, Sharing::Exclusive, Stay::Guard, stripe(0))
+            .unwrap();
+        let mut waiting = claims.wait();
+        assert!(!waiting.sleep(Some(Instant::now())));
+        claims.give_back(held);
+        assert!(waiting.sleep(None));
+    }
+
+    proptest! {
+        /// Claims are granted exactly when a list of all of them says so.
+        #[test]
+        fn claims_agree_with_a_list(
+            steps in prop::collection::vec((0u64..40, 1u64..12, 0u8..4, any::<bool>(), 0usize..3), 1..120),
+        ) {
+            let claims = Claims::new();
+            let mut held: Vec<(Range<u64>, Sharing, Stay, Token)> = Vec::new();
+            for (start, len, what, brief, number) in steps {
+                if what == 0 && !held.is_empty() {
+                    let (.., token) = held.swap_remove(start as usize % held.len());
+                    claims.give_back(token);
+                    continue;
+                }
+                let range = start..start + len;
+                let sharing = if what == 1 { Sharing::Exclusive } else { Sharing::Shared };
+                let stay = if brief { Stay::Copy } else { Stay::Guard };
+                let met: Vec<Stay> = held
+                    .iter()
+                    .filter(|(other, theirs, ..)| {
+                        overlap(other, &range)
+                            && (sharing == Sharing::Exclusive || *theirs == Sharing::Exclusive)
+                    })
+                    .map(|(_, _, stay, _)| *stay)
+                    .collect();
+                match claims.claim(range.clone(), sharing, stay, stripe(number)) {
+                    Ok(token) => {
+                        prop_assert!(met.is_empty());
+                        held.push((range, sharing, stay, token));
+                    }
+                    Err(conflict) => {
+                        prop_assert!(!met.is_empty());
+                        // The table is looked at first: what is in the stripes may go unsaid.
+                        if conflict.is_brief {
+                            prop_assert!(met.contains(&Stay::Copy));
+                        } else {
+                            prop_assert!(met.contains(&Stay::Guard));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

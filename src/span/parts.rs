@@ -1,0 +1,204 @@
+//! The memory of a span: claimed and pinned parts, in order, with the lifetime of their group erased.
+//!
+//! # Safety
+//!
+//! [`Parts`] hold [`Part`]s that borrow from the files of a group, under a lifetime that says nothing.
+//! They are made only together with a [`GroupHandle`], which keeps the group where it is, and are dropped
+//! before it (docs/unsafe.md, U5).
+#![expect(unsafe_code, reason = "erases the lifetime of parts")]
+
+use std::mem::ManuallyDrop;
+use std::ops::{Deref, Range};
+use std::sync::Arc;
+
+use super::error::SpanError;
+use super::group::Group;
+use crate::mapping_cache::{Access, Part, Patience, Refused, claim_patiently};
+
+/// What a span keeps its group by: `&Group` for one that is borrowed, `Arc<Group>` for one that is owned and
+/// may go anywhere.
+///
+/// # Safety
+///
+/// As long as it lives, the group stays where it is and is not changed: nobody gets a `&mut Group`.
+pub unsafe trait GroupHandle: Deref<Target = Group> {}
+
+// SAFETY: a shared borrow.
+unsafe impl GroupHandle for &Group {}
+
+// SAFETY: the group lies on the heap, and `Arc` gives a `&mut` only to the last handle, which this is one
+// of; `Group` is not `Clone`, so `make_mut` is not there.
+unsafe impl GroupHandle for Arc<Group> {}
+
+/// A piece of a span.
+#[derive(Debug)]
+pub(super) enum Piece<'a> {
+    File(Part<'a>),
+    /// Padding, in bytes.
+    Zeros(usize),
+}
+
+/// The pieces of a span. Most spans have one, which is kept apart so that it may stay in registers.
+#[derive(Debug)]
+pub(super) struct Parts {
+    first: ManuallyDrop<Option<Part<'static>>>,
+    rest: ManuallyDrop<Option<Box<[Piece<'static>]>>>,
+}
+
+impl Drop for Parts {
+    #[inline(always)]
+    fn drop(&mut self) {
+        // SAFETY: taken once, here; nothing looks at them afterwards.
+        let (first, rest) = unsafe {
+            (
+                ManuallyDrop::take(&mut self.first),
+                ManuallyDrop::take(&mut self.rest),
+            )
+        };
+        if let Some(part) = first {
+            part.give_back();
+        }
+        if let Some(rest) = rest {
+            drop_rest(rest);
+        }
+    }
+}
+
+/// By value, so that what is on the fast path has no address.
+#[inline(never)]
+fn drop_rest(rest: Box<[Piece<'static>]>) {
+    drop(rest);
+}
+
+impl Parts {
+    /// The parts of a range for reading that lies in one mapped window, with nothing in the way.
+    ///
+    /// # Safety
+    ///
+    /// The group stays where it is, unchanged, until they are dropped.
+    #[inline(always)]
+    pub(super) unsafe fn if_mapped(group: &Group, range: Range<u64>) -> Option<Self> {
+        let len = range.end - range.start;
+        let extent = group.layout.extents(range).ok()?.next()?;
+        if extent.len < len {
+            return None;
+        }
+        let (file, place) = group.entries[extent.entry].place(extent)?;
+        let part = file.part_if_mapped(place.start, usize::try_from(len).ok()?)?;
+        // SAFETY: the caller keeps what it borrows from.
+        let part = unsafe { std::mem::transmute::<Part<'_>, Part<'static>>(part) };
+        Some(Self {
+            first: ManuallyDrop::new(Some(part)),
+            rest: ManuallyDrop::new(None),
+        })
+    }
+
+    /// The parts of any range.
+    ///
+    /// # Safety
+    ///
+    /// As for [`if_mapped`](Self::if_mapped).
+    #[inline(never)]
+    pub(super) unsafe fn new(
+        group: &Group,
+        range: Range<u64>,
+        access: Access,
+        patience: Patience,
+    ) -> Result<Self, SpanError> {
+        if usize::try_from(range.end - range.start).is_err() {
+            return Err(SpanError::Argument {
+                argument: "range",
+                reason: "longer than memory".to_owned(),
+            });
+        }
+        if access == Access::ReadWrite {
+            refuse_padding(group, range.clone())?;
+        }
+        let patience = match patience {
+            // Its own other half would be waited for.
+            Patience::Until(_)
+                if access == Access::ReadWrite && group.meets_itself(range.clone())? =>
+            {
+                Patience::None
+            }
+            patience => patience,
+        };
+        let pieces = claim_patiently(patience, || pieces_of(group, range.clone(), access))?;
+        // SAFETY: the caller keeps what they borrow from.
+        let mut pieces =
+            unsafe { std::mem::transmute::<Vec<Piece<'_>>, Vec<Piece<'static>>>(pieces) };
+        let (first, rest) = match pieces.len() {
+            1 => match pieces.pop() {
+                Some(Piece::File(part)) => (Some(part), None),
+                other => (None, other.map(|piece| vec![piece].into_boxed_slice())),
+            },
+            0 => (None, None),
+            _ => (None, Some(pieces.into_boxed_slice())),
+        };
+        Ok(Self {
+            first: ManuallyDrop::new(first),
+            rest: ManuallyDrop::new(rest),
+        })
+    }
+
+    /// The only part, if there is only one.
+    #[inline(always)]
+    pub(super) fn only(&self) -> Option<&Part<'static>> {
+        self.first.as_ref()
+    }
+
+    /// The parts in order, with how many bytes each has; `None` for padding.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Option<&Part<'static>>, usize)> {
+        let first = self.first.iter().map(|part| (Some(part), part.len()));
+        let rest = self.rest.iter().flat_map(|rest| rest.iter());
+        first.chain(rest.map(|piece| match piece {
+            Piece::File(part) => (Some(part), part.len()),
+            Piece::Zeros(len) => (None, *len),
+        }))
+    }
+
+    /// Was a page of any of them lost?
+    #[inline(always)]
+    pub(super) fn are_poisoned(&self) -> bool {
+        let first = self.first.as_ref();
+        first.is_some_and(Part::is_poisoned) || (self.rest.is_some() && self.rest_is_poisoned())
+    }
+
+    #[inline(never)]
+    fn rest_is_poisoned(&self) -> bool {
+        self.iter()
+            .any(|(part, _)| part.is_some_and(Part::is_poisoned))
+    }
+}
+
+fn pieces_of(
+    group: &Group,
+    range: Range<u64>,
+    access: Access,
+) -> Result<Vec<Piece<'_>>, Refused<'_>> {
+    let mut pieces = Vec::new();
+    let extents = group.layout.extents(range);
+    for extent in extents.expect("resolved by the caller") {
+        let Some((file, mut place)) = group.entries[extent.entry].place(extent) else {
+            // Lossless: the whole range fits a usize.
+            pieces.push(Piece::Zeros(extent.len as usize));
+            continue;
+        };
+        while place.start < place.end {
+            let (part, end) = file.part(place.clone(), access)?;
+            pieces.push(Piece::File(part));
+            place.start = end;
+        }
+    }
+    Ok(pieces)
+}
+
+fn refuse_padding(group: &Group, range: Range<u64>) -> Result<(), SpanError> {
+    let mut extents = group.layout.extents(range)?;
+    match extents.find(|extent| group.entries[extent.entry].file().is_none()) {
+        Some(padding) => Err(SpanError::Padding {
+            entry: padding.entry,
+        }),
+        None => Ok(()),
+    }
+}
