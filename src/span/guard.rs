@@ -193,6 +193,20 @@ impl<G: GroupHandle> Span<G> {
         Self::new(group, start..end, Access::ReadOnly, Patience::None)
     }
 
+    /// The span, if the range lies in one mapped window and nothing is in the way.
+    #[cfg(feature = "tokio")]
+    pub(super) fn if_mapped(group: G, range: Range<u64>) -> Option<Self> {
+        // SAFETY: the handle keeps the group, and is dropped after the parts.
+        let parts = unsafe { Parts::if_mapped(&group, range.clone())? };
+        Some(Self {
+            parts,
+            group,
+            start: range.start,
+            // Lossless: it lies in one window.
+            len: (range.end - range.start) as usize,
+        })
+    }
+
     #[inline(always)]
     fn new(
         group: G,

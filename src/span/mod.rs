@@ -15,6 +15,9 @@
 //!
 //! What it does not know: how a file is opened, mapped or kept within a budget.
 
+mod arriving;
+#[cfg(feature = "bytes")]
+mod as_bytes;
 mod batch;
 mod builder;
 mod copy_claims;
@@ -26,6 +29,8 @@ mod guard;
 mod hasher;
 mod layout;
 mod mapped_bytes;
+#[cfg(feature = "tokio")]
+mod on_tokio;
 mod parts;
 mod pieces;
 mod positioned;
@@ -40,6 +45,9 @@ mod upkeep;
 #[cfg(feature = "rayon")]
 mod verify;
 
+pub use arriving::ArrivingPiece;
+#[cfg(feature = "bytes")]
+pub use as_bytes::{SpanBuf, SpanBufMut};
 pub use builder::GroupBuilder;
 pub use cursor::Cursor;
 pub use entry::{EntryInfo, EntryKind};
@@ -48,6 +56,8 @@ pub use group::Group;
 pub use guard::{Span, SpanMut};
 pub use hasher::{PieceHasher, Sha1, Sha1Digest};
 pub use layout::{Extent, Extents, Layout};
+#[cfg(feature = "tokio")]
+pub use on_tokio::AsyncSocket;
 pub use parts::GroupHandle;
 pub use pieces::Pieces;
 #[cfg(feature = "rayon")]

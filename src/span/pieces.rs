@@ -104,7 +104,7 @@ impl<'g> Pieces<'g> {
         Ok(hasher.finish())
     }
 
-    fn check(&self, piece: usize) -> Result<(), SpanError> {
+    pub(super) fn check(&self, piece: usize) -> Result<(), SpanError> {
         if piece < self.count() {
             return Ok(());
         }

@@ -173,7 +173,7 @@ fn transfer(done: usize, source: io::Error) -> SpanError {
 
 impl SpanError {
     /// The same, after so many bytes more.
-    fn after(self, before: usize) -> Self {
+    pub(super) fn after(self, before: usize) -> Self {
         match self {
             Self::Transfer { done_bytes, source } => transfer(before + done_bytes, source),
             other => other,

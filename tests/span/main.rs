@@ -5,11 +5,13 @@ mod layout_property;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod aliasing;
 mod budget;
 mod building;
 mod containment;
 mod content;
 mod cursor;
+mod dispatcher;
 mod full_disk;
 mod growing;
 #[cfg(feature = "rayon")]
@@ -20,6 +22,10 @@ mod layout;
 mod many_files;
 mod model;
 mod moving;
+#[cfg(feature = "bytes")]
+mod on_bytes;
+#[cfg(feature = "tokio")]
+mod on_tokio;
 mod ordinary_user;
 mod padding;
 mod positioned;
@@ -27,6 +33,7 @@ mod ranges;
 mod releasing;
 mod sharing;
 mod short_files;
+mod stress;
 mod syncing;
 mod truncation;
 mod unprivileged;

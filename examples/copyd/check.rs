@@ -1,0 +1,74 @@
+//! `copyd check`: the content on disk, by pieces.
+
+use std::io::Write;
+use std::ops::Range;
+
+use anyhow::Result;
+use flatspan::span::{HashRun, PieceHasher, PieceOutcome, Pieces, Sha1, Sha1Digest};
+use serde_json::json;
+
+use crate::cli::CheckArgs;
+use crate::{content, exit};
+
+/// Content is made so many bytes at a time.
+const STEP_BYTES: u64 = 64 << 10;
+
+pub(crate) fn run(args: &CheckArgs) -> Result<u8> {
+    let (builder, _) = args.group.builder()?;
+    let group = builder.open()?;
+    let pieces = Pieces::new(&group, args.piece_bytes.get())?;
+    let (mut mismatched, mut unreadable) = (Vec::new(), Vec::new());
+    for (piece, outcome) in pieces.hash_all(&HashRun::new()).into_iter().enumerate() {
+        match outcome {
+            PieceOutcome::Hashed(digest) if digest == expected(args.seed, pieces.range(piece)) => {}
+            PieceOutcome::Hashed(_) => mismatched.push(piece),
+            PieceOutcome::Failed(error) => unreadable.push((piece, error.to_string())),
+            _ => unreadable.push((piece, "not looked at".to_owned())),
+        }
+    }
+    let bad = mismatched.len() + unreadable.len();
+    let mut stdout = std::io::stdout();
+    if args.json {
+        let list = unreadable.iter();
+        let list = list.map(|(piece, error)| json!({ "piece": piece, "error": error }));
+        let object = json!({
+            "bytes": group.len(),
+            "piece_bytes": pieces.piece_bytes(),
+            "pieces": pieces.count(),
+            "ok": pieces.count() - bad,
+            "mismatched": mismatched,
+            "unreadable": list.collect::<Vec<_>>(),
+        });
+        writeln!(stdout, "{object}")?;
+    } else {
+        for piece in &mismatched {
+            writeln!(stdout, "piece {piece}: other content")?;
+        }
+        for (piece, error) in &unreadable {
+            writeln!(stdout, "piece {piece}: {error}")?;
+        }
+        writeln!(
+            stdout,
+            "{} of {} pieces are right",
+            pieces.count() - bad,
+            pieces.count()
+        )?;
+    }
+    Ok(match bad {
+        0 => exit::OK,
+        _ => exit::WRONG_CONTENT,
+    })
+}
+
+/// The hash of what should be there.
+fn expected(seed: u64, range: Range<u64>) -> Sha1Digest {
+    let mut hasher = Sha1::default();
+    let mut step = Vec::new();
+    for start in range.clone().step_by(STEP_BYTES as usize) {
+        // Lossless: no more than a step.
+        step.resize((range.end - start).min(STEP_BYTES) as usize, 0);
+        content::fill(seed, start, &mut step);
+        hasher.update(&step);
+    }
+    hasher.finish()
+}

@@ -1,0 +1,92 @@
+//! The client's end of a connection.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::protocol::{MESSAGE_BYTES_MAX, Op, REPLY_HEAD_BYTES, Request, Status};
+
+/// Longer than a put waits in the server.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// Between two attempts at a range that is busy, and how many of them.
+const BUSY_PAUSE: Duration = Duration::from_millis(2);
+const ATTEMPTS: u64 = 5000;
+
+pub(crate) struct Client {
+    stream: TcpStream,
+    /// Requests that were repeated because the range was busy.
+    pub(crate) busy: u64,
+}
+
+impl Client {
+    pub(crate) fn connect(server: &str) -> Result<Self> {
+        let stream =
+            TcpStream::connect(server).with_context(|| format!("cannot connect to {server}"))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(SILENCE_MAX))?;
+        stream.set_write_timeout(Some(SILENCE_MAX))?;
+        Ok(Self { stream, busy: 0 })
+    }
+
+    pub(crate) fn get(&mut self, offset: u64, len: u32) -> Result<Vec<u8>> {
+        let bytes = self.ask(Op::Get, offset, len, &[])?;
+        ensure!(
+            bytes.len() == len as usize,
+            "{} bytes for {len} at {offset}",
+            bytes.len()
+        );
+        Ok(bytes)
+    }
+
+    pub(crate) fn put(&mut self, offset: u64, block: &[u8]) -> Result<()> {
+        let len = u32::try_from(block.len()).context("the block is too long")?;
+        self.ask(Op::Put, offset, len, block).map(drop)
+    }
+
+    pub(crate) fn sync(&mut self) -> Result<()> {
+        self.ask(Op::Sync, 0, 0, &[]).map(drop)
+    }
+
+    /// Asks until the range is not busy.
+    fn ask(&mut self, op: Op, offset: u64, len: u32, payload: &[u8]) -> Result<Vec<u8>> {
+        let op_byte = op as u8;
+        let mut request = Request {
+            op: op_byte,
+            offset,
+            len,
+        }
+        .encode()
+        .to_vec();
+        request.extend_from_slice(payload);
+        for _ in 0..ATTEMPTS {
+            self.stream.write_all(&request).context("cannot ask")?;
+            match self.reply().context("no reply")? {
+                (Status::Done, bytes) => return Ok(bytes),
+                (Status::Busy, _) => {
+                    self.busy += 1;
+                    thread::sleep(BUSY_PAUSE);
+                }
+                (status, text) => {
+                    let text = String::from_utf8_lossy(&text);
+                    bail!("{op:?} of {len} bytes at {offset}: {status:?}: {text}");
+                }
+            }
+        }
+        bail!("{op:?} of {len} bytes at {offset}: busy all the time")
+    }
+
+    fn reply(&mut self) -> Result<(Status, Vec<u8>)> {
+        let mut head = [0; REPLY_HEAD_BYTES];
+        self.stream.read_exact(&mut head)?;
+        let [status, len @ ..] = head;
+        let status = Status::of(status).with_context(|| format!("status {status}"))?;
+        let len = u32::from_le_bytes(len);
+        ensure!(len <= MESSAGE_BYTES_MAX, "a reply of {len} bytes");
+        let mut bytes = vec![0; len as usize];
+        self.stream.read_exact(&mut bytes)?;
+        Ok((status, bytes))
+    }
+}

@@ -1,0 +1,245 @@
+//! Slices of files that are cut, and of disks that fill up: with the dispatcher for SIGBUS an error, without
+//! it the end of the process.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    hint::black_box,
+    path::Path,
+};
+
+use flatspan::{
+    mapping_cache::{
+        Access, CacheOptions, MappingCache, MappingError, Preallocation, install_sigbus_dispatcher,
+    },
+    span::{Group, SpanError},
+};
+
+use crate::{
+    content::noise,
+    support::{
+        self,
+        child::{self, Child},
+        filesystem::{Kind, SmallFs},
+    },
+};
+
+const PAGE_BYTES: u64 = 4096;
+const PAGES: u64 = 64;
+const FILE_BYTES: u64 = PAGES * PAGE_BYTES;
+
+fn group(root: &Path, access: Access, preallocation: Preallocation) -> Group {
+    let options = CacheOptions::default()
+        .window_bytes(FILE_BYTES as usize)
+        .budget_bytes(4 * FILE_BYTES);
+    let cache = MappingCache::new(options).expect("a cache");
+    let builder = Group::builder(root)
+        .cache(&cache)
+        .access(access)
+        .create(access == Access::ReadWrite)
+        .preallocation(preallocation)
+        .file("a", FILE_BYTES);
+    #[expect(
+        unsafe_code,
+        reason = "the promise is broken on purpose, with the dispatcher"
+    )]
+    // SAFETY: the slices are only looked at through `black_box`, in a process of its own.
+    let builder = unsafe { builder.trust_files() };
+    builder.open().expect("a group")
+}
+
+fn cut(root: &Path, len: u64) {
+    let file = OpenOptions::new().write(true).open(root.join("a"));
+    file.and_then(|file| file.set_len(len)).expect("a cut");
+}
+
+fn sum(slice: &[u8]) -> u64 {
+    slice.iter().map(|byte| u64::from(*black_box(byte))).sum()
+}
+
+/// Runs a test of this file again, in a process of its own: the handler is the whole process's.
+#[track_caller]
+fn alone(name: &str, body: impl FnOnce()) {
+    let name = format!("dispatcher::{name}");
+    if child::is_me(&name) {
+        return body();
+    }
+    if let Some(done) = Child::new(&name).run() {
+        done.assert_passed();
+    }
+}
+
+#[track_caller]
+fn assert_poisoned(result: Result<(), SpanError>) {
+    let is = matches!(&result, Err(SpanError::File(MappingError::Poisoned { path, .. })) if path.ends_with("a"));
+    assert!(is, "{result:?}");
+}
+
+#[test]
+fn h36_reading_a_file_cut_at_any_page_ends_in_an_error() {
+    alone(
+        "h36_reading_a_file_cut_at_any_page_ends_in_an_error",
+        || {
+            install_sigbus_dispatcher().expect("a handler");
+            install_sigbus_dispatcher().expect("once is enough");
+            let folder = support::temp_dir();
+            let content = noise(1, FILE_BYTES as usize);
+            let group = group(folder.path(), Access::ReadOnly, Preallocation::Sparse);
+            for page in 0..PAGES {
+                fs::write(folder.path().join("a"), &content).expect("a file");
+                let span = group.span(..).expect("all there");
+                let slice = span.as_slice().expect("one window");
+                assert_eq!(sum(slice), sum(&content));
+                span.check().expect("all there");
+                cut(folder.path(), page * PAGE_BYTES);
+                let there = (page * PAGE_BYTES) as usize;
+                assert_eq!(
+                    sum(slice),
+                    sum(&content[..there]),
+                    "zeros behind page {page}"
+                );
+                assert_poisoned(span.check());
+                // For good, also once the file is whole again.
+                fs::write(folder.path().join("a"), &content).expect("a file");
+                assert_poisoned(span.check());
+                let sent = span.send_to(File::create("/dev/null").expect("it is there"));
+                assert!(sent.is_err(), "{sent:?}");
+                // Copies go past the mapping.
+                let mut buf = vec![0; content.len()];
+                group.read_exact_at(0, &mut buf).expect("all there");
+                assert!(buf == content);
+                drop(span);
+                // Mapped anew.
+                let span = group.span(..).expect("all there");
+                assert!(span.as_slice() == Some(&content[..]));
+                span.check().expect("all there");
+            }
+        },
+    );
+}
+
+#[test]
+fn h36_stores_into_a_file_that_was_cut_fail_the_next_sync() {
+    alone(
+        "h36_stores_into_a_file_that_was_cut_fail_the_next_sync",
+        || {
+            install_sigbus_dispatcher().expect("a handler");
+            let folder = support::temp_dir();
+            let group = group(folder.path(), Access::ReadWrite, Preallocation::Window);
+            let mut span = group.span_mut(..).expect("room");
+            cut(folder.path(), 3 * PAGE_BYTES);
+            span.as_mut_slice().expect("one window").fill(7);
+            assert_poisoned(span.check());
+            drop(span);
+            let synced = group.sync_all();
+            assert!(
+                matches!(
+                    &synced,
+                    Err(SpanError::File(MappingError::SyncFailed { .. }))
+                ),
+                "{synced:?}"
+            );
+            let mut group = group;
+            group.abandon_file(0).expect("nobody pins it");
+            group
+                .write_all_at(0, &vec![8; FILE_BYTES as usize])
+                .expect("room");
+            group.sync_all().expect("a new beginning");
+        },
+    );
+}
+
+#[test]
+fn h35_stores_on_a_filesystem_that_filled_up_end_in_an_error() {
+    alone(
+        "h35_stores_on_a_filesystem_that_filled_up_end_in_an_error",
+        || {
+            install_sigbus_dispatcher().expect("a handler");
+            for kind in [Kind::Tmpfs, Kind::Ext4, Kind::Xfs, Kind::Btrfs] {
+                let Some(fs) = SmallFs::new(kind, kind.bytes_min().max(64 << 20)) else {
+                    continue;
+                };
+                let group = group(fs.path(), Access::ReadWrite, Preallocation::Sparse);
+                // Reserved for one write only on btrfs: rewritten when there is no room for the copy.
+                let mut span = group.span_mut(..).expect("room");
+                span.as_mut_slice().expect("one window").fill(1);
+                group.sync_all().expect("a sync");
+                fs.fill_leaving(0);
+                span.as_mut_slice().expect("one window").fill(2);
+                let lost = span.check();
+                drop(span);
+                let synced = group.sync_all();
+                println!("{kind:?}: {lost:?}, {synced:?}");
+                // Where storage was there, nothing is lost; where stores were, the sync says so.
+                assert!(lost.is_ok() || synced.is_err(), "{kind:?}");
+            }
+        },
+    );
+}
+
+#[test]
+fn h35_holes_that_cannot_be_filled_are_an_error_of_the_span() {
+    for kind in [Kind::Tmpfs, Kind::Ext4, Kind::Xfs, Kind::Btrfs] {
+        let Some(fs) = SmallFs::new(kind, kind.bytes_min().max(64 << 20)) else {
+            continue;
+        };
+        let group = group(fs.path(), Access::ReadWrite, Preallocation::Sparse);
+        group.write_all_at(0, &[1]).expect("room");
+        cut(fs.path(), 1);
+        let file = OpenOptions::new().write(true).open(fs.path().join("a"));
+        file.and_then(|file| file.set_len(FILE_BYTES))
+            .expect("a hole");
+        fs.fill_leaving(0);
+        let refused = group.span_mut(PAGE_BYTES..);
+        let is_full = matches!(
+            &refused,
+            Err(SpanError::File(MappingError::StorageFull { .. }))
+        );
+        // btrfs keeps room for small things; what it grants, it has.
+        assert!(is_full || kind == Kind::Btrfs, "{kind:?}: {refused:?}");
+    }
+}
+
+#[test]
+fn without_the_dispatcher_a_cut_file_ends_the_process() {
+    dies("without_the_dispatcher_a_cut_file_ends_the_process", || {
+        let folder = support::temp_dir();
+        let path = folder.path().to_path_buf();
+        fs::write(path.join("a"), noise(1, FILE_BYTES as usize)).expect("a file");
+        let group = group(&path, Access::ReadOnly, Preallocation::Sparse);
+        let span = group.span(..).expect("all there");
+        cut(&path, 0);
+        // Nobody cleans up after a signal.
+        let slice = span.as_slice().expect("one window");
+        fs::remove_dir_all(&path).expect("rm");
+        black_box(sum(slice));
+    });
+}
+
+#[test]
+fn faults_elsewhere_are_passed_on() {
+    dies("faults_elsewhere_are_passed_on", || {
+        install_sigbus_dispatcher().expect("a handler");
+        let folder = support::temp_dir();
+        let path = folder.path().to_path_buf();
+        fs::write(path.join("a"), noise(1, FILE_BYTES as usize)).expect("a file");
+        let file = File::open(path.join("a")).expect("a file");
+        #[expect(unsafe_code, reason = "a mapping that is none of the cache's")]
+        // SAFETY: it is cut on purpose, in a process that is to die of it.
+        let map = unsafe { memmap2::Mmap::map(&file) }.expect("a mapping");
+        cut(&path, 0);
+        fs::remove_dir_all(&path).expect("rm");
+        black_box(sum(&map));
+    });
+}
+
+/// A test that ends by SIGBUS, in a process of its own.
+#[track_caller]
+fn dies(name: &str, body: impl FnOnce()) {
+    let name = format!("dispatcher::{name}");
+    if child::is_me(&name) {
+        return body();
+    }
+    if let Some(done) = Child::new(&name).run() {
+        assert_eq!(done.signal(), Some(libc::SIGBUS), "{:?}", done.status);
+    }
+}

@@ -1,0 +1,140 @@
+//! Spans on a tokio runtime.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use flatspan::{
+    mapping_cache::{Access, CopyPath, MappingError},
+    span::{ArrivingPiece, Group, Pieces, Sha1, SpanError},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::UnixStream,
+    time::timeout,
+};
+
+use crate::{
+    content::{noise, small_cache},
+    support,
+};
+
+const BYTES: usize = 300_000;
+
+fn group(root: &Path) -> Arc<Group> {
+    let group = Group::builder(root)
+        .cache(&small_cache(64, CopyPath::Auto))
+        .access(Access::ReadWrite)
+        .create(true)
+        .file("a", BYTES as u64 / 3)
+        .file("b", BYTES as u64 - BYTES as u64 / 3)
+        .open()
+        .expect("a group");
+    group.write_all_at(0, &noise(1, BYTES)).expect("room");
+    Arc::new(group)
+}
+
+#[tokio::test]
+async fn spans_are_sent_and_received() {
+    let folder = support::temp_dir();
+    let group = group(folder.path());
+    let (ours, mut theirs) = UnixStream::pair().expect("a pair");
+    let span = group.span_async(..).await.expect("free");
+    let sending = tokio::spawn(async move {
+        span.send_async(&ours).await.expect("a peer");
+        ours
+    });
+    let mut found = vec![0; BYTES];
+    theirs.read_exact(&mut found).await.expect("all of it");
+    assert!(found == noise(1, BYTES));
+    let ours = sending.await.expect("no panic");
+
+    let mut span = group.span_mut_async(1_000..).await.expect("free");
+    let content = noise(2, BYTES - 1_000);
+    let sending = content.clone();
+    let peer = tokio::spawn(async move {
+        theirs.write_all(&sending).await.expect("a peer");
+    });
+    span.receive_async(&ours).await.expect("all of it");
+    peer.await.expect("no panic");
+    // Hashed where it arrived.
+    let pieces = Pieces::new(&group, BYTES as u64).expect("pieces");
+    let mut piece = ArrivingPiece::<Sha1>::new(&pieces, 0).expect("a piece");
+    piece.span(&span).expect("in the piece");
+    drop(span);
+    piece
+        .block(0, &noise(1, BYTES)[..1_000])
+        .expect("in the piece");
+    assert_eq!(
+        piece.finish().expect("complete"),
+        pieces.hash(0).expect("free")
+    );
+    let read = group.read_async(..).await.expect("free");
+    assert!(read[1_000..] == content);
+}
+
+#[tokio::test]
+async fn a_future_that_is_dropped_receives_nothing_and_gives_the_range_back() {
+    let folder = support::temp_dir();
+    let group = group(folder.path());
+    let (ours, mut theirs) = UnixStream::pair().expect("a pair");
+    let mut span = group.span_mut_async(..10).await.expect("free");
+    let soon = Duration::from_millis(20);
+    let dropped = timeout(soon, span.receive_some_async(0, &ours)).await;
+    assert!(dropped.is_err(), "nobody has sent");
+    theirs.write_all(&[7; 10]).await.expect("a peer");
+    assert_eq!(span.receive_some_async(0, &ours).await.expect("ten"), 10);
+    drop(span);
+    let busy = group.span_mut(..10);
+    assert!(busy.is_ok(), "{busy:?}");
+}
+
+#[tokio::test]
+async fn a_peer_that_ends_is_an_error_that_says_how_far() {
+    let folder = support::temp_dir();
+    let group = group(folder.path());
+    let (ours, mut theirs) = UnixStream::pair().expect("a pair");
+    theirs.write_all(&[7; 10]).await.expect("a peer");
+    drop(theirs);
+    let mut span = group.span_mut_async(..100).await.expect("free");
+    let ended = span.receive_async(&ours).await;
+    assert!(
+        matches!(&ended, Err(SpanError::Transfer { done_bytes: 10, source })
+            if source.kind() == std::io::ErrorKind::UnexpectedEof),
+        "{ended:?}"
+    );
+    let refused = group.span_async(..10).await;
+    assert!(
+        matches!(&refused, Err(SpanError::File(MappingError::Busy { .. }))),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn a_runtime_that_shuts_down_in_the_middle_leaves_nothing_claimed() {
+    let folder = support::temp_dir();
+    let group = group(folder.path());
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let (ours, theirs) = {
+        let _inside = runtime.enter();
+        UnixStream::pair().expect("a pair")
+    };
+    let (receiver, writer) = (group.clone(), group.clone());
+    runtime.spawn(async move {
+        let mut span = receiver.span_mut_async(..1_000).await.expect("free");
+        // Nobody will ever send.
+        let _ = span.receive_async(&ours).await;
+    });
+    for _ in 0..50 {
+        let writer = writer.clone();
+        runtime.spawn(async move {
+            let span = writer.span_async(2_000..).await;
+            drop(span);
+        });
+    }
+    std::thread::sleep(Duration::from_millis(30));
+    runtime.shutdown_timeout(Duration::from_secs(10));
+    drop(theirs);
+    drop(group.span_mut(..).expect("nothing is claimed"));
+}
