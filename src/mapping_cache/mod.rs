@@ -62,4 +62,6 @@ pub use options::{
 pub(crate) use part::{Claim, Part, Patience, Refused, claim_patiently};
 pub use pin::Pin;
 pub use stats::CacheStats;
-pub(crate) use transfer::{Stretch, receive, send};
+pub(crate) use transfer::{
+    Stretch, allow_zerocopy, reap, receive, send, send_zerocopy, wait_for_completions,
+};

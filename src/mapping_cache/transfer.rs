@@ -12,6 +12,7 @@ use std::os::fd::BorrowedFd;
 
 use super::part::Part;
 use crate::sys::transfer::{self, PARTS_MAX, RawPart};
+pub(crate) use crate::sys::transfer::{allow_zerocopy, reap, wait_for_completions};
 
 /// What padding is sent as.
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
@@ -30,6 +31,26 @@ pub(crate) fn send<'p>(
     to: BorrowedFd<'_>,
     stretches: impl Iterator<Item = Stretch<'p>>,
 ) -> io::Result<usize> {
+    let raw_parts = raw_parts_of(stretches);
+    // SAFETY: inside parts, which are borrowed for the call (U1), or in a static; only read.
+    unsafe { transfer::send(to, &raw_parts) }
+}
+
+/// As [`send`], without a copy by the kernel.
+///
+/// # Safety
+///
+/// The parts are kept, claimed, until the completion is reaped.
+pub(crate) unsafe fn send_zerocopy<'p>(
+    to: BorrowedFd<'_>,
+    stretches: impl Iterator<Item = Stretch<'p>>,
+) -> io::Result<usize> {
+    let raw_parts = raw_parts_of(stretches);
+    // SAFETY: inside parts, which the caller keeps (U1), or in a static; only read.
+    unsafe { transfer::send_zerocopy(to, &raw_parts) }
+}
+
+fn raw_parts_of<'p>(stretches: impl Iterator<Item = Stretch<'p>>) -> Vec<RawPart> {
     let raw = |stretch: Stretch<'_>| match stretch {
         Stretch::Part(part, from) => RawPart {
             start: part.as_ptr().wrapping_add(from).cast_mut(),
@@ -49,8 +70,7 @@ pub(crate) fn send<'p>(
             break;
         }
     }
-    // SAFETY: inside parts, which are borrowed for the call (U1), or in a static; only read.
-    unsafe { transfer::send(to, &raw_parts) }
+    raw_parts
 }
 
 /// Receives into parts for writing, as many bytes as are there.

@@ -108,6 +108,10 @@ impl<'p> Batches<'p> {
                 .collect();
             let blocks: Vec<&[u8]> = views.iter().map(View::bytes).collect();
             hasher.update(&blocks);
+            let lost: Vec<bool> = views.iter().map(View::is_lost).collect();
+            for (stream, _) in streams.iter_mut().zip(lost).filter(|(_, lost)| *lost) {
+                stream.failed = Some(self.pieces.group.lost(stream.range.start + at));
+            }
             at += part as u64;
         }
         let digests = hasher.finish();
@@ -179,6 +183,11 @@ enum View<'b> {
 }
 
 impl View<'_> {
+    /// Was a page of it replaced by zeros while it was hashed?
+    fn is_lost(&self) -> bool {
+        matches!(self, Self::Mapped(mapped) if mapped.is_poisoned())
+    }
+
     fn bytes(&self) -> &[u8] {
         match self {
             Self::Copied(bytes) => bytes,

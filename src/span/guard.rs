@@ -1,5 +1,69 @@
 //! Ranges of a group held in mapped memory: to be seen as slices, sent and received into.
 //!
+//! What the compiler refuses: a span that outlives its group,
+//!
+//! ```compile_fail,E0505
+//! # use flatspan::span::Group;
+//! let group = Group::builder("/").padding(9).open().unwrap();
+//! let span = group.span(..).unwrap();
+//! drop(group);
+//! span.len();
+//! ```
+//!
+//! a slice that outlives its span,
+//!
+//! ```compile_fail,E0505
+//! # use flatspan::span::Group;
+//! let group = Group::builder("/").padding(9).open().unwrap();
+//! let span = group.span(..).unwrap();
+//! let slice = span.as_slice();
+//! drop(span);
+//! println!("{slice:?}");
+//! ```
+//!
+//! two slices for writing from one span, or one beside a slice for reading,
+//!
+//! ```compile_fail,E0499
+//! # use flatspan::span::Group;
+//! let group = Group::builder("/").padding(9).open().unwrap();
+//! let mut span = group.span_mut(..).unwrap();
+//! let (one, two) = (span.as_mut_slice(), span.as_mut_slice());
+//! println!("{one:?} {two:?}");
+//! ```
+//!
+//! ```compile_fail,E0502
+//! # use flatspan::span::Group;
+//! let group = Group::builder("/").padding(9).open().unwrap();
+//! let mut span = group.span_mut(..).unwrap();
+//! let one = span.as_span().as_slice();
+//! span.as_mut_slice();
+//! println!("{one:?}");
+//! ```
+//!
+//! changing the shape of a group under its spans,
+//!
+//! ```compile_fail,E0502
+//! # use flatspan::span::Group;
+//! let mut group = Group::builder("/").padding(9).open().unwrap();
+//! let span = group.span(..).unwrap();
+//! group.release_file(0);
+//! span.len();
+//! ```
+//!
+//! a borrowed span in a thread that may outlive the group, and the promise without `unsafe`.
+//!
+//! ```compile_fail,E0597
+//! # use flatspan::span::Group;
+//! let group = Group::builder("/").padding(9).open().unwrap();
+//! let span = group.span(..).unwrap();
+//! std::thread::spawn(move || span.len());
+//! ```
+//!
+//! ```compile_fail,E0133
+//! # use flatspan::span::Group;
+//! Group::builder("/").trust_files();
+//! ```
+//!
 //! # Safety
 //!
 //! A guard holds claims, so that no other guard or copy of this process has the range for writing (nor,
@@ -169,6 +233,23 @@ impl Group {
     }
 }
 
+impl Group {
+    /// The error for mapped memory that was lost at an offset.
+    #[cold]
+    pub(super) fn lost(&self, offset: u64) -> SpanError {
+        let extents = self.layout.extents(offset..).into_iter().flatten();
+        let mut files = extents.filter_map(|extent| self.entries[extent.entry].place(extent));
+        match files.next() {
+            Some((file, place)) => MappingError::Poisoned {
+                path: file.location().full_path(),
+                offset: place.start,
+            }
+            .into(),
+            None => unreachable!("padding is never lost"),
+        }
+    }
+}
+
 fn until(timeout: Duration) -> Patience {
     // One that is past the end of time waits as good as for ever.
     let far = || Instant::now() + Duration::from_secs(1 << 30);
@@ -330,22 +411,10 @@ impl<G: GroupHandle> Span<G> {
         Ok(())
     }
 
+    /// The window that was lost is known, the file of it not always: it names the first that it may be.
     #[cold]
     fn poisoned(&self) -> SpanError {
-        let extents = self.group.layout.extents(self.range());
-        let mut files = extents
-            .into_iter()
-            .flatten()
-            .filter_map(|extent| self.group.entries[extent.entry].place(extent));
-        // The window that was lost is known, the file of it not always: the first that it may be.
-        match files.next() {
-            Some((file, place)) => MappingError::Poisoned {
-                path: file.location().full_path(),
-                offset: place.start,
-            }
-            .into(),
-            None => unreachable!("padding is never lost"),
-        }
+        self.group.lost(self.start)
     }
 
     /// Where in the group `len` bytes from `at` on lie.

@@ -44,6 +44,7 @@ mod transfer;
 mod upkeep;
 #[cfg(feature = "rayon")]
 mod verify;
+mod zerocopy;
 
 pub use arriving::ArrivingPiece;
 #[cfg(feature = "bytes")]
@@ -64,3 +65,4 @@ pub use pieces::Pieces;
 pub use run::{HashRun, PieceOutcome, Progress};
 #[cfg(feature = "rayon")]
 pub use verify::{FileReport, FileStatus, PieceState, Verification};
+pub use zerocopy::ZeroCopySender;

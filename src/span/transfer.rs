@@ -40,14 +40,20 @@ impl<G: GroupHandle> Span<G> {
         if at == self.len() {
             return Ok(0);
         }
-        let stretches = self.from(at).map(|(part, from, len)| match part {
+        let sent = send(to.as_fd(), self.stretches(at));
+        self.sent(at, sent)
+    }
+
+    pub(super) fn stretches(&self, at: usize) -> impl Iterator<Item = Stretch<'_>> {
+        self.from(at).map(|(part, from, len)| match part {
             Some(part) => Stretch::Part(part, from),
             None => Stretch::Zeros(len - from),
-        });
-        let sent = match send(to.as_fd(), stretches) {
-            Ok(sent) => sent,
-            Err(error) => return Err(self.blame(at, Access::ReadOnly, error)),
-        };
+        })
+    }
+
+    /// What became of sending from `at` on.
+    pub(super) fn sent(&self, at: usize, sent: io::Result<usize>) -> Result<usize, SpanError> {
+        let sent = sent.map_err(|error| self.blame(at, Access::ReadOnly, error))?;
         self.check_used(at, sent)?;
         Ok(sent)
     }
@@ -164,7 +170,7 @@ impl<G: GroupHandle> SpanMut<G> {
     }
 }
 
-fn transfer(done: usize, source: io::Error) -> SpanError {
+pub(super) fn transfer(done: usize, source: io::Error) -> SpanError {
     SpanError::Transfer {
         done_bytes: done,
         source,

@@ -1,0 +1,84 @@
+//! Sending without a copy by the kernel.
+
+use std::{
+    io::Read as _,
+    net::{TcpListener, TcpStream},
+    os::unix::net::UnixStream,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use flatspan::{
+    mapping_cache::{Access, CopyPath, MappingError},
+    span::{Group, SpanError, ZeroCopySender},
+};
+
+use crate::{
+    content::{noise, small_cache},
+    support,
+};
+
+const BYTES: usize = 1 << 20;
+
+fn pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let address = listener.local_addr().expect("bound");
+    let ours = TcpStream::connect(address).expect("it listens");
+    (ours, listener.accept().expect("a peer").0)
+}
+
+#[test]
+fn h39_what_is_sent_without_a_copy_stays_claimed_until_it_is_done() {
+    let folder = support::temp_dir();
+    let group = Group::builder(folder.path())
+        .cache(&small_cache(1024, CopyPath::Auto))
+        .access(Access::ReadWrite)
+        .create(true)
+        .file("a", BYTES as u64 / 2)
+        .padding(100_000)
+        .file("b", BYTES as u64 / 2)
+        .open()
+        .expect("a group");
+    let content = noise(1, BYTES / 2);
+    group.write_all_at(0, &content).expect("room");
+    group
+        .write_all_at(BYTES as u64 / 2 + 100_000, &content)
+        .expect("room");
+    let group = Arc::new(group);
+    let (ours, mut theirs) = pair();
+    let mut sender = ZeroCopySender::new(ours).expect("TCP can");
+    let sending = {
+        let group = group.clone();
+        thread::spawn(move || {
+            sender
+                .send(group.owned_span(..).expect("free"))
+                .expect("a peer");
+            sender
+        })
+    };
+    // Nothing is read yet, and there is more than the socket holds.
+    thread::sleep(Duration::from_millis(50));
+    let refused = group.span_mut(..1);
+    assert!(
+        matches!(&refused, Err(SpanError::File(MappingError::Busy { .. }))),
+        "{refused:?}"
+    );
+    let mut found = vec![0; BYTES + 100_000];
+    theirs.read_exact(&mut found).expect("all of it");
+    assert!(found[..BYTES / 2] == content);
+    assert!(found[BYTES / 2..][..100_000].iter().all(|byte| *byte == 0));
+    assert!(found[BYTES / 2 + 100_000..] == content);
+    let mut sender = sending.join().expect("no panic");
+    assert!(sender.finish(Duration::from_secs(10)).expect("no error"));
+    // Loopback copies after all, and says so.
+    assert!(sender.copied_calls() > 0);
+    drop(group.span_mut(..BYTES as u64 / 2).expect("given back"));
+}
+
+#[test]
+fn sockets_that_cannot_are_an_error() {
+    let (ours, _theirs) = UnixStream::pair().expect("a pair");
+    let refused = ZeroCopySender::new(ours);
+    assert!(refused.is_err(), "{refused:?}");
+}
