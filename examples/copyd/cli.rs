@@ -20,7 +20,7 @@ const SERVE_HELP: &str = "\
 The first line on standard output is the address it listens on. The last one, at the end, says what the cache
 of mappings did; with --json as an object:
   budget_bytes, window_bytes, mapped_bytes_max, mapped_bytes, pinned, hits, misses, evictions, stalls,
-  budget_exceeded, connections, gets, puts, refused";
+  budget_exceeded, connections, gets, puts, refused, broken";
 
 const LOAD_HELP: &str = "\
 Each worker is a process with its share of the blocks, 16 KiB each, which it puts in random order and gets back

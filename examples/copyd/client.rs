@@ -15,6 +15,9 @@ const SILENCE_MAX: Duration = Duration::from_secs(60);
 const BUSY_PAUSE: Duration = Duration::from_millis(2);
 const ATTEMPTS: u64 = 5000;
 
+/// Blocks go out in parts, so that a client that is killed may leave half of one behind.
+const PART_BYTES: usize = 4 << 10;
+
 pub(crate) struct Client {
     stream: TcpStream,
     /// Requests that were repeated because the range was busy.
@@ -52,17 +55,17 @@ impl Client {
 
     /// Asks until the range is not busy.
     fn ask(&mut self, op: Op, offset: u64, len: u32, payload: &[u8]) -> Result<Vec<u8>> {
-        let op_byte = op as u8;
-        let mut request = Request {
-            op: op_byte,
+        let head = Request {
+            op: op as u8,
             offset,
             len,
         }
-        .encode()
-        .to_vec();
-        request.extend_from_slice(payload);
+        .encode();
         for _ in 0..ATTEMPTS {
-            self.stream.write_all(&request).context("cannot ask")?;
+            self.stream.write_all(&head).context("cannot ask")?;
+            for part in payload.chunks(PART_BYTES) {
+                self.stream.write_all(part).context("cannot put")?;
+            }
             match self.reply().context("no reply")? {
                 (Status::Done, bytes) => return Ok(bytes),
                 (Status::Busy, _) => {

@@ -25,7 +25,7 @@
 //! A status other than 0 comes with a text, and the connection goes on: what a refused put sent is read
 //! and dropped. It ends, after the reply, where the peer and the server cannot agree any more on where the
 //! next request begins: after a put of more than 16384 bytes, and when a file fails in the middle of a put. When
-//! a file fails in the middle of the bytes of a get, it ends without another word.
+//! a file fails in the middle of the bytes of a get, it ends without another word, and the last bytes may be zeros.
 //!
 //! A peer that says nothing for a minute is gone. While the bytes of a put trickle in, the block is borrowed:
 //! others are told that it is busy.

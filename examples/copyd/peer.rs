@@ -2,10 +2,11 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use flatspan::span::{Group, SpanError};
+use flatspan::span::{Group, Span, SpanError};
 
 use crate::protocol::{MESSAGE_BYTES_MAX, Op, REQUEST_HEAD_BYTES, Request, Status, reply_head};
 
@@ -24,6 +25,8 @@ pub(crate) struct Counters {
     pub(crate) gets: AtomicU64,
     pub(crate) puts: AtomicU64,
     pub(crate) refused: AtomicU64,
+    /// Connections that ended in the middle of a message.
+    pub(crate) broken: AtomicU64,
 }
 
 pub(crate) struct Peer<'a> {
@@ -97,10 +100,8 @@ impl<'a> Peer<'a> {
     }
 
     fn get(&self, offset: u64, end: u64, len: u32) -> io::Result<Then> {
-        let span = match self
-            .range(offset, end, len)
-            .and_then(|()| self.group.span(offset..end))
-        {
+        let span = self.range(offset, end, len);
+        let span = match span.and_then(|()| self.borrow(offset..end)) {
             Ok(span) => span,
             Err(error) => return self.refuse(&error),
         };
@@ -135,6 +136,18 @@ impl<'a> Peer<'a> {
         drop(span);
         self.counters.puts.fetch_add(1, Ordering::Relaxed);
         self.done()
+    }
+
+    /// A range for reading that is there. Mapped memory does not show that a file was cut since; a copy
+    /// does, and only before the status is said is an error of use.
+    fn borrow(&self, range: Range<u64>) -> Result<Span<&'a Group>, SpanError> {
+        let span = self.group.span(range.clone())?;
+        let mut end = range.start;
+        for extent in self.group.layout().extents(range)? {
+            end += extent.len;
+            self.group.read_exact_at(end - 1, &mut [0])?;
+        }
+        Ok(span)
     }
 
     /// Refuses what passes the last offset there is, which no range of `u64` can say.

@@ -115,7 +115,9 @@ impl Server<'_> {
         let serve = move || {
             let peer = Peer::new(&guest.stream, self.group, &self.counters);
             // What became of a connection concerns its peer alone.
-            let _ended = peer.serve();
+            if peer.serve().is_err() {
+                self.counters.broken.fetch_add(1, Ordering::Relaxed);
+            }
         };
         let builder = thread::Builder::new().stack_size(STACK_BYTES);
         if let Err(error) = builder.spawn_scoped(scope, serve) {
@@ -176,11 +178,12 @@ fn report(
     window_bytes: usize,
     stats: &CacheStats,
 ) -> Result<()> {
-    let [connections, gets, puts, refused] = [
+    let [connections, gets, puts, refused, broken] = [
         &counters.connections,
         &counters.gets,
         &counters.puts,
         &counters.refused,
+        &counters.broken,
     ]
     .map(|counter| counter.load(Ordering::Relaxed));
     let budget_bytes = args.group.budget_bytes();
@@ -201,12 +204,13 @@ fn report(
             "gets": gets,
             "puts": puts,
             "refused": refused,
+            "broken": broken,
         });
         writeln!(stdout, "{object}")?;
     } else {
         writeln!(
             stdout,
-            "{gets} gets, {puts} puts, {refused} refused, {connections} connections; at most {} bytes mapped \
+            "{gets} gets, {puts} puts, {refused} refused, {connections} connections ({broken} broken off); at most {} bytes mapped \
              of a budget of {budget_bytes}, {} hits, {} misses, {} evictions",
             stats.mapped_bytes_max, stats.hits, stats.misses, stats.evictions,
         )?;

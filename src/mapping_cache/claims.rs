@@ -52,6 +52,8 @@ pub(crate) enum Sharing {
 pub(crate) struct Conflict {
     /// All of them are copies.
     pub(crate) is_brief: bool,
+    /// Where the first exclusive one begins, as far as it is known: what comes before is free to be shared.
+    pub(crate) from: u64,
 }
 
 /// A claim that was granted; to be given back by [`Claims::give_back`] once.
@@ -67,12 +69,21 @@ pub(super) struct Claims {
     first: SharedStripe,
     /// Case 3.
     others: OnceLock<Box<[SharedStripe; STRIPES - 1]>>,
-    /// By their start; no two overlap.
-    exclusive: Mutex<BTreeMap<u64, (u64, Stay)>>,
+    exclusive: Mutex<Table>,
+    /// Of the claims in the table, and of the ranges wanted.
     exclusive_count: AtomicUsize,
     waiter_count: AtomicUsize,
     epoch: Mutex<u64>,
     changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    /// By their start; no two overlap.
+    held: BTreeMap<u64, (u64, Stay)>,
+    /// What copies wait for that need it to themselves: copies that share come after them, so that many of
+    /// those do not keep one of these out for ever.
+    wanted: Vec<Range<u64>>,
 }
 
 /// Two cache lines: the processor fetches them in pairs.
@@ -128,7 +139,7 @@ impl Slab {
 
     fn conflict(&self, range: &Range<u64>) -> Option<Conflict> {
         let met = self.places.iter().filter_map(|place| match place {
-            Place::Claim(other, stay) if overlap(other, range) => Some(*stay),
+            Place::Claim(other, stay) if overlap(other, range) => Some((other.start, *stay)),
             _ => None,
         });
         merge(met)
@@ -140,11 +151,15 @@ impl Slab {
 pub(super) struct Waiting<'a> {
     claims: &'a Claims,
     epoch: u64,
+    wanted: Option<Range<u64>>,
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.claims.waiter_count.fetch_sub(1, Ordering::Relaxed);
+        if let Some(wanted) = self.wanted.take() {
+            self.claims.want_no_more(&wanted);
+        }
     }
 }
 
@@ -153,7 +168,7 @@ impl Claims {
         let claims = Self {
             first: SharedStripe::new(),
             others: OnceLock::new(),
-            exclusive: Mutex::new(BTreeMap::new()),
+            exclusive: Mutex::new(Table::default()),
             exclusive_count: AtomicUsize::new(0),
             waiter_count: AtomicUsize::new(0),
             epoch: Mutex::new(0),
@@ -206,9 +221,16 @@ impl Claims {
         stay: Stay,
         stripe: Stripe,
     ) -> Result<Token, Conflict> {
-        let exclusive = lock(&self.exclusive);
-        if let Some(conflict) = conflict_in(&exclusive, &range) {
+        let table = lock(&self.exclusive);
+        if let Some(conflict) = conflict_in(&table.held, &range) {
             return Err(conflict);
+        }
+        let wanted = table.wanted.iter().any(|wanted| overlap(wanted, &range));
+        if wanted && stay == Stay::Copy {
+            return Err(Conflict {
+                is_brief: true,
+                from: range.start,
+            });
         }
         let index = lock(self.stripe(stripe)).insert(range, stay);
         Ok(Token::Shared { stripe, index })
@@ -240,8 +262,8 @@ impl Claims {
     }
 
     fn exclude(&self, range: Range<u64>, stay: Stay) -> Result<Token, Conflict> {
-        let mut exclusive = lock(&self.exclusive);
-        if let Some(conflict) = conflict_in(&exclusive, &range) {
+        let mut table = lock(&self.exclusive);
+        if let Some(conflict) = conflict_in(&table.held, &range) {
             return Err(conflict);
         }
         // Before any stripe is looked into: case 1. Relaxed: its lock carries the count.
@@ -251,6 +273,7 @@ impl Claims {
         let met = stripes.filter_map(|stripe| lock(&stripe.0).conflict(&range));
         let met = met.reduce(|one, other| Conflict {
             is_brief: one.is_brief && other.is_brief,
+            from: one.from.min(other.from),
         });
         if let Some(conflict) = met {
             // Relaxed: nothing was done under it.
@@ -258,7 +281,7 @@ impl Claims {
             return Err(conflict);
         }
         let start = range.start;
-        exclusive.insert(start, (range.end, stay));
+        table.held.insert(start, (range.end, stay));
         Ok(Token::Exclusive { start })
     }
 
@@ -269,28 +292,51 @@ impl Claims {
                 lock(self.stripe(stripe)).remove(index);
             }
             Token::Exclusive { start } => {
-                let mut exclusive = lock(&self.exclusive);
-                let claim = exclusive.remove(&start);
+                let mut table = lock(&self.exclusive);
+                let claim = table.held.remove(&start);
                 assert!(claim.is_some(), "a claim was given back twice");
                 // Release: pairs with the look in `share` (case 5).
                 self.exclusive_count.fetch_sub(1, Ordering::Release);
             }
         }
-        // After the lock: case 6.
+        self.wake();
+    }
+
+    /// After the lock: case 6.
+    fn wake(&self) {
         if self.waiter_count.load(Ordering::Relaxed) > 0 {
             *lock(&self.epoch) += 1;
             self.changed.notify_all();
         }
     }
 
-    /// Begins to wait; to be followed by another attempt, and [`sleep`](Self::sleep) if that fails.
-    pub(super) fn wait(&self) -> Waiting<'_> {
+    /// Begins to wait; to be followed by another attempt, and [`sleep`](Waiting::sleep) if that fails.
+    /// Copies that would share the range that is `wanted` wait until this is dropped.
+    pub(super) fn wait(&self, wanted: Option<Range<u64>>) -> Waiting<'_> {
+        if let Some(wanted) = &wanted {
+            let mut table = lock(&self.exclusive);
+            table.wanted.push(wanted.clone());
+            self.exclusive_count.fetch_add(1, Ordering::Relaxed);
+        }
         self.waiter_count.fetch_add(1, Ordering::Relaxed);
         let epoch = *lock(&self.epoch);
         Waiting {
             claims: self,
             epoch,
+            wanted,
         }
+    }
+
+    fn want_no_more(&self, wanted: &Range<u64>) {
+        let mut table = lock(&self.exclusive);
+        let place = table.wanted.iter().position(|range| range == wanted);
+        table
+            .wanted
+            .swap_remove(place.expect("wanted since it was made"));
+        // Release: as in `give_back`.
+        self.exclusive_count.fetch_sub(1, Ordering::Release);
+        drop(table);
+        self.wake();
     }
 }
 
@@ -322,17 +368,22 @@ impl Waiting<'_> {
     }
 }
 
-fn conflict_in(exclusive: &BTreeMap<u64, (u64, Stay)>, range: &Range<u64>) -> Option<Conflict> {
-    let before = exclusive.range(..range.end).rev();
+fn conflict_in(held: &BTreeMap<u64, (u64, Stay)>, range: &Range<u64>) -> Option<Conflict> {
+    let before = held.range(..range.end).rev();
     // They do not overlap each other, so their ends fall with their starts.
     let met = before.take_while(|(_, (end, _))| *end > range.start);
-    merge(met.map(|(_, (_, stay))| *stay))
+    merge(met.map(|(start, (_, stay))| (*start, *stay)))
 }
 
-fn merge(met: impl Iterator<Item = Stay>) -> Option<Conflict> {
-    let brief = met.map(|stay| stay == Stay::Copy);
-    let is_brief = brief.reduce(|one, other| one && other)?;
-    Some(Conflict { is_brief })
+fn merge(met: impl Iterator<Item = (u64, Stay)>) -> Option<Conflict> {
+    let conflicts = met.map(|(from, stay)| Conflict {
+        is_brief: stay == Stay::Copy,
+        from,
+    });
+    conflicts.reduce(|one, other| Conflict {
+        is_brief: one.is_brief && other.is_brief,
+        from: one.from.min(other.from),
+    })
 }
 
 fn overlap(one: &Range<u64>, other: &Range<u64>) -> bool {
@@ -378,7 +429,7 @@ mod tests {
         let held = claims
             .claim(0..10, Sharing::Exclusive, Stay::Guard, stripe(0))
             .unwrap();
-        let mut waiting = claims.wait();
+        let mut waiting = claims.wait(None);
         assert!(!waiting.sleep(Some(Instant::now())));
         claims.give_back(held);
         assert!(waiting.sleep(None));

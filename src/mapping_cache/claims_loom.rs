@@ -54,7 +54,7 @@ impl Borrowed {
         if self.write() {
             return;
         }
-        let mut waiting = self.claims.wait();
+        let mut waiting = self.claims.wait(Some(2..6));
         while !self.write() {
             assert!(waiting.sleep(None));
         }
@@ -129,6 +129,25 @@ fn loom_two_that_wait_are_both_woken() {
         let there = borrowed.clone();
         let writer = thread::spawn(move || there.write_at_last());
         borrowed.write_at_last();
+        writer.join().unwrap();
+    });
+}
+
+/// A reader that comes while a writer waits stands behind it, and is woken.
+#[test]
+fn loom_a_reader_behind_a_waiting_writer_is_woken() {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(|| {
+        let borrowed = Borrowed::new();
+        let there = borrowed.clone();
+        let writer = thread::spawn(move || there.write_at_last());
+        if !borrowed.read(0) {
+            let mut waiting = borrowed.claims.wait(None);
+            while !borrowed.read(0) {
+                assert!(waiting.sleep(None));
+            }
+        }
         writer.join().unwrap();
     });
 }

@@ -59,7 +59,7 @@ impl FileEntry {
             slots: Arc::new(SlotTable::new()),
             unsynced: UnsyncedWrites::default(),
             shared: SharedFile::of(status.identity),
-            known_bytes: AtomicU64::new(status.len),
+            known_bytes: AtomicU64::new(0),
             may_have_holes: AtomicBool::new(status.allocated_bytes < status.len),
             mappable: AtomicBool::new(true),
             reservation: AtomicU8::new(0),

@@ -363,6 +363,12 @@ impl CachedFile {
             Some(entry) => entry,
             None => {
                 let entry = self.core.entry(&status);
+                // Under the length lock: no length counts that a failed write is about to take back.
+                {
+                    let _length = entry.lock_length();
+                    let present = identity::len(&file);
+                    entry.saw_len(present.map_err(|error| self.io("ask its length", error))?);
+                }
                 let (slots, shared) = (entry.slots.clone(), entry.shared.clone());
                 let opened = Opened {
                     entry,

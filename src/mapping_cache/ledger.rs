@@ -33,10 +33,10 @@ pub(super) struct Key {
 /// A mapping in the books.
 #[derive(Debug)]
 pub(super) struct Held {
-    pub(super) slots: Arc<SlotTable>,
-    /// Dropped before the mapping goes.
+    /// Dropped first: it watches the mapping, and sets a flag in the slots.
     watch: Watch,
     pub(super) map: MmapRaw,
+    pub(super) slots: Arc<SlotTable>,
     /// When it was first seen unused, or mapped.
     idle_since: Instant,
 }

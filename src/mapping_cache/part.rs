@@ -5,13 +5,15 @@ use std::ops::Range;
 use std::time::Instant;
 
 use super::claims::{Claims, Conflict, Sharing, Stay, Token, Waiting};
+use super::entry::FileEntry;
 use super::error::MappingError;
 use super::file::{CachedFile, Opened};
-use super::options::{Access, Reservation};
+use super::options::{Access, Preallocation, Reservation};
 use super::pin::Pin;
 use super::shared::SharedFile;
 use super::stripe::Stripe;
 use super::window::Step;
+use crate::sys::identity;
 
 /// A range within one window of a file, claimed and pinned.
 ///
@@ -23,6 +25,13 @@ pub(crate) struct Part<'a> {
     within: usize,
     len: usize,
     claim: Claim<'a>,
+}
+
+/// A part that is claimed and not pinned yet.
+#[derive(Debug)]
+pub(crate) struct ClaimedPart<'a> {
+    claim: Claim<'a>,
+    step: Step,
 }
 
 /// A claim on a range of a file, given back on drop.
@@ -50,11 +59,16 @@ impl<'a> Claim<'a> {
         loop {
             match attempt() {
                 Ok(token) => return Ok(Some(Self { claims, token })),
-                Err(Conflict { is_brief: false }) => {
+                Err(Conflict {
+                    is_brief: false, ..
+                }) => {
                     return Err(io::ErrorKind::ResourceBusy.into());
                 }
                 Err(_) => match &mut waiting {
-                    None => waiting = Some(claims.wait()),
+                    None => {
+                        let wanted = (sharing == Sharing::Exclusive).then(|| range.clone());
+                        waiting = Some(claims.wait(wanted));
+                    }
                     Some(waiting) => {
                         waiting.sleep(None);
                     }
@@ -91,15 +105,23 @@ pub(crate) struct Busy<'a> {
     file: &'a CachedFile,
     shared: &'a SharedFile,
     range: Range<u64>,
+    sharing: Sharing,
+    stay: Stay,
     conflict: Conflict,
 }
 
 impl Busy<'_> {
+    /// A copy that has to have the range to itself: those that come later wait behind it.
+    fn is_for_copying_in(&self) -> bool {
+        (self.sharing, self.stay) == (Sharing::Exclusive, Stay::Copy)
+    }
+
     pub(crate) fn into_error(self) -> MappingError {
+        let offset = self.range.start.max(self.conflict.from);
         MappingError::Busy {
             path: self.file.path(),
-            offset: self.range.start,
-            len: self.range.end - self.range.start,
+            offset,
+            len: self.range.end - offset,
         }
     }
 }
@@ -140,7 +162,13 @@ pub(crate) fn claim_patiently<'a, T>(
                 }
             }
             // Counted in before the next attempt, so that nothing given back meanwhile is missed.
-            other => *other = Some(busy.shared.claims.wait()),
+            _ if deadline.is_some_and(|deadline| Instant::now() >= deadline) => {
+                return Err(busy.into_error());
+            }
+            other => {
+                let wanted = busy.is_for_copying_in().then(|| busy.range.clone());
+                *other = Some(busy.shared.claims.wait(wanted));
+            }
         }
     }
 }
@@ -212,40 +240,75 @@ impl CachedFile {
         })
     }
 
-    /// The parts of a range, window by window: the first one, and where the next begins.
+    /// Claims and pins the first part of a range, as far as its window goes; says where the next begins.
     pub(crate) fn part(
         &self,
         range: Range<u64>,
         access: Access,
     ) -> Result<(Part<'_>, u64), Refused<'_>> {
+        let (claimed, end) = self.claim_part(range, access)?;
+        Ok((self.pin_part(claimed, access)?, end))
+    }
+
+    /// Claims the first part of a range, as far as its window goes; says where the next begins.
+    pub(crate) fn claim_part(
+        &self,
+        range: Range<u64>,
+        access: Access,
+    ) -> Result<(ClaimedPart<'_>, u64), Refused<'_>> {
         let sharing = match access {
             Access::ReadOnly => Sharing::Shared,
             Access::ReadWrite => Sharing::Exclusive,
         };
         let left = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
-        let step: Step = self.core.windows.step(range.start, left);
+        let step = self.core.windows.step(range.start, left);
         let end = range.start + step.len as u64;
         let claim = self.claim(range.start..end, sharing, Stay::Guard)?;
-        if access == Access::ReadOnly && end > self.entry()?.known_bytes() {
-            // The rest of a last page reads as zeros: it is not there all the same.
-            let present = self.present_bytes()?;
+        Ok((ClaimedPart { claim, step }, end))
+    }
+
+    /// Pins a part that is claimed.
+    pub(crate) fn pin_part<'a>(
+        &'a self,
+        claimed: ClaimedPart<'a>,
+        access: Access,
+    ) -> Result<Part<'a>, MappingError> {
+        let ClaimedPart { claim, step } = claimed;
+        let start = self.core.windows.start(step.window) + step.within as u64;
+        let end = start + step.len as u64;
+        let entry = self.entry()?;
+        if access == Access::ReadOnly && end > entry.known_bytes() {
+            // The rest of a last page reads as zeros: it is not there all the same. Under the length
+            // lock, so that no length counts that a failed write will take back; from now on this one
+            // does, and will not be cut.
+            let (file, _) = self.descriptor(Access::ReadOnly)?;
+            let _length = entry.lock_length();
+            let present = identity::len(&file).map_err(|error| self.io("ask its length", error))?;
             if end > present {
-                return Err(self.short(end, present).into());
+                return Err(self.short(end, present));
             }
+            entry.saw_len(present);
         }
         let pin = self.pin_covering(step.window, step.end(), access)?;
-        if access == Access::ReadWrite && self.reservation() != Reservation::Reserved {
+        if access == Access::ReadWrite && !self.is_storage_promised(entry) {
             // No storage is promised to the stores that will come (hazard 35): ask for it now.
             let populated = pin.populate_for_stores(step.within, step.len);
-            populated.map_err(|error| self.page_error(range.start..end, access, error))?;
+            populated.map_err(|error| self.page_error(start..end, access, error))?;
         }
-        let part = Part {
+        Ok(Part {
             pin,
             within: step.within,
             len: step.len,
             claim,
-        };
-        Ok((part, end))
+        })
+    }
+
+    /// Is there storage for every store into the declared length? A window may have been mapped by a
+    /// handle that reserves nothing, so only what was reserved whole counts.
+    fn is_storage_promised(&self, entry: &FileEntry) -> bool {
+        self.options.preallocation == Preallocation::Full
+            && self.is_reserved_whole(entry)
+            && entry.reservation() == Reservation::Reserved
     }
 
     /// Claims a range that is not empty. The file is opened if it was not, and created if it is to be
@@ -267,6 +330,8 @@ impl CachedFile {
                 file: self,
                 shared,
                 range,
+                sharing,
+                stay,
                 conflict,
             })),
         }

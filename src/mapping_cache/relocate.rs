@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::claims::Sharing;
 use super::error::MappingError;
 use super::file::CachedFile;
 use super::location::Location;
@@ -19,7 +20,15 @@ impl CachedFile {
     /// where it was.
     pub fn move_to(&mut self, location: Location) -> Result<bool, MappingError> {
         self.release()?;
-        let moved = match self.carry(&location) {
+        // Nobody writes it meanwhile, through another cache: that would be lost with the old one.
+        let whole = usize::try_from(i64::MAX).unwrap_or(usize::MAX);
+        let claim = match self.claim_for_copy(0, whole, Sharing::Shared) {
+            Err(MappingError::Missing { .. }) => None,
+            claim => claim?,
+        };
+        let carried = self.carry(&location);
+        drop(claim);
+        let moved = match carried {
             Ok(()) => true,
             Err(error) if error.kind() == io::ErrorKind::NotFound => match self.present_bytes() {
                 Err(MappingError::Missing { .. }) => false,

@@ -53,6 +53,35 @@ impl Group {
         Ok((claims, reached, error))
     }
 
+    /// As [`claim_for_reading`](Self::claim_for_reading), of a range that ends before the first byte that
+    /// somebody has for writing. An error only when that is the first of all.
+    pub(super) fn claim_what_is_free(&self, range: Range<u64>) -> Result<Reading<'_>, SpanError> {
+        let Range { start, mut end } = range;
+        loop {
+            let error = match self.claim_for_reading(start..end) {
+                Err(error @ SpanError::File(MappingError::Busy { .. })) => error,
+                done => return done,
+            };
+            let first = self.layout.extents(start..end)?.next();
+            let Some(first) = first else {
+                return Err(error);
+            };
+            end = match &error {
+                // Which of several files it was is not said: one file at a time.
+                _ if first.len < end - start => start + first.len,
+                SpanError::File(MappingError::Busy { offset, .. }) => {
+                    let place = self.entries[first.entry].place(first);
+                    let from = place.map_or(0, |(_, place)| offset.saturating_sub(place.start));
+                    if from == 0 || from >= end - start {
+                        return Err(error);
+                    }
+                    start + from
+                }
+                _ => return Err(error),
+            };
+        }
+    }
+
     /// Claims a range for writing, creating files that may be created.
     pub(super) fn claim_for_writing(&self, range: Range<u64>) -> Result<CopyClaims<'_>, SpanError> {
         if let Some(claims) = self.claim_one(range.clone(), Sharing::Exclusive) {

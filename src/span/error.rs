@@ -62,7 +62,8 @@ pub enum SpanError {
     /// error of `source`.
     #[error("the transfer ended after {done_bytes} bytes")]
     Transfer {
-        /// Bytes that were transferred before.
+        /// Bytes that the descriptor took or gave before. Where a file was cut, the last of them may be zeros
+        /// that are not in the file, or be lost.
         done_bytes: usize,
         /// Why it ended.
         source: io::Error,

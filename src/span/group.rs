@@ -130,7 +130,7 @@ impl Group {
         if offset >= end {
             return Ok(0);
         }
-        let (_claims, end, error) = self.claim_for_reading(offset..end)?;
+        let (_claims, end, error) = self.claim_what_is_free(offset..end)?;
         if let Some(error) = error
             && end == offset
         {

@@ -1,6 +1,29 @@
 //! Ranges of a group held in mapped memory: to be seen as slices, sent and received into.
 //!
-//! What the compiler refuses: a span that outlives its group,
+//! What the compiler refuses: a span that outlives its group, used or only dropped,
+//!
+//! ```compile_fail,E0505
+//! # use flatspan::span::Group;
+//! let group = Group::builder("/").padding(9).open().unwrap();
+//! let _span = group.span(..).unwrap();
+//! drop(group);
+//! ```
+//!
+//! ```compile_fail,E0597
+//! # use flatspan::span::Group;
+//! let _span;
+//! {
+//!     let group = Group::builder("/").padding(9).open().unwrap();
+//!     _span = group.span_mut(..).unwrap();
+//! }
+//! ```
+//!
+//! ```compile_fail,E0502
+//! # use flatspan::span::Group;
+//! let mut group = Group::builder("/").padding(9).open().unwrap();
+//! let _span = group.span_mut(..).unwrap();
+//! group.grow_last(10);
+//! ```
 //!
 //! ```compile_fail,E0505
 //! # use flatspan::span::Group;
@@ -97,7 +120,7 @@ pub(super) const BUFFERS_MAX: usize = 1024;
 /// goes wrong.
 #[must_use = "the range is given back when this is dropped"]
 pub struct Span<G: GroupHandle> {
-    pub(super) parts: Parts,
+    pub(super) parts: Parts<G>,
     // Dropped after the parts, which borrow from it.
     pub(super) group: G,
     pub(super) start: u64,
@@ -444,7 +467,6 @@ impl<G: GroupHandle> SpanMut<G> {
     }
 
     /// The same range, seen for reading.
-    #[must_use]
     pub fn as_span(&self) -> &Span<G> {
         &self.span
     }

@@ -7,20 +7,23 @@
 //! before it (docs/unsafe.md, U5).
 #![expect(unsafe_code, reason = "erases the lifetime of parts")]
 
+use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 use super::error::SpanError;
 use super::group::Group;
-use crate::mapping_cache::{Access, Part, Patience, Refused, claim_patiently};
+use super::layout::Extent;
+use crate::mapping_cache::{Access, MappingError, Part, Patience, Refused, claim_patiently};
 
 /// What a span keeps its group by: `&Group` for one that is borrowed, `Arc<Group>` for one that is owned and
 /// may go anywhere.
 ///
 /// # Safety
 ///
-/// As long as it lives, the group stays where it is and is not changed: nobody gets a `&mut Group`.
+/// As long as it lives, the group stays where it is and is not changed: nobody gets a `&mut Group`. It always
+/// leads to the same group.
 pub unsafe trait GroupHandle: Deref<Target = Group> {}
 
 // SAFETY: a shared borrow.
@@ -40,12 +43,14 @@ pub(super) enum Piece<'a> {
 
 /// The pieces of a span. Most spans have one, which is kept apart so that it may stay in registers.
 #[derive(Debug)]
-pub(super) struct Parts {
+pub(super) struct Parts<G> {
+    /// As if they held the handle: so the compiler wants it alive when they are dropped.
+    handle: PhantomData<G>,
     first: ManuallyDrop<Option<Part<'static>>>,
     rest: ManuallyDrop<Option<Box<[Piece<'static>]>>>,
 }
 
-impl Drop for Parts {
+impl<G> Drop for Parts<G> {
     #[inline(always)]
     fn drop(&mut self) {
         // SAFETY: taken once, here; nothing looks at them afterwards.
@@ -70,7 +75,7 @@ fn drop_rest(rest: Box<[Piece<'static>]>) {
     drop(rest);
 }
 
-impl Parts {
+impl<G> Parts<G> {
     /// The parts of a range for reading that lies in one mapped window, with nothing in the way.
     ///
     /// # Safety
@@ -88,6 +93,7 @@ impl Parts {
         // SAFETY: the caller keeps what it borrows from.
         let part = unsafe { std::mem::transmute::<Part<'_>, Part<'static>>(part) };
         Some(Self {
+            handle: PhantomData,
             first: ManuallyDrop::new(Some(part)),
             rest: ManuallyDrop::new(None),
         })
@@ -113,6 +119,7 @@ impl Parts {
         }
         if access == Access::ReadWrite {
             refuse_padding(group, range.clone())?;
+            refuse_read_only(group, range.clone())?;
         }
         let patience = match patience {
             // Its own other half would be waited for.
@@ -136,6 +143,7 @@ impl Parts {
             _ => (None, Some(pieces.into_boxed_slice())),
         };
         Ok(Self {
+            handle: PhantomData,
             first: ManuallyDrop::new(first),
             rest: ManuallyDrop::new(rest),
         })
@@ -171,26 +179,42 @@ impl Parts {
     }
 }
 
+/// Claims all of it, then maps: what is refused was held for a moment only.
 fn pieces_of(
     group: &Group,
     range: Range<u64>,
     access: Access,
 ) -> Result<Vec<Piece<'_>>, Refused<'_>> {
-    let mut pieces = Vec::new();
+    let mut claimed = Vec::new();
     let extents = group.layout.extents(range);
     for extent in extents.expect("resolved by the caller") {
         let Some((file, mut place)) = group.entries[extent.entry].place(extent) else {
             // Lossless: the whole range fits a usize.
-            pieces.push(Piece::Zeros(extent.len as usize));
+            claimed.push(Err(extent.len as usize));
             continue;
         };
         while place.start < place.end {
-            let (part, end) = file.part(place.clone(), access)?;
-            pieces.push(Piece::File(part));
+            let (claim, end) = file.claim_part(place.clone(), access)?;
+            claimed.push(Ok((file, claim)));
             place.start = end;
         }
     }
-    Ok(pieces)
+    let pieces = claimed.into_iter().map(|piece| match piece {
+        Ok((file, claim)) => Ok(Piece::File(file.pin_part(claim, access)?)),
+        Err(zeros) => Ok(Piece::Zeros(zeros)),
+    });
+    pieces.collect()
+}
+
+fn refuse_read_only(group: &Group, range: Range<u64>) -> Result<(), SpanError> {
+    let file = |extent: Extent| group.entries[extent.entry].file();
+    match group.layout.extents(range)?.find_map(file) {
+        Some(file) if group.options.access == Access::ReadOnly => {
+            let path = file.location().full_path();
+            Err(MappingError::ReadOnly { path }.into())
+        }
+        _ => Ok(()),
+    }
 }
 
 fn refuse_padding(group: &Group, range: Range<u64>) -> Result<(), SpanError> {

@@ -54,7 +54,8 @@ impl<G: GroupHandle> Span<G> {
     /// What became of sending from `at` on.
     pub(super) fn sent(&self, at: usize, sent: io::Result<usize>) -> Result<usize, SpanError> {
         let sent = sent.map_err(|error| self.blame(at, Access::ReadOnly, error))?;
-        self.check_used(at, sent)?;
+        self.check_used(at, sent)
+            .map_err(|error| error.after(sent))?;
         Ok(sent)
     }
 
@@ -156,7 +157,8 @@ impl<G: GroupHandle> SpanMut<G> {
             Ok(received) => received,
             Err(error) => return Err(span.blame(at, Access::ReadWrite, error)),
         };
-        span.check_used(at, received)?;
+        span.check_used(at, received)
+            .map_err(|error| error.after(received))?;
         Ok(received)
     }
 

@@ -34,7 +34,8 @@ pub struct ZeroCopySender<S: AsFd> {
 }
 
 impl<S: AsFd> ZeroCopySender<S> {
-    /// Takes a connected TCP socket on which nothing was sent in this way before.
+    /// Takes a connected TCP socket on which nobody else sends in this way, before or meanwhile: the kernel
+    /// counts the calls of a socket, not of a sender.
     ///
     /// # Errors
     ///

@@ -16,6 +16,11 @@ pub(crate) struct FileIdentity {
 }
 
 impl FileIdentity {
+    /// Number of the file on its device, which may be another's once it is gone.
+    pub(crate) fn inode(&self) -> u64 {
+        self.inode
+    }
+
     /// Major and minor number of the device the file lies on.
     pub(crate) fn device(&self) -> (u32, u32) {
         self.device

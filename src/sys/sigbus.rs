@@ -47,6 +47,7 @@ static PLACES: Mutex<Places> = Mutex::new(Places {
     used: 0,
 });
 static PREVIOUS: AtomicPtr<libc::sigaction> = AtomicPtr::new(ptr::null_mut());
+static PATCHING: AtomicBool = AtomicBool::new(false);
 static PAGE_BYTES: AtomicUsize = AtomicUsize::new(0);
 
 struct Places {
@@ -123,7 +124,7 @@ impl Entry {
         let flag = self.flag.load(Ordering::Relaxed);
         fence(Ordering::Acquire);
         let after = self.sequence.load(Ordering::Relaxed);
-        let covers = before == after && before % 2 == 0 && (start..end).contains(&address);
+        let covers = before == after && before.is_multiple_of(2) && (start..end).contains(&address);
         covers.then_some(flag.cast_const())
     }
 }
@@ -135,15 +136,14 @@ fn entry(place: usize) -> Option<&'static Entry> {
     chunk.get(place % CHUNK_ENTRIES)
 }
 
-/// Installs the dispatcher, once for the process.
+/// Installs the dispatcher, unless it is installed. Where somebody else has put a handler over it that does
+/// not call it, it is installed anew, over that one.
 pub(crate) fn install() -> io::Result<()> {
-    static INSTALLED: Mutex<bool> = Mutex::new(false);
-    let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
-    if *installed {
-        return Ok(());
-    }
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     PAGE_BYTES.store(page_bytes(), Ordering::Relaxed);
     let handler: extern "C" fn(c_int, *mut siginfo_t, *mut c_void) = on_sigbus;
+    let handler = handler as *const () as usize;
     // SAFETY: a `sigaction` of zeros is one: default action, empty mask, no flags.
     let (mut action, mut before): (libc::sigaction, libc::sigaction) =
         unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
@@ -151,16 +151,24 @@ pub(crate) fn install() -> io::Result<()> {
     if unsafe { libc::sigaction(libc::SIGBUS, ptr::null(), &raw mut before) } != 0 {
         return Err(io::Error::last_os_error());
     }
-    // Before ours can run. Never freed: a handler may be reading it.
-    PREVIOUS.store(Box::into_raw(Box::new(before)), Ordering::Release);
-    action.sa_sigaction = handler as *const () as usize;
-    action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER;
+    if before.sa_sigaction == handler {
+        return Ok(());
+    }
+    // A handler over ours may call ours: the one before is asked only the first time.
+    if PREVIOUS.load(Ordering::Relaxed).is_null() {
+        // Before ours can run. Never freed: a handler may be reading it.
+        PREVIOUS.store(Box::into_raw(Box::new(before)), Ordering::Release);
+    }
+    action.sa_sigaction = handler;
+    action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+    // Nothing else runs on this thread meanwhile, so that the wait in `patch` ends.
+    // SAFETY: the mask is part of a struct of our own.
+    unsafe { libc::sigfillset(&raw mut action.sa_mask) };
     // SAFETY: the handler has the signature that SA_SIGINFO asks for and keeps to what a handler may
     // do (module documentation).
     if unsafe { libc::sigaction(libc::SIGBUS, &raw const action, ptr::null_mut()) } != 0 {
         return Err(io::Error::last_os_error());
     }
-    *installed = true;
     Ok(())
 }
 
@@ -173,10 +181,11 @@ extern "C" fn on_sigbus(signal: c_int, info: *mut siginfo_t, context: *mut c_voi
     };
     // SAFETY: as above.
     let saved = unsafe { *errno };
-    // Sent by a process, a fault has no address.
-    let is_fault = code > 0;
-    if !(is_fault && patch(address)) {
-        pass_on(signal, info, context);
+    // This thread's own access: one that was sent has no address, and a failure of memory that is only
+    // announced may name a page that nobody uses.
+    let is_ours = matches!(code, libc::BUS_ADRERR | libc::BUS_MCEERR_AR);
+    if !(is_ours && patch(address)) {
+        pass_on(signal, code > 0, info, context);
     }
     // SAFETY: as above.
     unsafe { *errno = saved };
@@ -191,6 +200,34 @@ fn patch(address: usize) -> bool {
     unsafe { (*flag).store(true, Ordering::SeqCst) };
     let page_bytes = PAGE_BYTES.load(Ordering::Relaxed);
     let page = ptr::without_provenance_mut::<c_void>(address & !(page_bytes - 1));
+    // One thread at a time, so that no page is replaced twice, with what was stored in between.
+    while PATCHING.swap(true, Ordering::Acquire) {
+        std::hint::spin_loop();
+    }
+    let done = is_good(page, page_bytes) || replace(page, page_bytes);
+    PATCHING.store(false, Ordering::Release);
+    done
+}
+
+/// Has another thread replaced the page meanwhile, or did it become good?
+fn is_good(page: *mut c_void, page_bytes: usize) -> bool {
+    // SAFETY: populating changes no content; the page lies in a range that is watched.
+    let populate = |advice| match unsafe { libc::madvise(page, page_bytes, advice) } {
+        0 => None,
+        // SAFETY: errno of this thread is always there.
+        _ => Some(unsafe { *libc::__errno_location() }),
+    };
+    match populate(libc::MADV_POPULATE_READ) {
+        // May it be stored to? A mapping for reading only says EINVAL.
+        None => matches!(
+            populate(libc::MADV_POPULATE_WRITE),
+            None | Some(libc::EINVAL)
+        ),
+        Some(_) => false,
+    }
+}
+
+fn replace(page: *mut c_void, page_bytes: usize) -> bool {
     // SAFETY: the page lies in a range whose owner allowed this (`watch`).
     let mapped = unsafe {
         libc::mmap(
@@ -213,17 +250,23 @@ fn flag_of(address: usize) -> Option<*const AtomicBool> {
 }
 
 /// Does what would have been done without us.
-fn pass_on(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+fn pass_on(signal: c_int, is_fault: bool, info: *mut siginfo_t, context: *mut c_void) {
     let previous = PREVIOUS.load(Ordering::Acquire);
     // SAFETY: leaked before our handler was installed.
     let Some(previous) = (unsafe { previous.as_ref() }) else {
         return;
     };
     let handler = previous.sa_sigaction;
-    if handler == libc::SIG_DFL || handler == libc::SIG_IGN {
-        // The access is tried again and ends the process, as the kernel does where it is ignored.
+    if handler == libc::SIG_IGN && !is_fault {
+        // As the kernel would have done.
+    } else if handler == libc::SIG_DFL || handler == libc::SIG_IGN {
+        // The access is tried again and ends the process, as the kernel does where it is ignored; what
+        // was sent is sent again.
         // SAFETY: async-signal-safe; a plain default action.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        unsafe {
+            libc::signal(signal, libc::SIG_DFL);
+            libc::raise(signal);
+        }
     } else if previous.sa_flags & libc::SA_SIGINFO != 0 {
         // SAFETY: with this flag it is a handler of this signature, installed by somebody for this
         // signal; it gets what we got.

@@ -144,8 +144,7 @@ pub(crate) fn reap(socket: BorrowedFd<'_>) -> io::Result<Option<Completion>> {
             (libc::SOL_IP, libc::IP_RECVERR) | (libc::SOL_IPV6, libc::IPV6_RECVERR)
         );
         if of_errors
-            && found.cmsg_len as usize
-                >= size_of::<libc::cmsghdr>() + size_of::<libc::sock_extended_err>()
+            && found.cmsg_len >= size_of::<libc::cmsghdr>() + size_of::<libc::sock_extended_err>()
         {
             // SAFETY: the data of the header lies in `control` and is long enough (checked).
             let error = unsafe {

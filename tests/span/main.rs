@@ -14,6 +14,7 @@ mod cursor;
 mod dispatcher;
 mod full_disk;
 mod growing;
+mod guards;
 #[cfg(feature = "rayon")]
 mod hash_runs;
 mod hashing;
@@ -35,6 +36,7 @@ mod sharing;
 mod short_files;
 mod stress;
 mod syncing;
+mod transferring;
 mod truncation;
 mod unprivileged;
 mod upkeep;
@@ -42,3 +44,4 @@ mod upkeep;
 mod verifying;
 #[cfg(feature = "rayon")]
 mod verifying_entries;
+mod zerocopy;

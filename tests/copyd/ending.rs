@@ -1,0 +1,91 @@
+//! How the program begins and ends.
+
+use rustix::process::Signal;
+
+use crate::program::{DONE, Files, PUT, Server, copyd, expect};
+use crate::support;
+
+#[test]
+fn a_signal_ends_the_server_in_the_middle_of_everything() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let folder = support::temp_dir();
+        let files = Files {
+            root: folder.path(),
+            bytes: 50_000,
+            count: 2,
+        };
+        let server = Server::start(&files, &["--receive"]);
+        let mut idle = server.connect();
+        assert_eq!(idle.put(49_999, b"ab"), (DONE, vec![]));
+        let mut slow = server.connect();
+        slow.head(PUT, 0, 10_000);
+        slow.send(&[1; 5000]);
+        server.signal(signal);
+        let (status, last) = server.wait();
+        assert_eq!(status.code(), Some(0), "{last}");
+        idle.assert_ended();
+        slow.assert_ended();
+        let read = |file: &str| std::fs::read(folder.path().join(file)).expect("a file");
+        assert_eq!(read("000000")[49_999], b'a');
+        assert_eq!(read("000001")[0], b'b');
+    }
+}
+
+#[test]
+fn exit_codes_and_help_are_as_documented() {
+    let code = |args: &[&str]| {
+        let output = copyd().args(args).output().expect("the program starts");
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(text).expect("text"))
+    };
+    for command in ["serve", "load", "check"] {
+        let (status, help) = code(&[command, "--help"]);
+        assert_eq!(status, Some(0));
+        assert!(help.contains("Exit codes:"), "{help}");
+        assert_eq!(code(&[command]).0, Some(2));
+    }
+    let gone = [
+        "--root",
+        "/nowhere",
+        "--bytes-per-file",
+        "1",
+        "--files",
+        "1",
+    ];
+    let (status, text) = code(&[&["check", "--seed", "1"], &gone[..]].concat());
+    assert_eq!(status, Some(4));
+    assert!(text.contains("--root /nowhere"), "{text}");
+    let folder = support::temp_dir();
+    let root = folder.path().to_str().expect("UTF-8");
+    let long = (u64::MAX / 2).to_string();
+    let group = ["--root", root, "--bytes-per-file", &long, "--files", "3"];
+    let listen = ["serve", "--listen", "127.0.0.1:0"];
+    assert_eq!(code(&[&listen, &group[..]].concat()).0, Some(4));
+    // Nobody listens there, and workers say so.
+    let nobody = ["load", "127.0.0.1:1", "--bytes", "1", "--peers", "1"];
+    assert_eq!(code(&[&nobody[..], &["--seed", "1"]].concat()).0, Some(4));
+}
+
+#[test]
+fn a_group_that_is_smaller_than_the_load_fails_it() {
+    let folder = support::temp_dir();
+    let files = Files {
+        root: folder.path(),
+        bytes: 50_000,
+        count: 2,
+    };
+    let server = Server::start(&files, &["--receive"]);
+    let output = copyd()
+        .args(["load", &server.address, "--bytes", "100001"])
+        .args(["--peers", "3", "--seed", "1"])
+        .output()
+        .expect("the program starts");
+    assert_eq!(output.status.code(), Some(4), "{output:?}");
+    let text = String::from_utf8(output.stderr).expect("text");
+    assert!(text.contains("does not lie in the group"), "{text}");
+    // An empty load is none.
+    let mut args = vec!["load", "--json", &server.address, "--bytes", "0"];
+    args.extend(["--peers", "3", "--seed", "1"]);
+    assert_eq!(expect(0, &args)["puts"], 0);
+    server.end();
+}

@@ -1,0 +1,896 @@
+//! What spans show and take is what the files hold, whatever happens to the group, its cache and its budget.
+#![expect(unsafe_code, reason = "slices are a promise of the caller")]
+
+use std::{
+    fs::{self, File},
+    io::{self, Read as _, Seek as _, Write as _},
+    ops::Range,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::{Arc, Barrier},
+    thread,
+    time::{Duration, Instant},
+};
+
+use flatspan::{
+    mapping_cache::{
+        Access, CacheOptions, CopyPath, FlushMode, MappingCache, MappingError, WhenPinned,
+    },
+    span::{EntryKind, Group, GroupBuilder, Span, SpanError, SpanMut},
+};
+use tempfile::TempDir;
+
+use crate::{
+    content::{
+        COPY_PATHS, PREALLOCATIONS, Rng, WINDOW_BYTES, missing, noise, put, short_file, small_cache,
+    },
+    support,
+};
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// For tests in which nobody but this crate touches the files while a slice lives.
+fn trusted(builder: GroupBuilder) -> GroupBuilder {
+    // SAFETY: as just said.
+    unsafe { builder.trust_files() }
+}
+
+/// A group of files and padding of awkward lengths, and its bytes.
+struct Model {
+    folder: TempDir,
+    group: Group,
+    bytes: Vec<u8>,
+}
+
+impl Model {
+    fn new(cache: &MappingCache) -> Self {
+        let folder = support::temp_dir();
+        let mut builder = Group::builder(folder.path()).cache(cache);
+        let mut bytes = Vec::new();
+        for (file, len) in [5000, 0, 1, 4096, 8192, 20_123, 77].into_iter().enumerate() {
+            let content = noise(file as u64, len);
+            put(&folder.path().join(format!("{file}")), &content);
+            let padding = if file % 2 == 0 { 3000 } else { 0 };
+            builder = builder.file(format!("{file}"), len as u64).padding(padding);
+            bytes.extend(content);
+            bytes.extend(vec![0; padding as usize]);
+        }
+        let builder = trusted(builder.access(Access::ReadWrite));
+        let group = builder.open().expect("a group");
+        assert_eq!(group.len(), bytes.len() as u64);
+        Self {
+            folder,
+            group,
+            bytes,
+        }
+    }
+
+    /// Ranges at all seams, and some anywhere.
+    fn ranges(&self) -> Vec<Range<u64>> {
+        let len = self.group.len();
+        let mut seams: Vec<u64> = (0..len).step_by(WINDOW_BYTES as usize).collect();
+        for entry in self.group.entries() {
+            let start = entry.range.start;
+            seams.extend([start.saturating_sub(1), start, start + 1, start + 4096]);
+        }
+        let mut rng = Rng::new(7);
+        let mut ranges: Vec<_> = (0..200)
+            .map(|_| {
+                let start = seams[rng.below(seams.len() as u64) as usize].min(len);
+                start..start + rng.below(len - start + 1)
+            })
+            .collect();
+        for start in seams {
+            ranges.extend([start.min(len)..len, 0..start.min(len)]);
+            ranges.push(start.min(len)..(start + 10).min(len));
+        }
+        ranges
+    }
+
+    fn slice(&self, range: &Range<u64>) -> &[u8] {
+        &self.bytes[range.start as usize..range.end as usize]
+    }
+
+    /// How many windows a range touches, and how much padding.
+    fn windows(&self, range: &Range<u64>) -> (u64, u64) {
+        let (mut windows, mut padding) = (0, 0);
+        let entries: Vec<_> = self.group.entries().map(|entry| entry.kind).collect();
+        for extent in self.group.layout().extents(range.clone()).expect("extents") {
+            match entries[extent.entry] {
+                EntryKind::Padding => padding += extent.len,
+                _ => {
+                    let last = (extent.offset + extent.len - 1) / WINDOW_BYTES;
+                    windows += last - extent.offset / WINDOW_BYTES + 1;
+                }
+            }
+        }
+        (windows, padding)
+    }
+}
+
+/// A file "a" of noise of a seed, in a folder.
+fn one_file(seed: u64, len: usize) -> TempDir {
+    let folder = support::temp_dir();
+    put(&folder.path().join("a"), &noise(seed, len));
+    folder
+}
+
+fn writer(root: &Path, cache: &MappingCache) -> Group {
+    let builder = Group::builder(root).cache(cache).existing("a");
+    let builder = trusted(builder.access(Access::ReadWrite));
+    builder.open().expect("a group")
+}
+
+fn cache_of(window_bytes: usize, budget: u64, when_pinned: WhenPinned) -> MappingCache {
+    let options = CacheOptions::default().window_bytes(window_bytes);
+    let options = options.budget_bytes(budget).when_pinned(when_pinned);
+    MappingCache::new(options).expect("a cache")
+}
+
+#[test]
+fn spans_show_the_bytes_of_the_group() {
+    for copy_path in COPY_PATHS {
+        let model = Model::new(&small_cache(4, copy_path));
+        for range in model.ranges() {
+            let span = model.group.span(range.clone()).expect("a span");
+            let expected = model.slice(&range);
+            assert_eq!((span.range(), span.len()), (range.clone(), expected.len()));
+            assert_eq!(span.is_empty(), expected.is_empty());
+
+            let found: Vec<&[u8]> = span.slices().collect();
+            assert!(found.concat() == expected, "{range:?}");
+            assert!(found.iter().all(|slice| !slice.is_empty()), "{range:?}");
+            let (windows, padding) = model.windows(&range);
+            match span.as_slice() {
+                Some(slice) => {
+                    assert!(slice == expected, "{range:?}");
+                    assert_eq!((windows, padding), (1, 0), "{range:?}");
+                }
+                None => assert_ne!((windows, padding), (1, 0), "{range:?}"),
+            }
+            let buffers = span.io_slices().flatten();
+            let found: Vec<u8> = buffers.flat_map(|buffer| buffer.to_vec()).collect();
+            assert!(found == expected, "{range:?}");
+
+            let mut buf = vec![0xEE; expected.len()];
+            span.copy_to(0, &mut buf).expect("copy_to");
+            assert!(buf == expected, "{range:?}");
+            let half = expected.len() / 2;
+            span.copy_to(half, &mut buf[half..]).expect("copy_to");
+            assert!(buf == expected, "{range:?}");
+            span.check().expect("all there");
+        }
+    }
+}
+
+#[test]
+fn spans_of_any_bounds_show_the_bytes() {
+    let model = Model::new(&small_cache(4, CopyPath::Mapped));
+    let all = |span: Span<&Group>| span.slices().collect::<Vec<_>>().concat();
+    let (group, bytes) = (&model.group, &model.bytes);
+    assert!(all(group.span(..).expect("all")) == *bytes);
+    assert!(all(group.span(7..).expect("a span")) == bytes[7..]);
+    assert!(all(group.span(..=6000).expect("a span")) == bytes[..=6000]);
+    assert!(all(group.span_within(5..9, LONG).expect("a span")) == bytes[5..9]);
+    let len = group.len();
+    for range in [0..len + 1, len + 1..len + 1, u64::MAX - 1..u64::MAX] {
+        let refused = [
+            group.span(range.clone()).map(drop),
+            group.span_within(range.clone(), LONG).map(drop),
+            group.span_mut(range.clone()).map(drop),
+            group.span_mut_within(range.clone(), LONG).map(drop),
+        ];
+        for refused in refused {
+            assert!(matches!(refused, Err(SpanError::Range { .. })), "{range:?}");
+        }
+    }
+    #[expect(clippy::reversed_empty_ranges, reason = "it is refused")]
+    let inverted = group.span(9..5);
+    assert!(
+        matches!(inverted, Err(SpanError::Range { .. })),
+        "{inverted:?}"
+    );
+}
+
+#[test]
+fn what_is_stored_in_spans_is_in_the_files() {
+    for preallocation in PREALLOCATIONS {
+        let cache = small_cache(4, CopyPath::Auto);
+        let mut model = Model::new(&cache);
+        let builder = Group::builder(model.folder.path()).cache(&cache);
+        let mut builder = trusted(
+            builder
+                .access(Access::ReadWrite)
+                .preallocation(preallocation),
+        );
+        for entry in model.group.entries() {
+            let len = entry.range.end - entry.range.start;
+            builder = match entry.kind {
+                EntryKind::Padding => builder.padding(len),
+                _ => builder.file(entry.path, len),
+            };
+        }
+        let group = builder.open().expect("a group");
+        for (seed, range) in (100..).zip(model.ranges()) {
+            let content = noise(seed, (range.end - range.start) as usize);
+            let (windows, padding) = model.windows(&range);
+            let mut span = match group.span_mut(range.clone()) {
+                Ok(span) => span,
+                Err(SpanError::Padding { entry }) => {
+                    assert!(padding > 0, "{range:?}");
+                    let infos: Vec<_> = group.entries().collect();
+                    assert_eq!(infos[entry].kind, EntryKind::Padding);
+                    continue;
+                }
+                Err(other) => panic!("{range:?}: {other:?}"),
+            };
+            assert_eq!(padding, 0, "{range:?}");
+            assert_eq!((span.range(), span.len()), (range.clone(), content.len()));
+            assert_eq!(span.is_empty(), content.is_empty());
+            let mut left = &content[..];
+            match (seed % 4, span.as_mut_slice()) {
+                (0, Some(slice)) => {
+                    assert_eq!(windows, 1);
+                    slice.copy_from_slice(left);
+                }
+                (0 | 1, _) => {
+                    for slice in span.slices_mut() {
+                        slice.copy_from_slice(&left[..slice.len()]);
+                        left = &left[slice.len()..];
+                    }
+                    assert!(left.is_empty());
+                }
+                (2, _) => {
+                    for mut batch in span.io_slices_mut() {
+                        let read = io::Read::read_vectored(&mut left, &mut batch);
+                        read.expect("from memory");
+                    }
+                    assert!(left.is_empty());
+                }
+                (_, _) => span.copy_from(0, left).expect("copy_from"),
+            }
+            let seen: Vec<&[u8]> = span.as_span().slices().collect();
+            assert!(seen.concat() == content, "{range:?}");
+            let mut buf = vec![0; content.len()];
+            span.copy_to(0, &mut buf).expect("copy_to");
+            assert!(buf == content, "{range:?}");
+            span.check().expect("all there");
+            model.bytes[range.start as usize..range.end as usize].copy_from_slice(&content);
+        }
+        let mut buf = vec![0; model.bytes.len()];
+        group.read_exact_at(0, &mut buf).expect("all");
+        assert!(buf == model.bytes, "{preallocation:?}");
+        group.sync_all().expect("sync_all");
+        assert_eq!(group.stats().unsynced_files, 0);
+        let files = group
+            .entries()
+            .filter(|entry| entry.kind == EntryKind::File);
+        for entry in files {
+            let found = fs::read(model.folder.path().join(entry.path)).expect("read");
+            assert!(
+                found == *model.slice(&entry.range),
+                "{}",
+                entry.path.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn stores_are_unsynced_until_the_group_is_synced() {
+    let folder = one_file(1, 10_000);
+    let group = writer(folder.path(), &small_cache(4, CopyPath::Auto));
+    let mut span = group.span_mut(..100).expect("a span");
+    span.slices_mut().for_each(|slice| slice.fill(9));
+    group.sync_all().expect("what is stored so far");
+    assert_eq!(
+        group.stats().unsynced_files,
+        1,
+        "more may be stored, nobody can know"
+    );
+    drop(span);
+    group.flush(..100, FlushMode::Sync).expect("flush");
+    assert_eq!(group.stats().unsynced_files, 0);
+}
+
+#[test]
+fn padding_is_zeros_that_cannot_be_borrowed_for_writing() {
+    let folder = one_file(1, 100);
+    let cache = small_cache(4, CopyPath::Auto);
+    let builder = Group::builder(folder.path()).cache(&cache).padding(200_000);
+    let builder = trusted(builder.existing("a").padding(70_000));
+    let builder = builder.access(Access::ReadWrite);
+    let group = builder.open().expect("a group");
+    let span = group.span(1..270_000).expect("a span");
+    let mut expected = vec![0; 199_999];
+    expected.extend(noise(1, 100));
+    expected.extend([0; 69_900]);
+    assert!(span.slices().collect::<Vec<_>>().concat() == expected);
+    assert!(span.as_slice().is_none());
+    span.check().expect("padding is always there");
+    let only = group.span(..100_000).expect("only padding");
+    assert!(
+        only.slices()
+            .all(|slice| slice.iter().all(|byte| *byte == 0))
+    );
+    assert_eq!(only.slices().map(<[u8]>::len).sum::<usize>(), 100_000);
+    only.check().expect("padding is always there");
+    for (range, padding) in [(0..1, 0), (199_999..200_050, 0), (200_000..200_101, 2)] {
+        let refused = group.span_mut(range.clone());
+        assert!(
+            matches!(refused, Err(SpanError::Padding { entry }) if entry == padding),
+            "{range:?}: {refused:?}"
+        );
+        let refused = group.span_mut_within(range, LONG);
+        assert!(matches!(refused, Err(SpanError::Padding { .. })));
+    }
+    drop(span);
+    drop(group.span_mut(200_000..200_100).expect("between them"));
+}
+
+#[test]
+fn buffers_come_in_batches_that_the_kernel_takes() {
+    const FILES: usize = 1200;
+    let folder = support::temp_dir();
+    let cache = small_cache(2 * FILES as u64, CopyPath::Auto);
+    let builder = Group::builder(folder.path()).cache(&cache);
+    let mut builder = trusted(builder.access(Access::ReadWrite).create(true));
+    for file in 0..FILES {
+        builder = builder.file(format!("{file}"), 3);
+    }
+    let group = builder.open().expect("a group");
+    let content = noise(1, 3 * FILES);
+    let mut span = group.span_mut(..).expect("a span");
+    let mut left = &content[..];
+    let mut lens = Vec::new();
+    for mut batch in span.io_slices_mut() {
+        lens.push(batch.len());
+        let read = left.read_vectored(&mut batch).expect("from memory");
+        assert_eq!(read, 3 * batch.len());
+    }
+    assert_eq!((lens, left.len()), (vec![1024, FILES - 1024], 0));
+    drop(span);
+
+    let span = group.span(..).expect("a span");
+    let mut file = tempfile::tempfile().expect("a file");
+    let mut lens = Vec::new();
+    for batch in span.io_slices() {
+        lens.push(batch.len());
+        let written = file.write_vectored(&batch).expect("one call");
+        assert_eq!(written, 3 * batch.len());
+    }
+    assert_eq!(lens, [1024, FILES - 1024]);
+    let mut found = Vec::new();
+    file.rewind().expect("seek");
+    file.read_to_end(&mut found).expect("read");
+    assert!(found == content);
+    assert_eq!(group.span(0..0).expect("empty").io_slices().count(), 0);
+}
+
+#[test]
+fn empty_spans_have_no_slices() {
+    let model = Model::new(&small_cache(4, CopyPath::Mapped));
+    for at in [0, 1, 5000, 8000, model.group.len()] {
+        let span = model.group.span(at..at).expect("empty");
+        assert!(span.is_empty() && span.slices().next().is_none());
+        span.copy_to(0, &mut []).expect("nothing");
+        span.check().expect("nothing is lost");
+        let mut span = model.group.span_mut(at..at).expect("empty");
+        assert!(span.is_empty() && span.slices_mut().next().is_none());
+        span.copy_from(0, &[]).expect("nothing");
+    }
+    assert_eq!(
+        model.group.stats().mappings,
+        0,
+        "nothing is mapped for them"
+    );
+    // Nor is a file asked for.
+    let builder = Group::builder(model.folder.path()).file("not there", 10);
+    let group = builder.open().expect("a group");
+    drop(group.span(3..3).expect("empty"));
+}
+
+#[test]
+fn copies_stay_inside_the_span() {
+    let folder = one_file(1, 10_000);
+    let group = writer(folder.path(), &small_cache(4, CopyPath::Auto));
+    let mut span = group.span_mut(1000..6000).expect("a span");
+    let outside = |done: Result<(), SpanError>| {
+        assert!(matches!(done, Err(SpanError::Range { .. })), "{done:?}");
+    };
+    for (at, len) in [(5001, 0), (5000, 1), (0, 5001), (usize::MAX, 1), (2, 4999)] {
+        let mut buf = vec![0xEE; len];
+        outside(span.copy_from(at, &buf));
+        outside(span.copy_to(at, &mut buf));
+        outside(span.as_span().copy_to(at, &mut buf));
+        assert!(buf.iter().all(|byte| *byte == 0xEE));
+    }
+    span.copy_from(5000, &[]).expect("nothing, at the end");
+    span.copy_from(4999, &[7]).expect("the last byte");
+    drop(span);
+    let mut expected = noise(1, 10_000);
+    expected[5999] = 7;
+    assert!(fs::read(folder.path().join("a")).expect("read") == expected);
+}
+
+#[test]
+fn slices_need_the_promise() {
+    let folder = one_file(1, 10_000);
+    let builder = Group::builder(folder.path()).existing("a");
+    let group = builder.access(Access::ReadWrite).open().expect("a group");
+    #[track_caller]
+    fn panics(act: impl FnOnce()) {
+        let payload = catch_unwind(AssertUnwindSafe(act)).expect_err("it must panic");
+        let message = payload.downcast_ref::<&str>().expect("a message");
+        assert!(message.contains("trust_files"), "{message}");
+    }
+    let span = group.span(..).expect("a span");
+    panics(|| assert!(span.as_slice().is_some()));
+    panics(|| assert!(span.slices().count() > 0));
+    panics(|| assert!(span.io_slices().count() > 0));
+    let mut buf = [0; 100];
+    span.copy_to(0, &mut buf).expect("copies need none");
+    drop(span);
+    let mut span = group.span_mut(..).expect("given back by the panics, too");
+    panics(|| drop(span.as_mut_slice()));
+    panics(|| assert!(span.slices_mut().count() > 0));
+    panics(|| assert!(span.io_slices_mut().count() > 0));
+    panics(|| assert!(span.as_span().as_slice().is_some()));
+    span.copy_from(0, &buf).expect("copies need none");
+    span.check().expect("nor does this");
+}
+
+#[test]
+fn a_span_dropped_by_a_panic_is_given_back() {
+    let folder = one_file(1, 10_000);
+    let group = writer(folder.path(), &small_cache(4, CopyPath::Auto));
+    let unwound = catch_unwind(AssertUnwindSafe(|| {
+        let _span = group.span_mut(..).expect("a span");
+        panic!("in the middle");
+    }));
+    assert!(unwound.is_err());
+    drop(group.span_mut(..).expect("it was given back"));
+    assert_eq!(group.stats().pinned, 0);
+}
+
+#[test]
+fn a_file_that_is_too_short_gives_no_span() {
+    for copy_path in COPY_PATHS {
+        let folder = one_file(1, 5000);
+        let path = folder.path().join("a");
+        let cache = small_cache(8, copy_path);
+        let builder = Group::builder(folder.path()).cache(&cache);
+        let builder = trusted(builder.file("a", 20_000).file("b", 10));
+        let group = builder.open().expect("a group");
+        for range in [0..5001, 4999..5001, 5000..5001, 9000..9001, 0..20_000] {
+            let (named, needed, present) = short_file(group.span(range.clone()).unwrap_err());
+            assert_eq!((named, present), (path.clone(), 5000), "{range:?}");
+            assert!(needed > 5000 && needed <= range.end, "{range:?}");
+            assert_eq!(group.stats().pinned, 0, "{range:?}");
+        }
+        let span = group.span(..5000).expect("what is there");
+        assert!(span.slices().collect::<Vec<_>>().concat() == noise(1, 5000));
+        drop(span);
+        let no_file = missing(group.span(20_000..).unwrap_err());
+        assert_eq!(no_file, folder.path().join("b"));
+    }
+}
+
+#[test]
+fn a_span_for_writing_makes_files_and_makes_them_long_enough() {
+    for preallocation in PREALLOCATIONS {
+        let folder = one_file(1, 100);
+        let cache = small_cache(8, CopyPath::Auto);
+        let build = |create| {
+            let builder = Group::builder(folder.path()).cache(&cache);
+            let builder = builder.access(Access::ReadWrite).create(create);
+            let builder = trusted(builder.preallocation(preallocation));
+            let builder = builder.file("a", 10_000).file("new/b", 5000);
+            builder.open().expect("a group")
+        };
+        let group = build(false);
+        let b = folder.path().join("new/b");
+        assert_eq!(missing(group.span_mut(..).unwrap_err()), b);
+        let group = build(true);
+        let mut span = group.span_mut(9000..12_000).expect("a span");
+        let content = noise(2, 3000);
+        span.copy_from(0, &content).expect("copy_from");
+        drop(span);
+        group.sync_all().expect("sync_all");
+        let found = fs::read(folder.path().join("a")).expect("read");
+        assert!(found.len() == 10_000 && found[9000..] == content[..1000]);
+        assert!(found[..100] == noise(1, 100) && found[100..9000].iter().all(|byte| *byte == 0));
+        assert!(fs::read(b).expect("read")[..2000] == content[1000..]);
+    }
+}
+
+#[test]
+fn a_group_for_reading_gives_no_span_for_writing() {
+    let folder = one_file(1, 10_000);
+    let builder = Group::builder(folder.path()).existing("a");
+    let group = builder.open().expect("a group");
+    let held = group.span(..).expect("a span");
+    for refused in [group.span_mut(..), group.span_mut(5..6)] {
+        let error = refused.map(drop).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                SpanError::File(MappingError::ReadOnly { .. } | MappingError::Busy { .. })
+            ),
+            "{error:?}"
+        );
+    }
+    drop(held);
+    let refused = group.span_mut(..);
+    assert!(
+        matches!(refused, Err(SpanError::File(MappingError::ReadOnly { .. }))),
+        "{refused:?}"
+    );
+    drop(group.span(..).expect("nothing stays claimed"));
+}
+
+#[test]
+fn owned_spans_outlive_every_handle_of_group_and_cache() {
+    fn assert_free<T: Send + Sync + 'static>(_: &T) {}
+    let folder = one_file(1, 50_000);
+    let cache = small_cache(2, CopyPath::Mapped);
+    let group = Arc::new(writer(folder.path(), &cache));
+    let span: Span<Arc<Group>> = group.owned_span(..30_000).expect("a span");
+    let mut stores: SpanMut<Arc<Group>> = group.owned_span_mut(30_000..).expect("a span");
+    let waited = group.owned_span_within(5..6, LONG).expect("a span");
+    assert_free(&span);
+    assert_free(&stores);
+    drop((group, cache));
+    let (one, two) = (
+        thread::spawn(move || {
+            assert!(span.slices().collect::<Vec<_>>().concat() == noise(1, 50_000)[..30_000]);
+            let mut buf = [0; 5000];
+            span.copy_to(20_000, &mut buf).expect("copy_to");
+            assert!(buf == noise(1, 50_000)[20_000..25_000]);
+            drop(waited);
+        }),
+        thread::spawn(move || {
+            let content = noise(2, 20_000);
+            let mut left = &content[..];
+            for slice in stores.slices_mut() {
+                slice.copy_from_slice(&left[..slice.len()]);
+                left = &left[slice.len()..];
+            }
+            stores.check().expect("all there");
+        }),
+    );
+    one.join().expect("the reader");
+    two.join().expect("the writer");
+    let found = fs::read(folder.path().join("a")).expect("read");
+    assert!(found[..30_000] == noise(1, 50_000)[..30_000]);
+    assert!(found[30_000..] == noise(2, 20_000));
+}
+
+#[track_caller]
+fn assert_pinned(done: Result<(), SpanError>, file: &Path) {
+    assert!(
+        matches!(&done, Err(SpanError::File(MappingError::WindowPinned { path, .. })) if path == file),
+        "{done:?}"
+    );
+}
+
+#[test]
+fn a_file_with_spans_is_not_released_by_other_groups() {
+    for copy_path in COPY_PATHS {
+        let folder = one_file(1, 20_000);
+        let elsewhere = support::temp_dir();
+        let a = folder.path().join("a");
+        put(&folder.path().join("0"), b"moved first");
+        let cache = small_cache(16, copy_path);
+        let group = writer(folder.path(), &cache);
+        let builder = Group::builder(folder.path()).cache(&cache);
+        let builder = builder.access(Access::ReadWrite);
+        let builder = builder.existing("a").existing("0");
+        let mut other = builder.open().expect("a group");
+        other.write_all_at(15_000, &[3; 100]).expect("a write");
+
+        let reading = group.span(..5000).expect("a span");
+        let mut writing = group.span_mut(8000..13_000).expect("a span");
+        for slice in writing.slices_mut() {
+            slice.fill(5);
+        }
+        let mut expected = noise(1, 20_000);
+        expected[8000..13_000].fill(5);
+        expected[15_000..15_100].fill(3);
+
+        assert_pinned(other.release_file(0), &a);
+        assert_pinned(other.abandon_file(0), &a);
+        assert_pinned(other.move_to(elsewhere.path()), &a);
+        assert_eq!(other.root(), folder.path());
+        assert!(folder.path().join("0").exists(), "moved back");
+        other.evict(..).expect("what is not pinned");
+        cache.evict_idle(Duration::ZERO);
+        assert_eq!(cache.stats().pinned, cache.stats().mappings);
+
+        assert!(reading.slices().collect::<Vec<_>>().concat() == expected[..5000]);
+        for slice in writing.slices_mut() {
+            assert!(slice.iter().all(|byte| *byte == 5));
+            slice.fill(6);
+        }
+        expected[8000..13_000].fill(6);
+        writing.copy_from(0, &[7; 10]).expect("copy_from");
+        expected[8000..8010].fill(7);
+        // Claims are still there, and so is the other group.
+        assert!(other.span_mut(4999..5000).is_err());
+        assert!(other.span(8000..8001).is_err());
+        drop((reading, writing));
+        other.release_file(0).expect("nobody pins it");
+        assert!(fs::read(&a).expect("read") == expected);
+        let mut buf = vec![0; 20_000];
+        group.read_exact_at(0, &mut buf).expect("all");
+        assert!(buf == expected);
+    }
+}
+
+#[test]
+fn spans_do_not_mind_what_other_caches_let_go() {
+    let folder = one_file(1, 20_000);
+    let group = writer(folder.path(), &small_cache(16, CopyPath::Mapped));
+    let mut other = writer(folder.path(), &small_cache(16, CopyPath::Mapped));
+    let mut span = group.span_mut(..).expect("a span");
+    let mut buf = [0];
+    assert!(other.read_exact_at(0, &mut buf).is_err());
+    other.release_file(0).expect("not pinned there");
+    other.abandon_file(0).expect("not pinned there");
+    assert!(
+        other.read_exact_at(0, &mut buf).is_err(),
+        "the claim is known to who opens the file anew"
+    );
+    for slice in span.slices_mut() {
+        slice.fill(4);
+    }
+    drop(other);
+    drop(span);
+    assert!(fs::read(folder.path().join("a")).expect("read") == [4; 20_000]);
+}
+
+#[test]
+fn readers_and_a_writer_of_one_window_see_the_same_bytes() {
+    let folder = one_file(1, 16 << 10);
+    let cache = cache_of(16 << 10, 1 << 20, WhenPinned::Exceed);
+    let builder = Group::builder(folder.path()).cache(&cache).existing("a");
+    let reader = trusted(builder).open().expect("a group");
+    let group = writer(folder.path(), &cache);
+    let of_reader = reader.span(..4096).expect("a span");
+    let of_writer = group.span(..4096).expect("a span");
+    let mut writing = group.span_mut(8192..12_288).expect("beside them");
+    let content = noise(2, 4096);
+    let slice = writing.as_mut_slice().expect("one window");
+    slice.copy_from_slice(&content);
+    for span in [&of_reader, &of_writer] {
+        assert!(span.as_slice().expect("one window") == &noise(1, 4096)[..]);
+    }
+    // Between them, by the copying door and by the map that was there first.
+    group.write_all_at(4096, &content).expect("a write");
+    let between = reader.span(4096..8192).expect("a span");
+    assert!(between.as_slice().expect("one window") == content);
+    drop(writing);
+    let written = reader.span(8192..12_288).expect("a span");
+    assert!(written.as_slice().expect("one window") == content);
+    drop((between, written));
+
+    // The other way: readers come while the window is pinned for writing.
+    let mut writing = group.span_mut(12_288..).expect("a span");
+    let all = reader.span(..12_288).expect("beside it");
+    writing.as_mut_slice().expect("one window").fill(8);
+    assert!(all.as_slice().expect("one window")[8192..] == content);
+    writing.copy_from(0, &[9]).expect("copy_from");
+    assert_eq!(
+        writing.as_span().as_slice().expect("one window")[..2],
+        [9, 8]
+    );
+    drop((all, writing, of_reader, of_writer));
+    assert_eq!(cache.stats().pinned, 0);
+    let found = fs::read(folder.path().join("a")).expect("read");
+    assert!(found[4096..8192] == content && found[8192..12_288] == content);
+    assert!(found[12_288] == 9 && found[12_289..].iter().all(|byte| *byte == 8));
+}
+
+#[test]
+fn copies_and_slices_are_coherent() {
+    for copy_path in COPY_PATHS {
+        let folder = one_file(1, 20_000);
+        let group = writer(folder.path(), &small_cache(2, copy_path));
+        let other = writer(folder.path(), &small_cache(2, copy_path));
+        for round in 0..20 {
+            let content = noise(100 + round, 6000);
+            let at = round * 700;
+            let mut span = group.span_mut(at..at + 6000).expect("a span");
+            if round % 2 == 0 {
+                span.copy_from(0, &content).expect("copy_from");
+            } else {
+                let mut left = &content[..];
+                for slice in span.slices_mut() {
+                    slice.copy_from_slice(&left[..slice.len()]);
+                    left = &left[slice.len()..];
+                }
+            }
+            assert!(span.as_span().slices().collect::<Vec<_>>().concat() == content);
+            drop(span);
+            let mut buf = vec![0; 6000];
+            other.read_exact_at(at, &mut buf).expect("a read");
+            assert!(buf == content, "{copy_path:?} {round}");
+            other
+                .write_all_at(at, &[round as u8; 6000])
+                .expect("a write");
+            let span = group.span(at..at + 6000).expect("a span");
+            assert!(
+                span.slices()
+                    .all(|slice| slice.iter().all(|byte| *byte == round as u8))
+            );
+        }
+    }
+}
+
+#[test]
+fn h38_a_budget_smaller_than_a_span_is_exceeded_or_an_error() {
+    const WINDOWS: usize = 10;
+    let len = WINDOWS * WINDOW_BYTES as usize;
+    let folder = one_file(1, len);
+    let budget = 3 * WINDOW_BYTES;
+    let cache = cache_of(WINDOW_BYTES as usize, budget, WhenPinned::Exceed);
+    let group = writer(folder.path(), &cache);
+    let span = group.span(..).expect("the budget is exceeded");
+    assert!(span.slices().collect::<Vec<_>>().concat() == noise(1, len));
+    assert_eq!(cache.stats().pinned, WINDOWS);
+    assert!(cache.stats().budget_exceeded > 0);
+    drop(span);
+    assert!(cache.stats().mapped_bytes <= budget, "given back at once");
+    let mut span = group.span_mut(..).expect("the budget is exceeded");
+    span.slices_mut().for_each(|slice| slice.fill(2));
+    drop(span);
+    assert!(cache.stats().mapped_bytes <= budget, "given back at once");
+    assert!(fs::read(folder.path().join("a")).expect("read") == vec![2; len]);
+
+    let by_bytes = cache_of(WINDOW_BYTES as usize, budget, WhenPinned::Fail);
+    let options = CacheOptions::default().window_bytes(WINDOW_BYTES as usize);
+    let options = options.mappings_max(3).when_pinned(WhenPinned::Fail);
+    let by_mappings = MappingCache::new(options).expect("a cache");
+    for cache in [by_bytes, by_mappings] {
+        let group = Arc::new(writer(folder.path(), &cache));
+        let other = writer(folder.path(), &small_cache(64, CopyPath::Mapped));
+        let start = Instant::now();
+        let refused = [
+            group.span(..).map(drop),
+            group.span_mut(..).map(drop),
+            group.span_within(.., LONG).map(drop),
+            group.span_mut_within(.., LONG).map(drop),
+            group.owned_span_within(1.., LONG).map(drop),
+            group.owned_span_mut_within(1.., LONG).map(drop),
+        ];
+        for refused in refused {
+            assert!(
+                matches!(
+                    refused,
+                    Err(SpanError::File(MappingError::BudgetPinned { .. }))
+                ),
+                "{refused:?}"
+            );
+        }
+        assert!(start.elapsed() < LONG / 2, "budget is not waited for");
+        assert_eq!(
+            (cache.stats().pinned, cache.stats().budget_exceeded),
+            (0, 0)
+        );
+        drop(other.span_mut(..).expect("nothing stays claimed"));
+        drop(group.span_mut(..budget).expect("as much as there is"));
+        drop(group.span(len as u64 - budget..).expect("as much"));
+        assert_eq!(cache.stats().mapped_bytes_max, budget);
+    }
+}
+
+/// Each holds half of the budget and wants the other half, again and again: nobody may wait for it.
+fn both_want_all(when_pinned: WhenPinned) -> Vec<Result<(), SpanError>> {
+    let folder = one_file(1, 40 * WINDOW_BYTES as usize);
+    let budget = 4 * WINDOW_BYTES;
+    let cache = cache_of(WINDOW_BYTES as usize, budget, when_pinned);
+    let group = writer(folder.path(), &cache);
+    let barrier = Barrier::new(2);
+    let results = thread::scope(|scope| {
+        let threads = [0, 20].map(|first| {
+            let (group, barrier) = (&group, &barrier);
+            scope.spawn(move || {
+                let window = |number: u64| {
+                    let start = (first + number) * WINDOW_BYTES;
+                    start..start + 2 * WINDOW_BYTES
+                };
+                (0..20)
+                    .map(|_| {
+                        let held = group.span_mut(window(0)).expect("its half");
+                        barrier.wait();
+                        let more = group.span_mut_within(window(4), LONG);
+                        barrier.wait();
+                        let more = more.map(drop);
+                        drop(held);
+                        barrier.wait();
+                        more
+                    })
+                    .collect::<Vec<_>>()
+            })
+        });
+        threads.map(|thread| thread.join().expect("a thread"))
+    });
+    assert_eq!(cache.stats().pinned, 0);
+    assert!(cache.stats().mapped_bytes <= budget);
+    results.into_iter().flatten().collect()
+}
+
+#[test]
+fn h38_nobody_waits_for_the_budget_of_others() {
+    let start = Instant::now();
+    for result in both_want_all(WhenPinned::Exceed) {
+        result.expect("the budget is exceeded");
+    }
+    for result in both_want_all(WhenPinned::Fail) {
+        assert!(
+            matches!(
+                result,
+                Err(SpanError::File(MappingError::BudgetPinned { .. }))
+            ),
+            "{result:?}"
+        );
+    }
+    assert!(start.elapsed() < LONG / 2);
+}
+
+#[test]
+fn h38_spans_and_copies_share_a_budget_that_is_pinned() {
+    let folder = one_file(1, 20 * WINDOW_BYTES as usize);
+    for copy_path in COPY_PATHS {
+        let options = CacheOptions::default()
+            .window_bytes(WINDOW_BYTES as usize)
+            .budget_bytes(2 * WINDOW_BYTES)
+            .when_pinned(WhenPinned::Fail)
+            .copy_path(copy_path);
+        let cache = MappingCache::new(options).expect("a cache");
+        let group = writer(folder.path(), &cache);
+        let held = group.span(..2 * WINDOW_BYTES).expect("all of the budget");
+        let mut buf = vec![0; 5 * WINDOW_BYTES as usize];
+        // Copies through mappings may be refused; they neither wait nor harm the span.
+        let copied = group.read_exact_at(5 * WINDOW_BYTES, &mut buf);
+        if copy_path == CopyPath::Mapped {
+            drop(copied);
+        } else {
+            copied.expect("copied by the kernel");
+            assert!(buf == noise(1, 20 * WINDOW_BYTES as usize)[5 * 4096..10 * 4096]);
+        }
+        assert!(
+            held.slices().collect::<Vec<_>>().concat()
+                == noise(1, 20 * WINDOW_BYTES as usize)[..2 * 4096]
+        );
+        assert_eq!(cache.stats().pinned, 2);
+    }
+}
+
+#[test]
+fn bytes_behind_the_end_of_a_file_are_never_part_of_a_span() {
+    // Both ends in one page; the file has been longer.
+    let folder = one_file(1, 4096);
+    let path = folder.path().join("a");
+    let file = File::options().write(true).open(&path).expect("open");
+    file.set_len(100).expect("cut");
+    let group = writer(folder.path(), &small_cache(4, CopyPath::Auto));
+    assert_eq!(group.len(), 100);
+    let mut span = group.span_mut(..).expect("a span");
+    assert_eq!(span.as_mut_slice().expect("one window").len(), 100);
+    drop(span);
+    let builder = Group::builder(folder.path()).file_range("a", 50..200);
+    let beyond = trusted(builder).open().expect("a group");
+    assert_eq!(short_file(beyond.span(..).unwrap_err()), (path, 200, 100));
+    assert_eq!(beyond.span(..50).expect("what is there").len(), 50);
+}
+
+#[test]
+fn guards_say_what_they_are() {
+    let folder = one_file(1, 10_000);
+    let group = Arc::new(writer(folder.path(), &small_cache(4, CopyPath::Auto)));
+    let one = group.owned_span(1..5).expect("a span");
+    let two = group.owned_span_mut(7..9).expect("a span");
+    assert_eq!(format!("{one:?}"), "Span { range: 1..5, .. }");
+    assert_eq!(format!("{two:?}"), "SpanMut { range: 7..9, .. }");
+}
