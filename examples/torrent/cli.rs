@@ -76,7 +76,7 @@ pub(crate) struct EngineArgs {
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     pub(crate) budget: Option<u64>,
     /// Hash where the files are mapped, without copying first: faster. Only for files that nobody
-    /// changes meanwhile; one that is cut ends this program by SIGBUS
+    /// changes meanwhile; pieces of one that is cut cannot be read
     #[arg(long)]
     pub(crate) in_place: bool,
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
-use flatspan::mapping_cache::{CacheOptions, MappingCache};
+use flatspan::mapping_cache::{CacheOptions, MappingCache, install_sigbus_dispatcher};
 use flatspan::span::{Group, Pieces};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -42,6 +42,9 @@ impl Engine {
                 .window_bytes(window_bytes(budget_bytes));
         }
         let cache = MappingCache::new(options).context("--budget")?;
+        if args.in_place {
+            install_sigbus_dispatcher().context("cannot handle SIGBUS")?;
+        }
         Ok(Engine {
             pool,
             cache,

@@ -348,7 +348,7 @@ impl<G: GroupHandle> Span<G> {
         self.start..self.start + self.len as u64
     }
 
-    /// The bytes as one slice, if they lie in one window of one file; otherwise see
+    /// The bytes as one slice, if they lie in one window of one file; otherwise, and without a byte, see
     /// [`slices`](Self::slices).
     ///
     /// # Panics
@@ -489,7 +489,7 @@ impl<G: GroupHandle> SpanMut<G> {
         self.span.range()
     }
 
-    /// The bytes as one slice, if they lie in one window of one file.
+    /// The bytes as one slice, if there are any and they lie in one window of one file.
     ///
     /// # Panics
     ///
