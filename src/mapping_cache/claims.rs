@@ -56,11 +56,23 @@ pub(crate) struct Conflict {
     pub(crate) from: u64,
 }
 
-/// A claim that was granted; to be given back by [`Claims::give_back`] once.
+/// A claim that was granted; to be given back by [`Claims::give_back`] once. One word, and a few bits: it is read
+/// as it was written (see [`Place`]).
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Token {
-    Shared { stripe: Stripe, index: u32 },
-    Exclusive { start: u64 },
+pub(super) struct Token {
+    /// The start of an exclusive claim; of a shared one its stripe, and its index in there.
+    word: u64,
+    sharing: Sharing,
+}
+
+impl Token {
+    #[inline(always)]
+    fn shared(stripe: Stripe, index: u32) -> Self {
+        Self {
+            word: (stripe.index() as u64) << 32 | u64::from(index),
+            sharing: Sharing::Shared,
+        }
+    }
 }
 
 /// The claims on one file.
@@ -101,46 +113,62 @@ impl SharedStripe {
 #[derive(Debug, Default)]
 struct Slab {
     places: Vec<Place>,
-    /// The first of the free places.
-    free: Option<u32>,
+    /// The first of the free places, and one more; 0 if there is none.
+    free: u64,
 }
 
+/// A claim, or a free place: then `end` is 0 and `start` is as `Slab::free`. Words, each read as it was written:
+/// a wide load of what was just stored in pieces would wait until the stores have left for the cache.
 #[derive(Debug)]
-enum Place {
-    Claim(Range<u64>, Stay),
-    /// And the next of the free ones.
-    Free(Option<u32>),
+struct Place {
+    start: u64,
+    end: u64,
+    is_brief: bool,
 }
 
 impl Slab {
+    #[inline(always)]
     fn insert(&mut self, range: Range<u64>, stay: Stay) -> u32 {
-        let claim = Place::Claim(range, stay);
-        let Some(index) = self.free else {
-            self.places.push(claim);
-            let last = self.places.len() - 1;
-            return u32::try_from(last).expect("4 billion claims do not fit in memory");
-        };
-        match std::mem::replace(&mut self.places[index as usize], claim) {
-            Place::Free(next) => self.free = next,
-            Place::Claim(..) => unreachable!("a free place held a claim"),
+        if self.free == 0 {
+            return self.push(range, stay);
         }
-        index
+        let index = self.free - 1;
+        // Lossless: from an index.
+        let place = &mut self.places[index as usize];
+        assert!(place.end == 0, "a free place held a claim");
+        self.free = place.start;
+        place.start = range.start;
+        place.end = range.end;
+        place.is_brief = stay == Stay::Copy;
+        index as u32
     }
 
+    #[inline(never)]
+    fn push(&mut self, range: Range<u64>, stay: Stay) -> u32 {
+        self.places.push(Place {
+            start: range.start,
+            end: range.end,
+            is_brief: stay == Stay::Copy,
+        });
+        let last = self.places.len() - 1;
+        u32::try_from(last).expect("4 billion claims do not fit in memory")
+    }
+
+    #[inline(always)]
     fn remove(&mut self, index: u32) {
         let place = &mut self.places[index as usize];
-        let claim = std::mem::replace(place, Place::Free(self.free));
-        assert!(
-            matches!(claim, Place::Claim(..)),
-            "a claim was given back twice"
-        );
-        self.free = Some(index);
+        assert!(place.end != 0, "a claim was given back twice");
+        place.start = self.free;
+        place.end = 0;
+        self.free = u64::from(index) + 1;
     }
 
     fn conflict(&self, range: &Range<u64>) -> Option<Conflict> {
-        let met = self.places.iter().filter_map(|place| match place {
-            Place::Claim(other, stay) if overlap(other, range) => Some((other.start, *stay)),
-            _ => None,
+        let claims = self.places.iter().filter(|place| place.end != 0);
+        let met = claims.filter(|place| place.start < range.end && range.start < place.end);
+        let met = met.map(|place| match place.is_brief {
+            true => (place.start, Stay::Copy),
+            false => (place.start, Stay::Guard),
         });
         merge(met)
     }
@@ -196,25 +224,34 @@ impl Claims {
         }
     }
 
-    pub(super) fn share(
+    fn share(&self, range: Range<u64>, stay: Stay, stripe: Stripe) -> Result<Token, Conflict> {
+        match self.share_at_once(range.clone(), stay, stripe) {
+            Some(token) => Ok(token),
+            None => self.share_beside_exclusive(range, stay, stripe),
+        }
+    }
+
+    /// Claims a range if nobody has any of the file to himself.
+    #[inline(always)]
+    pub(super) fn share_at_once(
         &self,
         range: Range<u64>,
         stay: Stay,
         stripe: Stripe,
-    ) -> Result<Token, Conflict> {
+    ) -> Option<Token> {
         let stripe = self.choose(stripe, stay);
         let mut slab = lock(self.stripe(stripe));
         // Under the lock: case 1. Acquire: case 5.
         if self.exclusive_count.load(Ordering::Acquire) > 0 {
-            drop(slab);
-            return self.share_beside_exclusive(range, stay, stripe);
+            return None;
         }
         let index = slab.insert(range, stay);
-        Ok(Token::Shared { stripe, index })
+        Some(Token::shared(stripe, index))
     }
 
     /// Case 2.
     #[cold]
+    #[inline(never)]
     fn share_beside_exclusive(
         &self,
         range: Range<u64>,
@@ -232,11 +269,13 @@ impl Claims {
                 from: range.start,
             });
         }
+        let stripe = self.choose_made(stripe);
         let index = lock(self.stripe(stripe)).insert(range, stay);
-        Ok(Token::Shared { stripe, index })
+        Ok(Token::shared(stripe, index))
     }
 
     /// The stripe to enter a claim in: the caller's own if there are several.
+    #[inline(always)]
     fn choose(&self, mine: Stripe, stay: Stay) -> Stripe {
         if mine.index() > 0 && self.others.get().is_none() {
             if stay == Stay::Copy {
@@ -247,13 +286,23 @@ impl Claims {
         mine
     }
 
+    /// The same, when the others are not to be made.
+    fn choose_made(&self, mine: Stripe) -> Stripe {
+        match self.others.get() {
+            Some(_) => mine,
+            None => Stripe::number(0),
+        }
+    }
+
     #[cold]
+    #[inline(never)]
     fn make_others(&self) {
         let _table = lock(&self.exclusive);
         self.others
             .get_or_init(|| Box::new(std::array::from_fn(|_| SharedStripe::new())));
     }
 
+    #[inline(always)]
     fn stripe(&self, stripe: Stripe) -> &Mutex<Slab> {
         match stripe.index().checked_sub(1) {
             None => &self.first.0,
@@ -282,32 +331,48 @@ impl Claims {
         }
         let start = range.start;
         table.held.insert(start, (range.end, stay));
-        Ok(Token::Exclusive { start })
+        Ok(Token {
+            word: start,
+            sharing: Sharing::Exclusive,
+        })
     }
 
     /// Gives a claim back and wakes whoever waits.
+    #[inline(always)]
     pub(super) fn give_back(&self, token: Token) {
-        match token {
-            Token::Shared { stripe, index } => {
-                lock(self.stripe(stripe)).remove(index);
+        match token.sharing {
+            Sharing::Shared => {
+                // Lossless: put together in `Token::shared`.
+                let (stripe, index) = ((token.word >> 32) as usize, token.word as u32);
+                lock(self.stripe(Stripe::number(stripe))).remove(index);
             }
-            Token::Exclusive { start } => {
-                let mut table = lock(&self.exclusive);
-                let claim = table.held.remove(&start);
-                assert!(claim.is_some(), "a claim was given back twice");
-                // Release: pairs with the look in `share` (case 5).
-                self.exclusive_count.fetch_sub(1, Ordering::Release);
-            }
+            Sharing::Exclusive => self.give_back_exclusive(token.word),
         }
         self.wake();
     }
 
+    #[inline(never)]
+    fn give_back_exclusive(&self, start: u64) {
+        let mut table = lock(&self.exclusive);
+        let claim = table.held.remove(&start);
+        assert!(claim.is_some(), "a claim was given back twice");
+        // Release: pairs with the look in `share` (case 5).
+        self.exclusive_count.fetch_sub(1, Ordering::Release);
+    }
+
     /// After the lock: case 6.
+    #[inline(always)]
     fn wake(&self) {
         if self.waiter_count.load(Ordering::Relaxed) > 0 {
-            *lock(&self.epoch) += 1;
-            self.changed.notify_all();
+            self.wake_all();
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wake_all(&self) {
+        *lock(&self.epoch) += 1;
+        self.changed.notify_all();
     }
 
     /// Begins to wait; to be followed by another attempt, and [`sleep`](Waiting::sleep) if that fails.
@@ -390,6 +455,7 @@ fn overlap(one: &Range<u64>, other: &Range<u64>) -> bool {
     one.start < other.end && other.start < one.end
 }
 
+#[inline(always)]
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poison| poison.into_inner())
 }

@@ -30,7 +30,7 @@ impl Borrowed {
 
     fn read(&self, thread: usize) -> bool {
         let stripe = Stripe::number(thread);
-        let Ok(token) = self.claims.share(0..4, Stay::Copy, stripe) else {
+        let Ok(token) = self.claims.claim(0..4, Sharing::Shared, Stay::Copy, stripe) else {
             return false;
         };
         // SAFETY: loom checks that nobody writes the cell meanwhile.

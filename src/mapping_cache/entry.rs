@@ -84,6 +84,7 @@ impl FileEntry {
         self.shared.lock_length()
     }
 
+    #[inline(always)]
     pub(super) fn known_bytes(&self) -> u64 {
         self.known_bytes.load(Ordering::Relaxed)
     }

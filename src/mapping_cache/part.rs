@@ -20,11 +20,12 @@ use crate::sys::identity;
 /// The claim is given back after the pin: whoever claims the range next finds all stores done.
 #[derive(Debug)]
 pub(crate) struct Part<'a> {
+    // Dropped before the claim.
     pin: Pin<'a>,
     /// Offset in the window.
     within: usize,
     len: usize,
-    claim: Claim<'a>,
+    _claim: Claim<'a>,
 }
 
 /// A part that is claimed and not pinned yet.
@@ -200,14 +201,6 @@ impl<'a> Part<'a> {
         self.pin.is_resident(self.within, self.len).unwrap_or(true)
     }
 
-    /// By value: what is dropped through a reference has an address, and lies in memory.
-    #[inline(always)]
-    pub(crate) fn give_back(self) {
-        let Self { pin, claim, .. } = self;
-        drop(pin);
-        drop(claim);
-    }
-
     /// Was a page of the window lost? Then what was read may be zeros, and what was stored may be gone.
     #[inline(always)]
     pub(crate) fn is_poisoned(&self) -> bool {
@@ -227,16 +220,14 @@ impl CachedFile {
             return None;
         }
         let claims = &shared.claims;
-        let token = claims
-            .share(offset..end, Stay::Guard, Stripe::mine())
-            .ok()?;
+        let token = claims.share_at_once(offset..end, Stay::Guard, Stripe::mine())?;
         let claim = Claim { claims, token };
         let pin = self.pin_if_mapped(step.window, step.end())?;
         Some(Part {
             pin,
             within: step.within,
             len,
-            claim,
+            _claim: claim,
         })
     }
 
@@ -299,7 +290,7 @@ impl CachedFile {
             pin,
             within: step.within,
             len: step.len,
-            claim,
+            _claim: claim,
         })
     }
 

@@ -44,6 +44,7 @@ impl Windows {
     }
 
     /// The first step of a request of `len` bytes at `offset`.
+    #[inline(always)]
     pub(super) fn step(self, offset: u64, len: usize) -> Step {
         let mask = self.bytes() as u64 - 1;
         // Lossless: smaller than a window, whose size is a usize.
