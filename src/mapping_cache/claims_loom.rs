@@ -109,6 +109,42 @@ fn loom_readers_of_two_stripes_and_a_writer() {
     });
 }
 
+/// One of the readers finds the only quick place taken.
+#[test]
+fn loom_readers_of_one_stripe_and_a_writer() {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(|| {
+        let borrowed = Borrowed::new();
+        let (one, two) = (borrowed.clone(), borrowed.clone());
+        let readers = [
+            thread::spawn(move || one.read(1)),
+            thread::spawn(move || two.read(1)),
+        ];
+        borrowed.write();
+        for reader in readers {
+            reader.join().unwrap();
+        }
+        assert!(borrowed.write());
+    });
+}
+
+/// The quick place is taken all the time.
+#[test]
+fn loom_a_reader_in_the_slab_and_a_writer() {
+    loom::model(|| {
+        let borrowed = Borrowed::new();
+        let there = borrowed.clone();
+        let stripe = Stripe::number(1);
+        let beside = borrowed.claims.share(8..9, Stay::Copy, stripe).unwrap();
+        let reader = thread::spawn(move || there.read(1));
+        borrowed.write_at_last();
+        reader.join().unwrap();
+        borrowed.claims.give_back(beside);
+        assert!(borrowed.write());
+    });
+}
+
 #[test]
 fn loom_who_waits_is_woken() {
     loom::model(|| {

@@ -177,26 +177,18 @@ impl Ledger {
         assert!(before.is_none(), "one mapping for a window and access");
     }
 
-    /// After an unpin: unmaps the window if nobody else pins it and the budget is exceeded.
+    /// Is more mapped than the budget allows? To be asked after an unpin. A look at a line that is written only
+    /// when it is so. One that comes too early leaves the duty to the next unpin or the next mapping.
     #[inline(always)]
-    pub(super) fn trim_if_exceeded(
-        &self,
-        key: impl FnOnce() -> Key,
-        slot: &Slot,
-        parking: &Parking,
-    ) {
-        // A look at a line that is written only when the budget is exceeded. One that comes too early
-        // leaves the duty to the next unpin or the next mapping.
-        if !self.exceeded.load(Ordering::Relaxed) {
-            return;
-        }
-        if slot.pins() == 0 {
-            self.trim(key(), slot, parking);
-        }
+    pub(super) fn is_exceeded(&self) -> bool {
+        self.exceeded.load(Ordering::Relaxed)
     }
 
-    #[cold]
-    fn trim(&self, key: Key, slot: &Slot, parking: &Parking) {
+    /// After an unpin: unmaps the window if nobody else pins it and the budget is exceeded.
+    pub(super) fn trim(&self, key: Key, slot: &Slot, parking: &Parking) {
+        if slot.pins() > 0 {
+            return;
+        }
         let mut books = self.lock();
         if books.is_within(self) {
             self.exceeded.store(false, Ordering::Relaxed);

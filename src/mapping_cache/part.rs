@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::claims::{Claims, Conflict, Sharing, Stay, Token, Waiting};
 use super::entry::FileEntry;
 use super::error::MappingError;
-use super::file::{CachedFile, Opened};
+use super::file::CachedFile;
 use super::options::{Access, Preallocation, Reservation};
 use super::pin::Pin;
 use super::shared::SharedFile;
@@ -39,7 +39,7 @@ pub(crate) struct ClaimedPart<'a> {
 #[derive(Debug)]
 pub(crate) struct Claim<'a> {
     claims: &'a Claims,
-    token: Token,
+    token: Token<'a>,
 }
 
 impl<'a> Claim<'a> {
@@ -213,21 +213,26 @@ impl CachedFile {
     /// the way. What is in the way, [`part`](Self::part) tells.
     #[inline(always)]
     pub(crate) fn part_if_mapped(&self, offset: u64, len: usize) -> Option<Part<'_>> {
-        let step = self.core.windows.step(offset, len);
-        let Opened { entry, shared, .. } = self.opened()?;
+        let (window, within) = self.core.windows.only(offset, len)?;
+        let opened = self.opened()?;
         let end = offset + len as u64;
-        if step.len < len || end > entry.known_bytes() {
+        if end > opened.entry.known_bytes() {
             return None;
         }
-        let claims = &shared.claims;
-        let token = claims.share_at_once(offset..end, Stay::Guard, Stripe::mine())?;
-        let claim = Claim { claims, token };
-        let pin = self.pin_if_mapped(step.window, step.end())?;
+        let stripe = Stripe::mine();
+        let claims = &opened.shared.claims;
+        let token = claims.share_at_once(offset..end, Stay::Guard, stripe)?;
+        let Some(pin) = self.pin_opened(opened, stripe, window, within + len) else {
+            claims.take_off(token);
+            return None;
+        };
+        // Made last: what may be dropped before lies in memory (docs/benchmarks.md).
+        let _claim = Claim { claims, token };
         Some(Part {
             pin,
-            within: step.within,
+            within,
             len,
-            _claim: claim,
+            _claim,
         })
     }
 

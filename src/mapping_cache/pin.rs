@@ -51,7 +51,6 @@ struct Pinned<'a> {
     slot: &'a Slot,
     stripe: Stripe,
     address: Address,
-    access: Access,
     /// A pin for writing is a write that is going on.
     writing: Option<&'a FileEntry>,
 }
@@ -65,26 +64,42 @@ unsafe impl Sync for Pin<'_> {}
 impl Drop for Pin<'_> {
     #[inline(always)]
     fn drop(&mut self) {
+        if self.at.writing.is_some() {
+            return self.unpin_written();
+        }
+        self.at.slot.unpin(self.at.stripe);
+        if self.core.ledger.is_exceeded() {
+            self.trim();
+        }
+    }
+}
+
+impl Pin<'_> {
+    /// The stores under the pin are done. Where a page was lost, they may be too.
+    #[inline(never)]
+    fn unpin_written(&self) {
         // While it is pinned: a window mapped anew begins without.
         let poisoned = self.is_poisoned();
         self.at.slot.unpin(self.at.stripe);
         if let Some(entry) = self.at.writing {
-            end_writing(entry, poisoned);
+            if poisoned {
+                entry.unsynced.lose();
+            }
+            entry.unsynced.end();
         }
+        if self.core.ledger.is_exceeded() {
+            self.trim();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn trim(&self) {
         let Core {
             ledger, parking, ..
         } = self.core;
-        ledger.trim_if_exceeded(|| self.at.key(), self.at.slot, parking);
+        ledger.trim(self.at.key(), self.at.slot, parking);
     }
-}
-
-/// The stores under a pin are done. Where a page was lost, they may be too.
-#[inline(never)]
-fn end_writing(entry: &FileEntry, poisoned: bool) {
-    if poisoned {
-        entry.unsynced.lose();
-    }
-    entry.unsynced.end();
 }
 
 impl Pinned<'_> {
@@ -113,7 +128,7 @@ impl Pin<'_> {
     /// First byte of the window, for stores; `None` for a pin for reading.
     #[must_use]
     pub fn as_mut_ptr(&self) -> Option<*mut u8> {
-        (self.at.access == Access::ReadWrite).then_some(self.at.address.start)
+        self.at.writing.map(|_| self.at.address.start)
     }
 
     /// Bytes of the window: for writing those that are there to be written, for reading whole pages,
@@ -343,9 +358,20 @@ impl CachedFile {
     /// Pins a window for reading if it is mapped as far as `needed` bytes.
     #[inline(always)]
     pub(super) fn pin_if_mapped(&self, window: u64, needed: usize) -> Option<Pin<'_>> {
-        let Opened { entry, slots, .. } = self.opened()?;
+        self.pin_opened(self.opened()?, Stripe::mine(), window, needed)
+    }
+
+    /// As [`pin_if_mapped`](Self::pin_if_mapped), for who has looked at file and thread already.
+    #[inline(always)]
+    pub(super) fn pin_opened<'a>(
+        &'a self,
+        opened: &'a Opened,
+        stripe: Stripe,
+        window: u64,
+        needed: usize,
+    ) -> Option<Pin<'a>> {
+        let Opened { entry, slots, .. } = opened;
         let slots = slots.get(window)?;
-        let stripe = Stripe::mine();
         let Look::Hit(of, slot, address) = look(slots, stripe, needed, Access::ReadOnly) else {
             return None;
         };
@@ -356,7 +382,6 @@ impl CachedFile {
             slot,
             stripe,
             address,
-            access: Access::ReadOnly,
             writing: None,
         };
         let core = &*self.core;
@@ -442,7 +467,6 @@ impl CachedFile {
             slot,
             stripe,
             address,
-            access,
             writing: writing.map(Writing::keep_on),
         };
         let pin = Pin { core, at };
@@ -465,7 +489,6 @@ impl CachedFile {
             slot,
             stripe,
             address: slot.address(),
-            access: Access::ReadOnly,
             writing: None,
         };
         let core = &*self.core;

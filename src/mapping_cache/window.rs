@@ -43,6 +43,14 @@ impl Windows {
         offset >> self.shift
     }
 
+    /// Which window a request of `len` bytes, not zero, at `offset` lies in, and where; `None` if in several.
+    #[inline(always)]
+    pub(super) fn only(self, offset: u64, len: usize) -> Option<(u64, usize)> {
+        // Lossless: smaller than a window, whose size is a usize.
+        let within = (offset & (self.bytes() as u64 - 1)) as usize;
+        (len <= self.bytes() - within).then_some((self.of(offset), within))
+    }
+
     /// The first step of a request of `len` bytes at `offset`.
     #[inline(always)]
     pub(super) fn step(self, offset: u64, len: usize) -> Step {
@@ -82,6 +90,8 @@ mod tests {
             .collect();
         assert_eq!(steps, [(0, 4000, 96), (1, 0, 4096), (2, 0, 808)]);
         assert_eq!(windows.steps(8192, 0).count(), 0);
+        assert_eq!(windows.only(4000, 96), Some((0, 4000)));
+        assert_eq!(windows.only(4000, 97), None);
     }
 
     #[test]

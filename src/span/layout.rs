@@ -141,6 +141,15 @@ impl Layout {
         })
     }
 
+    /// The entry that a range, resolved before, lies in, and its offset there; `None` if there are several, or if
+    /// the range is empty.
+    #[inline(always)]
+    pub(super) fn locate(&self, start: u64, end: u64) -> Option<(usize, u64)> {
+        let entry = self.ends.partition_point(|entry_end| *entry_end <= start);
+        let is_inside = start < end && end <= *self.ends.get(entry)?;
+        is_inside.then(|| (entry, start - self.start_of(entry)))
+    }
+
     #[inline(always)]
     fn start_of(&self, entry: usize) -> u64 {
         entry.checked_sub(1).map_or(0, |before| self.ends[before])

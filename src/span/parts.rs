@@ -12,6 +12,7 @@ use std::mem::ManuallyDrop;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
+use super::entry::Body;
 use super::error::SpanError;
 use super::group::Group;
 use super::layout::Extent;
@@ -41,7 +42,7 @@ pub(super) enum Piece<'a> {
     Zeros(usize),
 }
 
-/// The pieces of a span. Most spans have one, which is kept apart so that it may stay in registers.
+/// The pieces of a span. One that was found mapped is kept apart so that it may stay in registers.
 #[derive(Debug)]
 pub(super) struct Parts<G> {
     /// As if they held the handle: so the compiler wants it alive when they are dropped.
@@ -71,20 +72,19 @@ fn drop_rest(rest: Box<[Piece<'static>]>) {
 }
 
 impl<G> Parts<G> {
-    /// The parts of a range for reading that lies in one mapped window, with nothing in the way.
+    /// The parts of a range, resolved before, for reading that lies in one mapped window, with nothing in the way.
     ///
     /// # Safety
     ///
     /// The group stays where it is, unchanged, until they are dropped.
     #[inline(always)]
     pub(super) unsafe fn if_mapped(group: &Group, range: Range<u64>) -> Option<Self> {
-        let len = range.end - range.start;
-        let extent = group.layout.extents(range).ok()?.next()?;
-        if extent.len < len {
+        let (entry, offset) = group.layout.locate(range.start, range.end)?;
+        let Body::File { file, start, .. } = &group.entries[entry].body else {
             return None;
-        }
-        let (file, place) = group.entries[extent.entry].place(extent)?;
-        let part = file.part_if_mapped(place.start, usize::try_from(len).ok()?)?;
+        };
+        let len = usize::try_from(range.end - range.start).ok()?;
+        let part = file.part_if_mapped(start + offset, len)?;
         // SAFETY: the caller keeps what it borrows from.
         let part = unsafe { std::mem::transmute::<Part<'_>, Part<'static>>(part) };
         Some(Self {
@@ -99,13 +99,34 @@ impl<G> Parts<G> {
     /// # Safety
     ///
     /// As for [`if_mapped`](Self::if_mapped).
-    #[inline(never)]
+    #[inline(always)]
     pub(super) unsafe fn new(
         group: &Group,
         range: Range<u64>,
         access: Access,
         patience: Patience,
     ) -> Result<Self, SpanError> {
+        // SAFETY: as the caller promises.
+        let pieces = unsafe { Self::pieces(group, range, access, patience)? };
+        Ok(Self {
+            handle: PhantomData,
+            first: ManuallyDrop::new(None),
+            rest: ManuallyDrop::new(Some(pieces)),
+        })
+    }
+
+    /// Two words when they come out of the call, so that the fast path, which meets them, stays short.
+    ///
+    /// # Safety
+    ///
+    /// As for [`if_mapped`](Self::if_mapped).
+    #[inline(never)]
+    unsafe fn pieces(
+        group: &Group,
+        range: Range<u64>,
+        access: Access,
+        patience: Patience,
+    ) -> Result<Box<[Piece<'static>]>, SpanError> {
         if usize::try_from(range.end - range.start).is_err() {
             return Err(SpanError::Argument {
                 argument: "range",
@@ -127,27 +148,25 @@ impl<G> Parts<G> {
         };
         let pieces = claim_patiently(patience, || pieces_of(group, range.clone(), access))?;
         // SAFETY: the caller keeps what they borrow from.
-        let mut pieces =
-            unsafe { std::mem::transmute::<Vec<Piece<'_>>, Vec<Piece<'static>>>(pieces) };
-        let (first, rest) = match pieces.len() {
-            1 => match pieces.pop() {
-                Some(Piece::File(part)) => (Some(part), None),
-                other => (None, other.map(|piece| vec![piece].into_boxed_slice())),
-            },
-            0 => (None, None),
-            _ => (None, Some(pieces.into_boxed_slice())),
-        };
-        Ok(Self {
-            handle: PhantomData,
-            first: ManuallyDrop::new(first),
-            rest: ManuallyDrop::new(rest),
-        })
+        let pieces = unsafe { std::mem::transmute::<Vec<Piece<'_>>, Vec<Piece<'static>>>(pieces) };
+        Ok(pieces.into_boxed_slice())
     }
 
     /// The only part, if there is only one.
     #[inline(always)]
     pub(super) fn only(&self) -> Option<&Part<'static>> {
-        self.first.as_ref()
+        match &*self.first {
+            Some(part) => Some(part),
+            None => self.only_of_rest(),
+        }
+    }
+
+    #[inline(never)]
+    fn only_of_rest(&self) -> Option<&Part<'static>> {
+        match self.rest.as_deref() {
+            Some([Piece::File(part)]) => Some(part),
+            _ => None,
+        }
     }
 
     /// The parts in order, with how many bytes each has; `None` for padding.
