@@ -144,9 +144,10 @@ impl SharedStripe {
         }
     }
 
-    /// A look for an exclusive claim. The quick places by read-modify-writes: case 1.
+    /// A look for an exclusive claim.
     fn conflict(&self, range: &Range<u64>) -> Option<Conflict> {
         let quick = self.quick.iter().filter_map(|place| {
+            // A read-modify-write. Release: case 1. Acquire: case 5.
             let (claim, stay) = unpack(place.fetch_add(0, Ordering::AcqRel));
             overlap(&claim, range).then_some((claim.start, stay))
         });
@@ -317,10 +318,10 @@ impl Claims {
         }
         if let Some(word) = pack(&range, stay) {
             for place in &here.quick {
-                // AcqRel: pairs with the look of `exclude` (case 1).
+                // Acquire: pairs with the look of `exclude` (case 1).
                 if place.load(Ordering::Relaxed) == 0
                     && place
-                        .compare_exchange(0, word, Ordering::AcqRel, Ordering::Relaxed)
+                        .compare_exchange(0, word, Ordering::Acquire, Ordering::Relaxed)
                         .is_ok()
                 {
                     // After it was entered: case 1. Acquire: case 5.
