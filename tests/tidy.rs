@@ -22,10 +22,13 @@ const LAYERS: [(&str, &[&str]); 7] = [
 
 /// Layers skipped with a reason: (from, to). docs/architecture.md gives it, in words that contain
 /// `from -> to`.
-const EXCEPTIONS: [(&str, &str); 0] = [];
+const EXCEPTIONS: [(&str, &str); 1] = [("snapshot", "mapping_cache")];
 
 /// The hazards that the code so far must have a test for, named after them: `h04_...`.
-const HAZARDS: [&str; 8] = ["h04", "h33", "h34", "h35", "h36", "h37", "h38", "h39"];
+const HAZARDS: [&str; 24] = [
+    "h01", "h02", "h03", "h04", "h08", "h09", "h10", "h11", "h12", "h13", "h14", "h17", "h19",
+    "h20", "h21", "h22", "h24", "h33", "h34", "h35", "h36", "h37", "h38", "h39",
+];
 
 #[test]
 fn layers_use_only_what_lies_below() {
@@ -107,7 +110,7 @@ fn entry_files_hold_no_logic() {
         "//! fn main() {}\n#![cfg_attr(docsrs, feature(doc_cfg))]\n",
         "mod a;\npub mod b;\n#[cfg(unix)]\n#[path = \"x.rs\"]\npub(crate) mod c;",
         "pub use a::{B, C};\nuse d::*;\npub(crate) use e::{\n    F,\n    g::{H, I},\n};",
-        "/// Says fn f() {}.\npub mod b;\n#[doc = include_str!(\"../README.md\")]\nextern crate alloc;",
+        "/// Says fn f() {}.\npub mod b;\n#[doc = include_str!(\"../README.md\")]\nextern crate alloc;\nextern crate self as me;",
     ] {
         assert!(logic(clean).is_empty(), "{clean}: {:?}", logic(clean));
     }
@@ -354,7 +357,7 @@ fn is_entry(item: &[&str]) -> bool {
         }
     }
     match words {
-        ["mod", _, ";"] | ["use", ..] | ["extern", "crate", _, ";"] => true,
+        ["mod", _, ";"] | ["use", ..] | ["extern", "crate", ..] => true,
         [..] => false,
     }
 }

@@ -299,7 +299,7 @@ impl CachedFile {
     }
 
     /// Offsets of files are signed: nothing past 2^63 can be asked of the system.
-    fn check_offset(&self, offset: u64, len: usize) -> Result<(), MappingError> {
+    pub(super) fn check_offset(&self, offset: u64, len: usize) -> Result<(), MappingError> {
         let end = offset.checked_add(len as u64);
         if end.is_some_and(|end| i64::try_from(end).is_ok()) {
             return Ok(());

@@ -1,7 +1,7 @@
 //! Folders with entries that a power cut would take back.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::error::MappingError;
@@ -19,6 +19,20 @@ impl UnsyncedDirectories {
     /// Notes that a folder received an entry.
     pub(super) fn note(&self, directory: PathBuf) {
         *self.lock().entry(directory).or_insert(0) += 1;
+    }
+
+    /// A folder was renamed, with all that is in it.
+    pub(super) fn renamed(&self, from: &Path, to: &Path) {
+        let mut unsynced = self.lock();
+        *unsynced = std::mem::take(&mut *unsynced)
+            .into_iter()
+            .map(|(path, changes)| match path.strip_prefix(from) {
+                // Joining nothing would add a slash.
+                Ok(rest) if rest.as_os_str().is_empty() => (to.to_path_buf(), changes),
+                Ok(rest) => (to.join(rest), changes),
+                Err(_) => (path, changes),
+            })
+            .collect();
     }
 
     /// Makes the new entries durable. A folder that fails stays in the set.

@@ -16,7 +16,7 @@ use super::location::Location;
 use super::options::{Access, FileOptions, FlushMode, Reservation};
 use super::shared::SharedFile;
 use super::slot_table::SlotTable;
-use crate::sys::{self, identity, limits};
+use crate::sys::{self, identity, limits, room};
 
 /// A file whose bytes are reached through a [`MappingCache`](super::MappingCache).
 ///
@@ -216,7 +216,7 @@ impl CachedFile {
     }
 
     /// Unmaps and closes the file.
-    fn let_go(&self) -> Result<(), MappingError> {
+    pub(super) fn let_go(&self) -> Result<(), MappingError> {
         let Some(entry) = self.opened_entry() else {
             return Ok(());
         };
@@ -259,12 +259,8 @@ impl CachedFile {
 
     pub(super) fn storage_full(&self, needed_bytes: u64, source: io::Error) -> MappingError {
         let path = self.path();
-        // For the message only; a filesystem that cannot say has none. One that is just being filled may
-        // count below zero, where the product of fs2 overflows.
-        let available_bytes = rustix::fs::statvfs(&path)
-            .ok()
-            .filter(|found| found.f_bavail <= found.f_blocks)
-            .map_or(0, |found| found.f_bavail.saturating_mul(found.f_frsize));
+        // For the message only; a filesystem that cannot say has none.
+        let available_bytes = room::available_bytes(&path).unwrap_or(0);
         MappingError::StorageFull {
             path,
             needed_bytes,

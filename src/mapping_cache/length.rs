@@ -36,7 +36,7 @@ impl CachedFile {
         }
         match self.options.preallocation {
             Preallocation::Full => self.reserve_whole(entry, file, present)?,
-            Preallocation::Window => self.reserve(entry, file, start..end, present)?,
+            Preallocation::Window => self.reserve_storage(entry, file, start..end, present)?,
             Preallocation::Sparse => {}
         }
         self.extend(entry, file, present, end)
@@ -52,7 +52,7 @@ impl CachedFile {
         if self.is_reserved_whole(entry) {
             return Ok(());
         }
-        self.reserve(entry, file, 0..self.declared_bytes, present)?;
+        self.reserve_storage(entry, file, 0..self.declared_bytes, present)?;
         self.extend(entry, file, present, self.declared_bytes)?;
         entry
             .reserved_to
@@ -89,7 +89,7 @@ impl CachedFile {
         }
     }
 
-    fn reserve(
+    pub(super) fn reserve_storage(
         &self,
         entry: &FileEntry,
         file: &File,

@@ -22,11 +22,13 @@
 
 mod cache;
 mod claims;
+mod clone;
 mod copy;
 mod descriptors;
 mod directories;
 mod entry;
 mod error;
+mod existence;
 mod file;
 mod hints;
 mod ledger;
@@ -38,6 +40,7 @@ mod parking;
 mod part;
 mod pin;
 mod relocate;
+mod resize;
 mod shared;
 mod slot;
 mod slot_table;

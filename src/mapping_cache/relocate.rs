@@ -78,7 +78,7 @@ impl CachedFile {
         Ok(())
     }
 
-    fn note_entry(&self, location: &Location) {
+    pub(super) fn note_entry(&self, location: &Location) {
         if let Some(folder) = location.full_path().parent() {
             self.directories.note(folder.to_path_buf());
         }

@@ -94,6 +94,47 @@ impl Group {
         Ok(claim_all(merge(targets), Sharing::Exclusive)?)
     }
 
+    /// Claims a range for reading and one of another group for writing.
+    pub(super) fn claim_for_cloning<'g>(
+        &'g self,
+        range: Range<u64>,
+        to: &'g Self,
+        into: Range<u64>,
+    ) -> Result<CopyClaims<'g>, SpanError> {
+        let targets_of = |group: &'g Self, range, sharing| {
+            let extents = group.layout.extents(range)?;
+            let targets = extents.map(|extent| group.target(extent, sharing));
+            let targets = targets.filter_map(Result::transpose);
+            let targets = targets.collect::<Result<Vec<_>, _>>()?;
+            Ok::<_, SpanError>(merge(targets))
+        };
+        let sources = targets_of(self, range, Sharing::Shared)?;
+        let targets = targets_of(to, into, Sharing::Exclusive)?;
+        let meets = |a: &Target<'_>, b: &Target<'_>| {
+            a.number == b.number && a.range.start < b.range.end && b.range.start < a.range.end
+        };
+        if sources.iter().any(|a| targets.iter().any(|b| meets(a, b))) {
+            return Err(SpanError::Argument {
+                argument: "at",
+                reason: "the range would be copied onto itself".to_owned(),
+            });
+        }
+        // Both kinds at once: nobody waits while holding one (hazard 38).
+        Ok(claim_patiently(Patience::Copies, || {
+            let claim = |sharing| {
+                move |target: &Target<'g>| {
+                    target.file.claim(target.range.clone(), sharing, Stay::Copy)
+                }
+            };
+            let claims = sources.iter().map(claim(Sharing::Shared));
+            let claims = claims.chain(targets.iter().map(claim(Sharing::Exclusive)));
+            Ok(CopyClaims {
+                _first: None,
+                _more: claims.collect::<Result<Vec<_>, Refused<'g>>>()?,
+            })
+        })?)
+    }
+
     /// Claims a range that lies in one file; `None` for another.
     fn claim_one(
         &self,

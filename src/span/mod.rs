@@ -20,6 +20,7 @@ mod arriving;
 mod as_bytes;
 mod batch;
 mod builder;
+mod clone;
 mod copy_claims;
 mod cursor;
 mod entry;
@@ -40,6 +41,7 @@ mod reshape;
 #[cfg(feature = "rayon")]
 mod run;
 mod sha1_lanes;
+mod storage;
 mod transfer;
 mod upkeep;
 #[cfg(feature = "rayon")]

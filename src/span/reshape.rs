@@ -83,6 +83,48 @@ impl Group {
         Ok(())
     }
 
+    /// Removes the file of an entry, with all that was not synced; entries of the same path give it up with it. The
+    /// entry stays: its file is missing. Durable with the next [`sync_all`](Self::sync_all).
+    ///
+    /// # Errors
+    ///
+    /// [`SpanError::NoSuchFile`]; `Busy`, `WindowPinned`, `ReadOnly`, `Missing`.
+    pub fn remove_file(&mut self, entry: usize) -> Result<(), SpanError> {
+        let path = match self.entries.get(entry).and_then(|entry| entry.file()) {
+            Some(file) => file.location().path().to_path_buf(),
+            None => return Err(self.no_such_file(entry)),
+        };
+        let mut files = self.files_at(&path);
+        if let Some(first) = files.next() {
+            first.remove()?;
+        }
+        for file in files {
+            file.abandon()?;
+        }
+        Ok(())
+    }
+
+    /// Somebody has renamed the root directory, with all files of the group in it: the group goes on as it is, with
+    /// what is mapped, borrowed and not yet synced. A relative path is seen from the present directory.
+    ///
+    /// # Errors
+    ///
+    /// [`SpanError::Argument`] for a group that may leave its root, and for a path that cannot be one.
+    pub fn follow_root(&mut self, root: impl Into<PathBuf>) -> Result<(), SpanError> {
+        if self.outside_root {
+            return Err(SpanError::Argument {
+                argument: "root",
+                reason: "a group with paths outside its root does not follow it".to_owned(),
+            });
+        }
+        let new_root: Arc<Path> = Arc::from(absolute(root.into())?);
+        let old_root = std::mem::replace(&mut self.root, new_root.clone());
+        for file in self.entries.iter_mut().filter_map(|entry| entry.file_mut()) {
+            file.follow(&old_root, &new_root);
+        }
+        Ok(())
+    }
+
     /// Moves all files of the group to another root directory, which must exist; files that are
     /// missing are left out, folders are made as needed, and folders left empty are removed. On the
     /// same filesystem files are renamed, otherwise copied and removed. Nothing is replaced.

@@ -42,6 +42,15 @@ impl Group {
         Ok(directories?)
     }
 
+    /// Returns when the entries of new files and folders are durable, and that removed ones are gone.
+    ///
+    /// # Errors
+    ///
+    /// `SyncFailed` with the folder.
+    pub fn sync_directories(&self) -> Result<(), SpanError> {
+        Ok(self.directories.sync()?)
+    }
+
     /// Tells the kernel what to expect of a range.
     ///
     /// # Errors
@@ -97,14 +106,7 @@ impl Group {
 
     /// Is there anything in the range but padding and holes? Bytes that are missing count as something.
     pub(super) fn has_data(&self, range: Range<u64>) -> Result<bool, SpanError> {
-        for extent in self.layout.extents(range)? {
-            if let Some((file, part)) = self.entries[extent.entry].place(extent)
-                && file.next_data(part.start, part.end)?.is_some()
-            {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        Ok(self.next_data(range)?.is_some())
     }
 
     /// Is the byte at this offset in the page cache? A byte that cannot be asked for is not.
@@ -128,7 +130,7 @@ impl Group {
         files.any(|file| matches!(file.is_rotational(), Ok(true)))
     }
 
-    fn each(
+    pub(super) fn each(
         &self,
         range: &impl RangeBounds<u64>,
         mut act: impl FnMut(&CachedFile, Range<u64>) -> Result<(), MappingError>,

@@ -52,7 +52,25 @@ pub(crate) fn extend(file: &File, end: u64) -> io::Result<()> {
     })?)
 }
 
-/// Says whether the error of [`reserve`] means that this filesystem cannot reserve at all.
+/// Makes a range zeros by giving its storage back; the file stays as long as it is.
+pub(crate) fn punch(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    Ok(retry_on_intr(|| fallocate(file, flags, offset, len))?)
+}
+
+/// Makes a range zeros and keeps storage for it. The length stays.
+pub(crate) fn zero(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    let flags = FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE;
+    match retry_on_intr(|| fallocate(file, flags, offset, len)) {
+        Err(Errno::OPNOTSUPP) => {
+            punch(file, offset, len)?;
+            reserve(file, offset, len).map(|_| ())
+        }
+        result => Ok(result?),
+    }
+}
+
+/// Says whether the error of [`reserve`] or [`punch`] means that this filesystem cannot do it at all.
 pub(crate) fn is_unsupported(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),

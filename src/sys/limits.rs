@@ -21,3 +21,9 @@ pub(crate) fn max_map_count() -> usize {
         .and_then(|text| text.trim().parse().ok())
         .unwrap_or(KERNEL_DEFAULT)
 }
+
+/// How many mappings this process has now.
+pub(crate) fn mappings() -> usize {
+    std::fs::read("/proc/self/maps")
+        .map_or(0, |maps| maps.iter().filter(|byte| **byte == b'\n').count())
+}

@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{AtFlags, RenameFlags, renameat, renameat_with, statat, unlinkat};
+use rustix::fs::{AtFlags, CWD, RenameFlags, renameat, renameat_with, statat, unlinkat};
 use rustix::io::Errno;
 
 use super::open::create_in;
@@ -33,6 +33,19 @@ pub(crate) fn rename(from: &Place<'_>, to: &Place<'_>) -> io::Result<()> {
             }
             Ok(renameat(from.folder, from.name, to.folder, to.name)?)
         }
+        renamed => Ok(renamed?),
+    }
+}
+
+/// Renames a directory to a name that must not exist, or be an empty directory; `AlreadyExists` otherwise.
+pub(crate) fn rename_directory(from: &Path, to: &Path) -> io::Result<()> {
+    let flags = RenameFlags::NOREPLACE;
+    match renameat_with(CWD, from, CWD, to, flags) {
+        // Taken, or the filesystem does not know the flag. Without it only an empty directory is replaced.
+        Err(Errno::EXIST | Errno::INVAL | Errno::NOSYS) => match renameat(CWD, from, CWD, to) {
+            Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR) => Err(Errno::EXIST.into()),
+            renamed => Ok(renamed?),
+        },
         renamed => Ok(renamed?),
     }
 }
@@ -93,7 +106,7 @@ fn unchanged(file: &File, before: &Metadata, place: &Place<'_>) -> io::Result<()
 }
 
 /// Removes a file.
-fn remove(place: &Place<'_>) -> io::Result<()> {
+pub(crate) fn remove(place: &Place<'_>) -> io::Result<()> {
     Ok(unlinkat(place.folder, place.name, AtFlags::empty())?)
 }
 

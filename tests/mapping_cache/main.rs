@@ -22,6 +22,7 @@ mod ordinary_user;
 mod recency;
 mod relocation;
 mod reservation;
+mod resizing;
 mod rollback;
 mod truncation;
 mod unmappable;

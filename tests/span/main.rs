@@ -34,6 +34,7 @@ mod ranges;
 mod releasing;
 mod sharing;
 mod short_files;
+mod storage;
 mod stress;
 mod syncing;
 mod transferring;

@@ -8,22 +8,26 @@
 use std::{
     env,
     fs::{self, File},
-    io::{BufRead as _, BufReader, Read as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
-    sync::mpsc,
+    sync::{
+        Mutex,
+        mpsc::{self, Receiver},
+    },
     thread,
     time::Duration,
 };
 
+use fuser::BackgroundSession;
 use tempfile::TempDir;
 
 use super::{
     cleaner,
     fuse_daemon::{self, LOG_NAME},
     need::{Need, need, skip},
-    temp_dir, user,
+    power, temp_dir, user,
 };
 
 /// What the filesystem refuses.
@@ -61,6 +65,9 @@ impl Mode {
     }
 }
 
+/// In place of a mode: the filesystem of [`power`].
+pub(super) const POWER: &str = "power";
+
 /// `MODE:MOUNTPOINT` for the daemon.
 const DAEMON_VARIABLE: &str = "FLATSPAN_FUSE_DAEMON";
 const READY: &str = "FLATSPAN_FUSE_READY";
@@ -72,6 +79,8 @@ const LIFETIME: Duration = Duration::from_secs(300);
 pub(crate) struct FuseFs {
     path: PathBuf,
     input: Option<ChildStdin>,
+    /// The lines that the daemon says.
+    said: Mutex<Receiver<String>>,
     daemon: Child,
     folder: Option<TempDir>,
 }
@@ -80,6 +89,12 @@ impl FuseFs {
     /// Mounts one, or records a skip.
     #[track_caller]
     pub(crate) fn new(mode: Mode) -> Option<Self> {
+        Self::start(mode.name())
+    }
+
+    /// As [`new`](Self::new), by the name of the mode.
+    #[track_caller]
+    pub(super) fn start(mode: &str) -> Option<Self> {
         if !need(Need::Fuse, "") {
             return None;
         }
@@ -91,10 +106,11 @@ impl FuseFs {
         let mounted = Self {
             path,
             input: daemon.stdin.take(),
+            said: Mutex::new(listen(output)),
             daemon,
             folder: Some(folder),
         };
-        match wait_until_ready(output) {
+        match mounted.wait_until_ready() {
             Ok(()) => Some(mounted),
             Err(why) => {
                 drop(mounted);
@@ -116,6 +132,31 @@ impl FuseFs {
         let mut file = File::open(self.path.join(LOG_NAME)).expect("the log");
         file.read_to_string(&mut text).expect("the log");
         text.lines().map(str::to_owned).collect()
+    }
+
+    /// Tells the daemon something, and waits for its answer of one line.
+    pub(super) fn ask(&self, order: &str) -> String {
+        let said = self.said.lock().expect("no answer panics");
+        let mut input = self.input.as_ref().expect("until it is dropped");
+        writeln!(input, "{order}").expect("a daemon");
+        let answer = said.recv_timeout(PATIENCE);
+        answer.unwrap_or_else(|error| panic!("no answer to `{order}`: {error}"))
+    }
+
+    /// The daemon says when the kernel has shaken hands.
+    fn wait_until_ready(&self) -> Result<(), String> {
+        let receiver = self.said.lock().expect("nobody else has it");
+        let mut said = String::new();
+        loop {
+            match receiver.recv_timeout(PATIENCE) {
+                Ok(line) if line == READY => return Ok(()),
+                Ok(line) => said = said + &line + "\n",
+                Err(mpsc::RecvTimeoutError::Disconnected) => return Err(said),
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    return Err("the daemon does not answer".to_owned());
+                }
+            }
+        }
     }
 
     /// The process id of the daemon, for tests that kill it.
@@ -152,15 +193,19 @@ fn daemon_process() {
         return;
     };
     let (mode, path) = order.split_once(':').expect("MODE:MOUNTPOINT");
-    let mode = Mode::from_name(mode).expect("a mode");
     thread::spawn(|| {
         thread::sleep(LIFETIME);
         std::process::exit(3);
     });
-    let session = fuse_daemon::mount(mode, Path::new(path)).expect("mount");
-    println!("\n{READY}");
-    let mut nothing = Vec::new();
-    let _end_of_input = std::io::stdin().read_to_end(&mut nothing);
+    let ready = || println!("\n{READY}");
+    let session = match mode {
+        POWER => power::serve(Path::new(path), ready),
+        mode => serve(
+            Mode::from_name(mode).expect("a mode"),
+            Path::new(path),
+            ready,
+        ),
+    };
     // Lazily: files may still be open. The session ends with the process, which aborts what waits.
     unmount(Path::new(path));
     if !is_mounted(Path::new(path)) {
@@ -172,7 +217,16 @@ fn daemon_process() {
     std::process::exit(0);
 }
 
-fn spawn(mode: Mode, path: &Path) -> Child {
+/// Until the end of the input.
+fn serve(mode: Mode, path: &Path, ready: impl FnOnce()) -> BackgroundSession {
+    let session = fuse_daemon::mount(mode, path).expect("mount");
+    ready();
+    let mut nothing = Vec::new();
+    let _end_of_input = std::io::stdin().read_to_end(&mut nothing);
+    session
+}
+
+fn spawn(mode: &str, path: &Path) -> Child {
     // `support::fuse::daemon_process`, wherever the target has put this module.
     let (_target, module) = module_path!()
         .split_once("::")
@@ -183,10 +237,7 @@ fn spawn(mode: Mode, path: &Path) -> Child {
             &format!("{module}::daemon_process"),
             "--nocapture",
         ])
-        .env(
-            DAEMON_VARIABLE,
-            format!("{}:{}", mode.name(), path.display()),
-        )
+        .env(DAEMON_VARIABLE, format!("{mode}:{}", path.display()))
         .env_remove("FLATSPAN_CHILD")
         .current_dir("/")
         .process_group(0)
@@ -197,24 +248,14 @@ fn spawn(mode: Mode, path: &Path) -> Child {
         .expect("this binary")
 }
 
-/// The daemon says when the kernel has shaken hands.
-fn wait_until_ready(output: impl std::io::Read + Send + 'static) -> Result<(), String> {
+/// Its lines, until it ends or nobody wants them.
+fn listen(output: impl std::io::Read + Send + 'static) -> Receiver<String> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
-        let mut said = String::new();
-        for line in BufReader::new(output).lines().map_while(Result::ok) {
-            if line == READY {
-                let _nobody_waits = sender.send(Ok(()));
-                return;
-            }
-            said.push_str(&line);
-            said.push('\n');
-        }
-        let _nobody_waits = sender.send(Err(said));
+        let mut lines = BufReader::new(output).lines().map_while(Result::ok);
+        lines.try_for_each(|line| sender.send(line))
     });
     receiver
-        .recv_timeout(PATIENCE)
-        .unwrap_or_else(|_| Err("the daemon does not answer".to_owned()))
 }
 
 /// Whether something is mounted there, without touching it.
@@ -226,7 +267,7 @@ fn is_mounted(path: &Path) -> bool {
         .any(|line| line.split(' ').nth(4) == Some(&*path))
 }
 
-fn unmount(path: &Path) {
+pub(super) fn unmount(path: &Path) {
     let mut command = if user::is_root() {
         let mut command = Command::new("umount");
         command.args(["--lazy", "--no-canonicalize"]);

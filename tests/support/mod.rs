@@ -24,6 +24,8 @@ mod fuse_daemon;
 pub(crate) mod limits;
 pub(crate) mod memory;
 pub(crate) mod need;
+#[cfg(target_os = "linux")]
+pub(crate) mod power;
 pub(crate) mod skips;
 pub(crate) mod temporary;
 pub(crate) mod user;

@@ -5,3 +5,5 @@ mod filesystems;
 #[cfg(target_os = "linux")]
 mod fuse_modes;
 mod needs;
+#[cfg(target_os = "linux")]
+mod power;

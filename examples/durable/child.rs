@@ -1,0 +1,290 @@
+//! The child of a storm: opens the store, says what it found, and works on it until it is killed.
+//!
+//! What it does follows from the seed and the number of the run, but for the instants. Its memory is compared with the
+//! model each time the store is opened, which is also after it was closed or dropped in the same process.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use flatspan::mapping_cache::Access;
+use flatspan::snapshot::{
+    Durability, GroupDisk, OnClose, SnapshotError, Store, StoreOptions, Strategy, Transaction,
+};
+use rustix::process::{Signal, set_parent_process_death_signal};
+
+use crate::cli::ChildArgs;
+use crate::exit;
+use crate::fault::{Fault, FaultKind};
+use crate::line::{FaultFound, Found, Line};
+use crate::model::{self, Model, PAGE_BYTES, PAGES_MAX, PAGES_MIN, Step, UNIT_BYTES};
+use crate::phase::PhaseFile;
+use crate::phases::Phases;
+use crate::random::Random;
+use crate::recording_disk::{Pipe, RecordingDisk, Target};
+
+/// Small, so that heaps and journals have many parts.
+const PART_BYTES: u64 = 256 << 10;
+
+/// In the folder of a storm.
+pub(crate) const STORE: &str = "store";
+pub(crate) const PHASE: &str = "phase";
+
+pub(crate) fn run(args: &ChildArgs) -> Result<u8> {
+    // However the parent ends.
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    let pipe = Arc::new(Pipe::stdout()?);
+    let mut child = Child::new(args, Arc::clone(&pipe));
+    loop {
+        match child.life() {
+            Ok(ControlFlow::Continue(())) => {}
+            Ok(ControlFlow::Break(code)) => return Ok(code),
+            Err(error) => {
+                let kind = FaultFound::Ended;
+                let text = format!("{error:#}");
+                pipe.say(&Line::Fault { kind, text })?;
+                return Ok(exit::PROBLEMS);
+            }
+        }
+    }
+}
+
+struct Child<'a> {
+    args: &'a ChildArgs,
+    pipe: Arc<Pipe>,
+    target: Arc<Target>,
+    random: Random,
+    begun: u64,
+}
+
+impl<'a> Child<'a> {
+    fn new(args: &'a ChildArgs, pipe: Arc<Pipe>) -> Self {
+        let target = Target {
+            phase: args.target,
+            call: args.call,
+            linger: Duration::from_micros(args.linger_micros),
+            calls: AtomicU64::new(0),
+        };
+        Self {
+            args,
+            pipe,
+            target: Arc::new(target),
+            // Another sequence than that of any transaction.
+            random: Random::of(&[args.seed, u64::MAX, args.run]),
+            begun: args.begun,
+        }
+    }
+
+    /// From opening the store to closing it, or dropping it.
+    fn life(&mut self) -> Result<ControlFlow<u8>> {
+        let store = match self.open() {
+            Ok(store) => store,
+            Err(error) => {
+                self.fault(FaultFound::Refused, format!("{error:#}"))?;
+                return Ok(ControlFlow::Break(exit::PROBLEMS));
+            }
+        };
+        let Some(mut model) = self.look(&store)? else {
+            return Ok(ControlFlow::Break(exit::PROBLEMS));
+        };
+        if self.args.last {
+            store.close()?;
+            return Ok(ControlFlow::Break(exit::OK));
+        }
+        for _ in 0..self.random.within(5..60) {
+            self.work(&store, &mut model)?;
+        }
+        match self.random.one_in(3) {
+            true => drop(store),
+            false => store.close()?,
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn open(&mut self) -> Result<Store> {
+        let path = self.args.dir.join(STORE);
+        let (options, syncs) = self.options();
+        let disk = group_disk(path)?;
+        let file = PhaseFile::open(&self.args.dir.join(PHASE)).context("the file of the phase")?;
+        let disk = RecordingDisk::new(
+            disk,
+            file,
+            Arc::clone(&self.pipe),
+            Arc::clone(&self.target),
+            Fault::new(self.args.fault),
+            Phases::new(syncs),
+        )?;
+        let disk = Arc::new(disk);
+        let store = Store::open_on(disk.clone(), options)?;
+        disk.opened()?;
+        Ok(store)
+    }
+
+    /// And whether there are syncs.
+    fn options(&mut self) -> (StoreOptions, bool) {
+        let random = &mut self.random;
+        // What is done wrong on purpose needs syncs to be seen.
+        let syncs = !random.one_in(4) || self.args.fault.is_some();
+        let options = StoreOptions::default()
+            .initial_bytes(PAGES_MIN * PAGE_BYTES)
+            .reserve_bytes(PAGES_MAX * PAGE_BYTES)
+            .part_bytes(PART_BYTES)
+            .journal_bytes_max(random.within(64 << 10..512 << 10))
+            .durability(if syncs {
+                Durability::Power
+            } else {
+                Durability::Process
+            })
+            .strategy(if random.one_in(4) {
+                Strategy::Quiesce
+            } else {
+                Strategy::PreCopy
+            })
+            .on_close(if random.one_in(4) {
+                OnClose::DropOlder
+            } else {
+                OnClose::KeepBoth
+            });
+        match random.one_in(3) {
+            true => (options.checkpoint_every(Duration::from_millis(10)), syncs),
+            false => (options, syncs),
+        }
+    }
+
+    /// Says what came back and compares it; nothing if that is wrong.
+    fn look(&self, store: &Store) -> Result<Option<Model>> {
+        let report = store.open_report();
+        let number = store.view(model::number_in)?;
+        self.pipe.say(&Line::Found(Found {
+            number,
+            generation: report.generation,
+            replayed_records: report.replayed_records,
+            open_micros: u64::try_from(report.took.as_micros())?,
+        }))?;
+        if let Some(why) = &report.fell_back {
+            self.fault(FaultFound::Fallback, why.clone())?;
+            return Ok(None);
+        }
+        if number > self.begun {
+            // The parent says so. There may be no end of computing that.
+            return Ok(None);
+        }
+        let model = Model::at(self.args.seed, number);
+        match store.view(|memory| model.check(memory))? {
+            Ok(()) => {
+                self.pipe.say(&Line::Fits)?;
+                Ok(Some(model))
+            }
+            Err(mismatch) => {
+                let text = format!("behind transaction {number}: {mismatch}");
+                self.fault(FaultFound::Torn, text)?;
+                Ok(None)
+            }
+        }
+    }
+
+    fn work(&mut self, store: &Store, model: &mut Model) -> Result<()> {
+        match self.random.within(0..12) {
+            0 => {
+                let report = store.checkpoint_base()?;
+                let generation = report.generation;
+                Ok(self.pipe.say(&Line::Checkpoint { generation })?)
+            }
+            1 => self.give_up(store),
+            2 | 3 => self.deferred(store, model),
+            _ if self.args.fault == Some(FaultKind::SplitTransactions) => self.split(store, model),
+            _ => {
+                let steps = self.begin(model)?;
+                store.transaction(|tx| perform(tx, self.args.seed, model.number, &steps))?;
+                self.done(store, model.number)
+            }
+        }
+    }
+
+    /// Several that wait for the disk together.
+    fn deferred(&mut self, store: &Store, model: &mut Model) -> Result<()> {
+        let mut last = 0;
+        for _ in 0..self.random.within(2..6) {
+            let steps = self.begin(model)?;
+            let seed = self.args.seed;
+            ((), last) =
+                store.transaction_deferred(|tx| perform(tx, seed, model.number, &steps))?;
+        }
+        store.wait_durable(last)?;
+        self.done(store, model.number)
+    }
+
+    /// A transaction that ends in an error must leave nothing.
+    fn give_up(&mut self, store: &Store) -> Result<()> {
+        let random = &mut self.random;
+        let given_up: Result<()> = store.transaction(|tx| {
+            tx.bytes_mut(0..random.within(1..32) * PAGE_BYTES)?
+                .fill(0xee);
+            tx.resize(random.within(PAGES_MIN..PAGES_MAX + 1) * PAGE_BYTES)?;
+            tx.bytes_mut(100..5000)?.fill(0xdd);
+            tx.discard(3000..random.within(1..32) * PAGE_BYTES)?;
+            Err(anyhow!("given up"))
+        });
+        match given_up {
+            Err(error) if !error.is::<SnapshotError>() => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Wrong on purpose.
+    fn split(&mut self, store: &Store, model: &mut Model) -> Result<()> {
+        let steps = self.begin(model)?;
+        let (last, rest) = steps.split_last().context("a transaction does something")?;
+        for part in [std::slice::from_ref(last), rest] {
+            store.transaction(|tx| perform(tx, self.args.seed, model.number, part))?;
+        }
+        self.done(store, model.number)
+    }
+
+    fn begin(&mut self, model: &mut Model) -> Result<Vec<Step>> {
+        let steps = model.step();
+        self.begun = model.number;
+        self.pipe.say(&Line::Begin(model.number))?;
+        Ok(steps)
+    }
+
+    fn done(&self, store: &Store, number: u64) -> Result<()> {
+        let generation = store.generation();
+        Ok(self.pipe.say(&Line::Done { number, generation })?)
+    }
+
+    fn fault(&self, kind: FaultFound, text: String) -> Result<()> {
+        Ok(self.pipe.say(&Line::Fault { kind, text })?)
+    }
+}
+
+fn group_disk(path: PathBuf) -> Result<GroupDisk> {
+    Ok(match path.exists() {
+        true => GroupDisk::open(&path, PART_BYTES, Access::ReadWrite)?,
+        false => GroupDisk::create(&path, PART_BYTES)?,
+    })
+}
+
+fn perform(
+    tx: &mut Transaction<'_>,
+    seed: u64,
+    number: u64,
+    steps: &[Step],
+) -> Result<(), SnapshotError> {
+    for step in steps {
+        match step {
+            Step::Write(units) => {
+                let memory = tx.bytes_mut(model::bytes_of(units))?;
+                model::fill(seed, number, units.clone(), memory);
+            }
+            Step::Discard(units) => tx.discard(model::bytes_of(units))?,
+            Step::Resize(pages) => tx.resize(pages * PAGE_BYTES)?,
+        }
+    }
+    Ok(())
+}
+
+const _: () = assert!(PAGE_BYTES.is_multiple_of(UNIT_BYTES as u64));

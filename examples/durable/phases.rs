@@ -1,0 +1,159 @@
+//! Which phase a store is in, from the calls it makes of its disk (docs/file-format.md, "Writing").
+//!
+//! A checkpoint and the journal may be at work at once. Then the phase of the store is the one that is harder to hit:
+//! restore, rotation, header, lock, pages, journal. The call itself belongs to one of them.
+
+use std::collections::BTreeSet;
+
+use flatspan::snapshot::Array;
+
+use crate::phase::Phase;
+
+/// From docs/file-format.md.
+pub(crate) const METADATA_BYTES: u64 = 64 << 10;
+const HALF_BYTES: u64 = METADATA_BYTES / 2;
+const WRITE_LOCK_AT: usize = 56;
+const RECORDS_AT: u64 = 4096;
+const RECORD_BYTES: usize = 56;
+const KIND_AT: usize = 4;
+const KIND_SEAL: u8 = 3;
+
+/// A call that matters.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Call<'a> {
+    Create(Array),
+    Write(Array, u64, &'a [u8]),
+    /// Lengths and holes.
+    Shape(Array),
+    Sync(Array),
+    Remove(Array),
+    /// Reading, reserving.
+    Other,
+}
+
+/// What is under way.
+#[derive(Debug)]
+pub(crate) struct Phases {
+    /// Without syncs, what they would end ends with the write.
+    syncs: bool,
+    restoring: bool,
+    /// Lock, pages, header or none.
+    checkpoint: Option<Phase>,
+    rotating: BTreeSet<u64>,
+    appending: BTreeSet<u64>,
+}
+
+impl Phases {
+    /// Of a store that is being opened.
+    pub(crate) fn new(syncs: bool) -> Self {
+        Self {
+            syncs,
+            restoring: true,
+            checkpoint: None,
+            rotating: BTreeSet::new(),
+            appending: BTreeSet::new(),
+        }
+    }
+
+    pub(crate) fn opened(&mut self) {
+        self.restoring = false;
+    }
+
+    pub(crate) fn is_restoring(&self) -> bool {
+        self.restoring
+    }
+
+    /// Of the store.
+    pub(crate) fn present(&self) -> Phase {
+        match self.checkpoint {
+            _ if self.restoring => Phase::Restore,
+            _ if !self.rotating.is_empty() => Phase::Rotation,
+            Some(phase) => phase,
+            None if !self.appending.is_empty() => Phase::Journal,
+            None => Phase::Idle,
+        }
+    }
+
+    /// Notes that a call begins; the phase that this call belongs to.
+    pub(crate) fn before(&mut self, call: Call<'_>) -> Phase {
+        if self.restoring {
+            return Phase::Restore;
+        }
+        match call {
+            Call::Create(Array::Journal(number)) | Call::Remove(Array::Journal(number)) => {
+                self.rotating.insert(number);
+            }
+            Call::Write(Array::Journal(number), offset, bytes) => {
+                let rotates = offset < RECORDS_AT || ends_with_seal(bytes);
+                let set = if rotates {
+                    &mut self.rotating
+                } else {
+                    &mut self.appending
+                };
+                set.insert(number);
+            }
+            Call::Write(Array::Heap(_), offset, bytes) if offset < METADATA_BYTES => {
+                self.checkpoint = Some(if is_taken(bytes) {
+                    Phase::Lock
+                } else {
+                    Phase::Header
+                });
+            }
+            Call::Write(..) | Call::Shape(_) | Call::Remove(_) => {
+                self.checkpoint = Some(Phase::Pages);
+            }
+            Call::Create(_) | Call::Sync(_) | Call::Other => {}
+        }
+        self.phase_of(call)
+    }
+
+    fn phase_of(&self, call: Call<'_>) -> Phase {
+        let array = match call {
+            Call::Create(array) | Call::Shape(array) | Call::Sync(array) => array,
+            Call::Write(array, ..) | Call::Remove(array) => array,
+            Call::Other => return Phase::Idle,
+        };
+        match array {
+            Array::Journal(number) if self.rotating.contains(&number) => Phase::Rotation,
+            Array::Journal(_) => Phase::Journal,
+            _ => self.checkpoint.unwrap_or(Phase::Idle),
+        }
+    }
+
+    /// Notes that a call has returned.
+    pub(crate) fn after(&mut self, call: Call<'_>) {
+        match call {
+            Call::Remove(Array::Journal(number)) | Call::Sync(Array::Journal(number)) => {
+                self.journal_rests(number);
+            }
+            Call::Write(Array::Journal(number), ..) if !self.syncs => self.journal_rests(number),
+            Call::Sync(Array::Heap(_)) => self.header_rests(),
+            // The second copy.
+            Call::Write(Array::Heap(_), HALF_BYTES, _) if !self.syncs => self.header_rests(),
+            _ => {}
+        }
+    }
+
+    fn journal_rests(&mut self, number: u64) {
+        self.rotating.remove(&number);
+        self.appending.remove(&number);
+    }
+
+    /// Pages are under way until the header follows them.
+    fn header_rests(&mut self) {
+        if matches!(self.checkpoint, Some(Phase::Lock | Phase::Header)) {
+            self.checkpoint = None;
+        }
+    }
+}
+
+/// Is it METADATA with the lock taken?
+pub(crate) fn is_taken(metadata: &[u8]) -> bool {
+    metadata.get(WRITE_LOCK_AT) == Some(&0)
+}
+
+/// Journals are written record by record, many at once; a seal is the last in its file, without a body.
+fn ends_with_seal(records: &[u8]) -> bool {
+    let last = records.last_chunk::<RECORD_BYTES>();
+    last.is_some_and(|last| last.starts_with(b"FSRC") && last[KIND_AT] == KIND_SEAL)
+}

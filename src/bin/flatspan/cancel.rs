@@ -1,0 +1,46 @@
+//! What a signal sets.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+
+use crate::exit;
+
+/// The first signal asks for an orderly end, the second one ends at once.
+#[derive(Clone)]
+pub(crate) struct Cancel(Arc<AtomicBool>);
+
+/// Who asked is told by the exit code.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted, nothing written")]
+pub(crate) struct Interrupted;
+
+impl Cancel {
+    pub(crate) fn on_signal() -> Result<Self> {
+        let cancel = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM] {
+            flag::register_conditional_shutdown(
+                signal,
+                exit::INTERRUPTED.into(),
+                Arc::clone(&cancel),
+            )
+            .and_then(|_| flag::register(signal, Arc::clone(&cancel)))
+            .context("cannot handle signals")?;
+        }
+        Ok(Self(cancel))
+    }
+
+    pub(crate) fn is_asked(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn check(&self) -> Result<(), Interrupted> {
+        match self.is_asked() {
+            true => Err(Interrupted),
+            false => Ok(()),
+        }
+    }
+}

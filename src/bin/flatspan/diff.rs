@@ -1,0 +1,132 @@
+//! `flatspan diff`.
+
+use std::ops::{ControlFlow, Range};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use flatspan::snapshot::{HeapName, Image, SnapshotError};
+use serde_json::{Value, json};
+
+use crate::cancel::{Cancel, Interrupted};
+use crate::cli::DiffArgs;
+use crate::progress::Bar;
+use crate::text::{BinaryBytes, count, range};
+use crate::{exit, output};
+
+pub(crate) fn run(args: &DiffArgs) -> Result<u8> {
+    match compare(args) {
+        // 1 is for what differs.
+        Err(error) if output::exit_code(&error) == exit::FOUND => {
+            eprintln!("flatspan: {error:#}");
+            Ok(exit::FAILED)
+        }
+        code => code,
+    }
+}
+
+fn compare(args: &DiffArgs) -> Result<u8> {
+    let cancel = Cancel::on_signal()?;
+    let [a, b] = sides(args)?;
+    let pages = a.len().max(b.len()) / 4096;
+    let bar = Bar::new("comparing", pages * 4096);
+    let mut ranges = Vec::new();
+    let done = a.differences(
+        &b,
+        |range| ranges.push(range),
+        |done| {
+            bar.set(done * 4096);
+            match cancel.is_asked() {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        },
+    )?;
+    if done.is_break() {
+        return Err(Interrupted.into());
+    }
+    drop(bar);
+    let same = ranges.is_empty() && a.len() == b.len();
+    match args.json {
+        true => output::json(&object(args, [&a, &b], &ranges))?,
+        false => print(args, [&a, &b], &ranges)?,
+    }
+    Ok(if same { exit::OK } else { exit::FOUND })
+}
+
+fn sides(args: &DiffArgs) -> Result<[Image; 2]> {
+    let newest = |path: &Path| {
+        let image = output::reader(path)?.newest();
+        image.with_context(|| format!("store {}", path.display()))
+    };
+    if let Some(b) = &args.b {
+        return Ok([newest(&args.a)?, newest(b)?]);
+    }
+    let reader = output::reader(&args.a)?;
+    reader.survey()?.choice.map_err(SnapshotError::from)?;
+    match [reader.heap(HeapName::A)?, reader.heap(HeapName::B)?] {
+        [Some(a), Some(b)] => Ok([a, b]),
+        _ => bail!("{}: not both heaps are complete", args.a.display()),
+    }
+}
+
+fn total(ranges: &[Range<u64>]) -> u64 {
+    ranges.iter().map(|range| range.end - range.start).sum()
+}
+
+fn print(args: &DiffArgs, images: [&Image; 2], ranges: &[Range<u64>]) -> Result<()> {
+    for ((path, image), sign) in paths(args).into_iter().zip(images).zip(["a", "b"]) {
+        output::line(&format!(
+            "{sign}: {}, heap {}, generation {}, region of {}",
+            path.display(),
+            image.metadata().heap,
+            image.generation(),
+            BinaryBytes(image.len()),
+        ))?;
+    }
+    for pages in ranges {
+        let bytes = pages.start * 4096..pages.end * 4096;
+        output::line(&format!(
+            "pages {} (bytes {}) differ",
+            range(pages),
+            range(&bytes)
+        ))?;
+    }
+    let [a, b] = images;
+    if a.len() != b.len() {
+        output::line(&format!(
+            "lengths differ: {} and {} bytes",
+            a.len(),
+            b.len()
+        ))?;
+    }
+    output::line(&format!("{} differ", count(total(ranges), "page")))
+}
+
+fn object(args: &DiffArgs, images: [&Image; 2], ranges: &[Range<u64>]) -> Value {
+    let [a, b] = images;
+    let [path_a, path_b] = paths(args);
+    let pages: Vec<_> = ranges
+        .iter()
+        .map(|range| [range.start, range.end - 1])
+        .collect();
+    json!({
+        "a": side(path_a, a),
+        "b": side(path_b, b),
+        "same": ranges.is_empty() && a.len() == b.len(),
+        "pages": total(ranges),
+        "ranges": pages,
+    })
+}
+
+fn side(path: &Path, image: &Image) -> Value {
+    json!({
+        "store": path.to_string_lossy(),
+        "heap": image.metadata().heap.to_string(),
+        "generation": image.generation(),
+        "bytes": image.len(),
+    })
+}
+
+fn paths(args: &DiffArgs) -> [&Path; 2] {
+    [&args.a, args.b.as_ref().unwrap_or(&args.a)]
+}

@@ -1,0 +1,377 @@
+//! The journal: header of a file, records, and their bodies.
+
+use xxhash_rust::xxh3::Xxh3;
+
+use super::metadata::{Defect, Writer, open, seal};
+use super::pages::{PAGE_BYTES, StoreId};
+
+const MAGIC: [u8; 8] = *b"FLATJRNL";
+const FIELDS_END: usize = 48;
+/// Records follow the header.
+pub(crate) const RECORDS_AT: u64 = PAGE_BYTES as u64;
+
+pub(crate) const RECORD_MAGIC: [u8; 4] = *b"FSRC";
+pub(crate) const RECORD_HEADER_BYTES: usize = 64;
+const CHECKSUM_AT: usize = 56;
+const ZEROS: u64 = 1 << 63;
+
+/// Header of a journal file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct JournalHeader {
+    pub(crate) store: StoreId,
+    pub(crate) number: u64,
+    /// Random: records of another file are none of this one.
+    pub(crate) id: u64,
+}
+
+impl JournalHeader {
+    pub(crate) fn encode(&self) -> [u8; PAGE_BYTES] {
+        let mut block = [0; PAGE_BYTES];
+        let mut out = Writer(&mut block, 0);
+        out.put(&MAGIC);
+        out.put(&1_u32.to_le_bytes());
+        out.put(&[0; 4]);
+        out.put(&self.store.0);
+        out.put(&self.number.to_le_bytes());
+        out.put(&self.id.to_le_bytes());
+        debug_assert_eq!(out.1, FIELDS_END);
+        seal(&mut block);
+        block
+    }
+
+    pub(crate) fn decode(block: &[u8; PAGE_BYTES]) -> Result<Self, Defect> {
+        let mut fields = open(block, MAGIC, FIELDS_END)?;
+        let zero = fields.u32();
+        let header = Self {
+            store: StoreId(fields.take()),
+            number: fields.u64(),
+            id: fields.u64(),
+        };
+        for (field, found, fine) in [
+            ("reserved", zero.into(), zero == 0),
+            ("number", header.number, header.number > 0),
+            ("journal id", header.id, header.id > 0),
+        ] {
+            if !fine {
+                return Err(Defect::Field { field, found });
+            }
+        }
+        Ok(header)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RecordKind {
+    Transaction = 1,
+    Pages = 2,
+    Seal = 3,
+}
+
+/// What stands before the body of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RecordHeader {
+    pub(crate) kind: RecordKind,
+    /// It completes what it belongs to.
+    pub(crate) last: bool,
+    pub(crate) body_bytes: u64,
+    pub(crate) sequence: u64,
+    pub(crate) generation: u64,
+    /// The lowest generation of a heap that this may be applied to.
+    pub(crate) floor: u64,
+    /// So far all was durable when this was written.
+    pub(crate) durable: u64,
+    /// Checksum of the record before.
+    pub(crate) chain: u64,
+    pub(crate) checksum: u64,
+}
+
+impl RecordHeader {
+    fn bytes(&self) -> [u8; RECORD_HEADER_BYTES] {
+        let mut bytes = [0; RECORD_HEADER_BYTES];
+        bytes[..4].copy_from_slice(&RECORD_MAGIC);
+        bytes[4] = self.kind as u8;
+        bytes[5] = u8::from(self.last);
+        let words = [
+            self.body_bytes,
+            self.sequence,
+            self.generation,
+            self.floor,
+            self.durable,
+            self.chain,
+            self.checksum,
+        ];
+        for (place, word) in bytes[8..].chunks_exact_mut(8).zip(words) {
+            place.copy_from_slice(&word.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// The header, if it is shaped like one. Nothing is known to be true before [`is_true`](Self::is_true).
+    pub(crate) fn parse(bytes: &[u8; RECORD_HEADER_BYTES]) -> Option<Self> {
+        let kind = match bytes[4] {
+            1 => RecordKind::Transaction,
+            2 => RecordKind::Pages,
+            3 => RecordKind::Seal,
+            _ => return None,
+        };
+        if bytes[..4] != RECORD_MAGIC || bytes[5] > 1 || bytes[6..8] != [0, 0] {
+            return None;
+        }
+        let (words, _) = bytes[8..].as_chunks::<8>();
+        let [
+            body_bytes,
+            sequence,
+            generation,
+            floor,
+            durable,
+            chain,
+            checksum,
+        ] = std::array::from_fn(|index| u64::from_le_bytes(words[index]));
+        let last = bytes[5] == 1;
+        // Only pages are completed by a later record, and a seal has no body.
+        let fits = match kind {
+            RecordKind::Pages => true,
+            RecordKind::Transaction => last,
+            RecordKind::Seal => last && body_bytes == 0,
+        };
+        (fits && body_bytes.is_multiple_of(8)).then_some(Self {
+            kind,
+            last,
+            body_bytes,
+            sequence,
+            generation,
+            floor,
+            durable,
+            chain,
+            checksum,
+        })
+    }
+
+    /// Does the checksum fit, in the journal with this id?
+    pub(crate) fn is_true(&self, journal_id: u64, body: &[u8]) -> bool {
+        self.body_bytes == body.len() as u64 && self.checksum == self.sum(journal_id, body)
+    }
+
+    fn sum(&self, journal_id: u64, body: &[u8]) -> u64 {
+        let mut hash = Xxh3::with_seed(journal_id);
+        hash.update(&self.bytes()[..CHECKSUM_AT]);
+        hash.update(body);
+        hash.digest()
+    }
+
+    /// Appends the record, its length and checksum filled in; the checksum is returned.
+    pub(crate) fn append(
+        mut self,
+        journal_id: u64,
+        body: Option<&Body<'_>>,
+        out: &mut Vec<u8>,
+    ) -> u64 {
+        let start = out.len();
+        out.extend_from_slice(&[0; RECORD_HEADER_BYTES]);
+        if let Some(body) = body {
+            body.append(out);
+        }
+        let body = &out[start + RECORD_HEADER_BYTES..];
+        self.body_bytes = body.len() as u64;
+        self.checksum = self.sum(journal_id, body);
+        out[start..start + RECORD_HEADER_BYTES].copy_from_slice(&self.bytes());
+        self.checksum
+    }
+}
+
+/// What happens to one range: it gets bytes, or so many zeros.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change<'a> {
+    Bytes(&'a [u8]),
+    Zeros(u64),
+}
+
+/// The body of a record: the length of the payload after it, and ranges. Of one that was parsed, every range lies in
+/// the payload.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Body<'a> {
+    pub(crate) payload_bytes: u64,
+    pub(crate) changes: Vec<(u64, Change<'a>)>,
+}
+
+impl<'a> Body<'a> {
+    /// Bytes of the body in the journal.
+    pub(crate) fn len(&self) -> usize {
+        let bytes = self.changes.iter().map(|(_, change)| match change {
+            Change::Bytes(bytes) => bytes.len(),
+            Change::Zeros(_) => 0,
+        });
+        (16 + 16 * self.changes.len() + bytes.sum::<usize>()).next_multiple_of(8)
+    }
+
+    fn append(&self, out: &mut Vec<u8>) {
+        let end = out.len() + self.len();
+        out.reserve(self.len());
+        out.extend_from_slice(&self.payload_bytes.to_le_bytes());
+        out.extend_from_slice(&(self.changes.len() as u64).to_le_bytes());
+        for (offset, change) in &self.changes {
+            let len = match change {
+                Change::Bytes(bytes) => bytes.len() as u64,
+                Change::Zeros(len) => len | ZEROS,
+            };
+            out.extend_from_slice(&offset.to_le_bytes());
+            out.extend_from_slice(&len.to_le_bytes());
+        }
+        for (_, change) in &self.changes {
+            if let Change::Bytes(bytes) = change {
+                out.extend_from_slice(bytes);
+            }
+        }
+        out.resize(end, 0);
+    }
+
+    pub(crate) fn parse(body: &'a [u8]) -> Result<Self, Defect> {
+        let wrong = |field, found| Defect::Field { field, found };
+        let (words, _) = body.as_chunks::<8>();
+        let word = |index: usize| words.get(index).map(|word| u64::from_le_bytes(*word));
+        let (Some(payload_bytes), Some(count)) = (word(0), word(1)) else {
+            return Err(wrong("body_bytes", body.len() as u64));
+        };
+        let page = PAGE_BYTES as u64;
+        if !payload_bytes.is_multiple_of(page) || payload_bytes / page > super::tree::PAGES_MAX {
+            return Err(wrong("payload_bytes", payload_bytes));
+        }
+        // No more than fit, before anything is reserved for them.
+        let table = usize::try_from(count)
+            .ok()
+            .and_then(|count| count.checked_mul(2));
+        let table = table.filter(|table| *table <= words.len() - 2);
+        let table = table.ok_or_else(|| wrong("number of ranges", count))?;
+        let mut rest = &body[16 + 8 * table..];
+        let mut changes = Vec::with_capacity(table / 2);
+        for index in (2..2 + table).step_by(2) {
+            let (offset, len) = (word(index).unwrap_or(0), word(index + 1).unwrap_or(0));
+            let bytes = len & !ZEROS;
+            let end = offset.checked_add(bytes);
+            if bytes == 0 || end.is_none_or(|end| end > payload_bytes) {
+                return Err(wrong("range", offset));
+            }
+            if len & ZEROS != 0 {
+                changes.push((offset, Change::Zeros(bytes)));
+                continue;
+            }
+            let here = usize::try_from(bytes)
+                .ok()
+                .and_then(|len| rest.split_at_checked(len));
+            let (here, after) = here.ok_or_else(|| wrong("length of a range", bytes))?;
+            changes.push((offset, Change::Bytes(here)));
+            rest = after;
+        }
+        if rest.len() >= 8 || rest.iter().any(|byte| *byte != 0) {
+            return Err(wrong("body_bytes", body.len() as u64));
+        }
+        Ok(Self {
+            payload_bytes,
+            changes,
+        })
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn header(sequence: u64) -> RecordHeader {
+        RecordHeader {
+            kind: RecordKind::Transaction,
+            last: true,
+            body_bytes: 0,
+            sequence,
+            generation: 4,
+            floor: 2,
+            durable: 3,
+            chain: 0x55,
+            checksum: 0,
+        }
+    }
+
+    #[test]
+    fn headers_of_files() {
+        let header = JournalHeader {
+            store: StoreId([7; 16]),
+            number: 5,
+            id: 99,
+        };
+        assert_eq!(JournalHeader::decode(&header.encode()), Ok(header));
+        for bit in 0..PAGE_BYTES * 8 {
+            let mut block = header.encode();
+            block[bit / 8] ^= 1 << (bit % 8);
+            assert!(JournalHeader::decode(&block).is_err(), "{bit}");
+        }
+        let numberless = JournalHeader {
+            number: 0,
+            ..header
+        };
+        assert!(JournalHeader::decode(&numberless.encode()).is_err());
+    }
+
+    fn body() -> Body<'static> {
+        Body {
+            payload_bytes: 8192,
+            changes: vec![(10, Change::Bytes(b"hello")), (4096, Change::Zeros(4096))],
+        }
+    }
+
+    #[test]
+    fn records_and_bodies() {
+        let mut out = vec![1; 3];
+        let checksum = header(12).append(77, Some(&body()), &mut out);
+        let (start, rest) = out[3..].split_first_chunk().expect("a header");
+        let found = RecordHeader::parse(start).expect("a header");
+        assert_eq!((found.sequence, found.checksum), (12, checksum));
+        assert!(found.is_true(77, rest) && !found.is_true(78, rest));
+        assert_eq!(rest.len(), body().len());
+        assert_eq!(Body::parse(rest), Ok(body()));
+    }
+
+    #[test]
+    fn every_flipped_bit_of_a_record_is_detected() {
+        let mut good = Vec::new();
+        header(12).append(77, Some(&body()), &mut good);
+        for bit in 0..good.len() * 8 {
+            let mut bytes = good.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let (start, rest) = bytes.split_first_chunk().expect("a header");
+            let found = RecordHeader::parse(start);
+            assert!(found.is_none_or(|found| !found.is_true(77, rest)), "{bit}");
+        }
+    }
+
+    #[test]
+    fn bodies_that_cannot_be_are_refused() {
+        let words = |words: &[u64]| -> Vec<u8> {
+            words.iter().flat_map(|word| word.to_le_bytes()).collect()
+        };
+        for bad in [
+            vec![],
+            words(&[4096]),
+            words(&[100, 0]),
+            words(&[u64::MAX - 4095, 0]),
+            words(&[4096, 1]),
+            words(&[4096, u64::MAX]),
+            words(&[4096, 1 << 62, 0, 0]),
+            words(&[4096, 1, 0, 0]),
+            words(&[4096, 1, 4096, 1, 0]),
+            words(&[4096, 1, u64::MAX, 8, 0]),
+            words(&[4096, 1, 0, 16, 0]),
+            words(&[4096, 1, 0, 8 | ZEROS, 0]),
+            words(&[4096, 1, 0, 4, 1 << 40]),
+        ] {
+            assert!(Body::parse(&bad).is_err(), "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_a_body_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Body::parse(&bytes);
+        }
+    }
+}

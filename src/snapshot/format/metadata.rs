@@ -1,0 +1,482 @@
+//! METADATA of a heap: what it holds, of which generation, and whether that is complete.
+
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::pages::{HeapName, PAGE_BYTES, StoreId, is_zero};
+
+/// METADATA takes so much in front of PAYLOAD: two halves, a copy at the begin of each.
+pub(crate) const METADATA_BYTES: u64 = 64 << 10;
+/// Where the second copy lies.
+pub(crate) const HALF_BYTES: u64 = METADATA_BYTES / 2;
+/// Lengths of parts are multiples of this.
+pub(crate) const PART_UNIT_BYTES: u64 = METADATA_BYTES;
+
+const MAGIC: [u8; 8] = *b"FLATSPAN";
+const VERSION: u32 = 1;
+const CHECKSUM_AT: usize = PAGE_BYTES - 16;
+const FIELDS_END: usize = 136;
+
+/// METADATA as it is stored, once it was checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metadata {
+    /// Which store.
+    pub store: StoreId,
+    /// Which heap of it.
+    pub heap: HeapName,
+    /// The store was closed in order.
+    pub closed: bool,
+    /// Length of parts.
+    pub part_bytes: u64,
+    /// What the heap holds, or will hold once it is released.
+    pub generation: u64,
+    /// WRITE_LOCK: the heap is complete. While it is taken, `generation` is being written.
+    pub released: bool,
+    /// Of METADATA rewritten for one generation, the highest holds.
+    pub revision: u64,
+    /// Length of the region.
+    pub payload_bytes: u64,
+    /// Hash of the root of the checksum tree.
+    pub root: u64,
+    /// The last record of the journal that PAYLOAD contains; 0 for none.
+    pub sequence: u64,
+    /// Its checksum.
+    pub chain: u64,
+    /// The first journal file that may hold later ones.
+    pub journal: u64,
+    /// Where the journal ends, if the store was closed.
+    pub end: u64,
+    /// When it was committed: nanoseconds since 1970.
+    pub committed_at: u64,
+    /// The lowest generation of a heap from which the journal leads here.
+    pub floor: u64,
+}
+
+/// What is wrong with a header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Defect {
+    /// The disk did not give it.
+    #[error("it cannot be read")]
+    Unreadable,
+    /// Zeros: nothing was ever written there.
+    #[error("nothing was written there")]
+    Blank,
+    /// It does not begin as it must.
+    #[error("it is none of ours")]
+    Magic,
+    /// Of another store.
+    #[error("it belongs to another store")]
+    Strange,
+    /// Bytes are not as they were written.
+    #[error("its checksum does not fit")]
+    Checksum,
+    /// Written by another version.
+    #[error("it has version {found}, this program knows 1")]
+    Version {
+        /// The version it names.
+        found: u32,
+    },
+    /// A field that cannot be.
+    #[error("its field `{field}` cannot be {found}")]
+    Field {
+        /// As in docs/file-format.md.
+        field: &'static str,
+        /// What is there.
+        found: u64,
+    },
+}
+
+impl Metadata {
+    pub(crate) fn seed(&self) -> u64 {
+        self.store.seed()
+    }
+
+    pub(crate) fn pages(&self) -> u64 {
+        self.payload_bytes / PAGE_BYTES as u64
+    }
+
+    /// Rank among the copies, and the revisions, of one heap.
+    fn rank(&self) -> (u64, bool, u64) {
+        (self.generation, self.released, self.revision)
+    }
+
+    pub(crate) fn encode(&self) -> [u8; PAGE_BYTES] {
+        let mut block = [0; PAGE_BYTES];
+        let mut out = Writer(&mut block, 0);
+        out.put(&MAGIC);
+        out.put(&VERSION.to_le_bytes());
+        out.put(&(PAGE_BYTES as u32).to_le_bytes());
+        out.put(&self.store.0);
+        out.put(&(self.heap as u32).to_le_bytes());
+        out.put(&u32::from(self.closed).to_le_bytes());
+        for word in [
+            self.part_bytes,
+            self.generation,
+            u64::from(self.released),
+            self.revision,
+            self.payload_bytes,
+            self.root,
+            self.sequence,
+            self.chain,
+            self.journal,
+            self.end,
+            self.committed_at,
+            self.floor,
+        ] {
+            out.put(&word.to_le_bytes());
+        }
+        debug_assert_eq!(out.1, FIELDS_END);
+        seal(&mut block);
+        block
+    }
+
+    pub(crate) fn decode(block: &[u8; PAGE_BYTES]) -> Result<Self, Defect> {
+        let mut fields = open(block, MAGIC, FIELDS_END)?;
+        let page_bytes = fields.u32();
+        let store = StoreId(fields.take());
+        let (heap, closed) = (fields.u32(), fields.u32());
+        let mut next = || fields.u64();
+        let (part_bytes, generation, lock, revision) = (next(), next(), next(), next());
+        let field = |field, found| Defect::Field { field, found };
+        let metadata = Self {
+            store,
+            heap: match heap {
+                0 => HeapName::A,
+                1 => HeapName::B,
+                found => return Err(field("heap", found.into())),
+            },
+            closed: flag("closed", closed.into())?,
+            part_bytes,
+            generation,
+            released: flag("WRITE_LOCK", lock)?,
+            revision,
+            payload_bytes: next(),
+            root: next(),
+            sequence: next(),
+            chain: next(),
+            journal: next(),
+            end: next(),
+            committed_at: next(),
+            floor: next(),
+        };
+        if page_bytes != PAGE_BYTES as u32 {
+            return Err(field("page size", page_bytes.into()));
+        }
+        metadata.check()?;
+        Ok(metadata)
+    }
+
+    fn check(&self) -> Result<(), Defect> {
+        let page = PAGE_BYTES as u64;
+        let pages = self.payload_bytes / page;
+        let fields = [
+            (
+                "part_bytes",
+                self.part_bytes,
+                is_part_length(self.part_bytes),
+            ),
+            ("generation", self.generation, self.generation > 0),
+            (
+                "floor",
+                self.floor,
+                (1..=self.generation).contains(&self.floor),
+            ),
+            (
+                "payload_bytes",
+                self.payload_bytes,
+                self.payload_bytes.is_multiple_of(page) && pages <= super::tree::PAGES_MAX,
+            ),
+            (
+                "end",
+                self.end,
+                if self.closed {
+                    self.end >= self.sequence && self.released
+                } else {
+                    self.end == 0
+                },
+            ),
+        ];
+        match fields.into_iter().find(|(_, _, fine)| !fine) {
+            None => Ok(()),
+            Some((field, found, _)) => Err(Defect::Field { field, found }),
+        }
+    }
+}
+
+/// May parts have this length?
+pub(crate) fn is_part_length(bytes: u64) -> bool {
+    bytes > 0 && bytes.is_multiple_of(PART_UNIT_BYTES) && i64::try_from(bytes).is_ok()
+}
+
+/// Both copies, as found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Copies(pub(crate) [Result<Metadata, Defect>; 2]);
+
+impl Copies {
+    /// From the bytes in front of PAYLOAD.
+    pub(crate) fn read(area: &[u8]) -> Self {
+        debug_assert_eq!(area.len() as u64, METADATA_BYTES);
+        let (first, second) = area.split_at(HALF_BYTES as usize);
+        Self([first, second].map(|half| {
+            // What follows the block in its half is nobody's, and may rot.
+            let block = half.first_chunk().expect("a half is longer than a block");
+            Metadata::decode(block)
+        }))
+    }
+
+    /// The version of a copy that a newer program wrote.
+    pub(crate) fn newer_version(&self) -> Option<u32> {
+        self.0.iter().find_map(|copy| match copy {
+            Err(Defect::Version { found }) => Some(*found),
+            _ => None,
+        })
+    }
+
+    /// What holds: the valid copy that ranks highest.
+    pub(crate) fn state(&self) -> Option<Metadata> {
+        let valid = self.0.iter().filter_map(|copy| copy.as_ref().ok());
+        valid.max_by_key(|copy| copy.rank()).copied()
+    }
+
+    /// The copies that are bad beside a good one.
+    pub(crate) fn bad_beside_good(&self) -> Option<(usize, Defect)> {
+        self.state()?;
+        let bad = |(index, copy): (usize, &Result<_, Defect>)| Some((index, copy.err()?));
+        self.0.iter().enumerate().find_map(bad)
+    }
+}
+
+pub(super) fn flag(field: &'static str, found: u64) -> Result<bool, Defect> {
+    match found {
+        0 => Ok(false),
+        1 => Ok(true),
+        found => Err(Defect::Field { field, found }),
+    }
+}
+
+/// Puts the checksum at the end of a block.
+pub(super) fn seal(block: &mut [u8; PAGE_BYTES]) {
+    let checksum = xxh3_128(&block[..CHECKSUM_AT]);
+    block[CHECKSUM_AT..].copy_from_slice(&checksum.to_le_bytes());
+}
+
+/// Checks what all headers have, and hands out the fields behind the version.
+pub(super) fn open(
+    block: &[u8; PAGE_BYTES],
+    magic: [u8; 8],
+    fields_end: usize,
+) -> Result<Reader<'_>, Defect> {
+    if is_zero(block) {
+        return Err(Defect::Blank);
+    }
+    if block[..8] != magic {
+        return Err(Defect::Magic);
+    }
+    if block[CHECKSUM_AT..] != xxh3_128(&block[..CHECKSUM_AT]).to_le_bytes() {
+        return Err(Defect::Checksum);
+    }
+    let mut fields = Reader(&block[8..]);
+    match fields.u32() {
+        VERSION => {}
+        found => return Err(Defect::Version { found }),
+    }
+    if !is_zero(&block[fields_end..CHECKSUM_AT]) {
+        return Err(Defect::Field {
+            field: "reserved",
+            found: 1,
+        });
+    }
+    Ok(fields)
+}
+
+/// Fields of a block, one after the other.
+pub(super) struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    pub(super) fn take<const N: usize>(&mut self) -> [u8; N] {
+        let (field, rest) = self.0.split_first_chunk().expect("blocks hold all fields");
+        self.0 = rest;
+        *field
+    }
+
+    pub(super) fn u32(&mut self) -> u32 {
+        u32::from_le_bytes(self.take())
+    }
+
+    pub(super) fn u64(&mut self) -> u64 {
+        u64::from_le_bytes(self.take())
+    }
+}
+
+pub(super) struct Writer<'a>(pub(super) &'a mut [u8; PAGE_BYTES], pub(super) usize);
+
+impl Writer<'_> {
+    pub(super) fn put(&mut self, field: &[u8]) {
+        self.0[self.1..][..field.len()].copy_from_slice(field);
+        self.1 += field.len();
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn sample(heap: HeapName, generation: u64) -> Metadata {
+        Metadata {
+            store: StoreId(*b"0123456789abcdef"),
+            heap,
+            closed: false,
+            part_bytes: 1 << 20,
+            generation,
+            released: true,
+            revision: 3,
+            payload_bytes: 5 * 4096,
+            root: 77,
+            sequence: 12,
+            chain: 99,
+            journal: 2,
+            end: 0,
+            committed_at: 1,
+            floor: 1,
+        }
+    }
+
+    fn area(copies: [Option<Metadata>; 2]) -> Vec<u8> {
+        let mut area = vec![0; METADATA_BYTES as usize];
+        for (half, copy) in area.chunks_exact_mut(HALF_BYTES as usize).zip(copies) {
+            if let Some(copy) = copy {
+                half[..PAGE_BYTES].copy_from_slice(&copy.encode());
+            }
+        }
+        area
+    }
+
+    #[test]
+    fn what_is_encoded_is_decoded() {
+        let there = sample(HeapName::B, 9);
+        assert_eq!(Metadata::decode(&there.encode()), Ok(there));
+        let closed = Metadata {
+            closed: true,
+            end: 15,
+            ..there
+        };
+        assert_eq!(Metadata::decode(&closed.encode()), Ok(closed));
+    }
+
+    #[test]
+    fn every_flipped_bit_of_metadata_is_detected() {
+        let good = sample(HeapName::A, 9);
+        let mut bytes = area([Some(good), Some(good)]);
+        for bit in 0..bytes.len() * 8 {
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let copies = Copies::read(&bytes);
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(copies.state(), Some(good), "the other copy holds");
+            let (half, within) = (bit / 8 / HALF_BYTES as usize, bit / 8 % HALF_BYTES as usize);
+            assert_eq!(
+                copies.bad_beside_good().map(|(index, _)| index),
+                (within < PAGE_BYTES).then_some(half),
+                "{bit}"
+            );
+        }
+    }
+
+    #[test]
+    fn h08_the_highest_generation_holds_and_released_only_beats_taken_of_the_same() {
+        let old = sample(HeapName::A, 7);
+        let taken = Metadata {
+            released: false,
+            ..sample(HeapName::A, 9)
+        };
+        let new = sample(HeapName::A, 9);
+        let rewritten = Metadata { revision: 4, ..new };
+        for (copies, holds) in [
+            ([Some(old), Some(taken)], Some(taken)),
+            ([Some(taken), Some(old)], Some(taken)),
+            ([Some(new), Some(taken)], Some(new)),
+            ([Some(taken), Some(new)], Some(new)),
+            ([Some(new), Some(rewritten)], Some(rewritten)),
+            ([None, Some(old)], Some(old)),
+            ([None, None], None),
+        ] {
+            assert_eq!(Copies::read(&area(copies)).state(), holds);
+        }
+    }
+
+    #[test]
+    fn fields_that_cannot_be_are_named() {
+        let good = sample(HeapName::A, 9);
+        for (bad, name) in [
+            (
+                Metadata {
+                    part_bytes: 4096,
+                    ..good
+                },
+                "part_bytes",
+            ),
+            (
+                Metadata {
+                    part_bytes: 0,
+                    ..good
+                },
+                "part_bytes",
+            ),
+            (
+                Metadata {
+                    generation: 0,
+                    ..good
+                },
+                "generation",
+            ),
+            (
+                Metadata {
+                    payload_bytes: 100,
+                    ..good
+                },
+                "payload_bytes",
+            ),
+            (
+                Metadata {
+                    payload_bytes: u64::MAX - 4095,
+                    ..good
+                },
+                "payload_bytes",
+            ),
+            (Metadata { end: 1, ..good }, "end"),
+            (
+                Metadata {
+                    closed: true,
+                    end: 11,
+                    ..good
+                },
+                "end",
+            ),
+        ] {
+            let found = Metadata::decode(&bad.encode());
+            assert!(
+                matches!(found, Err(Defect::Field { field, .. }) if field == name),
+                "{found:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn another_version_and_page_size_are_named() {
+        let mut block = sample(HeapName::A, 9).encode();
+        block[8] = 2;
+        seal(&mut block);
+        assert_eq!(Metadata::decode(&block), Err(Defect::Version { found: 2 }));
+        let mut block = sample(HeapName::A, 9).encode();
+        block[13] = 0x40;
+        seal(&mut block);
+        assert!(matches!(
+            Metadata::decode(&block),
+            Err(Defect::Field {
+                field: "page size",
+                ..
+            })
+        ));
+        assert_eq!(Metadata::decode(&[0; PAGE_BYTES]), Err(Defect::Blank));
+        assert_eq!(Metadata::decode(&[1; PAGE_BYTES]), Err(Defect::Magic));
+    }
+}

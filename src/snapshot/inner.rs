@@ -1,0 +1,165 @@
+//! What the doors of a store share.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use super::checkpoint::{Checkpointer, Cost};
+use super::disk::{Array, Disk};
+use super::error::SnapshotError;
+use super::format::{Metadata, StoreId};
+use super::gate::{Alone, Gate, Sharing};
+use super::journal::Journal;
+use super::lock::Locks;
+use super::options::{Changes, Durability, StoreOptions};
+use super::page_set::PageSet;
+use super::region::Region;
+use super::tracking::Tracking;
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) locks: Locks,
+    pub(crate) options: StoreOptions,
+    pub(crate) store: StoreId,
+    pub(crate) region: Region,
+    pub(crate) gate: Gate,
+    pub(crate) journal: Journal,
+    /// Pages whose change was declared, since the last scan.
+    declared: Mutex<PageSet>,
+    /// Held while a scan is made, and while memory changes in a way the tracker must learn of.
+    tracking: Mutex<Tracking>,
+    /// Lengths do not change while pages are copied.
+    pub(crate) lengths: RwLock<()>,
+    pub(crate) checkpoints: Mutex<Checkpointer>,
+    pub(crate) generation: AtomicU64,
+    poisoned: Mutex<Option<String>>,
+    pub(crate) closed: AtomicBool,
+}
+
+/// Inside the gate for the instant of a capture.
+#[derive(Debug)]
+pub(crate) enum Closed<'a> {
+    Transactions(#[expect(dead_code, reason = "held")] Sharing<'a>),
+    Writers(#[expect(dead_code, reason = "held")] Alone<'a>),
+}
+
+/// What opening has put together.
+pub(crate) struct Parts {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) locks: Locks,
+    pub(crate) options: StoreOptions,
+    pub(crate) committed: Metadata,
+    pub(crate) region: Region,
+    pub(crate) journal: Journal,
+    pub(crate) checkpointer: Checkpointer,
+    pub(crate) tracking: Tracking,
+}
+
+impl Inner {
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self {
+            disk: parts.disk,
+            locks: parts.locks,
+            options: parts.options,
+            store: parts.committed.store,
+            region: parts.region,
+            gate: Gate::default(),
+            journal: parts.journal,
+            declared: Mutex::default(),
+            tracking: Mutex::new(parts.tracking),
+            lengths: RwLock::new(()),
+            generation: AtomicU64::new(parts.checkpointer.generation),
+            checkpoints: Mutex::new(parts.checkpointer),
+            poisoned: Mutex::new(None),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.region.len() as u64
+    }
+
+    /// The generation that is durable.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    /// Copies out of memory that others may be writing (hazard 6).
+    pub(crate) fn copy_out(&self, offset: u64, buf: &mut [u8]) -> Result<(), SnapshotError> {
+        // Lossless: within the region.
+        Ok(self.region.copy_out(offset as usize, buf)?)
+    }
+
+    /// Waits until no writer is in the middle of anything, and keeps it so.
+    pub(crate) fn close_gate(&self) -> Result<Closed<'_>, SnapshotError> {
+        let timeout = self.options.gate_timeout;
+        match self.options.changes {
+            Changes::Transactions => {
+                let inside = self.gate.share("checkpoint", timeout);
+                inside.map(Closed::Transactions)
+            }
+            Changes::Writers => {
+                let inside = self.gate.enter_alone("checkpoint", timeout);
+                inside.map(Closed::Writers)
+            }
+        }
+    }
+
+    /// A barrier of a checkpoint.
+    pub(crate) fn sync(&self, array: Array, cost: &mut Cost) -> Result<(), SnapshotError> {
+        if self.options.durability == Durability::Process {
+            return Ok(());
+        }
+        cost.barriers += 1;
+        self.really_sync(array)
+    }
+
+    /// A sync that fails is the end: what is on the disk is not known any more.
+    pub(crate) fn really_sync(&self, array: Array) -> Result<(), SnapshotError> {
+        super::heap::sync(&*self.disk, array).inspect_err(|error| self.poison(error))
+    }
+
+    /// Nothing more is written by this store.
+    pub(crate) fn poison(&self, error: &SnapshotError) {
+        let mut poisoned = self.poisoned.lock().unwrap_or_else(PoisonError::into_inner);
+        poisoned.get_or_insert_with(|| super::error::in_full(error));
+    }
+
+    pub(crate) fn check(&self) -> Result<(), SnapshotError> {
+        let poisoned = self.poisoned.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*poisoned {
+            Some(why) => Err(SnapshotError::Poisoned { why: why.clone() }),
+            None => self.journal.check(),
+        }
+    }
+
+    /// Hazard 12.
+    pub(crate) fn check_memory(&self) -> Result<(), SnapshotError> {
+        if self.region.is_poisoned() {
+            self.poison(&SnapshotError::MemoryLost);
+            return Err(SnapshotError::MemoryLost);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn declared(&self) -> MutexGuard<'_, PageSet> {
+        self.declared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn tracking(&self) -> MutexGuard<'_, Tracking> {
+        self.tracking.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds what changed since the last scan. Also when it fails, all that was taken is in the set (hazard 1).
+    pub(crate) fn scan(&self, changed: &mut PageSet) -> Result<(), SnapshotError> {
+        let mut tracking = self.tracking();
+        *changed |= &std::mem::take(&mut *self.declared());
+        tracking.scan(&self.region, changed)
+    }
+
+    pub(crate) fn checkpoints(&self) -> MutexGuard<'_, Checkpointer> {
+        self.checkpoints
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,410 @@
+//! The journal while the store is open: records get their sequence in memory and reach the disk in groups.
+//!
+//! ```text
+//!   append (under the gate)        commit (outside of it)
+//!   record -> pending ------------> the first who waits writes all that is pending, syncs once, and
+//!             of this file or       tells the others; who comes meanwhile waits for the next round
+//!             of the next one
+//! ```
+//!
+//! Rules kept here: a file is created under a number that was never used, and is durable with its header before a
+//! record goes into it (hazard 20); the file before it is sealed and synced before any record of the next counts (20);
+//! a journal that was cut is never written again (21); what was given a sequence is never taken back: an error after
+//! that poisons (22); no file is made and nothing is synced under the gate (24).
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use super::disk::{Array, Disk};
+use super::error::SnapshotError;
+use super::fault::{Fault, seeded};
+use super::format::{
+    Body, JournalHeader, RECORD_HEADER_BYTES, RECORDS_AT, RecordHeader, RecordKind, StoreId,
+};
+use super::random;
+
+/// Storage is reserved ahead in such steps.
+const RESERVE_BYTES: u64 = 4 << 20;
+
+/// Where the journal stood at an instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Position {
+    /// The last record, and its checksum.
+    pub(crate) sequence: u64,
+    pub(crate) chain: u64,
+    /// The file that later records go to.
+    pub(crate) journal: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Journal {
+    disk: Arc<dyn Disk>,
+    store: StoreId,
+    /// Are there barriers?
+    syncs: bool,
+    state: Mutex<State>,
+    flushed: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    /// The file that records go to; `None` before the first.
+    file: Option<OpenFile>,
+    /// Made ahead, for the next roll.
+    prepared: Option<OpenFile>,
+    next_number: u64,
+    sequence: u64,
+    chain: u64,
+    /// The lowest generation of a heap that records may be applied to.
+    floor: u64,
+    durable: u64,
+    /// Not yet written, in order, each for one file.
+    pending: Vec<Batch>,
+    flushing: bool,
+    failed: Option<String>,
+    /// Since it was opened, for reports.
+    written_bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct OpenFile {
+    number: u64,
+    id: u64,
+    /// Where the next record goes.
+    end: u64,
+    reserved: u64,
+}
+
+#[derive(Debug)]
+struct Batch {
+    number: u64,
+    offset: u64,
+    bytes: Vec<u8>,
+}
+
+impl Journal {
+    /// Goes on behind a position, in files numbered from `next_number` on.
+    pub(crate) fn new(
+        disk: Arc<dyn Disk>,
+        store: StoreId,
+        syncs: bool,
+        (sequence, chain): (u64, u64),
+        floor: u64,
+        next_number: u64,
+    ) -> Self {
+        Self {
+            disk,
+            store,
+            syncs,
+            state: Mutex::new(State {
+                file: None,
+                prepared: None,
+                next_number,
+                sequence,
+                chain,
+                floor,
+                durable: sequence,
+                pending: Vec::new(),
+                flushing: false,
+                failed: None,
+                written_bytes: 0,
+            }),
+            flushed: Condvar::new(),
+        }
+    }
+
+    /// Goes on where a file was cut: a fault (hazard 21).
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn go_on_in(&self, cut: &super::Cut) {
+        if !seeded(Fault::TornTailAppended) {
+            return;
+        }
+        let mut block = [0; super::format::PAGE_BYTES];
+        let array = Array::Journal(cut.journal);
+        self.disk.read(array, 0, &mut block).expect("a header");
+        self.lock().file = Some(OpenFile {
+            number: cut.journal,
+            id: JournalHeader::decode(&block).expect("a header").id,
+            end: cut.offset,
+            reserved: u64::MAX,
+        });
+    }
+
+    /// Sees to it that there is a file for records. Not under the gate.
+    pub(crate) fn make_ready(&self) -> Result<(), SnapshotError> {
+        if self.healthy()?.file.is_some() {
+            return Ok(());
+        }
+        let made = self.create()?;
+        // Another thread may have been faster: then this one is never used.
+        self.lock().file.get_or_insert(made);
+        Ok(())
+    }
+
+    /// Makes the file that the next [`roll`](Self::roll) goes to. Not under the gate.
+    pub(crate) fn prepare_roll(&self) -> Result<(), SnapshotError> {
+        // It must not get a lower number than the file before it, which the first transaction may be making now.
+        self.make_ready()?;
+        // For the seal, even where no record went before.
+        self.reserve(0, 0)?;
+        if self.healthy()?.prepared.is_some() {
+            return Ok(());
+        }
+        let made = self.create()?;
+        self.lock().prepared.get_or_insert(made);
+        Ok(())
+    }
+
+    /// Not under the lock, which appending takes under the gate.
+    fn create(&self) -> Result<OpenFile, SnapshotError> {
+        let number = {
+            let mut state = self.lock();
+            // Never again, whatever becomes of it.
+            state.next_number += 1;
+            state.next_number - 1
+        };
+        let array = Array::Journal(number);
+        let id = random::word().max(1);
+        let header = JournalHeader {
+            store: self.store,
+            number,
+            id,
+        };
+        let made = self.disk.create(array);
+        let written = made.and_then(|()| self.disk.write(array, 0, &header.encode()));
+        written.map_err(SnapshotError::disk("make", array))?;
+        if self.syncs {
+            let synced = self.disk.sync(array);
+            let synced = synced.map_err(SnapshotError::disk("sync", array));
+            // It took the directory with it, so more than this file is in doubt.
+            synced.inspect_err(|error| self.lock().failed = Some(super::error::in_full(error)))?;
+        }
+        Ok(OpenFile {
+            number,
+            id,
+            end: RECORDS_AT,
+            reserved: RECORDS_AT,
+        })
+    }
+
+    /// Reserves room for records with bodies of so many bytes, so that a full disk is known before they have a sequence;
+    /// and for the seal behind them, which is written when it is too late to refuse.
+    pub(crate) fn reserve(&self, body_bytes: u64, records: u64) -> Result<(), SnapshotError> {
+        let mut state = self.healthy()?;
+        let file = state.file.as_mut().expect("made ready before");
+        let end = file.end + body_bytes + (records + 1) * RECORD_HEADER_BYTES as u64;
+        if end <= file.reserved {
+            return Ok(());
+        }
+        let array = Array::Journal(file.number);
+        let ahead = file.end..end.max(file.end + RESERVE_BYTES);
+        let exact = file.end..end;
+        // What is reserved ahead is a convenience, what the record needs is not.
+        let reserved = match self.disk.reserve(array, ahead.clone()) {
+            Ok(()) => ahead.end,
+            Err(_) => {
+                let reserved = self.disk.reserve(array, exact);
+                reserved.map_err(SnapshotError::disk("reserve storage for", array))?;
+                end
+            }
+        };
+        file.reserved = reserved;
+        Ok(())
+    }
+
+    /// Gives a record its sequence. It is durable once [`commit`](Self::commit) of that returned.
+    pub(crate) fn append(
+        &self,
+        kind: RecordKind,
+        last: bool,
+        generation: u64,
+        body: &Body<'_>,
+    ) -> Result<u64, SnapshotError> {
+        let mut state = self.healthy()?;
+        state.append(kind, last, generation, Some(body));
+        Ok(state.sequence)
+    }
+
+    /// Goes on in the prepared file: what was appended so far is in the ones before.
+    pub(crate) fn roll(&self, generation: u64) -> Result<Position, SnapshotError> {
+        let mut state = self.healthy()?;
+        let next = state
+            .prepared
+            .take()
+            .expect("prepared before the gate closed");
+        if state.file.is_some() {
+            state.append(RecordKind::Seal, true, generation, None);
+        }
+        state.file = Some(next);
+        Ok(Position {
+            sequence: state.sequence,
+            chain: state.chain,
+            journal: next.number,
+        })
+    }
+
+    /// Later records lie over a base of this generation, and over no older heap.
+    pub(crate) fn set_floor(&self, floor: u64) {
+        self.lock().floor = floor;
+    }
+
+    /// Where it stands.
+    pub(crate) fn position(&self) -> Position {
+        let state = self.lock();
+        Position {
+            sequence: state.sequence,
+            chain: state.chain,
+            journal: state.file.map_or(state.next_number, |file| file.number),
+        }
+    }
+
+    /// The last sequence that was given.
+    pub(crate) fn sequence(&self) -> u64 {
+        self.lock().sequence
+    }
+
+    pub(crate) fn durable(&self) -> u64 {
+        self.lock().durable
+    }
+
+    /// Bytes of the present file.
+    pub(crate) fn since_roll(&self) -> u64 {
+        self.lock().file.map_or(0, |file| file.end)
+    }
+
+    pub(crate) fn written_bytes(&self) -> u64 {
+        self.lock().written_bytes
+    }
+
+    /// Returns when the record of this sequence is durable, and all before it.
+    pub(crate) fn commit(&self, sequence: u64) -> Result<(), SnapshotError> {
+        let mut state = self.lock();
+        while state.durable < sequence {
+            state = self.flush(state, self.syncs)?;
+        }
+        Ok(())
+    }
+
+    /// Writes what is pending if it is much, so that it need not be kept; nothing is durable by that.
+    pub(crate) fn write_ahead(&self) -> Result<(), SnapshotError> {
+        const MUCH_BYTES: usize = 1 << 20;
+        let state = self.healthy()?;
+        let pending = state.pending.iter().map(|batch| batch.bytes.len());
+        if pending.sum::<usize>() >= MUCH_BYTES && !state.flushing {
+            drop(self.flush(state, false)?);
+        }
+        Ok(())
+    }
+
+    /// Writes what is pending, or waits for who does.
+    fn flush<'s>(
+        &'s self,
+        mut state: MutexGuard<'s, State>,
+        sync: bool,
+    ) -> Result<MutexGuard<'s, State>, SnapshotError> {
+        if let Some(why) = &state.failed {
+            return Err(SnapshotError::Poisoned { why: why.clone() });
+        }
+        if state.flushing {
+            let woken = self.flushed.wait(state);
+            return Ok(woken.unwrap_or_else(PoisonError::into_inner));
+        }
+        state.flushing = true;
+        let batches = std::mem::take(&mut state.pending);
+        let reached = state.sequence;
+        let present = state.file.map(|file| file.number);
+        drop(state);
+        let result = self.write_out(&batches, present, sync);
+        state = self.lock();
+        state.flushing = false;
+        self.flushed.notify_all();
+        match result {
+            Ok(()) => {
+                if sync || !self.syncs {
+                    state.durable = state.durable.max(reached);
+                }
+                let bytes = batches.iter().map(|batch| batch.bytes.len() as u64);
+                state.written_bytes += bytes.sum::<u64>();
+                Ok(state)
+            }
+            Err(error) => {
+                state.failed = Some(super::error::in_full(&error));
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes in order. A file that others follow is synced before anything goes to the next; the present one if
+    /// that is asked for.
+    fn write_out(
+        &self,
+        batches: &[Batch],
+        present: Option<u64>,
+        sync: bool,
+    ) -> Result<(), SnapshotError> {
+        let synced = |number: u64| {
+            let array = Array::Journal(number);
+            let done = self.disk.sync(array);
+            done.map_err(SnapshotError::disk("sync", array))
+        };
+        for (index, batch) in batches.iter().enumerate() {
+            let array = Array::Journal(batch.number);
+            let written = self.disk.write(array, batch.offset, &batch.bytes);
+            written.map_err(SnapshotError::disk("append to", array))?;
+            let next = batches.get(index + 1).map(|batch| batch.number);
+            let is_left = Some(batch.number) != present && Some(batch.number) != next;
+            if self.syncs && is_left && !seeded(Fault::SealNotSynced) {
+                synced(batch.number)?;
+            }
+        }
+        present.filter(|_| sync).map_or(Ok(()), synced)
+    }
+
+    /// Has nothing failed that cannot be taken back?
+    pub(crate) fn check(&self) -> Result<(), SnapshotError> {
+        self.healthy().map(drop)
+    }
+
+    fn healthy(&self) -> Result<MutexGuard<'_, State>, SnapshotError> {
+        let state = self.lock();
+        match &state.failed {
+            Some(why) => Err(SnapshotError::Poisoned { why: why.clone() }),
+            None => Ok(state),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn append(&mut self, kind: RecordKind, last: bool, generation: u64, body: Option<&Body<'_>>) {
+        let file = self.file.as_mut().expect("made ready before");
+        let header = RecordHeader {
+            kind,
+            last,
+            body_bytes: 0,
+            sequence: self.sequence + 1,
+            generation,
+            floor: self.floor,
+            durable: self.durable,
+            chain: self.chain,
+            checksum: 0,
+        };
+        let batch = match self.pending.last_mut() {
+            Some(batch) if batch.number == file.number => batch,
+            _ => {
+                self.pending.push(Batch {
+                    number: file.number,
+                    offset: file.end,
+                    bytes: Vec::new(),
+                });
+                self.pending.last_mut().expect("just pushed")
+            }
+        };
+        let before = batch.bytes.len();
+        self.chain = header.append(file.id, body, &mut batch.bytes);
+        self.sequence += 1;
+        file.end += (batch.bytes.len() - before) as u64;
+    }
+}

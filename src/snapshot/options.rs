@@ -1,0 +1,237 @@
+//! Options of a store.
+
+use std::time::Duration;
+
+use super::error::SnapshotError;
+use super::format::{PAGE_BYTES, PAGES_MAX, is_part_length};
+use super::tracker::TrackerChoice;
+
+/// How the memory of a store is changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Changes {
+    /// By [`Store::transaction`](super::Store::transaction) only: each is durable when it returns, and a checkpoint only makes
+    /// the journal shorter.
+    #[default]
+    Transactions,
+    /// By threads that write as they like between [`Store::enter`](super::Store::enter) and its end: what was
+    /// there at the last checkpoint comes back.
+    Writers,
+}
+
+/// What a return from a commit promises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// It survives a power cut.
+    #[default]
+    Power,
+    /// It survives the end of the process, kill -9 too. A power cut may lose what came after the last base
+    /// checkpoint but one, and never corrupts.
+    Process,
+}
+
+/// How the state comes into memory when a store is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Restore {
+    /// It is read, and verified on the way.
+    #[default]
+    Copy,
+    /// The files of the heap are mapped privately: at once, whatever the size. See
+    /// [`StoreOptions::restore_by_map`].
+    Map,
+}
+
+/// How an instant is captured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Strategy {
+    /// Pages are copied while writers run, again and again where they change; writers stand only for the
+    /// last few.
+    #[default]
+    PreCopy,
+    /// Writers stand while all is copied.
+    Quiesce,
+}
+
+/// What to do with the older heap when a store is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum OnClose {
+    /// It stays: a second chance, and the next checkpoint costs only what changed.
+    #[default]
+    KeepBoth,
+    /// It is removed: half the storage. The first base checkpoint of the next run writes everything.
+    DropOlder,
+}
+
+/// Options of a [`Store`](super::Store).
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct StoreOptions {
+    pub(crate) changes: Changes,
+    pub(crate) durability: Durability,
+    pub(crate) restore: Restore,
+    pub(crate) strategy: Strategy,
+    pub(crate) tracker: TrackerChoice,
+    pub(crate) on_close: OnClose,
+    pub(crate) create: bool,
+    pub(crate) initial_bytes: u64,
+    pub(crate) reserve_bytes: u64,
+    pub(crate) part_bytes: Option<u64>,
+    pub(crate) address: Option<usize>,
+    pub(crate) huge_pages: bool,
+    pub(crate) journal_bytes_max: Option<u64>,
+    pub(crate) checkpoint_every: Option<Duration>,
+    pub(crate) gate_timeout: Option<Duration>,
+    pub(crate) readers_timeout: Duration,
+}
+
+/// Length of parts of a new store, if not said.
+pub(crate) const PART_BYTES: u64 = 256 << 20;
+
+impl Default for StoreOptions {
+    /// Transactions, durable against power cuts, restored by copy, made if missing; 64 GiB reserved (1 GiB on
+    /// 32 bit), parts of 256 MiB.
+    fn default() -> Self {
+        Self {
+            changes: Changes::default(),
+            durability: Durability::default(),
+            restore: Restore::default(),
+            strategy: Strategy::default(),
+            tracker: TrackerChoice::default(),
+            on_close: OnClose::default(),
+            create: true,
+            initial_bytes: 0,
+            reserve_bytes: if cfg!(target_pointer_width = "32") {
+                1 << 30
+            } else {
+                64 << 30
+            },
+            part_bytes: None,
+            address: None,
+            huge_pages: false,
+            journal_bytes_max: None,
+            checkpoint_every: None,
+            gate_timeout: None,
+            readers_timeout: Duration::from_secs(1),
+        }
+    }
+}
+
+impl StoreOptions {
+    /// How the memory is changed.
+    pub fn changes(mut self, changes: Changes) -> Self {
+        self.changes = changes;
+        self
+    }
+
+    /// What a commit promises.
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// How an instant is captured.
+    pub fn strategy(mut self, strategy: Strategy) -> Self {
+        self.strategy = strategy;
+        self
+    }
+
+    /// How changed pages are found, with [`Changes::Writers`].
+    pub fn tracker(mut self, tracker: TrackerChoice) -> Self {
+        self.tracker = tracker;
+        self
+    }
+
+    /// What becomes of the older heap at the end.
+    pub fn on_close(mut self, on_close: OnClose) -> Self {
+        self.on_close = on_close;
+        self
+    }
+
+    /// Makes the store if it is not there; otherwise that is an error.
+    pub fn create(mut self, create: bool) -> Self {
+        self.create = create;
+        self
+    }
+
+    /// Length of the region of a new store, rounded up to pages of 4096 bytes. An existing one is made as long if
+    /// it is shorter.
+    pub fn initial_bytes(mut self, bytes: u64) -> Self {
+        self.initial_bytes = bytes;
+        self
+    }
+
+    /// Address space to reserve: the region grows up to there without moving.
+    pub fn reserve_bytes(mut self, bytes: u64) -> Self {
+        self.reserve_bytes = bytes;
+        self
+    }
+
+    /// Length of the files of a new store: a multiple of 64 KiB. An existing one that has another is an error.
+    pub fn part_bytes(mut self, bytes: u64) -> Self {
+        self.part_bytes = Some(bytes);
+        self
+    }
+
+    /// Puts the region there and nowhere else.
+    pub fn address(mut self, address: usize) -> Self {
+        self.address = Some(address);
+        self
+    }
+
+    /// Asks for huge pages.
+    pub fn huge_pages(mut self, huge_pages: bool) -> Self {
+        self.huge_pages = huge_pages;
+        self
+    }
+
+    /// A base checkpoint is made in the background when the journal has grown by so many bytes; if not
+    /// said, a quarter of the region and at least 64 MiB.
+    pub fn journal_bytes_max(mut self, bytes: u64) -> Self {
+        self.journal_bytes_max = Some(bytes);
+        self
+    }
+
+    /// A checkpoint is made in the background so often.
+    pub fn checkpoint_every(mut self, every: Duration) -> Self {
+        self.checkpoint_every = Some(every);
+        self
+    }
+
+    /// Who wants into the memory, and who captures, gives up after so long and is told who is inside. If not said, they wait.
+    pub fn gate_timeout(mut self, timeout: Duration) -> Self {
+        self.gate_timeout = Some(timeout);
+        self
+    }
+
+    /// A base checkpoint waits so long for readers of the heap it is going to (1 s if not said), then it fails or
+    /// goes on as a delta.
+    pub fn readers_timeout(mut self, timeout: Duration) -> Self {
+        self.readers_timeout = timeout;
+        self
+    }
+
+    pub(crate) fn check(&self) -> Result<(), SnapshotError> {
+        let page = PAGE_BYTES as u64;
+        let refused = |option, reason: String| Err(SnapshotError::Option { option, reason });
+        if let Some(bytes) = self.part_bytes
+            && !is_part_length(bytes)
+        {
+            return refused("part_bytes", format!("{bytes} is no multiple of 64 KiB"));
+        }
+        if self.reserve_bytes < page
+            || self.reserve_bytes / page > PAGES_MAX
+            || usize::try_from(self.reserve_bytes).is_err()
+        {
+            let reason = format!("{} cannot be reserved", self.reserve_bytes);
+            return refused("reserve_bytes", reason);
+        }
+        if self.initial_bytes > self.reserve_bytes {
+            let reason = format!(
+                "{} is more than the {} reserved",
+                self.initial_bytes, self.reserve_bytes
+            );
+            return refused("initial_bytes", reason);
+        }
+        Ok(())
+    }
+}

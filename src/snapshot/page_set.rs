@@ -1,0 +1,215 @@
+//! A set of pages, as a bitmap: one bit a page, so 32 KiB for a region of 1 GiB.
+
+use std::fmt;
+use std::ops::{BitOrAssign, Range};
+
+const WORD_PAGES: u64 = 64;
+
+/// A set of page numbers: which pages of a region changed, or are stale in a heap.
+///
+/// It grows on demand, to one bit for each page up to the highest one that was ever in it.
+#[derive(Clone, Default)]
+pub struct PageSet {
+    words: Vec<u64>,
+}
+
+impl PageSet {
+    /// The empty set.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { words: Vec::new() }
+    }
+
+    /// Puts a page in.
+    ///
+    /// # Panics
+    ///
+    /// When the bitmap up to this page would not fit in memory.
+    pub fn insert(&mut self, page: u64) {
+        let (word, bit) = place(page);
+        self.make_room(word + 1);
+        self.words[word] |= 1 << bit;
+    }
+
+    /// Puts in all pages of a range.
+    ///
+    /// # Panics
+    ///
+    /// As [`insert`](Self::insert).
+    pub fn insert_range(&mut self, pages: Range<u64>) {
+        let Some(last) = last(&pages) else { return };
+        self.make_room(place(last).0 + 1);
+        masks(&pages, self.words.len(), |word, mask| {
+            self.words[word] |= mask;
+        });
+    }
+
+    /// Takes a page out.
+    pub fn remove(&mut self, page: u64) {
+        self.remove_range(page..page.saturating_add(1));
+    }
+
+    /// Takes out all pages of a range.
+    pub fn remove_range(&mut self, pages: Range<u64>) {
+        masks(&pages, self.words.len(), |word, mask| {
+            self.words[word] &= !mask;
+        });
+    }
+
+    /// Takes out all pages of another set.
+    pub fn remove_all(&mut self, other: &Self) {
+        for (word, out) in self.words.iter_mut().zip(&other.words) {
+            *word &= !out;
+        }
+    }
+
+    /// Is the page in it?
+    #[must_use]
+    pub fn contains(&self, page: u64) -> bool {
+        usize::try_from(page / WORD_PAGES)
+            .ok()
+            .and_then(|word| self.words.get(word))
+            .is_some_and(|word| word >> (page % WORD_PAGES) & 1 == 1)
+    }
+
+    /// How many pages are in it; counted anew by each call.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.words
+            .iter()
+            .map(|word| u64::from(word.count_ones()))
+            .sum()
+    }
+
+    /// Is none in it?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.words.iter().all(|word| *word == 0)
+    }
+
+    /// Takes all pages out and gives them back as a set of their own.
+    #[must_use]
+    pub fn take(&mut self) -> Self {
+        std::mem::take(self)
+    }
+
+    /// Takes all pages out, and keeps the memory.
+    pub fn clear(&mut self) {
+        self.words.fill(0);
+    }
+
+    /// The runs of consecutive pages, in order, as long as they can be.
+    #[must_use]
+    pub fn runs(&self) -> Runs<'_> {
+        Runs {
+            words: &self.words,
+            at: 0,
+        }
+    }
+
+    fn make_room(&mut self, words: usize) {
+        if self.words.len() < words {
+            self.words.resize(words, 0);
+        }
+    }
+}
+
+/// The union.
+impl BitOrAssign<&PageSet> for PageSet {
+    fn bitor_assign(&mut self, other: &PageSet) {
+        self.make_room(other.words.len());
+        for (word, more) in self.words.iter_mut().zip(&other.words) {
+            *word |= more;
+        }
+    }
+}
+
+impl PartialEq for PageSet {
+    fn eq(&self, other: &Self) -> bool {
+        let shared = self.words.len().min(other.words.len());
+        let (here, more) = self.words.split_at(shared);
+        let (there, others) = other.words.split_at(shared);
+        here == there && more.iter().chain(others).all(|word| *word == 0)
+    }
+}
+
+impl Eq for PageSet {}
+
+impl FromIterator<u64> for PageSet {
+    fn from_iter<I: IntoIterator<Item = u64>>(pages: I) -> Self {
+        let mut set = Self::new();
+        pages.into_iter().for_each(|page| set.insert(page));
+        set
+    }
+}
+
+impl fmt::Debug for PageSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.runs()).finish()
+    }
+}
+
+/// Iterator of [`PageSet::runs`].
+#[derive(Clone, Debug)]
+pub struct Runs<'a> {
+    words: &'a [u64],
+    /// Pages before this one were looked at.
+    at: u64,
+}
+
+impl Runs<'_> {
+    /// The first page from `at` on that is in the set, or that is not.
+    fn first_from(&self, at: u64, inside: bool) -> Option<u64> {
+        let (first, bit) = place(at);
+        let flip = if inside { 0 } else { u64::MAX };
+        let here = (self.words.get(first)? ^ flip) >> bit << bit;
+        if here != 0 {
+            return Some(page(first, here));
+        }
+        let behind = self.words.get(first + 1..)?;
+        let skipped = behind.iter().position(|word| word ^ flip != 0)?;
+        Some(page(first + 1 + skipped, behind[skipped] ^ flip))
+    }
+}
+
+impl Iterator for Runs<'_> {
+    type Item = Range<u64>;
+
+    fn next(&mut self) -> Option<Range<u64>> {
+        let start = self.first_from(self.at, true)?;
+        let all = self.words.len() as u64 * WORD_PAGES;
+        self.at = self.first_from(start, false).unwrap_or(all);
+        Some(start..self.at)
+    }
+}
+
+/// The page of the lowest bit that is set.
+fn page(word: usize, bits: u64) -> u64 {
+    word as u64 * WORD_PAGES + u64::from(bits.trailing_zeros())
+}
+
+fn place(page: u64) -> (usize, u64) {
+    let word = usize::try_from(page / WORD_PAGES).unwrap_or(usize::MAX - 1);
+    (word, page % WORD_PAGES)
+}
+
+fn last(pages: &Range<u64>) -> Option<u64> {
+    (!pages.is_empty()).then(|| pages.end - 1)
+}
+
+/// Gives the words below `words` that a range touches, each with a mask of its pages.
+fn masks(pages: &Range<u64>, words: usize, mut each: impl FnMut(usize, u64)) {
+    let Some(last) = last(pages) else { return };
+    let (first_word, first_bit) = place(pages.start);
+    let (last_word, last_bit) = place(last);
+    for word in first_word..words.min(last_word + 1) {
+        let mut mask = u64::MAX;
+        if word == first_word {
+            mask &= u64::MAX << first_bit;
+        }
+        if word == last_word {
+            mask &= u64::MAX >> (WORD_PAGES - 1 - last_bit);
+        }
+        each(word, mask);
+    }
+}

@@ -1,0 +1,61 @@
+//! Copies out of and into a region, done by the kernel (hazard 6).
+
+use super::error::RegionError;
+use super::memory::Region;
+
+impl Region {
+    /// Copies from the region into `buf`, whoever writes it meanwhile: then each byte is one that was there.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfRange`](RegionError::OutOfRange); [`BadPage`](RegionError::BadPage) where a plain load would raise a
+    /// signal. `buf` may be filled in part.
+    pub fn copy_out(&self, offset: usize, buf: &mut [u8]) -> Result<(), RegionError> {
+        self.check_range(offset, buf.len())?;
+        let copied = self
+            .memory
+            .read(offset, buf)
+            .map_err(RegionError::io("copy out of a region"))?;
+        bad_page(offset, copied, buf.len())
+    }
+
+    /// Copies `buf` into the region. Its trackers see that as they see stores.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfRange`](RegionError::OutOfRange); [`BadPage`](RegionError::BadPage) where a plain store would raise a
+    /// signal. A part of `buf` may be there then.
+    pub fn copy_in(&self, offset: usize, buf: &[u8]) -> Result<(), RegionError> {
+        self.check_range(offset, buf.len())?;
+        self.write_all(offset, buf)
+    }
+
+    pub(super) fn write_all(&self, offset: usize, buf: &[u8]) -> Result<(), RegionError> {
+        let copied = self
+            .memory
+            .write(offset, buf)
+            .map_err(RegionError::io("copy into a region"))?;
+        bad_page(offset, copied, buf.len())
+    }
+
+    pub(super) fn check_range(&self, offset: usize, bytes: usize) -> Result<(), RegionError> {
+        let len_bytes = self.len();
+        match offset.checked_add(bytes) {
+            Some(end) if end <= len_bytes => Ok(()),
+            _ => Err(RegionError::OutOfRange {
+                offset,
+                bytes,
+                len_bytes,
+            }),
+        }
+    }
+}
+
+fn bad_page(offset: usize, copied: usize, wanted: usize) -> Result<(), RegionError> {
+    if copied == wanted {
+        return Ok(());
+    }
+    Err(RegionError::BadPage {
+        offset: offset + copied,
+    })
+}

@@ -1,0 +1,32 @@
+//! Files that are memory. See [`memfd_create(2)`](https://man7.org/linux/man-pages/man2/memfd_create.2.html).
+
+use std::fs::File;
+use std::io;
+
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+
+/// An empty one that can be sealed. The name is for `/proc` only.
+pub(crate) fn create(name: &str) -> io::Result<File> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    Ok(memfd_create(name, flags)?.into())
+}
+
+/// Nobody can make it shorter any more, so no page of it that is mapped loses its storage.
+pub(crate) fn seal_against_shrinking(file: &File) -> io::Result<()> {
+    Ok(fcntl_add_seals(file, SealFlags::SHRINK)?)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sealed_one_grows_and_does_not_shrink() {
+        let file = create("flatspan-test").expect("a memfd");
+        file.set_len(8192).expect("longer");
+        seal_against_shrinking(&file).expect("a seal");
+        file.set_len(16384).expect("longer still");
+        let refused = file.set_len(8192).map_err(|error| error.kind());
+        assert_eq!(refused, Err(io::ErrorKind::PermissionDenied));
+    }
+}

@@ -1,0 +1,156 @@
+//! `flatspan export`.
+
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::Stdio;
+
+use crate::damage;
+use flatspan::snapshot::{Changes, Store};
+
+use crate::fixture::{PAGE, closed, content, crashed, expect, of_pages, options, program, stderr};
+use crate::support;
+
+#[test]
+fn the_newest_state_comes_out_as_a_file_and_as_a_stream() {
+    for made in [crashed(), closed()] {
+        let out = made.path.with_file_name("out");
+        expect(0, "export", &[&made.path, &out]);
+        assert!(fs::read(&out).expect("the file") == content());
+        let output = expect(0, "export", &[&made.path, Path::new("-")]);
+        assert!(output.stdout == content());
+    }
+}
+
+#[test]
+fn zeros_are_holes() {
+    let made = of_pages(&[(1, 1), (39, 3)]);
+    let out = made.path.with_file_name("out");
+    expect(0, "export", &[&made.path, &out]);
+    let found = fs::metadata(&out).expect("the file");
+    assert_eq!(found.len(), 40 * 4096);
+    assert!(
+        found.blocks() * 512 < 20 * 4096,
+        "{} blocks",
+        found.blocks()
+    );
+}
+
+#[test]
+fn a_file_that_is_there_stays_unless_forced() {
+    let made = crashed();
+    let out = made.path.with_file_name("out");
+    fs::write(&out, "mine").expect("a file");
+    let said = stderr(&expect(3, "export", &[&made.path, &out]));
+    assert!(said.contains("--force"), "{said}");
+    assert_eq!(fs::read(&out).expect("the file"), b"mine");
+    expect(0, "export", &[&made.path, &out, Path::new("--force")]);
+    assert!(fs::read(&out).expect("the file") == content());
+    let folder = made.path.parent().expect("a folder");
+    assert_eq!(
+        fs::read_dir(folder).expect("the folder").count(),
+        2,
+        "no temporary file"
+    );
+}
+
+#[test]
+fn a_damaged_heap_is_replaced_by_the_other_one() {
+    let made = crashed();
+    damage::flip_page(&made.path, "heap-a", 5);
+    let out = made.path.with_file_name("out");
+    let said = stderr(&expect(0, "export", &[&made.path, &out]));
+    assert!(
+        said.contains("page 5") && said.contains("going on from heap b"),
+        "{said}"
+    );
+    assert!(
+        fs::read(&out).expect("the file") == content(),
+        "the journal has all"
+    );
+    let output = expect(0, "export", &[&made.path, Path::new("-")]);
+    assert!(
+        output.stdout == content(),
+        "nothing of the damaged one went out"
+    );
+
+    damage::flip_page(&made.path, "heap-b", 6);
+    fs::remove_file(&out).expect("removed");
+    expect(1, "export", &[&made.path, &out]);
+    assert!(!out.exists());
+    assert!(
+        expect(1, "export", &[&made.path, Path::new("-")])
+            .stdout
+            .is_empty()
+    );
+}
+
+#[test]
+fn what_is_left_without_the_newer_heap_is_a_state_that_was() {
+    let folder = support::temp_dir();
+    let path = folder.path().join("store");
+    let options = options().changes(Changes::Writers);
+    let store = Store::open(&path, options).expect("a store");
+    let write = |page: u64| {
+        let inside = store.enter().expect("the gate");
+        inside
+            .write(page * PAGE, &[page as u8; PAGE as usize])
+            .expect("written");
+    };
+    write(1);
+    store.checkpoint_base().expect("into heap b");
+    write(2);
+    store.checkpoint_base().expect("into heap a");
+    write(3);
+    store.checkpoint_delta().expect("over heap a");
+    drop(store);
+    damage::flip_page(&path, "heap-a", 1);
+    let output = expect(0, "export", &[&path, Path::new("-")]);
+    let first = |page: u64| output.stdout[(page * PAGE) as usize];
+    // Page 3 without page 2 was never there.
+    assert_eq!([first(1), first(2), first(3)], [1, 0, 0]);
+    assert!(
+        stderr(&output).contains("generation 2"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_news() {
+    let made = closed();
+    let mut child = program()
+        .args([Path::new("export"), &made.path, Path::new("-")])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    // Longer than a pipe holds.
+    let mut out = child.stdout.take().expect("piped");
+    out.read_exact(&mut [0; 10]).expect("the begin");
+    drop(out);
+    let output = child.wait_with_output().expect("a child");
+    assert_eq!(
+        (output.status.code(), stderr(&output).as_str()),
+        (Some(3), "")
+    );
+}
+
+#[test]
+fn what_comes_out_goes_in_and_comes_out_again() {
+    let folder = support::temp_dir();
+    let made = of_pages(&[(0, 9), (7, 8), (38, 7)]);
+    let store = folder.path().join("store");
+    let [first, second] = ["first", "second"].map(|name| folder.path().join(name));
+    expect(0, "export", &[&made.path, &first]);
+    expect(
+        0,
+        "import",
+        &[&first, &store, Path::new("--part-bytes"), Path::new("128K")],
+    );
+    expect(0, "verify", &[&store]);
+    expect(0, "diff", &[&made.path, &store]);
+    expect(0, "export", &[&store, &second]);
+    assert!(fs::read(&first).expect("a file") == fs::read(&second).expect("a file"));
+}

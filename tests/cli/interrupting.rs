@@ -1,0 +1,130 @@
+//! Ctrl-C: what was checked so far, and exit code 130.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use flatspan::snapshot::{Store, StoreOptions};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::damage::rewrite_metadata;
+use crate::fixture::{program, stderr, stdout};
+use crate::support;
+use crate::support::need::{Need, skip};
+
+const PART: u64 = 8 << 40;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Kills the program should the test fail before it ended.
+struct Guard(Child);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts the program, interrupts it once it is at work, and gives what it left.
+fn interrupt(mut command: Command) -> Output {
+    let child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut child = Guard(child.expect("the program starts"));
+    let deadline = Instant::now() + PATIENCE;
+    while !catches_interrupt(child.0.id()) {
+        assert!(
+            Instant::now() < deadline,
+            "the program does not catch SIGINT"
+        );
+        thread::sleep(Duration::from_millis(5));
+    }
+    thread::sleep(Duration::from_millis(300));
+    kill_process(Pid::from_child(&child.0), Signal::INT).expect("a signal");
+    // What it prints fits into the pipes.
+    while child.0.try_wait().expect("a child").is_none() {
+        assert!(Instant::now() < deadline, "the program does not end");
+        thread::sleep(Duration::from_millis(5));
+    }
+    let mut output = Output {
+        status: child.0.wait().expect("a child"),
+        stdout: Vec::new(),
+        stderr: Vec::new(),
+    };
+    let streams = (child.0.stdout.take(), child.0.stderr.take());
+    std::io::copy(&mut streams.0.expect("piped"), &mut output.stdout).expect("standard output");
+    std::io::copy(&mut streams.1.expect("piped"), &mut output.stderr).expect("standard error");
+    output
+}
+
+/// Whether a process has a handler for SIGINT.
+fn catches_interrupt(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    caught.unwrap_or(0) & 1 << (Signal::INT.as_raw() - 1) != 0
+}
+
+/// A store of zeros, 8 TiB a part: seconds of work each. Regions are not so long, so it is made by hand of one without a
+/// byte.
+fn long_store(path: &Path, parts: u64) -> bool {
+    let options = StoreOptions::default().part_bytes(PART);
+    drop(Store::open(path, options).expect("a store"));
+    let last = PART / 2;
+    rewrite_metadata(path, "heap-a", |block| {
+        let payload_bytes = (parts - 1) * PART + last - (64 << 10);
+        block[72..80].copy_from_slice(&payload_bytes.to_le_bytes());
+    });
+    let made = (0..parts).try_for_each(|part| {
+        let mut options = File::options();
+        let file = options.write(true).create(true).truncate(false);
+        let file = file.open(path.join(format!("heap-a.{part:05}")))?;
+        file.set_len(if part + 1 == parts { last } else { PART })
+    });
+    if made.is_err() {
+        skip(Need::Tools, "no sparse files of 8 TiB here");
+    }
+    made.is_ok()
+}
+
+#[test]
+fn an_interrupted_verification_says_what_it_has() {
+    let folder = support::temp_dir();
+    let path = folder.path().join("store");
+    if !long_store(&path, 8) {
+        return;
+    }
+    let mut command = program();
+    command.args(["verify", "--json"]).arg(&path);
+    let output = interrupt(command);
+    assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
+    let found: serde_json::Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+    assert_eq!(
+        (&found["complete"], &found["ok"]),
+        (&false.into(), &false.into()),
+        "{found}"
+    );
+    assert!(found["pages"].as_u64() > Some(0), "{found}");
+    assert_eq!(found["faults"].as_array().map(Vec::len), Some(0), "{found}");
+}
+
+#[test]
+fn an_interrupted_export_leaves_nothing() {
+    let folder = support::temp_dir();
+    let path = folder.path().join("store");
+    // More than 16 TiB no file of ext4 may have.
+    if !long_store(&path, 2) {
+        return;
+    }
+    let mut command = program();
+    command
+        .arg("export")
+        .args([&path, &folder.path().join("out")]);
+    let output = interrupt(command);
+    assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
+    assert!(stderr(&output).contains("interrupted, nothing written"));
+    assert_eq!(fs::read_dir(folder.path()).expect("the folder").count(), 1);
+}

@@ -1,0 +1,15 @@
+//! The program `flatspan`, on real stores, good and damaged.
+
+mod beside_a_writer;
+mod damage;
+mod differing;
+mod doctoring;
+mod exporting;
+mod fixture;
+mod importing;
+mod interrupting;
+mod read_only;
+mod reading;
+#[path = "../support/mod.rs"]
+mod support;
+mod verifying;

@@ -1,0 +1,233 @@
+//! Lengths, holes and room as the owner of a file says; files made and removed.
+
+use std::{fs, io::ErrorKind, os::unix::fs::MetadataExt as _};
+
+use flatspan::mapping_cache::{
+    Access, CopyPath, FileOptions, MappingError, Preallocation, Reservation,
+};
+
+use crate::{
+    fixture::{
+        PAGE, WINDOW, assert_reads, cache, copying, file_with, len_of, pattern, put, reader,
+        writable, writer,
+    },
+    support::{
+        child,
+        filesystem::{Kind, SmallFs},
+        temp_dir,
+    },
+};
+
+const BYTES: usize = 4 * WINDOW;
+
+#[test]
+fn a_length_is_set_with_holes_and_counts_as_unsynced() {
+    for path in [CopyPath::Auto, CopyPath::Mapped, CopyPath::Positioned] {
+        let folder = temp_dir();
+        let cache = copying(path);
+        let file = writer(&cache, folder.path(), "a", BYTES);
+        file.write_at(0, &pattern(1, 0, BYTES)).expect("a write");
+        file.sync().expect("a sync");
+        assert_eq!(cache.stats().unsynced_files, 0);
+        for bytes in [WINDOW + 5, BYTES, 10, 3 * WINDOW] {
+            file.set_len(bytes as u64).expect("set_len");
+            assert_eq!(len_of(folder.path(), "a"), bytes as u64);
+            assert_eq!(cache.stats().unsynced_files, 1, "{path:?}");
+            file.sync().expect("a sync");
+        }
+        assert_reads(&file, 1, 0, 10);
+        let mut rest = vec![1; 3 * WINDOW];
+        assert_eq!(
+            file.read_at(10, &mut rest).expect("a read"),
+            3 * WINDOW - 10
+        );
+        assert!(rest[..3 * WINDOW - 10].iter().all(|byte| *byte == 0));
+        assert_eq!(
+            file.next_data(PAGE as u64, BYTES as u64 / 2)
+                .expect("asked"),
+            None
+        );
+        file.write_at(WINDOW as u64, &pattern(2, 0, PAGE))
+            .expect("a write");
+        // Also one that changes nothing.
+        file.sync().expect("a sync");
+        file.set_len(3 * WINDOW as u64).expect("set_len");
+        assert_eq!(cache.stats().unsynced_files, 1, "{path:?}");
+    }
+}
+
+#[test]
+fn nothing_is_cut_under_a_pin() {
+    let folder = temp_dir();
+    let cache = cache(8);
+    let file = writer(&cache, folder.path(), "a", BYTES);
+    file.write_at(0, &pattern(1, 0, BYTES)).expect("a write");
+    for access in [Access::ReadOnly, Access::ReadWrite] {
+        let pin = file.pin(2, access).expect("a pin");
+        for bytes in [0, 2 * WINDOW, 2 * WINDOW + PAGE] {
+            let refused = file.set_len(bytes as u64);
+            assert!(matches!(
+                refused,
+                Err(MappingError::WindowPinned { offset, .. }) if offset == 2 * WINDOW as u64
+            ));
+        }
+        assert_eq!(len_of(folder.path(), "a"), BYTES as u64);
+        file.set_len(3 * WINDOW as u64).expect("behind the pin");
+        file.set_len(BYTES as u64).expect("longer");
+        drop(pin);
+    }
+    file.set_len(2 * WINDOW as u64).expect("free again");
+    assert!(matches!(
+        file.pin(2, Access::ReadOnly),
+        Err(MappingError::ShortFile { .. })
+    ));
+    drop(file.pin(1, Access::ReadOnly).expect("a pin"));
+}
+
+#[test]
+fn a_file_that_somebody_has_cut_keeps_that_length() {
+    let folder = temp_dir();
+    let cache = cache(8);
+    let file = writer(&cache, folder.path(), "a", BYTES);
+    file.write_at(0, &pattern(1, 0, BYTES)).expect("a write");
+    fs::File::options()
+        .write(true)
+        .open(folder.path().join("a"))
+        .expect("it")
+        .set_len(7)
+        .expect("cut");
+    for refused in [file.set_len(9), file.discard(0..3), file.reserve(0..3)] {
+        assert!(matches!(
+            refused,
+            Err(MappingError::ShortFile {
+                present_bytes: 7,
+                ..
+            })
+        ));
+    }
+}
+
+#[test]
+fn without_fallocate_zeros_are_written() {
+    let name = "resizing::without_fallocate_zeros_are_written";
+    if !child::is_me(name) {
+        if let Some(done) = child::with_injection(name, &["fallocate:error=EOPNOTSUPP"], &[]) {
+            done.assert_passed();
+        }
+        return;
+    }
+    let folder = temp_dir();
+    let cache = cache(64);
+    let file = writer(&cache, folder.path(), "a", 100 * PAGE);
+    file.write_at(0, &pattern(1, 0, 100 * PAGE))
+        .expect("a write");
+    file.discard(5..90 * PAGE as u64).expect("discarded");
+    file.discard(99 * PAGE as u64..1 << 40)
+        .expect("as far as it goes");
+    assert_eq!(len_of(folder.path(), "a"), 100 * PAGE as u64);
+    let mut model = pattern(1, 0, 100 * PAGE);
+    model[5..90 * PAGE].fill(0);
+    model[99 * PAGE..].fill(0);
+    assert!(fs::read(folder.path().join("a")).expect("read") == model);
+    file.reserve(0..1 << 20).expect("goes on without");
+    assert_eq!(file.reservation(), Reservation::Unsupported);
+}
+
+#[test]
+fn room_is_reserved_without_a_longer_file() {
+    let Some(fs) = SmallFs::new(Kind::Ext4, 16 << 20) else {
+        return;
+    };
+    let cache = cache(8);
+    let options = FileOptions {
+        preallocation: Preallocation::Sparse,
+        ..writable()
+    };
+    let file = file_with(&cache, fs.path(), "a", BYTES, options);
+    file.reserve(0..1 << 20).expect("there is room");
+    assert_eq!(len_of(fs.path(), "a"), 0);
+    assert!(file.allocated_bytes().expect("asked") >= 1 << 20);
+    let refused = file.reserve(1 << 20..1 << 30);
+    assert!(matches!(
+        refused,
+        Err(MappingError::StorageFull { needed_bytes, available_bytes, .. })
+            if needed_bytes == (1 << 30) - (1 << 20) && available_bytes < 16 << 20
+    ));
+}
+
+#[test]
+fn a_file_is_made_once_and_removed_with_its_windows() {
+    let folder = temp_dir();
+    let cache = cache(8);
+    let mut file = writer(&cache, folder.path(), "a", BYTES);
+    file.create_new().expect("created");
+    assert_eq!(
+        file.create_new().expect_err("twice").kind(),
+        ErrorKind::AlreadyExists
+    );
+    let other = writer(&cache, folder.path(), "a", BYTES);
+    assert_eq!(
+        other.create_new().expect_err("twice").kind(),
+        ErrorKind::AlreadyExists
+    );
+    drop(other);
+    file.write_at(0, &pattern(1, 0, BYTES)).expect("a write");
+    drop(file.pin(1, Access::ReadOnly).expect("a pin"));
+    file.remove().expect("removed");
+    assert_eq!(cache.stats().mapped_bytes, 0);
+    assert_eq!(cache.stats().unsynced_files, 0);
+    assert!(matches!(file.remove(), Err(MappingError::Missing { .. })));
+    file.create_new().expect("created anew");
+    file.sync().expect("a sync");
+    assert_eq!(len_of(folder.path(), "a"), 0);
+
+    let mut read_only = reader(&cache, folder.path(), "a", BYTES);
+    assert!(matches!(
+        read_only.remove(),
+        Err(MappingError::ReadOnly { .. })
+    ));
+    assert!(matches!(
+        read_only.create_new(),
+        Err(MappingError::ReadOnly { .. })
+    ));
+    assert!(matches!(
+        read_only.set_len(1),
+        Err(MappingError::ReadOnly { .. })
+    ));
+}
+
+#[test]
+fn a_file_that_took_the_place_is_not_removed() {
+    let folder = temp_dir();
+    let cache = cache(8);
+    let mut file = writer(&cache, folder.path(), "a", BYTES);
+    file.write_at(0, b"ours").expect("a write");
+    put(folder.path(), "b", 2, 100);
+    fs::rename(folder.path().join("b"), folder.path().join("a")).expect("renamed");
+    assert!(matches!(file.remove(), Err(MappingError::Replaced { .. })));
+    assert_eq!(len_of(folder.path(), "a"), 100);
+}
+
+#[test]
+fn what_is_forgotten_is_read_from_the_disk() {
+    let Some(fs) = SmallFs::new(Kind::Ext4, 16 << 20) else {
+        return;
+    };
+    let cache = cache(8);
+    let file = writer(&cache, fs.path(), "a", BYTES);
+    file.write_at(0, &pattern(1, 0, BYTES)).expect("a write");
+    let pin = file.pin(0, Access::ReadOnly).expect("a pin");
+    assert!(matches!(
+        file.forget_cached(),
+        Err(MappingError::WindowPinned { .. })
+    ));
+    drop(pin);
+    file.forget_cached().expect("forgotten");
+    let mut buf = [0; 1];
+    assert!(matches!(
+        file.read_cached_at(PAGE as u64, &mut buf),
+        Ok(Some(0))
+    ));
+    assert_reads(&file, 1, 0, BYTES);
+    assert!(fs::metadata(fs.path().join("a")).expect("it").blocks() > 0);
+}

@@ -1,0 +1,185 @@
+//! What a recorder knows of its files, and how it notes what is done to them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::{self, ErrorKind},
+};
+
+use flatspan::snapshot::Array;
+
+use super::{
+    faults::{Fault, Faults},
+    model::{Model, Pending, State},
+    op::{FileId, Inode, Op},
+};
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Books {
+    pub(super) base: State,
+    pub(super) marks_of_base: Vec<u64>,
+    pub(super) model: Model,
+    pub(super) log: Vec<Op>,
+    pub(super) next_inode: Inode,
+    /// Changed since they were last synced.
+    pub(super) changed: BTreeSet<Inode>,
+    /// Arrays whose parts came or went since the directory was synced for them.
+    pub(super) moved: BTreeSet<Array>,
+    /// Arrays of which a sync has failed.
+    pub(super) failed: BTreeMap<Array, ErrorKind>,
+    pub(super) faults: Faults,
+    /// Of a disk that is nearly full: how far journals are reserved.
+    pub(super) reserved: Option<BTreeMap<Array, u64>>,
+}
+
+impl Books {
+    pub(super) fn record(&mut self, op: Op) {
+        self.model.step(&op);
+        match &op {
+            Op::Sync(_, inode) | Op::SyncFailed(_, inode) => {
+                self.changed.remove(inode);
+            }
+            Op::Create(_, inode) => {
+                self.changed.insert(*inode);
+            }
+            op => self.changed.extend(op.changed()),
+        }
+        self.log.push(op);
+    }
+
+    pub(super) fn create(&mut self, file: FileId) {
+        let inode = self.next_inode;
+        self.next_inode += 1;
+        self.moved.insert(file.0);
+        self.record(Op::Create(file, inode));
+    }
+
+    pub(super) fn remove(&mut self, file: FileId) {
+        let inode = self.inode(file);
+        self.moved.insert(file.0);
+        self.record(Op::Remove(file, inode));
+        self.changed.remove(&inode);
+    }
+
+    pub(super) fn sync_entries(&mut self, array: Array) {
+        if self.moved.remove(&array) {
+            self.record(Op::SyncDir);
+        }
+    }
+
+    pub(super) fn parts(&self, array: Array) -> Vec<(u64, Inode)> {
+        let names = self
+            .model
+            .visible
+            .names
+            .range((array, 0)..=(array, u64::MAX));
+        names.map(|((_, part), inode)| (*part, *inode)).collect()
+    }
+
+    pub(super) fn inode(&self, file: FileId) -> Inode {
+        *self
+            .model
+            .visible
+            .names
+            .get(&file)
+            .expect("a part in the row")
+    }
+
+    pub(super) fn must_have(&self, array: Array) -> io::Result<()> {
+        if self.parts(array).is_empty() {
+            return Err(ErrorKind::NotFound.into());
+        }
+        Ok(())
+    }
+
+    /// How many parts there are, and bytes in them.
+    pub(super) fn row(&self, array: Array, part_bytes: u64) -> io::Result<(u64, u64)> {
+        self.must_have(array)?;
+        let parts = self.parts(array);
+        let mut len = 0;
+        for (place, (part, inode)) in parts.iter().enumerate() {
+            let present = self.model.visible.file(*inode).len;
+            let is_last = place + 1 == parts.len();
+            if *part != place as u64 || present > part_bytes || present < part_bytes && !is_last {
+                let name = array.part_name(place as u64);
+                return Err(io::Error::new(ErrorKind::InvalidData, name));
+            }
+            len += present;
+        }
+        Ok((parts.len() as u64, len))
+    }
+
+    pub(super) fn refuse_failed(&self, array: Array) -> io::Result<()> {
+        match self.failed.get(&array) {
+            Some(kind) => Err((*kind).into()),
+            None => Ok(()),
+        }
+    }
+
+    /// There is room for what is needed, not for what is asked for ahead.
+    pub(super) fn reserve(&mut self, array: Array, range: std::ops::Range<u64>) -> io::Result<()> {
+        const AHEAD: u64 = 1 << 20;
+        let Some(reserved) = &mut self.reserved else {
+            return Ok(());
+        };
+        if range.end - range.start > AHEAD {
+            return Err(ErrorKind::StorageFull.into());
+        }
+        let end = reserved.entry(array).or_default();
+        *end = range.end.max(*end);
+        Ok(())
+    }
+
+    pub(super) fn refuse_unreserved(&self, array: Array, end: u64) -> io::Result<()> {
+        // The header of a journal file is written before anything depends on it.
+        const HEADER: u64 = 4096;
+        let room = self.reserved.as_ref().map(|reserved| reserved.get(&array));
+        match (array, room) {
+            (Array::Journal(_), Some(room)) if end > room.map_or(HEADER, |end| *end) => {
+                Err(ErrorKind::StorageFull.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn sync(&mut self, array: Array, fault: Option<Fault>) -> io::Result<()> {
+        self.refuse_failed(array)?;
+        self.must_have(array)?;
+        let parts = self.parts(array).into_iter();
+        let changed: Vec<_> = parts
+            .filter(|(_, inode)| self.changed.contains(inode))
+            .collect();
+        for (part, inode) in changed {
+            match fault {
+                Some(Fault::Interrupted) => {}
+                Some(_) => self.record(Op::SyncFailed((array, part), inode)),
+                None => self.record(Op::Sync((array, part), inode)),
+            }
+        }
+        match fault {
+            Some(fault) => {
+                let error = fault.error();
+                self.failed.insert(array, error.kind());
+                Err(error)
+            }
+            None => {
+                self.sync_entries(array);
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn forget_cached(&mut self, array: Array) -> io::Result<()> {
+        self.must_have(array)?;
+        for (part, inode) in self.parts(array) {
+            if self.changed.contains(&inode) {
+                self.record(Op::Sync((array, part), inode));
+            }
+            let in_doubt =
+                |pending: &Pending| pending.in_doubt && pending.op.changed() == Some(inode);
+            if self.model.pending.iter().any(in_doubt) {
+                self.record(Op::Forget((array, part), inode));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,54 @@
+//! Calls that fail.
+
+use std::{collections::BTreeMap, io};
+
+/// How a call fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// `EIO`. A sync that fails so leaves what was written before it in doubt for ever.
+    Io,
+    /// `ENOSPC`; of a sync as for `Io`.
+    StorageFull,
+    /// `EINTR`, with nothing done.
+    Interrupted,
+    /// Half of a write is done, then `EIO`; for other calls as for `Io`.
+    ShortWrite,
+}
+
+impl Fault {
+    pub(crate) fn error(self) -> io::Error {
+        io::Error::from_raw_os_error(match self {
+            Self::Io | Self::ShortWrite => libc::EIO,
+            Self::StorageFull => libc::ENOSPC,
+            Self::Interrupted => libc::EINTR,
+        })
+    }
+}
+
+/// Which calls fail.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Faults {
+    pub(crate) calls: u64,
+    planned: BTreeMap<u64, Fault>,
+    from: Option<(u64, Fault)>,
+}
+
+impl Faults {
+    pub(crate) fn plan(&mut self, call: u64, fault: Fault) {
+        self.planned.insert(call, fault);
+    }
+
+    pub(crate) fn plan_from(&mut self, call: u64, fault: Fault) {
+        self.from = Some((call, fault));
+    }
+
+    /// Counts a call, from 0 on; says how it fails.
+    pub(crate) fn next(&mut self) -> Option<Fault> {
+        let call = self.calls;
+        self.calls += 1;
+        let for_good = self.from.filter(|(from, _)| call >= *from);
+        self.planned
+            .remove(&call)
+            .or(for_good.map(|(_, fault)| fault))
+    }
+}

@@ -1,0 +1,384 @@
+//! A disk in memory that notes what is done to it, down to files, in the order in which `GroupDisk` does it.
+
+use std::{
+    collections::BTreeSet,
+    fs::File,
+    io::{self, ErrorKind},
+    ops::Range,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use flatspan::snapshot::{Array, Disk};
+
+use super::{
+    books::Books,
+    faults::Fault,
+    model::{Model, State},
+    mutation::Mutation,
+    op::Op,
+};
+
+/// A disk that keeps the log of what was done to it. Its clones are the same disk.
+#[derive(Clone, Debug)]
+pub(crate) struct Recorder {
+    part_bytes: u64,
+    inner: Arc<Mutex<Books>>,
+}
+
+impl Recorder {
+    /// An empty store's directory under its own name.
+    pub(crate) fn new(part_bytes: u64) -> Self {
+        let base = State {
+            published: true,
+            ..State::default()
+        };
+        Self::of_image(base, part_bytes, Vec::new())
+    }
+
+    /// That of a store that is still to be published.
+    pub(crate) fn unpublished(part_bytes: u64) -> Self {
+        Self::of_image(State::default(), part_bytes, Vec::new())
+    }
+
+    /// All of the image is durable, nothing is recorded yet. The marks are those set before the crash.
+    pub(crate) fn of_image(image: State, part_bytes: u64, marks: Vec<u64>) -> Self {
+        let inner = Books {
+            next_inode: image.files.keys().max().map_or(0, |last| last + 1),
+            model: Model::new(image.clone()),
+            base: image,
+            marks_of_base: marks,
+            ..Books::default()
+        };
+        Self::of_books(inner, part_bytes)
+    }
+
+    pub(super) fn of_books(books: Books, part_bytes: u64) -> Self {
+        Self {
+            part_bytes,
+            inner: Arc::new(Mutex::new(books)),
+        }
+    }
+
+    /// What a store with this fault would have recorded; `None` if the log has no place for it.
+    pub(crate) fn mutated(&self, mutation: Mutation) -> Option<Self> {
+        let inner = self.lock();
+        let mut log = inner.log.clone();
+        mutation.apply(&mut log).then(|| {
+            let recorder = Self::of_image(
+                inner.base.clone(),
+                self.part_bytes,
+                inner.marks_of_base.clone(),
+            );
+            recorder.lock().log = log;
+            recorder
+        })
+    }
+
+    /// Notes that something was acknowledged: images of later crashes have this mark.
+    pub(crate) fn mark(&self, mark: u64) {
+        self.lock().record(Op::Mark(mark));
+    }
+
+    /// All marks set so far, those before the crash that this disk is the image of first.
+    pub(crate) fn marks(&self) -> Vec<u64> {
+        let inner = self.lock();
+        let new = inner.log.iter().filter_map(|op| match op {
+            Op::Mark(mark) => Some(*mark),
+            _ => None,
+        });
+        inner.marks_of_base.iter().copied().chain(new).collect()
+    }
+
+    /// Has the store its name? Of one that has not nothing is there after a crash.
+    pub(crate) fn is_published(&self) -> bool {
+        self.lock().model.visible.published
+    }
+
+    pub(crate) fn log(&self) -> Vec<Op> {
+        self.lock().log.clone()
+    }
+
+    pub(super) fn base(&self) -> State {
+        self.lock().base.clone()
+    }
+
+    pub(super) fn marks_of_base(&self) -> Vec<u64> {
+        self.lock().marks_of_base.clone()
+    }
+
+    pub(super) fn part_bytes_of_store(&self) -> u64 {
+        self.part_bytes
+    }
+
+    /// How many calls there were.
+    pub(crate) fn calls(&self) -> u64 {
+        self.lock().faults.calls
+    }
+
+    /// Makes the `n`-th call from now on fail, whatever it is; 0 is the next.
+    pub(crate) fn fail_nth(&self, n: u64, fault: Fault) {
+        let mut inner = self.lock();
+        let call = inner.faults.calls + n;
+        inner.faults.plan(call, fault);
+    }
+
+    /// Makes that call and all later ones fail: the disk is dead.
+    pub(crate) fn fail_from_nth(&self, n: u64, fault: Fault) {
+        let mut inner = self.lock();
+        let call = inner.faults.calls + n;
+        inner.faults.plan_from(call, fault);
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Books> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a call, which may be one that is to fail.
+    fn call(&self) -> io::Result<MutexGuard<'_, Books>> {
+        let mut inner = self.lock();
+        match inner.faults.next() {
+            Some(fault) => Err(fault.error()),
+            None => Ok(inner),
+        }
+    }
+
+    /// The parts of a range: which, where in it, where in the range.
+    fn pieces(&self, range: Range<u64>) -> impl Iterator<Item = (u64, u64, Range<usize>)> + use<> {
+        let (part_bytes, mut at) = (self.part_bytes, range.start);
+        std::iter::from_fn(move || {
+            let within = at % part_bytes;
+            let len = (part_bytes - within).min(range.end.saturating_sub(at));
+            let from = (at - range.start) as usize;
+            let piece = (at / part_bytes, within, from..from + len as usize);
+            at += len;
+            (len > 0).then_some(piece)
+        })
+    }
+
+    fn add_parts_for(&self, inner: &mut Books, array: Array, end: u64) -> io::Result<()> {
+        loop {
+            let parts = inner.row(array, self.part_bytes)?.0;
+            if parts * self.part_bytes >= end {
+                return Ok(());
+            }
+            let last = (array, parts - 1);
+            let inode = inner.inode(last);
+            inner.refuse_failed(array)?;
+            inner.record(Op::SetLen(last, inode, self.part_bytes));
+            inner.record(Op::Sync(last, inode));
+            inner.sync_entries(array);
+            inner.create((array, parts));
+        }
+    }
+
+    fn set_len_of(&self, inner: &mut Books, array: Array, len: u64) -> io::Result<()> {
+        inner.row(array, self.part_bytes)?;
+        self.add_parts_for(inner, array, len)?;
+        let mut last = inner.row(array, self.part_bytes)?.0 - 1;
+        while last > 0 && last * self.part_bytes >= len {
+            inner.remove((array, last));
+            inner.sync_entries(array);
+            last -= 1;
+        }
+        let file = (array, last);
+        let op = Op::SetLen(file, inner.inode(file), len - last * self.part_bytes);
+        inner.record(op);
+        Ok(())
+    }
+
+    fn write_to(&self, inner: &mut Books, array: Array, offset: u64, buf: &[u8]) -> io::Result<()> {
+        let range = offset..offset + buf.len() as u64;
+        inner.row(array, self.part_bytes)?;
+        inner.refuse_unreserved(array, range.end)?;
+        self.add_parts_for(inner, array, range.end)?;
+        for (part, within, bytes) in self.pieces(range) {
+            let file = (array, part);
+            let op = Op::Write(file, inner.inode(file), within, buf[bytes].into());
+            inner.record(op);
+        }
+        Ok(())
+    }
+
+    fn read_from(
+        &self,
+        inner: &Books,
+        array: Array,
+        offset: u64,
+        buf: &mut [u8],
+    ) -> io::Result<()> {
+        let range = offset..offset + buf.len() as u64;
+        for (part, within, bytes) in self.pieces(range.clone()) {
+            inner.must_have(array)?;
+            let inode = inner.model.visible.names.get(&(array, part));
+            let file = inode.and_then(|inode| inner.model.visible.files.get(inode));
+            let end = within + bytes.len() as u64;
+            let Some(file) = file.filter(|file| file.len >= end) else {
+                inner.row(array, self.part_bytes)?;
+                return Err(ErrorKind::UnexpectedEof.into());
+            };
+            file.read(within, &mut buf[bytes]);
+        }
+        Ok(())
+    }
+
+    fn data_from(
+        &self,
+        inner: &Books,
+        array: Array,
+        offset: u64,
+    ) -> io::Result<Option<Range<u64>>> {
+        let len = inner.row(array, self.part_bytes)?.1;
+        for part in offset / self.part_bytes..len.div_ceil(self.part_bytes) {
+            let start = part * self.part_bytes;
+            let file = inner.model.visible.files.get(&inner.inode((array, part)));
+            let from = offset.saturating_sub(start);
+            if let Some(run) = file.and_then(|file| file.next_data(from)) {
+                return Ok(Some(start + run.start..start + run.end));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Disk for Recorder {
+    fn part_bytes(&self) -> u64 {
+        self.part_bytes
+    }
+
+    fn arrays(&self) -> io::Result<Vec<Array>> {
+        let inner = self.call()?;
+        let names = inner.model.visible.names.keys().map(|(array, _)| *array);
+        Ok(names.collect::<BTreeSet<_>>().into_iter().collect())
+    }
+
+    fn create(&self, array: Array) -> io::Result<()> {
+        let mut inner = self.call()?;
+        if !inner.parts(array).is_empty() {
+            return Err(ErrorKind::AlreadyExists.into());
+        }
+        inner.failed.remove(&array);
+        inner.create((array, 0));
+        Ok(())
+    }
+
+    fn len(&self, array: Array) -> io::Result<u64> {
+        Ok(self.call()?.row(array, self.part_bytes)?.1)
+    }
+
+    fn read(&self, array: Array, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        let inner = self.call()?;
+        inner.must_have(array)?;
+        self.read_from(&inner, array, offset, buf)
+    }
+
+    fn write(&self, array: Array, offset: u64, buf: &[u8]) -> io::Result<()> {
+        let mut inner = self.lock();
+        match inner.faults.next() {
+            None => self.write_to(&mut inner, array, offset, buf),
+            Some(fault) => {
+                if fault == Fault::ShortWrite {
+                    self.write_to(&mut inner, array, offset, &buf[..buf.len() / 2])?;
+                }
+                Err(fault.error())
+            }
+        }
+    }
+
+    fn reserve(&self, array: Array, range: Range<u64>) -> io::Result<()> {
+        let mut inner = self.call()?;
+        inner.row(array, self.part_bytes)?;
+        inner.reserve(array, range)
+    }
+
+    fn set_len(&self, array: Array, len: u64) -> io::Result<()> {
+        let mut inner = self.call()?;
+        self.set_len_of(&mut inner, array, len)
+    }
+
+    fn discard(&self, array: Array, range: Range<u64>) -> io::Result<()> {
+        let mut inner = self.call()?;
+        if range.end > inner.row(array, self.part_bytes)?.1 {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        for (part, within, bytes) in self.pieces(range) {
+            let file = (array, part);
+            let place = within..within + bytes.len() as u64;
+            let op = Op::Discard(file, inner.inode(file), place);
+            inner.record(op);
+        }
+        Ok(())
+    }
+
+    fn next_data(&self, array: Array, offset: u64) -> io::Result<Option<Range<u64>>> {
+        let inner = self.call()?;
+        self.data_from(&inner, array, offset)
+    }
+
+    fn sync(&self, array: Array) -> io::Result<()> {
+        let mut inner = self.lock();
+        let fault = inner.faults.next();
+        inner.sync(array, fault)
+    }
+
+    fn forget_cached(&self, array: Array) -> io::Result<()> {
+        self.call()?.forget_cached(array)
+    }
+
+    fn remove(&self, array: Array) -> io::Result<()> {
+        let mut inner = self.call()?;
+        inner.must_have(array)?;
+        for (part, _) in inner.parts(array).into_iter().rev() {
+            inner.remove((array, part));
+            if part > 0 {
+                inner.sync_entries(array);
+            }
+        }
+        // Nobody waits for the last one.
+        inner.moved.remove(&array);
+        inner.failed.remove(&array);
+        Ok(())
+    }
+
+    fn clone_range(&self, from: Array, to: Array, range: Range<u64>) -> io::Result<()> {
+        let mut inner = self.call()?;
+        if range.end > inner.row(from, self.part_bytes)?.1 {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        if inner.row(to, self.part_bytes)?.1 < range.end {
+            self.set_len_of(&mut inner, to, range.end)?;
+        }
+        for (part, within, bytes) in self.pieces(range.clone()) {
+            let file = (to, part);
+            let place = within..within + bytes.len() as u64;
+            let op = Op::Discard(file, inner.inode(file), place);
+            inner.record(op);
+        }
+        let mut at = range.start;
+        while let Some(run) = self.data_from(&inner, from, at)? {
+            let run = run.start.min(range.end)..run.end.min(range.end);
+            if run.is_empty() {
+                break;
+            }
+            let mut buf = vec![0; (run.end - run.start) as usize];
+            self.read_from(&inner, from, run.start, &mut buf)?;
+            self.write_to(&mut inner, to, run.start, &buf)?;
+            at = run.end;
+        }
+        Ok(())
+    }
+
+    fn publish(&self) -> io::Result<()> {
+        let mut inner = self.call()?;
+        if inner.model.visible.published {
+            return Err(ErrorKind::InvalidInput.into());
+        }
+        inner.record(Op::Publish);
+        inner.record(Op::SyncParent);
+        Ok(())
+    }
+
+    fn part_file(&self, array: Array, _: u64) -> io::Result<Option<File>> {
+        self.call()?.must_have(array)?;
+        Ok(None)
+    }
+}

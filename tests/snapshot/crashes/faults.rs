@@ -1,0 +1,333 @@
+//! Faults put into the log: every barrier is left out, and writes go across every one. Where no crash shows it, the barrier is
+//! named here, with the reason why nothing needs it there.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use flatspan::snapshot::Array;
+
+use super::crash::{Limits, Mutation, Op, Recorder, crash_everywhere};
+use super::judge::{judge, judge_second_chance};
+use super::workloads::{FRUGAL, RESIZING, TRANSACTIONS, WRITERS, Way, recorded};
+
+type Judgement = Result<(), String>;
+
+/// A recorded workload. Most images of a mutant are those of the log without a fault: each is judged once.
+struct Case {
+    way: Way,
+    disk: Recorder,
+    known: RefCell<HashMap<(u128, Vec<u64>), Judgement>>,
+}
+
+impl Case {
+    fn new(way: Way, steps: u64, closes: bool) -> Self {
+        let case = Self {
+            way,
+            disk: recorded(way, steps, closes),
+            known: RefCell::default(),
+        };
+        case.crash(&case.disk).expect("right without a fault");
+        case
+    }
+
+    fn crash(&self, disk: &Recorder) -> Judgement {
+        let check = |image: &Recorder| {
+            let key = image.fingerprint();
+            let known = self.known.borrow().get(&key).cloned();
+            known.unwrap_or_else(|| {
+                let judged = judge(self.way, image);
+                self.known.borrow_mut().insert(key, judged.clone());
+                judged
+            })
+        };
+        crash_everywhere(disk, &few(), &check).map(drop)
+    }
+
+    /// False where the log has no such place.
+    fn escapes(&self, mutation: Mutation) -> bool {
+        let mutant = self.disk.mutated(mutation);
+        mutant.is_some_and(|mutant| self.crash(&mutant).is_ok())
+    }
+
+    /// The operations of a kind, with what each is called.
+    fn places(&self, is_meant: fn(&Op) -> bool) -> Vec<String> {
+        let log = self.disk.log();
+        let places = (0..log.len()).filter(|at| is_meant(&log[*at]));
+        places.map(|at| name(&log, at)).collect()
+    }
+
+    /// Names of the places at which a fault is not caught.
+    fn escaped(&self, is_meant: fn(&Op) -> bool, fault: fn(usize) -> Mutation) -> Vec<String> {
+        let places = self.places(is_meant).into_iter().enumerate();
+        let escaped = places.filter(|(number, _)| self.escapes(fault(*number)));
+        escaped.map(|(_, name)| name).collect()
+    }
+}
+
+/// Enough to catch what can be caught.
+fn few() -> Limits {
+    Limits {
+        subsets_max: 8,
+        random_subsets: 300,
+        torn_writes: 1,
+        sectors_max: 3,
+        depth: 0,
+        ..Limits::default()
+    }
+}
+
+fn is_sync(op: &Op) -> bool {
+    matches!(op, Op::Sync(..))
+}
+
+fn is_sync_dir(op: &Op) -> bool {
+    matches!(op, Op::SyncDir)
+}
+
+/// The step, the file, and the last change that it makes durable.
+fn name(log: &[Op], at: usize) -> String {
+    let marks = log[..at].iter().filter(|op| matches!(op, Op::Mark(_)));
+    let step = marks.count() + 1;
+    let last = |is_of: &dyn Fn(&Op) -> bool| {
+        let last = log[..at].iter().rfind(|op| op.is_change() && is_of(op));
+        last.map_or_else(|| "nothing".to_owned(), what)
+    };
+    match &log[at] {
+        Op::Sync((array, part), inode) => {
+            let of = last(&|op| op.changed() == Some(*inode));
+            format!("{step} {}: {of}", array.part_name(*part))
+        }
+        _ => format!("{step} {}", last(&Op::is_of_directory)),
+    }
+}
+
+fn what(op: &Op) -> String {
+    match op {
+        Op::Write((Array::Heap(_), 0), _, offset, _) if *offset < 65536 => "METADATA".to_owned(),
+        Op::Write((Array::Journal(_), _), _, 0, _) => "header".to_owned(),
+        Op::Write(..) => "content".to_owned(),
+        Op::SetLen(..) => "length".to_owned(),
+        Op::Discard(..) => "hole".to_owned(),
+        other => other.describe(),
+    }
+}
+
+/// Barriers that no crash needs, of a new store and its first base.
+const AT_FIRST: [&str; 4] = [
+    // Nothing is in it, and its name is durable with the directory.
+    "1 table-a.00000: nothing",
+    // Opening writes METADATA anew, for what a failed sync left (h03); here it is as it was.
+    // Two copies, each with a sync of its own: either is enough, and both are needed where one is bad (`every` finds that).
+    "1 heap-a.00000: METADATA",
+    "1 heap-a.00000: METADATA",
+    // The lock on a heap that was not there.
+    "3 heap-b.00000: METADATA",
+];
+
+#[track_caller]
+fn assert_escaped(case: &Case, expected: &[&str]) {
+    let mut expected: Vec<_> = AT_FIRST.iter().chain(expected).copied().collect();
+    expected.sort_unstable();
+    let mut escaped = case.escaped(is_sync, Mutation::DropSync);
+    escaped.sort_unstable();
+    assert_eq!(escaped, expected, "{:?}", case.way);
+}
+
+#[test]
+fn every_single_barrier_of_transactions_is_needed_but_these() {
+    assert_escaped(
+        &Case::new(TRANSACTIONS, 10, false),
+        &[
+            // A part is made long in a store that has no name yet.
+            "1 heap-a.00000: length",
+            // The journal up to a base: only the second chance reads it (its own test below).
+            "3 journal-0000000000000001.00000: content",
+            "6 journal-0000000000000002.00000: content",
+            "9 journal-0000000000000003.00000: content",
+            // The lock: what was written behind it is among what differs between the tables (6 is caught).
+            "9 heap-b.00000: METADATA",
+            // The last release: nothing has entered the other heap since, and the journal has all of it.
+            "9 heap-b.00000: METADATA",
+        ],
+    );
+}
+
+#[test]
+fn every_single_barrier_of_a_region_that_grows_and_shrinks_is_needed_but_these() {
+    assert_escaped(
+        &Case::new(RESIZING, 10, false),
+        &[
+            "3 journal-0000000000000001.00000: content",
+            "6 journal-0000000000000002.00000: content",
+            "9 journal-0000000000000003.00000: content",
+            // The lock, and the last release, as above.
+            "6 heap-a.00000: METADATA",
+            "9 heap-b.00000: METADATA",
+            "9 heap-b.00000: METADATA",
+            // The part has that length already.
+            "6 heap-a.00000: length",
+        ],
+    );
+}
+
+#[test]
+fn every_single_barrier_of_deltas_and_bases_is_needed_but_these() {
+    assert_escaped(
+        &Case::new(WRITERS, 10, false),
+        &[
+            "3 journal-0000000000000001.00000: content",
+            "6 journal-0000000000000002.00000: content",
+            "9 journal-0000000000000003.00000: content",
+            "6 heap-a.00000: METADATA",
+            "6 heap-a.00000: length",
+            "9 heap-b.00000: METADATA",
+            // A part full before the next is made: a heap in the middle of being written is made anew if its row is broken.
+            "3 heap-b.00001: length",
+            "3 heap-b.00002: length",
+            "6 heap-a.00001: length",
+            "6 heap-a.00002: length",
+            // Cut: what is behind its end is not read, and was zeros or nothing.
+            "9 heap-b.00003: length",
+        ],
+    );
+}
+
+#[test]
+fn every_single_barrier_of_closing_and_opening_is_needed_but_these() {
+    let same = [
+        // Made ahead, and no record has gone to it yet.
+        "3 journal-0000000000000002.00000: header",
+        "3 journal-0000000000000001.00000: content",
+        // Closing and opening: of two copies either will do, and the next sync makes both durable. Where one is bad, both
+        // barriers are needed (h08, below).
+        "4 heap-b.00000: METADATA",
+        "4 heap-b.00000: METADATA",
+        "4 heap-b.00000: METADATA",
+        "4 heap-b.00000: METADATA",
+    ];
+    let parts = ["3 heap-b.00001: length", "3 heap-b.00002: length"];
+    let writers = [&same[..], &parts].concat();
+    assert_escaped(&Case::new(WRITERS, 3, true), &writers);
+    let frugal = [&same[..], &["1 heap-a.00000: length"]].concat();
+    assert_escaped(&Case::new(FRUGAL, 3, true), &frugal);
+}
+
+#[test]
+fn h02_pages_do_not_land_in_a_heap_whose_lock_is_not_there() {
+    let case = Case::new(TRANSACTIONS, 6, false);
+    let places = case.places(is_sync);
+    // The first of two: the lock is taken, then released.
+    let lock = places
+        .iter()
+        .position(|at| at == "6 heap-a.00000: METADATA");
+    assert!(!case.escapes(Mutation::DropSync(lock.expect("a base"))));
+}
+
+#[test]
+fn the_journal_up_to_a_base_is_needed_by_the_second_chance() {
+    let way = TRANSACTIONS;
+    let disk = recorded(way, 7, false);
+    let second_chance = |image: &Recorder| judge_second_chance(way, image).map(drop);
+    crash_everywhere(&disk, &few(), &second_chance).expect("right without a fault");
+    let log = disk.log();
+    let syncs = (0..log.len()).filter(|at| is_sync(&log[*at]));
+    for (number, at) in syncs.enumerate() {
+        // Of the second base: before it the first heap is without any pages.
+        if name(&log, at) == "6 journal-0000000000000002.00000: content" {
+            let mutant = disk.mutated(Mutation::DropSync(number)).expect("there");
+            let found = crash_everywhere(&mutant, &few(), &second_chance);
+            assert!(found.is_err(), "not caught: {found:?}");
+            return;
+        }
+    }
+    panic!("no such barrier");
+}
+
+#[test]
+fn directory_syncs_are_needed_but_where_another_one_covers_them() {
+    // One sync makes all names durable, so that of two without anything between that counts only one is needed.
+    let at_first = [
+        // Before the store has its name.
+        "1 create table-a.00000",
+        "1 create table-a.00000",
+        // The file made ahead, beside the heap that is synced next.
+        "3 create journal-0000000000000002.00000",
+    ];
+    // Of the heap, then of its table.
+    let at_last = ["3 create heap-b.00003", "3 create heap-b.00003"];
+    let dirs = |case: &Case| case.escaped(is_sync_dir, Mutation::DropSyncDir);
+    let case = Case::new(WRITERS, 10, false);
+    // A part after the other: a row with a gap is made anew, as nothing in it counts yet.
+    let parts = ["table-b.00000", "heap-b.00001", "heap-b.00002"];
+    let parts = parts.map(|part| format!("3 create {part}"));
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    let behind = [
+        "6 create journal-0000000000000003.00000",
+        "6 create heap-a.00001",
+        "6 create heap-a.00002",
+    ];
+    let expected = [&at_first[..], &parts, &at_last, &behind].concat();
+    assert_eq!(dirs(&case), expected);
+    assert!(!case.escapes(Mutation::DropSyncDirs));
+    let case = Case::new(RESIZING, 10, false);
+    let behind = [
+        "6 create journal-0000000000000003.00000",
+        "6 create heap-a.00001",
+        "6 create heap-a.00002",
+        "9 create journal-0000000000000004.00000",
+        "9 remove heap-b.00003",
+    ];
+    let expected = [&at_first[..], &parts, &at_last, &behind].concat();
+    assert_eq!(dirs(&case), expected);
+    assert!(!case.escapes(Mutation::DropSyncDirs));
+}
+
+#[test]
+fn writes_swapped_across_a_barrier_are_caught_but_where_they_do_not_depend() {
+    let case = Case::new(TRANSACTIONS, 10, false);
+    let escaped = case.escaped(is_sync, Mutation::SwapAcrossSync);
+    assert_eq!(
+        escaped,
+        [
+            // Of what no crash needs (above).
+            "1 heap-a.00000: length",
+            "1 heap-a.00000: METADATA",
+            "1 heap-a.00000: METADATA",
+            // The second copy of METADATA goes across: the first is where it must be.
+            "3 heap-b.00000: METADATA",
+            // A part after the other, as above.
+            "3 heap-b.00000: length",
+            "3 journal-0000000000000001.00000: content",
+            "3 heap-b.00000: METADATA",
+            "6 heap-a.00000: METADATA",
+            "6 journal-0000000000000002.00000: content",
+            "6 heap-a.00000: METADATA",
+            "9 heap-b.00000: METADATA",
+            "9 journal-0000000000000003.00000: content",
+            "9 heap-b.00000: METADATA",
+        ]
+    );
+}
+
+#[test]
+fn a_header_before_its_data_is_caught_in_every_base() {
+    for way in [TRANSACTIONS, WRITERS] {
+        let case = Case::new(way, 10, false);
+        let log = case.disk.log();
+        let is_table = |op: &Op| matches!(op, Op::Sync((Array::Table(_), _), _));
+        let mut bases = 0;
+        for synced in (0..log.len()).filter(|at| is_table(&log[*at])).skip(1) {
+            let release = (synced..log.len()).find(|at| what(&log[*at]) == "METADATA");
+            let release = release.expect("the table is synced before it");
+            let data = log[..synced].iter().rposition(|op| !is_barrier(op));
+            let mutation = Mutation::Earlier(release, data.expect("pages"));
+            assert!(!case.escapes(mutation), "{}", name(&log, synced));
+            bases += 1;
+        }
+        assert_eq!(bases, 3);
+    }
+}
+
+fn is_barrier(op: &Op) -> bool {
+    is_sync(op) || is_sync_dir(op)
+}

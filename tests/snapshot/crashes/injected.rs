@@ -1,0 +1,324 @@
+//! Calls that fail: every call of every workload, in each way. Memory is as before the step or after it, the store goes on unless
+//! it says that it cannot, and what was acknowledged comes back.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+use flatspan::snapshot::{Array, Changes, SnapshotError, Store};
+
+use super::crash::{Fault, Limits, Op, Recorder, crash_everywhere};
+use super::judge::judge;
+use super::workloads::{PART_BYTES, RESIZING, TRANSACTIONS, WRITERS, Way};
+
+const STEPS: u64 = 7;
+const WAYS: [Way; 3] = [TRANSACTIONS, RESIZING, WRITERS];
+
+/// A workload whose `call`-th call after the beginning fails; what became of it.
+struct Failed {
+    disk: Recorder,
+    store: Store,
+    /// The step at which it failed, and how.
+    number: u64,
+    error: SnapshotError,
+}
+
+/// `None` if it did not matter, or there are not so many calls.
+fn run(way: Way, fail: impl FnOnce(&Recorder)) -> Option<Failed> {
+    run_on(Recorder::unpublished(PART_BYTES), way, fail)
+}
+
+fn run_on(disk: Recorder, way: Way, fail: impl FnOnce(&Recorder)) -> Option<Failed> {
+    let store = way.open(&disk).expect("a store");
+    way.begin(&store).expect("as the model begins");
+    fail(&disk);
+    for number in 1..=STEPS {
+        if let Err(error) = way.next(&disk, &store, number) {
+            return Some(Failed {
+                disk,
+                store,
+                number,
+                error,
+            });
+        }
+    }
+    None
+}
+
+fn calls(way: Way) -> u64 {
+    let before = RefCell::new(0);
+    let counted = RefCell::new(None);
+    run(way, |disk| {
+        *before.borrow_mut() = disk.calls();
+        *counted.borrow_mut() = Some(disk.clone());
+    });
+    let disk = counted.into_inner().expect("it was run");
+    disk.calls() - before.into_inner()
+}
+
+fn each_call(fault: Fault, mut look: impl FnMut(Way, Failed)) {
+    for way in WAYS {
+        for call in 0..calls(way) {
+            if let Some(failed) = run(way, |disk| disk.fail_nth(call, fault)) {
+                look(way, failed);
+            }
+        }
+    }
+}
+
+impl Failed {
+    /// Memory is as before the step or with it; an undone transaction is the first.
+    fn check_memory(&self, way: Way) {
+        let seen = way.look(&self.store).expect("as the model says");
+        let with = seen == self.number;
+        assert!(with || seen + 1 == self.number, "{seen}: {:?}", self.error);
+        // Without transactions memory is not touched by what goes wrong.
+        assert!(with || way.changes == Changes::Transactions);
+    }
+
+    /// What was asked of which kind of array.
+    fn place(&self) -> String {
+        match &self.error {
+            SnapshotError::Disk {
+                operation, array, ..
+            } => {
+                let kind = match array {
+                    Array::Heap(_) => "heap",
+                    Array::Table(_) => "table",
+                    Array::Journal(_) => "journal",
+                };
+                format!("{operation} {kind}")
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Goes on: the step that failed if it is not in memory, then a base.
+    fn go_on(&self, way: Way) -> Result<(), SnapshotError> {
+        match way.look(&self.store).expect("as the model says") {
+            seen if seen == self.number => {
+                self.store.checkpoint_base()?;
+                self.disk.mark(self.number);
+                Ok(())
+            }
+            _ => way.next(&self.disk, &self.store, self.number),
+        }
+    }
+
+    fn reopened_is_right(self, way: Way) {
+        drop(self.store);
+        let judged = judge(way, &self.disk.reopened());
+        judged.unwrap_or_else(|error| panic!("{way:?}, {}: {error}", self.error));
+    }
+}
+
+fn every_call_may_fail(fault: Fault) {
+    let mut poisoned = BTreeSet::new();
+    let mut went_on = 0;
+    each_call(fault, |way, failed| {
+        failed.check_memory(way);
+        match failed.go_on(way) {
+            Ok(()) => went_on += 1,
+            Err(SnapshotError::Poisoned { .. }) => {
+                poisoned.insert(failed.place());
+            }
+            Err(error) => panic!("{way:?}, {}: then {error:?}", failed.error),
+        }
+        failed.reopened_is_right(way);
+    });
+    let expected = [
+        "append to journal",
+        "sync heap",
+        "sync journal",
+        "sync table",
+        // That which commits: it is not known which of it is on the disk.
+        "write METADATA of heap",
+    ];
+    assert!(poisoned.iter().eq(expected.iter()), "{poisoned:?}");
+    assert!(went_on > 100, "{went_on}");
+}
+
+#[test]
+fn any_call_may_fail_and_what_was_acknowledged_stays() {
+    every_call_may_fail(Fault::Io);
+}
+
+#[test]
+fn any_write_may_be_short_and_what_was_acknowledged_stays() {
+    every_call_may_fail(Fault::ShortWrite);
+}
+
+#[test]
+fn any_call_may_be_interrupted_and_what_was_acknowledged_stays() {
+    every_call_may_fail(Fault::Interrupted);
+}
+
+#[test]
+fn h22_a_full_disk_undoes_what_has_no_sequence_yet_and_the_store_goes_on() {
+    every_call_may_fail(Fault::StorageFull);
+}
+
+#[test]
+fn a_full_disk_in_a_checkpoint_leaves_the_generation_before_and_the_next_one_succeeds() {
+    let mut in_checkpoints = 0;
+    each_call(Fault::StorageFull, |way, failed| {
+        let is_late = ["sync", "append", "write METADATA"];
+        if is_late
+            .iter()
+            .any(|place| failed.place().starts_with(place))
+        {
+            return;
+        }
+        let before = failed.store.generation();
+        let report = failed.store.checkpoint_base().expect("there is room again");
+        assert!(report.generation > before || failed.store.generation() == before);
+        assert_eq!(failed.store.generation(), report.generation);
+        in_checkpoints += u32::from(report.generation > before);
+        failed.reopened_is_right(way);
+    });
+    assert!(in_checkpoints > 50, "{in_checkpoints}");
+}
+
+#[test]
+fn h22_the_seal_of_a_journal_has_its_room_before_it_is_too_late() {
+    for way in WAYS {
+        // Whatever is written was reserved.
+        let disk = Recorder::unpublished(PART_BYTES);
+        disk.nearly_full();
+        let failed = run_on(disk, way, |_| ());
+        let error = failed.map(|failed| failed.error);
+        assert!(error.is_none(), "{way:?}: {error:?}");
+    }
+}
+
+#[test]
+fn a_sync_that_failed_poisons_and_opening_finds_what_was_acknowledged() {
+    let mut syncs = 0;
+    each_call(Fault::Io, |way, failed| {
+        let log = failed.disk.log();
+        if !log.iter().any(|op| matches!(op, Op::SyncFailed(..))) {
+            return;
+        }
+        syncs += 1;
+        let refused = failed.store.checkpoint_base();
+        assert!(
+            matches!(refused, Err(SnapshotError::Poisoned { .. })),
+            "{}: {refused:?}",
+            failed.error
+        );
+        failed.reopened_is_right(way);
+    });
+    assert!(syncs > 40, "{syncs}");
+}
+
+#[test]
+fn h03_a_failed_final_barrier_writes_the_lock_back() {
+    let mut barriers = 0;
+    each_call(Fault::Io, |way, failed| {
+        let log = failed.disk.log();
+        let place = log.iter().rposition(|op| matches!(op, Op::SyncFailed(..)));
+        let Some(place) = place.filter(|_| failed.place() == "sync heap") else {
+            return;
+        };
+        let Op::SyncFailed((array, _), _) = log[place] else {
+            unreachable!("just found");
+        };
+        let is_commit = log[..place]
+            .iter()
+            .rfind(|op| op.is_change())
+            .is_some_and(|op| matches!(op, Op::Write((of, 0), _, 32768, _) if *of == array));
+        if is_commit
+            && failed
+                .disk
+                .files()
+                .iter()
+                .any(|(of, len)| of.0 == array && *len > 0)
+        {
+            barriers += 1;
+            assert_locked(&failed.disk, array);
+        }
+        failed.reopened_is_right(way);
+    });
+    assert!(barriers > 3, "{barriers}");
+}
+
+/// Both copies, as they are read through whatever cache.
+#[track_caller]
+fn assert_locked(disk: &Recorder, array: Array) {
+    use flatspan::snapshot::Disk;
+    for copy in [0, 32768] {
+        let mut lock = [0; 8];
+        disk.read(array, copy + 56, &mut lock).expect("METADATA");
+        assert_eq!(u64::from_le_bytes(lock), 0, "{array} copy {copy}");
+    }
+}
+
+#[test]
+fn h03_a_crash_after_a_failed_sync_loses_nothing() {
+    let limits = Limits {
+        subsets_max: 5,
+        random_subsets: 0,
+        torn_writes: 0,
+        depth: 0,
+        ..Limits::default()
+    };
+    let known = RefCell::new(BTreeSet::new());
+    each_call(Fault::Io, |way, failed| {
+        let log = failed.disk.log();
+        if way == RESIZING || !log.iter().any(|op| matches!(op, Op::SyncFailed(..))) {
+            return;
+        }
+        let check = |image: &Recorder| {
+            // Most of the log is that of the failure before.
+            let (hash, marks) = image.fingerprint();
+            match known.borrow_mut().insert((way.changes as u8, hash, marks)) {
+                true => judge(way, image),
+                false => Ok(()),
+            }
+        };
+        let crashed = crash_everywhere(&failed.disk, &limits, &check);
+        crashed.unwrap_or_else(|error| panic!("{way:?}, {}: {error}", failed.error));
+    });
+}
+
+#[test]
+fn a_disk_that_dies_for_good_takes_nothing_that_was_acknowledged() {
+    for way in WAYS {
+        for call in 0..calls(way) {
+            let dies = |disk: &Recorder| disk.fail_from_nth(call, Fault::Io);
+            let failed = run(way, dies).expect("nothing is acknowledged without a disk");
+            failed.check_memory(way);
+            assert!(failed.go_on(way).is_err());
+            failed.reopened_is_right(way);
+        }
+    }
+}
+
+#[test]
+fn opening_may_fail_at_any_call_and_the_next_opening_is_right() {
+    for way in WAYS {
+        let disk = super::workloads::recorded(way, 5, false).settled();
+        let again = disk.settled();
+        drop(way.open(&again).expect("a store"));
+        for call in 0..again.calls() {
+            for fault in [
+                Fault::Io,
+                Fault::StorageFull,
+                Fault::Interrupted,
+                Fault::ShortWrite,
+            ] {
+                let disk = disk.settled();
+                disk.fail_nth(call, fault);
+                if let Ok(store) = way.open(&disk) {
+                    let found = way.look(&store);
+                    let report = store.open_report();
+                    assert!(
+                        matches!(found, Ok(5..)),
+                        "{way:?}, call {call}: {found:?}, {report:?}"
+                    );
+                }
+                let judged = judge(way, &disk.reopened());
+                judged.unwrap_or_else(|error| panic!("{way:?}, call {call}: {error}"));
+            }
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! What stores do while they are recorded.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use flatspan::snapshot::{
+    Changes, OnClose, SnapshotError, Store, StoreOptions, TrackerChoice, Transaction,
+};
+
+use super::crash::Recorder;
+use super::model::{Change, PAGE, Shape, after, step};
+
+pub(crate) const PART_BYTES: u64 = 64 << 10;
+
+/// Where a store lives that is tried.
+pub(crate) trait Ground {
+    fn open(&self, way: Way) -> Result<Store, SnapshotError>;
+
+    /// The store has acknowledged this step.
+    fn mark(&self, number: u64);
+
+    /// The store gave an error in the middle of the work, and is about to be dropped.
+    fn gave_up(&self, _way: Way, _store: &Store) {}
+}
+
+impl Ground for Recorder {
+    fn open(&self, way: Way) -> Result<Store, SnapshotError> {
+        Store::open_on(Arc::new(self.clone()), way.options())
+    }
+
+    fn mark(&self, number: u64) {
+        Recorder::mark(self, number);
+    }
+}
+
+/// One way to use a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Way {
+    pub(crate) changes: Changes,
+    pub(crate) shape: Shape,
+    pub(crate) on_close: OnClose,
+}
+
+pub(crate) const TRANSACTIONS: Way = Way {
+    changes: Changes::Transactions,
+    shape: Shape {
+        pages: 28,
+        resizes: false,
+    },
+    on_close: OnClose::KeepBoth,
+};
+
+pub(crate) const RESIZING: Way = Way {
+    changes: Changes::Transactions,
+    shape: Shape {
+        pages: 40,
+        resizes: true,
+    },
+    on_close: OnClose::KeepBoth,
+};
+
+pub(crate) const WRITERS: Way = Way {
+    changes: Changes::Writers,
+    shape: Shape {
+        pages: 44,
+        resizes: true,
+    },
+    on_close: OnClose::KeepBoth,
+};
+
+/// With one heap after each closing.
+pub(crate) const FRUGAL: Way = Way {
+    on_close: OnClose::DropOlder,
+    ..TRANSACTIONS
+};
+
+impl Way {
+    pub(crate) fn options(self) -> StoreOptions {
+        StoreOptions::default()
+            .changes(self.changes)
+            .on_close(self.on_close)
+            .tracker(TrackerChoice::Compare)
+            .reserve_bytes(1 << 20)
+            .part_bytes(PART_BYTES)
+            .initial_bytes(self.initial_bytes())
+            .journal_bytes_max(u64::MAX)
+    }
+
+    fn initial_bytes(self) -> u64 {
+        // Resizing stores may be shorter than they were at the start.
+        match self.shape.resizes {
+            true => 0,
+            false => self.shape.pages * PAGE,
+        }
+    }
+
+    pub(crate) fn open(self, ground: &impl Ground) -> Result<Store, SnapshotError> {
+        ground.open(self)
+    }
+
+    /// One step, acknowledged.
+    pub(crate) fn step(
+        self,
+        ground: &impl Ground,
+        store: &Store,
+        number: u64,
+    ) -> Result<(), SnapshotError> {
+        match self.changes {
+            Changes::Transactions => {
+                store.transaction(|tx| self.change(tx, number))?;
+            }
+            Changes::Writers => {
+                for change in step(self.shape, number, store.len()) {
+                    match change {
+                        Change::Resize(len) => store.resize(len)?,
+                        Change::Write(at, bytes) => store.enter()?.write(at, &bytes)?,
+                        Change::Discard(range) => store.enter()?.discard(range)?,
+                    }
+                }
+                match number % 3 {
+                    0 => store.checkpoint_base()?,
+                    _ => store.checkpoint_delta()?,
+                };
+            }
+        }
+        ground.mark(number);
+        Ok(())
+    }
+
+    fn change(self, tx: &mut Transaction<'_>, number: u64) -> Result<(), SnapshotError> {
+        for change in step(self.shape, number, tx.len()) {
+            match change {
+                Change::Resize(len) => tx.resize(len)?,
+                Change::Write(at, bytes) => tx.write(at, &bytes)?,
+                Change::Discard(range) => tx.discard(range)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// A transaction whose record is not durable before the base is, which makes it so.
+    pub(crate) fn step_and_base(
+        self,
+        ground: &impl Ground,
+        store: &Store,
+        number: u64,
+    ) -> Result<(), SnapshotError> {
+        store.transaction_deferred(|tx| self.change(tx, number))?;
+        store.checkpoint()?;
+        ground.mark(number);
+        Ok(())
+    }
+
+    /// Writes the number of the step again: there is something to checkpoint, and nothing has changed.
+    pub(crate) fn touch(self, store: &Store, number: u64) -> Result<(), SnapshotError> {
+        match self.changes {
+            _ if store.len() < 8 => Ok(()),
+            Changes::Transactions => store.transaction(|tx| tx.write(0, &number.to_le_bytes())),
+            Changes::Writers => store.enter()?.declare(0..8),
+        }
+    }
+
+    /// What is done while it is recorded: every third step has a base.
+    pub(crate) fn next(
+        self,
+        ground: &impl Ground,
+        store: &Store,
+        number: u64,
+    ) -> Result<(), SnapshotError> {
+        match self.changes == Changes::Transactions && number.is_multiple_of(3) {
+            true => self.step_and_base(ground, store, number),
+            false => self.step(ground, store, number),
+        }
+    }
+
+    /// Makes the memory as the model begins.
+    pub(crate) fn begin(self, store: &Store) -> Result<(), SnapshotError> {
+        let len = self.shape.pages * PAGE;
+        match self.changes {
+            _ if store.len() == len => Ok(()),
+            Changes::Transactions => store.transaction(|tx| tx.resize(len)),
+            Changes::Writers => store.resize(len),
+        }
+    }
+
+    /// The step that the memory is after; an error if it is not as the model says.
+    pub(crate) fn look(self, store: &Store) -> Result<u64, String> {
+        let memory = self.memory(store)?;
+        if memory.len() < 8 {
+            // Before it was made as long as the model begins.
+            return Ok(0);
+        }
+        let (number, _) = memory.split_first_chunk().ok_or("too short")?;
+        let number = u64::from_le_bytes(*number);
+        if number > 1000 {
+            return Err(format!("step {number}"));
+        }
+        let expected = expected(self.shape, number);
+        if memory == *expected {
+            return Ok(number);
+        }
+        let at = memory
+            .iter()
+            .zip(&*expected)
+            .position(|(found, model)| found != model);
+        Err(format!(
+            "after step {number} byte {at:?} is wrong ({} bytes, {} expected)",
+            memory.len(),
+            expected.len()
+        ))
+    }
+
+    fn memory(self, store: &Store) -> Result<Vec<u8>, String> {
+        let error = |error: SnapshotError| error.to_string();
+        match self.changes {
+            Changes::Transactions => store.view(<[u8]>::to_vec).map_err(error),
+            Changes::Writers => {
+                let inside = store.enter().map_err(error)?;
+                let mut memory = vec![0; inside.len() as usize];
+                inside.read(0, &mut memory).map_err(error)?;
+                Ok(memory)
+            }
+        }
+    }
+}
+
+fn expected(shape: Shape, number: u64) -> Arc<Vec<u8>> {
+    type Known = HashMap<(u64, bool, u64), Arc<Vec<u8>>>;
+    thread_local!(static KNOWN: RefCell<Known> = RefCell::default());
+    KNOWN.with_borrow_mut(|known| {
+        let key = (shape.pages, shape.resizes, number);
+        let state = known.entry(key);
+        Arc::clone(state.or_insert_with(|| Arc::new(after(shape, number))))
+    })
+}
+
+/// From the first opening on: steps, bases between them, and the end, in order or not.
+pub(crate) fn recorded(way: Way, steps: u64, closes: bool) -> Recorder {
+    let disk = Recorder::unpublished(PART_BYTES);
+    run(way, &disk, steps, closes).expect("no error");
+    disk
+}
+
+/// The same anywhere, up to the first error.
+pub(crate) fn run(
+    way: Way,
+    ground: &impl Ground,
+    steps: u64,
+    closes: bool,
+) -> Result<(), SnapshotError> {
+    let store = ground.open(way)?;
+    all_steps(way, ground, &store, steps).inspect_err(|_| ground.gave_up(way, &store))?;
+    if closes {
+        store.close()?;
+        // And again, so that opening what was closed is crashed too.
+        let store = ground.open(way)?;
+        let stepped = way.step(ground, &store, steps + 1);
+        stepped.inspect_err(|_| ground.gave_up(way, &store))?;
+    }
+    Ok(())
+}
+
+fn all_steps(
+    way: Way,
+    ground: &impl Ground,
+    store: &Store,
+    steps: u64,
+) -> Result<(), SnapshotError> {
+    way.begin(store)?;
+    (1..=steps).try_for_each(|number| way.next(ground, store, number))
+}

@@ -1,0 +1,418 @@
+//! The disk of a store on real files: arrays over several parts, their lengths, holes and copies.
+
+use std::{
+    fs,
+    io::{self, ErrorKind, Read as _},
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+};
+
+use flatspan::{
+    mapping_cache::{Access, CacheOptions, MappingCache},
+    snapshot::{Array, Disk, GroupDisk, HeapName},
+    span::Group,
+};
+
+use crate::support::{
+    filesystem::{Kind, SmallFs},
+    temp_dir,
+};
+
+pub(crate) const PART: u64 = 64 << 10;
+pub(crate) const HEAP: Array = Array::Heap(HeapName::A);
+pub(crate) const OTHER: Array = Array::Heap(HeapName::B);
+
+pub(crate) fn open(dir: &Path) -> GroupDisk {
+    GroupDisk::open(dir, PART, Access::ReadWrite).expect("a disk")
+}
+
+/// Bytes that tell where they belong, none of them zero.
+pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let byte = |at: u64| ((at ^ (seed << 40)).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8 | 1;
+    (0..len as u64).map(byte).collect()
+}
+
+pub(crate) fn read(disk: &dyn Disk, array: Array, offset: u64, len: usize) -> Vec<u8> {
+    let mut buf = vec![0xEE; len];
+    disk.read(array, offset, &mut buf).expect("a read");
+    buf
+}
+
+#[track_caller]
+pub(crate) fn assert_kind<T: std::fmt::Debug>(done: io::Result<T>, kind: ErrorKind) {
+    assert!(
+        matches!(&done, Err(error) if error.kind() == kind),
+        "{kind:?} expected: {done:?}"
+    );
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).expect("a folder").map_while(Result::ok);
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+/// Another disk sees the same: nothing is only in memory.
+#[track_caller]
+fn assert_reopens(dir: &Path, array: Array, bytes: &[u8]) {
+    let disk = GroupDisk::open(dir, PART, Access::ReadOnly).expect("a disk");
+    assert_eq!(disk.len(array).expect("its length"), bytes.len() as u64);
+    assert!(read(&disk, array, 0, bytes.len()) == bytes, "other bytes");
+}
+
+#[test]
+fn an_array_is_read_and_written_across_its_parts() {
+    let folder = temp_dir();
+    let disk = open(folder.path());
+    assert_kind(disk.len(HEAP), ErrorKind::NotFound);
+    disk.create(HEAP).expect("created");
+    assert_eq!(disk.len(HEAP).expect("its length"), 0);
+    let mut model = noise(1, 3 * PART as usize + 100);
+    disk.write(HEAP, 0, &model).expect("a write");
+    assert_eq!(
+        names(folder.path()),
+        [
+            "heap-a.00000",
+            "heap-a.00001",
+            "heap-a.00002",
+            "heap-a.00003"
+        ]
+    );
+    for (offset, len) in [(PART - 7, 20), (5, PART as usize + 3), (2 * PART, 1)] {
+        let bytes = noise(offset, len);
+        disk.write(HEAP, offset, &bytes).expect("a write");
+        model[offset as usize..][..len].copy_from_slice(&bytes);
+    }
+    assert!(read(&disk, HEAP, 0, model.len()) == model);
+    assert!(read(&disk, HEAP, PART - 100, 200) == model[PART as usize - 100..][..200]);
+    disk.sync(HEAP).expect("a sync");
+    assert_reopens(folder.path(), HEAP, &model);
+    let end = model.len() as u64;
+    assert_kind(
+        disk.read(HEAP, end - 1, &mut [0; 2]),
+        ErrorKind::UnexpectedEof,
+    );
+    assert_kind(
+        disk.read(HEAP, u64::MAX, &mut [0; 2]),
+        ErrorKind::InvalidInput,
+    );
+}
+
+#[test]
+fn a_write_behind_the_end_leaves_zeros_in_the_gap() {
+    let folder = temp_dir();
+    let disk = open(folder.path());
+    disk.create(HEAP).expect("created");
+    disk.write(HEAP, 10, b"near").expect("a write");
+    disk.write(HEAP, 2 * PART + 5, b"far").expect("a write");
+    let mut model = vec![0; 2 * PART as usize + 8];
+    model[10..14].copy_from_slice(b"near");
+    model[2 * PART as usize + 5..].copy_from_slice(b"far");
+    assert!(read(&disk, HEAP, 0, model.len()) == model);
+    assert_reopens(folder.path(), HEAP, &model);
+}
+
+#[test]
+fn lengths_change_with_zeros_and_without_leftovers() {
+    let folder = temp_dir();
+    let disk = open(folder.path());
+    disk.create(HEAP).expect("created");
+    let mut model = noise(1, 2 * PART as usize + 9);
+    disk.write(HEAP, 0, &model).expect("a write");
+    let lengths = [
+        PART + 1,
+        3 * PART,
+        PART,
+        5 * PART + 1,
+        4 * PART,
+        100,
+        2 * PART,
+        0,
+        7,
+    ];
+    for len in lengths {
+        disk.set_len(HEAP, len).expect("set_len");
+        model.resize(len as usize, 0);
+        assert_eq!(disk.len(HEAP).expect("its length"), len);
+        assert!(read(&disk, HEAP, 0, model.len()) == model, "{len}");
+        assert_eq!(names(folder.path()).len() as u64, len.div_ceil(PART).max(1));
+        disk.sync(HEAP).expect("a sync");
+        assert_reopens(folder.path(), HEAP, &model);
+        let tail = noise(len, 3);
+        let at = len.saturating_sub(3);
+        disk.write(HEAP, at, &tail).expect("a write");
+        model.resize(model.len().max(at as usize + 3), 0);
+        model[at as usize..][..3].copy_from_slice(&tail);
+    }
+}
+
+#[test]
+fn what_is_discarded_is_zeros_and_a_hole() {
+    for kind in Kind::ALL {
+        let Some(fs) = SmallFs::new(kind, 16 << 20) else {
+            continue;
+        };
+        let disk = open(fs.path());
+        disk.create(HEAP).expect("created");
+        let mut model = noise(1, 3 * PART as usize);
+        disk.write(HEAP, 0, &model).expect("a write");
+        disk.sync(HEAP).expect("a sync");
+        for range in [100..200, PART - 5..2 * PART + 5, 2 * PART..3 * PART] {
+            disk.discard(HEAP, range.clone()).expect("discarded");
+            model[range.start as usize..range.end as usize].fill(0);
+        }
+        assert!(read(&disk, HEAP, 0, model.len()) == model, "{kind:?}");
+        disk.sync(HEAP).expect("a sync");
+        assert_eq!(disk.len(HEAP).expect("its length"), 3 * PART);
+        assert_eq!(
+            disk.next_data(HEAP, 2 * PART + 4096).expect("asked"),
+            None,
+            "{kind:?}"
+        );
+        let data = disk.next_data(HEAP, 0).expect("asked").expect("some data");
+        assert!(data.start == 0 && data.end >= PART - 5 && data.end <= PART);
+        assert!(
+            fs::metadata(fs.path().join("heap-a.00001"))
+                .expect("it")
+                .blocks()
+                < 16
+        );
+        assert_kind(
+            disk.discard(HEAP, 0..3 * PART + 1),
+            ErrorKind::UnexpectedEof,
+        );
+    }
+}
+
+#[test]
+fn holes_are_passed_over() {
+    let folder = temp_dir();
+    let disk = open(folder.path());
+    disk.create(HEAP).expect("created");
+    disk.set_len(HEAP, 4 * PART).expect("set_len");
+    assert_eq!(disk.next_data(HEAP, 0).expect("asked"), None);
+    disk.write(HEAP, PART + 8192, b"here").expect("a write");
+    let found = disk.next_data(HEAP, 0).expect("asked").expect("data");
+    assert!(found.start <= PART + 8192 && found.end >= PART + 8196 && found.end < 2 * PART);
+    assert_eq!(disk.next_data(HEAP, found.end).expect("asked"), None);
+    assert_eq!(disk.next_data(HEAP, 9 * PART).expect("asked"), None);
+}
+
+fn clone_on(dir: &Path) -> GroupDisk {
+    let disk = open(dir);
+    for array in [HEAP, OTHER] {
+        disk.create(array).expect("created");
+    }
+    disk.set_len(HEAP, 3 * PART).expect("set_len");
+    let mut model = vec![0; 3 * PART as usize];
+    for (offset, len) in [(5, 20_000), (PART + 32_768, 40_000), (3 * PART - 10, 10)] {
+        let bytes = noise(offset, len);
+        disk.write(HEAP, offset, &bytes).expect("a write");
+        model[offset as usize..][..len].copy_from_slice(&bytes);
+    }
+    // What is there is replaced, by zeros where there is a hole.
+    let mut other = noise(9, 2 * PART as usize);
+    disk.write(OTHER, 0, &other).expect("a write");
+    let range = 4096 - 3..3 * PART;
+    disk.clone_range(HEAP, OTHER, range.clone())
+        .expect("cloned");
+    other.resize(3 * PART as usize, 0);
+    other[range.start as usize..].copy_from_slice(&model[range.start as usize..]);
+    assert!(read(&disk, OTHER, 0, other.len()) == other);
+    disk.sync(OTHER).expect("a sync");
+    let hole = disk.next_data(OTHER, 2 * PART + 8192).expect("asked");
+    assert!(hole.is_some_and(|data| data.start >= 3 * PART - 4096));
+    assert_reopens(dir, OTHER, &other);
+    assert_kind(
+        disk.clone_range(HEAP, OTHER, 0..3 * PART + 1),
+        ErrorKind::UnexpectedEof,
+    );
+    disk.write(OTHER, 40_000, b"its own").expect("a write");
+    assert!(read(&disk, HEAP, 0, model.len()) == model);
+    disk
+}
+
+#[test]
+fn a_range_is_cloned_with_its_holes_wherever_the_files_lie() {
+    clone_on(temp_dir().path());
+    for kind in Kind::ALL {
+        if let Some(fs) = SmallFs::new(kind, 16 << 20) {
+            clone_on(fs.path());
+        }
+    }
+}
+
+#[test]
+fn a_clone_shares_storage_where_the_filesystem_can() {
+    for kind in [Kind::Xfs, Kind::Btrfs] {
+        let Some(fs) = SmallFs::new(kind, 16 << 20) else {
+            continue;
+        };
+        let disk = GroupDisk::open(fs.path(), 32 << 20, Access::ReadWrite).expect("a disk");
+        for array in [HEAP, OTHER] {
+            disk.create(array).expect("created");
+        }
+        disk.write(HEAP, 0, &noise(1, 20 << 20)).expect("a write");
+        disk.sync(HEAP).expect("a sync");
+        let free = fs.free();
+        disk.clone_range(HEAP, OTHER, 0..20 << 20).expect("cloned");
+        disk.sync(OTHER).expect("a sync");
+        assert!(free - fs.free() < 4 << 20, "{kind:?}: copied, not shared");
+    }
+}
+
+#[test]
+fn an_array_is_made_once_and_removed_with_all_its_parts() {
+    let folder = temp_dir();
+    let disk = open(folder.path());
+    disk.create(HEAP).expect("created");
+    assert_kind(disk.create(HEAP), ErrorKind::AlreadyExists);
+    assert_kind(open(folder.path()).create(HEAP), ErrorKind::AlreadyExists);
+    disk.write(HEAP, 3 * PART, b"x").expect("a write");
+    disk.create(Array::Journal(0xAB)).expect("created");
+    assert_eq!(disk.arrays().expect("listed"), [HEAP, Array::Journal(0xAB)]);
+    disk.remove(HEAP).expect("removed");
+    assert_eq!(names(folder.path()), ["journal-00000000000000ab.00000"]);
+    assert_kind(disk.len(HEAP), ErrorKind::NotFound);
+    assert_kind(disk.remove(HEAP), ErrorKind::NotFound);
+    disk.create(HEAP).expect("created anew");
+    assert_eq!(disk.len(HEAP).expect("its length"), 0);
+    disk.sync(HEAP).expect("a sync");
+}
+
+#[test]
+fn names_that_are_not_of_a_store_are_passed_over() {
+    let folder = temp_dir();
+    for name in [
+        "heap-c.00000",
+        "heap-a.0",
+        "heap-a.00000.bak",
+        "journal-1.00000",
+        "journal-00000000000000AB.00000",
+        "lock",
+        "heap-a",
+    ] {
+        fs::write(folder.path().join(name), b"x").expect("a file");
+    }
+    let disk = open(folder.path());
+    assert!(disk.arrays().expect("listed").is_empty());
+    disk.create(HEAP).expect("created");
+    assert_eq!(disk.len(HEAP).expect("its length"), 0);
+}
+
+#[test]
+fn a_gap_in_the_row_of_parts_is_named() {
+    let folder = temp_dir();
+    let disk = open(folder.path());
+    disk.create(HEAP).expect("created");
+    disk.write(HEAP, 0, &noise(1, 3 * PART as usize))
+        .expect("a write");
+    drop(disk);
+    let middle = folder.path().join("heap-a.00001");
+    let check = |what: &str| {
+        let disk = open(folder.path());
+        let error = disk.len(HEAP).expect_err("a gap");
+        assert_eq!(error.kind(), ErrorKind::InvalidData);
+        assert!(
+            error.to_string().contains("heap-a.00001"),
+            "{what}: {error}"
+        );
+        assert!(read(&disk, HEAP, 0, 4096) == noise(1, 4096), "the begin");
+        assert_kind(disk.write(HEAP, 0, b"x"), ErrorKind::InvalidData);
+        assert_kind(disk.read(HEAP, 2 * PART, &mut [0]), ErrorKind::InvalidData);
+        disk
+    };
+    fs::File::options()
+        .write(true)
+        .open(&middle)
+        .expect("it")
+        .set_len(PART - 1)
+        .expect("cut");
+    check("short");
+    fs::File::options()
+        .write(true)
+        .open(&middle)
+        .expect("it")
+        .set_len(PART + 1)
+        .expect("grown");
+    check("long");
+    fs::remove_file(&middle).expect("rm");
+    let disk = check("missing");
+    disk.remove(HEAP).expect("removed, whatever it was");
+    assert!(names(folder.path()).is_empty());
+}
+
+#[test]
+fn the_begin_can_be_read_without_knowing_the_length_of_parts() {
+    let folder = temp_dir();
+    let disk = open(folder.path());
+    disk.create(HEAP).expect("created");
+    disk.write(HEAP, 0, &noise(1, 3 * PART as usize))
+        .expect("a write");
+    let ignorant = GroupDisk::open(folder.path(), 1 << 40, Access::ReadOnly).expect("a disk");
+    assert!(read(&ignorant, HEAP, 0, PART as usize) == noise(1, PART as usize));
+    assert_kind(ignorant.len(HEAP), ErrorKind::InvalidData);
+}
+
+#[test]
+fn a_reader_sees_what_another_disk_adds_and_changes_nothing() {
+    let folder = temp_dir();
+    let writer = open(folder.path());
+    writer.create(HEAP).expect("created");
+    writer.write(HEAP, 0, b"first").expect("a write");
+    let reader = GroupDisk::open(folder.path(), PART, Access::ReadOnly).expect("a disk");
+    assert_eq!(reader.len(HEAP).expect("its length"), 5);
+    writer.write(HEAP, PART, b"second").expect("a write");
+    assert!(read(&reader, HEAP, PART, 6) == b"second");
+    assert_eq!(reader.len(HEAP).expect("its length"), PART + 6);
+    let refused = [
+        reader.write(HEAP, 0, b"x"),
+        reader.write(HEAP, 9 * PART, b"x"),
+        reader.set_len(HEAP, 0),
+        reader.discard(HEAP, 0..1),
+        reader.reserve(HEAP, 0..1),
+        reader.remove(HEAP),
+        reader.create(OTHER),
+    ];
+    for refused in refused {
+        assert_kind(refused, ErrorKind::PermissionDenied);
+    }
+    reader.forget_cached(HEAP).expect("forgotten");
+    reader.sync(HEAP).expect("nothing to sync");
+    writer.remove(HEAP).expect("removed");
+    assert_kind(reader.len(HEAP), ErrorKind::NotFound);
+}
+
+#[test]
+fn a_part_is_given_as_a_file_and_as_a_span_of_the_same_cache() {
+    let folder = temp_dir();
+    let options = CacheOptions::default()
+        .window_bytes(4096)
+        .budget_bytes(64 << 10);
+    let cache = MappingCache::new(options).expect("a cache");
+    let disk = open(folder.path()).cache(&cache);
+    disk.create(HEAP).expect("created");
+    disk.write(HEAP, 0, &noise(1, PART as usize + 9))
+        .expect("a write");
+    let mut file = disk.part_file(HEAP, 1).expect("opened").expect("a file");
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).expect("read");
+    assert!(bytes == noise(1, PART as usize + 9)[PART as usize..]);
+    assert_kind(disk.part_file(HEAP, 2), ErrorKind::NotFound);
+
+    let group = Group::builder(folder.path())
+        .cache(&cache)
+        .existing("heap-a.00001");
+    let group = group.open().expect("a group");
+    let span = group.span(0..9).expect("a span");
+    assert_kind(disk.set_len(HEAP, PART + 3), ErrorKind::ResourceBusy);
+    assert_kind(disk.write(HEAP, PART, b"x"), ErrorKind::ResourceBusy);
+    assert_kind(disk.discard(HEAP, PART..PART + 1), ErrorKind::ResourceBusy);
+    assert_kind(disk.remove(HEAP), ErrorKind::ResourceBusy);
+    drop(span);
+    disk.set_len(HEAP, PART + 3).expect("free again");
+    assert_eq!(disk.len(HEAP).expect("its length"), PART + 3);
+}

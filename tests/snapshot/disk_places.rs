@@ -1,0 +1,114 @@
+//! Where a store lies: made under a temporary name, published under its own (hazard 19).
+
+use std::{fs, io::ErrorKind, path::Path};
+
+use flatspan::{
+    mapping_cache::Access,
+    snapshot::{Disk, GroupDisk},
+};
+
+use crate::{
+    disk::{HEAP, PART, assert_kind, noise, open, read},
+    support::temp_dir,
+};
+
+fn is_empty(dir: &Path) -> bool {
+    fs::read_dir(dir).expect("a folder").next().is_none()
+}
+
+fn made(dir: &Path) -> GroupDisk {
+    let disk = GroupDisk::create(dir, PART).expect("a new store");
+    disk.create(HEAP).expect("created");
+    disk.write(HEAP, PART - 10, &noise(1, 100))
+        .expect("a write");
+    disk.sync(HEAP).expect("a sync");
+    disk
+}
+
+#[test]
+fn h19_nothing_has_the_name_of_a_store_before_it_is_published() {
+    let folder = temp_dir();
+    let dir = folder.path().join("new/parents/store");
+    let disk = made(&dir);
+    assert!(!dir.exists());
+    let name = disk
+        .dir()
+        .file_name()
+        .expect("a name")
+        .to_string_lossy()
+        .into_owned();
+    let prefix = format!(".store.new-{}-", std::process::id());
+    assert!(name.starts_with(&prefix), "{name}");
+    disk.publish().expect("published");
+    assert_eq!(disk.dir(), dir);
+    // The groups have moved with their files, with what is not synced.
+    disk.write(HEAP, 2 * PART, b"later").expect("a write");
+    disk.sync(HEAP).expect("a sync");
+    assert!(read(&disk, HEAP, PART - 10, 100) == noise(1, 100));
+    assert_kind(disk.publish(), ErrorKind::InvalidInput);
+    drop(disk);
+    assert!(read(&open(&dir), HEAP, 2 * PART, 5) == b"later");
+    assert_eq!(
+        fs::read_dir(dir.parent().expect("it"))
+            .expect("a folder")
+            .count(),
+        1
+    );
+}
+
+#[test]
+fn a_store_that_is_not_published_goes_with_what_was_made_for_it() {
+    let folder = temp_dir();
+    let disk = made(&folder.path().join("new/parents/store"));
+    fs::write(disk.dir().join("lock"), b"").expect("a file");
+    drop(disk);
+    assert!(is_empty(folder.path()));
+}
+
+#[test]
+fn publishing_replaces_nothing_but_an_empty_directory() {
+    let folder = temp_dir();
+    let dir = folder.path().join("store");
+    let disk = made(&dir);
+    fs::create_dir(&dir).expect("mkdir");
+    fs::write(dir.join("theirs"), b"x").expect("a file");
+    assert_kind(disk.publish(), ErrorKind::AlreadyExists);
+    assert_kind(GroupDisk::create(&dir, PART), ErrorKind::AlreadyExists);
+    assert!(read(&disk, HEAP, PART, 5) == noise(1, 15)[10..]);
+    fs::remove_file(dir.join("theirs")).expect("rm");
+    disk.publish().expect("onto an empty directory");
+    assert!(read(&open(&dir), HEAP, PART - 10, 100) == noise(1, 100));
+
+    let file = folder.path().join("file");
+    let disk = made(&file);
+    fs::write(&file, b"theirs").expect("a file");
+    assert_kind(disk.publish(), ErrorKind::AlreadyExists);
+    assert_kind(GroupDisk::create(&file, PART), ErrorKind::AlreadyExists);
+    drop(disk);
+    assert_eq!(fs::read(&file).expect("read"), b"theirs");
+}
+
+#[test]
+fn places_and_parts_that_cannot_be_are_refused() {
+    let folder = temp_dir();
+    for part_bytes in [0, 1, PART + 4096, u64::MAX - PART + 1] {
+        assert_kind(
+            GroupDisk::open(folder.path(), part_bytes, Access::ReadOnly),
+            ErrorKind::InvalidInput,
+        );
+        assert_kind(
+            GroupDisk::create(&folder.path().join("a"), part_bytes),
+            ErrorKind::InvalidInput,
+        );
+    }
+    let none = GroupDisk::open(&folder.path().join("none"), PART, Access::ReadOnly);
+    assert_kind(none, ErrorKind::NotFound);
+    fs::write(folder.path().join("file"), b"x").expect("a file");
+    let file = GroupDisk::open(&folder.path().join("file"), PART, Access::ReadOnly);
+    assert_kind(file, ErrorKind::NotADirectory);
+    assert_kind(
+        GroupDisk::create(Path::new("/"), PART),
+        ErrorKind::InvalidInput,
+    );
+    assert_kind(open(folder.path()).publish(), ErrorKind::InvalidInput);
+}

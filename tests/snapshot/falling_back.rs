@@ -1,0 +1,114 @@
+//! A newest heap that is damaged: what comes back instead, and that the damaged one never does.
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use flatspan::snapshot::{Changes, SnapshotError, Store, StoreOptions};
+
+use crate::support;
+
+const PAGE: u64 = 4096;
+
+fn open(path: &Path) -> Store {
+    let options = StoreOptions::default()
+        .changes(Changes::Writers)
+        .reserve_bytes(16 << 20)
+        .part_bytes(64 << 10)
+        .initial_bytes(60 * PAGE);
+    Store::open(path, options).expect("a store")
+}
+
+fn put(store: &Store, page: u64) {
+    let inside = store.enter().expect("the gate");
+    inside
+        .write(page * PAGE, &[page as u8; 4096])
+        .expect("written");
+}
+
+fn there(store: &Store) -> Vec<u64> {
+    let mut memory = vec![0; store.len() as usize];
+    let inside = store.enter().expect("the gate");
+    inside.read(0, &mut memory).expect("read");
+    let pages = memory.chunks(4096).enumerate();
+    let pages = pages.filter(|(_, page)| page[0] != 0);
+    pages.map(|(page, _)| page as u64).collect()
+}
+
+/// Page 1 in a base, 2 in the next one, 3 in a delta over that.
+fn crashed(path: &Path) {
+    let store = open(path);
+    put(&store, 1);
+    store.checkpoint_base().expect("a base");
+    put(&store, 2);
+    store.checkpoint_base().expect("a base");
+    put(&store, 3);
+    store.checkpoint_delta().expect("a delta");
+    assert_eq!(store.open_report().heap.to_string(), "a");
+}
+
+fn flip(path: &Path, file: &str, at: u64) {
+    let file = fs::File::options()
+        .read(true)
+        .write(true)
+        .open(path.join(file));
+    let file = file.expect("it is there");
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).expect("read");
+    file.write_all_at(&[byte[0] ^ 1], at).expect("written");
+}
+
+#[test]
+fn deltas_over_a_lost_base_are_left_out_and_the_base_never_comes_back() {
+    let dir = support::temp_dir();
+    let path = dir.path().join("store");
+    crashed(&path);
+    // The second page of the newest heap, which is a again: in its second part.
+    flip(&path, "heap-a.00001", 2 * PAGE + 5);
+    let store = open(&path);
+    let report = store.open_report().clone();
+    assert_eq!(there(&store), [1], "{report:?}");
+    assert!(report.fell_back.is_some(), "{report:?}");
+    put(&store, 4);
+    store.checkpoint_delta().expect("a delta");
+    drop(store);
+    // As if it had never been damaged.
+    flip(&path, "heap-a.00001", 2 * PAGE + 5);
+    let store = open(&path);
+    assert_eq!(there(&store), [1, 4], "{:?}", store.open_report());
+    put(&store, 5);
+    store.checkpoint_base().expect("a base");
+    store.close().expect("closed");
+    assert_eq!(there(&open(&path)), [1, 4, 5]);
+}
+
+#[test]
+fn a_heap_without_a_part_is_made_anew() {
+    let dir = support::temp_dir();
+    let path = dir.path().join("store");
+    crashed(&path);
+    fs::remove_file(path.join("heap-a.00001")).expect("it is there");
+    let store = open(&path);
+    assert_eq!(there(&store), [1], "{:?}", store.open_report());
+    put(&store, 6);
+    store.checkpoint_base().expect("a base");
+    put(&store, 7);
+    store.checkpoint_base().expect("a base");
+    drop(store);
+    let store = open(&path);
+    assert_eq!(there(&store), [1, 6, 7], "{:?}", store.open_report());
+    assert!(store.open_report().fell_back.is_none());
+}
+
+#[test]
+fn a_directory_of_something_else_is_refused_and_left_as_it_is() {
+    let dir = support::temp_dir();
+    fs::write(dir.path().join("letters"), "abc").expect("written");
+    let refused = Store::open(dir.path(), StoreOptions::default());
+    assert!(
+        matches!(refused, Err(SnapshotError::NotAStore { .. })),
+        "{refused:?}"
+    );
+    let entries = fs::read_dir(dir.path()).expect("the directory");
+    assert_eq!(entries.count(), 1, "no lock file either");
+}

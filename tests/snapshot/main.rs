@@ -1,0 +1,29 @@
+//! Snapshots as their callers see them.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod blind_spots;
+mod crash;
+#[path = "crash/toy.rs"]
+mod crash_toy;
+mod crashes;
+mod disk;
+mod disk_failing;
+mod disk_places;
+mod falling_back;
+mod fixture;
+mod found_by_storms;
+mod gated_disk;
+mod golden;
+mod ordinary_user;
+mod page_set;
+#[cfg(target_os = "linux")]
+mod power;
+mod region;
+mod restored;
+mod shadow;
+mod stamps;
+mod stores;
+mod trackers;
+mod unprivileged;

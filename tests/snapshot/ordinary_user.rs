@@ -1,0 +1,38 @@
+//! Tracking without privilege. Run by `unprivileged`, and by ordinary users.
+
+use flatspan::snapshot::{Compare, PrivatePages, RegionKind, TrackerChoice, Writers, choose};
+
+use crate::{
+    fixture::{KINDS, region, reserving, wp_async},
+    shadow::missed,
+    support::{temp_dir, user::is_root},
+};
+
+#[test]
+fn trackers_of_an_ordinary_user_miss_nothing() {
+    if is_root() {
+        return;
+    }
+    for kind in KINDS {
+        assert_eq!(missed(kind, 3, || Box::new(Compare::new())), 0, "{kind}");
+        let Some(_) = wp_async() else { return };
+        let missed = missed(kind, 10, || Box::new(wp_async().expect("tried before")));
+        assert_eq!(missed, 0, "{kind}");
+    }
+    let make = || Box::new(PrivatePages::new().expect("a tracker")) as Box<_>;
+    assert_eq!(missed(RegionKind::Restored, 10, make), 0);
+}
+
+#[test]
+fn an_ordinary_user_gets_the_same_choice() {
+    if is_root() || wp_async().is_none() {
+        return;
+    }
+    for kind in KINDS {
+        let folder = temp_dir();
+        let region = region(kind, folder.path(), 8, reserving(8));
+        let wish = TrackerChoice::WpAsync;
+        let chosen = choose(&region, wish, Writers::OnlyThisMapping);
+        chosen.unwrap_or_else(|error| panic!("{kind}: {error}"));
+    }
+}

@@ -1,0 +1,307 @@
+//! Power cuts on a real kernel: stores on a filesystem that forgets what was not synced, cut after every operation.
+//!
+//! The workloads and the rule are those of [`crashes`](crate::crashes), which crashes a disk in memory. Here the whole way
+//! down is tried: positioned writes, files and folders by name, the syncs that the library asks the kernel for.
+//!
+//! Cuts are spread over the operations if all are too many; with `FLATSPAN_POWER_ALL` set none is left out,
+//! and more parts of what was not synced are drawn for each.
+
+use std::cell::Cell;
+use std::env;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use flatspan::snapshot::{SnapshotError, Store};
+
+use crate::crashes::judge::judge_found;
+use crate::crashes::workloads::{Ground, RESIZING, TRANSACTIONS, WRITERS, Way, run};
+use crate::support::power::{Lie, Plan, PowerFs};
+
+/// Of one workload in one flavour.
+const CUTS_MAX: u64 = 150;
+
+const PANICKED: &str = "a panic:";
+
+/// What is done until the power goes.
+#[derive(Clone, Copy, Debug)]
+struct Work {
+    way: Way,
+    steps: u64,
+    closes: bool,
+}
+
+/// What is there after the cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flavour {
+    /// What was synced.
+    Synced,
+    /// A part of the rest, too.
+    Survivors,
+    /// As `Survivors`, and the power goes again while the store is opened and used.
+    Twice,
+}
+
+/// A store on the filesystem, and what it has acknowledged.
+struct Powered<'f> {
+    fs: &'f PowerFs,
+    acknowledged: Cell<u64>,
+    /// What a store that was cut has said and must not.
+    wrong: Cell<Option<String>>,
+}
+
+impl<'f> Powered<'f> {
+    fn new(fs: &'f PowerFs) -> Self {
+        Self {
+            fs,
+            acknowledged: Cell::new(0),
+            wrong: Cell::new(None),
+        }
+    }
+
+    fn check_cut(&self, way: Way, store: &Store) -> Result<(), String> {
+        let acknowledged = self.acknowledged.get();
+        if !self.fs.progress().is_cut {
+            return Err("an error, and the power is on".to_owned());
+        }
+        // The step at hand may be in memory, and is not acknowledged.
+        let found = way.look(store)?;
+        if !(acknowledged..=acknowledged + 1).contains(&found) {
+            return Err(format!("step {found} in memory after step {acknowledged}"));
+        }
+        let go_on = || {
+            if found == 0 {
+                way.begin(store)?;
+            }
+            way.step(&Silent, store, found + 1)
+        };
+        match go_on() {
+            Ok(()) => Err("a step was acknowledged without power".to_owned()),
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+impl Ground for Powered<'_> {
+    fn open(&self, way: Way) -> Result<Store, SnapshotError> {
+        // The folder around it is made with it.
+        let open = || Store::open(self.fs.path().join("made/store"), way.options());
+        let deadline = Instant::now() + Duration::from_secs(5);
+        loop {
+            match open() {
+                // Another test starts a daemon: between fork and exec that has our locks too.
+                Err(SnapshotError::InUse { .. }) if Instant::now() < deadline => {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                opened => return opened,
+            }
+        }
+    }
+
+    fn mark(&self, number: u64) {
+        self.acknowledged.set(number);
+    }
+
+    fn gave_up(&self, way: Way, store: &Store) {
+        self.wrong.set(self.check_cut(way, store).err());
+    }
+}
+
+/// Where nothing is noted.
+struct Silent;
+
+impl Ground for Silent {
+    fn open(&self, _way: Way) -> Result<Store, SnapshotError> {
+        unreachable!("opened by `Powered`")
+    }
+
+    fn mark(&self, _number: u64) {}
+}
+
+impl Work {
+    /// One cut; `Err` says what is forbidden.
+    fn cut(self, fs: &PowerFs, flavour: Flavour, plan: Plan) -> Result<(), String> {
+        let ground = Powered::new(fs);
+        fs.begin_empty(plan);
+        let outcome = guarded(|| Ok(run(self.way, &ground, self.steps, self.closes)))?;
+        if let Some(wrong) = ground.wrong.take() {
+            return Err(wrong);
+        }
+        // No error is right where the cut hit only the removal of what is not needed any more.
+        let progress = fs.progress();
+        if let (Err(error), false) = (outcome, progress.is_cut) {
+            return Err(format!("no cut, and {error:?}"));
+        }
+        let judged = match flavour {
+            Flavour::Twice => self.cut_again(fs, &ground, plan),
+            _ => Ok(()),
+        };
+        judged
+            .and_then(|()| {
+                fs.begin_again(Plan::NO_CUT);
+                guarded(|| judge_found(self.way, &ground, ground.acknowledged.get()))
+            })
+            .map_err(|why| format!("cut after `{}`: {why}", progress.last))
+    }
+
+    /// Once more, while the store is opened and used. That it fails is right; a wrong answer is not.
+    fn cut_again(self, fs: &PowerFs, ground: &Powered<'_>, plan: Plan) -> Result<(), String> {
+        fs.begin_again(Plan {
+            operations_max: plan.survivors_seed % 60,
+            ..plan
+        });
+        let judged = guarded(|| judge_found(self.way, ground, ground.acknowledged.get()));
+        let is_wrong = |why: &String| {
+            let wrong = [PANICKED, "came back", "is wrong"];
+            wrong.iter().any(|wrong| why.contains(wrong)) || !fs.progress().is_cut
+        };
+        match judged {
+            Err(why) if is_wrong(&why) => Err(why),
+            _ => Ok(()),
+        }
+    }
+
+    /// Cuts after every operation, or after some.
+    fn cut_everywhere(self, flavour: Flavour, round: u64) {
+        let Some(fs) = PowerFs::new() else { return };
+        let begun = Instant::now();
+        let operations = self.operations(&fs);
+        let (first, step) = spread(operations, flavour as u64 + round);
+        let cuts = (first..=operations).step_by(step as usize);
+        let count = cuts.clone().count();
+        for at in cuts {
+            let plan = plan(at, flavour, round);
+            self.cut(&fs, flavour, plan).unwrap_or_else(|why| {
+                panic!("{self:?}, {flavour:?}: {plan:?}: {why}");
+            });
+        }
+        println!(
+            "{self:?}, {flavour:?}, round {round}: {count} cuts of {operations} operations \
+             (from {first} by {step}), 0 forbidden, {:?}",
+            begun.elapsed()
+        );
+    }
+
+    /// Of the work when the power stays on.
+    fn operations(self, fs: &PowerFs) -> u64 {
+        let ground = Powered::new(fs);
+        fs.begin_empty(Plan::NO_CUT);
+        run(self.way, &ground, self.steps, self.closes).expect("power");
+        fs.progress().operations
+    }
+}
+
+/// A panic is forbidden as well.
+fn guarded<R>(work: impl FnOnce() -> Result<R, String>) -> Result<R, String> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>();
+        Err(format!("{PANICKED} {text:?}"))
+    })
+}
+
+fn plan(operations_max: u64, flavour: Flavour, round: u64) -> Plan {
+    // Any that differ.
+    let seed = 1_000_003 * (1 + operations_max) + 7919 * round;
+    let survivors_seed = match flavour {
+        Flavour::Synced => 0,
+        Flavour::Survivors => seed,
+        Flavour::Twice => seed + 500,
+    };
+    Plan {
+        operations_max,
+        survivors_seed,
+        lie: Lie::Never,
+    }
+}
+
+/// The first cut, and how many operations on is the next.
+fn spread(operations: u64, seed: u64) -> (u64, u64) {
+    if all() {
+        return (0, 1);
+    }
+    let step = operations.div_ceil(CUTS_MAX).max(1);
+    // Not the same operations every time.
+    (seed % step, step)
+}
+
+fn all() -> bool {
+    env::var_os("FLATSPAN_POWER_ALL").is_some()
+}
+
+fn cut_in_all_flavours(work: Work) {
+    let rounds = if all() { 20 } else { 2 };
+    work.cut_everywhere(Flavour::Synced, 0);
+    for round in 0..rounds {
+        work.cut_everywhere(Flavour::Survivors, round);
+        work.cut_everywhere(Flavour::Twice, round);
+    }
+}
+
+#[test]
+fn no_power_cut_of_transactions_and_bases_leaves_a_forbidden_state() {
+    cut_in_all_flavours(Work {
+        way: TRANSACTIONS,
+        steps: 7,
+        closes: false,
+    });
+}
+
+#[test]
+fn no_power_cut_of_a_region_that_grows_and_shrinks_leaves_a_forbidden_state() {
+    cut_in_all_flavours(Work {
+        way: RESIZING,
+        steps: 7,
+        closes: false,
+    });
+}
+
+#[test]
+fn no_power_cut_of_deltas_and_bases_leaves_a_forbidden_state() {
+    cut_in_all_flavours(Work {
+        way: WRITERS,
+        steps: 6,
+        closes: false,
+    });
+}
+
+#[test]
+fn no_power_cut_of_closing_and_opening_leaves_a_forbidden_state() {
+    for way in [TRANSACTIONS, WRITERS] {
+        cut_in_all_flavours(Work {
+            way,
+            steps: 3,
+            closes: true,
+        });
+    }
+}
+
+/// The first cut that leaves something forbidden when syncs are not done.
+fn first_forbidden(work: Work, lie: Lie) -> Option<String> {
+    let fs = PowerFs::new()?;
+    let operations = work.operations(&fs);
+    let found = (0..=operations).find_map(|at| {
+        let plan = Plan {
+            lie,
+            ..plan(at, Flavour::Synced, 0)
+        };
+        let why = work.cut(&fs, Flavour::Synced, plan).err()?;
+        Some(format!("{lie:?}, after {at} of {operations}: {why}"))
+    });
+    Some(
+        found.unwrap_or_else(|| panic!("{lie:?}: nothing forbidden after {operations} operations")),
+    )
+}
+
+#[test]
+fn syncs_that_are_not_done_are_found() {
+    let work = Work {
+        way: RESIZING,
+        steps: 7,
+        closes: false,
+    };
+    for lie in [Lie::Always, Lie::OfJournals, Lie::OfHeaps, Lie::OfFolders] {
+        if let Some(found) = first_forbidden(work, lie) {
+            println!("{found}");
+        }
+    }
+}

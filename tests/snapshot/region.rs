@@ -1,0 +1,354 @@
+//! Regions of every kind: made, grown, shrunk, discarded, refused.
+
+use std::{fs::File, os::unix::fs::FileExt as _, thread};
+
+use flatspan::snapshot::{FilePart, Region, RegionError, RegionKind, RegionOptions, RestoredPart};
+
+use crate::{
+    fixture::{KINDS, PAGE, bytes, content, load, new_file, region, reserving, store},
+    support::{
+        child::{self, Child},
+        temp_dir,
+    },
+};
+
+#[test]
+fn every_kind_grows_without_moving_and_keeps_its_bytes() {
+    for kind in KINDS {
+        let folder = temp_dir();
+        let region = region(kind, folder.path(), 8, reserving(1 << 20));
+        assert_eq!((region.kind(), region.len()), (kind, 8 * PAGE));
+        assert_eq!(region.reserve_bytes(), PAGE << 20);
+        let start = region.as_ptr();
+        let mut model = content(kind, 8);
+        for pages in [9, 12, 600] {
+            let last = region.len() - 1;
+            store(&region, last, 7);
+            model[last] = 7;
+            // Rounded up.
+            region.grow((pages - 1) * PAGE + 1).expect("grown");
+            model.resize(pages * PAGE, 0);
+            assert!(bytes(&region) == model, "{kind}: {pages} pages");
+            store(&region, region.len() - 1, 0);
+        }
+        assert_eq!(region.as_ptr(), start, "{kind}");
+        region.grow(PAGE).expect("it is longer already");
+        assert_eq!(region.len(), 600 * PAGE);
+    }
+}
+
+#[test]
+fn h09_shrunk_and_grown_again_it_is_zeros() {
+    for kind in KINDS {
+        let folder = temp_dir();
+        let region = region(kind, folder.path(), 16, reserving(64));
+        let mut model = content(kind, 16);
+        (0..16).for_each(|page| store(&region, page * PAGE, 9));
+        (0..16).for_each(|page| model[page * PAGE] = 9);
+        // In the second file, at the border of the two, in the first, and to nothing.
+        for pages in [9, 4, 1, 0] {
+            region.shrink(pages * PAGE).expect("shrunk");
+            assert_eq!(region.len(), pages * PAGE);
+            let outside = region.copy_out(pages * PAGE, &mut [0]);
+            assert!(matches!(outside, Err(RegionError::OutOfRange { .. })));
+            region.grow(16 * PAGE).expect("grown");
+            model[pages * PAGE..].fill(0);
+            assert!(bytes(&region) == model, "{kind}: {pages} pages");
+            store(&region, 15 * PAGE, 9);
+            model[15 * PAGE] = 9;
+        }
+    }
+}
+
+#[test]
+fn discarded_pages_are_zeros_and_can_be_stored_to() {
+    const PAGES: usize = 1024;
+    for kind in KINDS {
+        let folder = temp_dir();
+        let region = region(kind, folder.path(), PAGES, reserving(PAGES));
+        let mut model = content(kind, PAGES);
+        (0..PAGES).for_each(|page| store(&region, page * PAGE + 1, 9));
+        (0..PAGES).for_each(|page| model[page * PAGE + 1] = 9);
+        // Single pages, across borders, large ones, again, nothing, all.
+        for pages in [
+            0..1,
+            255..257,
+            300..700,
+            690..1000,
+            5..5,
+            767..769,
+            0..PAGES,
+        ] {
+            let range = pages.start * PAGE..pages.end * PAGE;
+            region.discard(range.clone()).expect("discarded");
+            model[range.clone()].fill(0);
+            assert!(bytes(&region) == model, "{kind}: {pages:?}");
+            for page in pages.step_by(3) {
+                store(&region, page * PAGE, 5);
+                model[page * PAGE] = 5;
+                assert_eq!(load(&region, page * PAGE + 1), 0);
+            }
+        }
+        assert!(bytes(&region) == model, "{kind}");
+    }
+}
+
+#[test]
+fn ranges_that_leave_it_or_split_pages_are_refused() {
+    let region = Region::anonymous(4 * PAGE, RegionOptions::default()).expect("a region");
+    for (offset, len) in [(4 * PAGE, 1), (0, 4 * PAGE + 1), (usize::MAX, 2)] {
+        let refused = region.copy_out(offset, &mut vec![0; len]);
+        assert!(matches!(refused, Err(RegionError::OutOfRange { .. })));
+        let refused = region.copy_in(offset, &vec![0; len]);
+        assert!(matches!(refused, Err(RegionError::OutOfRange { .. })));
+    }
+    let refused = region.discard(0..5 * PAGE);
+    assert!(matches!(refused, Err(RegionError::OutOfRange { .. })));
+    for range in [1..PAGE, 0..PAGE - 1] {
+        let refused = region.discard(range);
+        assert!(matches!(refused, Err(RegionError::Unaligned { .. })));
+    }
+    region.copy_in(4 * PAGE, &[]).expect("nothing");
+    region.discard(4 * PAGE..4 * PAGE).expect("nothing");
+}
+
+#[test]
+fn a_taken_address_is_an_error_and_a_free_one_is_used() {
+    let first = Region::anonymous(PAGE, reserving(64)).expect("a region");
+    let taken = first.as_ptr().addr().get() + 8 * PAGE;
+    let at = |address| RegionOptions {
+        address: Some(address),
+        ..reserving(16)
+    };
+    let refused = Region::memfd(PAGE, at(taken));
+    assert!(
+        matches!(&refused, Err(RegionError::AddressTaken { address, bytes })
+            if *address == taken && *bytes == 16 * PAGE),
+        "{refused:?}"
+    );
+    let address = 0x2000_0000_0000;
+    let region = Region::memfd(PAGE, at(address)).expect("a free place");
+    assert_eq!(region.as_ptr().addr().get(), address);
+    region.grow(16 * PAGE).expect("grown");
+    drop(region);
+    let again = Region::anonymous(PAGE, at(address)).expect("free again");
+    assert_eq!(again.as_ptr().addr().get(), address);
+}
+
+#[test]
+fn options_that_cannot_work_are_named() {
+    let named = |result: Result<Region, RegionError>, name| {
+        let error = result.map(|_| ()).expect_err(name);
+        assert!(
+            matches!(&error, RegionError::Option { field, .. } if *field == name),
+            "{error:?}"
+        );
+    };
+    let options = RegionOptions::default();
+    named(Region::anonymous(2 * PAGE, reserving(1)), "reserve_bytes");
+    named(Region::anonymous(usize::MAX, options), "len");
+    let address = |address| RegionOptions {
+        address: Some(address),
+        ..options
+    };
+    named(Region::anonymous(PAGE, address(0)), "address");
+    named(Region::anonymous(PAGE, address(4097)), "address");
+    let file = || tempfile::tempfile().expect("a file");
+    for bytes in [0, 100] {
+        let parts = vec![FilePart {
+            file: file(),
+            bytes,
+        }];
+        named(Region::files(parts, options), "parts");
+    }
+    let part = |offset| {
+        let file = file();
+        file.set_len(1 << 20).expect("longer");
+        vec![RestoredPart {
+            file,
+            offset,
+            bytes: 2 * PAGE,
+        }]
+    };
+    named(Region::restored(part(7), 2 * PAGE, options), "parts");
+    named(Region::restored(part(0), PAGE, options), "len");
+
+    let none = Region::anonymous(0, options).expect("an empty region");
+    assert!(none.is_empty());
+    let refused = none.grow(2 * PAGE);
+    assert!(matches!(
+        refused,
+        Err(RegionError::ReserveExceeded { needed_bytes, reserve_bytes })
+            if needed_bytes == 2 * PAGE && reserve_bytes == PAGE
+    ));
+    let too_much = Region::anonymous(PAGE, reserving(1 << 36));
+    assert!(
+        matches!(too_much, Err(RegionError::OutOfMemory { .. })),
+        "{too_much:?}"
+    );
+}
+
+#[test]
+fn files_have_the_length_of_their_part_and_another_can_be_appended() {
+    let folder = temp_dir();
+    let part = |name, pages: usize| FilePart {
+        file: new_file(folder.path(), name),
+        bytes: pages * PAGE,
+    };
+    let len_of = |name: &str| {
+        File::open(folder.path().join(name))
+            .expect("it")
+            .metadata()
+            .expect("it")
+            .len() as usize
+    };
+    let region = Region::files(vec![part("a", 2)], reserving(16)).expect("a region");
+    assert_eq!(len_of("a"), 2 * PAGE);
+    region.append(part("b", 3)).expect("appended");
+    assert_eq!((region.len(), len_of("b")), (5 * PAGE, 3 * PAGE));
+    store(&region, 4 * PAGE, 4);
+    region.grow(6 * PAGE).expect("grown");
+    assert_eq!((len_of("a"), len_of("b")), (2 * PAGE, 4 * PAGE));
+    region.shrink(2 * PAGE).expect("shrunk");
+    assert_eq!((len_of("a"), len_of("b")), (2 * PAGE, 0));
+    region.grow(3 * PAGE).expect("grown");
+    assert_eq!((len_of("a"), len_of("b")), (3 * PAGE, 0));
+    assert!(bytes(&region) == [0; 3 * PAGE]);
+
+    let long = part("c", 1);
+    long.file.set_len(2 * PAGE as u64).expect("longer");
+    let refused = region.append(long);
+    assert!(
+        matches!(refused, Err(RegionError::LongFile { part: 1, .. })),
+        "{refused:?}"
+    );
+    let other = Region::anonymous(PAGE, reserving(8)).expect("a region");
+    assert!(matches!(
+        other.append(part("d", 1)),
+        Err(RegionError::Option { field: "parts", .. })
+    ));
+    let no_writer = File::open(folder.path().join("a")).expect("to read");
+    let parts = vec![FilePart {
+        file: no_writer,
+        bytes: 3 * PAGE,
+    }];
+    assert!(Region::files(parts, reserving(8)).is_err());
+}
+
+#[test]
+fn only_a_memfd_is_given_out_and_it_cannot_be_cut() {
+    for kind in KINDS {
+        let folder = temp_dir();
+        let region = region(kind, folder.path(), 8, reserving(8));
+        let Some(fd) = region.as_fd() else {
+            assert_ne!(kind, RegionKind::Memfd);
+            continue;
+        };
+        let file = File::from(fd.try_clone_to_owned().expect("a descriptor"));
+        store(&region, 0, 3);
+        assert!(file.set_len(0).is_err());
+        assert_eq!(load(&region, 0), 3);
+    }
+}
+
+#[test]
+fn h09_what_others_left_behind_a_shrunk_memfd_does_not_come_up() {
+    let region = Region::memfd(8 * PAGE, reserving(16)).expect("a region");
+    let fd = region.as_fd().expect("a memfd");
+    let file = File::from(fd.try_clone_to_owned().expect("a descriptor"));
+    region.shrink(2 * PAGE).expect("shrunk");
+    file.write_all_at(&[9; 7 * PAGE], 3 * PAGE as u64)
+        .expect("by another process");
+    region.grow(12 * PAGE).expect("grown");
+    assert!(bytes(&region) == [0; 12 * PAGE]);
+}
+
+#[test]
+fn huge_pages_are_a_wish() {
+    for kind in KINDS {
+        let folder = temp_dir();
+        let options = RegionOptions {
+            huge_pages: true,
+            ..reserving(2048)
+        };
+        let region = region(kind, folder.path(), 8, options);
+        region.grow(1024 * PAGE).expect("grown");
+        store(&region, 1023 * PAGE, 1);
+        assert_eq!(load(&region, 1023 * PAGE), 1);
+    }
+}
+
+#[test]
+fn a_file_that_others_cut_is_an_error_of_the_copy() {
+    let folder = temp_dir();
+    for kind in [RegionKind::Files, RegionKind::Restored] {
+        let folder = folder.path().join(kind.to_string());
+        std::fs::create_dir(&folder).expect("mkdir");
+        let region = region(kind, &folder, 8, reserving(8));
+        let other = File::options().write(true).open(folder.join("a"));
+        other.expect("it").set_len(PAGE as u64).expect("cut");
+        let failed = region.copy_out(0, &mut [0; 4 * PAGE]);
+        assert!(
+            matches!(failed, Err(RegionError::BadPage { offset }) if offset == PAGE),
+            "{failed:?}"
+        );
+        let failed = region.copy_in(PAGE + 5, b"x");
+        assert!(
+            matches!(failed, Err(RegionError::BadPage { .. })),
+            "{failed:?}"
+        );
+    }
+}
+
+#[test]
+fn h12_a_page_that_the_dispatcher_replaced_poisons_the_region() {
+    let name = "region::h12_a_page_that_the_dispatcher_replaced_poisons_the_region";
+    if !child::is_me(name) {
+        // The dispatcher is for the whole process.
+        if let Some(done) = Child::new(name).run() {
+            done.assert_passed();
+        }
+        return;
+    }
+    flatspan::mapping_cache::install_sigbus_dispatcher().expect("a handler");
+    for kind in [RegionKind::Files, RegionKind::Restored] {
+        let folder = temp_dir();
+        let region = region(kind, folder.path(), 8, reserving(8));
+        assert_eq!(load(&region, PAGE), content(kind, 8)[PAGE]);
+        let other = File::options().write(true).open(folder.path().join("a"));
+        other.expect("it").set_len(0).expect("cut");
+        assert!(!region.is_poisoned());
+        assert_eq!(load(&region, PAGE), 0);
+        assert!(region.is_poisoned());
+    }
+}
+
+#[test]
+fn copies_growth_and_discards_of_many_threads_do_not_disturb_each_other() {
+    for kind in KINDS {
+        let folder = temp_dir();
+        let region = region(kind, folder.path(), 64, reserving(512));
+        thread::scope(|scope| {
+            for writer in 0..4_usize {
+                let region = &region;
+                scope.spawn(move || {
+                    for round in 1..100 {
+                        let at = (writer * 4 + round % 4) * PAGE;
+                        region.copy_in(at, &[round as u8; PAGE]).expect("in");
+                        let mut page = [0; PAGE];
+                        region.copy_out(at, &mut page).expect("out");
+                        assert_eq!(page, [round as u8; PAGE]);
+                        if round % 7 == 0 {
+                            region.discard(at..at + PAGE).expect("discarded");
+                        }
+                    }
+                });
+            }
+            for pages in [128, 64, 256, 32, 512] {
+                region.grow(pages * PAGE).expect("grown");
+                region.shrink(pages * PAGE).expect("shrunk");
+            }
+        });
+        assert_eq!(region.len(), 512 * PAGE);
+    }
+}

@@ -1,0 +1,107 @@
+//! Restored regions never change the files beneath.
+#![expect(unsafe_code, reason = "giving pages back is a promise of the caller")]
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+
+use flatspan::snapshot::{
+    DirtyTracker as _, PageSet, PrivatePages, Region, RegionError, RegionKind, RestoredPart,
+};
+
+use crate::{
+    fixture::{PAGE, all_files, beneath, bytes, content, load, region, reserving, store},
+    support::temp_dir,
+};
+
+#[test]
+fn h10_the_files_beneath_never_change() {
+    let folder = temp_dir();
+    let region = region(RegionKind::Restored, folder.path(), 1024, reserving(2048));
+    let before = all_files(folder.path());
+    (0..1024).for_each(|page| store(&region, page * PAGE, 77));
+    region.copy_in(5 * PAGE, &[1; 9 * PAGE]).expect("in");
+    region.discard(0..3 * PAGE).expect("a few");
+    region.discard(100 * PAGE..900 * PAGE).expect("many");
+    region.grow(1200 * PAGE).expect("grown");
+    region.shrink(300 * PAGE).expect("shrunk");
+    region.shrink(0).expect("shrunk");
+    region.grow(1024 * PAGE).expect("grown");
+    assert!(bytes(&region).iter().all(|byte| *byte == 0));
+    drop(region);
+    assert!(all_files(folder.path()) == before);
+}
+
+#[test]
+fn a_range_behind_the_end_of_its_file_is_refused() {
+    let file = tempfile::tempfile().expect("a file");
+    file.set_len(3 * PAGE as u64 - 1).expect("longer");
+    let parts = vec![RestoredPart {
+        file,
+        offset: PAGE as u64,
+        bytes: 2 * PAGE,
+    }];
+    let refused = Region::restored(parts, 2 * PAGE, reserving(2));
+    assert!(
+        matches!(refused, Err(RegionError::ShortFile { part: 0, needed_bytes, present_bytes })
+            if needed_bytes == 3 * PAGE as u64 && present_bytes + 1 == needed_bytes),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn h11_pages_given_back_are_those_of_the_file_and_others_stay() {
+    let folder = temp_dir();
+    let region = region(RegionKind::Restored, folder.path(), 16, reserving(16));
+    let mut tracker = PrivatePages::new().expect("a tracker");
+    tracker.arm(&region).expect("armed");
+    // Page 13 has no file beneath.
+    [1, 2, 6, 13]
+        .into_iter()
+        .for_each(|page| store(&region, page * PAGE, 99));
+    let mut set = PageSet::new();
+    tracker.scan(&region, &mut set).expect("a scan");
+    assert_eq!(set, PageSet::from_iter([1, 2, 6, 13]));
+
+    // As a checkpoint into the heap below does: it holds pages 1 and 2, and 13 would be behind.
+    let file = File::options().write(true).open(folder.path().join("a"));
+    let file = file.expect("the first file");
+    let mut page = [beneath(PAGE); PAGE];
+    page[0] = 99;
+    file.write_all_at(&page, PAGE as u64).expect("write");
+    page = [beneath(2 * PAGE); PAGE];
+    page[0] = 99;
+    file.write_all_at(&page, 2 * PAGE as u64).expect("write");
+    // SAFETY: pages 1 and 2 equal the file, 13 has none, and nobody stores.
+    let given = unsafe { region.give_back(&PageSet::from_iter([1, 2, 13])) };
+    assert_eq!(given.expect("given back"), 2);
+
+    set.clear();
+    tracker.scan(&region, &mut set).expect("a scan");
+    assert_eq!(set, PageSet::from_iter([6, 13]));
+    let mut model = content(RegionKind::Restored, 16);
+    model.truncate(12 * PAGE);
+    [1, 2, 6]
+        .into_iter()
+        .for_each(|page| model[page * PAGE] = 99);
+    let mut over_files = vec![0; 12 * PAGE];
+    region.copy_out(0, &mut over_files).expect("a copy");
+    assert!(over_files == model);
+    assert_eq!(load(&region, 13 * PAGE), 99);
+    store(&region, PAGE, 98);
+    tracker.scan(&region, &mut set).expect("a scan");
+    assert_eq!(set, PageSet::from_iter([1, 6, 13]));
+}
+
+#[test]
+fn discarded_pages_have_no_file_beneath_any_more() {
+    let folder = temp_dir();
+    let region = region(RegionKind::Restored, folder.path(), 2048, reserving(2048));
+    region.discard(256 * PAGE..1024 * PAGE).expect("many");
+    store(&region, 300 * PAGE, 5);
+    // SAFETY: what lies over a file was not stored to, so it equals it, and nobody stores.
+    let given = unsafe { region.give_back(&(0..2048).collect()) };
+    assert_eq!(given.expect("given back"), 1536 - 768);
+    assert_eq!(load(&region, 300 * PAGE), 5);
+    assert_eq!(load(&region, 301 * PAGE), 0);
+    assert_eq!(load(&region, 255 * PAGE), beneath(255 * PAGE));
+}

@@ -1,0 +1,259 @@
+//! Trackers: exactly what was stored to, growth, choice, and errors that are none to be overlooked.
+
+use flatspan::snapshot::{
+    Compare, Declared, DirtyTracker, PageSet, PrivatePages, Region, RegionKind, RegionOptions,
+    TrackerChoice, TrackerError, TrackerKind, Writers, choose,
+};
+
+use crate::{
+    fixture::{KINDS, PAGE, bytes, load, region, reserving, store, wp_async},
+    support::temp_dir,
+};
+
+pub(crate) fn scan(tracker: &mut dyn DirtyTracker, region: &Region) -> PageSet {
+    let mut set = PageSet::new();
+    tracker.scan(region, &mut set).expect("a scan");
+    set
+}
+
+pub(crate) fn pages<const N: usize>(pages: [u64; N]) -> PageSet {
+    PageSet::from_iter(pages)
+}
+
+#[test]
+fn wp_async_finds_exactly_what_was_stored_to() {
+    for kind in KINDS {
+        let Some(mut tracker) = wp_async() else {
+            return;
+        };
+        let folder = temp_dir();
+        let region = region(kind, folder.path(), 64, reserving(64));
+        store(&region, 3 * PAGE, 1);
+        tracker.arm(&region).expect("armed");
+        assert_eq!(scan(&mut tracker, &region), pages([]), "{kind}");
+        bytes(&region);
+        (0..64).for_each(|page| _ = load(&region, page * PAGE));
+        assert_eq!(scan(&mut tracker, &region), pages([]), "{kind}: only read");
+        store(&region, 3 * PAGE, 1);
+        store(&region, 16 * PAGE - 1, 1);
+        region.copy_in(40 * PAGE - 1, &[1, 2]).expect("two pages");
+        let found = scan(&mut tracker, &region);
+        assert_eq!(found, pages([3, 15, 39, 40]), "{kind}");
+        assert_eq!(scan(&mut tracker, &region), pages([]), "{kind}");
+        (0..64).for_each(|page| store(&region, page * PAGE, 5));
+        assert_eq!(scan(&mut tracker, &region), (0..64).collect(), "{kind}");
+    }
+}
+
+#[test]
+fn a_scan_adds_to_what_is_in_the_set() {
+    let region = Region::anonymous(8 * PAGE, RegionOptions::default()).expect("a region");
+    let mut tracker = Compare::new();
+    tracker.arm(&region).expect("armed");
+    store(&region, 5 * PAGE, 1);
+    let mut set = pages([1]);
+    tracker.scan(&region, &mut set).expect("a scan");
+    assert_eq!(set, pages([1, 5]));
+}
+
+#[test]
+fn h01_what_a_failed_scan_has_taken_is_in_the_set() {
+    let folder = temp_dir();
+    let region = region(RegionKind::Files, folder.path(), 256, reserving(256));
+    let mut tracker = Compare::new();
+    tracker.arm(&region).expect("armed");
+    [0, 63, 255]
+        .into_iter()
+        .for_each(|page| store(&region, page * PAGE, 1));
+    let second = std::fs::File::options()
+        .write(true)
+        .open(folder.path().join("b"))
+        .expect("the second file");
+    let len = second.metadata().expect("it").len();
+    second.set_len(0).expect("cut");
+    let mut set = PageSet::new();
+    let failed = tracker.scan(&region, &mut set);
+    assert!(matches!(failed, Err(TrackerError::Region(_))), "{failed:?}");
+    assert_eq!(set, pages([0, 63]));
+    second.set_len(len).expect("as before");
+    // Zeros again, so not changed; and nothing twice.
+    assert_eq!(scan(&mut tracker, &region), pages([]));
+}
+
+#[test]
+fn h09_growth_is_reported_and_watched() {
+    for kind in KINDS {
+        let folder = temp_dir();
+        let region = region(kind, folder.path(), 8, reserving(64));
+        let mut trackers: Vec<Box<dyn DirtyTracker>> =
+            vec![Box::new(Compare::new()), Box::new(Declared::new())];
+        if let Some(tracker) = wp_async() {
+            trackers.push(Box::new(tracker));
+        }
+        for tracker in &mut trackers {
+            tracker.arm(&region).expect("armed");
+        }
+        region.shrink(6 * PAGE).expect("shrunk");
+        region.grow(20 * PAGE).expect("grown");
+        for tracker in &mut trackers {
+            tracker.grown(&region, 6 * PAGE).expect("watched");
+            let name = tracker.kind();
+            assert_eq!(
+                scan(tracker.as_mut(), &region),
+                (6..20).collect(),
+                "{kind}, {name}"
+            );
+        }
+        store(&region, 15 * PAGE, 1);
+        for tracker in &mut trackers {
+            tracker.declare(15..16);
+            let name = tracker.kind();
+            assert_eq!(
+                scan(tracker.as_mut(), &region),
+                pages([15]),
+                "{kind}, {name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_region_that_changed_without_a_word_is_an_error_and_all_of_it_is_written() {
+    let folder = temp_dir();
+    let restored = region(RegionKind::Restored, folder.path(), 2048, reserving(4096));
+    let Some(mut tracker) = wp_async() else {
+        return;
+    };
+    tracker.arm(&restored).expect("armed");
+    restored.grow(2049 * PAGE).expect("grown");
+    let mut set = PageSet::new();
+    let lost = tracker.scan(&restored, &mut set);
+    assert!(matches!(lost, Err(TrackerError::Lost { .. })), "{lost:?}");
+    assert_eq!(set, (0..2049).collect());
+
+    tracker.arm(&restored).expect("armed anew");
+    assert_eq!(scan(&mut tracker, &restored), pages([]));
+    // So much that it is mapped anew.
+    restored.discard(0..512 * PAGE).expect("discarded");
+    let lost = tracker.scan(&restored, &mut set);
+    assert!(matches!(lost, Err(TrackerError::Lost { .. })), "{lost:?}");
+}
+
+#[test]
+fn a_tracker_is_of_one_region_and_wp_async_and_private_pages_exclude_each_other() {
+    let folder = temp_dir();
+    let restored = region(RegionKind::Restored, folder.path(), 8, reserving(8));
+    let other = Region::anonymous(8 * PAGE, RegionOptions::default()).expect("a region");
+    let Some(mut tracker) = wp_async() else {
+        return;
+    };
+    let unarmed = tracker.scan(&restored, &mut PageSet::new());
+    assert!(matches!(unarmed, Err(TrackerError::NotArmed { .. })));
+    tracker.arm(&restored).expect("armed");
+    let wrong = tracker.scan(&other, &mut PageSet::new());
+    assert!(matches!(wrong, Err(TrackerError::NotArmed { .. })));
+    let mut private = PrivatePages::new().expect("a tracker");
+    let taken = private.arm(&restored);
+    assert!(
+        matches!(taken, Err(TrackerError::Taken { .. })),
+        "{taken:?}"
+    );
+    tracker.disarm(&restored).expect("disarmed");
+    private.arm(&restored).expect("free");
+    store(&restored, PAGE, 9);
+    assert_eq!(scan(&mut private, &restored), pages([1]));
+    let taken = tracker.arm(&restored);
+    assert!(
+        matches!(taken, Err(TrackerError::Taken { .. })),
+        "{taken:?}"
+    );
+    // From region to region, and back.
+    tracker.arm(&other).expect("armed");
+    store(&other, PAGE, 9);
+    assert_eq!(scan(&mut tracker, &other), pages([1]));
+    drop(private);
+    tracker.arm(&restored).expect("armed");
+    store(&restored, 2 * PAGE, 9);
+    assert_eq!(scan(&mut tracker, &restored), pages([2]));
+}
+
+#[test]
+fn private_pages_are_cumulative_and_of_restored_regions_only() {
+    let folder = temp_dir();
+    let restored = region(RegionKind::Restored, folder.path(), 16, reserving(16));
+    store(&restored, 4 * PAGE, 9);
+    let mut tracker = PrivatePages::new().expect("a tracker");
+    assert!(tracker.is_cumulative());
+    tracker.arm(&restored).expect("armed");
+    assert_eq!(scan(&mut tracker, &restored), pages([4]));
+    (0..16).for_each(|page| _ = load(&restored, page * PAGE));
+    // Pages 12 to 15 have no file: reading makes them present.
+    assert_eq!(scan(&mut tracker, &restored), pages([4, 12, 13, 14, 15]));
+    tracker.declare(7..9);
+    for _ in 0..2 {
+        let found = scan(&mut tracker, &restored);
+        assert_eq!(found, pages([4, 7, 8, 12, 13, 14, 15]));
+    }
+    let anonymous = Region::anonymous(PAGE, RegionOptions::default()).expect("a region");
+    let refused = PrivatePages::new().expect("a tracker").arm(&anonymous);
+    assert!(
+        matches!(refused, Err(TrackerError::Refused { .. })),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn declarations_are_shared_by_all_who_write() {
+    let region = Region::anonymous(16 * PAGE, RegionOptions::default()).expect("a region");
+    let mut tracker = Declared::new();
+    let writers: Vec<_> = (0..4).map(|_| tracker.declarations().clone()).collect();
+    tracker.arm(&region).expect("armed");
+    std::thread::scope(|scope| {
+        for (number, writer) in writers.iter().enumerate() {
+            scope.spawn(move || writer.declare_bytes(number * 2 * PAGE..number * 2 * PAGE + 1));
+        }
+    });
+    writers[0].declare(100..200);
+    writers[0].declare_bytes(5..5);
+    assert_eq!(scan(&mut tracker, &region), pages([0, 2, 4, 6]));
+    assert_eq!(scan(&mut tracker, &region), pages([]));
+}
+
+#[test]
+fn the_choice_is_tried_and_explained() {
+    let has_uffd = wp_async().is_some();
+    for kind in KINDS {
+        let folder = temp_dir();
+        let region = region(kind, folder.path(), 8, reserving(8));
+        let before = bytes(&region);
+        for wish in [
+            TrackerChoice::Auto,
+            TrackerChoice::Compare,
+            TrackerChoice::Declared,
+        ] {
+            let chosen = choose(&region, wish, Writers::OnlyThisMapping).expect("one");
+            let kind_of = chosen.tracker.kind();
+            match wish {
+                TrackerChoice::Auto if has_uffd => assert_eq!(kind_of, TrackerKind::WpAsync),
+                TrackerChoice::Auto if kind == RegionKind::Restored => {
+                    assert_eq!(kind_of, TrackerKind::PrivatePages);
+                }
+                TrackerChoice::Declared => assert_eq!(kind_of, TrackerKind::Declared),
+                _ => assert_eq!(kind_of, TrackerKind::Compare),
+            }
+            assert!(chosen.why.contains(&kind_of.to_string()), "{}", chosen.why);
+            let mut tracker = chosen.tracker;
+            tracker.arm(&region).expect("armed");
+            store(&region, 2 * PAGE, load(&region, 2 * PAGE) + 1);
+            tracker.declare(2..3);
+            assert_eq!(scan(tracker.as_mut(), &region), pages([2]));
+            store(&region, 2 * PAGE, before[2 * PAGE]);
+        }
+        assert!(bytes(&region) == before, "trying changes nothing: {kind}");
+        let private = choose(&region, TrackerChoice::PrivatePages, Writers::Anyone);
+        match kind {
+            RegionKind::Restored => assert!(private.expect("it").tracker.is_cumulative()),
+            _ => assert!(matches!(private, Err(TrackerError::Refused { .. }))),
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! Runs the tests of `ordinary_user` as one.
+
+use crate::support::user;
+
+#[test]
+fn nothing_needs_root() {
+    user::as_ordinary_user("ordinary_user::");
+}

@@ -1,0 +1,172 @@
+//! The files of a group made, sized, reserved, with holes, copied from group to group.
+
+use std::{fs, io::ErrorKind};
+
+use flatspan::{
+    mapping_cache::{Access, MappingError},
+    span::{Group, SpanError},
+};
+
+use crate::{
+    building::creating,
+    content::{noise, put},
+    support,
+};
+
+#[test]
+fn lengths_are_set_up_to_what_is_declared() {
+    let folder = support::temp_dir();
+    put(&folder.path().join("ranged"), &noise(1, 100));
+    let builder = creating(folder.path()).file("a", 5000).padding(9);
+    let group = builder
+        .file_range("ranged", 10..20)
+        .open()
+        .expect("a group");
+    group.create_file(0).expect("created");
+    assert_eq!(group.present_bytes(0).expect("asked"), 0);
+    group.set_file_len(0, 5000).expect("set_file_len");
+    assert_eq!(group.present_bytes(0).expect("asked"), 5000);
+    assert!(matches!(
+        group.set_file_len(0, 5001),
+        Err(SpanError::Argument {
+            argument: "bytes",
+            ..
+        })
+    ));
+    assert!(matches!(
+        group.set_file_len(1, 1),
+        Err(SpanError::NoSuchFile { .. })
+    ));
+    assert!(matches!(
+        group.set_file_len(2, 1),
+        Err(SpanError::Argument { .. })
+    ));
+    assert!(matches!(
+        group.create_file(3),
+        Err(SpanError::NoSuchFile { .. })
+    ));
+    let span = group.span(4000..4100).expect("a span");
+    for bytes in [0, 4050, 4099] {
+        let refused = group.set_file_len(0, bytes).expect_err("under a span");
+        assert_eq!(refused.kind(), ErrorKind::ResourceBusy);
+    }
+    drop(span);
+    group.set_file_len(0, 4050).expect("free again");
+    assert_eq!(group.present_bytes(0).expect("asked"), 4050);
+}
+
+#[test]
+fn a_range_is_discarded_across_files() {
+    let folder = support::temp_dir();
+    let builder = creating(folder.path()).file("a", 10_000).padding(100);
+    let group = builder.file("b", 10_000).open().expect("a group");
+    group.write_all_at(0, &noise(1, 10_000)).expect("a");
+    group.write_all_at(10_100, &noise(2, 10_000)).expect("b");
+    let span = group.span(10_100..10_101).expect("a span");
+    assert!(matches!(
+        group.discard(9000..11_000),
+        Err(SpanError::File(MappingError::Busy { .. }))
+    ));
+    drop(span);
+    group.discard(9000..20_100 - 5).expect("discarded");
+    let mut found = vec![1; 20_100];
+    group.read_exact_at(0, &mut found).expect("a read");
+    assert!(found[..9000] == noise(1, 10_000)[..9000]);
+    assert!(found[9000..20_095].iter().all(|byte| *byte == 0));
+    assert!(found[20_095..] == noise(2, 10_000)[9995..]);
+    let data = group
+        .next_data(12_288..)
+        .expect("asked")
+        .expect("the last bytes");
+    assert!(data.start > 10_100 + 4096 && data.end == 20_100, "{data:?}");
+    assert_eq!(group.next_data(10_000..10_100).expect("asked"), None);
+    assert!(group.next_data(1..20_101).is_err());
+}
+
+#[test]
+fn a_range_is_copied_to_another_group_with_other_files() {
+    let folder = support::temp_dir();
+    let (one, two) = (folder.path().join("one"), folder.path().join("two"));
+    fs::create_dir(&one).expect("mkdir");
+    fs::create_dir(&two).expect("mkdir");
+    let builder = creating(&one).file("a", 30_000).file("b", 20_000);
+    let from = builder.open().expect("a group");
+    from.write_all_at(0, &noise(1, 50_000)).expect("a write");
+    let builder = creating(&two).file("c", 10_000).file("d", 1000);
+    let to = builder.file("e", 60_000).open().expect("a group");
+    to.write_all_at(0, &noise(2, 71_000)).expect("a write");
+    from.clone_range(5..45_000, &to, 3000).expect("cloned");
+    let mut found = vec![0; 71_000];
+    to.read_exact_at(0, &mut found).expect("a read");
+    let mut model = noise(2, 71_000);
+    model[3000..3000 + 44_995].copy_from_slice(&noise(1, 50_000)[5..45_000]);
+    assert!(found == model);
+    assert!(matches!(
+        from.clone_range(.., &to, 30_000),
+        Err(SpanError::Range { .. })
+    ));
+    let itself = from.clone_range(0..100, &from, 50);
+    assert!(matches!(
+        itself,
+        Err(SpanError::Argument { argument: "at", .. })
+    ));
+    from.clone_range(0..100, &from, 200).expect("beside itself");
+    let span = to.span(10_000..10_001).expect("a span");
+    let busy = from
+        .clone_range(0..100, &to, 9950)
+        .expect_err("under a span");
+    assert_eq!(busy.kind(), ErrorKind::ResourceBusy);
+    drop(span);
+    to.set_file_len(2, 100).expect("cut");
+    let short = from
+        .clone_range(0..101, &to, 11_000)
+        .expect_err("it ends before");
+    assert_eq!(short.kind(), ErrorKind::UnexpectedEof);
+}
+
+#[test]
+fn a_file_is_removed_and_its_entry_stays() {
+    let folder = support::temp_dir();
+    let builder = creating(folder.path()).file("a", 100).file("b", 100);
+    let mut group = builder.open().expect("a group");
+    group.write_all_at(0, &noise(1, 200)).expect("a write");
+    group.remove_file(0).expect("removed");
+    assert!(!folder.path().join("a").exists());
+    group.sync_all().expect("the folder, too");
+    assert_eq!(group.len(), 200);
+    let missing = group.read_exact_at(0, &mut [0]).expect_err("gone");
+    assert_eq!(missing.kind(), ErrorKind::NotFound);
+    assert!(matches!(
+        group.remove_file(7),
+        Err(SpanError::NoSuchFile { .. })
+    ));
+    group.write_all_at(0, b"anew").expect("a write");
+    assert_eq!(fs::read(folder.path().join("a")).expect("read"), b"anew");
+}
+
+#[test]
+fn a_group_follows_its_root_with_what_is_not_synced() {
+    let folder = support::temp_dir();
+    let (old, new) = (folder.path().join("old"), folder.path().join("new"));
+    fs::create_dir(&old).expect("mkdir");
+    let mut group = creating(&old).file("deep/a", 100).open().expect("a group");
+    group.write_all_at(0, &noise(1, 100)).expect("a write");
+    let unsynced = group.stats().unsynced_files;
+    fs::rename(&old, &new).expect("renamed");
+    group.follow_root(&new).expect("followed");
+    assert_eq!(group.root(), new);
+    assert_eq!(group.stats().unsynced_files, unsynced);
+    group.sync_all().expect("under the new names");
+    group.write_all_at(0, b"later").expect("a write");
+    drop(group);
+    let group = Group::builder(&new)
+        .access(Access::ReadOnly)
+        .existing("deep/a");
+    let mut found = vec![0; 100];
+    group
+        .open()
+        .expect("a group")
+        .read_exact_at(0, &mut found)
+        .expect("a read");
+    assert!(found[..5] == *b"later" && found[5..] == noise(1, 100)[5..]);
+}
