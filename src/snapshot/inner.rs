@@ -1,6 +1,6 @@
 //! What the doors of a store share.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::checkpoint::{Checkpointer, Cost};
@@ -33,7 +33,6 @@ pub(crate) struct Inner {
     pub(crate) checkpoints: Mutex<Checkpointer>,
     pub(crate) generation: AtomicU64,
     poisoned: Mutex<Option<String>>,
-    pub(crate) closed: AtomicBool,
 }
 
 /// Inside the gate for the instant of a capture.
@@ -71,7 +70,6 @@ impl Inner {
             generation: AtomicU64::new(parts.checkpointer.generation),
             checkpoints: Mutex::new(parts.checkpointer),
             poisoned: Mutex::new(None),
-            closed: AtomicBool::new(false),
         }
     }
 

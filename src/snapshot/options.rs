@@ -24,8 +24,9 @@ pub enum Durability {
     /// It survives a power cut.
     #[default]
     Power,
-    /// It survives the end of the process, kill -9 too. A power cut may lose what came after the last base
-    /// checkpoint but one, and never corrupts.
+    /// It survives the end of the process, kill -9 too. After a power cut it may be that the store refuses to open, since
+    /// what its headers and its journal promise was never synced; it never opens with a wrong state. (Not tested with power
+    /// cuts so far.)
     Process,
 }
 

@@ -15,14 +15,14 @@ use std::sync::atomic::Ordering;
 
 use super::background::Background;
 use super::checkpoint::Checkpointer;
-use super::disk::Disk;
+use super::disk::{Array, Disk};
 use super::error::SnapshotError;
 use super::format::{Metadata, PAGE_BYTES, StoreId};
 use super::gate::Sharing;
 use super::heap;
 use super::inner::Inner;
 use super::open;
-use super::options::{Changes, OnClose, Restore, StoreOptions, Strategy};
+use super::options::{Changes, Durability, OnClose, Restore, StoreOptions, Strategy};
 use super::report::{CheckpointKind, CheckpointReport, OpenReport};
 use super::transaction::{Transaction, pages_of, set_len, whole_pages};
 
@@ -343,6 +343,11 @@ impl Inner {
     /// After the last checkpoint.
     fn close(&self, checkpointer: &mut Checkpointer) -> Result<(), SnapshotError> {
         let committed = checkpointer.committed;
+        if self.options.durability == Durability::Process {
+            // What is closed is believed, and may be all there is.
+            self.really_sync(Array::Heap(committed.heap))?;
+            self.really_sync(Array::Table(committed.heap))?;
+        }
         if self.options.on_close == OnClose::DropOlder {
             checkpointer.drop_older(self)?;
         }
@@ -353,10 +358,7 @@ impl Inner {
             ..committed
         };
         self.journal.commit(closed.end)?;
-        heap::rewrite_metadata(&*self.disk, &closed, None)
-            .inspect_err(|error| self.poison(error))?;
-        self.closed.store(true, Ordering::Relaxed);
-        Ok(())
+        heap::rewrite_metadata(&*self.disk, &closed, None).inspect_err(|error| self.poison(error))
     }
 }
 
