@@ -261,6 +261,7 @@ fn restore(
         next_generation,
         generation,
         journal_payload_bytes: region.len() as u64,
+        last_delta_pages: None,
         journal_bytes_at_base: 0,
         below: (options.restore == Restore::Map).then_some(committed.heap),
         older,
