@@ -1,23 +1,31 @@
 //! Delta checkpoints that are given up in the middle, when part of their records is written.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use flatspan::snapshot::{Changes, Durability, SnapshotError, Store, StoreOptions};
+use flatspan::mapping_cache::Access;
+use flatspan::snapshot::{Changes, Durability, GroupDisk, SnapshotError, Store, StoreOptions};
 
+use crate::gated_disk::GatedDisk;
 use crate::support;
 
 const PAGE: u64 = 4096;
+const PART_BYTES: u64 = 4 << 20;
 /// More than are copied while writers stand.
 const PAGES: u64 = 3000;
 
-fn open(path: &Path, durability: Durability) -> Store {
-    let options = StoreOptions::default()
+fn options(durability: Durability) -> StoreOptions {
+    StoreOptions::default()
         .changes(Changes::Writers)
         .durability(durability)
         .gate_timeout(Duration::from_millis(50))
-        .initial_bytes(PAGES * PAGE);
-    Store::open(path, options).expect("a store")
+        .part_bytes(PART_BYTES)
+        .initial_bytes(PAGES * PAGE)
+}
+
+fn open(path: &Path, durability: Durability) -> Store {
+    Store::open(path, options(durability)).expect("a store")
 }
 
 fn stamp(store: &Store, pages: impl Iterator<Item = u64>, value: u8) {
@@ -43,13 +51,17 @@ fn stamps(store: &Store) -> Vec<u8> {
 /// A store with a delta, and then one that is given up, since a writer does not leave.
 fn with_one_given_up(path: &Path, durability: Durability) -> Store {
     let store = open(path, durability);
-    stamp(&store, 0..PAGES, 1);
+    give_one_up(&store);
+    store
+}
+
+fn give_one_up(store: &Store) {
+    stamp(store, 0..PAGES, 1);
     store.checkpoint_delta().expect("a delta");
-    stamp(&store, 0..PAGES, 2);
+    stamp(store, 0..PAGES, 2);
     let held = std::thread::scope(|scope| {
         let (entered, inside) = std::sync::mpsc::channel();
         let (leave, asked) = std::sync::mpsc::channel::<()>();
-        let store = &store;
         scope.spawn(move || {
             let _inside = store.enter().expect("the gate");
             entered.send(()).expect("somebody waits");
@@ -65,7 +77,6 @@ fn with_one_given_up(path: &Path, durability: Durability) -> Store {
         matches!(held, Err(SnapshotError::GateTimeout { .. })),
         "{held:?}"
     );
-    store
 }
 
 #[test]
@@ -119,4 +130,32 @@ fn the_next_base_goes_on_without_it() {
         let expected = |page| if page == 8 { 4 } else { 2 };
         assert!(stamps(&store).into_iter().eq((0..PAGES).map(expected)));
     }
+}
+
+#[test]
+fn a_base_that_fails_after_it_seals_nothing_that_was_not_complete() {
+    let dir = support::temp_dir();
+    let path = dir.path().join("store");
+    drop(open(&path, Durability::Power));
+    let disk = GroupDisk::open(&path, PART_BYTES, Access::ReadWrite);
+    // From the first journal on every base fails, after the journal was rolled.
+    let (disk, gate) = GatedDisk::new(disk.expect("the store"));
+    let opener = std::thread::spawn(move || {
+        gate.wait_reached();
+        gate.open();
+    });
+    let store = Store::open_on(Arc::new(disk), options(Durability::Power)).expect("a store");
+    give_one_up(&store);
+    opener.join().expect("a journal was made");
+    let failed = store.checkpoint_base();
+    assert!(
+        matches!(failed, Err(SnapshotError::Disk { .. })),
+        "{failed:?}"
+    );
+    stamp(&store, 8..9, 4);
+    store.checkpoint_delta().expect("a delta");
+    drop(store);
+    let store = open(&path, Durability::Power);
+    let expected = |page| if page == 8 { 4 } else { 2 };
+    assert!(stamps(&store).into_iter().eq((0..PAGES).map(expected)));
 }
