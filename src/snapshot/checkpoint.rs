@@ -21,6 +21,7 @@ use super::journal::Position;
 use super::options::{Changes, Durability};
 use super::page_buffer::PageBuffer;
 use super::report::{CheckpointKind, CheckpointReport};
+use super::second_heap::Making;
 use super::stale::Stale;
 use super::table::Table;
 
@@ -46,6 +47,8 @@ pub(crate) struct Checkpointer {
     pub(crate) unverified: bool,
     /// The other heap's pages are known to differ only once the tables were compared.
     pub(crate) uncompared: Option<Metadata>,
+    /// A second heap on its way.
+    pub(crate) making: Option<Making>,
 }
 
 /// Counts what a checkpoint costs.
@@ -66,17 +69,15 @@ impl Checkpointer {
         let begun = Instant::now();
         let target = self.committed.heap.other();
         let mut cost = Cost::default();
+        // What it has is written over. The lock on the heap goes with it.
+        self.making = None;
         self.make_sure(inner)?;
         let _alone_in_heap = inner
             .locks
             .writer_of(target, inner.options.readers_timeout)?;
         inner.journal.prepare_roll()?;
         let generation = self.take_generation();
-        if inner.options.durability == Durability::Process {
-            // The only complete heap must be durable before the other one is entered (hazard 18).
-            inner.really_sync(Array::Heap(self.committed.heap))?;
-            inner.really_sync(Array::Table(self.committed.heap))?;
-        }
+        self.sync_committed(inner)?;
         self.take_lock(inner, target, generation, &mut cost)?;
 
         let mut hashes = BTreeMap::new();
@@ -139,6 +140,15 @@ impl Checkpointer {
         })
     }
 
+    /// The only complete heap must be durable before the other one is entered (hazard 18).
+    pub(crate) fn sync_committed(&self, inner: &Inner) -> Result<(), SnapshotError> {
+        if inner.options.durability == Durability::Process {
+            inner.really_sync(Array::Heap(self.committed.heap))?;
+            inner.really_sync(Array::Table(self.committed.heap))?;
+        }
+        Ok(())
+    }
+
     /// What must be known before a heap is entered.
     fn make_sure(&mut self, inner: &Inner) -> Result<(), SnapshotError> {
         let disk = &*inner.disk;
@@ -180,7 +190,7 @@ impl Checkpointer {
     }
 
     /// Step 1, and what a heap without anything in it needs.
-    fn take_lock(
+    pub(crate) fn take_lock(
         &mut self,
         inner: &Inner,
         target: HeapName,
@@ -259,18 +269,7 @@ impl Checkpointer {
         if seeded(Fault::JournalsDroppedEarly) {
             remove_journals_before(inner, metadata.journal);
         }
-        if let Err(error) = self.release(inner, &metadata, cost) {
-            let taken = Metadata {
-                released: false,
-                ..metadata
-            };
-            // Hazard 3. What becomes of it changes nothing: the store is poisoned, and opening looks at the disk.
-            if !seeded(Fault::LockNotWrittenBack) {
-                let _ = heap::write_metadata(disk, &taken).and_then(|()| heap::sync(disk, array));
-            }
-            inner.poison(&error);
-            return Err(error);
-        }
+        self.release_or_take_back(inner, &metadata, cost)?;
         let table_bytes = disk.len(Array::Table(target)).unwrap_or(u64::MAX);
         self.table.apply(target, table_bytes, update);
         self.older = Some(std::mem::replace(&mut self.committed, metadata));
@@ -308,7 +307,12 @@ impl Checkpointer {
         Ok(())
     }
 
-    fn set_heap_len(&self, inner: &Inner, target: HeapName, len: u64) -> Result<(), SnapshotError> {
+    pub(crate) fn set_heap_len(
+        &self,
+        inner: &Inner,
+        target: HeapName,
+        len: u64,
+    ) -> Result<(), SnapshotError> {
         let array = Array::Heap(target);
         let present = inner.disk.len(array);
         let present = present.map_err(SnapshotError::disk("ask the length of", array))?;
@@ -320,6 +324,26 @@ impl Checkpointer {
     }
 
     /// Step 4.
+    pub(crate) fn release_or_take_back(
+        &self,
+        inner: &Inner,
+        metadata: &Metadata,
+        cost: &mut Cost,
+    ) -> Result<(), SnapshotError> {
+        self.release(inner, metadata, cost).inspect_err(|error| {
+            let (disk, array) = (&*inner.disk, Array::Heap(metadata.heap));
+            let taken = Metadata {
+                released: false,
+                ..*metadata
+            };
+            // Hazard 3. What becomes of it changes nothing: the store is poisoned, and opening looks at the disk.
+            if !seeded(Fault::LockNotWrittenBack) {
+                let _ = heap::write_metadata(disk, &taken).and_then(|()| heap::sync(disk, array));
+            }
+            inner.poison(error);
+        })
+    }
+
     fn release(
         &self,
         inner: &Inner,
@@ -334,6 +358,7 @@ impl Checkpointer {
     /// The older heap is given up, with its storage.
     pub(crate) fn drop_older(&mut self, inner: &Inner) -> Result<(), SnapshotError> {
         let older = self.committed.heap.other();
+        self.making = None;
         let _alone_in_heap = inner
             .locks
             .writer_of(older, inner.options.readers_timeout)?;

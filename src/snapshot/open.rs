@@ -1,6 +1,7 @@
 //! Opening a store: what is there is read, chosen, verified and replayed before anything is written.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,15 +18,15 @@ use super::heap;
 use super::inner::{Inner, Parts};
 use super::journal::Journal;
 use super::lock::Locks;
-use super::options::{Changes, Durability, PART_BYTES, Restore, StoreOptions};
+use super::options::{Changes, Durability, Memory, PART_BYTES, Restore, StoreOptions};
 use super::page_set::PageSet;
 use super::random;
-use super::region::{Region, RegionOptions, RestoredPart};
+use super::region::{Region, RegionError, RegionOptions, RestoredPart};
 use super::replay::{self, Replayed, Start};
 use super::report::OpenReport;
 use super::stale::Stale;
 use super::table::Table;
-use super::tracker::{self, Writers};
+use super::tracker;
 use super::tracking::Tracking;
 use super::transaction::pages_of;
 use crate::mapping_cache::Access;
@@ -239,6 +240,14 @@ fn restore(
     };
     // The journal has what was replayed: only the heaps lack it.
     stale.journaled();
+    let is_live = matches!(options.memory, Memory::Live(_));
+    if is_live {
+        // What is in memory is in neither, and what is stored may be longer.
+        let mut all = PageSet::default();
+        all.insert_range(0..committed.pages());
+        all.insert_range(pages_of(&(0..region.len() as u64)));
+        stale.add(&all);
+    }
     let generation = committed.generation.max(replayed.generation);
     let link = (replayed.sequence, replayed.chain);
     let syncs = options.durability == Durability::Power;
@@ -260,12 +269,17 @@ fn restore(
         stale,
         next_generation,
         generation,
-        journal_payload_bytes: region.len() as u64,
+        journal_payload_bytes: match is_live {
+            // No length at all, so that the first checkpoint is not nothing.
+            true => u64::MAX,
+            false => region.len() as u64,
+        },
         journal_bytes_at_base: 0,
         below: (options.restore == Restore::Map).then_some(committed.heap),
         older,
         unverified: !verified,
         uncompared: older,
+        making: None,
     };
     let report = OpenReport {
         store: committed.store,
@@ -281,6 +295,7 @@ fn restore(
         fell_back: fell_back.or_else(|| lost(replayed.lost_base, committed.heap)),
         other_heap: found.states[other as usize].to_string(),
         region_bytes: region.len() as u64,
+        kept_live: is_live,
         verified,
         tracker,
         took: begun.elapsed(),
@@ -459,18 +474,23 @@ fn restore_heap(
     let lazily = by_map && metadata.closed;
     let region = match by_map {
         true => map(disk, metadata, options)?,
-        false => Region::anonymous(metadata.payload_bytes as usize, region_options(options))?,
+        false => to_copy_into(metadata.payload_bytes, options)?,
     };
+    let is_live = matches!(options.memory, Memory::Live(_));
     if !lazily {
-        let take = |page: u64, bytes: &[u8]| match by_map {
+        let take = |page: u64, bytes: &[u8]| match by_map || is_live {
             true => Ok(()),
             false => Ok(region.copy_in(page as usize * PAGE_BYTES, bytes)?),
         };
         heap::read_image(disk, metadata, &mut table, take, |_| ())?;
     }
     let mut changed = PageSet::default();
-    let replayed = replay::replay(disk, start, |body| {
-        apply(&region, body.payload_bytes, &body.changes, &mut changed)
+    let replayed = replay::replay(disk, start, |body| match is_live {
+        true => {
+            changed.insert_range(pages_of(&(0..body.payload_bytes)));
+            Ok(())
+        }
+        false => apply(&region, body.payload_bytes, &body.changes, &mut changed),
     })?;
     Ok(Restored {
         region,
@@ -531,6 +551,23 @@ fn zero(region: &Region, offset: u64, len: u64) -> Result<(), SnapshotError> {
     Ok(())
 }
 
+/// Memory for so many bytes, or memory that has its content.
+fn to_copy_into(payload_bytes: u64, options: &StoreOptions) -> Result<Region, SnapshotError> {
+    let region = region_options(options);
+    // Lossless: no more than is reserved.
+    let len = payload_bytes as usize;
+    let own = |memfd: &OwnedFd| {
+        let failed = RegionError::io("duplicate a descriptor");
+        memfd.try_clone().map_err(failed)
+    };
+    Ok(match &options.memory {
+        Memory::Private => Region::anonymous(len, region)?,
+        Memory::Shared => Region::memfd(len, region)?,
+        Memory::Adopted(memfd) => Region::adopted(own(memfd)?, len, region)?,
+        Memory::Live(memfd) => Region::live(own(memfd)?, region)?,
+    })
+}
+
 fn region_options(options: &StoreOptions) -> RegionOptions {
     RegionOptions {
         // Lossless: checked by the options.
@@ -575,7 +612,7 @@ fn track(region: &Region, options: &StoreOptions) -> Result<(Tracking, String), 
         let why = "transactions declare what they change".to_owned();
         return Ok((Tracking::new(None), why));
     }
-    let mut chosen = tracker::choose(region, options.tracker, Writers::OnlyThisMapping)?;
+    let mut chosen = tracker::choose(region, options.tracker, options.memory_writers)?;
     chosen.tracker.arm(region)?;
     let text = format!("{}: {}", chosen.tracker.kind(), chosen.why);
     Ok((Tracking::new(Some(chosen.tracker)), text))

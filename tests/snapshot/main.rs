@@ -23,6 +23,7 @@ mod power;
 mod region;
 mod restored;
 mod shadow;
+mod shared_memory;
 mod stamps;
 mod stores;
 mod trackers;
