@@ -2,7 +2,7 @@
 
 use super::crash::{Counts, Limits, crash_everywhere};
 use super::judge::judge;
-use super::workloads::{FRUGAL, RESIZING, TRANSACTIONS, WRITERS, Way, recorded};
+use super::workloads::{COPYING, COPYING_WRITERS, FRUGAL, RESIZING, TRANSACTIONS, WRITERS, Way, recorded};
 
 fn all_images(way: Way, steps: u64, closes: bool) -> Counts {
     let disk = recorded(way, steps, closes);
@@ -33,4 +33,10 @@ fn no_crash_of_closing_and_opening_leaves_a_forbidden_state() {
     all_images(TRANSACTIONS, 3, true);
     all_images(WRITERS, 3, true);
     all_images(FRUGAL, 3, true);
+}
+
+#[test]
+fn no_crash_of_making_the_second_heap_leaves_a_forbidden_state() {
+    all_images(COPYING, 3, true);
+    all_images(COPYING_WRITERS, 3, true);
 }

@@ -40,6 +40,8 @@ pub(crate) struct Way {
     pub(crate) changes: Changes,
     pub(crate) shape: Shape,
     pub(crate) on_close: OnClose,
+    /// Where there is no second heap, it is made when the store was opened.
+    pub(crate) second_heap: bool,
 }
 
 pub(crate) const TRANSACTIONS: Way = Way {
@@ -49,6 +51,7 @@ pub(crate) const TRANSACTIONS: Way = Way {
         resizes: false,
     },
     on_close: OnClose::KeepBoth,
+    second_heap: false,
 };
 
 pub(crate) const RESIZING: Way = Way {
@@ -58,6 +61,7 @@ pub(crate) const RESIZING: Way = Way {
         resizes: true,
     },
     on_close: OnClose::KeepBoth,
+    second_heap: false,
 };
 
 pub(crate) const WRITERS: Way = Way {
@@ -67,12 +71,25 @@ pub(crate) const WRITERS: Way = Way {
         resizes: true,
     },
     on_close: OnClose::KeepBoth,
+    second_heap: false,
 };
 
 /// With one heap after each closing.
 pub(crate) const FRUGAL: Way = Way {
     on_close: OnClose::DropOlder,
     ..TRANSACTIONS
+};
+
+/// With one heap after each closing, and two again soon after.
+pub(crate) const COPYING: Way = Way {
+    second_heap: true,
+    ..FRUGAL
+};
+
+pub(crate) const COPYING_WRITERS: Way = Way {
+    on_close: OnClose::DropOlder,
+    second_heap: true,
+    ..WRITERS
 };
 
 impl Way {
@@ -96,7 +113,11 @@ impl Way {
     }
 
     pub(crate) fn open(self, ground: &impl Ground) -> Result<Store, SnapshotError> {
-        ground.open(self)
+        let store = ground.open(self)?;
+        if self.second_heap {
+            store.make_second_heap()?;
+        }
+        Ok(store)
     }
 
     /// One step, acknowledged.
@@ -249,12 +270,12 @@ pub(crate) fn run(
     steps: u64,
     closes: bool,
 ) -> Result<(), SnapshotError> {
-    let store = ground.open(way)?;
+    let store = way.open(ground)?;
     all_steps(way, ground, &store, steps).inspect_err(|_| ground.gave_up(way, &store))?;
     if closes {
         store.close()?;
         // And again, so that opening what was closed is crashed too.
-        let store = ground.open(way)?;
+        let store = way.open(ground)?;
         let stepped = way.step(ground, &store, steps + 1);
         stepped.inspect_err(|_| ground.gave_up(way, &store))?;
     }
