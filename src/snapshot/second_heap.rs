@@ -196,3 +196,123 @@ fn copy(inner: &Inner, from: Array, to: Array, range: Range<u64>) -> Result<(), 
     }
     Ok(())
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::snapshot::open;
+    use crate::snapshot::options::{Changes, OnClose, StoreOptions};
+    use crate::snapshot::report::CheckpointKind;
+    use crate::snapshot::store::Store;
+
+    /// Three steps, and one for the table.
+    const PAGES: u64 = 40 << 8;
+
+    fn options() -> StoreOptions {
+        StoreOptions::default()
+            .changes(Changes::Writers)
+            .on_close(OnClose::DropOlder)
+            .reserve_bytes(64 << 20)
+            .initial_bytes(PAGES * PAGE_BYTES as u64)
+    }
+
+    fn opened(path: &Path) -> Inner {
+        open::in_directory(path, options()).expect("a store").0
+    }
+
+    fn put(inner: &Inner, page: u64, byte: u8) {
+        let at = page as usize * PAGE_BYTES;
+        inner
+            .region
+            .copy_in(at, &[byte; PAGE_BYTES])
+            .expect("written");
+    }
+
+    fn get(inner: &Inner, page: u64) -> u8 {
+        let mut byte = [0];
+        let at = page * PAGE_BYTES as u64;
+        inner.copy_out(at, &mut byte).expect("read");
+        byte[0]
+    }
+
+    /// With one heap, in which the first step was made.
+    fn begun(path: &Path) -> Inner {
+        let store = Store::open(path, options()).expect("a store");
+        for page in 0..PAGES {
+            let inside = store.enter().expect("the gate");
+            let at = page * PAGE_BYTES as u64;
+            inside.write(at, &[1; PAGE_BYTES]).expect("written");
+        }
+        store.close().expect("closed");
+        let inner = opened(path);
+        assert_eq!(inner.step_of_second_heap().ok(), Some(Progress::More));
+        inner
+    }
+
+    fn to_the_end(inner: &Inner) -> Progress {
+        loop {
+            match inner.step_of_second_heap().expect("a step") {
+                Progress::More => {}
+                end => return end,
+            }
+        }
+    }
+
+    #[test]
+    fn deltas_between_the_steps_are_in_neither_heap_and_in_the_next_base() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("store");
+        let inner = begun(&path);
+        put(&inner, 7, 70);
+        let delta = inner.checkpoint(Some(CheckpointKind::Delta));
+        assert_eq!(delta.expect("a delta").pages, 1);
+        inner.step_of_second_heap().expect("a step");
+        put(&inner, PAGES - 1, 71);
+        assert_eq!(to_the_end(&inner), Progress::Made);
+        put(&inner, 5000, 72);
+        for pages in [3, 3] {
+            let base = inner
+                .checkpoint(Some(CheckpointKind::Base))
+                .expect("a base");
+            assert_eq!(base.pages, pages);
+            inner.declared().insert(7);
+            let look = |inner: &Inner| [7, PAGES - 1, 5000, 8].map(|page| get(inner, page));
+            assert_eq!(look(&inner), [70, 71, 72, 1]);
+        }
+        drop(inner);
+        let inner = opened(&path);
+        let found = [7, PAGES - 1, 5000, 8].map(|page| get(&inner, page));
+        assert_eq!(found, [70, 71, 72, 1]);
+    }
+
+    #[test]
+    fn a_base_in_the_middle_takes_the_heap_and_ends_it() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("store");
+        let inner = begun(&path);
+        put(&inner, 9, 90);
+        let base = inner
+            .checkpoint(Some(CheckpointKind::Base))
+            .expect("a base");
+        assert_eq!(base.pages, PAGES);
+        assert_eq!(to_the_end(&inner), Progress::NotNeeded);
+        drop(inner);
+        assert_eq!(get(&opened(&path), 9), 90);
+    }
+
+    #[test]
+    fn ending_in_the_middle_leaves_a_heap_that_is_made_anew() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("store");
+        drop(begun(&path));
+        let store = Store::open(&path, options()).expect("a store");
+        let found = &store.open_report().other_heap;
+        assert!(found.starts_with("was being written"), "{found}");
+        store.close().expect("closed");
+        let inner = opened(&path);
+        assert_eq!(to_the_end(&inner), Progress::Made);
+        assert_eq!(get(&inner, PAGES / 2), 1);
+    }
+}

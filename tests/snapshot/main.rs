@@ -22,6 +22,7 @@ mod page_set;
 mod power;
 mod region;
 mod restored;
+mod second_heap;
 mod shadow;
 mod shared_memory;
 mod stamps;

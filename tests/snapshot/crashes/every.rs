@@ -2,7 +2,9 @@
 
 use super::crash::{Counts, Limits, crash_everywhere};
 use super::judge::judge;
-use super::workloads::{COPYING, COPYING_WRITERS, FRUGAL, RESIZING, TRANSACTIONS, WRITERS, Way, recorded};
+use super::workloads::{
+    COPYING, COPYING_WRITERS, FRUGAL, RESIZING, TRANSACTIONS, WRITERS, Way, recorded,
+};
 
 fn all_images(way: Way, steps: u64, closes: bool) -> Counts {
     let disk = recorded(way, steps, closes);
