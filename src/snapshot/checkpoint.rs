@@ -30,6 +30,9 @@ use super::table::Table;
 pub(crate) struct Checkpointer {
     /// The heap that holds the newest base.
     pub(crate) committed: Metadata,
+    /// Length of the parts that heaps are to have, and that each has now.
+    pub(crate) part_bytes: u64,
+    pub(crate) part_bytes_of: [u64; 2],
     pub(crate) table: Table,
     pub(crate) stale: Stale,
     pub(crate) next_generation: u64,
@@ -99,7 +102,7 @@ impl Checkpointer {
             store: self.committed.store,
             heap: target,
             closed: false,
-            part_bytes: self.committed.part_bytes,
+            part_bytes: self.part_bytes_of[target as usize],
             generation,
             released: true,
             revision: 0,
@@ -189,6 +192,43 @@ impl Checkpointer {
         generation
     }
 
+    /// The heap that is not committed is made anew by the next checkpoint into it if its parts have not the length that they are
+    /// to have; until then it is a second chance.
+    pub(crate) fn give_up_other_length(&mut self) {
+        let other = self.committed.heap.other();
+        if self.has_other_length(other) {
+            self.stale.set_blank(other);
+            self.uncompared = None;
+        }
+    }
+
+    /// What the region maps stays as it is (hazard 10).
+    fn has_other_length(&self, heap: HeapName) -> bool {
+        self.part_bytes_of[heap as usize] != self.part_bytes && self.below != Some(heap)
+    }
+
+    fn remove_for_other_length(
+        &mut self,
+        inner: &Inner,
+        heap: HeapName,
+    ) -> Result<(), SnapshotError> {
+        self.older = None;
+        for array in [Array::Heap(heap), Array::Table(heap)] {
+            match inner.disk.remove(array) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(SnapshotError::disk("remove", array)(error));
+                }
+                _ => {}
+            }
+        }
+        for array in [Array::Heap(heap), Array::Table(heap)] {
+            let said = inner.disk.set_part_bytes(array, self.part_bytes);
+            said.map_err(SnapshotError::disk("use", array))?;
+        }
+        self.part_bytes_of[heap as usize] = self.part_bytes;
+        Ok(())
+    }
+
     /// Step 1, and what a heap without anything in it needs.
     pub(crate) fn take_lock(
         &mut self,
@@ -199,6 +239,9 @@ impl Checkpointer {
     ) -> Result<(), SnapshotError> {
         let disk = &*inner.disk;
         let arrays = [Array::Heap(target), Array::Table(target)];
+        if self.has_other_length(target) {
+            self.remove_for_other_length(inner, target)?;
+        }
         if self.stale.is_blank(target) {
             for array in arrays {
                 heap::remove_if_broken(disk, array)?;
@@ -212,6 +255,7 @@ impl Checkpointer {
         }
         let taken = Metadata {
             heap: target,
+            part_bytes: self.part_bytes_of[target as usize],
             generation,
             released: false,
             revision: 0,
@@ -278,6 +322,7 @@ impl Checkpointer {
         self.journal_payload_bytes = metadata.payload_bytes;
         self.journal_bytes_at_base = inner.journal.written_bytes();
         self.stale.committed(target);
+        self.give_up_other_length();
         self.remove_journals(inner);
         Ok(())
     }

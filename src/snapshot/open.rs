@@ -59,7 +59,8 @@ pub(crate) fn in_directory(
     // Before a file for the lock is made in what is no store.
     part_bytes_of(directory)?;
     let locks = Locks::of_writer(directory)?;
-    let part_bytes = part_bytes_of(directory)?;
+    let found = part_bytes_of(directory)?;
+    let part_bytes = options.changed_part_bytes().unwrap_or(found);
     let disk = GroupDisk::open(directory, part_bytes, Access::ReadWrite);
     let disk = disk.map_err(|error| failed("open", error))?;
     let (inner, mut report) = restore(Arc::new(disk), locks, options)?;
@@ -169,6 +170,15 @@ pub(crate) fn look(disk: &dyn Disk) -> Result<Found, SnapshotError> {
         *place = heap::read_copies(disk, name)?;
     }
     let states = [0, 1].map(|heap: usize| heap::state(copies[heap].as_ref()));
+    for (name, state) in [HeapName::A, HeapName::B].into_iter().zip(&states) {
+        // Only now its parts can be put together.
+        for array in [Array::Heap(name), Array::Table(name)] {
+            if let Some(metadata) = state.metadata() {
+                disk.set_part_bytes(array, metadata.part_bytes)
+                    .map_err(SnapshotError::disk("use", array))?;
+            }
+        }
+    }
     Ok(Found { copies, states })
 }
 
@@ -195,7 +205,7 @@ fn restore(
         found = look(&*disk)?;
         choice = choose_heap(&found.states[0], &found.states[1])?;
     }
-    check_options(&choice.first, &*disk, &options)?;
+    check_options(&choice.first, &options)?;
     let (committed, restored, fell_back) = first_good(&*disk, &choice, &options)?;
     let was_closed = committed.closed;
     let next_number = replay::numbers(&*disk)?.last().map_or(1, |last| last + 1);
@@ -263,7 +273,11 @@ fn restore(
     #[cfg(all(test, not(loom)))]
     replayed.cuts.iter().for_each(|cut| journal.go_on_in(cut));
     let (tracking, tracker) = track(&region, &options)?;
-    let checkpointer = Checkpointer {
+    let wanted = options.changed_part_bytes();
+    let wanted = wanted.unwrap_or(committed.part_bytes);
+    let mut checkpointer = Checkpointer {
+        part_bytes: wanted,
+        part_bytes_of: lengths_of_parts(&found, &*disk),
         committed,
         table,
         stale,
@@ -281,6 +295,7 @@ fn restore(
         uncompared: older,
         making: None,
     };
+    checkpointer.give_up_other_length();
     let report = OpenReport {
         store: committed.store,
         created: false,
@@ -335,6 +350,7 @@ fn retire(
     }
     let taken = Metadata {
         heap: lost.heap,
+        part_bytes: lost.part_bytes,
         generation,
         released: false,
         revision: 0,
@@ -344,6 +360,12 @@ fn retire(
     };
     heap::write_metadata(disk, &taken)?;
     heap::sync(disk, Array::Heap(lost.heap))
+}
+
+/// Of a heap without METADATA it is what the disk will give it.
+fn lengths_of_parts(found: &Found, disk: &dyn Disk) -> [u64; 2] {
+    let metadata = found.states.each_ref().map(HeapState::metadata);
+    metadata.map(|metadata| metadata.map_or(disk.part_bytes(), |metadata| metadata.part_bytes))
 }
 
 /// A heap that was being removed when the process ended has its METADATA to the last, and its end no more.
@@ -372,20 +394,17 @@ fn forget_cached(disk: &dyn Disk) -> Result<(), SnapshotError> {
     Ok(())
 }
 
-fn check_options(
-    metadata: &Metadata,
-    disk: &dyn Disk,
-    options: &StoreOptions,
-) -> Result<(), SnapshotError> {
+fn check_options(metadata: &Metadata, options: &StoreOptions) -> Result<(), SnapshotError> {
     let refused = |option, reason| Err(SnapshotError::Option { option, reason });
-    for asked in options.part_bytes.into_iter().chain([disk.part_bytes()]) {
-        if asked != metadata.part_bytes {
-            let reason = format!(
-                "{asked}, but the store has parts of {} bytes",
-                metadata.part_bytes
-            );
-            return refused("part_bytes", reason);
-        }
+    if let Some(asked) = options.part_bytes
+        && asked != metadata.part_bytes
+        && !options.change_part_bytes
+    {
+        let reason = format!(
+            "{asked}, but the store has parts of {} bytes; the option `change_part_bytes` has them changed",
+            metadata.part_bytes
+        );
+        return refused("part_bytes", reason);
     }
     if metadata.payload_bytes > options.reserve_bytes {
         let reason = format!(

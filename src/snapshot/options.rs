@@ -120,6 +120,7 @@ pub struct StoreOptions {
     pub(crate) initial_bytes: u64,
     pub(crate) reserve_bytes: u64,
     pub(crate) part_bytes: Option<u64>,
+    pub(crate) change_part_bytes: bool,
     pub(crate) address: Option<usize>,
     pub(crate) huge_pages: bool,
     pub(crate) journal_bytes_max: Option<u64>,
@@ -153,6 +154,7 @@ impl Default for StoreOptions {
                 64 << 30
             },
             part_bytes: None,
+            change_part_bytes: false,
             address: None,
             huge_pages: false,
             journal_bytes_max: None,
@@ -234,9 +236,20 @@ impl StoreOptions {
         self
     }
 
-    /// Length of the files of a new store: a multiple of 64 KiB. An existing one that has another is an error.
+    /// Length of the files of a new store: a multiple of 64 KiB. An existing one that has another is an error, unless it may be
+    /// [changed](Self::change_part_bytes).
     pub fn part_bytes(mut self, bytes: u64) -> Self {
         self.part_bytes = Some(bytes);
+        self
+    }
+
+    /// An existing store of which the files have another length than [`part_bytes`](Self::part_bytes) gets that. Nothing is
+    /// written anew when it is opened: the next base checkpoint makes the older heap anew, with parts of the new length, and
+    /// the one after it the other heap, each writing everything once. A crash in between leaves heaps of both lengths, which is
+    /// as good a store as any; opened without this option it goes on with the length of the newer heap. The heap that is
+    /// [mapped](Self::restore_by_map) keeps its length for as long as it is.
+    pub fn change_part_bytes(mut self, change: bool) -> Self {
+        self.change_part_bytes = change;
         self
     }
 
@@ -276,6 +289,11 @@ impl StoreOptions {
     pub fn readers_timeout(mut self, timeout: Duration) -> Self {
         self.readers_timeout = timeout;
         self
+    }
+
+    /// The length that the files are to get, whatever they have.
+    pub(crate) fn changed_part_bytes(&self) -> Option<u64> {
+        self.part_bytes.filter(|_| self.change_part_bytes)
     }
 
     pub(crate) fn check(&self) -> Result<(), SnapshotError> {

@@ -161,6 +161,7 @@ impl Checkpointer {
         inner.sync(Array::Table(target), &mut cost)?;
         let metadata = Metadata {
             heap: target,
+            part_bytes: self.part_bytes_of[target as usize],
             generation,
             released: true,
             revision: 0,
@@ -175,6 +176,7 @@ impl Checkpointer {
         self.older = Some(std::mem::replace(&mut self.committed, metadata));
         self.generation = self.generation.max(generation);
         self.stale.copied(source, target);
+        self.give_up_other_length();
         Ok(())
     }
 

@@ -18,6 +18,7 @@ mod gated_disk;
 mod golden;
 mod ordinary_user;
 mod page_set;
+mod part_lengths;
 #[cfg(target_os = "linux")]
 mod power;
 mod region;

@@ -3,7 +3,8 @@
 use super::crash::{Counts, Limits, crash_everywhere};
 use super::judge::judge;
 use super::workloads::{
-    COPYING, COPYING_WRITERS, FRUGAL, RESIZING, TRANSACTIONS, WRITERS, Way, recorded,
+    COPIED_TO_LONGER_PARTS, COPYING, COPYING_WRITERS, FRUGAL, LONGER_PARTS, RESIZING, TRANSACTIONS,
+    WRITERS, Way, recorded,
 };
 
 fn all_images(way: Way, steps: u64, closes: bool) -> Counts {
@@ -41,4 +42,15 @@ fn no_crash_of_closing_and_opening_leaves_a_forbidden_state() {
 fn no_crash_of_making_the_second_heap_leaves_a_forbidden_state() {
     all_images(COPYING, 3, true);
     all_images(COPYING_WRITERS, 3, true);
+}
+
+#[test]
+fn no_crash_of_changing_the_length_of_parts_leaves_a_forbidden_state() {
+    all_images(LONGER_PARTS, 7, false);
+    all_images(COPIED_TO_LONGER_PARTS, 4, true);
+    // And where nobody goes on with the change.
+    let disk = recorded(LONGER_PARTS, 7, false);
+    let limits = Limits::default();
+    let counts = crash_everywhere(&disk, &limits, &|image| judge(RESIZING, image));
+    counts.unwrap_or_else(|error| panic!("{error}"));
 }

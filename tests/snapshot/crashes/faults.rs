@@ -232,7 +232,11 @@ fn every_single_barrier_of_making_the_second_heap_is_needed_but_these() {
     ];
     let transactions = [&same[..], &["1 heap-a.00000: length"]].concat();
     assert_escaped(&Case::new(COPYING, 3, true), &transactions);
-    let parts = ["3 heap-b.00001: length", "3 heap-b.00002: length"];
+    let parts = [
+        "3 heap-b.00001: length",
+        "3 heap-b.00002: length",
+        "4 heap-a.00002: length",
+    ];
     let writers = [&same[..], &parts].concat();
     assert_escaped(&Case::new(COPYING_WRITERS, 3, true), &writers);
 }

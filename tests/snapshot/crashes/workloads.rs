@@ -42,6 +42,8 @@ pub(crate) struct Way {
     pub(crate) on_close: OnClose,
     /// Where there is no second heap, it is made when the store was opened.
     pub(crate) second_heap: bool,
+    /// What the parts of heaps are to have; what they have, if not said.
+    pub(crate) part_bytes: Option<u64>,
 }
 
 pub(crate) const TRANSACTIONS: Way = Way {
@@ -52,6 +54,7 @@ pub(crate) const TRANSACTIONS: Way = Way {
     },
     on_close: OnClose::KeepBoth,
     second_heap: false,
+    part_bytes: None,
 };
 
 pub(crate) const RESIZING: Way = Way {
@@ -62,6 +65,7 @@ pub(crate) const RESIZING: Way = Way {
     },
     on_close: OnClose::KeepBoth,
     second_heap: false,
+    part_bytes: None,
 };
 
 pub(crate) const WRITERS: Way = Way {
@@ -72,6 +76,7 @@ pub(crate) const WRITERS: Way = Way {
     },
     on_close: OnClose::KeepBoth,
     second_heap: false,
+    part_bytes: None,
 };
 
 /// With one heap after each closing.
@@ -92,14 +97,31 @@ pub(crate) const COPYING_WRITERS: Way = Way {
     ..WRITERS
 };
 
+/// The store is made with other parts.
+pub(crate) const LONGER_PARTS: Way = Way {
+    part_bytes: Some(2 * PART_BYTES),
+    ..RESIZING
+};
+
+/// The same, and what has parts of one length is copied to parts of another.
+pub(crate) const COPIED_TO_LONGER_PARTS: Way = Way {
+    second_heap: true,
+    ..LONGER_PARTS
+};
+
 impl Way {
     pub(crate) fn options(self) -> StoreOptions {
-        StoreOptions::default()
+        let options = match self.part_bytes {
+            Some(part_bytes) => StoreOptions::default()
+                .part_bytes(part_bytes)
+                .change_part_bytes(true),
+            None => StoreOptions::default(),
+        };
+        options
             .changes(self.changes)
             .on_close(self.on_close)
             .tracker(TrackerChoice::Compare)
             .reserve_bytes(1 << 20)
-            .part_bytes(PART_BYTES)
             .initial_bytes(self.initial_bytes())
             .journal_bytes_max(u64::MAX)
     }
