@@ -41,6 +41,7 @@ mod reader;
 mod region;
 mod replay;
 mod report;
+mod restore_memory;
 mod second_heap;
 #[cfg(all(test, not(loom)))]
 mod seeded;

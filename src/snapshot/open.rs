@@ -1,7 +1,6 @@
 //! Opening a store: what is there is read, chosen, verified and replayed before anything is written.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -21,9 +20,10 @@ use super::lock::Locks;
 use super::options::{Changes, Durability, Memory, PART_BYTES, Restore, StoreOptions};
 use super::page_set::PageSet;
 use super::random;
-use super::region::{Region, RegionError, RegionOptions, RestoredPart};
+use super::region::Region;
 use super::replay::{self, Replayed, Start};
 use super::report::OpenReport;
+use super::restore_memory::{map, to_copy_into};
 use super::stale::Stale;
 use super::table::Table;
 use super::tracker;
@@ -568,62 +568,6 @@ fn zero(region: &Region, offset: u64, len: u64) -> Result<(), SnapshotError> {
     region.discard(whole.start as usize..whole.end as usize)?;
     small(whole.end, end)?;
     Ok(())
-}
-
-/// Memory for so many bytes, or memory that has its content.
-fn to_copy_into(payload_bytes: u64, options: &StoreOptions) -> Result<Region, SnapshotError> {
-    let region = region_options(options);
-    // Lossless: no more than is reserved.
-    let len = payload_bytes as usize;
-    let own = |memfd: &OwnedFd| {
-        let failed = RegionError::io("duplicate a descriptor");
-        memfd.try_clone().map_err(failed)
-    };
-    Ok(match &options.memory {
-        Memory::Private => Region::anonymous(len, region)?,
-        Memory::Shared => Region::memfd(len, region)?,
-        Memory::Adopted(memfd) => Region::adopted(own(memfd)?, len, region)?,
-        Memory::Live(memfd) => Region::live(own(memfd)?, region)?,
-    })
-}
-
-fn region_options(options: &StoreOptions) -> RegionOptions {
-    RegionOptions {
-        // Lossless: checked by the options.
-        reserve_bytes: options.reserve_bytes as usize,
-        address: options.address,
-        huge_pages: options.huge_pages,
-    }
-}
-
-/// PAYLOAD as private memory, file by file.
-fn map(
-    disk: &dyn Disk,
-    metadata: &Metadata,
-    options: &StoreOptions,
-) -> Result<Region, SnapshotError> {
-    let array = Array::Heap(metadata.heap);
-    let end = METADATA_BYTES + metadata.payload_bytes;
-    let mut parts = Vec::new();
-    let mut at = METADATA_BYTES;
-    while at < end {
-        let part = at / metadata.part_bytes;
-        let stop = ((part + 1) * metadata.part_bytes).min(end);
-        let file = disk.part_file(array, part);
-        let file = file.map_err(SnapshotError::disk("map", array))?;
-        let file = file.ok_or_else(|| SnapshotError::Option {
-            option: "restore",
-            reason: "this disk has no files to map".to_owned(),
-        })?;
-        parts.push(RestoredPart {
-            file,
-            offset: at % metadata.part_bytes,
-            bytes: (stop - at) as usize,
-        });
-        at = stop;
-    }
-    let len = metadata.payload_bytes as usize;
-    Ok(Region::restored(parts, len, region_options(options))?)
 }
 
 fn track(region: &Region, options: &StoreOptions) -> Result<(Tracking, String), SnapshotError> {
