@@ -62,8 +62,21 @@ impl Array {
 /// [`read`](Self::read) at once, and durable when a later [`sync`](Self::sync) of the array has returned `Ok`.
 /// A sync that failed is never tried again on the same array: the store gives up the generation.
 pub trait Disk: fmt::Debug + Send + Sync {
-    /// Bytes of each part.
+    /// Bytes of each part, of arrays of which nothing else was said.
     fn part_bytes(&self) -> u64;
+
+    /// Says how long the parts of an array are: of one that is there, before it is used, or of one that is made next. Of the
+    /// journal nobody says it: where there is a second part, all are as long as the first one.
+    ///
+    /// A disk that knows one length only refuses others (`Unsupported`).
+    fn set_part_bytes(&self, array: Array, part_bytes: u64) -> io::Result<()> {
+        let only = self.part_bytes();
+        if part_bytes == only {
+            return Ok(());
+        }
+        let message = format!("{array}: parts of {part_bytes} bytes on a disk with {only}");
+        Err(io::Error::new(io::ErrorKind::Unsupported, message))
+    }
 
     /// The arrays that are there.
     fn arrays(&self) -> io::Result<Vec<Array>>;

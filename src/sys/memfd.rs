@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_create};
 
 /// An empty one that can be sealed. The name is for `/proc` only.
 pub(crate) fn create(name: &str) -> io::Result<File> {
@@ -14,6 +14,24 @@ pub(crate) fn create(name: &str) -> io::Result<File> {
 /// Nobody can make it shorter any more, so no page of it that is mapped loses its storage.
 pub(crate) fn seal_against_shrinking(file: &File) -> io::Result<()> {
     Ok(fcntl_add_seals(file, SealFlags::SHRINK)?)
+}
+
+/// What may not be done to a memfd any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Seals {
+    pub(crate) shrink: bool,
+    pub(crate) write: bool,
+    pub(crate) seal: bool,
+}
+
+/// `InvalidInput` for a file that is none.
+pub(crate) fn seals(file: &File) -> io::Result<Seals> {
+    let seals = fcntl_get_seals(file)?;
+    Ok(Seals {
+        shrink: seals.contains(SealFlags::SHRINK),
+        write: seals.intersects(SealFlags::WRITE | SealFlags::FUTURE_WRITE),
+        seal: seals.contains(SealFlags::SEAL),
+    })
 }
 
 #[cfg(all(test, not(loom)))]
@@ -28,5 +46,10 @@ mod tests {
         file.set_len(16384).expect("longer still");
         let refused = file.set_len(8192).map_err(|error| error.kind());
         assert_eq!(refused, Err(io::ErrorKind::PermissionDenied));
+        let found = seals(&file).expect("seals");
+        assert!(found.shrink && !found.write && !found.seal, "{found:?}");
+        let other = File::open("/proc/self/exe").expect("a file");
+        let refused = seals(&other).map_err(|error| error.kind());
+        assert_eq!(refused, Err(io::ErrorKind::InvalidInput));
     }
 }

@@ -19,11 +19,14 @@ mod given_up;
 mod golden;
 mod ordinary_user;
 mod page_set;
+mod part_lengths;
 #[cfg(target_os = "linux")]
 mod power;
 mod region;
 mod restored;
+mod second_heap;
 mod shadow;
+mod shared_memory;
 mod stamps;
 mod stores;
 mod trackers;
