@@ -345,7 +345,7 @@ mod tests {
     fn opened(path: &Path) -> Inner {
         let options = StoreOptions::default()
             .changes(Changes::Writers)
-            .reserve_bytes(4 << 20)
+            .reserve_bytes(64 << 20)
             .initial_bytes(PAGES as u64 * 4096);
         open::in_directory(path, options).expect("a store").0
     }
@@ -377,9 +377,9 @@ mod tests {
         for kind in [CheckpointKind::Delta, CheckpointKind::Base] {
             let inner = opened(&path);
             let bytes = meddle(&inner, 5);
-            (0..PAGES).for_each(|page| put(&inner.region, page, 1 + page as u8));
+            (0..PAGES).for_each(|page| put(&inner.region, page, 1 + (page % 200) as u8));
             inner.checkpoint(Some(kind)).expect("one before");
-            (0..2000).for_each(|page| put(&inner.region, page, 50 + page as u8));
+            (0..2000).for_each(|page| put(&inner.region, page, 50 + (page % 200) as u8));
             // A scan for the choice, a copy of more than a few pages, and a scan again.
             let scans = [[77, 88], [77, 77]];
             bytes.lock().expect("a lock").extend(scans);
@@ -397,17 +397,17 @@ mod tests {
         let path = dir.path().join("store");
         let inner = opened(&path);
         let bytes = meddle(&inner, 5);
-        (0..PAGES).for_each(|page| put(&inner.region, page, 1 + page as u8));
+        (0..PAGES).for_each(|page| put(&inner.region, page, 1 + (page % 200) as u8));
         for page in [3, 7] {
             inner.checkpoint(Some(CheckpointKind::Base)).expect("both");
             put(&inner.region, page, 99);
         }
         inner.checkpoint(Some(CheckpointKind::Base)).expect("both");
-        // 5 lies between what changed; it is written behind the last scan.
+        // 5 lies between what changed; it is written behind a scan, and copied then.
         (0..500)
             .step_by(2)
             .for_each(|page| put(&inner.region, page, 33));
-        bytes.lock().expect("a lock").extend([[6, 6], [6, 66]]);
+        bytes.lock().expect("a lock").extend([[6, 66], [66, 66]]);
         for _ in 0..2 {
             let made = inner.checkpoint(Some(CheckpointKind::Base));
             made.expect("no page is taken for one that rotted");
