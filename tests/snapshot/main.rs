@@ -16,6 +16,7 @@ mod fixture;
 mod found_by_storms;
 mod gated_disk;
 mod golden;
+mod on_the_array;
 mod ordinary_user;
 mod page_set;
 #[cfg(target_os = "linux")]
