@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 
-use super::format::HeapName;
+use super::format::{HeapName, NUMBERS_END};
 
 /// An array of a store: a row of files of equal length, the last one shorter, seen as one array of bytes
 /// (docs/file-format.md).
@@ -48,7 +48,10 @@ impl Array {
         let array = match stem.split_once('-')? {
             ("heap", name) => Self::Heap(HeapName::parse(name)?),
             ("table", name) => Self::Table(HeapName::parse(name)?),
-            ("journal", number) => Self::Journal(u64::from_str_radix(number, 16).ok()?),
+            ("journal", number) => {
+                let number = u64::from_str_radix(number, 16).ok();
+                Self::Journal(number.filter(|number| *number < NUMBERS_END)?)
+            }
             _ => return None,
         };
         // Nothing but what `part_name` makes: no other spelling of the same.

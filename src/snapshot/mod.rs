@@ -60,8 +60,8 @@ pub use group_disk::GroupDisk;
 pub use options::{Changes, Durability, Memory, OnClose, Restore, StoreOptions, Strategy};
 pub use page_set::{PageSet, Runs};
 pub use reader::{
-    Fault, FaultKind, HeapFacts, Image, JournalFacts, Progress, RecordFacts, StoreReader, Survey,
-    TrackerTrial, Verified, try_trackers,
+    Fault, FaultKind, HeapFacts, HeapPart, Image, JournalFacts, Progress, RecordFacts, StoreReader,
+    Survey, TrackerTrial, Verified, try_trackers,
 };
 pub use region::{FilePart, Region, RegionError, RegionKind, RegionOptions, RestoredPart};
 pub use replay::Cut;

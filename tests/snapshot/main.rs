@@ -17,6 +17,7 @@ mod found_by_storms;
 mod gated_disk;
 mod given_up;
 mod golden;
+mod on_the_array;
 mod ordinary_user;
 mod page_set;
 mod part_lengths;

@@ -16,11 +16,15 @@
 
 pub(crate) mod child;
 pub(crate) mod cleaner;
+pub(crate) mod example;
 pub(crate) mod filesystem;
 #[cfg(target_os = "linux")]
 pub(crate) mod fuse;
 #[cfg(target_os = "linux")]
 mod fuse_daemon;
+#[cfg(target_os = "linux")]
+mod fuse_replies;
+pub(crate) mod interrupt;
 pub(crate) mod limits;
 pub(crate) mod memory;
 pub(crate) mod need;
