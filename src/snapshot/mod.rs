@@ -36,7 +36,7 @@ mod options;
 mod page_buffer;
 mod page_set;
 mod part_row;
-mod random;
+pub(crate) mod random;
 mod reader;
 mod region;
 mod replay;

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_create};
 
@@ -32,6 +33,12 @@ pub(crate) fn seals(file: &File) -> io::Result<Seals> {
         write: seals.intersects(SealFlags::WRITE | SealFlags::FUTURE_WRITE),
         seal: seals.contains(SealFlags::SEAL),
     })
+}
+
+/// Another description of the same memfd: with a position and locks of its own. Needs `/proc`.
+pub(crate) fn reopen(file: &File, write: bool) -> io::Result<File> {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    File::options().read(true).write(write).open(path)
 }
 
 #[cfg(all(test, not(loom)))]

@@ -1,0 +1,24 @@
+//! The queue: a program commits generations of its state, and a host copies them, and neither waits for the other
+//! (docs/shared-memory-protocol.md).
+
+#[cfg(not(all(loom, test)))]
+mod client;
+mod committing;
+mod error;
+mod geometry;
+#[cfg(not(all(loom, test)))]
+mod host;
+#[cfg(not(all(loom, test)))]
+mod image;
+#[cfg(all(loom, test))]
+mod loom_models;
+#[cfg(not(all(loom, test)))]
+mod mapped;
+mod taking;
+mod words;
+
+#[cfg(not(all(loom, test)))]
+pub use client::{Commit, QueueOptions, Writer};
+pub use error::QueueError;
+#[cfg(not(all(loom, test)))]
+pub use host::{Host, HostOptions, Snapshot};

@@ -1,0 +1,73 @@
+//! The host's side of the protocol (docs/shared-memory-protocol.md, H1 to H5), on any words.
+
+use super::geometry::{Shape, marks, newest_first, tail_of};
+use super::words::{Ordering, Words, load};
+
+/// What an attempt came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// There is none newer.
+    Nothing,
+    /// The entry was used again meanwhile; what was put is worth nothing.
+    Torn,
+    /// All that was put is of this generation.
+    Accepted {
+        generation: u64,
+        tail: Vec<u8>,
+        pages: u64,
+    },
+}
+
+/// Was any generation committed that is there now?
+pub(super) fn is_any(words: &impl Words, shape: &Shape) -> bool {
+    !newest_first(&marks(words, shape)).is_empty()
+}
+
+/// Tries to bring an image of generation `known` to the newest one. `put` gets the pages that may differ.
+pub(super) fn take<E>(
+    words: &impl Words,
+    shape: &Shape,
+    known: u64,
+    mut put: impl FnMut(usize, &[u64]) -> Result<(), E>,
+) -> Result<Taken, E> {
+    let marks = marks(words, shape);
+    let newer = newest_first(&marks).into_iter();
+    let newer = newer.filter(|(generation, _)| *generation > known);
+    // One whose descriptor is not good does not count.
+    let mut good = newer.filter_map(|(generation, entry)| {
+        let tail = tail_of(words, shape, entry, generation)?;
+        Some((generation, entry, tail))
+    });
+    let Some((generation, entry, tail)) = good.next() else {
+        return Ok(Taken::Nothing);
+    };
+    let mut pages = 0;
+    let mut copy = vec![0; shape.page_words];
+    let mut copy_page = |page: usize| {
+        load(words.words(shape.page(entry, page)), &mut copy);
+        pages += 1;
+        put(page, &copy)
+    };
+    if known == 0 {
+        let buffer = shape.buffer(entry);
+        for run in words.with_data(buffer.clone()) {
+            let first = (run.start - buffer.start) / shape.page_words;
+            let end = (run.end - buffer.start).div_ceil(shape.page_words);
+            (first..end).try_for_each(&mut copy_page)?;
+        }
+    } else {
+        let stamps = words.words(shape.stamps()).iter().enumerate();
+        let newer = stamps.filter(|(_, stamp)| stamp.load(Ordering::Relaxed) > known);
+        newer.map(|(page, _)| page).try_for_each(&mut copy_page)?;
+    }
+    // Of live memory, not of what was copied.
+    let again = words.look_again(shape.mark_at(entry));
+    if again != marks[entry] {
+        return Ok(Taken::Torn);
+    }
+    Ok(Taken::Accepted {
+        generation,
+        tail,
+        pages,
+    })
+}
