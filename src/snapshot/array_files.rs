@@ -10,7 +10,7 @@ use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard
 use super::disk::Array;
 use super::group_disk::in_context;
 use super::part_row::parts_in;
-use crate::mapping_cache::{Access, MappingError};
+use crate::mapping_cache::{Access, FlushMode, MappingError};
 use crate::span::{Group, SpanError};
 use crate::sys::room;
 
@@ -121,6 +121,11 @@ impl ArrayFiles {
             drop(shape);
             self.add_parts_for(&mut self.write_shape(), end)?;
         }
+    }
+
+    pub(super) fn start_writing(&self, range: Range<u64>) {
+        // A hint: syncing tells what goes wrong.
+        let _ = self.read_shape().group.flush(range, FlushMode::Async);
     }
 
     pub(super) fn set_len(&self, len: u64) -> io::Result<()> {

@@ -8,23 +8,31 @@
 //! A tracker that compares would not see a page that is A at a scan, B when it is copied, and A again at the next scan. So it is
 //! told what was copied, goes on from that, and what differs from the scan before counts as reported. That also holds for
 //! writers who know no gate: what they do after the last scan is in this checkpoint or in the next, page by page.
+//!
+//! What is copied while writers run goes to the disk at once; a later copy of the same page takes its place there.
 
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::error::SnapshotError;
 use super::format::{HeapName, PAGE_BYTES};
-use super::inner::Inner;
+use super::inner::{Closed, Inner};
 use super::journal::Position;
 use super::options::Strategy;
 use super::page_buffer::PageBuffer;
 use super::page_set::PageSet;
 use super::stale::Stale;
 
-/// So many pages are held in memory; what is more goes to the disk while writers run.
-const BUFFER_PAGES: u64 = 32 << 10;
 /// So few changed pages are left for the moment when writers stand.
 const FEW_PAGES: u64 = 64;
+/// So many are copied in about the time that a scan takes: then none is made between.
+pub(crate) const SOON_PAGES: u64 = 1024;
 const ROUNDS_MAX: u32 = 8;
+/// Pages that are copied and written together.
+const STEP_PAGES: u64 = 256;
+/// More threads wait for each other: the kernel writes one file at a time.
+const THREADS_MAX: usize = 4;
 
 pub(crate) struct Capture<'a> {
     pub(crate) inner: &'a Inner,
@@ -44,44 +52,59 @@ pub(crate) struct Captured {
     pub(crate) pause: Duration,
 }
 
-type Write<'w> = &'w mut dyn FnMut(&PageBuffer) -> Result<(), SnapshotError>;
+/// Where pages go that are copied while writers run, from several threads.
+pub(crate) trait Sink: Sync {
+    /// The region was so long when they were copied.
+    fn write(&self, pages: &PageBuffer, payload_bytes: u64) -> Result<(), SnapshotError>;
+}
 
 impl Capture<'_> {
-    pub(crate) fn run(mut self, write: Write<'_>) -> Result<Captured, SnapshotError> {
-        self.scan()?;
+    /// What changed before was scanned by the caller.
+    pub(crate) fn run(mut self, sink: &dyn Sink) -> Result<Captured, SnapshotError> {
         let mut changed = self.needed();
-        let mut buffer = PageBuffer::default();
         let mut rounds = 0;
         if self.inner.options.strategy == Strategy::PreCopy {
-            // For a delta nothing is written early: its records follow each other.
-            while self.into.is_some() && changed.len() > BUFFER_PAGES && rounds < ROUNDS_MAX {
-                rounds += 1;
-                self.write_live(&changed, write)?;
-                changed = self.scan()?;
-            }
             let mut before = u64::MAX;
             while changed.len() > FEW_PAGES && changed.len() < before && rounds < ROUNDS_MAX {
                 rounds += 1;
                 before = changed.len();
-                self.copy(&changed, &mut buffer)?;
-                changed = self.scan()?;
+                self.write_live(&changed, sink)?;
+                changed = match before > SOON_PAGES {
+                    true => self.scan()?,
+                    false => PageSet::default(),
+                };
             }
         }
-        self.last_round(changed, buffer, rounds)
-    }
-
-    /// While writers stand.
-    fn last_round(
-        mut self,
-        mut changed: PageSet,
-        mut buffer: PageBuffer,
-        rounds: u32,
-    ) -> Result<Captured, SnapshotError> {
         let closed = self.inner.close_gate()?;
         let begun = Instant::now();
         changed |= &self.scan()?;
-        self.copy(&changed, &mut buffer)?;
-        let payload_bytes = self.inner.len();
+        self.finish(closed, begun, &changed, rounds)
+    }
+
+    /// Without a look before: for so few pages, which are copied as soon as found. `None` if they are more.
+    pub(crate) fn at_once(mut self) -> Result<Option<Captured>, SnapshotError> {
+        let closed = self.inner.close_gate()?;
+        let begun = Instant::now();
+        self.scan()?;
+        let changed = self.needed();
+        if changed.len() > SOON_PAGES {
+            return Ok(None);
+        }
+        self.finish(closed, begun, &changed, 0).map(Some)
+    }
+
+    /// The rest, while writers stand.
+    fn finish(
+        self,
+        closed: Closed<'_>,
+        begun: Instant,
+        changed: &PageSet,
+        rounds: u32,
+    ) -> Result<Captured, SnapshotError> {
+        let mut buffer = PageBuffer::default();
+        let payload_bytes = self.copy(changed.runs().collect(), &mut buffer)?;
+        // By those who stand at no gate: it is in the copies.
+        self.stale.add(&self.other_than_scanned(&buffer));
         let position = match self.into {
             Some(_) => self.inner.journal.roll(self.inner.generation())?,
             None => self.inner.journal.position(),
@@ -89,7 +112,6 @@ impl Capture<'_> {
         let pause = begun.elapsed();
         drop(closed);
         self.inner.check_memory()?;
-        buffer.truncate(payload_bytes / PAGE_BYTES as u64);
         Ok(Captured {
             buffer,
             payload_bytes,
@@ -101,70 +123,135 @@ impl Capture<'_> {
 
     /// What memory changed since the last scan; noted wherever it must be.
     fn scan(&mut self) -> Result<PageSet, SnapshotError> {
-        let mut changed = PageSet::default();
-        let scanned = self.inner.scan(&mut changed);
-        self.stale.add(&changed);
-        scanned?;
-        Ok(changed)
+        self.stale.scan(self.inner)
     }
 
     /// All that this checkpoint must contain.
     fn needed(&self) -> PageSet {
         let pages = self.inner.len() / PAGE_BYTES as u64;
         match self.into {
-            Some(heap) => bridged(&self.stale.of(heap, pages)),
+            Some(heap) => bridged(&self.stale.of(heap, pages), pages),
             None => self.stale.since_checkpoint().clone(),
         }
     }
 
-    fn copy(&mut self, pages: &PageSet, buffer: &mut PageBuffer) -> Result<(), SnapshotError> {
+    /// Copies pages out of the region, those of them that it has, and tells how long it is.
+    fn copy(
+        &self,
+        mut runs: Vec<Range<u64>>,
+        buffer: &mut PageBuffer,
+    ) -> Result<u64, SnapshotError> {
         let lengths = self.inner.lengths.read();
-        let _lengths = lengths.unwrap_or_else(std::sync::PoisonError::into_inner);
-        let end = self.inner.len() / PAGE_BYTES as u64;
-        for run in pages.runs() {
-            let (mut page, end) = (run.start, run.end.min(end));
-            while page < end {
-                let (pages, room) = buffer.room(page, end - page);
-                self.inner.copy_out(page * PAGE_BYTES as u64, room)?;
-                let mut changed = PageSet::default();
-                self.inner.tracking().copied(page, room, &mut changed);
-                self.stale.add(&changed);
-                page += pages;
-            }
-        }
-        Ok(())
+        let _lengths = lengths.unwrap_or_else(PoisonError::into_inner);
+        let payload_bytes = self.inner.len();
+        let end = payload_bytes / PAGE_BYTES as u64;
+        runs.retain_mut(|run| {
+            run.end = run.end.min(end);
+            run.start < run.end
+        });
+        let page = |page: u64| page as usize * PAGE_BYTES;
+        // Lossless: within the region.
+        let ranges: Vec<_> = runs
+            .iter()
+            .map(|run| page(run.start)..page(run.end))
+            .collect();
+        self.inner.gather(&ranges, buffer.hold(runs))?;
+        Ok(payload_bytes)
     }
 
-    fn write_live(&mut self, pages: &PageSet, write: Write<'_>) -> Result<(), SnapshotError> {
-        const STEP_PAGES: u64 = 256;
-        let end = self.inner.len() / PAGE_BYTES as u64;
-        let mut step = PageSet::default();
-        let mut buffer = PageBuffer::default();
-        let mut flush = |step: &mut PageSet| {
-            buffer.clear();
-            self.copy(step, &mut buffer)?;
-            step.clear();
-            write(&buffer)
+    /// The copied pages that were something else when they were scanned.
+    fn other_than_scanned(&self, buffer: &PageBuffer) -> PageSet {
+        let mut changed = PageSet::default();
+        let mut tracking = self.inner.tracking();
+        for (first, bytes) in buffer.runs() {
+            tracking.copied(first, bytes, &mut changed);
+        }
+        changed
+    }
+
+    /// Copies and writes in steps, with as many threads as are of use.
+    fn write_live(&self, pages: &PageSet, sink: &dyn Sink) -> Result<(), SnapshotError> {
+        let steps = Mutex::new(Steps::new(pages.runs()));
+        let next = || {
+            let mut steps = steps.lock().unwrap_or_else(PoisonError::into_inner);
+            steps.next()
         };
-        for run in pages.runs() {
-            let (mut page, end) = (run.start, run.end.min(end));
-            while page < end {
-                let stop = end.min(page + STEP_PAGES);
-                step.insert_range(page..stop);
-                page = stop;
-                if step.len() >= STEP_PAGES {
-                    flush(&mut step)?;
+        let work = || {
+            let mut buffer = PageBuffer::default();
+            while let Some(runs) = next() {
+                let payload_bytes = self.copy(runs, &mut buffer)?;
+                // The last scan of this capture reports it.
+                *self.inner.declared() |= &self.other_than_scanned(&buffer);
+                if !buffer.is_empty() {
+                    sink.write(&buffer, payload_bytes)?;
                 }
             }
+            Ok(())
+        };
+        if pages.len() <= SOON_PAGES {
+            return work();
         }
-        flush(&mut step)
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        std::thread::scope(|scope| {
+            let mut helpers = Vec::new();
+            for _ in 1..processors.min(THREADS_MAX) {
+                let thread = std::thread::Builder::new().name("flatspan copies".to_owned());
+                // Without it the work takes longer.
+                helpers.extend(thread.spawn_scoped(scope, work));
+            }
+            let done = work();
+            helpers.into_iter().fold(done, |done, helper| {
+                let theirs = helper
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                done.and(theirs)
+            })
+        })
     }
 }
 
-/// With the short gaps between pages: writing through them costs less than going round them.
-fn bridged(pages: &PageSet) -> PageSet {
+/// Runs of pages, cut and put together to steps of [`STEP_PAGES`].
+struct Steps<I> {
+    runs: I,
+    rest: Range<u64>,
+}
+
+impl<I: Iterator<Item = Range<u64>>> Steps<I> {
+    fn new(runs: I) -> Self {
+        Self { runs, rest: 0..0 }
+    }
+}
+
+impl<I: Iterator<Item = Range<u64>>> Iterator for Steps<I> {
+    type Item = Vec<Range<u64>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut step = Vec::new();
+        let mut room = STEP_PAGES;
+        while room > 0 {
+            if self.rest.is_empty() {
+                match self.runs.next() {
+                    Some(run) => self.rest = run,
+                    None => break,
+                }
+            }
+            let end = self.rest.end.min(self.rest.start + room);
+            room -= end - self.rest.start;
+            step.push(self.rest.start..end);
+            self.rest.start = end;
+        }
+        (!step.is_empty()).then_some(step)
+    }
+}
+
+/// With the short gaps between pages, where so much is to be written that writing through them costs less than going round
+/// them.
+fn bridged(pages: &PageSet, all: u64) -> PageSet {
     const GAP_PAGES: u64 = 8;
-    let mut all = PageSet::default();
+    if pages.len() < all / 16 {
+        return pages.clone();
+    }
+    let mut with_gaps = PageSet::default();
     let mut end = 0;
     for run in pages.runs() {
         let from = if run.start - end <= GAP_PAGES && end > 0 {
@@ -172,10 +259,10 @@ fn bridged(pages: &PageSet) -> PageSet {
         } else {
             run.start
         };
-        all.insert_range(from..run.end);
+        with_gaps.insert_range(from..run.end);
         end = run.end;
     }
-    all
+    with_gaps
 }
 
 #[cfg(all(test, not(loom)))]
@@ -248,7 +335,8 @@ mod tests {
     fn byte_of(inner: &Inner, page: usize) -> u8 {
         let mut byte = [0];
         inner
-            .copy_out(page as u64 * 4096, &mut byte)
+            .region
+            .copy_out(page * 4096, &mut byte)
             .expect("within");
         byte[0]
     }
@@ -274,10 +362,12 @@ mod tests {
             let inner = opened(&path);
             let bytes = meddle(&inner, 5);
             (0..PAGES).for_each(|page| put(&inner.region, page, 1 + page as u8));
-            inner.checkpoint(Some(kind)).expect("one before");
+            // After a delta the next one would look only once, while writers stand.
+            let base = inner.checkpoint(Some(CheckpointKind::Base));
+            base.expect("one before");
             (0..100).for_each(|page| put(&inner.region, page, 50 + page as u8));
-            // A scan for the choice, one that begins the capture, a copy of more than a few pages, and a scan again.
-            let scans = [[77, 77], [77, 88], [77, 77]];
+            // A scan, a copy of more than a few pages, and a scan again.
+            let scans = [[77, 88], [77, 77]];
             bytes.lock().expect("a lock").extend(scans);
             inner.checkpoint(Some(kind)).expect("one");
             assert!(bytes.lock().expect("a lock").is_empty());
@@ -299,14 +389,12 @@ mod tests {
             put(&inner.region, page, 99);
         }
         inner.checkpoint(Some(CheckpointKind::Base)).expect("both");
-        // 5 lies between what changed; it is written behind the last scan.
+        // 5 lies between what changed, of which there is enough to write across gaps; it is written behind the last scan.
         [4, 6]
             .into_iter()
+            .chain(100..120)
             .for_each(|page| put(&inner.region, page, 33));
-        bytes
-            .lock()
-            .expect("a lock")
-            .extend([[6, 6], [6, 6], [6, 66]]);
+        bytes.lock().expect("a lock").extend([[6, 6], [6, 66]]);
         for _ in 0..2 {
             let made = inner.checkpoint(Some(CheckpointKind::Base));
             made.expect("no page is taken for one that rotted");

@@ -8,9 +8,10 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use super::capture::{Capture, Captured};
+use super::capture::{Capture, Captured, Sink};
 use super::disk::Array;
 use super::error::SnapshotError;
 use super::fault::{Fault, seeded};
@@ -40,6 +41,8 @@ pub(crate) struct Checkpointer {
     pub(crate) generation: u64,
     /// Length of the region as the newest checkpoint has it.
     pub(crate) journal_payload_bytes: u64,
+    /// Pages of the last delta after the newest base.
+    pub(crate) last_delta_pages: Option<u64>,
     /// Journal bytes written before the newest base.
     pub(crate) journal_bytes_at_base: u64,
     /// The files that the region maps privately: they are not cut and get no holes (hazard 10).
@@ -83,21 +86,21 @@ impl Checkpointer {
         self.sync_committed(inner)?;
         self.take_lock(inner, target, generation, &mut cost)?;
 
-        let mut hashes = BTreeMap::new();
-        let captured = {
-            let below = self.below == Some(target);
-            let mut write = |pages: &PageBuffer| {
-                write_pages(inner, target, below, pages, &mut hashes, &mut cost)
-            };
-            let capture = Capture {
-                inner,
-                stale: &mut self.stale,
-                into: Some(target),
-            };
-            let captured = capture.run(&mut write)?;
-            write(&captured.buffer)?;
-            captured
+        let writer = HeapWriter {
+            inner,
+            target,
+            below: self.below == Some(target),
+            done: Mutex::new((BTreeMap::new(), cost)),
         };
+        let capture = Capture {
+            inner,
+            stale: &mut self.stale,
+            into: Some(target),
+        };
+        let captured = capture.run(&writer)?;
+        writer.write(&captured.buffer, captured.payload_bytes)?;
+        let done = writer.done.into_inner();
+        let (hashes, mut cost) = done.unwrap_or_else(PoisonError::into_inner);
         let metadata = Metadata {
             store: self.committed.store,
             heap: target,
@@ -320,6 +323,7 @@ impl Checkpointer {
         self.generation = metadata.generation;
         inner.journal.set_floor(metadata.floor);
         self.journal_payload_bytes = metadata.payload_bytes;
+        self.last_delta_pages = None;
         self.journal_bytes_at_base = inner.journal.written_bytes();
         self.stale.committed(target);
         self.give_up_other_length();
@@ -440,39 +444,60 @@ fn remove_journals_before(inner: &Inner, needed: u64) {
     }
 }
 
-/// Step 2: writes pages in order, neighbours together, and notes their hashes. Pages of zeros become holes.
-fn write_pages(
-    inner: &Inner,
+/// Step 2: writes pages, neighbours together, and notes their hashes. Pages of zeros become holes.
+struct HeapWriter<'a> {
+    inner: &'a Inner,
     target: HeapName,
+    /// The region maps this heap.
     below: bool,
-    pages: &PageBuffer,
-    hashes: &mut BTreeMap<u64, u64>,
-    cost: &mut Cost,
-) -> Result<(), SnapshotError> {
-    let seed = inner.store.seed();
-    let array = Array::Heap(target);
-    for (first, bytes) in pages.runs() {
-        let all = bytes.chunks_exact(PAGE_BYTES);
-        let found: Vec<_> = all.map(|page| hash_page(seed, page)).collect();
-        hashes.extend((first..).zip(found.iter().copied()));
-        cost.pages += found.len() as u64;
+    done: Mutex<(BTreeMap<u64, u64>, Cost)>,
+}
+
+impl Sink for HeapWriter<'_> {
+    fn write(&self, pages: &PageBuffer, _: u64) -> Result<(), SnapshotError> {
+        let seed = self.inner.store.seed();
+        let mut hashes = Vec::with_capacity(pages.len());
+        let mut written = 0;
+        for (first, bytes) in pages.runs() {
+            let found = bytes.chunks_exact(PAGE_BYTES);
+            let found: Vec<_> = found.map(|page| hash_page(seed, page)).collect();
+            written += self.write_run(first, bytes, &found)?;
+            hashes.extend((first..).zip(found));
+        }
+        if let (Some((first, _)), Some((last, _))) = (hashes.first(), hashes.last()) {
+            let range = offset_of(*first)..offset_of(last + 1);
+            self.inner.start_writing(Array::Heap(self.target), range);
+        }
+        let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        done.1.pages += hashes.len() as u64;
+        done.1.bytes += written;
+        done.0.extend(hashes);
+        Ok(())
+    }
+}
+
+impl HeapWriter<'_> {
+    /// Returns how many bytes were written.
+    fn write_run(&self, first: u64, bytes: &[u8], hashes: &[u64]) -> Result<u64, SnapshotError> {
+        let array = Array::Heap(self.target);
         // Zeros are written where whoever maps the file would see a hole made.
-        let is_hole = |hash: &u64| *hash == 0 && !below;
+        let is_hole = |hash: &u64| *hash == 0 && !self.below;
+        let mut written = 0;
         let mut at = 0;
-        for same in found.chunk_by(|a, b| is_hole(a) == is_hole(b)) {
+        for same in hashes.chunk_by(|a, b| is_hole(a) == is_hole(b)) {
             let part = at * PAGE_BYTES..(at + same.len()) * PAGE_BYTES;
             let start = offset_of(first + at as u64);
             if is_hole(&same[0]) {
-                make_hole(inner, array, start..start + part.len() as u64)?;
+                make_hole(self.inner, array, start..start + part.len() as u64)?;
             } else {
-                cost.bytes += part.len() as u64;
-                let done = inner.disk.write(array, start, &bytes[part]);
+                written += part.len() as u64;
+                let done = self.inner.disk.write(array, start, &bytes[part]);
                 done.map_err(SnapshotError::disk("write pages of", array))?;
             }
             at += same.len();
         }
+        Ok(written)
     }
-    Ok(())
 }
 
 /// What lies behind the end is a hole already.

@@ -1,46 +1,54 @@
 //! Delta checkpoints: the pages that changed go to the journal, in order, with one barrier.
+//!
+//! ```text
+//!   record   record   record   last record, sync
+//!   '--------- while writers run ---------'  '-- what they changed meanwhile
+//! ```
+//!
+//! A page that is in two of the records counts as the later one has it. Nothing counts before the last record is there: a
+//! checkpoint that is given up before leaves the others behind a position that the journal goes on from elsewhere.
 
 use std::time::Instant;
 
-use super::capture::{Capture, Captured};
+use super::capture::{Capture, Captured, Sink};
 use super::checkpoint::{Checkpointer, Cost};
 use super::error::SnapshotError;
 use super::format::{Body, Change, PAGE_BYTES, RecordKind, is_zero};
 use super::inner::Inner;
 use super::options::Durability;
+use super::page_buffer::PageBuffer;
 use super::report::{CheckpointKind, CheckpointReport};
 
 /// Pages of one record.
 const RECORD_PAGES: usize = 256;
 
 impl Checkpointer {
+    /// `captured` already, or not yet.
     pub(crate) fn delta(
         &mut self,
         inner: &Inner,
         why: String,
+        begun: Instant,
+        captured: Option<Captured>,
     ) -> Result<CheckpointReport, SnapshotError> {
-        let begun = Instant::now();
         inner.journal.make_ready()?;
+        let (position, before) = (inner.journal.position(), inner.journal.written_bytes());
         let generation = self.take_generation();
-        let capture = Capture {
-            inner,
-            stale: &mut self.stale,
-            into: None,
-        };
-        let captured =
-            capture.run(&mut |_| unreachable!("a delta is written when all is captured"))?;
-        let before = inner.journal.written_bytes();
-        let sequence = append(inner, &captured, generation)?;
+        let appended = self.append_delta(inner, generation, captured);
+        let (captured, sequence) =
+            appended.inspect_err(|_| inner.journal.give_up_from(position))?;
         inner
             .journal
             .commit(sequence)
             .inspect_err(|error| inner.poison(error))?;
+        let pages = self.stale.since_checkpoint().len();
         self.stale.journaled();
+        self.last_delta_pages = Some(pages);
         self.generation = generation;
         self.journal_payload_bytes = captured.payload_bytes;
         let cost = Cost {
             bytes: inner.journal.written_bytes() - before,
-            pages: captured.buffer.len() as u64,
+            pages,
             barriers: u32::from(inner.options.durability == Durability::Power),
         };
         Ok(CheckpointReport {
@@ -58,34 +66,83 @@ impl Checkpointer {
             took: begun.elapsed(),
         })
     }
+
+    /// All records of an instant, the last of them marked so. Returns its sequence.
+    fn append_delta(
+        &mut self,
+        inner: &Inner,
+        generation: u64,
+        captured: Option<Captured>,
+    ) -> Result<(Captured, u64), SnapshotError> {
+        let records = Records { inner, generation };
+        let captured = match captured {
+            Some(captured) => captured,
+            None => {
+                // At once, so that a disk that is full is met before anything is written.
+                records.reserve(self.stale.since_checkpoint().len())?;
+                let capture = Capture {
+                    inner,
+                    stale: &mut self.stale,
+                    into: None,
+                };
+                capture.run(&records)?
+            }
+        };
+        let sequence = records.append(&captured.buffer, captured.payload_bytes, true)?;
+        Ok((captured, sequence))
+    }
 }
 
-/// The records of an instant, the last of them marked so.
-fn append(inner: &Inner, captured: &Captured, generation: u64) -> Result<u64, SnapshotError> {
-    let pages = captured.buffer.len();
-    let records = pages.div_ceil(RECORD_PAGES).max(1);
-    // A little more than is needed: pages of zeros take no room.
-    let bytes = pages * (PAGE_BYTES + 16) + records * 16;
-    inner.journal.reserve(bytes as u64, records as u64)?;
-    let mut pages = captured.buffer.pages();
-    let mut sequence = 0;
-    for record in 1..=records {
-        let changes = pages.by_ref().take(RECORD_PAGES).map(|(page, bytes)| {
-            let change = match is_zero(bytes) {
-                true => Change::Zeros(PAGE_BYTES as u64),
-                false => Change::Bytes(bytes),
-            };
-            (page * PAGE_BYTES as u64, change)
-        });
-        let body = Body {
-            payload_bytes: captured.payload_bytes,
-            changes: changes.collect(),
-        };
-        let journal = &inner.journal;
-        sequence = journal.append(RecordKind::Pages, record == records, generation, &body)?;
-        journal
-            .write_ahead()
-            .inspect_err(|error| inner.poison(error))?;
+/// Writes pages to the journal.
+struct Records<'a> {
+    inner: &'a Inner,
+    generation: u64,
+}
+
+impl Sink for Records<'_> {
+    fn write(&self, pages: &PageBuffer, payload_bytes: u64) -> Result<(), SnapshotError> {
+        self.append(pages, payload_bytes, false).map(drop)
     }
-    Ok(sequence)
+}
+
+impl Records<'_> {
+    /// A little more than is needed: pages of zeros take no room.
+    fn reserve(&self, pages: u64) -> Result<(), SnapshotError> {
+        let records = pages.div_ceil(RECORD_PAGES as u64).max(1);
+        let bytes = pages * (PAGE_BYTES as u64 + 16) + records * 16;
+        self.inner.journal.reserve(bytes, records)
+    }
+
+    /// `complete`: the last of them makes all count.
+    fn append(
+        &self,
+        pages: &PageBuffer,
+        payload_bytes: u64,
+        complete: bool,
+    ) -> Result<u64, SnapshotError> {
+        let journal = &self.inner.journal;
+        self.reserve(pages.len() as u64)?;
+        let records = pages.len().div_ceil(RECORD_PAGES).max(1);
+        let mut pages = pages.pages();
+        let mut sequence = 0;
+        for record in 1..=records {
+            let changes = pages.by_ref().take(RECORD_PAGES).map(|(page, bytes)| {
+                let change = match is_zero(bytes) {
+                    true => Change::Zeros(PAGE_BYTES as u64),
+                    false => Change::Bytes(bytes),
+                };
+                (page * PAGE_BYTES as u64, change)
+            });
+            let body = Body {
+                payload_bytes,
+                changes: changes.collect(),
+            };
+            let last = complete && record == records;
+            sequence = journal.append(RecordKind::Pages, last, self.generation, &body)?;
+            journal
+                .write_ahead()
+                .inspect_err(|error| self.inner.poison(error))?;
+        }
+        Ok(sequence)
+    }
 }

@@ -94,6 +94,10 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// Writes all of `buf`; the array becomes longer if it must, with zeros in a gap.
     fn write(&self, array: Array, offset: u64, buf: &[u8]) -> io::Result<()>;
 
+    /// Hints that what was written to a range may go to the disk now: a later [`sync`](Self::sync) has less to wait for.
+    /// Nothing is durable by that.
+    fn start_writing(&self, _array: Array, _range: Range<u64>) {}
+
     /// Reserves storage for a range, so that writing it does not fail for want of room, where the filesystem
     /// can. `StorageFull` says what is missing. Lengths do not change.
     fn reserve(&self, array: Array, range: Range<u64>) -> io::Result<()>;

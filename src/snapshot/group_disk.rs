@@ -228,6 +228,12 @@ impl Disk for GroupDisk {
         self.files(array)?.write(offset, buf)
     }
 
+    fn start_writing(&self, array: Array, range: Range<u64>) {
+        if let Ok(files) = self.files(array) {
+            files.start_writing(range);
+        }
+    }
+
     fn reserve(&self, array: Array, range: Range<u64>) -> io::Result<()> {
         self.files(array)?.reserve(range)
     }

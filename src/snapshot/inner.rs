@@ -1,5 +1,6 @@
 //! What the doors of a store share.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -85,10 +86,13 @@ impl Inner {
         self.generation.load(Ordering::Relaxed)
     }
 
-    /// Copies out of memory that others may be writing (hazard 6).
-    pub(crate) fn copy_out(&self, offset: u64, buf: &mut [u8]) -> Result<(), SnapshotError> {
-        // Lossless: within the region.
-        Ok(self.region.copy_out(offset as usize, buf)?)
+    /// Copies ranges out of memory that others may be writing (hazard 6), one behind the other.
+    pub(crate) fn gather(
+        &self,
+        ranges: &[Range<usize>],
+        buf: &mut [u8],
+    ) -> Result<(), SnapshotError> {
+        Ok(self.region.gather(ranges, buf)?)
     }
 
     /// Waits until no writer is in the middle of anything, and keeps it so.
@@ -113,6 +117,13 @@ impl Inner {
         }
         cost.barriers += 1;
         self.really_sync(array)
+    }
+
+    /// So that a barrier that comes has less to wait for.
+    pub(crate) fn start_writing(&self, array: Array, range: Range<u64>) {
+        if self.options.durability == Durability::Power {
+            self.disk.start_writing(array, range);
+        }
     }
 
     /// A sync that fails is the end: what is on the disk is not known any more.

@@ -59,6 +59,8 @@ struct State {
     durable: u64,
     /// Not yet written, in order, each for one file.
     pending: Vec<Batch>,
+    /// Memory for the next batch.
+    spare: Vec<u8>,
     flushing: bool,
     failed: Option<String>,
     /// Since it was opened, for reports.
@@ -72,6 +74,15 @@ struct OpenFile {
     /// Where the next record goes.
     end: u64,
     reserved: u64,
+}
+
+/// What is pending is written out,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flush {
+    /// so that it counts,
+    Commit,
+    /// or so that it need not be kept.
+    Ahead,
 }
 
 #[derive(Debug)]
@@ -104,6 +115,7 @@ impl Journal {
                 floor,
                 durable: sequence,
                 pending: Vec::new(),
+                spare: Vec::new(),
                 flushing: false,
                 failed: None,
                 written_bytes: 0,
@@ -279,7 +291,7 @@ impl Journal {
     pub(crate) fn commit(&self, sequence: u64) -> Result<(), SnapshotError> {
         let mut state = self.lock();
         while state.durable < sequence {
-            state = self.flush(state, self.syncs)?;
+            state = self.flush(state, Flush::Commit)?;
         }
         Ok(())
     }
@@ -287,10 +299,12 @@ impl Journal {
     /// Writes what is pending if it is much, so that it need not be kept; nothing is durable by that.
     pub(crate) fn write_ahead(&self) -> Result<(), SnapshotError> {
         const MUCH_BYTES: usize = 1 << 20;
+        const TOO_MUCH_BYTES: usize = 3 << 20;
         let state = self.healthy()?;
         let pending = state.pending.iter().map(|batch| batch.bytes.len());
-        if pending.sum::<usize>() >= MUCH_BYTES && !state.flushing {
-            drop(self.flush(state, false)?);
+        let pending: usize = pending.sum();
+        if pending >= TOO_MUCH_BYTES || (pending >= MUCH_BYTES && !state.flushing) {
+            drop(self.flush(state, Flush::Ahead)?);
         }
         Ok(())
     }
@@ -299,7 +313,7 @@ impl Journal {
     fn flush<'s>(
         &'s self,
         mut state: MutexGuard<'s, State>,
-        sync: bool,
+        what: Flush,
     ) -> Result<MutexGuard<'s, State>, SnapshotError> {
         if let Some(why) = &state.failed {
             return Err(SnapshotError::Poisoned { why: why.clone() });
@@ -313,17 +327,19 @@ impl Journal {
         let reached = state.sequence;
         let present = state.file.map(|file| file.number);
         drop(state);
+        let sync = what == Flush::Commit && self.syncs;
         let result = self.write_out(&batches, present, sync);
         state = self.lock();
         state.flushing = false;
         self.flushed.notify_all();
         match result {
             Ok(()) => {
-                if sync || !self.syncs {
+                if what == Flush::Commit {
                     state.durable = state.durable.max(reached);
                 }
                 let bytes = batches.iter().map(|batch| batch.bytes.len() as u64);
                 state.written_bytes += bytes.sum::<u64>();
+                state.keep_memory(batches);
                 Ok(state)
             }
             Err(error) => {
@@ -331,6 +347,22 @@ impl Journal {
                 Err(error)
             }
         }
+    }
+
+    /// The records behind this position do not count: a checkpoint was given up before its last one. Later ones go to a new file,
+    /// from there on (docs/file-format.md, "Reading back").
+    pub(crate) fn give_up_from(&self, position: Position) {
+        let mut state = self.lock();
+        while state.flushing {
+            let woken = self.flushed.wait(state);
+            state = woken.unwrap_or_else(PoisonError::into_inner);
+        }
+        if state.sequence == position.sequence {
+            return;
+        }
+        state.pending.clear();
+        state.file = None;
+        (state.sequence, state.chain) = (position.sequence, position.chain);
     }
 
     /// Writes in order. A file that others follow is synced before anything goes to the next; the present one if
@@ -350,6 +382,10 @@ impl Journal {
             let array = Array::Journal(batch.number);
             let written = self.disk.write(array, batch.offset, &batch.bytes);
             written.map_err(SnapshotError::disk("append to", array))?;
+            if !sync && self.syncs {
+                let end = batch.offset + batch.bytes.len() as u64;
+                self.disk.start_writing(array, batch.offset..end);
+            }
             let next = batches.get(index + 1).map(|batch| batch.number);
             let is_left = Some(batch.number) != present && Some(batch.number) != next;
             if self.syncs && is_left && !seeded(Fault::SealNotSynced) {
@@ -378,6 +414,19 @@ impl Journal {
 }
 
 impl State {
+    /// Memory that was used once costs no page faults.
+    fn keep_memory(&mut self, batches: Vec<Batch>) {
+        const KEPT_BYTES: usize = 4 << 20;
+        let memory = batches.into_iter().map(|batch| batch.bytes);
+        let memory = memory.filter(|bytes| bytes.capacity() <= KEPT_BYTES);
+        if let Some(mut bytes) = memory.max_by_key(Vec::capacity)
+            && bytes.capacity() > self.spare.capacity()
+        {
+            bytes.clear();
+            self.spare = bytes;
+        }
+    }
+
     fn append(&mut self, kind: RecordKind, last: bool, generation: u64, body: Option<&Body<'_>>) {
         let file = self.file.as_mut().expect("made ready before");
         let header = RecordHeader {
@@ -397,7 +446,7 @@ impl State {
                 self.pending.push(Batch {
                     number: file.number,
                     offset: file.end,
-                    bytes: Vec::new(),
+                    bytes: std::mem::take(&mut self.spare),
                 });
                 self.pending.last_mut().expect("just pushed")
             }

@@ -288,6 +288,7 @@ fn restore(
             true => u64::MAX,
             false => region.len() as u64,
         },
+        last_delta_pages: None,
         journal_bytes_at_base: 0,
         below: (options.restore == Restore::Map).then_some(committed.heap),
         older,

@@ -1,71 +1,51 @@
 //! Pages of one instant, on their way to the disk.
 
-use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::format::PAGE_BYTES;
 
-/// Copies of pages, by their numbers; a later copy takes the place of an earlier one.
+/// Copies of pages, in the order of their numbers.
 #[derive(Debug, Default)]
 pub(crate) struct PageBuffer {
-    slots: BTreeMap<u64, usize>,
+    runs: Vec<Range<u64>>,
+    /// May be longer than what the runs need: it is used again and again.
     bytes: Vec<u8>,
 }
 
 impl PageBuffer {
     pub(crate) fn len(&self) -> usize {
-        self.slots.len()
+        // Lossless: pages in memory.
+        self.runs.iter().map(|run| run.end - run.start).sum::<u64>() as usize
     }
 
-    /// Room for pages that follow each other: all those from `first` on that are new, or one that is there.
-    /// Returns how many pages the room is for.
-    pub(crate) fn room(&mut self, first: u64, wanted: u64) -> (u64, &mut [u8]) {
-        if let Some(slot) = self.slots.get(&first) {
-            let at = slot * PAGE_BYTES;
-            return (1, &mut self.bytes[at..at + PAGE_BYTES]);
+    pub(crate) fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    /// Holds these pages from now on, and gives the room for them. The runs are in order.
+    pub(crate) fn hold(&mut self, runs: Vec<Range<u64>>) -> &mut [u8] {
+        self.runs = runs;
+        let bytes = self.len() * PAGE_BYTES;
+        if self.bytes.len() < bytes {
+            self.bytes.resize(bytes, 0);
         }
-        let next = self.slots.range(first..).next();
-        let new = next.map_or(wanted, |(page, _)| wanted.min(page - first));
-        let start = self.bytes.len();
-        let slots = start / PAGE_BYTES..;
-        self.slots.extend((first..first + new).zip(slots));
-        // Lossless: bytes of memory.
-        self.bytes.resize(start + new as usize * PAGE_BYTES, 0);
-        (new, &mut self.bytes[start..])
-    }
-
-    /// Drops pages from this one on.
-    pub(crate) fn truncate(&mut self, pages: u64) {
-        self.slots.split_off(&pages);
-    }
-
-    /// Forgets all, and keeps the memory.
-    pub(crate) fn clear(&mut self) {
-        self.slots.clear();
-        self.bytes.clear();
+        &mut self.bytes[..bytes]
     }
 
     /// All pages in order.
     pub(crate) fn pages(&self) -> impl Iterator<Item = (u64, &[u8])> {
-        self.slots.iter().map(|(page, slot)| {
-            let at = slot * PAGE_BYTES;
-            (*page, &self.bytes[at..at + PAGE_BYTES])
-        })
+        let pages = self.runs.iter().cloned().flatten();
+        pages.zip(self.bytes.chunks_exact(PAGE_BYTES))
     }
 
-    /// All pages in order, those together that follow each other here too.
+    /// All pages in order, those together that follow each other.
     pub(crate) fn runs(&self) -> impl Iterator<Item = (u64, &[u8])> {
-        let mut slots = self.slots.iter().peekable();
-        std::iter::from_fn(move || {
-            let (first, slot) = slots.next()?;
-            let mut len = 1;
-            while slots
-                .next_if(|(page, next)| **page == first + len && **next == slot + len as usize)
-                .is_some()
-            {
-                len += 1;
-            }
-            let bytes = slot * PAGE_BYTES..(slot + len as usize) * PAGE_BYTES;
-            Some((*first, &self.bytes[bytes]))
+        let mut rest = &self.bytes[..];
+        self.runs.iter().map(move |run| {
+            let bytes = (run.end - run.start) as usize * PAGE_BYTES;
+            let (here, behind) = rest.split_at(bytes);
+            rest = behind;
+            (run.start, here)
         })
     }
 }
@@ -75,30 +55,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn later_copies_take_the_place_of_earlier_ones() {
+    fn pages_keep_their_numbers() {
         let mut buffer = PageBuffer::default();
-        let mut put = |first: u64, count: u64, byte: u8| {
-            let mut page = first;
-            while page < first + count {
-                let (pages, room) = buffer.room(page, first + count - page);
-                room.fill(byte);
-                page += pages;
-            }
+        buffer.hold(vec![0..100]).fill(9);
+        let room = buffer.hold(vec![3..7, 9..10]);
+        assert_eq!(room.len(), 5 * PAGE_BYTES);
+        for (byte, page) in (1..).zip(room.chunks_exact_mut(PAGE_BYTES)) {
+            page.fill(byte);
+        }
+        let pages = |buffer: &PageBuffer| -> Vec<_> {
+            let pages = buffer.pages();
+            pages.map(|(page, bytes)| (page, bytes[7])).collect()
         };
-        put(5, 2, 1);
-        put(3, 4, 2);
-        put(9, 1, 3);
-        let found: Vec<_> = buffer
-            .pages()
-            .map(|(page, bytes)| (page, bytes[7]))
-            .collect();
-        assert_eq!(found, [(3, 2), (4, 2), (5, 2), (6, 2), (9, 3)]);
+        assert_eq!(pages(&buffer), [(3, 1), (4, 2), (5, 3), (6, 4), (9, 5)]);
         let runs: Vec<_> = buffer
             .runs()
             .map(|(page, bytes)| (page, bytes.len()))
             .collect();
-        assert_eq!(runs, [(3, 2 * 4096), (5, 2 * 4096), (9, 4096)]);
-        buffer.truncate(5);
-        assert_eq!(buffer.len(), 2);
+        assert_eq!(runs, [(3, 4 * PAGE_BYTES), (9, PAGE_BYTES)]);
+        assert_eq!(buffer.len(), 5);
+        assert!(!buffer.is_empty());
     }
 }

@@ -234,8 +234,8 @@ mod tests {
 
     fn get(inner: &Inner, page: u64) -> u8 {
         let mut byte = [0];
-        let at = page * PAGE_BYTES as u64;
-        inner.copy_out(at, &mut byte).expect("read");
+        let at = page as usize * PAGE_BYTES;
+        inner.region.copy_out(at, &mut byte).expect("read");
         byte[0]
     }
 

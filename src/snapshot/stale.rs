@@ -1,6 +1,8 @@
 //! Which pages each heap lacks (hazard 1).
 
+use super::error::SnapshotError;
 use super::format::HeapName;
+use super::inner::Inner;
 use super::page_set::PageSet;
 
 /// For each heap the pages in which it may differ from memory, and those that no checkpoint has yet.
@@ -21,6 +23,15 @@ impl Stale {
             *set |= changed;
         }
         self.since_checkpoint |= changed;
+    }
+
+    /// What memory changed since the last scan, after it was added; also when scanning fails in the middle.
+    pub(crate) fn scan(&mut self, inner: &Inner) -> Result<PageSet, SnapshotError> {
+        let mut changed = PageSet::default();
+        let scanned = inner.scan(&mut changed);
+        self.add(&changed);
+        scanned?;
+        Ok(changed)
     }
 
     /// A heap differs in these, while the other one and the journal have them.

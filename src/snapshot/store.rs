@@ -13,8 +13,10 @@ use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use super::background::Background;
+use super::capture::{Capture, SOON_PAGES};
 use super::checkpoint::Checkpointer;
 use super::disk::{Array, Disk};
 use super::error::SnapshotError;
@@ -402,26 +404,75 @@ impl Checkpointer {
         inner: &Inner,
         kind: Option<CheckpointKind>,
     ) -> Result<CheckpointReport, SnapshotError> {
+        let begun = Instant::now();
         if inner.options.changes == Changes::Transactions {
             if inner.journal.sequence() == self.committed.sequence {
                 return Ok(self.nothing(inner));
             }
+            self.stale.scan(inner)?;
             return self.base(inner, "the journal has every transaction".to_owned());
         }
-        let mut changed = super::page_set::PageSet::default();
-        let scanned = inner.scan(&mut changed);
-        self.stale.add(&changed);
-        scanned?;
-        let pages = self.stale.since_checkpoint().len();
-        let is_new = pages > 0 || inner.len() != self.journal_payload_bytes;
+        match self.is_quick(inner, kind) {
+            true => {
+                inner.journal.make_ready()?;
+                let capture = Capture {
+                    inner,
+                    stale: &mut self.stale,
+                    into: None,
+                };
+                if let Some(captured) = capture.at_once()? {
+                    if !self.is_new(inner) {
+                        return Ok(self.nothing(inner));
+                    }
+                    let why = "few pages changed, as before".to_owned();
+                    return self.delta(inner, why, begun, Some(captured));
+                }
+            }
+            false => drop(self.stale.scan(inner)?),
+        }
         let in_journal = inner.journal.sequence() != self.committed.sequence;
-        if !is_new && (kind != Some(CheckpointKind::Base) || !in_journal) {
+        if !self.is_new(inner) && (kind != Some(CheckpointKind::Base) || !in_journal) {
             return Ok(self.nothing(inner));
         }
+        let (delta, why) = self.choose(inner, kind);
+        if delta {
+            return self.delta(inner, why, begun, None);
+        }
+        match self.base(inner, why) {
+            // Readers do not leave the heap: the journal takes it (hazard 17).
+            Err(SnapshotError::Directory { source, .. })
+                if kind.is_none() && source.kind() == std::io::ErrorKind::ResourceBusy =>
+            {
+                self.delta(inner, source.to_string(), begun, None)
+            }
+            made => made,
+        }
+    }
+
+    /// Will this be a delta of so few pages that looking before costs more than it saves?
+    fn is_quick(&self, inner: &Inner, kind: Option<CheckpointKind>) -> bool {
+        let journal = inner.journal.written_bytes() - self.journal_bytes_at_base;
+        let room = inner.journal_bytes_max().saturating_sub(journal);
+        let fits = kind.is_some() || SOON_PAGES * PAGE_BYTES as u64 <= room.min(inner.len() / 8);
+        inner.options.strategy == Strategy::PreCopy
+            && kind != Some(CheckpointKind::Base)
+            && self
+                .last_delta_pages
+                .is_some_and(|pages| pages <= SOON_PAGES)
+            && fits
+    }
+
+    fn is_new(&self, inner: &Inner) -> bool {
+        !self.stale.since_checkpoint().is_empty() || inner.len() != self.journal_payload_bytes
+    }
+
+    /// Is a delta better, and why?
+    fn choose(&self, inner: &Inner, kind: Option<CheckpointKind>) -> (bool, String) {
+        let pages = self.stale.since_checkpoint().len();
         let bytes = pages * PAGE_BYTES as u64;
         let journal = inner.journal.written_bytes() - self.journal_bytes_at_base;
         let room = inner.journal_bytes_max();
-        let (delta, why) = match kind {
+        match kind {
             Some(CheckpointKind::Base) => (false, "asked for".to_owned()),
             Some(_) => (true, "asked for".to_owned()),
             None if bytes > inner.len() / 8 => (
@@ -436,18 +487,6 @@ impl Checkpointer {
                 true,
                 format!("{pages} pages changed, the journal has room for them"),
             ),
-        };
-        if delta {
-            return self.delta(inner, why);
-        }
-        match self.base(inner, why) {
-            // Readers do not leave the heap: the journal takes it (hazard 17).
-            Err(SnapshotError::Directory { source, .. })
-                if kind.is_none() && source.kind() == std::io::ErrorKind::ResourceBusy =>
-            {
-                self.delta(inner, source.to_string())
-            }
-            made => made,
         }
     }
 

@@ -56,6 +56,38 @@ pub(crate) unsafe fn read_mapped(
     count(copied)
 }
 
+/// So many parts the kernel takes in one call (`IOV_MAX`).
+pub(crate) const PARTS_MAX: usize = 1024;
+
+/// Copies parts of mapped memory, no more than [`PARTS_MAX`], one behind the other into `buf`. Returns how many bytes
+/// arrived: fewer than asked means that a page was bad.
+///
+/// # Safety
+///
+/// Each `(start, bytes)` lies in a mapping that outlives the call, and no `&mut` covers it.
+pub(crate) unsafe fn gather_mapped(
+    sources: impl Iterator<Item = (*const u8, usize)>,
+    buf: &mut [u8],
+) -> io::Result<usize> {
+    let local = part(buf.as_mut_ptr(), buf.len());
+    let remote: Vec<_> = sources
+        .map(|(start, bytes)| part(start.cast_mut(), bytes))
+        .collect();
+    // SAFETY: `local` names memory we borrow exclusively, and no more than `buf.len()` bytes go there; `remote` is only
+    // read, and the caller vouches for it. The kernel checks every address, and the number of parts.
+    let copied = unsafe {
+        libc::process_vm_readv(
+            libc::getpid(),
+            &raw const local,
+            1,
+            remote.as_ptr(),
+            remote.len() as libc::c_ulong,
+            0,
+        )
+    };
+    count(copied)
+}
+
 /// Copies `buf` into mapped memory. Returns how many bytes arrived.
 ///
 /// # Safety

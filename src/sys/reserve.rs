@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 
-use super::copy::{read_mapped, write_mapped};
+use super::copy::{PARTS_MAX, gather_mapped, read_mapped, write_mapped};
 use super::limits::page_bytes;
 use super::sigbus::{self, Watch};
 
@@ -179,6 +179,27 @@ impl Reservation {
             match unsafe { read_mapped(place.wrapping_add(done), &mut buf[done..], None)? } {
                 0 => break,
                 copied => done += copied,
+            }
+        }
+        Ok(done)
+    }
+
+    /// Copies ranges out by the kernel, one behind the other: `buf` is as long as they are together. Returns how much
+    /// arrived: less than asked means a page that cannot be read.
+    pub(crate) fn gather(&self, ranges: &[Range<usize>], buf: &mut [u8]) -> io::Result<usize> {
+        let mut done = 0;
+        for ranges in ranges.chunks(PARTS_MAX) {
+            let wanted: usize = ranges.iter().map(ExactSizeIterator::len).sum();
+            let sources = ranges.iter().map(|range| {
+                let place = self.place(range).cast::<u8>().cast_const();
+                (place, range.len())
+            });
+            // SAFETY: the ranges stay ours while `self` is borrowed (U9); who made a `&mut` to them has promised that
+            // nobody reads meanwhile (U10).
+            let copied = unsafe { gather_mapped(sources, &mut buf[done..done + wanted])? };
+            done += copied;
+            if copied < wanted {
+                break;
             }
         }
         Ok(done)

@@ -15,6 +15,7 @@ mod falling_back;
 mod fixture;
 mod found_by_storms;
 mod gated_disk;
+mod given_up;
 mod golden;
 mod ordinary_user;
 mod page_set;

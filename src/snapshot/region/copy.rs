@@ -1,5 +1,7 @@
 //! Copies out of and into a region, done by the kernel (hazard 6).
 
+use std::ops::Range;
+
 use super::error::RegionError;
 use super::memory::Region;
 
@@ -17,6 +19,31 @@ impl Region {
             .read(offset, buf)
             .map_err(RegionError::io("copy out of a region"))?;
         bad_page(offset, copied, buf.len())
+    }
+
+    /// As [`copy_out`](Self::copy_out), of several ranges in order, to one behind the other: `buf` is as long as they are
+    /// together.
+    pub(crate) fn gather(
+        &self,
+        ranges: &[Range<usize>],
+        buf: &mut [u8],
+    ) -> Result<(), RegionError> {
+        for range in ranges {
+            self.check_range(range.start, range.len())?;
+        }
+        let copied = self
+            .memory
+            .gather(ranges, buf)
+            .map_err(RegionError::io("copy out of a region"))?;
+        let mut before = 0;
+        for range in ranges {
+            if copied < before + range.len() {
+                // What one call copies is more than 2 GiB or has a bad page in it.
+                self.copy_out(range.start, &mut buf[before..before + range.len()])?;
+            }
+            before += range.len();
+        }
+        Ok(())
     }
 
     /// Copies `buf` into the region. Its trackers see that as they see stores.
