@@ -54,7 +54,7 @@ impl Words for Heap {
             fence(Ordering::Acquire);
         }
         match self.without {
-            Without::SecondLook => self.seen.get().expect("the model has set it"),
+            Without::SecondLook => self.seen.get().unwrap_or(0),
             _ => self.word(at).load(Ordering::Relaxed),
         }
     }
@@ -117,43 +117,50 @@ fn host(heap: &Heap, shape: Shape, image: &mut [u64; PAGES], known: &mut u64) {
 
 /// A client that commits, and one that comes after it; a host that takes twice, and one that comes after it with what
 /// the first has stored.
+///
+/// Loom remembers of each atomic the last access only: of two loads by two threads and a store by the second it does not see that
+/// the first load might come after. So the client, which loads what it stores to, runs first, and the host's loads are
+/// what loom moves.
 fn model(depth: usize, without: Without, clients: [(usize, bool); 2], preemptions: usize) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
+    let runs = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = runs.clone();
     builder.check(move || {
+        counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let shape = shape(depth);
         let heap = heap(&shape, without);
         let theirs = heap.clone();
-        let writing = thread::spawn(move || {
-            for (commits, dies) in clients {
-                if commits > 0 {
-                    client(&theirs, shape, commits, dies);
-                }
-            }
+        let taking = thread::spawn(move || {
+            let (mut image, mut known) = ([0; PAGES], 0);
+            host(&theirs, shape, &mut image, &mut known);
+            host(&theirs, shape, &mut image, &mut known);
+            (image, known)
         });
-        let (mut image, mut known) = ([0; PAGES], 0);
+        for (commits, dies) in clients {
+            if commits > 0 {
+                client(&heap, shape, commits, dies);
+            }
+        }
+        let (mut image, mut known) = taking.join().expect("a host");
         host(&heap, shape, &mut image, &mut known);
-        // A host that died in the middle of copying left no more than that.
-        let mut again = image;
-        host(&heap, shape, &mut again, &mut known);
-        writing.join().expect("a client");
-        host(&heap, shape, &mut again, &mut known);
         let whole: usize = clients
             .iter()
             .map(|(commits, dies)| commits - usize::from(*dies))
             .sum();
         assert_eq!(known > 0, whole > 0, "what was committed is taken at last");
     });
+    println!("{} executions", runs.load(std::sync::atomic::Ordering::Relaxed));
 }
 
 #[test]
 fn loom_a_host_beside_a_client_that_goes_round_the_ring() {
-    model(2, Without::Nothing, [(3, false), (0, false)], 3);
+    model(2, Without::Nothing, [(3, false), (0, false)], 2);
 }
 
 #[test]
 fn loom_a_client_that_dies_and_one_that_goes_on() {
-    model(2, Without::Nothing, [(2, true), (2, false)], 3);
+    model(2, Without::Nothing, [(2, true), (2, false)], 2);
 }
 
 #[test]
@@ -164,17 +171,18 @@ fn loom_a_longer_ring() {
 #[test]
 #[should_panic(expected = "torn")]
 fn loom_without_the_release_fence_a_torn_state_is_accepted() {
-    model(2, Without::ReleaseFence, [(3, false), (0, false)], 3);
+    model(2, Without::ReleaseFence, [(3, false), (0, false)], 2);
 }
 
 #[test]
 #[should_panic(expected = "torn")]
 fn loom_without_the_acquire_fence_a_torn_state_is_accepted() {
-    model(2, Without::AcquireFence, [(3, false), (0, false)], 3);
+    model(2, Without::AcquireFence, [(3, false), (0, false)], 2);
 }
 
 #[test]
 #[should_panic(expected = "torn")]
 fn loom_without_the_second_look_a_torn_state_is_accepted() {
-    model(2, Without::SecondLook, [(3, false), (0, false)], 3);
+    model(2, Without::SecondLook, [(3, false), (0, false)], 2);
 }
+
