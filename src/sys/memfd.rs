@@ -3,7 +3,10 @@
 use std::fs::File;
 use std::io;
 
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstatfs, memfd_create};
+
+// From linux/magic.h.
+const HUGETLBFS_MAGIC: u64 = 0x9584_58F6;
 
 /// An empty one that can be sealed. The name is for `/proc` only.
 pub(crate) fn create(name: &str) -> io::Result<File> {
@@ -14,6 +17,34 @@ pub(crate) fn create(name: &str) -> io::Result<File> {
 /// Nobody can make it shorter any more, so no page of it that is mapped loses its storage.
 pub(crate) fn seal_against_shrinking(file: &File) -> io::Result<()> {
     Ok(fcntl_add_seals(file, SealFlags::SHRINK)?)
+}
+
+/// Nobody can make it longer any more.
+pub(crate) fn seal_against_growing(file: &File) -> io::Result<()> {
+    Ok(fcntl_add_seals(file, SealFlags::GROW)?)
+}
+
+/// What may not be done to a memfd any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Seals {
+    pub(crate) shrink: bool,
+    pub(crate) write: bool,
+    pub(crate) seal: bool,
+}
+
+/// `InvalidInput` for a file that is none.
+pub(crate) fn seals(file: &File) -> io::Result<Seals> {
+    let seals = fcntl_get_seals(file)?;
+    Ok(Seals {
+        shrink: seals.contains(SealFlags::SHRINK),
+        write: seals.intersects(SealFlags::WRITE | SealFlags::FUTURE_WRITE),
+        seal: seals.contains(SealFlags::SEAL),
+    })
+}
+
+/// Is it made of huge pages? Its length, its mappings and its offsets are multiples of these then.
+pub(crate) fn is_huge(file: &File) -> io::Result<bool> {
+    Ok(u64::try_from(fstatfs(file)?.f_type).unwrap_or(0) == HUGETLBFS_MAGIC)
 }
 
 #[cfg(all(test, not(loom)))]
@@ -28,5 +59,10 @@ mod tests {
         file.set_len(16384).expect("longer still");
         let refused = file.set_len(8192).map_err(|error| error.kind());
         assert_eq!(refused, Err(io::ErrorKind::PermissionDenied));
+        let found = seals(&file).expect("seals");
+        assert!(found.shrink && !found.write && !found.seal, "{found:?}");
+        let other = File::open("/proc/self/exe").expect("a file");
+        let refused = seals(&other).map_err(|error| error.kind());
+        assert_eq!(refused, Err(io::ErrorKind::InvalidInput));
     }
 }
