@@ -3,7 +3,7 @@
 //! The protocol is that of [`sd_listen_fds(3)`](https://man7.org/linux/man-pages/man3/sd_listen_fds.3.html), with one
 //! difference: `LISTEN_PID` need not be there. It is checked where it is.
 
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::process;
 use std::vec;
 
@@ -103,6 +103,11 @@ impl ListenFds {
         self.received.iter().map(|(name, _)| name.as_str())
     }
 
+    /// Those that are left, in order.
+    pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.received.iter().map(|(_, fd)| fd.as_fd())
+    }
+
     /// Takes the first of this name. A parent that names nothing and leaves a single descriptor means that one, whatever
     /// the name.
     ///
@@ -184,7 +189,7 @@ fn names(lookup: Lookup<'_>, count: u32) -> Result<Vec<String>, ShmError> {
     let Some(list) = variables::text(lookup, NAMES)? else {
         return Ok(Vec::new());
     };
-    if list.is_empty() && count == 0 {
+    if list.is_empty() {
         return Ok(Vec::new());
     }
     match split(&list) {
@@ -193,7 +198,14 @@ fn names(lookup: Lookup<'_>, count: u32) -> Result<Vec<String>, ShmError> {
             let reason = format!("{} names for {count} descriptors", names.len());
             Err(refuse(NAMES, list, &reason))
         }
-        Some(names) => Ok(names),
+        Some(names) => Ok(names.into_iter().map(or_unknown).collect()),
+    }
+}
+
+fn or_unknown(name: String) -> String {
+    match name.is_empty() {
+        true => UNKNOWN.to_owned(),
+        false => name,
     }
 }
 
@@ -275,7 +287,8 @@ mod tests {
         let list = |list| names_of(&[(FDS, "2"), (NAMES, list)]).1;
         assert_eq!(list(r"a:b\:c"), ["a", "b:c"]);
         assert_eq!(list("a"), ["a"]);
-        assert_eq!(list(""), [""]);
+        assert_eq!(list(":b"), ["unknown", "b"]);
+        assert!(list("").is_empty(), "as if it were not set");
         assert_eq!(names_of(&[(FDS, "0"), (NAMES, "")]), (0, vec![]));
         for bad in ["a:b:c", r"a\"] {
             let refused = of(&[(FDS, "2"), (NAMES, bad)]).expect_err(bad);
