@@ -1,3 +1,35 @@
-//! Memory that a program shares with the process that keeps its state (docs/shared-memory-protocol.md).
+//! State in shared memory that outlives the program that works on it.
+//!
+//! A [`SharedFile`] is a file of memory (a memfd) that one program hands to the next: its descriptor is announced by the
+//! variables `LISTEN_FDS` and `LISTEN_FDNAMES`, as `sd_listen_fds(3)` has it, under the name [`SHARED_FD_NAME`]. [`ListenFds`]
+//! receives descriptors, [`HandOver`] passes them on, and a service manager keeps them for the next start ([`Notify`]).
+//!
+//! The rules this layer keeps:
+//!
+//! - **No references to shared memory,** but to atomics: other processes write it at any time.
+//! - **A file of memory is restored once,** and the seal against shrinking, added last, says that it was (hazard 25).
+//! - **What comes from outside is untrusted**: variables, numbers, descriptors. A refusal names what it is about.
+//! - **Nothing waits for ever** on another process.
+//!
+//! In that memory a program may commit generations by a [`queue`], which a host copies while it runs.
+//!
+//! What it does not know: how a state is stored (`snapshot` does).
 
+mod error;
+mod fd_name;
+mod hand_over;
+mod listen_fds;
+mod notify;
+mod notify_address;
 pub mod queue;
+mod shared_file;
+mod shared_map;
+mod variables;
+
+pub use error::ShmError;
+pub use fd_name::SHARED_FD_NAME;
+pub use hand_over::{HandOver, Placed};
+pub use listen_fds::{Absent, ListenFds};
+pub use notify::Notify;
+pub use shared_file::SharedFile;
+pub use shared_map::{SharedMap, SharedMapMut};

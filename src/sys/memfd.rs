@@ -4,7 +4,10 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_create};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstatfs, memfd_create};
+
+// From linux/magic.h.
+const HUGETLBFS_MAGIC: u64 = 0x9584_58F6;
 
 /// An empty one that can be sealed. The name is for `/proc` only.
 pub(crate) fn create(name: &str) -> io::Result<File> {
@@ -15,6 +18,11 @@ pub(crate) fn create(name: &str) -> io::Result<File> {
 /// Nobody can make it shorter any more, so no page of it that is mapped loses its storage.
 pub(crate) fn seal_against_shrinking(file: &File) -> io::Result<()> {
     Ok(fcntl_add_seals(file, SealFlags::SHRINK)?)
+}
+
+/// Nobody can make it longer any more.
+pub(crate) fn seal_against_growing(file: &File) -> io::Result<()> {
+    Ok(fcntl_add_seals(file, SealFlags::GROW)?)
 }
 
 /// What may not be done to a memfd any more.
@@ -39,6 +47,11 @@ pub(crate) fn seals(file: &File) -> io::Result<Seals> {
 pub(crate) fn reopen(file: &File, write: bool) -> io::Result<File> {
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     File::options().read(true).write(write).open(path)
+}
+
+/// Is it made of huge pages? Its length, its mappings and its offsets are multiples of these then.
+pub(crate) fn is_huge(file: &File) -> io::Result<bool> {
+    Ok(u64::try_from(fstatfs(file)?.f_type).unwrap_or(0) == HUGETLBFS_MAGIC)
 }
 
 #[cfg(all(test, not(loom)))]

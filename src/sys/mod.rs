@@ -5,12 +5,16 @@
 
 pub(crate) mod advice;
 pub(crate) mod copy;
+pub(crate) mod datagram;
+pub(crate) mod descriptor;
 pub(crate) mod fallocate;
 pub(crate) mod identity;
+pub(crate) mod inherited;
 pub(crate) mod limits;
 pub(crate) mod memfd;
 pub(crate) mod open;
 pub(crate) mod pagemap;
+pub(crate) mod pidfd;
 mod platform;
 pub(crate) mod relocate;
 pub(crate) mod reserve;

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::bytes::parse_bytes;
+
 const EXIT_CODES: &str = "\
 Exit codes:
     0  done, and nothing is wrong
@@ -180,23 +182,4 @@ pub(crate) struct DoctorArgs {
     pub(crate) dir: PathBuf,
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-/// A number, with K, M or G behind it or not.
-fn parse_bytes(text: &str) -> Result<u64, String> {
-    let (digits, unit) = match text.strip_suffix(['K', 'M', 'G']) {
-        Some(digits) => (digits, &text[digits.len()..]),
-        None => (text, ""),
-    };
-    let shift = match unit {
-        "K" => 10,
-        "M" => 20,
-        "G" => 30,
-        _ => 0,
-    };
-    let number: u64 = digits
-        .parse()
-        .map_err(|_| format!("`{text}` is no number of bytes"))?;
-    let bytes = number.checked_mul(1 << shift);
-    bytes.ok_or_else(|| format!("`{text}` is too much"))
 }

@@ -2,6 +2,8 @@
 //!
 //! Everything but `import` reads only, and works while a writer has the store open.
 
+#[path = "../common/bytes.rs"]
+mod bytes;
 mod cancel;
 mod cli;
 mod diff;

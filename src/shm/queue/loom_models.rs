@@ -150,7 +150,10 @@ fn model(depth: usize, without: Without, clients: [(usize, bool); 2], preemption
             .sum();
         assert_eq!(known > 0, whole > 0, "what was committed is taken at last");
     });
-    println!("{} executions", runs.load(std::sync::atomic::Ordering::Relaxed));
+    println!(
+        "{} executions",
+        runs.load(std::sync::atomic::Ordering::Relaxed)
+    );
 }
 
 #[test]
@@ -185,4 +188,3 @@ fn loom_without_the_acquire_fence_a_torn_state_is_accepted() {
 fn loom_without_the_second_look_a_torn_state_is_accepted() {
     model(2, Without::SecondLook, [(3, false), (0, false)], 2);
 }
-

@@ -1,0 +1,144 @@
+//! `primes`: a table of prime numbers in shared memory, which goes on where it was.
+//!
+//! Each run adds at most 1000. The memory comes as a descriptor named `SHM_SHARED_FD`, from `shm-fd` or a service
+//! manager, and outlives this program, however it ends:
+//!
+//! ```text
+//! shm-fd watch -n 0.1 primes
+//! ```
+//!
+//! The table is 125,000 native words of 64 bits from the begin of the memory, zeros where nothing is yet. Each prime is
+//! stored by one store, behind all smaller ones. So what is there is complete up to the first zero at any time.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use flatspan::shm::{ListenFds, SHARED_FD_NAME, SharedFile, SharedMapMut};
+
+const TABLE_BYTES: u64 = 1_000_000;
+const NEW_IN_A_RUN: usize = 1000;
+/// So many numbers are sieved at once at the most.
+const SEGMENT: u64 = 1 << 14;
+
+/// Exit codes. Usage errors (2) are clap's.
+mod exit {
+    pub(crate) const FAILED: u8 = 1;
+    pub(crate) const NO_MEMORY: u8 = 2;
+}
+
+/// Adds up to 1000 primes to a table in shared memory, and prints it when it is full
+#[derive(Debug, Parser)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 the memory holds something else, 2 no memory was handed over, or wrong usage"
+)]
+struct Cli {
+    /// Print no table
+    #[arg(long)]
+    brief: bool,
+    /// Wait so long before each number
+    #[arg(long, value_name = "MICROSECONDS", default_value_t = 0)]
+    pause: u64,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let (code, outcome) = match memory() {
+        Ok(memory) => (exit::FAILED, run(&cli, memory.words())),
+        Err(error) => (exit::NO_MEMORY, Err(error)),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever closed the pipe knows why the output ends.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("primes: {error:#}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<io::Error>();
+    error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// What was handed over, as long as the table.
+fn memory() -> Result<SharedMapMut> {
+    let fd = ListenFds::from_env()?.take(SHARED_FD_NAME)?;
+    let file = SharedFile::adopt(fd)?;
+    file.grow(TABLE_BYTES)?;
+    Ok(file.map_mut(0..TABLE_BYTES)?)
+}
+
+fn run(cli: &Cli, table: &[AtomicU64]) -> Result<()> {
+    let mut primes = read(table)?;
+    let known = primes.len();
+    while primes.len() < table.len() && primes.len() < known + NEW_IN_A_RUN {
+        let wanted = (known + NEW_IN_A_RUN).min(table.len()) - primes.len();
+        for prime in following(&primes).into_iter().take(wanted) {
+            thread::sleep(Duration::from_micros(cli.pause));
+            table[primes.len()].store(prime, Ordering::Release);
+            primes.push(prime);
+        }
+    }
+    print(cli, &primes, known, table.len())
+}
+
+/// The table as far as it goes.
+fn read(table: &[AtomicU64]) -> Result<Vec<u64>> {
+    let words = table.iter().map(|word| word.load(Ordering::Acquire));
+    let primes: Vec<u64> = words.take_while(|word| *word != 0).collect();
+    let is_rising = primes.is_sorted_by(|a, b| a < b);
+    ensure!(
+        is_rising && primes.first().is_none_or(|first| *first == 2),
+        "the memory holds something else than a table of primes"
+    );
+    let last = primes.last().copied().unwrap_or(2);
+    ensure!(
+        last < 1 << 32,
+        "the memory holds something else than a table of primes: {last}"
+    );
+    Ok(primes)
+}
+
+/// The next primes behind all that are smaller: at least one, as there is one between a prime and its square.
+fn following(primes: &[u64]) -> Vec<u64> {
+    let Some(last) = primes.last() else {
+        return vec![2];
+    };
+    let begin = last + 1;
+    let end = (last * last).min(begin + SEGMENT);
+    let mut is_composite = vec![false; (end - begin) as usize];
+    for prime in primes.iter().take_while(|prime| *prime * *prime < end) {
+        let first = begin.next_multiple_of(*prime);
+        let multiples = (first..end).step_by(*prime as usize);
+        multiples.for_each(|multiple| is_composite[(multiple - begin) as usize] = true);
+    }
+    (begin..end)
+        .zip(is_composite)
+        .filter_map(|(number, is_composite)| (!is_composite).then_some(number))
+        .collect()
+}
+
+fn print(cli: &Cli, primes: &[u64], known: usize, room: usize) -> Result<()> {
+    let mut out = io::stdout().lock();
+    let last = primes.last().context("no prime")?;
+    if primes.len() == room && !cli.brief {
+        for line in primes.chunks(10) {
+            let line: Vec<String> = line.iter().map(u64::to_string).collect();
+            writeln!(out, "{}", line.join(" "))?;
+        }
+    }
+    let new = primes.len() - known;
+    writeln!(
+        out,
+        "{new} new primes, {} of {room}, the last is {last}",
+        primes.len()
+    )?;
+    Ok(out.flush()?)
+}
