@@ -16,6 +16,7 @@
 
 pub(crate) mod child;
 pub(crate) mod cleaner;
+pub(crate) mod example;
 pub(crate) mod filesystem;
 #[cfg(target_os = "linux")]
 pub(crate) mod fuse;
