@@ -3,9 +3,8 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -29,8 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The program, ready for arguments.
 pub(crate) fn copyd() -> Command {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    Command::new(PROGRAM.get_or_init(|| example::find_or_build("copyd")))
+    Command::new(example::example("copyd"))
 }
 
 /// Runs the program and expects an exit code; what it printed as JSON.

@@ -1,15 +1,12 @@
 //! The built example.
 
-use std::path::PathBuf;
 use std::process::{Command, Output};
-use std::sync::OnceLock;
 
 use crate::support::example;
 
 /// The program, ready for arguments.
 pub(crate) fn durable() -> Command {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    Command::new(PROGRAM.get_or_init(|| example::find_or_build("durable")))
+    Command::new(example::example("durable"))
 }
 
 pub(crate) fn stdout(output: &Output) -> String {

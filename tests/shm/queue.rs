@@ -1,0 +1,576 @@
+//! The queue: a client that commits, a host that takes, and what is left of both.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+use flatspan::shm::SharedFile;
+use flatspan::shm::queue::{Host, HostOptions, QueueError, QueueOptions, Snapshot, Writer};
+use flatspan::snapshot::StoreOptions;
+use proptest::prelude::*;
+
+use crate::support;
+
+const PAGE: u64 = 4096;
+const PAGES: u64 = 6;
+const STATE: u64 = PAGES * PAGE;
+const RING_AT: u64 = 8192;
+
+fn memfd() -> SharedFile {
+    SharedFile::create("flatspan-test", 0).expect("a memfd")
+}
+
+fn fd(file: &SharedFile) -> OwnedFd {
+    use std::os::fd::AsFd as _;
+    file.as_fd().try_clone_to_owned().expect("a descriptor")
+}
+
+fn options(depth: u64) -> QueueOptions {
+    QueueOptions::new(STATE).depth(depth).tail_bytes(64)
+}
+
+fn writer(file: &SharedFile, depth: u64) -> Writer {
+    Writer::open(fd(file), options(depth)).expect("a writer")
+}
+
+fn host_options() -> HostOptions {
+    let store = StoreOptions::default()
+        .part_bytes(64 << 10)
+        .reserve_bytes(64 << 20);
+    HostOptions::default().store(store)
+}
+
+fn host(store: &Path, file: &SharedFile) -> Host {
+    Host::open(store, fd(file), host_options()).expect("a host")
+}
+
+/// All bytes of the state are this one.
+fn fill(writer: &mut Writer, byte: u8) -> u64 {
+    writer
+        .commit_with(&[byte; 5], |commit| {
+            commit.write(0, &vec![byte; STATE as usize])?;
+            Ok::<_, QueueError>(commit.generation())
+        })
+        .expect("a commit")
+}
+
+fn state(writer: &Writer) -> Vec<u8> {
+    let mut state = vec![0; STATE as usize];
+    writer.read(0, &mut state).expect("the state");
+    state
+}
+
+fn persisted(snapshot: Snapshot) -> u64 {
+    match snapshot {
+        Snapshot::Persisted { generation, .. } => generation,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// As a reader of the document alone would find them.
+fn marks(file: &SharedFile, depth: u64) -> Vec<u64> {
+    let entry_bytes = (64_u64 + 64).next_multiple_of(64);
+    let mark = |entry| {
+        let mut bytes = [0; 8];
+        let file = File::from(fd(file));
+        file.read_exact_at(&mut bytes, RING_AT + entry * entry_bytes)
+            .expect("a mark");
+        u64::from_le_bytes(bytes)
+    };
+    (0..depth).map(mark).collect()
+}
+
+fn valid(marks: &[u64]) -> usize {
+    marks.iter().filter(|mark| **mark % 2 == 1).count()
+}
+
+#[test]
+fn a_state_is_taken_and_comes_back_in_a_new_memfd() {
+    let dir = support::temp_dir();
+    let store = dir.path().join("store");
+    let file = memfd();
+    let mut keeper = host(&store, &file);
+    assert!(keeper.restored() && file.is_restored().expect("a seal"));
+    assert_eq!(keeper.snapshot_once().expect("none"), Snapshot::NoQueue);
+    let mut client = writer(&file, 3);
+    assert_eq!((client.generation(), client.last_persisted()), (0, None));
+    assert!(state(&client).iter().all(|byte| *byte == 0));
+    assert_eq!(keeper.snapshot_once().expect("none"), Snapshot::Nothing);
+    let first = fill(&mut client, 7);
+    assert_eq!(client.last_persisted(), None);
+    assert_eq!(persisted(keeper.snapshot_once().expect("one")), first);
+    assert_eq!(client.last_persisted(), Some(first));
+    assert_eq!(keeper.snapshot_once().expect("none"), Snapshot::Nothing);
+    // Not the whole state: one page.
+    let second = client
+        .commit_with(b"tail", |commit| {
+            commit.write(3 * PAGE + 5, b"here")?;
+            Ok::<_, QueueError>(commit.generation())
+        })
+        .expect("a commit");
+    match keeper.snapshot_once().expect("one") {
+        Snapshot::Persisted {
+            generation,
+            tail,
+            pages,
+            ..
+        } => assert_eq!((generation, &tail[..], pages), (second, &b"tail"[..], 1)),
+        other => panic!("{other:?}"),
+    }
+    let expected = state(&client);
+    drop((client, keeper, file));
+
+    let file = memfd();
+    let mut keeper = host(&store, &file);
+    assert_eq!((keeper.restored(), keeper.persisted()), (true, second));
+    let mut client = Writer::recover(fd(&file))
+        .expect("a queue")
+        .expect("a queue");
+    assert_eq!(
+        (client.generation(), client.tail()),
+        (second, b"tail".to_vec())
+    );
+    assert_eq!(state(&client), expected);
+    let third = fill(&mut client, 9);
+    assert!(third > second, "numbers are never used again");
+    assert_eq!(persisted(keeper.snapshot_once().expect("one")), third);
+    keeper.close().expect("closed");
+    let file = memfd();
+    let _keeper = host(&store, &file);
+    let client = writer(&file, 3);
+    assert!(state(&client).iter().all(|byte| *byte == 9));
+}
+
+/// Hazard 31, and a fault of the ancestor: its ring had one entry, whatever it said.
+#[test]
+fn h31_the_ring_is_as_deep_as_it_says() {
+    for depth in [2, 3, 5] {
+        let file = memfd();
+        let mut client = writer(&file, depth);
+        for byte in 1..=2 * depth {
+            fill(&mut client, byte as u8);
+            let marks = marks(&file, depth);
+            assert_eq!(valid(&marks), byte.min(depth) as usize, "{marks:?}");
+            let newest: Vec<_> = marks.iter().map(|mark| mark / 2).collect();
+            assert_eq!(newest.iter().max(), Some(&client.generation()));
+        }
+        // During a commit all but one.
+        client
+            .commit(|commit| {
+                commit.write(0, b"x")?;
+                assert_eq!(valid(&marks(&file, depth)), depth as usize - 1);
+                Ok::<_, QueueError>(())
+            })
+            .expect("a commit");
+    }
+}
+
+/// A fault of the ancestor.
+#[test]
+fn h31_a_commit_that_is_given_up_leaves_every_other_entry_as_it_was() {
+    let dir = support::temp_dir();
+    let file = memfd();
+    let mut keeper = host(&dir.path().join("store"), &file);
+    let mut client = writer(&file, 2);
+    let generation = fill(&mut client, 5);
+    for round in 0..5 {
+        let given_up = client.commit(|commit| {
+            commit.write(0, &vec![99; STATE as usize])?;
+            Err::<(), QueueError>(QueueError::NotAQueue)
+        });
+        assert!(given_up.is_err());
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            client.commit(|commit| -> Result<(), QueueError> {
+                commit.write(PAGE, &[98; 9])?;
+                panic!("given up, as the test wants it")
+            })
+        }));
+        assert!(panicked.is_err());
+        assert_eq!(client.generation(), generation);
+        assert!(state(&client).iter().all(|byte| *byte == 5), "{round}");
+        assert_eq!(valid(&marks(&file, 2)), 1);
+    }
+    assert_eq!(persisted(keeper.snapshot_once().expect("one")), generation);
+    // What was given up is in no later one.
+    client
+        .commit(|commit| commit.write(2 * PAGE, &[6]))
+        .expect("a commit");
+    keeper.snapshot_once().expect("one");
+    let mut expected = vec![5; STATE as usize];
+    expected[2 * PAGE as usize] = 6;
+    assert_eq!(state(&client), expected);
+    drop((client, keeper));
+    let file = memfd();
+    let _keeper = host(&dir.path().join("store"), &file);
+    assert_eq!(state(&writer(&file, 2)), expected);
+}
+
+#[test]
+fn who_comes_after_a_client_that_died_goes_on_with_the_newest() {
+    let file = memfd();
+    let mut client = writer(&file, 2);
+    fill(&mut client, 1);
+    let second = fill(&mut client, 2);
+    // Dies in the middle: the memory stays as it is.
+    let _ = client.commit(|commit| {
+        commit.write(0, &[77; 5000])?;
+        let second_writer = Writer::open(fd(&file), options(2));
+        assert!(matches!(second_writer, Err(QueueError::InUse)));
+        Err::<(), QueueError>(QueueError::NotAQueue)
+    });
+    drop(client);
+    let mut client = writer(&file, 2);
+    assert_eq!(client.generation(), second);
+    assert!(state(&client).iter().all(|byte| *byte == 2));
+    let next = client
+        .commit(|commit| {
+            commit.write(STATE - 1, &[3])?;
+            Ok::<_, QueueError>(commit.generation())
+        })
+        .expect("a commit");
+    assert!(
+        next > second + 1,
+        "the number of what died is not used again"
+    );
+    let mut expected = vec![2; STATE as usize];
+    expected[STATE as usize - 1] = 3;
+    assert_eq!(state(&client), expected);
+}
+
+/// Hazard 25: without the seal it is half restored, whatever it looks like.
+#[test]
+fn h25_a_memfd_without_the_seal_is_restored_anew_and_one_with_it_is_live() {
+    let dir = support::temp_dir();
+    let store = dir.path().join("store");
+    let live = memfd();
+    let mut keeper = host(&store, &live);
+    let mut client = writer(&live, 2);
+    fill(&mut client, 4);
+    keeper.snapshot_once().expect("one");
+    let newest = fill(&mut client, 5);
+    drop((keeper, client));
+
+    // A host died while it restored: part of it is there.
+    let half = memfd();
+    let mut begin = vec![0; 3 * PAGE as usize];
+    File::from(fd(&live))
+        .read_exact_at(&mut begin, 0)
+        .expect("read");
+    File::from(fd(&half))
+        .write_all_at(&begin, 0)
+        .expect("written");
+    let keeper = host(&store, &half);
+    assert!(keeper.restored());
+    assert!(state(&writer(&half, 2)).iter().all(|byte| *byte == 4));
+    drop(keeper);
+
+    // The live one is not emptied, and what it has is newer.
+    let mut keeper = host(&store, &live);
+    assert!(!keeper.restored());
+    assert_eq!(persisted(keeper.snapshot_once().expect("one")), newest);
+    assert!(state(&writer(&live, 2)).iter().all(|byte| *byte == 5));
+}
+
+/// Hazard 26: the newest valid mark wins, within one history; two histories are not compared.
+#[test]
+fn h26_a_memory_with_another_history_is_refused_and_its_children_are_not() {
+    let dir = support::temp_dir();
+    let store = dir.path().join("store");
+    let first = memfd();
+    let mut keeper = host(&store, &first);
+    let mut client = writer(&first, 2);
+    let one = fill(&mut client, 1);
+    keeper.snapshot_once().expect("one");
+    fill(&mut client, 2);
+    drop((keeper, client));
+    // Restored at `one`, and goes its own way.
+    let second = memfd();
+    let mut keeper = host(&store, &second);
+    let mut client = writer(&second, 2);
+    assert_eq!(client.generation(), one);
+    fill(&mut client, 12);
+    let taken = persisted(keeper.snapshot_once().expect("one"));
+    drop((keeper, client));
+    // The first has a generation of the same number and another history.
+    let before = files_of(&store);
+    let mut keeper = host(&store, &first);
+    let refused = keeper.snapshot_once();
+    assert!(
+        matches!(refused, Err(QueueError::OtherHistory { stored, .. }) if stored == taken),
+        "{refused:?}"
+    );
+    drop(keeper);
+    assert_eq!(files_of(&store).len(), before.len());
+    // And nothing of it was stored.
+    let third = memfd();
+    let mut keeper = host(&store, &third);
+    let client = writer(&third, 2);
+    assert!(state(&client).iter().all(|byte| *byte == 12));
+    assert_eq!(keeper.snapshot_once().expect("none"), Snapshot::Nothing);
+}
+
+fn files_of(store: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(store).expect("a store").flatten();
+    entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| name.starts_with("heap"))
+        .collect()
+}
+
+#[test]
+fn a_memory_that_is_no_queue_is_refused_and_left_alone() {
+    let file = memfd();
+    file.grow(8 * PAGE).expect("longer");
+    File::from(fd(&file))
+        .write_all_at(b"something", 5 * PAGE)
+        .expect("written");
+    let refused = Writer::open(fd(&file), options(2));
+    assert!(matches!(refused, Err(QueueError::NotAQueue)), "{refused:?}");
+    let mut there = [0; 9];
+    File::from(fd(&file))
+        .read_exact_at(&mut there, 5 * PAGE)
+        .expect("read");
+    assert_eq!(&there, b"something");
+}
+
+#[test]
+fn what_is_asked_of_it_wrongly_is_refused() {
+    let file = memfd();
+    let mut client = writer(&file, 2);
+    let refused = Writer::open(fd(&file), options(3));
+    assert!(matches!(refused, Err(QueueError::InUse)));
+    for (offset, len) in [(STATE, 1), (0, STATE as usize + 1), (u64::MAX, 2)] {
+        let refused = client.commit(|commit| commit.write(offset, &vec![0; len]));
+        assert!(
+            matches!(refused, Err(QueueError::Range { .. })),
+            "{refused:?}"
+        );
+        assert!(client.read(offset, &mut vec![0; len]).is_err());
+    }
+    let refused = client.commit_with(&[0; 65], |_| Ok::<_, QueueError>(()));
+    assert!(matches!(
+        refused,
+        Err(QueueError::Tail {
+            len: 65,
+            tail_bytes: 64
+        })
+    ));
+    drop(client);
+    let refused = Writer::open(fd(&file), options(3));
+    assert!(
+        matches!(
+            refused,
+            Err(QueueError::Geometry {
+                field: "depth",
+                found: 2,
+                asked: 3
+            })
+        ),
+        "{refused:?}"
+    );
+    for wrong in [
+        QueueOptions::new(0),
+        QueueOptions::new(STATE).depth(1),
+        QueueOptions::new(STATE).depth(65),
+        QueueOptions::new(STATE).tail_bytes(7),
+        QueueOptions::new(u64::MAX >> 3),
+    ] {
+        let refused = Writer::open(fd(&memfd()), wrong.clone());
+        assert!(
+            matches!(refused, Err(QueueError::Header { .. })),
+            "{wrong:?}: {refused:?}"
+        );
+    }
+}
+
+/// A store of the memory of a program that knows nothing of us.
+#[test]
+fn a_store_of_something_else_is_refused_and_left_alone() {
+    use flatspan::snapshot::{Changes, Store};
+    let dir = support::temp_dir();
+    let path = dir.path().join("store");
+    let store_options = StoreOptions::default().changes(Changes::Writers);
+    let store = Store::open(&path, store_options.clone().initial_bytes(STATE)).expect("a store");
+    store
+        .enter()
+        .expect("in")
+        .write(0, b"2357")
+        .expect("written");
+    store.close().expect("closed");
+    let refused = Host::open(&path, fd(&memfd()), host_options());
+    assert!(matches!(refused, Err(QueueError::NotAQueue)), "{refused:?}");
+    let store = Store::open(&path, store_options).expect("a store");
+    let mut there = [0; 4];
+    store
+        .enter()
+        .expect("in")
+        .read(0, &mut there)
+        .expect("read");
+    assert_eq!(&there, b"2357");
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Commit(Vec<(u64, u8, usize)>, Vec<u8>),
+    GiveUp(Vec<(u64, u8, usize)>),
+    NewClient,
+    Snapshot,
+    NewHost,
+    NewMemfd,
+}
+
+fn writes() -> impl Strategy<Value = Vec<(u64, u8, usize)>> {
+    prop::collection::vec((0..STATE, any::<u8>(), 1..9000_usize), 0..4)
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        5 => (writes(), prop::collection::vec(any::<u8>(), 0..64)).prop_map(|(a, b)| Step::Commit(a, b)),
+        2 => writes().prop_map(Step::GiveUp),
+        1 => Just(Step::NewClient),
+        3 => Just(Step::Snapshot),
+        1 => Just(Step::NewHost),
+        1 => Just(Step::NewMemfd),
+    ];
+    prop::collection::vec(step, 1..30)
+}
+
+/// Writes into a plain state.
+fn apply(model: &mut [u8], writes: &[(u64, u8, usize)]) {
+    for (offset, byte, len) in writes {
+        let end = model.len().min(*offset as usize + len);
+        model[*offset as usize..end].fill(*byte);
+    }
+}
+
+fn put(client: &mut Writer, tail: &[u8], writes: &[(u64, u8, usize)], up: bool) -> bool {
+    client
+        .commit_with(tail, |commit| {
+            for (offset, byte, len) in writes {
+                let len = (STATE - offset).min(*len as u64) as usize;
+                commit.write(*offset, &vec![*byte; len])?;
+            }
+            match up {
+                true => Err(QueueError::NotAQueue),
+                false => Ok(()),
+            }
+        })
+        .is_ok()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn whatever_happens_the_state_is_that_of_a_plain_one(steps in steps(), depth in 2..5_u64) {
+        let dir = support::temp_dir();
+        let store = dir.path().join("store");
+        let zeros = || (vec![0; STATE as usize], Vec::new());
+        let (mut now, mut saved) = (zeros(), zeros());
+        let mut file = memfd();
+        let mut keeper = Some(host(&store, &file));
+        let mut client = Some(writer(&file, depth));
+        for step in steps {
+            match step {
+                Step::Commit(writes, tail) => {
+                    apply(&mut now.0, &writes);
+                    now.1 = tail;
+                    prop_assert!(put(client.as_mut().expect("one"), &now.1, &writes, false));
+                }
+                Step::GiveUp(writes) => {
+                    prop_assert!(!put(client.as_mut().expect("one"), &[], &writes, true));
+                }
+                Step::NewClient => {
+                    drop(client.take());
+                    client = Some(writer(&file, depth));
+                }
+                Step::Snapshot => {
+                    let client = client.as_ref().expect("one");
+                    match keeper.as_mut().expect("one").snapshot_once().expect("a snapshot") {
+                        Snapshot::Persisted { generation, tail, .. } => {
+                            prop_assert_eq!(generation, client.generation());
+                            prop_assert_eq!(&tail, &now.1);
+                            saved = now.clone();
+                        }
+                        Snapshot::Nothing => prop_assert_eq!(&saved, &now),
+                        other => prop_assert!(false, "{:?}", other),
+                    }
+                    let newest = Some(client.generation()).filter(|generation| *generation > 0);
+                    prop_assert_eq!(client.last_persisted(), newest);
+                }
+                Step::NewHost => {
+                    drop(keeper.take());
+                    keeper = Some(host(&store, &file));
+                }
+                Step::NewMemfd => {
+                    drop((client.take(), keeper.take()));
+                    file = memfd();
+                    keeper = Some(host(&store, &file));
+                    client = Some(writer(&file, depth));
+                    now = saved.clone();
+                }
+            }
+            let client = client.as_ref().expect("one");
+            prop_assert_eq!(&state(client), &now.0);
+            prop_assert_eq!(&client.tail(), &now.1);
+        }
+    }
+}
+
+/// Whatever a client writes into its pages: the host says so or takes nothing, and what was good stays.
+#[test]
+fn h31_a_hostile_client_takes_nothing_away() {
+    let dir = support::temp_dir();
+    let store = dir.path().join("store");
+    let file = memfd();
+    let mut keeper = host(&store, &file);
+    let mut client = writer(&file, 3);
+    let good = fill(&mut client, 3);
+    keeper.snapshot_once().expect("one");
+    let mut outcomes = std::collections::BTreeMap::<String, u32>::new();
+    let protocol_bytes = file.len().expect("a length") - 3 * STATE;
+    let mut random = 88_172_645_463_325_252_u64;
+    let mut next = move || {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random
+    };
+    let raw = File::from(fd(&file));
+    for round in 0..400 {
+        // A few words anywhere, with values that mean something: marks, offsets, lengths, huge ones.
+        for _ in 0..1 + next() % 6 {
+            let at = next() % (protocol_bytes / 8) * 8;
+            let value = match next() % 6 {
+                0 => u64::MAX,
+                1 => next() % 64,
+                2 => (good + next() % 9) * 2 + 1,
+                3 => STATE,
+                4 => 1 << (next() % 64),
+                _ => next(),
+            };
+            raw.write_all_at(&value.to_le_bytes(), at).expect("written");
+        }
+        // A new host, too: it reads the header anew.
+        if round % 5 == 0 {
+            drop(keeper);
+            keeper = host(&store, &file);
+        }
+        let what = match keeper.snapshot_once() {
+            Ok(Snapshot::Persisted { .. }) => "persisted".to_owned(),
+            Ok(other) => format!("{other:?}").chars().take(7).collect(),
+            Err(error) => error.to_string().chars().take(24).collect(),
+        };
+        *outcomes.entry(what).or_default() += 1;
+    }
+    println!("{outcomes:?}");
+    drop(keeper);
+    // A new client of the same memory may refuse it; it does not crash either.
+    drop(client);
+    let _ = Writer::open(fd(&file), options(3));
+    let fresh = memfd();
+    let keeper = host(&store, &fresh);
+    assert!(keeper.persisted() >= good);
+    let client = Writer::recover(fd(&fresh)).expect("a queue");
+    assert!(client.is_some(), "what is stored can be restored");
+}
