@@ -390,7 +390,9 @@ fn a_store_of_something_else_is_refused_and_left_alone() {
     use flatspan::snapshot::{Changes, Store};
     let dir = support::temp_dir();
     let path = dir.path().join("store");
-    let store_options = StoreOptions::default().changes(Changes::Writers);
+    let store_options = StoreOptions::default()
+        .changes(Changes::Writers)
+        .part_bytes(64 << 10);
     let store = Store::open(&path, store_options.clone().initial_bytes(STATE)).expect("a store");
     store
         .enter()
