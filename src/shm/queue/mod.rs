@@ -10,6 +10,8 @@ mod geometry;
 mod host;
 #[cfg(not(all(loom, test)))]
 mod image;
+#[cfg(all(test, not(loom)))]
+mod litmus;
 #[cfg(all(loom, test))]
 mod loom_models;
 #[cfg(not(all(loom, test)))]
