@@ -544,10 +544,13 @@ fn h31_a_hostile_client_takes_nothing_away() {
     for round in 0..600 {
         // Mostly the ring and the stamps: behind a bad header nobody looks.
         raw.write_all_at(&header, 0).expect("written");
-        let from = if round % 10 == 9 { 0 } else { RING_AT / 8 };
+        let (from, end) = match round % 10 {
+            9 => (0, 10),
+            _ => (RING_AT / 8, protocol_bytes / 8),
+        };
         // A few words anywhere, with values that mean something: marks, offsets, lengths, huge ones.
         for _ in 0..1 + next() % 6 {
-            let at = (from + next() % (protocol_bytes / 8 - from)) * 8;
+            let at = (from + next() % (end - from)) * 8;
             let value = match next() % 6 {
                 0 => u64::MAX,
                 1 => next() % 64,
@@ -557,6 +560,18 @@ fn h31_a_hostile_client_takes_nothing_away() {
                 _ => next(),
             };
             raw.write_all_at(&value.to_le_bytes(), at).expect("written");
+        }
+        // An entry that looks good but for one word, or looks good.
+        if round % 2 == 0 {
+            let at = RING_AT + next() % 3 * 128;
+            let generation = good + 1 + round;
+            let buffer = file.len().expect("a length") - (3 - (at - RING_AT) / 128) * STATE;
+            let mut entry = [generation * 2 + 1, generation, buffer, STATE, 5, 0, 0, 0];
+            if round % 4 == 0 {
+                entry[1 + (next() % 7) as usize] = next() >> (next() % 64);
+            }
+            let bytes: Vec<u8> = entry.iter().flat_map(|word| word.to_le_bytes()).collect();
+            raw.write_all_at(&bytes, at).expect("written");
         }
         // A new host, too: it reads the header anew.
         if round % 5 == 0 {
@@ -570,7 +585,7 @@ fn h31_a_hostile_client_takes_nothing_away() {
         };
         *outcomes.entry(what).or_default() += 1;
     }
-    println!("{outcomes:?}");
+    assert!(outcomes.len() >= 3, "{outcomes:?}");
     drop(keeper);
     // A new client of the same memory may refuse it; it does not crash either.
     drop(client);

@@ -176,8 +176,8 @@ impl Writer {
     pub fn tail(&self) -> Vec<u8> {
         let shape = self.header.shape().expect("checked");
         let newest = self.committer.newest();
-        let tail =
-            newest.and_then(|(generation, entry)| tail_of(&self.memory, &shape, entry, generation));
+        let read = |at: usize, to: &mut [u64]| self.memory.load_own(at, to);
+        let tail = newest.and_then(|(generation, entry)| tail_of(read, &shape, entry, generation));
         tail.unwrap_or_default()
     }
 

@@ -1,7 +1,7 @@
 //! The client's side of the protocol (docs/shared-memory-protocol.md, W1 to W6), on any words.
 
 use super::error::QueueError;
-use super::geometry::{Shape, mark, marks, newest_first, tail_of, to_words};
+use super::geometry::{Shape, mark, newest_first, tail_of, to_words};
 use super::words::{Ordering, Words, store};
 use crate::snapshot::PageSet;
 
@@ -32,10 +32,14 @@ pub(super) struct Change<'c, W: Words> {
 impl Committer {
     /// Goes on with what is there.
     pub(super) fn begin(words: &impl Words, shape: Shape) -> Result<Self, QueueError> {
-        let marks = marks(words, &shape);
+        let read = |at: usize, to: &mut [u64]| words.load_own(at, to);
+        let mut marks = vec![0; shape.depth];
+        for (entry, mark) in marks.iter_mut().enumerate() {
+            read(shape.mark_at(entry), std::slice::from_mut(mark));
+        }
         let newest = newest_first(&marks)
             .into_iter()
-            .find(|(generation, entry)| tail_of(words, &shape, *entry, *generation).is_some());
+            .find(|(generation, entry)| tail_of(read, &shape, *entry, *generation).is_some());
         let highest = marks.iter().max().map_or(0, |mark| mark / 2);
         let mut committer = Self {
             shape,
@@ -110,15 +114,13 @@ impl Committer {
         for page in behind.runs().flatten() {
             // Lossless: a page of a buffer in memory.
             let page = page as usize;
-            let target = words.words(self.shape.page(entry, page));
+            let target = self.shape.page(entry, page);
             match self.newest {
-                Some((_, newest)) => {
-                    let source = words.words(self.shape.page(newest, page));
-                    for (to, from) in target.iter().zip(source) {
-                        to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
-                    }
+                Some((_, newest)) => words.copy_own(self.shape.page(newest, page), target),
+                None => {
+                    let target = words.words(target);
+                    target.iter().for_each(|to| to.store(0, Ordering::Relaxed));
                 }
-                None => target.iter().for_each(|to| to.store(0, Ordering::Relaxed)),
             }
         }
     }

@@ -307,14 +307,13 @@ pub(crate) fn newest_first(marks: &[u64]) -> Vec<(u64, usize)> {
 
 /// A descriptor that was copied, and is as it must be; its tail may be torn.
 pub(crate) fn tail_of(
-    words: &impl Words,
+    read: impl Fn(usize, &mut [u64]),
     shape: &Shape,
     entry: usize,
     generation: u64,
 ) -> Option<Vec<u8>> {
     let mut copy = [0; 7];
-    let at = shape.mark_at(entry) + 1;
-    super::words::load(words.words(at..at + 7), &mut copy);
+    read(shape.mark_at(entry) + 1, &mut copy);
     let tail_bytes = usize::try_from(copy[3]).ok()?;
     let is_good = tail_bytes <= shape.tail_words * WORD_BYTES
         && copy == shape.descriptor(entry, generation, copy[3]);
@@ -322,8 +321,7 @@ pub(crate) fn tail_of(
         return None;
     }
     let mut tail = vec![0; tail_bytes.div_ceil(WORD_BYTES)];
-    let at = shape.tail_at(entry);
-    super::words::load(words.words(at..at + tail.len()), &mut tail);
+    read(shape.tail_at(entry), &mut tail);
     let mut bytes: Vec<u8> = tail.iter().flat_map(|word| word.to_le_bytes()).collect();
     bytes.truncate(tail_bytes);
     Some(bytes)

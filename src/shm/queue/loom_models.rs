@@ -2,6 +2,15 @@
 //!
 //! A state has two pages of one word, both of which each commit sets to its generation; so an image whose words differ, or are
 //! not those of the generation it is said to be, is torn.
+//!
+//! # Safety
+//!
+//! Clients come one after the other in one thread and are the only ones who store, so their own loads race with nothing.
+
+#![expect(
+    unsafe_code,
+    reason = "a cell that one thread uses, and loads that loom does not count"
+)]
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -33,14 +42,27 @@ struct Heap {
     seen: Cell<Option<u64>>,
 }
 
-// Only the host's thread uses `seen`.
-#[expect(unsafe_code, reason = "a cell that one thread uses")]
 // SAFETY: `seen` is touched by `look_again` alone, which one thread calls; the rest is atomics.
 unsafe impl Sync for Heap {}
 
 impl Words for Heap {
     fn words(&self, range: Range<usize>) -> &[AtomicU64] {
         &self.words[range]
+    }
+
+    fn load_own(&self, at: usize, to: &mut [u64]) {
+        for (to, word) in to.iter_mut().zip(&self.words[at..]) {
+            // SAFETY: nobody else stores (module documentation).
+            *to = unsafe { word.unsync_load() };
+        }
+    }
+
+    fn copy_own(&self, from: Range<usize>, to: Range<usize>) {
+        for (from, to) in from.zip(to) {
+            let mut word = [0];
+            self.load_own(from, &mut word);
+            self.words[to].store(word[0], Ordering::Relaxed);
+        }
     }
 
     fn fence_after_invalid_mark(&self) {
@@ -119,8 +141,7 @@ fn host(heap: &Heap, shape: Shape, image: &mut [u64; PAGES], known: &mut u64) {
 /// the first has stored.
 ///
 /// Loom remembers of each atomic the last access only: of two loads by two threads and a store by the second it does not see that
-/// the first load might come after. So the client, which loads what it stores to, runs first, and the host's loads are
-/// what loom moves.
+/// the first load might come after. So the client's loads of its own words are not counted.
 fn model(depth: usize, without: Without, clients: [(usize, bool); 2], takes: usize) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(2);
@@ -164,7 +185,7 @@ fn loom_a_host_beside_a_client_that_goes_round_the_ring() {
 
 #[test]
 fn loom_a_client_that_dies_and_one_that_goes_on() {
-    model(2, Without::Nothing, [(2, true), (1, false)], 1);
+    model(2, Without::Nothing, [(2, true), (2, false)], 1);
 }
 
 #[test]

@@ -35,7 +35,8 @@ pub(super) fn take<E>(
     let newer = newer.filter(|(generation, _)| *generation > known);
     // One whose descriptor is not good does not count.
     let mut good = newer.filter_map(|(generation, entry)| {
-        let tail = tail_of(words, shape, entry, generation)?;
+        let read = |at: usize, to: &mut [u64]| load(words.words(at..at + to.len()), to);
+        let tail = tail_of(read, shape, entry, generation)?;
         Some((generation, entry, tail))
     });
     let Some((generation, entry, tail)) = good.next() else {

@@ -28,6 +28,22 @@ pub(crate) trait Words {
         vec![range]
     }
 
+    /// Copies words that this side alone writes. (A model does it in another way: loom loses sight of a load by the other side
+    /// when one of this side follows.)
+    fn load_own(&self, at: usize, to: &mut [u64]) {
+        let len = to.len();
+        for (to, from) in to.iter_mut().zip(self.words(at..at + len)) {
+            *to = from.load(Ordering::Acquire);
+        }
+    }
+
+    /// Copies words that this side alone writes to others of it.
+    fn copy_own(&self, from: Range<usize>, to: Range<usize>) {
+        for (to, from) in self.words(to).iter().zip(self.words(from)) {
+            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+
     /// W2.
     fn fence_after_invalid_mark(&self) {
         fence(Ordering::Release);
