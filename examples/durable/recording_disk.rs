@@ -140,6 +140,10 @@ impl Disk for RecordingDisk {
         self.disk.part_bytes()
     }
 
+    fn set_part_bytes(&self, array: Array, part_bytes: u64) -> io::Result<()> {
+        self.disk.set_part_bytes(array, part_bytes)
+    }
+
     fn arrays(&self) -> io::Result<Vec<Array>> {
         self.around(Call::Other, || self.disk.arrays())
     }

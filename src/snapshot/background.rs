@@ -1,4 +1,4 @@
-//! Checkpoints in the background: when the journal is long, and every so often.
+//! Checkpoints in the background: when the journal is long, and every so often. And the second heap, at first.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::inner::Inner;
 use super::options::Changes;
+use super::second_heap::Progress;
 
 /// The thread that makes them; ends when this is dropped.
 #[derive(Debug)]
@@ -44,7 +45,8 @@ impl Background {
         let options = &inner.options;
         let follows_journal =
             options.changes == Changes::Transactions && options.journal_bytes_max != Some(u64::MAX);
-        if !follows_journal && options.checkpoint_every.is_none() {
+        let makes_checkpoints = follows_journal || options.checkpoint_every.is_some();
+        if !makes_checkpoints && options.second_heap != Some(true) {
             return None;
         }
         let bell = Arc::new(Bell::default());
@@ -89,38 +91,56 @@ impl Drop for Background {
 }
 
 fn run(inner: &Inner, bell: &Bell) {
-    let mut due = inner
-        .options
-        .checkpoint_every
-        .map(|every| Instant::now() + every);
+    let next = || {
+        let every = inner.options.checkpoint_every;
+        every.map(|every| Instant::now() + every)
+    };
+    let mut due = next();
+    let mut makes_heap = inner.options.second_heap != Some(false);
+    while let Some(work) = wait(bell, due, makes_heap) {
+        match work {
+            Work::SecondHeap => {
+                // What goes wrong poisons the store, or leaves the heap to the first base.
+                makes_heap = matches!(inner.step_of_second_heap(), Ok(Progress::More));
+            }
+            Work::Checkpoint => {
+                // What goes wrong poisons the store, or will be met by who asks for a checkpoint.
+                let failed = inner.checkpoint(None).is_err();
+                due = next();
+                if failed {
+                    let rung = bell.rung.lock().unwrap_or_else(PoisonError::into_inner);
+                    let waited = bell
+                        .changed
+                        .wait_timeout_while(rung, PAUSE, |rung| !rung.end);
+                    drop(waited.unwrap_or_else(PoisonError::into_inner));
+                }
+            }
+        }
+    }
+}
+
+enum Work {
+    Checkpoint,
+    SecondHeap,
+}
+
+/// What is to be done next; `None` at the end. Checkpoints go first.
+fn wait(bell: &Bell, due: Option<Instant>, makes_heap: bool) -> Option<Work> {
+    let mut rung = bell.rung.lock().unwrap_or_else(PoisonError::into_inner);
     loop {
-        let mut rung = bell.rung.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            if rung.end {
-                return;
-            }
-            let now = Instant::now();
-            if rung.journal_is_long || due.is_some_and(|due| due <= now) {
-                rung.journal_is_long = false;
-                break;
-            }
-            let wait = due.map_or(Duration::from_secs(3600), |due| due - now);
-            let waited = bell.changed.wait_timeout(rung, wait);
-            rung = waited.unwrap_or_else(PoisonError::into_inner).0;
+        if rung.end {
+            return None;
         }
-        drop(rung);
-        // What goes wrong poisons the store, or will be met by who asks for a checkpoint.
-        let failed = inner.checkpoint(None).is_err();
-        due = inner
-            .options
-            .checkpoint_every
-            .map(|every| Instant::now() + every);
-        if failed {
-            let rung = bell.rung.lock().unwrap_or_else(PoisonError::into_inner);
-            let waited = bell
-                .changed
-                .wait_timeout_while(rung, PAUSE, |rung| !rung.end);
-            drop(waited.unwrap_or_else(PoisonError::into_inner));
+        let now = Instant::now();
+        if rung.journal_is_long || due.is_some_and(|due| due <= now) {
+            rung.journal_is_long = false;
+            return Some(Work::Checkpoint);
         }
+        if makes_heap {
+            return Some(Work::SecondHeap);
+        }
+        let wait = due.map_or(Duration::from_secs(3600), |due| due - now);
+        let waited = bell.changed.wait_timeout(rung, wait);
+        rung = waited.unwrap_or_else(PoisonError::into_inner).0;
     }
 }

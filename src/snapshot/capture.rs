@@ -6,6 +6,10 @@
 //! when what it reports is copied too, every copy is as it is in memory at that moment (hazard 6: the kernel copies).
 //!
 //! What is copied while writers run goes to the disk at once; a later copy of the same page takes its place there.
+//!
+//! A tracker that compares would not see a page that is A at a scan, B when it is copied, and A again at the next scan. So it is
+//! told what was copied, goes on from that, and what differs from the scan before counts as reported. That also holds for
+//! writers who know no gate: what they do after the last scan is in this checkpoint or in the next, page by page.
 
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
@@ -98,7 +102,14 @@ impl Capture<'_> {
         rounds: u32,
     ) -> Result<Captured, SnapshotError> {
         let mut buffer = PageBuffer::default();
-        let payload_bytes = self.copy(changed.runs().collect(), &mut buffer)?;
+        let reported = Mutex::default();
+        let copied = self.copy(changed.runs().collect(), &mut buffer, &reported);
+        self.stale.add(
+            &reported
+                .into_inner()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        let payload_bytes = copied?;
         let position = match self.into {
             Some(_) => self.inner.journal.roll(self.inner.generation())?,
             None => self.inner.journal.position(),
@@ -129,11 +140,13 @@ impl Capture<'_> {
         }
     }
 
-    /// Copies pages out of the region, those of them that it has, and tells how long it is.
+    /// Copies pages out of the region, those of them that it has, and tells how long it is. What the tracker reports by that
+    /// is added to `reported`.
     fn copy(
         &self,
         mut runs: Vec<Range<u64>>,
         buffer: &mut PageBuffer,
+        reported: &Mutex<PageSet>,
     ) -> Result<u64, SnapshotError> {
         let lengths = self.inner.lengths.read();
         let _lengths = lengths.unwrap_or_else(PoisonError::into_inner);
@@ -150,11 +163,33 @@ impl Capture<'_> {
             .map(|run| page(run.start)..page(run.end))
             .collect();
         self.inner.gather(&ranges, buffer.hold(runs))?;
+        let mut tracking = self.inner.tracking();
+        if tracking.follows_copies() {
+            let mut reported = reported.lock().unwrap_or_else(PoisonError::into_inner);
+            for (first, bytes) in buffer.runs() {
+                tracking.copied(first, bytes, &mut reported);
+            }
+        }
         Ok(payload_bytes)
     }
 
+    fn write_live(&mut self, pages: &PageSet, sink: &dyn Sink) -> Result<(), SnapshotError> {
+        let reported = Mutex::default();
+        let written = self.write_steps(pages, sink, &reported);
+        let reported = reported
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        self.stale.add(&reported);
+        written
+    }
+
     /// Copies and writes in steps, with as many threads as are of use.
-    fn write_live(&self, pages: &PageSet, sink: &dyn Sink) -> Result<(), SnapshotError> {
+    fn write_steps(
+        &self,
+        pages: &PageSet,
+        sink: &dyn Sink,
+        reported: &Mutex<PageSet>,
+    ) -> Result<(), SnapshotError> {
         let steps = Mutex::new(Steps::new(pages.runs()));
         let next = || {
             let mut steps = steps.lock().unwrap_or_else(PoisonError::into_inner);
@@ -163,7 +198,7 @@ impl Capture<'_> {
         let work = || {
             let mut buffer = PageBuffer::default();
             while let Some(runs) = next() {
-                let payload_bytes = self.copy(runs, &mut buffer)?;
+                let payload_bytes = self.copy(runs, &mut buffer, reported)?;
                 if !buffer.is_empty() {
                     sink.write(&buffer, payload_bytes)?;
                 }
@@ -245,4 +280,141 @@ fn bridged(pages: &PageSet, all: u64) -> PageSet {
         end = run.end;
     }
     with_gaps
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::collections::VecDeque;
+    use std::path::Path;
+    use std::sync::{Arc, Mutex};
+
+    use crate::snapshot::inner::Inner;
+    use crate::snapshot::open;
+    use crate::snapshot::options::{Changes, StoreOptions};
+    use crate::snapshot::page_set::PageSet;
+    use crate::snapshot::region::Region;
+    use crate::snapshot::report::CheckpointKind;
+    use crate::snapshot::tracker::{
+        Compare, Declarations, DirtyTracker, TrackerError, TrackerKind,
+    };
+    use crate::snapshot::tracking::Tracking;
+
+    /// More than are copied without a scan between.
+    const PAGES: usize = 3000;
+    /// Of a region in which a few pages are so much that gaps are written through.
+    const FEW: usize = 200;
+
+    /// Writes to a page before and after each scan.
+    #[derive(Debug)]
+    struct Meddling {
+        tracker: Compare,
+        page: usize,
+        /// For each scan.
+        bytes: Queue,
+    }
+
+    type Queue = Arc<Mutex<VecDeque<[u8; 2]>>>;
+
+    fn put(region: &Region, page: usize, byte: u8) {
+        region.copy_in(page * 4096, &[byte; 4096]).expect("written");
+    }
+
+    impl DirtyTracker for Meddling {
+        fn kind(&self) -> TrackerKind {
+            TrackerKind::Compare
+        }
+        fn arm(&mut self, region: &Region) -> Result<(), TrackerError> {
+            self.tracker.arm(region)
+        }
+        fn scan(&mut self, region: &Region, into: &mut PageSet) -> Result<(), TrackerError> {
+            let bytes = self.bytes.lock().expect("a lock").pop_front();
+            let Some([before, after]) = bytes else {
+                return self.tracker.scan(region, into);
+            };
+            put(region, self.page, before);
+            self.tracker.scan(region, into)?;
+            put(region, self.page, after);
+            Ok(())
+        }
+        fn copied(&mut self, first_page: u64, bytes: &[u8], into: &mut PageSet) {
+            self.tracker.copied(first_page, bytes, into);
+        }
+        fn declarations(&self) -> &Declarations {
+            self.tracker.declarations()
+        }
+    }
+
+    fn opened(path: &Path, pages: usize) -> Inner {
+        let options = StoreOptions::default()
+            .changes(Changes::Writers)
+            .reserve_bytes(64 << 20)
+            .initial_bytes(pages as u64 * 4096);
+        open::in_directory(path, options).expect("a store").0
+    }
+
+    fn byte_of(inner: &Inner, page: usize) -> u8 {
+        let mut byte = [0];
+        let at = page * 4096;
+        inner.gather(&[at..at + 1], &mut byte).expect("within");
+        byte[0]
+    }
+
+    /// What is put into the queue is written to the page at the next scans.
+    fn meddle(inner: &Inner, page: usize) -> Queue {
+        let bytes = Queue::default();
+        let mut tracker = Meddling {
+            tracker: Compare::new(),
+            page,
+            bytes: Arc::clone(&bytes),
+        };
+        tracker.arm(&inner.region).expect("armed");
+        *inner.tracking() = Tracking::new(Some(Box::new(tracker)));
+        bytes
+    }
+
+    #[test]
+    fn a_page_that_differed_for_as_long_as_it_was_copied_comes_back_as_it_was_at_the_instant() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("store");
+        for kind in [CheckpointKind::Delta, CheckpointKind::Base] {
+            let inner = opened(&path, PAGES);
+            let bytes = meddle(&inner, 5);
+            (0..PAGES).for_each(|page| put(&inner.region, page, 1 + (page % 200) as u8));
+            inner.checkpoint(Some(kind)).expect("one before");
+            (0..2000).for_each(|page| put(&inner.region, page, 50 + (page % 200) as u8));
+            // A scan for the choice, a copy of more than a few pages, and a scan again.
+            let scans = [[77, 88], [77, 77]];
+            bytes.lock().expect("a lock").extend(scans);
+            inner.checkpoint(Some(kind)).expect("one");
+            assert!(bytes.lock().expect("a lock").is_empty());
+            assert_eq!(byte_of(&inner, 5), 77);
+            drop(inner);
+            assert_eq!(byte_of(&opened(&path, PAGES), 5), 77, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_page_of_a_gap_that_others_write_meanwhile_is_in_this_checkpoint_or_in_the_next() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("store");
+        let inner = opened(&path, FEW);
+        let bytes = meddle(&inner, 5);
+        (0..FEW).for_each(|page| put(&inner.region, page, 1 + (page % 200) as u8));
+        for page in [3, 7] {
+            inner.checkpoint(Some(CheckpointKind::Base)).expect("both");
+            put(&inner.region, page, 99);
+        }
+        inner.checkpoint(Some(CheckpointKind::Base)).expect("both");
+        // 5 lies between what changed, which is so little that it is copied behind the last scan.
+        (0..40)
+            .step_by(2)
+            .for_each(|page| put(&inner.region, page, 33));
+        bytes.lock().expect("a lock").extend([[6, 6], [6, 66]]);
+        for _ in 0..2 {
+            let made = inner.checkpoint(Some(CheckpointKind::Base));
+            made.expect("no page is taken for one that rotted");
+        }
+        drop(inner);
+        assert_eq!(byte_of(&opened(&path, FEW), 5), 66);
+    }
 }

@@ -22,6 +22,7 @@ use super::journal::Position;
 use super::options::{Changes, Durability};
 use super::page_buffer::PageBuffer;
 use super::report::{CheckpointKind, CheckpointReport};
+use super::second_heap::Making;
 use super::stale::Stale;
 use super::table::Table;
 
@@ -30,6 +31,9 @@ use super::table::Table;
 pub(crate) struct Checkpointer {
     /// The heap that holds the newest base.
     pub(crate) committed: Metadata,
+    /// Length of the parts that heaps are to have, and that each has now.
+    pub(crate) part_bytes: u64,
+    pub(crate) part_bytes_of: [u64; 2],
     pub(crate) table: Table,
     pub(crate) stale: Stale,
     pub(crate) next_generation: u64,
@@ -49,6 +53,8 @@ pub(crate) struct Checkpointer {
     pub(crate) unverified: bool,
     /// The other heap's pages are known to differ only once the tables were compared.
     pub(crate) uncompared: Option<Metadata>,
+    /// A second heap on its way.
+    pub(crate) making: Option<Making>,
 }
 
 /// Counts what a checkpoint costs.
@@ -69,17 +75,15 @@ impl Checkpointer {
         let begun = Instant::now();
         let target = self.committed.heap.other();
         let mut cost = Cost::default();
+        // What it has is written over. The lock on the heap goes with it.
+        self.making = None;
         self.make_sure(inner)?;
         let _alone_in_heap = inner
             .locks
             .writer_of(target, inner.options.readers_timeout)?;
         inner.journal.prepare_roll()?;
         let generation = self.take_generation();
-        if inner.options.durability == Durability::Process {
-            // The only complete heap must be durable before the other one is entered (hazard 18).
-            inner.really_sync(Array::Heap(self.committed.heap))?;
-            inner.really_sync(Array::Table(self.committed.heap))?;
-        }
+        self.sync_committed(inner)?;
         self.take_lock(inner, target, generation, &mut cost)?;
 
         let writer = HeapWriter {
@@ -101,7 +105,7 @@ impl Checkpointer {
             store: self.committed.store,
             heap: target,
             closed: false,
-            part_bytes: self.committed.part_bytes,
+            part_bytes: self.part_bytes_of[target as usize],
             generation,
             released: true,
             revision: 0,
@@ -140,6 +144,15 @@ impl Checkpointer {
             barriers: cost.barriers,
             took: begun.elapsed(),
         })
+    }
+
+    /// The only complete heap must be durable before the other one is entered (hazard 18).
+    pub(crate) fn sync_committed(&self, inner: &Inner) -> Result<(), SnapshotError> {
+        if inner.options.durability == Durability::Process {
+            inner.really_sync(Array::Heap(self.committed.heap))?;
+            inner.really_sync(Array::Table(self.committed.heap))?;
+        }
+        Ok(())
     }
 
     /// What must be known before a heap is entered.
@@ -182,8 +195,45 @@ impl Checkpointer {
         generation
     }
 
+    /// The heap that is not committed is made anew by the next checkpoint into it if its parts have not the length that they are
+    /// to have; until then it is a second chance.
+    pub(crate) fn give_up_other_length(&mut self) {
+        let other = self.committed.heap.other();
+        if self.has_other_length(other) {
+            self.stale.set_blank(other);
+            self.uncompared = None;
+        }
+    }
+
+    /// What the region maps stays as it is (hazard 10).
+    fn has_other_length(&self, heap: HeapName) -> bool {
+        self.part_bytes_of[heap as usize] != self.part_bytes && self.below != Some(heap)
+    }
+
+    fn remove_for_other_length(
+        &mut self,
+        inner: &Inner,
+        heap: HeapName,
+    ) -> Result<(), SnapshotError> {
+        self.older = None;
+        for array in [Array::Heap(heap), Array::Table(heap)] {
+            match inner.disk.remove(array) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(SnapshotError::disk("remove", array)(error));
+                }
+                _ => {}
+            }
+        }
+        for array in [Array::Heap(heap), Array::Table(heap)] {
+            let said = inner.disk.set_part_bytes(array, self.part_bytes);
+            said.map_err(SnapshotError::disk("use", array))?;
+        }
+        self.part_bytes_of[heap as usize] = self.part_bytes;
+        Ok(())
+    }
+
     /// Step 1, and what a heap without anything in it needs.
-    fn take_lock(
+    pub(crate) fn take_lock(
         &mut self,
         inner: &Inner,
         target: HeapName,
@@ -192,6 +242,9 @@ impl Checkpointer {
     ) -> Result<(), SnapshotError> {
         let disk = &*inner.disk;
         let arrays = [Array::Heap(target), Array::Table(target)];
+        if self.has_other_length(target) {
+            self.remove_for_other_length(inner, target)?;
+        }
         if self.stale.is_blank(target) {
             for array in arrays {
                 heap::remove_if_broken(disk, array)?;
@@ -205,6 +258,7 @@ impl Checkpointer {
         }
         let taken = Metadata {
             heap: target,
+            part_bytes: self.part_bytes_of[target as usize],
             generation,
             released: false,
             revision: 0,
@@ -262,18 +316,7 @@ impl Checkpointer {
         if seeded(Fault::JournalsDroppedEarly) {
             remove_journals_before(inner, metadata.journal);
         }
-        if let Err(error) = self.release(inner, &metadata, cost) {
-            let taken = Metadata {
-                released: false,
-                ..metadata
-            };
-            // Hazard 3. What becomes of it changes nothing: the store is poisoned, and opening looks at the disk.
-            if !seeded(Fault::LockNotWrittenBack) {
-                let _ = heap::write_metadata(disk, &taken).and_then(|()| heap::sync(disk, array));
-            }
-            inner.poison(&error);
-            return Err(error);
-        }
+        self.release_or_take_back(inner, &metadata, cost)?;
         let table_bytes = disk.len(Array::Table(target)).unwrap_or(u64::MAX);
         self.table.apply(target, table_bytes, update);
         self.older = Some(std::mem::replace(&mut self.committed, metadata));
@@ -283,6 +326,7 @@ impl Checkpointer {
         self.last_delta_pages = None;
         self.journal_bytes_at_base = inner.journal.written_bytes();
         self.stale.committed(target);
+        self.give_up_other_length();
         self.remove_journals(inner);
         Ok(())
     }
@@ -312,7 +356,12 @@ impl Checkpointer {
         Ok(())
     }
 
-    fn set_heap_len(&self, inner: &Inner, target: HeapName, len: u64) -> Result<(), SnapshotError> {
+    pub(crate) fn set_heap_len(
+        &self,
+        inner: &Inner,
+        target: HeapName,
+        len: u64,
+    ) -> Result<(), SnapshotError> {
         let array = Array::Heap(target);
         let present = inner.disk.len(array);
         let present = present.map_err(SnapshotError::disk("ask the length of", array))?;
@@ -324,6 +373,26 @@ impl Checkpointer {
     }
 
     /// Step 4.
+    pub(crate) fn release_or_take_back(
+        &self,
+        inner: &Inner,
+        metadata: &Metadata,
+        cost: &mut Cost,
+    ) -> Result<(), SnapshotError> {
+        self.release(inner, metadata, cost).inspect_err(|error| {
+            let (disk, array) = (&*inner.disk, Array::Heap(metadata.heap));
+            let taken = Metadata {
+                released: false,
+                ..*metadata
+            };
+            // Hazard 3. What becomes of it changes nothing: the store is poisoned, and opening looks at the disk.
+            if !seeded(Fault::LockNotWrittenBack) {
+                let _ = heap::write_metadata(disk, &taken).and_then(|()| heap::sync(disk, array));
+            }
+            inner.poison(error);
+        })
+    }
+
     fn release(
         &self,
         inner: &Inner,
@@ -338,6 +407,7 @@ impl Checkpointer {
     /// The older heap is given up, with its storage.
     pub(crate) fn drop_older(&mut self, inner: &Inner) -> Result<(), SnapshotError> {
         let older = self.committed.heap.other();
+        self.making = None;
         let _alone_in_heap = inner
             .locks
             .writer_of(older, inner.options.readers_timeout)?;

@@ -48,14 +48,6 @@ pub enum NoHeap {
         /// That generation.
         generation: u64,
     },
-    /// Their parts have different lengths.
-    #[error("the parts of heap a have {a} bytes, those of heap b {b}")]
-    PartBytes {
-        /// Of heap a.
-        a: u64,
-        /// Of heap b.
-        b: u64,
-    },
     /// The header of one heap lies in the files of the other.
     #[error("the files of heap {heap} hold the other heap: they were renamed")]
     Swapped {
@@ -171,10 +163,6 @@ pub(crate) fn choose_heap(a: &HeapState, b: &HeapState) -> Result<Choice, NoHeap
         if a.store != b.store {
             return Err(NoHeap::Strangers);
         }
-        if a.part_bytes != b.part_bytes {
-            let (a, b) = (a.part_bytes, b.part_bytes);
-            return Err(NoHeap::PartBytes { a, b });
-        }
         if a.generation == b.generation {
             let generation = a.generation;
             return Err(NoHeap::Twins { generation });
@@ -274,7 +262,8 @@ mod tests {
             part_bytes: 2 << 20,
             ..b
         };
-        assert!(matches!(chosen(a, other), Err(NoHeap::PartBytes { .. })));
+        // Their length is being changed.
+        assert!(matches!(chosen(a, other), Ok(choice) if choice.first == other));
         let heap = HeapName::B;
         assert_eq!(
             chosen(a, sample(HeapName::A, 6)),

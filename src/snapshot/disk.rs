@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 
-use super::format::HeapName;
+use super::format::{HeapName, NUMBERS_END};
 
 /// An array of a store: a row of files of equal length, the last one shorter, seen as one array of bytes
 /// (docs/file-format.md).
@@ -48,7 +48,10 @@ impl Array {
         let array = match stem.split_once('-')? {
             ("heap", name) => Self::Heap(HeapName::parse(name)?),
             ("table", name) => Self::Table(HeapName::parse(name)?),
-            ("journal", number) => Self::Journal(u64::from_str_radix(number, 16).ok()?),
+            ("journal", number) => {
+                let number = u64::from_str_radix(number, 16).ok();
+                Self::Journal(number.filter(|number| *number < NUMBERS_END)?)
+            }
             _ => return None,
         };
         // Nothing but what `part_name` makes: no other spelling of the same.
@@ -62,8 +65,21 @@ impl Array {
 /// [`read`](Self::read) at once, and durable when a later [`sync`](Self::sync) of the array has returned `Ok`.
 /// A sync that failed is never tried again on the same array: the store gives up the generation.
 pub trait Disk: fmt::Debug + Send + Sync {
-    /// Bytes of each part.
+    /// Bytes of each part, of arrays of which nothing else was said.
     fn part_bytes(&self) -> u64;
+
+    /// Says how long the parts of an array are: of one that is there, before it is used, or of one that is made next. Of the
+    /// journal nobody says it: where there is a second part, all are as long as the first one.
+    ///
+    /// A disk that knows one length only refuses others (`Unsupported`).
+    fn set_part_bytes(&self, array: Array, part_bytes: u64) -> io::Result<()> {
+        let only = self.part_bytes();
+        if part_bytes == only {
+            return Ok(());
+        }
+        let message = format!("{array}: parts of {part_bytes} bytes on a disk with {only}");
+        Err(io::Error::new(io::ErrorKind::Unsupported, message))
+    }
 
     /// The arrays that are there.
     fn arrays(&self) -> io::Result<Vec<Array>>;

@@ -40,13 +40,15 @@ pub struct GroupDisk {
 struct Table {
     dir: PathBuf,
     arrays: BTreeMap<Array, Arc<ArrayFiles>>,
+    /// Where it was said.
+    part_bytes: BTreeMap<Array, u64>,
     /// Of a store that is being made.
     place: Option<NewPlace>,
 }
 
 impl GroupDisk {
     /// The disk of a store that is there. `part_bytes` is a multiple of 64 KiB; what lies in the first part of an
-    /// array can be read whatever it is, so METADATA, which says what it is.
+    /// array can be read whatever it is, so METADATA, which says what it is ([`Disk::set_part_bytes`]).
     ///
     /// # Errors
     ///
@@ -92,6 +94,7 @@ impl GroupDisk {
         let table = Table {
             dir,
             arrays: BTreeMap::new(),
+            part_bytes: BTreeMap::new(),
             place,
         };
         Ok(Self {
@@ -126,10 +129,38 @@ impl GroupDisk {
             return Ok(files.clone());
         }
         let group = self.empty_group(&table.dir)?;
-        let files = ArrayFiles::open(array, self.part_bytes, self.access, group)?;
+        let part_bytes = match table.part_bytes.get(&array) {
+            Some(part_bytes) => *part_bytes,
+            None => self.found_part_bytes(&table.dir, array),
+        };
+        let files = ArrayFiles::open(array, part_bytes, self.access, group)?;
         let files = Arc::new(files);
         table.arrays.insert(array, files.clone());
         Ok(files)
+    }
+
+    /// Of an array of which nothing was said.
+    pub(super) fn part_bytes_of(&self, array: Array) -> u64 {
+        let table = self.read_table();
+        let said = table.part_bytes.get(&array);
+        said.copied()
+            .unwrap_or_else(|| self.found_part_bytes(&table.dir, array))
+    }
+
+    /// What the files of a journal say of their length: the first one is full where there is a second.
+    fn found_part_bytes(&self, dir: &Path, array: Array) -> u64 {
+        let part = |part| fs::metadata(dir.join(array.part_name(part)));
+        let (Array::Journal(_), Ok(first)) = (array, part(0)) else {
+            return self.part_bytes;
+        };
+        match part(1) {
+            Ok(_) if check_part_bytes(first.len()).is_ok() => first.len(),
+            Ok(_) => self.part_bytes,
+            Err(_) => first
+                .len()
+                .next_multiple_of(PART_BYTES_STEP)
+                .max(self.part_bytes),
+        }
     }
 
     fn empty_group(&self, dir: &Path) -> io::Result<Group> {
@@ -154,6 +185,18 @@ impl Disk for GroupDisk {
         self.part_bytes
     }
 
+    fn set_part_bytes(&self, array: Array, part_bytes: u64) -> io::Result<()> {
+        check_part_bytes(part_bytes)?;
+        let mut table = self.write_table();
+        table.part_bytes.insert(array, part_bytes);
+        let known = table.arrays.get(&array);
+        if known.is_some_and(|files| files.part_bytes != part_bytes) {
+            // Looked at before that was known.
+            table.arrays.remove(&array);
+        }
+        Ok(())
+    }
+
     fn arrays(&self) -> io::Result<Vec<Array>> {
         let files = files_in(&self.read_table().dir)?;
         let arrays = files.map(|file| file.map(|(array, _)| array));
@@ -166,7 +209,9 @@ impl Disk for GroupDisk {
     fn create(&self, array: Array) -> io::Result<()> {
         let mut table = self.write_table();
         let group = self.empty_group(&table.dir)?;
-        let files = ArrayFiles::create(array, self.part_bytes, self.access, group)?;
+        let said = table.part_bytes.get(&array);
+        let part_bytes = said.copied().unwrap_or(self.part_bytes);
+        let files = ArrayFiles::create(array, part_bytes, self.access, group)?;
         table.arrays.insert(array, Arc::new(files));
         Ok(())
     }
@@ -234,7 +279,9 @@ impl Disk for GroupDisk {
 
     fn publish(&self) -> io::Result<()> {
         let mut table = self.write_table();
-        let Table { dir, arrays, place } = &mut *table;
+        let Table {
+            dir, arrays, place, ..
+        } = &mut *table;
         let Some(place) = place else {
             let error = io::ErrorKind::InvalidInput.into();
             return Err(in_context(

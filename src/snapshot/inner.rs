@@ -1,7 +1,7 @@
 //! What the doors of a store share.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::checkpoint::{Checkpointer, Cost};
@@ -32,6 +32,8 @@ pub(crate) struct Inner {
     /// Lengths do not change while pages are copied.
     pub(crate) lengths: RwLock<()>,
     pub(crate) checkpoints: Mutex<Checkpointer>,
+    /// So many wait for the lock on them.
+    pub(crate) checkpoints_wanted: AtomicU32,
     pub(crate) generation: AtomicU64,
     poisoned: Mutex<Option<String>>,
 }
@@ -70,6 +72,7 @@ impl Inner {
             lengths: RwLock::new(()),
             generation: AtomicU64::new(parts.checkpointer.generation),
             checkpoints: Mutex::new(parts.checkpointer),
+            checkpoints_wanted: AtomicU32::new(0),
             poisoned: Mutex::new(None),
         }
     }

@@ -41,6 +41,8 @@ mod reader;
 mod region;
 mod replay;
 mod report;
+mod restore_memory;
+mod second_heap;
 #[cfg(all(test, not(loom)))]
 mod seeded;
 mod stale;
@@ -55,11 +57,11 @@ pub use disk::{Array, Disk};
 pub use error::{Damage, SnapshotError};
 pub use format::{Defect, HeapName, Metadata, StoreId};
 pub use group_disk::GroupDisk;
-pub use options::{Changes, Durability, OnClose, Restore, StoreOptions, Strategy};
+pub use options::{Changes, Durability, Memory, OnClose, Restore, StoreOptions, Strategy};
 pub use page_set::{PageSet, Runs};
 pub use reader::{
-    Fault, FaultKind, HeapFacts, Image, JournalFacts, Progress, RecordFacts, StoreReader, Survey,
-    TrackerTrial, Verified, try_trackers,
+    Fault, FaultKind, HeapFacts, HeapPart, Image, JournalFacts, Progress, RecordFacts, StoreReader,
+    Survey, TrackerTrial, Verified, try_trackers,
 };
 pub use region::{FilePart, Region, RegionError, RegionKind, RegionOptions, RestoredPart};
 pub use replay::Cut;

@@ -17,15 +17,16 @@ use super::heap;
 use super::inner::{Inner, Parts};
 use super::journal::Journal;
 use super::lock::Locks;
-use super::options::{Changes, Durability, PART_BYTES, Restore, StoreOptions};
+use super::options::{Changes, Durability, Memory, PART_BYTES, Restore, StoreOptions};
 use super::page_set::PageSet;
 use super::random;
-use super::region::{Region, RegionOptions, RestoredPart};
+use super::region::Region;
 use super::replay::{self, Replayed, Start};
 use super::report::OpenReport;
+use super::restore_memory::{map, to_copy_into};
 use super::stale::Stale;
 use super::table::Table;
-use super::tracker::{self, Writers};
+use super::tracker;
 use super::tracking::Tracking;
 use super::transaction::pages_of;
 use crate::mapping_cache::Access;
@@ -58,7 +59,8 @@ pub(crate) fn in_directory(
     // Before a file for the lock is made in what is no store.
     part_bytes_of(directory)?;
     let locks = Locks::of_writer(directory)?;
-    let part_bytes = part_bytes_of(directory)?;
+    let found = part_bytes_of(directory)?;
+    let part_bytes = options.changed_part_bytes().unwrap_or(found);
     let disk = GroupDisk::open(directory, part_bytes, Access::ReadWrite);
     let disk = disk.map_err(|error| failed("open", error))?;
     let (inner, mut report) = restore(Arc::new(disk), locks, options)?;
@@ -168,6 +170,15 @@ pub(crate) fn look(disk: &dyn Disk) -> Result<Found, SnapshotError> {
         *place = heap::read_copies(disk, name)?;
     }
     let states = [0, 1].map(|heap: usize| heap::state(copies[heap].as_ref()));
+    for (name, state) in [HeapName::A, HeapName::B].into_iter().zip(&states) {
+        // Only now its parts can be put together.
+        for array in [Array::Heap(name), Array::Table(name)] {
+            if let Some(metadata) = state.metadata() {
+                disk.set_part_bytes(array, metadata.part_bytes)
+                    .map_err(SnapshotError::disk("use", array))?;
+            }
+        }
+    }
     Ok(Found { copies, states })
 }
 
@@ -194,7 +205,7 @@ fn restore(
         found = look(&*disk)?;
         choice = choose_heap(&found.states[0], &found.states[1])?;
     }
-    check_options(&choice.first, &*disk, &options)?;
+    check_options(&choice.first, &options)?;
     let (committed, restored, fell_back) = first_good(&*disk, &choice, &options)?;
     let was_closed = committed.closed;
     let next_number = replay::numbers(&*disk)?.last().map_or(1, |last| last + 1);
@@ -239,6 +250,14 @@ fn restore(
     };
     // The journal has what was replayed: only the heaps lack it.
     stale.journaled();
+    let is_live = matches!(options.memory, Memory::Live(_));
+    if is_live {
+        // What is in memory is in neither, and what is stored may be longer.
+        let mut all = PageSet::default();
+        all.insert_range(0..committed.pages());
+        all.insert_range(pages_of(&(0..region.len() as u64)));
+        stale.add(&all);
+    }
     let generation = committed.generation.max(replayed.generation);
     let link = (replayed.sequence, replayed.chain);
     let syncs = options.durability == Durability::Power;
@@ -254,20 +273,30 @@ fn restore(
     #[cfg(all(test, not(loom)))]
     replayed.cuts.iter().for_each(|cut| journal.go_on_in(cut));
     let (tracking, tracker) = track(&region, &options)?;
-    let checkpointer = Checkpointer {
+    let wanted = options.changed_part_bytes();
+    let wanted = wanted.unwrap_or(committed.part_bytes);
+    let mut checkpointer = Checkpointer {
+        part_bytes: wanted,
+        part_bytes_of: lengths_of_parts(&found, &*disk),
         committed,
         table,
         stale,
         next_generation,
         generation,
-        journal_payload_bytes: region.len() as u64,
+        journal_payload_bytes: match is_live {
+            // No length at all, so that the first checkpoint is not nothing.
+            true => u64::MAX,
+            false => region.len() as u64,
+        },
         last_delta_pages: None,
         journal_bytes_at_base: 0,
         below: (options.restore == Restore::Map).then_some(committed.heap),
         older,
         unverified: !verified,
         uncompared: older,
+        making: None,
     };
+    checkpointer.give_up_other_length();
     let report = OpenReport {
         store: committed.store,
         created: false,
@@ -282,6 +311,7 @@ fn restore(
         fell_back: fell_back.or_else(|| lost(replayed.lost_base, committed.heap)),
         other_heap: found.states[other as usize].to_string(),
         region_bytes: region.len() as u64,
+        kept_live: is_live,
         verified,
         tracker,
         took: begun.elapsed(),
@@ -321,6 +351,7 @@ fn retire(
     }
     let taken = Metadata {
         heap: lost.heap,
+        part_bytes: lost.part_bytes,
         generation,
         released: false,
         revision: 0,
@@ -330,6 +361,12 @@ fn retire(
     };
     heap::write_metadata(disk, &taken)?;
     heap::sync(disk, Array::Heap(lost.heap))
+}
+
+/// Of a heap without METADATA it is what the disk will give it.
+fn lengths_of_parts(found: &Found, disk: &dyn Disk) -> [u64; 2] {
+    let metadata = found.states.each_ref().map(HeapState::metadata);
+    metadata.map(|metadata| metadata.map_or(disk.part_bytes(), |metadata| metadata.part_bytes))
 }
 
 /// A heap that was being removed when the process ended has its METADATA to the last, and its end no more.
@@ -358,20 +395,17 @@ fn forget_cached(disk: &dyn Disk) -> Result<(), SnapshotError> {
     Ok(())
 }
 
-fn check_options(
-    metadata: &Metadata,
-    disk: &dyn Disk,
-    options: &StoreOptions,
-) -> Result<(), SnapshotError> {
+fn check_options(metadata: &Metadata, options: &StoreOptions) -> Result<(), SnapshotError> {
     let refused = |option, reason| Err(SnapshotError::Option { option, reason });
-    for asked in options.part_bytes.into_iter().chain([disk.part_bytes()]) {
-        if asked != metadata.part_bytes {
-            let reason = format!(
-                "{asked}, but the store has parts of {} bytes",
-                metadata.part_bytes
-            );
-            return refused("part_bytes", reason);
-        }
+    if let Some(asked) = options.part_bytes
+        && asked != metadata.part_bytes
+        && !options.change_part_bytes
+    {
+        let reason = format!(
+            "{asked}, but the store has parts of {} bytes; the option `change_part_bytes` has them changed",
+            metadata.part_bytes
+        );
+        return refused("part_bytes", reason);
     }
     if metadata.payload_bytes > options.reserve_bytes {
         let reason = format!(
@@ -460,18 +494,23 @@ fn restore_heap(
     let lazily = by_map && metadata.closed;
     let region = match by_map {
         true => map(disk, metadata, options)?,
-        false => Region::anonymous(metadata.payload_bytes as usize, region_options(options))?,
+        false => to_copy_into(metadata.payload_bytes, options)?,
     };
+    let is_live = matches!(options.memory, Memory::Live(_));
     if !lazily {
-        let take = |page: u64, bytes: &[u8]| match by_map {
+        let take = |page: u64, bytes: &[u8]| match by_map || is_live {
             true => Ok(()),
             false => Ok(region.copy_in(page as usize * PAGE_BYTES, bytes)?),
         };
         heap::read_image(disk, metadata, &mut table, take, |_| ())?;
     }
     let mut changed = PageSet::default();
-    let replayed = replay::replay(disk, start, |body| {
-        apply(&region, body.payload_bytes, &body.changes, &mut changed)
+    let replayed = replay::replay(disk, start, |body| match is_live {
+        true => {
+            changed.insert_range(pages_of(&(0..body.payload_bytes)));
+            Ok(())
+        }
+        false => apply(&region, body.payload_bytes, &body.changes, &mut changed),
     })?;
     Ok(Restored {
         region,
@@ -532,51 +571,12 @@ fn zero(region: &Region, offset: u64, len: u64) -> Result<(), SnapshotError> {
     Ok(())
 }
 
-fn region_options(options: &StoreOptions) -> RegionOptions {
-    RegionOptions {
-        // Lossless: checked by the options.
-        reserve_bytes: options.reserve_bytes as usize,
-        address: options.address,
-        huge_pages: options.huge_pages,
-    }
-}
-
-/// PAYLOAD as private memory, file by file.
-fn map(
-    disk: &dyn Disk,
-    metadata: &Metadata,
-    options: &StoreOptions,
-) -> Result<Region, SnapshotError> {
-    let array = Array::Heap(metadata.heap);
-    let end = METADATA_BYTES + metadata.payload_bytes;
-    let mut parts = Vec::new();
-    let mut at = METADATA_BYTES;
-    while at < end {
-        let part = at / metadata.part_bytes;
-        let stop = ((part + 1) * metadata.part_bytes).min(end);
-        let file = disk.part_file(array, part);
-        let file = file.map_err(SnapshotError::disk("map", array))?;
-        let file = file.ok_or_else(|| SnapshotError::Option {
-            option: "restore",
-            reason: "this disk has no files to map".to_owned(),
-        })?;
-        parts.push(RestoredPart {
-            file,
-            offset: at % metadata.part_bytes,
-            bytes: (stop - at) as usize,
-        });
-        at = stop;
-    }
-    let len = metadata.payload_bytes as usize;
-    Ok(Region::restored(parts, len, region_options(options))?)
-}
-
 fn track(region: &Region, options: &StoreOptions) -> Result<(Tracking, String), SnapshotError> {
     if options.changes == Changes::Transactions {
         let why = "transactions declare what they change".to_owned();
         return Ok((Tracking::new(None), why));
     }
-    let mut chosen = tracker::choose(region, options.tracker, Writers::OnlyThisMapping)?;
+    let mut chosen = tracker::choose(region, options.tracker, options.memory_writers)?;
     chosen.tracker.arm(region)?;
     let text = format!("{}: {}", chosen.tracker.kind(), chosen.why);
     Ok((Tracking::new(Some(chosen.tracker)), text))

@@ -1,10 +1,12 @@
 //! Options of a store.
 
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::SnapshotError;
 use super::format::{PAGE_BYTES, PAGES_MAX, is_part_length};
-use super::tracker::TrackerChoice;
+use super::tracker::{TrackerChoice, Writers};
 
 /// How the memory of a store is changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -16,6 +18,43 @@ pub enum Changes {
     /// By threads that write as they like between [`Store::enter`](super::Store::enter) and its end: what was
     /// there at the last checkpoint comes back.
     Writers,
+}
+
+/// What the memory of a store is.
+///
+/// A memfd can be mapped by other processes too ([`Store::memory_fd`](super::Store::memory_fd)). They stand at no gate: a
+/// checkpoint has each page as it was at some time while it was made, or since the one before, and is one instant of
+/// all only if they keep still, or see to it by a protocol of their own. What they write is found by comparing, unless
+/// the caller vouches that nobody does ([`StoreOptions::memory_writers`]). There are no references to such memory, so that
+/// it needs [`Changes::Writers`], and it is restored by copy.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub enum Memory {
+    /// Of this process only.
+    #[default]
+    Private,
+    /// A new memfd, sealed against shrinking.
+    Shared,
+    /// This memfd, which is not sealed against shrinking: what it holds is thrown away, the state of the store is restored into it,
+    /// and then it is sealed. When opening fails, it is not sealed and may be adopted again.
+    Adopted(Arc<OwnedFd>),
+    /// This memfd, which is sealed against shrinking: its content stays, all of it, and is the state from now on; the first
+    /// checkpoint writes everything. What the store has is verified and not restored.
+    Live(Arc<OwnedFd>),
+}
+
+impl Memory {
+    /// [`Adopted`](Self::Adopted).
+    #[must_use]
+    pub fn adopted(memfd: impl Into<OwnedFd>) -> Self {
+        Self::Adopted(Arc::new(memfd.into()))
+    }
+
+    /// [`Live`](Self::Live).
+    #[must_use]
+    pub fn live(memfd: impl Into<OwnedFd>) -> Self {
+        Self::Live(Arc::new(memfd.into()))
+    }
 }
 
 /// What a return from a commit promises.
@@ -59,7 +98,8 @@ pub enum OnClose {
     /// It stays: a second chance, and the next checkpoint costs only what changed.
     #[default]
     KeepBoth,
-    /// It is removed: half the storage. The first base checkpoint of the next run writes everything.
+    /// It is removed: half the storage. The first base checkpoint of the next run writes everything, unless the second heap
+    /// was made before it ([`StoreOptions::second_heap`]).
     DropOlder,
 }
 
@@ -68,15 +108,19 @@ pub enum OnClose {
 #[must_use]
 pub struct StoreOptions {
     pub(crate) changes: Changes,
+    pub(crate) memory: Memory,
+    pub(crate) memory_writers: Writers,
     pub(crate) durability: Durability,
     pub(crate) restore: Restore,
     pub(crate) strategy: Strategy,
     pub(crate) tracker: TrackerChoice,
     pub(crate) on_close: OnClose,
+    pub(crate) second_heap: Option<bool>,
     pub(crate) create: bool,
     pub(crate) initial_bytes: u64,
     pub(crate) reserve_bytes: u64,
     pub(crate) part_bytes: Option<u64>,
+    pub(crate) change_part_bytes: bool,
     pub(crate) address: Option<usize>,
     pub(crate) huge_pages: bool,
     pub(crate) journal_bytes_max: Option<u64>,
@@ -94,11 +138,14 @@ impl Default for StoreOptions {
     fn default() -> Self {
         Self {
             changes: Changes::default(),
+            memory: Memory::default(),
+            memory_writers: Writers::default(),
             durability: Durability::default(),
             restore: Restore::default(),
             strategy: Strategy::default(),
             tracker: TrackerChoice::default(),
             on_close: OnClose::default(),
+            second_heap: None,
             create: true,
             initial_bytes: 0,
             reserve_bytes: if cfg!(target_pointer_width = "32") {
@@ -107,6 +154,7 @@ impl Default for StoreOptions {
                 64 << 30
             },
             part_bytes: None,
+            change_part_bytes: false,
             address: None,
             huge_pages: false,
             journal_bytes_max: None,
@@ -121,6 +169,19 @@ impl StoreOptions {
     /// How the memory is changed.
     pub fn changes(mut self, changes: Changes) -> Self {
         self.changes = changes;
+        self
+    }
+
+    /// What the memory is.
+    pub fn memory(mut self, memory: Memory) -> Self {
+        self.memory = memory;
+        self
+    }
+
+    /// Who writes the memory: with [`Writers::OnlyThisMapping`] the caller vouches that a memfd is written through this store
+    /// only, and a tracker that sees no more than that will do.
+    pub fn memory_writers(mut self, writers: Writers) -> Self {
+        self.memory_writers = writers;
         self
     }
 
@@ -148,6 +209,14 @@ impl StoreOptions {
         self
     }
 
+    /// Has the second heap made in the background where opening finds none, as after [`OnClose::DropOlder`]; see
+    /// [`Store::make_second_heap`](super::Store::make_second_heap). If not said, a store that makes checkpoints in the background
+    /// does so. What goes wrong leaves it to the first base checkpoint, which then writes everything.
+    pub fn second_heap(mut self, second_heap: bool) -> Self {
+        self.second_heap = Some(second_heap);
+        self
+    }
+
     /// Makes the store if it is not there; otherwise that is an error.
     pub fn create(mut self, create: bool) -> Self {
         self.create = create;
@@ -167,9 +236,20 @@ impl StoreOptions {
         self
     }
 
-    /// Length of the files of a new store: a multiple of 64 KiB. An existing one that has another is an error.
+    /// Length of the files of a new store: a multiple of 64 KiB. An existing one that has another is an error, unless it may be
+    /// [changed](Self::change_part_bytes).
     pub fn part_bytes(mut self, bytes: u64) -> Self {
         self.part_bytes = Some(bytes);
+        self
+    }
+
+    /// An existing store of which the files have another length than [`part_bytes`](Self::part_bytes) gets that. Nothing is
+    /// written anew when it is opened: the next base checkpoint makes the older heap anew, with parts of the new length, and
+    /// the one after it the other heap, each writing everything once. A crash in between leaves heaps of both lengths, which is
+    /// as good a store as any; opened without this option it goes on with the length of the newer heap. The heap that is
+    /// [mapped](Self::restore_by_map) keeps its length for as long as it is.
+    pub fn change_part_bytes(mut self, change: bool) -> Self {
+        self.change_part_bytes = change;
         self
     }
 
@@ -211,6 +291,11 @@ impl StoreOptions {
         self
     }
 
+    /// The length that the files are to get, whatever they have.
+    pub(crate) fn changed_part_bytes(&self) -> Option<u64> {
+        self.part_bytes.filter(|_| self.change_part_bytes)
+    }
+
     pub(crate) fn check(&self) -> Result<(), SnapshotError> {
         let page = PAGE_BYTES as u64;
         let refused = |option, reason: String| Err(SnapshotError::Option { option, reason });
@@ -225,6 +310,17 @@ impl StoreOptions {
         {
             let reason = format!("{} cannot be reserved", self.reserve_bytes);
             return refused("reserve_bytes", reason);
+        }
+        if !matches!(self.memory, Memory::Private) {
+            if self.changes == Changes::Transactions {
+                let reason = "transactions and views make references to memory, and others may write a memfd: \
+                              it needs Changes::Writers";
+                return refused("memory", reason.to_owned());
+            }
+            if self.restore == Restore::Map {
+                let reason = "files are mapped as private memory, so a memfd is restored by copy";
+                return refused("memory", reason.to_owned());
+            }
         }
         if self.initial_bytes > self.reserve_bytes {
             let reason = format!(

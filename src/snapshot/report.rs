@@ -38,6 +38,8 @@ pub struct OpenReport {
     pub other_heap: String,
     /// Length of the region.
     pub region_bytes: u64,
+    /// Memory had its content and kept it ([`Memory::Live`](super::Memory::Live)): nothing was restored.
+    pub kept_live: bool,
     /// All pages were verified; otherwise they are before they are overwritten.
     pub verified: bool,
     /// How changed pages will be found, and why so.

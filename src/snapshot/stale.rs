@@ -74,6 +74,12 @@ impl Stale {
         self.since_checkpoint.clear();
     }
 
+    /// A heap has become a copy of the other one, and lacks what that one lacks.
+    pub(crate) fn copied(&mut self, from: HeapName, to: HeapName) {
+        self.heaps[to as usize] = self.heaps[from as usize].clone();
+        self.blank[to as usize] = self.blank[from as usize];
+    }
+
     /// A delta checkpoint is durable: the heaps still lack its pages.
     pub(crate) fn journaled(&mut self) {
         self.since_checkpoint.clear();

@@ -8,6 +8,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -24,8 +25,9 @@ use super::gate::Sharing;
 use super::heap;
 use super::inner::Inner;
 use super::open;
-use super::options::{Changes, Durability, OnClose, Restore, StoreOptions, Strategy};
+use super::options::{Changes, Durability, Memory, OnClose, Restore, StoreOptions, Strategy};
 use super::report::{CheckpointKind, CheckpointReport, OpenReport};
+use super::second_heap::Progress;
 use super::transaction::{Transaction, pages_of, set_len, whole_pages};
 
 /// Memory whose state outlives the process: a region, a pair of NVHeaps, and a journal.
@@ -87,6 +89,10 @@ impl Store {
             let len = whole_pages(&inner, inner.options.initial_bytes)?;
             open::lengthen(&inner, len)?;
         }
+        if let Memory::Adopted(_) = inner.options.memory {
+            // Last: now it is complete (hazard 25).
+            inner.region.seal()?;
+        }
         let inner = Arc::new(inner);
         let background = Background::start(&inner);
         Ok(Self {
@@ -137,6 +143,13 @@ impl Store {
     #[must_use]
     pub fn as_ptr(&self) -> NonNull<u8> {
         self.inner.region.as_ptr()
+    }
+
+    /// The memfd that is the memory, to be handed to other processes; `None` for [`Memory::Private`]. It may be longer than the
+    /// region, of which the first [`len`](Self::len) bytes are checkpointed.
+    #[must_use]
+    pub fn memory_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.inner.region.as_fd()
     }
 
     /// Looks at the memory. Many may at once; transactions wait. What is seen may not be durable yet: who tells the
@@ -291,6 +304,25 @@ impl Store {
         self.inner.checkpoint(Some(CheckpointKind::Delta))
     }
 
+    /// Makes the second heap, if there is none, as after [`OnClose::DropOlder`]: a copy of the one that there is, which shares
+    /// its storage where the filesystem can (reflink). The next base checkpoint then writes what changed, and not everything.
+    /// Others may change the memory and make checkpoints meanwhile; these wait for a step of it at the most, and a base
+    /// checkpoint makes the second heap by itself, and so ends it. False if none was made. See
+    /// [`StoreOptions::second_heap`] for having it done in the background.
+    ///
+    /// # Errors
+    ///
+    /// As for [`checkpoint`](Self::checkpoint); then there is none.
+    pub fn make_second_heap(&self) -> Result<bool, SnapshotError> {
+        loop {
+            match self.inner.step_of_second_heap()? {
+                Progress::More => {}
+                Progress::Made => return Ok(true),
+                Progress::NotNeeded => return Ok(false),
+            }
+        }
+    }
+
     /// Makes everything durable in a base checkpoint, and notes that it is complete.
     ///
     /// # Errors
@@ -335,7 +367,9 @@ impl Inner {
     ) -> Result<CheckpointReport, SnapshotError> {
         self.check()?;
         self.gate.refuse_inside("checkpoint")?;
+        self.checkpoints_wanted.fetch_add(1, Ordering::Relaxed);
         let mut checkpointer = self.checkpoints();
+        self.checkpoints_wanted.fetch_sub(1, Ordering::Relaxed);
         let done = checkpointer.make(self, kind);
         self.generation
             .store(checkpointer.generation, Ordering::Relaxed);

@@ -177,6 +177,12 @@ impl Table {
         self.blocks.extend(update.blocks.into_values());
     }
 
+    /// It was copied to this heap.
+    pub(crate) fn now_in(&mut self, heap: HeapName, len: u64) {
+        self.heap = heap;
+        self.len = len;
+    }
+
     /// The pages that differ between two images of no more than so many pages: all of a block of `other` that
     /// is damaged.
     pub(crate) fn differences(

@@ -57,6 +57,36 @@ impl Tracking {
         Ok(())
     }
 
+    /// Does it make a difference to tell what was [`copied`](Self::copied)?
+    pub(crate) fn follows_copies(&self) -> bool {
+        let tracker = self.tracker.as_ref();
+        tracker.is_some_and(|tracker| {
+            tracker.kind() == TrackerKind::Compare || tracker.is_cumulative()
+        })
+    }
+
+    /// A checkpoint has copied pages: what they were when it did is what the next scan goes on from. Those that were
+    /// something else at the last scan are added.
+    pub(crate) fn copied(&mut self, first_page: u64, bytes: &[u8], changed: &mut PageSet) {
+        let Some(tracker) = &mut self.tracker else {
+            return;
+        };
+        tracker.copied(first_page, bytes, changed);
+        if !tracker.is_cumulative() {
+            return;
+        }
+        for (page, bytes) in (first_page..).zip(bytes.chunks_exact(PAGE_BYTES)) {
+            // One that was never reported is, by the next scan.
+            let Some(seen) = self.seen.get_mut(&page) else {
+                continue;
+            };
+            let hash = xxh3_128(bytes);
+            if std::mem::replace(seen, hash) != hash {
+                changed.insert(page);
+            }
+        }
+    }
+
     /// The region grew.
     pub(crate) fn grown(&mut self, region: &Region, before: usize) -> Result<(), SnapshotError> {
         match &mut self.tracker {

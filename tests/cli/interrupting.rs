@@ -2,71 +2,16 @@
 
 use std::fs::{self, File};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use flatspan::snapshot::{Store, StoreOptions};
-use rustix::process::{Pid, Signal, kill_process};
 
 use crate::damage::rewrite_metadata;
 use crate::fixture::{program, stderr, stdout};
 use crate::support;
+use crate::support::interrupt::interrupt;
 use crate::support::need::{Need, skip};
 
 const PART: u64 = 8 << 40;
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Kills the program should the test fail before it ended.
-struct Guard(Child);
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Starts the program, interrupts it once it is at work, and gives what it left.
-fn interrupt(mut command: Command) -> Output {
-    let child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
-    let mut child = Guard(child.expect("the program starts"));
-    let deadline = Instant::now() + PATIENCE;
-    while !catches_interrupt(child.0.id()) {
-        assert!(
-            Instant::now() < deadline,
-            "the program does not catch SIGINT"
-        );
-        thread::sleep(Duration::from_millis(5));
-    }
-    thread::sleep(Duration::from_millis(300));
-    kill_process(Pid::from_child(&child.0), Signal::INT).expect("a signal");
-    // What it prints fits into the pipes.
-    while child.0.try_wait().expect("a child").is_none() {
-        assert!(Instant::now() < deadline, "the program does not end");
-        thread::sleep(Duration::from_millis(5));
-    }
-    let mut output = Output {
-        status: child.0.wait().expect("a child"),
-        stdout: Vec::new(),
-        stderr: Vec::new(),
-    };
-    let streams = (child.0.stdout.take(), child.0.stderr.take());
-    std::io::copy(&mut streams.0.expect("piped"), &mut output.stdout).expect("standard output");
-    std::io::copy(&mut streams.1.expect("piped"), &mut output.stderr).expect("standard error");
-    output
-}
-
-/// Whether a process has a handler for SIGINT.
-fn catches_interrupt(pid: u32) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
-    let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    caught.unwrap_or(0) & 1 << (Signal::INT.as_raw() - 1) != 0
-}
 
 /// A store of zeros, 8 TiB a part: seconds of work each. Regions are not so long, so it is made by hand of one without a
 /// byte.

@@ -8,6 +8,7 @@ mod exporting;
 mod fixture;
 mod importing;
 mod interrupting;
+mod large;
 mod read_only;
 mod reading;
 #[path = "../support/mod.rs"]

@@ -1,18 +1,17 @@
 //! The built example, servers made of it, and a client by hand.
 
-use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::support::{cleaner, memory};
+use crate::support::{cleaner, example, memory};
 
 pub(crate) const GET: u8 = 1;
 pub(crate) const PUT: u8 = 2;
@@ -31,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The program, ready for arguments.
 pub(crate) fn copyd() -> Command {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    Command::new(PROGRAM.get_or_init(find_or_build))
+    Command::new(PROGRAM.get_or_init(|| example::find_or_build("copyd")))
 }
 
 /// Runs the program and expects an exit code; what it printed as JSON.
@@ -193,51 +192,4 @@ impl Peer {
         // Reset where it was ended with bytes unread.
         assert!(matches!(self.0.read(&mut [0]), Ok(0) | Err(_)));
     }
-}
-
-/// `cargo test` builds examples, `cargo test --test copyd` does not: then an old program would be tested.
-fn find_or_build() -> PathBuf {
-    let this = env::current_exe().expect("the path of the tests");
-    let profile = this
-        .parent()
-        .and_then(Path::parent)
-        .expect("target/PROFILE/deps/NAME");
-    let program = profile.join("examples/copyd");
-    if !is_fresh(&program) {
-        let name = profile.file_name().and_then(|name| name.to_str());
-        let status = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--example", "copyd", "--profile"])
-            .arg(if name == Some("release") {
-                "release"
-            } else {
-                "test"
-            })
-            .arg("--target-dir")
-            .arg(profile.parent().expect("target"))
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .status();
-        assert!(
-            status.expect("cargo starts").success(),
-            "the example does not build"
-        );
-    }
-    assert!(program.exists(), "{} is not there", program.display());
-    program
-}
-
-/// Whether the program is newer than everything in its dep-info.
-fn is_fresh(program: &Path) -> bool {
-    let modified = |path: &Path| {
-        path.metadata()
-            .and_then(|metadata| metadata.modified())
-            .ok()
-    };
-    let Ok(sources) = fs::read_to_string(program.with_extension("d")) else {
-        return false;
-    };
-    let sources = sources.split_whitespace().skip(1);
-    let newest = sources
-        .map(|source| modified(Path::new(source)).unwrap_or_else(SystemTime::now))
-        .max();
-    modified(program) >= newest
 }

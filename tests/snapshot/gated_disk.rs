@@ -54,6 +54,9 @@ impl Disk for GatedDisk {
     fn part_bytes(&self) -> u64 {
         self.disk.part_bytes()
     }
+    fn set_part_bytes(&self, array: Array, part_bytes: u64) -> io::Result<()> {
+        self.disk.set_part_bytes(array, part_bytes)
+    }
     fn arrays(&self) -> io::Result<Vec<Array>> {
         self.disk.arrays()
     }

@@ -1,6 +1,7 @@
 //! Stores of version 1 that are kept (`tests/fixtures/v1`), stores made by chance, and the independent reader in Python
 //! (`tests/fixtures/read_store.py`), written from docs/file-format.md alone: all three say the same.
 
+use std::cell::Cell;
 use std::{
     fs,
     io::{BufRead as _, BufReader, Write as _},
@@ -514,10 +515,26 @@ fn transactions_by_chance(seed: u64, python: &mut Python) {
     let dir = support::temp_dir();
     let (path, other) = (dir.path().join("store"), dir.path().join("copy"));
     let mut chance = Chance(seed);
-    let options = || options().initial_bytes([0, 20, 700][seed as usize % 3] * PAGE);
+    // Half of the stores get other parts now and then.
+    let part = Cell::new(PART);
+    let options = || {
+        options()
+            .initial_bytes([0, 20, 700][seed as usize % 3] * PAGE)
+            .part_bytes(part.get())
+            .change_part_bytes(true)
+            // Nobody else writes while files are copied.
+            .second_heap(false)
+    };
     let mut store = Store::open(&path, options()).expect("a store");
     for step in 0..25 {
-        let what = match chance.below(12) {
+        if seed % 4 > 1 {
+            part.set(PART << chance.below(3));
+        }
+        let what = match chance.below(13) {
+            12 => {
+                store.make_second_heap().expect("a copy, or none");
+                "second heap"
+            }
             0 | 1 => {
                 store.checkpoint().expect("a checkpoint");
                 "checkpoint"

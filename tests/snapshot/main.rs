@@ -17,13 +17,17 @@ mod found_by_storms;
 mod gated_disk;
 mod given_up;
 mod golden;
+mod on_the_array;
 mod ordinary_user;
 mod page_set;
+mod part_lengths;
 #[cfg(target_os = "linux")]
 mod power;
 mod region;
 mod restored;
+mod second_heap;
 mod shadow;
+mod shared_memory;
 mod stamps;
 mod stores;
 mod trackers;

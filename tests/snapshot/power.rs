@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use flatspan::snapshot::{SnapshotError, Store};
 
 use crate::crashes::judge::judge_found;
-use crate::crashes::workloads::{Ground, RESIZING, TRANSACTIONS, WRITERS, Way, run};
+use crate::crashes::workloads::{Ground, PART_BYTES, RESIZING, TRANSACTIONS, WRITERS, Way, run};
 use crate::support::power::{Lie, Plan, PowerFs};
 
 /// Of one workload in one flavour.
@@ -85,7 +85,9 @@ impl<'f> Powered<'f> {
 impl Ground for Powered<'_> {
     fn open(&self, way: Way) -> Result<Store, SnapshotError> {
         // The folder around it is made with it.
-        let open = || Store::open(self.fs.path().join("made/store"), way.options());
+        let part_bytes = way.part_bytes.unwrap_or(PART_BYTES);
+        let options = || way.options().part_bytes(part_bytes);
+        let open = || Store::open(self.fs.path().join("made/store"), options());
         let deadline = Instant::now() + Duration::from_secs(5);
         loop {
             match open() {

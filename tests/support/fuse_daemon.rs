@@ -7,17 +7,20 @@ use std::{
     io,
     path::Path,
     sync::{Mutex, MutexGuard},
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use fuser::{
-    BackgroundSession, BsdFileFlags, Config, Errno, FileAttr, FileHandle, FileType, Filesystem,
-    FopenFlags, Generation, INodeNo, LockOwner, MountOption, OpenFlags, RenameFlags, ReplyAttr,
-    ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs,
-    ReplyWrite, Request, SessionACL, TimeOrNow, WriteFlags,
+    BackgroundSession, BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags,
+    Generation, INodeNo, LockOwner, MountOption, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
+    ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, Request,
+    TimeOrNow, WriteFlags,
 };
 
-use super::{fuse::Mode, user};
+use super::{
+    fuse::Mode,
+    fuse_replies::{self, TIME_TO_LIVE, answer, answer_attr, answer_entry, answer_statfs},
+};
 
 /// A file in the root, not listed there, that holds the log.
 pub(crate) const LOG_NAME: &str = ".log";
@@ -25,21 +28,11 @@ pub(crate) const LOG_NAME: &str = ".log";
 const LOG_INODE: u64 = 2;
 const LOG_BYTES_MAX: usize = 16 << 20;
 const BLOCK_BYTES: u64 = 64 << 10;
-const CAPACITY_BYTES: u64 = 1 << 30;
-const TIME_TO_LIVE: Duration = Duration::from_secs(1);
 
 /// Mounts it and serves it on a thread of its own.
 pub(crate) fn mount(mode: Mode, path: &Path) -> io::Result<BackgroundSession> {
-    let mut config = Config::default();
-    config.mount_options = vec![
-        MountOption::FSName("flatspan-test-fuse".to_owned()),
-        MountOption::DefaultPermissions,
-    ];
-    // For an ordinary user that takes a line in /etc/fuse.conf.
-    if user::is_root() {
-        config.acl = SessionACL::All;
-    }
-    fuser::spawn_mount(MemoryFs::new(mode), path, &config)
+    let options = [MountOption::DefaultPermissions];
+    fuse_replies::mount(MemoryFs::new(mode), "flatspan-test-fuse", &options, path)
 }
 
 struct MemoryFs {
@@ -289,27 +282,6 @@ fn log_attr() -> FileAttr {
     .attr
 }
 
-fn answer(reply: ReplyEmpty, result: Result<(), Errno>) {
-    match result {
-        Ok(()) => reply.ok(),
-        Err(error) => reply.error(error),
-    }
-}
-
-fn answer_entry(reply: ReplyEntry, result: Result<FileAttr, Errno>) {
-    match result {
-        Ok(attr) => reply.entry(&TIME_TO_LIVE, &attr, Generation(0)),
-        Err(error) => reply.error(error),
-    }
-}
-
-fn answer_attr(reply: ReplyAttr, result: Result<FileAttr, Errno>) {
-    match result {
-        Ok(attr) => reply.attr(&TIME_TO_LIVE, &attr),
-        Err(error) => reply.error(error),
-    }
-}
-
 impl Filesystem for MemoryFs {
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         if parent.0 == 1 && name == LOG_NAME {
@@ -551,8 +523,7 @@ impl Filesystem for MemoryFs {
     }
 
     fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
-        let blocks = CAPACITY_BYTES / 4096;
-        reply.statfs(blocks, blocks, blocks, 1 << 20, 1 << 20, 4096, 255, 4096);
+        answer_statfs(reply);
     }
 
     fn fallocate(

@@ -22,6 +22,9 @@ pub(crate) mod filesystem;
 pub(crate) mod fuse;
 #[cfg(target_os = "linux")]
 mod fuse_daemon;
+#[cfg(target_os = "linux")]
+mod fuse_replies;
+pub(crate) mod interrupt;
 pub(crate) mod limits;
 pub(crate) mod memory;
 pub(crate) mod need;

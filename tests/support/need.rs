@@ -1,7 +1,7 @@
 //! What a test needs of the machine, and the visible skip when the machine lacks it.
 //!
-//! `FLATSPAN_REQUIRE` (a comma list of `loom`, `uffd`, `fuse`, `tools`) turns the skip into a failure:
-//! continuous integration names all four. Mounts, loop devices, control groups and programs are `tools`.
+//! `FLATSPAN_REQUIRE` (a comma list of `loom`, `uffd`, `fuse`, `tools`, `long`) turns the skip into a failure:
+//! continuous integration names all but `long`. Mounts, loop devices, control groups and programs are `tools`.
 
 use std::{
     env, fmt,
@@ -24,7 +24,12 @@ pub(crate) enum Need {
     Fuse,
     /// A program, a mount, a loop device, a control group.
     Tools,
+    /// Minutes of time and gigabytes of room: asked for by `FLATSPAN_LONG=1`.
+    Long,
 }
+
+/// Asks for the runs that nobody wants by chance.
+const LONG_VARIABLE: &str = "FLATSPAN_LONG";
 
 impl fmt::Display for Need {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -33,13 +38,14 @@ impl fmt::Display for Need {
             Self::Uffd => "uffd",
             Self::Fuse => "fuse",
             Self::Tools => "tools",
+            Self::Long => "long",
         })
     }
 }
 
 /// Whether the need is met; otherwise the skip is recorded, and the caller returns.
 ///
-/// `detail` is the name of the program for [`Need::Tools`], else unused.
+/// `detail` is the name of the program for [`Need::Tools`], what it takes for [`Need::Long`], else unused.
 ///
 /// # Panics
 ///
@@ -104,6 +110,9 @@ fn missing(need: Need, detail: &str) -> Option<String> {
         Need::Tools => program(detail)
             .is_none()
             .then(|| format!("`{detail}` is not installed")),
+        Need::Long => env::var_os(LONG_VARIABLE)
+            .is_none_or(|asked| asked != "1")
+            .then(|| format!("{LONG_VARIABLE}=1 asks for it: {detail}")),
     }
 }
 

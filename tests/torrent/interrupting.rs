@@ -3,30 +3,15 @@
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
-
-use rustix::process::{Pid, Signal, kill_process};
 
 use crate::bencode_writer::Node;
 use crate::program::{json, stderr, torrent};
 use crate::support;
+use crate::support::interrupt::interrupt;
 use crate::support::need::{Need, skip};
 
 const PIECE_BYTES: u64 = 64 << 20;
 const PIECES: u64 = 4096;
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Kills the program should the test fail before it ended.
-struct Guard(Child);
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 /// A file of 256 GiB with a byte in each piece, so that no piece is one hole: a minute's work at the least.
 fn long_file(path: &Path) -> bool {
@@ -38,51 +23,6 @@ fn long_file(path: &Path) -> bool {
         skip(Need::Tools, "no sparse file of 256 GiB here");
     }
     made.is_ok()
-}
-
-/// Starts the program, interrupts it once it is at work, and gives what it left.
-fn interrupt(mut command: Command) -> Output {
-    let child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the program starts");
-    let mut child = Guard(child);
-    let pid = Pid::from_child(&child.0);
-    let deadline = Instant::now() + PATIENCE;
-    while !catches_interrupt(child.0.id()) {
-        assert!(
-            Instant::now() < deadline,
-            "the program does not catch SIGINT"
-        );
-        thread::sleep(Duration::from_millis(5));
-    }
-    thread::sleep(Duration::from_millis(300));
-    kill_process(pid, Signal::INT).expect("a signal");
-    // What it prints fits into the pipes.
-    while child.0.try_wait().expect("a child").is_none() {
-        assert!(Instant::now() < deadline, "the program does not end");
-        thread::sleep(Duration::from_millis(5));
-    }
-    let mut output = Output {
-        status: child.0.wait().expect("a child"),
-        stdout: Vec::new(),
-        stderr: Vec::new(),
-    };
-    let streams = (child.0.stdout.take(), child.0.stderr.take());
-    std::io::copy(&mut streams.0.expect("piped"), &mut output.stdout).expect("standard output");
-    std::io::copy(&mut streams.1.expect("piped"), &mut output.stderr).expect("standard error");
-    output
-}
-
-/// Whether a process has a handler for SIGINT.
-fn catches_interrupt(pid: u32) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
-    let caught = caught
-        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-        .unwrap_or(0);
-    caught & 1 << (Signal::INT.as_raw() - 1) != 0
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use xxhash_rust::xxh3::Xxh3;
 
 use super::metadata::{Defect, Writer, open, seal};
-use super::pages::{PAGE_BYTES, StoreId};
+use super::pages::{NUMBERS_END, PAGE_BYTES, StoreId};
 
 const MAGIC: [u8; 8] = *b"FLATJRNL";
 const FIELDS_END: usize = 48;
@@ -134,7 +134,8 @@ impl RecordHeader {
             RecordKind::Transaction => last,
             RecordKind::Seal => last && body_bytes == 0,
         };
-        (fits && body_bytes.is_multiple_of(8)).then_some(Self {
+        let counts = sequence < NUMBERS_END && generation < NUMBERS_END;
+        (fits && counts && body_bytes.is_multiple_of(8)).then_some(Self {
             kind,
             last,
             body_bytes,
@@ -341,6 +342,28 @@ mod tests {
             let (start, rest) = bytes.split_first_chunk().expect("a header");
             let found = RecordHeader::parse(start);
             assert!(found.is_none_or(|found| !found.is_true(77, rest)), "{bit}");
+        }
+    }
+
+    #[test]
+    fn numbers_at_the_end_of_what_is_possible_are_no_records() {
+        let last = header(NUMBERS_END - 1);
+        let generation = NUMBERS_END;
+        for (header, fine) in [
+            (last, true),
+            (header(NUMBERS_END), false),
+            (
+                RecordHeader {
+                    generation,
+                    ..header(1)
+                },
+                false,
+            ),
+        ] {
+            let mut out = Vec::new();
+            header.append(77, None, &mut out);
+            let found = out.first_chunk().and_then(RecordHeader::parse);
+            assert_eq!(found.is_some(), fine, "{header:?}");
         }
     }
 

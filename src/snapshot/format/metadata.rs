@@ -2,7 +2,7 @@
 
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::pages::{HeapName, PAGE_BYTES, StoreId, is_zero};
+use super::pages::{HeapName, NUMBERS_END, PAGE_BYTES, StoreId, is_zero};
 
 /// METADATA takes so much in front of PAYLOAD: two halves, a copy at the begin of each.
 pub(crate) const METADATA_BYTES: u64 = 64 << 10;
@@ -175,7 +175,14 @@ impl Metadata {
                 self.part_bytes,
                 is_part_length(self.part_bytes),
             ),
-            ("generation", self.generation, self.generation > 0),
+            (
+                "generation",
+                self.generation,
+                (1..NUMBERS_END).contains(&self.generation),
+            ),
+            ("revision", self.revision, self.revision < NUMBERS_END),
+            ("sequence", self.sequence, self.sequence < NUMBERS_END),
+            ("journal", self.journal, self.journal < NUMBERS_END),
             (
                 "floor",
                 self.floor,
@@ -427,6 +434,34 @@ pub(crate) mod tests {
                     ..good
                 },
                 "generation",
+            ),
+            (
+                Metadata {
+                    generation: NUMBERS_END,
+                    ..good
+                },
+                "generation",
+            ),
+            (
+                Metadata {
+                    revision: u64::MAX,
+                    ..good
+                },
+                "revision",
+            ),
+            (
+                Metadata {
+                    sequence: NUMBERS_END,
+                    ..good
+                },
+                "sequence",
+            ),
+            (
+                Metadata {
+                    journal: u64::MAX,
+                    ..good
+                },
+                "journal",
             ),
             (
                 Metadata {

@@ -14,5 +14,5 @@ pub(crate) use metadata::tests;
 pub(crate) use metadata::{Copies, HALF_BYTES, METADATA_BYTES, is_part_length};
 pub use metadata::{Defect, Metadata};
 pub use pages::{HeapName, StoreId};
-pub(crate) use pages::{PAGE_BYTES, hash_page, is_zero};
+pub(crate) use pages::{NUMBERS_END, PAGE_BYTES, hash_page, is_zero};
 pub(crate) use tree::{BlockId, FAN, PAGES_MAX, ROOT};

@@ -7,6 +7,10 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 /// Length of a page in bytes, whatever the processor's is.
 pub(crate) const PAGE_BYTES: usize = 4096;
 
+/// Numbers that are counted on from (generations, revisions, sequences, journal files) are below this: one more is always a
+/// number.
+pub(crate) const NUMBERS_END: u64 = 1 << 63;
+
 /// One of the two heaps of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum HeapName {

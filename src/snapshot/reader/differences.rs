@@ -43,8 +43,8 @@ impl Image {
             })?;
         }
         runs.end(&mut found);
-        self.is_unchanged()?;
-        other.is_unchanged()?;
+        self.check_unchanged()?;
+        other.check_unchanged()?;
         Ok(progress(pages))
     }
 

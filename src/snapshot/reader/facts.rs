@@ -109,7 +109,10 @@ impl StoreReader {
 
     /// A new one for each look: files are removed and made anew by a running writer.
     pub(super) fn disk(&self) -> Result<GroupDisk, SnapshotError> {
-        open::read_only(&self.directory, self.part_bytes)
+        let disk = open::read_only(&self.directory, self.part_bytes)?;
+        // So that it knows how long the parts of each heap are. What is wrong is met by who looks.
+        let _ = open::look(&disk);
+        Ok(disk)
     }
 
     /// Who has the lock, without touching it: a try would keep out a writer that comes at this moment. Inodes have the same

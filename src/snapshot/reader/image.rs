@@ -198,7 +198,17 @@ impl Image {
         }
         self.gap(done..self.len, &mut take)?;
         take(self.len, &[])?;
-        Ok(self.hold.must_be_unchanged(&self.reader)?)
+        Ok(self.check_unchanged()?)
+    }
+
+    /// Makes sure that what was read from the [`parts`](Self::parts) so far is of this image. That is so where
+    /// the heap could be locked; on a filesystem or for a user that may not lock it, its header is read once more.
+    ///
+    /// # Errors
+    ///
+    /// `ResourceBusy` in [`SnapshotError::Directory`]: a checkpoint has entered the heap meanwhile.
+    pub fn check_unchanged(&self) -> Result<(), SnapshotError> {
+        self.hold.must_be_unchanged(&self.reader)
     }
 
     /// Fills `buf` with whole pages, from page `first` on; zeros behind the end.
@@ -231,10 +241,6 @@ impl Image {
             metadata.seed(),
             metadata.root,
         )
-    }
-
-    pub(super) fn is_unchanged(&self) -> Result<(), SnapshotError> {
-        self.hold.must_be_unchanged(&self.reader)
     }
 
     fn base<E: From<SnapshotError>>(

@@ -208,11 +208,14 @@ impl StoreReader {
     /// The bytes from the begin of an array to the first file of it that is missing or too short.
     fn row_bytes(&self, array: Array) -> u64 {
         let mut bytes = 0;
+        let part_bytes = self
+            .disk()
+            .map_or(self.part_bytes, |disk| disk.part_bytes_of(array));
         for part in 0.. {
             let path = self.directory.join(array.part_name(part));
             let len = std::fs::metadata(path).map_or(0, |found| found.len());
-            bytes += len.min(self.part_bytes);
-            if len != self.part_bytes {
+            bytes += len.min(part_bytes);
+            if len != part_bytes {
                 break;
             }
         }

@@ -103,6 +103,12 @@ pub enum RegionError {
         /// The system's error.
         source: io::Error,
     },
+    /// A memfd that cannot be adopted, or not so.
+    #[error("the memfd {reason}")]
+    Memfd {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// The process has as many mappings as it may.
     #[error("the process has {mappings} mappings; vm.max_map_count allows {max_map_count}")]
     MapLimit {
@@ -141,7 +147,7 @@ impl RegionError {
     }
 
     /// For `map_err`.
-    pub(super) fn io(operation: &'static str) -> impl Fn(io::Error) -> Self {
+    pub(in crate::snapshot) fn io(operation: &'static str) -> impl Fn(io::Error) -> Self {
         move |source| Self::Io { operation, source }
     }
 
@@ -194,6 +200,7 @@ impl From<RegionError> for io::Error {
             | RegionError::StorageFull { source, .. }
             | RegionError::Unmappable { source, .. } => source.kind(),
             RegionError::Option { .. }
+            | RegionError::Memfd { .. }
             | RegionError::OutOfRange { .. }
             | RegionError::Unaligned { .. } => io::ErrorKind::InvalidInput,
             RegionError::PageSize { .. } => io::ErrorKind::Unsupported,

@@ -139,13 +139,16 @@ impl Region {
 }
 
 /// Checks and reserves. Gives the length in whole pages.
-fn prepare(len: usize, options: RegionOptions) -> Result<(usize, Reservation), RegionError> {
+pub(super) fn prepare(
+    len: usize,
+    options: RegionOptions,
+) -> Result<(usize, Reservation), RegionError> {
     check_page_size()?;
     let len = whole_pages(len)?;
     Ok((len, options.reserve(len)?))
 }
 
-fn finish(
+pub(super) fn finish(
     memory: Reservation,
     len: usize,
     backing: Backing,

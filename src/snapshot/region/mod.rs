@@ -4,6 +4,7 @@
 //! reference to its memory: other threads, and for some kinds other processes, may write it at any time. Its own doors
 //! copy by the kernel, which checks every page and never raises a signal.
 
+mod adopt;
 mod copy;
 mod discard;
 mod error;

@@ -18,8 +18,8 @@ const BOUNCE_BYTES: usize = 256 << 10;
 /// Compares the hash of each page with its hash at the last scan: 16 bytes of memory a page.
 ///
 /// It needs nothing of the system and sees what anybody wrote, through whatever mapping or file. Each scan reads all of
-/// the region, by kernel copies. A page that was written and has its former bytes again is not reported. Two contents of
-/// a page with the same hash of 128 bits, seeded at random, would be taken for one.
+/// the region, by kernel copies. A page that was written and has its former bytes again is not reported; what its former
+/// bytes are is what the last scan saw, or what was [copied](DirtyTracker::copied) since. Two contents of a page with the same hash of 128 bits, seeded at random, would be taken for one.
 #[derive(Debug)]
 pub struct Compare {
     seed: u64,
@@ -90,6 +90,21 @@ impl DirtyTracker for Compare {
         }
         self.declarations.take_into(into, pages_of(0..len).end);
         Ok(())
+    }
+
+    /// Pages that no scan has seen yet are reported by the next one.
+    fn copied(&mut self, first_page: u64, bytes: &[u8], into: &mut PageSet) {
+        for (number, page) in (first_page..).zip(bytes.chunks_exact(PAGE_BYTES)) {
+            let hash = xxh3_128_with_seed(page, self.seed);
+            let known = usize::try_from(number).ok();
+            let Some(known) = known.and_then(|number| self.table.get_mut(number)) else {
+                return;
+            };
+            if *known != hash {
+                *known = hash;
+                into.insert(number);
+            }
+        }
     }
 
     fn declarations(&self) -> &Declarations {

@@ -76,6 +76,11 @@ pub trait DirtyTracker: Send + fmt::Debug {
     /// Whatever a failed scan has taken is in the set: a later one reports only what it has not (hazard 1).
     fn scan(&mut self, region: &Region, into: &mut PageSet) -> Result<(), TrackerError>;
 
+    /// These bytes are what the caller has copied from there since the last scan, to keep them. A tracker that compares goes
+    /// on from them, and puts the pages that were something else when it looked into `into`: otherwise a page that had
+    /// other bytes for just as long as it was copied would never be found.
+    fn copied(&mut self, _first_page: u64, _bytes: &[u8], _into: &mut PageSet) {}
+
     /// What writers declare: shared with all clones, and reported by the next scan.
     fn declarations(&self) -> &Declarations;
 

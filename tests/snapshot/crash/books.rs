@@ -26,6 +26,8 @@ pub(super) struct Books {
     pub(super) moved: BTreeSet<Array>,
     /// Arrays of which a sync has failed.
     pub(super) failed: BTreeMap<Array, ErrorKind>,
+    /// Length of the parts of an array, where it was said.
+    pub(super) part_bytes: BTreeMap<Array, u64>,
     pub(super) faults: Faults,
     /// Of a disk that is nearly full: how far journals are reserved.
     pub(super) reserved: Option<BTreeMap<Array, u64>>,

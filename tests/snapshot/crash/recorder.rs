@@ -142,9 +142,21 @@ impl Recorder {
         }
     }
 
+    fn part_bytes_of(&self, inner: &Books, array: Array) -> u64 {
+        let said = inner.part_bytes.get(&array);
+        said.copied().unwrap_or(self.part_bytes)
+    }
+
+    fn row(&self, inner: &Books, array: Array) -> io::Result<(u64, u64)> {
+        inner.row(array, self.part_bytes_of(inner, array))
+    }
+
     /// The parts of a range: which, where in it, where in the range.
-    fn pieces(&self, range: Range<u64>) -> impl Iterator<Item = (u64, u64, Range<usize>)> + use<> {
-        let (part_bytes, mut at) = (self.part_bytes, range.start);
+    fn pieces(
+        part_bytes: u64,
+        range: Range<u64>,
+    ) -> impl Iterator<Item = (u64, u64, Range<usize>)> + use<> {
+        let mut at = range.start;
         std::iter::from_fn(move || {
             let within = at % part_bytes;
             let len = (part_bytes - within).min(range.end.saturating_sub(at));
@@ -156,15 +168,16 @@ impl Recorder {
     }
 
     fn add_parts_for(&self, inner: &mut Books, array: Array, end: u64) -> io::Result<()> {
+        let part_bytes = self.part_bytes_of(inner, array);
         loop {
-            let parts = inner.row(array, self.part_bytes)?.0;
-            if parts * self.part_bytes >= end {
+            let parts = self.row(inner, array)?.0;
+            if parts * part_bytes >= end {
                 return Ok(());
             }
             let last = (array, parts - 1);
             let inode = inner.inode(last);
             inner.refuse_failed(array)?;
-            inner.record(Op::SetLen(last, inode, self.part_bytes));
+            inner.record(Op::SetLen(last, inode, part_bytes));
             inner.record(Op::Sync(last, inode));
             inner.sync_entries(array);
             inner.create((array, parts));
@@ -172,26 +185,28 @@ impl Recorder {
     }
 
     fn set_len_of(&self, inner: &mut Books, array: Array, len: u64) -> io::Result<()> {
-        inner.row(array, self.part_bytes)?;
+        let part_bytes = self.part_bytes_of(inner, array);
+        self.row(inner, array)?;
         self.add_parts_for(inner, array, len)?;
-        let mut last = inner.row(array, self.part_bytes)?.0 - 1;
-        while last > 0 && last * self.part_bytes >= len {
+        let mut last = self.row(inner, array)?.0 - 1;
+        while last > 0 && last * part_bytes >= len {
             inner.remove((array, last));
             inner.sync_entries(array);
             last -= 1;
         }
         let file = (array, last);
-        let op = Op::SetLen(file, inner.inode(file), len - last * self.part_bytes);
+        let op = Op::SetLen(file, inner.inode(file), len - last * part_bytes);
         inner.record(op);
         Ok(())
     }
 
     fn write_to(&self, inner: &mut Books, array: Array, offset: u64, buf: &[u8]) -> io::Result<()> {
         let range = offset..offset + buf.len() as u64;
-        inner.row(array, self.part_bytes)?;
+        self.row(inner, array)?;
         inner.refuse_unreserved(array, range.end)?;
         self.add_parts_for(inner, array, range.end)?;
-        for (part, within, bytes) in self.pieces(range) {
+        let part_bytes = self.part_bytes_of(inner, array);
+        for (part, within, bytes) in Self::pieces(part_bytes, range) {
             let file = (array, part);
             let op = Op::Write(file, inner.inode(file), within, buf[bytes].into());
             inner.record(op);
@@ -207,13 +222,14 @@ impl Recorder {
         buf: &mut [u8],
     ) -> io::Result<()> {
         let range = offset..offset + buf.len() as u64;
-        for (part, within, bytes) in self.pieces(range.clone()) {
+        let part_bytes = self.part_bytes_of(inner, array);
+        for (part, within, bytes) in Self::pieces(part_bytes, range.clone()) {
             inner.must_have(array)?;
             let inode = inner.model.visible.names.get(&(array, part));
             let file = inode.and_then(|inode| inner.model.visible.files.get(inode));
             let end = within + bytes.len() as u64;
             let Some(file) = file.filter(|file| file.len >= end) else {
-                inner.row(array, self.part_bytes)?;
+                self.row(inner, array)?;
                 return Err(ErrorKind::UnexpectedEof.into());
             };
             file.read(within, &mut buf[bytes]);
@@ -227,9 +243,10 @@ impl Recorder {
         array: Array,
         offset: u64,
     ) -> io::Result<Option<Range<u64>>> {
-        let len = inner.row(array, self.part_bytes)?.1;
-        for part in offset / self.part_bytes..len.div_ceil(self.part_bytes) {
-            let start = part * self.part_bytes;
+        let len = self.row(inner, array)?.1;
+        let part_bytes = self.part_bytes_of(inner, array);
+        for part in offset / part_bytes..len.div_ceil(part_bytes) {
+            let start = part * part_bytes;
             let file = inner.model.visible.files.get(&inner.inode((array, part)));
             let from = offset.saturating_sub(start);
             if let Some(run) = file.and_then(|file| file.next_data(from)) {
@@ -243,6 +260,12 @@ impl Recorder {
 impl Disk for Recorder {
     fn part_bytes(&self) -> u64 {
         self.part_bytes
+    }
+
+    /// Nothing is done on the disk.
+    fn set_part_bytes(&self, array: Array, part_bytes: u64) -> io::Result<()> {
+        self.lock().part_bytes.insert(array, part_bytes);
+        Ok(())
     }
 
     fn arrays(&self) -> io::Result<Vec<Array>> {
@@ -262,7 +285,8 @@ impl Disk for Recorder {
     }
 
     fn len(&self, array: Array) -> io::Result<u64> {
-        Ok(self.call()?.row(array, self.part_bytes)?.1)
+        let inner = self.call()?;
+        Ok(self.row(&inner, array)?.1)
     }
 
     fn read(&self, array: Array, offset: u64, buf: &mut [u8]) -> io::Result<()> {
@@ -286,7 +310,7 @@ impl Disk for Recorder {
 
     fn reserve(&self, array: Array, range: Range<u64>) -> io::Result<()> {
         let mut inner = self.call()?;
-        inner.row(array, self.part_bytes)?;
+        self.row(&inner, array)?;
         inner.reserve(array, range)
     }
 
@@ -297,10 +321,11 @@ impl Disk for Recorder {
 
     fn discard(&self, array: Array, range: Range<u64>) -> io::Result<()> {
         let mut inner = self.call()?;
-        if range.end > inner.row(array, self.part_bytes)?.1 {
+        if range.end > self.row(&inner, array)?.1 {
             return Err(ErrorKind::UnexpectedEof.into());
         }
-        for (part, within, bytes) in self.pieces(range) {
+        let part_bytes = self.part_bytes_of(&inner, array);
+        for (part, within, bytes) in Self::pieces(part_bytes, range) {
             let file = (array, part);
             let place = within..within + bytes.len() as u64;
             let op = Op::Discard(file, inner.inode(file), place);
@@ -341,13 +366,14 @@ impl Disk for Recorder {
 
     fn clone_range(&self, from: Array, to: Array, range: Range<u64>) -> io::Result<()> {
         let mut inner = self.call()?;
-        if range.end > inner.row(from, self.part_bytes)?.1 {
+        if range.end > self.row(&inner, from)?.1 {
             return Err(ErrorKind::UnexpectedEof.into());
         }
-        if inner.row(to, self.part_bytes)?.1 < range.end {
+        if self.row(&inner, to)?.1 < range.end {
             self.set_len_of(&mut inner, to, range.end)?;
         }
-        for (part, within, bytes) in self.pieces(range.clone()) {
+        let part_bytes = self.part_bytes_of(&inner, to);
+        for (part, within, bytes) in Self::pieces(part_bytes, range.clone()) {
             let file = (to, part);
             let place = within..within + bytes.len() as u64;
             let op = Op::Discard(file, inner.inode(file), place);

@@ -8,7 +8,9 @@ use flatspan::snapshot::Array;
 
 use super::crash::{Limits, Mutation, Op, Recorder, crash_everywhere};
 use super::judge::{judge, judge_second_chance};
-use super::workloads::{FRUGAL, RESIZING, TRANSACTIONS, WRITERS, Way, recorded};
+use super::workloads::{
+    COPYING, COPYING_WRITERS, FRUGAL, RESIZING, TRANSACTIONS, WRITERS, Way, recorded,
+};
 
 type Judgement = Result<(), String>;
 
@@ -210,6 +212,33 @@ fn every_single_barrier_of_closing_and_opening_is_needed_but_these() {
     assert_escaped(&Case::new(WRITERS, 3, true), &writers);
     let frugal = [&same[..], &["1 heap-a.00000: length"]].concat();
     assert_escaped(&Case::new(FRUGAL, 3, true), &frugal);
+}
+
+#[test]
+fn every_single_barrier_of_making_the_second_heap_is_needed_but_these() {
+    let same = [
+        // Closing and opening, as above.
+        "3 journal-0000000000000002.00000: header",
+        "3 journal-0000000000000001.00000: content",
+        "4 heap-b.00000: METADATA",
+        "4 heap-b.00000: METADATA",
+        "4 heap-b.00000: METADATA",
+        "4 heap-b.00000: METADATA",
+        // The lock on a heap that was not there, and the last release: nothing has entered the other heap since.
+        "4 heap-a.00000: METADATA",
+        "4 heap-a.00000: METADATA",
+        // A part full before the next is made: a broken row is made anew.
+        "4 heap-a.00001: length",
+    ];
+    let transactions = [&same[..], &["1 heap-a.00000: length"]].concat();
+    assert_escaped(&Case::new(COPYING, 3, true), &transactions);
+    let parts = [
+        "3 heap-b.00001: length",
+        "3 heap-b.00002: length",
+        "4 heap-a.00002: length",
+    ];
+    let writers = [&same[..], &parts].concat();
+    assert_escaped(&Case::new(COPYING_WRITERS, 3, true), &writers);
 }
 
 #[test]

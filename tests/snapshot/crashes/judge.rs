@@ -21,7 +21,7 @@ pub(crate) fn judge(way: Way, image: &Recorder) -> Result<(), String> {
 /// The same for a store that is there, or may be made.
 pub(crate) fn judge_found(way: Way, ground: &impl Ground, acknowledged: u64) -> Result<(), String> {
     let open = || {
-        let store = ground.open(way).map_err(|error| format!("{error:?}"))?;
+        let store = way.open(ground).map_err(|error| format!("{error:?}"))?;
         // Where nothing rots, a released heap is whole.
         match &store.open_report().fell_back {
             Some(why) => Err(format!("fell back: {why}")),

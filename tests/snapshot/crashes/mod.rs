@@ -8,4 +8,5 @@ mod injected;
 pub(crate) mod judge;
 pub(crate) mod model;
 mod rot;
+mod second_heap;
 pub(crate) mod workloads;

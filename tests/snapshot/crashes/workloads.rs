@@ -40,6 +40,10 @@ pub(crate) struct Way {
     pub(crate) changes: Changes,
     pub(crate) shape: Shape,
     pub(crate) on_close: OnClose,
+    /// Where there is no second heap, it is made when the store was opened.
+    pub(crate) second_heap: bool,
+    /// What the parts of heaps are to have; what they have, if not said.
+    pub(crate) part_bytes: Option<u64>,
 }
 
 pub(crate) const TRANSACTIONS: Way = Way {
@@ -49,6 +53,8 @@ pub(crate) const TRANSACTIONS: Way = Way {
         resizes: false,
     },
     on_close: OnClose::KeepBoth,
+    second_heap: false,
+    part_bytes: None,
 };
 
 pub(crate) const RESIZING: Way = Way {
@@ -58,6 +64,8 @@ pub(crate) const RESIZING: Way = Way {
         resizes: true,
     },
     on_close: OnClose::KeepBoth,
+    second_heap: false,
+    part_bytes: None,
 };
 
 pub(crate) const WRITERS: Way = Way {
@@ -67,6 +75,8 @@ pub(crate) const WRITERS: Way = Way {
         resizes: true,
     },
     on_close: OnClose::KeepBoth,
+    second_heap: false,
+    part_bytes: None,
 };
 
 /// With one heap after each closing.
@@ -75,14 +85,43 @@ pub(crate) const FRUGAL: Way = Way {
     ..TRANSACTIONS
 };
 
+/// With one heap after each closing, and two again soon after.
+pub(crate) const COPYING: Way = Way {
+    second_heap: true,
+    ..FRUGAL
+};
+
+pub(crate) const COPYING_WRITERS: Way = Way {
+    on_close: OnClose::DropOlder,
+    second_heap: true,
+    ..WRITERS
+};
+
+/// The store is made with other parts.
+pub(crate) const LONGER_PARTS: Way = Way {
+    part_bytes: Some(2 * PART_BYTES),
+    ..RESIZING
+};
+
+/// The same, and what has parts of one length is copied to parts of another.
+pub(crate) const COPIED_TO_LONGER_PARTS: Way = Way {
+    second_heap: true,
+    ..LONGER_PARTS
+};
+
 impl Way {
     pub(crate) fn options(self) -> StoreOptions {
-        StoreOptions::default()
+        let options = match self.part_bytes {
+            Some(part_bytes) => StoreOptions::default()
+                .part_bytes(part_bytes)
+                .change_part_bytes(true),
+            None => StoreOptions::default(),
+        };
+        options
             .changes(self.changes)
             .on_close(self.on_close)
             .tracker(TrackerChoice::Compare)
             .reserve_bytes(1 << 20)
-            .part_bytes(PART_BYTES)
             .initial_bytes(self.initial_bytes())
             .journal_bytes_max(u64::MAX)
     }
@@ -96,7 +135,11 @@ impl Way {
     }
 
     pub(crate) fn open(self, ground: &impl Ground) -> Result<Store, SnapshotError> {
-        ground.open(self)
+        let store = ground.open(self)?;
+        if self.second_heap {
+            store.make_second_heap()?;
+        }
+        Ok(store)
     }
 
     /// One step, acknowledged.
@@ -249,12 +292,12 @@ pub(crate) fn run(
     steps: u64,
     closes: bool,
 ) -> Result<(), SnapshotError> {
-    let store = ground.open(way)?;
+    let store = way.open(ground)?;
     all_steps(way, ground, &store, steps).inspect_err(|_| ground.gave_up(way, &store))?;
     if closes {
         store.close()?;
         // And again, so that opening what was closed is crashed too.
-        let store = ground.open(way)?;
+        let store = way.open(ground)?;
         let stepped = way.step(ground, &store, steps + 1);
         stepped.inspect_err(|_| ground.gave_up(way, &store))?;
     }

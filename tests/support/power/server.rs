@@ -1,57 +1,24 @@
 //! What the kernel asks for. Without the power everything fails; reads too, so that nothing goes on by chance.
 
-use std::{
-    ffi::OsStr,
-    io,
-    path::Path,
-    time::{Duration, SystemTime},
-};
+use std::{ffi::OsStr, io, path::Path, time::SystemTime};
 
 use fuser::{
-    BackgroundSession, BsdFileFlags, Config, Errno, FileAttr, FileHandle, Filesystem, FopenFlags,
-    Generation, INodeNo, LockOwner, MountOption, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
-    ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, Request,
-    SessionACL, TimeOrNow, WriteFlags,
+    BackgroundSession, BsdFileFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation,
+    INodeNo, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, Request, TimeOrNow, WriteFlags,
 };
 
-use super::super::user;
+use super::super::fuse_replies::{
+    self, TIME_TO_LIVE, answer, answer_attr, answer_entry, answer_statfs,
+};
 use super::{
     files::{PoweredFs, attr, child},
     orders::Shared,
 };
 
-const TIME_TO_LIVE: Duration = Duration::from_secs(1);
-const CAPACITY_BYTES: u64 = 1 << 30;
-
 pub(super) fn mount(medium: &Shared, path: &Path) -> io::Result<BackgroundSession> {
-    let mut config = Config::default();
-    config.mount_options = vec![MountOption::FSName("flatspan-test-power".to_owned())];
-    // For an ordinary user that takes a line in /etc/fuse.conf.
-    if user::is_root() {
-        config.acl = SessionACL::All;
-    }
-    fuser::spawn_mount(PoweredFs(medium.clone()), path, &config)
-}
-
-fn answer(reply: ReplyEmpty, result: Result<(), Errno>) {
-    match result {
-        Ok(()) => reply.ok(),
-        Err(error) => reply.error(error),
-    }
-}
-
-fn answer_entry(reply: ReplyEntry, result: Result<FileAttr, Errno>) {
-    match result {
-        Ok(attr) => reply.entry(&TIME_TO_LIVE, &attr, Generation(0)),
-        Err(error) => reply.error(error),
-    }
-}
-
-fn answer_attr(reply: ReplyAttr, result: Result<FileAttr, Errno>) {
-    match result {
-        Ok(attr) => reply.attr(&TIME_TO_LIVE, &attr),
-        Err(error) => reply.error(error),
-    }
+    let filesystem = PoweredFs(medium.clone());
+    fuse_replies::mount(filesystem, "flatspan-test-power", &[], path)
 }
 
 impl Filesystem for PoweredFs {
@@ -239,8 +206,7 @@ impl Filesystem for PoweredFs {
     }
 
     fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
-        let blocks = CAPACITY_BYTES / 4096;
-        reply.statfs(blocks, blocks, blocks, 1 << 20, 1 << 20, 4096, 255, 4096);
+        answer_statfs(reply);
     }
 
     fn fallocate(

@@ -48,6 +48,27 @@ fn skips_are_printed_listed_and_refused_where_required() {
 }
 
 #[test]
+fn long_runs_are_asked_for() {
+    let name = "selftest::needs::long_runs_are_asked_for";
+    if crate::support::child::is_me(name) {
+        let asked = std::env::var("FLATSPAN_LONG").is_ok_and(|asked| asked == "1");
+        assert_eq!(need(Need::Long, "an hour"), asked);
+        return;
+    }
+    let folder = temp_dir();
+    for asked in ["0", "1"] {
+        let list = folder.path().join(asked);
+        let child = Child::new(name).env(skips::LIST_VARIABLE, &list);
+        let child = child.env("FLATSPAN_REQUIRE", "loom");
+        let done = child.env("FLATSPAN_LONG", asked).run();
+        done.expect("nothing needed").assert_passed();
+        let listed = std::fs::read_to_string(&list).unwrap_or_default();
+        let is_listed = listed.contains("FLATSPAN_LONG=1 asks for it: an hour (long)");
+        assert_eq!(is_listed, asked == "0", "{listed:?}");
+    }
+}
+
+#[test]
 fn lists_of_needs_are_read() {
     assert!(names("loom,uffd, tools", Need::Tools));
     assert!(!names("loom,uffd", Need::Tools));

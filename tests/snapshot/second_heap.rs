@@ -1,0 +1,152 @@
+//! The second heap, made where there is none.
+#![expect(unsafe_code, reason = "restored by map")]
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use flatspan::snapshot::{HeapName, OnClose, SnapshotError, Store, StoreOptions};
+
+use crate::support::temp_dir;
+
+const PAGE: u64 = 4096;
+const PAGES: u64 = 40;
+
+/// Nothing happens unasked.
+fn options() -> StoreOptions {
+    StoreOptions::default()
+        .on_close(OnClose::DropOlder)
+        .reserve_bytes(64 << 20)
+        .part_bytes(64 << 10)
+        .initial_bytes(PAGES * PAGE)
+        .journal_bytes_max(u64::MAX)
+}
+
+fn by_map() -> StoreOptions {
+    // SAFETY: nobody else changes the files of the store.
+    unsafe { options().restore_by_map() }
+}
+
+fn fill(store: &Store, page: u64, byte: u8) {
+    store
+        .transaction(|tx| tx.write(page * PAGE, &[byte; 4096]))
+        .map_err(|error: SnapshotError| error)
+        .expect("a transaction");
+}
+
+fn byte_of(store: &Store, page: u64) -> u8 {
+    let bytes = store.view(|bytes| bytes[(page * PAGE) as usize]);
+    bytes.expect("a view")
+}
+
+/// A store with one heap, in which every page is its number and one.
+fn with_one_heap(path: &Path) -> HeapName {
+    let store = Store::open(path, options()).expect("a store");
+    (0..PAGES).for_each(|page| fill(&store, page, 1 + page as u8));
+    store.close().expect("closed");
+    let there = [HeapName::A, HeapName::B].map(|heap| part(path, heap, 0).exists());
+    match there {
+        [true, false] => HeapName::A,
+        [false, true] => HeapName::B,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn part(path: &Path, heap: HeapName, number: u32) -> PathBuf {
+    path.join(format!("heap-{heap}.{number:05}"))
+}
+
+#[test]
+fn the_first_base_writes_what_changed_and_not_everything() {
+    for options in [options, by_map] {
+        let dir = temp_dir();
+        let path = dir.path().join("store");
+        let heap = with_one_heap(&path);
+        // Without a second heap.
+        let store = Store::open(&path, options()).expect("a store");
+        fill(&store, 3, 99);
+        let report = store.checkpoint().expect("a checkpoint");
+        assert_eq!(report.pages, PAGES, "{report:?}");
+        store.close().expect("closed");
+        assert!(!part(&path, heap, 0).exists());
+
+        let store = Store::open(&path, options()).expect("a store");
+        fill(&store, 4, 98);
+        let before = store.generation();
+        assert!(store.make_second_heap().expect("made"));
+        assert!(store.generation() > before, "a number of its own");
+        assert!(!store.make_second_heap().expect("it is there"));
+        fill(&store, 5, 97);
+        // 4, 5 and the page at hand; then what two intervals have, far from each other.
+        for (page, pages) in [(30, 3), (20, 4), (10, 2)] {
+            fill(&store, page, 96);
+            let report = store.checkpoint().expect("a checkpoint");
+            assert_eq!(report.pages, pages, "{page}: {report:?}");
+        }
+        drop(store);
+        let store = Store::open(&path, options()).expect("a store");
+        let found = [3, 4, 5, 10, 20, 30, 31].map(|page| byte_of(&store, page));
+        assert_eq!(found, [99, 98, 97, 96, 96, 96, 32]);
+    }
+}
+
+#[test]
+fn a_store_with_nothing_in_it_gets_none() {
+    let dir = temp_dir();
+    let store = Store::open(dir.path().join("store"), options()).expect("a store");
+    assert!(!store.make_second_heap().expect("not needed"));
+}
+
+#[test]
+fn h05_what_was_not_verified_yet_is_verified_before_it_is_copied() {
+    let dir = temp_dir();
+    let path = dir.path().join("store");
+    let heap = with_one_heap(&path);
+    let file = File::options().write(true).open(part(&path, heap, 1));
+    file.expect("a part")
+        .write_all_at(&[0xEE], 5 * PAGE + 7)
+        .expect("rotten");
+    let store = Store::open(&path, by_map()).expect("it was closed");
+    assert!(!store.open_report().verified);
+    let refused = store.make_second_heap();
+    assert!(
+        matches!(refused, Err(SnapshotError::Damaged { .. })),
+        "{refused:?}"
+    );
+    let poisoned = store.checkpoint();
+    assert!(
+        matches!(poisoned, Err(SnapshotError::Poisoned { .. })),
+        "{poisoned:?}"
+    );
+}
+
+#[test]
+fn it_is_made_in_the_background_where_asked_for() {
+    let dir = temp_dir();
+    let path = dir.path().join("store");
+    with_one_heap(&path);
+    let asked: [fn() -> StoreOptions; 3] = [
+        || options().second_heap(true),
+        // With a background checkpointer nobody has to ask.
+        || options().journal_bytes_max(1 << 30),
+        || options().checkpoint_every(Duration::from_secs(1000)),
+    ];
+    for options in asked {
+        let store = Store::open(&path, options()).expect("a store");
+        let before = store.open_report().generation;
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while store.generation() == before {
+            assert!(Instant::now() < deadline, "it is not made");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(!store.make_second_heap().expect("it is there"));
+        fill(&store, 3, 3);
+        store.close().expect("closed");
+    }
+    let refused = options().journal_bytes_max(1 << 30).second_heap(false);
+    let store = Store::open(&path, refused).expect("a store");
+    let other = store.open_report().heap.other();
+    store.close().expect("closed");
+    assert!(!part(&path, other, 0).exists());
+}

@@ -1,0 +1,350 @@
+//! Stores over memory that other processes have too.
+
+use std::env;
+use std::fs::File;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use flatspan::snapshot::{
+    Changes, CheckpointKind, FilePart, Memory, Region, RegionError, RegionOptions, SnapshotError,
+    Store, StoreOptions, TrackerChoice, TrackerError, TrackerKind, Writers,
+};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_create};
+use rustix::process::{Signal, getpid, kill_process};
+
+use crate::fixture::{PAGE, store as store_byte, wp_async};
+use crate::support::{child, temp_dir};
+
+const PAGES: u64 = 60;
+
+fn options(memory: Memory) -> StoreOptions {
+    StoreOptions::default()
+        .changes(Changes::Writers)
+        .memory(memory)
+        .reserve_bytes(64 << 20)
+        .part_bytes(64 << 10)
+        .initial_bytes(PAGES * PAGE as u64)
+}
+
+fn open(path: &Path, memory: Memory) -> Store {
+    Store::open(path, options(memory)).expect("a store")
+}
+
+fn write(store: &Store, page: u64, byte: u8) {
+    let inside = store.enter().expect("the gate");
+    inside
+        .write(page * PAGE as u64, &[byte; PAGE])
+        .expect("written");
+}
+
+/// The first byte of each page, of which all others must be the same.
+fn pages(store: &Store) -> Vec<u8> {
+    let inside = store.enter().expect("the gate");
+    let mut bytes = vec![0; inside.len() as usize];
+    inside.read(0, &mut bytes).expect("read");
+    let pages = bytes.chunks(PAGE);
+    pages
+        .map(|page| {
+            assert!(page.iter().all(|byte| *byte == page[0]));
+            page[0]
+        })
+        .collect()
+}
+
+fn new_memfd() -> File {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    memfd_create("flatspan-test", flags)
+        .expect("a memfd")
+        .into()
+}
+
+fn is_sealed(memfd: BorrowedFd<'_>) -> bool {
+    let seals = fcntl_get_seals(memfd).expect("seals");
+    seals.contains(SealFlags::SHRINK)
+}
+
+/// What the memfd itself holds there.
+fn byte_of(memfd: &File, offset: u64) -> u8 {
+    let mut byte = [0];
+    memfd.read_exact_at(&mut byte, offset).expect("a byte");
+    byte[0]
+}
+
+#[test]
+fn shared_memory_comes_back_after_kill_9() {
+    const NAME: &str = "shared_memory::shared_memory_comes_back_after_kill_9";
+    const PLACE: &str = "FLATSPAN_TEST_STORE";
+    if child::is_me(NAME) {
+        let store = open(
+            env::var_os(PLACE).expect("a place").as_ref(),
+            Memory::Shared,
+        );
+        for page in 0..PAGES {
+            write(&store, page, 1 + page as u8);
+        }
+        store.checkpoint_base().expect("a base");
+        write(&store, 7, 99);
+        store.checkpoint_delta().expect("a delta");
+        write(&store, 8, 98);
+        kill_process(getpid(), Signal::KILL).expect("killed");
+    }
+    let dir = temp_dir();
+    let path = dir.path().join("store");
+    let died = child::Child::new(NAME).env(PLACE, &path).run();
+    let died = died.expect("nothing is needed for it");
+    assert_eq!(died.signal(), Some(9), "{died}");
+    let expected: Vec<u8> = (0..PAGES)
+        .map(|page| if page == 7 { 99 } else { 1 + page as u8 })
+        .collect();
+    let memfd = new_memfd();
+    let adopted = Memory::adopted(memfd.try_clone().expect("a descriptor"));
+    for memory in [Memory::Shared, adopted, Memory::Private] {
+        let store = open(&path, memory);
+        assert_eq!(pages(&store), expected, "{:?}", store.open_report());
+    }
+    assert_eq!(byte_of(&memfd, 7 * PAGE as u64), 99);
+}
+
+#[test]
+fn h09_shared_memory_that_shrinks_and_grows_has_zeros_there() {
+    let dir = temp_dir();
+    let path = dir.path().join("store");
+    let mut expected: Vec<u8> = (0..PAGES).map(|page| 1 + page as u8).collect();
+    let store = open(&path, Memory::Shared);
+    for (page, byte) in (0..).zip(&expected) {
+        write(&store, page, *byte);
+    }
+    store.checkpoint_base().expect("a base");
+    store.resize(10 * PAGE as u64).expect("shorter");
+    // The memfd is as long as it was, and whoever has it may write behind the end.
+    let memfd = store.memory_fd().expect("a memfd").try_clone_to_owned();
+    let memfd = File::from(memfd.expect("a descriptor"));
+    memfd
+        .write_all_at(&[5; PAGE], 20 * PAGE as u64)
+        .expect("written");
+    store.checkpoint().expect("a checkpoint");
+    store.resize(90 * PAGE as u64).expect("longer");
+    write(&store, 89, 7);
+    store.checkpoint_base().expect("a base");
+    expected.truncate(10);
+    expected.resize(90, 0);
+    expected[89] = 7;
+    assert_eq!(pages(&store), expected);
+    drop(store);
+    for _ in 0..2 {
+        drop(open_again(&path, &expected));
+    }
+}
+
+fn open_again(path: &Path, expected: &[u8]) -> Store {
+    let store = Store::open(path, options(Memory::Shared).initial_bytes(0)).expect("a store");
+    assert_eq!(pages(&store), expected, "{:?}", store.open_report());
+    let inside = store.enter().expect("the gate");
+    inside.declare(0..1).expect("within");
+    drop(inside);
+    store.checkpoint_base().expect("into the other heap");
+    store
+}
+
+#[test]
+fn h14_what_another_process_writes_is_in_the_next_checkpoint() {
+    const NAME: &str = "shared_memory::h14_what_another_process_writes_is_in_the_next_checkpoint";
+    const PLACE: &str = "FLATSPAN_TEST_MEMFD";
+    if child::is_me(NAME) {
+        let place = env::var_os(PLACE).expect("a place");
+        let file = File::options().read(true).write(true).open(place);
+        let part = FilePart {
+            file: file.expect("the memfd"),
+            bytes: PAGES as usize * PAGE,
+        };
+        let mapped = Region::files(vec![part], RegionOptions::default()).expect("a mapping");
+        for page in [3, 40] {
+            (0..PAGE).for_each(|at| store_byte(&mapped, page * PAGE + at, 200));
+        }
+        return;
+    }
+    let dir = temp_dir();
+    for kind in [CheckpointKind::Delta, CheckpointKind::Base] {
+        let path = dir.path().join(format!("{kind:?}"));
+        let store = open(&path, Memory::Shared);
+        for page in 0..PAGES {
+            write(&store, page, 1);
+        }
+        store.checkpoint_base().expect("a base");
+        let memfd = store.memory_fd().expect("a memfd").as_raw_fd();
+        let place = format!("/proc/{}/fd/{memfd}", std::process::id());
+        let wrote = child::Child::new(NAME).env(PLACE, place).run();
+        wrote.expect("nothing is needed for it").assert_passed();
+        let made = match kind {
+            CheckpointKind::Delta => store.checkpoint_delta(),
+            _ => store.checkpoint_base(),
+        };
+        let made = made.expect("a checkpoint");
+        assert_eq!((made.kind, made.tracker), (kind, TrackerKind::Compare));
+        drop(store);
+        let store = open(&path, Memory::Shared);
+        let expected: Vec<u8> = (0..PAGES)
+            .map(|page| if [3, 40].contains(&page) { 200 } else { 1 })
+            .collect();
+        assert_eq!(pages(&store), expected, "{kind:?}");
+    }
+}
+
+#[test]
+fn h25_an_adopted_memfd_is_sealed_when_its_state_is_complete_and_no_live_one_is_overwritten() {
+    let dir = temp_dir();
+    let path = dir.path().join("store");
+    let store = open(&path, Memory::Private);
+    write(&store, 2, 22);
+    store.close().expect("closed");
+
+    let memfd = new_memfd();
+    // Half of a restore that was killed, longer than the state.
+    let garbage = vec![9; 100 * PAGE];
+    memfd.write_all_at(&garbage, 0).expect("written");
+    let adopt = |memfd: &File| Memory::adopted(memfd.try_clone().expect("a descriptor"));
+    let too_much = options(adopt(&memfd)).reserve_bytes(PAGE as u64);
+    let failed = Store::open(&path, too_much.initial_bytes(0));
+    assert!(failed.is_err(), "{failed:?}");
+    assert!(!is_sealed(memfd.as_fd()), "it can be adopted again");
+
+    let store = open(&path, adopt(&memfd));
+    assert!(is_sealed(memfd.as_fd()));
+    let mut expected = vec![0; PAGES as usize];
+    expected[2] = 22;
+    assert_eq!(pages(&store), expected);
+    assert_eq!(byte_of(&memfd, 80 * PAGE as u64), 0, "nothing is left");
+    memfd
+        .write_all_at(&[33; PAGE], 3 * PAGE as u64)
+        .expect("as another process would");
+    drop(store);
+
+    let refused = Store::open(&path, options(adopt(&memfd)));
+    let is_refused = |found: &Result<Store, SnapshotError>| {
+        matches!(found, Err(SnapshotError::Memory(RegionError::Memfd { .. })))
+    };
+    assert!(is_refused(&refused), "{refused:?}");
+    assert_eq!(byte_of(&memfd, 3 * PAGE as u64), 33, "it is live");
+}
+
+#[test]
+fn a_live_memfd_keeps_its_content_which_the_next_checkpoint_has() {
+    let dir = temp_dir();
+    let path = dir.path().join("store");
+    let store = Store::open(
+        &path,
+        options(Memory::Private).initial_bytes(90 * PAGE as u64),
+    );
+    let store = store.expect("a store");
+    (0..90).for_each(|page| write(&store, page, 5));
+    store.checkpoint_base().expect("a base");
+    write(&store, 1, 6);
+    store.checkpoint_delta().expect("a delta");
+    drop(store);
+
+    let memfd = new_memfd();
+    memfd.set_len(PAGES * PAGE as u64).expect("longer");
+    memfd
+        .write_all_at(&[44; PAGE], 4 * PAGE as u64)
+        .expect("written");
+    let live = || options(Memory::live(memfd.try_clone().expect("a descriptor"))).initial_bytes(0);
+    let refused = Store::open(&path, live());
+    assert!(
+        matches!(
+            refused,
+            Err(SnapshotError::Memory(RegionError::Memfd { .. }))
+        ),
+        "nobody has completed it: {refused:?}"
+    );
+    fcntl_add_seals(&memfd, SealFlags::SHRINK).expect("sealed");
+    let mut expected = vec![0; PAGES as usize];
+    expected[4] = 44;
+    for kind in [CheckpointKind::Delta, CheckpointKind::Base] {
+        let store = Store::open(&path, live()).expect("a store");
+        assert!(store.open_report().kept_live);
+        assert_eq!(pages(&store), expected, "{:?}", store.open_report());
+        let made = match kind {
+            CheckpointKind::Delta => store.checkpoint_delta(),
+            _ => store.checkpoint_base(),
+        };
+        assert_eq!(made.expect("a checkpoint").kind, kind);
+        drop(store);
+        let store = Store::open(&path, options(Memory::Private).initial_bytes(0));
+        assert_eq!(pages(&store.expect("a store")), expected, "{kind:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_is_refused_by_name() {
+    let dir = temp_dir();
+    let path = dir.path().join("store");
+    let references = Store::open(
+        &path,
+        options(Memory::Shared).changes(Changes::Transactions),
+    );
+    assert!(
+        matches!(
+            references,
+            Err(SnapshotError::Option {
+                option: "memory",
+                ..
+            })
+        ),
+        "{references:?}"
+    );
+    let file = File::create(dir.path().join("file")).expect("a file");
+    let write_sealed = new_memfd();
+    fcntl_add_seals(&write_sealed, SealFlags::FUTURE_WRITE).expect("sealed");
+    let closed = new_memfd();
+    fcntl_add_seals(&closed, SealFlags::SEAL).expect("sealed");
+    for file in [file, write_sealed, closed] {
+        let file = Arc::new(file.into());
+        for memory in [Memory::Adopted(Arc::clone(&file)), Memory::Live(file)] {
+            let refused = Store::open(&path, options(memory));
+            assert!(
+                matches!(
+                    refused,
+                    Err(SnapshotError::Memory(RegionError::Memfd { .. }))
+                ),
+                "{refused:?}"
+            );
+        }
+    }
+    let blind = Store::open(
+        &path,
+        options(Memory::Shared).tracker(TrackerChoice::WpAsync),
+    );
+    assert!(
+        matches!(
+            blind,
+            Err(SnapshotError::Tracker(TrackerError::Refused { .. }))
+        ),
+        "{blind:?}"
+    );
+    let store = open(&path, Memory::Shared);
+    assert!(store.open_report().tracker.starts_with("compare"));
+    assert!(store.memory_fd().is_some_and(is_sealed));
+}
+
+#[test]
+fn who_vouches_for_the_writers_gets_a_tracker_that_sees_no_others() {
+    if wp_async().is_none() {
+        return;
+    }
+    let dir = temp_dir();
+    let path = dir.path().join("store");
+    let options = || options(Memory::Shared).memory_writers(Writers::OnlyThisMapping);
+    let store = Store::open(&path, options().huge_pages(true)).expect("a store");
+    assert!(store.open_report().tracker.starts_with("wp-async"));
+    write(&store, 5, 5);
+    assert_eq!(store.checkpoint_delta().expect("a delta").pages, 1);
+    write(&store, 6, 6);
+    assert_eq!(store.checkpoint_delta().expect("a delta").pages, 1);
+    let address = store.as_ptr().as_ptr() as usize;
+    drop(store);
+    let store = Store::open(&path, options().address(address)).expect("a store");
+    assert_eq!(store.as_ptr().as_ptr() as usize, address);
+    assert_eq!(pages(&store)[5..7], [5, 6]);
+}
