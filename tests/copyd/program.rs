@@ -3,8 +3,9 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -28,7 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The program, ready for arguments.
 pub(crate) fn copyd() -> Command {
-    Command::new(example::example("copyd"))
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    Command::new(PROGRAM.get_or_init(|| example::find_or_build("copyd")))
 }
 
 /// Runs the program and expects an exit code; what it printed as JSON.

@@ -1,12 +1,15 @@
 //! The built example.
 
+use std::path::PathBuf;
 use std::process::{Command, Output};
+use std::sync::OnceLock;
 
 use crate::support::example;
 
 /// The program, ready for arguments.
 pub(crate) fn durable() -> Command {
-    Command::new(example::example("durable"))
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    Command::new(PROGRAM.get_or_init(|| example::find_or_build("durable")))
 }
 
 pub(crate) fn stdout(output: &Output) -> String {

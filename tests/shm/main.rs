@@ -13,4 +13,5 @@ mod programs;
 mod queue;
 mod receiving;
 mod service;
+mod storm;
 mod watching;

@@ -1,17 +1,21 @@
 //! The programs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::OnceLock;
 
 use crate::left::Left;
-use crate::support::example::example;
+use crate::support::example;
 
 pub(crate) fn shm_fd() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_shm-fd"))
 }
 
-pub(crate) fn primes() -> std::path::PathBuf {
-    example("primes")
+pub(crate) fn primes() -> PathBuf {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM
+        .get_or_init(|| example::find_or_build("primes"))
+        .clone()
 }
 
 /// A command without the variables and descriptors of whoever runs the tests.

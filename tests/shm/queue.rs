@@ -574,7 +574,7 @@ fn h31_a_hostile_client_takes_nothing_away() {
             raw.write_all_at(&bytes, at).expect("written");
         }
         // A new host, too: it reads the header anew.
-        if round % 5 == 0 {
+        if round % 5 == 4 {
             drop(keeper);
             keeper = host(&store, &file);
         }

@@ -1,8 +1,9 @@
 //! The built example and what the tests run it on.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::OnceLock;
 
 use serde_json::Value;
 
@@ -10,7 +11,8 @@ use crate::support::example;
 
 /// The program, ready for arguments.
 pub(crate) fn torrent() -> Command {
-    let mut command = Command::new(example::example("torrent"));
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    let mut command = Command::new(PROGRAM.get_or_init(|| example::find_or_build("torrent")));
     command.env_remove("SOURCE_DATE_EPOCH");
     command
 }

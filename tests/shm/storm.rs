@@ -1,0 +1,321 @@
+//! Clients and hosts that are killed at random instants, a thousand times.
+//!
+//! The state is a page with a table, and pages. A commit fills some pages with its generation, each word of them, and writes
+//! that into the table; so of every state it can be told whether it is whole, and which generation it is.
+//!
+//! What was acknowledged is the word that the host has written for the client; no state that comes back may be older.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use flatspan::shm::SharedFile;
+use flatspan::shm::queue::{Host, HostOptions, QueueError, QueueOptions, Writer};
+use flatspan::snapshot::StoreOptions;
+
+use crate::support;
+
+const PAGE: usize = 4096;
+const PAGES: usize = 16;
+const MEMFD: &str = "FLATSPAN_STORM_MEMFD";
+/// A word for each side: 1 while it is inside of a commit, or of a snapshot.
+const INSIDE: &str = "FLATSPAN_STORM_INSIDE";
+const STORE: &str = "FLATSPAN_STORM_STORE";
+
+fn options() -> QueueOptions {
+    QueueOptions::new((PAGES * PAGE) as u64).depth(3)
+}
+
+fn host_options() -> HostOptions {
+    let store = StoreOptions::default()
+        .part_bytes(64 << 10)
+        .reserve_bytes(16 << 20)
+        // So that bases are made, too.
+        .journal_bytes_max(256 << 10);
+    HostOptions::default().store(store)
+}
+
+fn random(state: &mut u64) -> u64 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    *state
+}
+
+/// The generations of the pages, if the state is whole.
+fn judge(client: &Writer) -> Result<[u64; PAGES], String> {
+    let mut bytes = vec![0; PAGES * PAGE];
+    client
+        .read(0, &mut bytes)
+        .map_err(|error| error.to_string())?;
+    let words: Vec<_> = bytes
+        .as_chunks()
+        .0
+        .iter()
+        .map(|word| u64::from_le_bytes(*word))
+        .collect();
+    let pages: Vec<_> = words.chunks(PAGE / 8).collect();
+    let table: [u64; PAGES] = std::array::from_fn(|page| pages[0][page]);
+    for (page, words) in pages.iter().enumerate().skip(1) {
+        if words.iter().any(|word| *word != table[page]) {
+            return Err(format!("page {page} is torn, or not of {}", table[page]));
+        }
+    }
+    let newest = table.iter().max().copied().unwrap_or(0);
+    match newest == client.generation() && client.tail() == newest.to_le_bytes() {
+        true => Ok(table),
+        false if client.generation() == 0 && newest == 0 => Ok(table),
+        false => Err(format!(
+            "pages up to {newest}, tail {:?}, generation {}",
+            client.tail(),
+            client.generation()
+        )),
+    }
+}
+
+fn inherited(variable: &str) -> Option<File> {
+    let path = std::env::var(variable).ok()?;
+    let file = File::options().read(true).write(true).open(path);
+    Some(file.expect("a file of the parent"))
+}
+
+fn say(inside: &File, side: u64, value: u64) {
+    inside
+        .write_all_at(&value.to_le_bytes(), side * 8)
+        .expect("a word");
+}
+
+#[test]
+fn the_client() {
+    let (Some(memfd), Some(inside)) = (inherited(MEMFD), inherited(INSIDE)) else {
+        return;
+    };
+    let parent = rustix::process::getppid();
+    let mut client = Writer::open(memfd, options()).expect("a writer");
+    let mut table = judge(&client).expect("what is there is whole");
+    let mut state = u64::from(std::process::id()) * 7919 + client.generation();
+    while rustix::process::getppid() == parent {
+        say(&inside, 0, 1);
+        let next = client.generation() + 1;
+        let pages = random(&mut state);
+        let given_up = random(&mut state) % 8 == 0;
+        let committed = client.commit_with(&next.to_le_bytes(), |commit| {
+            // A number may have been lost with who died: then the tail does not fit, and it is given up.
+            if commit.generation() != next {
+                return Err(QueueError::NotAQueue);
+            }
+            let mut new = table;
+            for page in (1..PAGES).filter(|page| pages >> page & 1 == 1 || *page == 1) {
+                commit.write((page * PAGE) as u64, &next.to_le_bytes().repeat(PAGE / 8))?;
+                new[page] = next;
+                // Half of the time is spent here.
+                std::thread::sleep(Duration::from_micros(random(&mut state) % 100));
+            }
+            let bytes: Vec<u8> = new.iter().flat_map(|word| word.to_le_bytes()).collect();
+            commit.write(0, &bytes)?;
+            match given_up {
+                true => Err(QueueError::NotAQueue),
+                false => Ok(new),
+            }
+        });
+        say(&inside, 0, 0);
+        if let Ok(new) = committed {
+            table = new;
+        } else {
+            // The next number is one higher than the last that was tried, so it is asked for.
+            let numbered = client.commit_with(&[], |commit| {
+                let number = commit.generation();
+                Err::<(), _>(Given(number))
+            });
+            let Err(Given(number)) = numbered else {
+                unreachable!("given up")
+            };
+            catch_up(&mut client, &mut table, number + 1);
+        }
+        std::thread::sleep(Duration::from_micros(random(&mut state) % 1500));
+    }
+}
+
+/// The number that a commit would have had.
+struct Given(u64);
+
+impl From<QueueError> for Given {
+    fn from(error: QueueError) -> Self {
+        panic!("{error}")
+    }
+}
+
+/// A commit of page 1 with a number that is known before.
+fn catch_up(client: &mut Writer, table: &mut [u64; PAGES], next: u64) {
+    let mut new = *table;
+    new[1] = next;
+    let bytes: Vec<u8> = new.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let committed = client.commit_with(&next.to_le_bytes(), |commit| {
+        assert_eq!(commit.generation(), next);
+        commit.write(PAGE as u64, &next.to_le_bytes().repeat(PAGE / 8))?;
+        commit.write(0, &bytes)
+    });
+    committed.expect("a commit");
+    *table = new;
+}
+
+#[test]
+fn the_host() {
+    let (Some(memfd), Some(inside)) = (inherited(MEMFD), inherited(INSIDE)) else {
+        return;
+    };
+    let store = std::env::var(STORE).expect("a store");
+    let parent = rustix::process::getppid();
+    let mut host = Host::open(store, memfd, host_options()).expect("a host");
+    while rustix::process::getppid() == parent {
+        say(&inside, 1, 1);
+        host.snapshot_once().expect("a snapshot");
+        say(&inside, 1, 0);
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+struct Process(Option<Child>);
+
+impl Process {
+    fn start(test: &str, memfd: &SharedFile, inside: &SharedFile, store: &Path) -> Self {
+        let path = |fd: i32| format!("/proc/{}/fd/{fd}", std::process::id());
+        let child = Command::new(std::env::current_exe().expect("this program"))
+            .args(["--exact", test, "--test-threads", "1"])
+            .env(MEMFD, path(memfd.as_fd().as_raw_fd()))
+            .env(INSIDE, path(inside.as_fd().as_raw_fd()))
+            .env(STORE, store)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        Self(Some(child.expect("a process")))
+    }
+
+    /// It must not have ended by itself.
+    fn kill(&mut self) {
+        let Some(mut child) = self.0.take() else {
+            return;
+        };
+        child.kill().expect("a signal");
+        let output = child.wait_with_output().expect("its end");
+        let signal = std::os::unix::process::ExitStatusExt::signal(&output.status);
+        assert_eq!(
+            signal,
+            Some(9),
+            "{}\n{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            // The test has failed already.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn fd(file: &SharedFile) -> OwnedFd {
+    file.as_fd().try_clone_to_owned().expect("a descriptor")
+}
+
+fn word(file: &SharedFile, at: u64) -> u64 {
+    let mut bytes = [0; 8];
+    match File::from(fd(file)).read_exact_at(&mut bytes, at) {
+        Ok(()) => u64::from_le_bytes(bytes),
+        // Not so long yet.
+        Err(_) => 0,
+    }
+}
+
+/// What the store has, restored into a memfd of its own.
+fn restored(store: &Path) -> (SharedFile, u64) {
+    let memfd = SharedFile::create("flatspan-storm", 0).expect("a memfd");
+    let host = Host::open(store, fd(&memfd), host_options()).expect("a host");
+    let generation = host.persisted();
+    drop(host);
+    if let Some(client) = Writer::recover(fd(&memfd)).expect("a queue") {
+        judge(&client).expect("what comes back is whole");
+        assert_eq!(client.generation(), generation);
+    }
+    (memfd, generation)
+}
+
+#[test]
+fn kills_of_client_host_and_both_lose_nothing() {
+    let kills = std::env::var("FLATSPAN_STORM_KILLS");
+    let kills: u32 = kills.map_or(1000, |text| text.parse().expect("a number"));
+    let dir = support::temp_dir();
+    let store = dir.path().join("store");
+    let inside = SharedFile::create("flatspan-storm-inside", 16).expect("a memfd");
+    let mut memfd = SharedFile::create("flatspan-storm", 0).expect("a memfd");
+    let mut state = 0x9e37_79b9_7f4a_7c15;
+    let (mut acknowledged, mut restarts) = (0, 0);
+    let mut counts = BTreeMap::<String, u32>::new();
+    // The memfd is made complete before a client may have it.
+    let start_host = |memfd: &SharedFile| Process::start("storm::the_host", memfd, &inside, &store);
+    let start_client =
+        |memfd: &SharedFile| Process::start("storm::the_client", memfd, &inside, &store);
+    drop(Host::open(&store, fd(&memfd), host_options()).expect("a host"));
+    let mut host = start_host(&memfd);
+    let mut client = start_client(&memfd);
+    for kill in 0..kills {
+        std::thread::sleep(Duration::from_micros(5000 + random(&mut state) % 30_000));
+        let which = ["client", "host", "both"][(random(&mut state) % 3) as usize];
+        let phase = |side: u64| match word(&inside, side * 8) {
+            0 => "outside",
+            _ => "inside",
+        };
+        let (client_phase, host_phase) = (phase(0), phase(1));
+        if which != "host" {
+            client.kill();
+            *counts.entry(format!("client {client_phase}")).or_default() += 1;
+        }
+        if which != "client" {
+            host.kill();
+            *counts.entry(format!("host {host_phase}")).or_default() += 1;
+        }
+        *counts.entry(which.to_owned()).or_default() += 1;
+        acknowledged = acknowledged.max(word(&memfd, PAGE as u64));
+        if which == "both" {
+            let (fresh, generation) = restored(&store);
+            assert!(
+                generation >= acknowledged,
+                "kill {kill}: {generation} came back, {acknowledged} was acknowledged"
+            );
+            if random(&mut state) % 2 == 0 {
+                // The memory is lost, too.
+                (memfd, acknowledged) = (fresh, generation);
+                restarts += 1;
+            }
+        }
+        for side in 0..2 {
+            say(&File::from(fd(&inside)), side, 0);
+        }
+        if which != "client" {
+            host = start_host(&memfd);
+        }
+        if which != "host" {
+            client = start_client(&memfd);
+        }
+    }
+    client.kill();
+    host.kill();
+    let (_, generation) = restored(&store);
+    assert!(generation >= acknowledged.max(word(&memfd, PAGE as u64)));
+    println!(
+        "{kills} kills: {counts:?}; {restarts} times with the memory; generation {generation}"
+    );
+    if kills >= 1000 {
+        assert!(counts.values().all(|count| *count >= 50), "{counts:?}");
+        assert_eq!(counts.len(), 7, "{counts:?}");
+    }
+}
