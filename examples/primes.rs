@@ -10,6 +10,9 @@
 //! The table is 125,000 native words of 64 bits from the begin of the memory, zeros where nothing is yet. Each prime is
 //! stored by one store, behind all smaller ones. So what is there is complete up to the first zero at any time.
 
+#[path = "sieve/mod.rs"]
+mod sieve;
+
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,8 +25,6 @@ use flatspan::shm::{ListenFds, SHARED_FD_NAME, SharedFile, SharedMapMut};
 
 const TABLE_BYTES: u64 = 1_000_000;
 const NEW_IN_A_RUN: usize = 1000;
-/// So many numbers are sieved at once at the most.
-const SEGMENT: u64 = 1 << 14;
 
 /// Exit codes. Usage errors (2) are clap's.
 mod exit {
@@ -80,7 +81,7 @@ fn run(cli: &Cli, table: &[AtomicU64]) -> Result<()> {
     let known = primes.len();
     while primes.len() < table.len() && primes.len() < known + NEW_IN_A_RUN {
         let wanted = (known + NEW_IN_A_RUN).min(table.len()) - primes.len();
-        for prime in following(&primes).into_iter().take(wanted) {
+        for prime in sieve::following(&primes).into_iter().take(wanted) {
             thread::sleep(Duration::from_micros(cli.pause));
             table[primes.len()].store(prime, Ordering::Release);
             primes.push(prime);
@@ -104,25 +105,6 @@ fn read(table: &[AtomicU64]) -> Result<Vec<u64>> {
         "the memory holds something else than a table of primes: {last}"
     );
     Ok(primes)
-}
-
-/// The next primes behind all that are smaller: at least one, as there is one between a prime and its square.
-fn following(primes: &[u64]) -> Vec<u64> {
-    let Some(last) = primes.last() else {
-        return vec![2];
-    };
-    let begin = last + 1;
-    let end = (last * last).min(begin + SEGMENT);
-    let mut is_composite = vec![false; (end - begin) as usize];
-    for prime in primes.iter().take_while(|prime| *prime * *prime < end) {
-        let first = begin.next_multiple_of(*prime);
-        let multiples = (first..end).step_by(*prime as usize);
-        multiples.for_each(|multiple| is_composite[(multiple - begin) as usize] = true);
-    }
-    (begin..end)
-        .zip(is_composite)
-        .filter_map(|(number, is_composite)| (!is_composite).then_some(number))
-        .collect()
 }
 
 fn print(cli: &Cli, primes: &[u64], known: usize, room: usize) -> Result<()> {

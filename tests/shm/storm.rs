@@ -102,7 +102,7 @@ fn the_client() {
         say(&inside, 0, 1);
         let next = client.generation() + 1;
         let pages = random(&mut state);
-        let given_up = random(&mut state) % 8 == 0;
+        let given_up = random(&mut state).is_multiple_of(8);
         let committed = client.commit_with(&next.to_le_bytes(), |commit| {
             // A number may have been lost with who died: then the tail does not fit, and it is given up.
             if commit.generation() != next {
@@ -291,7 +291,7 @@ fn kills_of_client_host_and_both_lose_nothing() {
                 generation >= acknowledged,
                 "kill {kill}: {generation} came back, {acknowledged} was acknowledged"
             );
-            if random(&mut state) % 2 == 0 {
+            if random(&mut state).is_multiple_of(2) {
                 // The memory is lost, too.
                 (memfd, acknowledged) = (fresh, generation);
                 restarts += 1;

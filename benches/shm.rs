@@ -1,0 +1,150 @@
+//! What a commit costs the client, and what a host keeps up with.
+//!
+//! `FLATSPAN_BENCH_BYTES` is the length of the state, 1 GiB if not said.
+
+mod support;
+
+use std::hint::black_box;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use flatspan::shm::SharedFile;
+use flatspan::shm::queue::{Host, HostOptions, QueueError, QueueOptions, Snapshot, Writer};
+use flatspan::snapshot::StoreOptions;
+use support::{median, random};
+use tempfile::TempDir;
+
+const PAGE_BYTES: u64 = 4096;
+
+fn state_bytes() -> u64 {
+    match std::env::var("FLATSPAN_BENCH_BYTES") {
+        Ok(text) => text.parse().expect("FLATSPAN_BENCH_BYTES is a number"),
+        Err(_) => 1 << 30,
+    }
+}
+
+fn fd(file: &SharedFile) -> OwnedFd {
+    file.as_fd().try_clone_to_owned().expect("a descriptor")
+}
+
+/// Changes so many pages, at random, 64 bytes of each.
+fn commit(writer: &mut Writer, pages: u64, state: &mut u64) {
+    let all = state_bytes() / PAGE_BYTES;
+    let committed = writer.commit(|commit| {
+        for _ in 0..pages {
+            let value = random(state);
+            let offset = value % all * PAGE_BYTES + value % 63 * 64;
+            commit.write(offset, &[value as u8; 64])?;
+        }
+        Ok::<_, QueueError>(())
+    });
+    committed.expect("a commit");
+}
+
+fn filled(file: &SharedFile) -> Writer {
+    let mut writer = Writer::open(fd(file), QueueOptions::new(state_bytes())).expect("a writer");
+    let block = vec![7; 1 << 20];
+    for _ in 0..4 {
+        let committed = writer.commit(|commit| {
+            for at in (0..state_bytes()).step_by(block.len()) {
+                commit.write(at, &block)?;
+            }
+            Ok::<_, QueueError>(())
+        });
+        committed.expect("a commit");
+    }
+    writer
+}
+
+/// Beside plain stores to memory of the process's own.
+fn commits(_: &mut Criterion) {
+    let file = SharedFile::create("flatspan-bench", 0).expect("a memfd");
+    let mut writer = filled(&file);
+    let mut plain = vec![7_u8; state_bytes() as usize];
+    let mut state = 5;
+    for (share, one_in) in [("0.1", 1000), ("1", 100), ("10", 10)] {
+        let pages = state_bytes() / PAGE_BYTES / one_in;
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for _ in 0..15 {
+            let begun = Instant::now();
+            commit(&mut writer, pages, &mut state);
+            ours.push(begun.elapsed());
+            let begun = Instant::now();
+            for _ in 0..pages {
+                let value = random(&mut state);
+                let all = state_bytes() / PAGE_BYTES;
+                let offset = (value % all * PAGE_BYTES + value % 63 * 64) as usize;
+                plain[offset..offset + 64].fill(value as u8);
+            }
+            black_box(&mut plain);
+            theirs.push(begun.elapsed());
+        }
+        let (ours, theirs) = (median(ours), median(theirs));
+        println!(
+            "COST of a commit, {share} % of {} MiB ({pages} pages): {ours:.2?}, {:.0} ns a page; the stores alone {theirs:.2?}",
+            state_bytes() >> 20,
+            ours.as_nanos() as f64 / pages as f64,
+        );
+    }
+}
+
+/// A client that changes 1 % of its pages each second, in steps, and a host that takes what it can.
+fn keeping_up(_: &mut Criterion) {
+    let dir = TempDir::with_prefix("flatspan-bench-").expect("a directory");
+    let file = SharedFile::create("flatspan-bench", 0).expect("a memfd");
+    let options = HostOptions::default()
+        .store(StoreOptions::default().reserve_bytes(2 * state_bytes() + (1 << 30)));
+    let mut host = Host::open(dir.path().join("store"), fd(&file), options).expect("a host");
+    let mut writer = filled(&file);
+    host.snapshot_once().expect("the first");
+    let end = AtomicBool::new(false);
+    const SECONDS: u64 = 10;
+    std::thread::scope(|scope| {
+        let client = scope.spawn(|| {
+            let mut state = 11;
+            let (mut commits, mut longest) = (0_u64, Duration::ZERO);
+            while !end.load(Ordering::Relaxed) {
+                let begun = Instant::now();
+                commit(&mut writer, state_bytes() / PAGE_BYTES / 10_000, &mut state);
+                longest = longest.max(begun.elapsed());
+                commits += 1;
+                std::thread::sleep(Duration::from_millis(10).saturating_sub(begun.elapsed()));
+            }
+            (commits, longest)
+        });
+        let (mut taken, mut bytes, mut pages, mut torn, mut starved) = (0_u64, 0, 0, 0, 0);
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(SECONDS) {
+            match host.snapshot_once().expect("a snapshot") {
+                Snapshot::Persisted {
+                    checkpoint,
+                    pages: copied,
+                    torn: before,
+                    ..
+                } => {
+                    taken += 1;
+                    bytes += checkpoint.bytes;
+                    pages += copied;
+                    torn += before;
+                }
+                Snapshot::Starved { .. } => starved += 1,
+                _ => std::thread::sleep(Duration::from_millis(1)),
+            }
+        }
+        end.store(true, Ordering::Relaxed);
+        let (commits, longest) = client.join().expect("a client");
+        println!(
+            "RATE of snapshots, {} MiB with 1 % changing a second in {} commits a second: {:.1} a second, {:.1} MB a second written, {} pages each, {torn} attempts torn, starved {starved} times; the longest commit took {longest:.2?}",
+            state_bytes() >> 20,
+            commits / SECONDS,
+            taken as f64 / SECONDS as f64,
+            bytes as f64 / 1e6 / SECONDS as f64,
+            pages / taken.max(1),
+        );
+    });
+}
+
+criterion_group!(benches, commits, keeping_up);
+criterion_main!(benches);
