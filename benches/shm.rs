@@ -55,6 +55,10 @@ fn filled(file: &SharedFile) -> Writer {
         });
         committed.expect("a commit");
     }
+    // Until every buffer has caught up with that.
+    for _ in 0..4 {
+        commit(&mut writer, 1, &mut 9);
+    }
     writer
 }
 

@@ -71,6 +71,11 @@ impl SharedMap {
         let word = unsafe { AtomicU64::from_ptr(place.cast_mut().cast()) };
         Some(word.load(Ordering::Relaxed))
     }
+
+    /// Its whole words, to be loaded: whoever stored one would end the process.
+    pub(super) fn words_to_load(&self) -> &[AtomicU64] {
+        words_at(&self.memory)
+    }
 }
 
 impl SharedMapMut {
@@ -101,9 +106,14 @@ impl SharedMapMut {
     /// Its whole words of 8 bytes. What lies behind the last one has no word.
     #[must_use]
     pub fn words(&self) -> &[AtomicU64] {
-        let words = self.memory.as_mut_ptr().cast_const().cast::<AtomicU64>();
-        // SAFETY: so many whole words lie in the mapping, which begins with a page and lives as long as the borrow.
-        // Atomics may be changed by others.
-        unsafe { std::slice::from_raw_parts(words, self.len() / WORD) }
+        words_at(&self.memory)
     }
+}
+
+fn words_at(memory: &MmapRaw) -> &[AtomicU64] {
+    let words = memory.as_ptr().cast::<AtomicU64>();
+    // SAFETY: so many whole words lie in the mapping, which begins with a page and lives as long as the borrow.
+    // Atomics may be changed by others. In a mapping for reading they are only loaded, relaxed or acquiring, which is defined for
+    // words of 64 bits in memory that can only be read.
+    unsafe { std::slice::from_raw_parts(words, memory.len() / WORD) }
 }

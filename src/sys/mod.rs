@@ -21,7 +21,6 @@ pub(crate) mod reserve;
 pub(crate) mod room;
 pub(crate) mod rotational;
 pub(crate) mod share;
-pub(crate) mod shared_words;
 pub(crate) mod sigbus;
 pub(crate) mod sparse;
 pub(crate) mod transfer;

@@ -8,14 +8,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::error::QueueError;
-use super::geometry::{Header, Lineage, PAGE_BYTES, Shape};
+use super::geometry::{Header, Lineage, Shape};
 use super::image::{self, Stored};
-use super::mapped::{Mapped, Page, header_of};
+use super::mapped::{Mapped, header_of, host_page};
 use super::taking::{Taken, is_any, take};
-use super::words::Words;
+use crate::shm::shared_map::SharedMapMut;
 use crate::snapshot::{Changes, CheckpointReport, OpenReport, Store, StoreOptions, TrackerChoice};
 use crate::sys::memfd;
-use crate::sys::shared_words::SharedWords;
 
 /// How a host keeps a state.
 #[derive(Clone, Debug)]
@@ -99,7 +98,7 @@ struct Client {
     memory: Mapped,
     header: Header,
     shape: Shape,
-    host_page: Page,
+    host_page: SharedMapMut,
     /// The generation that the store's memory has; 0 for none that can be gone on from.
     known: u64,
     /// Its memory has it, the disk has not.
@@ -260,12 +259,12 @@ impl Host {
             mapped => mapped?,
         };
         let known = self.known(&header)?;
-        let words = SharedWords::map(&self.file, PAGE_BYTES..2 * PAGE_BYTES, true);
+        let host_page = host_page(&self.file)?;
         let client = Client {
             memory,
             header,
             shape,
-            host_page: Page(words.map_err(QueueError::io("map the memfd"))?),
+            host_page,
             known,
             unsaved: None,
             is_torn: known == 0,
@@ -326,7 +325,6 @@ impl Client {
     }
 
     fn publish(&self, generation: u64) {
-        debug_assert!(self.host_page.0.is_writable());
-        self.host_page.word(0).store(generation, Ordering::Release);
+        self.host_page.words()[0].store(generation, Ordering::Release);
     }
 }

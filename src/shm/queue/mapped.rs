@@ -7,17 +7,25 @@ use std::sync::atomic::AtomicU64;
 use super::error::QueueError;
 use super::geometry::{Header, PAGE_BYTES, Shape};
 use super::words::Words;
-use crate::sys::shared_words::SharedWords;
-use crate::sys::{identity, sparse};
+use crate::shm::shared_map::{SharedMap, SharedMapMut};
+use crate::sys::{identity, memfd, sparse};
 
 const WORD_BYTES: u64 = 8;
 
-/// A queue that is mapped; of a host for loads only.
+/// A queue that is mapped.
 #[derive(Debug)]
 pub(super) struct Mapped {
-    words: SharedWords,
+    memory: Memory,
     /// A description of its own: its position moves when holes are looked for.
     file: File,
+}
+
+#[derive(Debug)]
+enum Memory {
+    /// Of a client.
+    Own(SharedMapMut),
+    /// Of a host, which loads only.
+    Other(SharedMap),
 }
 
 impl Mapped {
@@ -31,9 +39,13 @@ impl Mapped {
                 needed: needed as u64,
             });
         }
-        let words = SharedWords::map(&file, 0..needed, writable);
-        let words = words.map_err(QueueError::io("map the memfd"))?;
-        Ok(Self { words, file })
+        must_be_sealed(&file)?;
+        let memory = match writable {
+            true => SharedMapMut::new(&file, 0, needed).map(Memory::Own),
+            false => SharedMap::new(&file, 0, needed).map(Memory::Other),
+        };
+        let memory = memory.map_err(QueueError::io("map the memfd"))?;
+        Ok(Self { memory, file })
     }
 
     fn holes_left_out(&self, range: Range<usize>) -> std::io::Result<Vec<Range<usize>>> {
@@ -60,7 +72,11 @@ impl Mapped {
 
 impl Words for Mapped {
     fn words(&self, range: Range<usize>) -> &[AtomicU64] {
-        &self.words.words()[range]
+        let words = match &self.memory {
+            Memory::Own(memory) => memory.words(),
+            Memory::Other(memory) => memory.words_to_load(),
+        };
+        &words[range]
     }
 
     fn with_data(&self, range: Range<usize>) -> Vec<Range<usize>> {
@@ -75,18 +91,35 @@ pub(super) fn header_of(file: &File) -> Result<Option<Header>, QueueError> {
     if len_of(file)? < 2 * PAGE_BYTES as u64 {
         return Ok(None);
     }
-    let words = SharedWords::map(file, 0..PAGE_BYTES, false);
-    let words = words.map_err(QueueError::io("map the memfd"))?;
-    Header::read(&Page(words))
+    must_be_sealed(file)?;
+    let page = SharedMap::new(file, 0, PAGE_BYTES);
+    let page = page.map_err(QueueError::io("map the memfd"))?;
+    Header::read(&Page(page))
 }
 
-/// A page of them.
-#[derive(Debug)]
-pub(super) struct Page(pub(super) SharedWords);
+struct Page(SharedMap);
 
 impl Words for Page {
     fn words(&self, range: Range<usize>) -> &[AtomicU64] {
-        &self.0.words()[range]
+        &self.0.words_to_load()[range]
+    }
+}
+
+/// The page that a host writes.
+pub(super) fn host_page(file: &File) -> Result<SharedMapMut, QueueError> {
+    must_be_sealed(file)?;
+    let page = SharedMapMut::new(file, PAGE_BYTES as u64, PAGE_BYTES);
+    page.map_err(QueueError::io("map the memfd"))
+}
+
+/// Otherwise its pages may go while they are mapped.
+fn must_be_sealed(file: &File) -> Result<(), QueueError> {
+    let seals = memfd::seals(file).map_err(QueueError::io("ask for the seals of the memfd"))?;
+    match seals.shrink {
+        true => Ok(()),
+        false => Err(QueueError::io("map the memfd, which may shrink")(
+            std::io::ErrorKind::PermissionDenied.into(),
+        )),
     }
 }
 
