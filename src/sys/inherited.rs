@@ -34,6 +34,9 @@ pub(crate) enum Refusal {
 /// Takes `count` descriptors from `first` on, all or none, once in the life of a process. Looking ends at the first that
 /// is not there, however many are announced.
 pub(crate) fn take(first: RawFd, count: u32) -> Result<Vec<OwnedFd>, Refusal> {
+    if count > 0 && TAKEN.load(Ordering::Acquire) {
+        return Err(Refusal::Taken);
+    }
     // Numbers beyond the last possible one are not open.
     let numbers = (0..count).map(|place| first.saturating_add_unsigned(place));
     numbers.clone().try_for_each(look)?;

@@ -1,1 +1,15 @@
-//! Shared memory.
+//! Shared memory as its callers see it, and the programs that hand it over.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod files;
+mod handing;
+mod left;
+mod manager;
+mod notifying;
+mod primes;
+mod programs;
+mod receiving;
+mod service;
+mod watching;

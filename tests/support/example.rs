@@ -1,11 +1,24 @@
 //! An example, built.
 
 use std::{
+    collections::HashMap,
     env, fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::{Mutex, PoisonError},
     time::SystemTime,
 };
+
+/// As [`find_or_build`], once for all tests of this process.
+pub(crate) fn example(name: &'static str) -> PathBuf {
+    static FOUND: Mutex<Option<HashMap<&str, PathBuf>>> = Mutex::new(None);
+    let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = found.get_or_insert_default();
+    known
+        .entry(name)
+        .or_insert_with(|| find_or_build(name))
+        .clone()
+}
 
 /// The program. `cargo test` builds examples, `cargo test --test NAME` does not: then an old program would be tested, so it
 /// is built here.

@@ -1,0 +1,207 @@
+//! `SharedFile`.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::Ordering;
+
+use flatspan::shm::{SharedFile, ShmError};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+
+use crate::left::path_of;
+use crate::support::skips;
+
+const SEALABLE: MemfdFlags = MemfdFlags::CLOEXEC.union(MemfdFlags::ALLOW_SEALING);
+
+fn refused(fd: impl Into<OwnedFd>) -> ShmError {
+    let fd = fd.into();
+    let number = format!("descriptor {}", fd.as_raw_fd());
+    let error = SharedFile::adopt(fd).expect_err("refused");
+    assert!(error.to_string().contains(&number), "{error}");
+    error
+}
+
+#[test]
+fn what_is_not_a_memfd_is_refused_by_name() {
+    let file = tempfile::tempfile().expect("a file");
+    let (socket, _other) = UnixStream::pair().expect("sockets");
+    let (pipe, _end) = io::pipe().expect("a pipe");
+    let directory = File::open("/").expect("a directory");
+    let descriptors: [OwnedFd; 4] = [file.into(), socket.into(), pipe.into(), directory.into()];
+    for fd in descriptors {
+        let error = refused(fd);
+        assert!(matches!(error, ShmError::NotAMemfd { .. }), "{error}");
+    }
+}
+
+#[test]
+fn what_can_never_be_marked_as_restored_is_refused() {
+    let unsealable = memfd_create("test", MemfdFlags::CLOEXEC).expect("a memfd");
+    let error = refused(unsealable);
+    assert!(matches!(error, ShmError::Unsealable { .. }), "{error}");
+    // Sealed for good, but with the mark.
+    let sealed = memfd_create("test", SEALABLE).expect("a memfd");
+    fcntl_add_seals(&sealed, SealFlags::SHRINK | SealFlags::SEAL).expect("seals");
+    let adopted = SharedFile::adopt(sealed).expect("it is restored");
+    assert!(adopted.is_restored().expect("seals"));
+}
+
+#[test]
+fn what_cannot_be_written_is_refused() {
+    let memory = SharedFile::create("test", 4096).expect("a memfd");
+    let path = path_of(&memory);
+    let read_only = File::open(&path).expect("opened for reading");
+    let error = refused(read_only);
+    assert!(matches!(error, ShmError::NotWritable { .. }), "{error}");
+    let write_only = OpenOptions::new().write(true).open(&path).expect("opened");
+    let error = refused(write_only);
+    assert!(matches!(error, ShmError::NotWritable { .. }), "{error}");
+    let path_only = rustix::fs::open(
+        &path,
+        rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    );
+    let error = refused(path_only.expect("opened"));
+    assert!(matches!(error, ShmError::NotWritable { .. }), "{error}");
+    for seal in [SealFlags::WRITE, SealFlags::FUTURE_WRITE] {
+        let sealed = memfd_create("test", SEALABLE).expect("a memfd");
+        fcntl_add_seals(&sealed, seal).expect("a seal");
+        let error = refused(sealed);
+        assert!(matches!(error, ShmError::NotWritable { .. }), "{error}");
+    }
+    SharedFile::adopt(
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(path)
+            .expect("opened"),
+    )
+    .expect("opened for both");
+}
+
+#[test]
+fn huge_pages_are_refused() {
+    let Ok(huge) = memfd_create("test", SEALABLE | MemfdFlags::HUGETLB) else {
+        return skips::record("huge_pages_are_refused", "the kernel has no hugetlbfs");
+    };
+    let error = refused(huge);
+    assert!(matches!(error, ShmError::HugePages { .. }), "{error}");
+}
+
+#[test]
+fn what_is_too_small_is_refused_before_it_is_mapped() {
+    let memory = SharedFile::create("test", 4097).expect("a memfd");
+    for (start, end) in [(0, 4098), (4096, 8192), (8192, 8193), (0, u64::MAX / 4)] {
+        let error = memory.map(start..end).expect_err("too small");
+        assert!(
+            matches!(error, ShmError::Short { needed_bytes, present_bytes: 4097, .. } if needed_bytes == end),
+            "{error}"
+        );
+        assert!(matches!(
+            memory.map_mut(start..end),
+            Err(ShmError::Short { .. })
+        ));
+    }
+    for (start, end) in [(0, 0), (4096, 4096), (1, 2), (0, u64::MAX)] {
+        let error = memory.map_mut(start..end).expect_err("no range");
+        assert!(matches!(error, ShmError::Range { .. }), "{error}");
+    }
+    assert_eq!(memory.map(0..4097).expect("all of it").len(), 4097);
+    assert_eq!(memory.map(4096..4097).expect("the end").len(), 1);
+}
+
+#[test]
+fn what_one_mapping_stores_another_loads() {
+    let memory = SharedFile::create("test", 4096 + 20).expect("a memfd");
+    let writing = memory.map_mut(4096..4096 + 20).expect("mapped");
+    let other = SharedFile::adopt(
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(path_of(&memory))
+            .expect("opened again"),
+    );
+    let reading = other.expect("the same").map(0..4096 + 20).expect("mapped");
+    assert_eq!(writing.words().len(), 2, "whole words only");
+    writing.words()[1].store(7, Ordering::Release);
+    assert_eq!(reading.load(512 + 1), Some(7));
+    assert_eq!(reading.load(0), Some(0));
+    assert_eq!(reading.load(512 + 2), None, "4 bytes are no word");
+    assert_eq!(reading.load(usize::MAX), None);
+}
+
+#[test]
+fn it_grows_while_it_is_looked_at_and_never_shrinks_by_growing() {
+    let memory = SharedFile::create("test", 0).expect("a memfd");
+    assert!(memory.is_empty().expect("a length"));
+    memory.grow(5000).expect("longer");
+    let early = memory.map(0..5000).expect("mapped");
+    let other = memory.try_clone().expect("another");
+    other.grow(1 << 20).expect("longer");
+    memory.grow(6000).expect("is longer already");
+    assert_eq!(memory.len().expect("a length"), 1 << 20);
+    assert_eq!((early.len(), early.load(0)), (5000, Some(0)));
+
+    memory.seal_length().expect("a seal");
+    memory.grow(1 << 20).expect("as long already");
+    let error = memory.grow((1 << 20) + 1).expect_err("sealed");
+    assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+}
+
+/// Each grows it by the length it has seen; who would set the length, and not extend, would take the other's bytes away.
+#[test]
+fn two_that_grow_it_at_once_do_not_shorten_it() {
+    let memory = SharedFile::create("test", 0).expect("a memfd");
+    let grow = |first: u64| {
+        for len in (first..40_000).step_by(2) {
+            memory.grow(len).expect("longer");
+            assert!(memory.len().expect("a length") >= len);
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| grow(1));
+        scope.spawn(|| grow(2));
+    });
+}
+
+/// A program that dies while it restores leaves a file without the mark, whatever is in it.
+#[test]
+fn h25_a_file_is_restored_once_it_is_marked_and_not_before() {
+    let memory = SharedFile::create("test", 8192).expect("a memfd");
+    let words = memory.map_mut(0..8192).expect("mapped");
+    words.words()[0].store(1, Ordering::Relaxed);
+    memory.grow(1 << 16).expect("longer");
+    assert!(!memory.is_restored().expect("seals"), "only begun");
+    let begun_again = File::from(memory.as_fd().try_clone_to_owned().expect("another"));
+    begun_again
+        .set_len(8192)
+        .expect("not restored: it may be cut and restored anew");
+
+    memory.mark_restored().expect("a seal");
+    memory.mark_restored().expect("twice is once");
+    let seen = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path_of(&memory));
+    let seen = SharedFile::adopt(seen.expect("opened")).expect("by another program");
+    assert!(seen.is_restored().expect("seals"));
+    let refused = begun_again.set_len(0).map_err(|error| error.kind());
+    assert_eq!(refused, Err(io::ErrorKind::PermissionDenied));
+    seen.grow(1 << 20).expect("a live one may still grow");
+}
+
+#[test]
+fn a_name_that_is_too_long_is_an_error_that_says_it() {
+    let name = "x".repeat(250);
+    let error = SharedFile::create(&name, 0).expect_err("too long");
+    assert!(matches!(&error, ShmError::Create { name: of, .. } if *of == name));
+    let error = SharedFile::create("test", u64::MAX).expect_err("too long");
+    assert!(matches!(
+        error,
+        ShmError::Create {
+            len_bytes: u64::MAX,
+            ..
+        }
+    ));
+}

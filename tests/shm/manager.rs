@@ -1,0 +1,169 @@
+//! A stand-in for a service manager: it hears what a service says, keeps its descriptors, and leaves them to the next start.
+
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::Path;
+use std::process::{self, Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use tempfile::TempDir;
+
+use crate::left::{Left, PATIENCE, path_of};
+use crate::support;
+
+pub(crate) struct Manager {
+    socket: UnixDatagram,
+    /// As `NOTIFY_SOCKET` has it.
+    pub(crate) address: String,
+    /// All that was said, a message an element.
+    pub(crate) heard: Vec<String>,
+    kept: Vec<(String, OwnedFd)>,
+    _folder: TempDir,
+}
+
+impl Manager {
+    pub(crate) fn on_a_path() -> Self {
+        let folder = support::temp_dir();
+        let path = folder.path().join("notify");
+        let socket = UnixDatagram::bind(&path).expect("a socket");
+        Self::new(socket, path.display().to_string(), folder)
+    }
+
+    pub(crate) fn on_an_abstract_name() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("flatspan-test-{}-{number}", process::id());
+        let address = SocketAddr::from_abstract_name(&name).expect("an address");
+        let socket = UnixDatagram::bind_addr(&address).expect("a socket");
+        Self::new(socket, format!("@{name}"), support::temp_dir())
+    }
+
+    fn new(socket: UnixDatagram, address: String, folder: TempDir) -> Self {
+        let patience = Some(Duration::from_millis(20));
+        socket.set_read_timeout(patience).expect("a timeout");
+        Self {
+            socket,
+            address,
+            heard: Vec::new(),
+            kept: Vec::new(),
+            _folder: folder,
+        }
+    }
+
+    /// What it keeps under this name.
+    pub(crate) fn kept(&self, name: &str) -> Vec<BorrowedFd<'_>> {
+        let of_name = self.kept.iter().filter(|(kept, _)| kept == name);
+        of_name.map(|(_, fd)| fd.as_fd()).collect()
+    }
+
+    /// A start of the service, with what is kept.
+    pub(crate) fn start(&self, program: &Path, args: &[&str]) -> Child {
+        let left = Left::files(self.kept.iter().map(|(_, fd)| path_of(fd)));
+        let names: Vec<&str> = self.kept.iter().map(|(name, _)| name.as_str()).collect();
+        let left = match names.is_empty() {
+            true => left,
+            false => left.named(&names.join(":")).with_own_pid(),
+        };
+        left.env("NOTIFY_SOCKET", &self.address)
+            .command(program)
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the service starts")
+    }
+
+    /// Hears until the service has ended by itself.
+    pub(crate) fn serve(&mut self, mut service: Child) -> Output {
+        let end = Instant::now() + PATIENCE;
+        while service.try_wait().expect("its status").is_none() {
+            if Instant::now() > end {
+                let _killed = service.kill();
+                panic!("the service does not end; heard {:?}", self.heard);
+            }
+            self.hear();
+        }
+        while self.hear() {}
+        service.wait_with_output().expect("what it said")
+    }
+
+    /// A start to its end.
+    pub(crate) fn run(&mut self, program: &Path, args: &[&str]) -> Output {
+        let service = self.start(program, args);
+        self.serve(service)
+    }
+
+    /// Hears until something is so.
+    pub(crate) fn hear_until(&mut self, mut is_so: impl FnMut(&Self) -> bool) {
+        let end = Instant::now() + PATIENCE;
+        while !is_so(self) {
+            assert!(
+                Instant::now() < end,
+                "it does not come; heard {:?}",
+                self.heard
+            );
+            self.hear();
+        }
+    }
+
+    /// One message, if there is one.
+    pub(crate) fn hear(&mut self) -> bool {
+        let mut bytes = [0; 4096];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(16))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let flags = RecvFlags::CMSG_CLOEXEC;
+        let received = recvmsg(
+            &self.socket,
+            &mut [IoSliceMut::new(&mut bytes)],
+            &mut control,
+            flags,
+        );
+        let Ok(received) = received else {
+            return false;
+        };
+        let mut fds: Vec<OwnedFd> = Vec::new();
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(rights) = message {
+                fds.extend(rights);
+            }
+        }
+        let text = String::from_utf8(bytes[..received.bytes].to_vec()).expect("UTF-8");
+        self.act(&text, fds);
+        self.heard.push(text);
+        true
+    }
+
+    fn act(&mut self, text: &str, fds: Vec<OwnedFd>) {
+        let name = text.lines().find_map(|line| line.strip_prefix("FDNAME="));
+        let says = |line| text.lines().any(|said| said == line);
+        if says("FDSTORE=1") {
+            let name = name.unwrap_or("stored");
+            self.kept
+                .extend(fds.into_iter().map(|fd| (name.to_owned(), fd)));
+        } else if says("FDSTOREREMOVE=1") {
+            self.kept.retain(|(kept, _)| Some(kept.as_str()) != name);
+        }
+        // What is not kept is closed: BARRIER=1 waits for that.
+    }
+}
+
+/// A process that is killed when the test fails.
+pub(crate) struct Killed(pub(crate) Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _may_be_gone = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}
+
+/// Ready for more arguments.
+pub(crate) fn told(command: &mut Command, manager: &Manager) {
+    command.env("NOTIFY_SOCKET", &manager.address);
+}

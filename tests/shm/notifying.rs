@@ -1,0 +1,115 @@
+//! `Notify`, on both kinds of sockets.
+
+use std::fs;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
+
+use flatspan::shm::{Notify, SharedFile, ShmError};
+
+use crate::left::path_of;
+use crate::manager::Manager;
+
+fn says_everything(mut manager: Manager) {
+    let notify = Notify::to(&manager.address).expect("an address");
+    assert!(notify.is_there());
+    notify.ready().expect("sent");
+    notify.status("half\ndone\u{7}").expect("sent");
+    notify.watchdog().expect("sent");
+    notify.main_pid(12).expect("sent");
+    notify.stopping().expect("sent");
+    while manager.hear() {}
+    let said = [
+        "READY=1",
+        "STATUS=half done ",
+        "WATCHDOG=1",
+        "MAINPID=12",
+        "STOPPING=1",
+    ];
+    assert_eq!(manager.heard, said);
+
+    let memory = SharedFile::create("kept", 0).expect("a memfd");
+    let other = SharedFile::create("other", 0).expect("a memfd");
+    notify
+        .store("MEMORY", &[memory.as_fd(), other.as_fd()])
+        .expect("sent");
+    while manager.hear() {}
+    assert_eq!(manager.heard[5], "FDSTORE=1\nFDNAME=MEMORY\nFDPOLL=0");
+    let inode = |path| fs::metadata(path).expect("open").ino();
+    let kept: Vec<u64> = manager
+        .kept("MEMORY")
+        .into_iter()
+        .map(|fd| inode(path_of(fd)))
+        .collect();
+    assert_eq!(kept, [inode(path_of(&memory)), inode(path_of(&other))]);
+    notify.remove_stored("MEMORY").expect("sent");
+    while manager.hear() {}
+    assert_eq!(manager.heard[6], "FDSTOREREMOVE=1\nFDNAME=MEMORY");
+    assert!(manager.kept("MEMORY").is_empty());
+}
+
+#[test]
+fn path_notify_sockets() {
+    says_everything(Manager::on_a_path());
+}
+
+#[test]
+fn abstract_notify_sockets() {
+    says_everything(Manager::on_an_abstract_name());
+}
+
+#[test]
+fn a_barrier_ends_when_the_manager_has_heard_it_and_with_patience() {
+    let mut manager = Manager::on_a_path();
+    let notify = Notify::to(&manager.address).expect("an address");
+    assert!(
+        !notify.barrier(Duration::from_millis(50)).expect("sent"),
+        "nobody listens"
+    );
+    let waiting = std::thread::spawn(move || notify.barrier(Duration::from_secs(60)));
+    manager.hear_until(|manager| manager.heard.len() == 2);
+    assert_eq!(manager.heard, ["BARRIER=1", "BARRIER=1"]);
+    assert!(waiting.join().expect("no panic").expect("sent"));
+}
+
+/// Nobody reads: the queue is full after some messages, and the next one is an error, not a wait for ever.
+#[test]
+fn a_manager_that_does_not_listen_does_not_stop_us() {
+    let manager = Manager::on_an_abstract_name();
+    let notify = Notify::to(&manager.address).expect("an address");
+    let refused = (0..100_000)
+        .find_map(|_| notify.ready().err())
+        .expect("a full queue");
+    assert!(matches!(&refused, ShmError::Notify { socket, .. } if *socket == manager.address));
+    assert!(
+        matches!(
+            refused.kind(),
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+        ),
+        "{refused}"
+    );
+}
+
+#[test]
+fn errors_name_the_socket_and_the_message() {
+    let gone = Manager::on_a_path().address;
+    let refused = Notify::to(&gone)
+        .expect("an address")
+        .status("x")
+        .expect_err("nobody is there");
+    let text = refused.to_string();
+    assert!(text.contains(&gone) && text.contains("STATUS=x"), "{text}");
+    assert_eq!(refused.kind(), io::ErrorKind::NotFound);
+    for name in ["", "a:b", "a\nFDSTOREREMOVE=1", r"a\"] {
+        let notify = Notify::nobody();
+        assert!(
+            matches!(notify.store(name, &[]), Err(ShmError::Name { .. })),
+            "{name}"
+        );
+        assert!(
+            matches!(notify.remove_stored(name), Err(ShmError::Name { .. })),
+            "{name}"
+        );
+    }
+}

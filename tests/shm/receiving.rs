@@ -1,0 +1,236 @@
+//! `ListenFds` and `HandOver`, each case in a process of its own: descriptors are received once.
+
+use std::fs::{self, File};
+use std::io::{Read, Seek};
+use std::os::fd::OwnedFd;
+use std::process::Command;
+
+use flatspan::shm::{Absent, HandOver, ListenFds, ShmError};
+use tempfile::TempDir;
+
+use crate::left::Left;
+use crate::support::{self, child};
+
+/// Files that hold their names.
+fn files(names: &[&str]) -> (TempDir, Vec<std::path::PathBuf>) {
+    let folder = support::temp_dir();
+    let paths: Vec<_> = names.iter().map(|name| folder.path().join(name)).collect();
+    for (path, name) in paths.iter().zip(names) {
+        fs::write(path, name).expect("a file");
+    }
+    (folder, paths)
+}
+
+fn content(fd: OwnedFd) -> String {
+    let mut file = File::from(fd);
+    let mut text = String::new();
+    file.rewind().expect("seek");
+    file.read_to_string(&mut text).expect("its name");
+    text
+}
+
+fn names(received: &ListenFds) -> Vec<&str> {
+    received.names().collect()
+}
+
+#[test]
+fn received_by_name_once_and_not_inherited() {
+    const ME: &str = "receiving::received_by_name_once_and_not_inherited";
+    if !child::is_me(ME) {
+        let (_folder, files) = files(&["one", "two", "three"]);
+        let left = Left::files(files).named(r"a:b\:c:a").with_own_pid();
+        return left.run_test(ME).assert_passed();
+    }
+    let mut received = ListenFds::from_env().expect("three");
+    assert_eq!(names(&received), ["a", "b:c", "a"]);
+    assert_eq!((received.len(), received.absent()), (3, None));
+    let again = ListenFds::from_env().expect_err("once");
+    assert!(matches!(again, ShmError::Received), "{again}");
+    for number in [3, 4, 5] {
+        let inherited = Command::new("test")
+            .args(["-e", &format!("/proc/self/fd/{number}")])
+            .status();
+        assert!(!inherited.expect("test").success(), "{number}");
+    }
+    assert_eq!(content(received.take("b:c").expect("it is there")), "two");
+    assert_eq!(content(received.take("a").expect("it is there")), "one");
+    assert_eq!(content(received.take("a").expect("the other")), "three");
+    let none = received.take("a").expect_err("all are taken");
+    assert!(
+        matches!(none, ShmError::NoDescriptor { absent: None, .. }),
+        "{none}"
+    );
+}
+
+#[test]
+fn listen_fds_without_names() {
+    const ME: &str = "receiving::listen_fds_without_names";
+    if !child::is_me(ME) {
+        let (_folder, files) = files(&["one"]);
+        let left = Left::files(files).env("LISTEN_FDS", "1");
+        return left.run_test(ME).assert_passed();
+    }
+    let mut received = ListenFds::from_env().expect("one");
+    assert_eq!(
+        (names(&received), received.is_named()),
+        (vec!["unknown"], false)
+    );
+    let fd = received
+        .take("SHM_SHARED_FD")
+        .expect("it can only be this one");
+    assert_eq!(content(fd), "one");
+}
+
+#[test]
+fn several_without_names_are_not_guessed_at() {
+    const ME: &str = "receiving::several_without_names_are_not_guessed_at";
+    if !child::is_me(ME) {
+        let (_folder, files) = files(&["one", "two"]);
+        let left = Left::files(files).env("LISTEN_FDS", "2");
+        return left.run_test(ME).assert_passed();
+    }
+    let mut received = ListenFds::from_env().expect("two");
+    let refused = received.take("SHM_SHARED_FD").expect_err("which one?");
+    assert!(refused.to_string().contains("unknown"), "{refused}");
+    assert_eq!(
+        content(received.take("unknown").expect("by their name")),
+        "one"
+    );
+    // The last one is not meant because the others were taken.
+    let all: Vec<_> = received.into_iter().map(|(_, fd)| content(fd)).collect();
+    assert_eq!(all, ["two"]);
+}
+
+#[test]
+fn those_of_an_ancestor_are_left_alone() {
+    const ME: &str = "receiving::those_of_an_ancestor_are_left_alone";
+    if !child::is_me(ME) {
+        let (_folder, files) = files(&["one"]);
+        let left = Left::files(files).named("a").env("LISTEN_PID", "1");
+        return left.run_test(ME).assert_passed();
+    }
+    let mut received = ListenFds::from_env().expect("none");
+    assert_eq!(received.absent(), Some(Absent::ForProcess { pid: 1 }));
+    assert!(received.is_empty());
+    let none = received.take("a").expect_err("not for us");
+    assert!(none.to_string().contains("process 1,"), "{none}");
+    let inherited = Command::new("test")
+        .args(["-e", "/proc/self/fd/3"])
+        .status();
+    assert!(inherited.expect("test").success(), "still there");
+}
+
+#[test]
+fn more_announced_than_there_are_is_an_error_at_once_and_takes_none() {
+    const ME: &str = "receiving::more_announced_than_there_are_is_an_error_at_once_and_takes_none";
+    if !child::is_me(ME) {
+        for count in ["2", "99999999", "2147483644"] {
+            let (_folder, files) = files(&["one"]);
+            let left = Left::files(files).env("LISTEN_FDS", count);
+            left.run_test(ME).assert_passed();
+        }
+        return;
+    }
+    for _ in 0..2 {
+        let refused = ListenFds::from_env().expect_err("one is there");
+        assert!(
+            matches!(
+                refused,
+                ShmError::NotOpen { fd: 4, .. } | ShmError::NotInherited { fd: 4, .. }
+            ),
+            "{refused}"
+        );
+    }
+    let inherited = Command::new("test")
+        .args(["-e", "/proc/self/fd/3"])
+        .status();
+    assert!(inherited.expect("test").success(), "still there");
+}
+
+/// What this process opened is somebody's, whatever the variables say.
+#[test]
+fn what_this_process_opened_is_not_taken() {
+    const ME: &str = "receiving::what_this_process_opened_is_not_taken";
+    if !child::is_me(ME) {
+        let left = Left::default().env("LISTEN_FDS", "1");
+        return left.run_test(ME).assert_passed();
+    }
+    let mut own = Vec::new();
+    while !fs::exists("/proc/self/fd/3").expect("proc") || own.is_empty() {
+        own.push(File::open("/dev/null").expect("a file"));
+    }
+    let refused = ListenFds::from_env().expect_err("it is ours");
+    assert!(
+        matches!(refused, ShmError::NotInherited { fd: 3, .. }),
+        "{refused}"
+    );
+}
+
+/// What was received at 3, 4, 5 goes on in another order, some of it: sources and places overlap and cross.
+#[test]
+fn overlapping_numbers_are_handed_over_right() {
+    const ME: &str = "receiving::overlapping_numbers_are_handed_over_right";
+    if !child::is_me(ME) {
+        let (_folder, files) = files(&["one", "two", "three"]);
+        return Left::files(files)
+            .named("a:b:c")
+            .with_own_pid()
+            .run_test(ME)
+            .assert_passed();
+    }
+    let mut received = ListenFds::from_env().expect("three");
+    let mut hand_over = HandOver::new();
+    for name in ["c", "a", "b"] {
+        hand_over
+            .push(
+                &format!("{name}:"),
+                received.take(name).expect("it is there"),
+            )
+            .expect("a name");
+    }
+    let placed = hand_over.place().expect("placed");
+    let script = "cat /proc/self/fd/3 /proc/self/fd/4 /proc/self/fd/5; \
+        echo \" $LISTEN_FDS $LISTEN_FDNAMES ${LISTEN_PID-no pid}\"";
+    for _ in 0..2 {
+        let out = tempfile::NamedTempFile::new().expect("a file");
+        let stdout = out.reopen().expect("the same");
+        let mut child = placed
+            .spawn(Command::new("sh").args(["-c", script]).stdout(stdout))
+            .expect("a child");
+        assert!(child.wait().expect("its status").success());
+        let said = fs::read_to_string(out.path()).expect("what it said");
+        assert_eq!(said, "threeonetwo 3 c\\::a\\::b\\: no pid\n");
+    }
+    let other = Command::new("test")
+        .args(["-e", "/proc/self/fd/3"])
+        .status();
+    assert!(!other.expect("test").success(), "other children get none");
+}
+
+#[test]
+fn a_program_that_cannot_be_executed_leaves_everything_as_it_was() {
+    const ME: &str = "receiving::a_program_that_cannot_be_executed_leaves_everything_as_it_was";
+    if !child::is_me(ME) {
+        let (_folder, files) = files(&["one"]);
+        return Left::files(files).named("a").run_test(ME).assert_passed();
+    }
+    let mut received = ListenFds::from_env().expect("one");
+    let mut hand_over = HandOver::new();
+    hand_over
+        .push("a", received.take("a").expect("it is there"))
+        .expect("a name");
+    let placed = hand_over.place().expect("placed");
+    let mut nothing = Command::new("/nonexistent/program");
+    for error in [
+        placed.exec(&mut nothing),
+        placed.spawn(&mut nothing).expect_err("none"),
+    ] {
+        assert!(
+            matches!(&error, ShmError::Command { program, .. } if program == "/nonexistent/program")
+        );
+    }
+    let other = Command::new("test")
+        .args(["-e", "/proc/self/fd/3"])
+        .status();
+    assert!(!other.expect("test").success(), "closed by an exec again");
+}

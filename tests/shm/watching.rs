@@ -1,0 +1,47 @@
+//! `shm-fd watch -n 0.1 primes` under a terminal, as the README has it.
+
+use std::io::Write;
+use std::process::Stdio;
+
+use flatspan::shm::{SHARED_FD_NAME, SharedFile};
+
+use crate::manager::{Killed, Manager, told};
+use crate::primes::count_checked;
+use crate::programs::{clean, primes, shm_fd};
+use crate::support::cleaner;
+use crate::support::need::{Need, need};
+
+/// `watch` draws only what changes on the screen, so that the memory is looked at, which a service manager has kept.
+#[test]
+fn watch_runs_the_program_again_and_again_on_the_same_memory() {
+    if !need(Need::Tools, "watch") || !need(Need::Tools, "script") {
+        return;
+    }
+    let mut manager = Manager::on_a_path();
+    let line = format!("{} watch -n 0.1 {}", shm_fd().display(), primes().display());
+    let mut command = clean("script");
+    told(&mut command, &manager);
+    let script = command
+        .args(["-qec", &line, "/dev/null"])
+        .env("TERM", "xterm")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null());
+    let mut script = Killed(script.spawn().expect("script"));
+    manager.hear_until(|manager| !manager.kept(SHARED_FD_NAME).is_empty());
+    let kept = manager.kept(SHARED_FD_NAME)[0]
+        .try_clone_to_owned()
+        .expect("another");
+    let memory = SharedFile::adopt(kept).expect("a memfd");
+    manager.hear_until(|_| {
+        let table = memory.map(0..1_000_000);
+        table.is_ok_and(|table| table.load(3500) != Some(0))
+    });
+    // Ctrl-C.
+    let mut keys = script.0.stdin.take().expect("its input");
+    keys.write_all(b"\x03").expect("a key");
+    assert!(
+        cleaner::wait(&mut script.0, crate::left::PATIENCE),
+        "it ends by Ctrl-C"
+    );
+    assert!(count_checked(&memory) > 3500);
+}
