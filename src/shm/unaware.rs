@@ -1,0 +1,200 @@
+//! Keeping the state of a program that knows nothing of us.
+//!
+//! The memfd is the memory of a [`Store`]. What changed is found by comparing, since the program writes through mappings of
+//! its own. A checkpoint has each page as it was at some time while it was made; it is one instant only if nobody writes, as
+//! when the program has ended, or when a [`Standstill`] stops it. Even an instant is any instant: the program may be in
+//! the middle of a change. What comes back is what a program finds that was killed there and then.
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::error::ShmError;
+use super::shared_file::SharedFile;
+use crate::snapshot::{
+    Changes, CheckpointReport, Memory, OpenReport, SnapshotError, Standstill, Store, StoreOptions,
+    StoreReader, TrackerChoice, Writers,
+};
+use crate::sys::memfd;
+
+/// Addresses for the memory to grow into; they cost nothing.
+const RESERVE_BYTES: u64 = if cfg!(target_pointer_width = "32") {
+    1 << 30
+} else {
+    256 << 30
+};
+
+/// How such a state is kept.
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct UnawareOptions {
+    part_bytes: Option<u64>,
+    standstill: Option<Arc<dyn Standstill>>,
+}
+
+impl UnawareOptions {
+    /// Length of the files of the store; one that has another length gets this.
+    pub fn part_bytes(mut self, bytes: u64) -> Self {
+        self.part_bytes = Some(bytes);
+        self
+    }
+
+    /// Stops the program for the instant of each checkpoint.
+    pub fn standstill(mut self, standstill: Arc<dyn Standstill>) -> Self {
+        self.standstill = Some(standstill);
+        self
+    }
+
+    fn store(self, memory: Memory) -> StoreOptions {
+        let mut options = StoreOptions::default()
+            .changes(Changes::Writers)
+            .memory(memory)
+            .memory_writers(Writers::Anyone)
+            .tracker(TrackerChoice::Compare)
+            .reserve_bytes(RESERVE_BYTES);
+        if let Some(bytes) = self.part_bytes {
+            options = options.part_bytes(bytes).change_part_bytes(true);
+        }
+        match self.standstill {
+            Some(standstill) => options.standstill(standstill),
+            None => options,
+        }
+    }
+}
+
+/// Why such a state cannot be restored or kept.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UnawareError {
+    /// The memfd.
+    #[error(transparent)]
+    Memory(#[from] ShmError),
+    /// The store.
+    #[error("store {}", path.display())]
+    Store {
+        /// Its directory.
+        path: PathBuf,
+        /// What is wrong.
+        source: SnapshotError,
+    },
+}
+
+/// Keeps the memory of a program in a store: restores it before the program starts, and makes checkpoints of it.
+///
+/// The store has whole pages of 4096 bytes. So a memfd that ends within a page comes back with that page to its end, the rest of
+/// it zeros.
+#[derive(Debug)]
+pub struct Unaware {
+    path: PathBuf,
+    store: Store,
+    restored: bool,
+}
+
+impl Unaware {
+    /// Opens the store, or makes it, and restores its newest state into the memfd if, and only if, that has no seal against
+    /// shrinking: then it was never completed. What is in such a memfd goes, but where the store has no byte, which
+    /// empties nothing: then the memory is the first state. In the end the memfd is sealed.
+    ///
+    /// Nobody may write the memfd meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// Those of opening a store; what the system says of the memfd.
+    pub fn open(
+        store: impl AsRef<Path>,
+        memfd: &SharedFile,
+        options: UnawareOptions,
+    ) -> Result<Self, UnawareError> {
+        let path = store.as_ref().to_path_buf();
+        let failed = |source| UnawareError::Store {
+            path: path.clone(),
+            source,
+        };
+        let mut is_live = memfd.is_restored()?;
+        if !is_live && !memfd.is_empty()? && has_nothing(&path).map_err(failed)? {
+            memfd.mark_restored()?;
+            is_live = true;
+        }
+        let own = own_description(memfd)?;
+        let memory = match is_live {
+            true => Memory::live(own),
+            false => Memory::adopted(own),
+        };
+        let store = Store::open(&path, options.store(memory)).map_err(failed)?;
+        Ok(Self {
+            path,
+            store,
+            restored: !is_live,
+        })
+    }
+
+    /// Was the store's state restored into the memfd? Otherwise that was live.
+    #[must_use]
+    pub fn restored(&self) -> bool {
+        self.restored
+    }
+
+    /// What opening the store found.
+    #[must_use]
+    pub fn open_report(&self) -> &OpenReport {
+        self.store.open_report()
+    }
+
+    /// The generation that is durable.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.store.generation()
+    }
+
+    /// Makes what is in the memory durable, as long as it has become.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store: what it had before stays, and the next call tries again unless it is
+    /// [poisoned](SnapshotError::Poisoned). Then it must be opened again, which takes the memory as it is.
+    pub fn snapshot_once(&self) -> Result<CheckpointReport, UnawareError> {
+        self.store.follow_memory().map_err(self.failed())?;
+        self.store.checkpoint().map_err(self.failed())
+    }
+
+    /// Makes it durable once more, and closes the store, so that the next start is quick.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store; then it is as after a crash.
+    pub fn close(self) -> Result<CheckpointReport, UnawareError> {
+        let failed = |path: PathBuf| |source| UnawareError::Store { path, source };
+        self.store.follow_memory().map_err(self.failed())?;
+        let made = self.store.checkpoint_base().map_err(self.failed())?;
+        self.store.close().map_err(failed(self.path))?;
+        Ok(made)
+    }
+
+    fn failed(&self) -> impl FnOnce(SnapshotError) -> UnawareError + use<> {
+        let path = self.path.clone();
+        move |source| UnawareError::Store { path, source }
+    }
+}
+
+/// Is there no store yet, or one without a byte?
+fn has_nothing(store: &Path) -> Result<bool, SnapshotError> {
+    let is_new = match std::fs::read_dir(store) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    };
+    if is_new {
+        return Ok(true);
+    }
+    Ok(StoreReader::open(store)?.newest()?.is_empty())
+}
+
+/// A description of the memfd with a position of its own: that of the program's is the program's affair.
+fn own_description(memfd: &SharedFile) -> Result<OwnedFd, ShmError> {
+    let fd = memfd.as_fd();
+    let number = std::os::fd::AsRawFd::as_raw_fd(&fd);
+    let failed = || ShmError::io(number, "open it anew by /proc/self/fd");
+    let copy = fd.try_clone_to_owned().map_err(failed())?;
+    let own = memfd::reopen(&File::from(copy), true).map_err(failed())?;
+    Ok(own.into())
+}
