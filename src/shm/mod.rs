@@ -16,6 +16,8 @@
 //!
 //! What it does not know: how a state is stored (`snapshot` does).
 
+#[cfg(not(all(loom, test)))]
+pub mod descendants;
 mod error;
 mod fd_name;
 #[cfg(not(all(loom, test)))]

@@ -6,8 +6,9 @@
 //! the middle of a change. What comes back is what a program finds that was killed there and then.
 
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::error::ShmError;
@@ -16,7 +17,7 @@ use crate::snapshot::{
     Changes, CheckpointReport, Memory, OpenReport, SnapshotError, Standstill, Store, StoreOptions,
     StoreReader, TrackerChoice, Writers,
 };
-use crate::sys::memfd;
+use crate::sys::{fallocate, memfd};
 
 /// Addresses for the memory to grow into; they cost nothing.
 const RESERVE_BYTES: u64 = if cfg!(target_pointer_width = "32") {
@@ -31,6 +32,7 @@ const RESERVE_BYTES: u64 = if cfg!(target_pointer_width = "32") {
 pub struct UnawareOptions {
     part_bytes: Option<u64>,
     standstill: Option<Arc<dyn Standstill>>,
+    roll_back: bool,
 }
 
 impl UnawareOptions {
@@ -43,6 +45,13 @@ impl UnawareOptions {
     /// Stops the program for the instant of each checkpoint.
     pub fn standstill(mut self, standstill: Arc<dyn Standstill>) -> Self {
         self.standstill = Some(standstill);
+        self
+    }
+
+    /// The content of a live memfd is bad, as after a crash in the middle of a change: the newest state of the store is restored into
+    /// it all the same. The caller remembers that until it is done, since the seal does not tell that it is half restored.
+    pub fn roll_back(mut self, roll_back: bool) -> Self {
+        self.roll_back = roll_back;
         self
     }
 
@@ -71,13 +80,8 @@ pub enum UnawareError {
     #[error(transparent)]
     Memory(#[from] ShmError),
     /// The store.
-    #[error("store {}", path.display())]
-    Store {
-        /// Its directory.
-        path: PathBuf,
-        /// What is wrong.
-        source: SnapshotError,
-    },
+    #[error(transparent)]
+    Store(#[from] SnapshotError),
 }
 
 /// Keeps the memory of a program in a store: restores it before the program starts, and makes checkpoints of it.
@@ -86,7 +90,6 @@ pub enum UnawareError {
 /// it zeros.
 #[derive(Debug)]
 pub struct Unaware {
-    path: PathBuf,
     store: Store,
     restored: bool,
 }
@@ -95,6 +98,8 @@ impl Unaware {
     /// Opens the store, or makes it, and restores its newest state into the memfd if, and only if, that has no seal against
     /// shrinking: then it was never completed. What is in such a memfd goes, but where the store has no byte, which
     /// empties nothing: then the memory is the first state. In the end the memfd is sealed.
+    ///
+    /// A live memfd is emptied only where the caller says that it is to be [rolled back](UnawareOptions::roll_back).
     ///
     /// Nobody may write the memfd meanwhile.
     ///
@@ -106,26 +111,24 @@ impl Unaware {
         memfd: &SharedFile,
         options: UnawareOptions,
     ) -> Result<Self, UnawareError> {
-        let path = store.as_ref().to_path_buf();
-        let failed = |source| UnawareError::Store {
-            path: path.clone(),
-            source,
-        };
+        let path = store.as_ref();
         let mut is_live = memfd.is_restored()?;
-        if !is_live && !memfd.is_empty()? && has_nothing(&path).map_err(failed)? {
+        if !is_live && !memfd.is_empty()? && has_nothing(path)? {
             memfd.mark_restored()?;
             is_live = true;
         }
         let own = own_description(memfd)?;
+        let rolls_back = is_live && options.roll_back;
+        if rolls_back {
+            put_back(path, memfd, &own)?;
+        }
         let memory = match is_live {
             true => Memory::live(own),
             false => Memory::adopted(own),
         };
-        let store = Store::open(&path, options.store(memory)).map_err(failed)?;
         Ok(Self {
-            path,
-            store,
-            restored: !is_live,
+            store: Store::open(path, options.store(memory))?,
+            restored: !is_live || rolls_back,
         })
     }
 
@@ -154,27 +157,46 @@ impl Unaware {
     /// Those of the store: what it had before stays, and the next call tries again unless it is
     /// [poisoned](SnapshotError::Poisoned). Then it must be opened again, which takes the memory as it is.
     pub fn snapshot_once(&self) -> Result<CheckpointReport, UnawareError> {
-        self.store.follow_memory().map_err(self.failed())?;
-        self.store.checkpoint().map_err(self.failed())
+        self.store.follow_memory()?;
+        Ok(self.store.checkpoint()?)
     }
 
-    /// Makes it durable once more, and closes the store, so that the next start is quick.
+    /// Makes it durable as [`snapshot_once`](Self::snapshot_once) does, in a form that the next start is quick with if
+    /// the store is [closed](Self::close) then.
+    ///
+    /// # Errors
+    ///
+    /// As for [`snapshot_once`](Self::snapshot_once).
+    pub fn last_snapshot(&self) -> Result<CheckpointReport, UnawareError> {
+        self.store.follow_memory()?;
+        Ok(self.store.checkpoint_base()?)
+    }
+
+    /// Closes the store, with what has changed since the last snapshot. Dropping it leaves that out.
     ///
     /// # Errors
     ///
     /// Those of the store; then it is as after a crash.
-    pub fn close(self) -> Result<CheckpointReport, UnawareError> {
-        let failed = |path: PathBuf| |source| UnawareError::Store { path, source };
-        self.store.follow_memory().map_err(self.failed())?;
-        let made = self.store.checkpoint_base().map_err(self.failed())?;
-        self.store.close().map_err(failed(self.path))?;
-        Ok(made)
+    pub fn close(self) -> Result<(), UnawareError> {
+        Ok(self.store.close()?)
     }
+}
 
-    fn failed(&self) -> impl FnOnce(SnapshotError) -> UnawareError + use<> {
-        let path = self.path.clone();
-        move |source| UnawareError::Store { path, source }
+/// Makes the memory what the store has, and zeros behind it.
+fn put_back(store: &Path, memfd: &SharedFile, own: &File) -> Result<(), UnawareError> {
+    let failed = || ShmError::io(memfd.as_fd().as_raw_fd(), "restore into it");
+    if !memfd.is_empty()? {
+        fallocate::punch(own, 0, memfd.len()?).map_err(failed())?;
     }
+    if has_nothing(store)? {
+        return Ok(());
+    }
+    let image = StoreReader::open(store)?.newest()?;
+    memfd.grow(image.len())?;
+    image.read(|offset, bytes| {
+        let written = own.write_all_at(bytes, offset).map_err(failed());
+        Ok(written?)
+    })
 }
 
 /// Is there no store yet, or one without a byte?
@@ -190,11 +212,9 @@ fn has_nothing(store: &Path) -> Result<bool, SnapshotError> {
 }
 
 /// A description of the memfd with a position of its own: that of the program's is the program's affair.
-fn own_description(memfd: &SharedFile) -> Result<OwnedFd, ShmError> {
+fn own_description(memfd: &SharedFile) -> Result<File, ShmError> {
     let fd = memfd.as_fd();
-    let number = std::os::fd::AsRawFd::as_raw_fd(&fd);
-    let failed = || ShmError::io(number, "open it anew by /proc/self/fd");
+    let failed = || ShmError::io(fd.as_raw_fd(), "open it anew by /proc/self/fd");
     let copy = fd.try_clone_to_owned().map_err(failed())?;
-    let own = memfd::reopen(&File::from(copy), true).map_err(failed())?;
-    Ok(own.into())
+    memfd::reopen(&File::from(copy), true).map_err(failed())
 }
