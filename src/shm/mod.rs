@@ -11,12 +11,17 @@
 //! - **What comes from outside is untrusted**: variables, numbers, descriptors. A refusal names what it is about.
 //! - **Nothing waits for ever** on another process.
 //!
-//! In that memory a program may commit generations by a [`queue`], which a host copies while it runs.
+//! In that memory a program may commit generations by a [`queue`], which a host copies while it runs. The memory of a program
+//! that knows nothing of us is kept by [`Unaware`], at its end, or at instants for which a [`Freezer`] stops it.
 //!
 //! What it does not know: how a state is stored (`snapshot` does).
 
+#[cfg(not(all(loom, test)))]
+pub mod descendants;
 mod error;
 mod fd_name;
+#[cfg(not(all(loom, test)))]
+mod freeze;
 mod hand_over;
 mod listen_fds;
 mod notify;
@@ -24,12 +29,18 @@ mod notify_address;
 pub mod queue;
 mod shared_file;
 mod shared_map;
+#[cfg(not(all(loom, test)))]
+mod unaware;
 mod variables;
 
 pub use error::ShmError;
 pub use fd_name::SHARED_FD_NAME;
+#[cfg(not(all(loom, test)))]
+pub use freeze::{FreezeError, Freezer, Frozen};
 pub use hand_over::{HandOver, Placed};
 pub use listen_fds::{Absent, ListenFds};
 pub use notify::Notify;
 pub use shared_file::SharedFile;
 pub use shared_map::{SharedMap, SharedMapMut};
+#[cfg(not(all(loom, test)))]
+pub use unaware::{Unaware, UnawareError, UnawareOptions};

@@ -13,7 +13,7 @@
 
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::error::SnapshotError;
 use super::format::{HeapName, PAGE_BYTES};
@@ -76,28 +76,25 @@ impl Capture<'_> {
             }
         }
         let closed = self.inner.close_gate()?;
-        let begun = Instant::now();
         changed |= &self.scan()?;
-        self.finish(closed, begun, &changed, rounds)
+        self.finish(closed, &changed, rounds)
     }
 
     /// Without a look before: for so few pages, which are copied as soon as found. `None` if they are more.
     pub(crate) fn at_once(mut self) -> Result<Option<Captured>, SnapshotError> {
         let closed = self.inner.close_gate()?;
-        let begun = Instant::now();
         self.scan()?;
         let changed = self.needed();
         if changed.len() > SOON_PAGES {
             return Ok(None);
         }
-        self.finish(closed, begun, &changed, 0).map(Some)
+        self.finish(closed, &changed, 0).map(Some)
     }
 
     /// The rest, while writers stand.
     fn finish(
         self,
         closed: Closed<'_>,
-        begun: Instant,
         changed: &PageSet,
         rounds: u32,
     ) -> Result<Captured, SnapshotError> {
@@ -114,8 +111,7 @@ impl Capture<'_> {
             Some(_) => self.inner.journal.roll(self.inner.generation())?,
             None => self.inner.journal.position(),
         };
-        let pause = begun.elapsed();
-        drop(closed);
+        let pause = closed.open();
         self.inner.check_memory()?;
         Ok(Captured {
             buffer,
@@ -149,7 +145,7 @@ impl Capture<'_> {
         reported: &Mutex<PageSet>,
     ) -> Result<u64, SnapshotError> {
         let lengths = self.inner.lengths.read();
-        let _lengths = lengths.unwrap_or_else(PoisonError::into_inner);
+        let lengths = lengths.unwrap_or_else(PoisonError::into_inner);
         let payload_bytes = self.inner.len();
         let end = payload_bytes / PAGE_BYTES as u64;
         runs.retain_mut(|run| {
@@ -163,6 +159,8 @@ impl Capture<'_> {
             .map(|run| page(run.start)..page(run.end))
             .collect();
         self.inner.gather(&ranges, buffer.hold(runs))?;
+        // Who changes the length holds the tracker already.
+        drop(lengths);
         let mut tracking = self.inner.tracking();
         if tracking.follows_copies() {
             let mut reported = reported.lock().unwrap_or_else(PoisonError::into_inner);

@@ -119,6 +119,9 @@ pub enum SnapshotError {
         /// Who is inside.
         holder: String,
     },
+    /// Writers who stand at no gate ([`Standstill`](super::Standstill)) could not be stopped for the instant of a checkpoint.
+    #[error("those who write the memory could not be stopped")]
+    Standstill(#[source] io::Error),
     /// The memory itself: reserving, mapping, copying.
     #[error("the memory of the region")]
     Memory(#[from] RegionError),
@@ -204,6 +207,7 @@ impl SnapshotError {
                 io::ErrorKind::InvalidInput
             }
             Self::GateTimeout { .. } => io::ErrorKind::TimedOut,
+            Self::Standstill(source) => source.kind(),
             Self::Nested { .. } => io::ErrorKind::Deadlock,
             Self::Poisoned { .. } | Self::Memory(_) | Self::Tracker(_) => io::ErrorKind::Other,
             Self::NotAStore { .. }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use super::checkpoint::{Checkpointer, Cost};
 use super::disk::{Array, Disk};
@@ -14,6 +15,7 @@ use super::lock::Locks;
 use super::options::{Changes, Durability, StoreOptions};
 use super::page_set::PageSet;
 use super::region::Region;
+use super::standstill::Stopped;
 use super::tracking::Tracking;
 
 #[derive(Debug)]
@@ -38,11 +40,28 @@ pub(crate) struct Inner {
     poisoned: Mutex<Option<String>>,
 }
 
-/// Inside the gate for the instant of a capture.
+/// Inside the gate for the instant of a capture. Nobody writes the memory.
 #[derive(Debug)]
-pub(crate) enum Closed<'a> {
+pub(crate) struct Closed<'a> {
+    // Dropped in this order.
+    _others: Option<Stopped>,
+    _inside: Inside<'a>,
+    since: Instant,
+}
+
+#[derive(Debug)]
+enum Inside<'a> {
     Transactions(#[expect(dead_code, reason = "held")] Sharing<'a>),
     Writers(#[expect(dead_code, reason = "held")] Alone<'a>),
+}
+
+impl Closed<'_> {
+    /// All go on. So long they stood.
+    pub(crate) fn open(self) -> Duration {
+        let since = self.since;
+        drop(self);
+        since.elapsed()
+    }
 }
 
 /// What opening has put together.
@@ -98,16 +117,24 @@ impl Inner {
     /// Waits until no writer is in the middle of anything, and keeps it so.
     pub(crate) fn close_gate(&self) -> Result<Closed<'_>, SnapshotError> {
         let timeout = self.options.gate_timeout;
-        match self.options.changes {
+        let inside = match self.options.changes {
             Changes::Transactions => {
                 let inside = self.gate.share("checkpoint", timeout);
-                inside.map(Closed::Transactions)
+                inside.map(Inside::Transactions)?
             }
             Changes::Writers => {
                 let inside = self.gate.enter_alone("checkpoint", timeout);
-                inside.map(Closed::Writers)
+                inside.map(Inside::Writers)?
             }
-        }
+        };
+        let since = Instant::now();
+        let standstill = self.options.standstill.as_ref();
+        let others = standstill.map(|standstill| standstill.stop()).transpose();
+        Ok(Closed {
+            _others: others.map_err(SnapshotError::Standstill)?,
+            _inside: inside,
+            since,
+        })
     }
 
     /// A barrier of a checkpoint.

@@ -46,6 +46,7 @@ mod second_heap;
 #[cfg(all(test, not(loom)))]
 mod seeded;
 mod stale;
+mod standstill;
 mod store;
 mod table;
 mod tracker;
@@ -66,6 +67,7 @@ pub use reader::{
 pub use region::{FilePart, Region, RegionError, RegionKind, RegionOptions, RestoredPart};
 pub use replay::Cut;
 pub use report::{CheckpointKind, CheckpointReport, OpenReport};
+pub use standstill::{Standstill, Stopped};
 pub use store::{Store, Writing};
 pub use tracker::{
     Chosen, Compare, Declarations, Declared, DirtyTracker, PrivatePages, TrackerChoice,

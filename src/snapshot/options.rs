@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::error::SnapshotError;
 use super::format::{PAGE_BYTES, PAGES_MAX, is_part_length};
+use super::standstill::Standstill;
 use super::tracker::{TrackerChoice, Writers};
 
 /// How the memory of a store is changed.
@@ -127,6 +128,7 @@ pub struct StoreOptions {
     pub(crate) checkpoint_every: Option<Duration>,
     pub(crate) gate_timeout: Option<Duration>,
     pub(crate) readers_timeout: Duration,
+    pub(crate) standstill: Option<Arc<dyn Standstill>>,
 }
 
 /// Length of parts of a new store, if not said.
@@ -161,6 +163,7 @@ impl Default for StoreOptions {
             checkpoint_every: None,
             gate_timeout: None,
             readers_timeout: Duration::from_secs(1),
+            standstill: None,
         }
     }
 }
@@ -288,6 +291,13 @@ impl StoreOptions {
     /// goes on as a delta.
     pub fn readers_timeout(mut self, timeout: Duration) -> Self {
         self.readers_timeout = timeout;
+        self
+    }
+
+    /// Stops writers who stand at no gate for the instant of each checkpoint. They are not stopped while it is still
+    /// looked for what changed, or while the disk is waited for.
+    pub fn standstill(mut self, standstill: Arc<dyn Standstill>) -> Self {
+        self.standstill = Some(standstill);
         self
     }
 

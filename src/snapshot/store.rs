@@ -11,8 +11,8 @@ use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::ptr::NonNull;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use super::background::Background;
@@ -272,6 +272,33 @@ impl Store {
             true => tracking.grown(&inner.region, before as usize),
             false => Ok(()),
         }
+    }
+
+    /// Makes the region as long as its memfd, which another process may have made longer: what is there stays, and is in the next
+    /// checkpoint. A memfd that ends within a page counts with all of it. Nothing for [`Memory::Private`], and where
+    /// the region is as long already. Returns its length.
+    ///
+    /// # Errors
+    ///
+    /// [`SnapshotError::Door`] unless the store was opened with [`Changes::Writers`];
+    /// [`SnapshotError::Memory`] past what was reserved.
+    pub fn follow_memory(&self) -> Result<u64, SnapshotError> {
+        self.needs(Changes::Writers, "follow_memory", "Writers")?;
+        let inner = &*self.inner;
+        let timeout = inner.options.gate_timeout;
+        let _inside = inner.gate.enter_alone("follow_memory", timeout)?;
+        let mut tracking = inner.tracking();
+        let lengths = inner.lengths.write();
+        let _lengths = lengths.unwrap_or_else(PoisonError::into_inner);
+        let before = inner.len();
+        inner.region.follow()?;
+        let len = inner.len();
+        if len > before {
+            inner.declared().insert_range(pages_of(&(before..len)));
+            // Lossless: a length of the region.
+            tracking.grown(&inner.region, before as usize)?;
+        }
+        Ok(len)
     }
 
     /// Makes what is in memory now durable as a new generation, in whichever way is cheaper, and the journal shorter.

@@ -16,6 +16,8 @@ pub(crate) mod open;
 pub(crate) mod pagemap;
 pub(crate) mod pidfd;
 mod platform;
+pub(crate) mod process_tree;
+pub(crate) mod ptrace;
 pub(crate) mod relocate;
 pub(crate) mod reserve;
 pub(crate) mod room;

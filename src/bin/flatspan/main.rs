@@ -16,6 +16,7 @@ mod info;
 mod log;
 mod out_file;
 mod output;
+#[path = "../common/progress.rs"]
 mod progress;
 mod text;
 mod verify;

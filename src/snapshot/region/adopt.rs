@@ -10,8 +10,7 @@ use std::os::fd::OwnedFd;
 use super::error::RegionError;
 use super::make::{finish, map_shared, prepare};
 use super::memory::{Backing, Region, Shape};
-use super::options::RegionOptions;
-use crate::snapshot::format::PAGE_BYTES;
+use super::options::{RegionOptions, whole_pages};
 use crate::sys::memfd::{self, Seals};
 use crate::sys::{fallocate, identity};
 
@@ -54,12 +53,12 @@ impl Region {
         Ok(finish(memory, len, backing, Shape::default(), options))
     }
 
-    /// Makes a region of all of a memfd that is sealed against shrinking, with what it holds. Needs a descriptor for reading
-    /// and writing.
+    /// Makes a region of all of a memfd that is sealed against shrinking, with what it holds. Where it ends within a page the
+    /// region has the rest of that page too, zeros that nobody may store to. Needs a descriptor for reading and writing.
     ///
     /// # Errors
     ///
-    /// [`Memfd`](RegionError::Memfd) for one that is not sealed, has no whole pages, or is no memfd; otherwise as
+    /// [`Memfd`](RegionError::Memfd) for one that is not sealed, or is no memfd; otherwise as
     /// [`anonymous`](Self::anonymous), and [`Unmappable`](RegionError::Unmappable).
     pub fn live(memfd: impl Into<OwnedFd>, options: RegionOptions) -> Result<Self, RegionError> {
         let file = File::from(memfd.into());
@@ -67,19 +66,33 @@ impl Region {
             let reason = "is not sealed against shrinking: nobody has completed its content";
             return Err(RegionError::Memfd { reason });
         }
-        let present = length(&file)?;
-        let (len, memory) = match usize::try_from(present) {
-            Ok(len) if len.is_multiple_of(PAGE_BYTES) => prepare(len, options)?,
-            _ => {
-                let reason = "is not whole pages of 4096 bytes long";
-                return Err(RegionError::Memfd { reason });
-            }
-        };
+        let (len, memory) = prepare(length_in_memory(&file)?, options)?;
         if len > 0 {
             map_shared(&memory, 0..len, &file, 0, 0)?;
         }
         let backing = Backing::Memfd(file);
         Ok(finish(memory, len, backing, Shape::default(), options))
+    }
+
+    /// Makes a region of a memfd as long as that has become, by others: what they have put there stays. Other kinds, and a
+    /// region that is as long already, stay as they are. A tracker must be told
+    /// ([`DirtyTracker::grown`](crate::snapshot::DirtyTracker::grown)).
+    ///
+    /// # Errors
+    ///
+    /// [`ReserveExceeded`](RegionError::ReserveExceeded), and as [`live`](Self::live). The length stays then.
+    pub fn follow(&self) -> Result<(), RegionError> {
+        let Backing::Memfd(file) = &self.backing else {
+            return Ok(());
+        };
+        let _shape = self.shape();
+        let old = self.len();
+        let len = self.within_reserve(whole_pages(length_in_memory(file)?)?)?;
+        if len > old {
+            map_shared(&self.memory, old..len, file, old, 0)?;
+            self.finish_growth(old, len);
+        }
+        Ok(())
     }
 
     /// Says that what is in the memfd is complete: seals it against shrinking. Nothing for other kinds.
@@ -109,6 +122,11 @@ fn writable(file: &File) -> Result<Seals, RegionError> {
         return Err(RegionError::Memfd { reason });
     }
     Ok(seals)
+}
+
+fn length_in_memory(file: &File) -> Result<usize, RegionError> {
+    let reason = "is longer than the address space";
+    usize::try_from(length(file)?).map_err(|_| RegionError::Memfd { reason })
 }
 
 fn length(file: &File) -> Result<u64, RegionError> {

@@ -101,7 +101,7 @@ impl Region {
         }
     }
 
-    fn within_reserve(&self, needed_bytes: usize) -> Result<usize, RegionError> {
+    pub(super) fn within_reserve(&self, needed_bytes: usize) -> Result<usize, RegionError> {
         let reserve_bytes = self.reserve_bytes();
         if needed_bytes <= reserve_bytes {
             return Ok(needed_bytes);
@@ -126,7 +126,7 @@ impl Region {
     }
 
     /// With the shape locked.
-    fn finish_growth(&self, old: usize, len: usize) {
+    pub(super) fn finish_growth(&self, old: usize, len: usize) {
         if self.huge_pages {
             prefer_huge_pages(&self.memory, old..len);
         }

@@ -1,0 +1,140 @@
+//! The command while it runs.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus};
+use std::sync::mpsc::Sender;
+use std::thread;
+
+use anyhow::{Context, Result};
+use flatspan::shm::Placed;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_current_process_group, kill_process_group,
+    pidfd_open, waitid,
+};
+
+use crate::cli::Cli;
+use crate::failure::{Outcome, exit};
+use crate::messages::Message;
+use crate::terminal::{Terminal, do_not_stop_for_output};
+
+#[derive(Debug)]
+pub(crate) struct Running {
+    child: Child,
+    /// Of the process and of its group.
+    pid: Pid,
+    terminal: Option<Terminal>,
+}
+
+impl Running {
+    pub(crate) fn start(cli: &Cli, placed: &Placed, ended: Sender<Message>) -> Outcome<Self> {
+        let terminal = Terminal::own();
+        let mut command = Command::new(&cli.command[0]);
+        command.args(&cli.command[1..]).process_group(0);
+        let child = placed.spawn(&mut command)?;
+        do_not_stop_for_output();
+        let running = Self {
+            pid: Pid::from_child(&child),
+            child,
+            terminal,
+        };
+        if let Some(terminal) = &running.terminal {
+            terminal.give(running.pid);
+            // It may have been stopped for reading before.
+            running.send(Signal::CONT);
+        }
+        running.tell_end(ended)?;
+        Ok(running)
+    }
+
+    pub(crate) fn number(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// A pidfd is readable when the process has ended. Waiting for it before would take the stops of a
+    /// [`Freezer`](flatspan::shm::Freezer) for its end.
+    fn tell_end(&self, ended: Sender<Message>) -> Result<()> {
+        let pidfd =
+            pidfd_open(self.pid, PidfdFlags::empty()).context("cannot watch the command")?;
+        thread::Builder::new()
+            .name("end".to_owned())
+            .spawn(move || {
+                wait_readable(&pidfd);
+                // Nobody listens any more when the program ends.
+                let _ends = ended.send(Message::Ended);
+            })
+            .context("cannot start a thread")?;
+        Ok(())
+    }
+
+    /// To all of its group.
+    pub(crate) fn send(&self, signal: Signal) {
+        // It may have ended.
+        let _gone = kill_process_group(self.pid, signal);
+    }
+
+    /// Where the terminal is the command's and the command was stopped there, this program stops too. When both go on,
+    /// it returns. Nothing may be in progress that others wait for.
+    pub(crate) fn stop_with(&self) {
+        let Some(terminal) = &self.terminal else {
+            return;
+        };
+        terminal.take_back(self.pid);
+        // Ignored by the kernel where nobody could have us go on.
+        let _own = kill_current_process_group(Signal::TSTP);
+        self.go_on();
+    }
+
+    /// After a stop: as a shell does it.
+    pub(crate) fn go_on(&self) {
+        if let Some(terminal) = &self.terminal {
+            terminal.give(self.pid);
+        }
+        self.send(Signal::CONT);
+    }
+
+    /// Was it stopped at the terminal? A stop for want of the terminal is over when it has it.
+    pub(crate) fn is_stopped(&self) -> bool {
+        let Some(terminal) = &self.terminal else {
+            return false;
+        };
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let Ok(Some(status)) = waitid(WaitId::Pid(self.pid), options) else {
+            return false;
+        };
+        let Some(signal) = status.stopping_signal().filter(|_| status.stopped()) else {
+            return false;
+        };
+        let wants_it = [libc::SIGTTIN, libc::SIGTTOU].contains(&signal);
+        if wants_it && terminal.is_of(self.pid) {
+            self.send(Signal::CONT);
+            return false;
+        }
+        true
+    }
+
+    /// When it has ended.
+    pub(crate) fn status(mut self) -> Result<ExitStatus> {
+        let status = self.child.wait().context("cannot wait for the command")?;
+        if let Some(terminal) = &self.terminal {
+            terminal.take_back(self.pid);
+        }
+        Ok(status)
+    }
+}
+
+/// As a shell says it.
+pub(crate) fn exit_code(status: ExitStatus) -> u8 {
+    let code = status
+        .code()
+        .or_else(|| status.signal().map(|signal| exit::SIGNALLED + signal));
+    // Lossless: the system has 8 bits for the one, and 64 signals.
+    code.map_or(exit::FAILED, |code| code as u8)
+}
+
+fn wait_readable(pidfd: &OwnedFd) {
+    let mut wanted = [PollFd::new(pidfd, PollFlags::IN)];
+    while poll(&mut wanted, None) == Err(Errno::INTR) {}
+}

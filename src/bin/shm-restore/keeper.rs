@@ -1,0 +1,158 @@
+//! Who keeps the state: one of the two kinds, opened, asked for snapshots, closed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use flatspan::shm::queue::{Host, HostOptions, Snapshot};
+use flatspan::shm::{Freezer, SharedFile, Unaware, UnawareOptions};
+use flatspan::snapshot::{
+    CheckpointKind, CheckpointReport, OpenReport, SnapshotError, StoreOptions,
+};
+
+use crate::cli::{Cli, How};
+
+pub(crate) enum Keeper {
+    Unaware(Unaware),
+    Queue(Box<Host>),
+}
+
+/// What a snapshot came to.
+#[derive(Clone, Debug)]
+pub(crate) enum Outcome {
+    /// Nothing has changed, or nothing was committed.
+    Nothing,
+    /// The program has no queue.
+    NoQueue,
+    Starved {
+        attempts: u32,
+    },
+    Taken(Taken),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Taken {
+    /// Of the store; of the program where that commits.
+    pub(crate) generation: u64,
+    pub(crate) pages: u64,
+    pub(crate) bytes: u64,
+    pub(crate) pause: Duration,
+    pub(crate) took: Duration,
+}
+
+impl Keeper {
+    /// Restores the state into the memory, unless that is live and is not to be rolled back.
+    pub(crate) fn open(cli: &Cli, memory: &SharedFile, roll_back: bool) -> Result<Self> {
+        let store = || format!("store {}", cli.store.display());
+        if cli.snapshot == How::Queue {
+            let mut options = StoreOptions::default();
+            if let Some(bytes) = cli.part_len {
+                options = options.part_bytes(bytes).change_part_bytes(true);
+            }
+            let options = HostOptions::default().store(options);
+            let host = Host::open(&cli.store, memory.try_clone()?, options);
+            return Ok(Self::Queue(Box::new(host.with_context(store)?)));
+        }
+        let mut options = UnawareOptions::default().roll_back(roll_back);
+        if cli.snapshot == How::Stop && !cli.once {
+            options = options.standstill(Arc::new(Freezer::of_descendants()));
+        }
+        if let Some(bytes) = cli.part_len {
+            options = options.part_bytes(bytes);
+        }
+        let unaware = Unaware::open(&cli.store, memory, options);
+        Ok(Self::Unaware(unaware.with_context(store)?))
+    }
+
+    pub(crate) fn restored(&self) -> bool {
+        match self {
+            Self::Unaware(unaware) => unaware.restored(),
+            Self::Queue(host) => host.restored(),
+        }
+    }
+
+    pub(crate) fn open_report(&self) -> &OpenReport {
+        match self {
+            Self::Unaware(unaware) => unaware.open_report(),
+            Self::Queue(host) => host.open_report(),
+        }
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        match self {
+            Self::Unaware(unaware) => unaware.generation(),
+            Self::Queue(host) => host.persisted(),
+        }
+    }
+
+    pub(crate) fn snapshot(&mut self) -> Result<Outcome> {
+        match self {
+            Self::Unaware(unaware) => Ok(unaware.snapshot_once()?.into()),
+            Self::Queue(host) => Ok(host.snapshot_once()?.into()),
+        }
+    }
+
+    /// The one when the program has ended.
+    pub(crate) fn last_snapshot(&mut self) -> Result<Outcome> {
+        match self {
+            Self::Unaware(unaware) => Ok(unaware.last_snapshot()?.into()),
+            Self::Queue(host) => Ok(host.snapshot_once()?.into()),
+        }
+    }
+
+    pub(crate) fn close(self) -> Result<()> {
+        match self {
+            Self::Unaware(unaware) => Ok(unaware.close()?),
+            Self::Queue(host) => Ok(host.close()?),
+        }
+    }
+}
+
+/// Only opening the store again helps.
+pub(crate) fn is_poisoned(error: &anyhow::Error) -> bool {
+    let mut causes = error.chain();
+    causes.any(|cause| {
+        matches!(
+            cause.downcast_ref::<SnapshotError>(),
+            Some(SnapshotError::Poisoned { .. })
+        )
+    })
+}
+
+impl From<CheckpointReport> for Outcome {
+    fn from(report: CheckpointReport) -> Self {
+        match report.kind {
+            CheckpointKind::Nothing => Self::Nothing,
+            _ => Self::Taken(Taken {
+                generation: report.generation,
+                pages: report.pages,
+                bytes: report.bytes,
+                pause: report.pause,
+                took: report.took,
+            }),
+        }
+    }
+}
+
+impl From<Snapshot> for Outcome {
+    fn from(snapshot: Snapshot) -> Self {
+        match snapshot {
+            Snapshot::NoQueue => Self::NoQueue,
+            Snapshot::Starved { attempts } => Self::Starved { attempts },
+            Snapshot::Persisted {
+                generation,
+                pages,
+                checkpoint,
+                ..
+            } => Self::Taken(Taken {
+                generation,
+                pages,
+                bytes: checkpoint.bytes,
+                // The program does not wait.
+                pause: Duration::ZERO,
+                took: checkpoint.took,
+            }),
+            _ => Self::Nothing,
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! When the command has ended.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+
+use anyhow::Result;
+use flatspan::shm::SharedFile;
+use flatspan::shm::descendants::descendants_with;
+use serde_json::json;
+
+use crate::child::exit_code;
+use crate::cli::{Cli, How, OnCrash};
+use crate::crash;
+use crate::events::Events;
+use crate::failure::exit;
+use crate::keeper::{Keeper, Outcome};
+use crate::snapshots::Taker;
+
+/// Keeps the state, or what a crash has left of it, and gives the exit code.
+pub(crate) fn end(
+    cli: &Cli,
+    memory: &SharedFile,
+    taker: Taker,
+    status: ExitStatus,
+    events: Events,
+) -> u8 {
+    events.note(
+        "ended",
+        json!({ "code": status.code(), "signal": status.signal() }),
+    );
+    let policy = cli.on_crash.unwrap_or(OnCrash::Rollback);
+    let is_bad = status.signal().is_some() && cli.snapshot != How::Queue;
+    let is_kept = match is_bad && policy != OnCrash::Keep {
+        true => give_up(cli, memory, taker, policy, events),
+        false => keep(taker, events),
+    };
+    tell_remaining(cli, memory, events);
+    match is_kept {
+        true => exit_code(status),
+        false => exit::FAILED,
+    }
+}
+
+fn keep(mut taker: Taker, events: Events) -> bool {
+    let last: fn(&mut Keeper) -> Result<Outcome> = |keeper| match keeper.last_snapshot()? {
+        Outcome::Starved { attempts } => {
+            anyhow::bail!("others still commit, and are faster ({attempts} attempts)")
+        }
+        outcome => Ok(outcome),
+    };
+    if !taker.take(last) {
+        let text = "the last snapshot failed: the newest state is that of the one before";
+        events.tell("last", text, json!({ "durable": false }));
+        return false;
+    }
+    if let Some(Err(error)) = taker.keeper().map(Keeper::close) {
+        // It is durable, and only opening takes longer.
+        let text = format!("the store could not be closed: {error:#}");
+        events.tell("not_closed", &text, json!({}));
+    }
+    events.note("last", json!({ "durable": true }));
+    true
+}
+
+/// The store stays as the last snapshot has left it.
+fn give_up(
+    cli: &Cli,
+    memory: &SharedFile,
+    mut taker: Taker,
+    policy: OnCrash,
+    events: Events,
+) -> bool {
+    drop(taker.keeper());
+    let marked = crash::mark(&cli.store, memory);
+    let saved = match policy {
+        OnCrash::Rollback => crash::save(&cli.store, memory).map(Some),
+        _ => Ok(None),
+    };
+    let mut is_done = true;
+    if let Err(error) = marked {
+        let text = format!(
+            "a start with the same memory will take it for good, though its program was killed: {error:#}"
+        );
+        events.tell("not_marked", &text, json!({}));
+        is_done = false;
+    }
+    match saved {
+        Ok(path) => {
+            let path = path.map(|path| path.display().to_string());
+            let whither = path.as_ref().map_or("was given up".to_owned(), |path| {
+                format!("was saved as {path}")
+            });
+            let text = format!(
+                "the command was killed: the last snapshot stays the newest, and the memory {whither}"
+            );
+            events.tell("crashed", &text, json!({ "saved": path }));
+        }
+        Err(error) => {
+            let text =
+                format!("the command was killed, and its memory could not be saved: {error:#}");
+            events.tell("crashed", &text, json!({ "saved": null }));
+            is_done = false;
+        }
+    }
+    is_done
+}
+
+/// What they write from now on is in no snapshot.
+fn tell_remaining(cli: &Cli, memory: &SharedFile, events: Events) {
+    let Ok(remaining) = descendants_with(memory) else {
+        return;
+    };
+    let names: Vec<String> = remaining
+        .iter()
+        .map(|process| format!("{} ({})", process.pid, process.name))
+        .collect();
+    if !names.is_empty() {
+        let text = format!(
+            "{}: nothing is kept of what these do from now on with the memory: {}",
+            cli.store.display(),
+            names.join(", ")
+        );
+        events.tell("remaining", &text, json!({ "processes": names }));
+    }
+}

@@ -1,0 +1,54 @@
+//! `shm-restore`: runs a command on memory whose state outlives it.
+//!
+//! The main thread waits for messages: signals, the end of the command. A second one takes snapshots. Two more turn signals,
+//! and the end of the command, into messages. Nobody but the main thread starts or waits for processes.
+
+#[path = "../common/bytes.rs"]
+mod bytes;
+mod child;
+mod cli;
+mod crash;
+mod events;
+mod failure;
+mod keeper;
+mod last;
+mod memory;
+mod messages;
+mod once;
+mod program;
+#[path = "../common/progress.rs"]
+mod progress;
+mod restoring;
+mod run;
+mod snapshots;
+mod statistics;
+mod store_place;
+mod terminal;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::Cli;
+use failure::exit;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(asked) => {
+            let _best_effort = asked.print();
+            return ExitCode::from(if asked.use_stderr() { exit::FAILED } else { 0 });
+        }
+    };
+    let outcome = match cli.check() {
+        Err(wrong) => Err(anyhow::Error::msg(wrong).into()),
+        Ok(()) if cli.once => once::run(&cli),
+        Ok(()) => run::run(&cli),
+    };
+    ExitCode::from(outcome.unwrap_or_else(|failure| {
+        // A terminal that is gone is no reason to panic.
+        let _gone = writeln!(std::io::stderr(), "shm-restore: {:#}", failure.error);
+        failure.code
+    }))
+}

@@ -1,0 +1,41 @@
+//! One snapshot of memory that is live elsewhere.
+
+use anyhow::{anyhow, bail};
+use flatspan::shm::{ListenFds, SharedFile};
+use serde_json::json;
+
+use crate::cli::Cli;
+use crate::events::Events;
+use crate::failure::Outcome;
+use crate::keeper::{self, Keeper};
+use crate::memory;
+use crate::restoring::restore;
+use crate::store_place;
+
+pub(crate) fn run(cli: &Cli) -> Outcome<u8> {
+    let memory = memory::adopted(ListenFds::from_env()?, &cli.fd_name)?;
+    store_place::check(&cli.store)?;
+    Ok(take(cli, &memory)?)
+}
+
+fn take(cli: &Cli, memory: &SharedFile) -> anyhow::Result<u8> {
+    if !memory.is_restored()? {
+        bail!(
+            "the memory is not live: it has no seal against shrinking, so there is nothing to be kept"
+        );
+    }
+    let events = Events::new(cli.json);
+    let mut keeper: Keeper = restore(cli, memory, false, events)?;
+    match keeper.last_snapshot()? {
+        keeper::Outcome::Taken(taken) => events.note("last", taken.fields()),
+        keeper::Outcome::Nothing => events.note("last", json!({ "nothing": true })),
+        keeper::Outcome::NoQueue => return Err(anyhow!("there is no queue in the memory")),
+        keeper::Outcome::Starved { attempts } => {
+            return Err(anyhow!(
+                "the program commits faster than its memory can be copied ({attempts} attempts)"
+            ));
+        }
+    }
+    keeper.close()?;
+    Ok(0)
+}

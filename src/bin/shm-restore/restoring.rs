@@ -1,0 +1,89 @@
+//! Restoring, and what is told of it.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Result;
+use flatspan::shm::SharedFile;
+use flatspan::snapshot::StoreReader;
+use rustix::fs::fstat;
+use serde_json::json;
+
+use crate::cli::Cli;
+use crate::events::Events;
+use crate::keeper::Keeper;
+use crate::progress::Bar;
+
+/// A bar is shown of what takes longer.
+const SOON: Duration = Duration::from_millis(500);
+const STEP: Duration = Duration::from_millis(100);
+
+pub(crate) fn restore(
+    cli: &Cli,
+    memory: &SharedFile,
+    roll_back: bool,
+    events: Events,
+) -> Result<Keeper> {
+    let open = || Keeper::open(cli, memory, roll_back);
+    let keeper = match memory.is_restored()? && !roll_back {
+        true => open()?,
+        false => with_bar(cli, memory, open)?,
+    };
+    let report = keeper.open_report();
+    events.note(
+        "restored",
+        json!({
+            "restored": keeper.restored(),
+            "rolled_back": roll_back,
+            "generation": keeper.generation(),
+            "bytes": report.region_bytes,
+            "created": report.created,
+            "was_closed": report.was_closed,
+            "seconds": report.took.as_secs_f64(),
+        }),
+    );
+    if let Some(lost) = &report.fell_back {
+        let text = format!("the newest state was lost, an older one was restored: {lost}");
+        events.tell("fell_back", &text, json!({ "lost": lost }));
+    }
+    Ok(keeper)
+}
+
+/// Storage that the memory has got so far is what was restored so far.
+fn with_bar<R>(cli: &Cli, memory: &SharedFile, restore: impl FnOnce() -> R) -> R {
+    let watched = memory.as_fd().try_clone_to_owned();
+    let (ends, end) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        let show = move || {
+            if end.recv_timeout(SOON) == Err(RecvTimeoutError::Timeout)
+                && let Ok(watched) = watched
+            {
+                let bar = Bar::new("opening", 0);
+                let bytes = stored_bytes(cli).unwrap_or(0);
+                bar.restart("restoring".to_owned(), bytes);
+                while end.recv_timeout(STEP) == Err(RecvTimeoutError::Timeout) {
+                    bar.set(present_bytes(&watched).min(bytes));
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("progress".to_owned());
+        // Without it nothing is shown.
+        let _not_vital = thread.spawn_scoped(scope, show);
+        let restored = restore();
+        drop(ends);
+        restored
+    })
+}
+
+fn stored_bytes(cli: &Cli) -> Result<u64> {
+    Ok(StoreReader::open(&cli.store)?.newest()?.len())
+}
+
+fn present_bytes(memory: &OwnedFd) -> u64 {
+    // Blocks of 512 bytes, whatever the filesystem.
+    fstat(memory).map_or(0, |status| {
+        u64::try_from(status.st_blocks).unwrap_or(0) * 512
+    })
+}

@@ -1,0 +1,127 @@
+//! The life of this program beside a command.
+
+use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::Duration;
+
+use anyhow::Context;
+use flatspan::shm::descendants::{adopt_orphans, reap_orphans};
+use flatspan::shm::{HandOver, ListenFds, Notify, SharedFile};
+use rustix::process::Signal;
+use serde_json::json;
+use signal_hook::consts::{SIGCHLD, SIGCONT, SIGUSR1};
+
+use crate::child::Running;
+use crate::cli::Cli;
+use crate::crash;
+use crate::events::Events;
+use crate::failure::Outcome;
+use crate::last;
+use crate::memory::{self, Given};
+use crate::messages::{Message, Messages};
+use crate::program;
+use crate::restoring::restore;
+use crate::snapshots::{Shared, Taker};
+use crate::store_place;
+
+/// Looked after so often: orphans, and stops of the command that no signal has told of.
+const TICK: Duration = Duration::from_secs(1);
+
+pub(crate) fn run(cli: &Cli) -> Outcome<u8> {
+    // First of all, as descriptors that are opened before might get the numbers of those that were left.
+    let received = ListenFds::from_env()?;
+    let Given { memory, hand_over } = memory::gather(received, &cli.fd_name)?;
+    // What cannot work leaves the store as it is.
+    program::check(&cli.command[0])?;
+    store_place::check(&cli.store)?;
+    Session::begin(cli, memory, hand_over)
+}
+
+struct Session<'c> {
+    cli: &'c Cli,
+    events: Events,
+    shared: Arc<Shared>,
+    watchdog: Option<Duration>,
+}
+
+impl Session<'_> {
+    fn begin(cli: &Cli, memory: SharedFile, hand_over: HandOver) -> Outcome<u8> {
+        let placed = hand_over.place()?;
+        let manager = Notify::from_env()?;
+        let session = Session {
+            cli,
+            events: Events::new(cli.json),
+            // Twice as often is advised.
+            watchdog: manager.watchdog_interval().map(|interval| interval / 2),
+            shared: Arc::new(Shared::new(manager)),
+        };
+        adopt_orphans().context("cannot adopt orphans of the command")?;
+        let roll_back = crash::is_marked(&cli.store, &memory);
+        let keeper = restore(cli, &memory, roll_back, session.events)?;
+        if roll_back {
+            crash::unmark(&cli.store)?;
+        }
+        let messages = Messages::of_signals()?;
+        let child = Running::start(cli, &placed, messages.sender.clone())?;
+        drop(placed);
+        let pid = child.number();
+        session.events.note("started", json!({ "pid": pid }));
+        let taker = Taker::new(
+            Arc::new(cli.clone()),
+            memory.try_clone()?,
+            keeper,
+            Arc::clone(&session.shared),
+            session.events,
+        );
+        let snapshots = taker.run()?;
+        let _not_vital = session.shared.manager.ready();
+        session.attend(&child, &messages);
+        let taker = snapshots.stop();
+        let _not_vital = session.shared.manager.stopping();
+        let status = child.status()?;
+        Ok(last::end(cli, &memory, taker, status, session.events))
+    }
+
+    /// Until the command has ended.
+    fn attend(&self, child: &Running, messages: &Messages) {
+        let tick = self.watchdog.map_or(TICK, |watchdog| watchdog.min(TICK));
+        loop {
+            match messages.receiver.recv_timeout(tick) {
+                Ok(Message::Ended) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(Message::Signal(SIGUSR1)) => self.tell_statistics(),
+                Ok(Message::Signal(SIGCHLD)) => self.look_after(child),
+                Ok(Message::Signal(SIGCONT)) => child.go_on(),
+                Ok(Message::Signal(signal)) => self.forward(child, signal),
+                Err(RecvTimeoutError::Timeout) => {
+                    // What cannot be reaped now is reaped by who adopts it next.
+                    let _not_vital = reap_orphans(child.number());
+                    self.look_after(child);
+                }
+            }
+            if self.watchdog.is_some() {
+                let _not_vital = self.shared.manager.watchdog();
+            }
+        }
+    }
+
+    fn look_after(&self, child: &Running) {
+        if child.is_stopped() {
+            // Others must not stand for as long as this program does.
+            let _turn = self.shared.turn();
+            child.stop_with();
+        }
+    }
+
+    fn forward(&self, child: &Running, signal: i32) {
+        if let Some(known) = Signal::from_named_raw(signal) {
+            child.send(known);
+            self.events.note("forwarded", json!({ "signal": signal }));
+        }
+    }
+
+    fn tell_statistics(&self) {
+        let statistics = self.shared.statistics();
+        let text = format!("{}: {}", self.cli.store.display(), statistics.text());
+        self.events.tell("statistics", &text, statistics.fields());
+    }
+}

@@ -1,0 +1,119 @@
+//! Processes and their threads, as `/proc` has them. See
+//! [`proc_pid_stat(5)`](https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html).
+//!
+//! What it says was true at some time while it looked: processes come and go.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+
+/// What a thread is doing: the letter of the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stat {
+    pub(crate) state: char,
+    pub(crate) parent: i32,
+}
+
+/// Of a process, which stands for its first thread; `None` where there is none.
+pub(crate) fn of_process(pid: i32) -> Option<Stat> {
+    parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// Of a thread.
+pub(crate) fn of_thread(pid: i32, thread: i32) -> Option<Stat> {
+    parse(&fs::read_to_string(format!("/proc/{pid}/task/{thread}/stat")).ok()?)
+}
+
+/// The name may have anything in it, also parentheses, and is the only field that may.
+fn parse(stat: &str) -> Option<Stat> {
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    Some(Stat {
+        state: fields.next()?.chars().next()?,
+        parent: fields.next()?.parse().ok()?,
+    })
+}
+
+/// The children of a process, and theirs, in no order. Not itself.
+pub(crate) fn descendants(root: i32) -> io::Result<Vec<i32>> {
+    let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
+    for pid in numbers("/proc")? {
+        if let Some(stat) = of_process(pid) {
+            children.entry(stat.parent).or_default().push(pid);
+        }
+    }
+    let mut found = children.remove(&root).unwrap_or_default();
+    let mut next = 0;
+    while let Some(pid) = found.get(next) {
+        // Each list is taken once, so numbers that were used again meanwhile make no circle.
+        found.extend(children.remove(pid).unwrap_or_default());
+        next += 1;
+    }
+    Ok(found)
+}
+
+/// The threads of a process; none where it has ended.
+pub(crate) fn threads(pid: i32) -> io::Result<Vec<i32>> {
+    match numbers(&format!("/proc/{pid}/task")) {
+        Err(error) if is_gone(&error) => Ok(Vec::new()),
+        threads => threads,
+    }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
+}
+
+fn numbers(directory: &str) -> io::Result<Vec<i32>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        match entry {
+            Ok(entry) => found.extend(
+                entry
+                    .file_name()
+                    .to_str()
+                    .and_then(|name| name.parse::<i32>().ok()),
+            ),
+            Err(error) if is_gone(&error) => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_may_have_anything_in_them() {
+        let stat = parse("7 (a) S 1 (b) c) R 42 7 7 0").expect("a line");
+        assert_eq!((stat.state, stat.parent), ('R', 42));
+        assert_eq!(parse("7 (a"), None);
+    }
+
+    #[test]
+    fn children_of_children_are_found() {
+        let mut shell = std::process::Command::new("sh")
+            .args(["-c", "sleep 100 & echo $!; wait"])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("a shell");
+        let mut line = String::new();
+        let mut out = io::BufReader::new(shell.stdout.take().expect("a pipe"));
+        io::BufRead::read_line(&mut out, &mut line).expect("a line");
+        let sleep: i32 = line.trim().parse().expect("a number");
+        let me = std::process::id().cast_signed();
+        let found = descendants(me).expect("a list");
+        let of_shell = descendants(shell.id().cast_signed()).expect("a list");
+        rustix::process::kill_process(
+            rustix::process::Pid::from_raw(sleep).expect("a number"),
+            rustix::process::Signal::KILL,
+        )
+        .expect("it ends");
+        shell.wait().expect("it ends");
+        assert!(found.contains(&sleep) && found.contains(&shell.id().cast_signed()));
+        assert_eq!(of_shell, [sleep]);
+        assert!(threads(me).expect("a list").contains(&me));
+        assert_eq!(threads(sleep).expect("a list"), []);
+    }
+}
