@@ -14,4 +14,5 @@ mod queue;
 mod receiving;
 mod service;
 mod storm;
+mod storm_programs;
 mod watching;

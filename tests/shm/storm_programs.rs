@@ -1,0 +1,248 @@
+//! `shm-restore` and its program, killed at random instants: the program, the host, and both.
+//!
+//! The program counts: it writes each number to one page after the other. So at any instant the pages hold, from the first
+//! on, one number and then, maybe, the one before. A state that is not so is torn; one that is, is an instant.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use flatspan::shm::{ListenFds, SHARED_FD_NAME, SharedFile};
+use flatspan::snapshot::{Changes, Store, StoreOptions};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support;
+
+const PAGES: usize = 64;
+const PAGE_WORDS: usize = 512;
+/// How long the program counts, in milliseconds; 0 for ever.
+const COUNTS_FOR: &str = "FLATSPAN_STORM_COUNTS_FOR";
+
+#[test]
+fn the_counter() {
+    let Ok(counts_for) = std::env::var(COUNTS_FOR) else {
+        return;
+    };
+    let counts_for = Duration::from_millis(counts_for.parse().expect("a number"));
+    let mut handed = ListenFds::from_env().expect("descriptors");
+    let memory = SharedFile::adopt(handed.take(SHARED_FD_NAME).expect("memory")).expect("a memfd");
+    let bytes = (PAGES * PAGE_WORDS * 8) as u64;
+    memory.grow(bytes).expect("longer");
+    let map = memory.map_mut(0..bytes).expect("a mapping");
+    let words = map.words();
+    let begun = Instant::now();
+    let host = rustix::process::getppid();
+    let mut number = words[0].load(Ordering::Relaxed);
+    // One that was killed while it counted: what it had begun is completed.
+    loop {
+        for page in 0..PAGES {
+            words[page * PAGE_WORDS].store(number, Ordering::Release);
+        }
+        let is_over = !counts_for.is_zero() && begun.elapsed() > counts_for;
+        // An orphan of a killed host is killed by the test, which may have died too.
+        if is_over || (rustix::process::getppid() != host && begun.elapsed().as_secs() > 20) {
+            return;
+        }
+        number += 1;
+    }
+}
+
+struct Run {
+    host: Child,
+    events: Receiver<serde_json::Value>,
+    seen: Vec<serde_json::Value>,
+}
+
+impl Run {
+    fn start(store: &Path, strategy: &str, counts_for: u64) -> Self {
+        let mut host = Command::new(env!("CARGO_BIN_EXE_shm-restore"))
+            .arg(format!("--snapshot={strategy}"))
+            .args(["--interval", "0.01", "--json"])
+            .arg(store)
+            .arg(std::env::current_exe().expect("this program"))
+            .args(["--exact", "storm_programs::the_counter"])
+            .env(COUNTS_FOR, counts_for.to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("shm-restore");
+        let lines = BufReader::new(host.stderr.take().expect("a pipe")).lines();
+        let (told, events) = channel();
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let event = serde_json::from_str(&line).unwrap_or(serde_json::Value::String(line));
+                if told.send(event).is_err() {
+                    return;
+                }
+            }
+        });
+        Self {
+            host,
+            events,
+            seen: Vec::new(),
+        }
+    }
+
+    fn client(&mut self) -> Pid {
+        let end = Instant::now() + Duration::from_secs(60);
+        while Instant::now() < end {
+            if let Ok(event) = self.events.recv_timeout(Duration::from_secs(1)) {
+                self.seen.push(event);
+            }
+            let started = self.seen.iter().find(|event| event["event"] == "started");
+            if let Some(pid) = started.and_then(|event| event["pid"].as_i64()) {
+                return Pid::from_raw(pid as i32).expect("a process");
+            }
+        }
+        panic!("nothing was started: {:?}", self.seen);
+    }
+
+    /// All that was told until now, and until the host's end.
+    fn acknowledged(&mut self) -> u64 {
+        self.seen.extend(self.events.iter());
+        let generations = self
+            .seen
+            .iter()
+            .filter(|event| event["event"] == "snapshot");
+        let generations = generations.filter_map(|event| event["generation"].as_u64());
+        generations.max().unwrap_or(0)
+    }
+
+    fn status(&mut self) -> std::process::ExitStatus {
+        self.host.wait().expect("its end")
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        // It has ended, unless the test failed.
+        let _ = self.host.kill();
+        let _ = self.host.wait();
+    }
+}
+
+fn kill(pid: Pid) {
+    // It may have ended by itself.
+    let _ = kill_process(pid, Signal::KILL);
+}
+
+/// The processes' state, as `/proc` has it; `None` for one that is gone.
+fn state_of(pid: Pid) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
+/// The number of the state that the store has, if that is an instant; and its generation.
+fn stored(store: &Path) -> (u64, u64) {
+    if !store.exists() {
+        return (0, 0);
+    }
+    let options = StoreOptions::default().changes(Changes::Writers);
+    let store = Store::open(store, options).expect("a store");
+    let inside = store.enter().expect("in");
+    let number = |page: usize| {
+        let mut bytes = [0; 8];
+        let read = inside.read((page * PAGE_WORDS * 8) as u64, &mut bytes);
+        read.expect("a word");
+        u64::from_le_bytes(bytes)
+    };
+    if store.is_empty() {
+        return (0, store.generation());
+    }
+    let numbers: Vec<_> = (0..PAGES).map(number).collect();
+    let is_instant = numbers.is_sorted_by(|a, b| a >= b) && numbers[0] - numbers[PAGES - 1] <= 1;
+    assert!(is_instant, "torn: {numbers:?}");
+    (numbers[0], store.generation())
+}
+
+/// For each strategy and each of those who are killed.
+#[test]
+fn kills_of_the_program_of_shm_restore_and_of_both() {
+    const KILLS: u32 = 50;
+    let dir = support::temp_dir();
+    let mut random = 0x2545_f491_4f6c_dd1d_u64;
+    let mut next = move || {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random
+    };
+    for strategy in ["stop", "exit"] {
+        let store = dir.path().join(strategy);
+        let (mut before, mut grown, mut snapshots) = (0, 0, 0);
+        for kill_number in 0..KILLS {
+            for victim in ["client", "host", "both", "nobody"] {
+                if victim == "nobody" && kill_number % 5 > 0 {
+                    continue;
+                }
+                let counts_for = if victim == "nobody" { 5 } else { 0 };
+                let mut run = Run::start(&store, strategy, counts_for);
+                let client = run.client();
+                std::thread::sleep(Duration::from_micros(next() % 60_000));
+                match victim {
+                    "client" => kill(client),
+                    "host" => {
+                        run.host.kill().expect("a signal");
+                        run.status();
+                        // Nobody left it stopped (hazard 27).
+                        let end = Instant::now() + Duration::from_secs(20);
+                        while matches!(state_of(client), Some('t' | 'T')) {
+                            assert!(Instant::now() < end, "it is stopped for ever");
+                            std::thread::yield_now();
+                        }
+                        kill(client);
+                    }
+                    "both" => {
+                        run.host.kill().expect("a signal");
+                        kill(client);
+                    }
+                    _ => {}
+                }
+                let status = run.status();
+                let acknowledged = run.acknowledged();
+                match victim {
+                    "client" => assert_eq!(status.code(), Some(137), "{:?}", run.seen),
+                    "nobody" => assert_eq!(status.code(), Some(0), "{:?}", run.seen),
+                    _ => {}
+                }
+                let (number, generation) = stored(&store);
+                let at = format!("{strategy}, {victim} {kill_number}");
+                assert!(
+                    generation >= acknowledged,
+                    "{at}: {generation} < {acknowledged}"
+                );
+                assert!(
+                    number >= before,
+                    "{at}: {number} came back, {before} was there"
+                );
+                if strategy == "exit" && victim != "nobody" {
+                    assert_eq!(
+                        number, before,
+                        "{at}: a state of nobody's wish was made the newest"
+                    );
+                }
+                grown += u32::from(number > before);
+                snapshots += u32::from(acknowledged > 0);
+                before = number;
+                remove_saved(dir.path());
+            }
+        }
+        println!(
+            "{strategy}: {KILLS} kills each of client, host and both; {snapshots} runs with snapshots, the number grew in {grown}, to {before}"
+        );
+        assert!(grown >= KILLS / 5, "the test tests nothing");
+    }
+}
+
+/// What killed programs have left beside the store.
+fn remove_saved(dir: &Path) {
+    for entry in std::fs::read_dir(dir).expect("a directory").flatten() {
+        if entry.file_name().to_string_lossy().contains(".crash") {
+            std::fs::remove_file(entry.path()).expect("a file");
+        }
+    }
+}
