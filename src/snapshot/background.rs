@@ -4,6 +4,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::error::SnapshotError;
 use super::inner::Inner;
 use super::options::Changes;
 
@@ -109,18 +110,31 @@ fn run(inner: &Inner, bell: &Bell) {
             rung = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         drop(rung);
-        // What goes wrong poisons the store, or will be met by who asks for a checkpoint.
-        let failed = inner.checkpoint(None).is_err();
+        let made = inner.checkpoint(None);
         due = inner
             .options
             .checkpoint_every
             .map(|every| Instant::now() + every);
-        if failed {
+        if let Err(error) = made {
+            tell(inner, error);
+            if inner.check().is_err() {
+                // No other will be made.
+                return;
+            }
             let rung = bell.rung.lock().unwrap_or_else(PoisonError::into_inner);
             let waited = bell
                 .changed
                 .wait_timeout_while(rung, PAUSE, |rung| !rung.end);
             drop(waited.unwrap_or_else(PoisonError::into_inner));
         }
+    }
+}
+
+/// Nobody waits for it: it is kept, and given to who wants to be told.
+fn tell(inner: &Inner, error: SnapshotError) {
+    let error = Arc::new(error);
+    *inner.background_error() = Some(error.clone());
+    if let Some(told) = &inner.options.on_background_error {
+        (told.0)(&error);
     }
 }
