@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod background;
 mod blind_spots;
 mod crash;
 #[path = "crash/toy.rs"]
@@ -16,14 +17,20 @@ mod fixture;
 mod found_by_storms;
 mod gated_disk;
 mod golden;
+mod isolation;
+mod lazy_rot;
+mod moving_memory;
 mod ordinary_user;
 mod page_set;
 #[cfg(target_os = "linux")]
 mod power;
 mod region;
 mod restored;
+mod rot;
+mod rot_files;
 mod shadow;
 mod stamps;
 mod stores;
+mod tables;
 mod trackers;
 mod unprivileged;

@@ -7,5 +7,6 @@ mod faults;
 mod injected;
 pub(crate) mod judge;
 pub(crate) mod model;
+mod process;
 mod rot;
 pub(crate) mod workloads;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use flatspan::snapshot::{
-    Changes, OnClose, SnapshotError, Store, StoreOptions, TrackerChoice, Transaction,
+    Changes, Durability, OnClose, SnapshotError, Store, StoreOptions, TrackerChoice, Transaction,
 };
 
 use super::crash::Recorder;
@@ -40,6 +40,7 @@ pub(crate) struct Way {
     pub(crate) changes: Changes,
     pub(crate) shape: Shape,
     pub(crate) on_close: OnClose,
+    pub(crate) durability: Durability,
 }
 
 pub(crate) const TRANSACTIONS: Way = Way {
@@ -49,6 +50,7 @@ pub(crate) const TRANSACTIONS: Way = Way {
         resizes: false,
     },
     on_close: OnClose::KeepBoth,
+    durability: Durability::Power,
 };
 
 pub(crate) const RESIZING: Way = Way {
@@ -58,6 +60,7 @@ pub(crate) const RESIZING: Way = Way {
         resizes: true,
     },
     on_close: OnClose::KeepBoth,
+    durability: Durability::Power,
 };
 
 pub(crate) const WRITERS: Way = Way {
@@ -67,6 +70,7 @@ pub(crate) const WRITERS: Way = Way {
         resizes: true,
     },
     on_close: OnClose::KeepBoth,
+    durability: Durability::Power,
 };
 
 /// With one heap after each closing.
@@ -76,10 +80,19 @@ pub(crate) const FRUGAL: Way = Way {
 };
 
 impl Way {
+    /// The same for the end of the process only.
+    pub(crate) const fn weak(self) -> Self {
+        Self {
+            durability: Durability::Process,
+            ..self
+        }
+    }
+
     pub(crate) fn options(self) -> StoreOptions {
         StoreOptions::default()
             .changes(self.changes)
             .on_close(self.on_close)
+            .durability(self.durability)
             .tracker(TrackerChoice::Compare)
             .reserve_bytes(1 << 20)
             .part_bytes(PART_BYTES)
