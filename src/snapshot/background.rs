@@ -4,6 +4,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::error::SnapshotError;
 use super::inner::Inner;
 use super::options::Changes;
 use super::second_heap::Progress;
@@ -98,25 +99,38 @@ fn run(inner: &Inner, bell: &Bell) {
     let mut due = next();
     let mut makes_heap = inner.options.second_heap != Some(false);
     while let Some(work) = wait(bell, due, makes_heap) {
-        match work {
+        let done = match work {
             Work::SecondHeap => {
-                // What goes wrong poisons the store, or leaves the heap to the first base.
-                makes_heap = matches!(inner.step_of_second_heap(), Ok(Progress::More));
+                let step = inner.step_of_second_heap();
+                // After an error it is left to the next base.
+                makes_heap = matches!(step, Ok(Progress::More));
+                step.map(drop)
             }
             Work::Checkpoint => {
-                // What goes wrong poisons the store, or will be met by who asks for a checkpoint.
-                let failed = inner.checkpoint(None).is_err();
+                let made = inner.checkpoint(None);
                 due = next();
-                if failed {
-                    let rung = bell.rung.lock().unwrap_or_else(PoisonError::into_inner);
-                    let waited = bell
-                        .changed
-                        .wait_timeout_while(rung, PAUSE, |rung| !rung.end);
-                    drop(waited.unwrap_or_else(PoisonError::into_inner));
-                }
+                made.map(drop)
+            }
+        };
+        if let Err(error) = done {
+            tell(inner, error);
+            if inner.check().is_err() {
+                // Nothing more will be made.
+                return;
+            }
+            if matches!(work, Work::Checkpoint) {
+                pause(bell);
             }
         }
     }
+}
+
+fn pause(bell: &Bell) {
+    let rung = bell.rung.lock().unwrap_or_else(PoisonError::into_inner);
+    let waited = bell
+        .changed
+        .wait_timeout_while(rung, PAUSE, |rung| !rung.end);
+    drop(waited.unwrap_or_else(PoisonError::into_inner));
 }
 
 enum Work {
@@ -142,5 +156,14 @@ fn wait(bell: &Bell, due: Option<Instant>, makes_heap: bool) -> Option<Work> {
         let wait = due.map_or(Duration::from_secs(3600), |due| due - now);
         let waited = bell.changed.wait_timeout(rung, wait);
         rung = waited.unwrap_or_else(PoisonError::into_inner).0;
+    }
+}
+
+/// Nobody waits for it: it is kept, and given to who wants to be told.
+fn tell(inner: &Inner, error: SnapshotError) {
+    let error = Arc::new(error);
+    *inner.background_error() = Some(error.clone());
+    if let Some(told) = &inner.options.on_background_error {
+        (told.0)(&error);
     }
 }

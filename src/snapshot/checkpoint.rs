@@ -83,7 +83,7 @@ impl Checkpointer {
             .writer_of(target, inner.options.readers_timeout)?;
         inner.journal.prepare_roll()?;
         let generation = self.take_generation();
-        self.sync_committed(inner)?;
+        self.sync_committed(inner, &mut cost)?;
         self.take_lock(inner, target, generation, &mut cost)?;
 
         let writer = HeapWriter {
@@ -147,10 +147,14 @@ impl Checkpointer {
     }
 
     /// The only complete heap must be durable before the other one is entered (hazard 18).
-    pub(crate) fn sync_committed(&self, inner: &Inner) -> Result<(), SnapshotError> {
+    pub(crate) fn sync_committed(
+        &self,
+        inner: &Inner,
+        cost: &mut Cost,
+    ) -> Result<(), SnapshotError> {
         if inner.options.durability == Durability::Process {
-            inner.really_sync(Array::Heap(self.committed.heap))?;
-            inner.really_sync(Array::Table(self.committed.heap))?;
+            inner.sync_anyway(Array::Heap(self.committed.heap), cost)?;
+            inner.sync_anyway(Array::Table(self.committed.heap), cost)?;
         }
         Ok(())
     }
@@ -272,7 +276,9 @@ impl Checkpointer {
         // From here on it is no second chance.
         self.older = None;
         cost.bytes += 2 * PAGE_BYTES as u64;
-        inner.sync(Array::Heap(target), cost)?;
+        // Also where only the end of the process is to be survived: pages that landed without the lock would look like those
+        // of the older image (hazard 2), and stay in the next one.
+        inner.sync_anyway(Array::Heap(target), cost)?;
         if self.stale.is_blank(target) {
             // Whatever is there is of no use, and holes are zeros.
             for (array, len) in [(arrays[0], METADATA_BYTES), (arrays[1], 0)] {
@@ -310,7 +316,8 @@ impl Checkpointer {
         self.set_heap_len(inner, target, METADATA_BYTES + metadata.payload_bytes)?;
         inner.sync(array, cost)?;
         inner.sync(Array::Table(target), cost)?;
-        inner.journal.commit(metadata.sequence)?;
+        // A header that is there promises all records up to its sequence, whatever is to be survived.
+        inner.journal.commit_synced(metadata.sequence)?;
         inner.check_memory()?;
         metadata.root = update.root;
         if seeded(Fault::JournalsDroppedEarly) {

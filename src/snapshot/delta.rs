@@ -8,6 +8,7 @@
 //! A page that is in two of the records counts as the later one has it. Nothing counts before the last record is there: a
 //! checkpoint that is given up before leaves the others behind a position that the journal goes on from elsewhere.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use super::capture::{Capture, Captured, Sink};
@@ -32,7 +33,11 @@ impl Checkpointer {
         captured: Option<Captured>,
     ) -> Result<CheckpointReport, SnapshotError> {
         inner.journal.make_ready()?;
-        let (position, before) = (inner.journal.position(), inner.journal.written_bytes());
+        let position = inner.journal.position();
+        // A seal that is pending, since a base failed behind it, is not given up with the rest.
+        let committed = inner.journal.commit(position.sequence);
+        committed.inspect_err(|error| inner.poison(error))?;
+        let before = inner.journal.written_bytes();
         let generation = self.take_generation();
         let appended = self.append_delta(inner, generation, captured);
         let (captured, sequence) =
@@ -74,7 +79,11 @@ impl Checkpointer {
         generation: u64,
         captured: Option<Captured>,
     ) -> Result<(Captured, u64), SnapshotError> {
-        let records = Records { inner, generation };
+        let records = Records {
+            inner,
+            generation,
+            appending: Mutex::new(()),
+        };
         let captured = match captured {
             Some(captured) => captured,
             None => {
@@ -97,6 +106,8 @@ impl Checkpointer {
 struct Records<'a> {
     inner: &'a Inner,
     generation: u64,
+    /// From reserving room for a record until it is there: threads would take the same room.
+    appending: Mutex<()>,
 }
 
 impl Sink for Records<'_> {
@@ -138,11 +149,18 @@ impl Records<'_> {
                 changes: changes.collect(),
             };
             let last = complete && record == records;
-            sequence = journal.append(RecordKind::Pages, last, self.generation, &body)?;
+            sequence = self.append_one(&body, last)?;
             journal
                 .write_ahead()
                 .inspect_err(|error| self.inner.poison(error))?;
         }
         Ok(sequence)
+    }
+    fn append_one(&self, body: &Body<'_>, last: bool) -> Result<u64, SnapshotError> {
+        let appending = self.appending.lock();
+        let _alone = appending.unwrap_or_else(PoisonError::into_inner);
+        self.reserve(body.changes.len() as u64)?;
+        let journal = &self.inner.journal;
+        journal.append(RecordKind::Pages, last, self.generation, body)
     }
 }

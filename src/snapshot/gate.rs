@@ -9,7 +9,7 @@
 //! | writers | writers | the instant of a capture |
 //!
 //! A thread that is inside may share once more, and nothing else: everything else would wait for itself, and is an
-//! error (hazard 24). No I/O is waited for inside.
+//! error (hazard 24). No I/O is waited for inside, but for the storage of a record that is longer than what is reserved ahead.
 
 use std::collections::HashMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};

@@ -38,6 +38,8 @@ pub(crate) struct Inner {
     pub(crate) checkpoints_wanted: AtomicU32,
     pub(crate) generation: AtomicU64,
     poisoned: Mutex<Option<String>>,
+    /// Why the last checkpoint in the background was not made.
+    background_error: Mutex<Option<Arc<SnapshotError>>>,
 }
 
 /// Inside the gate for the instant of a capture. Nobody writes the memory.
@@ -93,6 +95,7 @@ impl Inner {
             checkpoints: Mutex::new(parts.checkpointer),
             checkpoints_wanted: AtomicU32::new(0),
             poisoned: Mutex::new(None),
+            background_error: Mutex::new(None),
         }
     }
 
@@ -142,6 +145,11 @@ impl Inner {
         if self.options.durability == Durability::Process {
             return Ok(());
         }
+        self.sync_anyway(array, cost)
+    }
+
+    /// A barrier that the state of the disk depends on, not only what comes back after a power cut.
+    pub(crate) fn sync_anyway(&self, array: Array, cost: &mut Cost) -> Result<(), SnapshotError> {
         cost.barriers += 1;
         self.really_sync(array)
     }
@@ -170,6 +178,11 @@ impl Inner {
             Some(why) => Err(SnapshotError::Poisoned { why: why.clone() }),
             None => self.journal.check(),
         }
+    }
+
+    pub(crate) fn background_error(&self) -> MutexGuard<'_, Option<Arc<SnapshotError>>> {
+        let error = self.background_error.lock();
+        error.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Hazard 12.

@@ -10,8 +10,10 @@
 //! Rules kept here: a file is created under a number that was never used, and is durable with its header before a
 //! record goes into it (hazard 20); the file before it is sealed and synced before any record of the next counts (20);
 //! a journal that was cut is never written again (21); what was given a sequence is never taken back: an error after
-//! that poisons (22); no file is made and nothing is synced under the gate (24).
+//! that poisons (22); no file is made and nothing is synced under the gate, and nothing is asked of the disk under the lock
+//! that appending takes (24); a record says that those before it are durable only if they were synced (18).
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::disk::{Array, Disk};
@@ -56,7 +58,12 @@ struct State {
     chain: u64,
     /// The lowest generation of a heap that records may be applied to.
     floor: u64,
+    /// All up to here keeps what was promised for it.
     durable: u64,
+    /// All up to here was synced: the same, unless nothing but the end of the process is to be survived.
+    synced: u64,
+    /// Files with records that were written and not synced.
+    unsynced: BTreeSet<u64>,
     /// Not yet written, in order, each for one file.
     pending: Vec<Batch>,
     /// Memory for the next batch.
@@ -81,6 +88,8 @@ struct OpenFile {
 enum Flush {
     /// so that it counts,
     Commit,
+    /// so that it counts, and is synced whatever is to be survived,
+    Synced,
     /// or so that it need not be kept.
     Ahead,
 }
@@ -114,6 +123,8 @@ impl Journal {
                 chain,
                 floor,
                 durable: sequence,
+                synced: sequence,
+                unsynced: BTreeSet::new(),
                 pending: Vec::new(),
                 spare: Vec::new(),
                 flushing: false,
@@ -141,14 +152,17 @@ impl Journal {
         });
     }
 
-    /// Sees to it that there is a file for records. Not under the gate.
+    /// Sees to it that there is a file for records, with room in it. Not under the gate.
     pub(crate) fn make_ready(&self) -> Result<(), SnapshotError> {
-        if self.healthy()?.file.is_some() {
-            return Ok(());
+        if self.healthy()?.file.is_none() {
+            let made = self.create()?;
+            // Another thread may have been faster: then this one is never used.
+            self.lock().file.get_or_insert(made);
         }
-        let made = self.create()?;
-        // Another thread may have been faster: then this one is never used.
-        self.lock().file.get_or_insert(made);
+        if let Some(place) = self.lacking(RESERVE_BYTES / 2)? {
+            // On a full disk the record may fit all the same: it asks again when it is known how long it is.
+            let _ = self.reserve_at(place, RESERVE_BYTES);
+        }
         Ok(())
     }
 
@@ -184,12 +198,11 @@ impl Journal {
         let made = self.disk.create(array);
         let written = made.and_then(|()| self.disk.write(array, 0, &header.encode()));
         written.map_err(SnapshotError::disk("make", array))?;
-        if self.syncs {
-            let synced = self.disk.sync(array);
-            let synced = synced.map_err(SnapshotError::disk("sync", array));
-            // It took the directory with it, so more than this file is in doubt.
-            synced.inspect_err(|error| self.lock().failed = Some(super::error::in_full(error)))?;
-        }
+        // Whatever is to be survived: records behind a header that is not there would be damage.
+        let synced = self.disk.sync(array);
+        let synced = synced.map_err(SnapshotError::disk("sync", array));
+        // It took the directory with it, so more than this file is in doubt.
+        synced.inspect_err(|error| self.lock().failed = Some(super::error::in_full(error)))?;
         Ok(OpenFile {
             number,
             id,
@@ -199,27 +212,38 @@ impl Journal {
     }
 
     /// Reserves room for records with bodies of so many bytes, so that a full disk is known before they have a sequence;
-    /// and for the seal behind them, which is written when it is too late to refuse.
+    /// and for the seal behind them, which is written when it is too late to refuse. Nobody else appends meanwhile. Little is
+    /// asked for where there is room from [`make_ready`](Self::make_ready).
     pub(crate) fn reserve(&self, body_bytes: u64, records: u64) -> Result<(), SnapshotError> {
-        let mut state = self.healthy()?;
-        let file = state.file.as_mut().expect("made ready before");
-        let end = file.end + body_bytes + (records + 1) * RECORD_HEADER_BYTES as u64;
-        if end <= file.reserved {
+        let exact = body_bytes + (records + 1) * RECORD_HEADER_BYTES as u64;
+        let Some(place) = self.lacking(exact)? else {
             return Ok(());
-        }
-        let array = Array::Journal(file.number);
-        let ahead = file.end..end.max(file.end + RESERVE_BYTES);
-        let exact = file.end..end;
-        // What is reserved ahead is a convenience, what the record needs is not.
-        let reserved = match self.disk.reserve(array, ahead.clone()) {
-            Ok(()) => ahead.end,
-            Err(_) => {
-                let reserved = self.disk.reserve(array, exact);
-                reserved.map_err(SnapshotError::disk("reserve storage for", array))?;
-                end
-            }
         };
-        file.reserved = reserved;
+        // What is reserved ahead is a convenience, what the record needs is not.
+        self.reserve_at(place, exact.max(RESERVE_BYTES))
+            .or_else(|_| self.reserve_at(place, exact))
+            .map_err(SnapshotError::disk(
+                "reserve storage for",
+                Array::Journal(place.0),
+            ))
+    }
+
+    /// The file and its end, if not so many bytes are reserved behind that.
+    fn lacking(&self, bytes: u64) -> Result<Option<(u64, u64)>, SnapshotError> {
+        let state = self.healthy()?;
+        let file = state.file.expect("made ready before");
+        let room = file.reserved.saturating_sub(file.end);
+        Ok((room < bytes).then_some((file.number, file.end)))
+    }
+
+    /// Not under the lock, which appending takes under the gate.
+    fn reserve_at(&self, (number, from): (u64, u64), bytes: u64) -> std::io::Result<()> {
+        let end = from + bytes;
+        self.disk.reserve(Array::Journal(number), from..end)?;
+        let mut state = self.lock();
+        if let Some(file) = state.file.as_mut().filter(|file| file.number == number) {
+            file.reserved = file.reserved.max(end);
+        }
         Ok(())
     }
 
@@ -296,6 +320,15 @@ impl Journal {
         Ok(())
     }
 
+    /// As [`commit`](Self::commit), and it is synced, whatever is to be survived.
+    pub(crate) fn commit_synced(&self, sequence: u64) -> Result<(), SnapshotError> {
+        let mut state = self.lock();
+        while state.synced < sequence {
+            state = self.flush(state, Flush::Synced)?;
+        }
+        Ok(())
+    }
+
     /// Writes what is pending if it is much, so that it need not be kept; nothing is durable by that.
     pub(crate) fn write_ahead(&self) -> Result<(), SnapshotError> {
         const MUCH_BYTES: usize = 1 << 20;
@@ -326,16 +359,25 @@ impl Journal {
         let batches = std::mem::take(&mut state.pending);
         let reached = state.sequence;
         let present = state.file.map(|file| file.number);
+        let mut unsynced = std::mem::take(&mut state.unsynced);
         drop(state);
-        let sync = what == Flush::Commit && self.syncs;
-        let result = self.write_out(&batches, present, sync);
+        let sync = match what {
+            Flush::Commit => self.syncs,
+            Flush::Synced => true,
+            Flush::Ahead => false,
+        };
+        let result = self.write_out(&batches, present, &mut unsynced, sync);
         state = self.lock();
         state.flushing = false;
+        state.unsynced = unsynced;
         self.flushed.notify_all();
         match result {
             Ok(()) => {
-                if what == Flush::Commit {
+                if what != Flush::Ahead {
                     state.durable = state.durable.max(reached);
+                }
+                if sync {
+                    state.synced = state.synced.max(reached);
                 }
                 let bytes = batches.iter().map(|batch| batch.bytes.len() as u64);
                 state.written_bytes += bytes.sum::<u64>();
@@ -363,14 +405,22 @@ impl Journal {
         state.pending.clear();
         state.file = None;
         (state.sequence, state.chain) = (position.sequence, position.chain);
+        if state.synced >= position.sequence {
+            // Nothing is left to be synced of its file, which the next base removes.
+            state.unsynced.clear();
+        }
+        // Who waits for a sequence that was given up may have made more durable.
+        state.durable = state.durable.min(position.sequence);
+        state.synced = state.synced.min(position.sequence);
     }
 
-    /// Writes in order. A file that others follow is synced before anything goes to the next; the present one if
-    /// that is asked for.
+    /// Writes in order. A file that others follow is synced before anything goes to the next, if there are barriers; all that is
+    /// not synced then, if that is asked for.
     fn write_out(
         &self,
         batches: &[Batch],
         present: Option<u64>,
+        unsynced: &mut BTreeSet<u64>,
         sync: bool,
     ) -> Result<(), SnapshotError> {
         let synced = |number: u64| {
@@ -386,13 +436,20 @@ impl Journal {
                 let end = batch.offset + batch.bytes.len() as u64;
                 self.disk.start_writing(array, batch.offset..end);
             }
+            unsynced.insert(batch.number);
             let next = batches.get(index + 1).map(|batch| batch.number);
             let is_left = Some(batch.number) != present && Some(batch.number) != next;
-            if self.syncs && is_left && !seeded(Fault::SealNotSynced) {
-                synced(batch.number)?;
+            if self.syncs && is_left {
+                unsynced.remove(&batch.number);
+                if !seeded(Fault::SealNotSynced) {
+                    synced(batch.number)?;
+                }
             }
         }
-        present.filter(|_| sync).map_or(Ok(()), synced)
+        match sync {
+            true => std::mem::take(unsynced).into_iter().try_for_each(synced),
+            false => Ok(()),
+        }
     }
 
     /// Has nothing failed that cannot be taken back?
@@ -436,7 +493,7 @@ impl State {
             sequence: self.sequence + 1,
             generation,
             floor: self.floor,
-            durable: self.durable,
+            durable: self.synced,
             chain: self.chain,
             checksum: 0,
         };

@@ -29,6 +29,8 @@ mod group_disk;
 mod heap;
 mod inner;
 mod journal;
+#[cfg(all(test, not(loom)))]
+mod journal_given_up;
 mod lock;
 mod new_place;
 mod open;

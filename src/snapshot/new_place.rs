@@ -4,6 +4,7 @@ use std::collections::hash_map::RandomState;
 use std::fs;
 use std::hash::{BuildHasher, Hasher};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::group_disk::in_context;
@@ -62,17 +63,11 @@ impl NewPlace {
     /// Gives the directory its name, durably, and does nothing if something else has it. Also when only the sync fails
     /// at the end it stays at its new place: look at [`dir`](Self::dir).
     pub(super) fn publish(&mut self) -> io::Result<()> {
-        let parent = self.target.parent().unwrap_or(Path::new("/"));
-        let sync = |dir: &Path| {
-            sync_directory(dir).map_err(|error| in_context(dir, "sync the directory", &error))
-        };
         sync(&self.temporary)?;
         rename_directory(&self.temporary, &self.target)
             .map_err(|error| in_context(&self.target, "give the new store this name", &error))?;
         self.published = true;
-        sync(parent)?;
-        let above = self.made.iter().rev().filter_map(|made| made.parent());
-        above.into_iter().try_for_each(sync)
+        sync_above(&self.target)
     }
 
     fn make_parents(&mut self, parent: &Path) -> io::Result<()> {
@@ -81,13 +76,52 @@ impl NewPlace {
         for dir in missing.into_iter().rev() {
             match fs::create_dir(dir) {
                 Ok(()) => self.made.push(dir.to_path_buf()),
-                // Somebody else was faster; it is theirs, and not durable for that.
+                // Somebody else was faster.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(in_context(dir, "create it", &error)),
             }
         }
         Ok(())
     }
+}
+
+/// Makes the way to a directory durable: its name, and that of every folder above it on the same filesystem.
+///
+/// Any of them may be new and not synced, whoever made or moved it: one that is there when we look may have been made by a
+/// process that was killed at once. So none is left out for being there already. Folders that may not be read cannot be
+/// synced by us, and are passed over.
+pub(super) fn sync_above(dir: &Path) -> io::Result<()> {
+    let named = std::path::absolute(dir)?;
+    let real = fs::canonicalize(dir).map_err(|error| in_context(dir, "find it", &error))?;
+    let above = |path: &Path| path.ancestors().skip(1).map(Path::to_path_buf).collect();
+    let mut rows: Vec<Vec<PathBuf>> = vec![above(&real)];
+    if named != real {
+        // The names of links are on the way, too.
+        rows.push(above(&named));
+    }
+    let filesystem = filesystem_of(&real)?;
+    for row in rows {
+        for folder in row {
+            if filesystem_of(&folder)? != filesystem {
+                break;
+            }
+            match sync(&folder) {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+                synced => synced?,
+            }
+        }
+    }
+    Ok(())
+}
+
+fn filesystem_of(dir: &Path) -> io::Result<u64> {
+    let found = fs::metadata(dir);
+    let found = found.map_err(|error| in_context(dir, "ask what is there", &error))?;
+    Ok(found.dev())
+}
+
+fn sync(dir: &Path) -> io::Result<()> {
+    sync_directory(dir).map_err(|error| in_context(dir, "sync the directory", &error))
 }
 
 impl Drop for NewPlace {

@@ -17,6 +17,7 @@ use super::heap;
 use super::inner::{Inner, Parts};
 use super::journal::Journal;
 use super::lock::Locks;
+use super::new_place;
 use super::options::{Changes, Durability, Memory, PART_BYTES, Restore, StoreOptions};
 use super::page_set::PageSet;
 use super::random;
@@ -61,6 +62,11 @@ pub(crate) fn in_directory(
     let locks = Locks::of_writer(directory)?;
     let found = part_bytes_of(directory)?;
     let part_bytes = options.changed_part_bytes().unwrap_or(found);
+    if !is_new {
+        // Who made it, or moved it here, may have been killed before its name was durable.
+        let synced = new_place::sync_above(directory);
+        synced.map_err(|error| failed("make durable the way to", error))?;
+    }
     let disk = GroupDisk::open(directory, part_bytes, Access::ReadWrite);
     let disk = disk.map_err(|error| failed("open", error))?;
     let (inner, mut report) = restore(Arc::new(disk), locks, options)?;

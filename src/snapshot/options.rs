@@ -1,5 +1,6 @@
 //! Options of a store.
 
+use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,9 +65,9 @@ pub enum Durability {
     /// It survives a power cut.
     #[default]
     Power,
-    /// It survives the end of the process, kill -9 too. After a power cut it may be that the store refuses to open, since
-    /// what its headers and its journal promise was never synced; it never opens with a wrong state. (Not tested with power
-    /// cuts so far.)
+    /// It survives the end of the process, kill -9 too. After a power cut an earlier complete state comes back: what was
+    /// acknowledged last may be lost, up to the base checkpoint before the last. Transactions and delta checkpoints wait for no
+    /// sync; a base checkpoint still waits for some, so that the heaps can be told apart afterwards.
     Process,
 }
 
@@ -104,6 +105,16 @@ pub enum OnClose {
     DropOlder,
 }
 
+/// Who is told of errors in the background.
+#[derive(Clone)]
+pub(crate) struct Told(pub(crate) Arc<dyn Fn(&SnapshotError) + Send + Sync>);
+
+impl fmt::Debug for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Told")
+    }
+}
+
 /// Options of a [`Store`](super::Store).
 #[derive(Clone, Debug)]
 #[must_use]
@@ -129,6 +140,7 @@ pub struct StoreOptions {
     pub(crate) gate_timeout: Option<Duration>,
     pub(crate) readers_timeout: Duration,
     pub(crate) standstill: Option<Arc<dyn Standstill>>,
+    pub(crate) on_background_error: Option<Told>,
 }
 
 /// Length of parts of a new store, if not said.
@@ -164,6 +176,7 @@ impl Default for StoreOptions {
             gate_timeout: None,
             readers_timeout: Duration::from_secs(1),
             standstill: None,
+            on_background_error: None,
         }
     }
 }
@@ -214,7 +227,7 @@ impl StoreOptions {
 
     /// Has the second heap made in the background where opening finds none, as after [`OnClose::DropOlder`]; see
     /// [`Store::make_second_heap`](super::Store::make_second_heap). If not said, a store that makes checkpoints in the background
-    /// does so. What goes wrong leaves it to the first base checkpoint, which then writes everything.
+    /// does so. What goes wrong is [told](Self::on_background_error), and leaves it to the first base checkpoint, which then writes everything.
     pub fn second_heap(mut self, second_heap: bool) -> Self {
         self.second_heap = Some(second_heap);
         self
@@ -278,6 +291,16 @@ impl StoreOptions {
     /// A checkpoint is made in the background so often.
     pub fn checkpoint_every(mut self, every: Duration) -> Self {
         self.checkpoint_every = Some(every);
+        self
+    }
+
+    /// Is called with the error of every checkpoint in the background that fails, and of the second heap if it cannot be made, on the
+    /// thread that makes them: closing and dropping the store wait for it. [`Store::background_error`](super::Store::background_error) has the last one.
+    pub fn on_background_error(
+        mut self,
+        told: impl Fn(&SnapshotError) + Send + Sync + 'static,
+    ) -> Self {
+        self.on_background_error = Some(Told(Arc::new(told)));
         self
     }
 

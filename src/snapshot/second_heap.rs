@@ -94,9 +94,10 @@ impl Checkpointer {
         let timeout = inner.options.readers_timeout;
         let alone_in_heap = inner.locks.writer_of(target, timeout)?;
         heap::must_be_whole(&*inner.disk, &self.committed)?;
-        self.sync_committed(inner)?;
+        let mut cost = Cost::default();
+        self.sync_committed(inner, &mut cost)?;
         let generation = self.take_generation();
-        self.take_lock(inner, target, generation, &mut Cost::default())?;
+        self.take_lock(inner, target, generation, &mut cost)?;
         Ok(Making {
             _alone_in_heap: alone_in_heap,
             generation,

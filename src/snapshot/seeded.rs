@@ -6,12 +6,13 @@ use super::fault::{Fault, with};
 use super::format::HeapName;
 use super::heap;
 use super::store::Store;
-use crash::{Fault as Failure, Limits, Recorder, crash_everywhere};
+use crash::{Fault as Failure, Limits, crash_everywhere};
+pub(super) use crash::{Op, Recorder};
 use judge::{judge, judge_second_chance};
 use workloads::{TRANSACTIONS, WRITERS, Way, recorded};
 
 #[path = "../../tests/snapshot/crash/mod.rs"]
-#[expect(dead_code, reason = "used by the tests there")]
+#[expect(dead_code, unused_imports, reason = "used by the tests there")]
 mod crash;
 #[path = "../../tests/snapshot/crashes/judge.rs"]
 mod judge;

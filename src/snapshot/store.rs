@@ -350,6 +350,14 @@ impl Store {
         }
     }
 
+    /// Why the last checkpoint in the background was not made, or the second heap; `None` once a checkpoint was made, by whomever.
+    /// What transactions acknowledged is durable all the same, but the journal grows. On a full disk the next checkpoint is tried
+    /// a second later, and the second heap is left to the next base; after an error that poisons the store there is nothing more. [`StoreOptions::on_background_error`] tells as it happens.
+    #[must_use]
+    pub fn background_error(&self) -> Option<Arc<SnapshotError>> {
+        self.inner.background_error().clone()
+    }
+
     /// Makes everything durable in a base checkpoint, and notes that it is complete.
     ///
     /// # Errors
@@ -398,6 +406,9 @@ impl Inner {
         let mut checkpointer = self.checkpoints();
         self.checkpoints_wanted.fetch_sub(1, Ordering::Relaxed);
         let done = checkpointer.make(self, kind);
+        if done.is_ok() {
+            *self.background_error() = None;
+        }
         self.generation
             .store(checkpointer.generation, Ordering::Relaxed);
         done
@@ -411,16 +422,17 @@ impl Inner {
             self.really_sync(Array::Heap(committed.heap))?;
             self.really_sync(Array::Table(committed.heap))?;
         }
+        let end = self.journal.sequence();
+        self.journal.commit_synced(end)?;
         if self.options.on_close == OnClose::DropOlder {
             checkpointer.drop_older(self)?;
         }
         let closed = Metadata {
             closed: true,
-            end: self.journal.sequence(),
+            end,
             revision: committed.revision + 1,
             ..committed
         };
-        self.journal.commit(closed.end)?;
         heap::rewrite_metadata(&*self.disk, &closed, None).inspect_err(|error| self.poison(error))
     }
 }

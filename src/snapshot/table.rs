@@ -266,3 +266,114 @@ fn bytes_of(block: &[u64; FAN as usize]) -> [u8; PAGE_BYTES] {
 }
 
 const _: () = assert!(PAGES_MAX == FAN * FAN * FAN * FAN);
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::options::StoreOptions;
+    use super::super::seeded::Recorder;
+    use super::super::store::Store;
+    use super::*;
+
+    const SEED: u64 = 77;
+
+    /// A table that is not there: no entry has a hash.
+    fn blank(disk: &dyn Disk) -> Table {
+        Table::open(disk, HeapName::A, SEED, 0).expect("its length")
+    }
+
+    /// With the tables of an empty store.
+    fn disk() -> Arc<Recorder> {
+        let disk = Arc::new(Recorder::unpublished(64 << 10));
+        let options = StoreOptions::default().reserve_bytes(1 << 20);
+        drop(Store::open_on(disk.clone(), options).expect("a store"));
+        disk
+    }
+
+    fn commit(table: &mut Table, disk: &dyn Disk, hashes: &[(u64, u64)]) {
+        let hashes = hashes.iter().copied().collect();
+        let update = table.update(disk, &hashes).expect("an update");
+        update.write(disk, HeapName::A).expect("written");
+        let len = disk.len(Array::Table(HeapName::A)).expect("its length");
+        table.apply(HeapName::A, len, update);
+    }
+
+    #[test]
+    fn h07_hashes_in_memory_change_when_the_checkpoint_is_committed_and_not_before() {
+        let disk = &*disk();
+        let mut table = blank(disk);
+        commit(&mut table, disk, &[(3, 30), (600, 60)]);
+        let root = table.root;
+        let update = table.update(disk, &BTreeMap::from([(3, 31), (4, 40)]));
+        let update = update.expect("an update");
+        assert_ne!(update.root, root);
+        let now =
+            |table: &mut Table| [3, 4, 600].map(|page| table.hash_of(disk, page).expect("a hash"));
+        assert_eq!((now(&mut table), table.root), ([30, 0, 60], root));
+        // Given up: the next one is made of what is committed.
+        drop(update);
+        commit(&mut table, disk, &[(4, 41)]);
+        assert_eq!(now(&mut table), [30, 41, 60]);
+        let mut read = Table::open(disk, HeapName::A, SEED, table.root).expect("its length");
+        assert_eq!(now(&mut read), [30, 41, 60]);
+    }
+
+    #[test]
+    fn h07_a_longer_image_moves_no_block_of_the_shorter() {
+        let disk = &*disk();
+        let mut table = blank(disk);
+        let fan = FAN;
+        let mut known = Vec::new();
+        for page in [0, 5, fan, 9 * fan, fan * fan - 1, fan * fan + 1] {
+            let before: Vec<_> = table.blocks.keys().copied().collect();
+            let places: Vec<_> = before.iter().map(|id| id.position()).collect();
+            commit(&mut table, disk, &[(page, page + 1)]);
+            known.push(page);
+            let now: Vec<_> = before.iter().map(|id| id.position()).collect();
+            assert_eq!(now, places);
+            // Read again, from the root that METADATA would have.
+            let mut read = Table::open(disk, HeapName::A, SEED, table.root).expect("its length");
+            for page in &known {
+                assert_eq!(read.hash_of(disk, *page).expect("a hash"), page + 1);
+            }
+        }
+    }
+
+    #[test]
+    fn h07_a_block_is_believed_by_the_hash_above_it() {
+        let disk = &*disk();
+        let mut table = blank(disk);
+        commit(&mut table, disk, &[(3, 30), (600, 60)]);
+        let root = table.root;
+        let leaf = BlockId::of_page(600).0;
+        disk.write(Array::Table(HeapName::A), leaf.offset(), &[9; 8])
+            .expect("written");
+        let mut read = Table::open(disk, HeapName::A, SEED, root).expect("its length");
+        assert_eq!(read.hash_of(disk, 3).expect("another leaf"), 30);
+        let error = read.hash_of(disk, 600).expect_err("another block");
+        assert!(
+            matches!(
+                &error,
+                SnapshotError::Damaged {
+                    what: Damage::Block { level: 0, index: 1 },
+                    ..
+                }
+            ),
+            "{error}"
+        );
+        // Another root, another table.
+        let mut other = Table::open(disk, HeapName::A, SEED, root ^ 1).expect("its length");
+        let error = other.hash_of(disk, 3).expect_err("another root");
+        assert!(
+            matches!(
+                &error,
+                SnapshotError::Damaged {
+                    what: Damage::Block { level: 3, .. },
+                    ..
+                }
+            ),
+            "{error}"
+        );
+    }
+}

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 
@@ -14,6 +15,7 @@ pub(crate) struct GatedDisk {
     disk: GroupDisk,
     gate: Mutex<Option<(SyncSender<()>, Receiver<()>)>>,
     fails: Mutex<bool>,
+    fails_to_sync: AtomicBool,
 }
 
 /// The other side of the gate.
@@ -41,8 +43,29 @@ impl GatedDisk {
             disk,
             gate: Mutex::new(Some((reaching, opened))),
             fails: Mutex::new(false),
+            fails_to_sync: AtomicBool::new(false),
         };
         (gated, Gate { reached, open })
+    }
+
+    /// Without a gate.
+    pub(crate) fn open(disk: GroupDisk) -> Self {
+        Self {
+            disk,
+            gate: Mutex::new(None),
+            fails: Mutex::new(false),
+            fails_to_sync: AtomicBool::new(false),
+        }
+    }
+
+    /// From now on no checkpoint comes to its end, and no second heap, or each does.
+    pub(crate) fn set_full(&self, full: bool) {
+        *self.fails() = full;
+    }
+
+    /// From now on no sync succeeds.
+    pub(crate) fn fail_syncs(&self) {
+        self.fails_to_sync.store(true, Ordering::Relaxed);
     }
 
     fn fails(&self) -> std::sync::MutexGuard<'_, bool> {
@@ -94,6 +117,9 @@ impl Disk for GatedDisk {
         self.disk.next_data(array, offset)
     }
     fn sync(&self, array: Array) -> io::Result<()> {
+        if self.fails_to_sync.load(Ordering::Relaxed) {
+            return Err(io::Error::other("the disk fails to sync"));
+        }
         self.disk.sync(array)
     }
     fn forget_cached(&self, array: Array) -> io::Result<()> {
@@ -103,6 +129,9 @@ impl Disk for GatedDisk {
         self.disk.remove(array)
     }
     fn clone_range(&self, from: Array, to: Array, range: Range<u64>) -> io::Result<()> {
+        if matches!(to, Array::Table(_)) && *self.fails() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         self.disk.clone_range(from, to, range)
     }
     fn publish(&self) -> io::Result<()> {

@@ -48,6 +48,23 @@ fn stamps(store: &Store) -> Vec<u8> {
     (0..PAGES).map(stamp).collect()
 }
 
+/// Every base fails, after the journal was rolled.
+fn without_bases(path: &Path, durability: Durability) -> Store {
+    drop(open(path, durability));
+    let disk = GroupDisk::open(path, PART_BYTES, Access::ReadWrite);
+    let disk = GatedDisk::open(disk.expect("the store"));
+    disk.set_full(true);
+    Store::open_on(Arc::new(disk), options(durability)).expect("a store")
+}
+
+fn fail_to_make_a_base(store: &Store) {
+    let failed = store.checkpoint_base();
+    assert!(
+        matches!(failed, Err(SnapshotError::Disk { .. })),
+        "{failed:?}"
+    );
+}
+
 /// A store with a delta, and then one that is given up, since a writer does not leave.
 fn with_one_given_up(path: &Path, durability: Durability) -> Store {
     let store = open(path, durability);
@@ -59,6 +76,10 @@ fn give_one_up(store: &Store) {
     stamp(store, 0..PAGES, 1);
     store.checkpoint_delta().expect("a delta");
     stamp(store, 0..PAGES, 2);
+    fail_to_make_one(store);
+}
+
+fn fail_to_make_one(store: &Store) {
     let held = std::thread::scope(|scope| {
         let (entered, inside) = std::sync::mpsc::channel();
         let (leave, asked) = std::sync::mpsc::channel::<()>();
@@ -136,26 +157,40 @@ fn the_next_base_goes_on_without_it() {
 fn a_base_that_fails_after_it_seals_nothing_that_was_not_complete() {
     let dir = support::temp_dir();
     let path = dir.path().join("store");
-    drop(open(&path, Durability::Power));
-    let disk = GroupDisk::open(&path, PART_BYTES, Access::ReadWrite);
-    // From the first journal on every base fails, after the journal was rolled.
-    let (disk, gate) = GatedDisk::new(disk.expect("the store"));
-    let opener = std::thread::spawn(move || {
-        gate.wait_reached();
-        gate.open();
-    });
-    let store = Store::open_on(Arc::new(disk), options(Durability::Power)).expect("a store");
+    let store = without_bases(&path, Durability::Power);
     give_one_up(&store);
-    opener.join().expect("a journal was made");
-    let failed = store.checkpoint_base();
-    assert!(
-        matches!(failed, Err(SnapshotError::Disk { .. })),
-        "{failed:?}"
-    );
+    fail_to_make_a_base(&store);
     stamp(&store, 8..9, 4);
     store.checkpoint_delta().expect("a delta");
     drop(store);
     let store = open(&path, Durability::Power);
     let expected = |page| if page == 8 { 4 } else { 2 };
     assert!(stamps(&store).into_iter().eq((0..PAGES).map(expected)));
+}
+
+#[test]
+fn one_that_is_given_up_after_a_base_that_failed_keeps_the_seal() {
+    for durability in [Durability::Power, Durability::Process] {
+        let dir = support::temp_dir();
+        let path = dir.path().join("store");
+        let store = without_bases(&path, durability);
+        stamp(&store, 0..PAGES, 1);
+        store.checkpoint_delta().expect("a delta");
+        fail_to_make_a_base(&store);
+        // So few that they are not written before it is given up, nor is the seal.
+        stamp(&store, 0..100, 2);
+        fail_to_make_one(&store);
+        stamp(&store, 8..9, 4);
+        let last = store.checkpoint_delta().expect("a delta");
+        drop(store);
+        let store = open(&path, durability);
+        let report = store.open_report();
+        assert_eq!(report.generation, last.generation, "{report:?}");
+        let expected = |page| match page {
+            8 => 4,
+            0..100 => 2,
+            _ => 1,
+        };
+        assert!(stamps(&store).into_iter().eq((0..PAGES).map(expected)));
+    }
 }

@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod background;
 mod blind_spots;
 mod crash;
 #[path = "crash/toy.rs"]
@@ -17,6 +18,9 @@ mod found_by_storms;
 mod gated_disk;
 mod given_up;
 mod golden;
+mod isolation;
+mod lazy_rot;
+mod moving_memory;
 mod on_the_array;
 mod ordinary_user;
 mod page_set;
@@ -25,10 +29,13 @@ mod part_lengths;
 mod power;
 mod region;
 mod restored;
+mod rot;
+mod rot_files;
 mod second_heap;
 mod shadow;
 mod shared_memory;
 mod stamps;
 mod stores;
+mod tables;
 mod trackers;
 mod unprivileged;

@@ -8,6 +8,7 @@
 
 use std::cell::Cell;
 use std::env;
+use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -267,6 +268,24 @@ fn no_power_cut_of_deltas_and_bases_leaves_a_forbidden_state() {
 }
 
 #[test]
+fn h18_power_cuts_without_barriers_are_survived_by_a_store_that_was_closed() {
+    let Some(fs) = PowerFs::new() else { return };
+    for way in [TRANSACTIONS.weak(), WRITERS.weak()] {
+        let ground = Powered::new(&fs);
+        fs.begin_empty(Plan::NO_CUT);
+        let store = ground.open(way).expect("a store");
+        way.begin(&store).expect("as the model begins");
+        for number in 1..=5 {
+            way.step(&ground, &store, number).expect("a step");
+        }
+        store.close().expect("closed");
+        fs.begin_again(Plan::NO_CUT);
+        let judged = judge_found(way, &ground, 5);
+        judged.unwrap_or_else(|why| panic!("{way:?}: {why}"));
+    }
+}
+
+#[test]
 fn no_power_cut_of_closing_and_opening_leaves_a_forbidden_state() {
     for way in [TRANSACTIONS, WRITERS] {
         cut_in_all_flavours(Work {
@@ -275,6 +294,38 @@ fn no_power_cut_of_closing_and_opening_leaves_a_forbidden_state() {
             closes: true,
         });
     }
+}
+
+/// Steps on a store that is there, and a cut that leaves what was synced.
+fn step_and_cut(fs: &PowerFs, ground: &Powered<'_>, from: u64) {
+    let way = TRANSACTIONS;
+    let store = ground.open(way).expect("a store");
+    for number in from..from + 2 {
+        way.step(ground, &store, number).expect("a step");
+    }
+    // What is left to be written is not synced by dropping it.
+    drop(store);
+    fs.begin_again(Plan::NO_CUT);
+    let judged = judge_found(way, ground, from + 1);
+    judged.unwrap_or_else(|why| panic!("after step {from}: {why}"));
+}
+
+#[test]
+fn h19_the_way_to_a_store_is_durable_whoever_made_it() {
+    let Some(fs) = PowerFs::new() else { return };
+    let ground = Powered::new(&fs);
+    let made = fs.path().join("made");
+    fs.begin_empty(Plan::NO_CUT);
+    // By a process that was killed before it published its store.
+    fs::create_dir(&made).expect("a folder");
+    step_and_cut(&fs, &ground, 1);
+    // By one that was killed between giving the store its name and syncing that.
+    fs::rename(made.join("store"), made.join("aside")).expect("renamed");
+    let synced = fs::File::open(&made).and_then(|folder| folder.sync_all());
+    synced.expect("synced");
+    fs::rename(made.join("aside"), made.join("store")).expect("renamed");
+    // `judge_found` has gone on by a step.
+    step_and_cut(&fs, &ground, 4);
 }
 
 /// The first cut that leaves something forbidden when syncs are not done.

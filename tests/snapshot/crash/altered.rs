@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use flatspan::snapshot::Array;
+
 use super::{model::State, op::FileId, recorder::Recorder};
 
 impl Recorder {
@@ -60,6 +62,11 @@ impl Recorder {
         content.read(bit / 8, &mut byte);
         byte[0] ^= 1 << (bit % 8);
         self.overwrite(file, bit / 8, &byte);
+    }
+
+    /// As if an array had never been.
+    pub(crate) fn lose(&self, array: Array) {
+        self.alter(|state| state.names.retain(|(of, _), _| *of != array));
     }
 
     /// Of a disk on which nothing was done yet.

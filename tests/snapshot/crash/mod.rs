@@ -44,7 +44,6 @@ mod op;
 mod recorder;
 mod tearing;
 
-#[expect(unused_imports, reason = "for the tests of stores to come")]
 pub(crate) use self::{
     engine::{Counts, Limits, crash_again, crash_everywhere},
     faults::Fault,

@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
-use flatspan::snapshot::{Array, Changes, SnapshotError, Store};
+use flatspan::snapshot::{Array, Changes, Durability, SnapshotError, Store};
 
 use super::crash::{Fault, Limits, Op, Recorder, crash_everywhere};
 use super::judge::judge;
@@ -282,13 +282,19 @@ fn h03_a_crash_after_a_failed_sync_loses_nothing() {
 
 #[test]
 fn a_disk_that_dies_for_good_takes_nothing_that_was_acknowledged() {
-    for way in WAYS {
+    // Without barriers the end of the process loses nothing, either.
+    for way in WAYS.into_iter().flat_map(|way| [way, way.weak()]) {
         for call in 0..calls(way) {
             let dies = |disk: &Recorder| disk.fail_from_nth(call, Fault::Io);
             let failed = run(way, dies).expect("nothing is acknowledged without a disk");
             failed.check_memory(way);
             assert!(failed.go_on(way).is_err());
-            failed.reopened_is_right(way);
+            let log = failed.disk.log();
+            let is_in_doubt = log.iter().any(|op| matches!(op, Op::SyncFailed(..)));
+            // Of what was acknowledged without a sync nobody knows what a failed one leaves.
+            if way.durability == Durability::Power || !is_in_doubt {
+                failed.reopened_is_right(way);
+            }
         }
     }
 }

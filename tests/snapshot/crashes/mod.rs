@@ -7,6 +7,7 @@ mod faults;
 mod injected;
 pub(crate) mod judge;
 pub(crate) mod model;
+mod process;
 mod rot;
 mod second_heap;
 pub(crate) mod workloads;

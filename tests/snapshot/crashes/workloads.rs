@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use flatspan::snapshot::{
-    Changes, OnClose, SnapshotError, Store, StoreOptions, TrackerChoice, Transaction,
+    Changes, Durability, OnClose, SnapshotError, Store, StoreOptions, TrackerChoice, Transaction,
 };
 
 use super::crash::Recorder;
@@ -44,6 +44,7 @@ pub(crate) struct Way {
     pub(crate) second_heap: bool,
     /// What the parts of heaps are to have; what they have, if not said.
     pub(crate) part_bytes: Option<u64>,
+    pub(crate) durability: Durability,
 }
 
 pub(crate) const TRANSACTIONS: Way = Way {
@@ -55,6 +56,7 @@ pub(crate) const TRANSACTIONS: Way = Way {
     on_close: OnClose::KeepBoth,
     second_heap: false,
     part_bytes: None,
+    durability: Durability::Power,
 };
 
 pub(crate) const RESIZING: Way = Way {
@@ -66,6 +68,7 @@ pub(crate) const RESIZING: Way = Way {
     on_close: OnClose::KeepBoth,
     second_heap: false,
     part_bytes: None,
+    durability: Durability::Power,
 };
 
 pub(crate) const WRITERS: Way = Way {
@@ -77,6 +80,7 @@ pub(crate) const WRITERS: Way = Way {
     on_close: OnClose::KeepBoth,
     second_heap: false,
     part_bytes: None,
+    durability: Durability::Power,
 };
 
 /// With one heap after each closing.
@@ -110,6 +114,14 @@ pub(crate) const COPIED_TO_LONGER_PARTS: Way = Way {
 };
 
 impl Way {
+    /// The same for the end of the process only.
+    pub(crate) const fn weak(self) -> Self {
+        Self {
+            durability: Durability::Process,
+            ..self
+        }
+    }
+
     pub(crate) fn options(self) -> StoreOptions {
         let options = match self.part_bytes {
             Some(part_bytes) => StoreOptions::default()
@@ -120,6 +132,7 @@ impl Way {
         options
             .changes(self.changes)
             .on_close(self.on_close)
+            .durability(self.durability)
             .tracker(TrackerChoice::Compare)
             .reserve_bytes(1 << 20)
             .initial_bytes(self.initial_bytes())

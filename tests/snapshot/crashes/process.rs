@@ -1,0 +1,359 @@
+//! [`Durability::Process`]: the end of the process loses nothing; a power cut may lose the end, and never anything else (hazard 18).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use flatspan::snapshot::{Array, HeapName, SnapshotError, Store};
+
+use super::crash::{Limits, Op, Recorder, crash_everywhere};
+use super::workloads::{
+    COPIED_TO_LONGER_PARTS, COPYING, COPYING_WRITERS, FRUGAL, Ground, LONGER_PARTS, RESIZING,
+    TRANSACTIONS, WRITERS, Way, recorded,
+};
+
+const WAYS: [Way; 4] = [
+    TRANSACTIONS.weak(),
+    RESIZING.weak(),
+    WRITERS.weak(),
+    FRUGAL.weak(),
+];
+
+/// A second heap is made when the store is opened again.
+const COPYING_WAYS: [Way; 3] = [
+    COPYING.weak(),
+    COPYING_WRITERS.weak(),
+    COPIED_TO_LONGER_PARTS.weak(),
+];
+
+/// Of heap files, and of the files of their tables, what is written and not synced.
+#[derive(Debug, Default)]
+struct Books {
+    unsynced: BTreeMap<Array, BTreeSet<u64>>,
+    /// Both copies of METADATA of each heap, whether the lock is taken.
+    taken: BTreeMap<Array, [bool; 2]>,
+}
+
+impl Books {
+    fn step(&mut self, op: &Op) {
+        match op {
+            Op::Sync((array, _), inode) => {
+                self.unsynced.entry(*array).or_default().remove(inode);
+            }
+            Op::Write((array, _), inode, ..)
+            | Op::SetLen((array, _), inode, _)
+            | Op::Discard((array, _), inode, _) => {
+                self.unsynced.entry(*array).or_default().insert(*inode);
+            }
+            _ => {}
+        }
+        if let Some((array, copy, taken)) = lock(op) {
+            self.taken.entry(array).or_default()[copy] = taken;
+        }
+    }
+
+    fn is_synced(&self, array: Array) -> bool {
+        self.unsynced.get(&array).is_none_or(BTreeSet::is_empty)
+    }
+
+    fn is_taken(&self, array: Array) -> bool {
+        self.taken.get(&array) == Some(&[true; 2])
+    }
+}
+
+/// A copy of METADATA that is written, and whether with the lock taken.
+fn lock(op: &Op) -> Option<(Array, usize, bool)> {
+    let Op::Write((array @ Array::Heap(_), 0), _, at @ (0 | 32768), block) = op else {
+        return None;
+    };
+    let word = block[56..64].try_into().expect("a word");
+    Some((
+        *array,
+        (*at / 32768) as usize,
+        u64::from_le_bytes(word) == 0,
+    ))
+}
+
+/// What is written of a heap or its table; METADATA is not meant.
+fn content(op: &Op) -> Option<HeapName> {
+    op.changed()?;
+    match op {
+        Op::Write((Array::Heap(heap), 0), _, at, _) => (*at >= 65536).then_some(*heap),
+        Op::Write((Array::Heap(heap) | Array::Table(heap), _), ..)
+        | Op::SetLen((Array::Heap(heap) | Array::Table(heap), _), ..)
+        | Op::Discard((Array::Heap(heap) | Array::Table(heap), _), ..) => Some(*heap),
+        _ => None,
+    }
+}
+
+/// The log behind the making of the store, each operation with the books before it.
+fn each(way: Way, steps: u64, closes: bool, look: impl FnMut(&Books, &Op)) {
+    each_of(&recorded(way, steps, closes), look);
+}
+
+fn each_of(disk: &Recorder, mut look: impl FnMut(&Books, &Op)) {
+    let log = disk.log();
+    let mut books = Books::default();
+    let mut is_made = false;
+    for op in &log {
+        if is_made {
+            look(&books, op);
+        }
+        is_made |= matches!(op, Op::Publish);
+        books.step(op);
+    }
+}
+
+#[test]
+fn h18_a_heap_is_entered_only_when_the_commit_of_the_other_one_is_synced() {
+    let ways = WAYS.into_iter().map(|way| (way, 10, false, 3));
+    // The base of step 3, that of closing; the copy, where one heap is left; with writers the base of step 6.
+    let copying = COPYING_WAYS.into_iter().zip([3, 4, 2]);
+    let copying = copying.map(|(way, entries)| (way, 5, true, entries));
+    for (way, steps, closes, entries) in ways.chain(copying) {
+        let disk = recorded(way, steps, closes);
+        assert_eq!(entered_when_synced(&disk), entries, "{way:?}");
+    }
+}
+
+/// So often a heap was entered.
+fn entered_when_synced(disk: &Recorder) -> u32 {
+    let mut entered = 0;
+    each_of(disk, |books, op| {
+        if let Some((Array::Heap(heap), 0, true)) = lock(op) {
+            entered += 1;
+            for array in [Array::Heap(heap.other()), Array::Table(heap.other())] {
+                let dirty = &books.unsynced;
+                assert!(books.is_synced(array), "heap {heap}, {array}: {dirty:?}");
+            }
+        }
+    });
+    entered
+}
+
+#[test]
+fn h18_a_copy_is_begun_only_when_its_source_is_synced() {
+    // The base gives up the heap with parts of the former length.
+    let way = LONGER_PARTS.weak();
+    let disk = recorded(way, 0, false);
+    let store = way.open(&disk).expect("a store");
+    way.step(&disk, &store, 1).expect("a step");
+    store.checkpoint_base().expect("a base");
+    let made = store.make_second_heap();
+    assert!(matches!(made, Ok(true)), "{made:?}");
+    assert_eq!(entered_when_synced(&disk), 2);
+    let looks = |image: &Recorder| judge_weak(way, image);
+    let counts = crash_everywhere(&disk, &few(), &looks);
+    counts.unwrap_or_else(|error| panic!("{error}"));
+}
+
+#[test]
+fn h18_what_is_acknowledged_waits_for_no_sync() {
+    // So that the tests above and below have something to lose.
+    let way = TRANSACTIONS.weak();
+    let disk = recorded(way, 2, false);
+    let journal = |op: &Op| matches!(op, Op::Sync((Array::Journal(_), _), _));
+    let syncs = disk.log().iter().filter(|op| journal(op)).count();
+    assert_eq!(syncs, 1, "that of its header");
+    let lost = std::cell::Cell::new(0);
+    let check = |image: &Recorder| {
+        let acknowledged = image.marks().last().copied().unwrap_or(0);
+        let found = match image.is_published() {
+            true => way.look(&way.open(image).map_err(|error| error.to_string())?)?,
+            false => 0,
+        };
+        lost.set(lost.get() + u32::from(found < acknowledged));
+        Ok(())
+    };
+    crash_everywhere(&disk, &few(), &check).expect("it opens");
+    assert!(lost.get() > 0);
+}
+
+#[test]
+fn h18_a_store_that_was_closed_is_synced() {
+    for way in WAYS {
+        let mut closed = 0;
+        each(way, 4, true, |books, op| {
+            let Op::Write((array @ Array::Heap(heap), 0), _, 0, block) = op else {
+                return;
+            };
+            if block[36] == 1 {
+                closed += 1;
+                for array in [*array, Array::Table(*heap)] {
+                    assert!(books.is_synced(array), "{way:?}: {array}");
+                }
+                let journals = books.unsynced.iter();
+                let dirty: Vec<_> = journals
+                    .filter(|(array, files)| {
+                        matches!(array, Array::Journal(_)) && !files.is_empty()
+                    })
+                    .collect();
+                assert_eq!(dirty, [], "{way:?}");
+            }
+        });
+        assert_eq!(closed, 1, "{way:?}");
+    }
+}
+
+#[test]
+fn h07_pages_and_tables_change_only_while_the_heap_is_locked() {
+    let strong = [TRANSACTIONS, RESIZING, WRITERS];
+    let ways = strong.into_iter().chain(WAYS);
+    let ways = ways.map(|way| (way, 10, false));
+    let copying = COPYING_WAYS.into_iter().chain([COPYING, COPYING_WRITERS]);
+    for (way, steps, closes) in ways.chain(copying.map(|way| (way, 5, true))) {
+        let mut changes = [0; 2];
+        each(way, steps, closes, |books, op| {
+            let Some(heap) = content(op) else { return };
+            changes[heap as usize] += 1;
+            let array = Array::Heap(heap);
+            assert!(books.is_taken(array), "{way:?}: {}", op.describe());
+        });
+        assert!(changes.iter().all(|changes| *changes > 5), "{changes:?}");
+    }
+}
+
+fn few() -> Limits {
+    Limits {
+        subsets_max: 8,
+        random_subsets: 300,
+        torn_writes: 1,
+        sectors_max: 4,
+        depth: 1,
+        again_every: 64,
+        again_max: 2000,
+        ..Limits::default()
+    }
+}
+
+/// After a power cut without barriers: some complete state that was, and from there on all is as it must be.
+fn judge_weak(way: Way, image: &Recorder) -> Result<(), String> {
+    let acknowledged = image.marks().last().copied().unwrap_or(0);
+    if !image.is_published() {
+        return match acknowledged {
+            0 => Ok(()),
+            _ => Err("the whole store is lost".to_owned()),
+        };
+    }
+    let open = || way.open(image).map_err(|error| format!("{error:?}"));
+    let store = open()?;
+    let found = way.look(&store)?;
+    // Two steps are taken below, which nobody notes, and may be crashed in turn.
+    if found > acknowledged + 3 {
+        return Err(format!("{found} after {acknowledged}"));
+    }
+    drop(store);
+    // It stays lost, and is given up once.
+    let store = open()?;
+    expect(way.look(&store)?, found)?;
+    let went_on = |error| format!("going on: {error:?}");
+    way.touch(&store, found).map_err(went_on)?;
+    store.checkpoint_base().map_err(went_on)?;
+    drop(store);
+    let open = || match open()? {
+        store if store.open_report().fell_back.is_none() => Ok(store),
+        store => Err(format!("fell back: {:?}", store.open_report())),
+    };
+    let store = open()?;
+    expect(way.look(&store)?, found)?;
+    if found == 0 {
+        way.begin(&store).map_err(went_on)?;
+    }
+    for number in found + 1..found + 3 {
+        let lost = way.step(&Forgetful, &store, number);
+        lost.map_err(went_on)?;
+        store.checkpoint_base().map_err(went_on)?;
+    }
+    drop(store);
+    expect(way.look(&open()?)?, found + 2)
+}
+
+/// Where nothing is noted: a step may be taken again, after it was lost.
+struct Forgetful;
+
+impl Ground for Forgetful {
+    fn open(&self, _way: Way) -> Result<Store, SnapshotError> {
+        unreachable!("opened by who steps")
+    }
+
+    fn mark(&self, _number: u64) {}
+}
+
+fn expect(found: u64, expected: u64) -> Result<(), String> {
+    match found == expected {
+        true => Ok(()),
+        false => Err(format!("{found} came back after {expected}")),
+    }
+}
+
+/// Every image is opened and gone on with, in the same mode and with barriers.
+fn crash_weak(way: Way, steps: u64, closes: bool) {
+    let disk = recorded(way, steps, closes);
+    let strong = Way {
+        durability: Default::default(),
+        ..way
+    };
+    let check = |image: &Recorder| {
+        let copy = image.settled();
+        judge_weak(strong, &copy).map_err(|error| format!("with barriers: {error}"))?;
+        judge_weak(way, image)
+    };
+    let counts = crash_everywhere(&disk, &few(), &check);
+    let counts = counts.unwrap_or_else(|error| panic!("{way:?}: {error}"));
+    println!("{way:?}, {steps} steps: {counts:?}, 0 forbidden");
+}
+
+#[test]
+fn h18_no_power_cut_without_barriers_leaves_more_than_an_end_missing_of_transactions() {
+    crash_weak(TRANSACTIONS.weak(), 10, false);
+}
+
+#[test]
+fn h18_no_power_cut_without_barriers_leaves_more_than_an_end_missing_of_resizing() {
+    crash_weak(RESIZING.weak(), 10, false);
+}
+
+#[test]
+fn h18_no_power_cut_without_barriers_leaves_more_than_an_end_missing_of_writers() {
+    crash_weak(WRITERS.weak(), 10, false);
+}
+
+#[test]
+fn h18_no_power_cut_without_barriers_leaves_more_than_an_end_missing_of_closing() {
+    for way in [TRANSACTIONS, WRITERS, FRUGAL] {
+        crash_weak(way.weak(), 3, true);
+    }
+}
+
+#[test]
+fn h18_no_power_cut_without_barriers_leaves_more_than_an_end_missing_of_making_the_second_heap() {
+    for way in COPYING_WAYS {
+        crash_weak(way, 3, true);
+    }
+}
+
+#[test]
+fn h18_no_power_cut_without_barriers_leaves_more_than_an_end_missing_of_changing_the_length_of_parts()
+ {
+    crash_weak(LONGER_PARTS.weak(), 7, false);
+}
+
+#[test]
+fn h18_the_last_base_but_one_survives_any_power_cut() {
+    // Steps 3, 6 and 9 have bases: when that of 9 begins, that of 6 is synced.
+    for way in [TRANSACTIONS.weak(), WRITERS.weak()] {
+        let disk = recorded(way, 10, false);
+        let check = |image: &Recorder| {
+            let acknowledged = image.marks().last().copied().unwrap_or(0);
+            let least = acknowledged.saturating_sub(3) / 3 * 3;
+            if !image.is_published() {
+                return Ok(());
+            }
+            let store = way.open(image).map_err(|error| error.to_string())?;
+            match way.look(&store)? {
+                found if found >= least => Ok(()),
+                found => Err(format!("{found} after {acknowledged}")),
+            }
+        };
+        let counts = crash_everywhere(&disk, &few(), &check);
+        counts.unwrap_or_else(|error| panic!("{way:?}: {error}"));
+    }
+}

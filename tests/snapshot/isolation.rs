@@ -1,0 +1,406 @@
+//! Who sees what of transactions, and in which order they are (hazard 23).
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
+
+use flatspan::mapping_cache::Access;
+use flatspan::snapshot::{Array, Disk, GroupDisk, SnapshotError, Store, StoreOptions, Transaction};
+
+use crate::crash::{Limits, Recorder, crash_everywhere};
+use crate::crashes::workloads::{TRANSACTIONS, Way};
+use crate::support;
+
+const PAGE: u64 = 4096;
+const PAGES: u64 = 40;
+const PART_BYTES: u64 = 64 << 10;
+/// Whoever waits so long waits for ever.
+const SOON: Duration = Duration::from_millis(50);
+/// Far longer than anything here takes, so that what is wrong comes to an end.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn options() -> StoreOptions {
+    StoreOptions::default()
+        .reserve_bytes(64 << 20)
+        .part_bytes(PART_BYTES)
+        .initial_bytes(PAGES * PAGE)
+        .gate_timeout(SOON)
+}
+
+fn store() -> (tempfile::TempDir, Store) {
+    let dir = support::temp_dir();
+    let store = Store::open(dir.path().join("store"), options()).expect("a store");
+    (dir, store)
+}
+
+fn put(store: &Store, byte: u8) -> Result<(), SnapshotError> {
+    store.transaction(|tx| tx.write(0, &[byte]))
+}
+
+fn first(store: &Store) -> Result<u8, SnapshotError> {
+    store.view(|bytes| bytes[0])
+}
+
+#[track_caller]
+fn assert_kept_out<T: std::fmt::Debug>(result: Result<T, SnapshotError>) {
+    assert!(
+        matches!(result, Err(SnapshotError::GateTimeout { .. })),
+        "{result:?}"
+    );
+}
+
+#[test]
+fn h23_one_writer_at_a_time_until_it_has_its_sequence_or_is_undone() {
+    let (_dir, store) = store();
+    let store = &store;
+    for gives_up in [false, true] {
+        put(store, 1).expect("a transaction");
+        let before = store.durable_sequence();
+        std::thread::scope(|scope| {
+            let (inside, entered) = sync_channel(0);
+            let (leave, left) = sync_channel::<()>(0);
+            let writer = scope.spawn(move || {
+                store.transaction(|tx| {
+                    tx.write(0, &[7])?;
+                    inside.send(()).expect("the test waits");
+                    let _ = left.recv();
+                    match gives_up {
+                        true => tx.write(u64::MAX, &[1]),
+                        false => Ok(()),
+                    }
+                })
+            });
+            entered.recv_timeout(PATIENCE).expect("it enters");
+            assert_kept_out(put(store, 8));
+            assert_kept_out(first(store));
+            assert_kept_out(store.transaction(|_| Ok::<_, SnapshotError>(())));
+            leave.send(()).expect("it listens");
+            let result = writer.join().expect("no panic");
+            assert_eq!(result.is_err(), gives_up);
+        });
+        let now = if gives_up { 1 } else { 7 };
+        assert_eq!(first(store).expect("free"), now);
+        let given = store.durable_sequence() - before;
+        assert_eq!(given, u64::from(!gives_up));
+    }
+}
+
+/// Storage for a record that is longer than what is reserved ahead is asked for while the transaction is still inside.
+#[derive(Debug)]
+struct Waiting {
+    disk: GroupDisk,
+    /// The next reservation of so many bytes or more waits.
+    at_least: u64,
+    armed: AtomicBool,
+    /// Nobody let it go on.
+    gave_up: AtomicBool,
+    reached: SyncSender<()>,
+    go_on: Mutex<Receiver<()>>,
+}
+
+impl Waiting {
+    fn over(store: &std::path::Path, at_least: u64) -> (Arc<Self>, Receiver<()>, SyncSender<()>) {
+        let (reached, is_reached) = sync_channel(0);
+        let (go, go_on) = sync_channel(1);
+        let disk = Self {
+            disk: GroupDisk::open(store, PART_BYTES, Access::ReadWrite).expect("its disk"),
+            at_least,
+            armed: AtomicBool::new(false),
+            gave_up: AtomicBool::new(false),
+            reached,
+            go_on: Mutex::new(go_on),
+        };
+        (Arc::new(disk), is_reached, go)
+    }
+}
+
+impl Disk for Waiting {
+    fn part_bytes(&self) -> u64 {
+        self.disk.part_bytes()
+    }
+    fn arrays(&self) -> io::Result<Vec<Array>> {
+        self.disk.arrays()
+    }
+    fn create(&self, array: Array) -> io::Result<()> {
+        self.disk.create(array)
+    }
+    fn len(&self, array: Array) -> io::Result<u64> {
+        self.disk.len(array)
+    }
+    fn read(&self, array: Array, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.disk.read(array, offset, buf)
+    }
+    fn write(&self, array: Array, offset: u64, buf: &[u8]) -> io::Result<()> {
+        self.disk.write(array, offset, buf)
+    }
+    fn reserve(&self, array: Array, range: Range<u64>) -> io::Result<()> {
+        if range.end - range.start >= self.at_least && self.armed.swap(false, Ordering::Relaxed) {
+            self.reached.send(()).expect("the test waits");
+            let told = self.go_on.lock().expect("a lock").recv_timeout(PATIENCE);
+            self.gave_up.store(told.is_err(), Ordering::Relaxed);
+        }
+        self.disk.reserve(array, range)
+    }
+    fn set_len(&self, array: Array, len: u64) -> io::Result<()> {
+        self.disk.set_len(array, len)
+    }
+    fn discard(&self, array: Array, range: Range<u64>) -> io::Result<()> {
+        self.disk.discard(array, range)
+    }
+    fn next_data(&self, array: Array, offset: u64) -> io::Result<Option<Range<u64>>> {
+        self.disk.next_data(array, offset)
+    }
+    fn sync(&self, array: Array) -> io::Result<()> {
+        self.disk.sync(array)
+    }
+    fn forget_cached(&self, array: Array) -> io::Result<()> {
+        self.disk.forget_cached(array)
+    }
+    fn remove(&self, array: Array) -> io::Result<()> {
+        self.disk.remove(array)
+    }
+    fn clone_range(&self, from: Array, to: Array, range: Range<u64>) -> io::Result<()> {
+        self.disk.clone_range(from, to, range)
+    }
+    fn publish(&self) -> io::Result<()> {
+        self.disk.publish()
+    }
+    fn part_file(&self, array: Array, part: u64) -> io::Result<Option<File>> {
+        self.disk.part_file(array, part)
+    }
+}
+
+#[test]
+fn h23_nobody_comes_between_the_last_change_and_its_sequence() {
+    const LONG: u64 = 9 << 20;
+    let dir = support::temp_dir();
+    let path = dir.path().join("store");
+    drop(Store::open(&path, options()).expect("a store"));
+    let (disk, reached, go_on) = Waiting::over(&path, LONG);
+    let store = Store::open_on(disk.clone(), options()).expect("a store");
+    put(&store, 1).expect("a transaction");
+    disk.armed.store(true, Ordering::Relaxed);
+    let store = &store;
+    std::thread::scope(|scope| {
+        let go_on = go_on;
+        let writer = scope.spawn(|| {
+            store.transaction(|tx| {
+                tx.resize(LONG + PAGE)?;
+                tx.bytes_mut(0..LONG)?.fill(7);
+                Ok::<_, SnapshotError>(())
+            })
+        });
+        reached.recv_timeout(PATIENCE).expect("the closure is over");
+        assert_kept_out(put(store, 8));
+        assert_kept_out(first(store));
+        // And the journal is free for others.
+        assert_eq!(store.durable_sequence(), 1);
+        let _ = go_on.send(());
+        writer.join().expect("no panic").expect("a transaction");
+        assert!(
+            !disk.gave_up.load(Ordering::Relaxed),
+            "somebody waited for it"
+        );
+    });
+    assert_eq!(
+        (first(store).expect("free"), store.durable_sequence()),
+        (7, 2)
+    );
+}
+
+#[test]
+fn h24_storage_for_the_journal_is_reserved_outside_of_the_gate_and_of_its_lock() {
+    let dir = support::temp_dir();
+    let path = dir.path().join("store");
+    drop(Store::open(&path, options()).expect("a store"));
+    let (disk, reached, go_on) = Waiting::over(&path, 0);
+    let store = Store::open_on(disk.clone(), options()).expect("a store");
+    disk.armed.store(true, Ordering::Relaxed);
+    let store = &store;
+    std::thread::scope(|scope| {
+        let go_on = go_on;
+        let writer = scope.spawn(|| put(store, 7));
+        reached.recv_timeout(PATIENCE).expect("room is made");
+        let seen = first(store);
+        let durable = seen.is_ok().then(|| store.durable_sequence());
+        let second = put(store, 9);
+        let _ = go_on.send(());
+        writer.join().expect("no panic").expect("a transaction");
+        assert!(
+            !disk.gave_up.load(Ordering::Relaxed),
+            "somebody waited for it"
+        );
+        assert_eq!(seen.expect("nobody is inside"), 0);
+        assert_eq!(durable, Some(0));
+        second.expect("nobody is inside");
+    });
+    assert_eq!(
+        (first(store).expect("free"), store.durable_sequence()),
+        (7, 2)
+    );
+}
+
+#[test]
+fn h23_sequences_are_in_the_order_of_the_changes() {
+    const EACH: u64 = 200;
+    let (_dir, store) = store();
+    let seen = Mutex::new(Vec::new());
+    let count = |tx: &mut Transaction<'_>| {
+        let (word, _) = tx.bytes().split_first_chunk().expect("8 bytes");
+        let next = u64::from_le_bytes(*word) + 1;
+        tx.write(0, &next.to_le_bytes())?;
+        Ok::<_, SnapshotError>(next)
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut done = 0;
+                while done < EACH {
+                    match store.transaction_deferred(count) {
+                        Ok(pair) => {
+                            seen.lock().expect("a lock").push(pair);
+                            done += 1;
+                        }
+                        Err(SnapshotError::GateTimeout { .. }) => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            });
+        }
+    });
+    let mut seen = seen.into_inner().expect("a lock");
+    seen.sort_unstable();
+    let expected: Vec<_> = (1..=4 * EACH).map(|number| (number, number)).collect();
+    assert!(seen == expected, "{seen:?}");
+}
+
+/// One of the ways to change memory in a transaction; whatever the numbers are.
+fn change(
+    tx: &mut Transaction<'_>,
+    random: &mut impl FnMut(u64) -> u64,
+) -> Result<(), SnapshotError> {
+    let len = tx.len();
+    let start = random(len);
+    let end = (start + random(3 * PAGE)).min(len);
+    match random(5) {
+        0 => tx.resize(PAGE * (1 + random(2 * PAGES))),
+        1 => tx.discard(start..end),
+        2 => tx.write(start, &vec![random(256) as u8; (end - start) as usize]),
+        _ => {
+            tx.bytes_mut(start..end)?.fill(random(256) as u8);
+            Ok(())
+        }
+    }
+}
+
+#[test]
+fn h23_what_is_undone_is_as_it_was_whatever_was_done() {
+    let mut state = 0x2545_F491_4F6C_DD1D_u64;
+    let mut random = move |below: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % below.max(1)
+    };
+    let (dir, store) = store();
+    for round in 0..150 {
+        let before = store.view(<[u8]>::to_vec).expect("a view");
+        let sequence = store.durable_sequence();
+        let panics = round % 2 == 0;
+        let tried = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            store.transaction(|tx| {
+                for _ in 0..1 + random(12) {
+                    change(tx, &mut random)?;
+                }
+                // Not by `panic!`, which would be told each time.
+                match panics {
+                    true => std::panic::resume_unwind(Box::new(())),
+                    false => tx.bytes_mut(0..u64::MAX).map(drop),
+                }
+            })
+        }));
+        assert_eq!(tried.is_err(), panics);
+        assert!(tried.is_err() || matches!(tried, Ok(Err(SnapshotError::Range { .. }))));
+        let now = store.view(<[u8]>::to_vec).expect("a view");
+        assert!(now == before, "round {round}");
+        assert_eq!(store.durable_sequence(), sequence);
+        if round % 10 == 0 {
+            store
+                .transaction(|tx| (0..5).try_for_each(|_| change(tx, &mut random)))
+                .expect("a transaction");
+        }
+        if round % 25 == 0 {
+            store.checkpoint().expect("a checkpoint");
+        }
+    }
+    let before = store.view(<[u8]>::to_vec).expect("a view");
+    drop(store);
+    let store = Store::open(dir.path().join("store"), options().initial_bytes(0)).expect("a store");
+    let now = store.view(<[u8]>::to_vec).expect("a view");
+    assert!(now == before, "nothing undone is in the journal");
+}
+
+#[test]
+fn h23_a_store_with_a_journal_of_transactions_is_changed_by_nothing_else() {
+    let (_dir, store) = store();
+    for refused in [
+        store.enter().map(drop),
+        store.resize(3 * PAGE),
+        store.checkpoint_delta().map(drop),
+    ] {
+        assert!(
+            matches!(refused, Err(SnapshotError::Door { .. })),
+            "{refused:?}"
+        );
+    }
+}
+
+/// What a view has seen may be told to the world when `wait_durable` has returned, and not before.
+#[test]
+fn h23_what_was_seen_is_durable_once_it_was_waited_for() {
+    let way: Way = TRANSACTIONS;
+    let disk = Recorder::unpublished(PART_BYTES);
+    let store = way.open(&disk).expect("a store");
+    for round in 1..=5_u64 {
+        let deferred = store.transaction_deferred(|tx| tx.write(0, &round.to_le_bytes()));
+        let ((), sequence) = deferred.map_err(|error: SnapshotError| error).expect("one");
+        assert_eq!(word(&store), round);
+        assert!(store.durable_sequence() < sequence);
+        store.wait_durable(sequence).expect("durable");
+        assert!(store.durable_sequence() >= sequence);
+        disk.mark(round);
+    }
+    drop(store);
+    let seen_only = std::cell::Cell::new(0);
+    let limits = Limits {
+        depth: 0,
+        ..Limits::default()
+    };
+    let check = |image: &Recorder| {
+        let waited = image.marks().last().copied().unwrap_or(0);
+        if !image.is_published() {
+            return Ok(());
+        }
+        let found = word(&way.open(image).expect("a store"));
+        seen_only.set(seen_only.get() + u32::from(found > waited));
+        match found >= waited {
+            true => Ok(()),
+            false => Err(format!("{found} after {waited}")),
+        }
+    };
+    crash_everywhere(&disk, &limits, &check).expect("what was waited for is there");
+    assert!(
+        seen_only.get() > 0,
+        "and without waiting it may be lost or not"
+    );
+}
+
+fn word(store: &Store) -> u64 {
+    let word = store.view(|bytes| *bytes.first_chunk().expect("8 bytes"));
+    u64::from_le_bytes(word.expect("a view"))
+}

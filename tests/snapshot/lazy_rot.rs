@@ -1,0 +1,274 @@
+//! Rot in a heap that was mapped and not read: it gets no fresh checksum in the other heap (hazard 5).
+#![expect(unsafe_code, reason = "the heap is mapped")]
+
+use std::fs::File;
+use std::io::ErrorKind;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use flatspan::snapshot::{
+    Array, Changes, Damage, HeapName, OnClose, SnapshotError, Store, StoreOptions, TrackerChoice,
+};
+
+use crate::fixture::all_files;
+use crate::support;
+
+const PAGE: u64 = 4096;
+const PAGES: u64 = 60;
+const METADATA: u64 = 64 << 10;
+
+fn options() -> StoreOptions {
+    StoreOptions::default()
+        .reserve_bytes(16 << 20)
+        .part_bytes(1 << 20)
+        .initial_bytes(PAGES * PAGE)
+}
+
+fn mapped() -> StoreOptions {
+    // SAFETY: nobody cuts the files while a store is open, and all of them are read in tests only; what is turned over in them
+    // is bytes, which are loaded by the kernel or seen as bytes.
+    unsafe { options().restore_by_map() }
+}
+
+fn open(path: &Path, options: StoreOptions) -> Store {
+    Store::open(path, options).expect("a store")
+}
+
+fn fill(store: &Store, page: u64, byte: u8) {
+    store
+        .transaction(|tx| tx.write(page * PAGE, &[byte; 4096]))
+        .expect("a transaction");
+}
+
+fn first_bytes(store: &Store) -> Vec<u8> {
+    let bytes = store.view(|bytes| bytes.iter().step_by(4096).copied().collect());
+    bytes.expect("a view")
+}
+
+fn file(path: &Path, heap: HeapName) -> PathBuf {
+    path.join(Array::Heap(heap).part_name(0))
+}
+
+/// Turns a bit of a page over.
+fn rot(path: &Path, heap: HeapName, page: u64) {
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .open(file(path, heap));
+    let file = file.expect("a heap");
+    let mut byte = [0];
+    let at = METADATA + page * PAGE + 99;
+    file.read_exact_at(&mut byte, at).expect("read");
+    file.write_all_at(&[byte[0] ^ 8], at).expect("written");
+}
+
+/// Every page `n` has `n + 1` in it, in both heaps; closed in order. Which heap is the newer one.
+fn closed(path: &Path) -> HeapName {
+    let store = open(path, options());
+    for round in 0..2 {
+        for page in 0..PAGES {
+            fill(&store, page, page as u8 + 1);
+        }
+        fill(&store, 0, 1 + round);
+        store.checkpoint_base().expect("a base");
+    }
+    fill(&store, 0, 1);
+    store.close().expect("closed");
+    let store = open(path, options());
+    let heap = store.open_report().heap;
+    store.close().expect("closed");
+    heap
+}
+
+fn expected(changed: &[(usize, u8)]) -> Vec<u8> {
+    let mut expected: Vec<u8> = (1..=PAGES as u8).collect();
+    for (page, byte) in changed {
+        expected[*page] = *byte;
+    }
+    expected
+}
+
+fn assert_poisoned(store: &Store) {
+    let refused = store.checkpoint_base();
+    assert!(
+        matches!(refused, Err(SnapshotError::Poisoned { .. })),
+        "{refused:?}"
+    );
+    let refused = store.transaction(|tx| tx.write(0, &[1]));
+    assert!(
+        matches!(refused, Err(SnapshotError::Poisoned { .. })),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn h05_rot_in_a_mapped_heap_is_found_before_the_other_heap_is_touched() {
+    for rotten in [7, 30, PAGES - 1] {
+        let dir = support::temp_dir();
+        let path = dir.path().join("store");
+        let heap = closed(&path);
+        rot(&path, heap, rotten);
+        let other = |files: Vec<(String, Vec<u8>)>| -> Vec<_> {
+            let name = format!("-{}.", heap.other());
+            let files = files.into_iter();
+            files.filter(|(file, _)| file.contains(&name)).collect()
+        };
+        let before = other(all_files(&path));
+        let store = open(&path, mapped());
+        assert!(!store.open_report().verified, "{:?}", store.open_report());
+        fill(&store, 20, 200);
+        let error = store.checkpoint_base().expect_err("it is read through");
+        assert!(
+            matches!(&error, SnapshotError::Damaged { array, what: Damage::Page { page }, .. }
+                if *array == Array::Heap(heap) && *page == rotten),
+            "{error:?}"
+        );
+        assert_poisoned(&store);
+        assert!(other(all_files(&path)) == before);
+        drop(store);
+        // Of that page the other heap has what was written, and the journal has the rest.
+        let store = open(&path, options());
+        let report = store.open_report();
+        assert!(report.fell_back.is_some(), "{report:?}");
+        assert_eq!(first_bytes(&store), expected(&[(20, 200)]));
+    }
+}
+
+#[test]
+fn h05_what_writers_did_not_change_is_not_taken_from_a_rotten_page() {
+    let dir = support::temp_dir();
+    let path = dir.path().join("store");
+    let heap = closed(&path);
+    rot(&path, heap, 7);
+    let options = mapped()
+        .changes(Changes::Writers)
+        .tracker(TrackerChoice::Compare);
+    let store = open(&path, options);
+    assert!(!store.open_report().verified);
+    let inside = store.enter().expect("the gate");
+    inside.write(20 * PAGE, &[200; 4096]).expect("written");
+    drop(inside);
+    let error = store.checkpoint_base().expect_err("it is read through");
+    assert!(matches!(error, SnapshotError::Damaged { .. }), "{error:?}");
+    drop(store);
+    let store = open(&path, self::options());
+    assert_eq!(first_bytes(&store), expected(&[]));
+}
+
+/// Behind the verification: in the gap between two changed pages, through which it is written.
+#[test]
+fn h05_a_page_that_rots_later_gets_no_fresh_checksum() {
+    let dir = support::temp_dir();
+    let path = dir.path().join("store");
+    let heap = closed(&path);
+    let store = open(&path, mapped());
+    fill(&store, 20, 200);
+    store.checkpoint_base().expect("verified, into the other");
+    rot(&path, heap, 22);
+    // So much of the image that gaps are written through.
+    fill(&store, 23, 203);
+    fill(&store, 25, 205);
+    let error = store.checkpoint_base().expect_err("page 22 is between");
+    assert!(
+        matches!(error, SnapshotError::Untracked { page: 22, .. }),
+        "{error:?}"
+    );
+    assert_poisoned(&store);
+    drop(store);
+    let store = open(&path, options());
+    assert_eq!(
+        first_bytes(&store),
+        expected(&[(20, 200), (23, 203), (25, 205)])
+    );
+}
+
+/// The only heap, rotten.
+fn one_rotten_heap(path: &Path) -> HeapName {
+    closed(path);
+    let store = open(path, options().on_close(OnClose::DropOlder));
+    let heap = store.open_report().heap;
+    store.close().expect("closed");
+    assert!(!file(path, heap.other()).exists());
+    rot(path, heap, 41);
+    heap
+}
+
+fn assert_page_41(error: &SnapshotError) {
+    assert!(
+        matches!(
+            error,
+            SnapshotError::Damaged {
+                what: Damage::Page { page: 41 },
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+}
+
+/// The whole image is copied when the other heap is not there.
+#[test]
+fn h05_rot_does_not_come_into_a_heap_that_is_made_anew() {
+    let dir = support::temp_dir();
+    let path = dir.path().join("store");
+    let heap = one_rotten_heap(&path);
+    let store = open(&path, mapped().second_heap(false));
+    fill(&store, 20, 200);
+    let error = store.checkpoint_base().expect_err("it is read through");
+    assert_page_41(&error);
+    drop(store);
+    assert!(!file(&path, heap.other()).exists());
+    let error = Store::open(&path, options()).expect_err("there is no other heap");
+    assert_eq!(error.kind(), ErrorKind::InvalidData);
+}
+
+#[test]
+fn h05_rot_does_not_come_into_a_second_heap() {
+    let dir = support::temp_dir();
+    let path = dir.path().join("store");
+    one_rotten_heap(&path);
+    let store = open(&path, mapped().second_heap(false));
+    let error = store.make_second_heap().expect_err("it is verified");
+    assert_page_41(&error);
+    assert_poisoned(&store);
+    drop(store);
+    let error = Store::open(&path, options()).expect_err("there is no other heap");
+    assert_eq!(error.kind(), ErrorKind::InvalidData);
+}
+
+#[test]
+fn h05_after_an_unclean_end_a_mapped_heap_is_verified_at_once() {
+    let dir = support::temp_dir();
+    let path = dir.path().join("store");
+    closed(&path);
+    let store = open(&path, mapped());
+    let heap = store.open_report().heap;
+    drop(store);
+    let store = open(&path, mapped());
+    assert!(store.open_report().verified && !store.open_report().was_closed);
+    drop(store);
+    rot(&path, heap, 7);
+    let store = open(&path, mapped());
+    let report = store.open_report();
+    let why = report.fell_back.as_deref().expect("it fell back");
+    assert!(
+        why.contains("page 7 does not have its checksum"),
+        "{report:?}"
+    );
+    assert_eq!(first_bytes(&store), expected(&[]));
+}
+
+#[test]
+fn h05_a_base_after_lazy_opening_reads_everything_once() {
+    let dir = support::temp_dir();
+    let path = dir.path().join("store");
+    let heap = closed(&path);
+    let store = open(&path, mapped());
+    assert_eq!(store.open_report().heap, heap);
+    for round in 1..4 {
+        fill(&store, 20, round);
+        store.checkpoint_base().expect("a base");
+    }
+    store.close().expect("closed");
+    assert_eq!(first_bytes(&open(&path, options())), expected(&[(20, 3)]));
+}

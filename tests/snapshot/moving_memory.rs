@@ -1,0 +1,235 @@
+//! Memory that changes while it is checkpointed: whatever of it is stored has its checksum (hazard 6).
+#![expect(unsafe_code, reason = "stores through the pointer of a store")]
+
+use std::fs::File;
+use std::io;
+use std::ops::{ControlFlow, Range};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, Ordering};
+
+use flatspan::mapping_cache::Access;
+use flatspan::snapshot::{
+    Array, Changes, CheckpointKind, Disk, GroupDisk, Store, StoreOptions, StoreReader, Strategy,
+    TrackerChoice,
+};
+
+use crate::support;
+
+const PAGE: usize = 4096;
+const PAGES: usize = 90;
+/// What is changed, and changes: too far apart to be written together.
+const PLACES: [Range<usize>; 3] = [0..20, 40..60, 80..90];
+const CHANGED: u64 = 50;
+const PART_BYTES: u64 = 64 << 10;
+
+fn pages() -> impl Iterator<Item = usize> {
+    PLACES.into_iter().flatten()
+}
+
+/// Memory that somebody changes who does not ask: a device, another process.
+#[derive(Debug, Default)]
+struct Moving {
+    memory: AtomicPtr<AtomicU8>,
+    moves: AtomicU64,
+}
+
+impl Moving {
+    fn set(&self, store: &Store) {
+        assert!(store.len() as usize >= PAGES * PAGE);
+        self.memory
+            .store(store.as_ptr().as_ptr().cast(), Ordering::Release);
+    }
+
+    /// Every second page becomes another one.
+    fn step(&self) {
+        let memory = self.memory.load(Ordering::Acquire);
+        if memory.is_null() {
+            return;
+        }
+        let value = self.moves.fetch_add(1, Ordering::Relaxed) as u8 | 1;
+        for at in pages().filter(|page| page % 2 == 0).map(|page| page * PAGE) {
+            // SAFETY: within the region (`set`), which is mapped until the store is dropped, after which nobody steps. All who
+            // use its bytes do so by atomics or by the kernel.
+            unsafe { (*memory.add(at + 77)).store(value, Ordering::Relaxed) };
+        }
+    }
+}
+
+/// Memory moves before and after every call.
+#[derive(Debug)]
+struct MovingDisk {
+    disk: GroupDisk,
+    moving: Arc<Moving>,
+}
+
+impl MovingDisk {
+    fn moved<R>(&self, call: impl FnOnce(&GroupDisk) -> io::Result<R>) -> io::Result<R> {
+        self.moving.step();
+        let result = call(&self.disk);
+        self.moving.step();
+        result
+    }
+}
+
+impl Disk for MovingDisk {
+    fn part_bytes(&self) -> u64 {
+        self.disk.part_bytes()
+    }
+    fn arrays(&self) -> io::Result<Vec<Array>> {
+        self.moved(|disk| disk.arrays())
+    }
+    fn create(&self, array: Array) -> io::Result<()> {
+        self.moved(|disk| disk.create(array))
+    }
+    fn len(&self, array: Array) -> io::Result<u64> {
+        self.moved(|disk| disk.len(array))
+    }
+    fn read(&self, array: Array, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.moved(|disk| disk.read(array, offset, buf))
+    }
+    fn write(&self, array: Array, offset: u64, buf: &[u8]) -> io::Result<()> {
+        self.moved(|disk| disk.write(array, offset, buf))
+    }
+    fn reserve(&self, array: Array, range: Range<u64>) -> io::Result<()> {
+        self.moved(|disk| disk.reserve(array, range))
+    }
+    fn set_len(&self, array: Array, len: u64) -> io::Result<()> {
+        self.moved(|disk| disk.set_len(array, len))
+    }
+    fn discard(&self, array: Array, range: Range<u64>) -> io::Result<()> {
+        self.moved(|disk| disk.discard(array, range))
+    }
+    fn next_data(&self, array: Array, offset: u64) -> io::Result<Option<Range<u64>>> {
+        self.moved(|disk| disk.next_data(array, offset))
+    }
+    fn sync(&self, array: Array) -> io::Result<()> {
+        self.moved(|disk| disk.sync(array))
+    }
+    fn forget_cached(&self, array: Array) -> io::Result<()> {
+        self.moved(|disk| disk.forget_cached(array))
+    }
+    fn remove(&self, array: Array) -> io::Result<()> {
+        self.moved(|disk| disk.remove(array))
+    }
+    fn clone_range(&self, from: Array, to: Array, range: Range<u64>) -> io::Result<()> {
+        self.moved(|disk| disk.clone_range(from, to, range))
+    }
+    fn publish(&self) -> io::Result<()> {
+        self.moved(|disk| disk.publish())
+    }
+    fn part_file(&self, array: Array, part: u64) -> io::Result<Option<File>> {
+        self.moved(|disk| disk.part_file(array, part))
+    }
+}
+
+fn options(strategy: Strategy) -> StoreOptions {
+    StoreOptions::default()
+        .changes(Changes::Writers)
+        .tracker(TrackerChoice::Compare)
+        .strategy(strategy)
+        .reserve_bytes(16 << 20)
+        .part_bytes(PART_BYTES)
+        .initial_bytes((PAGES * PAGE) as u64)
+}
+
+/// They are declared, so that both heaps lack them.
+fn change_all(store: &Store, byte: u8) {
+    let inside = store.enter().expect("the gate");
+    for page in pages().map(|page| (page * PAGE) as u64) {
+        inside.write(page, &[byte; PAGE]).expect("written");
+        inside.declare(page..page + PAGE as u64).expect("declared");
+    }
+}
+
+/// Nothing on the disk is without its checksum, and what comes back is of the pages that were.
+fn look(path: &Path) {
+    let reader = StoreReader::open(path).expect("a store");
+    let found = reader.verify(|_| ControlFlow::Continue(()));
+    let found = found.expect("verified");
+    assert!(found.is_good(), "{found:?}");
+}
+
+fn checkpoint(store: &Store, kind: CheckpointKind) {
+    let made = match kind {
+        CheckpointKind::Base => store.checkpoint_base(),
+        _ => store.checkpoint_delta(),
+    };
+    let made = made.expect("a checkpoint");
+    assert_eq!(made.kind, kind);
+    assert!(made.pages >= CHANGED, "{made:?}");
+}
+
+#[test]
+fn h06_memory_that_changes_between_hashing_and_writing_has_its_checksums() {
+    for strategy in [Strategy::PreCopy, Strategy::Quiesce] {
+        let dir = support::temp_dir();
+        let path = dir.path().join("store");
+        drop(Store::open(&path, options(strategy)).expect("a store"));
+        let disk = GroupDisk::open(&path, PART_BYTES, Access::ReadWrite).expect("its disk");
+        let moving = Arc::new(Moving::default());
+        let disk = MovingDisk {
+            disk,
+            moving: Arc::clone(&moving),
+        };
+        let store = Store::open_on(Arc::new(disk), options(strategy)).expect("a store");
+        moving.set(&store);
+        for round in 0..6 {
+            change_all(&store, 100 + round);
+            let kind = match round % 2 {
+                0 => CheckpointKind::Base,
+                _ => CheckpointKind::Delta,
+            };
+            let before = moving.moves.load(Ordering::Relaxed);
+            checkpoint(&store, kind);
+            assert!(moving.moves.load(Ordering::Relaxed) > before + 2);
+            look(&path);
+        }
+        drop(store);
+        let store = Store::open(&path, options(strategy)).expect("a store");
+        let report = store.open_report();
+        assert!(report.fell_back.is_none() && report.verified, "{report:?}");
+        let mut memory = vec![0; PAGES * PAGE];
+        let inside = store.enter().expect("the gate");
+        inside.read(0, &mut memory).expect("read");
+        for (page, bytes) in memory.chunks(PAGE).enumerate() {
+            let moved = [77].into_iter().filter(|_| page % 2 == 0);
+            let others = (0..PAGE).filter(|at| !moved.clone().any(|moved| moved == *at));
+            let byte = match pages().any(|changed| changed == page) {
+                true => 105,
+                false => 0,
+            };
+            assert!(others.into_iter().all(|at| bytes[at] == byte), "{page}");
+        }
+    }
+}
+
+#[test]
+fn h06_memory_that_changes_all_the_time_has_its_checksums() {
+    let dir = support::temp_dir();
+    let path = dir.path().join("store");
+    let store = Store::open(&path, options(Strategy::PreCopy)).expect("a store");
+    let moving = Moving::default();
+    moving.set(&store);
+    let end = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !end.load(Ordering::Relaxed) {
+                moving.step();
+            }
+        });
+        let work = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            for round in 0..30 {
+                change_all(&store, round);
+                let kind = match round % 3 {
+                    0 => CheckpointKind::Delta,
+                    _ => CheckpointKind::Base,
+                };
+                checkpoint(&store, kind);
+                look(&path);
+            }
+        }));
+        end.store(true, Ordering::Relaxed);
+        work.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    });
+}

@@ -1,0 +1,238 @@
+//! The checksum tables of stores: where they lie, what of them is read, what is in them (hazard 7).
+#![expect(unsafe_code, reason = "a heap is mapped")]
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use flatspan::mapping_cache::Access;
+use flatspan::snapshot::{Array, Disk, GroupDisk, SnapshotError, Store, StoreOptions};
+
+use crate::support;
+
+const PAGE: u64 = 4096;
+const PART_BYTES: u64 = 64 << 10;
+
+fn options() -> StoreOptions {
+    StoreOptions::default()
+        .reserve_bytes(64 << 20)
+        .part_bytes(PART_BYTES)
+}
+
+fn resize(store: &Store, pages: u64) {
+    let resized: Result<(), SnapshotError> = store.transaction(|tx| tx.resize(pages * PAGE));
+    resized.expect("resized");
+}
+
+fn fill(store: &Store, page: u64) {
+    store
+        .transaction(|tx| tx.write(page * PAGE, &content(page)))
+        .expect("a transaction");
+}
+
+fn content(page: u64) -> Vec<u8> {
+    page.wrapping_mul(0x9E37_79B9_7F4A_7C15)
+        .to_le_bytes()
+        .repeat(512)
+}
+
+/// What the files of an array hold, as one.
+fn array(path: &Path, stem: &str) -> Vec<u8> {
+    let mut parts = BTreeMap::new();
+    for entry in fs::read_dir(path).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.file_stem().is_some_and(|found| found == stem) {
+            parts.insert(path.clone(), fs::read(path).expect("a part"));
+        }
+    }
+    parts.into_values().flatten().collect()
+}
+
+#[test]
+fn h07_growth_overwrites_neither_pages_nor_table() {
+    let dir = support::temp_dir();
+    let path = dir.path().join("store");
+    let store = Store::open(&path, options().initial_bytes(3 * PAGE)).expect("a store");
+    (0..3).for_each(|page| fill(&store, page));
+    let mut there = vec![0, 1, 2];
+    // Across the end of a part, of a leaf of the tree, and of many.
+    for pages in [4, 15, 512, 513, 1500, 9000] {
+        // Into both heaps, so that either holds the shorter image when the other one grows.
+        store.checkpoint_base().expect("a base");
+        fill(&store, 0);
+        store.checkpoint_base().expect("a base");
+        let before: Vec<_> = ["heap-a", "heap-b", "table-a", "table-b"]
+            .iter()
+            .map(|stem| (*stem, array(&path, stem)))
+            .collect();
+        resize(&store, pages);
+        fill(&store, pages - 1);
+        there.push(pages - 1);
+        store.checkpoint_base().expect("a base");
+        fill(&store, 0);
+        store.checkpoint_base().expect("a base");
+        for (stem, before) in before {
+            let now = array(&path, stem);
+            match stem.starts_with("heap") {
+                // Behind METADATA every page lies where it lay.
+                true => assert!(now[65536..].starts_with(&before[65536..]), "{stem} {pages}"),
+                // The leaf of the first pages lies where it lay; its last entry is new where it is filled up.
+                false => {
+                    let leaf = 3 * PAGE as usize..3 * PAGE as usize + 3 * 8;
+                    assert_eq!(now[leaf.clone()], before[leaf], "{stem} {pages}");
+                }
+            }
+        }
+        drop(array(&path, "heap-a"));
+    }
+    drop(store);
+    for heap in ["heap-a", "heap-b"] {
+        // Either heap alone, by rot in the other one.
+        let copy = dir.path().join(heap);
+        fs::create_dir(&copy).expect("a folder");
+        for entry in fs::read_dir(&path).expect("a folder") {
+            let entry = entry.expect("an entry");
+            let name = entry.file_name();
+            if !name.to_string_lossy().starts_with(heap) {
+                fs::copy(entry.path(), copy.join(name)).expect("copied");
+            }
+        }
+        let store = Store::open(&copy, options()).expect("the other heap");
+        let found: Vec<u64> = store
+            .view(|bytes| {
+                let pages = bytes.chunks(4096).enumerate();
+                let pages = pages.filter(|(_, bytes)| bytes.iter().any(|byte| *byte != 0));
+                pages
+                    .map(|(page, bytes)| {
+                        assert!(bytes == content(page as u64), "{page}");
+                        page as u64
+                    })
+                    .collect()
+            })
+            .expect("a view");
+        // Page 0 has content of zeros.
+        assert_eq!(found, there[1..], "{heap} is lost");
+    }
+}
+
+/// Counts the bytes that are read.
+#[derive(Debug)]
+struct Counting {
+    disk: GroupDisk,
+    read_bytes: Arc<AtomicU64>,
+}
+
+impl Disk for Counting {
+    fn part_bytes(&self) -> u64 {
+        self.disk.part_bytes()
+    }
+    fn arrays(&self) -> io::Result<Vec<Array>> {
+        self.disk.arrays()
+    }
+    fn create(&self, array: Array) -> io::Result<()> {
+        self.disk.create(array)
+    }
+    fn len(&self, array: Array) -> io::Result<u64> {
+        self.disk.len(array)
+    }
+    fn read(&self, array: Array, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.read_bytes
+            .fetch_add(buf.len() as u64, Ordering::Relaxed);
+        self.disk.read(array, offset, buf)
+    }
+    fn write(&self, array: Array, offset: u64, buf: &[u8]) -> io::Result<()> {
+        self.disk.write(array, offset, buf)
+    }
+    fn reserve(&self, array: Array, range: Range<u64>) -> io::Result<()> {
+        self.disk.reserve(array, range)
+    }
+    fn set_len(&self, array: Array, len: u64) -> io::Result<()> {
+        self.disk.set_len(array, len)
+    }
+    fn discard(&self, array: Array, range: Range<u64>) -> io::Result<()> {
+        self.disk.discard(array, range)
+    }
+    fn next_data(&self, array: Array, offset: u64) -> io::Result<Option<Range<u64>>> {
+        self.disk.next_data(array, offset)
+    }
+    fn sync(&self, array: Array) -> io::Result<()> {
+        self.disk.sync(array)
+    }
+    fn forget_cached(&self, array: Array) -> io::Result<()> {
+        self.disk.forget_cached(array)
+    }
+    fn remove(&self, array: Array) -> io::Result<()> {
+        self.disk.remove(array)
+    }
+    fn clone_range(&self, from: Array, to: Array, range: Range<u64>) -> io::Result<()> {
+        self.disk.clone_range(from, to, range)
+    }
+    fn publish(&self) -> io::Result<()> {
+        self.disk.publish()
+    }
+    fn part_file(&self, array: Array, part: u64) -> io::Result<Option<File>> {
+        self.disk.part_file(array, part)
+    }
+}
+
+/// Bytes read to open, by map, a store of so many pages that was closed in order.
+fn read_to_open(pages: u64) -> u64 {
+    let dir = support::temp_dir();
+    let path = dir.path().join("store");
+    let store = Store::open(&path, options().initial_bytes(pages * PAGE)).expect("a store");
+    (1..pages).step_by(7).for_each(|page| {
+        let (_, _) = store
+            .transaction_deferred(|tx| tx.write(page * PAGE, &content(page)))
+            .map_err(|error: SnapshotError| error)
+            .expect("a transaction");
+    });
+    store.close().expect("closed");
+    let read_bytes = Arc::new(AtomicU64::new(0));
+    let disk = Counting {
+        disk: GroupDisk::open(&path, PART_BYTES, Access::ReadWrite).expect("its disk"),
+        read_bytes: read_bytes.clone(),
+    };
+    // SAFETY: nobody changes or cuts the files while the store is open.
+    let options = unsafe { options().restore_by_map() };
+    let store = Store::open_on(Arc::new(disk), options).expect("a store");
+    assert!(!store.open_report().verified);
+    let read = read_bytes.load(Ordering::Relaxed);
+    let last = (1..pages).step_by(7).last().expect("a page");
+    let found = store.view(|bytes| bytes[(last * PAGE) as usize..].starts_with(&content(last)));
+    assert!(found.expect("a view"));
+    read
+}
+
+#[test]
+fn h07_opening_by_map_reads_no_more_of_a_longer_table() {
+    assert_eq!(read_to_open(10), read_to_open(6000));
+}
+
+#[test]
+fn h07_hashes_of_pages_are_of_their_store() {
+    let table = || {
+        let dir = support::temp_dir();
+        let path = dir.path().join("store");
+        let store = Store::open(&path, options().initial_bytes(8 * PAGE)).expect("a store");
+        (0..8).for_each(|page| fill(&store, page));
+        store.close().expect("closed");
+        array(&path, "table-b")
+    };
+    let (one, other) = (table(), table());
+    let leaf = |table: &[u8]| -> Vec<u64> {
+        let leaf = &table[3 * PAGE as usize..][..8 * 8];
+        let words = leaf.chunks(8).map(|word| word.try_into().expect("8 bytes"));
+        words.map(u64::from_le_bytes).collect()
+    };
+    let (one, other) = (leaf(&one), leaf(&other));
+    assert_eq!((one[0], other[0]), (0, 0), "a page of zeros");
+    for page in 1..8 {
+        assert_ne!(one[page], other[page], "the same page in two stores");
+        // All 64 bits are used.
+        assert!(one[page] > 1 << 40 && other[page] > 1 << 40);
+    }
+}
