@@ -5,6 +5,7 @@ mod support;
 
 mod files;
 mod handing;
+mod inheriting;
 mod left;
 mod manager;
 mod notifying;

@@ -384,6 +384,47 @@ fn what_is_asked_of_it_wrongly_is_refused() {
     }
 }
 
+/// A fault of the ancestor: offset and length were published apart from the mark.
+#[test]
+fn h31_an_entry_counts_only_with_the_descriptor_of_its_mark() {
+    let dir = support::temp_dir();
+    let file = memfd();
+    let mut keeper = host(&dir.path().join("store"), &file);
+    let mut client = writer(&file, 2);
+    let first = fill(&mut client, 1);
+    let second = fill(&mut client, 2);
+    drop(client);
+    let entry = marks(&file, 2).iter().position(|mark| mark / 2 == second);
+    let entry_at = RING_AT + entry.expect("the newest") as u64 * 128;
+    let raw = File::from(fd(&file));
+    // Generation, offset, length, tail: of another entry, or out of range.
+    let wrong = [
+        (8, first),
+        (16, 0),
+        (16, u64::MAX - 7),
+        (24, STATE * 2),
+        (24, 8),
+        (32, 1 << 40),
+    ];
+    for (at, value) in wrong {
+        let mut before = [0; 8];
+        raw.read_exact_at(&mut before, entry_at + at).expect("read");
+        raw.write_all_at(&value.to_le_bytes(), entry_at + at)
+            .expect("written");
+        let client = writer(&file, 2);
+        assert_eq!(client.generation(), first, "word at {at}: {value}");
+        drop(client);
+        raw.write_all_at(&before, entry_at + at).expect("written");
+    }
+    let at = wrong[0].0;
+    raw.write_all_at(&first.to_le_bytes(), entry_at + at)
+        .expect("written");
+    assert_eq!(persisted(keeper.snapshot_once().expect("the other")), first);
+    raw.write_all_at(&second.to_le_bytes(), entry_at + at)
+        .expect("written");
+    assert_eq!(persisted(keeper.snapshot_once().expect("one")), second);
+}
+
 /// A store of the memory of a program that knows nothing of us.
 #[test]
 fn a_store_of_something_else_is_refused_and_left_alone() {

@@ -1,0 +1,54 @@
+//! What a command inherits from its host.
+
+use std::process::Command;
+
+use crate::support;
+
+/// Hazard 28: a client hangs for ever when somebody holds its userfaultfd and does not answer. No strategy so far uses one of the client, and
+/// nothing that the host has open (its store, its locks, descriptors that track memory) is left to the command.
+#[test]
+fn h28_a_command_gets_the_memory_and_nothing_else_of_its_host() {
+    for strategy in ["exit", "stop", "queue"] {
+        let dir = support::temp_dir();
+        let listed = dir.path().join("listed");
+        // Lists what the shell has, with the begin of a second snapshot behind it.
+        let script = "sleep 0.1; for fd in /proc/$$/fd/*; do readlink $fd; done > \"$0\"; \
+                      readlink /proc/$PPID/exe >> \"$0\"";
+        let status = Command::new(env!("CARGO_BIN_EXE_shm-restore"))
+            .arg(format!("--snapshot={strategy}"))
+            .args(["--interval", "0.02"])
+            .arg(dir.path().join("store"))
+            .args(["sh", "-c", script])
+            .arg(&listed)
+            .stdin(std::process::Stdio::null())
+            .status();
+        assert_eq!(status.expect("shm-restore").code(), Some(0));
+        let listed = std::fs::read_to_string(listed).expect("the list");
+        let memory: Vec<_> = listed
+            .lines()
+            .filter(|line| line.contains("memfd:"))
+            .collect();
+        assert_eq!(memory.len(), 1, "{strategy}: {listed}");
+        let others = listed.lines().filter(|line| {
+            let known = [
+                "memfd:",
+                "/dev/null",
+                "pipe:",
+                "/dev/pts",
+                "socket:",
+                "/listed",
+            ];
+            !known.iter().any(|known| line.contains(known)) && !line.ends_with("shm-restore")
+        });
+        // Where the tests' own standard streams go is not the host's.
+        let own: Vec<_> = (0..3)
+            .filter_map(|fd| std::fs::read_link(format!("/proc/self/fd/{fd}")).ok())
+            .map(|path| path.display().to_string())
+            .collect();
+        let others: Vec<_> = others
+            .filter(|line| !own.contains(&(*line).to_owned()))
+            .collect();
+        assert!(others.is_empty(), "{strategy}: {others:?}");
+        assert!(!listed.contains("userfaultfd"), "{strategy}: {listed}");
+    }
+}
