@@ -319,3 +319,47 @@ fn kills_of_client_host_and_both_lose_nothing() {
         assert_eq!(counts.len(), 7, "{counts:?}");
     }
 }
+
+/// Wherever it stands: the client is stopped by nothing, and what it has committed meanwhile is taken when the host goes on.
+#[test]
+fn a_stopped_host_holds_up_nobody_and_a_dead_one_neither() {
+    use rustix::process::{Pid, Signal, kill_process};
+    let dir = support::temp_dir();
+    let store = dir.path().join("store");
+    let inside = SharedFile::create("flatspan-storm-inside", 16).expect("a memfd");
+    let memfd = SharedFile::create("flatspan-storm", 0).expect("a memfd");
+    drop(Host::open(&store, fd(&memfd), host_options()).expect("a host"));
+    let mut host = Process::start("storm::the_host", &memfd, &inside, &store);
+    let pid = host.0.as_ref().expect("a process").id();
+    let pid = Pid::from_raw(pid as i32).expect("a process");
+    let mut client = Writer::open(fd(&memfd), options()).expect("a writer");
+    let mut commit = || {
+        let next = client.generation() + 1;
+        let committed = client.commit_with(&next.to_le_bytes(), |commit| {
+            commit.write(0, &next.to_le_bytes().repeat(PAGES * PAGE / 8))
+        });
+        committed.expect("a commit");
+        client.generation()
+    };
+    let wait_for = |generation: u64| {
+        let end = std::time::Instant::now() + Duration::from_secs(60);
+        while word(&memfd, PAGE as u64) < generation {
+            assert!(std::time::Instant::now() < end, "the host takes nothing");
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    };
+    for round in 0..20 {
+        wait_for(commit());
+        // In the middle of a snapshot, mostly.
+        commit();
+        std::thread::sleep(Duration::from_micros(round * 150));
+        kill_process(pid, Signal::STOP).expect("a signal");
+        let newest = (0..200).map(|_| commit()).last();
+        kill_process(pid, Signal::CONT).expect("a signal");
+        wait_for(newest.expect("a commit"));
+    }
+    host.kill();
+    for _ in 0..200 {
+        commit();
+    }
+}
