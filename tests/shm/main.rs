@@ -3,13 +3,23 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod client;
+mod crashed;
+mod ending;
 mod files;
+mod freezing;
 mod handing;
+mod large;
 mod left;
 mod manager;
 mod notifying;
 mod primes;
 mod programs;
 mod receiving;
+mod refusing;
+mod restoring;
 mod service;
+mod signalling;
+mod states;
+mod stopping;
 mod watching;
