@@ -161,17 +161,6 @@ impl Unaware {
         Ok(self.store.checkpoint()?)
     }
 
-    /// Makes it durable as [`snapshot_once`](Self::snapshot_once) does, in a form that the next start is quick with if
-    /// the store is [closed](Self::close) then.
-    ///
-    /// # Errors
-    ///
-    /// As for [`snapshot_once`](Self::snapshot_once).
-    pub fn last_snapshot(&self) -> Result<CheckpointReport, UnawareError> {
-        self.store.follow_memory()?;
-        Ok(self.store.checkpoint_base()?)
-    }
-
     /// Closes the store, with what has changed since the last snapshot. Dropping it leaves that out.
     ///
     /// # Errors

@@ -3,9 +3,14 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod client;
+mod crashed;
+mod ending;
 mod files;
+mod freezing;
 mod handing;
 mod inheriting;
+mod large;
 mod left;
 mod manager;
 mod notifying;
@@ -13,7 +18,12 @@ mod primes;
 mod programs;
 mod queue;
 mod receiving;
+mod refusing;
+mod restoring;
 mod service;
+mod signalling;
+mod states;
+mod stopping;
 mod storm;
 mod storm_programs;
 mod watching;

@@ -92,14 +92,7 @@ impl Keeper {
         }
     }
 
-    /// The one when the program has ended.
-    pub(crate) fn last_snapshot(&mut self) -> Result<Outcome> {
-        match self {
-            Self::Unaware(unaware) => Ok(unaware.last_snapshot()?.into()),
-            Self::Queue(host) => Ok(host.snapshot_once()?.into()),
-        }
-    }
-
+    /// Writes everything once more where that is not so yet, so that the next start is quick.
     pub(crate) fn close(self) -> Result<()> {
         match self {
             Self::Unaware(unaware) => Ok(unaware.close()?),

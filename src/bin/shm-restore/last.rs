@@ -42,7 +42,7 @@ pub(crate) fn end(
 }
 
 fn keep(mut taker: Taker, events: Events) -> bool {
-    let last: fn(&mut Keeper) -> Result<Outcome> = |keeper| match keeper.last_snapshot()? {
+    let last: fn(&mut Keeper) -> Result<Outcome> = |keeper| match keeper.snapshot()? {
         Outcome::Starved { attempts } => {
             anyhow::bail!("others still commit, and are faster ({attempts} attempts)")
         }

@@ -26,7 +26,7 @@ fn take(cli: &Cli, memory: &SharedFile) -> anyhow::Result<u8> {
     }
     let events = Events::new(cli.json);
     let mut keeper: Keeper = restore(cli, memory, false, events)?;
-    match keeper.last_snapshot()? {
+    match keeper.snapshot()? {
         keeper::Outcome::Taken(taken) => events.note("last", taken.fields()),
         keeper::Outcome::Nothing => events.note("last", json!({ "nothing": true })),
         keeper::Outcome::NoQueue => return Err(anyhow!("there is no queue in the memory")),

@@ -1,0 +1,132 @@
+//! Programs for the tests of `shm-restore`: this binary, in a process of its own, as what `shm-restore` runs.
+
+use std::env;
+use std::fs;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+
+use flatspan::shm::queue::{QueueError, QueueOptions, Writer};
+use flatspan::shm::{ListenFds, SHARED_FD_NAME, SharedFile};
+
+use crate::states::{GROWN_PAGES, PAGE_WORDS, ROW_PAGES};
+use crate::support::child;
+
+const TEST: &str = "client::is_run_by_other_tests";
+const ACT: &str = "FLATSPAN_TEST_ACT";
+
+/// The words of a shell that run it. The shell passes the memory on.
+pub(crate) fn words(act: &str) -> String {
+    let this = env::current_exe().expect("this binary");
+    format!(
+        "env {ACT}='{act}' {}={TEST} {} --exact {TEST} --nocapture --test-threads=1",
+        child::NAME_VARIABLE,
+        this.display()
+    )
+}
+
+#[test]
+fn is_run_by_other_tests() {
+    if !child::is_me(TEST) {
+        return;
+    }
+    let act = env::var(ACT).expect("what to do");
+    let words: Vec<&str> = act.split(' ').collect();
+    match words[..] {
+        ["rows", row, while_there] => rows(row.parse().expect("a number"), Path::new(while_there)),
+        ["grow"] => grow(),
+        ["fill", byte, bytes] => fill(
+            byte.parse().expect("a byte"),
+            bytes.parse().expect("a length"),
+        ),
+        ["sparse", bytes] => sparse(bytes.parse().expect("a length")),
+        ["commit", while_there] => commit(Path::new(while_there)),
+        _ => panic!("{act}"),
+    }
+    // Without what a harness says.
+    process::exit(0);
+}
+
+fn memory() -> SharedFile {
+    let fd = ListenFds::from_env()
+        .expect("descriptors")
+        .take(SHARED_FD_NAME);
+    SharedFile::adopt(fd.expect("the memory")).expect("a memfd")
+}
+
+/// Stores a number to each page of a row, then the next one to each, and so on.
+fn rows(row: usize, while_there: &Path) {
+    let memory = memory();
+    let bytes = ((row + 1) * ROW_PAGES * 4096) as u64;
+    memory.grow(bytes).expect("longer");
+    let map = memory.map_mut(0..bytes).expect("mapped");
+    let pages = &map.words()[row * ROW_PAGES * PAGE_WORDS..];
+    let known = pages[0].load(Ordering::Relaxed);
+    for number in known + 1.. {
+        for page in 0..ROW_PAGES {
+            pages[page * PAGE_WORDS].store(number, Ordering::Release);
+        }
+        if number % 256 == 0 && !while_there.exists() {
+            return;
+        }
+    }
+}
+
+/// Makes the memory longer page by page, with a number in each.
+fn grow() {
+    let memory = memory();
+    for page in 0..GROWN_PAGES {
+        let start = page * 4096;
+        memory.grow(start + 4096).expect("longer");
+        let map = memory.map_mut(start..start + 4096).expect("mapped");
+        map.words()[0].store(page + 1, Ordering::Release);
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn fill(byte: u8, bytes: u64) {
+    let memory = memory();
+    memory.grow(bytes).expect("longer");
+    let map = memory.map_mut(0..bytes).expect("mapped");
+    let word = u64::from_ne_bytes([byte; 8]);
+    for place in map.words() {
+        place.store(word, Ordering::Relaxed);
+    }
+}
+
+/// Adds one to a few words of a memory that is mostly holes: near the begin, around 2 and 4 GiB, and at the end.
+fn sparse(bytes: u64) {
+    let memory = memory();
+    memory.grow(bytes).expect("longer");
+    for start in crate::large::places(bytes) {
+        let map = memory.map_mut(start..start + 4096).expect("mapped");
+        map.words()[1].fetch_add(start + 1, Ordering::Relaxed);
+    }
+}
+
+/// Commits states in which each page has the number of the generation.
+fn commit(while_there: &Path) {
+    let fd = memory().as_fd().try_clone_to_owned().expect("another");
+    let bytes = (ROW_PAGES * 4096) as u64;
+    let mut writer = Writer::open(fd, QueueOptions::new(bytes)).expect("a queue");
+    let mut word = [0; 8];
+    writer.read(0, &mut word).expect("the first word");
+    let mut number = u64::from_ne_bytes(word);
+    while while_there.exists() {
+        number += 1;
+        let committed: Result<(), QueueError> = writer.commit(|change| {
+            (0..ROW_PAGES as u64)
+                .try_for_each(|page| change.write(page * 4096, &number.to_ne_bytes()))
+        });
+        committed.expect("a commit");
+        let (new, said) = (
+            while_there.with_extension("new"),
+            while_there.with_extension("said"),
+        );
+        let told = fs::write(&new, number.to_string()).and_then(|()| fs::rename(&new, said));
+        told.expect("a file");
+    }
+}

@@ -1,0 +1,168 @@
+//! Programs that know nothing of us and are killed in the middle (hazard 26).
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use flatspan::shm::SharedFile;
+
+use crate::client;
+use crate::left::{Left, path_of};
+use crate::programs::expect;
+use crate::states::{folder, newest};
+
+const BYTES: usize = 10_000;
+const PAGES: usize = 12_288;
+
+/// Whoever keeps the memory keeps it over the crash, as a service manager does.
+struct Kept {
+    memory: SharedFile,
+    folder: tempfile::TempDir,
+}
+
+impl Kept {
+    fn new() -> Self {
+        Self {
+            memory: SharedFile::create("kept", 0).expect("a memfd"),
+            folder: folder(),
+        }
+    }
+
+    fn store(&self) -> PathBuf {
+        self.folder.path().join("store")
+    }
+
+    fn run(&self, options: &[&str], script: &str) -> Command {
+        let mut command = Left::files([path_of(&self.memory)])
+            .named("SHM_SHARED_FD")
+            .command(env!("CARGO_BIN_EXE_shm-restore"));
+        command
+            .args(options)
+            .arg(self.store())
+            .args(["sh", "-c", script]);
+        command
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let mut bytes = vec![0; self.memory.len().expect("a length") as usize];
+        let file = fs::File::open(path_of(&self.memory)).expect("it opens");
+        file.read_exact_at(&mut bytes, 0).expect("its bytes");
+        bytes
+    }
+
+    fn saved(&self) -> Vec<PathBuf> {
+        let beside = self.folder.path().read_dir().expect("a folder").flatten();
+        let is_saved = |path: &PathBuf| path.display().to_string().contains(".crash-");
+        beside.map(|entry| entry.path()).filter(is_saved).collect()
+    }
+}
+
+fn filled(byte: u8) -> String {
+    client::words(&format!("fill {byte} {BYTES}"))
+}
+
+fn whole(byte: u8) -> Vec<u8> {
+    let mut pages = vec![0; PAGES];
+    pages[..BYTES].fill(byte);
+    pages
+}
+
+fn crash(byte: u8) -> String {
+    format!("{}; kill -SEGV $$", filled(byte))
+}
+
+#[test]
+fn bad_state_made_newest_after_a_crash() {
+    for how in ["--snapshot=exit", "--snapshot=stop"] {
+        let kept = Kept::new();
+        // Long enough that none is taken between the change and the crash.
+        let options = [how, "--interval=1000"];
+        expect(0, &mut kept.run(&options, &filled(1)));
+        let said = expect(128 + 11, &mut kept.run(&options, &crash(2)));
+        assert!(
+            said.contains("was killed") && said.contains(".crash-"),
+            "{said}"
+        );
+        assert_eq!(newest(&kept.store()), whole(1), "{how}");
+        let saved = kept.saved();
+        assert_eq!(saved.len(), 1);
+        assert_eq!(fs::read(&saved[0]).expect("the wreck"), [2; BYTES]);
+        // The same memory, sealed and live, is not taken for good.
+        assert_eq!(kept.bytes(), [2; BYTES]);
+        expect(0, &mut kept.run(&options, "true"));
+        assert_eq!(kept.bytes()[..BYTES], [1; BYTES]);
+        assert_eq!(newest(&kept.store()), whole(1), "{how}");
+        // Once: from now on it is live again.
+        expect(0, &mut kept.run(&options, &filled(3)));
+        expect(0, &mut kept.run(&options, "true"));
+        assert_eq!(newest(&kept.store()), whole(3), "{how}");
+    }
+}
+
+#[test]
+fn a_crash_before_the_first_snapshot_goes_back_to_nothing() {
+    let kept = Kept::new();
+    expect(128 + 11, &mut kept.run(&[], &crash(2)));
+    assert_eq!(fs::read(&kept.saved()[0]).expect("the wreck"), [2; BYTES]);
+    expect(0, &mut kept.run(&[], "true"));
+    assert!(kept.bytes().iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn what_becomes_of_a_crash_is_chosen() {
+    let kept = Kept::new();
+    expect(0, &mut kept.run(&[], &filled(1)));
+    let said = expect(128 + 11, &mut kept.run(&["--on-crash=discard"], &crash(2)));
+    assert!(said.contains("was given up"), "{said}");
+    assert!(kept.saved().is_empty());
+    expect(0, &mut kept.run(&[], "true"));
+    assert_eq!(newest(&kept.store()), whole(1));
+    expect(128 + 11, &mut kept.run(&["--on-crash=keep"], &crash(2)));
+    assert!(kept.saved().is_empty());
+    assert_eq!(newest(&kept.store()), whole(2));
+    expect(0, &mut kept.run(&[], "true"));
+    assert_eq!(kept.bytes()[..BYTES], [2; BYTES]);
+}
+
+/// An exit code is the program's own word, whatever the number.
+#[test]
+fn an_exit_code_is_no_crash() {
+    let kept = Kept::new();
+    for (byte, code) in [(1, 1), (2, 139), (3, 255)] {
+        expect(
+            code,
+            &mut kept.run(&[], &format!("{}; exit {code}", filled(byte))),
+        );
+        assert_eq!(newest(&kept.store()), whole(byte));
+    }
+    assert!(kept.saved().is_empty());
+}
+
+#[test]
+fn a_mark_of_another_memory_makes_no_difference() {
+    let kept = Kept::new();
+    expect(0, &mut kept.run(&[], &filled(1)));
+    expect(
+        128 + 9,
+        &mut kept.run(&[], &format!("{}; kill -9 $$", filled(2))),
+    );
+    let other = Kept {
+        memory: SharedFile::create("other", 0).expect("a memfd"),
+        folder: kept.folder,
+    };
+    // A new one is restored; live then, it is kept.
+    for byte in [1, 4, 5] {
+        assert_eq!(
+            newest(&other.store())[..],
+            whole(if byte == 5 { 4 } else { 1 })[..]
+        );
+        if byte > 1 {
+            expect(0, &mut other.run(&[], &filled(byte)));
+        } else {
+            expect(0, &mut other.run(&[], "true"));
+        }
+    }
+    assert_eq!(newest(&other.store()), whole(5));
+    assert!(Path::new(&other.store().with_extension("crashed")).exists());
+}

@@ -1,0 +1,131 @@
+//! How `shm-restore` ends.
+
+use std::fs;
+
+use crate::client;
+use crate::programs::{clean, expect, said};
+use crate::states::{folder, newest, shell};
+use crate::support::filesystem::{Kind, SmallFs};
+
+#[test]
+fn exit_status_0_for_a_child_killed_by_a_signal() {
+    let folder = folder();
+    let store = folder.path().join("store");
+    for how in ["exit", "stop", "queue"] {
+        let how = format!("--snapshot={how}");
+        for signal in [1, 2, 3, 6, 9, 11, 15] {
+            let script = format!("kill -{signal} $$");
+            expect(
+                128 + signal,
+                &mut shell(&[&how], &folder.path().join(&how), &script),
+            );
+        }
+        for code in [0, 1, 125, 200, 255] {
+            let script = format!("exit {code}");
+            expect(
+                code,
+                &mut shell(&[&how], &store.with_extension(&how), &script),
+            );
+        }
+    }
+}
+
+/// The ancestor wrote the last state over the one before: a full disk left neither.
+#[test]
+fn final_write_in_place() {
+    const BYTES: usize = 1 << 20;
+    let Some(small) = SmallFs::new(Kind::Tmpfs, 24 << 20) else {
+        return;
+    };
+    let store = small.path().join("store");
+    expect(
+        0,
+        &mut shell(&[], &store, &client::words(&format!("fill 1 {BYTES}"))),
+    );
+    small.fill_leaving(100 << 10);
+    for how in ["--snapshot=exit", "--snapshot=stop"] {
+        let fill = client::words(&format!("fill 2 {BYTES}"));
+        let said = expect(
+            125,
+            &mut shell(
+                &[how, "--interval=0.01"],
+                &store,
+                &format!("{fill}; sleep 0.2"),
+            ),
+        );
+        assert!(said.contains("the last snapshot failed"), "{said}");
+        assert!(said.contains("No space left"), "{said}");
+        assert!(newest(&store) == [1; BYTES], "what was there before stays");
+    }
+    // A snapshot that fails while it runs does not end it, and the next one is tried.
+    let unfill = small.path().join(".filler");
+    let fill = client::words(&format!("fill 3 {BYTES}"));
+    let script = format!("{fill}; sleep 0.2; rm {}; exit 4", unfill.display());
+    let said = expect(
+        4,
+        &mut shell(&["--snapshot=stop", "--interval=0.01"], &store, &script),
+    );
+    assert!(
+        said.contains("no snapshot") && said.contains("No space left"),
+        "{said}"
+    );
+    assert!(newest(&store) == [3; BYTES]);
+}
+
+#[test]
+fn descendants_that_still_have_the_memory_are_named() {
+    let folder = folder();
+    let (store, run) = (folder.path().join("store"), folder.path().join("run"));
+    fs::write(&run, "").expect("a file");
+    let script = format!(
+        "{}; setsid sh -c 'while [ -e {} ]; do sleep 0.02; done' >/dev/null 2>&1 & exit 3",
+        client::words("fill 1 4096"),
+        run.display()
+    );
+    // The filling and the waiting are one background list.
+    let script = script.replacen("; setsid", " && setsid", 1);
+    let output = shell(&[], &store, &script).output().expect("it runs");
+    fs::remove_file(&run).expect("an end");
+    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+    assert!(
+        said(&output).contains("nothing is kept of what these do"),
+        "{}",
+        said(&output)
+    );
+}
+
+#[test]
+fn events_are_lines_of_json() {
+    let folder = folder();
+    let store = folder.path().join("store");
+    let mut names = Vec::new();
+    for code in [0, 9] {
+        let script = format!("{}; exit {code}", client::words("fill 1 4096"));
+        let output = shell(&["--json"], &store, &script)
+            .output()
+            .expect("it runs");
+        let lines = String::from_utf8(output.stderr).expect("text");
+        for line in lines.lines() {
+            let event: serde_json::Value = serde_json::from_str(line).expect(line);
+            names.push(event["event"].as_str().expect("a name").to_owned());
+        }
+    }
+    let first = ["restored", "started", "ended", "snapshot", "last"];
+    let second = ["restored", "started", "ended", "last"];
+    assert_eq!(names, [&first[..], &second].concat());
+}
+
+#[test]
+fn nobody_reads_what_it_says() {
+    let folder = folder();
+    let store = folder.path().join("store");
+    let mut command = clean("sh");
+    let line = format!(
+        "{} --json {} sh -c 'exit 3' 2>&1 >/dev/null | :; exec 2>&-; {} --json {} sh -c 'exit 3'",
+        env!("CARGO_BIN_EXE_shm-restore"),
+        store.display(),
+        env!("CARGO_BIN_EXE_shm-restore"),
+        store.display()
+    );
+    expect(3, command.args(["-c", &line]));
+}

@@ -1,0 +1,238 @@
+//! Stopping programs by `Freezer` (hazard 27).
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use flatspan::shm::{FreezeError, Freezer, SharedFile};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::client;
+use crate::left::{Left, path_of};
+use crate::manager::Killed;
+use crate::states::folder;
+use crate::stopping::wait_until;
+use crate::support::child;
+
+/// A program that counts in the first page of a memory.
+struct Counting {
+    memory: SharedFile,
+    process: Killed,
+    _folder: tempfile::TempDir,
+}
+
+impl Counting {
+    fn start() -> Self {
+        let folder = folder();
+        let run = folder.path().join("run");
+        fs::write(&run, "").expect("a file");
+        let memory = SharedFile::create("counted", 0).expect("a memfd");
+        let act = client::words(&format!("rows 0 {}", run.display()));
+        let mut command = Left::files([path_of(&memory)])
+            .named("SHM_SHARED_FD")
+            .command("sh");
+        let process = command.args(["-c", &format!("exec {act}")]).spawn();
+        let counting = Self {
+            memory,
+            process: Killed(process.expect("it starts")),
+            _folder: folder,
+        };
+        counting.must_go_on();
+        counting
+    }
+
+    fn count(&self) -> u64 {
+        let map = self.memory.map(0..4096);
+        map.map_or(0, |map| map.load(0).expect("a word"))
+    }
+
+    #[track_caller]
+    fn must_go_on(&self) {
+        let before = self.count();
+        wait_until("it counts on", || self.count() > before);
+    }
+
+    #[track_caller]
+    fn must_stand(&self) {
+        let before = self.count();
+        std::thread::sleep(Duration::from_millis(30));
+        assert_eq!(self.count(), before, "it goes on");
+    }
+
+    fn pid(&self) -> u32 {
+        self.process.0.id()
+    }
+
+    fn send(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.process.0), signal).expect("a signal");
+    }
+
+    /// The kernel's letter.
+    fn state(&self) -> char {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("it is there");
+        let state = stat.rsplit_once(") ").expect("a name").1.chars().next();
+        state.expect("a letter")
+    }
+}
+
+#[test]
+fn h27_what_is_stopped_stands_and_then_goes_on() {
+    let counting = Counting::start();
+    for _ in 0..20 {
+        let frozen = Freezer::of(counting.pid()).freeze().expect("stopped");
+        // The harness's main thread, and the test's.
+        assert!(frozen.threads() >= 1);
+        counting.must_stand();
+        drop(frozen);
+        counting.must_go_on();
+    }
+}
+
+#[test]
+fn h27_signals_that_come_meanwhile_are_delivered_behind_it() {
+    let mut counting = Counting::start();
+    let frozen = Freezer::of(counting.pid()).freeze().expect("stopped");
+    counting.send(Signal::TERM);
+    counting.must_stand();
+    drop(frozen);
+    let status = counting.process.0.wait().expect("it ends");
+    assert_eq!(
+        std::os::unix::process::ExitStatusExt::signal(&status),
+        Some(15)
+    );
+}
+
+#[test]
+fn h27_signals_in_a_storm_of_stops_are_each_delivered() {
+    // Standard signals do not queue, so each is waited for.
+    let folder = folder();
+    let log = folder.path().join("log");
+    fs::write(&log, "").expect("a file");
+    let script = format!(
+        "trap 'echo x >> {0}' USR1; echo ready; while [ -e {0} ]; do sleep 0.01; done",
+        log.display()
+    );
+    let mut shell = Command::new("sh");
+    let shell = shell.args(["-c", &script]).stdout(Stdio::piped());
+    let mut shell = Killed(shell.spawn().expect("a shell"));
+    let mut ready = String::new();
+    BufReader::new(shell.0.stdout.take().expect("a pipe"))
+        .read_line(&mut ready)
+        .expect("a line");
+    for round in 1..=50 {
+        let frozen = Freezer::of(shell.0.id()).freeze().expect("stopped");
+        if round % 2 == 0 {
+            drop(frozen);
+            kill_process(Pid::from_child(&shell.0), Signal::USR1).expect("a signal");
+            let _at_once = Freezer::of(shell.0.id()).freeze().expect("stopped");
+        } else {
+            kill_process(Pid::from_child(&shell.0), Signal::USR1).expect("a signal");
+            drop(frozen);
+        }
+        wait_until("the signal", || {
+            fs::read_to_string(&log).expect("the log").lines().count() == round
+        });
+    }
+    fs::remove_file(&log).expect("an end");
+}
+
+#[test]
+fn h27_what_was_stopped_by_a_signal_stays_so() {
+    let counting = Counting::start();
+    counting.send(Signal::STOP);
+    wait_until("stopped", || counting.state() == 'T');
+    let frozen = Freezer::of(counting.pid()).freeze().expect("stopped");
+    assert_eq!(counting.state(), 't');
+    drop(frozen);
+    wait_until("stopped again", || counting.state() == 'T');
+    counting.must_stand();
+    counting.send(Signal::CONT);
+    counting.must_go_on();
+}
+
+#[test]
+fn what_another_traces_is_refused_by_name_and_goes_on() {
+    let counting = Counting::start();
+    let frozen = Freezer::of(counting.pid()).freeze().expect("stopped");
+    let refused = Freezer::of(counting.pid()).freeze().expect_err("traced");
+    let FreezeError::Refused { pid, tracer, .. } = refused else {
+        panic!("{refused}");
+    };
+    assert_eq!(pid, counting.pid().cast_signed());
+    assert!(tracer.is_some_and(|tracer| tracer > 0));
+    drop(frozen);
+    counting.must_go_on();
+}
+
+#[test]
+fn a_process_that_has_ended_is_no_hindrance() {
+    let mut ended = Killed(Command::new("true").spawn().expect("a program"));
+    wait_until("it ends", || {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", ended.0.id()));
+        stat.is_ok_and(|stat| stat.contains(") Z "))
+    });
+    let frozen = Freezer::of(ended.0.id()).freeze().expect("nothing to stop");
+    assert_eq!(frozen.threads(), 0);
+    drop(frozen);
+    assert!(
+        ended.0.wait().expect("its status").success(),
+        "left for its parent"
+    );
+    let frozen = Freezer::of(ended.0.id()).freeze().expect("nobody");
+    assert_eq!(frozen.threads(), 0);
+}
+
+/// A parent in `vfork` cannot be stopped while its child stands.
+#[test]
+fn programs_that_start_others_all_the_time_are_stopped_too() {
+    let script = "while :; do env true; done";
+    let shell = Killed(
+        Command::new("sh")
+            .args(["-c", script])
+            .spawn()
+            .expect("a shell"),
+    );
+    for _ in 0..50 {
+        let _frozen = Freezer::of(shell.0.id()).freeze().expect("stopped");
+    }
+}
+
+const HOLDER: &str = "freezing::h27_a_killed_host_leaves_nobody_stopped";
+const VICTIM: &str = "FLATSPAN_TEST_VICTIM";
+
+#[test]
+fn h27_a_killed_host_leaves_nobody_stopped() {
+    if child::is_me(HOLDER) {
+        let victim = std::env::var(VICTIM).expect("a number");
+        let _frozen = Freezer::of(victim.parse().expect("a number")).freeze();
+        let _frozen = _frozen.expect("stopped");
+        println!("it stands");
+        std::io::stdout().flush().expect("said");
+        loop {
+            std::thread::park();
+        }
+    }
+    let counting = Counting::start();
+    let mut holder = Command::new(std::env::current_exe().expect("this binary"));
+    let holder = holder
+        .args(["--exact", HOLDER, "--nocapture", "--test-threads=1"])
+        .env(child::NAME_VARIABLE, HOLDER)
+        .env(VICTIM, counting.pid().to_string())
+        .stdout(Stdio::piped());
+    let mut holder = Killed(holder.spawn().expect("it starts"));
+    let said = BufReader::new(holder.0.stdout.take().expect("a pipe"));
+    let stands = said
+        .lines()
+        .map_while(Result::ok)
+        .any(|line| line.contains("it stands"));
+    assert!(stands);
+    counting.must_stand();
+    assert_eq!(counting.state(), 't');
+    holder.0.kill().expect("kill -9");
+    holder.0.wait().expect("it ends");
+    counting.must_go_on();
+    let count = counting.memory.map_mut(0..4096).expect("mapped");
+    assert!(count.words()[0].load(Ordering::Relaxed) > 0);
+}

@@ -1,0 +1,64 @@
+//! States beyond 2 and 4 GiB.
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+
+use flatspan::shm::SharedFile;
+
+use crate::client;
+use crate::left::{Left, path_of};
+use crate::programs::expect;
+use crate::states::folder;
+use crate::support::need::{Need, need};
+
+/// Pages that are looked at: on both sides of 2 and 4 GiB, the first and the last.
+pub(crate) fn places(bytes: u64) -> Vec<u64> {
+    let gib = 1 << 30;
+    [
+        0,
+        2 * gib - 4096,
+        2 * gib,
+        4 * gib - 4096,
+        4 * gib,
+        bytes - 4096,
+    ]
+    .into_iter()
+    .filter(|start| start + 4096 <= bytes)
+    .collect()
+}
+
+#[test]
+fn wrong_above_2_gib() {
+    if !need(Need::Long, "") {
+        return;
+    }
+    for bytes in [3_u64 << 30, 5 << 30] {
+        for how in ["exit", "stop"] {
+            let folder = folder();
+            let store = folder.path().join("store");
+            for round in 1..=2 {
+                let memory = SharedFile::create("large", 0).expect("a memfd");
+                let mut command = Left::files([path_of(&memory)])
+                    .named("SHM_SHARED_FD")
+                    .command(env!("CARGO_BIN_EXE_shm-restore"));
+                command.arg(format!("--snapshot={how}")).arg(&store).args([
+                    "sh",
+                    "-c",
+                    &client::words(&format!("sparse {bytes}")),
+                ]);
+                expect(0, &mut command);
+                assert_eq!(memory.len().expect("a length"), bytes);
+                let file = fs::File::open(path_of(&memory)).expect("it opens");
+                for start in places(bytes) {
+                    let mut word = [0; 8];
+                    file.read_exact_at(&mut word, start + 8).expect("a word");
+                    assert_eq!(
+                        u64::from_ne_bytes(word),
+                        round * (start + 1),
+                        "{how}, {start}"
+                    );
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! What `shm-restore` refuses, and what it leaves as it was then.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use crate::client;
+use crate::programs::expect;
+use crate::states::{folder, newest, shell, shm_restore};
+use crate::stopping::{start, wait_until};
+
+fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = folder.read_dir().expect("a folder").flatten();
+    let named = |entry: fs::DirEntry| {
+        let name = entry.file_name().display().to_string();
+        (name, fs::read(entry.path()).expect("a file"))
+    };
+    entries.map(named).collect()
+}
+
+#[test]
+fn a_command_that_cannot_be_executed_leaves_the_store_as_it_was() {
+    let folder = folder();
+    let store = folder.path().join("store");
+    let plain = folder.path().join("plain");
+    fs::write(&plain, "no program").expect("a file");
+    let plain = plain.display().to_string();
+    let cases = [
+        (127, "nowhere-to-be-found"),
+        (127, "/nowhere/at/all"),
+        (127, ""),
+        (126, &plain),
+        (126, "/"),
+    ];
+    for (code, command) in cases {
+        expect(code, shm_restore(&[], &store).arg(command));
+        assert!(!store.exists(), "{command}");
+    }
+    expect(0, &mut shell(&[], &store, &client::words("fill 7 8192")));
+    let before = contents(&store);
+    for (code, command) in cases {
+        expect(code, shm_restore(&[], &store).arg(command));
+        assert!(contents(&store) == before, "{command}");
+    }
+    // What only the kernel finds out.
+    let script = folder.path().join("script");
+    fs::write(&script, "#!/nowhere/interpreter\n").expect("a file");
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(&script, executable).expect("chmod");
+    expect(127, shm_restore(&[], &store).arg(&script));
+    assert_eq!(newest(&store), [7; 8192]);
+    expect(0, &mut shell(&[], &store, "true"));
+    assert_eq!(newest(&store), [7; 8192]);
+}
+
+#[test]
+fn a_raw_file_in_the_place_of_the_store_is_not_touched() {
+    let folder = folder();
+    let raw = folder.path().join("raw");
+    fs::write(&raw, "a state").expect("a file");
+    let said = expect(125, &mut shell(&[], &raw, "echo it ran"));
+    assert!(
+        said.contains("flatspan import") && !said.contains("it ran"),
+        "{said}"
+    );
+    assert_eq!(fs::read(&raw).expect("it is there"), b"a state");
+    let other = folder.path().join("other");
+    fs::create_dir(&other).expect("a folder");
+    fs::write(other.join("file"), "something").expect("a file");
+    let before = contents(&other);
+    let said = expect(125, &mut shell(&[], &other, "echo it ran"));
+    assert!(
+        said.contains("not a store") && !said.contains("it ran"),
+        "{said}"
+    );
+    assert_eq!(contents(&other), before);
+}
+
+#[test]
+fn two_hosts_on_one_store() {
+    let folder = folder();
+    let (store, run) = (folder.path().join("store"), folder.path().join("run"));
+    fs::write(&run, "").expect("a file");
+    let wait = format!(
+        "touch {0}.ready; while [ -e {0} ]; do sleep 0.02; done",
+        run.display()
+    );
+    let mut first = start(&mut shell(&[], &store, &wait));
+    wait_until("the first", || run.with_extension("ready").exists());
+    for how in ["exit", "stop", "queue"] {
+        let how = format!("--snapshot={how}");
+        let said = expect(125, &mut shell(&[&how], &store, "echo it ran"));
+        let holder = format!("process {}", first.0.id());
+        assert!(
+            said.contains("in use") && said.contains(&holder) && !said.contains("it ran"),
+            "{said}"
+        );
+    }
+    fs::remove_file(&run).expect("an end");
+    assert!(first.0.wait().expect("it ends").success());
+    expect(0, &mut shell(&[], &store, "true"));
+}
+
+#[test]
+fn what_does_not_go_together_is_refused() {
+    let folder = folder();
+    let store = folder.path().join("store");
+    for options in [
+        &["--snapshot=queue", "--on-crash=keep"][..],
+        &["--snapshot=never"],
+        &["--part-len=12"],
+        &["--fd-name="],
+    ] {
+        expect(125, &mut shell(options, &store, "exit 3"));
+    }
+    assert!(!store.exists());
+}

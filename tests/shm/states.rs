@@ -1,0 +1,72 @@
+//! States as stores have them.
+
+use std::path::Path;
+use std::process::Command;
+
+use flatspan::snapshot::{SnapshotError, StoreReader};
+
+use crate::programs::clean;
+use crate::support;
+
+pub(crate) const PAGE_WORDS: usize = 512;
+/// Of one program that stores rows of numbers.
+pub(crate) const ROW_PAGES: usize = 64;
+/// Of one that makes its memory longer.
+pub(crate) const GROWN_PAGES: u64 = 300;
+
+/// `shm-restore` with these words before the store.
+pub(crate) fn shm_restore(options: &[&str], store: &Path) -> Command {
+    let mut command = clean(env!("CARGO_BIN_EXE_shm-restore"));
+    command.args(options).arg(store);
+    command
+}
+
+/// A command of a shell behind the store.
+pub(crate) fn shell(options: &[&str], store: &Path, script: &str) -> Command {
+    let mut command = shm_restore(options, store);
+    command.args(["sh", "-c", script]);
+    command
+}
+
+/// A folder for a store and what lies beside it.
+pub(crate) fn folder() -> tempfile::TempDir {
+    support::temp_dir()
+}
+
+/// The newest state.
+#[track_caller]
+pub(crate) fn newest(store: &Path) -> Vec<u8> {
+    let reader = StoreReader::open(store).expect("a store");
+    let image = reader.newest().expect("a state");
+    let mut bytes = vec![0; usize::try_from(image.len()).expect("a length")];
+    let read: Result<(), SnapshotError> = image.read(|offset, part| {
+        let at = usize::try_from(offset).expect("an offset");
+        bytes[at..at + part.len()].copy_from_slice(part);
+        Ok(())
+    });
+    read.expect("a good state");
+    bytes
+}
+
+#[track_caller]
+pub(crate) fn word(state: &[u8], page: usize) -> u64 {
+    let at = page * 4096;
+    u64::from_ne_bytes(state[at..at + 8].try_into().expect("a word"))
+}
+
+/// Checks that a row is as it was at one instant: a number, and from some page on the one before it. Returns the number.
+#[track_caller]
+pub(crate) fn number_of_row(state: &[u8], row: usize) -> u64 {
+    let numbers: Vec<u64> = (0..ROW_PAGES)
+        .map(|page| word(state, row * ROW_PAGES + page))
+        .collect();
+    let first = numbers[0];
+    let one_instant = numbers
+        .iter()
+        .all(|number| *number == first || *number + 1 == first);
+    assert!(
+        one_instant && numbers.is_sorted_by(|a, b| a >= b),
+        "torn: {numbers:?}"
+    );
+    first
+}

@@ -1,0 +1,201 @@
+//! `shm-restore --snapshot=stop`: instants of a program that knows nothing of us.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use flatspan::snapshot::StoreReader;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::client;
+use crate::left::PATIENCE;
+use crate::manager::Killed;
+use crate::states::{GROWN_PAGES, folder, newest, number_of_row, shell, shm_restore, word};
+
+const STOP: [&str; 3] = ["--snapshot=stop", "--interval", "0.02"];
+
+pub(crate) fn generation(store: &Path) -> u64 {
+    let reader = StoreReader::open(store).and_then(|reader| reader.newest());
+    reader.map_or(0, |image| image.generation())
+}
+
+#[track_caller]
+pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < end, "it does not come: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+pub(crate) fn start(command: &mut Command) -> Killed {
+    Killed(command.stderr(Stdio::piped()).spawn().expect("it starts"))
+}
+
+/// `kill -9` of a process and all that it has started, all at once as far as it goes.
+pub(crate) fn kill_tree(host: &mut Child) {
+    let mut tree = descendants(host.id());
+    tree.insert(0, host.id());
+    for pid in tree {
+        let pid = Pid::from_raw(pid.cast_signed()).expect("a number");
+        let _may_be_gone = kill_process(pid, Signal::KILL);
+    }
+    host.wait().expect("it ends");
+}
+
+fn descendants(of: u32) -> Vec<u32> {
+    let mut found = vec![of];
+    let mut at = 0;
+    while at < found.len() {
+        let listed = Command::new("ps")
+            .args(["-o", "pid=", "--ppid"])
+            .arg(found[at].to_string())
+            .output();
+        let listed = String::from_utf8(listed.expect("ps").stdout).expect("numbers");
+        found.extend(
+            listed
+                .split_whitespace()
+                .filter_map(|pid| pid.parse::<u32>().ok()),
+        );
+        at += 1;
+    }
+    found.split_off(1)
+}
+
+/// Three writers: the command, a child that is a session of its own, and an orphan that is one.
+#[test]
+fn h27_a_snapshot_is_one_instant_of_all_descendants() {
+    let folder = folder();
+    let (store, run) = (folder.path().join("store"), folder.path().join("run"));
+    fs::write(&run, "").expect("a file");
+    let rows = |row| client::words(&format!("rows {row} {}", run.display()));
+    let script = format!("setsid {} & (setsid {} &) ; {}", rows(1), rows(2), rows(0));
+    let mut host = start(&mut shell(&STOP, &store, &script));
+    let mut seen = [0; 3];
+    let mut before = 0;
+    for _ in 0..30 {
+        wait_until("the next generation", || generation(&store) > before);
+        before = generation(&store);
+        let state = newest(&store);
+        for (row, seen) in seen.iter_mut().enumerate() {
+            if state.len() >= (row + 1) * crate::states::ROW_PAGES * 4096 {
+                let number = number_of_row(&state, row);
+                assert!(number >= *seen, "{number} after {seen}");
+                *seen = number;
+            }
+        }
+    }
+    assert!(
+        seen.iter().all(|seen| *seen > 0),
+        "all three write: {seen:?}"
+    );
+    fs::remove_file(&run).expect("an end");
+    assert!(host.0.wait().expect("it ends").success());
+}
+
+/// Also the case of the ancestor that only looked at what was there at the start.
+#[test]
+fn memory_that_grows_while_snapshots_run_is_kept() {
+    let folder = folder();
+    let store = folder.path().join("store");
+    let mut host = start(&mut shell(&STOP, &store, &client::words("grow")));
+    let mut lengths = Vec::new();
+    while host.0.try_wait().expect("its status").is_none() {
+        if let Ok(image) = StoreReader::open(&store).and_then(|reader| reader.newest()) {
+            lengths.push(image.len());
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert!(host.0.wait().expect("it ends").success());
+    let state = newest(&store);
+    assert_eq!(state.len() as u64, GROWN_PAGES * 4096);
+    for page in 0..GROWN_PAGES {
+        assert_eq!(word(&state, page as usize), page + 1);
+    }
+    lengths.dedup();
+    assert!(
+        lengths.len() > 2,
+        "snapshots have seen it grow: {lengths:?}"
+    );
+}
+
+#[test]
+fn after_the_whole_tree_was_killed_it_goes_on_from_the_last_snapshot() {
+    let folder = folder();
+    let (store, run) = (folder.path().join("store"), folder.path().join("run"));
+    fs::write(&run, "").expect("a file");
+    let script = client::words(&format!("rows 0 {}", run.display()));
+    let mut last = 0;
+    for _ in 0..3 {
+        let mut host = start(&mut shell(&STOP, &store, &script));
+        let before = generation(&store);
+        wait_until("three snapshots", || generation(&store) > before + 3);
+        kill_tree(&mut host.0);
+        let number = number_of_row(&newest(&store), 0);
+        assert!(number > last, "{number} after {last}");
+        last = number;
+    }
+}
+
+#[test]
+fn a_program_that_commits_goes_on_from_what_was_durable() {
+    let folder = folder();
+    let (store, run) = (folder.path().join("store"), folder.path().join("run"));
+    let queue = ["--snapshot=queue", "--interval", "0.02"];
+    let script = client::words(&format!("commit {}", run.display()));
+    let said = || fs::read_to_string(run.with_extension("said")).unwrap_or_default();
+    let mut last = 0;
+    for _ in 0..3 {
+        fs::write(&run, "").expect("a file");
+        let mut host = start(&mut shell(&queue, &store, &script));
+        let before = generation(&store);
+        wait_until("three snapshots", || generation(&store) > before + 3);
+        kill_tree(&mut host.0);
+        let state = newest(&store);
+        let number = committed(&state);
+        assert!(number > last, "{number} after {last}");
+        last = number;
+    }
+    // Killed alone, it has committed what it has said, and the host takes that.
+    fs::remove_file(run.with_extension("said")).expect("of the one before");
+    let mut host = start(&mut shell(&queue, &store, &format!("exec {script}")));
+    wait_until("a commit", || {
+        said().parse::<u64>().is_ok_and(|said| said > last + 3)
+    });
+    for pid in descendants(host.0.id()) {
+        let _gone = kill_process(
+            Pid::from_raw(pid.cast_signed()).expect("a number"),
+            Signal::KILL,
+        );
+    }
+    assert_eq!(host.0.wait().expect("it ends").code(), Some(128 + 9));
+    let said: u64 = said().parse().expect("a number");
+    assert!([said, said + 1].contains(&committed(&newest(&store))));
+}
+
+/// Of the image of a queue: each page of buffer 0 has the same number.
+#[track_caller]
+fn committed(image: &[u8]) -> u64 {
+    let pages = image.len() / 4096;
+    let first = word(image, pages - crate::states::ROW_PAGES);
+    for page in pages - crate::states::ROW_PAGES..pages {
+        assert_eq!(word(image, page), first, "torn");
+    }
+    first
+}
+
+#[test]
+fn busy_loop_without_interval() {
+    let folder = folder();
+    let store = folder.path().join("store");
+    for interval in ["0", "0.009", "-1", "nan", "inf", "soon"] {
+        let mut command = shm_restore(&["--snapshot=stop"], &store);
+        let interval = format!("--interval={interval}");
+        let output = command.args([&interval, "true"]).output();
+        let output = output.expect("it runs");
+        assert_eq!(output.status.code(), Some(125), "{interval}");
+        assert!(!store.exists(), "{interval}");
+    }
+}
