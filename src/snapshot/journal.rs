@@ -267,6 +267,7 @@ impl Journal {
             .prepared
             .take()
             .expect("prepared before the gate closed");
+        debug_assert!(state.file.is_none_or(|file| file.number < next.number));
         if state.file.is_some() {
             state.append(RecordKind::Seal, true, generation, None);
         }
@@ -404,6 +405,8 @@ impl Journal {
         }
         state.pending.clear();
         state.file = None;
+        // Its number is lower than that of the file that is made now, and replay goes on by numbers.
+        state.prepared = None;
         (state.sequence, state.chain) = (position.sequence, position.chain);
         if state.synced >= position.sequence {
             // Nothing is left to be synced of its file, which the next base removes.

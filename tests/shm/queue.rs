@@ -327,6 +327,10 @@ fn a_memory_that_is_no_queue_is_refused_and_left_alone() {
         .expect("written");
     let refused = Writer::open(fd(&file), options(2));
     assert!(matches!(refused, Err(QueueError::NotAQueue)), "{refused:?}");
+    // A fault of the ancestor: an empty store emptied it.
+    let dir = support::temp_dir();
+    let mut keeper = host(&dir.path().join("store"), &file);
+    assert_eq!(keeper.snapshot_once().expect("none"), Snapshot::NoQueue);
     let mut there = [0; 9];
     File::from(fd(&file))
         .read_exact_at(&mut there, 5 * PAGE)
@@ -423,6 +427,37 @@ fn h31_an_entry_counts_only_with_the_descriptor_of_its_mark() {
     raw.write_all_at(&second.to_le_bytes(), entry_at + at)
         .expect("written");
     assert_eq!(persisted(keeper.snapshot_once().expect("one")), second);
+}
+
+/// A header that fits its checksum and not what is stored.
+#[test]
+fn a_queue_whose_geometry_has_changed_under_its_host_is_refused() {
+    let dir = support::temp_dir();
+    let store = dir.path().join("store");
+    let file = memfd();
+    let mut keeper = host(&store, &file);
+    let mut client = writer(&file, 3);
+    fill(&mut client, 1);
+    keeper.snapshot_once().expect("one");
+    fill(&mut client, 2);
+    drop((keeper, client));
+    let raw = File::from(fd(&file));
+    let mut header = [0; 80];
+    raw.read_exact_at(&mut header, 0).expect("the header");
+    header[16..24].copy_from_slice(&2_u64.to_le_bytes());
+    let sum = xxhash_rust::xxh3::xxh3_64(&header[8..72]);
+    header[72..].copy_from_slice(&sum.to_le_bytes());
+    raw.write_all_at(&header, 0).expect("written");
+    let mut keeper = host(&store, &file);
+    let refused = keeper.snapshot_once();
+    assert!(
+        matches!(refused, Err(QueueError::Geometry { field: "depth", .. })),
+        "{refused:?}"
+    );
+    drop(keeper);
+    let fresh = memfd();
+    let _keeper = host(&store, &fresh);
+    assert!(state(&writer(&fresh, 3)).iter().all(|byte| *byte == 1));
 }
 
 /// A store of the memory of a program that knows nothing of us.

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flatspan::mapping_cache::Access;
-use flatspan::snapshot::{Changes, Durability, GroupDisk, SnapshotError, Store, StoreOptions};
+use flatspan::snapshot::{
+    Changes, CheckpointReport, Durability, GroupDisk, SnapshotError, Store, StoreOptions,
+};
 
 use crate::gated_disk::GatedDisk;
 use crate::support;
@@ -73,13 +75,25 @@ fn with_one_given_up(path: &Path, durability: Durability) -> Store {
 }
 
 fn give_one_up(store: &Store) {
+    give_up(store, || store.checkpoint_delta());
+}
+
+/// All pages are 1 in a delta, and then 2; then this is tried beside a writer that does not leave.
+fn give_up(store: &Store, checkpoint: impl Fn() -> Result<CheckpointReport, SnapshotError>) {
     stamp(store, 0..PAGES, 1);
     store.checkpoint_delta().expect("a delta");
     stamp(store, 0..PAGES, 2);
-    fail_to_make_one(store);
+    fail_beside_a_writer(store, checkpoint);
 }
 
 fn fail_to_make_one(store: &Store) {
+    fail_beside_a_writer(store, || store.checkpoint_delta());
+}
+
+fn fail_beside_a_writer(
+    store: &Store,
+    checkpoint: impl Fn() -> Result<CheckpointReport, SnapshotError>,
+) {
     let held = std::thread::scope(|scope| {
         let (entered, inside) = std::sync::mpsc::channel();
         let (leave, asked) = std::sync::mpsc::channel::<()>();
@@ -90,7 +104,7 @@ fn fail_to_make_one(store: &Store) {
             let _ = asked.recv();
         });
         inside.recv().expect("a writer");
-        let held = store.checkpoint_delta();
+        let held = checkpoint();
         drop(leave);
         held
     });
@@ -193,4 +207,45 @@ fn one_that_is_given_up_after_a_base_that_failed_keeps_the_seal() {
         };
         assert!(stamps(&store).into_iter().eq((0..PAGES).map(expected)));
     }
+}
+
+/// The base before it had made the next file of the journal, which must not be used when later ones are there.
+#[test]
+fn a_base_and_a_delta_that_are_given_up_leave_no_file_that_later_ones_overtake() {
+    let dir = support::temp_dir();
+    let path = dir.path().join("store");
+    drop(open(&path, Durability::Power));
+    let disk = GroupDisk::open(&path, PART_BYTES, Access::ReadWrite);
+    let (disk, gate) = GatedDisk::new(disk.expect("the store"));
+    let opener = std::thread::spawn(move || {
+        gate.wait_reached();
+        gate.open();
+    });
+    let store = Store::open_on(Arc::new(disk), options(Durability::Power)).expect("a store");
+    give_up(&store, || {
+        let base = store.checkpoint_base();
+        assert!(
+            matches!(base, Err(SnapshotError::GateTimeout { .. })),
+            "{base:?}"
+        );
+        store.checkpoint_delta()
+    });
+    opener.join().expect("a journal was made");
+    stamp(&store, 7..8, 3);
+    store.checkpoint_delta().expect("a delta");
+    let failed = store.checkpoint_base();
+    assert!(
+        matches!(failed, Err(SnapshotError::Disk { .. })),
+        "{failed:?}"
+    );
+    stamp(&store, 8..9, 4);
+    store.checkpoint_delta().expect("a delta");
+    drop(store);
+    let store = open(&path, Durability::Power);
+    let expected = |page| match page {
+        7 => 3,
+        8 => 4,
+        _ => 2,
+    };
+    assert!(stamps(&store).into_iter().eq((0..PAGES).map(expected)));
 }

@@ -1,5 +1,6 @@
 //! The host: the process that keeps the state.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
@@ -11,7 +12,7 @@ use super::error::QueueError;
 use super::geometry::{Header, Lineage, Shape};
 use super::image::{self, Stored};
 use super::mapped::{Mapped, header_of, host_page};
-use super::taking::{Taken, is_any, take};
+use super::taking::{Taken, take};
 use crate::shm::shared_map::SharedMapMut;
 use crate::snapshot::{Changes, CheckpointReport, OpenReport, Store, StoreOptions, TrackerChoice};
 use crate::sys::memfd;
@@ -103,7 +104,7 @@ struct Client {
     known: u64,
     /// Its memory has it, the disk has not.
     unsaved: Option<(u64, Vec<u8>, u64)>,
-    /// The memory of the store is half of one generation and half of another, or blank: until one is accepted.
+    /// The memory of the store is half of one generation and half of another, until one is accepted.
     is_torn: bool,
 }
 
@@ -132,7 +133,10 @@ impl Host {
         let store = Store::open(store, store_options)?;
         let stored = Stored::look(&store)?;
         if !live {
-            image::restore(&store, stored.as_ref(), &file)?;
+            // A store without a state empties nothing.
+            if let Some(stored) = &stored {
+                image::restore(&store, stored, &file)?;
+            }
             memfd::seal_against_shrinking(&file).map_err(QueueError::io("seal the memfd"))?;
         }
         Ok(Self {
@@ -179,19 +183,8 @@ impl Host {
         let mut torn = 0;
         loop {
             match client.copy(&self.store)? {
-                Taken::Nothing => break,
-                Taken::Accepted {
-                    generation,
-                    tail,
-                    pages,
-                } => {
-                    let inside = self.store.enter()?;
-                    image::put_generation(&inside, &client.header, generation, &tail)?;
-                    client.known = generation;
-                    client.unsaved = Some((generation, tail, pages));
-                    break;
-                }
-                Taken::Torn => torn += 1,
+                Copied::Nothing | Copied::Whole => break,
+                Copied::Torn => torn += 1,
             }
             if torn >= self.attempts {
                 return Ok(Snapshot::Starved { attempts: torn });
@@ -267,7 +260,7 @@ impl Host {
             host_page,
             known,
             unsaved: None,
-            is_torn: known == 0,
+            is_torn: false,
         };
         client.publish(known);
         Ok(Some(client))
@@ -298,30 +291,74 @@ impl Host {
                 restored_at: header.restored_at,
             });
         }
+        for (field, found, asked) in [
+            ("state_bytes", header.state_bytes, stored.header.state_bytes),
+            ("depth", header.depth, stored.header.depth),
+            ("tail_bytes", header.tail_bytes, stored.header.tail_bytes),
+        ] {
+            if found != asked {
+                return Err(QueueError::Geometry {
+                    field,
+                    found,
+                    asked,
+                });
+            }
+        }
         Ok(if stored.is_ours { stored.generation } else { 0 })
     }
 }
 
+/// What is in the memory of the store behind an attempt.
+enum Copied {
+    /// What was there before: there is nothing newer.
+    Nothing,
+    /// Nothing that may be stored.
+    Torn,
+    /// A generation.
+    Whole,
+}
+
 impl Client {
-    fn copy(&mut self, store: &Store) -> Result<Taken, QueueError> {
-        let shape = self.shape;
-        if self.known == 0 && is_any(&self.memory, &shape) {
-            // What the first generation is put into is zeros, also after an attempt that was torn: pages may be left out.
-            store.resize(0)?;
-            store.resize(shape.image_bytes() as u64)?;
-        }
-        let inside = store.enter()?;
-        let mut put_any = false;
-        let taken = take(&self.memory, &shape, self.known, |page, words| {
-            put_any = true;
-            image::put_page(&inside, &shape, page, words)
-        });
-        self.is_torn = match taken {
-            Ok(Taken::Accepted { .. }) => false,
-            Ok(Taken::Nothing) => self.is_torn,
-            _ => self.is_torn || put_any,
+    /// Brings the memory of the store to the newest generation, or leaves it [torn](Self::is_torn).
+    fn copy(&mut self, store: &Store) -> Result<Copied, QueueError> {
+        let (shape, known) = (self.shape, self.known);
+        let inside = RefCell::new(None);
+        let was_torn = self.is_torn;
+        let begin = || {
+            // From now on, until all is there and says what it is.
+            self.is_torn = true;
+            self.unsaved = None;
+            if known == 0 {
+                // What the first generation is put into is zeros, also after an attempt that was torn: pages may be left out.
+                store.resize(0)?;
+                store.resize(shape.image_bytes() as u64)?;
+            }
+            *inside.borrow_mut() = Some(store.enter()?);
+            Ok(())
         };
-        taken
+        let taken = take(&self.memory, &shape, known, begin, |page, words| {
+            let inside = inside.borrow();
+            let inside = inside.as_ref().expect("begun before");
+            image::put_page(inside, &shape, page, words)
+        });
+        match taken? {
+            Taken::Nothing if was_torn => Ok(Copied::Torn),
+            Taken::Nothing => Ok(Copied::Nothing),
+            Taken::Torn => Ok(Copied::Torn),
+            Taken::Accepted {
+                generation,
+                tail,
+                pages,
+            } => {
+                let inside = inside.borrow();
+                let inside = inside.as_ref().expect("begun before");
+                image::put_generation(inside, &self.header, generation, &tail)?;
+                self.known = generation;
+                self.unsaved = Some((generation, tail, pages));
+                self.is_torn = false;
+                Ok(Copied::Whole)
+            }
+        }
     }
 
     fn publish(&self, generation: u64) {

@@ -87,13 +87,9 @@ pub(super) fn put_generation(
     write_words(inside, shape.tail_at(0), &to_words(tail))
 }
 
-/// Restores the memory of a store into a memfd that is not sealed: whatever is there goes; a lineage of its own is given to a queue.
+/// Restores the memory of a store into a memfd that is not sealed: whatever is there goes. It gets a lineage of its own.
 /// It is the caller who seals it.
-pub(super) fn restore(
-    store: &Store,
-    stored: Option<&Stored>,
-    file: &File,
-) -> Result<(), QueueError> {
+pub(super) fn restore(store: &Store, stored: &Stored, file: &File) -> Result<(), QueueError> {
     let failed = || QueueError::io("restore into the memfd");
     file.set_len(0).map_err(failed())?;
     file.set_len(store.len()).map_err(failed())?;
@@ -112,17 +108,15 @@ pub(super) fn restore(
         }
         at += part as u64;
     }
-    if let Some(stored) = stored {
-        let header = Header {
-            lineage: Lineage([random::word().max(1), random::word()]),
-            parent: stored.header.lineage,
-            restored_at: stored.generation,
-            ..stored.header
-        };
-        let words = header.encode();
-        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        file.write_all_at(&bytes, 0).map_err(failed())?;
-    }
+    let header = Header {
+        lineage: Lineage([random::word().max(1), random::word()]),
+        parent: stored.header.lineage,
+        restored_at: stored.generation,
+        ..stored.header
+    };
+    let words = header.encode();
+    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    file.write_all_at(&bytes, 0).map_err(failed())?;
     debug_assert_eq!(len_of(file)?, store.len());
     Ok(())
 }

@@ -90,11 +90,17 @@ struct Counts {
 fn count(counts: &mut Counts, words: &impl Words, shape: &super::geometry::Shape) {
     let (mut least, mut most) = (u64::MAX, 0);
     // Every page, as if nothing was known, and without looking for holes.
-    let taken: Result<_, Infallible> = take(words, shape, 0, |_, page| {
-        least = page.iter().fold(least, |least, word| least.min(*word));
-        most = page.iter().fold(most, |most, word| most.max(*word));
-        Ok(())
-    });
+    let taken: Result<_, Infallible> = take(
+        words,
+        shape,
+        0,
+        || Ok(()),
+        |_, page| {
+            least = page.iter().fold(least, |least, word| least.min(*word));
+            most = page.iter().fold(most, |most, word| most.max(*word));
+            Ok(())
+        },
+    );
     let Ok(taken) = taken;
     if most == 0 {
         return;

@@ -125,10 +125,16 @@ fn host(heap: &Heap, shape: Shape, image: &mut [u64; PAGES], known: &mut u64) {
         heap.seen
             .set(newest.map(|(generation, _)| mark(generation, true)));
     }
-    let taken: Result<_, Infallible> = take(heap, &shape, *known, |page, words| {
-        image[page] = words[0];
-        Ok(())
-    });
+    let taken: Result<_, Infallible> = take(
+        heap,
+        &shape,
+        *known,
+        || Ok(()),
+        |page, words| {
+            image[page] = words[0];
+            Ok(())
+        },
+    );
     let Ok(taken) = taken;
     if let Taken::Accepted { generation, .. } = taken {
         assert_eq!(*image, [generation; PAGES], "torn");

@@ -18,30 +18,34 @@ pub(super) enum Taken {
     },
 }
 
-/// Was any generation committed that is there now?
-pub(super) fn is_any(words: &impl Words, shape: &Shape) -> bool {
-    !newest_first(&marks(words, shape)).is_empty()
-}
-
-/// Tries to bring an image of generation `known` to the newest one. `put` gets the pages that may differ.
+/// Tries to bring an image of generation `known` to the newest one. `begin` comes first, if there is any; `put` gets the pages that
+/// may differ.
 pub(super) fn take<E>(
     words: &impl Words,
     shape: &Shape,
     known: u64,
+    begin: impl FnOnce() -> Result<(), E>,
     mut put: impl FnMut(usize, &[u64]) -> Result<(), E>,
 ) -> Result<Taken, E> {
     let marks = marks(words, shape);
     let newer = newest_first(&marks).into_iter();
-    let newer = newer.filter(|(generation, _)| *generation > known);
+    let newer: Vec<_> = newer
+        .filter(|(generation, _)| *generation > known)
+        .collect();
+    let read = |at: usize, to: &mut [u64]| load(words.words(at..at + to.len()), to);
     // One whose descriptor is not good does not count.
-    let mut good = newer.filter_map(|(generation, entry)| {
-        let read = |at: usize, to: &mut [u64]| load(words.words(at..at + to.len()), to);
-        let tail = tail_of(read, shape, entry, generation)?;
-        Some((generation, entry, tail))
+    let good = newer.iter().find_map(|(generation, entry)| {
+        let tail = tail_of(read, shape, *entry, *generation)?;
+        Some((*generation, *entry, tail))
     });
-    let Some((generation, entry, tail)) = good.next() else {
-        return Ok(Taken::Nothing);
+    let Some((generation, entry, tail)) = good else {
+        // It may be that it was used again since its mark was read.
+        return Ok(match newer.is_empty() {
+            true => Taken::Nothing,
+            false => Taken::Torn,
+        });
     };
+    begin()?;
     let mut pages = 0;
     let mut copy = vec![0; shape.page_words];
     let mut copy_page = |page: usize| {
