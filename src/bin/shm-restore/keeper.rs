@@ -13,7 +13,7 @@ use flatspan::snapshot::{
 use crate::cli::{Cli, How};
 
 pub(crate) enum Keeper {
-    Unaware(Unaware),
+    Unaware(Box<Unaware>),
     Queue(Box<Host>),
 }
 
@@ -61,7 +61,7 @@ impl Keeper {
             options = options.part_bytes(bytes);
         }
         let unaware = Unaware::open(&cli.store, memory, options);
-        Ok(Self::Unaware(unaware.with_context(store)?))
+        Ok(Self::Unaware(Box::new(unaware.with_context(store)?)))
     }
 
     pub(crate) fn restored(&self) -> bool {
