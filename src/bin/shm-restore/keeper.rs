@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use flatspan::shm::queue::{Host, HostOptions, Snapshot};
-use flatspan::shm::{Freezer, SharedFile, Unaware, UnawareOptions};
+use flatspan::shm::queue::{Host, HostOptions, QueueError, Snapshot};
+use flatspan::shm::{Freezer, SharedFile, Unaware, UnawareError, UnawareOptions};
 use flatspan::snapshot::{
     CheckpointKind, CheckpointReport, OpenReport, SnapshotError, StoreOptions,
 };
@@ -103,12 +103,19 @@ impl Keeper {
 
 /// Only opening the store again helps.
 pub(crate) fn is_poisoned(error: &anyhow::Error) -> bool {
-    let mut causes = error.chain();
-    causes.any(|cause| {
-        matches!(
-            cause.downcast_ref::<SnapshotError>(),
-            Some(SnapshotError::Poisoned { .. })
-        )
+    matches!(of_store(error), Some(SnapshotError::Poisoned { .. }))
+}
+
+/// What the store has said. The errors around it are transparent: in a chain they stand for it.
+fn of_store(error: &anyhow::Error) -> Option<&SnapshotError> {
+    error.chain().find_map(|cause| {
+        if let Some(UnawareError::Store(error)) = cause.downcast_ref() {
+            return Some(error);
+        }
+        if let Some(QueueError::Store(error)) = cause.downcast_ref() {
+            return Some(error);
+        }
+        cause.downcast_ref()
     })
 }
 
@@ -146,6 +153,36 @@ impl From<Snapshot> for Outcome {
                 took: checkpoint.took,
             }),
             _ => Self::Nothing,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Error;
+
+    use super::*;
+
+    #[test]
+    fn a_poisoned_store_is_known_through_what_is_around_its_error() {
+        let poisoned = || SnapshotError::Poisoned {
+            why: "a sync failed".to_owned(),
+        };
+        for error in [
+            Error::from(UnawareError::from(poisoned())),
+            Error::from(QueueError::from(poisoned())),
+            Error::from(poisoned()),
+            Error::from(UnawareError::from(poisoned())).context("around it"),
+        ] {
+            assert!(is_poisoned(&error), "{error:?}");
+        }
+        for error in [
+            Error::from(UnawareError::from(SnapshotError::MemoryLost)),
+            Error::from(QueueError::from(SnapshotError::MemoryLost)),
+            Error::from(QueueError::InUse),
+            Error::msg("the store is poisoned"),
+        ] {
+            assert!(!is_poisoned(&error), "{error:?}");
         }
     }
 }
