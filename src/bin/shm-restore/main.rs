@@ -21,6 +21,7 @@ mod progress;
 mod restoring;
 mod run;
 mod snapshots;
+mod standing;
 mod statistics;
 mod store_place;
 mod terminal;

@@ -25,10 +25,13 @@ fn take(cli: &Cli, memory: &SharedFile) -> anyhow::Result<u8> {
         );
     }
     let events = Events::new(cli.json);
-    let mut keeper: Keeper = restore(cli, memory, false, events)?;
+    let mut keeper: Keeper = restore(cli, memory, false, None, events)?;
     match keeper.snapshot()? {
         keeper::Outcome::Taken(taken) => events.note("last", taken.fields()),
-        keeper::Outcome::Nothing => events.note("last", json!({ "nothing": true })),
+        // Nobody is watched.
+        keeper::Outcome::Nothing | keeper::Outcome::Ended => {
+            events.note("last", json!({ "nothing": true }))
+        }
         keeper::Outcome::NoQueue => return Err(anyhow!("there is no queue in the memory")),
         keeper::Outcome::Starved { attempts } => {
             return Err(anyhow!(

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use anyhow::Context;
 use flatspan::shm::descendants::{adopt_orphans, reap_orphans};
-use flatspan::shm::{HandOver, ListenFds, Notify, SharedFile};
+use flatspan::shm::{HandOver, ListenFds, Notify, SharedFile, ShmError};
 use rustix::process::Signal;
 use serde_json::json;
 use signal_hook::consts::{SIGCHLD, SIGCONT, SIGUSR1};
 
 use crate::child::Running;
-use crate::cli::Cli;
+use crate::cli::{Cli, How, OnCrash};
 use crate::crash;
 use crate::events::Events;
 use crate::failure::Outcome;
@@ -22,6 +22,7 @@ use crate::messages::{Message, Messages};
 use crate::program;
 use crate::restoring::restore;
 use crate::snapshots::{Shared, Taker};
+use crate::standing::Standing;
 use crate::store_place;
 
 /// Looked after so often: orphans, and stops of the command that no signal has told of.
@@ -57,7 +58,8 @@ impl Session<'_> {
         };
         adopt_orphans().context("cannot adopt orphans of the command")?;
         let roll_back = crash::is_marked(&cli.store, &memory);
-        let keeper = restore(cli, &memory, roll_back, session.events)?;
+        let standing = Arc::new(standing(cli, &memory)?);
+        let keeper = restore(cli, &memory, roll_back, Some(&standing), session.events)?;
         if roll_back {
             crash::unmark(&cli.store)?;
         }
@@ -65,11 +67,15 @@ impl Session<'_> {
         let child = Running::start(cli, &placed, messages.sender.clone())?;
         drop(placed);
         let pid = child.number();
+        if cli.snapshot == How::Stop && cli.on_crash != Some(OnCrash::Keep) {
+            standing.watch(pid);
+        }
         session.events.note("started", json!({ "pid": pid }));
         let taker = Taker::new(
             Arc::new(cli.clone()),
             memory.try_clone()?,
             keeper,
+            Arc::clone(&standing),
             Arc::clone(&session.shared),
             session.events,
         );
@@ -77,6 +83,7 @@ impl Session<'_> {
         let _not_vital = session.shared.manager.ready();
         session.attend(&child, &messages);
         let taker = snapshots.stop();
+        standing.watch_nobody();
         let _not_vital = session.shared.manager.stopping();
         let status = child.status()?;
         Ok(last::end(cli, &memory, taker, status, session.events))
@@ -124,4 +131,14 @@ impl Session<'_> {
         let text = format!("{}: {}", self.cli.store.display(), statistics.text());
         self.events.tell("statistics", &text, statistics.fields());
     }
+}
+
+/// Those who outlive the command still write when its last snapshot is taken, so all snapshots are of an instant. With `exit`
+/// one that cannot be stopped is no reason to lose the state, unless it has the memory.
+fn standing(cli: &Cli, memory: &SharedFile) -> Result<Standing, ShmError> {
+    let standing = Standing::of_descendants();
+    Ok(match cli.snapshot {
+        How::Exit => standing.if_anybody_has(memory.try_clone()?),
+        How::Stop | How::Queue => standing,
+    })
 }
