@@ -4,7 +4,8 @@ use anyhow::{anyhow, bail};
 use flatspan::shm::{ListenFds, SharedFile};
 use serde_json::json;
 
-use crate::cli::Cli;
+use crate::cli::{Cli, How};
+use crate::crash;
 use crate::events::Events;
 use crate::failure::Outcome;
 use crate::keeper::{self, Keeper};
@@ -22,6 +23,11 @@ fn take(cli: &Cli, memory: &SharedFile) -> anyhow::Result<u8> {
     if !memory.is_restored()? {
         bail!(
             "the memory is not live: it has no seal against shrinking, so there is nothing to be kept"
+        );
+    }
+    if cli.snapshot != How::Queue && crash::is_marked(&cli.store, memory)? {
+        bail!(
+            "a killed command has left this memory, so it is not taken for good: a start with a command restores the last snapshot into it"
         );
     }
     let events = Events::new(cli.json);
