@@ -166,3 +166,64 @@ fn a_mark_of_another_memory_makes_no_difference() {
     assert_eq!(newest(&other.store()), whole(5));
     assert!(Path::new(&other.store().with_extension("crashed")).exists());
 }
+
+/// Of the memory that a killed command has left, with a good state in the store.
+fn wreck() -> Kept {
+    let kept = Kept::new();
+    expect(0, &mut kept.run(&[], &filled(1)));
+    expect(128 + 11, &mut kept.run(&[], &crash(2)));
+    kept
+}
+
+#[test]
+fn a_wreck_is_not_taken_by_once() {
+    let kept = wreck();
+    let once = |how: &str| {
+        let mut command = Left::files([path_of(&kept.memory)])
+            .named("SHM_SHARED_FD")
+            .command(env!("CARGO_BIN_EXE_shm-restore"));
+        command.args([how, "--once"]).arg(kept.store());
+        expect(125, &mut command)
+    };
+    let said = once("--snapshot=exit");
+    assert!(said.contains("killed command"), "{said}");
+    // A queue would say itself what is good; this is none.
+    let said = once("--snapshot=queue");
+    assert!(!said.contains("killed command"), "{said}");
+    assert_eq!(newest(&kept.store()), whole(1));
+}
+
+#[test]
+fn a_mark_is_found_by_a_link_to_the_store() {
+    let kept = wreck();
+    let link = kept.folder.path().join("link");
+    std::os::unix::fs::symlink(kept.store(), &link).expect("a link");
+    let mut command = Left::files([path_of(&kept.memory)])
+        .named("SHM_SHARED_FD")
+        .command(env!("CARGO_BIN_EXE_shm-restore"));
+    expect(0, command.arg(&link).arg("true"));
+    assert_eq!(kept.bytes()[..BYTES], [1; BYTES]);
+    assert_eq!(newest(&kept.store()), whole(1));
+}
+
+#[test]
+fn a_mark_that_cannot_be_read_is_an_error() {
+    let kept = wreck();
+    let mark = kept.store().with_extension("crashed");
+    fs::remove_file(&mark).expect("the mark");
+    fs::create_dir(&mark).expect("what cannot be read");
+    let said = expect(125, &mut kept.run(&[], "true"));
+    assert!(said.contains("store.crashed"), "{said}");
+    assert_eq!(newest(&kept.store()), whole(1));
+    assert_eq!(kept.bytes(), [2; BYTES], "left alone");
+}
+
+#[test]
+fn a_mark_outlives_a_start_that_rolls_nothing_back() {
+    let kept = wreck();
+    let said = expect(125, &mut kept.run(&["--snapshot=queue", "--json"], "true"));
+    assert!(!said.contains(r#""rolled_back":true"#), "{said}");
+    assert!(kept.store().with_extension("crashed").exists());
+    expect(0, &mut kept.run(&[], "true"));
+    assert_eq!(kept.bytes()[..BYTES], [1; BYTES]);
+}

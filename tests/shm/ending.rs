@@ -1,10 +1,18 @@
 //! How `shm-restore` ends.
 
 use std::fs;
+use std::io::{self, Write};
+
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client;
+use crate::left::PATIENCE;
+use crate::manager::Killed;
 use crate::programs::{clean, expect, said};
 use crate::states::{folder, newest, shell};
+use crate::stopping::{start, wait_until};
+use crate::support::cleaner;
 use crate::support::filesystem::{Kind, SmallFs};
 
 #[test]
@@ -95,6 +103,33 @@ fn descendants_that_still_have_the_memory_are_named() {
 }
 
 #[test]
+fn a_memory_without_a_queue_is_no_success() {
+    let folder = folder();
+    let (store, run) = (folder.path().join("store"), folder.path().join("run"));
+    let queue = ["--snapshot=queue", "--interval=1000"];
+    let said = expect(0, &mut shell(&queue, &store, "true"));
+    assert!(said.contains("has not used the memory"), "{said}");
+    for bytes in [1, 10_000] {
+        let fill = client::words(&format!("fill 0 {bytes}"));
+        let said = expect(125, &mut shell(&queue, &store, &fill));
+        assert!(said.contains("there is no queue in it"), "{said}");
+    }
+    // One that was restored and is not gone on with is kept already.
+    fs::write(&run, "").expect("a file");
+    let script = format!(
+        "{} & while [ ! -e {said} ]; do sleep 0.02; done; rm {}; wait $!",
+        client::words(&format!("commit {}", run.display())),
+        run.display(),
+        said = run.with_extension("said").display()
+    );
+    expect(0, &mut shell(&queue, &store, &script));
+    let state = newest(&store);
+    let said = expect(0, &mut shell(&queue, &store, "true"));
+    assert_eq!(said, "");
+    assert_eq!(newest(&store), state);
+}
+
+#[test]
 fn events_are_lines_of_json() {
     let folder = folder();
     let store = folder.path().join("store");
@@ -128,4 +163,62 @@ fn nobody_reads_what_it_says() {
         store.display()
     );
     expect(3, command.args(["-c", &line]));
+}
+
+/// A pipe that is full, and whose reader stands.
+fn full_pipe() -> (io::PipeReader, io::PipeWriter) {
+    let (reader, mut writer) = io::pipe().expect("a pipe");
+    let flags = fcntl_getfl(&writer).expect("its flags");
+    fcntl_setfl(&writer, flags | OFlags::NONBLOCK).expect("it does not block");
+    while writer.write(&[b'-'; 4096]).is_ok() {}
+    fcntl_setfl(&writer, flags).expect("it blocks");
+    (reader, writer)
+}
+
+#[test]
+fn a_reader_who_stands_holds_up_nothing() {
+    let folder = folder();
+    let (store, said) = (folder.path().join("store"), folder.path().join("said"));
+    let (reader, writer) = full_pipe();
+    let script = format!(
+        "exec 2>/dev/null; trap 'exit 5' TERM; {}; echo >{}; while :; do sleep 0.02; done",
+        client::words("fill 1 4096"),
+        said.display()
+    );
+    let mut command = shell(
+        &["--json", "--snapshot=stop", "--interval=0.01"],
+        &store,
+        &script,
+    );
+    let mut host = Killed(command.stderr(writer).spawn().expect("it starts"));
+    drop(command);
+    wait_until("the command", || said.exists());
+    let pid = Pid::from_raw(host.0.id().cast_signed()).expect("a number");
+    kill_process(pid, Signal::TERM).expect("a signal");
+    assert!(cleaner::wait(&mut host.0, PATIENCE), "it ends");
+    assert_eq!(host.0.wait().expect("its status").code(), Some(5));
+    assert_eq!(newest(&store), [1; 4096]);
+    drop(reader);
+}
+
+#[test]
+fn orphans_are_reaped_however_many_signals_come() {
+    let folder = folder();
+    let (store, orphan) = (folder.path().join("store"), folder.path().join("orphan"));
+    let script = format!(
+        "(sh -c 'echo $$ >{}; sleep 0.2' &); while :; do sleep 0.1; done",
+        orphan.display()
+    );
+    let host = start(&mut shell(&[], &store, &script));
+    let number = || fs::read_to_string(&orphan).unwrap_or_default();
+    wait_until("the orphan", || number().ends_with('\n'));
+    let of_orphan = format!("/proc/{}", number().trim());
+    let pid = Pid::from_raw(host.0.id().cast_signed()).expect("a number");
+    wait_until("it is reaped", || {
+        kill_process(pid, Signal::USR1).expect("a signal");
+        !fs::exists(&of_orphan).expect("/proc")
+    });
+    kill_process(pid, Signal::TERM).expect("a signal");
+    let mut host = host;
+    assert!(cleaner::wait(&mut host.0, PATIENCE), "it ends");
 }

@@ -6,11 +6,12 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use flatspan::shm::SharedFile;
 use flatspan::snapshot::StoreReader;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client;
-use crate::left::PATIENCE;
+use crate::left::{Left, PATIENCE, path_of};
 use crate::manager::Killed;
 use crate::states::{GROWN_PAGES, folder, newest, number_of_row, shell, shm_restore, word};
 
@@ -93,6 +94,52 @@ fn h27_a_snapshot_is_one_instant_of_all_descendants() {
     );
     fs::remove_file(&run).expect("an end");
     assert!(host.0.wait().expect("it ends").success());
+}
+
+/// Also the last one of a command that is not stopped before: who outlives it still writes.
+#[test]
+fn h27_the_last_snapshot_is_one_instant_of_those_who_are_left() {
+    let folder = folder();
+    let (run, go) = (folder.path().join("run"), folder.path().join("go"));
+    for (round, how) in ["exit", "exit", "exit", "stop"].iter().enumerate() {
+        let store = folder.path().join(format!("store-{round}"));
+        fs::write(&run, "").expect("a file");
+        fs::write(&go, "").expect("a file");
+        let memory = SharedFile::create("watched", 0).expect("a memfd");
+        memory.mark_restored().expect("a seal");
+        let mut command = Left::files([path_of(&memory)])
+            .named("SHM_SHARED_FD")
+            .command(env!("CARGO_BIN_EXE_shm-restore"));
+        let script = format!(
+            "setsid {} & while [ -e {} ]; do sleep 0.02; done",
+            client::words(&format!("rows 0 {}", run.display())),
+            go.display()
+        );
+        command
+            .args(["--json", "--interval=1000", "--snapshot", how])
+            .arg(&store)
+            .args(["sh", "-c", &script]);
+        // Those who are left have the output too.
+        let told = folder.path().join("told");
+        command.stderr(fs::File::create(&told).expect("a file"));
+        let mut host = Killed(command.spawn().expect("it starts"));
+        wait_until("it writes", || {
+            let map = memory.map(0..8);
+            map.is_ok_and(|map| map.load(0).is_some_and(|number| number > 1000))
+        });
+        fs::remove_file(&go).expect("an end");
+        assert!(host.0.wait().expect("it ends").success());
+        let number = number_of_row(&newest(&store), 0);
+        fs::remove_file(&run).expect("an end");
+        assert!(number > 1000, "{number}");
+        let told = fs::read_to_string(&told).expect("what was told");
+        let place = |event: &str| told.find(&format!(r#""event":"{event}""#));
+        let (remaining, snapshot) = (place("remaining"), place("snapshot"));
+        assert!(
+            remaining.is_some() && remaining < snapshot,
+            "told before: {told}"
+        );
+    }
 }
 
 /// Also the case of the ancestor that only looked at what was there at the start.

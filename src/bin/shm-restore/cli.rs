@@ -17,12 +17,13 @@ gets one. With that seal its content is live, and is kept.
 A state has whole pages of 4096 bytes: a memory that ends within a page comes back with the rest of that page, zeros.
 
 Snapshots
-  exit   one, when COMMAND has ended. Nothing is lost as long as this program lives
+  exit   one, when COMMAND has ended. Nothing is lost as long as this program lives. Descendants that are
+         left are stopped for the instant, as with stop
   stop   every --interval, and when COMMAND has ended. COMMAND and all its descendants are stopped for the instant, by
          ptrace, for as long as it takes to compare all of the memory with the last snapshot. It may be in the middle of a change: an
          instant is what a program finds that was killed then
   queue  every --interval, of what a program commits that uses flatspan::shm::queue, and when it has ended. It never waits.
-         What it has not committed does not count
+         What it has not committed does not count. A memory that is used and has no queue in the end is an error
 
 When a COMMAND that is kept by exit or stop was killed by a signal, nobody knows whether its memory is good (--on-crash):
   rollback  the last snapshot stays the newest. The memory is saved as the file STORE.crash-TIME, and the next start with the
@@ -36,7 +37,7 @@ program gets are passed on; a COMMAND that ignores them is waited for. USR1 prin
 COMMAND are not waited for; those that still have the memory are named.
 
 With --json, standard error has one object a line, each with `event`: restored, started, snapshot, starved, failed, forwarded,
-statistics, ended, crashed, remaining, last.
+statistics, ended, crashed, remaining, no_queue, dropped, last. Lines that nobody reads in time are dropped.
 
 Exit codes: those of COMMAND, 128 and the number of the signal that ended it, and
   125  the state could not be restored or kept (also if only the last snapshot failed), or wrong usage

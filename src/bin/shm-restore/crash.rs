@@ -19,14 +19,23 @@ use rustix::io::Errno;
 
 const STEP_BYTES: usize = 1 << 20;
 
-/// Is it what a killed command has left?
-pub(crate) fn is_marked(store: &Path, memory: &SharedFile) -> bool {
-    let mark = fs::read_to_string(beside(store, "crashed"));
-    mark.is_ok_and(|mark| identity(memory).is_ok_and(|identity| identity == mark))
+/// Is it what a killed command has left? Where that cannot be said it must not be taken for good.
+pub(crate) fn is_marked(store: &Path, memory: &SharedFile) -> Result<bool> {
+    let path = beside(store, "crashed")?;
+    let is_it = match fs::read_to_string(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        mark => mark.and_then(|mark| Ok(identity(memory)? == mark)),
+    };
+    is_it.with_context(|| {
+        format!(
+            "cannot see in {} whether the memory is good",
+            path.display()
+        )
+    })
 }
 
 pub(crate) fn mark(store: &Path, memory: &SharedFile) -> Result<()> {
-    let path = beside(store, "crashed");
+    let path = beside(store, "crashed")?;
     // Not synced: what outlives the power is not this memory.
     identity(memory)
         .and_then(|identity| fs::write(&path, identity))
@@ -34,7 +43,7 @@ pub(crate) fn mark(store: &Path, memory: &SharedFile) -> Result<()> {
 }
 
 pub(crate) fn unmark(store: &Path) -> Result<()> {
-    let path = beside(store, "crashed");
+    let path = beside(store, "crashed")?;
     fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))
 }
 
@@ -43,14 +52,14 @@ pub(crate) fn save(store: &Path, memory: &SharedFile) -> Result<PathBuf> {
     let seconds = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0, |since| since.as_secs());
-    let mut path = beside(store, &format!("crash-{seconds}"));
+    let mut path = beside(store, &format!("crash-{seconds}"))?;
     for number in 1.. {
         if !path.exists() {
             break;
         }
-        path = beside(store, &format!("crash-{seconds}-{number}"));
+        path = beside(store, &format!("crash-{seconds}-{number}"))?;
     }
-    let unfinished = beside(store, "crash-unfinished");
+    let unfinished = beside(store, "crash-unfinished")?;
     let saved = write(&unfinished, memory)
         .and_then(|()| fs::rename(&unfinished, &path))
         .and_then(|()| sync_folder(&path));
@@ -61,16 +70,16 @@ pub(crate) fn save(store: &Path, memory: &SharedFile) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn beside(store: &Path, what: &str) -> PathBuf {
-    // `.` and what ends with `..` have no name.
-    let store = match store.file_name() {
-        Some(_) => store.to_path_buf(),
-        None => store.canonicalize().unwrap_or_else(|_| store.to_path_buf()),
+/// Beside the store itself, by whatever path or link it was found.
+fn beside(store: &Path, what: &str) -> Result<PathBuf> {
+    let store = match store.canonicalize() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => store.to_path_buf(),
+        store_itself => store_itself.with_context(|| format!("store {}", store.display()))?,
     };
     let mut name: OsString = store.file_name().unwrap_or_default().to_owned();
     name.push(".");
     name.push(what);
-    store.with_file_name(name)
+    Ok(store.with_file_name(name))
 }
 
 /// Numbers of memfds are used again when the system has started anew.

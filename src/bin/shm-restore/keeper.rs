@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use flatspan::shm::queue::{Host, HostOptions, Snapshot};
-use flatspan::shm::{Freezer, SharedFile, Unaware, UnawareOptions};
+use anyhow::{Context, Error, Result};
+use flatspan::shm::queue::{Host, HostOptions, QueueError, Snapshot};
+use flatspan::shm::{SharedFile, Unaware, UnawareError, UnawareOptions};
 use flatspan::snapshot::{
     CheckpointKind, CheckpointReport, OpenReport, SnapshotError, StoreOptions,
 };
 
 use crate::cli::{Cli, How};
+use crate::standing::{CommandEnded, Standing};
 
 pub(crate) enum Keeper {
     Unaware(Box<Unaware>),
@@ -24,6 +25,8 @@ pub(crate) enum Outcome {
     Nothing,
     /// The program has no queue.
     NoQueue,
+    /// The command has ended before it could be stopped: whether its memory is kept is seen then.
+    Ended,
     Starved {
         attempts: u32,
     },
@@ -42,7 +45,13 @@ pub(crate) struct Taken {
 
 impl Keeper {
     /// Restores the state into the memory, unless that is live and is not to be rolled back.
-    pub(crate) fn open(cli: &Cli, memory: &SharedFile, roll_back: bool) -> Result<Self> {
+    /// Whoever is to be stopped for a snapshot is by `standing`; not where the program commits.
+    pub(crate) fn open(
+        cli: &Cli,
+        memory: &SharedFile,
+        roll_back: bool,
+        standing: Option<&Arc<Standing>>,
+    ) -> Result<Self> {
         let store = || format!("store {}", cli.store.display());
         if cli.snapshot == How::Queue {
             let mut options = StoreOptions::default();
@@ -54,8 +63,8 @@ impl Keeper {
             return Ok(Self::Queue(Box::new(host.with_context(store)?)));
         }
         let mut options = UnawareOptions::default().roll_back(roll_back);
-        if cli.snapshot == How::Stop && !cli.once {
-            options = options.standstill(Arc::new(Freezer::of_descendants()));
+        if let Some(standing) = standing {
+            options = options.standstill(Arc::<Standing>::clone(standing));
         }
         if let Some(bytes) = cli.part_len {
             options = options.part_bytes(bytes);
@@ -86,9 +95,13 @@ impl Keeper {
     }
 
     pub(crate) fn snapshot(&mut self) -> Result<Outcome> {
-        match self {
-            Self::Unaware(unaware) => Ok(unaware.snapshot_once()?.into()),
-            Self::Queue(host) => Ok(host.snapshot_once()?.into()),
+        let taken = match self {
+            Self::Unaware(unaware) => unaware.snapshot_once().map_err(Error::from).map(Into::into),
+            Self::Queue(host) => host.snapshot_once().map_err(Error::from).map(Into::into),
+        };
+        match taken {
+            Err(error) if is_of_the_end(&error) => Ok(Outcome::Ended),
+            taken => taken,
         }
     }
 
@@ -102,13 +115,28 @@ impl Keeper {
 }
 
 /// Only opening the store again helps.
-pub(crate) fn is_poisoned(error: &anyhow::Error) -> bool {
-    let mut causes = error.chain();
-    causes.any(|cause| {
-        matches!(
-            cause.downcast_ref::<SnapshotError>(),
-            Some(SnapshotError::Poisoned { .. })
-        )
+pub(crate) fn is_poisoned(error: &Error) -> bool {
+    matches!(of_store(error), Some(SnapshotError::Poisoned { .. }))
+}
+
+/// There was nobody left to be stopped.
+fn is_of_the_end(error: &Error) -> bool {
+    let Some(SnapshotError::Standstill(why)) = of_store(error) else {
+        return false;
+    };
+    why.get_ref().is_some_and(|why| why.is::<CommandEnded>())
+}
+
+/// What the store has said. The errors around it are transparent: in a chain they stand for it.
+fn of_store(error: &Error) -> Option<&SnapshotError> {
+    error.chain().find_map(|cause| {
+        if let Some(UnawareError::Store(error)) = cause.downcast_ref() {
+            return Some(error);
+        }
+        if let Some(QueueError::Store(error)) = cause.downcast_ref() {
+            return Some(error);
+        }
+        cause.downcast_ref()
     })
 }
 
@@ -146,6 +174,42 @@ impl From<Snapshot> for Outcome {
                 took: checkpoint.took,
             }),
             _ => Self::Nothing,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_the_command_is_known_from_what_else_cannot_be_stopped() {
+        let ended = || SnapshotError::Standstill(std::io::Error::other(CommandEnded));
+        assert!(is_of_the_end(&UnawareError::from(ended()).into()));
+        let refused = SnapshotError::Standstill(std::io::Error::other("it is not allowed"));
+        assert!(!is_of_the_end(&UnawareError::from(refused).into()));
+    }
+
+    #[test]
+    fn a_poisoned_store_is_known_through_what_is_around_its_error() {
+        let poisoned = || SnapshotError::Poisoned {
+            why: "a sync failed".to_owned(),
+        };
+        for error in [
+            Error::from(UnawareError::from(poisoned())),
+            Error::from(QueueError::from(poisoned())),
+            Error::from(poisoned()),
+            Error::from(UnawareError::from(poisoned())).context("around it"),
+        ] {
+            assert!(is_poisoned(&error), "{error:?}");
+        }
+        for error in [
+            Error::from(UnawareError::from(SnapshotError::MemoryLost)),
+            Error::from(QueueError::from(SnapshotError::MemoryLost)),
+            Error::from(QueueError::InUse),
+            Error::msg("the store is poisoned"),
+        ] {
+            assert!(!is_poisoned(&error), "{error:?}");
         }
     }
 }

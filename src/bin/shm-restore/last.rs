@@ -4,8 +4,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
 use anyhow::Result;
-use flatspan::shm::SharedFile;
 use flatspan::shm::descendants::descendants_with;
+use flatspan::shm::{SharedFile, ShmError};
 use serde_json::json;
 
 use crate::child::exit_code;
@@ -15,6 +15,9 @@ use crate::events::Events;
 use crate::failure::exit;
 use crate::keeper::{Keeper, Outcome};
 use crate::snapshots::Taker;
+
+/// A memory that is shorter has no queue: docs/shared-memory-protocol.md.
+const QUEUE_BYTES_MIN: u64 = 8192;
 
 /// Keeps the state, or what a crash has left of it, and gives the exit code.
 pub(crate) fn end(
@@ -28,29 +31,32 @@ pub(crate) fn end(
         "ended",
         json!({ "code": status.code(), "signal": status.signal() }),
     );
+    tell_remaining(cli, memory, events);
     let policy = cli.on_crash.unwrap_or(OnCrash::Rollback);
     let is_bad = status.signal().is_some() && cli.snapshot != How::Queue;
     let is_kept = match is_bad && policy != OnCrash::Keep {
         true => give_up(cli, memory, taker, policy, events),
-        false => keep(taker, events),
+        false => keep(cli, memory, taker, events),
     };
-    tell_remaining(cli, memory, events);
     match is_kept {
         true => exit_code(status),
         false => exit::FAILED,
     }
 }
 
-fn keep(mut taker: Taker, events: Events) -> bool {
+fn keep(cli: &Cli, memory: &SharedFile, mut taker: Taker, events: Events) -> bool {
     let last: fn(&mut Keeper) -> Result<Outcome> = |keeper| match keeper.snapshot()? {
         Outcome::Starved { attempts } => {
             anyhow::bail!("others still commit, and are faster ({attempts} attempts)")
         }
         outcome => Ok(outcome),
     };
-    if !taker.take(last) {
+    let Some(outcome) = taker.take(last) else {
         let text = "the last snapshot failed: the newest state is that of the one before";
         events.tell("last", text, json!({ "durable": false }));
+        return false;
+    };
+    if matches!(outcome, Outcome::NoQueue) && !tell_no_queue(cli, memory, events) {
         return false;
     }
     if let Some(Err(error)) = taker.keeper().map(Keeper::close) {
@@ -60,6 +66,50 @@ fn keep(mut taker: Taker, events: Events) -> bool {
     }
     events.note("last", json!({ "durable": true }));
     true
+}
+
+/// Returns whether that is as good as a snapshot: there is nothing to be kept.
+fn tell_no_queue(cli: &Cli, memory: &SharedFile, events: Events) -> bool {
+    let store = cli.store.display();
+    let (is_good, text) = match content(memory) {
+        Ok(Content::Queue) => return true,
+        Ok(Content::Nothing) => (
+            true,
+            format!("{store}: the command has not used the memory, so nothing is kept"),
+        ),
+        Ok(Content::Other) => (
+            false,
+            format!(
+                "{store}: nothing is kept of the memory, as there is no queue in it (--snapshot=exit or stop keeps that of any program)"
+            ),
+        ),
+        Err(error) => (
+            false,
+            format!("{store}: there is no queue in the memory: {error}"),
+        ),
+    };
+    events.tell("no_queue", &text, json!({ "durable": is_good }));
+    is_good
+}
+
+/// What is in a memory of which the host says that there is no queue.
+enum Content {
+    Nothing,
+    /// One that was restored, and that no program has gone on with: the store has it.
+    Queue,
+    Other,
+}
+
+/// A queue begins with a word that is not zero. Its two first pages are there before that.
+fn content(memory: &SharedFile) -> Result<Content, ShmError> {
+    Ok(match memory.len()? {
+        0 => Content::Nothing,
+        ..QUEUE_BYTES_MIN => Content::Other,
+        _ => match memory.map(0..QUEUE_BYTES_MIN)?.load(0) {
+            None | Some(0) => Content::Other,
+            Some(_) => Content::Queue,
+        },
+    })
 }
 
 /// The store stays as the last snapshot has left it.
@@ -105,7 +155,7 @@ fn give_up(
     is_done
 }
 
-/// What they write from now on is in no snapshot.
+/// What they write behind the last snapshot is in none.
 fn tell_remaining(cli: &Cli, memory: &SharedFile, events: Events) {
     let Ok(remaining) = descendants_with(memory) else {
         return;
@@ -116,7 +166,7 @@ fn tell_remaining(cli: &Cli, memory: &SharedFile, events: Events) {
         .collect();
     if !names.is_empty() {
         let text = format!(
-            "{}: nothing is kept of what these do from now on with the memory: {}",
+            "{}: nothing is kept of what these do with the memory behind the last snapshot: {}",
             cli.store.display(),
             names.join(", ")
         );

@@ -1,7 +1,7 @@
 //! `shm-restore`: runs a command on memory whose state outlives it.
 //!
 //! The main thread waits for messages: signals, the end of the command. A second one takes snapshots. Two more turn signals,
-//! and the end of the command, into messages. Nobody but the main thread starts or waits for processes.
+//! and the end of the command, into messages, and one writes what is told. Nobody but the main thread starts or waits for processes.
 
 #[path = "../common/bytes.rs"]
 mod bytes;
@@ -21,11 +21,11 @@ mod progress;
 mod restoring;
 mod run;
 mod snapshots;
+mod standing;
 mod statistics;
 mod store_place;
 mod terminal;
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -46,9 +46,10 @@ fn main() -> ExitCode {
         Ok(()) if cli.once => once::run(&cli),
         Ok(()) => run::run(&cli),
     };
-    ExitCode::from(outcome.unwrap_or_else(|failure| {
-        // A terminal that is gone is no reason to panic.
-        let _gone = writeln!(std::io::stderr(), "shm-restore: {:#}", failure.error);
+    let code = outcome.unwrap_or_else(|failure| {
+        events::say(&format!("{:#}", failure.error));
         failure.code
-    }))
+    });
+    events::flush();
+    ExitCode::from(code)
 }

@@ -4,7 +4,8 @@ use anyhow::{anyhow, bail};
 use flatspan::shm::{ListenFds, SharedFile};
 use serde_json::json;
 
-use crate::cli::Cli;
+use crate::cli::{Cli, How};
+use crate::crash;
 use crate::events::Events;
 use crate::failure::Outcome;
 use crate::keeper::{self, Keeper};
@@ -24,11 +25,19 @@ fn take(cli: &Cli, memory: &SharedFile) -> anyhow::Result<u8> {
             "the memory is not live: it has no seal against shrinking, so there is nothing to be kept"
         );
     }
+    if cli.snapshot != How::Queue && crash::is_marked(&cli.store, memory)? {
+        bail!(
+            "a killed command has left this memory, so it is not taken for good: a start with a command restores the last snapshot into it"
+        );
+    }
     let events = Events::new(cli.json);
-    let mut keeper: Keeper = restore(cli, memory, false, events)?;
+    let mut keeper: Keeper = restore(cli, memory, false, None, events)?;
     match keeper.snapshot()? {
         keeper::Outcome::Taken(taken) => events.note("last", taken.fields()),
-        keeper::Outcome::Nothing => events.note("last", json!({ "nothing": true })),
+        // Nobody is watched.
+        keeper::Outcome::Nothing | keeper::Outcome::Ended => {
+            events.note("last", json!({ "nothing": true }))
+        }
         keeper::Outcome::NoQueue => return Err(anyhow!("there is no queue in the memory")),
         keeper::Outcome::Starved { attempts } => {
             return Err(anyhow!(

@@ -1,6 +1,7 @@
 //! Restoring, and what is told of it.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use crate::cli::Cli;
 use crate::events::Events;
 use crate::keeper::Keeper;
 use crate::progress::Bar;
+use crate::standing::Standing;
 
 /// A bar is shown of what takes longer.
 const SOON: Duration = Duration::from_millis(500);
@@ -24,9 +26,10 @@ pub(crate) fn restore(
     cli: &Cli,
     memory: &SharedFile,
     roll_back: bool,
+    standing: Option<&Arc<Standing>>,
     events: Events,
 ) -> Result<Keeper> {
-    let open = || Keeper::open(cli, memory, roll_back);
+    let open = || Keeper::open(cli, memory, roll_back, standing);
     let keeper = match memory.is_restored()? && !roll_back {
         true => open()?,
         false => with_bar(cli, memory, open)?,

@@ -1,18 +1,19 @@
 //! The life of this program beside a command.
 
 use std::sync::Arc;
-use std::sync::mpsc::RecvTimeoutError;
-use std::time::Duration;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use flatspan::shm::descendants::{adopt_orphans, reap_orphans};
-use flatspan::shm::{HandOver, ListenFds, Notify, SharedFile};
+use flatspan::shm::{HandOver, ListenFds, Notify, SharedFile, ShmError};
 use rustix::process::Signal;
 use serde_json::json;
 use signal_hook::consts::{SIGCHLD, SIGCONT, SIGUSR1};
 
 use crate::child::Running;
-use crate::cli::Cli;
+use crate::cli::{Cli, How, OnCrash};
 use crate::crash;
 use crate::events::Events;
 use crate::failure::Outcome;
@@ -22,6 +23,7 @@ use crate::messages::{Message, Messages};
 use crate::program;
 use crate::restoring::restore;
 use crate::snapshots::{Shared, Taker};
+use crate::standing::Standing;
 use crate::store_place;
 
 /// Looked after so often: orphans, and stops of the command that no signal has told of.
@@ -56,8 +58,10 @@ impl Session<'_> {
             shared: Arc::new(Shared::new(manager)),
         };
         adopt_orphans().context("cannot adopt orphans of the command")?;
-        let roll_back = crash::is_marked(&cli.store, &memory);
-        let keeper = restore(cli, &memory, roll_back, session.events)?;
+        // With a queue what was committed counts, crash or not: nothing is rolled back, and the mark stays.
+        let roll_back = cli.snapshot != How::Queue && crash::is_marked(&cli.store, &memory)?;
+        let standing = Arc::new(standing(cli, &memory)?);
+        let keeper = restore(cli, &memory, roll_back, Some(&standing), session.events)?;
         if roll_back {
             crash::unmark(&cli.store)?;
         }
@@ -65,43 +69,79 @@ impl Session<'_> {
         let child = Running::start(cli, &placed, messages.sender.clone())?;
         drop(placed);
         let pid = child.number();
+        if cli.snapshot == How::Stop && cli.on_crash != Some(OnCrash::Keep) {
+            standing.watch(pid);
+        }
         session.events.note("started", json!({ "pid": pid }));
         let taker = Taker::new(
             Arc::new(cli.clone()),
             memory.try_clone()?,
             keeper,
+            Arc::clone(&standing),
             Arc::clone(&session.shared),
             session.events,
         );
         let snapshots = taker.run()?;
         let _not_vital = session.shared.manager.ready();
         session.attend(&child, &messages);
-        let taker = snapshots.stop();
-        let _not_vital = session.shared.manager.stopping();
-        let status = child.status()?;
-        Ok(last::end(cli, &memory, taker, status, session.events))
+        session.alive_during(|| {
+            let taker = snapshots.stop();
+            standing.watch_nobody();
+            let _not_vital = session.shared.manager.stopping();
+            let status = child.status()?;
+            Ok(last::end(cli, &memory, taker, status, session.events))
+        })
     }
 
     /// Until the command has ended.
     fn attend(&self, child: &Running, messages: &Messages) {
         let tick = self.watchdog.map_or(TICK, |watchdog| watchdog.min(TICK));
+        let mut next = Instant::now() + tick;
         loop {
-            match messages.receiver.recv_timeout(tick) {
+            let rest = next.saturating_duration_since(Instant::now());
+            match messages.receiver.recv_timeout(rest) {
                 Ok(Message::Ended) | Err(RecvTimeoutError::Disconnected) => return,
                 Ok(Message::Signal(SIGUSR1)) => self.tell_statistics(),
                 Ok(Message::Signal(SIGCHLD)) => self.look_after(child),
                 Ok(Message::Signal(SIGCONT)) => child.go_on(),
                 Ok(Message::Signal(signal)) => self.forward(child, signal),
-                Err(RecvTimeoutError::Timeout) => {
-                    // What cannot be reaped now is reaped by who adopts it next.
-                    let _not_vital = reap_orphans(child.number());
-                    self.look_after(child);
-                }
+                Err(RecvTimeoutError::Timeout) => {}
             }
-            if self.watchdog.is_some() {
-                let _not_vital = self.shared.manager.watchdog();
+            // However many messages come.
+            if Instant::now() >= next {
+                // What cannot be reaped now is reaped by who adopts it next.
+                let _not_vital = reap_orphans(child.number());
+                self.look_after(child);
+                self.say_alive();
+                next = Instant::now() + tick;
             }
         }
+    }
+
+    /// To who restarts a service that is silent.
+    fn say_alive(&self) {
+        if self.watchdog.is_some() {
+            let _not_vital = self.shared.manager.watchdog();
+        }
+    }
+
+    /// Says so all the while: the last snapshot of a large memory takes its time.
+    fn alive_during<R>(&self, work: impl FnOnce() -> R) -> R {
+        let Some(interval) = self.watchdog else {
+            return work();
+        };
+        thread::scope(|scope| {
+            let (_ends, end) = mpsc::channel::<()>();
+            let tell = move || {
+                while end.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
+                    self.say_alive();
+                }
+            };
+            let thread = thread::Builder::new().name("watchdog".to_owned());
+            // Without it the manager may lose patience, and the snapshot before stays.
+            let _not_vital = thread.spawn_scoped(scope, tell);
+            work()
+        })
     }
 
     fn look_after(&self, child: &Running) {
@@ -124,4 +164,14 @@ impl Session<'_> {
         let text = format!("{}: {}", self.cli.store.display(), statistics.text());
         self.events.tell("statistics", &text, statistics.fields());
     }
+}
+
+/// Those who outlive the command still write when its last snapshot is taken, so all snapshots are of an instant. With `exit`
+/// one that cannot be stopped is no reason to lose the state, unless it has the memory.
+fn standing(cli: &Cli, memory: &SharedFile) -> Result<Standing, ShmError> {
+    let standing = Standing::of_descendants();
+    Ok(match cli.snapshot {
+        How::Exit => standing.if_anybody_has(memory.try_clone()?),
+        How::Stop | How::Queue => standing,
+    })
 }

@@ -11,6 +11,7 @@ use serde_json::json;
 use crate::cli::{Cli, How};
 use crate::events::Events;
 use crate::keeper::{Keeper, Outcome, is_poisoned};
+use crate::standing::Standing;
 use crate::statistics::Statistics;
 
 /// Takes snapshots, and opens the store again where only that helps.
@@ -19,6 +20,7 @@ pub(crate) struct Taker {
     memory: SharedFile,
     /// `None` after opening it again has failed.
     keeper: Option<Keeper>,
+    standing: Arc<Standing>,
     shared: Arc<Shared>,
     events: Events,
     is_starved: bool,
@@ -64,6 +66,7 @@ impl Taker {
         cli: Arc<Cli>,
         memory: SharedFile,
         keeper: Keeper,
+        standing: Arc<Standing>,
         shared: Arc<Shared>,
         events: Events,
     ) -> Self {
@@ -71,6 +74,7 @@ impl Taker {
             cli,
             memory,
             keeper: Some(keeper),
+            standing,
             shared,
             events,
             is_starved: false,
@@ -98,14 +102,14 @@ impl Taker {
         })
     }
 
-    /// Takes one and tells what it came to. Returns whether the state is durable.
-    pub(crate) fn take(&mut self, how: fn(&mut Keeper) -> Result<Outcome>) -> bool {
+    /// Takes one and tells what it came to. Returns nothing where it has failed.
+    pub(crate) fn take(&mut self, how: fn(&mut Keeper) -> Result<Outcome>) -> Option<Outcome> {
         let shared = Arc::clone(&self.shared);
         let _turn = shared.turn();
         let outcome = self.try_to_take(how);
         shared.statistics().add(&outcome);
         self.tell(&outcome);
-        outcome.is_ok()
+        outcome.ok()
     }
 
     fn try_to_take(&mut self, how: fn(&mut Keeper) -> Result<Outcome>) -> Result<Outcome> {
@@ -117,7 +121,8 @@ impl Taker {
             Err(error) if self.keeper.is_none() || is_poisoned(&error) => {
                 // Its lock must be free.
                 self.keeper = None;
-                let keeper = Keeper::open(&self.cli, &self.memory, false)?;
+                let standing = Some(&self.standing);
+                let keeper = Keeper::open(&self.cli, &self.memory, false, standing)?;
                 how(self.keeper.insert(keeper))
             }
             outcome => outcome,
@@ -141,6 +146,7 @@ impl Taker {
                 }
             }
             Ok(Outcome::Nothing | Outcome::NoQueue) => {}
+            Ok(Outcome::Ended) => return,
             Err(error) => {
                 let text = format!("no snapshot: {error:#}");
                 let _not_vital = self.shared.manager.status(&text);

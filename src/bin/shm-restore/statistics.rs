@@ -41,7 +41,7 @@ impl Statistics {
         match outcome {
             Err(_) => self.failed += 1,
             Ok(Outcome::Starved { .. }) => self.starved += 1,
-            Ok(Outcome::Nothing | Outcome::NoQueue) => {}
+            Ok(Outcome::Nothing | Outcome::NoQueue | Outcome::Ended) => {}
             Ok(Outcome::Taken(taken)) => {
                 self.taken += 1;
                 self.pages += taken.pages;
