@@ -40,7 +40,7 @@ pub fn adopt_orphans() -> io::Result<()> {
 pub fn reap_orphans(except: u32) -> io::Result<()> {
     let me = own_number();
     for pid in descendants(me)? {
-        let is_ended = of_process(pid).is_some_and(|stat| stat.parent == me && stat.state == 'Z');
+        let is_ended = of_process(pid)?.is_some_and(|stat| stat.parent == me && stat.state == 'Z');
         if is_ended && pid != except.cast_signed() {
             let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
             // Whoever was faster is welcome.

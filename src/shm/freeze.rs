@@ -6,21 +6,29 @@
 //! Who traces is a thread, so each stop has one of its own, which seizes, waits, and lets go. All threads of all processes
 //! of the tree are stopped, and the tree is looked at again until nothing new is in it: what stands makes no children.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::snapshot::{Standstill, Stopped};
-use crate::sys::process_tree::{self, descendants, of_thread, threads};
+use crate::sys::process_tree::{of_thread, threads, tree};
 use crate::sys::ptrace::{self, State};
 
 /// The first try waits so long for all to stand, each later one twice as long. A thread that waits for its child in `vfork`
 /// does not stop while the child stands: then all go on, and the next try finds them behind it.
 const FIRST_PATIENCE: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(5);
+/// So often threads that have ended are taken away while others are seized.
+const REAPING: Duration = Duration::from_millis(5);
+/// A seizure that is refused without an apparent reason is tried so often.
+const SEIZURES_MAX: u32 = 10;
+/// So many looks in a row are made where all stands, and all that is new are processes that ended before it was seen whose they
+/// were. On a busy system there are such in every look.
+const STRANGERS_MAX: u32 = 8;
 
 /// Stops a process and its descendants, all their threads; or the descendants of the calling process.
 ///
@@ -137,16 +145,25 @@ impl Freezer {
         let (thaw, told) = mpsc::channel::<()>();
         let (root, patience) = (self.root.cast_signed(), self.patience);
         let thread = std::thread::Builder::new().name("flatspan freezes".to_owned());
-        let thread = thread.spawn(move || hold(root, patience, &said, &told));
+        let seized = Seized::default();
+        let theirs = seized.clone();
+        let thread = thread.spawn(move || hold(root, patience, theirs, &said, &told));
         let mut frozen = Frozen {
             thaw: Some(thaw),
             thread: Some(thread.map_err(FreezeError::io("start a thread"))?),
             threads: 0,
         };
-        frozen.threads = hear.recv().unwrap_or_else(|_| {
-            let ended = io::Error::other("the thread that stops others has ended");
-            Err(FreezeError::io("stop threads")(ended))
-        })?;
+        frozen.threads = loop {
+            match hear.recv_timeout(REAPING) {
+                Ok(said) => break said?,
+                // The other thread may be waiting for this, in a seizure.
+                Err(RecvTimeoutError::Timeout) => seized.reap(),
+                Err(RecvTimeoutError::Disconnected) => {
+                    let ended = io::Error::other("the thread that stops others has ended");
+                    return Err(FreezeError::io("stop threads")(ended));
+                }
+            }
+        };
         Ok(frozen)
     }
 }
@@ -186,10 +203,14 @@ impl Drop for Frozen {
 fn hold(
     root: i32,
     patience: Duration,
+    seized: Seized,
     said: &Sender<Result<usize, FreezeError>>,
     told: &Receiver<()>,
 ) {
-    let mut held = Held::default();
+    let mut held = Held {
+        seized,
+        ..Held::default()
+    };
     let outcome = stop_all(root, patience, &mut held);
     let is_held = outcome.is_ok();
     let count = held.stopped.len();
@@ -227,40 +248,103 @@ fn stop_all(root: i32, patience: Duration, held: &mut Held) -> Result<(), Freeze
     }
 }
 
+/// Threads that may be traced by the one that stops, each with its process: what has ended of them is to be reaped by us.
+#[derive(Clone, Debug, Default)]
+struct Seized(Arc<Mutex<HashMap<i32, i32>>>);
+
+impl Seized {
+    fn insert(&self, thread: i32, pid: i32) {
+        self.with(|seized| seized.insert(thread, pid));
+    }
+
+    fn remove(&self, thread: i32) {
+        self.with(|seized| seized.remove(&thread));
+    }
+
+    /// Whoever reaps holds the lock, so that no number is reaped that is another's by now.
+    fn reap(&self) {
+        self.with(|seized| seized.retain(|&thread, &mut pid| !ptrace::reap(pid, thread)));
+    }
+
+    fn with<R>(&self, change: impl FnOnce(&mut HashMap<i32, i32>) -> R) -> R {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// One that stands.
+#[derive(Clone, Copy, Debug)]
+struct Standing {
+    pid: i32,
+    /// That it was on the way to.
+    signal: i32,
+}
+
 /// Threads that are traced by the calling thread.
 #[derive(Debug, Default)]
 struct Held {
     /// Thread and its process: seized, and not seen to stand yet.
     coming: HashMap<i32, i32>,
-    /// Thread, and the signal that it was on the way to.
-    stopped: HashMap<i32, i32>,
+    stopped: HashMap<i32, Standing>,
+    /// Processes and threads that had ended when we came to them. What one of them has started may not have been in the list.
+    ended: HashSet<i32>,
+    seized: Seized,
 }
 
 impl Held {
     fn stop_tree(&mut self, root: i32, deadline: Instant) -> Result<(), FreezeError> {
+        let mut strangers = 0;
         loop {
-            self.seize_new(root)?;
-            if self.coming.is_empty() {
+            let ended_before = self.ended.len();
+            let ended_elsewhere = self.seize_new(root)?;
+            self.look()?;
+            match (self.coming.is_empty(), self.ended.len() - ended_before) {
+                (true, 0) => return Ok(()),
+                (true, ended) if ended == ended_elsewhere => strangers += 1,
+                _ => strangers = 0,
+            }
+            if strangers > STRANGERS_MAX {
                 return Ok(());
             }
             self.wait(deadline)?;
+            if Instant::now() >= deadline {
+                return Err(late(root, root));
+            }
         }
     }
 
-    /// Seizes what is not held yet.
-    fn seize_new(&mut self, root: i32) -> Result<(), FreezeError> {
-        let look = "look at processes in /proc";
-        let mut processes = descendants(root).map_err(FreezeError::io(look))?;
+    /// Seizes what is not held yet. So many processes have ended meanwhile of which it is not known whose they were.
+    fn seize_new(&mut self, root: i32) -> Result<usize, FreezeError> {
+        let looked = tree(root).map_err(FreezeError::io(LOOK))?;
+        let before = self.ended.len();
+        self.ended.extend(looked.ended);
+        let elsewhere = self.ended.len() - before;
+        let mut processes = looked.found;
         if root != std::process::id().cast_signed() {
             processes.push(root);
         }
         for pid in processes {
-            for thread in threads(pid).map_err(FreezeError::io(look))? {
-                let is_held =
-                    self.stopped.contains_key(&thread) || self.coming.contains_key(&thread);
-                if !is_held && seize(pid, thread)? {
-                    self.coming.insert(thread, pid);
-                }
+            let threads = threads(pid).map_err(FreezeError::io(LOOK))?;
+            if threads.is_empty() {
+                self.ended.insert(pid);
+            }
+            for thread in threads {
+                self.seize_one(pid, thread)?;
+            }
+        }
+        Ok(elsewhere)
+    }
+
+    fn seize_one(&mut self, pid: i32, thread: i32) -> Result<(), FreezeError> {
+        if self.stopped.contains_key(&thread) || self.coming.contains_key(&thread) {
+            return Ok(());
+        }
+        match seize(pid, thread)? {
+            true => {
+                self.seized.insert(thread, pid);
+                self.coming.insert(thread, pid);
+            }
+            false => {
+                self.ended.insert(thread);
             }
         }
         Ok(())
@@ -275,14 +359,7 @@ impl Held {
                 return Ok(());
             };
             if Instant::now() >= deadline {
-                let state = of_thread(pid, thread).map_or('?', |stat| stat.state);
-                let patience = Duration::ZERO;
-                return Err(FreezeError::Deadline {
-                    pid,
-                    thread,
-                    state,
-                    patience,
-                });
+                return Err(late(pid, thread));
             }
             match pause.is_zero() {
                 true => std::thread::yield_now(),
@@ -292,27 +369,36 @@ impl Held {
         }
     }
 
-    /// What has become of those that are coming.
+    /// What has become of those that are held. One that stands may have been killed, by an `execve` of another thread of its process
+    /// too, which has its number then and does not stand yet.
     fn look(&mut self) -> Result<(), FreezeError> {
+        self.seized.reap();
+        let coming = std::mem::take(&mut self.coming).into_iter();
+        let stopped = self.stopped.drain();
+        let stopped = stopped.map(|(thread, standing)| (thread, standing.pid));
+        let held: Vec<(i32, i32)> = coming.chain(stopped).collect();
         let mut failed = None;
-        let stopped = &mut self.stopped;
-        self.coming
-            .retain(|&thread, &mut pid| match ptrace::state(thread) {
-                Ok(State::Running) => !has_ended(pid, thread),
-                Ok(State::Stopped { signal }) => {
-                    stopped.insert(thread, signal);
-                    false
-                }
-                Ok(State::Gone) => false,
-                Err(error) => {
-                    failed = Some(error);
-                    true
-                }
+        for (thread, pid) in held {
+            let found = ptrace::state(thread).map_err(FreezeError::io("wait for threads to stop"));
+            let found = found.and_then(|state| match state {
+                State::Running if has_ended(pid, thread)? => Ok(State::Gone),
+                state => Ok(state),
             });
-        match failed {
-            Some(error) => Err(FreezeError::io("wait for threads to stop")(error)),
-            None => Ok(()),
+            match found {
+                Ok(State::Stopped { signal }) => {
+                    self.stopped.insert(thread, Standing { pid, signal });
+                    continue;
+                }
+                Ok(State::Gone) => {
+                    self.ended.insert(thread);
+                    continue;
+                }
+                Ok(State::Running) => {}
+                Err(error) => failed = Some(error),
+            }
+            self.coming.insert(thread, pid);
         }
+        failed.map_or(Ok(()), Err)
     }
 
     /// All go on. What does not stand yet is let go by the end of this thread, or here as soon as it does.
@@ -329,28 +415,54 @@ impl Held {
     }
 
     fn let_go(&mut self) {
-        for (thread, signal) in self.stopped.drain() {
-            // One that was killed meanwhile is none of ours any more.
-            let _gone = ptrace::detach(thread, signal);
+        for (thread, standing) in self.stopped.drain() {
+            // One that was killed meanwhile cannot be detached, and is reaped as long as it is ours.
+            if ptrace::detach(thread, standing.signal).is_ok() {
+                self.seized.remove(thread);
+            }
         }
+        self.seized.reap();
     }
 }
 
+/// A try has come to its end.
+fn late(pid: i32, thread: i32) -> FreezeError {
+    let stat = of_thread(pid, thread).ok().flatten();
+    FreezeError::Deadline {
+        pid,
+        thread,
+        state: stat.map_or('?', |stat| stat.state),
+        patience: Duration::ZERO,
+    }
+}
+
+const LOOK: &str = "look at processes in /proc";
+
 /// False for a thread that has ended.
 fn seize(pid: i32, thread: i32) -> Result<bool, FreezeError> {
-    match ptrace::seize(thread) {
-        Ok(()) => {}
-        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(false),
+    let mut tries = 0;
+    while let Err(source) = ptrace::seize(thread) {
         // So it is also for one that has ended and was not waited for yet.
-        Err(_) if has_ended(pid, thread) => return Ok(false),
-        Err(source) => {
+        if source.raw_os_error() == Some(libc::ESRCH) || has_ended(pid, thread)? {
+            return Ok(false);
+        }
+        let tracer = tracer_of(pid, thread);
+        // A thread that we have seized has got this number by `execve`.
+        if tracer == Some(ptrace::own_number()) {
+            break;
+        }
+        tries += 1;
+        // One that had ended may have left its number so just now.
+        if tracer.is_some() || tries == SEIZURES_MAX {
+            let yama = yama();
             return Err(FreezeError::Refused {
                 pid,
-                tracer: tracer_of(pid, thread),
-                yama: yama(),
+                tracer,
+                yama,
                 source,
             });
         }
+        std::thread::yield_now();
     }
     match ptrace::interrupt(thread) {
         Err(error) if error.raw_os_error() != Some(libc::ESRCH) => {
@@ -360,9 +472,10 @@ fn seize(pid: i32, thread: i32) -> Result<bool, FreezeError> {
     }
 }
 
-fn has_ended(pid: i32, thread: i32) -> bool {
-    let stat: Option<process_tree::Stat> = of_thread(pid, thread);
-    stat.is_none_or(|stat| matches!(stat.state, 'Z' | 'X' | 'x'))
+/// Only where we know it: what cannot be read may be running.
+fn has_ended(pid: i32, thread: i32) -> Result<bool, FreezeError> {
+    let stat = of_thread(pid, thread).map_err(FreezeError::io(LOOK))?;
+    Ok(stat.is_none_or(|stat| matches!(stat.state, 'Z' | 'X' | 'x')))
 }
 
 fn tracer_of(pid: i32, thread: i32) -> Option<i32> {

@@ -60,6 +60,7 @@ impl UnawareOptions {
             .changes(Changes::Writers)
             .memory(memory)
             .memory_writers(Writers::Anyone)
+            .follow_memory(true)
             .tracker(TrackerChoice::Compare)
             .reserve_bytes(RESERVE_BYTES);
         if let Some(bytes) = self.part_bytes {
@@ -157,6 +158,7 @@ impl Unaware {
     /// Those of the store: what it had before stays, and the next call tries again unless it is
     /// [poisoned](SnapshotError::Poisoned). Then it must be opened again, which takes the memory as it is.
     pub fn snapshot_once(&self) -> Result<CheckpointReport, UnawareError> {
+        // What is new is copied before the program stands; what it adds until then, when it stands.
         self.store.follow_memory()?;
         Ok(self.store.checkpoint()?)
     }

@@ -75,8 +75,21 @@ impl Capture<'_> {
                 };
             }
         }
-        let closed = self.inner.close_gate()?;
+        let mut before = self.inner.len();
+        let mut closed = self.inner.close_gate()?;
         changed |= &self.scan()?;
+        // Memory that has become much longer meanwhile is not copied while writers stand.
+        while self.inner.options.strategy == Strategy::PreCopy
+            && self.inner.len().saturating_sub(before) > SOON_PAGES * PAGE_BYTES as u64
+            && rounds < 2 * ROUNDS_MAX
+        {
+            rounds += 1;
+            drop(closed);
+            self.write_live(&changed, sink)?;
+            before = self.inner.len();
+            closed = self.inner.close_gate()?;
+            changed = self.scan()?;
+        }
         self.finish(closed, &changed, rounds)
     }
 

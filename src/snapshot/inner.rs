@@ -17,6 +17,7 @@ use super::page_set::PageSet;
 use super::region::Region;
 use super::standstill::Stopped;
 use super::tracking::Tracking;
+use super::transaction::pages_of;
 
 #[derive(Debug)]
 pub(crate) struct Inner {
@@ -133,11 +134,31 @@ impl Inner {
         let since = Instant::now();
         let standstill = self.options.standstill.as_ref();
         let others = standstill.map(|standstill| standstill.stop()).transpose();
-        Ok(Closed {
+        let closed = Closed {
             _others: others.map_err(SnapshotError::Standstill)?,
             _inside: inside,
             since,
-        })
+        };
+        if self.options.follow_memory {
+            self.follow_memory()?;
+        }
+        Ok(closed)
+    }
+
+    /// Makes the region as long as its memfd. The caller is alone inside the gate.
+    pub(crate) fn follow_memory(&self) -> Result<(), SnapshotError> {
+        let mut tracking = self.tracking();
+        let lengths = self.lengths.write();
+        let _lengths = lengths.unwrap_or_else(PoisonError::into_inner);
+        let before = self.region.len();
+        self.region.follow()?;
+        let len = self.region.len();
+        if len > before {
+            let pages = pages_of(&(before as u64..len as u64));
+            self.declared().insert_range(pages);
+            tracking.grown(&self.region, before)?;
+        }
+        Ok(())
     }
 
     /// A barrier of a checkpoint.

@@ -140,6 +140,7 @@ pub struct StoreOptions {
     pub(crate) gate_timeout: Option<Duration>,
     pub(crate) readers_timeout: Duration,
     pub(crate) standstill: Option<Arc<dyn Standstill>>,
+    pub(crate) follow_memory: bool,
     pub(crate) on_background_error: Option<Told>,
 }
 
@@ -176,6 +177,7 @@ impl Default for StoreOptions {
             gate_timeout: None,
             readers_timeout: Duration::from_secs(1),
             standstill: None,
+            follow_memory: false,
             on_background_error: None,
         }
     }
@@ -321,6 +323,14 @@ impl StoreOptions {
     /// looked for what changed, or while the disk is waited for.
     pub fn standstill(mut self, standstill: Arc<dyn Standstill>) -> Self {
         self.standstill = Some(standstill);
+        self
+    }
+
+    /// Each checkpoint makes the region as long as its memfd, as [`Store::follow_memory`](super::Store::follow_memory) does, once
+    /// writers stand: so an instant has the length that the memory had then. Past what was reserved it fails. Nothing
+    /// for [`Memory::Private`].
+    pub fn follow_memory(mut self, follow: bool) -> Self {
+        self.follow_memory = follow;
         self
     }
 

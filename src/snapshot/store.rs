@@ -11,8 +11,8 @@ use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use super::background::Background;
@@ -287,18 +287,8 @@ impl Store {
         let inner = &*self.inner;
         let timeout = inner.options.gate_timeout;
         let _inside = inner.gate.enter_alone("follow_memory", timeout)?;
-        let mut tracking = inner.tracking();
-        let lengths = inner.lengths.write();
-        let _lengths = lengths.unwrap_or_else(PoisonError::into_inner);
-        let before = inner.len();
-        inner.region.follow()?;
-        let len = inner.len();
-        if len > before {
-            inner.declared().insert_range(pages_of(&(before..len)));
-            // Lossless: a length of the region.
-            tracking.grown(&inner.region, before as usize)?;
-        }
-        Ok(len)
+        inner.follow_memory()?;
+        Ok(inner.len())
     }
 
     /// Makes what is in memory now durable as a new generation, in whichever way is cheaper, and the journal shorter.

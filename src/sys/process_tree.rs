@@ -14,14 +14,32 @@ pub(crate) struct Stat {
     pub(crate) parent: i32,
 }
 
-/// Of a process, which stands for its first thread; `None` where there is none.
-pub(crate) fn of_process(pid: i32) -> Option<Stat> {
-    parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+/// Of a process, which stands for its first thread; `None` where there is none. What cannot be read is an error: it may
+/// well be there.
+pub(crate) fn of_process(pid: i32) -> io::Result<Option<Stat>> {
+    read(&format!("/proc/{pid}/stat"))
 }
 
 /// Of a thread.
-pub(crate) fn of_thread(pid: i32, thread: i32) -> Option<Stat> {
-    parse(&fs::read_to_string(format!("/proc/{pid}/task/{thread}/stat")).ok()?)
+pub(crate) fn of_thread(pid: i32, thread: i32) -> io::Result<Option<Stat>> {
+    read(&format!("/proc/{pid}/task/{thread}/stat"))
+}
+
+fn read(path: &str) -> io::Result<Option<Stat>> {
+    let stat = match fs::read(path) {
+        Ok(stat) => stat,
+        Err(error) if is_gone(&error) => return Ok(None),
+        Err(error) => return Err(io::Error::new(error.kind(), format!("{path}: {error}"))),
+    };
+    // The name need not be UTF-8.
+    let stat = parse(&String::from_utf8_lossy(&stat));
+    let unknown = || {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("{path}: not understood"),
+        )
+    };
+    stat.ok_or_else(unknown).map(Some)
 }
 
 /// The name may have anything in it, also parentheses, and is the only field that may.
@@ -33,12 +51,35 @@ fn parse(stat: &str) -> Option<Stat> {
     })
 }
 
-/// The children of a process, and theirs, in no order. Not itself.
+/// The children of a process, and theirs, in no order. Not itself, and not those that we may not look at (`hidepid`).
 pub(crate) fn descendants(root: i32) -> io::Result<Vec<i32>> {
+    let look = |pid| match of_process(pid) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(None),
+        stat => stat,
+    };
+    Ok(look_at_tree(root, look)?.found)
+}
+
+/// What a look at a tree has found.
+#[derive(Debug)]
+pub(crate) struct Tree {
+    pub(crate) found: Vec<i32>,
+    /// Any processes that were there when the look began, and not when it came to them.
+    pub(crate) ended: Vec<i32>,
+}
+
+/// As [`descendants`]; a process that we may not look at is an error, since it may be one of them.
+pub(crate) fn tree(root: i32) -> io::Result<Tree> {
+    look_at_tree(root, of_process)
+}
+
+fn look_at_tree(root: i32, look: impl Fn(i32) -> io::Result<Option<Stat>>) -> io::Result<Tree> {
     let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
+    let mut ended = Vec::new();
     for pid in numbers("/proc")? {
-        if let Some(stat) = of_process(pid) {
-            children.entry(stat.parent).or_default().push(pid);
+        match look(pid)? {
+            Some(stat) => children.entry(stat.parent).or_default().push(pid),
+            None => ended.push(pid),
         }
     }
     let mut found = children.remove(&root).unwrap_or_default();
@@ -48,7 +89,7 @@ pub(crate) fn descendants(root: i32) -> io::Result<Vec<i32>> {
         found.extend(children.remove(pid).unwrap_or_default());
         next += 1;
     }
-    Ok(found)
+    Ok(Tree { found, ended })
 }
 
 /// The threads of a process; none where it has ended.
@@ -89,6 +130,20 @@ mod tests {
         let stat = parse("7 (a) S 1 (b) c) R 42 7 7 0").expect("a line");
         assert_eq!((stat.state, stat.parent), ('R', 42));
         assert_eq!(parse("7 (a"), None);
+    }
+
+    #[test]
+    fn only_what_is_not_there_has_ended() {
+        let read = |path: &str| super::read(path).map_err(|error| error.kind());
+        assert_eq!(read("/proc/self/none"), Ok(None));
+        // There, and not to be read.
+        assert_eq!(read("/proc/self"), Err(io::ErrorKind::IsADirectory));
+        assert_eq!(read("/proc/self/comm"), Err(io::ErrorKind::InvalidData));
+        let refuse = |_| Err(io::ErrorKind::PermissionDenied.into());
+        let refused = look_at_tree(1, refuse).map_err(|error| error.kind());
+        assert!(matches!(refused, Err(io::ErrorKind::PermissionDenied)));
+        let gone = look_at_tree(1, |_| Ok(None)).expect("a list");
+        assert!(gone.found.is_empty() && gone.ended.contains(&std::process::id().cast_signed()));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::env;
 use std::fs;
 use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process;
 use std::sync::atomic::Ordering;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use flatspan::shm::queue::{QueueError, QueueOptions, Writer};
 use flatspan::shm::{ListenFds, SHARED_FD_NAME, SharedFile};
 
-use crate::states::{GROWN_PAGES, PAGE_WORDS, ROW_PAGES};
+use crate::states::{GROWN_PAGES, PAGE_WORDS, PUBLISHED_PAGES, ROW_PAGES};
 use crate::support::child;
 
 const TEST: &str = "client::is_run_by_other_tests";
@@ -38,6 +39,8 @@ fn is_run_by_other_tests() {
     match words[..] {
         ["rows", row, while_there] => rows(row.parse().expect("a number"), Path::new(while_there)),
         ["grow"] => grow(),
+        ["publish"] => publish(),
+        ["exec", while_there] => exec(Path::new(while_there)),
         ["fill", byte, bytes] => fill(
             byte.parse().expect("a byte"),
             bytes.parse().expect("a length"),
@@ -85,6 +88,39 @@ fn grow() {
         map.words()[0].store(page + 1, Ordering::Release);
         thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// Makes the memory longer page by page, and then says in the first page how long it is.
+fn publish() {
+    let memory = memory();
+    memory.grow(4096).expect("longer");
+    let said = memory.map_mut(0..4096).expect("mapped");
+    for page in 1..PUBLISHED_PAGES {
+        let start = page * 4096;
+        memory.grow(start + 4096).expect("longer");
+        let map = memory.map_mut(start..start + 4096).expect("mapped");
+        map.words()[0].store(page + 1, Ordering::Release);
+        said.words()[0].store(page + 1, Ordering::Release);
+        thread::sleep(Duration::from_micros(50));
+    }
+}
+
+/// Becomes itself again and again, by a thread that is not the first, beside others.
+fn exec(while_there: &Path) {
+    if !while_there.exists() {
+        return;
+    }
+    for _ in 0..3 {
+        thread::spawn(|| thread::sleep(Duration::from_secs(100)));
+    }
+    let becomes = thread::spawn(|| {
+        let this = env::current_exe().expect("this binary");
+        let error = process::Command::new(this)
+            .args(env::args_os().skip(1))
+            .exec();
+        panic!("{error}");
+    });
+    becomes.join().expect("it does not come back");
 }
 
 fn fill(byte: u8, bytes: u64) {

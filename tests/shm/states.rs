@@ -13,6 +13,8 @@ pub(crate) const PAGE_WORDS: usize = 512;
 pub(crate) const ROW_PAGES: usize = 64;
 /// Of one that makes its memory longer.
 pub(crate) const GROWN_PAGES: u64 = 300;
+/// Of one that does so without a pause, and says how long it is.
+pub(crate) const PUBLISHED_PAGES: u64 = 6000;
 
 /// `shm-restore` with these words before the store.
 pub(crate) fn shm_restore(options: &[&str], store: &Path) -> Command {

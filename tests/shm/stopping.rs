@@ -13,7 +13,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::client;
 use crate::left::{Left, PATIENCE, path_of};
 use crate::manager::Killed;
-use crate::states::{GROWN_PAGES, folder, newest, number_of_row, shell, shm_restore, word};
+use crate::states::{
+    GROWN_PAGES, PUBLISHED_PAGES, folder, newest, number_of_row, shell, shm_restore, word,
+};
 
 const STOP: [&str; 3] = ["--snapshot=stop", "--interval", "0.02"];
 
@@ -166,6 +168,35 @@ fn memory_that_grows_while_snapshots_run_is_kept() {
         lengths.len() > 2,
         "snapshots have seen it grow: {lengths:?}"
     );
+}
+
+/// Who sees the length has what lies below it.
+#[test]
+fn h27_an_instant_is_as_long_as_the_memory_was_then() {
+    let folder = folder();
+    let store = folder.path().join("store");
+    let mut host = start(&mut shell(&STOP, &store, &client::words("publish")));
+    let mut lengths = Vec::new();
+    let mut check = || {
+        let state = newest(&store);
+        let pages = state.len() as u64 / 4096;
+        let said = if pages > 0 { word(&state, 0) } else { 0 };
+        assert!(said <= pages, "{said} pages were said, there are {pages}");
+        if said > 1 {
+            assert_eq!(word(&state, said as usize - 1), said);
+        }
+        lengths.push(pages);
+    };
+    while host.0.try_wait().expect("its status").is_none() {
+        if generation(&store) > 0 {
+            check();
+        }
+    }
+    check();
+    assert!(host.0.wait().expect("it ends").success());
+    lengths.dedup();
+    assert_eq!(lengths.last(), Some(&PUBLISHED_PAGES));
+    assert!(lengths.len() > 5, "snapshots while it grew: {lengths:?}");
 }
 
 #[test]

@@ -277,6 +277,45 @@ fn a_live_memfd_keeps_its_content_which_the_next_checkpoint_has() {
 }
 
 #[test]
+fn holes_of_a_memfd_stay_holes() {
+    const BYTES: u64 = 256 << 20;
+    let dir = temp_dir();
+    let path = dir.path().join("store");
+    let kept = |memory: Memory| {
+        let options = options(memory).part_bytes(64 << 20).reserve_bytes(BYTES);
+        let options = options.initial_bytes(0).tracker(TrackerChoice::Compare);
+        Store::open(&path, options.memory_writers(Writers::Anyone)).expect("a store")
+    };
+    let few = |memfd: &File, when| {
+        use std::os::unix::fs::MetadataExt as _;
+        let bytes = memfd.metadata().expect("its length").blocks() * 512;
+        assert!(bytes < 4 << 20, "{when}: {bytes} bytes of memory");
+    };
+    let memfd = new_memfd();
+    memfd.set_len(BYTES).expect("longer");
+    fcntl_add_seals(&memfd, SealFlags::SHRINK).expect("a seal");
+    for page in [0, 1000, BYTES / 4096 - 1] {
+        memfd.write_all_at(&[7; PAGE], page * 4096).expect("a page");
+    }
+    let store = kept(Memory::live(memfd.try_clone().expect("another")));
+    few(&memfd, "opened");
+    store.checkpoint_base().expect("a base");
+    memfd
+        .write_all_at(&[8; PAGE], 77 * 4096)
+        .expect("a page of a hole");
+    store.checkpoint_delta().expect("a delta");
+    few(&memfd, "stored");
+    drop(store);
+    let memfd = new_memfd();
+    drop(kept(Memory::adopted(memfd.try_clone().expect("another"))));
+    assert_eq!(
+        [0, 77, 1000].map(|page| byte_of(&memfd, page * 4096)),
+        [7, 8, 7]
+    );
+    few(&memfd, "restored");
+}
+
+#[test]
 fn what_cannot_be_is_refused_by_name() {
     let dir = temp_dir();
     let path = dir.path().join("store");

@@ -1,9 +1,13 @@
 //! Copies out of and into a region, done by the kernel (hazard 6).
 
+use std::fs::File;
+use std::io;
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 
 use super::error::RegionError;
-use super::memory::Region;
+use super::memory::{Backing, Region};
+use crate::snapshot::format::PAGE_BYTES;
 
 impl Region {
     /// Copies from the region into `buf`, whoever writes it meanwhile: then each byte is one that was there.
@@ -14,10 +18,11 @@ impl Region {
     /// signal. `buf` may be filled in part.
     pub fn copy_out(&self, offset: usize, buf: &mut [u8]) -> Result<(), RegionError> {
         self.check_range(offset, buf.len())?;
-        let copied = self
-            .memory
-            .read(offset, buf)
-            .map_err(RegionError::io("copy out of a region"))?;
+        let copied = match &self.backing {
+            Backing::Memfd(file) => read_memfd(file, offset, buf),
+            _ => self.memory.read(offset, buf),
+        };
+        let copied = copied.map_err(RegionError::io("copy out of a region"))?;
         bad_page(offset, copied, buf.len())
     }
 
@@ -31,10 +36,14 @@ impl Region {
         for range in ranges {
             self.check_range(range.start, range.len())?;
         }
-        let copied = self
-            .memory
-            .gather(ranges, buf)
-            .map_err(RegionError::io("copy out of a region"))?;
+        let copied = match &self.backing {
+            // Each by itself.
+            Backing::Memfd(_) => 0,
+            _ => self
+                .memory
+                .gather(ranges, buf)
+                .map_err(RegionError::io("copy out of a region"))?,
+        };
         let mut before = 0;
         for range in ranges {
             if copied < before + range.len() {
@@ -76,6 +85,24 @@ impl Region {
             }),
         }
     }
+}
+
+/// By the file, not by its mapping: reading a hole there, also by the kernel, would give it memory. What is missing of the page
+/// that the file ends in is zeros.
+fn read_memfd(file: &File, offset: usize, buf: &mut [u8]) -> io::Result<usize> {
+    let mut copied = 0;
+    while copied < buf.len() {
+        match file.read_at(&mut buf[copied..], (offset + copied) as u64) {
+            Ok(0) => break,
+            Ok(bytes) => copied += bytes,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let end = (offset + copied).next_multiple_of(PAGE_BYTES) - offset;
+    let end = end.min(buf.len());
+    buf[copied..end].fill(0);
+    Ok(end)
 }
 
 fn bad_page(offset: usize, copied: usize, wanted: usize) -> Result<(), RegionError> {
