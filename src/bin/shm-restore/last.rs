@@ -104,7 +104,7 @@ enum Content {
 fn content(memory: &SharedFile) -> Result<Content, ShmError> {
     Ok(match memory.len()? {
         0 => Content::Nothing,
-        ..QUEUE_BYTES_MIN => Content::Other,
+        1..QUEUE_BYTES_MIN => Content::Other,
         _ => match memory.map(0..QUEUE_BYTES_MIN)?.load(0) {
             None | Some(0) => Content::Other,
             Some(_) => Content::Queue,
