@@ -24,8 +24,8 @@ const FIRST_PATIENCE: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// So often threads that have ended are taken away while others are seized.
 const REAPING: Duration = Duration::from_millis(5);
-/// A seizure that is refused without an apparent reason is tried so often.
-const SEIZURES_MAX: u32 = 10;
+/// A seizure that is refused is tried for so long.
+const SEIZING: Duration = Duration::from_millis(20);
 /// So many looks in a row are made where all stands, and all that is new are processes that ended before it was seen whose they
 /// were. On a busy system there are such in every look.
 const STRANGERS_MAX: u32 = 8;
@@ -440,7 +440,7 @@ const LOOK: &str = "look at processes in /proc";
 
 /// False for a thread that has ended.
 fn seize(pid: i32, thread: i32) -> Result<bool, FreezeError> {
-    let mut tries = 0;
+    let begun = Instant::now();
     while let Err(source) = ptrace::seize(thread) {
         // So it is also for one that has ended and was not waited for yet.
         if source.raw_os_error() == Some(libc::ESRCH) || has_ended(pid, thread)? {
@@ -451,9 +451,8 @@ fn seize(pid: i32, thread: i32) -> Result<bool, FreezeError> {
         if tracer == Some(ptrace::own_number()) {
             break;
         }
-        tries += 1;
-        // One that had ended may have left its number so just now.
-        if tracer.is_some() || tries == SEIZURES_MAX {
+        // An `execve` that gives a number to another thread, and a tracer that is ending, are in the way for a moment.
+        if begun.elapsed() >= SEIZING {
             let yama = yama();
             return Err(FreezeError::Refused {
                 pid,

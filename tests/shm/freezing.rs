@@ -199,6 +199,79 @@ fn programs_that_start_others_all_the_time_are_stopped_too() {
     }
 }
 
+/// An `execve` waits for the threads of its process, and who traces them has to reap them.
+#[test]
+fn programs_with_threads_that_become_others_are_stopped_too() {
+    let folder = folder();
+    let run = folder.path().join("run");
+    fs::write(&run, "").expect("a file");
+    let act = client::words(&format!("exec {}", run.display()));
+    let mut program = Command::new("sh");
+    let program = program
+        .args(["-c", &format!("exec {act}")])
+        .stdout(Stdio::null());
+    let mut program = Killed(program.spawn().expect("it starts"));
+    for _ in 0..300 {
+        let _frozen = Freezer::of(program.0.id()).freeze().expect("stopped");
+    }
+    fs::remove_file(&run).expect("an end");
+    assert!(program.0.wait().expect("it ends").success());
+}
+
+const CHAIN: &str = "freezing::h27_nobody_escapes_between_two_forks";
+
+/// Each process of a chain starts the next one and ends.
+#[test]
+fn h27_nobody_escapes_between_two_forks() {
+    if !child::is_me(CHAIN) {
+        let done = child::in_child(CHAIN, &[], child::Limits::default());
+        return done.expect("nothing is needed for it").assert_passed();
+    }
+    flatspan::shm::descendants::adopt_orphans().expect("they come to us");
+    let folder = folder();
+    let log = folder.path().join("log");
+    fs::write(&log, "").expect("a file");
+    let script = folder.path().join("script");
+    let next = format!(
+        "if [ -e {0} ]; then echo x >> {0}; sleep 0.01; sh \"$0\" & fi",
+        log.display()
+    );
+    fs::write(&script, next).expect("a file");
+    for _ in 0..3 {
+        let shell = Command::new("sh").arg(&script).spawn();
+        // Reaped with the others.
+        let _number = shell.expect("a shell").id();
+    }
+    let length = || fs::metadata(&log).expect("the log").len();
+    let mut stood = 0;
+    for _ in 0..100 {
+        let before = length();
+        wait_until("it goes on", || length() > before);
+        let freezer = Freezer::of_descendants().patience(Duration::from_millis(500));
+        // A chain that is faster than who looks for it is not stopped, and that is said.
+        match freezer.freeze() {
+            Ok(_frozen) => {
+                let stands = length();
+                std::thread::sleep(Duration::from_millis(30));
+                assert_eq!(length(), stands, "one goes on");
+                stood += 1;
+            }
+            Err(error) => assert!(matches!(error, FreezeError::Deadline { .. }), "{error}"),
+        }
+        flatspan::shm::descendants::reap_orphans(0).expect("reaped");
+    }
+    assert!(stood > 0, "it never stands");
+    fs::remove_file(&log).expect("an end");
+    let nobody = || {
+        Freezer::of_descendants()
+            .freeze()
+            .expect("nobody")
+            .threads()
+            == 0
+    };
+    wait_until("all end", nobody);
+}
+
 const HOLDER: &str = "freezing::h27_a_killed_host_leaves_nobody_stopped";
 const VICTIM: &str = "FLATSPAN_TEST_VICTIM";
 
