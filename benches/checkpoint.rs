@@ -256,7 +256,7 @@ fn in_a_row(_: &mut Criterion) {
     for (share, one_in) in SHARES {
         let count = region_bytes() / PAGE_BYTES / one_in;
         let (mut times, mut bases, mut bytes) = (Vec::new(), 0, 0);
-        let rounds = if one_in == 1 { 8 } else { 32 };
+        let rounds = 32;
         for round in 0..rounds {
             let pages = pick(&mut state, count);
             dirty(&store, &pages, round + 10);
