@@ -2,6 +2,7 @@
 
 use std::env;
 use std::fs;
+use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -46,6 +47,7 @@ fn is_run_by_other_tests() {
             bytes.parse().expect("a length"),
         ),
         ["sparse", bytes] => sparse(bytes.parse().expect("a length")),
+        ["listen", log] => listen(Path::new(log)),
         ["commit", while_there] => commit(Path::new(while_there)),
         _ => panic!("{act}"),
     }
@@ -121,6 +123,36 @@ fn exec(while_there: &Path) {
         panic!("{error}");
     });
     becomes.join().expect("it does not come back");
+}
+
+/// Says each signal that it gets, and ends by HUP only. (Not a shell: dash loses signals that come while it handles another.)
+fn listen(log: &Path) {
+    use signal_hook::consts::signal::{
+        SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR2, SIGWINCH,
+    };
+    let names = [
+        (SIGTERM, "TERM"),
+        (SIGINT, "INT"),
+        (SIGQUIT, "QUIT"),
+        (SIGUSR2, "USR2"),
+        (SIGWINCH, "WINCH"),
+        (SIGCONT, "CONT"),
+        (SIGHUP, "HUP"),
+    ];
+    let heard = names.iter().map(|(signal, _)| *signal);
+    let mut heard = signal_hook::iterator::Signals::new(heard).expect("handlers");
+    let say = |text: &str| {
+        let mut log = fs::File::options().append(true).create(true).open(log);
+        let written = log.as_mut().expect("the log").write_all(text.as_bytes());
+        written.expect("a line");
+    };
+    say("ready\n");
+    for signal in heard.forever() {
+        match names.iter().find(|(number, _)| *number == signal) {
+            Some((SIGHUP, _)) | None => process::exit(7),
+            Some((_, name)) => say(&format!("{name}\n")),
+        }
+    }
 }
 
 fn fill(byte: u8, bytes: u64) {

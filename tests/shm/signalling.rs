@@ -7,6 +7,7 @@ use std::process::{Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::client;
 use crate::left::PATIENCE;
 use crate::manager::{Killed, Manager};
 use crate::programs::{clean, said};
@@ -35,15 +36,10 @@ fn ended(mut host: Killed) -> Output {
     output
 }
 
-/// Says each signal that it gets, and ends by HUP only.
 fn listening(log: &Path) -> String {
-    let traps: String = ["TERM", "INT", "QUIT", "USR2", "WINCH", "CONT"]
-        .iter()
-        .map(|name| format!("trap 'echo {name} >> {}' {name}; ", log.display()))
-        .collect();
     format!(
-        "{traps} trap 'kill $!; exit 7' HUP; sleep 100 & echo ready > {}; while :; do wait $!; done",
-        log.display()
+        "exec {}",
+        client::words(&format!("listen {}", log.display()))
     )
 }
 
@@ -153,8 +149,7 @@ fn h27_ctrl_c_reaches_the_child_once() {
         store.display(),
         program.display()
     );
-    // What a shell says in the end that INT and HUP have interrupted differs from run to run.
-    on_a_terminal(&line, &mut |keys| {
+    let code = on_a_terminal(&line, &mut |keys| {
         // A command that looked at the terminal before it had it was stopped, and gets a CONT.
         wait_until("ready", || lines(&log).iter().any(|line| line == "ready"));
         for round in 1..=3 {
@@ -171,6 +166,7 @@ fn h27_ctrl_c_reaches_the_child_once() {
         }
         kill_process(pid_of(&store), Signal::HUP).expect("a signal");
     });
+    assert_eq!(code, Some(7));
 }
 
 /// The host, as its lock has it.
