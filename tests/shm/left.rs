@@ -66,11 +66,11 @@ impl Left {
         if self.says_own_pid {
             script.push_str("LISTEN_PID=$$; export LISTEN_PID; ");
         }
-        script.push_str("exec \"$@\"");
+        script.push_str("exec env --default-signal \"$@\"");
         for place in 0..self.files.len() {
             script.push_str(&format!(" {}<>\"$LEFT{place}\"", place + 3));
         }
-        // Whoever runs the tests may have left others.
+        // Whoever runs the tests may have left others, and ignored signals (nohup, jobs of a script in the background).
         for number in self.files.len() + 3..10 {
             script.push_str(&format!(" {number}<&-"));
         }
