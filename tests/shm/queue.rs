@@ -142,6 +142,29 @@ fn a_state_is_taken_and_comes_back_in_a_new_memfd() {
     assert!(state(&client).iter().all(|byte| *byte == 9));
 }
 
+#[test]
+fn a_host_that_runs_tells_of_each_snapshot_until_it_is_told_to_stop() {
+    use std::ops::ControlFlow;
+    let dir = support::temp_dir();
+    let file = memfd();
+    let mut keeper = host(&dir.path().join("store"), &file);
+    let mut client = writer(&file, 2);
+    let mut taken = Vec::new();
+    fill(&mut client, 1);
+    keeper.run(std::time::Duration::from_millis(1), |told| {
+        match told.expect("a snapshot") {
+            Snapshot::Persisted { generation, .. } => taken.push(generation),
+            other => assert_eq!(other, Snapshot::Nothing),
+        }
+        match taken.len() {
+            3 => return ControlFlow::Break(()),
+            count => fill(&mut client, count as u8),
+        };
+        ControlFlow::Continue(())
+    });
+    assert!(taken.is_sorted() && client.last_persisted() == Some(taken[2]));
+}
+
 /// Hazard 31, and a fault of the ancestor: its ring had one entry, whatever it said.
 #[test]
 fn h31_the_ring_is_as_deep_as_it_says() {
@@ -379,6 +402,7 @@ fn what_is_asked_of_it_wrongly_is_refused() {
         QueueOptions::new(STATE).depth(65),
         QueueOptions::new(STATE).tail_bytes(7),
         QueueOptions::new(u64::MAX >> 3),
+        QueueOptions::new(u64::MAX),
     ] {
         let refused = Writer::open(fd(&memfd()), wrong.clone());
         assert!(

@@ -27,7 +27,10 @@ impl QueueOptions {
     /// A state of so many bytes, rounded up to pages of 4096; three buffers of it; room for 256 bytes of auxiliary data.
     pub fn new(state_bytes: u64) -> Self {
         Self {
-            state_bytes: state_bytes.next_multiple_of(PAGE_BYTES as u64),
+            // What cannot be rounded up is refused by who opens.
+            state_bytes: state_bytes
+                .checked_next_multiple_of(PAGE_BYTES as u64)
+                .unwrap_or(state_bytes),
             depth: 3,
             tail_bytes: 256,
         }

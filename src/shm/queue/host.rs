@@ -149,7 +149,7 @@ impl Host {
         })
     }
 
-    /// Was the store's state restored into the memfd? Otherwise that was live.
+    /// Was the memfd new to us, so that what the store has, if anything, was restored into it? Otherwise it was live.
     #[must_use]
     pub fn restored(&self) -> bool {
         self.restored
@@ -210,11 +210,8 @@ impl Host {
         })
     }
 
-    /// Takes a snapshot every so often, until it is told to stop, and one more then. What each came to is told at once.
-    ///
-    /// # Errors
-    ///
-    /// None of its own: an error of a snapshot is told like any other outcome, and who is told decides whether to go on.
+    /// Takes a snapshot every so often, and tells what each came to, until it is told to stop. Errors are told like any other
+    /// outcome: who is told decides whether to go on.
     pub fn run(
         &mut self,
         every: Duration,
