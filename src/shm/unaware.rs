@@ -176,13 +176,17 @@ impl Unaware {
 /// Makes the memory what the store has, and zeros behind it.
 fn put_back(store: &Path, memfd: &SharedFile, own: &File) -> Result<(), UnawareError> {
     let failed = || ShmError::io(memfd.as_fd().as_raw_fd(), "restore into it");
+    // Nothing is emptied before it is known what takes its place.
+    let image = match has_nothing(store)? {
+        true => None,
+        false => Some(StoreReader::open(store)?.newest()?),
+    };
     if !memfd.is_empty()? {
         fallocate::punch(own, 0, memfd.len()?).map_err(failed())?;
     }
-    if has_nothing(store)? {
+    let Some(image) = image else {
         return Ok(());
-    }
-    let image = StoreReader::open(store)?.newest()?;
+    };
     memfd.grow(image.len())?;
     image.read(|offset, bytes| {
         let written = own.write_all_at(bytes, offset).map_err(failed());

@@ -31,6 +31,7 @@ mod inner;
 mod journal;
 #[cfg(all(test, not(loom)))]
 mod journal_given_up;
+mod kind;
 mod lock;
 mod new_place;
 mod open;
@@ -54,6 +55,7 @@ mod table;
 mod tracker;
 mod tracking;
 mod transaction;
+mod writing;
 
 pub use choose::{Choice, HeapState, NoHeap, Unfit};
 pub use disk::{Array, Disk};
@@ -70,9 +72,10 @@ pub use region::{FilePart, Region, RegionError, RegionKind, RegionOptions, Resto
 pub use replay::Cut;
 pub use report::{CheckpointKind, CheckpointReport, OpenReport};
 pub use standstill::{Standstill, Stopped};
-pub use store::{Store, Writing};
+pub use store::Store;
 pub use tracker::{
     Chosen, Compare, Declarations, Declared, DirtyTracker, PrivatePages, TrackerChoice,
     TrackerError, TrackerKind, WpAsync, Writers, choose,
 };
 pub use transaction::Transaction;
+pub use writing::Writing;

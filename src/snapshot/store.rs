@@ -7,28 +7,22 @@
 #![expect(unsafe_code, reason = "a slice of the region for views")]
 
 use std::fmt;
-use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 use super::background::Background;
-use super::capture::{Capture, SOON_PAGES};
-use super::checkpoint::Checkpointer;
-use super::disk::{Array, Disk};
+use super::disk::Disk;
 use super::error::SnapshotError;
-use super::format::{Metadata, PAGE_BYTES, StoreId};
-use super::gate::Sharing;
-use super::heap;
+use super::format::StoreId;
 use super::inner::Inner;
 use super::open;
-use super::options::{Changes, Durability, Memory, OnClose, Restore, StoreOptions, Strategy};
+use super::options::{Changes, Memory, Restore, StoreOptions};
 use super::report::{CheckpointKind, CheckpointReport, OpenReport};
 use super::second_heap::Progress;
 use super::transaction::{Transaction, pages_of, set_len, whole_pages};
+use super::writing::Writing;
 
 /// Memory whose state outlives the process: a region, a pair of NVHeaps, and a journal.
 ///
@@ -38,13 +32,6 @@ pub struct Store {
     inner: Arc<Inner>,
     background: Option<Background>,
     report: OpenReport,
-}
-
-/// Inside the memory of a store, beside other writers; see [`Store::enter`].
-#[derive(Debug)]
-pub struct Writing<'s> {
-    inner: &'s Inner,
-    _inside: Sharing<'s>,
 }
 
 impl StoreOptions {
@@ -381,241 +368,5 @@ impl fmt::Debug for Store {
             .field("len", &self.len())
             .field("generation", &self.generation())
             .finish_non_exhaustive()
-    }
-}
-
-impl Inner {
-    /// Of the kind that is asked for, or the better one.
-    pub(crate) fn checkpoint(
-        &self,
-        kind: Option<CheckpointKind>,
-    ) -> Result<CheckpointReport, SnapshotError> {
-        self.check()?;
-        self.gate.refuse_inside("checkpoint")?;
-        self.checkpoints_wanted.fetch_add(1, Ordering::Relaxed);
-        let mut checkpointer = self.checkpoints();
-        self.checkpoints_wanted.fetch_sub(1, Ordering::Relaxed);
-        let done = checkpointer.make(self, kind);
-        if done.is_ok() {
-            *self.background_error() = None;
-        }
-        self.generation
-            .store(checkpointer.generation, Ordering::Relaxed);
-        done
-    }
-
-    /// After the last checkpoint.
-    fn close(&self, checkpointer: &mut Checkpointer) -> Result<(), SnapshotError> {
-        let committed = checkpointer.committed;
-        if self.options.durability == Durability::Process {
-            // What is closed is believed, and may be all there is.
-            self.really_sync(Array::Heap(committed.heap))?;
-            self.really_sync(Array::Table(committed.heap))?;
-        }
-        let end = self.journal.sequence();
-        self.journal.commit_synced(end)?;
-        if self.options.on_close == OnClose::DropOlder {
-            checkpointer.drop_older(self)?;
-        }
-        let closed = Metadata {
-            closed: true,
-            end,
-            revision: committed.revision + 1,
-            ..committed
-        };
-        heap::rewrite_metadata(&*self.disk, &closed, None).inspect_err(|error| self.poison(error))
-    }
-}
-
-impl Checkpointer {
-    fn make(
-        &mut self,
-        inner: &Inner,
-        kind: Option<CheckpointKind>,
-    ) -> Result<CheckpointReport, SnapshotError> {
-        let begun = Instant::now();
-        if inner.options.changes == Changes::Transactions {
-            if inner.journal.sequence() == self.committed.sequence {
-                return Ok(self.nothing(inner));
-            }
-            self.stale.scan(inner)?;
-            return self.base(inner, "the journal has every transaction".to_owned());
-        }
-        match self.is_quick(inner, kind) {
-            true => {
-                inner.journal.make_ready()?;
-                let capture = Capture {
-                    inner,
-                    stale: &mut self.stale,
-                    into: None,
-                };
-                if let Some(captured) = capture.at_once()? {
-                    if !self.is_new(inner) {
-                        return Ok(self.nothing(inner));
-                    }
-                    let why = "few pages changed, as before".to_owned();
-                    return self.delta(inner, why, begun, Some(captured));
-                }
-            }
-            false => drop(self.stale.scan(inner)?),
-        }
-        let in_journal = inner.journal.sequence() != self.committed.sequence;
-        if !self.is_new(inner) && (kind != Some(CheckpointKind::Base) || !in_journal) {
-            return Ok(self.nothing(inner));
-        }
-        let (delta, why) = self.choose(inner, kind);
-        if delta {
-            return self.delta(inner, why, begun, None);
-        }
-        match self.base(inner, why) {
-            // Readers do not leave the heap: the journal takes it (hazard 17).
-            Err(SnapshotError::Directory { source, .. })
-                if kind.is_none() && source.kind() == std::io::ErrorKind::ResourceBusy =>
-            {
-                self.delta(inner, source.to_string(), begun, None)
-            }
-            made => made,
-        }
-    }
-
-    /// Will this be a delta of so few pages that looking before costs more than it saves?
-    fn is_quick(&self, inner: &Inner, kind: Option<CheckpointKind>) -> bool {
-        let journal = inner.journal.written_bytes() - self.journal_bytes_at_base;
-        let room = inner.journal_bytes_max().saturating_sub(journal);
-        let fits = kind.is_some() || SOON_PAGES * PAGE_BYTES as u64 <= room.min(inner.len() / 8);
-        inner.options.strategy == Strategy::PreCopy
-            && kind != Some(CheckpointKind::Base)
-            && self
-                .last_delta_pages
-                .is_some_and(|pages| pages <= SOON_PAGES)
-            && fits
-    }
-
-    fn is_new(&self, inner: &Inner) -> bool {
-        !self.stale.since_checkpoint().is_empty() || inner.len() != self.journal_payload_bytes
-    }
-
-    /// Is a delta better, and why?
-    fn choose(&self, inner: &Inner, kind: Option<CheckpointKind>) -> (bool, String) {
-        let pages = self.stale.since_checkpoint().len();
-        let bytes = pages * PAGE_BYTES as u64;
-        let journal = inner.journal.written_bytes() - self.journal_bytes_at_base;
-        let room = inner.journal_bytes_max();
-        match kind {
-            Some(CheckpointKind::Base) => (false, "asked for".to_owned()),
-            Some(_) => (true, "asked for".to_owned()),
-            None if bytes > inner.len() / 8 => (
-                false,
-                format!("{pages} pages changed, more than an eighth of the region"),
-            ),
-            None if journal + bytes > room => (
-                false,
-                format!("the journal would have {} of {room} bytes", journal + bytes),
-            ),
-            None => (
-                true,
-                format!("{pages} pages changed, the journal has room for them"),
-            ),
-        }
-    }
-
-    fn nothing(&self, inner: &Inner) -> CheckpointReport {
-        CheckpointReport {
-            kind: CheckpointKind::Nothing,
-            why: "nothing has changed".to_owned(),
-            strategy: Strategy::default(),
-            tracker: inner.tracking().kind(),
-            generation: self.generation,
-            sequence: inner.journal.sequence(),
-            pages: 0,
-            bytes: 0,
-            rounds: 0,
-            pause: std::time::Duration::ZERO,
-            barriers: 0,
-            took: std::time::Duration::ZERO,
-        }
-    }
-}
-
-impl Writing<'_> {
-    /// Length of the region in bytes; it does not change while this lives.
-    #[must_use]
-    pub fn len(&self) -> u64 {
-        self.inner.len()
-    }
-
-    /// True without a byte.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Where the region begins. Using it is `unsafe`: other writers may be there.
-    #[must_use]
-    pub fn as_ptr(&self) -> NonNull<u8> {
-        self.inner.region.as_ptr()
-    }
-
-    /// Copies bytes in, by the kernel: other writers of the same bytes may mix with it.
-    ///
-    /// # Errors
-    ///
-    /// [`SnapshotError::Memory`] outside of the region.
-    pub fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), SnapshotError> {
-        Ok(self
-            .inner
-            .region
-            .copy_in(self.at(offset, bytes.len())?, bytes)?)
-    }
-
-    /// Copies bytes out, by the kernel.
-    ///
-    /// # Errors
-    ///
-    /// [`SnapshotError::Memory`] outside of the region.
-    pub fn read(&self, offset: u64, buf: &mut [u8]) -> Result<(), SnapshotError> {
-        Ok(self
-            .inner
-            .region
-            .copy_out(self.at(offset, buf.len())?, buf)?)
-    }
-
-    /// Says that a range was changed in a way that the tracker may not see: by another process or mapping, by a device.
-    ///
-    /// # Errors
-    ///
-    /// [`SnapshotError::Range`].
-    pub fn declare(&self, range: Range<u64>) -> Result<(), SnapshotError> {
-        let len = range.end.saturating_sub(range.start);
-        // Lossless: checked against the region, whose length is a usize.
-        self.at(range.start, usize::try_from(len).unwrap_or(usize::MAX))?;
-        self.inner.declared().insert_range(pages_of(&range));
-        Ok(())
-    }
-
-    /// Makes whole pages zeros and gives their memory back.
-    ///
-    /// # Errors
-    ///
-    /// [`SnapshotError::Range`]; [`SnapshotError::Memory`] for what is not whole pages of 4096 bytes.
-    pub fn discard(&self, range: Range<u64>) -> Result<(), SnapshotError> {
-        let mut tracking = self.inner.tracking();
-        self.declare(range.clone())?;
-        // Lossless: checked just now.
-        let bytes = range.start as usize..range.end as usize;
-        self.inner.region.discard(bytes.clone())?;
-        tracking.discarded(&self.inner.region, bytes)
-    }
-
-    fn at(&self, offset: u64, len: usize) -> Result<usize, SnapshotError> {
-        let end = offset.checked_add(len as u64);
-        match end {
-            Some(end) if end <= self.len() => Ok(offset as usize),
-            _ => Err(SnapshotError::Range {
-                offset,
-                len: len as u64,
-                region_bytes: self.len(),
-            }),
-        }
     }
 }
