@@ -18,6 +18,7 @@ mod found_by_storms;
 mod gated_disk;
 mod given_up;
 mod golden;
+mod history;
 mod isolation;
 mod lazy_rot;
 mod moving_memory;

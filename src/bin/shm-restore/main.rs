@@ -10,6 +10,7 @@ mod cli;
 mod crash;
 mod events;
 mod failure;
+mod history;
 mod keeper;
 mod last;
 mod memory;

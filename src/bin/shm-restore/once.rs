@@ -8,6 +8,7 @@ use crate::cli::{Cli, How};
 use crate::crash;
 use crate::events::Events;
 use crate::failure::Outcome;
+use crate::history::History;
 use crate::keeper::{self, Keeper};
 use crate::memory;
 use crate::restoring::restore;
@@ -33,7 +34,10 @@ fn take(cli: &Cli, memory: &SharedFile) -> anyhow::Result<u8> {
     let events = Events::new(cli.json);
     let mut keeper: Keeper = restore(cli, memory, false, None, events)?;
     match keeper.snapshot()? {
-        keeper::Outcome::Taken(taken) => events.note("last", taken.fields()),
+        keeper::Outcome::Taken(taken) => {
+            events.note("last", taken.fields());
+            History::new(cli, events).keep();
+        }
         // Nobody is watched.
         keeper::Outcome::Nothing | keeper::Outcome::Ended => {
             events.note("last", json!({ "nothing": true }))
