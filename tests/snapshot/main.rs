@@ -40,3 +40,4 @@ mod stores;
 mod tables;
 mod trackers;
 mod unprivileged;
+mod watched_disk;
