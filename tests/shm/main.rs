@@ -19,6 +19,7 @@ mod programs;
 mod queue;
 mod receiving;
 mod refusing;
+mod renaming;
 mod restoring;
 mod service;
 mod signalling;
