@@ -2,8 +2,6 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process};
@@ -16,7 +14,6 @@ use crate::states::{folder, newest, shell};
 use crate::stopping::{start, wait_until};
 use crate::support::cleaner;
 use crate::support::filesystem::{Kind, SmallFs};
-use crate::support::need::{Need, need, program};
 
 #[test]
 fn exit_status_0_for_a_child_killed_by_a_signal() {
@@ -81,74 +78,6 @@ fn final_write_in_place() {
         "{said}"
     );
     assert!(newest(&store) == [3; BYTES]);
-}
-
-/// Nor may a host that is killed in the middle of it, at any of the calls that change its store or make it durable.
-#[test]
-fn final_write_in_place_and_killed_there() {
-    const BYTES: usize = 100_000;
-    if !need(Need::Tools, "strace") {
-        return;
-    }
-    let folder = folder();
-    let (before, store) = (folder.path().join("before"), folder.path().join("store"));
-    let done = folder.path().join("done");
-    // Both heaps and a journal are there, and parts so short that each of them has several.
-    for byte in [7, 1] {
-        let fill = client::words(&format!("fill {byte} {BYTES}"));
-        expect(0, &mut shell(&["--part-len=64K"], &before, &fill));
-    }
-    let script = format!(
-        "{}; echo >{}",
-        client::words(&format!("fill 2 {BYTES}")),
-        done.display()
-    );
-    let (mut kept_before, mut kept_after) = (0, 0);
-    for call in ["pwrite64", "fdatasync", "fsync", "ftruncate", "fallocate"] {
-        for number in 1.. {
-            let _none_yet = (fs::remove_dir_all(&store), fs::remove_file(&done));
-            copy_store(&before, &store);
-            let mut strace = clean(program("strace").expect("asked for before"));
-            strace
-                .args(["-f", "-qq", "-o", "/dev/null", "-e"])
-                .arg(format!("trace={call}"))
-                .arg("-e")
-                .arg(format!("inject={call}:signal=KILL:when={number}"))
-                .arg(env!("CARGO_BIN_EXE_shm-restore"))
-                .args(["--part-len=64K"])
-                .arg(&store)
-                .args(["sh", "-c", &script]);
-            let output = strace.output().expect("it runs");
-            if output.status.code() == Some(0) {
-                break;
-            }
-            assert_eq!(output.status.signal(), Some(9), "{}", said(&output));
-            let state = newest(&store);
-            let byte = state.first().copied().unwrap_or(0);
-            assert!(
-                byte == 1 || (byte == 2 && done.exists()),
-                "{call} {number}: {byte}"
-            );
-            let (filled, rest) = state.split_at(BYTES);
-            assert!(filled == [byte; BYTES], "{call} {number}: torn");
-            assert!(rest.iter().all(|byte| *byte == 0), "{call} {number}");
-            expect(0, &mut shell(&[], &store, "true"));
-            assert!(newest(&store) == state, "{call} {number}");
-            kept_before += u32::from(byte == 1 && done.exists());
-            kept_after += u32::from(byte == 2);
-        }
-    }
-    println!(
-        "killed behind the command: {kept_before} times before the state counts, {kept_after} behind"
-    );
-    assert!(kept_before > 0 && kept_after > 0, "the test tests nothing");
-}
-
-fn copy_store(from: &Path, to: &Path) {
-    fs::create_dir(to).expect("a folder");
-    for entry in from.read_dir().expect("a store").flatten() {
-        fs::copy(entry.path(), to.join(entry.file_name())).expect("a copy");
-    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod files;
 mod freezing;
 mod handing;
 mod inheriting;
+mod injected;
 mod large;
 mod left;
 mod manager;
