@@ -26,6 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const REAPING: Duration = Duration::from_millis(5);
 /// A seizure that is refused is tried for so long.
 const SEIZING: Duration = Duration::from_millis(20);
+/// And so often at least: on a busy system all of that time may pass behind the first try.
+const SEIZURES_MIN: u32 = 50;
 /// So many looks in a row are made where all stands, and all that is new are processes that ended before it was seen whose they
 /// were. On a busy system there are such in every look.
 const STRANGERS_MAX: u32 = 8;
@@ -296,8 +298,11 @@ impl Held {
         loop {
             let ended_before = self.ended.len();
             let ended_elsewhere = self.seize_new(root)?;
+            // What is new ran while the others were listed, and may have started more behind that.
+            let nothing_new = self.coming.is_empty();
             self.look()?;
-            match (self.coming.is_empty(), self.ended.len() - ended_before) {
+            let all_stand = nothing_new && self.coming.is_empty();
+            match (all_stand, self.ended.len() - ended_before) {
                 (true, 0) => return Ok(()),
                 (true, ended) if ended == ended_elsewhere => strangers += 1,
                 _ => strangers = 0,
@@ -441,7 +446,9 @@ const LOOK: &str = "look at processes in /proc";
 /// False for a thread that has ended.
 fn seize(pid: i32, thread: i32) -> Result<bool, FreezeError> {
     let begun = Instant::now();
+    let mut tries = 0;
     while let Err(source) = ptrace::seize(thread) {
+        tries += 1;
         // So it is also for one that has ended and was not waited for yet.
         if source.raw_os_error() == Some(libc::ESRCH) || has_ended(pid, thread)? {
             return Ok(false);
@@ -452,7 +459,7 @@ fn seize(pid: i32, thread: i32) -> Result<bool, FreezeError> {
             break;
         }
         // An `execve` that gives a number to another thread, and a tracer that is ending, are in the way for a moment.
-        if begun.elapsed() >= SEIZING {
+        if begun.elapsed() >= SEIZING && tries >= SEIZURES_MIN {
             let yama = yama();
             return Err(FreezeError::Refused {
                 pid,
