@@ -157,3 +157,29 @@ fn a_sync_that_fails_is_told_and_snapshots_go_on() {
     );
     assert!(said.contains("snapshots are taken again"), "{said}");
 }
+
+/// There is no next one: it is tried once more, by a store that is opened anew.
+#[test]
+fn a_sync_that_fails_in_the_last_snapshot_loses_nothing() {
+    if !need(Need::Tools, "strace") {
+        return;
+    }
+    let trial = Trial::new();
+    let mut failed = 0;
+    for number in 1.. {
+        let output = trial.run("fdatasync", "error=EIO", number);
+        let said = said(&output);
+        let at = format!("sync {number}: {said}");
+        if !said.contains("Input/output error") {
+            assert_eq!(output.status.code(), Some(0), "{at}");
+            break;
+        }
+        // Before the command starts, it is a reason not to start it.
+        let code = if trial.is_done() { 0 } else { 125 };
+        assert_eq!(output.status.code(), Some(code), "{at}");
+        let byte = trial.judge(&at);
+        assert_eq!(byte == 2, trial.is_done(), "{at}");
+        failed += u32::from(said.contains("no snapshot: "));
+    }
+    assert!(failed > 0, "the test tests nothing");
+}
