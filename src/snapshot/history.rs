@@ -1,7 +1,8 @@
 //! States of a store that are kept beside the newest one (docs/file-format.md, "History").
 //!
 //! Each is a store of its own, so that everything that works on stores works on them. Who adds and removes them takes turns by a lock; the
-//! writer of the store needs none of this, but for generations: it gives no number that a kept state has (hazard 8).
+//! writer of the store needs none of this, but for generations: it gives no number that a kept state has (hazard 8). They are in the
+//! order in which they were kept: generations need not be, where a journal has lost its end.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -17,7 +18,7 @@ use crate::sys::open::sync_directory;
 
 const FOLDER: &str = "kept";
 /// Others may be copying a large state.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The history of one store: states that are kept until they are removed.
 ///
@@ -38,20 +39,29 @@ pub struct History {
     store: PathBuf,
 }
 
-/// A state that is kept: a store in a directory named `GENERATION-SEQUENCE`.
+/// A state that is kept: a store in a directory named `NUMBER-GENERATION`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kept {
     name: Name,
     directory: PathBuf,
 }
 
-/// In the order of the states.
+/// In the order in which they were kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Name {
+    number: u64,
     generation: u64,
-    sequence: u64,
-    /// From 1 on, of different states with the same numbers: after a power cut a journal that was not synced may go on otherwise.
-    variant: u64,
+}
+
+/// Held as long as something is added or removed. Given back by hand, as a child that was forked meanwhile may have the
+/// file, too.
+struct Turn(File);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        // Closing it does the same, but for such a child.
+        let _ = self.0.unlock();
+    }
 }
 
 impl History {
@@ -68,43 +78,41 @@ impl History {
     ///
     /// [`SnapshotError::Directory`].
     pub fn list(&self) -> Result<Vec<Kept>, SnapshotError> {
-        let mut all = Vec::new();
-        for name in self.names()? {
-            if let Some(name) = Name::parse(&name) {
-                all.push(self.kept(name));
-            }
-        }
-        all.sort_by_key(|kept| kept.name);
-        Ok(all)
+        let names = self.names()?;
+        let mut all: Vec<_> = names.iter().filter_map(|name| Name::parse(name)).collect();
+        all.sort();
+        let all = all.into_iter().map(|name| self.kept(name));
+        Ok(all.filter(|kept| kept.directory.is_dir()).collect())
     }
 
-    /// Keeps the newest state ([`StoreReader::newest`], [`Image::clone_to`](super::Image::clone_to)). One that is kept already is not
+    /// Keeps the newest state ([`StoreReader::newest`], [`Image::clone_to`](super::Image::clone_to)). One that was kept last is not
     /// kept twice.
     ///
     /// # Errors
     ///
-    /// Those of reading the store, and of making one.
+    /// Those of reading the store, and of making one; `ResourceBusy` in [`SnapshotError::Directory`] if others are adding or removing
+    /// states for long.
     pub fn keep(&self) -> Result<Kept, SnapshotError> {
+        // First, so that nothing is put where there is no store.
+        let store = StoreReader::open(&self.store)?;
         let _turn = self.turn()?;
-        self.remove_leftovers()?;
-        let image = StoreReader::open(&self.store)?.newest()?;
-        let mut name = Name {
-            generation: image.generation(),
-            sequence: image.sequence(),
-            variant: 1,
-        };
-        loop {
-            let kept = self.kept(name);
-            if !kept.directory.exists() {
-                image.clone_to(&kept.directory)?;
-                return Ok(kept);
-            }
-            let there = StoreReader::open(&kept.directory).and_then(|reader| reader.newest());
+        let names = self.names()?;
+        self.remove_leftovers(&names);
+        let image = store.newest_to_clone()?;
+        if let Some(last) = self.list()?.pop() {
+            let there = StoreReader::open(&last.directory);
+            let there = there.and_then(|reader| reader.newest_to_clone());
             if there.is_ok_and(|there| there.is_same_state(&image)) {
-                return Ok(kept);
+                return Ok(last);
             }
-            name.variant += 1;
         }
+        let taken = names.iter().filter_map(|name| Name::parse(name));
+        let kept = self.kept(Name {
+            number: taken.max().map_or(1, |last| last.number.saturating_add(1)),
+            generation: image.generation(),
+        });
+        image.clone_to(&kept.directory)?;
+        Ok(kept)
     }
 
     /// Removes the oldest until `count` are left, and returns those that it has removed. What somebody reads or has open stays
@@ -112,21 +120,24 @@ impl History {
     ///
     /// # Errors
     ///
-    /// [`SnapshotError::Directory`]; then some are removed.
+    /// As for [`keep`](Self::keep); those of the directories that could not be removed, the first of them. All others are.
     pub fn prune(&self, count: usize) -> Result<Vec<Kept>, SnapshotError> {
         if self.names()?.is_empty() {
             return Ok(Vec::new());
         }
         let _turn = self.turn()?;
-        self.remove_leftovers()?;
+        self.remove_leftovers(&self.names()?);
         let all = self.list()?;
         let mut removed = Vec::new();
+        let mut failed = None;
         for kept in all.iter().take(all.len().saturating_sub(count)) {
-            if self.remove(kept)? {
-                removed.push(kept.clone());
+            match self.remove(kept) {
+                Ok(true) => removed.push(kept.clone()),
+                Ok(false) => {}
+                Err(error) => failed = failed.or(Some(error)),
             }
         }
-        Ok(removed)
+        failed.map_or(Ok(removed), Err)
     }
 
     /// False if it is in use.
@@ -151,25 +162,21 @@ impl History {
         Ok(true)
     }
 
-    /// What is being made or removed has a name that begins with a dot; if it is nobody's turn, whoever did it was killed.
-    fn remove_leftovers(&self) -> Result<(), SnapshotError> {
-        for name in self.names()? {
-            let path = self.folder().join(&name);
-            if name.starts_with('.') && path.is_dir() {
-                fs::remove_dir_all(&path).map_err(failed("remove", &path))?;
-            }
+    /// What is being made or removed has a name that begins with a dot; if it is nobody's turn, whoever did it was killed. What
+    /// cannot be removed is in nobody's way.
+    fn remove_leftovers(&self, names: &[String]) {
+        for name in names.iter().filter(|name| is_leftover(name)) {
+            let _ = fs::remove_dir_all(self.folder().join(name));
         }
-        Ok(())
     }
 
-    /// Held as long as something is added or removed.
-    fn turn(&self) -> Result<File, SnapshotError> {
+    fn turn(&self) -> Result<Turn, SnapshotError> {
         let folder = self.folder();
         match fs::create_dir(&folder) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             made => made.map_err(failed("create", &folder))?,
         }
-        lock_file(&folder.join("lock"), PATIENCE)
+        lock_file(&folder.join("lock"), PATIENCE).map(Turn)
     }
 
     /// None where there is no history.
@@ -202,7 +209,7 @@ impl History {
 /// The highest generation that a kept state has; 0 for none.
 pub(super) fn highest_generation(store: &Path) -> Result<u64, SnapshotError> {
     let all = History::of(store).list()?;
-    Ok(all.last().map_or(0, Kept::generation))
+    Ok(all.iter().map(Kept::generation).max().unwrap_or(0))
 }
 
 impl Kept {
@@ -223,36 +230,34 @@ impl Kept {
     pub fn generation(&self) -> u64 {
         self.name.generation
     }
-
-    /// The last record of the journal that is in it.
-    #[must_use]
-    pub fn sequence(&self) -> u64 {
-        self.name.sequence
-    }
 }
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.generation, self.sequence)?;
-        match self.variant {
-            1 => Ok(()),
-            variant => write!(f, "-{variant}"),
-        }
+        write!(f, "{}-{}", self.number, self.generation)
     }
 }
 
 impl Name {
     /// Nothing but what `fmt` makes: no other spelling of the same.
     fn parse(text: &str) -> Option<Self> {
-        let mut numbers = text.split('-').map(|number| number.parse().ok());
+        let (number, generation) = text.split_once('-')?;
         let name = Self {
-            generation: numbers.next()??,
-            sequence: numbers.next()??,
-            variant: numbers.next().unwrap_or(Some(1))?,
+            number: number.parse().ok()?,
+            generation: generation.parse().ok()?,
         };
-        let is_known = name.generation < NUMBERS_END && name.to_string() == text;
+        // One more must be a generation, too.
+        let is_known = name.generation < NUMBERS_END - 1 && name.to_string() == text;
         is_known.then_some(name)
     }
+}
+
+/// `.NAME.new-PID-RANDOM` or `.NAME.old`.
+fn is_leftover(text: &str) -> bool {
+    let name = text.strip_prefix('.').and_then(|text| text.split_once('.'));
+    name.is_some_and(|(name, what)| {
+        Name::parse(name).is_some() && (what == "old" || what.starts_with("new-"))
+    })
 }
 
 fn failed<'p>(
@@ -272,28 +277,44 @@ mod tests {
 
     #[test]
     fn a_name_has_one_spelling() {
-        for text in ["1-0", "17-4", "17-4-2", "9223372036854775808-1"] {
-            let name = Name::parse(text);
-            let is_name = name.is_some_and(|name| name.to_string() == text);
-            assert_eq!(is_name, !text.starts_with("92"), "{text}");
+        for text in ["1-0", "17-4", "18446744073709551615-9223372036854775806"] {
+            let name = Name::parse(text).expect("a name");
+            assert_eq!(name.to_string(), text);
         }
         for text in [
             "",
             "-",
             "1",
             "1-",
+            "-1",
             "01-1",
-            "+1-1",
+            "1-+1",
             "1-1-1",
-            "1-1-02",
-            "1-1-2-3",
             "a-1",
             ".1-1.old",
+            "1-9223372036854775807",
             "18446744073709551616-1",
         ] {
             assert_eq!(Name::parse(text), None, "{text}");
         }
         assert!(Name::parse("9-100") < Name::parse("10-1"));
-        assert!(Name::parse("9-9-2") < Name::parse("9-10"));
+    }
+
+    #[test]
+    fn leftovers_are_of_ours_only() {
+        for text in [".1-4.old", ".17-4.new-77-0123456789abcdef"] {
+            assert!(is_leftover(text), "{text}");
+        }
+        for text in [
+            "1-4",
+            ".git",
+            ".1-4",
+            ".1-4.older",
+            ".mine.new-77-0",
+            "1-4.old",
+            ".x-4.old",
+        ] {
+            assert!(!is_leftover(text), "{text}");
+        }
     }
 }

@@ -227,28 +227,64 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// After a power cut a journal that was not synced goes on before its former end.
 #[test]
-fn two_states_of_the_same_numbers_are_both_kept() {
+fn a_state_that_is_older_by_its_numbers_is_the_newest_where_it_came_last() {
     let folder = temp_dir();
     let (one, other) = (folder.path().join("one"), folder.path().join("other"));
     let store = open(&one, Changes::Transactions);
     put(&store, Changes::Transactions, 0, 1);
     drop(store);
     copy(&one, &other);
-    for (path, byte) in [(&one, 2), (&other, 3)] {
+    for (path, bytes) in [(&one, 2..=9), (&other, 77..=77)] {
         let store = open(path, Changes::Transactions);
-        put(&store, Changes::Transactions, 0, byte);
+        bytes.for_each(|byte| put(&store, Changes::Transactions, 0, byte));
     }
-    let first = History::of(&one).keep().expect("kept");
-    // As if what the other has were lost by a power cut, and this came instead.
+    let lost = History::of(&one).keep().expect("kept");
+    // As if what this one has were lost, and the other came instead.
     fs::rename(one.join("kept"), other.join("kept")).expect("moved");
     let history = History::of(&other);
-    let second = history.keep().expect("kept");
-    assert_eq!(second.name(), format!("{}-2", first.name()));
-    assert_eq!(history.keep().expect("kept already"), second);
-    assert_eq!(names(&history), [first.name(), second.name()]);
-    assert_eq!(read(&other.join("kept").join(first.name()))[0], 2);
-    assert_eq!(read(second.directory())[0], 3);
+    let kept = history.keep().expect("kept");
+    assert_eq!(kept.generation(), lost.generation());
+    assert_eq!(history.keep().expect("kept already"), kept);
+    assert_eq!(names(&history), [lost.name(), kept.name()]);
+    let removed = history.prune(1).expect("pruned");
+    let removed: Vec<_> = removed.iter().map(Kept::name).collect();
+    assert_eq!(removed, [lost.name()]);
+    assert_eq!(read(kept.directory())[0], 77);
+}
+
+#[test]
+fn where_there_is_no_store_nothing_is_put() {
+    let folder = temp_dir();
+    let path = folder.path().join("store");
+    fs::create_dir(&path).expect("a folder");
+    let history = History::of(&path);
+    history.keep().expect_err("there is no store");
+    assert_eq!(path.read_dir().expect("it").count(), 0);
+    open(&path, Changes::Writers);
+    history.keep().expect("kept");
+}
+
+/// What cannot be removed keeps nobody from removing the others.
+#[test]
+fn one_that_cannot_be_removed_is_told_and_the_others_go() {
+    let folder = temp_dir();
+    let path = folder.path().join("store");
+    let history = History::of(&path);
+    let store = open(&path, Changes::Writers);
+    let mut kept = Vec::new();
+    for byte in 1..=3 {
+        put(&store, Changes::Writers, 0, byte);
+        store.checkpoint_delta().expect("a delta");
+        kept.push(history.keep().expect("kept"));
+    }
+    // No lock can be taken of it.
+    fs::remove_dir_all(kept[0].directory()).expect("removed");
+    fs::create_dir_all(kept[0].directory().join("lock/x")).expect("made");
+    let error = history.prune(1).expect_err("it is told");
+    assert!(error.to_string().contains("lock"), "{error}");
+    assert_eq!(names(&history), [kept[0].name(), kept[2].name()]);
 }
 
 /// Every page has the number of the round: a state with two numbers was never durable.
@@ -349,11 +385,11 @@ fn what_a_killed_process_has_left_goes_and_what_is_not_ours_stays() {
     assert!(history.prune(0).expect("nothing").is_empty());
     assert!(!path.join("kept").exists(), "asking makes nothing");
     let kept = history.keep().expect("kept");
-    let leftovers = [".9-9.new-17-0123456789abcdef", ".1-0.old"];
+    let leftovers = [".9-9.new-17-0123456789abcdef", ".1-7.old"];
     for name in leftovers {
         copy(kept.directory(), &path.join("kept").join(name));
     }
-    let others = ["1-0-x", "notes", "01-1"];
+    let others = ["1-0-x", "notes", "01-1", ".git", ".mine.new-17-0"];
     for name in others {
         fs::create_dir(path.join("kept").join(name)).expect("made");
     }

@@ -32,7 +32,7 @@ fn print(args: &StoreArgs, kept: &Kept, image: Result<Image>) -> Result<u8> {
             "name": kept.name(),
             "directory": kept.directory().to_string_lossy(),
             "generation": kept.generation(),
-            "sequence": kept.sequence(),
+            "sequence": image.ok().map(Image::sequence),
             "bytes": image.ok().map(Image::len),
             "kept_at": image.ok().map(|image| image.metadata().committed_at),
             "error": image.err().map(|error| format!("{error:#}")),

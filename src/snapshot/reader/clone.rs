@@ -1,9 +1,11 @@
 //! An image as a store of its own.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::ops::Range;
 use std::path::Path;
 
+use super::facts::StoreReader;
 use super::image::Image;
 use crate::snapshot::checkpoint::now;
 use crate::snapshot::disk::{Array, Disk};
@@ -12,6 +14,9 @@ use crate::snapshot::format::{METADATA_BYTES, Metadata};
 use crate::snapshot::group_disk::GroupDisk;
 use crate::snapshot::heap;
 use crate::snapshot::replay::{Record, record_bytes};
+
+/// A journal is copied in such steps.
+const STEP_BYTES: usize = 1 << 20;
 
 /// How much of each journal file belongs to an image.
 #[derive(Clone, Debug, Default)]
@@ -29,7 +34,7 @@ impl Image {
     /// share storage (xfs, btrfs), and this takes no longer for a larger region; elsewhere all that is not a hole is copied. A
     /// checkpoint that wants this heap waits meanwhile.
     ///
-    /// The new store has the same id and generation. It appears as a whole, durably, or not at all. Nothing is verified:
+    /// The new store has the same id and generation. It appears as a whole, durably, or not at all. Its pages are not verified:
     /// what is damaged here is damaged there, and is found by whoever opens or verifies it.
     ///
     /// # Errors
@@ -47,21 +52,26 @@ impl Image {
         let table_bytes = table_bytes.map_err(SnapshotError::disk("ask the length of", table))?;
         self.clone_array(&target, table, 0..table_bytes)?;
         for (number, end) in &self.journal_ends.0 {
-            self.clone_array(&target, Array::Journal(*number), 0..*end)?;
+            self.copy_journal(&target, *number, *end)?;
         }
         let payload = METADATA_BYTES..METADATA_BYTES + metadata.payload_bytes;
         self.clone_array(&target, heap, payload)?;
-        // METADATA is of the image as it was found: a running writer may have gone on from there.
-        let closed = metadata.closed && metadata.end == self.sequence();
+        // METADATA is of the image as it was found: a running writer may have gone on from there. Nobody has verified the clone, so it
+        // counts as one that was not closed.
         let own = Metadata {
-            closed,
-            end: if closed { metadata.end } else { 0 },
+            closed: false,
+            end: 0,
             committed_at: now(),
             ..metadata
         };
         heap::write_metadata(&target, &own)?;
         heap::sync(&target, heap)?;
         self.check_unchanged()?;
+        let made = StoreReader::open(target.dir())?.newest_to_clone()?;
+        if !made.is_same_state(self) {
+            let differs = io::Error::other("what was copied is not what was there");
+            return Err(SnapshotError::disk("make a clone of", heap)(differs));
+        }
         let published = target.publish();
         published.map_err(SnapshotError::disk("publish a clone of", heap))
     }
@@ -90,6 +100,25 @@ impl Image {
     ) -> Result<(), SnapshotError> {
         let cloned = self.hold.disk.clone_array(array, target, range);
         cloned.map_err(SnapshotError::disk("clone", array))?;
+        heap::sync(target, array)
+    }
+
+    /// Copied, not shared: what is reserved behind the end of a journal that shares storage is worth nothing on btrfs.
+    fn copy_journal(&self, target: &GroupDisk, number: u64, end: u64) -> Result<(), SnapshotError> {
+        let array = Array::Journal(number);
+        let source = &self.hold.disk;
+        let copy = || {
+            target.set_part_bytes(array, source.part_bytes_of(array))?;
+            target.create(array)?;
+            let mut buf = vec![0; STEP_BYTES];
+            for at in (0..end).step_by(STEP_BYTES) {
+                let buf = &mut buf[..STEP_BYTES.min((end - at) as usize)];
+                source.read(array, at, buf)?;
+                target.write(array, at, buf)?;
+            }
+            Ok(())
+        };
+        copy().map_err(SnapshotError::disk("copy", array))?;
         heap::sync(target, array)
     }
 }

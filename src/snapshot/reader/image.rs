@@ -36,7 +36,8 @@ pub struct Image {
 
 /// What the journal makes of a heap.
 struct Behind {
-    overlay: Overlay,
+    /// `None` where nobody reads it.
+    overlay: Option<Overlay>,
     len: u64,
     generation: u64,
     sequence: u64,
@@ -52,7 +53,13 @@ impl StoreReader {
     /// [`SnapshotError::NoHeap`]; [`SnapshotError::Damaged`] for the journal; `ResourceBusy` in
     /// [`SnapshotError::Directory`] if checkpoints enter both heaps again and again.
     pub fn newest(&self) -> Result<Image, SnapshotError> {
-        let image = self.with_journal(Which::First)?;
+        let image = self.with_journal(Which::First, true)?;
+        Ok(image.expect("there is a first or an error"))
+    }
+
+    /// As [`newest`](Self::newest), to be cloned and compared, not to be read: what the journal has is not in memory.
+    pub(in crate::snapshot) fn newest_to_clone(&self) -> Result<Image, SnapshotError> {
+        let image = self.with_journal(Which::First, false)?;
         Ok(image.expect("there is a first or an error"))
     }
 
@@ -63,7 +70,7 @@ impl StoreReader {
     ///
     /// As for [`newest`](Self::newest).
     pub fn second_chance(&self) -> Result<Option<Image>, SnapshotError> {
-        self.with_journal(Which::Second)
+        self.with_journal(Which::Second, true)
     }
 
     /// One heap alone. `None` if it is not complete.
@@ -90,16 +97,16 @@ impl StoreReader {
         }))
     }
 
-    fn with_journal(&self, which: Which) -> Result<Option<Image>, SnapshotError> {
+    fn with_journal(&self, which: Which, to_be_read: bool) -> Result<Option<Image>, SnapshotError> {
         let Some(hold) = self.hold(which)? else {
             return Ok(None);
         };
         heap::must_be_whole(&hold.disk, &hold.metadata)?;
-        let begin = || Behind::nothing(&hold.metadata);
+        let begin = || Behind::nothing(&hold.metadata, to_be_read);
         let (replayed, behind) = hold.replay(begin, Behind::add)?;
         Ok(Some(Image {
             reader: self.clone(),
-            overlay: behind.overlay,
+            overlay: behind.overlay.unwrap_or_default(),
             len: behind.len,
             generation: behind.generation,
             sequence: behind.sequence,
@@ -113,9 +120,9 @@ impl StoreReader {
 }
 
 impl Behind {
-    fn nothing(metadata: &Metadata) -> Self {
+    fn nothing(metadata: &Metadata, to_be_read: bool) -> Self {
         Self {
-            overlay: Overlay::default(),
+            overlay: to_be_read.then(Overlay::default),
             len: metadata.payload_bytes,
             generation: metadata.generation,
             sequence: metadata.sequence,
@@ -130,12 +137,15 @@ impl Behind {
         self.sequence = header.sequence;
         self.journal_ends.add(record);
         self.generation = self.generation.max(header.generation);
-        if let Some(body) = &record.body {
-            self.overlay.set_len(self.len, body.payload_bytes);
-            self.len = body.payload_bytes;
+        let Some(body) = &record.body else {
+            return;
+        };
+        if let Some(overlay) = &mut self.overlay {
+            overlay.set_len(self.len, body.payload_bytes);
             let changes = body.changes.iter();
-            changes.for_each(|(at, change)| self.overlay.put(*at, *change));
+            changes.for_each(|(at, change)| overlay.put(*at, *change));
         }
+        self.len = body.payload_bytes;
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::hash::{BuildHasher as _, RandomState};
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use xxhash_rust::xxh3::xxh3_128_with_seed;
@@ -65,6 +66,8 @@ struct Look<'r> {
     known: usize,
     /// To look for holes in.
     memfd: Option<File>,
+    /// The last one that was found: where it ends may have taken long to find. That it was one during the scan is enough.
+    hole: Mutex<Range<usize>>,
 }
 
 impl Look<'_> {
@@ -149,13 +152,19 @@ impl Look<'_> {
         let Some(memfd) = &self.memfd else {
             return at;
         };
-        match sparse::next_byte(memfd, (at * PAGE_BYTES) as u64) {
-            Ok(Some(byte)) => {
-                usize::try_from(byte / PAGE_BYTES as u64).map_or(end, |page| page.min(end))
+        let mut hole = self.hole.lock().unwrap_or_else(PoisonError::into_inner);
+        if !hole.contains(&at) {
+            let data = match sparse::next_byte(memfd, (at * PAGE_BYTES) as u64) {
+                Ok(Some(byte)) => usize::try_from(byte / PAGE_BYTES as u64).unwrap_or(usize::MAX),
+                Ok(None) => usize::MAX,
+                Err(_) => at,
+            };
+            if data <= at {
+                return at;
             }
-            Ok(None) => end,
-            Err(_) => at,
+            *hole = at..data;
         }
+        hole.end.min(end)
     }
 }
 
@@ -179,6 +188,7 @@ impl DirtyTracker for Compare {
             zero_page: xxh3_128_with_seed(&[0; PAGE_BYTES], self.seed),
             known,
             memfd: region.memfd_to_seek_in(),
+            hole: Mutex::default(),
         };
         look.all(&mut self.table, &mut self.bounce, into)?;
         self.declarations.take_into(into, pages_of(0..len).end);
