@@ -26,6 +26,8 @@ mod hand_over;
 mod listen_fds;
 mod notify;
 mod notify_address;
+#[cfg(not(all(loom, test)))]
+mod process_id;
 pub mod queue;
 mod shared_file;
 mod shared_map;
@@ -40,6 +42,8 @@ pub use freeze::{FreezeError, Freezer, Frozen};
 pub use hand_over::{HandOver, Placed};
 pub use listen_fds::{Absent, ListenFds};
 pub use notify::Notify;
+#[cfg(not(all(loom, test)))]
+pub use process_id::ProcessId;
 pub use shared_file::SharedFile;
 pub use shared_map::{SharedMap, SharedMapMut};
 #[cfg(not(all(loom, test)))]

@@ -12,6 +12,8 @@ use std::io;
 pub(crate) struct Stat {
     pub(crate) state: char,
     pub(crate) parent: i32,
+    /// When the process, or the thread, was started, in ticks since the system was.
+    pub(crate) started: u64,
 }
 
 /// Of a process, which stands for its first thread; `None` where there is none. What cannot be read is an error: it may
@@ -48,6 +50,8 @@ fn parse(stat: &str) -> Option<Stat> {
     Some(Stat {
         state: fields.next()?.chars().next()?,
         parent: fields.next()?.parse().ok()?,
+        // Field 22, behind fields 3 and 4.
+        started: fields.nth(17)?.parse().ok()?,
     })
 }
 
@@ -127,8 +131,11 @@ mod tests {
 
     #[test]
     fn names_may_have_anything_in_them() {
-        let stat = parse("7 (a) S 1 (b) c) R 42 7 7 0").expect("a line");
-        assert_eq!((stat.state, stat.parent), ('R', 42));
+        let line =
+            "7 (a) S 1 (b) c) R 42 7 7 0 -1 4194560 113 0 0 0 1 2 3 4 20 0 1 0 8217 6156288 395";
+        let stat = parse(line).expect("a line");
+        assert_eq!((stat.state, stat.parent, stat.started), ('R', 42, 8217));
+        assert_eq!(parse("7 (a) R 42 7 7 0"), None);
         assert_eq!(parse("7 (a"), None);
     }
 

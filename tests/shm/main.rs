@@ -26,4 +26,5 @@ mod states;
 mod stopping;
 mod storm;
 mod storm_programs;
+mod unseen;
 mod watching;

@@ -30,6 +30,8 @@ When a COMMAND that is kept by exit or stop was killed by a signal, nobody knows
             same memory restores the snapshot into it
   discard   the same, and nothing is saved
   keep      the memory becomes the newest state
+The same at the next start with the same memory if COMMAND is gone by then and its end was not seen, as this program was
+killed too; until its end is seen the file STORE.crashed names it. While it still runs, its memory is taken as it is.
 
 COMMAND gets a process group of its own, and the terminal, if it is ours. When it is stopped there (Ctrl-Z) this program stops
 too, and both go on together; elsewhere a stopped COMMAND is left alone. TERM, INT, HUP, QUIT, USR2, WINCH and CONT that this

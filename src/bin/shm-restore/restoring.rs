@@ -22,24 +22,30 @@ use crate::standing::Standing;
 const SOON: Duration = Duration::from_millis(500);
 const STEP: Duration = Duration::from_millis(100);
 
-pub(crate) fn restore(
+/// The store, with its state in the memory unless that is live.
+pub(crate) fn open(
     cli: &Cli,
     memory: &SharedFile,
-    roll_back: bool,
     standing: Option<&Arc<Standing>>,
-    events: Events,
 ) -> Result<Keeper> {
-    let open = || Keeper::open(cli, memory, roll_back, standing);
-    let keeper = match memory.is_restored()? && !roll_back {
-        true => open()?,
-        false => with_bar(cli, memory, open)?,
-    };
+    let open = || Keeper::open(cli, memory, standing);
+    match memory.is_restored()? {
+        true => open(),
+        false => with_bar(cli, memory, open),
+    }
+}
+
+pub(crate) fn roll_back(cli: &Cli, memory: &SharedFile, keeper: &mut Keeper) -> Result<()> {
+    with_bar(cli, memory, || keeper.roll_back())
+}
+
+pub(crate) fn tell(keeper: &Keeper, rolled_back: bool, events: Events) {
     let report = keeper.open_report();
     events.note(
         "restored",
         json!({
             "restored": keeper.restored(),
-            "rolled_back": roll_back,
+            "rolled_back": rolled_back,
             "generation": keeper.generation(),
             "bytes": report.region_bytes,
             "created": report.created,
@@ -51,7 +57,6 @@ pub(crate) fn restore(
         let text = format!("the newest state was lost, an older one was restored: {lost}");
         events.tell("fell_back", &text, json!({ "lost": lost }));
     }
-    Ok(keeper)
 }
 
 /// Storage that the memory has got so far is what was restored so far.
