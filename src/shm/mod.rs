@@ -22,6 +22,8 @@ mod error;
 mod fd_name;
 #[cfg(not(all(loom, test)))]
 mod freeze;
+#[cfg(not(all(loom, test)))]
+mod freeze_error;
 mod hand_over;
 mod listen_fds;
 mod notify;
@@ -38,7 +40,9 @@ mod variables;
 pub use error::ShmError;
 pub use fd_name::SHARED_FD_NAME;
 #[cfg(not(all(loom, test)))]
-pub use freeze::{FreezeError, Freezer, Frozen};
+pub use freeze::{Freezer, Frozen};
+#[cfg(not(all(loom, test)))]
+pub use freeze_error::FreezeError;
 pub use hand_over::{HandOver, Placed};
 pub use listen_fds::{Absent, ListenFds};
 pub use notify::Notify;

@@ -20,22 +20,30 @@ const FATAL: [i32; 8] = [
 /// A flag of the kernel in field 9 of `stat`: it runs no more of its program.
 const PF_EXITING: u64 = 4;
 
-/// Is it ending, or will it before it runs any more of its program? `next` is a signal that it has been given already (0 for
-/// none). False for one that has ended.
-pub(crate) fn is_sealed(pid: i32, thread: i32, next: i32) -> io::Result<bool> {
-    let of = |file| match fs::read(format!("/proc/{pid}/task/{thread}/{file}")) {
+/// Is it ending, or will it before it runs any more of its program? False for one that has ended.
+pub(crate) fn is_ending(pid: i32, thread: i32) -> io::Result<bool> {
+    Ok(is_killed(pid, thread, 0)? || shows_exit(&read(pid, thread, "stat")?))
+}
+
+/// Will it be killed before it runs any more of its program? `next` is a signal that it has been given already (0 for none).
+pub(crate) fn is_killed(pid: i32, thread: i32, next: i32) -> io::Result<bool> {
+    Ok(shows_death(&read(pid, thread, "status")?, next))
+}
+
+fn read(pid: i32, thread: i32, file: &str) -> io::Result<String> {
+    let path = format!("/proc/{pid}/task/{thread}/{file}");
+    match fs::read(&path) {
         Ok(text) => Ok(String::from_utf8_lossy(&text).into_owned()),
         Err(error) if is_gone(&error) => Ok(String::new()),
-        Err(error) => Err(error),
-    };
-    Ok(is_exiting(&of("stat")?) || is_killed(&of("status")?, next))
+        Err(error) => Err(io::Error::new(error.kind(), format!("{path}: {error}"))),
+    }
 }
 
 fn is_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
 }
 
-fn is_exiting(stat: &str) -> bool {
+fn shows_exit(stat: &str) -> bool {
     let fields = stat.rsplit_once(')').map(|(_, fields)| fields);
     // Field 9, behind fields 3 to 8.
     let flags = fields.and_then(|fields| fields.split_ascii_whitespace().nth(6));
@@ -43,7 +51,7 @@ fn is_exiting(stat: &str) -> bool {
     flags.is_some_and(|flags| flags & PF_EXITING != 0)
 }
 
-fn is_killed(status: &str, next: i32) -> bool {
+fn shows_death(status: &str, next: i32) -> bool {
     let field = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name));
         line.map_or("", str::trim)
@@ -92,18 +100,18 @@ mod tests {
             (true, status(0, 0, 0, 0, 0).replace("g:\t0", "g:\t1"), 0),
             (false, String::new(), 0),
         ] {
-            assert_eq!(is_killed(&status, next), killed, "{status}{next}");
+            assert_eq!(shows_death(&status, next), killed, "{status}{next}");
         }
-        assert!(is_exiting("7 (a) b) R 42 7 7 0 -1 4194564 113 0"));
-        assert!(!is_exiting("7 (a) b) R 42 7 7 0 -1 4194560 113 0"));
-        assert!(!is_exiting(""));
+        assert!(shows_exit("7 (a) b) R 42 7 7 0 -1 4194564 113 0"));
+        assert!(!shows_exit("7 (a) b) R 42 7 7 0 -1 4194560 113 0"));
+        assert!(!shows_exit(""));
     }
 
     #[test]
-    fn a_thread_that_runs_is_not_sealed_and_one_that_is_gone_neither() {
+    fn a_thread_that_runs_is_not_ending_and_one_that_is_gone_neither() {
         let me = std::process::id().cast_signed();
-        assert!(!is_sealed(me, me, 0).expect("/proc"));
-        assert!(is_sealed(me, me, libc::SIGKILL).expect("/proc"));
-        assert!(!is_sealed(i32::MAX, i32::MAX, 0).expect("/proc"));
+        assert!(!is_ending(me, me).expect("/proc"));
+        assert!(is_killed(me, me, libc::SIGKILL).expect("/proc"));
+        assert!(!is_ending(i32::MAX, i32::MAX).expect("/proc"));
     }
 }
