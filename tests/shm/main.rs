@@ -26,5 +26,6 @@ mod states;
 mod stopping;
 mod storm;
 mod storm_programs;
+mod telling;
 mod unseen;
 mod watching;

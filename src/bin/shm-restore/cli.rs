@@ -38,8 +38,9 @@ too, and both go on together; elsewhere a stopped COMMAND is left alone. TERM, I
 program gets are passed on; a COMMAND that ignores them is waited for. USR1 prints statistics. Descendants that outlive
 COMMAND are not waited for; those that still have the memory are named.
 
-With --json, standard error has one object a line, each with `event`: restored, started, snapshot, starved, failed, forwarded,
-statistics, ended, crashed, remaining, no_queue, dropped, last. Lines that nobody reads in time are dropped.
+With --json, standard error has one object a line, each with `event`: restored, fell_back, started, snapshot, starved, failed,
+recovered, forwarded, statistics, ended, crashed, not_marked, not_unmarked, remaining, no_queue, not_closed, dropped, last.
+Lines that nobody reads in time are dropped.
 
 Exit codes: those of COMMAND, 128 and the number of the signal that ended it, and
   125  the state could not be restored or kept (also if only the last snapshot failed), or wrong usage
