@@ -21,6 +21,7 @@ mod receiving;
 mod refusing;
 mod restoring;
 mod service;
+mod showing;
 mod signalling;
 mod states;
 mod stopping;
