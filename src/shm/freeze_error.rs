@@ -41,7 +41,7 @@ pub enum FreezeError {
         /// Which thread.
         thread: i32,
     },
-    /// A system call failed.
+    /// A system call failed; or, with a `/proc` that is mounted with `hidepid=1`, the look at processes of others, as they may be descendants.
     #[error("cannot {operation}")]
     Io {
         /// What was tried.

@@ -31,7 +31,13 @@ fn read(path: &str) -> io::Result<Option<Stat>> {
     let stat = match fs::read(path) {
         Ok(stat) => stat,
         Err(error) if is_gone(&error) => return Ok(None),
-        Err(error) => return Err(io::Error::new(error.kind(), format!("{path}: {error}"))),
+        Err(error) => {
+            let why = explain(error.kind());
+            return Err(io::Error::new(
+                error.kind(),
+                format!("{path}: {error}{why}"),
+            ));
+        }
     };
     // The name need not be UTF-8.
     let stat = parse(&String::from_utf8_lossy(&stat));
@@ -42,6 +48,16 @@ fn read(path: &str) -> io::Result<Option<Stat>> {
         )
     };
     stat.ok_or_else(unknown).map(Some)
+}
+
+/// Everybody may read it, but where `/proc` is mounted so.
+fn explain(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::PermissionDenied => {
+            " (is /proc mounted with hidepid=1, noaccess? Then it is not known whose children the processes of others are; hidepid=2 or 0 will do)"
+        }
+        _ => "",
+    }
 }
 
 /// The name may have anything in it, also parentheses, and is the only field that may.

@@ -170,7 +170,8 @@ fn count(while_there: &Path) {
                 map.words()[1].fetch_add(1, Ordering::Release);
             }
         });
-        while map.words()[0].fetch_add(1, Ordering::Release) % 256 != 0 || while_there.exists() {}
+        let work = || map.words()[0].fetch_add(1, Ordering::Release);
+        while !work().is_multiple_of(256) || while_there.exists() {}
         end.close();
     });
 }
