@@ -26,8 +26,9 @@ const FIRST_PATIENCE: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// So often threads that have ended are taken away while others are seized.
 const REAPING: Duration = Duration::from_millis(5);
-/// A seizure that is refused is tried for so long.
+/// A seizure that is refused is tried for so long, and so often again when nobody is known who is in the way.
 const SEIZING: Duration = Duration::from_millis(20);
+const REFUSALS_MAX: u32 = 5;
 /// So many looks in a row are made where all stands, and all that is new are processes that ended before it was seen whose they
 /// were. On a busy system there are such in every look.
 const STRANGERS_MAX: u32 = 8;
@@ -163,6 +164,7 @@ fn hold(
 fn stop_all(root: i32, patience: Duration, held: &mut Held) -> Result<(), FreezeError> {
     let begun = Instant::now();
     let mut once = FIRST_PATIENCE.min(patience);
+    let mut refusals = 0;
     loop {
         let stopped = held.stop_tree(root, Instant::now() + once);
         match stopped.and_then(|()| held.check_that_all_live()) {
@@ -174,6 +176,12 @@ fn stop_all(root: i32, patience: Duration, held: &mut Held) -> Result<(), Freeze
                 }
                 std::thread::sleep(once / 10);
                 once = (2 * once).min(patience);
+            }
+            // On a busy system that may be for a moment too, and over when those go on that are held.
+            Err(FreezeError::Refused { tracer: None, .. }) if refusals < REFUSALS_MAX => {
+                refusals += 1;
+                held.release();
+                std::thread::sleep(SEIZING);
             }
             stopped => return stopped,
         }
