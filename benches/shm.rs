@@ -1,4 +1,4 @@
-//! What a commit costs the client, and what a host keeps up with.
+//! What a commit costs the client, what a host keeps up with, and how long a program stands for a snapshot of it.
 //!
 //! `FLATSPAN_BENCH_BYTES` is the length of the state, 1 GiB if not said.
 
@@ -6,12 +6,14 @@ mod support;
 
 use std::hint::black_box;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use flatspan::shm::SharedFile;
 use flatspan::shm::queue::{Host, HostOptions, QueueError, QueueOptions, Snapshot, Writer};
+use flatspan::shm::{Freezer, SharedFile, Unaware, UnawareOptions};
 use flatspan::snapshot::StoreOptions;
 use support::{median, random};
 use tempfile::TempDir;
@@ -150,5 +152,54 @@ fn keeping_up(_: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, commits, keeping_up);
+/// How long a program that knows nothing of us stands for a snapshot of it, beside one look at as much memory.
+fn pauses(_: &mut Criterion) {
+    let dir = TempDir::with_prefix("flatspan-bench-").expect("a directory");
+    let file = SharedFile::create("flatspan-bench", state_bytes()).expect("a memfd");
+    let map = file.map_mut(0..state_bytes()).expect("mapped");
+    let words = map.words();
+    for (number, word) in (1..).zip(words) {
+        word.store(number, Ordering::Relaxed);
+    }
+    let mut program = Command::new("sleep").arg("1000").spawn().expect("it runs");
+    let options = UnawareOptions::default().standstill(Arc::new(Freezer::of(program.id())));
+    let unaware = Unaware::open(dir.path().join("store"), &file, options).expect("a store");
+    for _ in 0..2 {
+        unaware.snapshot_once().expect("a snapshot");
+    }
+    let all = state_bytes() / PAGE_BYTES;
+    let mut state = 3;
+    for (share, one_in) in [("0.1", 1000), ("1", 100), ("10", 10)] {
+        let (mut pauses, mut whole, mut looks) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..9 {
+            for _ in 0..all / one_in {
+                let page = random(&mut state) % all;
+                words[(page * PAGE_BYTES / 8) as usize].store(state, Ordering::Relaxed);
+            }
+            let report = unaware.snapshot_once().expect("a snapshot");
+            pauses.push(report.pause);
+            whole.push(report.took);
+            let begun = Instant::now();
+            let sum = |words: &[AtomicU64]| {
+                words.iter().fold(0_u64, |sum, word| {
+                    sum.wrapping_add(word.load(Ordering::Relaxed))
+                })
+            };
+            black_box(sum(words));
+            looks.push(begun.elapsed());
+        }
+        let (pause, whole, look) = (median(pauses), median(whole), median(looks));
+        println!(
+            "PAUSE of stop, {share} % of {} MiB: {pause:.2?} of {whole:.2?}; one look at all of it {look:.2?}, ratio {:.2}",
+            state_bytes() >> 20,
+            pause.as_secs_f64() / look.as_secs_f64(),
+        );
+    }
+    program
+        .kill()
+        .and_then(|()| program.wait())
+        .expect("its end");
+}
+
+criterion_group!(benches, commits, keeping_up, pauses);
 criterion_main!(benches);

@@ -26,9 +26,10 @@ const FIRST_PATIENCE: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// So often threads that have ended are taken away while others are seized.
 const REAPING: Duration = Duration::from_millis(5);
-/// A seizure that is refused is tried for so long, and so often again when nobody is known who is in the way.
+/// A seizure that is refused is tried for so long.
 const SEIZING: Duration = Duration::from_millis(20);
-const REFUSALS_MAX: u32 = 5;
+/// And so often at least: on a busy system all of that time may pass behind the first try.
+const SEIZURES_MIN: u32 = 50;
 /// So many looks in a row are made where all stands, and all that is new are processes that ended before it was seen whose they
 /// were. On a busy system there are such in every look.
 const STRANGERS_MAX: u32 = 8;
@@ -164,7 +165,6 @@ fn hold(
 fn stop_all(root: i32, patience: Duration, held: &mut Held) -> Result<(), FreezeError> {
     let begun = Instant::now();
     let mut once = FIRST_PATIENCE.min(patience);
-    let mut refusals = 0;
     loop {
         let stopped = held.stop_tree(root, Instant::now() + once);
         match stopped.and_then(|()| held.check_that_all_live()) {
@@ -176,12 +176,6 @@ fn stop_all(root: i32, patience: Duration, held: &mut Held) -> Result<(), Freeze
                 }
                 std::thread::sleep(once / 10);
                 once = (2 * once).min(patience);
-            }
-            // On a busy system that may be for a moment too, and over when those go on that are held.
-            Err(FreezeError::Refused { tracer: None, .. }) if refusals < REFUSALS_MAX => {
-                refusals += 1;
-                held.release();
-                std::thread::sleep(SEIZING);
             }
             stopped => return stopped,
         }
@@ -236,8 +230,11 @@ impl Held {
         loop {
             let ended_before = self.ended.len();
             let ended_elsewhere = self.seize_new(root)?;
+            // What is new ran while the others were listed, and may have started more behind that.
+            let nothing_new = self.coming.is_empty();
             self.look()?;
-            match (self.coming.is_empty(), self.ended.len() - ended_before) {
+            let all_stand = nothing_new && self.coming.is_empty();
+            match (all_stand, self.ended.len() - ended_before) {
                 (true, 0) => return Ok(()),
                 (true, ended) if ended == ended_elsewhere => strangers += 1,
                 _ => strangers = 0,
@@ -393,7 +390,9 @@ const LOOK: &str = "look at processes in /proc";
 /// False for a thread that has ended.
 fn seize(pid: i32, thread: i32) -> Result<bool, FreezeError> {
     let begun = Instant::now();
+    let mut tries = 0;
     while let Err(source) = ptrace::seize(thread) {
+        tries += 1;
         // So it is also for one that has ended and was not waited for yet.
         if source.raw_os_error() == Some(libc::ESRCH) || has_ended(pid, thread)? {
             return Ok(false);
@@ -404,7 +403,7 @@ fn seize(pid: i32, thread: i32) -> Result<bool, FreezeError> {
             break;
         }
         // An `execve` that gives a number to another thread, and a tracer that is ending, are in the way for a moment.
-        if begun.elapsed() >= SEIZING {
+        if begun.elapsed() >= SEIZING && tries >= SEIZURES_MIN {
             let yama = yama();
             return Err(FreezeError::Refused {
                 pid,

@@ -221,15 +221,16 @@ impl ArrayFiles {
         Ok(())
     }
 
-    /// Copies a range to the same place of another array, which becomes longer if it must.
+    /// Copies a range to the same place of another array, here or on another disk, which becomes longer if it must.
     pub(super) fn clone_range(&self, to: &Self, range: Range<u64>) -> io::Result<()> {
-        if self.array == to.array {
+        if std::ptr::eq(self, to) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         self.must_reach(&self.read_shape(), range.end)?;
         to.grow_to(range.end)?;
         // Two threads that clone to and fro, and a third that waits to grow, must not wait for each other.
-        let (source, target) = if self.array < to.array {
+        let rank = |files: &Self| (files.array, std::ptr::from_ref(files));
+        let (source, target) = if rank(self) < rank(to) {
             let source = self.read_shape();
             (source, to.read_shape())
         } else {

@@ -1,7 +1,7 @@
 //! The disk of a store on groups of files: one group for each array, made when it is first asked for.
 //!
 //! Locks, in the order they may be taken: the table of arrays here, then the shape of one array, then those of
-//! another with a higher name.
+//! another with a higher name, or of the same name on another disk with a higher address.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -117,6 +117,16 @@ impl GroupDisk {
     #[must_use]
     pub fn dir(&self) -> PathBuf {
         self.read_table().dir.clone()
+    }
+
+    /// Makes the array on another disk, with parts as long as here, and copies a range to the same place there. It ends behind the
+    /// range.
+    pub(super) fn clone_array(&self, array: Array, to: &Self, range: Range<u64>) -> io::Result<()> {
+        let from = self.files(array)?;
+        to.set_part_bytes(array, from.part_bytes)?;
+        to.create(array)?;
+        to.set_len(array, range.end)?;
+        from.clone_range(&*to.files(array)?, range)
     }
 
     /// The files of an array, if there are any.

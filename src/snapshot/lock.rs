@@ -78,6 +78,20 @@ impl Locks {
     }
 }
 
+/// A lock that is nothing else, taken; `ResourceBusy` if another process has it for too long.
+pub(super) fn lock_file(path: &Path, patience: Duration) -> Result<File, SnapshotError> {
+    let file = open(path)?;
+    match try_for_a_while(&file, patience) {
+        Ok(true) => Ok(file),
+        Ok(false) => {
+            let busy = format!("another process has it for more than {patience:?}");
+            let busy = io::Error::new(io::ErrorKind::ResourceBusy, busy);
+            Err(failed("lock", path.to_path_buf())(busy))
+        }
+        Err(source) => Err(failed("lock", path.to_path_buf())(source)),
+    }
+}
+
 /// A child between its fork and its exec has the locks of its parent, and a killed process takes a moment to end.
 const WRITER_PATIENCE: Duration = Duration::from_millis(300);
 

@@ -27,6 +27,7 @@ mod format;
 mod gate;
 mod group_disk;
 mod heap;
+mod history;
 mod inner;
 mod journal;
 #[cfg(all(test, not(loom)))]
@@ -62,6 +63,7 @@ pub use disk::{Array, Disk};
 pub use error::{Damage, SnapshotError};
 pub use format::{Defect, HeapName, Metadata, StoreId};
 pub use group_disk::GroupDisk;
+pub use history::{History, Kept};
 pub use options::{Changes, Durability, Memory, OnClose, Restore, StoreOptions, Strategy};
 pub use page_set::{PageSet, Runs};
 pub use reader::{

@@ -14,6 +14,7 @@ use super::format::{
 };
 use super::group_disk::GroupDisk;
 use super::heap;
+use super::history;
 use super::inner::{Inner, Parts};
 use super::journal::Journal;
 use super::lock::Locks;
@@ -69,7 +70,8 @@ pub(crate) fn in_directory(
     }
     let disk = GroupDisk::open(directory, part_bytes, Access::ReadWrite);
     let disk = disk.map_err(|error| failed("open", error))?;
-    let (inner, mut report) = restore(Arc::new(disk), locks, options)?;
+    let kept_generation = history::highest_generation(directory)?;
+    let (inner, mut report) = restore(Arc::new(disk), locks, kept_generation, options)?;
     report.created = is_new;
     Ok((inner, report))
 }
@@ -86,7 +88,7 @@ pub(crate) fn on_disk(
     if is_new {
         make(&*disk, &options)?;
     }
-    let (inner, mut report) = restore(disk, Locks::default(), options)?;
+    let (inner, mut report) = restore(disk, Locks::default(), 0, options)?;
     report.created = is_new;
     Ok((inner, report))
 }
@@ -200,6 +202,7 @@ struct Restored {
 fn restore(
     disk: Arc<dyn Disk>,
     locks: Locks,
+    kept_generation: u64,
     options: StoreOptions,
 ) -> Result<(Inner, OpenReport), SnapshotError> {
     let begun = Instant::now();
@@ -220,7 +223,8 @@ fn restore(
     // From here on it is written to.
     let mut next_generation = choice
         .next_generation
-        .max(restored.replayed.seen_generation + 1);
+        .max(restored.replayed.seen_generation + 1)
+        .max(kept_generation + 1);
     if fell_back.is_some() && choice.first.floor > committed.generation {
         retire(&*disk, &choice.first, &committed, next_generation)?;
         next_generation += 1;

@@ -7,7 +7,8 @@ use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ fn is_run_by_other_tests() {
         ["grow"] => grow(),
         ["publish"] => publish(),
         ["exec", while_there] => exec(Path::new(while_there)),
+        ["raise", while_there] => raise(Path::new(while_there)),
+        ["start", while_there] => start(Path::new(while_there)),
         ["fill", byte, bytes] => fill(
             byte.parse().expect("a byte"),
             bytes.parse().expect("a length"),
@@ -124,6 +127,28 @@ fn exec(while_there: &Path) {
         panic!("{error}");
     });
     becomes.join().expect("it does not come back");
+}
+
+/// Sends itself signals, each of which is handled before sending it returns.
+fn raise(while_there: &Path) {
+    use signal_hook::consts::signal::SIGUSR2;
+    let handled = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(SIGUSR2, Arc::clone(&handled)).expect("a handler");
+    for number in 1_u64.. {
+        signal_hook::low_level::raise(SIGUSR2).expect("a signal");
+        assert!(handled.swap(false, Ordering::SeqCst), "{number} is lost");
+        if number % 256 == 0 && !while_there.exists() {
+            return;
+        }
+    }
+}
+
+/// Starts programs, one after the other, each by `vfork`.
+fn start(while_there: &Path) {
+    while while_there.exists() {
+        let ended = process::Command::new("true").status();
+        assert!(ended.expect("a program").success());
+    }
 }
 
 /// Says each signal that it gets, and ends by HUP only. (Not a shell: dash loses signals that come while it handles another.)

@@ -109,38 +109,28 @@ fn h27_signals_that_come_meanwhile_are_delivered_behind_it() {
     );
 }
 
+/// Also those that it is on the way to when it is stopped.
 #[test]
 fn h27_signals_in_a_storm_of_stops_are_each_delivered() {
-    // Standard signals do not queue, so each is waited for.
-    let folder = folder();
-    let log = folder.path().join("log");
-    fs::write(&log, "").expect("a file");
-    let script = format!(
-        "trap 'echo x >> {0}' USR1; echo ready; while [ -e {0} ]; do sleep 0.01; done",
-        log.display()
-    );
-    let mut shell = Command::new("sh");
-    let shell = shell.args(["-c", &script]).stdout(Stdio::piped());
-    let mut shell = Killed(shell.spawn().expect("a shell"));
-    let mut ready = String::new();
-    BufReader::new(shell.0.stdout.take().expect("a pipe"))
-        .read_line(&mut ready)
-        .expect("a line");
-    for round in 1..=50 {
-        let frozen = Freezer::of(shell.0.id()).freeze().expect("stopped");
-        if round % 2 == 0 {
-            drop(frozen);
-            kill_process(Pid::from_child(&shell.0), Signal::USR1).expect("a signal");
-            let _at_once = Freezer::of(shell.0.id()).freeze().expect("stopped");
-        } else {
-            kill_process(Pid::from_child(&shell.0), Signal::USR1).expect("a signal");
-            drop(frozen);
-        }
-        wait_until("the signal", || {
-            fs::read_to_string(&log).expect("the log").lines().count() == round
-        });
+    let (mut program, _folder, run) = running("raise");
+    for _ in 0..300 {
+        let _frozen = Freezer::of(program.0.id()).freeze().expect("stopped");
     }
-    fs::remove_file(&log).expect("an end");
+    fs::remove_file(&run).expect("an end");
+    assert!(program.0.wait().expect("it ends").success(), "one was lost");
+}
+
+/// A program of the tests that works as long as a file is there.
+fn running(act: &str) -> (Killed, tempfile::TempDir, std::path::PathBuf) {
+    let folder = folder();
+    let run = folder.path().join("run");
+    fs::write(&run, "").expect("a file");
+    let act = client::words(&format!("{act} {}", run.display()));
+    let mut program = Command::new("sh");
+    let program = program
+        .args(["-c", &format!("exec {act}")])
+        .stdout(Stdio::null());
+    (Killed(program.spawn().expect("it starts")), folder, run)
 }
 
 #[test]
@@ -192,32 +182,40 @@ fn a_process_that_has_ended_is_no_hindrance() {
 /// A parent in `vfork` cannot be stopped while its child stands.
 #[test]
 fn programs_that_start_others_all_the_time_are_stopped_too() {
-    let script = "while :; do env true; done";
-    let shell = Killed(
-        Command::new("sh")
-            .args(["-c", script])
-            .spawn()
-            .expect("a shell"),
-    );
-    for _ in 0..50 {
-        let _frozen = Freezer::of(shell.0.id()).freeze().expect("stopped");
+    let (mut program, _folder, run) = running("start");
+    for _ in 0..100 {
+        let _frozen = Freezer::of(program.0.id()).freeze().expect("stopped");
     }
+    fs::remove_file(&run).expect("an end");
+    assert!(program.0.wait().expect("it ends").success());
+}
+
+/// The threads of a process, and the kernel's letter for what each does.
+fn threads_of(pid: u32) -> Vec<(String, char)> {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return Vec::new();
+    };
+    let state = |thread: fs::DirEntry| {
+        let stat = fs::read_to_string(thread.path().join("stat")).ok()?;
+        let state = stat.rsplit_once(") ")?.1.chars().next()?;
+        Some((thread.file_name().display().to_string(), state))
+    };
+    threads.flatten().filter_map(state).collect()
 }
 
 /// An `execve` waits for the threads of its process, and who traces them has to reap them.
 #[test]
 fn programs_with_threads_that_become_others_are_stopped_too() {
-    let folder = folder();
-    let run = folder.path().join("run");
-    fs::write(&run, "").expect("a file");
-    let act = client::words(&format!("exec {}", run.display()));
-    let mut program = Command::new("sh");
-    let program = program
-        .args(["-c", &format!("exec {act}")])
-        .stdout(Stdio::null());
-    let mut program = Killed(program.spawn().expect("it starts"));
+    let (mut program, _folder, run) = running("exec");
     for _ in 0..300 {
         let _frozen = Freezer::of(program.0.id()).freeze().expect("stopped");
+        // What was new when the others were listed has started more, or become another program with the number of one that stood.
+        for (thread, state) in threads_of(program.0.id()) {
+            assert!(
+                ['t', 'Z', 'X'].contains(&state),
+                "{thread} goes on ({state})"
+            );
+        }
     }
     fs::remove_file(&run).expect("an end");
     assert!(program.0.wait().expect("it ends").success());

@@ -167,7 +167,7 @@ fn a_host_that_runs_tells_of_each_snapshot_until_it_is_told_to_stop() {
 
 /// Hazard 31, and a fault of the ancestor: its ring had one entry, whatever it said.
 #[test]
-fn h31_the_ring_is_as_deep_as_it_says() {
+fn h31_ring_of_depth_one() {
     for depth in [2, 3, 5] {
         let file = memfd();
         let mut client = writer(&file, depth);
@@ -191,7 +191,7 @@ fn h31_the_ring_is_as_deep_as_it_says() {
 
 /// A fault of the ancestor.
 #[test]
-fn h31_a_commit_that_is_given_up_leaves_every_other_entry_as_it_was() {
+fn h31_an_aborted_commit_damages_the_previous_entry() {
     let dir = support::temp_dir();
     let file = memfd();
     let mut keeper = host(&dir.path().join("store"), &file);
@@ -414,7 +414,7 @@ fn what_is_asked_of_it_wrongly_is_refused() {
 
 /// A fault of the ancestor: offset and length were published apart from the mark.
 #[test]
-fn h31_an_entry_counts_only_with_the_descriptor_of_its_mark() {
+fn h31_offset_and_length_published_apart() {
     let dir = support::temp_dir();
     let file = memfd();
     let mut keeper = host(&dir.path().join("store"), &file);

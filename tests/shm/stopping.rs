@@ -181,7 +181,9 @@ fn h27_an_instant_is_as_long_as_the_memory_was_then() {
         let state = newest(&store);
         let pages = state.len() as u64 / 4096;
         let said = if pages > 0 { word(&state, 0) } else { 0 };
-        assert!(said <= pages, "{said} pages were said, there are {pages}");
+        // A page is there first, and said next.
+        let is_said = said == pages || said + 1 == pages || (said == 0 && pages <= 2);
+        assert!(is_said, "{said} pages were said, there are {pages}");
         if said > 1 {
             assert_eq!(word(&state, said as usize - 1), said);
         }

@@ -1,8 +1,6 @@
 //! Who sees what of transactions, and in which order they are (hazard 23).
 
-use std::fs::File;
 use std::io;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,11 +8,12 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use flatspan::mapping_cache::Access;
-use flatspan::snapshot::{Array, Disk, GroupDisk, SnapshotError, Store, StoreOptions, Transaction};
+use flatspan::snapshot::{GroupDisk, SnapshotError, Store, StoreOptions, Transaction};
 
 use crate::crash::{Limits, Recorder, crash_everywhere};
 use crate::crashes::workloads::{TRANSACTIONS, Way};
 use crate::support;
+use crate::watched_disk::{Call, Watch, WatchedDisk};
 
 const PAGE: u64 = 4096;
 const PAGES: u64 = 40;
@@ -93,7 +92,6 @@ fn h23_one_writer_at_a_time_until_it_has_its_sequence_or_is_undone() {
 /// Storage for a record that is longer than what is reserved ahead is asked for while the transaction is still inside.
 #[derive(Debug)]
 struct Waiting {
-    disk: GroupDisk,
     /// The next reservation of so many bytes or more waits.
     at_least: u64,
     armed: AtomicBool,
@@ -104,74 +102,35 @@ struct Waiting {
 }
 
 impl Waiting {
-    fn over(store: &std::path::Path, at_least: u64) -> (Arc<Self>, Receiver<()>, SyncSender<()>) {
+    fn over(
+        store: &std::path::Path,
+        at_least: u64,
+    ) -> (Arc<WatchedDisk<Self>>, Receiver<()>, SyncSender<()>) {
         let (reached, is_reached) = sync_channel(0);
         let (go, go_on) = sync_channel(1);
-        let disk = Self {
-            disk: GroupDisk::open(store, PART_BYTES, Access::ReadWrite).expect("its disk"),
+        let disk = GroupDisk::open(store, PART_BYTES, Access::ReadWrite).expect("its disk");
+        let waiting = Self {
             at_least,
             armed: AtomicBool::new(false),
             gave_up: AtomicBool::new(false),
             reached,
             go_on: Mutex::new(go_on),
         };
-        (Arc::new(disk), is_reached, go)
+        (Arc::new(WatchedDisk::over(disk, waiting)), is_reached, go)
     }
 }
 
-impl Disk for Waiting {
-    fn part_bytes(&self) -> u64 {
-        self.disk.part_bytes()
-    }
-    fn arrays(&self) -> io::Result<Vec<Array>> {
-        self.disk.arrays()
-    }
-    fn create(&self, array: Array) -> io::Result<()> {
-        self.disk.create(array)
-    }
-    fn len(&self, array: Array) -> io::Result<u64> {
-        self.disk.len(array)
-    }
-    fn read(&self, array: Array, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        self.disk.read(array, offset, buf)
-    }
-    fn write(&self, array: Array, offset: u64, buf: &[u8]) -> io::Result<()> {
-        self.disk.write(array, offset, buf)
-    }
-    fn reserve(&self, array: Array, range: Range<u64>) -> io::Result<()> {
-        if range.end - range.start >= self.at_least && self.armed.swap(false, Ordering::Relaxed) {
+impl Watch for Waiting {
+    fn before(&self, call: Call) -> io::Result<()> {
+        if let Call::Reserve(range) = call
+            && range.end - range.start >= self.at_least
+            && self.armed.swap(false, Ordering::Relaxed)
+        {
             self.reached.send(()).expect("the test waits");
             let told = self.go_on.lock().expect("a lock").recv_timeout(PATIENCE);
             self.gave_up.store(told.is_err(), Ordering::Relaxed);
         }
-        self.disk.reserve(array, range)
-    }
-    fn set_len(&self, array: Array, len: u64) -> io::Result<()> {
-        self.disk.set_len(array, len)
-    }
-    fn discard(&self, array: Array, range: Range<u64>) -> io::Result<()> {
-        self.disk.discard(array, range)
-    }
-    fn next_data(&self, array: Array, offset: u64) -> io::Result<Option<Range<u64>>> {
-        self.disk.next_data(array, offset)
-    }
-    fn sync(&self, array: Array) -> io::Result<()> {
-        self.disk.sync(array)
-    }
-    fn forget_cached(&self, array: Array) -> io::Result<()> {
-        self.disk.forget_cached(array)
-    }
-    fn remove(&self, array: Array) -> io::Result<()> {
-        self.disk.remove(array)
-    }
-    fn clone_range(&self, from: Array, to: Array, range: Range<u64>) -> io::Result<()> {
-        self.disk.clone_range(from, to, range)
-    }
-    fn publish(&self) -> io::Result<()> {
-        self.disk.publish()
-    }
-    fn part_file(&self, array: Array, part: u64) -> io::Result<Option<File>> {
-        self.disk.part_file(array, part)
+        Ok(())
     }
 }
 
@@ -184,7 +143,7 @@ fn h23_nobody_comes_between_the_last_change_and_its_sequence() {
     let (disk, reached, go_on) = Waiting::over(&path, LONG);
     let store = Store::open_on(disk.clone(), options()).expect("a store");
     put(&store, 1).expect("a transaction");
-    disk.armed.store(true, Ordering::Relaxed);
+    disk.watch.armed.store(true, Ordering::Relaxed);
     let store = &store;
     std::thread::scope(|scope| {
         let go_on = go_on;
@@ -203,7 +162,7 @@ fn h23_nobody_comes_between_the_last_change_and_its_sequence() {
         let _ = go_on.send(());
         writer.join().expect("no panic").expect("a transaction");
         assert!(
-            !disk.gave_up.load(Ordering::Relaxed),
+            !disk.watch.gave_up.load(Ordering::Relaxed),
             "somebody waited for it"
         );
     });
@@ -220,7 +179,7 @@ fn h24_storage_for_the_journal_is_reserved_outside_of_the_gate_and_of_its_lock()
     drop(Store::open(&path, options()).expect("a store"));
     let (disk, reached, go_on) = Waiting::over(&path, 0);
     let store = Store::open_on(disk.clone(), options()).expect("a store");
-    disk.armed.store(true, Ordering::Relaxed);
+    disk.watch.armed.store(true, Ordering::Relaxed);
     let store = &store;
     std::thread::scope(|scope| {
         let go_on = go_on;
@@ -232,7 +191,7 @@ fn h24_storage_for_the_journal_is_reserved_outside_of_the_gate_and_of_its_lock()
         let _ = go_on.send(());
         writer.join().expect("no panic").expect("a transaction");
         assert!(
-            !disk.gave_up.load(Ordering::Relaxed),
+            !disk.watch.gave_up.load(Ordering::Relaxed),
             "somebody waited for it"
         );
         assert_eq!(seen.expect("nobody is inside"), 0);

@@ -1,7 +1,6 @@
 //! Memory that changes while it is checkpointed: whatever of it is stored has its checksum (hazard 6).
 #![expect(unsafe_code, reason = "stores through the pointer of a store")]
 
-use std::fs::File;
 use std::io;
 use std::ops::{ControlFlow, Range};
 use std::path::Path;
@@ -10,11 +9,11 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, Ordering};
 
 use flatspan::mapping_cache::Access;
 use flatspan::snapshot::{
-    Array, Changes, CheckpointKind, Disk, GroupDisk, Store, StoreOptions, StoreReader, Strategy,
-    TrackerChoice,
+    Changes, CheckpointKind, GroupDisk, Store, StoreOptions, StoreReader, Strategy, TrackerChoice,
 };
 
 use crate::support;
+use crate::watched_disk::{Call, Watch, WatchedDisk};
 
 const PAGE: usize = 4096;
 const PAGES: usize = 90;
@@ -57,69 +56,14 @@ impl Moving {
 }
 
 /// Memory moves before and after every call.
-#[derive(Debug)]
-struct MovingDisk {
-    disk: GroupDisk,
-    moving: Arc<Moving>,
-}
+impl Watch for Arc<Moving> {
+    fn before(&self, _: Call) -> io::Result<()> {
+        self.step();
+        Ok(())
+    }
 
-impl MovingDisk {
-    fn moved<R>(&self, call: impl FnOnce(&GroupDisk) -> io::Result<R>) -> io::Result<R> {
-        self.moving.step();
-        let result = call(&self.disk);
-        self.moving.step();
-        result
-    }
-}
-
-impl Disk for MovingDisk {
-    fn part_bytes(&self) -> u64 {
-        self.disk.part_bytes()
-    }
-    fn arrays(&self) -> io::Result<Vec<Array>> {
-        self.moved(|disk| disk.arrays())
-    }
-    fn create(&self, array: Array) -> io::Result<()> {
-        self.moved(|disk| disk.create(array))
-    }
-    fn len(&self, array: Array) -> io::Result<u64> {
-        self.moved(|disk| disk.len(array))
-    }
-    fn read(&self, array: Array, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        self.moved(|disk| disk.read(array, offset, buf))
-    }
-    fn write(&self, array: Array, offset: u64, buf: &[u8]) -> io::Result<()> {
-        self.moved(|disk| disk.write(array, offset, buf))
-    }
-    fn reserve(&self, array: Array, range: Range<u64>) -> io::Result<()> {
-        self.moved(|disk| disk.reserve(array, range))
-    }
-    fn set_len(&self, array: Array, len: u64) -> io::Result<()> {
-        self.moved(|disk| disk.set_len(array, len))
-    }
-    fn discard(&self, array: Array, range: Range<u64>) -> io::Result<()> {
-        self.moved(|disk| disk.discard(array, range))
-    }
-    fn next_data(&self, array: Array, offset: u64) -> io::Result<Option<Range<u64>>> {
-        self.moved(|disk| disk.next_data(array, offset))
-    }
-    fn sync(&self, array: Array) -> io::Result<()> {
-        self.moved(|disk| disk.sync(array))
-    }
-    fn forget_cached(&self, array: Array) -> io::Result<()> {
-        self.moved(|disk| disk.forget_cached(array))
-    }
-    fn remove(&self, array: Array) -> io::Result<()> {
-        self.moved(|disk| disk.remove(array))
-    }
-    fn clone_range(&self, from: Array, to: Array, range: Range<u64>) -> io::Result<()> {
-        self.moved(|disk| disk.clone_range(from, to, range))
-    }
-    fn publish(&self) -> io::Result<()> {
-        self.moved(|disk| disk.publish())
-    }
-    fn part_file(&self, array: Array, part: u64) -> io::Result<Option<File>> {
-        self.moved(|disk| disk.part_file(array, part))
+    fn after(&self) {
+        self.step();
     }
 }
 
@@ -168,10 +112,7 @@ fn h06_memory_that_changes_between_hashing_and_writing_has_its_checksums() {
         drop(Store::open(&path, options(strategy)).expect("a store"));
         let disk = GroupDisk::open(&path, PART_BYTES, Access::ReadWrite).expect("its disk");
         let moving = Arc::new(Moving::default());
-        let disk = MovingDisk {
-            disk,
-            moving: Arc::clone(&moving),
-        };
+        let disk = WatchedDisk::over(disk, Arc::clone(&moving));
         let store = Store::open_on(Arc::new(disk), options(strategy)).expect("a store");
         moving.set(&store);
         for round in 0..6 {

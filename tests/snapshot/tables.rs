@@ -2,17 +2,17 @@
 #![expect(unsafe_code, reason = "a heap is mapped")]
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
-use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use flatspan::mapping_cache::Access;
-use flatspan::snapshot::{Array, Disk, GroupDisk, SnapshotError, Store, StoreOptions};
+use flatspan::snapshot::{GroupDisk, SnapshotError, Store, StoreOptions};
 
 use crate::support;
+use crate::watched_disk::{Call, Watch, WatchedDisk};
 
 const PAGE: u64 = 4096;
 const PART_BYTES: u64 = 64 << 10;
@@ -120,62 +120,17 @@ fn h07_growth_overwrites_neither_pages_nor_table() {
 }
 
 /// Counts the bytes that are read.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Counting {
-    disk: GroupDisk,
-    read_bytes: Arc<AtomicU64>,
+    read_bytes: AtomicU64,
 }
 
-impl Disk for Counting {
-    fn part_bytes(&self) -> u64 {
-        self.disk.part_bytes()
-    }
-    fn arrays(&self) -> io::Result<Vec<Array>> {
-        self.disk.arrays()
-    }
-    fn create(&self, array: Array) -> io::Result<()> {
-        self.disk.create(array)
-    }
-    fn len(&self, array: Array) -> io::Result<u64> {
-        self.disk.len(array)
-    }
-    fn read(&self, array: Array, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        self.read_bytes
-            .fetch_add(buf.len() as u64, Ordering::Relaxed);
-        self.disk.read(array, offset, buf)
-    }
-    fn write(&self, array: Array, offset: u64, buf: &[u8]) -> io::Result<()> {
-        self.disk.write(array, offset, buf)
-    }
-    fn reserve(&self, array: Array, range: Range<u64>) -> io::Result<()> {
-        self.disk.reserve(array, range)
-    }
-    fn set_len(&self, array: Array, len: u64) -> io::Result<()> {
-        self.disk.set_len(array, len)
-    }
-    fn discard(&self, array: Array, range: Range<u64>) -> io::Result<()> {
-        self.disk.discard(array, range)
-    }
-    fn next_data(&self, array: Array, offset: u64) -> io::Result<Option<Range<u64>>> {
-        self.disk.next_data(array, offset)
-    }
-    fn sync(&self, array: Array) -> io::Result<()> {
-        self.disk.sync(array)
-    }
-    fn forget_cached(&self, array: Array) -> io::Result<()> {
-        self.disk.forget_cached(array)
-    }
-    fn remove(&self, array: Array) -> io::Result<()> {
-        self.disk.remove(array)
-    }
-    fn clone_range(&self, from: Array, to: Array, range: Range<u64>) -> io::Result<()> {
-        self.disk.clone_range(from, to, range)
-    }
-    fn publish(&self) -> io::Result<()> {
-        self.disk.publish()
-    }
-    fn part_file(&self, array: Array, part: u64) -> io::Result<Option<File>> {
-        self.disk.part_file(array, part)
+impl Watch for Counting {
+    fn before(&self, call: Call) -> io::Result<()> {
+        if let Call::Read { bytes } = call {
+            self.read_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        }
+        Ok(())
     }
 }
 
@@ -191,16 +146,13 @@ fn read_to_open(pages: u64) -> u64 {
             .expect("a transaction");
     });
     store.close().expect("closed");
-    let read_bytes = Arc::new(AtomicU64::new(0));
-    let disk = Counting {
-        disk: GroupDisk::open(&path, PART_BYTES, Access::ReadWrite).expect("its disk"),
-        read_bytes: read_bytes.clone(),
-    };
+    let disk = GroupDisk::open(&path, PART_BYTES, Access::ReadWrite).expect("its disk");
+    let disk = Arc::new(WatchedDisk::over(disk, Counting::default()));
     // SAFETY: nobody changes or cuts the files while the store is open.
     let options = unsafe { options().restore_by_map() };
-    let store = Store::open_on(Arc::new(disk), options).expect("a store");
+    let store = Store::open_on(disk.clone(), options).expect("a store");
     assert!(!store.open_report().verified);
-    let read = read_bytes.load(Ordering::Relaxed);
+    let read = disk.watch.read_bytes.load(Ordering::Relaxed);
     let last = (1..pages).step_by(7).last().expect("a page");
     let found = store.view(|bytes| bytes[(last * PAGE) as usize..].starts_with(&content(last)));
     assert!(found.expect("a view"));

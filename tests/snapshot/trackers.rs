@@ -257,3 +257,47 @@ fn the_choice_is_tried_and_explained() {
         }
     }
 }
+
+/// More than one thread takes at once, in a memory of which much is a hole: exactly the pages that differ are reported.
+#[test]
+fn compare_reports_what_differs_in_a_large_memory_with_holes() {
+    const PAGES: usize = 10_000;
+    let folder = temp_dir();
+    for kind in [RegionKind::Memfd, RegionKind::Anonymous] {
+        let region = region(kind, folder.path(), PAGES, reserving(PAGES));
+        let mut model: Vec<u8> = vec![0; PAGES];
+        region.discard(0..PAGES * PAGE).expect("zeros");
+        let mut tracker = Compare::new();
+        tracker.arm(&region).expect("armed");
+        assert_eq!(scan(&mut tracker, &region), pages([]));
+        let mut state = 7_u64;
+        let mut random = |below: usize| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (state >> 33) as usize % below
+        };
+        for _ in 0..20 {
+            let before = model.clone();
+            for _ in 0..1 + random(20) {
+                let first = random(PAGES);
+                let last = PAGES.min(first + 1 + random(500));
+                match random(3) {
+                    0 => {
+                        region.discard(first * PAGE..last * PAGE).expect("zeros");
+                        model[first..last].fill(0);
+                    }
+                    byte => {
+                        let bytes = vec![byte as u8; (last - first) * PAGE];
+                        region.copy_in(first * PAGE, &bytes).expect("written");
+                        model[first..last].fill(byte as u8);
+                    }
+                }
+            }
+            let found = scan(&mut tracker, &region);
+            let differ = (0..PAGES).filter(|page| before[*page] != model[*page]);
+            let differ: PageSet = differ.map(|page| page as u64).collect();
+            assert!(found == differ, "{kind:?}: {found:?} {differ:?}");
+        }
+    }
+}

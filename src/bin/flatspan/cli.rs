@@ -69,6 +69,15 @@ With --json, one object a line: of each record
   changes      a list of [offset, length, zeros]
 then of each tail that does not count {cut: {journal, offset, bytes, sequence}}, and of damage {error, exit_code}.";
 
+const HISTORY_HELP: &str = "\
+The states that are kept beside the newest one (shm-restore --keep), the oldest first, by the names GENERATION-SEQUENCE. Each is a store
+of its own, STORE/kept/NAME, for all of these commands and for programs. To go back to one while nobody uses STORE:
+  mv STORE STORE.aside && cp -a STORE.aside/kept/NAME STORE
+
+With --json, one object a line:
+  name, directory, generation, sequence, bytes (of the region), kept_at (nanoseconds since 1970), error (null, or why it
+  cannot be looked at)";
+
 const DOCTOR_HELP: &str = "\
 DIR is where a store would be; a temporary file is made there and removed.
 
@@ -103,6 +112,9 @@ pub(crate) enum Command {
     /// Print the records of the journal
     #[command(after_help = format!("{LOG_HELP}\n\n{EXIT_CODES}"))]
     Log(LogArgs),
+    /// Print the states that are kept beside the newest one
+    #[command(after_help = format!("{HISTORY_HELP}\n\n{EXIT_CODES}"))]
+    History(StoreArgs),
     /// Find out what this kernel and filesystem offer, and what that means
     #[command(after_help = format!("{DOCTOR_HELP}\n\n{EXIT_CODES}"))]
     Doctor(DoctorArgs),

@@ -11,6 +11,7 @@ mod doctor;
 mod doctor_disk;
 mod doctor_system;
 mod export;
+mod history;
 mod import;
 mod info;
 mod log;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         Command::Import(args) => import::run(&args),
         Command::Diff(args) => diff::run(&args),
         Command::Log(args) => log::run(&args),
+        Command::History(args) => history::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     };
     ExitCode::from(outcome.unwrap_or_else(|error| {

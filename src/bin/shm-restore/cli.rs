@@ -33,14 +33,18 @@ When a COMMAND that is kept by exit or stop was killed by a signal, nobody knows
 The same at the next start with the same memory if COMMAND is gone by then and its end was not seen, as this program was
 killed too; until its end is seen the file STORE.crashed names it. While it still runs, its memory is taken as it is.
 
+With --keep N, each snapshot is kept in STORE/kept, by the name GENERATION-SEQUENCE (`flatspan history STORE` lists them; to go back,
+see its --help). Where the filesystem shares storage (xfs, btrfs) this costs next to nothing, elsewhere a copy of the state
+each time, before the next interval begins.
+
 COMMAND gets a process group of its own, and the terminal, if it is ours. When it is stopped there (Ctrl-Z) this program stops
 too, and both go on together; elsewhere a stopped COMMAND is left alone. TERM, INT, HUP, QUIT, USR2, WINCH and CONT that this
 program gets are passed on; a COMMAND that ignores them is waited for. USR1 prints statistics. Descendants that outlive
 COMMAND are not waited for; those that still have the memory are named.
 
 With --json, standard error has one object a line, each with `event`: restored, fell_back, started, snapshot, starved, failed,
-recovered, forwarded, statistics, ended, crashed, not_marked, not_unmarked, remaining, no_queue, not_closed, dropped, last.
-Lines that nobody reads in time are dropped.
+recovered, forwarded, statistics, ended, crashed, not_marked, not_unmarked, remaining, no_queue, not_closed, dropped, last, kept,
+not_kept. Lines that nobody reads in time are dropped.
 
 Exit codes: those of COMMAND, 128 and the number of the signal that ended it, and
   125  the state could not be restored or kept (also if only the last snapshot failed), or wrong usage
@@ -60,6 +64,9 @@ pub(crate) struct Cli {
     /// Length of the files of the store, a multiple of 64K (units K, M, G); a store with others gets it
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     pub(crate) part_len: Option<u64>,
+    /// Keep so many states, the newest included, as stores of their own in STORE/kept; remove older ones [default: leave them alone]
+    #[arg(long, value_name = "N")]
+    pub(crate) keep: Option<usize>,
     /// What becomes of the memory of a command that was killed by a signal [default: rollback]
     #[arg(long, value_enum, value_name = "WHAT")]
     pub(crate) on_crash: Option<OnCrash>,

@@ -67,7 +67,8 @@ fn keep(cli: &Cli, memory: &SharedFile, mut taker: Taker, events: Events) -> boo
         }
         outcome => Ok(outcome),
     };
-    let Some(outcome) = taker.take(last) else {
+    // A store that a sync has failed is opened anew by the second attempt; other reasons may be over by then.
+    let Some(outcome) = taker.take(last).or_else(|| taker.take(last)) else {
         let text = "the last snapshot failed: the newest state is that of the one before";
         events.tell("last", text, json!({ "durable": false }));
         return false;

@@ -11,6 +11,7 @@ mod crash;
 mod events;
 mod failure;
 mod gate;
+mod history;
 mod keeper;
 mod last;
 mod marks;

@@ -7,6 +7,7 @@ use serde_json::json;
 use crate::cli::{Cli, How};
 use crate::events::Events;
 use crate::failure::Outcome;
+use crate::history::History;
 use crate::keeper;
 use crate::marks::{Marks, Verdict};
 use crate::memory;
@@ -35,7 +36,10 @@ fn take(cli: &Cli, memory: &SharedFile) -> anyhow::Result<u8> {
     }
     restoring::tell(&keeper, false, events);
     match keeper.snapshot()? {
-        keeper::Outcome::Taken(taken) => events.note("last", taken.fields()),
+        keeper::Outcome::Taken(taken) => {
+            events.note("last", taken.fields());
+            History::new(cli, events).keep();
+        }
         // Nobody is watched.
         keeper::Outcome::Nothing | keeper::Outcome::Ended => {
             events.note("last", json!({ "nothing": true }))

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::cli::{Cli, How};
 use crate::events::Events;
+use crate::history::History;
 use crate::keeper::{Keeper, Outcome, is_poisoned};
 use crate::standing::Standing;
 use crate::statistics::Statistics;
@@ -25,6 +26,7 @@ pub(crate) struct Taker {
     events: Events,
     is_starved: bool,
     failed: Option<String>,
+    history: History,
 }
 
 /// What both threads use.
@@ -71,6 +73,7 @@ impl Taker {
         events: Events,
     ) -> Self {
         Self {
+            history: History::new(&cli, events),
             cli,
             memory,
             keeper: Some(keeper),
@@ -105,10 +108,14 @@ impl Taker {
     /// Takes one and tells what it came to. Returns nothing where it has failed.
     pub(crate) fn take(&mut self, how: fn(&mut Keeper) -> Result<Outcome>) -> Option<Outcome> {
         let shared = Arc::clone(&self.shared);
-        let _turn = shared.turn();
+        let turn = shared.turn();
         let outcome = self.try_to_take(how);
         shared.statistics().add(&outcome);
         self.tell(&outcome);
+        drop(turn);
+        if matches!(outcome, Ok(Outcome::Taken(_))) {
+            self.history.keep();
+        }
         outcome.ok()
     }
 

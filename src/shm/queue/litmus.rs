@@ -113,8 +113,9 @@ fn count(counts: &mut Counts, words: &impl Words, shape: &super::geometry::Shape
     }
 }
 
+/// A fault of the ancestor, which looked at its copy of the mark.
 #[test]
-fn of_copies_beside_a_hammering_writer_no_torn_one_is_accepted() -> Result<(), QueueError> {
+fn torn_state_accepted_because_the_copy_was_checked() -> Result<(), QueueError> {
     let copies = std::env::var("FLATSPAN_LITMUS_COPIES");
     let copies: u64 = copies.map_or(1_000_000, |text| text.parse().expect("a number"));
     let file = memfd::create("flatspan-litmus").expect("a memfd");

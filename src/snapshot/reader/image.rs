@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::clone::JournalEnds;
 use super::facts::StoreReader;
 use super::hold::{Hold, Which};
 use super::overlay::Overlay;
@@ -26,6 +27,9 @@ pub struct Image {
     len: u64,
     generation: u64,
     sequence: u64,
+    /// Checksum of the record of that sequence.
+    pub(super) chain: u64,
+    pub(super) journal_ends: JournalEnds,
     replayed_records: u64,
     cuts: Vec<Cut>,
 }
@@ -36,6 +40,7 @@ struct Behind {
     len: u64,
     generation: u64,
     sequence: u64,
+    journal_ends: JournalEnds,
     records: u64,
 }
 
@@ -77,6 +82,8 @@ impl StoreReader {
             len: hold.metadata.payload_bytes,
             generation: hold.metadata.generation,
             sequence: hold.metadata.sequence,
+            chain: hold.metadata.chain,
+            journal_ends: JournalEnds::default(),
             replayed_records: 0,
             cuts: Vec::new(),
             hold,
@@ -96,6 +103,8 @@ impl StoreReader {
             len: behind.len,
             generation: behind.generation,
             sequence: behind.sequence,
+            chain: replayed.chain,
+            journal_ends: behind.journal_ends,
             replayed_records: behind.records,
             cuts: replayed.cuts,
             hold,
@@ -110,6 +119,7 @@ impl Behind {
             len: metadata.payload_bytes,
             generation: metadata.generation,
             sequence: metadata.sequence,
+            journal_ends: JournalEnds::default(),
             records: 0,
         }
     }
@@ -118,6 +128,7 @@ impl Behind {
         let header = &record.header;
         self.records += 1;
         self.sequence = header.sequence;
+        self.journal_ends.add(record);
         self.generation = self.generation.max(header.generation);
         if let Some(body) = &record.body {
             self.overlay.set_len(self.len, body.payload_bytes);

@@ -6,6 +6,7 @@
 //!
 //! What it does not know: the memory of a running writer. The newest state is what is on disk.
 
+mod clone;
 mod differences;
 mod facts;
 mod fault;

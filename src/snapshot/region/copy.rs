@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt;
 use super::error::RegionError;
 use super::memory::{Backing, Region};
 use crate::snapshot::format::PAGE_BYTES;
+use crate::sys::memfd;
 
 impl Region {
     /// Copies from the region into `buf`, whoever writes it meanwhile: then each byte is one that was there.
@@ -53,6 +54,15 @@ impl Region {
             before += range.len();
         }
         Ok(())
+    }
+
+    /// A description of the memfd of its own, to look for holes, which moves its position; `None` for the other kinds, and where
+    /// there is no `/proc`.
+    pub(crate) fn memfd_to_seek_in(&self) -> Option<File> {
+        match &self.backing {
+            Backing::Memfd(file) => memfd::reopen(file, false).ok(),
+            _ => None,
+        }
     }
 
     /// Copies `buf` into the region. Its trackers see that as they see stores.

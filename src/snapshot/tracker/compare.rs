@@ -1,7 +1,8 @@
 //! Finding changes by reading everything.
 
+use std::fs::File;
 use std::hash::{BuildHasher as _, RandomState};
-use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
@@ -11,15 +12,22 @@ use super::traits::{DirtyTracker, TrackerKind, pages_of};
 use crate::snapshot::format::PAGE_BYTES;
 use crate::snapshot::page_set::PageSet;
 use crate::snapshot::region::Region;
+use crate::sys::sparse;
 
-/// What is copied at once: fits the second-level cache, where it is hashed.
-const BOUNCE_BYTES: usize = 256 << 10;
+/// What is copied at once: 256 KiB fit the second-level cache, where they are hashed.
+const STEP_PAGES: usize = 64;
+/// What a thread takes at once.
+const CHUNK_PAGES: usize = 4096;
+/// More wait for memory.
+const THREADS_MAX: usize = 4;
 
 /// Compares the hash of each page with its hash at the last scan: 16 bytes of memory a page.
 ///
 /// It needs nothing of the system and sees what anybody wrote, through whatever mapping or file. Each scan reads all of
-/// the region, by kernel copies. A page that was written and has its former bytes again is not reported; what its former
-/// bytes are is what the last scan saw, or what was [copied](DirtyTracker::copied) since. Two contents of a page with the same hash of 128 bits, seeded at random, would be taken for one.
+/// the region, by kernel copies on several threads, but for holes of a memfd. A page that was written and has its former bytes
+/// again is not reported; what its former bytes are is what the last scan saw, or what was
+/// [copied](DirtyTracker::copied) since. Two contents of a page with the same hash of 128 bits, seeded at random, would be
+/// taken for one.
 #[derive(Debug)]
 pub struct Compare {
     seed: u64,
@@ -46,28 +54,108 @@ impl Compare {
             declarations: Declarations::default(),
         }
     }
+}
 
-    /// Hashes a part of the region; pages that differ from the table are put into both.
-    fn scan_part(
-        &mut self,
-        region: &Region,
-        part: Range<usize>,
+/// One scan.
+struct Look<'r> {
+    region: &'r Region,
+    seed: u64,
+    zero_page: u128,
+    /// Pages that the scan before has seen.
+    known: usize,
+    /// To look for holes in.
+    memfd: Option<File>,
+}
+
+impl Look<'_> {
+    /// Scans all that `table` is about. What was found until then is in `into` also when it fails.
+    fn all(
+        &self,
+        table: &mut [u128],
+        bounce: &mut Vec<u8>,
         into: &mut PageSet,
     ) -> Result<(), TrackerError> {
-        let bounce = &mut self.bounce[..part.len()];
-        region.copy_out(part.start, bounce)?;
-        for (number, page) in bounce.chunks_exact(PAGE_BYTES).enumerate() {
-            let number = part.start / PAGE_BYTES + number;
-            let hash = xxh3_128_with_seed(page, self.seed);
-            match self.table.get_mut(number) {
-                Some(known) if *known == hash => continue,
-                Some(known) => *known = hash,
-                // Pages come in order, so this one is the next.
-                None => self.table.push(hash),
+        let chunks = table.len().div_ceil(CHUNK_PAGES);
+        let table = (0..)
+            .step_by(CHUNK_PAGES)
+            .zip(table.chunks_mut(CHUNK_PAGES));
+        let table = Mutex::new(table);
+        let next = || table.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let work = |bounce: &mut Vec<u8>| {
+            bounce.resize(STEP_PAGES * PAGE_BYTES, 0);
+            let mut changed = PageSet::new();
+            let mut done = Ok(());
+            while done.is_ok()
+                && let Some((first, hashes)) = next()
+            {
+                done = self.chunk(first, hashes, bounce, &mut changed);
             }
-            into.insert(number as u64);
+            (changed, done)
+        };
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let helpers = processors.min(THREADS_MAX).min(chunks).saturating_sub(1);
+        std::thread::scope(|scope| {
+            let mut threads = Vec::new();
+            for _ in 0..helpers {
+                let thread = std::thread::Builder::new().name("flatspan compares".to_owned());
+                // Without it the scan takes longer.
+                threads.extend(thread.spawn_scoped(scope, || work(&mut Vec::new())));
+            }
+            let (changed, mut done) = work(bounce);
+            *into |= &changed;
+            for thread in threads {
+                let (changed, theirs) = thread
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                *into |= &changed;
+                done = done.and(theirs);
+            }
+            done
+        })
+    }
+
+    /// Hashes the pages from `first` on; those that differ are put into both.
+    fn chunk(
+        &self,
+        first: usize,
+        hashes: &mut [u128],
+        bounce: &mut [u8],
+        changed: &mut PageSet,
+    ) -> Result<(), TrackerError> {
+        let end = first + hashes.len();
+        let mut note = |page: usize, hash: u128| {
+            let known = &mut hashes[page - first];
+            if page >= self.known || *known != hash {
+                *known = hash;
+                changed.insert(page as u64);
+            }
+        };
+        let mut at = first;
+        while at < end {
+            let data = self.next_data(at, end);
+            (at..data).for_each(|page| note(page, self.zero_page));
+            at = end.min(data + STEP_PAGES);
+            let bytes = &mut bounce[..(at - data) * PAGE_BYTES];
+            self.region.copy_out(data * PAGE_BYTES, bytes)?;
+            for (page, bytes) in (data..).zip(bytes.chunks_exact(PAGE_BYTES)) {
+                note(page, xxh3_128_with_seed(bytes, self.seed));
+            }
         }
         Ok(())
+    }
+
+    /// The first page from `at` to `end` that may hold anything but zeros.
+    fn next_data(&self, at: usize, end: usize) -> usize {
+        let Some(memfd) = &self.memfd else {
+            return at;
+        };
+        match sparse::next_byte(memfd, (at * PAGE_BYTES) as u64) {
+            Ok(Some(byte)) => {
+                usize::try_from(byte / PAGE_BYTES as u64).map_or(end, |page| page.min(end))
+            }
+            Ok(None) => end,
+            Err(_) => at,
+        }
     }
 }
 
@@ -83,11 +171,16 @@ impl DirtyTracker for Compare {
 
     fn scan(&mut self, region: &Region, into: &mut PageSet) -> Result<(), TrackerError> {
         let len = region.len();
-        self.bounce.resize(BOUNCE_BYTES, 0);
-        self.table.truncate(len / PAGE_BYTES);
-        for start in (0..len).step_by(BOUNCE_BYTES) {
-            self.scan_part(region, start..len.min(start + BOUNCE_BYTES), into)?;
-        }
+        let known = self.table.len();
+        self.table.resize(len / PAGE_BYTES, 0);
+        let look = Look {
+            region,
+            seed: self.seed,
+            zero_page: xxh3_128_with_seed(&[0; PAGE_BYTES], self.seed),
+            known,
+            memfd: region.memfd_to_seek_in(),
+        };
+        look.all(&mut self.table, &mut self.bounce, into)?;
         self.declarations.take_into(into, pages_of(0..len).end);
         Ok(())
     }

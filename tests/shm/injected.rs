@@ -1,0 +1,185 @@
+//! `shm-restore` with faults at its calls, by strace.
+
+use std::fs;
+use std::io::Read;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use crate::client;
+use crate::programs::{clean, expect, said};
+use crate::states::{folder, newest, shell};
+use crate::stopping::{generation, start, wait_until};
+use crate::support::need::{Need, need, program};
+
+const BYTES: usize = 100_000;
+
+/// A store, and a command that fills the memory with another byte.
+struct Trial {
+    folder: tempfile::TempDir,
+    script: String,
+}
+
+impl Trial {
+    /// Both heaps and a journal are there, and parts so short that each of them has several.
+    fn new() -> Self {
+        let folder = folder();
+        let before = folder.path().join("before");
+        for byte in [7, 1] {
+            let fill = client::words(&format!("fill {byte} {BYTES}"));
+            expect(0, &mut shell(&["--part-len=64K"], &before, &fill));
+        }
+        let fill = client::words(&format!("fill 2 {BYTES}"));
+        let done = folder.path().join("done");
+        Self {
+            script: format!("{fill}; echo >{}", done.display()),
+            folder,
+        }
+    }
+
+    fn store(&self) -> PathBuf {
+        self.folder.path().join("store")
+    }
+
+    /// A start on a copy of the store, with a fault at this call of each thread.
+    fn run(&self, call: &str, fault: &str, number: u32) -> Output {
+        let _none_yet = (
+            fs::remove_dir_all(self.store()),
+            fs::remove_file(self.folder.path().join("done")),
+        );
+        copy_store(&self.folder.path().join("before"), &self.store());
+        let mut strace = clean(program("strace").expect("asked for before"));
+        let strace = strace
+            .args(["-f", "-qq", "-e", &format!("trace={call}"), "-e"])
+            .arg(format!("inject={call}:{fault}:when={number}"))
+            .args(["-o", "/dev/null"])
+            .arg(env!("CARGO_BIN_EXE_shm-restore"))
+            .args(["--part-len=64K"])
+            .arg(self.store())
+            .args(["sh", "-c", &self.script]);
+        strace.output().expect("it runs")
+    }
+
+    /// Has the command come to its end?
+    fn is_done(&self) -> bool {
+        self.folder.path().join("done").exists()
+    }
+
+    /// The byte of the state, of which there is all, and which the next start restores.
+    #[track_caller]
+    fn judge(&self, at: &str) -> u8 {
+        let state = newest(&self.store());
+        let byte = state.first().copied().unwrap_or(0);
+        assert!(byte == 1 || (byte == 2 && self.is_done()), "{at}: {byte}");
+        let (filled, rest) = state.split_at(BYTES);
+        assert!(filled == [byte; BYTES], "{at}: torn");
+        assert!(rest.iter().all(|byte| *byte == 0), "{at}: torn");
+        expect(0, &mut shell(&[], &self.store(), "true"));
+        assert!(newest(&self.store()) == state, "{at}");
+        byte
+    }
+}
+
+fn copy_store(from: &Path, to: &Path) {
+    fs::create_dir(to).expect("a folder");
+    for entry in from.read_dir().expect("a store").flatten() {
+        fs::copy(entry.path(), to.join(entry.file_name())).expect("a copy");
+    }
+}
+
+/// The ancestor wrote the last state over the one before: who was killed in the middle of that left neither.
+#[test]
+fn final_write_in_place_and_killed_there() {
+    if !need(Need::Tools, "strace") {
+        return;
+    }
+    let trial = Trial::new();
+    let (mut kept_before, mut kept_after) = (0, 0);
+    for call in ["pwrite64", "fdatasync", "fsync", "ftruncate", "fallocate"] {
+        for number in 1.. {
+            let output = trial.run(call, "signal=KILL", number);
+            if output.status.code() == Some(0) {
+                break;
+            }
+            assert_eq!(output.status.signal(), Some(9), "{}", said(&output));
+            let byte = trial.judge(&format!("{call} {number}"));
+            kept_before += u32::from(byte == 1 && trial.is_done());
+            kept_after += u32::from(byte == 2);
+        }
+    }
+    println!(
+        "killed behind the command: {kept_before} times before the state counts, {kept_after} behind"
+    );
+    assert!(kept_before > 0 && kept_after > 0, "the test tests nothing");
+}
+
+/// Then nothing that was written since the last one is known to be there, and the store is opened anew.
+#[test]
+fn a_sync_that_fails_is_told_and_snapshots_go_on() {
+    if !need(Need::Tools, "strace") {
+        return;
+    }
+    let folder = folder();
+    let path = |name: &str| folder.path().join(name);
+    let (store, run, log) = (path("store"), path("run"), path("log"));
+    fs::write(&run, "").expect("a file");
+    let mut strace = clean(program("strace").expect("asked for before"));
+    // Of the thread that takes snapshots: the others do not sync so often.
+    strace
+        .args(["-f", "-qq", "-e", "trace=fdatasync", "-e"])
+        .args(["inject=fdatasync:error=EIO:when=20", "-o"])
+        .arg(&log)
+        .arg(env!("CARGO_BIN_EXE_shm-restore"))
+        .args(["--snapshot=queue", "--interval=0.01"])
+        .arg(&store)
+        .args(["sh", "-c"])
+        .arg(client::words(&format!("commit {}", run.display())));
+    let mut host = start(&mut strace);
+    wait_until("a sync that fails", || {
+        fs::read_to_string(&log).is_ok_and(|log| log.contains("(INJECTED)"))
+    });
+    let before = generation(&store);
+    wait_until("more snapshots", || generation(&store) > before + 3);
+    fs::remove_file(&run).expect("an end");
+    let status = host.0.wait().expect("it ends");
+    let mut said = String::new();
+    let stderr = host
+        .0
+        .stderr
+        .take()
+        .expect("a pipe")
+        .read_to_string(&mut said);
+    stderr.expect("text");
+    assert_eq!(status.code(), Some(0), "{said}");
+    assert!(
+        said.contains("no snapshot: ") && said.contains("Input/output error"),
+        "{said}"
+    );
+    assert!(said.contains("snapshots are taken again"), "{said}");
+}
+
+/// There is no next one: it is tried once more, by a store that is opened anew.
+#[test]
+fn a_sync_that_fails_in_the_last_snapshot_loses_nothing() {
+    if !need(Need::Tools, "strace") {
+        return;
+    }
+    let trial = Trial::new();
+    let mut failed = 0;
+    for number in 1.. {
+        let output = trial.run("fdatasync", "error=EIO", number);
+        let said = said(&output);
+        let at = format!("sync {number}: {said}");
+        if !said.contains("Input/output error") {
+            assert_eq!(output.status.code(), Some(0), "{at}");
+            break;
+        }
+        // Before the command starts, it is a reason not to start it.
+        let code = if trial.is_done() { 0 } else { 125 };
+        assert_eq!(output.status.code(), Some(code), "{at}");
+        let byte = trial.judge(&at);
+        assert_eq!(byte == 2, trial.is_done(), "{at}");
+        failed += u32::from(said.contains("no snapshot: "));
+    }
+    assert!(failed > 0, "the test tests nothing");
+}

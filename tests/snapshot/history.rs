@@ -1,0 +1,488 @@
+//! States that are kept beside the newest one.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::ops::ControlFlow;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+
+use flatspan::snapshot::{Changes, History, Kept, SnapshotError, Store, StoreOptions, StoreReader};
+use proptest::prelude::*;
+
+use crate::support::filesystem::{Kind, SmallFs};
+use crate::support::temp_dir;
+
+const PAGE: u64 = 4096;
+
+fn options(changes: Changes) -> StoreOptions {
+    StoreOptions::default()
+        .changes(changes)
+        .reserve_bytes(64 << 20)
+        .part_bytes(64 << 10)
+        .initial_bytes(40 * PAGE)
+        // Nothing happens but what the test does.
+        .second_heap(false)
+}
+
+fn open(path: &Path, changes: Changes) -> Store {
+    Store::open(path, options(changes)).expect("a store")
+}
+
+fn put(store: &Store, changes: Changes, page: u64, byte: u8) {
+    let bytes = [byte; PAGE as usize];
+    match changes {
+        Changes::Transactions => {
+            let done: Result<(), SnapshotError> =
+                store.transaction(|tx| tx.write(page * PAGE, &bytes));
+            done.expect("a transaction");
+        }
+        _ => {
+            let inside = store.enter().expect("the gate");
+            inside.write(page * PAGE, &bytes).expect("written");
+        }
+    }
+}
+
+/// The newest state, by a reader.
+fn read(path: &Path) -> Vec<u8> {
+    let reader = StoreReader::open(path).expect("a store");
+    let image = reader.newest().expect("a state");
+    let mut bytes = vec![0; image.len() as usize];
+    let done: Result<(), SnapshotError> = image.read(|at, part| {
+        bytes[at as usize..][..part.len()].copy_from_slice(part);
+        Ok(())
+    });
+    done.expect("a good state");
+    bytes
+}
+
+fn verify(path: &Path) {
+    let reader = StoreReader::open(path).expect("a store");
+    let verified = reader.verify(|_| ControlFlow::Continue(()));
+    let verified = verified.expect("looked at");
+    assert!(verified.faults.is_empty(), "{:?}", verified.faults);
+}
+
+fn names(history: &History) -> Vec<String> {
+    let all = history.list().expect("a list");
+    all.iter().map(Kept::name).collect()
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Put(u64, u8),
+    Base,
+    Delta,
+    Resize(u64),
+    Keep,
+    Prune(usize),
+    /// Closed, or left as by a crash.
+    Again(bool),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => (0..40_u64, 1..=255_u8).prop_map(|(page, byte)| Step::Put(page, byte)),
+        2 => Just(Step::Base),
+        2 => Just(Step::Delta),
+        1 => (40..80_u64).prop_map(Step::Resize),
+        3 => Just(Step::Keep),
+        1 => (0..4_usize).prop_map(Step::Prune),
+        1 => any::<bool>().prop_map(Step::Again),
+    ];
+    prop::collection::vec(step, 1..40)
+}
+
+/// What is durable at an instant is what is kept, whatever is done to the store later, and it opens.
+fn kept_states_stay_what_they_were(changes: Changes, steps: &[Step]) {
+    let folder = temp_dir();
+    let path = folder.path().join("store");
+    let history = History::of(&path);
+    let mut store = open(&path, changes);
+    let mut memory = vec![0; 40 * PAGE as usize];
+    let mut durable = memory.clone();
+    let mut model: Vec<(Kept, Vec<u8>)> = Vec::new();
+    for step in steps {
+        match step {
+            Step::Put(page, byte) => {
+                put(&store, changes, *page, *byte);
+                memory[(*page * PAGE) as usize..][..PAGE as usize].fill(*byte);
+            }
+            Step::Base | Step::Delta if changes == Changes::Transactions => {
+                store.checkpoint().expect("a checkpoint");
+            }
+            Step::Base => drop(store.checkpoint_base().expect("a base")),
+            Step::Delta => drop(store.checkpoint_delta().expect("a delta")),
+            Step::Resize(pages) => {
+                match changes {
+                    Changes::Transactions => store.transaction(|tx| tx.resize(pages * PAGE)),
+                    _ => store.resize(pages * PAGE),
+                }
+                .expect("resized");
+                memory.resize((pages * PAGE) as usize, 0);
+            }
+            Step::Keep => {
+                let kept = history.keep().expect("kept");
+                match model.iter().find(|(known, _)| *known == kept) {
+                    Some((_, state)) => assert!(*state == durable, "the same name, the same state"),
+                    None => model.push((kept, durable.clone())),
+                }
+            }
+            Step::Prune(count) => {
+                let removed = history.prune(*count).expect("pruned");
+                let gone = model.len().saturating_sub(*count);
+                let gone: Vec<_> = model.drain(..gone).map(|(kept, _)| kept).collect();
+                assert_eq!(removed, gone, "the oldest go");
+            }
+            Step::Again(closed) => {
+                match closed {
+                    true => {
+                        store.close().expect("closed");
+                        durable.clone_from(&memory);
+                    }
+                    false => drop(store),
+                }
+                store = open(&path, changes);
+                memory.clone_from(&durable);
+            }
+        }
+        let now_durable =
+            changes == Changes::Transactions || matches!(step, Step::Base | Step::Delta);
+        if now_durable {
+            durable.clone_from(&memory);
+        }
+    }
+    drop(store);
+    let listed: Vec<_> = model.iter().map(|(kept, _)| kept.name()).collect();
+    assert_eq!(names(&history), listed);
+    for (kept, state) in &model {
+        verify(kept.directory());
+        assert!(read(kept.directory()) == *state, "{}", kept.name());
+        let store = open(kept.directory(), changes);
+        assert_eq!(store.len(), state.len() as u64);
+        put(&store, changes, 1, 9);
+        store.checkpoint().expect("it goes on");
+        drop(store);
+        verify(kept.directory());
+    }
+    verify(&path);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn kept_states_of_writers_stay_what_they_were(steps in steps()) {
+        kept_states_stay_what_they_were(Changes::Writers, &steps);
+    }
+
+    #[test]
+    fn kept_states_of_transactions_stay_what_they_were(steps in steps()) {
+        kept_states_stay_what_they_were(Changes::Transactions, &steps);
+    }
+}
+
+#[test]
+fn h08_a_generation_that_is_kept_is_not_given_again() {
+    let folder = temp_dir();
+    let path = folder.path().join("store");
+    let history = History::of(&path);
+    let store = open(&path, Changes::Writers);
+    put(&store, Changes::Writers, 1, 1);
+    store.checkpoint_base().expect("a base");
+    let before = folder.path().join("before");
+    copy(&path, &before);
+    for byte in 2..6 {
+        put(&store, Changes::Writers, 1, byte);
+        store.checkpoint_base().expect("a base");
+    }
+    let kept = history.keep().expect("kept");
+    drop(store);
+    // All but the history is lost, and what is put back is from before.
+    for entry in path.read_dir().expect("a folder").flatten() {
+        if entry.path().is_file() {
+            fs::remove_file(entry.path()).expect("removed");
+        }
+    }
+    copy(&before, &path);
+    let store = open(&path, Changes::Writers);
+    put(&store, Changes::Writers, 1, 77);
+    store.checkpoint_base().expect("a base");
+    assert!(store.generation() > kept.generation());
+    let again = history.keep().expect("kept");
+    assert!(again.generation() > kept.generation());
+    assert_eq!(read(kept.directory())[4096], 5);
+    assert_eq!(read(again.directory())[4096], 77);
+}
+
+/// The files of a store, without its history.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder");
+    for entry in from.read_dir().expect("a folder").flatten() {
+        if entry.path().is_file() {
+            fs::copy(entry.path(), to.join(entry.file_name())).expect("copied");
+        }
+    }
+}
+
+#[test]
+fn two_states_of_the_same_numbers_are_both_kept() {
+    let folder = temp_dir();
+    let (one, other) = (folder.path().join("one"), folder.path().join("other"));
+    let store = open(&one, Changes::Transactions);
+    put(&store, Changes::Transactions, 0, 1);
+    drop(store);
+    copy(&one, &other);
+    for (path, byte) in [(&one, 2), (&other, 3)] {
+        let store = open(path, Changes::Transactions);
+        put(&store, Changes::Transactions, 0, byte);
+    }
+    let first = History::of(&one).keep().expect("kept");
+    // As if what the other has were lost by a power cut, and this came instead.
+    fs::rename(one.join("kept"), other.join("kept")).expect("moved");
+    let history = History::of(&other);
+    let second = history.keep().expect("kept");
+    assert_eq!(second.name(), format!("{}-2", first.name()));
+    assert_eq!(history.keep().expect("kept already"), second);
+    assert_eq!(names(&history), [first.name(), second.name()]);
+    assert_eq!(read(&other.join("kept").join(first.name()))[0], 2);
+    assert_eq!(read(second.directory())[0], 3);
+}
+
+/// Every page has the number of the round: a state with two numbers was never durable.
+#[test]
+fn h17_a_kept_state_is_of_one_instant_while_checkpoints_are_made() {
+    const ROUNDS: usize = 12;
+    let folder = temp_dir();
+    let path = folder.path().join("store");
+    let store = open(&path, Changes::Writers);
+    store.checkpoint_base().expect("a base");
+    let looks_on = Arc::new(());
+    let somebody_looks = Arc::downgrade(&looks_on);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut round = 0_u8;
+            while somebody_looks.strong_count() > 0 {
+                round = round.wrapping_add(1);
+                let inside = store.enter().expect("the gate");
+                for page in 0..40 {
+                    let bytes = [round; PAGE as usize];
+                    inside.write(page * PAGE, &bytes).expect("written");
+                }
+                drop(inside);
+                match round % 3 {
+                    0 => store.checkpoint_base().map(drop),
+                    _ => store.checkpoint_delta().map(drop),
+                }
+                .or_else(|error| match error.kind() {
+                    // It was kept out for longer than it waits.
+                    ErrorKind::ResourceBusy => Ok(()),
+                    _ => Err(error),
+                })
+                .expect("a checkpoint");
+            }
+        });
+        // Also when a check fails.
+        let _looks_on = looks_on;
+        let history = History::of(&path);
+        let mut seen = Vec::new();
+        while seen.len() < ROUNDS {
+            // Other errors than of a heap that is entered again and again there are none.
+            match history.keep() {
+                Ok(kept) => {
+                    let state = read(kept.directory());
+                    assert!(state.iter().all(|byte| *byte == state[0]), "torn");
+                    verify(kept.directory());
+                    seen.push(state[0]);
+                    history.prune(2).expect("pruned");
+                }
+                Err(error) => assert_eq!(error.kind(), ErrorKind::ResourceBusy, "{error}"),
+            }
+        }
+        seen.dedup();
+        assert!(seen.len() > 1, "checkpoints were made meanwhile");
+    });
+}
+
+#[test]
+fn what_is_in_use_stays_until_another_time() {
+    let folder = temp_dir();
+    let path = folder.path().join("store");
+    let history = History::of(&path);
+    let store = open(&path, Changes::Writers);
+    let mut kept = Vec::new();
+    for byte in 1..=4 {
+        put(&store, Changes::Writers, 0, byte);
+        store.checkpoint_delta().expect("a delta");
+        kept.push(history.keep().expect("kept"));
+    }
+    let reader = StoreReader::open(kept[0].directory()).expect("a store");
+    let image = reader.newest().expect("a state");
+    let writer = open(kept[1].directory(), Changes::Writers);
+    let removed = history.prune(1).expect("pruned");
+    assert_eq!(removed, [kept[2].clone()]);
+    assert_eq!(names(&history).len(), 3);
+    drop((image, writer));
+    let removed = history.prune(1).expect("pruned");
+    assert_eq!(removed, kept[..2]);
+    assert_eq!(names(&history), [kept[3].name()]);
+    assert_eq!(history.prune(0).expect("pruned").len(), 1);
+    let left: Vec<_> = path
+        .join("kept")
+        .read_dir()
+        .expect("it")
+        .flatten()
+        .collect();
+    assert_eq!(left.len(), 1, "the lock only: {left:?}");
+}
+
+#[test]
+fn what_a_killed_process_has_left_goes_and_what_is_not_ours_stays() {
+    let folder = temp_dir();
+    let path = folder.path().join("store");
+    let history = History::of(&path);
+    let store = open(&path, Changes::Writers);
+    store.checkpoint_base().expect("a base");
+    assert_eq!(names(&history), [""; 0]);
+    assert!(history.prune(0).expect("nothing").is_empty());
+    assert!(!path.join("kept").exists(), "asking makes nothing");
+    let kept = history.keep().expect("kept");
+    let leftovers = [".9-9.new-17-0123456789abcdef", ".1-0.old"];
+    for name in leftovers {
+        copy(kept.directory(), &path.join("kept").join(name));
+    }
+    let others = ["1-0-x", "notes", "01-1"];
+    for name in others {
+        fs::create_dir(path.join("kept").join(name)).expect("made");
+    }
+    assert_eq!(names(&history), [kept.name()]);
+    assert_eq!(history.keep().expect("kept already"), kept);
+    for name in leftovers {
+        assert!(!path.join("kept").join(name).exists(), "{name}");
+    }
+    history.prune(0).expect("pruned");
+    for name in others {
+        assert!(path.join("kept").join(name).exists(), "{name}");
+    }
+    // Nor is any of it a part of the store.
+    drop(store);
+    verify(&path);
+    open(&path, Changes::Writers);
+}
+
+#[test]
+fn a_store_on_a_full_disk_goes_on_without_its_history() {
+    let Some(small) = SmallFs::new(Kind::Tmpfs, 4 << 20) else {
+        return;
+    };
+    let path = small.path().join("store");
+    let history = History::of(&path);
+    let store = open(&path, Changes::Writers);
+    for page in 0..40 {
+        put(&store, Changes::Writers, page, 1);
+    }
+    store.checkpoint_base().expect("a base");
+    history.keep().expect("there is room");
+    store.checkpoint_base().expect("nothing new");
+    put(&store, Changes::Writers, 3, 2);
+    store.checkpoint_base().expect("a base");
+    small.fill_leaving(140 << 10);
+    let error = history.keep().expect_err("there is no room");
+    assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
+    let left = path.join("kept").read_dir().expect("it").count();
+    assert_eq!(left, 2, "one, and the lock");
+    put(&store, Changes::Writers, 3, 3);
+    store.checkpoint_base().expect("its own files are there");
+    history.prune(0).expect("pruned");
+    history.keep().expect("there is room again");
+    verify(&path);
+}
+
+/// Storage that is shared is copied when the store writes it: what was room for it when the state was kept may be gone.
+#[test]
+fn h35_shared_storage_on_a_full_disk_is_an_error() {
+    const PAGES: u64 = 4096;
+    for kind in [Kind::Xfs, Kind::Btrfs] {
+        let Some(small) = SmallFs::new(kind, 300 << 20) else {
+            return;
+        };
+        let path = small.path().join("store");
+        let history = History::of(&path);
+        let store = Store::open(
+            &path,
+            options(Changes::Writers)
+                .part_bytes(4 << 20)
+                .initial_bytes(PAGES * PAGE),
+        )
+        .expect("a store");
+        let fill = |byte: u8| {
+            let inside = store.enter().expect("the gate");
+            inside
+                .write(0, &vec![byte; (PAGES * PAGE) as usize])
+                .expect("written");
+        };
+        for byte in 1..=2 {
+            fill(byte);
+            store.checkpoint_base().expect("a base");
+        }
+        let before = free(&small);
+        let kept = [history.keep().expect("kept")];
+        let cost = before.saturating_sub(free(&small));
+        assert!(cost < PAGES * PAGE / 4, "{kind:?}: it costs {cost} bytes");
+        small.fill_leaving(1 << 20);
+        // The heap that comes next is not shared; the one behind it is.
+        let mut failed = None;
+        for byte in 3..=6 {
+            fill(byte);
+            if let Err(error) = store.checkpoint_base() {
+                failed = Some((byte, error));
+                break;
+            }
+        }
+        let (byte, error) = failed.expect("there is no room to copy what is shared");
+        // btrfs finds out when it syncs.
+        assert!(
+            matches!(error.kind(), ErrorKind::StorageFull) || kind == Kind::Btrfs,
+            "{kind:?}: {error}"
+        );
+        drop(store);
+        small.unfill();
+        assert!(
+            read(&path).iter().all(|found| *found == byte - 1),
+            "{kind:?}"
+        );
+        assert!(read(kept[0].directory()).iter().all(|byte| *byte == 2));
+        verify(kept[0].directory());
+        history.prune(0).expect("pruned");
+        let store = Store::open(&path, options(Changes::Writers).part_bytes(4 << 20));
+        let store = store.expect("a store");
+        put(&store, Changes::Writers, 0, 9);
+        store.checkpoint_base().expect("there is room again");
+    }
+}
+
+fn free(small: &SmallFs) -> u64 {
+    let root = fs::File::open(small.path()).expect("the root");
+    rustix::fs::syncfs(root).expect("synced");
+    small.free()
+}
+
+/// A clone has the holes of what it is a clone of.
+#[test]
+fn holes_stay_holes() {
+    let folder = temp_dir();
+    let path = folder.path().join("store");
+    let store =
+        Store::open(&path, options(Changes::Writers).initial_bytes(16 << 20)).expect("a store");
+    put(&store, Changes::Writers, 2000, 1);
+    store.checkpoint_base().expect("a base");
+    let kept = History::of(&path).keep().expect("kept");
+    let files = kept.directory().read_dir().expect("a folder").flatten();
+    let blocks: u64 = files
+        .map(|file| file.metadata().expect("it").blocks())
+        .sum();
+    assert!(blocks * 512 < 1 << 20, "{blocks} blocks");
+    assert!(read(kept.directory()) == read(&path));
+}
