@@ -14,7 +14,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::freeze_error::FreezeError;
 use crate::snapshot::{Standstill, Stopped};
+use crate::sys::fate::is_killed;
 use crate::sys::process_tree::{of_thread, threads, tree};
 use crate::sys::ptrace::{self, State};
 
@@ -40,78 +42,14 @@ const STRANGERS_MAX: u32 = 8;
 /// As long as they stand, this process must not wait for a child of them (`Child::wait`, `try_wait`), since the kernel tells
 /// every waiting thread of it that they have stopped; a pidfd says when a child has ended.
 ///
+/// One that a signal is about to kill, of those that mean a fault and that it does not handle, is let go and is tried again when it is gone.
+///
 /// System calls that the kernel does not begin again by itself return early with EINTR in a program that was stopped,
 /// as after SIGSTOP: `epoll_wait`, `semop`, `sigtimedwait` and others, see signal(7).
 #[derive(Debug)]
 pub struct Freezer {
     root: u32,
     patience: Duration,
-}
-
-/// Why a program could not be stopped. It goes on.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum FreezeError {
-    /// The system does not let us.
-    #[error("process {pid} cannot be stopped{}", because(*tracer, yama.as_deref()))]
-    Refused {
-        /// Which one.
-        pid: i32,
-        /// Who traces it already.
-        tracer: Option<i32>,
-        /// What `kernel.yama.ptrace_scope` is, if it is there.
-        yama: Option<String>,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A thread did not stop in time: it is in a system call that cannot be interrupted.
-    #[error(
-        "thread {thread} of process {pid} does not stop within {patience:?} (its state is {state})"
-    )]
-    Deadline {
-        /// Of which process.
-        pid: i32,
-        /// Which thread.
-        thread: i32,
-        /// The kernel's letter for what it does; `D` is a wait that nothing interrupts.
-        state: char,
-        /// How long it had.
-        patience: Duration,
-    },
-    /// A system call failed.
-    #[error("cannot {operation}")]
-    Io {
-        /// What was tried.
-        operation: &'static str,
-        /// What the system said.
-        source: io::Error,
-    },
-}
-
-fn because(tracer: Option<i32>, yama: Option<&str>) -> String {
-    match (tracer, yama) {
-        (Some(tracer), _) => format!(": process {tracer} traces it"),
-        (None, Some(scope)) if scope != "0" => format!(
-            " (kernel.yama.ptrace_scope is {scope}; 1 permits children, and a program with more rights than this one never is)"
-        ),
-        _ => " (a program with more rights than this one?)".to_owned(),
-    }
-}
-
-impl FreezeError {
-    fn io(operation: &'static str) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io { operation, source }
-    }
-}
-
-impl From<FreezeError> for io::Error {
-    fn from(error: FreezeError) -> Self {
-        let kind = match &error {
-            FreezeError::Refused { source, .. } | FreezeError::Io { source, .. } => source.kind(),
-            FreezeError::Deadline { .. } => io::ErrorKind::TimedOut,
-        };
-        Self::new(kind, error)
-    }
 }
 
 impl Freezer {
@@ -229,18 +167,12 @@ fn stop_all(root: i32, patience: Duration, held: &mut Held) -> Result<(), Freeze
     let mut once = FIRST_PATIENCE.min(patience);
     loop {
         let stopped = held.stop_tree(root, Instant::now() + once);
-        match stopped {
-            Err(FreezeError::Deadline {
-                pid, thread, state, ..
-            }) => {
+        match stopped.and_then(|()| held.check_that_all_live()) {
+            // What is dying goes on, and is gone in the next try.
+            Err(late @ (FreezeError::Deadline { .. } | FreezeError::Dying { .. })) => {
                 held.release();
                 if begun.elapsed() >= patience {
-                    return Err(FreezeError::Deadline {
-                        pid,
-                        thread,
-                        state,
-                        patience,
-                    });
+                    return Err(late.after(patience));
                 }
                 std::thread::sleep(once / 10);
                 once = (2 * once).min(patience);
@@ -350,6 +282,18 @@ impl Held {
             }
             false => {
                 self.ended.insert(thread);
+            }
+        }
+        Ok(())
+    }
+
+    /// A thread that stands on its way to a signal that kills it has gone wrong before: its memory is not that of an instant of
+    /// its work, but of its death.
+    fn check_that_all_live(&self) -> Result<(), FreezeError> {
+        for (&thread, standing) in &self.stopped {
+            let (pid, next) = (standing.pid, standing.signal);
+            if is_killed(pid, thread, next).map_err(FreezeError::io(LOOK))? {
+                return Err(FreezeError::Dying { pid, thread });
             }
         }
         Ok(())

@@ -22,10 +22,14 @@ mod error;
 mod fd_name;
 #[cfg(not(all(loom, test)))]
 mod freeze;
+#[cfg(not(all(loom, test)))]
+mod freeze_error;
 mod hand_over;
 mod listen_fds;
 mod notify;
 mod notify_address;
+#[cfg(not(all(loom, test)))]
+mod process_id;
 pub mod queue;
 mod shared_file;
 mod shared_map;
@@ -36,10 +40,14 @@ mod variables;
 pub use error::ShmError;
 pub use fd_name::SHARED_FD_NAME;
 #[cfg(not(all(loom, test)))]
-pub use freeze::{FreezeError, Freezer, Frozen};
+pub use freeze::{Freezer, Frozen};
+#[cfg(not(all(loom, test)))]
+pub use freeze_error::FreezeError;
 pub use hand_over::{HandOver, Placed};
 pub use listen_fds::{Absent, ListenFds};
 pub use notify::Notify;
+#[cfg(not(all(loom, test)))]
+pub use process_id::ProcessId;
 pub use shared_file::SharedFile;
 pub use shared_map::{SharedMap, SharedMapMut};
 #[cfg(not(all(loom, test)))]

@@ -8,7 +8,7 @@
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::ShmError;
@@ -32,7 +32,6 @@ const RESERVE_BYTES: u64 = if cfg!(target_pointer_width = "32") {
 pub struct UnawareOptions {
     part_bytes: Option<u64>,
     standstill: Option<Arc<dyn Standstill>>,
-    roll_back: bool,
 }
 
 impl UnawareOptions {
@@ -45,13 +44,6 @@ impl UnawareOptions {
     /// Stops the program for the instant of each checkpoint.
     pub fn standstill(mut self, standstill: Arc<dyn Standstill>) -> Self {
         self.standstill = Some(standstill);
-        self
-    }
-
-    /// The content of a live memfd is bad, as after a crash in the middle of a change: the newest state of the store is restored into
-    /// it all the same. The caller remembers that until it is done, since the seal does not tell that it is half restored.
-    pub fn roll_back(mut self, roll_back: bool) -> Self {
-        self.roll_back = roll_back;
         self
     }
 
@@ -92,6 +84,8 @@ pub enum UnawareError {
 #[derive(Debug)]
 pub struct Unaware {
     store: Store,
+    directory: PathBuf,
+    memfd: SharedFile,
     restored: bool,
 }
 
@@ -100,7 +94,7 @@ impl Unaware {
     /// shrinking: then it was never completed. What is in such a memfd goes, but where the store has no byte, which
     /// empties nothing: then the memory is the first state. In the end the memfd is sealed.
     ///
-    /// A live memfd is emptied only where the caller says that it is to be [rolled back](UnawareOptions::roll_back).
+    /// A live memfd is emptied only by [`roll_back`](Self::roll_back).
     ///
     /// Nobody may write the memfd meanwhile.
     ///
@@ -119,18 +113,31 @@ impl Unaware {
             is_live = true;
         }
         let own = own_description(memfd)?;
-        let rolls_back = is_live && options.roll_back;
-        if rolls_back {
-            put_back(path, memfd, &own)?;
-        }
         let memory = match is_live {
             true => Memory::live(own),
             false => Memory::adopted(own),
         };
         Ok(Self {
             store: Store::open(path, options.store(memory))?,
-            restored: !is_live || rolls_back,
+            directory: path.to_path_buf(),
+            memfd: memfd.try_clone()?,
+            restored: !is_live,
         })
+    }
+
+    /// The content of a live memfd is bad, as after a crash in the middle of a change: restores the newest state of the store into it,
+    /// all the same, with zeros behind. Nobody else does so meanwhile, as the store is ours.
+    ///
+    /// The caller remembers that it is to be done until it is, since the seal does not tell that it is half restored. Nobody may
+    /// write the memfd meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading the store, before anything is emptied where that can be known; what the system says of the memfd.
+    pub fn roll_back(&mut self) -> Result<(), UnawareError> {
+        put_back(&self.directory, &self.memfd)?;
+        self.restored = true;
+        Ok(())
     }
 
     /// Was the store's state restored into the memfd? Otherwise that was live.
@@ -174,19 +181,14 @@ impl Unaware {
 }
 
 /// Makes the memory what the store has, and zeros behind it.
-fn put_back(store: &Path, memfd: &SharedFile, own: &File) -> Result<(), UnawareError> {
+fn put_back(store: &Path, memfd: &SharedFile) -> Result<(), UnawareError> {
     let failed = || ShmError::io(memfd.as_fd().as_raw_fd(), "restore into it");
     // Nothing is emptied before it is known what takes its place.
-    let image = match has_nothing(store)? {
-        true => None,
-        false => Some(StoreReader::open(store)?.newest()?),
-    };
+    let image = StoreReader::open(store)?.newest()?;
+    let own = own_description(memfd)?;
     if !memfd.is_empty()? {
-        fallocate::punch(own, 0, memfd.len()?).map_err(failed())?;
+        fallocate::punch(&own, 0, memfd.len()?).map_err(failed())?;
     }
-    let Some(image) = image else {
-        return Ok(());
-    };
     memfd.grow(image.len())?;
     image.read(|offset, bytes| {
         let written = own.write_all_at(bytes, offset).map_err(failed());

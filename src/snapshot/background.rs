@@ -1,5 +1,6 @@
 //! Checkpoints in the background: when the journal is long, and every so often. And the second heap, at first.
 
+use std::io::ErrorKind;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -31,6 +32,10 @@ struct Rung {
 const JOURNAL_BYTES_MIN: u64 = 64 << 20;
 /// After a checkpoint that failed.
 const PAUSE: Duration = Duration::from_secs(1);
+/// So often it is looked whether readers have left the place of the second heap, and for so long: then it is told, and left to
+/// the next base.
+const READERS_PAUSE: Duration = Duration::from_millis(100);
+const READERS_PATIENCE: Duration = Duration::from_secs(60);
 
 impl Inner {
     /// So long the journal may become.
@@ -97,14 +102,19 @@ fn run(inner: &Inner, bell: &Bell) {
         every.map(|every| Instant::now() + every)
     };
     let mut due = next();
-    let mut makes_heap = inner.options.second_heap != Some(false);
-    while let Some(work) = wait(bell, due, makes_heap) {
+    let mut heap_due = (inner.options.second_heap != Some(false)).then(Instant::now);
+    let begun = Instant::now();
+    while let Some(work) = wait(bell, due, heap_due) {
         let done = match work {
             Work::SecondHeap => {
-                let step = inner.step_of_second_heap();
-                // After an error it is left to the next base.
-                makes_heap = matches!(step, Ok(Progress::More));
-                step.map(drop)
+                // Who waits for readers there keeps checkpoints waiting too.
+                let step = inner.step_of_second_heap(Duration::ZERO);
+                let next = next_step(&step, begun);
+                heap_due = next.map(|pause| Instant::now() + pause);
+                match next {
+                    Some(_) => Ok(()),
+                    None => step.map(drop),
+                }
             }
             Work::Checkpoint => {
                 let made = inner.checkpoint(None);
@@ -125,6 +135,20 @@ fn run(inner: &Inner, bell: &Bell) {
     }
 }
 
+/// After which pause the second heap is gone on with. After an error it is left to the next base; that readers are there is none, at
+/// first.
+fn next_step(step: &Result<Progress, SnapshotError>, begun: Instant) -> Option<Duration> {
+    match step {
+        Ok(Progress::More) => Some(Duration::ZERO),
+        Err(error)
+            if error.kind() == ErrorKind::ResourceBusy && begun.elapsed() < READERS_PATIENCE =>
+        {
+            Some(READERS_PAUSE)
+        }
+        Ok(Progress::Made | Progress::NotNeeded) | Err(_) => None,
+    }
+}
+
 fn pause(bell: &Bell) {
     let rung = bell.rung.lock().unwrap_or_else(PoisonError::into_inner);
     let waited = bell
@@ -139,7 +163,7 @@ enum Work {
 }
 
 /// What is to be done next; `None` at the end. Checkpoints go first.
-fn wait(bell: &Bell, due: Option<Instant>, makes_heap: bool) -> Option<Work> {
+fn wait(bell: &Bell, due: Option<Instant>, heap_due: Option<Instant>) -> Option<Work> {
     let mut rung = bell.rung.lock().unwrap_or_else(PoisonError::into_inner);
     loop {
         if rung.end {
@@ -150,10 +174,11 @@ fn wait(bell: &Bell, due: Option<Instant>, makes_heap: bool) -> Option<Work> {
             rung.journal_is_long = false;
             return Some(Work::Checkpoint);
         }
-        if makes_heap {
+        if heap_due.is_some_and(|due| due <= now) {
             return Some(Work::SecondHeap);
         }
-        let wait = due.map_or(Duration::from_secs(3600), |due| due - now);
+        let next = due.into_iter().chain(heap_due).min();
+        let wait = next.map_or(Duration::from_secs(3600), |next| next - now);
         let waited = bell.changed.wait_timeout(rung, wait);
         rung = waited.unwrap_or_else(PoisonError::into_inner).0;
     }

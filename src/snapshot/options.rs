@@ -326,9 +326,20 @@ impl StoreOptions {
         self
     }
 
-    /// Each checkpoint makes the region as long as its memfd, as [`Store::follow_memory`](super::Store::follow_memory) does, once
-    /// writers stand: so an instant has the length that the memory had then. Past what was reserved it fails. Nothing
-    /// for [`Memory::Private`].
+    /// Has each checkpoint make the region as long as its memfd when it has closed the gate and others
+    /// [stand](Self::standstill), as [`Store::follow_memory`](super::Store::follow_memory) does at any time. So an image is as long as the memory was
+    /// at its instant, whoever made it longer. If not said, the region keeps its length until
+    /// [`resize`](super::Store::resize) or `follow_memory`, and what others have put behind its end is in no checkpoint.
+    ///
+    /// For memory that programs without this store make longer ([`Memory::Shared`], [`Memory::Adopted`], [`Memory::Live`]); nothing for
+    /// [`Memory::Private`]. It needs [`Changes::Writers`], as such memory does.
+    ///
+    /// - The region never becomes shorter by it: a memfd with the seal cannot, and a shorter one is left as it is.
+    /// - A memfd that ends within a page counts with all of that page, whose rest is zeros.
+    /// - One longer than [`reserve_bytes`](Self::reserve_bytes) is [`SnapshotError::Memory`] from the checkpoint, which stores nothing: the image before
+    ///   stays. So reserve what the memory may ever become; address space costs nothing.
+    /// - What is new is copied while others stand. Who expects much of it calls `Store::follow_memory` before each checkpoint, too: then
+    ///   most of it was copied when they stop.
     pub fn follow_memory(mut self, follow: bool) -> Self {
         self.follow_memory = follow;
         self

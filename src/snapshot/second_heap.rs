@@ -51,8 +51,12 @@ pub(crate) enum Progress {
 }
 
 impl Inner {
-    /// Makes a part of the second heap, if there is none.
-    pub(crate) fn step_of_second_heap(&self) -> Result<Progress, SnapshotError> {
+    /// Makes a part of the second heap, if there is none. `ResourceBusy` if readers do not leave it within `patience`, in which checkpoints wait
+    /// too.
+    pub(crate) fn step_of_second_heap(
+        &self,
+        patience: Duration,
+    ) -> Result<Progress, SnapshotError> {
         self.check()?;
         self.gate.refuse_inside("make_second_heap")?;
         if self.checkpoints_wanted.load(Ordering::Relaxed) > 0 {
@@ -60,7 +64,7 @@ impl Inner {
             std::thread::sleep(Duration::from_millis(1));
         }
         let mut checkpointer = self.checkpoints();
-        let progress = checkpointer.step_of_second_heap(self);
+        let progress = checkpointer.step_of_second_heap(self, patience);
         self.generation
             .store(checkpointer.generation, Ordering::Relaxed);
         progress
@@ -68,10 +72,14 @@ impl Inner {
 }
 
 impl Checkpointer {
-    fn step_of_second_heap(&mut self, inner: &Inner) -> Result<Progress, SnapshotError> {
+    fn step_of_second_heap(
+        &mut self,
+        inner: &Inner,
+        patience: Duration,
+    ) -> Result<Progress, SnapshotError> {
         let making = match self.making.take() {
             Some(making) => making,
-            None if self.needs_second_heap() => self.enter_second_heap(inner)?,
+            None if self.needs_second_heap() => self.enter_second_heap(inner, patience)?,
             None => return Ok(Progress::NotNeeded),
         };
         self.go_on(inner, making).inspect_err(|_| {
@@ -89,10 +97,13 @@ impl Checkpointer {
     }
 
     /// Step 1.
-    fn enter_second_heap(&mut self, inner: &Inner) -> Result<Making, SnapshotError> {
+    fn enter_second_heap(
+        &mut self,
+        inner: &Inner,
+        patience: Duration,
+    ) -> Result<Making, SnapshotError> {
         let target = self.committed.heap.other();
-        let timeout = inner.options.readers_timeout;
-        let alone_in_heap = inner.locks.writer_of(target, timeout)?;
+        let alone_in_heap = inner.locks.writer_of(target, patience)?;
         heap::must_be_whole(&*inner.disk, &self.committed)?;
         let mut cost = Cost::default();
         self.sync_committed(inner, &mut cost)?;
@@ -250,13 +261,16 @@ mod tests {
         }
         store.close().expect("closed");
         let inner = opened(path);
-        assert_eq!(inner.step_of_second_heap().ok(), Some(Progress::More));
+        assert_eq!(
+            inner.step_of_second_heap(Duration::ZERO).ok(),
+            Some(Progress::More)
+        );
         inner
     }
 
     fn to_the_end(inner: &Inner) -> Progress {
         loop {
-            match inner.step_of_second_heap().expect("a step") {
+            match inner.step_of_second_heap(Duration::ZERO).expect("a step") {
                 Progress::More => {}
                 end => return end,
             }
@@ -271,7 +285,7 @@ mod tests {
         put(&inner, 7, 70);
         let delta = inner.checkpoint(Some(CheckpointKind::Delta));
         assert_eq!(delta.expect("a delta").pages, 1);
-        inner.step_of_second_heap().expect("a step");
+        inner.step_of_second_heap(Duration::ZERO).expect("a step");
         put(&inner, PAGES - 1, 71);
         assert_eq!(to_the_end(&inner), Progress::Made);
         put(&inner, 5000, 72);

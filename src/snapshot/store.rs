@@ -318,8 +318,9 @@ impl Store {
     ///
     /// As for [`checkpoint`](Self::checkpoint); then there is none.
     pub fn make_second_heap(&self) -> Result<bool, SnapshotError> {
+        let patience = self.inner.options.readers_timeout;
         loop {
-            match self.inner.step_of_second_heap()? {
+            match self.inner.step_of_second_heap(patience)? {
                 Progress::More => {}
                 Progress::Made => return Ok(true),
                 Progress::NotNeeded => return Ok(false),
@@ -329,7 +330,7 @@ impl Store {
 
     /// Why the last checkpoint in the background was not made, or the second heap; `None` once a checkpoint was made, by whomever.
     /// What transactions acknowledged is durable all the same, but the journal grows. On a full disk the next checkpoint is tried
-    /// a second later, and the second heap is left to the next base; after an error that poisons the store there is nothing more. [`StoreOptions::on_background_error`] tells as it happens.
+    /// a second later, and the second heap is left to the next base, as it is when readers do not leave its place for a minute; after an error that poisons the store there is nothing more. [`StoreOptions::on_background_error`] tells as it happens.
     #[must_use]
     pub fn background_error(&self) -> Option<Arc<SnapshotError>> {
         self.inner.background_error().clone()

@@ -12,6 +12,8 @@ use std::io;
 pub(crate) struct Stat {
     pub(crate) state: char,
     pub(crate) parent: i32,
+    /// When the process, or the thread, was started, in ticks since the system was.
+    pub(crate) started: u64,
 }
 
 /// Of a process, which stands for its first thread; `None` where there is none. What cannot be read is an error: it may
@@ -29,7 +31,13 @@ fn read(path: &str) -> io::Result<Option<Stat>> {
     let stat = match fs::read(path) {
         Ok(stat) => stat,
         Err(error) if is_gone(&error) => return Ok(None),
-        Err(error) => return Err(io::Error::new(error.kind(), format!("{path}: {error}"))),
+        Err(error) => {
+            let why = explain(error.kind());
+            return Err(io::Error::new(
+                error.kind(),
+                format!("{path}: {error}{why}"),
+            ));
+        }
     };
     // The name need not be UTF-8.
     let stat = parse(&String::from_utf8_lossy(&stat));
@@ -42,12 +50,24 @@ fn read(path: &str) -> io::Result<Option<Stat>> {
     stat.ok_or_else(unknown).map(Some)
 }
 
+/// Everybody may read it, but where `/proc` is mounted so.
+fn explain(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::PermissionDenied => {
+            " (is /proc mounted with hidepid=1, noaccess? Then it is not known whose children the processes of others are; hidepid=2 or 0 will do)"
+        }
+        _ => "",
+    }
+}
+
 /// The name may have anything in it, also parentheses, and is the only field that may.
 fn parse(stat: &str) -> Option<Stat> {
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
     Some(Stat {
         state: fields.next()?.chars().next()?,
         parent: fields.next()?.parse().ok()?,
+        // Field 22, behind fields 3 and 4.
+        started: fields.nth(17)?.parse().ok()?,
     })
 }
 
@@ -127,8 +147,11 @@ mod tests {
 
     #[test]
     fn names_may_have_anything_in_them() {
-        let stat = parse("7 (a) S 1 (b) c) R 42 7 7 0").expect("a line");
-        assert_eq!((stat.state, stat.parent), ('R', 42));
+        let line =
+            "7 (a) S 1 (b) c) R 42 7 7 0 -1 4194560 113 0 0 0 1 2 3 4 20 0 1 0 8217 6156288 395";
+        let stat = parse(line).expect("a line");
+        assert_eq!((stat.state, stat.parent, stat.started), ('R', 42, 8217));
+        assert_eq!(parse("7 (a) R 42 7 7 0"), None);
         assert_eq!(parse("7 (a"), None);
     }
 

@@ -51,6 +51,7 @@ fn is_run_by_other_tests() {
         ),
         ["sparse", bytes] => sparse(bytes.parse().expect("a length")),
         ["listen", log] => listen(Path::new(log)),
+        ["count", while_there] => count(Path::new(while_there)),
         ["commit", while_there] => commit(Path::new(while_there)),
         _ => panic!("{act}"),
     }
@@ -178,6 +179,26 @@ fn listen(log: &Path) {
             Some((_, name)) => say(&format!("{name}\n")),
         }
     }
+}
+
+/// Counts each USR1 in the second word, while it works on the first one.
+fn count(while_there: &Path) {
+    let memory = memory();
+    memory.grow(4096).expect("longer");
+    let map = memory.map_mut(0..4096).expect("mapped");
+    let mut heard = signal_hook::iterator::Signals::new([signal_hook::consts::SIGUSR1]);
+    thread::scope(|scope| {
+        let heard = heard.as_mut().expect("a handler");
+        let end = heard.handle();
+        scope.spawn(|| {
+            for _ in heard.forever() {
+                map.words()[1].fetch_add(1, Ordering::Release);
+            }
+        });
+        let work = || map.words()[0].fetch_add(1, Ordering::Release);
+        while !work().is_multiple_of(256) || while_there.exists() {}
+        end.close();
+    });
 }
 
 fn fill(byte: u8, bytes: u64) {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use flatspan::shm::SharedFile;
@@ -12,28 +12,28 @@ use crate::left::{Left, path_of};
 use crate::programs::expect;
 use crate::states::{folder, newest};
 
-const BYTES: usize = 10_000;
+pub(crate) const BYTES: usize = 10_000;
 const PAGES: usize = 12_288;
 
 /// Whoever keeps the memory keeps it over the crash, as a service manager does.
-struct Kept {
-    memory: SharedFile,
-    folder: tempfile::TempDir,
+pub(crate) struct Kept {
+    pub(crate) memory: SharedFile,
+    pub(crate) folder: tempfile::TempDir,
 }
 
 impl Kept {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             memory: SharedFile::create("kept", 0).expect("a memfd"),
             folder: folder(),
         }
     }
 
-    fn store(&self) -> PathBuf {
+    pub(crate) fn store(&self) -> PathBuf {
         self.folder.path().join("store")
     }
 
-    fn run(&self, options: &[&str], script: &str) -> Command {
+    pub(crate) fn run(&self, options: &[&str], script: &str) -> Command {
         let mut command = Left::files([path_of(&self.memory)])
             .named("SHM_SHARED_FD")
             .command(env!("CARGO_BIN_EXE_shm-restore"));
@@ -44,25 +44,37 @@ impl Kept {
         command
     }
 
-    fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn once(&self, how: &str) -> Command {
+        let mut command = Left::files([path_of(&self.memory)])
+            .named("SHM_SHARED_FD")
+            .command(env!("CARGO_BIN_EXE_shm-restore"));
+        command.args([how, "--once"]).arg(self.store());
+        command
+    }
+
+    pub(crate) fn mark(&self) -> PathBuf {
+        self.store().with_extension("crashed")
+    }
+
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut bytes = vec![0; self.memory.len().expect("a length") as usize];
         let file = fs::File::open(path_of(&self.memory)).expect("it opens");
         file.read_exact_at(&mut bytes, 0).expect("its bytes");
         bytes
     }
 
-    fn saved(&self) -> Vec<PathBuf> {
+    pub(crate) fn saved(&self) -> Vec<PathBuf> {
         let beside = self.folder.path().read_dir().expect("a folder").flatten();
         let is_saved = |path: &PathBuf| path.display().to_string().contains(".crash-");
         beside.map(|entry| entry.path()).filter(is_saved).collect()
     }
 }
 
-fn filled(byte: u8) -> String {
+pub(crate) fn filled(byte: u8) -> String {
     client::words(&format!("fill {byte} {BYTES}"))
 }
 
-fn whole(byte: u8) -> Vec<u8> {
+pub(crate) fn whole(byte: u8) -> Vec<u8> {
     let mut pages = vec![0; PAGES];
     pages[..BYTES].fill(byte);
     pages
@@ -164,7 +176,7 @@ fn a_mark_of_another_memory_makes_no_difference() {
         }
     }
     assert_eq!(newest(&other.store()), whole(5));
-    assert!(Path::new(&other.store().with_extension("crashed")).exists());
+    assert!(other.mark().exists());
 }
 
 /// Of the memory that a killed command has left, with a good state in the store.
@@ -178,13 +190,7 @@ fn wreck() -> Kept {
 #[test]
 fn a_wreck_is_not_taken_by_once() {
     let kept = wreck();
-    let once = |how: &str| {
-        let mut command = Left::files([path_of(&kept.memory)])
-            .named("SHM_SHARED_FD")
-            .command(env!("CARGO_BIN_EXE_shm-restore"));
-        command.args([how, "--once"]).arg(kept.store());
-        expect(125, &mut command)
-    };
+    let once = |how: &str| expect(125, &mut kept.once(how));
     let said = once("--snapshot=exit");
     assert!(said.contains("killed command"), "{said}");
     // A queue would say itself what is good; this is none.
@@ -209,13 +215,20 @@ fn a_mark_is_found_by_a_link_to_the_store() {
 #[test]
 fn a_mark_that_cannot_be_read_is_an_error() {
     let kept = wreck();
-    let mark = kept.store().with_extension("crashed");
+    let mark = kept.mark();
+    let refused = || {
+        let said = expect(125, &mut kept.run(&[], "true"));
+        assert!(said.contains("store.crashed"), "{said}");
+        assert_eq!(newest(&kept.store()), whole(1));
+        assert_eq!(kept.bytes(), [2; BYTES], "left alone");
+    };
+    // Of another version, perhaps.
+    let text = fs::read_to_string(&mark).expect("the mark");
+    fs::write(&mark, text.replacen("killed ", "", 1)).expect("a file");
+    refused();
     fs::remove_file(&mark).expect("the mark");
     fs::create_dir(&mark).expect("what cannot be read");
-    let said = expect(125, &mut kept.run(&[], "true"));
-    assert!(said.contains("store.crashed"), "{said}");
-    assert_eq!(newest(&kept.store()), whole(1));
-    assert_eq!(kept.bytes(), [2; BYTES], "left alone");
+    refused();
 }
 
 #[test]
@@ -223,7 +236,7 @@ fn a_mark_outlives_a_start_that_rolls_nothing_back() {
     let kept = wreck();
     let said = expect(125, &mut kept.run(&["--snapshot=queue", "--json"], "true"));
     assert!(!said.contains(r#""rolled_back":true"#), "{said}");
-    assert!(kept.store().with_extension("crashed").exists());
+    assert!(kept.mark().exists());
     expect(0, &mut kept.run(&[], "true"));
     assert_eq!(kept.bytes()[..BYTES], [1; BYTES]);
 }

@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::panic::AssertUnwindSafe;
 use std::process::{Command, Stdio};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use flatspan::shm::{FreezeError, Freezer, SharedFile};
@@ -25,11 +26,15 @@ struct Counting {
 
 impl Counting {
     fn start() -> Self {
+        Self::start_as("rows 0")
+    }
+
+    fn start_as(act: &str) -> Self {
         let folder = folder();
         let run = folder.path().join("run");
         fs::write(&run, "").expect("a file");
         let memory = SharedFile::create("counted", 0).expect("a memfd");
-        let act = client::words(&format!("rows 0 {}", run.display()));
+        let act = client::words(&format!("{act} {}", run.display()));
         let mut command = Left::files([path_of(&memory)])
             .named("SHM_SHARED_FD")
             .command("sh");
@@ -306,4 +311,81 @@ fn h27_a_killed_host_leaves_nobody_stopped() {
     counting.must_go_on();
     let count = counting.memory.map_mut(0..4096).expect("mapped");
     assert!(count.words()[0].load(Ordering::Relaxed) > 0);
+}
+
+/// Standard signals do not queue, so each is waited for.
+#[test]
+fn h27_each_of_thousands_of_signals_comes_while_it_is_stopped_all_the_time() {
+    let counting = Counting::start_as("count");
+    let map = counting.memory.map(0..4096).expect("mapped");
+    let heard = || map.load(1).expect("a word");
+    // Before the handler is there it would be the end.
+    let handles = || {
+        let status = fs::read_to_string(format!("/proc/{}/status", counting.pid()));
+        let status = status.expect("it is there");
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let caught = u64::from_str_radix(caught.expect("a mask").trim(), 16).expect("a mask");
+        caught >> (Signal::USR1.as_raw() - 1) & 1 == 1
+    };
+    wait_until("its handler", handles);
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let stopping = scope.spawn(|| {
+            let mut stops = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                drop(Freezer::of(counting.pid()).freeze().expect("stopped"));
+                stops += 1;
+            }
+            stops
+        });
+        let all = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            for round in 1..=2000 {
+                counting.send(Signal::USR1);
+                wait_until("the signal", || heard() == round);
+            }
+        }));
+        is_over.store(true, Ordering::Relaxed);
+        assert!(stopping.join().expect("it stops") > 0);
+        all.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    });
+}
+
+/// A shell that has stopped itself after these words, and a signal that waits for it.
+fn stopped_shell(words: &str, signal: Signal) -> Killed {
+    let mut shell = Command::new("sh");
+    let shell = shell.args(["-c", &format!("{words}; kill -STOP $$")]);
+    let shell = Killed(shell.spawn().expect("a shell"));
+    let stat = format!("/proc/{}/stat", shell.0.id());
+    let is_stopped = || fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") T "));
+    wait_until("stopped", is_stopped);
+    kill_process(Pid::from_child(&shell.0), signal).expect("a signal");
+    shell
+}
+
+/// Its memory may be bad already. What it handles it may mend.
+#[test]
+fn h27_what_a_fault_kills_is_not_stopped_for_an_instant_of_its_work() {
+    for signal in [Signal::SEGV, Signal::BUS, Signal::ABORT, Signal::ILL] {
+        let mut shell = stopped_shell(":", signal);
+        let freezer = Freezer::of(shell.0.id()).patience(Duration::from_millis(100));
+        let refused = freezer.freeze().expect_err("it is dying");
+        let own = shell.0.id().cast_signed();
+        assert!(
+            matches!(refused, FreezeError::Dying { pid, .. } if pid == own),
+            "{refused}"
+        );
+        kill_process(Pid::from_child(&shell.0), Signal::CONT).expect("a signal");
+        let status = shell.0.wait().expect("it ends");
+        let signal = Some(signal.as_raw());
+        assert_eq!(
+            std::os::unix::process::ExitStatusExt::signal(&status),
+            signal
+        );
+        assert_eq!(freezer.freeze().expect("nobody").threads(), 0);
+    }
+    // One that mends it, and one to which something else happens.
+    for (words, signal) in [("trap : SEGV", Signal::SEGV), (":", Signal::TERM)] {
+        let shell = stopped_shell(words, signal);
+        drop(Freezer::of(shell.0.id()).freeze().expect("stopped"));
+    }
 }

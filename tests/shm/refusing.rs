@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use crate::client;
-use crate::programs::expect;
+use crate::programs::{clean, expect};
 use crate::states::{folder, newest, shell, shm_restore};
 use crate::stopping::{start, wait_until};
+use crate::support::need::{Need, need};
+use crate::support::user;
 
 fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = folder.read_dir().expect("a folder").flatten();
@@ -114,4 +117,38 @@ fn what_does_not_go_together_is_refused() {
         expect(125, &mut shell(options, &store, "exit 3"));
     }
     assert!(!store.exists());
+}
+
+/// Whose children the processes of others are cannot be seen then.
+#[test]
+fn h27_a_proc_that_hides_its_processes_is_named() {
+    if !["unshare", "setpriv", "mount"]
+        .iter()
+        .all(|tool| need(Need::Tools, tool))
+        || !user::is_root()
+    {
+        return;
+    }
+    let folder = folder();
+    let (open, program) = (folder.path().join("open"), folder.path().join("program"));
+    fs::create_dir(&open).expect("a folder");
+    for folder in [folder.path(), &open] {
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o777)).expect("a mode");
+    }
+    // The folder of the build may be closed to others.
+    fs::copy(env!("CARGO_BIN_EXE_shm-restore"), &program).expect("a copy");
+    let on = |hidepid: u32| {
+        let script = format!(
+            "mount -t proc -o hidepid={hidepid} proc /proc && exec setpriv --reuid 65534 --regid 65534 --clear-groups \
+             {} --snapshot=stop --interval=0.05 {} sh -c 'printf x >/proc/self/fd/3; sleep 0.3'",
+            program.display(),
+            open.join(format!("store-{hidepid}")).display()
+        );
+        let mut command = clean("unshare");
+        command.args(["-m", "sh", "-c", &script]);
+        command
+    };
+    let said = expect(125, &mut on(1));
+    assert!(said.contains("hidepid") && said.contains("/proc"), "{said}");
+    expect(0, &mut on(2));
 }

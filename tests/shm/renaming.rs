@@ -181,9 +181,11 @@ impl Disk {
     }
 
     fn is_below(&self, path: &Path) -> bool {
-        // Whoever opens a store makes its locks anew, and nothing in them counts.
+        // Whoever opens a store makes its locks anew, and nothing in them counts. What is known of a memory is gone with it: the
+        // file may be empty after a power cut.
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        path.starts_with(&self.below) && !name.starts_with("lock")
+        let counts = !name.starts_with("lock") && !name.starts_with("store.crashed");
+        path.starts_with(&self.below) && counts
     }
 }
 

@@ -225,15 +225,14 @@ fn a_library_user_rolls_back_only_when_told_to() {
     let memory = SharedFile::create("live", 4 * 4096).expect("a memfd");
     put(&memory, &[9; 4 * 4096]);
     memory.mark_restored().expect("a seal");
-    let kept = Unaware::open(&store, &memory, UnawareOptions::default()).expect("kept");
-    assert!(!kept.restored());
-    drop(kept);
+    let mut back = Unaware::open(&store, &memory, UnawareOptions::default()).expect("kept");
+    assert!(!back.restored());
     assert_eq!(bytes_of(&memory), [9; 4 * 4096]);
-    let options = UnawareOptions::default().roll_back(true);
-    let back = Unaware::open(&store, &memory, options).expect("rolled back");
+    back.roll_back().expect("rolled back");
     assert!(back.restored());
     let mut expected = [0; 4 * 4096];
     expected[..8192].fill(7);
     assert_eq!(bytes_of(&memory), expected);
     back.close().expect("closed");
+    assert_eq!(newest(&store), expected);
 }

@@ -2,14 +2,18 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use flatspan::shm::{SHARED_FD_NAME, SharedFile};
+use rustix::process::{Pid, Signal, kill_process};
 
+use crate::client;
 use crate::left::path_of;
 use crate::manager::{Killed, Manager};
 use crate::primes::count_checked;
 use crate::programs::{primes, said, shm_fd};
+use crate::states::{folder, newest};
+use crate::stopping::kill_tree;
 
 fn kept(manager: &Manager) -> SharedFile {
     let kept = manager.kept(SHARED_FD_NAME);
@@ -100,4 +104,143 @@ fn a_manager_that_cannot_be_told_is_an_error() {
     drop(manager);
     let said = crate::programs::expect(125, command.arg("true"));
     assert!(said.contains("service manager"), "{said}");
+}
+
+/// The last unit of docs/systemd.md, with the programs that were built and a program of a shell.
+struct Service {
+    folder: tempfile::TempDir,
+}
+
+impl Service {
+    fn store(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+
+    fn start(&self, manager: &Manager, script: &str) -> Killed {
+        let text = include_str!("../../docs/systemd.md");
+        let line = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("ExecStart="))
+            .next_back();
+        let shown = |path: &Path| path.display().to_string();
+        let mut words = vec!["WATCHDOG_USEC=500000".to_owned()];
+        for word in line.expect("a unit").split(' ') {
+            match word {
+                "/usr/local/bin/shm-fd" => words.push(shown(shm_fd())),
+                "/usr/local/bin/shm-restore" => {
+                    words.push(env!("CARGO_BIN_EXE_shm-restore").to_owned());
+                }
+                "/var/lib/service/state" => words.push(shown(&self.store())),
+                "/usr/local/bin/service" => {
+                    words.extend(["sh", "-c", script].map(str::to_owned));
+                }
+                other => {
+                    assert!(!other.starts_with('/'), "{other}");
+                    words.push(other.to_owned());
+                }
+            }
+        }
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        Killed(manager.start(Path::new("env"), &words))
+    }
+
+    /// One that fills the memory when it is told to end, and is at work until then.
+    fn at_work(&self, byte: u8) -> String {
+        format!(
+            "trap '{}; exit 0' TERM; {}; while [ -e {} ]; do sleep 0.02; done",
+            client::words(&format!("fill {byte} 8192")).replace('\'', "\""),
+            client::words("fill 9 8192"),
+            self.folder.path().display()
+        )
+    }
+
+    fn state(&self) -> u8 {
+        let state = newest(&self.store());
+        assert!(state.len() == 8192 && state.iter().all(|byte| *byte == state[0]));
+        state[0]
+    }
+}
+
+fn ended(manager: &mut Manager, service: &mut Killed) -> Option<i32> {
+    let mut status = None;
+    manager.hear_until(|_| {
+        status = service.0.try_wait().expect("its status");
+        status.is_some()
+    });
+    while manager.hear() {}
+    status.and_then(|status| status.code())
+}
+
+fn heard(manager: &Manager, what: &str) -> bool {
+    manager.heard.iter().any(|heard| heard == what)
+}
+
+fn count_of(memory: &SharedFile) -> u8 {
+    let map = memory.map(0..8192).expect("a memory");
+    map.load(1000).expect("a word").to_ne_bytes()[0]
+}
+
+#[test]
+fn a_service_with_a_store_outlives_restarts_crashes_and_the_machine() {
+    let service = Service { folder: folder() };
+    let mut manager = Manager::on_a_path();
+    let mut running = service.start(&manager, &service.at_work(1));
+    manager.hear_until(|manager| heard(manager, "WATCHDOG=1"));
+    // The memory is kept before the program has it, and is ready when it runs.
+    let first = [
+        "FDSTORE=1\nFDNAME=SHM_SHARED_FD\nFDPOLL=0",
+        "BARRIER=1",
+        "READY=1",
+    ];
+    assert_eq!(manager.heard[..3], first);
+    let own = Pid::from_child(&running.0);
+    let memory = kept(&manager);
+    manager.hear_until(|_| memory.len().is_ok_and(|len| len == 8192) && count_of(&memory) == 9);
+    kill_process(own, Signal::TERM).expect("a signal");
+    assert_eq!(ended(&mut manager, &mut running), Some(0));
+    assert_eq!(service.state(), 1);
+    assert!(heard(&manager, "STOPPING=1"));
+    assert!(
+        manager
+            .heard
+            .last()
+            .expect("a status")
+            .starts_with("STATUS=generation")
+    );
+
+    // A restart: the same memory, as it was.
+    assert_eq!(count_of(&memory), 1);
+    manager.heard.clear();
+    let fill = |byte| client::words(&format!("fill {byte} 8192"));
+    let mut running = service.start(&manager, &format!("{}; exit 3", fill(2)));
+    assert_eq!(ended(&mut manager, &mut running), Some(3));
+    assert_eq!(manager.heard[0], "READY=1", "it is stored already");
+    assert_eq!(
+        (service.state(), inode(&kept(&manager))),
+        (2, inode(&memory))
+    );
+
+    // A crash of the program, and of all: the last snapshot comes back into the same memory.
+    let mut running = service.start(&manager, &format!("{}; kill -SEGV $$", fill(3)));
+    assert_eq!(ended(&mut manager, &mut running), Some(128 + 11));
+    assert_eq!(count_of(&memory), 3);
+    let mut running = service.start(&manager, &service.at_work(5));
+    manager.hear_until(|_| count_of(&memory) == 9);
+    kill_tree(&mut running.0);
+    let mut running = service.start(&manager, "true");
+    assert_eq!(ended(&mut manager, &mut running), Some(0));
+    assert_eq!((service.state(), count_of(&memory)), (2, 2));
+    let beside = service.folder.path().read_dir().expect("a folder");
+    assert_eq!(
+        beside.count(),
+        3,
+        "the store, and two that were saved aside"
+    );
+
+    // The machine starts anew.
+    let mut manager = Manager::on_an_abstract_name();
+    let mut running = service.start(&manager, "true");
+    assert_eq!(ended(&mut manager, &mut running), Some(0));
+    assert_eq!(manager.heard[..3], first);
+    assert_eq!((service.state(), count_of(&kept(&manager))), (2, 2));
 }

@@ -119,7 +119,10 @@ fn what_nohup_has_ignored_stays_so() {
 }
 
 /// On a terminal of its own: keys, and what came of it.
-fn on_a_terminal(line: &str, steps: &mut dyn FnMut(&mut std::process::ChildStdin)) -> Option<i32> {
+pub(crate) fn on_a_terminal(
+    line: &str,
+    steps: &mut dyn FnMut(&mut std::process::ChildStdin),
+) -> Option<i32> {
     let mut command = clean("script");
     let script = command
         .args(["-qec", line, "/dev/null"])

@@ -48,7 +48,7 @@ pub(crate) fn kill_tree(host: &mut Child) {
     host.wait().expect("it ends");
 }
 
-fn descendants(of: u32) -> Vec<u32> {
+pub(crate) fn descendants(of: u32) -> Vec<u32> {
     let mut found = vec![of];
     let mut at = 0;
     while at < found.len() {

@@ -150,3 +150,47 @@ fn it_is_made_in_the_background_where_asked_for() {
     store.close().expect("closed");
     assert!(!part(&path, other, 0).exists());
 }
+
+/// A reader of what was there keeps it out of its place: no fault of anybody, and over soon.
+#[test]
+fn readers_in_its_place_are_waited_for_in_silence() {
+    let dir = temp_dir();
+    let path = dir.path().join("store");
+    let other = match with_one_heap(&path) {
+        HeapName::A => HeapName::B,
+        HeapName::B => HeapName::A,
+    };
+    let lock = path.join(format!("lock-{other}"));
+    let reader = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&lock);
+    let reader = reader.expect("a lock");
+    reader.lock_shared().expect("a reader");
+    let (says, told) = std::sync::mpsc::channel();
+    let options = options()
+        .second_heap(true)
+        .readers_timeout(Duration::from_millis(10))
+        .on_background_error(move |error| drop(says.send(error.to_string())));
+    let store = Store::open(&path, options).expect("a store");
+    let before = store.open_report().generation;
+    // Asked for, it is an error.
+    let refused = store.make_second_heap().expect_err("a reader is there");
+    assert_eq!(refused.kind(), std::io::ErrorKind::ResourceBusy);
+    // Several looks.
+    for number in 0..30 {
+        fill(&store, 5, number);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(store.background_error().is_none() && told.try_recv().is_err());
+    assert!(!part(&path, other, 0).exists(), "a reader is there");
+    drop(reader);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while store.generation() == before {
+        assert!(Instant::now() < deadline, "it is not made");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(part(&path, other, 0).exists() && told.try_recv().is_err());
+}

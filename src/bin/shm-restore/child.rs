@@ -7,7 +7,7 @@ use std::sync::mpsc::Sender;
 use std::thread;
 
 use anyhow::{Context, Result};
-use flatspan::shm::Placed;
+use flatspan::shm::{Placed, ProcessId};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{
@@ -17,6 +17,8 @@ use rustix::process::{
 
 use crate::cli::Cli;
 use crate::failure::{Outcome, exit};
+use crate::gate;
+use crate::marks::Marks;
 use crate::messages::Message;
 use crate::terminal::{Terminal, do_not_stop_for_output};
 
@@ -29,11 +31,27 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    pub(crate) fn start(cli: &Cli, placed: &Placed, ended: Sender<Message>) -> Outcome<Self> {
+    /// Where its end is to be seen, `marks` know of it before it runs.
+    pub(crate) fn start(
+        cli: &Cli,
+        placed: &Placed,
+        marks: Option<&Marks>,
+        ended: Sender<Message>,
+    ) -> Outcome<Self> {
         let terminal = Terminal::own();
         let mut command = Command::new(&cli.command[0]);
         command.args(&cli.command[1..]).process_group(0);
-        let child = placed.spawn(&mut command)?;
+        let child = match marks {
+            Some(marks) => {
+                let started = gate::spawn(placed, &mut command, |pid| note(marks, pid));
+                if started.is_err() {
+                    // It has not run, so the memory is what it was.
+                    marks.good()?;
+                }
+                started?
+            }
+            None => placed.spawn(&mut command)?,
+        };
         do_not_stop_for_output();
         let running = Self {
             pid: Pid::from_child(&child),
@@ -123,6 +141,11 @@ impl Running {
         }
         Ok(status)
     }
+}
+
+fn note(marks: &Marks, pid: u32) -> Result<()> {
+    let command = ProcessId::of(pid).with_context(|| format!("cannot look at process {pid}"))?;
+    marks.used_by(command.context("it was killed")?)
 }
 
 /// As a shell says it.

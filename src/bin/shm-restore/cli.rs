@@ -30,6 +30,8 @@ When a COMMAND that is kept by exit or stop was killed by a signal, nobody knows
             same memory restores the snapshot into it
   discard   the same, and nothing is saved
   keep      the memory becomes the newest state
+The same at the next start with the same memory if COMMAND is gone by then and its end was not seen, as this program was
+killed too; until its end is seen the file STORE.crashed names it. While it still runs, its memory is taken as it is.
 
 With --keep N, each snapshot is kept in STORE/kept, by the name GENERATION-SEQUENCE (`flatspan history STORE` lists them; to go back,
 see its --help). Where the filesystem shares storage (xfs, btrfs) this costs next to nothing, elsewhere a copy of the state
@@ -40,8 +42,9 @@ too, and both go on together; elsewhere a stopped COMMAND is left alone. TERM, I
 program gets are passed on; a COMMAND that ignores them is waited for. USR1 prints statistics. Descendants that outlive
 COMMAND are not waited for; those that still have the memory are named.
 
-With --json, standard error has one object a line, each with `event`: restored, started, snapshot, starved, failed, forwarded,
-statistics, ended, crashed, remaining, no_queue, dropped, last, kept, not_kept. Lines that nobody reads in time are dropped.
+With --json, standard error has one object a line, each with `event`: restored, fell_back, started, snapshot, starved, failed,
+recovered, forwarded, statistics, ended, crashed, not_marked, not_unmarked, remaining, no_queue, not_closed, dropped, last, kept,
+not_kept. Lines that nobody reads in time are dropped.
 
 Exit codes: those of COMMAND, 128 and the number of the signal that ended it, and
   125  the state could not be restored or kept (also if only the last snapshot failed), or wrong usage

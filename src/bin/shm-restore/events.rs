@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::terminal::output_stops_nobody;
+
 /// So many lines wait.
 const LINES_MAX: usize = 1024;
 /// At the end it is waited so long for them to be written.
@@ -145,6 +147,7 @@ impl Lines {
 
     /// The life of the thread.
     fn write_all(&self) {
+        output_stops_nobody();
         let mut state = self.state();
         loop {
             state = match state.next() {

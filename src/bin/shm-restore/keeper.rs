@@ -44,12 +44,11 @@ pub(crate) struct Taken {
 }
 
 impl Keeper {
-    /// Restores the state into the memory, unless that is live and is not to be rolled back.
+    /// Restores the state into the memory, unless that is live.
     /// Whoever is to be stopped for a snapshot is by `standing`; not where the program commits.
     pub(crate) fn open(
         cli: &Cli,
         memory: &SharedFile,
-        roll_back: bool,
         standing: Option<&Arc<Standing>>,
     ) -> Result<Self> {
         let store = || format!("store {}", cli.store.display());
@@ -62,7 +61,7 @@ impl Keeper {
             let host = Host::open(&cli.store, memory.try_clone()?, options);
             return Ok(Self::Queue(Box::new(host.with_context(store)?)));
         }
-        let mut options = UnawareOptions::default().roll_back(roll_back);
+        let mut options = UnawareOptions::default();
         if let Some(standing) = standing {
             options = options.standstill(Arc::<Standing>::clone(standing));
         }
@@ -71,6 +70,14 @@ impl Keeper {
         }
         let unaware = Unaware::open(&cli.store, memory, options);
         Ok(Self::Unaware(Box::new(unaware.with_context(store)?)))
+    }
+
+    /// Restores the newest state into a live memory. What programs have committed is never undone.
+    pub(crate) fn roll_back(&mut self) -> Result<()> {
+        match self {
+            Self::Unaware(unaware) => Ok(unaware.roll_back()?),
+            Self::Queue(_) => Ok(()),
+        }
     }
 
     pub(crate) fn restored(&self) -> bool {

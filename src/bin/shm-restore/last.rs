@@ -9,11 +9,12 @@ use flatspan::shm::{SharedFile, ShmError};
 use serde_json::json;
 
 use crate::child::exit_code;
-use crate::cli::{Cli, How, OnCrash};
+use crate::cli::{Cli, OnCrash};
 use crate::crash;
 use crate::events::Events;
 use crate::failure::exit;
 use crate::keeper::{Keeper, Outcome};
+use crate::marks::Marks;
 use crate::snapshots::Taker;
 
 /// A memory that is shorter has no queue: docs/shared-memory-protocol.md.
@@ -24,6 +25,7 @@ pub(crate) fn end(
     cli: &Cli,
     memory: &SharedFile,
     taker: Taker,
+    marks: Option<&Marks>,
     status: ExitStatus,
     events: Events,
 ) -> u8 {
@@ -32,15 +34,29 @@ pub(crate) fn end(
         json!({ "code": status.code(), "signal": status.signal() }),
     );
     tell_remaining(cli, memory, events);
-    let policy = cli.on_crash.unwrap_or(OnCrash::Rollback);
-    let is_bad = status.signal().is_some() && cli.snapshot != How::Queue;
-    let is_kept = match is_bad && policy != OnCrash::Keep {
-        true => give_up(cli, memory, taker, policy, events),
-        false => keep(cli, memory, taker, events),
+    let is_kept = match marks {
+        Some(marks) if status.signal().is_some() => give_up(cli, memory, taker, marks, events),
+        marks => {
+            if let Some(marks) = marks {
+                tell_good(marks, events);
+            }
+            keep(cli, memory, taker, events)
+        }
     };
     match is_kept {
         true => exit_code(status),
         false => exit::FAILED,
+    }
+}
+
+/// Its memory is good, whether it can be kept or not. Killed behind this, before the last snapshot is durable, this program leaves memory
+/// that the next start takes.
+fn tell_good(marks: &Marks, events: Events) {
+    if let Err(error) = marks.good() {
+        let text = format!(
+            "a start with the same memory will take it for that of a killed program, and restore the last snapshot into it: {error:#}"
+        );
+        events.tell("not_unmarked", &text, json!({}));
     }
 }
 
@@ -118,15 +134,16 @@ fn give_up(
     cli: &Cli,
     memory: &SharedFile,
     mut taker: Taker,
-    policy: OnCrash,
+    marks: &Marks,
     events: Events,
 ) -> bool {
-    drop(taker.keeper());
-    let marked = crash::mark(&cli.store, memory);
-    let saved = match policy {
-        OnCrash::Rollback => crash::save(&cli.store, memory).map(Some),
-        _ => Ok(None),
+    // While the store is ours.
+    let marked = marks.killed();
+    let saved = match cli.on_crash {
+        None | Some(OnCrash::Rollback) => crash::save(&cli.store, memory).map(Some),
+        Some(OnCrash::Discard | OnCrash::Keep) => Ok(None),
     };
+    drop(taker.keeper());
     let mut is_done = true;
     if let Err(error) = marked {
         let text = format!(

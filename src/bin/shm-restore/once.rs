@@ -5,13 +5,13 @@ use flatspan::shm::{ListenFds, SharedFile};
 use serde_json::json;
 
 use crate::cli::{Cli, How};
-use crate::crash;
 use crate::events::Events;
 use crate::failure::Outcome;
 use crate::history::History;
-use crate::keeper::{self, Keeper};
+use crate::keeper;
+use crate::marks::{Marks, Verdict};
 use crate::memory;
-use crate::restoring::restore;
+use crate::restoring;
 use crate::store_place;
 
 pub(crate) fn run(cli: &Cli) -> Outcome<u8> {
@@ -26,13 +26,15 @@ fn take(cli: &Cli, memory: &SharedFile) -> anyhow::Result<u8> {
             "the memory is not live: it has no seal against shrinking, so there is nothing to be kept"
         );
     }
-    if cli.snapshot != How::Queue && crash::is_marked(&cli.store, memory)? {
+    let events = Events::new(cli.json);
+    let mut keeper = restoring::open(cli, memory, None)?;
+    // That of commands that live is taken as it is.
+    if cli.snapshot != How::Queue && Marks::of(&cli.store, memory)?.judge()? != Verdict::Good {
         bail!(
             "a killed command has left this memory, so it is not taken for good: a start with a command restores the last snapshot into it"
         );
     }
-    let events = Events::new(cli.json);
-    let mut keeper: Keeper = restore(cli, memory, false, None, events)?;
+    restoring::tell(&keeper, false, events);
     match keeper.snapshot()? {
         keeper::Outcome::Taken(taken) => {
             events.note("last", taken.fields());

@@ -1,8 +1,9 @@
 //! Restoring, and what is told of it.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
@@ -17,29 +18,36 @@ use crate::events::Events;
 use crate::keeper::Keeper;
 use crate::progress::Bar;
 use crate::standing::Standing;
+use crate::terminal::{errors_are_in_the_foreground, output_stops_nobody};
 
 /// A bar is shown of what takes longer.
 const SOON: Duration = Duration::from_millis(500);
 const STEP: Duration = Duration::from_millis(100);
 
-pub(crate) fn restore(
+/// The store, with its state in the memory unless that is live.
+pub(crate) fn open(
     cli: &Cli,
     memory: &SharedFile,
-    roll_back: bool,
     standing: Option<&Arc<Standing>>,
-    events: Events,
 ) -> Result<Keeper> {
-    let open = || Keeper::open(cli, memory, roll_back, standing);
-    let keeper = match memory.is_restored()? && !roll_back {
-        true => open()?,
-        false => with_bar(cli, memory, open)?,
-    };
+    let open = || Keeper::open(cli, memory, standing);
+    match memory.is_restored()? {
+        true => open(),
+        false => with_bar(cli, memory, open),
+    }
+}
+
+pub(crate) fn roll_back(cli: &Cli, memory: &SharedFile, keeper: &mut Keeper) -> Result<()> {
+    with_bar(cli, memory, || keeper.roll_back())
+}
+
+pub(crate) fn tell(keeper: &Keeper, rolled_back: bool, events: Events) {
     let report = keeper.open_report();
     events.note(
         "restored",
         json!({
             "restored": keeper.restored(),
-            "rolled_back": roll_back,
+            "rolled_back": rolled_back,
             "generation": keeper.generation(),
             "bytes": report.region_bytes,
             "created": report.created,
@@ -51,37 +59,47 @@ pub(crate) fn restore(
         let text = format!("the newest state was lost, an older one was restored: {lost}");
         events.tell("fell_back", &text, json!({ "lost": lost }));
     }
-    Ok(keeper)
 }
 
 /// Storage that the memory has got so far is what was restored so far.
+///
+/// Nobody waits for who shows it longer than for a step: a terminal that is stopped does not hold up the start.
 fn with_bar<R>(cli: &Cli, memory: &SharedFile, restore: impl FnOnce() -> R) -> R {
     let watched = memory.as_fd().try_clone_to_owned();
+    let store = cli.store.clone();
     let (ends, end) = mpsc::channel::<()>();
-    thread::scope(|scope| {
-        let show = move || {
-            if end.recv_timeout(SOON) == Err(RecvTimeoutError::Timeout)
-                && let Ok(watched) = watched
-            {
-                let bar = Bar::new("opening", 0);
-                let bytes = stored_bytes(cli).unwrap_or(0);
-                bar.restart("restoring".to_owned(), bytes);
-                while end.recv_timeout(STEP) == Err(RecvTimeoutError::Timeout) {
-                    bar.set(present_bytes(&watched).min(bytes));
-                }
-            }
-        };
-        let thread = thread::Builder::new().name("progress".to_owned());
-        // Without it nothing is shown.
-        let _not_vital = thread.spawn_scoped(scope, show);
-        let restored = restore();
-        drop(ends);
-        restored
-    })
+    let (shows, shown) = mpsc::channel::<()>();
+    let show = move || {
+        output_stops_nobody();
+        if end.recv_timeout(SOON) == Err(RecvTimeoutError::Timeout)
+            && let Ok(watched) = watched
+            && errors_are_in_the_foreground()
+        {
+            show_until(&end, &store, &watched);
+        }
+        drop(shows);
+    };
+    let thread = thread::Builder::new().name("progress".to_owned());
+    // Without it nothing is shown.
+    let _not_vital = thread.spawn(show);
+    let restored = restore();
+    drop(ends);
+    // It is cleared before the command writes there.
+    let _too_late = shown.recv_timeout(STEP);
+    restored
 }
 
-fn stored_bytes(cli: &Cli) -> Result<u64> {
-    Ok(StoreReader::open(&cli.store)?.newest()?.len())
+fn show_until(end: &Receiver<()>, store: &Path, watched: &OwnedFd) {
+    let bar = Bar::new("opening", 0);
+    let bytes = stored_bytes(store).unwrap_or(0);
+    bar.restart("restoring".to_owned(), bytes);
+    while end.recv_timeout(STEP) == Err(RecvTimeoutError::Timeout) {
+        bar.set(present_bytes(watched).min(bytes));
+    }
+}
+
+fn stored_bytes(store: &Path) -> Result<u64> {
+    Ok(StoreReader::open(store)?.newest()?.len())
 }
 
 fn present_bytes(memory: &OwnedFd) -> u64 {

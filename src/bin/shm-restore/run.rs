@@ -14,14 +14,14 @@ use signal_hook::consts::{SIGCHLD, SIGCONT, SIGUSR1};
 
 use crate::child::Running;
 use crate::cli::{Cli, How, OnCrash};
-use crate::crash;
 use crate::events::Events;
 use crate::failure::Outcome;
 use crate::last;
 use crate::memory::{self, Given};
 use crate::messages::{Message, Messages};
 use crate::program;
-use crate::restoring::restore;
+use crate::restoring;
+use crate::settle::settle;
 use crate::snapshots::{Shared, Taker};
 use crate::standing::Standing;
 use crate::store_place;
@@ -58,15 +58,12 @@ impl Session<'_> {
             shared: Arc::new(Shared::new(manager)),
         };
         adopt_orphans().context("cannot adopt orphans of the command")?;
-        // With a queue what was committed counts, crash or not: nothing is rolled back, and the mark stays.
-        let roll_back = cli.snapshot != How::Queue && crash::is_marked(&cli.store, &memory)?;
         let standing = Arc::new(standing(cli, &memory)?);
-        let keeper = restore(cli, &memory, roll_back, Some(&standing), session.events)?;
-        if roll_back {
-            crash::unmark(&cli.store)?;
-        }
+        let mut keeper = restoring::open(cli, &memory, Some(&standing))?;
+        // From here on the store is ours, and with it what is known of its memories.
+        let marks = settle(cli, &memory, &mut keeper, session.events)?;
         let messages = Messages::of_signals()?;
-        let child = Running::start(cli, &placed, messages.sender.clone())?;
+        let child = Running::start(cli, &placed, marks.as_ref(), messages.sender.clone())?;
         drop(placed);
         let pid = child.number();
         if cli.snapshot == How::Stop && cli.on_crash != Some(OnCrash::Keep) {
@@ -89,7 +86,14 @@ impl Session<'_> {
             standing.watch_nobody();
             let _not_vital = session.shared.manager.stopping();
             let status = child.status()?;
-            Ok(last::end(cli, &memory, taker, status, session.events))
+            Ok(last::end(
+                cli,
+                &memory,
+                taker,
+                marks.as_ref(),
+                status,
+                session.events,
+            ))
         })
     }
 

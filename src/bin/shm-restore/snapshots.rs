@@ -129,7 +129,7 @@ impl Taker {
                 // Its lock must be free.
                 self.keeper = None;
                 let standing = Some(&self.standing);
-                let keeper = Keeper::open(&self.cli, &self.memory, false, standing)?;
+                let keeper = Keeper::open(&self.cli, &self.memory, standing)?;
                 how(self.keeper.insert(keeper))
             }
             outcome => outcome,

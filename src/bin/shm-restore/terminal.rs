@@ -2,8 +2,8 @@
 //!
 //! # Safety
 //!
-//! The only unsafe call has a signal ignored, which runs no code.
-#![expect(unsafe_code, reason = "signal(2)")]
+//! The only unsafe calls have a signal ignored, or blocked in a thread, which runs no code.
+#![expect(unsafe_code, reason = "signal(2), pthread_sigmask(3)")]
 
 use std::fs::File;
 use std::io::{self, IsTerminal};
@@ -68,4 +68,22 @@ pub(crate) fn do_not_stop_for_output() {
     unsafe {
         libc::signal(libc::SIGTTOU, libc::SIG_IGN);
     }
+}
+
+/// Writing to a terminal that another group has stops nobody from now on where the calling thread does it. Unlike an ignored signal
+/// that is nothing a command inherits.
+pub(crate) fn output_stops_nobody() {
+    // SAFETY: a set of bits, for which zeros are valid.
+    let mut signals: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `signals` is such a set, borrowed for the calls, and no mask is asked for.
+    unsafe {
+        libc::sigemptyset(&raw mut signals);
+        libc::sigaddset(&raw mut signals, libc::SIGTTOU);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const signals, std::ptr::null_mut());
+    }
+}
+
+/// Is standard error a terminal, and ours?
+pub(crate) fn errors_are_in_the_foreground() -> bool {
+    tcgetpgrp(io::stderr()) == Ok(getpgrp())
 }

@@ -1,0 +1,77 @@
+//! The bar of `shm-restore`, on terminals that take nothing.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use crate::client;
+use crate::programs::expect;
+use crate::signalling::on_a_terminal;
+use crate::states::{folder, shell};
+use crate::stopping::wait_until;
+use crate::support::need::{Need, need};
+
+/// The words that restore a state so slowly that a bar is shown, and then make a file.
+fn slow_start(folder: &Path) -> String {
+    let store = folder.join("store");
+    expect(
+        0,
+        &mut shell(&[], &store, &client::words("fill 1 10000000")),
+    );
+    format!(
+        "strace -f -o /dev/null -e trace=pread64 -e inject=pread64:delay_enter=200000 {} {} touch {}",
+        env!("CARGO_BIN_EXE_shm-restore"),
+        store.display(),
+        folder.join("done").display()
+    )
+}
+
+/// Runs a script on a terminal of its own.
+fn run(script: &str, folder: &Path, steps: &mut dyn FnMut(&mut std::process::ChildStdin)) {
+    let path = folder.join("script");
+    fs::write(&path, script).expect("a file");
+    let code = on_a_terminal(&format!("sh {}", path.display()), steps);
+    assert_eq!(code, Some(0));
+}
+
+#[test]
+fn a_bar_in_the_background_stops_nobody() {
+    if !need(Need::Tools, "script") || !need(Need::Tools, "strace") {
+        return;
+    }
+    let folder = folder();
+    let done = folder.path().join("done");
+    // A job of its own. One that is stopped is not waited for any longer.
+    let script = format!(
+        "set -m; stty tostop; {} & while [ -e /proc/$! ] && ! grep -q 'State:.*T (stopped)' /proc/$!/status; do sleep 0.05; done; kill -9 -$! 2>/dev/null; :",
+        slow_start(folder.path())
+    );
+    run(&script, folder.path(), &mut |_| {});
+    assert!(done.exists(), "the command was started");
+}
+
+#[test]
+fn a_bar_on_a_stopped_terminal_holds_up_nothing() {
+    if !need(Need::Tools, "script") || !need(Need::Tools, "strace") {
+        return;
+    }
+    let folder = folder();
+    let [ready, go, done] = ["ready", "go", "done"].map(|name| folder.path().join(name));
+    let script = format!(
+        "touch {}; while [ ! -e {} ]; do sleep 0.02; done; {}",
+        ready.display(),
+        go.display(),
+        slow_start(folder.path())
+    );
+    run(&script, folder.path(), &mut |keys| {
+        wait_until("ready", || ready.exists());
+        keys.write_all(b"\x13").expect("a key");
+        // It is on its way to the terminal.
+        thread::sleep(Duration::from_millis(300));
+        fs::write(&go, "").expect("a file");
+        wait_until("the command", || done.exists());
+        keys.write_all(b"\x11").expect("a key");
+    });
+}

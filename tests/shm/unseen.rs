@@ -1,0 +1,272 @@
+//! Programs whose end nobody has seen, as this program was killed too (hazard 26).
+
+use std::fs;
+use std::process::Stdio;
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+
+use crate::crashed::{BYTES, Kept, filled, whole};
+use crate::manager::Killed;
+use crate::programs::expect;
+use crate::states::newest;
+use crate::stopping::{descendants, kill_tree, start, wait_until};
+
+const HOW: [&str; 2] = ["--snapshot=exit", "--snapshot=stop"];
+
+fn signal(pid: u32, signal: Signal) {
+    let pid = Pid::from_raw(pid.cast_signed()).expect("a number");
+    let _may_be_gone = kill_process(pid, signal);
+}
+
+/// Fills the memory, then says its number in a file, and waits for as long as the test lasts.
+fn at_work(kept: &Kept, byte: u8) -> String {
+    format!(
+        "{}; echo $$ >{1}.new; mv {1}.new {1}; while [ -e {2} ]; do sleep 0.02; done",
+        filled(byte),
+        kept.folder.path().join("said").display(),
+        kept.folder.path().display()
+    )
+}
+
+/// Starts it, and waits until it has filled the memory. Returns the host and the number of the command.
+fn started(kept: &Kept, options: &[&str], byte: u8) -> (Killed, u32) {
+    let said = kept.folder.path().join("said");
+    let _none = fs::remove_file(&said);
+    let host = start(&mut kept.run(options, &at_work(kept, byte)));
+    wait_until("it works", || said.exists());
+    let pid = fs::read_to_string(said).expect("a number");
+    (host, pid.trim().parse().expect("a number"))
+}
+
+/// Of a memory with a good state in the store, of which the whole tree was killed in the middle of a change.
+fn killed_tree(options: &[&str]) -> Kept {
+    let kept = Kept::new();
+    expect(0, &mut kept.run(&[], &filled(1)));
+    let (mut host, _) = started(&kept, options, 2);
+    kill_tree(&mut host.0);
+    assert_eq!(kept.bytes()[..BYTES], [2; BYTES]);
+    kept
+}
+
+#[test]
+fn h26_bad_state_made_newest_after_the_whole_tree_was_killed() {
+    for how in HOW {
+        let options = [how, "--interval=1000"];
+        let kept = killed_tree(&options);
+        let said = expect(0, &mut kept.run(&options, "true"));
+        assert!(said.contains("nobody has seen"), "{said}");
+        assert_eq!(kept.bytes()[..BYTES], [1; BYTES], "{how}");
+        assert_eq!(newest(&kept.store()), whole(1), "{how}");
+        let saved = kept.saved();
+        assert_eq!(saved.len(), 1, "{how}");
+        assert_eq!(fs::read(&saved[0]).expect("the wreck")[..BYTES], [2; BYTES]);
+        // Once: from now on it is live again.
+        assert!(!kept.mark().exists());
+        expect(0, &mut kept.run(&options, &filled(3)));
+        expect(0, &mut kept.run(&options, "true"));
+        assert_eq!(newest(&kept.store()), whole(3), "{how}");
+        assert_eq!(kept.saved().len(), 1, "{how}");
+    }
+}
+
+#[test]
+fn h26_what_becomes_of_an_end_that_nobody_saw_is_chosen() {
+    for how in HOW {
+        let options = [how, "--interval=1000"];
+        let kept = killed_tree(&options);
+        let said = expect(125, &mut kept.once("--snapshot=exit"));
+        assert!(said.contains("killed command"), "{said}");
+        assert_eq!(kept.bytes()[..BYTES], [2; BYTES], "left alone");
+        expect(0, &mut kept.run(&[how, "--on-crash=discard"], "true"));
+        assert_eq!(newest(&kept.store()), whole(1), "{how}");
+        assert!(kept.saved().is_empty(), "{how}");
+
+        let kept = killed_tree(&options);
+        let said = expect(0, &mut kept.run(&[how, "--on-crash=keep"], "true"));
+        assert!(said.contains("is kept"), "{said}");
+        assert_eq!(newest(&kept.store()), whole(2), "{how}");
+        // That was decided for good.
+        expect(0, &mut kept.run(&options, "true"));
+        assert_eq!(newest(&kept.store()), whole(2), "{how}");
+        assert!(kept.saved().is_empty() && !kept.mark().exists(), "{how}");
+    }
+}
+
+#[test]
+fn who_keeps_all_and_who_commits_leave_no_mark() {
+    for options in [&["--on-crash=keep"][..], &["--snapshot=queue"]] {
+        let kept = Kept::new();
+        let (mut host, _) = started(&kept, options, 2);
+        assert!(!kept.mark().exists(), "{options:?}");
+        kill_tree(&mut host.0);
+    }
+    let kept = killed_tree(&["--on-crash=keep"]);
+    expect(0, &mut kept.run(&[], "true"));
+    assert_eq!(newest(&kept.store()), whole(2));
+}
+
+/// An exit code is the program's own word, whatever the number, and what has not run has done nothing.
+#[test]
+fn a_good_end_leaves_no_mark() {
+    let kept = Kept::new();
+    for how in HOW {
+        for code in [0, 1, 139] {
+            let script = format!(
+                "test -s {} || exit 50; {}; exit {code}",
+                kept.mark().display(),
+                filled(1)
+            );
+            expect(code, &mut kept.run(&[how], &script));
+            assert!(!kept.mark().exists(), "{how} {code}");
+        }
+    }
+    let wrong = kept.folder.path().join("wrong");
+    fs::write(&wrong, "#!/not/an/interpreter\n").expect("a file");
+    fs::set_permissions(&wrong, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .expect("a mode");
+    let mut command = crate::left::Left::files([crate::left::path_of(&kept.memory)])
+        .named("SHM_SHARED_FD")
+        .command(env!("CARGO_BIN_EXE_shm-restore"));
+    let said = expect(127, command.arg(kept.store()).arg(&wrong));
+    assert!(said.contains("wrong"), "{said}");
+    assert!(!kept.mark().exists());
+    assert!(kept.saved().is_empty());
+}
+
+#[test]
+fn a_command_that_cannot_be_noted_never_runs() {
+    let kept = Kept::new();
+    expect(0, &mut kept.run(&[], &filled(1)));
+    let new = kept.store().with_extension("crashed-new");
+    fs::create_dir(&new).expect("what cannot be written");
+    let said = expect(125, &mut kept.run(&[], &filled(2)));
+    assert!(said.contains("store.crashed"), "{said}");
+    assert_eq!(kept.bytes()[..BYTES], [1; BYTES], "it has not run");
+    fs::remove_dir(&new).expect("it is empty");
+    expect(0, &mut kept.run(&[], "true"));
+    assert!(kept.saved().is_empty());
+}
+
+/// The command lives, so its memory is as good as before, whoever keeps it next.
+#[test]
+fn h26_memory_of_a_command_that_lives_is_live() {
+    for how in HOW {
+        let kept = Kept::new();
+        expect(0, &mut kept.run(&[], &filled(1)));
+        let (mut host, command) = started(&kept, &[how, "--interval=1000"], 2);
+        host.0.kill().expect("killed alone");
+        host.0.wait().expect("it ends");
+        expect(0, &mut kept.once("--snapshot=exit"));
+        assert_eq!(newest(&kept.store()), whole(2), "{how}");
+        // Beside another command, which is noted too and ends well.
+        let both = format!(
+            "[ $(wc -w <{}) = 6 ] || exit 50; {}",
+            kept.mark().display(),
+            filled(3)
+        );
+        let said = expect(0, &mut kept.run(&[how], &both));
+        assert!(!said.contains("nobody has seen"), "{said}");
+        assert_eq!(newest(&kept.store()), whole(3), "{how}");
+        assert!(kept.saved().is_empty());
+        // Nothing is restored beneath the first one, which still uses it, when another is killed.
+        expect(
+            128 + 11,
+            &mut kept.run(&[how], &format!("{}; kill -SEGV $$", filled(4))),
+        );
+        let said = expect(125, &mut kept.run(&[how], "true"));
+        assert!(said.contains(&command.to_string()), "{said}");
+        assert_eq!(kept.bytes()[..BYTES], [4; BYTES], "left alone");
+        assert_eq!(kept.saved().len(), 1);
+        signal(command, Signal::KILL);
+        wait_until("its end", || !is_running(command));
+        expect(0, &mut kept.run(&[how], "true"));
+        assert_eq!(kept.bytes()[..BYTES], [3; BYTES], "{how}");
+        assert!(!kept.mark().exists(), "{how}");
+    }
+}
+
+/// Its end was seen by nobody, though it may have been a good one.
+#[test]
+fn h26_a_command_that_ended_without_its_host_is_not_vouched_for() {
+    let kept = Kept::new();
+    expect(0, &mut kept.run(&[], &filled(1)));
+    let (mut host, command) = started(&kept, &[], 2);
+    host.0.kill().expect("killed alone");
+    host.0.wait().expect("it ends");
+    signal(command, Signal::TERM);
+    wait_until("its end", || !is_running(command));
+    expect(125, &mut kept.once("--snapshot=exit"));
+    expect(0, &mut kept.run(&[], "true"));
+    assert_eq!(newest(&kept.store()), whole(1));
+    assert_eq!(kept.saved().len(), 1);
+}
+
+fn is_running(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+/// Stores a byte at each of some places, slowly.
+fn change(byte: char, places: &[usize]) -> String {
+    let places: Vec<String> = places.iter().map(usize::to_string).collect();
+    format!(
+        "for place in {}; do printf {byte} | dd of=/proc/self/fd/3 bs=1 seek=$place conv=notrunc 2>/dev/null; done",
+        places.join(" ")
+    )
+}
+
+/// Also what the command starts in this moment, which is of its group.
+fn kill_all(host: &mut Killed) {
+    signal(host.0.id(), Signal::STOP);
+    let groups = descendants(host.0.id());
+    host.0.kill().expect("a signal");
+    host.0.wait().expect("it ends");
+    for group in groups {
+        let group = Pid::from_raw(group.cast_signed()).expect("a number");
+        let _may_be_none = kill_process_group(group, Signal::KILL);
+    }
+}
+
+/// Wherever all is killed, what comes back is a state that a command has ended with, and none that was acknowledged is lost.
+#[test]
+fn h26_kills_of_the_whole_tree_at_any_time_tear_nothing() {
+    const ROUNDS: u64 = 60;
+    let places = [0, 5000, 9000, 13_000, 20_000, 30_000];
+    let kept = Kept::new();
+    expect(0, &mut kept.run(&[], &change('A', &places)));
+    let mut known = b'A';
+    let mut came = [0; 3];
+    for round in 0..ROUNDS {
+        let byte = b'B' + u8::try_from(round % 20).expect("small");
+        let mut command = kept.run(
+            &[HOW[(round % 2) as usize], "--interval=1000"],
+            &change(byte.into(), &places),
+        );
+        let mut host = Killed(command.stderr(Stdio::null()).spawn().expect("it starts"));
+        thread::sleep(Duration::from_micros(round * 7919 % 60_000));
+        let acknowledged = host.0.try_wait().expect("its status").is_some();
+        kill_all(&mut host);
+        expect(0, &mut kept.run(&[], "true"));
+        let state = newest(&kept.store());
+        let found: Vec<u8> = places.iter().map(|place| state[*place]).collect();
+        assert!(
+            found.iter().all(|byte| *byte == found[0]),
+            "torn: {found:?} in round {round}"
+        );
+        let is_new = found[0] == byte;
+        assert!(
+            is_new || (found[0] == known && !acknowledged),
+            "{found:?} in round {round}"
+        );
+        came[usize::from(is_new) + usize::from(acknowledged)] += 1;
+        known = found[0];
+        for saved in kept.saved() {
+            fs::remove_file(saved).expect("a wreck");
+        }
+    }
+    println!("{came:?}");
+    assert!(came[0] > 0, "some were killed before their end: {came:?}");
+    assert!(!kept.mark().exists());
+}
