@@ -308,7 +308,7 @@ impl Store {
         self.inner.checkpoint(Some(CheckpointKind::Delta))
     }
 
-    /// Makes the second heap, if there is none, as after [`OnClose::DropOlder`]: a copy of the one that there is, which shares
+    /// Makes the second heap, if there is none, as after [`OnClose::DropOlder`](super::OnClose::DropOlder): a copy of the one that there is, which shares
     /// its storage where the filesystem can (reflink). The next base checkpoint then writes what changed, and not everything.
     /// Others may change the memory and make checkpoints meanwhile; these wait for a step of it at the most, and a base
     /// checkpoint makes the second heap by itself, and so ends it. False if none was made. See

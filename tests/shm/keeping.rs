@@ -1,12 +1,16 @@
 //! `shm-restore --keep`: the states before the newest one.
 
+use std::fs;
 use std::path::Path;
 
 use flatspan::snapshot::{History, Kept};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client;
-use crate::programs::expect;
+use crate::programs::{expect, said};
+use crate::signalling::ended;
 use crate::states::{folder, newest, shell};
+use crate::stopping::{start, wait_until};
 use crate::support::filesystem::{Kind, SmallFs};
 
 const BYTES: usize = 10_000;
@@ -89,5 +93,37 @@ fn what_cannot_be_kept_is_told_and_the_snapshot_counts() {
     small.unfill();
     let said = expect(0, &mut shell(&["--keep=2", "--json"], &store, &fill(4)));
     assert!(said.contains("\"event\":\"kept\""), "{said}");
-    assert_eq!(bytes(&kept(&store)), [4]);
+    expect(0, &mut shell(&["--keep=2"], &store, &fill(5)));
+    assert_eq!(bytes(&kept(&store)), [4, 5]);
+    // Without room for a third one beside them.
+    small.fill_leaving(4 << 20);
+    expect(0, &mut shell(&["--keep=2"], &store, &fill(6)));
+    assert_eq!(bytes(&kept(&store)), [5, 6]);
+    expect(0, &mut shell(&["--keep=1"], &store, &fill(7)));
+    assert_eq!(bytes(&kept(&store)), [7]);
+}
+
+#[test]
+fn the_last_snapshot_does_not_wait_for_the_history() {
+    let folder = folder();
+    let store = folder.path().join("store");
+    expect(0, &mut shell(&["--keep=2"], &store, &fill(1)));
+    let lock = fs::File::open(store.join("kept/lock")).expect("a lock");
+    lock.lock().expect("ours");
+    let mut host = start(&mut shell(&["--keep=2"], &store, &fill(2)));
+    wait_until("the last snapshot", || newest(&store)[0] == 2);
+    // Then it waits for its turn.
+    assert!(host.0.try_wait().expect("a status").is_none());
+    let pid = Pid::from_child(&host.0);
+    wait_until("an end", || {
+        // Signals that come while the command runs are for the command.
+        kill_process(pid, Signal::INT).expect("it is there");
+        host.0.try_wait().expect("a status").is_some()
+    });
+    let output = ended(host);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert!(said(&output).contains("interrupted"), "{}", said(&output));
+    drop(lock);
+    expect(0, &mut shell(&["--keep=2"], &store, &fill(3)));
+    assert_eq!(bytes(&kept(&store)), [1, 3]);
 }

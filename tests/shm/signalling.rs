@@ -25,7 +25,7 @@ fn lines(path: &Path) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-fn ended(mut host: Killed) -> Output {
+pub(crate) fn ended(mut host: Killed) -> Output {
     let mut output = Output {
         status: host.0.wait().expect("it ends"),
         stdout: Vec::new(),

@@ -33,9 +33,9 @@ When a COMMAND that is kept by exit or stop was killed by a signal, nobody knows
 The same at the next start with the same memory if COMMAND is gone by then and its end was not seen, as this program was
 killed too; until its end is seen the file STORE.crashed names it. While it still runs, its memory is taken as it is.
 
-With --keep N, each snapshot is kept in STORE/kept, by the name GENERATION-SEQUENCE (`flatspan history STORE` lists them; to go back,
-see its --help). Where the filesystem shares storage (xfs, btrfs) this costs next to nothing, elsewhere a copy of the state
-each time, before the next interval begins.
+With --keep N, snapshots are kept in STORE/kept, by the names NUMBER-GENERATION (`flatspan history STORE` lists them; to go back, see its
+--help). Where the filesystem shares storage (xfs, btrfs) each costs next to nothing, elsewhere a copy of the state, beside
+the snapshots that follow; of those that are taken meanwhile the newest is kept. Behind the last one, INT, TERM, HUP and QUIT end the copying.
 
 COMMAND gets a process group of its own, and the terminal, if it is ours. When it is stopped there (Ctrl-Z) this program stops
 too, and both go on together; elsewhere a stopped COMMAND is left alone. TERM, INT, HUP, QUIT, USR2, WINCH and CONT that this

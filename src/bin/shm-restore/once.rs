@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::cli::{Cli, How};
 use crate::events::Events;
 use crate::failure::Outcome;
-use crate::history::History;
+use crate::history::keep_once;
 use crate::keeper;
 use crate::marks::{Marks, Verdict};
 use crate::memory;
@@ -38,7 +38,7 @@ fn take(cli: &Cli, memory: &SharedFile) -> anyhow::Result<u8> {
     match keeper.snapshot()? {
         keeper::Outcome::Taken(taken) => {
             events.note("last", taken.fields());
-            History::new(cli, events).keep();
+            keep_once(cli, events);
         }
         // Nobody is watched.
         keeper::Outcome::Nothing | keeper::Outcome::Ended => {

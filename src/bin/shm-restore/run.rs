@@ -16,6 +16,7 @@ use crate::child::Running;
 use crate::cli::{Cli, How, OnCrash};
 use crate::events::Events;
 use crate::failure::Outcome;
+use crate::history::History;
 use crate::last;
 use crate::memory::{self, Given};
 use crate::messages::{Message, Messages};
@@ -63,6 +64,7 @@ impl Session<'_> {
         // From here on the store is ours, and with it what is known of its memories.
         let marks = settle(cli, &memory, &mut keeper, session.events)?;
         let messages = Messages::of_signals()?;
+        let history = History::begin(cli, session.events)?;
         let child = Running::start(cli, &placed, marks.as_ref(), messages.sender.clone())?;
         drop(placed);
         let pid = child.number();
@@ -76,6 +78,7 @@ impl Session<'_> {
             keeper,
             Arc::clone(&standing),
             Arc::clone(&session.shared),
+            history.bell(),
             session.events,
         );
         let snapshots = taker.run()?;
@@ -86,14 +89,9 @@ impl Session<'_> {
             standing.watch_nobody();
             let _not_vital = session.shared.manager.stopping();
             let status = child.status()?;
-            Ok(last::end(
-                cli,
-                &memory,
-                taker,
-                marks.as_ref(),
-                status,
-                session.events,
-            ))
+            let code = last::end(cli, &memory, taker, marks.as_ref(), status, session.events);
+            history.finish(&messages.receiver, session.events);
+            Ok(code)
         })
     }
 

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::cli::{Cli, How};
 use crate::events::Events;
-use crate::history::History;
+use crate::history::Bell;
 use crate::keeper::{Keeper, Outcome, is_poisoned};
 use crate::standing::Standing;
 use crate::statistics::Statistics;
@@ -26,7 +26,7 @@ pub(crate) struct Taker {
     events: Events,
     is_starved: bool,
     failed: Option<String>,
-    history: History,
+    history: Bell,
 }
 
 /// What both threads use.
@@ -70,10 +70,11 @@ impl Taker {
         keeper: Keeper,
         standing: Arc<Standing>,
         shared: Arc<Shared>,
+        history: Bell,
         events: Events,
     ) -> Self {
         Self {
-            history: History::new(&cli, events),
+            history,
             cli,
             memory,
             keeper: Some(keeper),
@@ -114,7 +115,7 @@ impl Taker {
         self.tell(&outcome);
         drop(turn);
         if matches!(outcome, Ok(Outcome::Taken(_))) {
-            self.history.keep();
+            self.history.ring();
         }
         outcome.ok()
     }
