@@ -53,7 +53,7 @@ impl Kept {
     }
 
     pub(crate) fn mark(&self) -> PathBuf {
-        self.store().with_extension("crashed")
+        self.store().join("memories")
     }
 
     pub(crate) fn bytes(&self) -> Vec<u8> {
@@ -64,9 +64,9 @@ impl Kept {
     }
 
     pub(crate) fn saved(&self) -> Vec<PathBuf> {
-        let beside = self.folder.path().read_dir().expect("a folder").flatten();
-        let is_saved = |path: &PathBuf| path.display().to_string().contains(".crash-");
-        beside.map(|entry| entry.path()).filter(is_saved).collect()
+        let inside = self.store().read_dir().into_iter().flatten().flatten();
+        let is_saved = |path: &PathBuf| path.display().to_string().contains("/crash-");
+        inside.map(|entry| entry.path()).filter(is_saved).collect()
     }
 }
 
@@ -93,7 +93,7 @@ fn bad_state_made_newest_after_a_crash() {
         expect(0, &mut kept.run(&options, &filled(1)));
         let said = expect(128 + 11, &mut kept.run(&options, &crash(2)));
         assert!(
-            said.contains("was killed") && said.contains(".crash-"),
+            said.contains("was killed") && said.contains("/crash-"),
             "{said}"
         );
         assert_eq!(newest(&kept.store()), whole(1), "{how}");
@@ -218,7 +218,7 @@ fn a_mark_that_cannot_be_read_is_an_error() {
     let mark = kept.mark();
     let refused = || {
         let said = expect(125, &mut kept.run(&[], "true"));
-        assert!(said.contains("store.crashed"), "{said}");
+        assert!(said.contains("memories"), "{said}");
         assert_eq!(newest(&kept.store()), whole(1));
         assert_eq!(kept.bytes(), [2; BYTES], "left alone");
     };

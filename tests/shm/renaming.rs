@@ -38,7 +38,7 @@ fn rename_without_sync() {
         128 + 11,
         &[SHM_RESTORE, &store, "sh", "-c", &crash],
     );
-    let is_saved = |path: &PathBuf| path.display().to_string().contains("store.crash-");
+    let is_saved = |path: &PathBuf| path.display().to_string().contains("store/crash-");
     assert!(saved.len() == 1 && saved.iter().all(is_saved), "{saved:?}");
     // Once to a new name, and once over what has it.
     for options in [&[][..], &["--force"]] {
@@ -184,7 +184,7 @@ impl Disk {
         // Whoever opens a store makes its locks anew, and nothing in them counts. What is known of a memory is gone with it: the
         // file may be empty after a power cut.
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let counts = !name.starts_with("lock") && !name.starts_with("store.crashed");
+        let counts = !name.starts_with("lock") && !name.starts_with("memories");
         path.starts_with(&self.below) && counts
     }
 }

@@ -228,7 +228,7 @@ fn kills_of_the_program_of_shm_restore_and_of_both() {
                 grown += u32::from(number > before);
                 snapshots += u32::from(acknowledged > 0);
                 before = number;
-                remove_saved(dir.path());
+                remove_saved(&store);
             }
         }
         println!(
@@ -238,10 +238,10 @@ fn kills_of_the_program_of_shm_restore_and_of_both() {
     }
 }
 
-/// What killed programs have left beside the store.
-fn remove_saved(dir: &Path) {
-    for entry in std::fs::read_dir(dir).expect("a directory").flatten() {
-        if entry.file_name().to_string_lossy().contains(".crash") {
+/// What killed programs have left.
+fn remove_saved(store: &Path) {
+    for entry in std::fs::read_dir(store).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with("crash-") {
             std::fs::remove_file(entry.path()).expect("a file");
         }
     }

@@ -139,10 +139,10 @@ fn a_good_end_leaves_no_mark() {
 fn a_command_that_cannot_be_noted_never_runs() {
     let kept = Kept::new();
     expect(0, &mut kept.run(&[], &filled(1)));
-    let new = kept.store().with_extension("crashed-new");
+    let new = kept.store().join("memories.new");
     fs::create_dir(&new).expect("what cannot be written");
     let said = expect(125, &mut kept.run(&[], &filled(2)));
-    assert!(said.contains("store.crashed"), "{said}");
+    assert!(said.contains("memories"), "{said}");
     assert_eq!(kept.bytes()[..BYTES], [1; BYTES], "it has not run");
     fs::remove_dir(&new).expect("it is empty");
     expect(0, &mut kept.run(&[], "true"));

@@ -26,12 +26,12 @@ Snapshots
          What it has not committed does not count. A memory that is used and has no queue in the end is an error
 
 When a COMMAND that is kept by exit or stop was killed by a signal, nobody knows whether its memory is good (--on-crash):
-  rollback  the last snapshot stays the newest. The memory is saved as the file STORE.crash-TIME, and the next start with the
+  rollback  the last snapshot stays the newest. The memory is saved as the file STORE/crash-TIME, and the next start with the
             same memory restores the snapshot into it
   discard   the same, and nothing is saved
   keep      the memory becomes the newest state
 The same at the next start with the same memory if COMMAND is gone by then and its end was not seen, as this program was
-killed too; until its end is seen the file STORE.crashed names it. While it still runs, its memory is taken as it is.
+killed too; until its end is seen the file STORE/memories names it. While it still runs, its memory is taken as it is.
 
 With --keep N, snapshots are kept in STORE/kept, by the names NUMBER-GENERATION (`flatspan history STORE` lists them; to go back, see its
 --help). Where the filesystem shares storage (xfs, btrfs) each costs next to nothing, elsewhere a copy of the state, beside

@@ -1,7 +1,6 @@
-//! What a killed command leaves, saved aside: `STORE.crash-TIME`, a raw file beside the store. That its memory is not to be taken for good
+//! What a killed command leaves, saved aside: `STORE/crash-TIME`, a raw file. That its memory is not to be taken for good
 //! is told by `marks`.
 
-use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -21,14 +20,14 @@ pub(crate) fn save(store: &Path, memory: &SharedFile) -> Result<PathBuf> {
     let seconds = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0, |since| since.as_secs());
-    let mut path = beside(store, &format!("crash-{seconds}"))?;
+    let mut path = store.join(format!("crash-{seconds}"));
     for number in 1.. {
         if !path.exists() {
             break;
         }
-        path = beside(store, &format!("crash-{seconds}-{number}"))?;
+        path = store.join(format!("crash-{seconds}-{number}"));
     }
-    let unfinished = beside(store, "crash-unfinished")?;
+    let unfinished = store.join("crash-unfinished");
     let saved = write(&unfinished, memory)
         .and_then(|()| fs::rename(&unfinished, &path))
         .and_then(|()| sync_folder(&path));
@@ -37,18 +36,6 @@ pub(crate) fn save(store: &Path, memory: &SharedFile) -> Result<PathBuf> {
     }
     saved.with_context(|| format!("cannot write {}", path.display()))?;
     Ok(path)
-}
-
-/// Beside the store itself, by whatever path or link it was found.
-pub(crate) fn beside(store: &Path, what: &str) -> Result<PathBuf> {
-    let store = match store.canonicalize() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => store.to_path_buf(),
-        store_itself => store_itself.with_context(|| format!("store {}", store.display()))?,
-    };
-    let mut name: OsString = store.file_name().unwrap_or_default().to_owned();
-    name.push(".");
-    name.push(what);
-    Ok(store.with_file_name(name))
 }
 
 /// A description of the memory with a position of its own, as looking for data moves it.

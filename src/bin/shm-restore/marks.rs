@@ -1,4 +1,4 @@
-//! Whose memory a memory is, and whether it is good: the file `STORE.crashed`, with a line for each memory.
+//! Whose memory a memory is, and whether it is good: the file `STORE/memories`, with a line for each memory.
 //!
 //! ```text
 //! used BOOT DEVICE INODE PID:STARTED...     these commands use it, and how they end was not seen yet
@@ -23,8 +23,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use flatspan::shm::{ProcessId, SharedFile};
-
-use crate::crash::beside;
 
 /// Of so many memories, the newest ones, it is known.
 const LINES_MAX: usize = 64;
@@ -76,7 +74,7 @@ impl Marks {
         let path = format!("/proc/self/fd/{}", memory.as_fd().as_raw_fd());
         let found = fs::metadata(&path).with_context(|| format!("cannot look at {path}"))?;
         Ok(Self {
-            path: beside(store, "crashed")?,
+            path: store.join("memories"),
             boot: boot.trim().to_owned(),
             device: found.dev(),
             inode: found.ino(),
@@ -197,7 +195,7 @@ impl Marks {
             return fs::remove_file(&self.path);
         }
         let text: String = lines.iter().map(Line::text).collect();
-        let new = self.path.with_extension("crashed-new");
+        let new = self.path.with_extension("new");
         let written = fs::write(&new, text).and_then(|()| fs::rename(&new, &self.path));
         if written.is_err() {
             let _not_there = fs::remove_file(&new);
@@ -304,24 +302,24 @@ mod tests {
     }
 
     struct Folder {
-        folder: tempfile::TempDir,
+        store: tempfile::TempDir,
         memory: SharedFile,
     }
 
     impl Folder {
         fn new() -> Self {
             Self {
-                folder: tempfile::tempdir().expect("a folder"),
+                store: tempfile::tempdir().expect("a folder"),
                 memory: SharedFile::create("marked", 0).expect("a memfd"),
             }
         }
 
         fn marks(&self) -> Marks {
-            Marks::of(&self.folder.path().join("store"), &self.memory).expect("marks")
+            Marks::of(self.store.path(), &self.memory).expect("marks")
         }
 
         fn is_empty(&self) -> bool {
-            self.folder
+            self.store
                 .path()
                 .read_dir()
                 .expect("a folder")
@@ -370,7 +368,7 @@ mod tests {
         ] {
             fs::write(&marks.path, &bad).expect("a file");
             let refused = format!("{:#}", marks.judge().expect_err(&bad));
-            assert!(refused.contains("store.crashed"), "{refused}");
+            assert!(refused.contains("memories"), "{refused}");
             marks.good().expect_err(&bad);
             assert_eq!(fs::read_to_string(&marks.path).expect("a file"), bad);
         }
@@ -390,7 +388,7 @@ mod tests {
         assert_eq!(marks.judge().expect("in use"), Verdict::Good);
         marks.used_by(gone()).expect("written");
         let refused = marks.judge().expect_err("one lives").to_string();
-        assert!(refused.contains("store.crashed"), "{refused}");
+        assert!(refused.contains("memories"), "{refused}");
         marks.good().expect("written");
         assert_eq!(marks.judge().expect("in use"), Verdict::Good);
         assert!(!folder.is_empty(), "the other one still uses it");
@@ -412,7 +410,7 @@ mod tests {
     fn other_memories_keep_their_lines_and_former_boots_do_not() {
         let folder = Folder::new();
         let other = SharedFile::create("other", 0).expect("a memfd");
-        let other = Marks::of(&folder.folder.path().join("store"), &other).expect("marks");
+        let other = Marks::of(folder.store.path(), &other).expect("marks");
         let marks = folder.marks();
         fs::write(&marks.path, "killed former 1 2\n").expect("a file");
         other.killed().expect("written");
