@@ -7,10 +7,11 @@
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::error::SnapshotError;
 use super::format::HeapName;
+use crate::sys::flock;
 
 /// The writer's lock, and the place to ask for the others. A store that is not in a directory has none.
 #[derive(Debug, Default)]
@@ -31,7 +32,7 @@ impl Locks {
     pub(crate) fn of_writer(directory: &Path) -> Result<Self, SnapshotError> {
         let path = directory.join("lock");
         let mut file = open(&path)?;
-        match try_for_a_while(&file, WRITER_PATIENCE) {
+        match flock::try_for(&file, flock::PATIENCE) {
             Ok(true) => {}
             Ok(false) => {
                 let mut text = String::new();
@@ -64,7 +65,7 @@ impl Locks {
         };
         let path = directory.join(format!("lock-{heap}"));
         let file = open(&path)?;
-        match try_for_a_while(&file, timeout) {
+        match flock::try_for(&file, timeout) {
             Ok(true) => Ok(HeapLock { file: Some(file) }),
             Ok(false) => {
                 let busy = io::Error::new(
@@ -81,7 +82,7 @@ impl Locks {
 /// A lock that is nothing else, taken; `ResourceBusy` if another process has it for too long.
 pub(super) fn lock_file(path: &Path, patience: Duration) -> Result<File, SnapshotError> {
     let file = open(path)?;
-    match try_for_a_while(&file, patience) {
+    match flock::try_for(&file, patience) {
         Ok(true) => Ok(file),
         Ok(false) => {
             let busy = format!("another process has it for more than {patience:?}");
@@ -89,26 +90,6 @@ pub(super) fn lock_file(path: &Path, patience: Duration) -> Result<File, Snapsho
             Err(failed("lock", path.to_path_buf())(busy))
         }
         Err(source) => Err(failed("lock", path.to_path_buf())(source)),
-    }
-}
-
-/// A child between its fork and its exec has the locks of its parent, and a killed process takes a moment to end.
-const WRITER_PATIENCE: Duration = Duration::from_millis(300);
-
-/// False if others did not give it back in time.
-fn try_for_a_while(file: &File, patience: Duration) -> io::Result<bool> {
-    let begun = Instant::now();
-    let mut pause = Duration::from_micros(100);
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(true),
-            Err(TryLockError::WouldBlock) if begun.elapsed() >= patience => return Ok(false),
-            Err(TryLockError::WouldBlock) => {
-                std::thread::sleep(pause);
-                pause = (pause * 2).min(Duration::from_millis(20));
-            }
-            Err(TryLockError::Error(error)) => return Err(error),
-        }
     }
 }
 

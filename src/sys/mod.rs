@@ -9,6 +9,7 @@ pub(crate) mod datagram;
 pub(crate) mod descriptor;
 pub(crate) mod fallocate;
 pub(crate) mod fate;
+pub(crate) mod flock;
 pub(crate) mod identity;
 pub(crate) mod inherited;
 pub(crate) mod limits;

@@ -1,6 +1,6 @@
 //! The client: the one process that changes the state.
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,7 +10,7 @@ use super::geometry::{Header, Lineage, PAGE_BYTES, tail_of};
 use super::mapped::{Mapped, header_of, len_of};
 use super::words::Words;
 use crate::snapshot::random;
-use crate::sys::{memfd, sparse};
+use crate::sys::{flock, memfd, sparse};
 
 const WORD_BYTES: usize = 8;
 
@@ -308,10 +308,9 @@ impl Commit<'_> {
 fn take_lock(memfd: OwnedFd) -> Result<File, QueueError> {
     let file = memfd::reopen(&File::from(memfd), true);
     let file = file.map_err(QueueError::io("open the memfd anew by /proc/self/fd"))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(QueueError::InUse),
-        Err(TryLockError::Error(error)) => Err(QueueError::io("lock the memfd")(error)),
+    match flock::try_for(&file, flock::PATIENCE).map_err(QueueError::io("lock the memfd"))? {
+        true => Ok(file),
+        false => Err(QueueError::InUse),
     }
 }
 
