@@ -1,4 +1,4 @@
-//! The processes that a command becomes.
+//! The processes that a command becomes, and who else has its memory.
 
 use std::fs;
 use std::io;
@@ -10,7 +10,7 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, getpid, set_child_subreaper, w
 
 use super::error::ShmError;
 use super::shared_file::SharedFile;
-use crate::sys::process_tree::{descendants, of_process};
+use crate::sys::process_tree::{descendants, numbers, of_process};
 
 /// A process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,20 +56,46 @@ pub fn reap_orphans(except: u32) -> io::Result<()> {
 ///
 /// Where `/proc` cannot be read.
 pub fn descendants_with(memory: &SharedFile) -> Result<Vec<Descendant>, ShmError> {
+    let (own, failed) = look_at(memory)?;
+    let all = descendants(own_number()).map_err(failed)?;
+    let with = all.into_iter();
+    Ok(with
+        .filter(|pid| has_open(*pid, &own) || has_mapped(*pid, own.ino()))
+        .map(named)
+        .collect())
+}
+
+/// All processes but this one that have this memory mapped, as far as we may look. Those that have a descriptor only, as a service manager,
+/// are left out.
+///
+/// # Errors
+///
+/// Where `/proc` cannot be read.
+pub fn users_of(memory: &SharedFile) -> Result<Vec<Descendant>, ShmError> {
+    let (own, failed) = look_at(memory)?;
+    let all = numbers("/proc").map_err(failed)?;
+    let with = all.into_iter().filter(|pid| *pid != own_number());
+    Ok(with
+        .filter(|pid| has_mapped(*pid, own.ino()))
+        .map(named)
+        .collect())
+}
+
+fn look_at(
+    memory: &SharedFile,
+) -> Result<(fs::Metadata, impl FnOnce(io::Error) -> ShmError), ShmError> {
     let fd = memory.as_fd().as_raw_fd();
     let failed = || ShmError::io(fd, "look who has it");
     let own = fs::metadata(format!("/proc/self/fd/{fd}")).map_err(failed())?;
-    let mut found = Vec::new();
-    for pid in descendants(own_number()).map_err(failed())? {
-        if has_open(pid, &own) || has_mapped(pid, own.ino()) {
-            let name = fs::read_to_string(format!("/proc/{pid}/comm"));
-            found.push(Descendant {
-                pid: pid.cast_unsigned(),
-                name: name.unwrap_or_default().trim_end().to_owned(),
-            });
-        }
+    Ok((own, failed()))
+}
+
+fn named(pid: i32) -> Descendant {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm"));
+    Descendant {
+        pid: pid.cast_unsigned(),
+        name: name.unwrap_or_default().trim_end().to_owned(),
     }
-    Ok(found)
 }
 
 fn own_number() -> i32 {

@@ -31,6 +31,17 @@ impl ProcessId {
         }))
     }
 
+    /// Is it a child of the calling process? Where `/proc` is of another PID namespace, numbers mean others there.
+    ///
+    /// # Errors
+    ///
+    /// As for [`of`](Self::of).
+    pub fn is_child(self) -> io::Result<bool> {
+        let own = std::process::id().cast_signed();
+        let stat = look(self.pid)?.filter(|stat| stat.started == self.started);
+        Ok(stat.is_some_and(|stat| stat.parent == own))
+    }
+
     /// Does a thread of it run, or could? One that has ended and was not waited for is not alive.
     ///
     /// # Errors

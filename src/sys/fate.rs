@@ -44,7 +44,11 @@ fn is_gone(error: &io::Error) -> bool {
 }
 
 fn shows_exit(stat: &str) -> bool {
-    let fields = stat.rsplit_once(')').map(|(_, fields)| fields);
+    let fields = stat.rsplit_once(')').map(|(_, fields)| fields.trim_start());
+    // The first thread of a process may have ended long before the others.
+    if fields.is_some_and(|fields| fields.starts_with(['Z', 'X', 'x'])) {
+        return false;
+    }
     // Field 9, behind fields 3 to 8.
     let flags = fields.and_then(|fields| fields.split_ascii_whitespace().nth(6));
     let flags = flags.and_then(|flags| flags.parse::<u64>().ok());
@@ -104,6 +108,7 @@ mod tests {
         }
         assert!(shows_exit("7 (a) b) R 42 7 7 0 -1 4194564 113 0"));
         assert!(!shows_exit("7 (a) b) R 42 7 7 0 -1 4194560 113 0"));
+        assert!(!shows_exit("7 (a) b) Z 42 7 7 0 -1 4194564 113 0"));
         assert!(!shows_exit(""));
     }
 

@@ -124,7 +124,7 @@ fn is_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
 }
 
-fn numbers(directory: &str) -> io::Result<Vec<i32>> {
+pub(crate) fn numbers(directory: &str) -> io::Result<Vec<i32>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory)? {
         match entry {

@@ -141,7 +141,7 @@ fn what_becomes_of_a_crash_is_chosen() {
 #[test]
 fn an_exit_code_is_no_crash() {
     let kept = Kept::new();
-    for (byte, code) in [(1, 1), (2, 139), (3, 255)] {
+    for (byte, code) in [(1, 1), (2, 200), (3, 255)] {
         expect(
             code,
             &mut kept.run(&[], &format!("{}; exit {code}", filled(byte))),
@@ -185,6 +185,50 @@ fn wreck() -> Kept {
     expect(0, &mut kept.run(&[], &filled(1)));
     expect(128 + 11, &mut kept.run(&[], &crash(2)));
     kept
+}
+
+/// As start scripts do.
+#[test]
+fn bad_state_made_newest_behind_a_shell() {
+    for fault in ["SEGV", "KILL", "ABRT"] {
+        let kept = Kept::new();
+        expect(0, &mut kept.run(&[], &filled(1)));
+        let inner = format!("{}; kill -{fault} $$", filled(2));
+        let script = "sh -c \"$1\"; exit $?";
+        let mut host = kept.run(&[], script);
+        let number = match fault {
+            "SEGV" => 11,
+            "KILL" => 9,
+            _ => 6,
+        };
+        expect(128 + number, host.arg("sh").arg(&inner));
+        assert_eq!(newest(&kept.store()), whole(1), "{fault}");
+        assert_eq!(kept.saved().len(), 1, "{fault}");
+    }
+}
+
+/// Who was started by the command and lives on is no less a program.
+#[test]
+fn nothing_is_restored_beneath_a_program_that_runs() {
+    let kept = Kept::new();
+    let run = kept.folder.path().join("run");
+    expect(0, &mut kept.run(&[], &filled(1)));
+    fs::write(&run, "").expect("a file");
+    let before = kept.bytes();
+    let rows = client::words(&format!("rows 0 {}", run.display()));
+    let changed = "while cmp -s \"$1\" \"$2\"; do sleep 0.02; done";
+    let copy = kept.folder.path().join("copy");
+    fs::write(&copy, &before).expect("a file");
+    let script = format!("{rows} >/dev/null 2>&1 & {changed}; kill -9 $$");
+    let mut host = kept.run(&[], &script);
+    let host = host.arg("sh").arg(path_of(&kept.memory)).arg(&copy);
+    expect(128 + 9, host);
+    let said = expect(125, &mut kept.run(&[], "true"));
+    assert!(said.contains("still uses"), "{said}");
+    assert!(kept.bytes() != before, "it is left alone");
+    fs::remove_file(&run).expect("its end");
+    expect(0, &mut kept.run(&[], "true"));
+    assert_eq!(kept.bytes()[..BYTES], [1; BYTES]);
 }
 
 #[test]
@@ -236,6 +280,10 @@ fn a_mark_outlives_a_start_that_rolls_nothing_back() {
     let kept = wreck();
     let said = expect(125, &mut kept.run(&["--snapshot=queue", "--json"], "true"));
     assert!(!said.contains(r#""rolled_back":true"#), "{said}");
+    assert!(
+        said.contains("killed command") || said.contains("queue"),
+        "{said}"
+    );
     assert!(kept.mark().exists());
     expect(0, &mut kept.run(&[], "true"));
     assert_eq!(kept.bytes()[..BYTES], [1; BYTES]);

@@ -183,3 +183,31 @@ fn a_sync_that_fails_in_the_last_snapshot_loses_nothing() {
     }
     assert!(failed > 0, "the test tests nothing");
 }
+
+/// Nobody would mind it, and the next start would put another one beside it.
+#[test]
+fn a_command_that_cannot_be_watched_does_not_run_on() {
+    if !need(Need::Tools, "strace") {
+        return;
+    }
+    let folder = folder();
+    let (store, number) = (folder.path().join("store"), folder.path().join("number"));
+    let mut strace = clean(program("strace").expect("asked for before"));
+    strace
+        .args(["-f", "-qq", "-e", "trace=pidfd_open", "-e"])
+        .args(["inject=pidfd_open:error=EMFILE", "-o", "/dev/null"])
+        .arg(env!("CARGO_BIN_EXE_shm-restore"))
+        .arg(&store)
+        .args([
+            "sh",
+            "-c",
+            &format!("echo $$ >{}; exec sleep 1000", number.display()),
+        ]);
+    let output = strace.output().expect("it runs");
+    assert_eq!(output.status.code(), Some(125), "{}", said(&output));
+    assert!(said(&output).contains("cannot watch"), "{}", said(&output));
+    if let Ok(number) = fs::read_to_string(&number) {
+        let comm = format!("/proc/{}/comm", number.trim());
+        assert!(fs::read_to_string(comm).is_err(), "it runs on");
+    }
+}

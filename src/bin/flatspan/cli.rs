@@ -73,7 +73,8 @@ const HISTORY_HELP: &str = "\
 The states that are kept beside the newest one (shm-restore --keep), the oldest first, by the names NUMBER-GENERATION. Each is a store of
 its own, STORE/kept/NAME, for all of these commands and for programs. To go back to one, while nobody uses STORE:
   mv STORE STORE.aside && cp -a STORE.aside/kept/NAME STORE && mv STORE.aside/kept STORE/ && sync
-Memory that is still alive (kept by a service manager) wins over a store, so end it first.
+Memory that is still alive (kept by a service manager) wins over a store, so end it first; if a killed command has left it, move
+STORE.aside/memories to STORE too.
 
 With --json, one object a line:
   name, directory, generation, sequence, bytes (of the region), kept_at (nanoseconds since 1970), error (null, or why it

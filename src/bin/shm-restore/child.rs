@@ -6,7 +6,7 @@ use std::process::{Child, Command, ExitStatus};
 use std::sync::mpsc::Sender;
 use std::thread;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use flatspan::shm::{Placed, ProcessId};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -28,7 +28,20 @@ pub(crate) struct Running {
     /// Of the process and of its group.
     pid: Pid,
     terminal: Option<Terminal>,
+    is_over: bool,
 }
+
+/// What means that something was wrong with who is killed by it, or that it had to go at once.
+const FAULTS: [i32; 8] = [
+    libc::SIGILL,
+    libc::SIGTRAP,
+    libc::SIGABRT,
+    libc::SIGBUS,
+    libc::SIGFPE,
+    libc::SIGKILL,
+    libc::SIGSEGV,
+    libc::SIGSYS,
+];
 
 impl Running {
     /// Where its end is to be seen, `marks` know of it before it runs.
@@ -43,10 +56,11 @@ impl Running {
         command.args(&cli.command[1..]).process_group(0);
         let child = match marks {
             Some(marks) => {
-                let started = gate::spawn(placed, &mut command, |pid| note(marks, pid));
-                if started.is_err() {
+                let mut own = None;
+                let started = gate::spawn(placed, &mut command, |pid| note(marks, pid, &mut own));
+                if let (Err(_), Some(own)) = (&started, own) {
                     // It has not run, so the memory is what it was.
-                    marks.good()?;
+                    marks.not_used_by(own)?;
                 }
                 started?
             }
@@ -57,6 +71,7 @@ impl Running {
             pid: Pid::from_child(&child),
             child,
             terminal,
+            is_over: false,
         };
         if let Some(terminal) = &running.terminal {
             terminal.give(running.pid);
@@ -136,6 +151,7 @@ impl Running {
     /// When it has ended.
     pub(crate) fn status(mut self) -> Result<ExitStatus> {
         let status = self.child.wait().context("cannot wait for the command")?;
+        self.is_over = true;
         if let Some(terminal) = &self.terminal {
             terminal.take_back(self.pid);
         }
@@ -143,9 +159,37 @@ impl Running {
     }
 }
 
-fn note(marks: &Marks, pid: u32) -> Result<()> {
-    let command = ProcessId::of(pid).with_context(|| format!("cannot look at process {pid}"))?;
-    marks.used_by(command.context("it was killed")?)
+/// A command that nobody minds must not run on: another one may be started beside it.
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.is_over {
+            return;
+        }
+        self.send(Signal::KILL);
+        let _ended = self.child.wait();
+        if let Some(terminal) = &self.terminal {
+            terminal.take_back(self.pid);
+        }
+    }
+}
+
+fn note(marks: &Marks, pid: u32, own: &mut Option<ProcessId>) -> Result<()> {
+    let look = || format!("cannot look at process {pid}");
+    let command = ProcessId::of(pid).with_context(look)?;
+    let command = command.context("it was killed")?;
+    if !command.is_child().with_context(look)? {
+        bail!("process {pid} is another one in /proc, which is of another PID namespace");
+    }
+    *own = Some(command);
+    marks.used_by(command)
+}
+
+/// Is its memory worth nothing? A shell says by 128 and a signal that what it waited for was killed by that.
+pub(crate) fn is_crash(status: ExitStatus) -> bool {
+    let told = status
+        .code()
+        .and_then(|code| code.checked_sub(exit::SIGNALLED));
+    status.signal().is_some() || told.is_some_and(|signal| FAULTS.contains(&signal))
 }
 
 /// As a shell says it.

@@ -25,7 +25,8 @@ Snapshots
   queue  every --interval, of what a program commits that uses flatspan::shm::queue, and when it has ended. It never waits.
          What it has not committed does not count. A memory that is used and has no queue in the end is an error
 
-When a COMMAND that is kept by exit or stop was killed by a signal, nobody knows whether its memory is good (--on-crash):
+When a COMMAND that is kept by exit or stop was killed by a signal, nobody knows whether its memory is good (--on-crash). The same
+when its exit code says, as a shell's does, that ILL, TRAP, ABRT, BUS, FPE, KILL, SEGV or SYS killed what it waited for (128 and the signal):
   rollback  the last snapshot stays the newest. The memory is saved as the file STORE/crash-TIME, and the next start with the
             same memory restores the snapshot into it
   discard   the same, and nothing is saved

@@ -34,7 +34,10 @@ pub(crate) fn save(store: &Path, memory: &SharedFile) -> Result<PathBuf> {
     if saved.is_err() {
         let _not_there = fs::remove_file(&unfinished);
     }
-    saved.with_context(|| format!("cannot write {}", path.display()))?;
+    saved.with_context(|| {
+        let path = path.display();
+        format!("cannot write {path} (other files crash-* there may be removed)")
+    })?;
     Ok(path)
 }
 

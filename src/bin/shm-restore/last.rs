@@ -8,7 +8,7 @@ use flatspan::shm::descendants::descendants_with;
 use flatspan::shm::{SharedFile, ShmError};
 use serde_json::json;
 
-use crate::child::exit_code;
+use crate::child::{exit_code, is_crash};
 use crate::cli::{Cli, OnCrash};
 use crate::crash;
 use crate::events::Events;
@@ -35,7 +35,7 @@ pub(crate) fn end(
     );
     tell_remaining(cli, memory, events);
     let is_kept = match marks {
-        Some(marks) if status.signal().is_some() => give_up(cli, memory, taker, marks, events),
+        Some(marks) if is_crash(status) => give_up(cli, memory, taker, marks, events),
         marks => {
             if let Some(marks) = marks {
                 tell_good(marks, events);
@@ -147,10 +147,9 @@ fn give_up(
     let mut is_done = true;
     if let Err(error) = marked {
         let text = format!(
-            "a start with the same memory will take it for good, though its program was killed: {error:#}"
+            "the next start with the same memory will take it for that of a command whose end nobody saw: {error:#}"
         );
         events.tell("not_marked", &text, json!({}));
-        is_done = false;
     }
     match saved {
         Ok(path) => {

@@ -11,12 +11,12 @@
 //! docs/shared-memory-protocol.md.
 //!
 //! The file is changed only by who has the store's lock. It is replaced as a whole, so who is killed leaves the one before or the
-//! new one. It is not synced: memory does not outlive the power. Lines of former boots, and of memory that is gone, do no harm.
+//! new one. Its name is not synced: memory does not outlive the power. Lines of former boots, and of memory that is gone, do no harm.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -69,8 +69,11 @@ struct Line {
 impl Marks {
     pub(crate) fn of(store: &Path, memory: &SharedFile) -> Result<Self> {
         // Numbers of memfds are used again when the system has started anew.
-        let boot = "/proc/sys/kernel/random/boot_id";
-        let boot = fs::read_to_string(boot).with_context(|| format!("cannot read {boot}"))?;
+        let boot = match fs::read_to_string("/proc/sys/kernel/random/boot_id") {
+            // As with ProcSubset=pid. After a new start of the system, memory is new, and what is known of its number is forgotten.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => "unknown".to_owned(),
+            boot => boot.context("cannot read /proc/sys/kernel/random/boot_id")?,
+        };
         let path = format!("/proc/self/fd/{}", memory.as_fd().as_raw_fd());
         let found = fs::metadata(&path).with_context(|| format!("cannot look at {path}"))?;
         Ok(Self {
@@ -129,6 +132,11 @@ impl Marks {
         self.change(None, |commands| commands.retain(may_live))
     }
 
+    /// This one has never run.
+    pub(crate) fn not_used_by(&self, command: ProcessId) -> Result<()> {
+        self.change(None, |commands| commands.retain(|other| *other != command))
+    }
+
     /// What is known of it was of another memory with the same number.
     pub(crate) fn forget(&self) -> Result<()> {
         self.change(None, Vec::clear)
@@ -179,8 +187,9 @@ impl Marks {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             file => file?.take(BYTES_MAX + 1).read_to_end(&mut text)?,
         };
-        // A power cut leaves so what was not synced. The memories of before are gone.
-        if text.iter().all(|byte| *byte == 0) {
+        // A power cut may leave anything of what was not synced; the memories of before are gone.
+        let boot = self.boot.as_bytes();
+        if !text.windows(boot.len()).any(|found| found == boot) {
             return Ok(Vec::new());
         }
         let lines = match text.len() as u64 {
@@ -196,12 +205,38 @@ impl Marks {
         }
         let text: String = lines.iter().map(Line::text).collect();
         let new = self.path.with_extension("new");
-        let written = fs::write(&new, text).and_then(|()| fs::rename(&new, &self.path));
-        if written.is_err() {
-            let _not_there = fs::remove_file(&new);
+        let written = write_new(&new, &text).and_then(|()| fs::rename(&new, &self.path));
+        let Err(error) = written else {
+            return Ok(());
+        };
+        let _not_there = fs::remove_file(&new);
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                self.write_in_place(text).map_err(|_| error)
+            }
+            _ => Err(error),
         }
-        written
     }
+
+    /// A shorter text needs no room: the rest becomes empty lines. One write, so that who is killed has made it or not.
+    fn write_in_place(&self, mut text: String) -> io::Result<()> {
+        let file = File::options().write(true).open(&self.path)?;
+        let room = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+        let rest = room.checked_sub(text.len());
+        let rest = rest.ok_or(io::ErrorKind::StorageFull)?;
+        text.extend(std::iter::repeat_n('\n', rest));
+        match file.write_at(text.as_bytes(), 0)? == text.len() {
+            true => Ok(()),
+            false => Err(io::ErrorKind::StorageFull.into()),
+        }
+    }
+}
+
+/// Some filesystems say only then that there is no room.
+fn write_new(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_data()
 }
 
 /// One that was killed with its host may take a moment to end, and does not count.
@@ -263,8 +298,9 @@ impl Line {
 }
 
 fn parse(text: &str) -> Option<Vec<Line>> {
-    text.strip_suffix('\n')?
-        .split('\n')
+    let lines = text.strip_suffix('\n')?.split('\n');
+    lines
+        .filter(|line| !line.is_empty())
         .map(Line::parse)
         .collect()
 }
@@ -353,7 +389,6 @@ mod tests {
         let (boot, end) = (&marks.boot, "1:2\n");
         for bad in [
             format!("{boot} 1 2\n"),
-            format!("used {boot} 1 2 {end}\n"),
             format!("used {boot} 1 2"),
             format!("used {boot} 1 2 0:5\n"),
             format!("used {boot} 1 2 4294967295:5\n"),
@@ -361,9 +396,7 @@ mod tests {
             format!("used {boot} 1 2 7\n"),
             format!("used {boot} 1 99999999999999999999 {end}"),
             format!("used {boot} 1\n"),
-            "used  1 2\n".to_owned(),
             format!("slain {boot} 1 2 {end}"),
-            "\n".to_owned(),
             format!("used {boot} 1 2{}\n", " 1:2".repeat(1 << 15)),
         ] {
             fs::write(&marks.path, &bad).expect("a file");
@@ -372,8 +405,8 @@ mod tests {
             marks.good().expect_err(&bad);
             assert_eq!(fs::read_to_string(&marks.path).expect("a file"), bad);
         }
-        // As after a power cut.
-        for empty in ["", "\0\0\0\0"] {
+        // As after a power cut, or from before it.
+        for empty in ["", "\0\0\0\0", "\n", "used  1 2\n", "slain former 1 2 \0"] {
             fs::write(&marks.path, empty).expect("a file");
             assert_eq!(marks.judge().expect("nothing"), Verdict::Good);
         }
@@ -404,6 +437,29 @@ mod tests {
         marks.good().expect("written");
         assert!(folder.is_empty());
         marks.good().expect("nothing to be done");
+    }
+
+    #[test]
+    fn where_there_is_no_room_a_shorter_text_takes_the_place_of_the_longer() {
+        let folder = Folder::new();
+        let marks = folder.marks();
+        marks.used_by(gone()).expect("written");
+        let long = fs::metadata(&marks.path).expect("a file").len();
+        let line = Line {
+            kind: Kind::Used,
+            boot: marks.boot.clone(),
+            device: 1,
+            inode: 2,
+            commands: Vec::new(),
+        };
+        marks.write_in_place(line.text()).expect("it is shorter");
+        assert_eq!(fs::metadata(&marks.path).expect("a file").len(), long);
+        assert_eq!(marks.read().expect("lines"), [line]);
+        assert_eq!(marks.judge().expect("of others"), Verdict::Good);
+        let longer = "x".repeat(1 + usize::try_from(long).expect("small"));
+        let refused = marks.write_in_place(longer).map_err(|error| error.kind());
+        assert_eq!(refused, Err(io::ErrorKind::StorageFull));
+        assert_eq!(fs::metadata(&marks.path).expect("a file").len(), long);
     }
 
     #[test]

@@ -84,6 +84,8 @@ impl Session<'_> {
         let snapshots = taker.run()?;
         let _not_vital = session.shared.manager.ready();
         session.attend(&child, &messages);
+        // They were for the command.
+        while messages.receiver.try_recv().is_ok() {}
         session.alive_during(|| {
             let taker = snapshots.stop();
             standing.watch_nobody();

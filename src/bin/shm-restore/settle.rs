@@ -1,7 +1,11 @@
 //! What a memory is worth that was left for us.
 
-use anyhow::Result;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
 use flatspan::shm::SharedFile;
+use flatspan::shm::descendants::users_of;
 use serde_json::json;
 
 use crate::cli::{Cli, How, OnCrash};
@@ -10,6 +14,10 @@ use crate::events::Events;
 use crate::keeper::Keeper;
 use crate::marks::{Marks, Verdict};
 use crate::restoring;
+
+/// So long it is waited for who still uses it.
+const PATIENCE: Duration = Duration::from_secs(10);
+const STEP: Duration = Duration::from_millis(50);
 
 /// Makes the memory good, or leaves it if it is. To be called when the store is ours. Returns the marks if the end of a command
 /// is to be seen: with `queue` what was committed counts, crash or not, and with `keep` all is good.
@@ -20,7 +28,12 @@ pub(crate) fn settle(
     events: Events,
 ) -> Result<Option<Marks>> {
     if cli.snapshot == How::Queue {
-        // What is known of others is left to those who ask for it.
+        // Who commits needs no more, and what is known of others is left to those who ask for it. But what is half restored is no queue.
+        if !keeper.restored() && Marks::of(&cli.store, memory)?.judge()? == Verdict::Killed {
+            bail!(
+                "a killed command has left this memory: a start with --snapshot=exit or stop restores the last snapshot into it"
+            );
+        }
         restoring::tell(keeper, false, events);
         return Ok(None);
     }
@@ -38,6 +51,9 @@ pub(crate) fn settle(
         Verdict::Killed => true,
         Verdict::EndedUnseen(_) => !keeps,
     };
+    if is_bad {
+        nobody_uses(memory)?;
+    }
     if let Verdict::EndedUnseen(commands) = &verdict {
         give_up(cli, memory, commands, events)?;
     }
@@ -51,6 +67,25 @@ pub(crate) fn settle(
     }
     restoring::tell(keeper, is_bad, events);
     Ok((!keeps).then_some(marks))
+}
+
+/// Nothing is restored beneath a program that runs, whoever it is. One that was killed takes a moment to end.
+fn nobody_uses(memory: &SharedFile) -> Result<()> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let users = users_of(memory)?;
+        let Some(user) = users.first() else {
+            return Ok(());
+        };
+        if Instant::now() >= end {
+            bail!(
+                "the last snapshot is to be restored into the memory, which process {} ({}) still uses: nothing is restored beneath it",
+                user.pid,
+                user.name
+            );
+        }
+        thread::sleep(STEP);
+    }
 }
 
 /// Tells of commands of which nobody has seen the end, and saves their memory if it is to be. Where that fails it stays as it is.
