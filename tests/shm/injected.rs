@@ -194,14 +194,17 @@ fn a_command_that_cannot_be_watched_does_not_run_on() {
     let (store, number) = (folder.path().join("store"), folder.path().join("number"));
     let mut strace = clean(program("strace").expect("asked for before"));
     strace
-        .args(["-f", "-qq", "-e", "trace=pidfd_open", "-e"])
+        .args(["-qq", "-e", "trace=pidfd_open", "-e"])
         .args(["inject=pidfd_open:error=EMFILE", "-o", "/dev/null"])
         .arg(env!("CARGO_BIN_EXE_shm-restore"))
         .arg(&store)
         .args([
             "sh",
             "-c",
-            &format!("echo $$ >{}; exec sleep 1000", number.display()),
+            &format!(
+                "echo $$ >{}; exec sleep 1000 >/dev/null 2>&1",
+                number.display()
+            ),
         ]);
     let output = strace.output().expect("it runs");
     assert_eq!(output.status.code(), Some(125), "{}", said(&output));
