@@ -368,7 +368,11 @@ fn h27_what_a_fault_kills_is_not_stopped_for_an_instant_of_its_work() {
     for signal in [Signal::SEGV, Signal::BUS, Signal::ABORT, Signal::ILL] {
         let mut shell = stopped_shell(":", signal);
         let freezer = Freezer::of(shell.0.id()).patience(Duration::from_millis(100));
-        let refused = freezer.freeze().expect_err("it is dying");
+        let refused = || freezer.freeze().expect_err("it is dying");
+        // On a busy machine it may not even have been stopped so soon.
+        let is_late = |error: &FreezeError| matches!(error, FreezeError::Deadline { .. });
+        let mut refusals = std::iter::repeat_with(refused).take(100);
+        let refused = refusals.find(|error| !is_late(error)).expect("it stops");
         let own = shell.0.id().cast_signed();
         assert!(
             matches!(refused, FreezeError::Dying { pid, .. } if pid == own),
