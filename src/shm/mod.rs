@@ -52,3 +52,6 @@ pub use shared_file::SharedFile;
 pub use shared_map::{SharedMap, SharedMapMut};
 #[cfg(not(all(loom, test)))]
 pub use unaware::{Unaware, UnawareError, UnawareOptions};
+
+#[cfg(not(all(loom, test)))]
+pub use crate::sys::fate::FAULT_SIGNALS;

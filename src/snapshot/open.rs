@@ -10,7 +10,7 @@ use super::choose::{Choice, HeapState, choose_heap};
 use super::disk::{Array, Disk};
 use super::error::{SnapshotError, in_full};
 use super::format::{
-    Change, Copies, HeapName, METADATA_BYTES, Metadata, PAGE_BYTES, StoreId, is_part_length,
+    Copies, HeapName, METADATA_BYTES, Metadata, PAGE_BYTES, StoreId, is_part_length,
 };
 use super::group_disk::GroupDisk;
 use super::heap;
@@ -25,7 +25,7 @@ use super::random;
 use super::region::Region;
 use super::replay::{self, Replayed, Start};
 use super::report::OpenReport;
-use super::restore_memory::{map, to_copy_into};
+use super::restore_memory::{apply, map, to_copy_into};
 use super::stale::Stale;
 use super::table::Table;
 use super::tracker;
@@ -529,56 +529,6 @@ fn restore_heap(
         replayed,
         verified: !lazily,
     })
-}
-
-/// Puts a record's changes into memory.
-fn apply(
-    region: &Region,
-    payload_bytes: u64,
-    changes: &[(u64, Change<'_>)],
-    changed: &mut PageSet,
-) -> Result<(), SnapshotError> {
-    let before = region.len() as u64;
-    let len = usize::try_from(payload_bytes).unwrap_or(usize::MAX);
-    if payload_bytes < before {
-        region.shrink(len)?;
-    } else if payload_bytes > before {
-        region.grow(len)?;
-    }
-    let lengths = before.min(payload_bytes)..before.max(payload_bytes);
-    changed.insert_range(pages_of(&lengths));
-    for (offset, change) in changes {
-        let len = match change {
-            Change::Bytes(bytes) => {
-                region.copy_in(*offset as usize, bytes)?;
-                bytes.len() as u64
-            }
-            Change::Zeros(len) => {
-                zero(region, *offset, *len)?;
-                *len
-            }
-        };
-        changed.insert_range(pages_of(&(*offset..offset + len)));
-    }
-    Ok(())
-}
-
-fn zero(region: &Region, offset: u64, len: u64) -> Result<(), SnapshotError> {
-    const ZEROS: [u8; PAGE_BYTES] = [0; PAGE_BYTES];
-    let page = PAGE_BYTES as u64;
-    let end = offset + len;
-    let whole = offset.next_multiple_of(page).min(end)..(end / page * page).max(offset);
-    let small = |from: u64, to: u64| region.copy_in(from as usize, &ZEROS[..(to - from) as usize]);
-    if whole.start >= whole.end {
-        let middle = offset.next_multiple_of(page).clamp(offset, end);
-        small(offset, middle)?;
-        small(middle, end)?;
-        return Ok(());
-    }
-    small(offset, whole.start)?;
-    region.discard(whole.start as usize..whole.end as usize)?;
-    small(whole.end, end)?;
-    Ok(())
 }
 
 fn track(region: &Region, options: &StoreOptions) -> Result<(Tracking, String), SnapshotError> {

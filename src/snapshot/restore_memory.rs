@@ -1,12 +1,14 @@
-//! The memory that a state is restored into.
+//! The memory that a state is restored into, and what the journal changes in it.
 
 use std::os::fd::OwnedFd;
 
 use super::disk::{Array, Disk};
 use super::error::SnapshotError;
-use super::format::{METADATA_BYTES, Metadata};
+use super::format::{Change, METADATA_BYTES, Metadata, PAGE_BYTES};
 use super::options::{Memory, StoreOptions};
+use super::page_set::PageSet;
 use super::region::{Region, RegionError, RegionOptions, RestoredPart};
+use super::transaction::pages_of;
 
 /// Memory for so many bytes, or memory that has its content.
 pub(crate) fn to_copy_into(
@@ -65,4 +67,54 @@ pub(crate) fn map(
     }
     let len = metadata.payload_bytes as usize;
     Ok(Region::restored(parts, len, region_options(options))?)
+}
+
+/// Puts a record's changes into memory.
+pub(crate) fn apply(
+    region: &Region,
+    payload_bytes: u64,
+    changes: &[(u64, Change<'_>)],
+    changed: &mut PageSet,
+) -> Result<(), SnapshotError> {
+    let before = region.len() as u64;
+    let len = usize::try_from(payload_bytes).unwrap_or(usize::MAX);
+    if payload_bytes < before {
+        region.shrink(len)?;
+    } else if payload_bytes > before {
+        region.grow(len)?;
+    }
+    let lengths = before.min(payload_bytes)..before.max(payload_bytes);
+    changed.insert_range(pages_of(&lengths));
+    for (offset, change) in changes {
+        let len = match change {
+            Change::Bytes(bytes) => {
+                region.copy_in(*offset as usize, bytes)?;
+                bytes.len() as u64
+            }
+            Change::Zeros(len) => {
+                zero(region, *offset, *len)?;
+                *len
+            }
+        };
+        changed.insert_range(pages_of(&(*offset..offset + len)));
+    }
+    Ok(())
+}
+
+fn zero(region: &Region, offset: u64, len: u64) -> Result<(), SnapshotError> {
+    const ZEROS: [u8; PAGE_BYTES] = [0; PAGE_BYTES];
+    let page = PAGE_BYTES as u64;
+    let end = offset + len;
+    let whole = offset.next_multiple_of(page).min(end)..(end / page * page).max(offset);
+    let small = |from: u64, to: u64| region.copy_in(from as usize, &ZEROS[..(to - from) as usize]);
+    if whole.start >= whole.end {
+        let middle = offset.next_multiple_of(page).clamp(offset, end);
+        small(offset, middle)?;
+        small(middle, end)?;
+        return Ok(());
+    }
+    small(offset, whole.start)?;
+    region.discard(whole.start as usize..whole.end as usize)?;
+    small(whole.end, end)?;
+    Ok(())
 }

@@ -4,9 +4,9 @@
 use std::fs;
 use std::io;
 
-/// What kills a program that does not handle it, and means that something is wrong with it, or that it is to go at once. Of the others a
-/// program dies too, but not by a fault of its own.
-const FATAL: [i32; 8] = [
+/// Signals that kill a program which does not handle them, and mean that something is wrong with it, or that it is to go at
+/// once. Of the others a program dies too, but not by a fault of its own.
+pub const FAULT_SIGNALS: [i32; 8] = [
     libc::SIGILL,
     libc::SIGTRAP,
     libc::SIGABRT,
@@ -63,7 +63,7 @@ fn shows_death(status: &str, next: i32) -> bool {
     let mask = |name| u64::from_str_radix(field(name), 16).unwrap_or(0);
     let spared = (mask("SigCgt:") | mask("SigIgn:")) & !bit(libc::SIGKILL);
     let waiting = (mask("SigPnd:") | mask("ShdPnd:")) & !(mask("SigBlk:") & !bit(libc::SIGKILL));
-    let fatal = FATAL.into_iter().map(bit).sum::<u64>();
+    let fatal = FAULT_SIGNALS.into_iter().map(bit).sum::<u64>();
     (waiting | bit(next)) & fatal & !spared != 0 || field("CoreDumping:") == "1"
 }
 

@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
+use flatspan::snapshot::{History, Store};
+
 use crate::damage;
-use crate::fixture::{closed, crashed, expect, json, json_lines, program, stdout};
+use crate::fixture::{closed, crashed, expect, fill, json, json_lines, options, program, stdout};
 
 #[test]
 fn info_tells_what_opening_would_do() {
@@ -132,4 +134,36 @@ fn help_names_the_exit_codes_and_there_is_a_version() {
         .output()
         .expect("the program starts");
     assert!(stdout(&output).starts_with("flatspan "));
+}
+
+#[test]
+fn history_names_what_is_kept_and_what_is_wrong_with_it() {
+    let made = crashed();
+    assert!(json_lines(0, "history", &[&made.path]).is_empty());
+    let history = History::of(&made.path);
+    let first = history.keep().expect("kept");
+    fill(
+        &Store::open(&made.path, options()).expect("a store"),
+        30,
+        30,
+    );
+    let second = history.keep().expect("kept");
+    let lines = json_lines(0, "history", &[&made.path]);
+    let names: Vec<_> = lines.iter().map(|line| line["name"].clone()).collect();
+    assert_eq!(names, [first.name(), second.name()]);
+    assert!(lines.iter().all(|line| line["bytes"] == 40 * 4096));
+    assert!(lines[0]["sequence"].as_u64() < lines[1]["sequence"].as_u64());
+
+    for heap in ["heap-a", "heap-b"] {
+        let there = first.directory().join(format!("{heap}.00000")).exists();
+        there.then(|| damage::randomize(first.directory(), heap, 0));
+    }
+    let lines = json_lines(1, "history", &[&made.path]);
+    assert!(lines[0]["error"].is_string() && lines[0]["bytes"].is_null());
+    assert!(
+        lines[1]["error"].is_null(),
+        "the others are listed all the same"
+    );
+    let text = stdout(&expect(1, "history", &[&made.path]));
+    assert!(text.contains("2 kept states"), "{text}");
 }

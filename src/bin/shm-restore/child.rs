@@ -7,7 +7,7 @@ use std::sync::mpsc::Sender;
 use std::thread;
 
 use anyhow::{Context, Result, bail};
-use flatspan::shm::{Placed, ProcessId};
+use flatspan::shm::{FAULT_SIGNALS, Placed, ProcessId};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{
@@ -30,18 +30,6 @@ pub(crate) struct Running {
     terminal: Option<Terminal>,
     is_over: bool,
 }
-
-/// What means that something was wrong with who is killed by it, or that it had to go at once.
-const FAULTS: [i32; 8] = [
-    libc::SIGILL,
-    libc::SIGTRAP,
-    libc::SIGABRT,
-    libc::SIGBUS,
-    libc::SIGFPE,
-    libc::SIGKILL,
-    libc::SIGSEGV,
-    libc::SIGSYS,
-];
 
 impl Running {
     /// Where its end is to be seen, `marks` know of it before it runs.
@@ -189,7 +177,7 @@ pub(crate) fn is_crash(status: ExitStatus) -> bool {
     let told = status
         .code()
         .and_then(|code| code.checked_sub(exit::SIGNALLED));
-    status.signal().is_some() || told.is_some_and(|signal| FAULTS.contains(&signal))
+    status.signal().is_some() || told.is_some_and(|signal| FAULT_SIGNALS.contains(&signal))
 }
 
 /// As a shell says it.

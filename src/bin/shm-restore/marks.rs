@@ -10,10 +10,10 @@
 //! without a line is good, and a command that is gone and has a line ended unseen, maybe in the middle of a change. The cases are in
 //! docs/shared-memory-protocol.md.
 //!
-//! The file is changed only by who has the store's lock. It is replaced as a whole, so who is killed leaves the one before or the
+//! The file is changed by one at a time, who has the flock of the directory. It is replaced as a whole, so who is killed leaves the one before or the
 //! new one. Its name is not synced: memory does not outlive the power. Lines of former boots, and of memory that is gone, do no harm.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -153,6 +153,8 @@ impl Marks {
         kind: Option<Kind>,
         commands: impl FnOnce(&mut Vec<ProcessId>),
     ) -> Result<()> {
+        // Also where the store could not be opened again, and is another's by now.
+        let _turn = self.turn()?;
         let before = self.read()?;
         let mut lines = before.clone();
         let ours = lines.iter().position(|line| self.is_of_ours(line));
@@ -175,6 +177,18 @@ impl Marks {
             true => Ok(()),
             false => Ok(self.write(&lines)?),
         }
+    }
+
+    fn turn(&self) -> Result<File> {
+        let store = File::open(self.path.parent().unwrap_or(Path::new(".")))?;
+        let end = Instant::now() + PATIENCE;
+        while let Err(error) = store.try_lock() {
+            if Instant::now() >= end || matches!(error, TryLockError::Error(_)) {
+                return Err(io::Error::from(error)).context("cannot lock the directory");
+            }
+            thread::sleep(STEP);
+        }
+        Ok(store)
     }
 
     fn is_of_ours(&self, line: &Line) -> bool {

@@ -152,19 +152,21 @@ impl Look<'_> {
         let Some(memfd) = &self.memfd else {
             return at;
         };
-        let mut hole = self.hole.lock().unwrap_or_else(PoisonError::into_inner);
-        if !hole.contains(&at) {
-            let data = match sparse::next_byte(memfd, (at * PAGE_BYTES) as u64) {
-                Ok(Some(byte)) => usize::try_from(byte / PAGE_BYTES as u64).unwrap_or(usize::MAX),
-                Ok(None) => usize::MAX,
-                Err(_) => at,
-            };
-            if data <= at {
-                return at;
-            }
-            *hole = at..data;
+        let hole = || self.hole.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = hole().clone();
+        if known.contains(&at) {
+            return known.end.min(end);
         }
-        hole.end.min(end)
+        let data = match sparse::next_byte(memfd, (at * PAGE_BYTES) as u64) {
+            Ok(Some(byte)) => usize::try_from(byte / PAGE_BYTES as u64).unwrap_or(usize::MAX),
+            Ok(None) => usize::MAX,
+            Err(_) => at,
+        };
+        if data <= at {
+            return at;
+        }
+        *hole() = at..data;
+        data.min(end)
     }
 }
 
