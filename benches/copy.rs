@@ -4,7 +4,7 @@ mod support;
 
 use std::fs::File;
 use std::hint::black_box;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::FileExt as _;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use flatspan::mapping_cache::{CacheOptions, CopyPath, MappingCache};

@@ -6,13 +6,13 @@ mod support;
 
 use std::fs::File;
 use std::hint::black_box;
-use std::io::Read;
+use std::io::Read as _;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use flatspan::mapping_cache::{CacheOptions, MappingCache};
 use flatspan::span::{Group, HashRun, PieceOutcome, Pieces};
 use rayon::prelude::*;
-use sha1::{Digest, Sha1};
+use sha1::{Digest as _, Sha1};
 use support::{Files, compare, name};
 
 const PIECE_BYTES: u64 = 256 << 10;

@@ -3,7 +3,7 @@
 mod support;
 
 use std::hint::black_box;
-use std::io::{Read, Write};
+use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Barrier;
 use std::time::{Duration, Instant};

@@ -3,7 +3,7 @@
 mod support;
 
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -99,7 +99,7 @@ fn write(criterion: &mut Criterion) {
     bench.sample_size(10);
     bench.throughput(Throughput::Bytes(positioned.len()));
     bench.bench_function("the group", |bencher| {
-        bencher.iter(|| write_group(&positioned))
+        bencher.iter(|| write_group(&positioned));
     });
     bench.bench_function("the group, through mappings", |bencher| {
         bencher.iter(|| write_group(&mapped));

@@ -13,13 +13,13 @@
 #[path = "sieve/mod.rs"]
 mod sieve;
 
-use std::io::{self, Write};
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use flatspan::shm::{ListenFds, SHARED_FD_NAME, SharedFile, SharedMapMut};
 

@@ -11,7 +11,7 @@
 #[path = "sieve/mod.rs"]
 mod sieve;
 
-use std::io::{self, Write};
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;

@@ -1,10 +1,10 @@
 //! `copyd check`: the content on disk, by pieces.
 
-use std::io::Write;
+use std::io::Write as _;
 use std::ops::Range;
 
 use anyhow::Result;
-use flatspan::span::{HashRun, PieceHasher, PieceOutcome, Pieces, Sha1, Sha1Digest};
+use flatspan::span::{HashRun, PieceHasher as _, PieceOutcome, Pieces, Sha1, Sha1Digest};
 use serde_json::json;
 
 use crate::cli::CheckArgs;

@@ -3,7 +3,7 @@
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
 use flatspan::mapping_cache::{CacheOptions, MappingCache};
 use flatspan::span::{Group, GroupBuilder};

@@ -1,11 +1,11 @@
 //! The client's end of a connection.
 
-use std::io::{Read, Write};
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::protocol::{MESSAGE_BYTES_MAX, Op, REPLY_HEAD_BYTES, Request, Status};
 

@@ -49,7 +49,7 @@ impl Random {
     }
 }
 
-/// SplitMix64's finish: all bits of the outcome depend on all bits of `x`.
+/// `SplitMix64`'s finish: all bits of the outcome depend on all bits of `x`.
 fn mix(x: u64) -> u64 {
     let mut z = x.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,14 +1,14 @@
 //! `copyd serve`: listens, gives each peer a thread, and ends when a signal asks for it.
 
 use std::collections::HashMap;
-use std::io::Write;
+use std::io::Write as _;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Scope};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context as _, Result};
 use flatspan::mapping_cache::{Access, CacheStats, install_sigbus_dispatcher};
 use flatspan::span::Group;
 use serde_json::json;

@@ -4,9 +4,9 @@
 //! output says what was done, in the same words, and how often it had been busy: `put 7 0`. A block that comes back
 //! wrong is `bad 7 0`.
 
-use std::io::{Read, Write};
+use std::io::{Read as _, Write as _};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use crate::cli::WorkerArgs;
 use crate::client::Client;

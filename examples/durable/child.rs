@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow};
 use flatspan::mapping_cache::Access;
 use flatspan::snapshot::{
     Durability, GroupDisk, OnClose, SnapshotError, Store, StoreOptions, Strategy, Transaction,
@@ -97,9 +97,10 @@ impl<'a> Child<'a> {
         for _ in 0..self.random.within(5..60) {
             self.work(&store, &mut model)?;
         }
-        match self.random.one_in(3) {
-            true => drop(store),
-            false => store.close()?,
+        if self.random.one_in(3) {
+            drop(store)
+        } else {
+            store.close()?
         }
         Ok(ControlFlow::Continue(()))
     }
@@ -148,9 +149,10 @@ impl<'a> Child<'a> {
             } else {
                 OnClose::KeepBoth
             });
-        match random.one_in(3) {
-            true => (options.checkpoint_every(Duration::from_millis(10)), syncs),
-            false => (options, syncs),
+        if random.one_in(3) {
+            (options.checkpoint_every(Duration::from_millis(10)), syncs)
+        } else {
+            (options, syncs)
         }
     }
 
@@ -262,9 +264,10 @@ impl<'a> Child<'a> {
 }
 
 fn group_disk(path: PathBuf) -> Result<GroupDisk> {
-    Ok(match path.exists() {
-        true => GroupDisk::open(&path, PART_BYTES, Access::ReadWrite)?,
-        false => GroupDisk::create(&path, PART_BYTES)?,
+    Ok(if path.exists() {
+        GroupDisk::open(&path, PART_BYTES, Access::ReadWrite)?
+    } else {
+        GroupDisk::create(&path, PART_BYTES)?
     })
 }
 

@@ -1,10 +1,10 @@
 //! `durable count`: a counter and a ring of its last values, which change together.
 
-use std::io::{self, Write};
+use std::io::{self, Write as _};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context as _, Result};
 use flatspan::snapshot::{SnapshotError, Store, StoreOptions};
 
 use crate::cli::CountArgs;

@@ -1,9 +1,9 @@
 //! A disk that notes, before and after each call, which phase its store is in, and tells of the call that was asked for.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Write as _};
 use std::ops::Range;
-use std::os::fd::AsFd;
+use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -25,7 +25,7 @@ impl Pipe {
         Ok(Self(pipe.into()))
     }
 
-    /// Lines are far below PIPE_BUF: none is ever there in part, or mixed with another thread's.
+    /// Lines are far below `PIPE_BUF`: none is ever there in part, or mixed with another thread's.
     pub(crate) fn say(&self, line: &Line) -> io::Result<()> {
         (&self.0).write_all(format!("{line}\n").as_bytes())
     }
@@ -162,9 +162,12 @@ impl Disk for RecordingDisk {
 
     fn write(&self, array: Array, offset: u64, buf: &[u8]) -> io::Result<()> {
         let restoring = self.lock().phases.is_restoring();
-        self.around(Call::Write(array, offset, buf), || match restoring {
-            true => self.disk.write(array, offset, buf),
-            false => self.fault.write(&self.disk, array, offset, buf),
+        self.around(Call::Write(array, offset, buf), || {
+            if restoring {
+                self.disk.write(array, offset, buf)
+            } else {
+                self.fault.write(&self.disk, array, offset, buf)
+            }
         })
     }
 

@@ -12,9 +12,10 @@ use crate::plan;
 use crate::tally::Tally;
 
 pub(crate) fn print(tally: &Tally, seed: u64, took: Duration, json: bool) -> io::Result<()> {
-    let text = match json {
-        true => format!("{}\n", object(tally, seed, took)),
-        false => table(tally, seed, took).unwrap_or_default(),
+    let text = if json {
+        format!("{}\n", object(tally, seed, took))
+    } else {
+        table(tally, seed, took).unwrap_or_default()
     };
     io::stdout().write_all(text.as_bytes())
 }

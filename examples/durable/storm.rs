@@ -1,12 +1,12 @@
 //! The parent: kills children until there were enough, and judges what the next one finds.
 
 use std::ffi::OsString;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::ExitStatusExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context as _, Result};
 use indicatif::ProgressBar;
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -46,7 +46,7 @@ pub(crate) fn run(args: &StormArgs) -> Result<u8> {
 
 /// Randomly keyed by the standard library.
 fn random_seed() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
+    use std::hash::{BuildHasher as _, RandomState};
     RandomState::new().hash_one(0) % 1_000_000
 }
 

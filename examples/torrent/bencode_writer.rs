@@ -9,19 +9,19 @@ use crate::bencode::{Item, Value};
 pub(crate) enum Node {
     Int(i64),
     Bytes(Vec<u8>),
-    List(Vec<Node>),
-    Dict(BTreeMap<Vec<u8>, Node>),
+    List(Vec<Self>),
+    Dict(BTreeMap<Vec<u8>, Self>),
 }
 
 impl Node {
     /// A string.
-    pub(crate) fn text(text: &str) -> Node {
-        Node::Bytes(text.as_bytes().to_vec())
+    pub(crate) fn text(text: &str) -> Self {
+        Self::Bytes(text.as_bytes().to_vec())
     }
 
     /// A dictionary of the given keys; later ones win.
-    pub(crate) fn dict<'k>(entries: impl IntoIterator<Item = (&'k str, Node)>) -> Node {
-        Node::Dict(
+    pub(crate) fn dict<'k>(entries: impl IntoIterator<Item = (&'k str, Self)>) -> Self {
+        Self::Dict(
             entries
                 .into_iter()
                 .map(|(key, node)| (key.as_bytes().to_vec(), node))
@@ -38,14 +38,14 @@ impl Node {
 
     fn write(&self, out: &mut Vec<u8>) {
         match self {
-            Node::Int(int) => out.extend_from_slice(format!("i{int}e").as_bytes()),
-            Node::Bytes(bytes) => write_string(bytes, out),
-            Node::List(nodes) => {
+            Self::Int(int) => out.extend_from_slice(format!("i{int}e").as_bytes()),
+            Self::Bytes(bytes) => write_string(bytes, out),
+            Self::List(nodes) => {
                 out.push(b'l');
                 nodes.iter().for_each(|node| node.write(out));
                 out.push(b'e');
             }
-            Node::Dict(entries) => {
+            Self::Dict(entries) => {
                 out.push(b'd');
                 for (key, node) in entries {
                     write_string(key, out);
@@ -63,15 +63,15 @@ fn write_string(bytes: &[u8], out: &mut Vec<u8>) {
 }
 
 impl From<&Item<'_>> for Node {
-    fn from(item: &Item<'_>) -> Node {
+    fn from(item: &Item<'_>) -> Self {
         match &item.value {
-            Value::Int(int) => Node::Int(*int),
-            Value::Bytes(bytes) => Node::Bytes(bytes.to_vec()),
-            Value::List(items) => Node::List(items.iter().map(Node::from).collect()),
-            Value::Dict(entries) => Node::Dict(
+            Value::Int(int) => Self::Int(*int),
+            Value::Bytes(bytes) => Self::Bytes(bytes.to_vec()),
+            Value::List(items) => Self::List(items.iter().map(Self::from).collect()),
+            Value::Dict(entries) => Self::Dict(
                 entries
                     .iter()
-                    .map(|(key, item)| (key.to_vec(), Node::from(item)))
+                    .map(|(key, item)| (key.to_vec(), Self::from(item)))
                     .collect(),
             ),
         }

@@ -1,10 +1,10 @@
 //! `torrent create`.
 
 use std::env;
-use std::io::Write;
+use std::io::Write as _;
 use std::time::SystemTime;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use flatspan::span::{Group, HashRun, PieceOutcome};
 use indicatif::BinaryBytes;
 use serde_json::json;

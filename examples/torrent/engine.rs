@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result};
+use anyhow::{Context as _, Result};
 use flatspan::mapping_cache::{CacheOptions, MappingCache, install_sigbus_dispatcher};
 use flatspan::span::{Group, Pieces};
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -28,7 +28,7 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    pub(crate) fn new(args: &EngineArgs) -> Result<Engine> {
+    pub(crate) fn new(args: &EngineArgs) -> Result<Self> {
         // Zero threads let rayon choose.
         let threads = args.threads.map_or(0, std::num::NonZero::get);
         let pool = ThreadPoolBuilder::new()
@@ -45,7 +45,7 @@ impl Engine {
         if args.in_place {
             install_sigbus_dispatcher().context("cannot handle SIGBUS")?;
         }
-        Ok(Engine {
+        Ok(Self {
             pool,
             cache,
             cancel: cancel_on_signal()?,

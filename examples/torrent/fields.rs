@@ -42,7 +42,7 @@ impl<'i, 'a> Fields<'i, 'a> {
             .ok_or_else(|| problem(self.name_of(key), self.at, Problem::Missing))
     }
 
-    pub(crate) fn dict(&self, key: &str) -> Result<Fields<'i, 'a>, MetainfoError> {
+    pub(crate) fn dict(&self, key: &str) -> Result<Self, MetainfoError> {
         Fields::of(self.required(key)?, self.name_of(key))
     }
 

@@ -28,7 +28,7 @@ mod verify;
 use std::io;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::Parser as _;
 
 use cli::{Cli, Command};
 use metainfo_error::MetainfoError;
@@ -59,7 +59,10 @@ fn main() -> ExitCode {
 
 /// The code for an error.
 pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
-    if error.chain().any(|cause| cause.is::<MetainfoError>()) {
+    if error
+        .chain()
+        .any(<(dyn std::error::Error + 'static)>::is::<MetainfoError>)
+    {
         exit::BAD_TORRENT
     } else {
         exit::FAILED

@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 
-use sha1::{Digest, Sha1};
+use sha1::{Digest as _, Sha1};
 
 use crate::bencode::{self, Item, Value};
 use crate::fields::{Fields, lossy, problem};
@@ -61,7 +61,7 @@ pub(crate) enum FileKind {
 
 impl Metainfo {
     /// Reads a torrent and checks all of it.
-    pub(crate) fn parse(torrent: &[u8]) -> Result<Metainfo, MetainfoError> {
+    pub(crate) fn parse(torrent: &[u8]) -> Result<Self, MetainfoError> {
         let bytes = torrent.len() as u64;
         if bytes > TORRENT_BYTES_MAX {
             return Err(MetainfoError::TooLarge {
@@ -89,7 +89,7 @@ impl Metainfo {
             .map(|_| info.unsigned("private"))
             .transpose()?;
 
-        Ok(Metainfo {
+        Ok(Self {
             info_hash: Sha1::digest(outer.required("info")?.raw).into(),
             name: name.to_owned(),
             piece_bytes,

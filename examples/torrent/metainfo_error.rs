@@ -22,7 +22,7 @@ pub(crate) enum MetainfoError {
 // Not `#[from]`, which would make the fault a cause as well and have it printed twice.
 impl From<BencodeError> for MetainfoError {
     fn from(error: BencodeError) -> Self {
-        MetainfoError::Bencode(error)
+        Self::Bencode(error)
     }
 }
 

@@ -1,11 +1,11 @@
 //! A file that is there whole or not at all.
 
 use std::fs::{File, Permissions};
-use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context as _, Result, bail};
 use tempfile::NamedTempFile;
 
 /// Where the torrent will be.
@@ -17,7 +17,7 @@ pub(crate) struct OutputFile {
 
 impl OutputFile {
     /// Fails before the hours of hashing if the file could not be written after them.
-    pub(crate) fn new(path: &Path, overwrite: bool) -> Result<OutputFile> {
+    pub(crate) fn new(path: &Path, overwrite: bool) -> Result<Self> {
         if path.symlink_metadata().is_ok() && !overwrite {
             bail!("{} exists; --force overwrites it", path.display());
         }
@@ -28,7 +28,7 @@ impl OutputFile {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
             _ => PathBuf::from("."),
         };
-        let output = OutputFile {
+        let output = Self {
             path: path.to_owned(),
             folder,
             overwrite,

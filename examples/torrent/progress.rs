@@ -15,13 +15,13 @@ pub(crate) struct Bar {
 }
 
 impl Bar {
-    pub(crate) fn new(what: &str, bytes: u64) -> Bar {
+    pub(crate) fn new(what: &str, bytes: u64) -> Self {
         let style =
             ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = ProgressBar::new(bytes)
             .with_style(style)
             .with_message(what.to_owned());
-        Bar {
+        Self {
             bar,
             furthest_bytes: AtomicU64::new(0),
         }

@@ -5,7 +5,7 @@ use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context as _, Result, bail};
 use walkdir::WalkDir;
 
 use crate::metainfo::{FileKind, Metainfo};
@@ -32,7 +32,7 @@ pub(crate) struct FoundFile {
 
 impl Scan {
     /// Looks at `content`; `out` is not part of it, and `warn` hears of what was skipped.
-    pub(crate) fn new(content: &Path, out: &Path, warn: impl FnMut(String)) -> Result<Scan> {
+    pub(crate) fn new(content: &Path, out: &Path, warn: impl FnMut(String)) -> Result<Self> {
         let real = content.canonicalize().with_context(|| show(content))?;
         let metadata = real.metadata().with_context(|| show(content))?;
         let name = match content.file_name().or_else(|| real.file_name()) {
@@ -42,7 +42,7 @@ impl Scan {
         if metadata.is_dir() {
             let mut files = walk(&real, out, warn)?;
             files.sort_by(|a, b| a.path.cmp(&b.path));
-            return Ok(Scan {
+            return Ok(Self {
                 root: real,
                 name,
                 multi_file: true,
@@ -61,7 +61,7 @@ impl Scan {
         let on_disk = real.file_name().map(PathBuf::from).unwrap_or_default();
         let root = real.parent().map(Path::to_owned).unwrap_or_default();
         let files = vec![FoundFile::new(Vec::new(), on_disk, &metadata)];
-        Ok(Scan {
+        Ok(Self {
             root,
             name,
             multi_file: false,
@@ -118,8 +118,8 @@ impl Scan {
 }
 
 impl FoundFile {
-    fn new(path: Vec<String>, on_disk: PathBuf, metadata: &Metadata) -> FoundFile {
-        FoundFile {
+    fn new(path: Vec<String>, on_disk: PathBuf, metadata: &Metadata) -> Self {
+        Self {
             path,
             on_disk,
             bytes: metadata.len(),

@@ -1,10 +1,10 @@
 //! Reading a `.torrent`.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::Read as _;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context as _, Result};
 
 use crate::metainfo::{Metainfo, TORRENT_BYTES_MAX};
 use crate::paths::printable;

@@ -1,9 +1,9 @@
 //! `torrent verify`.
 
-use std::io::Write;
+use std::io::Write as _;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context as _, Result};
 use flatspan::span::{Group, HashRun};
 
 use crate::cli::VerifyArgs;

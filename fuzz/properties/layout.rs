@@ -3,7 +3,7 @@
 //! Included by the fuzz target and by `tests/span`. The input is read as: a number of entries, for each a unit
 //! and a factor, and then ranges (form, two bounds) until it ends.
 
-use std::ops::{Bound, RangeBounds};
+use std::ops::{Bound, RangeBounds as _};
 
 use flatspan::span::Layout;
 

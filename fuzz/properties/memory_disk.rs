@@ -42,10 +42,10 @@ impl MemoryDisk {
 }
 
 fn within(range: Range<u64>) -> io::Result<Range<usize>> {
-    match range.end <= LEN_MAX {
-        // Lossless: checked just now.
-        true => Ok(range.start as usize..range.end as usize),
-        false => Err(ErrorKind::StorageFull.into()),
+    if range.end <= LEN_MAX {
+        Ok(range.start as usize..range.end as usize)
+    } else {
+        Err(ErrorKind::StorageFull.into())
     }
 }
 

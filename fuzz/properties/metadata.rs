@@ -44,15 +44,12 @@ fn mended(mut block: Block, magic: &[u8; 8], fields: bool) -> Block {
     block[..8].copy_from_slice(magic);
     if fields {
         block[8..12].copy_from_slice(&1_u32.to_le_bytes());
-        match magic {
-            b"FLATSPAN" => {
-                block[12..16].copy_from_slice(&(PAGE_BYTES as u32).to_le_bytes());
-                block[136..CHECKSUM_AT].fill(0);
-            }
-            _ => {
-                block[12..16].fill(0);
-                block[48..CHECKSUM_AT].fill(0);
-            }
+        if magic == b"FLATSPAN" {
+            block[12..16].copy_from_slice(&(PAGE_BYTES as u32).to_le_bytes());
+            block[136..CHECKSUM_AT].fill(0);
+        } else {
+            block[12..16].fill(0);
+            block[48..CHECKSUM_AT].fill(0);
         }
     }
     let checksum = xxh3_128(&block[..CHECKSUM_AT]);

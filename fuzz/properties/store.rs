@@ -34,9 +34,12 @@ pub(crate) fn check(data: &[u8]) -> bool {
         return true;
     }
     // What was opened goes on, and comes back as it was left.
-    let changed = store.transaction(|tx| match memory.is_empty() {
-        true => tx.resize(4096),
-        false => tx.write(0, b"z"),
+    let changed = store.transaction(|tx| {
+        if memory.is_empty() {
+            tx.resize(4096)
+        } else {
+            tx.write(0, b"z")
+        }
     });
     changed.unwrap_or_else(|error: SnapshotError| panic!("{error}"));
     let last = look(&store);

@@ -80,9 +80,10 @@ fn seed() -> u64 {
 }
 
 fn hash(bytes: &[u8]) -> u64 {
-    match bytes.iter().all(|byte| *byte == 0) {
-        true => 0,
-        false => xxh3_64_with_seed(bytes, seed()).max(1),
+    if bytes.iter().all(|byte| *byte == 0) {
+        0
+    } else {
+        xxh3_64_with_seed(bytes, seed()).max(1)
     }
 }
 

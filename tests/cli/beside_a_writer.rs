@@ -85,9 +85,10 @@ fn h17_what_is_read_beside_writers_is_of_one_instant() {
                 .expect("written");
         }
         drop(inside);
-        match byte.is_multiple_of(2) {
-            true => checkpoint(store),
-            false => drop(store.checkpoint_delta().expect("a delta")),
+        if byte.is_multiple_of(2) {
+            checkpoint(store)
+        } else {
+            drop(store.checkpoint_delta().expect("a delta"))
         }
     };
     beside(

@@ -1,7 +1,7 @@
 //! Damage, put into the files of a store by hand (docs/file-format.md).
 
 use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use xxhash_rust::xxh3::xxh3_128;

@@ -2,8 +2,8 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
@@ -26,9 +26,10 @@ fn a_store_is_read_where_nothing_can_be_written() {
     for entry in fs::read_dir(&made.path).expect("the store") {
         let path = entry.expect("an entry").path();
         // Made when heaps are locked, and not there in a store that was copied.
-        match path.file_name().is_some_and(|name| name == "lock-a") {
-            true => fs::remove_file(path).expect("removed"),
-            false => permit(&path, 0o444),
+        if path.file_name().is_some_and(|name| name == "lock-a") {
+            fs::remove_file(path).expect("removed")
+        } else {
+            permit(&path, 0o444)
         }
     }
     permit(&made.path, 0o555);

@@ -1,6 +1,6 @@
 //! Messages that nobody in his right mind sends.
 
-use std::io::{Read, Write};
+use std::io::{Read as _, Write as _};
 use std::net::Shutdown;
 
 use crate::program::{DONE, FULL, Files, GET, MALFORMED, PUT, RANGE, Server};

@@ -145,11 +145,11 @@ fn a_positioned_write_that_finds_the_disk_full_leaves_the_length() {
             let cache = cache_for(CopyPath::Positioned, LARGE_WINDOW);
             let file = file_with(&cache, fs.path(), "a", LARGE, allocating(preallocation));
             let whole = preallocation == Preallocation::Full;
-            if !whole {
+            if whole {
+                file.ensure_exists().expect("created");
+            } else {
                 file.write_at(0, &[7; 5000]).expect("a write");
                 file.sync().expect("a sync");
-            } else {
-                file.ensure_exists().expect("created");
             }
             let before = len_of(fs.path(), "a");
             let free = fs.fill_leaving(ROOM);

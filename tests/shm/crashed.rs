@@ -1,7 +1,7 @@
 //! Programs that know nothing of us and are killed in the middle (hazard 26).
 
 use std::fs;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::PathBuf;
 use std::process::Command;
 

@@ -1,7 +1,7 @@
 //! How `shm-restore` ends.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Write as _};
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process};

@@ -1,7 +1,7 @@
 //! States beyond 2 and 4 GiB.
 
 use std::fs;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::FileExt as _;
 
 use flatspan::shm::SharedFile;
 

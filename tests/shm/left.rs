@@ -1,7 +1,7 @@
 //! Programs started with descriptors left open for them, by a shell: the numbers from 3 on of this process belong to all
 //! its tests.
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;

@@ -2,8 +2,8 @@
 
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::linux::net::SocketAddrExt;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 use std::process::{self, Child, Command, Output, Stdio};
@@ -65,9 +65,10 @@ impl Manager {
     pub(crate) fn start(&self, program: &Path, args: &[&str]) -> Child {
         let left = Left::files(self.kept.iter().map(|(_, fd)| path_of(fd)));
         let names: Vec<&str> = self.kept.iter().map(|(name, _)| name.as_str()).collect();
-        let left = match names.is_empty() {
-            true => left,
-            false => left.named(&names.join(":")).with_own_pid(),
+        let left = if names.is_empty() {
+            left
+        } else {
+            left.named(&names.join(":")).with_own_pid()
         };
         left.env("NOTIFY_SOCKET", &self.address)
             .command(program)

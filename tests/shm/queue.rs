@@ -553,9 +553,10 @@ fn put(client: &mut Writer, tail: &[u8], writes: &[(u64, u8, usize)], up: bool) 
                 let len = (STATE - offset).min(*len as u64) as usize;
                 commit.write(*offset, &vec![*byte; len])?;
             }
-            match up {
-                true => Err(QueueError::NotAQueue),
-                false => Ok(()),
+            if up {
+                Err(QueueError::NotAQueue)
+            } else {
+                Ok(())
             }
         })
         .is_ok()

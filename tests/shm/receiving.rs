@@ -1,7 +1,7 @@
 //! `ListenFds` and `HandOver`, each case in a process of its own: descriptors are received once.
 
 use std::fs::{self, File};
-use std::io::{Read, Seek};
+use std::io::{Read as _, Seek as _};
 use std::os::fd::OwnedFd;
 use std::process::Command;
 

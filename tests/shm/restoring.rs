@@ -1,6 +1,6 @@
 //! What `shm-restore` puts into a memory, and what it leaves alone.
 
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::process::Command;
 

@@ -1,7 +1,7 @@
 //! State that survives the restart of its service: the units of docs/systemd.md, with a stand-in for the service manager.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use flatspan::shm::{SHARED_FD_NAME, SharedFile};

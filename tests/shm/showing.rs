@@ -1,7 +1,7 @@
 //! The bar of `shm-restore`, on terminals that take nothing.
 
 use std::fs;
-use std::io::Write;
+use std::io::Write as _;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Signals and the terminal.
 
 use std::fs;
-use std::io::Write;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::{Output, Stdio};
 
@@ -214,7 +214,7 @@ fn the_service_manager_hears_of_it() {
     let folder = folder();
     let store = folder.path().join("store");
     let mut manager = Manager::on_a_path();
-    let words = crate::client::words("fill 1 4096");
+    let words = client::words("fill 1 4096");
     let store_word = store.display().to_string();
     let args = [store_word.as_str(), "sh", "-c", words.as_str()];
     let output = manager.run(Path::new(env!("CARGO_BIN_EXE_shm-restore")), &args);

@@ -117,9 +117,10 @@ fn the_client() {
             }
             let bytes: Vec<u8> = new.iter().flat_map(|word| word.to_le_bytes()).collect();
             commit.write(0, &bytes)?;
-            match given_up {
-                true => Err(QueueError::NotAQueue),
-                false => Ok(new),
+            if given_up {
+                Err(QueueError::NotAQueue)
+            } else {
+                Ok(new)
             }
         });
         say(&inside, 0, 0);

@@ -1,6 +1,6 @@
 //! `shm-fd watch -n 0.1 primes` under a terminal, as the README has it.
 
-use std::io::Write;
+use std::io::Write as _;
 use std::process::Stdio;
 
 use flatspan::shm::{SHARED_FD_NAME, SharedFile};

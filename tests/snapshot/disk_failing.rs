@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 
-use flatspan::snapshot::Disk;
+use flatspan::snapshot::Disk as _;
 
 use crate::{
     disk::{HEAP, OTHER, PART, assert_kind, noise, open, read},

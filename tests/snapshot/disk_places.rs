@@ -4,7 +4,7 @@ use std::{fs, io::ErrorKind, path::Path};
 
 use flatspan::{
     mapping_cache::Access,
-    snapshot::{Disk, GroupDisk},
+    snapshot::{Disk as _, GroupDisk},
 };
 
 use crate::{

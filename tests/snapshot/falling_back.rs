@@ -1,7 +1,7 @@
 //! A newest heap that is damaged: what comes back instead, and that the damaged one never does.
 
 use std::fs;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use flatspan::snapshot::{Changes, SnapshotError, Store, StoreOptions};

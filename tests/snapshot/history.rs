@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::ops::ControlFlow;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
@@ -32,16 +32,12 @@ fn open(path: &Path, changes: Changes) -> Store {
 
 fn put(store: &Store, changes: Changes, page: u64, byte: u8) {
     let bytes = [byte; PAGE as usize];
-    match changes {
-        Changes::Transactions => {
-            let done: Result<(), SnapshotError> =
-                store.transaction(|tx| tx.write(page * PAGE, &bytes));
-            done.expect("a transaction");
-        }
-        _ => {
-            let inside = store.enter().expect("the gate");
-            inside.write(page * PAGE, &bytes).expect("written");
-        }
+    if changes == Changes::Transactions {
+        let done: Result<(), SnapshotError> = store.transaction(|tx| tx.write(page * PAGE, &bytes));
+        done.expect("a transaction");
+    } else {
+        let inside = store.enter().expect("the gate");
+        inside.write(page * PAGE, &bytes).expect("written");
     }
 }
 

@@ -68,9 +68,10 @@ fn h23_one_writer_at_a_time_until_it_has_its_sequence_or_is_undone() {
                     tx.write(0, &[7])?;
                     inside.send(()).expect("the test waits");
                     let _ = left.recv();
-                    match gives_up {
-                        true => tx.write(u64::MAX, &[1]),
-                        false => Ok(()),
+                    if gives_up {
+                        tx.write(u64::MAX, &[1])
+                    } else {
+                        Ok(())
                     }
                 })
             });
@@ -277,9 +278,10 @@ fn h23_what_is_undone_is_as_it_was_whatever_was_done() {
                     change(tx, &mut random)?;
                 }
                 // Not by `panic!`, which would be told each time.
-                match panics {
-                    true => std::panic::resume_unwind(Box::new(())),
-                    false => tx.bytes_mut(0..u64::MAX).map(drop),
+                if panics {
+                    std::panic::resume_unwind(Box::new(()))
+                } else {
+                    tx.bytes_mut(0..u64::MAX).map(drop)
                 }
             })
         }));
@@ -347,9 +349,10 @@ fn h23_what_was_seen_is_durable_once_it_was_waited_for() {
         }
         let found = word(&way.open(image).expect("a store"));
         seen_only.set(seen_only.get() + u32::from(found > waited));
-        match found >= waited {
-            true => Ok(()),
-            false => Err(format!("{found} after {waited}")),
+        if found >= waited {
+            Ok(())
+        } else {
+            Err(format!("{found} after {waited}"))
         }
     };
     crash_everywhere(&disk, &limits, &check).expect("what was waited for is there");

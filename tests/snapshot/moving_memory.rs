@@ -136,9 +136,10 @@ fn h06_memory_that_changes_between_hashing_and_writing_has_its_checksums() {
         for (page, bytes) in memory.chunks(PAGE).enumerate() {
             let moved = [77].into_iter().filter(|_| page % 2 == 0);
             let others = (0..PAGE).filter(|at| !moved.clone().any(|moved| moved == *at));
-            let byte = match pages().any(|changed| changed == page) {
-                true => 105,
-                false => 0,
+            let byte = if pages().any(|changed| changed == page) {
+                105
+            } else {
+                0
             };
             assert!(others.into_iter().all(|at| bytes[at] == byte), "{page}");
         }

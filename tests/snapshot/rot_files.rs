@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use flatspan::snapshot::{Store, StoreOptions};
 
 use crate::rot::forged;
-use crate::support::{self, temp_dir, user};
+use crate::support::{temp_dir, user};
 
 const PAGE: u64 = 4096;
 const LAST: u8 = 9;
@@ -319,5 +319,5 @@ mod ordinary_user {
 
 #[test]
 fn a_directory_that_cannot_be_written_is_refused() {
-    support::user::as_ordinary_user("rot_files::ordinary_user::");
+    user::as_ordinary_user("rot_files::ordinary_user::");
 }

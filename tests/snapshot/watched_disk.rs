@@ -57,7 +57,7 @@ impl<W: Watch> Disk for WatchedDisk<W> {
         self.disk.set_part_bytes(array, part_bytes)
     }
     fn arrays(&self) -> io::Result<Vec<Array>> {
-        self.watched(Call::Other, |disk| disk.arrays())
+        self.watched(Call::Other, Disk::arrays)
     }
     fn create(&self, array: Array) -> io::Result<()> {
         self.watched(Call::Create, |disk| disk.create(array))
@@ -99,7 +99,7 @@ impl<W: Watch> Disk for WatchedDisk<W> {
         self.watched(Call::CloneTo(to), |disk| disk.clone_range(from, to, range))
     }
     fn publish(&self) -> io::Result<()> {
-        self.watched(Call::Other, |disk| disk.publish())
+        self.watched(Call::Other, Disk::publish)
     }
     fn part_file(&self, array: Array, part: u64) -> io::Result<Option<File>> {
         self.watched(Call::Other, |disk| disk.part_file(array, part))

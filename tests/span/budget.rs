@@ -2,7 +2,7 @@
 
 use flatspan::{
     mapping_cache::{Access, CacheOptions, CopyPath, MappingCache, WhenPinned},
-    span::{Group, PieceHasher, Pieces, Sha1},
+    span::{Group, PieceHasher as _, Pieces, Sha1},
 };
 
 use crate::{

@@ -1,7 +1,7 @@
 //! The cursor against the standard library's.
 
 use std::{
-    io::{self, BufRead, ErrorKind, Read, Seek, SeekFrom, Write},
+    io::{self, BufRead as _, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _},
     sync::Arc,
 };
 

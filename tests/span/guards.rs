@@ -96,12 +96,11 @@ impl Model {
         let (mut windows, mut padding) = (0, 0);
         let entries: Vec<_> = self.group.entries().map(|entry| entry.kind).collect();
         for extent in self.group.layout().extents(range.clone()).expect("extents") {
-            match entries[extent.entry] {
-                EntryKind::Padding => padding += extent.len,
-                _ => {
-                    let last = (extent.offset + extent.len - 1) / WINDOW_BYTES;
-                    windows += last - extent.offset / WINDOW_BYTES + 1;
-                }
+            if entries[extent.entry] == EntryKind::Padding {
+                padding += extent.len
+            } else {
+                let last = (extent.offset + extent.len - 1) / WINDOW_BYTES;
+                windows += last - extent.offset / WINDOW_BYTES + 1;
             }
         }
         (windows, padding)

@@ -300,7 +300,7 @@ fn a_missing_file_fails_its_pieces_and_no_others() {
             }
             (0 | 1, Ok(hash)) => assert_eq!(hash, sha1(&noise(1, 1000)[piece * 500..][..500])),
             (4 | 5, Ok(hash)) => {
-                assert_eq!(hash, sha1(&noise(3, 1000)[(piece - 4) * 500..][..500]))
+                assert_eq!(hash, sha1(&noise(3, 1000)[(piece - 4) * 500..][..500]));
             }
             other => panic!("{other:?}"),
         }

@@ -61,7 +61,7 @@ fn generic_code_writes_a_group_shared_or_owned() {
 
 #[test]
 fn adapters_of_the_crate_work_on_a_group() {
-    use io::{Read, Seek, SeekFrom, Write};
+    use io::{Read as _, Seek as _, SeekFrom, Write as _};
     let folder = support::temp_dir();
     let group = group(folder.path(), Access::ReadWrite);
     let expected = [noise(1, 3000), noise(2, 7000)].concat();

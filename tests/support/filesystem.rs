@@ -97,7 +97,7 @@ impl SmallFs {
         }
         let _one_at_a_time = MAKING
             .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         let folder = temp_dir();
         let path = folder.path().join("mount");
         fs::create_dir(&path).map_err(|error| error.to_string())?;

@@ -35,7 +35,7 @@ use super::{
 pub(crate) enum Mode {
     /// Nothing.
     Plain,
-    /// Shared mappings, read-only ones too: ENODEV (FOPEN_DIRECT_IO).
+    /// Shared mappings, read-only ones too: ENODEV (`FOPEN_DIRECT_IO`).
     DirectIo,
     /// fallocate: EOPNOTSUPP.
     NoFallocate,

@@ -5,14 +5,14 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use sha1::{Digest, Sha1};
+use sha1::{Digest as _, Sha1};
 
 use crate::metainfo::Metainfo;
 use crate::program::{create, noise, put, verify};
 use crate::support;
 use crate::support::need::{Need, need};
 
-/// The info-hash as bt_bencode has it.
+/// The info-hash as `bt_bencode` has it.
 pub(crate) fn info_hash(torrent: &bt_bencode::Value) -> [u8; 20] {
     let info = &torrent["info"];
     Sha1::digest(bt_bencode::to_vec(info).expect("bencode")).into()

@@ -1,7 +1,7 @@
 //! Ctrl-C: a partial report or nothing written, and exit code 130.
 
 use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use crate::bencode_writer::Node;

@@ -1,4 +1,4 @@
-//! The bencode reader: what it takes, what it refuses and where, and its agreement with bt_bencode.
+//! The bencode reader: what it takes, what it refuses and where, and its agreement with `bt_bencode`.
 
 use bt_bencode::value::Number;
 use proptest::collection::{btree_map, vec};
@@ -125,7 +125,7 @@ fn node() -> impl Strategy<Value = Node> {
     })
 }
 
-/// The same value as bt_bencode read it.
+/// The same value as `bt_bencode` read it.
 fn oracle(value: &bt_bencode::Value) -> Node {
     match value {
         bt_bencode::Value::Int(Number::Signed(int)) => Node::Int(*int),

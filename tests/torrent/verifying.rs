@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::os::unix::fs::{FileExt, symlink};
+use std::os::unix::fs::{FileExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -20,7 +20,7 @@ struct Content {
 }
 
 impl Content {
-    fn new() -> Content {
+    fn new() -> Self {
         let folder = support::temp_dir();
         for i in 1..=9 {
             put(&folder.path().join(format!("d/{i}")), &noise(i, FILE_BYTES));
@@ -31,7 +31,7 @@ impl Content {
             &torrent,
             &["--piece-length", "16K"],
         );
-        Content { folder, torrent }
+        Self { folder, torrent }
     }
 
     fn path(&self, name: &str) -> PathBuf {

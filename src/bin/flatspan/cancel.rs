@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result};
+use anyhow::{Context as _, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
@@ -38,9 +38,10 @@ impl Cancel {
     }
 
     pub(crate) fn check(&self) -> Result<(), Interrupted> {
-        match self.is_asked() {
-            true => Err(Interrupted),
-            false => Ok(()),
+        if self.is_asked() {
+            Err(Interrupted)
+        } else {
+            Ok(())
         }
     }
 }

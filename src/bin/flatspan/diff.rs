@@ -3,7 +3,7 @@
 use std::ops::{ControlFlow, Range};
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context as _, Result, bail};
 use flatspan::snapshot::{HeapName, Image, SnapshotError};
 use serde_json::{Value, json};
 
@@ -35,9 +35,10 @@ fn compare(args: &DiffArgs) -> Result<u8> {
         |range| ranges.push(range),
         |done| {
             bar.set(done * 4096);
-            match cancel.is_asked() {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
+            if cancel.is_asked() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
             }
         },
     )?;
@@ -46,9 +47,10 @@ fn compare(args: &DiffArgs) -> Result<u8> {
     }
     drop(bar);
     let same = ranges.is_empty() && a.len() == b.len();
-    match args.json {
-        true => output::json(&object(args, [&a, &b], &ranges))?,
-        false => print(args, [&a, &b], &ranges)?,
+    if args.json {
+        output::json(&object(args, [&a, &b], &ranges))?
+    } else {
+        print(args, [&a, &b], &ranges)?
     }
     Ok(if same { exit::OK } else { exit::FOUND })
 }

@@ -1,6 +1,6 @@
 //! `flatspan doctor`: what is offered here, and what that means.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
 use crate::cli::DoctorArgs;
@@ -62,12 +62,13 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<u8> {
     }
     let mut findings = doctor_system::look();
     findings.extend(doctor_disk::look(&args.dir));
-    match args.json {
-        true => output::json(&json!({
+    if args.json {
+        output::json(&json!({
             "dir": args.dir.to_string_lossy(),
             "findings": findings.iter().map(object).collect::<Vec<_>>(),
-        }))?,
-        false => findings.iter().try_for_each(print)?,
+        }))?;
+    } else {
+        findings.iter().try_for_each(print)?
     }
     let missing = findings
         .iter()

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, SeekFrom, fallocate, ioctl_ficlone, seek, statfs};
@@ -225,9 +225,10 @@ fn punch(scratch: &Scratch) -> io::Result<()> {
     let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     fallocate(&scratch.file, how, 0, BLOCK_BYTES)?;
     scratch.file.sync_all()?;
-    match scratch.file.metadata()?.blocks() < before {
-        true => Ok(()),
-        false => Err(io::Error::other("gives no storage back")),
+    if scratch.file.metadata()?.blocks() < before {
+        Ok(())
+    } else {
+        Err(io::Error::other("gives no storage back"))
     }
 }
 

@@ -57,9 +57,10 @@ fn kernel() -> Finding {
 fn page_size() -> Finding {
     let bytes = rustix::param::page_size();
     let fits = bytes == PAGE_BYTES;
-    let meaning = match fits {
-        true => "regions can be made",
-        false => "regions need pages of 4096 bytes: stores can be looked at here, not opened",
+    let meaning = if fits {
+        "regions can be made"
+    } else {
+        "regions need pages of 4096 bytes: stores can be looked at here, not opened"
     };
     let verdict = Verdict::good_if(fits, Verdict::Missing);
     Finding::new("page size", bytes.to_string(), verdict, meaning)
@@ -132,15 +133,16 @@ fn pagemap_scan(trials: &[TrackerTrial]) -> Finding {
         );
         uses && trial.outcome.is_ok()
     });
-    let (value, meaning) = match works {
-        true => (
+    let (value, meaning) = if works {
+        (
             "works",
             "changed pages are found in the page tables, without reading memory",
-        ),
-        false => (
+        )
+    } else {
+        (
             "does not work",
             "it takes Linux 6.7; changed pages are found by reading all memory",
-        ),
+        )
     };
     Finding::new(
         "PAGEMAP_SCAN",
@@ -164,11 +166,10 @@ fn map_count() -> Finding {
 fn overcommit() -> Finding {
     let value = read("/proc/sys/vm/overcommit_memory").unwrap_or_else(|| "unknown".to_owned());
     let strict = value == "2";
-    let meaning = match strict {
-        true => {
-            "memory is counted when it is asked for: a region counts in full, and reserve_bytes may be refused"
-        }
-        false => "reserving address space costs nothing; a region takes memory as it is written",
+    let meaning = if strict {
+        "memory is counted when it is asked for: a region counts in full, and reserve_bytes may be refused"
+    } else {
+        "reserving address space costs nothing; a region takes memory as it is written"
     };
     Finding::new(
         "vm.overcommit_memory",

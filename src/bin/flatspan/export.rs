@@ -1,10 +1,10 @@
 //! `flatspan export`.
 
-use std::io::{self, IsTerminal, Write};
-use std::os::unix::fs::FileExt;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use anyhow::{Context, Error, Result, bail};
+use anyhow::{Context as _, Error, Result, bail};
 use flatspan::snapshot::{Image, SnapshotError, StoreReader};
 
 use crate::cancel::Cancel;

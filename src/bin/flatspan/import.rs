@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context as _, Result, bail};
 use flatspan::snapshot::{Changes, OnClose, SnapshotError, Store, StoreOptions, TrackerChoice};
 
 use crate::cancel::Cancel;

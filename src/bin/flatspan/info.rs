@@ -117,9 +117,10 @@ fn journal_line(file: &JournalFacts) -> String {
 }
 
 fn opens_line(first: &Metadata, second: Option<&Metadata>, journal: &[JournalFacts]) -> String {
-    let how = match first.closed {
-        true => format!("closed at record {}", first.end),
-        false => "not closed: verified first".to_owned(),
+    let how = if first.closed {
+        format!("closed at record {}", first.end)
+    } else {
+        "not closed: verified first".to_owned()
     };
     let last = journal
         .iter()

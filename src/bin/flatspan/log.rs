@@ -48,9 +48,10 @@ fn failed(error: Error, args: &LogArgs) -> Result<u8> {
 }
 
 fn print(record: &RecordFacts, args: &LogArgs) -> Result<()> {
-    match args.json {
-        true => output::json(&object(record)),
-        false => output::line(&text(record)),
+    if args.json {
+        output::json(&object(record))
+    } else {
+        output::line(&text(record))
     }
 }
 

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context as _, Result, bail};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
@@ -48,9 +48,10 @@ impl OutFile {
     pub(crate) fn finish(mut self) -> Result<()> {
         let context = || format!("cannot write {}", self.path.display());
         self.file.sync_all().with_context(context)?;
-        match self.force {
-            true => fs::rename(&self.temporary, &self.path),
-            false => rename_to_new(&self.temporary, &self.path),
+        if self.force {
+            fs::rename(&self.temporary, &self.path)
+        } else {
+            rename_to_new(&self.temporary, &self.path)
         }
         .with_context(context)?;
         sync_folder(&self.path).with_context(context)?;

@@ -1,9 +1,9 @@
 //! What all commands say in the same way.
 
-use std::io::{self, Write};
+use std::io::{self, Write as _};
 use std::path::Path;
 
-use anyhow::{Context, Error, Result};
+use anyhow::{Context as _, Error, Result};
 use flatspan::snapshot::{NoHeap, SnapshotError, StoreReader};
 use serde_json::Value;
 
@@ -23,9 +23,10 @@ pub(crate) fn exit_code(error: &Error) -> u8 {
     let found = error
         .chain()
         .filter_map(|cause| cause.downcast_ref::<SnapshotError>());
-    match found.into_iter().any(is_damage) {
-        true => exit::FOUND,
-        false => exit::FAILED,
+    if found.into_iter().any(is_damage) {
+        exit::FOUND
+    } else {
+        exit::FAILED
     }
 }
 

@@ -46,9 +46,10 @@ fn verify(store: &Path, args: &VerifyArgs, cancel: &Cancel) -> Result<Verified> 
         let what = format!("{}, heap {}", store.display(), progress.heap);
         bar.restart(what, progress.total_bytes);
         bar.set(progress.done_bytes);
-        match cancel.is_asked() {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
+        if cancel.is_asked() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
         }
     })?;
     Ok(found)

@@ -32,7 +32,7 @@ pub(crate) struct Cli {
     /// Make it at least so long (units K, M, G); it is never made shorter
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     pub(crate) size: Option<u64>,
-    /// The name of the descriptor in LISTEN_FDNAMES
+    /// The name of the descriptor in `LISTEN_FDNAMES`
     #[arg(long, value_name = "FD_NAME", default_value = SHARED_FD_NAME)]
     pub(crate) fd_name: String,
     /// The command and its arguments

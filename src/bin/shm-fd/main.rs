@@ -10,7 +10,7 @@ mod memory;
 use std::io;
 use std::process::{Command, ExitCode};
 
-use clap::Parser;
+use clap::Parser as _;
 use flatspan::shm::{ListenFds, ShmError};
 
 use cli::Cli;

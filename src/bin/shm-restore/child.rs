@@ -1,12 +1,12 @@
 //! The command while it runs.
 
 use std::os::fd::OwnedFd;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, Command, ExitStatus};
 use std::sync::mpsc::Sender;
 use std::thread;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context as _, Result, bail};
 use flatspan::shm::{FAULT_SIGNALS, Placed, ProcessId};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;

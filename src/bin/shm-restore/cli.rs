@@ -77,7 +77,7 @@ pub(crate) struct Cli {
     /// Tell events on standard error as JSON, one a line
     #[arg(long)]
     pub(crate) json: bool,
-    /// The name of the descriptor in LISTEN_FDNAMES
+    /// The name of the descriptor in `LISTEN_FDNAMES`
     #[arg(long, value_name = "FD_NAME", default_value = SHARED_FD_NAME)]
     pub(crate) fd_name: String,
     /// The directory of the store, made if it is not there

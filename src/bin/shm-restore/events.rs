@@ -4,7 +4,7 @@
 //! do not take for too long is dropped, and how much that was is told.
 
 use std::collections::VecDeque;
-use std::io::{self, Write};
+use std::io::{self, Write as _};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -138,9 +138,10 @@ impl Lines {
             return;
         }
         // Behind what was dropped nothing is put before that is told, so that it is told where it was.
-        match state.dropped == 0 && state.waiting.len() < LINES_MAX {
-            true => state.waiting.push_back(line),
-            false => state.dropped += 1,
+        if state.dropped == 0 && state.waiting.len() < LINES_MAX {
+            state.waiting.push_back(line)
+        } else {
+            state.dropped += 1
         }
         self.changed.notify_all();
     }
@@ -150,20 +151,17 @@ impl Lines {
         output_stops_nobody();
         let mut state = self.state();
         loop {
-            state = match state.next() {
-                Some(line) => {
-                    state.is_writing = true;
-                    drop(state);
-                    write(&line);
-                    let mut state = self.state();
-                    state.is_writing = false;
-                    self.changed.notify_all();
-                    state
-                }
-                None => {
-                    let woken = self.changed.wait(state);
-                    woken.unwrap_or_else(PoisonError::into_inner)
-                }
+            state = if let Some(line) = state.next() {
+                state.is_writing = true;
+                drop(state);
+                write(&line);
+                let mut state = self.state();
+                state.is_writing = false;
+                self.changed.notify_all();
+                state
+            } else {
+                let woken = self.changed.wait(state);
+                woken.unwrap_or_else(PoisonError::into_inner)
             };
         }
     }

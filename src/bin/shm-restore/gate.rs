@@ -9,13 +9,13 @@
 //! descriptors that are open then, and nothing is allocated.
 #![expect(unsafe_code, reason = "work between fork and execve")]
 
-use std::io::{self, PipeReader, PipeWriter, Read, Write};
-use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::process::CommandExt;
+use std::io::{self, PipeReader, PipeWriter, Read as _, Write as _};
+use std::os::fd::{AsRawFd as _, RawFd};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command};
 use std::thread;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow};
 use flatspan::shm::Placed;
 
 use crate::failure::Outcome;

@@ -8,7 +8,7 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context as _, Result};
 use flatspan::snapshot::{self, Kept, SnapshotError};
 use serde_json::json;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
@@ -125,9 +125,10 @@ impl Keeping {
         };
         match self.of_store.keep() {
             Err(error) if error.kind() == io::ErrorKind::StorageFull => {
-                match self.of_store.prune(others)?.is_empty() {
-                    true => Err(error),
-                    false => self.of_store.keep().map(Some),
+                if self.of_store.prune(others)?.is_empty() {
+                    Err(error)
+                } else {
+                    self.of_store.keep().map(Some)
                 }
             }
             kept => kept.map(Some),

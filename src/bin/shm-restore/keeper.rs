@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Error, Result};
+use anyhow::{Context as _, Error, Result};
 use flatspan::shm::queue::{Host, HostOptions, QueueError, Snapshot};
 use flatspan::shm::{SharedFile, Unaware, UnawareError, UnawareOptions};
 use flatspan::snapshot::{
@@ -131,7 +131,8 @@ fn is_of_the_end(error: &Error) -> bool {
     let Some(SnapshotError::Standstill(why)) = of_store(error) else {
         return false;
     };
-    why.get_ref().is_some_and(|why| why.is::<CommandEnded>())
+    why.get_ref()
+        .is_some_and(<dyn std::error::Error + Send + Sync + 'static>::is::<CommandEnded>)
 }
 
 /// What the store has said. The errors around it are transparent: in a chain they stand for it.

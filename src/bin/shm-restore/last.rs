@@ -1,6 +1,6 @@
 //! When the command has ended.
 
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 
 use anyhow::Result;
@@ -43,9 +43,10 @@ pub(crate) fn end(
             keep(cli, memory, taker, events)
         }
     };
-    match is_kept {
-        true => exit_code(status),
-        false => exit::FAILED,
+    if is_kept {
+        exit_code(status)
+    } else {
+        exit::FAILED
     }
 }
 

@@ -14,14 +14,14 @@
 //! new one. Its name is not synced: memory does not outlive the power. Lines of former boots, and of memory that is gone, do no harm.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context as _, Result, bail};
 use flatspan::shm::{ProcessId, SharedFile};
 
 /// Of so many memories, the newest ones, it is known.
@@ -99,9 +99,10 @@ impl Marks {
         };
         let (mut living, mut gone) = (Vec::new(), Vec::new());
         for command in &line.commands {
-            match lives(*command)? {
-                true => living.push(command.pid),
-                false => gone.push(command.pid),
+            if lives(*command)? {
+                living.push(command.pid)
+            } else {
+                gone.push(command.pid)
             }
         }
         let verdict = match line.kind {
@@ -173,9 +174,10 @@ impl Marks {
             });
         }
         lines.drain(..lines.len().saturating_sub(LINES_MAX));
-        match lines == before {
-            true => Ok(()),
-            false => Ok(self.write(&lines)?),
+        if lines == before {
+            Ok(())
+        } else {
+            Ok(self.write(&lines)?)
         }
     }
 
@@ -239,9 +241,10 @@ impl Marks {
         let rest = room.checked_sub(text.len());
         let rest = rest.ok_or(io::ErrorKind::StorageFull)?;
         text.extend(std::iter::repeat_n('\n', rest));
-        match file.write_at(text.as_bytes(), 0)? == text.len() {
-            true => Ok(()),
-            false => Err(io::ErrorKind::StorageFull.into()),
+        if file.write_at(text.as_bytes(), 0)? == text.len() {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::StorageFull.into())
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The memory: what was left for us, or new.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd, RawFd};
 
 use flatspan::shm::{HandOver, ListenFds, SharedFile, ShmError};
 use rustix::io::fcntl_dupfd_cloexec;
@@ -31,14 +31,13 @@ pub(crate) fn gather(received: ListenFds, name: &str) -> Result<Given, ShmError>
             hand_over.push(&its_name, fd)?;
         }
     }
-    let memory = match memory {
-        Some(memory) => memory,
-        None => {
-            let created = SharedFile::create(name, 0)?;
-            let memory = another(&created, behind)?;
-            hand_over.push(name, created)?;
-            memory
-        }
+    let memory = if let Some(memory) = memory {
+        memory
+    } else {
+        let created = SharedFile::create(name, 0)?;
+        let memory = another(&created, behind)?;
+        hand_over.push(name, created)?;
+        memory
     };
     Ok(Given { memory, hand_over })
 }

@@ -42,7 +42,7 @@ fn take(cli: &Cli, memory: &SharedFile) -> anyhow::Result<u8> {
         }
         // Nobody is watched.
         keeper::Outcome::Nothing | keeper::Outcome::Ended => {
-            events.note("last", json!({ "nothing": true }))
+            events.note("last", json!({ "nothing": true }));
         }
         keeper::Outcome::NoQueue => return Err(anyhow!("there is no queue in the memory")),
         keeper::Outcome::Starved { attempts } => {

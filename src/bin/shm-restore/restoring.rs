@@ -1,6 +1,6 @@
 //! Restoring, and what is told of it.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -31,9 +31,10 @@ pub(crate) fn open(
     standing: Option<&Arc<Standing>>,
 ) -> Result<Keeper> {
     let open = || Keeper::open(cli, memory, standing);
-    match memory.is_restored()? {
-        true => open(),
-        false => with_bar(cli, memory, open),
+    if memory.is_restored()? {
+        open()
+    } else {
+        with_bar(cli, memory, open)
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::Context as _;
 use flatspan::shm::descendants::{adopt_orphans, reap_orphans};
 use flatspan::shm::{HandOver, ListenFds, Notify, SharedFile, ShmError};
 use rustix::process::Signal;

@@ -38,12 +38,11 @@ pub(crate) fn settle(
         return Ok(None);
     }
     let marks = Marks::of(&cli.store, memory)?;
-    let verdict = match keeper.restored() {
-        true => {
-            marks.forget()?;
-            Verdict::Good
-        }
-        false => marks.judge()?,
+    let verdict = if keeper.restored() {
+        marks.forget()?;
+        Verdict::Good
+    } else {
+        marks.judge()?
     };
     let keeps = cli.on_crash == Some(OnCrash::Keep);
     let is_bad = match &verdict {

@@ -4,7 +4,7 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow};
 use flatspan::shm::{Notify, SharedFile};
 use serde_json::json;
 
@@ -148,9 +148,10 @@ impl Taker {
             Ok(Outcome::Starved { attempts }) => {
                 let fields = json!({ "attempts": attempts });
                 let text = "the command commits faster than its memory can be copied; a longer ring would help";
-                match std::mem::replace(&mut self.is_starved, true) {
-                    false => self.events.tell("starved", text, fields),
-                    true => self.events.note("starved", fields),
+                if std::mem::replace(&mut self.is_starved, true) {
+                    self.events.note("starved", fields)
+                } else {
+                    self.events.tell("starved", text, fields)
                 }
             }
             Ok(Outcome::Nothing | Outcome::NoQueue) => {}
@@ -160,9 +161,10 @@ impl Taker {
                 let _not_vital = self.shared.manager.status(&text);
                 let fields = json!({ "error": format!("{error:#}") });
                 // The same again is told to programs only.
-                match self.failed.replace(text.clone()) == Some(text.clone()) {
-                    false => self.events.tell("failed", &text, fields),
-                    true => self.events.note("failed", fields),
+                if self.failed.replace(text.clone()) == Some(text.clone()) {
+                    self.events.note("failed", fields)
+                } else {
+                    self.events.tell("failed", &text, fields)
                 }
                 return;
             }

@@ -71,9 +71,10 @@ impl Standstill for Standing {
             Err(_) if self.nobody_has_it() => return Ok(Stopped::new(())),
             Err(error) => return Err(error.into()),
         };
-        match self.command_stands() {
-            true => Ok(Stopped::new(frozen)),
-            false => Err(io::Error::other(CommandEnded)),
+        if self.command_stands() {
+            Ok(Stopped::new(frozen))
+        } else {
+            Err(io::Error::other(CommandEnded))
         }
     }
 }
@@ -104,7 +105,11 @@ mod tests {
 
     fn is_ended(stopped: &io::Result<Stopped>) -> bool {
         let error = stopped.as_ref().err().and_then(io::Error::get_ref);
-        error.is_some_and(|error| error.is::<CommandEnded>())
+        error.is_some_and(
+            <(dyn std::error::Error + std::marker::Send + std::marker::Sync + 'static)>::is::<
+                CommandEnded,
+            >,
+        )
     }
 
     fn wait_for_a_zombie(child: &Child) {

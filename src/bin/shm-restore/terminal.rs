@@ -6,7 +6,7 @@
 #![expect(unsafe_code, reason = "signal(2), pthread_sigmask(3)")]
 
 use std::fs::File;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal as _};
 
 use rustix::process::{Pid, getpgrp};
 use rustix::termios::{tcgetpgrp, tcsetpgrp};

@@ -29,7 +29,7 @@ pub struct Metadata {
     pub part_bytes: u64,
     /// What the heap holds, or will hold once it is released.
     pub generation: u64,
-    /// WRITE_LOCK: the heap is complete. While it is taken, `generation` is being written.
+    /// `WRITE_LOCK`: the heap is complete. While it is taken, `generation` is being written.
     pub released: bool,
     /// Of METADATA rewritten for one generation, the highest holds.
     pub revision: u64,

@@ -157,16 +157,13 @@ impl Books {
                 None => self.record(Op::Sync((array, part), inode)),
             }
         }
-        match fault {
-            Some(fault) => {
-                let error = fault.error();
-                self.failed.insert(array, error.kind());
-                Err(error)
-            }
-            None => {
-                self.sync_entries(array);
-                Ok(())
-            }
+        if let Some(fault) = fault {
+            let error = fault.error();
+            self.failed.insert(array, error.kind());
+            Err(error)
+        } else {
+            self.sync_entries(array);
+            Ok(())
         }
     }
 

@@ -208,7 +208,7 @@ impl Maker<'_, '_> {
     }
 }
 
-/// SplitMix64.
+/// `SplitMix64`.
 struct Random(u64);
 
 impl Random {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, io::ErrorKind, time::Instant};
 
-use flatspan::snapshot::{Array, Disk, HeapName};
+use flatspan::snapshot::{Array, Disk as _, HeapName};
 
 use super::crash::{Counts, Fault, Limits, Mutation, Op, Recorder, crash_again, crash_everywhere};
 

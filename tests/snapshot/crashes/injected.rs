@@ -244,7 +244,7 @@ fn h03_a_failed_final_barrier_writes_the_lock_back() {
 /// Both copies, as they are read through whatever cache.
 #[track_caller]
 fn assert_locked(disk: &Recorder, array: Array) {
-    use flatspan::snapshot::Disk;
+    use flatspan::snapshot::Disk as _;
     for copy in [0, 32768] {
         let mut lock = [0; 8];
         disk.read(array, copy + 56, &mut lock).expect("METADATA");
@@ -270,9 +270,10 @@ fn h03_a_crash_after_a_failed_sync_loses_nothing() {
         let check = |image: &Recorder| {
             // Most of the log is that of the failure before.
             let (hash, marks) = image.fingerprint();
-            match known.borrow_mut().insert((way.changes as u8, hash, marks)) {
-                true => judge(way, image),
-                false => Ok(()),
+            if known.borrow_mut().insert((way.changes as u8, hash, marks)) {
+                judge(way, image)
+            } else {
+                Ok(())
             }
         };
         let crashed = crash_everywhere(&failed.disk, &limits, &check);

@@ -53,9 +53,10 @@ pub(crate) fn judge_found(way: Way, ground: &impl Ground, acknowledged: u64) -> 
 }
 
 fn expect(found: u64, expected: u64) -> Result<(), String> {
-    match found == expected {
-        true => Ok(()),
-        false => Err(format!("{found} came back after {expected}")),
+    if found == expected {
+        Ok(())
+    } else {
+        Err(format!("{found} came back after {expected}"))
     }
 }
 

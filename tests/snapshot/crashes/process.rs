@@ -156,9 +156,10 @@ fn h18_what_is_acknowledged_waits_for_no_sync() {
     let lost = std::cell::Cell::new(0);
     let check = |image: &Recorder| {
         let acknowledged = image.marks().last().copied().unwrap_or(0);
-        let found = match image.is_published() {
-            true => way.look(&way.open(image).map_err(|error| error.to_string())?)?,
-            false => 0,
+        let found = if image.is_published() {
+            way.look(&way.open(image).map_err(|error| error.to_string())?)?
+        } else {
+            0
         };
         lost.set(lost.get() + u32::from(found < acknowledged));
         Ok(())
@@ -278,9 +279,10 @@ impl Ground for Forgetful {
 }
 
 fn expect(found: u64, expected: u64) -> Result<(), String> {
-    match found == expected {
-        true => Ok(()),
-        false => Err(format!("{found} came back after {expected}")),
+    if found == expected {
+        Ok(())
+    } else {
+        Err(format!("{found} came back after {expected}"))
     }
 }
 

@@ -22,22 +22,21 @@ fn judge(way: Way, disk: &Recorder, file: (Array, u64), bit: u64, found: &mut Fo
     rotten.flip(file, bit);
     found.bits += 1;
     let before = rotten.log().len();
-    let store = match rotten.open(way) {
-        Ok(store) => store,
-        Err(_) => {
-            found.refused += 1;
-            let changes = rotten
-                .log()
-                .iter()
-                .skip(before)
-                .filter(|op| op.is_change())
-                .count();
-            assert_eq!(
-                changes, 0,
-                "{way:?} {file:?} bit {bit}: refused, and written to"
-            );
-            return;
-        }
+    let store = if let Ok(store) = rotten.open(way) {
+        store
+    } else {
+        found.refused += 1;
+        let changes = rotten
+            .log()
+            .iter()
+            .skip(before)
+            .filter(|op| op.is_change())
+            .count();
+        assert_eq!(
+            changes, 0,
+            "{way:?} {file:?} bit {bit}: refused, and written to"
+        );
+        return;
     };
     let report = store.open_report().clone();
     let step = way.look(&store);

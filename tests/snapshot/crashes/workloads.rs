@@ -30,7 +30,7 @@ impl Ground for Recorder {
     }
 
     fn mark(&self, number: u64) {
-        Recorder::mark(self, number);
+        Self::mark(self, number);
     }
 }
 
@@ -141,9 +141,10 @@ impl Way {
 
     fn initial_bytes(self) -> u64 {
         // Resizing stores may be shorter than they were at the start.
-        match self.shape.resizes {
-            true => 0,
-            false => self.shape.pages * PAGE,
+        if self.shape.resizes {
+            0
+        } else {
+            self.shape.pages * PAGE
         }
     }
 
@@ -224,9 +225,10 @@ impl Way {
         store: &Store,
         number: u64,
     ) -> Result<(), SnapshotError> {
-        match self.changes == Changes::Transactions && number.is_multiple_of(3) {
-            true => self.step_and_base(ground, store, number),
-            false => self.step(ground, store, number),
+        if self.changes == Changes::Transactions && number.is_multiple_of(3) {
+            self.step_and_base(ground, store, number)
+        } else {
+            self.step(ground, store, number)
         }
     }
 

@@ -77,7 +77,7 @@ fn round(world: &mut World, rng: &mut Rng) -> Tally {
             .into_iter()
             .map(|worker| scope.spawn(move || worker.work(ROUND)))
             .collect();
-        let joined = started.into_iter().map(|thread| thread.join());
+        let joined = started.into_iter().map(thread::ScopedJoinHandle::join);
         joined.collect()
     });
     let mut tally = Tally {

@@ -117,7 +117,7 @@ impl World {
     }
 
     fn hash_some_pieces(&self, rng: &mut Rng) {
-        use flatspan::span::{PieceHasher, Sha1};
+        use flatspan::span::{PieceHasher as _, Sha1};
         let group = self.group();
         let len = rng.below(40_000) + 1;
         let pieces = Pieces::new(group, len).expect("pieces");

@@ -46,9 +46,10 @@ impl Image {
 
     /// Something new, without a name yet.
     pub(super) fn bear(&mut self, inode: u64, is_folder: bool) {
-        match is_folder {
-            true => drop(self.folders.insert(inode, BTreeMap::new())),
-            false => drop(self.files.insert(inode, Vec::new())),
+        if is_folder {
+            drop(self.folders.insert(inode, BTreeMap::new()))
+        } else {
+            drop(self.files.insert(inode, Vec::new()))
         }
     }
 

@@ -64,9 +64,10 @@ impl Medium {
     }
 
     pub(super) fn refuse_off(&self) -> Result<(), Errno> {
-        match self.progress.is_cut {
-            true => Err(Errno::EIO),
-            false => Ok(()),
+        if self.progress.is_cut {
+            Err(Errno::EIO)
+        } else {
+            Ok(())
         }
     }
 
