@@ -1,13 +1,18 @@
-//! House rules that hold without building. Every check is a function of text, and is shown to find what
-//! it looks for before the tree is looked at.
+//! Rules of the source tree that hold without building it. Every check is a function of text. Each
+//! test first shows that the check finds a planted violation, then reads the tree.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use walkdir::WalkDir;
+use source::{attributes, code_of, read, root, rust_files, tokens, violations, without_attributes};
+
+#[path = "tidy/docs.rs"]
+mod docs;
+#[path = "tidy/prose.rs"]
+mod prose;
+#[path = "tidy/source.rs"]
+mod source;
+#[path = "tidy/words.rs"]
+mod words;
 
 /// The layers and which others each may use. A layer may always use itself.
 const LAYERS: [(&str, &[&str]); 7] = [
@@ -20,19 +25,12 @@ const LAYERS: [(&str, &[&str]); 7] = [
     ("sys", &[]),
 ];
 
-/// Layers skipped with a reason: (from, to). docs/architecture.md gives it, in words that contain
-/// `from -> to`.
+/// Layers skipped with a reason: (from, to). docs/architecture.md has the reason, in a paragraph that
+/// contains `from -> to`.
 const EXCEPTIONS: [(&str, &str); 1] = [("snapshot", "mapping_cache")];
 
-/// The hazards that the code so far must have a test for, named after them: `h04_...`.
-const HAZARDS: [&str; 34] = [
-    "h01", "h02", "h03", "h04", "h05", "h06", "h07", "h08", "h09", "h10", "h11", "h12", "h13",
-    "h14", "h17", "h18", "h19", "h20", "h21", "h22", "h23", "h24", "h25", "h26", "h27", "h28",
-    "h31", "h33", "h34", "h35", "h36", "h37", "h38", "h39",
-];
-
 #[test]
-fn layers_use_only_what_lies_below() {
+fn layers_use_only_layers_below() {
     let planted = |layer, source| !forbidden_uses(layer, source, &[]).is_empty();
     assert!(planted("sys", "use crate::span::Group;"));
     assert!(planted("span", "use crate::sys::page;"));
@@ -54,7 +52,7 @@ fn layers_use_only_what_lies_below() {
     assert!(planted("sys", "use crate::*;"));
     assert!(
         planted("sys", "use crate::Group;"),
-        "what lib.rs exports has a layer too"
+        "an item that lib.rs re-exports belongs to a layer, too"
     );
     assert!(planted("sys", "use crate::{self as all};"));
     assert!(!planted("span", "use crate::mapping_cache::{Pin, sys::x};"));
@@ -125,7 +123,7 @@ fn entry_files_hold_no_logic() {
 }
 
 #[test]
-fn unsafe_stays_in_fenced_files() {
+fn unsafe_is_only_in_files_that_declare_it() {
     let fence = "#![expect(unsafe_code, reason = \"maps files\")]\n";
     let section = "//! Maps.\n//!\n//! # Safety\n//!\n//! Because.\n";
     assert!(!unfenced("fn f() { unsafe { g() } }").is_empty());
@@ -179,41 +177,14 @@ fn nothing_is_allowed_without_a_reason_left_open_or_ignored() {
 
     let files: Vec<PathBuf> = ["src", "tests", "benches", "examples"]
         .iter()
-        .flat_map(|folder| rust_files(folder))
+        .flat_map(|directory| rust_files(directory))
         .collect();
     let found = violations(&files, |_, text| loose_ends(text));
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
 #[test]
-fn every_hazard_has_a_test_named_after_it() {
-    let source = "#[test]\nfn h04_x() {}\n#[test]\n#[cfg(unix)]\nfn h34_y() {}\nfn h35_helper() {}\n// #[test]\n// fn h37_x() {}";
-    assert_eq!(hazards_tested(source), ["h04", "h34"]);
-    let in_proptest = "proptest! {\n    #[test]\n    fn h38_z(x in 0..1) {}\n}";
-    assert_eq!(hazards_tested(in_proptest), ["h38"]);
-
-    let mut tested: BTreeMap<String, PathBuf> = BTreeMap::new();
-    for path in ["src", "tests"]
-        .iter()
-        .flat_map(|folder| rust_files(folder))
-    {
-        // This file plants some.
-        if path.ends_with("tests/tidy.rs") {
-            continue;
-        }
-        for hazard in hazards_tested(&read(&path)) {
-            tested.insert(hazard, path.clone());
-        }
-    }
-    let missing: Vec<_> = HAZARDS
-        .iter()
-        .filter(|hazard| !tested.contains_key(**hazard))
-        .collect();
-    assert!(missing.is_empty(), "no test is named after {missing:?}");
-}
-
-#[test]
-fn source_is_looked_at_without_comments_and_strings() {
+fn code_of_source_has_no_comments_and_strings() {
     let cases = [
         ("a // b\nc", "a \nc"),
         ("a /* b /* c */ d */ e", "a  e"),
@@ -234,7 +205,7 @@ fn source_is_looked_at_without_comments_and_strings() {
 
 // The rules
 
-/// What a file of `layer` uses that it must not.
+/// Returns the forbidden uses in a file of `layer`.
 fn forbidden_uses(layer: &str, source: &str, exceptions: &[(&str, &str)]) -> Vec<String> {
     let code = code_of(source);
     let tokens = tokens(&code);
@@ -244,7 +215,7 @@ fn forbidden_uses(layer: &str, source: &str, exceptions: &[(&str, &str)]) -> Vec
             "crate" | "flatspan" if tokens.get(place + 1) == Some(&"::") => {
                 heads(&tokens[place + 2..])
             }
-            // Climbing out of the layer: from `super` on, the first name that is a layer.
+            // A path out of the layer: after `super`, the first name that is a layer.
             "super" if tokens.get(place + 1) == Some(&"::") => heads(&tokens[place + 2..])
                 .into_iter()
                 .filter(|name| is_layer(name))
@@ -272,7 +243,7 @@ fn may_use(layer: &str, name: &str, exceptions: &[(&str, &str)]) -> bool {
     name == layer || below.contains(&name) || exceptions.contains(&(layer, name))
 }
 
-/// The first names of the paths behind `crate::`: one, or those of a braced list.
+/// The first names of the paths after `crate::`: one, or those of a braced list.
 fn heads<'a>(tokens: &[&'a str]) -> Vec<&'a str> {
     if tokens.first() != Some(&"{") {
         return tokens.first().copied().into_iter().collect();
@@ -363,7 +334,7 @@ fn is_entry(item: &[&str]) -> bool {
     }
 }
 
-/// Where `unsafe` stands outside a file that is fenced and says why it is sound.
+/// Returns a message for `unsafe` outside a file that declares it and explains why it is sound.
 fn unfenced(source: &str) -> Vec<String> {
     let code = code_of(source);
     let tokens = tokens(&code);
@@ -393,7 +364,7 @@ fn unfenced(source: &str) -> Vec<String> {
     found
 }
 
-/// Lint exceptions without a reason, open ends, ignored tests.
+/// Returns lint exceptions without a reason, unfinished code and ignored tests.
 fn loose_ends(source: &str) -> Vec<String> {
     let code = code_of(source);
     let tokens = tokens(&code);
@@ -413,208 +384,6 @@ fn loose_ends(source: &str) -> Vec<String> {
         if matches!(pair, ["todo" | "unimplemented", "!"]) {
             found.push(format!("{}!", pair[0]));
         }
-    }
-    found
-}
-
-/// The hazards after which tests in this source are named, like `h04`.
-fn hazards_tested(source: &str) -> Vec<String> {
-    let code = code_of(source);
-    let tokens = tokens(&code);
-    let mut found = Vec::new();
-    for place in 0..tokens.len() {
-        if !tokens[place..].starts_with(&["#", "[", "test", "]"]) {
-            continue;
-        }
-        let rest = &tokens[place..];
-        let name = rest
-            .iter()
-            .position(|token| *token == "fn")
-            .and_then(|function| rest.get(function + 1));
-        if let Some((hazard, _)) = name.and_then(|name| name.split_once('_'))
-            && hazard.len() == 3
-            && hazard.starts_with('h')
-            && hazard[1..].bytes().all(|byte| byte.is_ascii_digit())
-        {
-            found.push(hazard.to_owned());
-        }
-    }
-    found
-}
-
-// Reading Rust, as far as the rules need it
-
-/// The source without comments, and with empty strings and characters.
-fn code_of(source: &str) -> String {
-    let mut code = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(first) = rest.chars().next() {
-        let in_word = code.ends_with(|c: char| c.is_alphanumeric() || c == '_');
-        if rest.starts_with("//") {
-            rest = &rest[rest.find('\n').unwrap_or(rest.len())..];
-        } else if rest.starts_with("/*") {
-            rest = &rest[comment_bytes(rest)..];
-        } else if let Some(length) = (!in_word).then(|| raw_string_bytes(rest)).flatten() {
-            code.push_str("\"\"");
-            rest = &rest[length..];
-        } else if first == '"' {
-            code.push_str("\"\"");
-            rest = &rest[string_bytes(rest)..];
-        } else if let Some(length) = character_bytes(rest) {
-            code.push_str("' '");
-            rest = &rest[length..];
-        } else {
-            code.push(first);
-            rest = &rest[first.len_utf8()..];
-        }
-    }
-    code
-}
-
-fn comment_bytes(rest: &str) -> usize {
-    let mut depth = 0;
-    let mut at = 0;
-    while at < rest.len() {
-        if rest[at..].starts_with("/*") {
-            depth += 1;
-            at += 2;
-        } else if rest[at..].starts_with("*/") {
-            depth -= 1;
-            at += 2;
-            if depth == 0 {
-                return at;
-            }
-        } else {
-            at += rest[at..].chars().next().map_or(1, char::len_utf8);
-        }
-    }
-    at
-}
-
-fn raw_string_bytes(rest: &str) -> Option<usize> {
-    let prefix = ["r", "br", "cr"].into_iter().find(|prefix| {
-        let behind = rest.strip_prefix(prefix);
-        behind.is_some_and(|behind| behind.trim_start_matches('#').starts_with('"'))
-    })?;
-    let behind = &rest[prefix.len()..];
-    let hashes = behind.len() - behind.trim_start_matches('#').len();
-    let end = format!("\"{}", "#".repeat(hashes));
-    let body = &behind[hashes + 1..];
-    let length = body.find(&end).map_or(body.len(), |at| at + end.len());
-    Some(prefix.len() + hashes + 1 + length)
-}
-
-fn string_bytes(rest: &str) -> usize {
-    let mut escaped = false;
-    for (at, byte) in rest.bytes().enumerate().skip(1) {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'"' => return at + 1,
-            _ => {}
-        }
-    }
-    rest.len()
-}
-
-/// A character literal; a lifetime is none.
-fn character_bytes(rest: &str) -> Option<usize> {
-    let body = rest.strip_prefix('\'')?;
-    let mut characters = body.chars();
-    let first = characters.next()?;
-    if first == '\\' {
-        return body[2..].find('\'').map(|at| 1 + 2 + at + 1);
-    }
-    (characters.next()? == '\'').then(|| 1 + first.len_utf8() + 1)
-}
-
-/// Words, `::`, and everything else sign by sign.
-fn tokens(code: &str) -> Vec<&str> {
-    let mut tokens = Vec::new();
-    let mut rest = code.trim_start();
-    while let Some(first) = rest.chars().next() {
-        let word = |c: char| c.is_alphanumeric() || c == '_';
-        let length = if word(first) {
-            rest.find(|c| !word(c)).unwrap_or(rest.len())
-        } else if rest.starts_with("::") {
-            2
-        } else {
-            first.len_utf8()
-        };
-        tokens.push(&rest[..length]);
-        rest = rest[length..].trim_start();
-    }
-    tokens
-}
-
-/// What stands between the brackets of each attribute.
-fn attributes<'t, 's>(tokens: &'t [&'s str]) -> Vec<&'t [&'s str]> {
-    let starts = (0..tokens.len()).filter_map(|place| attribute_at(tokens, place));
-    starts.map(|(inside, end)| &tokens[inside..end]).collect()
-}
-
-/// Where the inside of an attribute that starts at `place` begins and ends.
-fn attribute_at(tokens: &[&str], place: usize) -> Option<(usize, usize)> {
-    let inside = match tokens[place..] {
-        ["#", "[", ..] => place + 2,
-        ["#", "!", "[", ..] => place + 3,
-        _ => return None,
-    };
-    let mut depth = 1;
-    for (offset, token) in tokens[inside..].iter().enumerate() {
-        match *token {
-            "[" => depth += 1,
-            "]" => depth -= 1,
-            _ => {}
-        }
-        if depth == 0 {
-            return Some((inside, inside + offset));
-        }
-    }
-    None
-}
-
-fn without_attributes<'s>(tokens: &[&'s str]) -> Vec<&'s str> {
-    let mut kept = Vec::new();
-    let mut place = 0;
-    while place < tokens.len() {
-        if let Some((_, end)) = attribute_at(tokens, place) {
-            place = end + 1;
-        } else {
-            kept.push(tokens[place]);
-            place += 1;
-        }
-    }
-    kept
-}
-
-// The tree
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn rust_files(folder: &str) -> Vec<PathBuf> {
-    let mut files: Vec<PathBuf> = WalkDir::new(root().join(folder))
-        .into_iter()
-        .filter_map(Result::ok)
-        .map(walkdir::DirEntry::into_path)
-        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
-        .collect();
-    files.sort();
-    files
-}
-
-fn read(path: &Path) -> String {
-    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
-
-fn violations(files: &[PathBuf], check: impl Fn(&Path, &str) -> Vec<String>) -> Vec<String> {
-    let mut found = Vec::new();
-    for path in files {
-        let name = path.strip_prefix(root()).unwrap_or(path).display();
-        let here = check(path, &read(path));
-        found.extend(here.into_iter().map(|what| format!("{name}: {what}")));
     }
     found
 }
