@@ -84,7 +84,7 @@ fn public_functions_start_with_a_verb() {
     for clean in [
         "/// Returns the length.\n#[must_use]\npub fn len() {}",
         "/// A noun.\npub(crate) fn f() {}",
-        "pub trait T {\n    /// Reads.\n    fn f();\n}",
+        "pub trait T {\n    /// Reads bytes.\n    fn f();\n}",
         "/// A field.\npub x: u8,",
     ] {
         assert!(without_verb(clean).is_empty(), "{clean}");
