@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use source::{attributes, code_of, read, root, rust_files, tokens, violations, without_attributes};
 
+#[path = "tidy/directions.rs"]
+mod directions;
 #[path = "tidy/docs.rs"]
 mod docs;
 #[path = "tidy/prose.rs"]
