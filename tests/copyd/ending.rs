@@ -1,4 +1,4 @@
-//! How the program begins and ends.
+//! The start and the end of the program.
 
 use rustix::process::Signal;
 
@@ -61,7 +61,7 @@ fn exit_codes_and_help_are_as_documented() {
     let group = ["--root", root, "--bytes-per-file", &long, "--files", "3"];
     let listen = ["serve", "--listen", "127.0.0.1:0"];
     assert_eq!(code(&[&listen, &group[..]].concat()).0, Some(4));
-    // Nobody listens there, and workers say so.
+    // No server listens there, and the workers report it.
     let nobody = ["load", "127.0.0.1:1", "--bytes", "1", "--peers", "1"];
     assert_eq!(code(&[&nobody[..], &["--seed", "1"]].concat()).0, Some(4));
 }
@@ -83,7 +83,7 @@ fn a_group_that_is_smaller_than_the_load_fails_it() {
     assert_eq!(output.status.code(), Some(4), "{output:?}");
     let text = String::from_utf8(output.stderr).expect("text");
     assert!(text.contains("does not lie in the group"), "{text}");
-    // An empty load is none.
+    // A load of zero bytes is refused.
     let mut args = vec!["load", "--json", &server.address, "--bytes", "0"];
     args.extend(["--peers", "3", "--seed", "1"]);
     assert_eq!(expect(0, &args)["puts"], 0);

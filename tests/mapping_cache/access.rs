@@ -1,4 +1,5 @@
-//! Reading and writing: what a mapping allows, and what happens when a writer comes.
+//! Reading and writing: the access that a mapping allows, and the replacement of a mapping when a
+//! writer comes.
 
 use std::{fs, thread, time::Duration};
 
@@ -41,7 +42,7 @@ fn a_pin_for_reading_gives_no_address_for_stores() {
     let file = writer(&cache, folder.path(), "a", WINDOW);
     let writing = file.pin(0, Access::ReadWrite).expect("a pin");
     assert!(writing.as_mut_ptr().is_some());
-    // Served by the writable mapping, and still for reading.
+    // Served by the writable mapping, but still with read access only.
     let reading = file.pin(0, Access::ReadOnly).expect("a pin");
     assert_eq!(reading.as_ptr(), writing.as_ptr());
     assert!(reading.as_mut_ptr().is_none());
@@ -118,7 +119,7 @@ fn h38_an_upgrade_to_writing_does_not_wait_for_readers() {
     let file = writer(&cache, folder.path(), "a", WINDOW);
     file.write_at(0, &pattern(1, 0, WINDOW)).expect("a write");
     let reading = file.pin(0, Access::ReadOnly).expect("a pin");
-    // On a thread of its own: one that waits would wait for ever.
+    // On a thread of its own, because a pin that waits would wait forever.
     thread::scope(|scope| {
         let upgrade = scope.spawn(|| {
             let writing = file.pin(0, Access::ReadWrite).expect("a pin");

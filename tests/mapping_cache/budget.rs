@@ -1,4 +1,4 @@
-//! The budget is hard for what is not pinned, and exact.
+//! The budget is exact, and a hard limit for windows that are not pinned.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},

@@ -1,4 +1,4 @@
-//! Many threads at one window, and at more windows than the budget has.
+//! Many threads use one window, or more windows than the budget holds.
 
 use std::{
     sync::{
@@ -16,7 +16,7 @@ use crate::{
     support::temp_dir,
 };
 
-/// A small generator: each thread goes its own way, the same in every run.
+/// A small random generator: each thread has its own sequence, the same in every run.
 struct Steps(u64);
 
 impl Steps {
@@ -85,7 +85,7 @@ fn random_windows_under_a_small_budget_hold_the_right_bytes() {
     let stats = cache.stats();
     assert_eq!(stats.misses, stats.evictions + stats.mappings as u64);
     assert_eq!(stats.pinned, 0);
-    // Six threads pin one window each, so three may be more than the budget.
+    // Six threads pin one window each, so three may exceed the budget.
     assert!(stats.mapped_bytes_max <= 6 * WINDOW as u64, "{stats:?}");
     cache.evict_idle(Duration::ZERO);
     assert_eq!(cache.stats().mapped_bytes, 0);
@@ -113,7 +113,7 @@ fn eviction_never_takes_a_window_that_was_just_pinned() {
                     assert_eq!(pin.copy_to(0, &mut buf).expect("a copy"), 8);
                     assert_eq!(&buf[..], expected);
                     drop(pin);
-                    // Unpinned long enough, now and then, to be evicted.
+                    // Now and then unpinned long enough to be evicted.
                     for _ in 0..steps.below(2000) {
                         std::hint::spin_loop();
                     }
@@ -129,7 +129,7 @@ fn eviction_never_takes_a_window_that_was_just_pinned() {
     assert_eq!(stats.misses, stats.evictions + stats.mappings as u64);
 }
 
-/// Runs it also when the test panics.
+/// Runs the closure also when the test panics.
 struct OnDrop<F: Fn()>(F);
 
 impl<F: Fn()> Drop for OnDrop<F> {
@@ -185,7 +185,7 @@ fn h38_readers_and_writers_upgrade_evict_and_never_wait_for_pins() {
             scope.spawn(move || {
                 let mut steps = Steps(7 + thread);
                 for _ in 0..1000 {
-                    // Each holds up to two pins, in any order and of any access.
+                    // Each thread holds up to two pins, in any order and with any access.
                     let first = steps.below(8);
                     let _held = file.pin(first, access_of(first + thread)).expect("a pin");
                     let second = steps.below(8);

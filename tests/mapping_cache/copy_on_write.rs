@@ -1,4 +1,4 @@
-//! Hazard 35: storage that is reserved and still not there for a second write.
+//! [I35] Preallocated storage that does not suffice for a second write.
 
 use std::{fs::File, process::Command};
 
@@ -74,7 +74,7 @@ fn h35_btrfs_without_copying_reserves_for_every_write() {
     let file = writer(&cache, fs.path(), "a", BYTES);
     let pin = file.pin(0, Access::ReadWrite).expect("a pin");
     assert_eq!(file.reservation(), Reservation::Reserved);
-    // Less than one more copy, and room for metadata.
+    // Less than one more copy, but enough for metadata.
     fs.fill_leaving(1 << 20);
     for round in 0..3 {
         let stored = pin.copy_from(0, &pattern(round, 0, BYTES));

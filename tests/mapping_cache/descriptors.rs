@@ -1,4 +1,5 @@
-//! Descriptors are few: closed after mapping, bounded for copies, given up when the process has no more.
+//! Descriptors are few: closed after mapping, bounded for copies, and closed when the process
+//! reaches its limit.
 
 use std::fs::File;
 
@@ -19,7 +20,7 @@ const TIGHT: Limits = Limits {
     cgroup_memory_bytes: None,
 };
 
-/// Runs the test that calls it again as a child with few descriptors.
+/// Runs the calling test again as a child process with few descriptors.
 #[track_caller]
 fn under_tight_limits(test: &str) {
     if let Some(done) = Child::new(test).limits(TIGHT).run() {
@@ -129,7 +130,7 @@ fn every_file_pinned_for_writing_under_64_descriptors_is_an_error_not_a_hang() {
     let files: Vec<_> = (0..100)
         .map(|name| writer(&cache, folder.path(), &name.to_string(), PAGE))
         .collect();
-    // Writes that are going on keep their descriptors.
+    // Writes in progress keep their descriptors.
     let pins: Vec<_> = files
         .iter()
         .map_while(|file| file.pin(0, Access::ReadWrite).ok())
@@ -152,7 +153,7 @@ fn every_file_pinned_for_writing_under_64_descriptors_is_an_error_not_a_hang() {
     }
 }
 
-/// Opens descriptors until the process may have no more, but for so many.
+/// Opens descriptors until only the given number is left for the process.
 fn use_up_descriptors(but: usize) -> Vec<File> {
     let mut taken: Vec<_> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
     taken.truncate(taken.len() - but);

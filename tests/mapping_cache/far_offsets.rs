@@ -1,4 +1,4 @@
-//! Offsets far out: the last window of a huge file, and those no file can have.
+//! Large offsets: the last window of a huge file, and offsets that no file can have.
 
 use std::{fs::File, os::unix::fs::FileExt as _};
 
@@ -77,7 +77,7 @@ fn offsets_no_file_can_have_are_refused() {
 fn offsets_past_the_end_are_read_as_nothing_and_cost_no_memory() {
     let name = "far_offsets::offsets_past_the_end_are_read_as_nothing_and_cost_no_memory";
     if !child::is_me(name) {
-        // What a far window cost would otherwise be paid in the memory of the machine.
+        // Otherwise a far window would take memory of the machine.
         let limits = Limits {
             address_space_bytes: Some(2 << 30),
             ..Limits::default()

@@ -144,7 +144,7 @@ fn locked_kib() -> u64 {
 fn unlocking_leaves_nothing_locked_even_after_an_upgrade() {
     let name = "hints::unlocking_leaves_nothing_locked_even_after_an_upgrade";
     if !child::is_me(name) {
-        // Locked memory is counted for the process.
+        // Locked memory is counted for the whole process.
         if let Some(done) = Child::new(name).run() {
             done.assert_passed();
         }

@@ -1,4 +1,4 @@
-//! Hazard 39: a file is its identity, not its path.
+//! [I39] A file is recognized by its identity, not by its path.
 
 use std::{fs, os::unix::fs::MetadataExt as _, path::Path, thread, time::Duration};
 
@@ -23,7 +23,7 @@ fn assert_replaced<T: std::fmt::Debug>(result: Result<T, MappingError>) {
     );
 }
 
-/// Puts another file of the same name in its place.
+/// Replaces the file by another one of the same name.
 fn replace(folder: &Path) {
     put(folder, "new", 2, BYTES);
     fs::rename(folder.join("new"), folder.join("a")).expect("rename");
@@ -73,7 +73,7 @@ fn h39_copies_never_mix_two_files() {
     }
 }
 
-/// Closes and unmaps a file without forgetting it: its inode is free once its name is.
+/// Closes and unmaps a file but keeps its handle: its inode is free as soon as its name is removed.
 fn let_go(cache: &MappingCache, folder: &Path, file: &CachedFile) {
     file.sync().expect("a sync");
     file.evict(0..BYTES as u64).expect("evict");
@@ -102,7 +102,7 @@ fn h39_a_new_file_with_the_same_inode_is_another() {
         let inode = |name: &str| fs::metadata(fs.path().join(name)).expect("metadata").ino();
         let before = inode("a");
         fs::remove_file(fs.path().join("a")).expect("remove");
-        // Birth times are told apart by the tick of the clock.
+        // Birth times differ only after a tick of the clock.
         thread::sleep(Duration::from_millis(30));
         put(fs.path(), "a", 2, BYTES);
         reused += u32::from(inode("a") == before);
@@ -138,7 +138,7 @@ fn h39_a_file_for_writing_is_not_created_in_place_of_a_removed_one() {
     let mut file = writer(&cache, folder.path(), "a", BYTES);
     drop(file.pin(0, Access::ReadOnly).expect("a pin"));
     fs::remove_file(folder.path().join("a")).expect("remove");
-    // A new file would have another identity than the one that is mapped.
+    // A new file would have another identity than the mapped one.
     let refused = file.pin(1, Access::ReadWrite).err();
     assert!(
         matches!(

@@ -1,4 +1,5 @@
-//! Errors put into single system calls: interruptions are retried, filtered calls have a fallback.
+//! Errors injected into single system calls: interruptions are retried, filtered calls have a
+//! fallback.
 
 use std::{os::unix::fs::symlink, path::Path};
 
@@ -14,10 +15,10 @@ use crate::{
     support::{child, temp_dir},
 };
 
-/// The loader of programs calls pread64 too, a few times, and does not retry.
+/// The dynamic loader also calls pread64 a few times and does not retry.
 const AFTER_LOADING: u32 = 20;
 
-/// Runs the test that calls it again as a child with these injections.
+/// Runs the calling test again as a child process with these injections.
 #[track_caller]
 fn with(test: &str, specs: &[&str]) {
     if let Some(done) = child::with_injection(test, specs, &[]) {
@@ -25,7 +26,7 @@ fn with(test: &str, specs: &[&str]) {
     }
 }
 
-/// Creates, grows, maps, reads, writes and syncs a file in every way.
+/// Creates, extends, maps, reads, writes and syncs a file by every method.
 fn exercise(folder: &Path) {
     for path in [CopyPath::Auto, CopyPath::Mapped, CopyPath::Positioned] {
         for preallocation in [
@@ -63,7 +64,7 @@ fn exercise(folder: &Path) {
 fn interrupted_calls_are_retried() {
     let name = "injected::interrupted_calls_are_retried";
     if !child::is_me(name) {
-        // Every other call of each: the first always, the retry never.
+        // Every second call of each kind: the first call always, its retry never.
         let calls = ["pwrite64", "fallocate", "fdatasync", "ftruncate"];
         let mut specs = calls
             .map(|call| format!("{call}:error=EINTR:when=1+2"))

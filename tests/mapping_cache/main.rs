@@ -1,5 +1,6 @@
-//! The mapping cache as its callers see it: budget, access, descriptors, full disks, files that others
-//! cut or replace, filesystems that refuse, and errors put into single system calls.
+//! The mapping cache through its public interface: budget, access, descriptors, full disks, files
+//! that another process truncates or replaces, filesystems with missing features, and errors
+//! injected into single system calls.
 
 #[path = "../support/mod.rs"]
 mod support;

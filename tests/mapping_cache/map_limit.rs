@@ -1,4 +1,4 @@
-//! The kernel grants no more mappings: windows go to make room, then an error names the limit.
+//! The kernel refuses further mappings: windows are evicted first, then an error names the limit.
 
 use std::fs::File;
 
@@ -18,7 +18,7 @@ const MIB: usize = 1 << 20;
 const WINDOWS: u64 = 64;
 const WINDOW_BYTES: usize = 64 * MIB;
 
-/// Runs the test that calls it again as a child with room for some windows of 64 MiB.
+/// Runs the calling test again as a child process with address space for some windows of 64 MiB.
 #[track_caller]
 fn in_little_address_space(test: &str) {
     let limits = Limits {
@@ -83,7 +83,7 @@ fn all_pinned_and_no_more_memory_is_an_error_that_names_the_sysctl() {
         "{refused:?}"
     );
     assert_eq!(cache.stats().mapped_bytes, mapped, "charged nothing");
-    // Copies do without.
+    // Copies need no mapping.
     let offset = (WINDOWS - 1) * WINDOW_BYTES as u64;
     let mut buf = [1; 64];
     assert_eq!(file.read_at(offset, &mut buf).expect("a read"), 64);
@@ -117,7 +117,7 @@ fn the_kernels_limit_of_mappings_is_met_by_eviction_and_named_when_all_is_pinned
     }
     assert!(cache.stats().evictions > 0);
 
-    // At the limit not even memory for this could be had.
+    // At the limit the allocation of this list would fail too.
     let mut pins = Vec::with_capacity(windows);
     let refused = loop {
         match file.pin(pins.len() as u64, Access::ReadOnly) {

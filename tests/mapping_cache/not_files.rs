@@ -1,4 +1,5 @@
-//! What is not a regular file, or not where it may be, is refused by name, and nothing hangs.
+//! Anything that is not a regular file, or not at an allowed location, is refused by name. Nothing
+//! hangs.
 
 use std::{
     fs,
@@ -24,7 +25,7 @@ fn as_an_ordinary_user() {
     as_ordinary_user("ordinary_user::");
 }
 
-/// Runs what may hang, for so long.
+/// Runs a closure that may hang, with a time limit.
 fn within_seconds<T: Send + 'static>(seconds: u64, run: impl FnOnce() -> T + Send + 'static) -> T {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || sender.send(run()));
@@ -34,7 +35,8 @@ fn within_seconds<T: Send + 'static>(seconds: u64, run: impl FnOnce() -> T + Sen
         .expect("it hangs or panicked")
 }
 
-/// Every way to reach the file fails as something that is not a file; returns what was found.
+/// Asserts that every way to reach the file fails with "not a regular file". Returns the reported
+/// file type.
 #[track_caller]
 fn found_at(folder: &Path, name: &'static str) -> &'static str {
     let folder = folder.to_owned();

@@ -1,4 +1,4 @@
-//! Options that cannot work are refused by name; those at the edge are taken.
+//! Options that cannot work are refused by name; values at the limit are accepted.
 
 use flatspan::mapping_cache::{CacheOptions, MappingCache, MappingError};
 

@@ -1,4 +1,5 @@
-//! What root may do and an ordinary user may not. Run as one by `not_files::as_an_ordinary_user`.
+//! Permissions that root has and an ordinary user lacks. `not_files::as_an_ordinary_user` runs
+//! these tests.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
@@ -86,7 +87,7 @@ fn locking_more_than_allowed_is_an_error_and_pins_nothing() {
         .lines()
         .find(|line| line.starts_with("Max locked memory"));
     let allowed = line.and_then(|line| line.split_whitespace().nth(3)?.parse::<usize>().ok());
-    // Unlimited: nothing to see here.
+    // Without a limit there is nothing to test.
     let Some(allowed) = allowed else { return };
     let folder = temp_dir();
     let window = (allowed + 1).next_power_of_two().max(1 << 20);

@@ -1,4 +1,4 @@
-//! Which window goes first, and what goes for its age.
+//! The order of eviction, and eviction by age.
 
 use std::{thread, time::Duration};
 
@@ -23,7 +23,8 @@ fn touch(file: &CachedFile, windows: impl IntoIterator<Item = u64>) {
     }
 }
 
-/// Whether a window is mapped: pinning it then is a hit. Must be the last question to a cache.
+/// Returns whether a window is mapped: pinning it is a hit then. This must be the last use of a
+/// cache.
 fn is_mapped(cache: &MappingCache, file: &CachedFile, window: u64) -> bool {
     let before = cache.stats().hits;
     touch(file, [window]);
@@ -45,7 +46,7 @@ fn the_one_unused_longest_goes_first() {
 fn one_used_since_is_spared() {
     let cache = cache(3);
     let (_folder, file) = file_of(&cache, 8);
-    // Window 0 leaves for 3; from then on use is told apart.
+    // Window 0 is evicted for window 3. From then on the LRU order is tracked.
     touch(&file, 0..4);
     touch(&file, [1]);
     touch(&file, [4]);
@@ -77,7 +78,7 @@ fn idle_windows_go_by_age_and_used_ones_stay() {
     let (_folder, file) = file_of(&cache, 8);
     touch(&file, 0..4);
     let age = Duration::from_millis(30);
-    // The first look notes that all were used, the later ones how long they were not.
+    // The first call marks all windows as used, the later ones measure how long they were idle.
     assert_eq!(cache.evict_idle(age), 0);
     thread::sleep(2 * age);
     touch(&file, [2]);

@@ -68,7 +68,7 @@ fn a_file_moves_to_another_filesystem_with_its_holes_and_mode() {
         let path = folder.path().join("a");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("chmod");
 
-        // 256 MiB do not fit there; what is in them does.
+        // The length of 256 MiB exceeds that filesystem; the data in the file does not.
         assert!(file.move_to(place(fs.path(), "sub/b")).expect("moved"));
         assert!(names(folder.path()).is_empty(), "{kind:?}");
         assert_eq!(names(&fs.path().join("sub")), ["b"]);

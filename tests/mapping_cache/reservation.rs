@@ -1,4 +1,4 @@
-//! What was really reserved, and what happens where nothing can be.
+//! The storage that was really preallocated, and the fallback where preallocation is not supported.
 
 use std::os::unix::fs::MetadataExt as _;
 

@@ -1,4 +1,4 @@
-//! Lengths, holes and room as the owner of a file says; files made and removed.
+//! Lengths, holes and preallocation set by the owner of a file; files created and removed.
 
 use std::{fs, io::ErrorKind, os::unix::fs::MetadataExt as _};
 
@@ -49,7 +49,7 @@ fn a_length_is_set_with_holes_and_counts_as_unsynced() {
         );
         file.write_at(WINDOW as u64, &pattern(2, 0, PAGE))
             .expect("a write");
-        // Also one that changes nothing.
+        // Also a call that changes nothing.
         file.sync().expect("a sync");
         file.set_len(3 * WINDOW as u64).expect("set_len");
         assert_eq!(cache.stats().unsynced_files, 1, "{path:?}");

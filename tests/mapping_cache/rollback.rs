@@ -1,4 +1,4 @@
-//! Hazard 37: what is undone after a failure is never somebody else's.
+//! [I37] The rollback after a failure never undoes a change of another thread or process.
 
 use std::{
     path::Path,
@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// Another process that makes a file longer in a moment.
+/// Another process that extends a file after a moment.
 fn grower(folder: &Path, name: &str, bytes: u64) -> Process {
     Command::new("sh")
         .args(["-c", "sleep 0.4; truncate -s \"$1\" \"$0\""])
@@ -28,7 +28,7 @@ fn grower(folder: &Path, name: &str, bytes: u64) -> Process {
         .expect("a shell")
 }
 
-/// Runs the test that calls it again as a child, with an error put into a slow system call.
+/// Runs the calling test again as a child process, with an error injected into a slow system call.
 #[track_caller]
 fn with_slow_failure(test: &str, call: &str) {
     let spec = format!("{call}:error=ENOSPC:delay_enter=1200000:when=1");
@@ -132,7 +132,7 @@ fn h37_many_growers_of_one_file_on_a_disk_that_fills_up() {
                     let mut full = false;
                     for at in (first..first + share as u64).step_by(WINDOW) {
                         match file.write_at(at, &pattern(4, at, WINDOW)) {
-                            // What was acknowledged is there, whoever fails meanwhile.
+                            // Acknowledged bytes exist, whichever other thread fails meanwhile.
                             Ok(()) => assert_reads(&file, 4, at, WINDOW),
                             Err(MappingError::StorageFull { .. }) => full = true,
                             Err(error) => panic!("{kind:?}: {error}"),

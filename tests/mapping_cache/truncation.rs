@@ -1,5 +1,5 @@
-//! A file that somebody else cuts while it is mapped: fewer bytes or an error from every copy, never
-//! zeros for bytes that are gone, never a signal.
+//! A file that another process truncates while it is mapped. Every copy returns fewer bytes or an
+//! error, never zeros for missing bytes, never a signal.
 
 use std::{
     fs::{self, OpenOptions},
@@ -18,10 +18,10 @@ use crate::{
 };
 
 const PATHS: [CopyPath; 3] = [CopyPath::Auto, CopyPath::Mapped, CopyPath::Positioned];
-/// Two windows and a part of a third, the last page a part too.
+/// Two windows and a part of a third one; the last page is partial too.
 const BYTES: usize = 2 * WINDOW + PAGE + 1234;
 
-/// Every page of the file, the bytes round it, and some in between.
+/// Every page of the file, the bytes around it, and some in between.
 fn cuts() -> Vec<usize> {
     let pages = (0..=BYTES / PAGE).map(|page| page * PAGE);
     let mut cuts: Vec<_> = pages
@@ -39,17 +39,17 @@ fn cut(folder: &Path, name: &str, bytes: usize) {
         .expect("cut");
 }
 
-/// A cache so short of descriptors that `Auto` copies go through the mappings there are.
+/// A cache with so few descriptors that `Auto` copies use the existing mappings.
 fn cache_for(path: CopyPath) -> MappingCache {
     cache_of(options(16).copy_path(path).descriptors_max(4))
 }
 
-/// Uses other files until no idle descriptor of the one under test is left.
+/// Uses other files until the file under test has no idle descriptor.
 fn close_idle(cache: &MappingCache, folder: &Path) {
     for name in ["w", "x", "y", "z"] {
         let file = reader(cache, folder, name, 1);
         file.present_bytes().expect("it is there");
-        // Its descriptor is to stay, in place of the other.
+        // This file's descriptor stays open instead of the other one.
         std::mem::forget(file);
     }
 }
@@ -62,7 +62,7 @@ fn folder_with_others() -> tempfile::TempDir {
     folder
 }
 
-/// Maps all windows of a file, for reading.
+/// Maps all windows of a file for reading.
 fn map_all(file: &CachedFile) {
     for window in 0..BYTES.div_ceil(WINDOW) as u64 {
         drop(file.pin(window, Access::ReadOnly).expect("a pin"));
@@ -90,7 +90,7 @@ fn a_file_cut_by_someone_else_reads_as_far_as_it_goes() {
             let cache = cache_for(path);
             let file = reader(&cache, folder.path(), "a", BYTES);
             map_all(&file);
-            // Some of it in memory, some not.
+            // Partly in memory.
             assert_reads(&file, 1, 0, WINDOW / 2);
             cut(folder.path(), "a", left);
             for (offset, len) in [
@@ -212,7 +212,7 @@ fn h36_a_file_that_shrinks_all_the_time_never_reads_as_zeros() {
         let cache = cache_of(options(8).copy_path(path).descriptors_max(4));
         let file = reader(&cache, folder.path(), "a", large);
         let done = AtomicBool::new(false);
-        // Readers stay where the file ends.
+        // Readers stop at the end of the file.
         let end = AtomicUsize::new(large);
         thread::scope(|scope| {
             for thread in 0..3usize {

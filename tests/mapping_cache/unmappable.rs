@@ -1,4 +1,5 @@
-//! Files that are not mapped: where the filesystem refuses, and where they are too short to be worth it.
+//! Files that are not mapped: on filesystems that refuse mappings, and files below the mapping
+//! threshold.
 
 use flatspan::mapping_cache::{Access, CopyPath, MappingError};
 
@@ -128,7 +129,7 @@ fn the_cached_part_is_read_without_the_disk() {
     put(folder.path(), "a", 1, WINDOW);
     let file = reader(&cache, folder.path(), "a", WINDOW);
     let mut buf = vec![0; WINDOW];
-    // Just written: in memory.
+    // The bytes were just written, so they are in memory.
     match file.read_cached_at(0, &mut buf).expect("a read") {
         Some(copied) => {
             assert!(copied > 0);

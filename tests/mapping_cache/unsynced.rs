@@ -1,5 +1,5 @@
-//! Hazard 4: what was written and not synced. The descriptor from before the first write stays, and an
-//! error of a barrier is final.
+//! [I4] Written data that is not synced. The descriptor from before the first write stays open, and
+//! a failed sync is permanent.
 
 use std::{
     fs,
@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// The numbers of this process's descriptors of a file.
+/// The descriptor numbers of a file in this process.
 fn descriptors_of(path: &Path) -> Vec<PathBuf> {
     let path = path.canonicalize().expect("a path");
     let entries = fs::read_dir("/proc/self/fd").expect("/proc");
@@ -31,7 +31,7 @@ fn descriptors_of(path: &Path) -> Vec<PathBuf> {
     numbers
 }
 
-/// Reads so many other files that every idle descriptor is closed.
+/// Reads as many other files as needed to close every idle descriptor.
 fn press(cache: &flatspan::mapping_cache::MappingCache, folder: &Path) {
     for name in 0..20 {
         let name = format!("other{name}");
@@ -150,7 +150,7 @@ fn h04_a_failed_sync_is_final_until_the_file_is_given_up() {
             file.write_at(0, b"lost").expect("a write");
         }
         assert_sync_failed(&file);
-        // The filesystem would say yes from now on.
+        // From now on the filesystem would report success.
         assert_sync_failed(&file);
         file.write_at(0, b"again").expect("a write");
         assert_sync_failed(&file);
@@ -158,7 +158,7 @@ fn h04_a_failed_sync_is_final_until_the_file_is_given_up() {
         assert!(matches!(flushed, Err(MappingError::SyncFailed { .. })));
         let released = file.release();
         assert!(matches!(released, Err(MappingError::SyncFailed { .. })));
-        // Another handle of the same file hears of it too.
+        // Another handle of the same file gets the error too.
         assert_sync_failed_of_twin(&cache, fs.path());
 
         file.abandon().expect("nothing is pinned");
@@ -205,7 +205,7 @@ fn h04_a_sync_that_failed_to_make_room_is_told_to_the_owner() {
     for file in &files {
         file.write_at(0, b"data").expect("a write");
     }
-    // The first file was synced for the third, and failed.
+    // The first file was synced to make room for the third one, and the sync failed.
     assert!(fs.log().iter().any(|line| line == "fsync n0"));
     assert_sync_failed(&files[0]);
     for file in &files[1..] {

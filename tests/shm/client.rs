@@ -1,4 +1,5 @@
-//! Programs for the tests of `shm-restore`: this binary, in a process of its own, as what `shm-restore` runs.
+//! Programs for the tests of `shm-restore`: this binary, in a process of its own, as the command
+//! that `shm-restore` runs.
 
 use std::env;
 use std::fs;
@@ -21,7 +22,7 @@ use crate::support::child;
 const TEST: &str = "client::is_run_by_other_tests";
 const ACT: &str = "FLATSPAN_TEST_ACT";
 
-/// The words of a shell that run it. The shell passes the memory on.
+/// The words of a shell command that runs a program of this module. The shell passes the memfd on.
 pub(crate) fn words(act: &str) -> String {
     let this = env::current_exe().expect("this binary");
     format!(
@@ -55,7 +56,7 @@ fn is_run_by_other_tests() {
         ["commit", while_there] => commit(Path::new(while_there)),
         _ => panic!("{act}"),
     }
-    // Without what a harness says.
+    // Without the output of the test harness.
     process::exit(0);
 }
 
@@ -66,7 +67,7 @@ fn memory() -> SharedFile {
     SharedFile::adopt(fd.expect("the memory")).expect("a memfd")
 }
 
-/// Stores a number to each page of a row, then the next one to each, and so on.
+/// Stores a number into each page of a row, then the next number into each page, and so on.
 fn rows(row: usize, while_there: &Path) {
     let memory = memory();
     let bytes = ((row + 1) * ROW_PAGES * 4096) as u64;
@@ -84,7 +85,7 @@ fn rows(row: usize, while_there: &Path) {
     }
 }
 
-/// Makes the memory longer page by page, with a number in each.
+/// Extends the memfd page by page and stores a number in each page.
 fn grow() {
     let memory = memory();
     for page in 0..GROWN_PAGES {
@@ -96,7 +97,7 @@ fn grow() {
     }
 }
 
-/// Makes the memory longer page by page, and then says in the first page how long it is.
+/// Extends the memfd page by page and then stores its length in the first page.
 fn publish() {
     let memory = memory();
     memory.grow(4096).expect("longer");
@@ -111,7 +112,7 @@ fn publish() {
     }
 }
 
-/// Becomes itself again and again, by a thread that is not the first, beside others.
+/// Executes itself again and again from a thread that is not the main one, while other threads run.
 fn exec(while_there: &Path) {
     if !while_there.exists() {
         return;
@@ -129,7 +130,7 @@ fn exec(while_there: &Path) {
     becomes.join().expect("it does not come back");
 }
 
-/// Sends itself signals, each of which is handled before sending it returns.
+/// Sends itself signals. Each one is handled before the call that sends it returns.
 fn raise(while_there: &Path) {
     use signal_hook::consts::signal::SIGUSR2;
     let handled = Arc::new(AtomicBool::new(false));
@@ -143,7 +144,7 @@ fn raise(while_there: &Path) {
     }
 }
 
-/// Starts programs, one after the other, each by `vfork`.
+/// Starts programs one after the other by `vfork`.
 fn start(while_there: &Path) {
     while while_there.exists() {
         let ended = process::Command::new("true").status();
@@ -151,7 +152,8 @@ fn start(while_there: &Path) {
     }
 }
 
-/// Says each signal that it gets, and ends by HUP only. (Not a shell: dash loses signals that come while it handles another.)
+/// Prints each signal that it gets and ends only by HUP. (Not a shell: dash loses signals that
+/// arrive while it handles another one.)
 fn listen(log: &Path) {
     use signal_hook::consts::signal::{
         SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR2, SIGWINCH,
@@ -181,7 +183,7 @@ fn listen(log: &Path) {
     }
 }
 
-/// Counts each USR1 in the second word, while it works on the first one.
+/// Counts each USR1 in the second word while it increments the first one.
 fn count(while_there: &Path) {
     let memory = memory();
     memory.grow(4096).expect("longer");
@@ -211,7 +213,8 @@ fn fill(byte: u8, bytes: u64) {
     }
 }
 
-/// Adds one to a few words of a memory that is mostly holes: near the begin, around 2 and 4 GiB, and at the end.
+/// Increments a few words of a memory that is mostly holes: near the start, around 2 and 4 GiB, and
+/// at the end.
 fn sparse(bytes: u64) {
     let memory = memory();
     memory.grow(bytes).expect("longer");
@@ -221,7 +224,7 @@ fn sparse(bytes: u64) {
     }
 }
 
-/// Commits states in which each page has the number of the generation.
+/// Commits states in which every page holds the number of the generation.
 fn commit(while_there: &Path) {
     let fd = memory().as_fd().try_clone_to_owned().expect("another");
     let bytes = (ROW_PAGES * 4096) as u64;

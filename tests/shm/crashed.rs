@@ -1,4 +1,4 @@
-//! Programs that know nothing of us and are killed in the middle (hazard 26).
+//! Unmodified programs that are killed in the middle of a change [I26].
 
 use std::fs;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
@@ -16,7 +16,7 @@ use crate::stopping::{generation, start, wait_until};
 pub(crate) const BYTES: usize = 10_000;
 const PAGES: usize = 12_288;
 
-/// Whoever keeps the memory keeps it over the crash, as a service manager does.
+/// Keeps the memfd across the crash, as a service manager does.
 pub(crate) struct Kept {
     pub(crate) memory: SharedFile,
     pub(crate) folder: tempfile::TempDir,
@@ -89,7 +89,7 @@ fn crash(byte: u8) -> String {
 fn bad_state_made_newest_after_a_crash() {
     for how in ["--snapshot=exit", "--snapshot=stop"] {
         let kept = Kept::new();
-        // Long enough that none is taken between the change and the crash.
+        // Long enough that no snapshot is taken between the change and the crash.
         let options = [how, "--interval=1000"];
         expect(0, &mut kept.run(&options, &filled(1)));
         let said = expect(128 + 11, &mut kept.run(&options, &crash(2)));
@@ -101,12 +101,12 @@ fn bad_state_made_newest_after_a_crash() {
         let saved = kept.saved();
         assert_eq!(saved.len(), 1);
         assert_eq!(fs::read(&saved[0]).expect("the wreck"), [2; BYTES]);
-        // The same memory, sealed and live, is not taken for good.
+        // The same memfd, sealed and live, is not accepted permanently.
         assert_eq!(kept.bytes(), [2; BYTES]);
         expect(0, &mut kept.run(&options, "true"));
         assert_eq!(kept.bytes()[..BYTES], [1; BYTES]);
         assert_eq!(newest(&kept.store()), whole(1), "{how}");
-        // Once: from now on it is live again.
+        // Once only: from now on the memfd is live again.
         expect(0, &mut kept.run(&options, &filled(3)));
         expect(0, &mut kept.run(&options, "true"));
         assert_eq!(newest(&kept.store()), whole(3), "{how}");
@@ -138,7 +138,7 @@ fn what_becomes_of_a_crash_is_chosen() {
     assert_eq!(kept.bytes()[..BYTES], [2; BYTES]);
 }
 
-/// An exit code is the program's own word, whatever the number.
+/// An exit code is a regular end of the program, whatever its number.
 #[test]
 fn an_exit_code_is_no_crash() {
     let kept = Kept::new();
@@ -164,7 +164,7 @@ fn a_mark_of_another_memory_makes_no_difference() {
         memory: SharedFile::create("other", 0).expect("a memfd"),
         folder: kept.folder,
     };
-    // A new one is restored; live then, it is kept.
+    // A new memfd is restored. When it is live, it is kept.
     for byte in [1, 4, 5] {
         assert_eq!(
             newest(&other.store())[..],
@@ -180,7 +180,7 @@ fn a_mark_of_another_memory_makes_no_difference() {
     assert!(other.mark().exists());
 }
 
-/// Of the memory that a killed command has left, with a good state in the store.
+/// The memfd of a killed command, with a good state in the store.
 fn wreck() -> Kept {
     let kept = Kept::new();
     expect(0, &mut kept.run(&[], &filled(1)));
@@ -208,7 +208,7 @@ fn bad_state_made_newest_behind_a_shell() {
     }
 }
 
-/// Who was started by the command and lives on is no less a program.
+/// A process that the command started and that outlives it counts as the program.
 #[test]
 fn nothing_is_restored_beneath_a_program_that_runs() {
     let kept = Kept::new();
@@ -238,7 +238,7 @@ fn a_wreck_is_not_taken_by_once() {
     let once = |how: &str| expect(125, &mut kept.once(how));
     let said = once("--snapshot=exit");
     assert!(said.contains("killed command"), "{said}");
-    // A queue would say itself what is good; this is none.
+    // A queue would record its last complete state itself; this memfd is not a queue.
     let said = once("--snapshot=queue");
     assert!(!said.contains("killed command"), "{said}");
     assert_eq!(newest(&kept.store()), whole(1));
@@ -267,7 +267,7 @@ fn a_mark_that_cannot_be_read_is_an_error() {
         assert_eq!(newest(&kept.store()), whole(1));
         assert_eq!(kept.bytes(), [2; BYTES], "left alone");
     };
-    // Of another version, perhaps.
+    // For example, a file of another version.
     let text = fs::read_to_string(&mark).expect("the mark");
     fs::write(&mark, text.replacen("killed ", "", 1)).expect("a file");
     refused();
@@ -286,7 +286,7 @@ fn a_mark_outlives_a_start_that_rolls_nothing_back() {
     assert_eq!(kept.bytes()[..BYTES], [1; BYTES]);
 }
 
-/// What is half restored has a header already, and may look like a queue.
+/// A half-restored memfd has a header already and may look like a queue.
 #[test]
 fn a_wreck_is_not_taken_for_a_queue() {
     let kept = Kept::new();

@@ -1,4 +1,4 @@
-//! How `shm-restore` ends.
+//! The end of `shm-restore`: exit codes, last snapshot, output.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -38,7 +38,7 @@ fn exit_status_0_for_a_child_killed_by_a_signal() {
     }
 }
 
-/// The ancestor wrote the last state over the one before: a full disk left neither.
+/// A former tool wrote the last state over the previous one: a full disk destroyed both.
 #[test]
 fn final_write_in_place() {
     const BYTES: usize = 1 << 20;
@@ -65,7 +65,7 @@ fn final_write_in_place() {
         assert!(said.contains("No space left"), "{said}");
         assert!(newest(&store) == [1; BYTES], "what was there before stays");
     }
-    // A snapshot that fails while it runs does not end it, and the next one is tried.
+    // A failed snapshot does not end the host, and the next one is attempted.
     let unfill = small.path().join(".filler");
     let fill = client::words(&format!("fill 3 {BYTES}"));
     let script = format!("{fill}; sleep 0.2; rm {}; exit 4", unfill.display());
@@ -114,7 +114,7 @@ fn a_memory_without_a_queue_is_no_success() {
         let said = expect(125, &mut shell(&queue, &store, &fill));
         assert!(said.contains("there is no queue in it"), "{said}");
     }
-    // One that was restored and is not gone on with is kept already.
+    // A restored state that was not continued is already kept.
     fs::write(&run, "").expect("a file");
     let script = format!(
         "{} & while [ ! -e {said} ]; do sleep 0.02; done; rm {}; wait $!",
@@ -165,7 +165,7 @@ fn nobody_reads_what_it_says() {
     expect(3, command.args(["-c", &line]));
 }
 
-/// A pipe that is full, and whose reader stands.
+/// A pipe that is full and whose reader is stopped.
 fn full_pipe() -> (io::PipeReader, io::PipeWriter) {
     let (reader, mut writer) = io::pipe().expect("a pipe");
     let flags = fcntl_getfl(&writer).expect("its flags");

@@ -1,4 +1,4 @@
-//! `SharedFile`.
+//! Tests of `Memfd`.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -40,7 +40,7 @@ fn what_can_never_be_marked_as_restored_is_refused() {
     let unsealable = memfd_create("test", MemfdFlags::CLOEXEC).expect("a memfd");
     let error = refused(unsealable);
     assert!(matches!(error, ShmError::Unsealable { .. }), "{error}");
-    // Sealed for good, but with the mark.
+    // Sealed permanently, but with the shrink seal.
     let sealed = memfd_create("test", SEALABLE).expect("a memfd");
     fcntl_add_seals(&sealed, SealFlags::SHRINK | SealFlags::SEAL).expect("seals");
     let adopted = SharedFile::adopt(sealed).expect("it is restored");
@@ -149,7 +149,8 @@ fn it_grows_while_it_is_looked_at_and_never_shrinks_by_growing() {
     assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
 }
 
-/// Each grows it by the length it has seen; who would set the length, and not extend, would take the other's bytes away.
+/// Each thread extends the memfd from the length that it has seen. Setting the length instead of
+/// extending it would remove bytes of the other thread.
 #[test]
 fn two_that_grow_it_at_once_do_not_shorten_it() {
     let memory = SharedFile::create("test", 0).expect("a memfd");
@@ -165,7 +166,8 @@ fn two_that_grow_it_at_once_do_not_shorten_it() {
     });
 }
 
-/// A program that dies while it restores leaves a file without the mark, whatever is in it.
+/// A program that dies while it restores leaves a memfd without the shrink seal, whatever the
+/// content is.
 #[test]
 fn h25_a_file_is_restored_once_it_is_marked_and_not_before() {
     let memory = SharedFile::create("test", 8192).expect("a memfd");

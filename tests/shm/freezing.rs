@@ -1,4 +1,4 @@
-//! Stopping programs by `Freezer` (hazard 27).
+//! Stopping programs by `Freezer` [I27].
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -17,7 +17,7 @@ use crate::states::folder;
 use crate::stopping::wait_until;
 use crate::support::child;
 
-/// A program that counts in the first page of a memory.
+/// A program that counts in the first page of a memfd.
 struct Counting {
     memory: SharedFile,
     process: Killed,
@@ -74,7 +74,7 @@ impl Counting {
         kill_process(Pid::from_child(&self.process.0), signal).expect("a signal");
     }
 
-    /// The kernel's letter.
+    /// The state letter of the kernel.
     fn state(&self) -> char {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("it is there");
         let state = stat.rsplit_once(") ").expect("a name").1.chars().next();
@@ -87,7 +87,7 @@ fn h27_what_is_stopped_stands_and_then_goes_on() {
     let counting = Counting::start();
     for _ in 0..20 {
         let frozen = Freezer::of(counting.pid()).freeze().expect("stopped");
-        // The harness's main thread, and the test's.
+        // The main thread of the harness, and the test's thread.
         assert!(frozen.threads() >= 1);
         counting.must_stand();
         drop(frozen);
@@ -109,7 +109,7 @@ fn h27_signals_that_come_meanwhile_are_delivered_behind_it() {
     );
 }
 
-/// Also those that it is on the way to when it is stopped.
+/// Also signals that a process is about to send when it is stopped.
 #[test]
 fn h27_signals_in_a_storm_of_stops_are_each_delivered() {
     let (mut program, _folder, run) = running("raise");
@@ -120,7 +120,7 @@ fn h27_signals_in_a_storm_of_stops_are_each_delivered() {
     assert!(program.0.wait().expect("it ends").success(), "one was lost");
 }
 
-/// A program of the tests that works as long as a file is there.
+/// A test program that works as long as a given file exists.
 fn running(act: &str) -> (Killed, tempfile::TempDir, std::path::PathBuf) {
     let folder = folder();
     let run = folder.path().join("run");
@@ -179,7 +179,7 @@ fn a_process_that_has_ended_is_no_hindrance() {
     assert_eq!(frozen.threads(), 0);
 }
 
-/// A parent in `vfork` cannot be stopped while its child stands.
+/// A parent in `vfork` cannot be stopped while its child is frozen.
 #[test]
 fn programs_that_start_others_all_the_time_are_stopped_too() {
     let (mut program, _folder, run) = running("start");
@@ -190,7 +190,7 @@ fn programs_that_start_others_all_the_time_are_stopped_too() {
     assert!(program.0.wait().expect("it ends").success());
 }
 
-/// The threads of a process, and the kernel's letter for what each does.
+/// The threads of a process, each with the kernel's state letter.
 fn threads_of(pid: u32) -> Vec<(String, char)> {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
         return Vec::new();
@@ -203,13 +203,14 @@ fn threads_of(pid: u32) -> Vec<(String, char)> {
     threads.flatten().filter_map(state).collect()
 }
 
-/// An `execve` waits for the threads of its process, and who traces them has to reap them.
+/// An `execve` waits for the other threads of its process, and their tracer has to reap them.
 #[test]
 fn programs_with_threads_that_become_others_are_stopped_too() {
     let (mut program, _folder, run) = running("exec");
     for _ in 0..300 {
         let _frozen = Freezer::of(program.0.id()).freeze().expect("stopped");
-        // What was new when the others were listed has started more, or become another program with the number of one that stood.
+        // A thread that was new when the others were listed has started more threads, or has become
+        // another program with the thread id of a frozen one.
         for (thread, state) in threads_of(program.0.id()) {
             assert!(
                 ['t', 'Z', 'X'].contains(&state),
@@ -223,7 +224,7 @@ fn programs_with_threads_that_become_others_are_stopped_too() {
 
 const CHAIN: &str = "freezing::h27_nobody_escapes_between_two_forks";
 
-/// Each process of a chain starts the next one and ends.
+/// Each process of a chain starts the next one and exits.
 #[test]
 fn h27_nobody_escapes_between_two_forks() {
     if !child::is_me(CHAIN) {
@@ -251,7 +252,8 @@ fn h27_nobody_escapes_between_two_forks() {
         let before = length();
         wait_until("it goes on", || length() > before);
         let freezer = Freezer::of_descendants().patience(Duration::from_millis(500));
-        // A chain that is faster than who looks for it is not stopped, and that is said.
+        // A chain that is faster than the search for its processes is not stopped, and the error
+        // reports this.
         match freezer.freeze() {
             Ok(_frozen) => {
                 let stands = length();
@@ -313,13 +315,13 @@ fn h27_a_killed_host_leaves_nobody_stopped() {
     assert!(count.words()[0].load(Ordering::Relaxed) > 0);
 }
 
-/// Standard signals do not queue, so each is waited for.
+/// Standard signals do not queue, so the test waits for each one.
 #[test]
 fn h27_each_of_thousands_of_signals_comes_while_it_is_stopped_all_the_time() {
     let counting = Counting::start_as("count");
     let map = counting.memory.map(0..4096).expect("mapped");
     let heard = || map.load(1).expect("a word");
-    // Before the handler is there it would be the end.
+    // Before the handler exists, the signal would end the process.
     let handles = || {
         let status = fs::read_to_string(format!("/proc/{}/status", counting.pid()));
         let status = status.expect("it is there");
@@ -350,7 +352,7 @@ fn h27_each_of_thousands_of_signals_comes_while_it_is_stopped_all_the_time() {
     });
 }
 
-/// A shell that has stopped itself after these words, and a signal that waits for it.
+/// A shell that stops itself after these words, and a pending signal that waits for it.
 fn stopped_shell(words: &str, signal: Signal) -> Killed {
     let mut shell = Command::new("sh");
     let shell = shell.args(["-c", &format!("{words}; kill -STOP $$")]);
@@ -362,14 +364,15 @@ fn stopped_shell(words: &str, signal: Signal) -> Killed {
     shell
 }
 
-/// Its memory may be bad already. What it handles it may mend.
+/// The memory of the process may be inconsistent already. A fault that the process handles may be
+/// repaired by it.
 #[test]
 fn h27_what_a_fault_kills_is_not_stopped_for_an_instant_of_its_work() {
     for signal in [Signal::SEGV, Signal::BUS, Signal::ABORT, Signal::ILL] {
         let mut shell = stopped_shell(":", signal);
         let freezer = Freezer::of(shell.0.id()).patience(Duration::from_millis(100));
         let refused = || freezer.freeze().expect_err("it is dying");
-        // On a busy machine it may not even have been stopped so soon.
+        // On a busy machine it may end before it could be stopped.
         let is_late = |error: &FreezeError| matches!(error, FreezeError::Deadline { .. });
         let mut refusals = std::iter::repeat_with(refused).take(100);
         let refused = refusals.find(|error| !is_late(error)).expect("it stops");
@@ -387,7 +390,7 @@ fn h27_what_a_fault_kills_is_not_stopped_for_an_instant_of_its_work() {
         );
         assert_eq!(freezer.freeze().expect("nobody").threads(), 0);
     }
-    // One that mends it, and one to which something else happens.
+    // One process repairs the fault, and another one is affected by something else.
     for (words, signal) in [("trap : SEGV", Signal::SEGV), (":", Signal::TERM)] {
         let shell = stopped_shell(words, signal);
         drop(Freezer::of(shell.0.id()).freeze().expect("stopped"));

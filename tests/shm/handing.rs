@@ -5,7 +5,7 @@ use flatspan::shm::SharedFile;
 use crate::left::{Left, path_of};
 use crate::programs::{clean, expect, primes, shm_fd};
 
-/// What a program is told, and what its descriptors from 3 on are open on.
+/// The variables that a program gets, and the files of its descriptors from 3 on.
 const SHOW: &str = "echo \"$LISTEN_FDS $LISTEN_FDNAMES ${LISTEN_PID-none} ${LISTEN_PIDFDID-none}\"
 for number in 3 4 5; do readlink /proc/$$/fd/$number || echo closed; done";
 
@@ -18,7 +18,7 @@ fn a_command_gets_memory_of_no_length_that_is_not_marked_as_restored() {
         said,
         format!("1 SHM_SHARED_FD none none\n{memory}\nclosed\nclosed\n0\n")
     );
-    // Cutting is what the seal of a restored one forbids.
+    // Truncation is the operation that the shrink seal of a restored memfd forbids.
     let script = "truncate -s 4096 /proc/$$/fd/3 && truncate -s 0 /proc/$$/fd/3";
     expect(0, clean(shm_fd()).args(["sh", "-c", script]));
 }

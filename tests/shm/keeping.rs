@@ -1,4 +1,4 @@
-//! `shm-restore --keep`: the states before the newest one.
+//! The history of `shm-restore`: the states before the newest one.
 
 use std::fs;
 use std::path::Path;
@@ -39,10 +39,10 @@ fn the_last_states_are_kept_and_can_be_gone_back_to() {
         expect(0, &mut shell(&["--keep=3"], &store, &fill(byte)));
     }
     assert_eq!(bytes(&kept(&store)), [3, 4, 5]);
-    // What was not changed is no other state.
+    // An unchanged state is not added to the history.
     expect(0, &mut shell(&["--keep=3"], &store, "true"));
     assert_eq!(bytes(&kept(&store)), [3, 4, 5]);
-    // Without the option they are left alone.
+    // Without the option, existing snapshots of the history are not changed.
     expect(0, &mut shell(&[], &store, &fill(6)));
     assert_eq!(bytes(&kept(&store)), [3, 4, 5]);
 
@@ -55,7 +55,7 @@ fn the_last_states_are_kept_and_can_be_gone_back_to() {
     for kept in kept(&store) {
         assert!(listed.contains(&kept.name()), "{listed}");
     }
-    // As its help says.
+    // As documented in `--help`.
     let name = kept(&store)[1].name();
     let script = format!("mv store aside && cp -a aside/kept/{name} store && mv aside/kept store/");
     let mut back = std::process::Command::new("sh");
@@ -63,7 +63,7 @@ fn the_last_states_are_kept_and_can_be_gone_back_to() {
     expect(0, &mut back);
     expect(0, &mut shell(&[], &store, "true"));
     assert_eq!(newest(&store)[0], 4);
-    // What comes next has a generation of its own.
+    // The next state has a generation of its own.
     expect(0, &mut shell(&["--keep=9"], &store, &fill(6)));
     assert_eq!(bytes(&kept(&store)), [3, 4, 5, 6]);
 
@@ -76,11 +76,11 @@ fn what_cannot_be_kept_is_told_and_the_snapshot_counts() {
     let Some(small) = SmallFs::new(Kind::Tmpfs, 48 << 20) else {
         return;
     };
-    // More than the room that a journal keeps for itself.
+    // More than the preallocated space of a journal.
     const MUCH: usize = 8 << 20;
     let store = small.path().join("store");
     let fill = |byte: u8| client::words(&format!("fill {byte} {MUCH}"));
-    // Both heaps have all of it then.
+    // Then both heaps contain all of it.
     for byte in [1, 2, 1, 2] {
         expect(0, &mut shell(&[], &store, &fill(byte)));
     }
@@ -95,7 +95,7 @@ fn what_cannot_be_kept_is_told_and_the_snapshot_counts() {
     assert!(said.contains("\"event\":\"kept\""), "{said}");
     expect(0, &mut shell(&["--keep=2"], &store, &fill(5)));
     assert_eq!(bytes(&kept(&store)), [4, 5]);
-    // Without room for a third one beside them.
+    // Without space for a third copy beside them.
     small.fill_leaving(4 << 20);
     expect(0, &mut shell(&["--keep=2"], &store, &fill(6)));
     assert_eq!(bytes(&kept(&store)), [5, 6]);
@@ -116,7 +116,7 @@ fn the_last_snapshot_does_not_wait_for_the_history() {
     assert!(host.0.try_wait().expect("a status").is_none());
     let pid = Pid::from_child(&host.0);
     wait_until("an end", || {
-        // Signals that come while the command runs are for the command.
+        // Signals that arrive while the command runs are meant for the command.
         kill_process(pid, Signal::INT).expect("it is there");
         host.0.try_wait().expect("a status").is_some()
     });

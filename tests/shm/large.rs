@@ -11,7 +11,7 @@ use crate::programs::expect;
 use crate::states::folder;
 use crate::support::need::{Need, need};
 
-/// Pages that are looked at: on both sides of 2 and 4 GiB, the first and the last.
+/// The pages that are checked: on both sides of 2 and 4 GiB, the first and the last.
 pub(crate) fn places(bytes: u64) -> Vec<u64> {
     let gib = 1 << 30;
     [
@@ -27,7 +27,8 @@ pub(crate) fn places(bytes: u64) -> Vec<u64> {
     .collect()
 }
 
-/// A fault of the ancestor. One length and way are in every run: holes cost nothing but hashing them.
+/// Regression test for a bug of a former tool. One combination is part of every run: holes cost
+/// only their hashing.
 #[test]
 fn wrong_above_2_gib() {
     goes_on(5 << 30, "exit");

@@ -1,4 +1,4 @@
-//! Shared memory as its callers see it, and the programs that hand it over.
+//! Shared memory through its public interface, and the programs that pass it on.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,4 +1,4 @@
-//! `Notify`, on both kinds of sockets.
+//! `Notify` on both kinds of sockets.
 
 use std::fs;
 use std::io;
@@ -73,7 +73,8 @@ fn a_barrier_ends_when_the_manager_has_heard_it_and_with_patience() {
     assert!(waiting.join().expect("no panic").expect("sent"));
 }
 
-/// Nobody reads: the queue is full after some messages, and the next one is an error, not a wait for ever.
+/// No process reads: the socket's queue is full after some messages. The next message is an error,
+/// not an endless wait.
 #[test]
 fn a_manager_that_does_not_listen_does_not_stop_us() {
     let manager = Manager::on_an_abstract_name();

@@ -9,7 +9,7 @@ use crate::programs::{clean, expect, primes};
 
 pub(crate) const TABLE_BYTES: u64 = 1_000_000;
 
-/// The table as far as it goes, compared with a sieve of all numbers.
+/// The primes of the table so far, compared with a sieve of all numbers.
 #[track_caller]
 pub(crate) fn count_checked(memory: &SharedFile) -> usize {
     let table = memory.map_mut(0..TABLE_BYTES).expect("a table");
@@ -120,7 +120,7 @@ fn memory_with_something_else_in_it_is_left_alone() {
     }
 }
 
-/// However it ends, the table is complete as far as it goes.
+/// However the program ends, the table is complete up to its last entry.
 #[test]
 fn killed_in_the_middle_it_goes_on() {
     let memory = SharedFile::create("table", TABLE_BYTES).expect("a memfd");

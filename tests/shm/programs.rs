@@ -1,4 +1,4 @@
-//! The programs.
+//! The programs under test.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -18,12 +18,12 @@ pub(crate) fn primes() -> PathBuf {
         .clone()
 }
 
-/// A command without the variables and descriptors of whoever runs the tests.
+/// A command without the variables and descriptors of the test run's environment.
 pub(crate) fn clean(program: impl AsRef<Path>) -> Command {
     Left::default().command(program)
 }
 
-/// Runs it, expects an exit code, and gives what it said on both outputs.
+/// Runs the command, expects an exit code, and returns both outputs.
 #[track_caller]
 pub(crate) fn expect(code: i32, command: &mut Command) -> String {
     let output = command.output().expect("it starts");

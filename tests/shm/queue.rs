@@ -1,4 +1,4 @@
-//! The queue: a client that commits, a host that takes, and what is left of both.
+//! The queue: a client that commits, a host that takes snapshots, and the state that outlives both.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -45,7 +45,7 @@ fn host(store: &Path, file: &SharedFile) -> Host {
     Host::open(store, fd(file), host_options()).expect("a host")
 }
 
-/// All bytes of the state are this one.
+/// Asserts that all bytes of the state have this value.
 fn fill(writer: &mut Writer, byte: u8) -> u64 {
     writer
         .commit_with(&[byte; 5], |commit| {
@@ -68,7 +68,7 @@ fn persisted(snapshot: Snapshot) -> u64 {
     }
 }
 
-/// As a reader of the document alone would find them.
+/// Reads the ring as an implementation based only on the document would do it.
 fn marks(file: &SharedFile, depth: u64) -> Vec<u64> {
     let entry_bytes = (64_u64 + 64).next_multiple_of(64);
     let mark = |entry| {
@@ -165,7 +165,8 @@ fn a_host_that_runs_tells_of_each_snapshot_until_it_is_told_to_stop() {
     assert!(taken.is_sorted() && client.last_persisted() == Some(taken[2]));
 }
 
-/// Hazard 31, and a fault of the ancestor: its ring had one entry, whatever it said.
+/// [I31] Regression test for a bug of a former tool: its ring had one entry, whatever the
+/// configuration was.
 #[test]
 fn h31_ring_of_depth_one() {
     for depth in [2, 3, 5] {
@@ -178,7 +179,7 @@ fn h31_ring_of_depth_one() {
             let newest: Vec<_> = marks.iter().map(|mark| mark / 2).collect();
             assert_eq!(newest.iter().max(), Some(&client.generation()));
         }
-        // During a commit all but one.
+        // During a commit, all entries except one.
         client
             .commit(|commit| {
                 commit.write(0, b"x")?;
@@ -189,7 +190,7 @@ fn h31_ring_of_depth_one() {
     }
 }
 
-/// A fault of the ancestor.
+/// Regression test for a bug of a former tool.
 #[test]
 fn h31_an_aborted_commit_damages_the_previous_entry() {
     let dir = support::temp_dir();
@@ -215,7 +216,7 @@ fn h31_an_aborted_commit_damages_the_previous_entry() {
         assert_eq!(valid(&marks(&file, 2)), 1);
     }
     assert_eq!(persisted(keeper.snapshot_once().expect("one")), generation);
-    // What was given up is in no later one.
+    // Changes of an aborted commit are in no later state.
     client
         .commit(|commit| commit.write(2 * PAGE, &[6]))
         .expect("a commit");
@@ -235,7 +236,7 @@ fn who_comes_after_a_client_that_died_goes_on_with_the_newest() {
     let mut client = writer(&file, 2);
     fill(&mut client, 1);
     let second = fill(&mut client, 2);
-    // Dies in the middle: the memory stays as it is.
+    // The client dies in the middle: the memory stays as it is.
     let _ = client.commit(|commit| {
         commit.write(0, &[77; 5000])?;
         let second_writer = Writer::open(fd(&file), options(2));
@@ -261,7 +262,7 @@ fn who_comes_after_a_client_that_died_goes_on_with_the_newest() {
     assert_eq!(state(&client), expected);
 }
 
-/// Hazard 25: without the seal it is half restored, whatever it looks like.
+/// [I25] Without the shrink seal a memfd is half restored, whatever its content looks like.
 #[test]
 fn h25_a_memfd_without_the_seal_is_restored_anew_and_one_with_it_is_live() {
     let dir = support::temp_dir();
@@ -274,7 +275,7 @@ fn h25_a_memfd_without_the_seal_is_restored_anew_and_one_with_it_is_live() {
     let newest = fill(&mut client, 5);
     drop((keeper, client));
 
-    // A host died while it restored: part of it is there.
+    // A host died during the restore: part of the content exists.
     let half = memfd();
     let mut begin = vec![0; 3 * PAGE as usize];
     File::from(fd(&live))
@@ -288,14 +289,14 @@ fn h25_a_memfd_without_the_seal_is_restored_anew_and_one_with_it_is_live() {
     assert!(state(&writer(&half, 2)).iter().all(|byte| *byte == 4));
     drop(keeper);
 
-    // The live one is not emptied, and what it has is newer.
+    // The live memfd is not emptied, and its content is newer.
     let mut keeper = host(&store, &live);
     assert!(!keeper.restored());
     assert_eq!(persisted(keeper.snapshot_once().expect("one")), newest);
     assert!(state(&writer(&live, 2)).iter().all(|byte| *byte == 5));
 }
 
-/// Hazard 26: the newest valid mark wins, within one history; two histories are not compared.
+/// [I26] The newest valid mark wins within one lineage; two lineages are not compared.
 #[test]
 fn h26_a_memory_with_another_history_is_refused_and_its_children_are_not() {
     let dir = support::temp_dir();
@@ -307,7 +308,7 @@ fn h26_a_memory_with_another_history_is_refused_and_its_children_are_not() {
     keeper.snapshot_once().expect("one");
     fill(&mut client, 2);
     drop((keeper, client));
-    // Restored at `one`, and goes its own way.
+    // Restored at `one`, then continued on its own.
     let second = memfd();
     let mut keeper = host(&store, &second);
     let mut client = writer(&second, 2);
@@ -315,7 +316,7 @@ fn h26_a_memory_with_another_history_is_refused_and_its_children_are_not() {
     fill(&mut client, 12);
     let taken = persisted(keeper.snapshot_once().expect("one"));
     drop((keeper, client));
-    // The first has a generation of the same number and another history.
+    // The first memfd has a generation of the same number and another lineage.
     let before = files_of(&store);
     let mut keeper = host(&store, &first);
     let refused = keeper.snapshot_once();
@@ -325,7 +326,7 @@ fn h26_a_memory_with_another_history_is_refused_and_its_children_are_not() {
     );
     drop(keeper);
     assert_eq!(files_of(&store).len(), before.len());
-    // And nothing of it was stored.
+    // Nothing of it was stored.
     let third = memfd();
     let mut keeper = host(&store, &third);
     let client = writer(&third, 2);
@@ -350,7 +351,7 @@ fn a_memory_that_is_no_queue_is_refused_and_left_alone() {
         .expect("written");
     let refused = Writer::open(fd(&file), options(2));
     assert!(matches!(refused, Err(QueueError::NotAQueue)), "{refused:?}");
-    // A fault of the ancestor: an empty store emptied it.
+    // Regression test for a bug of a former tool: an empty store emptied the memfd.
     let dir = support::temp_dir();
     let mut keeper = host(&dir.path().join("store"), &file);
     assert_eq!(keeper.snapshot_once().expect("none"), Snapshot::NoQueue);
@@ -412,7 +413,8 @@ fn what_is_asked_of_it_wrongly_is_refused() {
     }
 }
 
-/// A fault of the ancestor: offset and length were published apart from the mark.
+/// Regression test for a bug of a former tool: offset and length were published apart from the
+/// mark.
 #[test]
 fn h31_offset_and_length_published_apart() {
     let dir = support::temp_dir();
@@ -425,7 +427,7 @@ fn h31_offset_and_length_published_apart() {
     let entry = marks(&file, 2).iter().position(|mark| mark / 2 == second);
     let entry_at = RING_AT + entry.expect("the newest") as u64 * 128;
     let raw = File::from(fd(&file));
-    // Generation, offset, length, tail: of another entry, or out of range.
+    // Generation, offset, length, aux: of another entry, or out of range.
     let wrong = [
         (8, first),
         (16, 0),
@@ -453,7 +455,7 @@ fn h31_offset_and_length_published_apart() {
     assert_eq!(persisted(keeper.snapshot_once().expect("one")), second);
 }
 
-/// A header that fits its checksum and not what is stored.
+/// A header whose checksum is valid but which differs from the store.
 #[test]
 fn a_queue_whose_geometry_has_changed_under_its_host_is_refused() {
     let dir = support::temp_dir();
@@ -484,7 +486,7 @@ fn a_queue_whose_geometry_has_changed_under_its_host_is_refused() {
     assert!(state(&writer(&fresh, 3)).iter().all(|byte| *byte == 1));
 }
 
-/// A store of the memory of a program that knows nothing of us.
+/// A store with the memory of an unmodified program.
 #[test]
 fn a_store_of_something_else_is_refused_and_left_alone() {
     use flatspan::snapshot::{Changes, Store};
@@ -620,7 +622,8 @@ proptest! {
     }
 }
 
-/// Whatever a client writes into its pages: the host says so or takes nothing, and what was good stays.
+/// Whatever a client writes into its pages, the host reports it or takes no snapshot, and the last
+/// good state is preserved.
 #[test]
 fn h31_a_hostile_client_takes_nothing_away() {
     let dir = support::temp_dir();
@@ -643,13 +646,14 @@ fn h31_a_hostile_client_takes_nothing_away() {
     let mut header = vec![0; PAGE as usize];
     raw.read_exact_at(&mut header, 0).expect("the header");
     for round in 0..600 {
-        // Mostly the ring and the stamps: behind a bad header nobody looks.
+        // Mostly the ring and the stamps, because nothing after a bad header is read.
         raw.write_all_at(&header, 0).expect("written");
         let (from, end) = match round % 10 {
             9 => (0, 10),
             _ => (RING_AT / 8, protocol_bytes / 8),
         };
-        // A few words anywhere, with values that mean something: marks, offsets, lengths, huge ones.
+        // A few words at random positions, with meaningful values: marks, offsets, lengths, huge
+        // numbers.
         for _ in 0..1 + next() % 6 {
             let at = (from + next() % (end - from)) * 8;
             let value = match next() % 6 {
@@ -662,7 +666,7 @@ fn h31_a_hostile_client_takes_nothing_away() {
             };
             raw.write_all_at(&value.to_le_bytes(), at).expect("written");
         }
-        // An entry that looks good but for one word, or looks good.
+        // An entry that is valid except for one word, or completely valid.
         if round % 2 == 0 {
             let at = RING_AT + next() % 3 * 128;
             let generation = good + 1 + round;
@@ -674,7 +678,7 @@ fn h31_a_hostile_client_takes_nothing_away() {
             let bytes: Vec<u8> = entry.iter().flat_map(|word| word.to_le_bytes()).collect();
             raw.write_all_at(&bytes, at).expect("written");
         }
-        // A new host, too: it reads the header anew.
+        // Also a new host, which reads the header again.
         if round % 5 == 4 {
             drop(keeper);
             keeper = host(&store, &file);
@@ -688,7 +692,7 @@ fn h31_a_hostile_client_takes_nothing_away() {
     }
     assert!(outcomes.len() >= 3, "{outcomes:?}");
     drop(keeper);
-    // A new client of the same memory may refuse it; it does not crash either.
+    // A new client of the same memfd may refuse it, but does not crash either.
     drop(client);
     let _ = Writer::open(fd(&file), options(3));
     let fresh = memfd();

@@ -1,4 +1,5 @@
-//! `ListenFds` and `HandOver`, each case in a process of its own: descriptors are received once.
+//! `ListenFds` and `FdPassing`, each case in a process of its own, because descriptors are received
+//! once.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _};
@@ -11,7 +12,7 @@ use tempfile::TempDir;
 use crate::left::Left;
 use crate::support::{self, child};
 
-/// Files that hold their names.
+/// Files that contain their own names.
 fn files(names: &[&str]) -> (TempDir, Vec<std::path::PathBuf>) {
     let folder = support::temp_dir();
     let paths: Vec<_> = names.iter().map(|name| folder.path().join(name)).collect();
@@ -96,7 +97,7 @@ fn several_without_names_are_not_guessed_at() {
         content(received.take("unknown").expect("by their name")),
         "one"
     );
-    // The last one is not meant because the others were taken.
+    // A single remaining descriptor is not guessed to be the requested one.
     let all: Vec<_> = received.into_iter().map(|(_, fd)| content(fd)).collect();
     assert_eq!(all, ["two"]);
 }
@@ -147,7 +148,7 @@ fn more_announced_than_there_are_is_an_error_at_once_and_takes_none() {
     assert!(inherited.expect("test").success(), "still there");
 }
 
-/// What this process opened is somebody's, whatever the variables say.
+/// A descriptor that this process opened has another owner, whatever the variables announce.
 #[test]
 fn what_this_process_opened_is_not_taken() {
     const ME: &str = "receiving::what_this_process_opened_is_not_taken";
@@ -166,7 +167,8 @@ fn what_this_process_opened_is_not_taken() {
     );
 }
 
-/// What was received at 3, 4, 5 goes on in another order, some of it: sources and places overlap and cross.
+/// Some of the descriptors received at 3, 4, 5 are passed on in another order: sources and targets
+/// overlap and cross.
 #[test]
 fn overlapping_numbers_are_handed_over_right() {
     const ME: &str = "receiving::overlapping_numbers_are_handed_over_right";

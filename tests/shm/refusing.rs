@@ -1,4 +1,4 @@
-//! What `shm-restore` refuses, and what it leaves as it was then.
+//! Requests that `shm-restore` refuses, and the store after the refusal.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -45,7 +45,7 @@ fn a_command_that_cannot_be_executed_leaves_the_store_as_it_was() {
         expect(code, shm_restore(&[], &store).arg(command));
         assert!(contents(&store) == before, "{command}");
     }
-    // What only the kernel finds out.
+    // Errors that only the kernel detects.
     let script = folder.path().join("script");
     fs::write(&script, "#!/nowhere/interpreter\n").expect("a file");
     let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
@@ -119,7 +119,7 @@ fn what_does_not_go_together_is_refused() {
     assert!(!store.exists());
 }
 
-/// Whose children the processes of others are cannot be seen then.
+/// The children of other users' processes are not visible then.
 #[test]
 fn h27_a_proc_that_hides_its_processes_is_named() {
     if !["unshare", "setpriv", "mount"]
@@ -135,7 +135,7 @@ fn h27_a_proc_that_hides_its_processes_is_named() {
     for folder in [folder.path(), &open] {
         fs::set_permissions(folder, fs::Permissions::from_mode(0o777)).expect("a mode");
     }
-    // The folder of the build may be closed to others.
+    // The build directory may be inaccessible to other users.
     fs::copy(env!("CARGO_BIN_EXE_shm-restore"), &program).expect("a copy");
     let on = |hidepid: u32| {
         let script = format!(

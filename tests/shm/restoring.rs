@@ -1,4 +1,4 @@
-//! What `shm-restore` puts into a memory, and what it leaves alone.
+//! The content that `shm-restore` writes into a memfd, and the memfds that it does not change.
 
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
@@ -16,7 +16,7 @@ fn shown(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// `shm-restore` on a memory of ours.
+/// `shm-restore` on a memfd of this process.
 fn on(memory: &SharedFile, store: &Path, script: &str) -> Command {
     let mut command = Left::files([path_of(memory)])
         .named("SHM_SHARED_FD")
@@ -38,7 +38,7 @@ fn put(memory: &SharedFile, bytes: &[u8]) {
         .expect("written");
 }
 
-/// The lines of the README.
+/// The command lines of the README.
 #[test]
 fn a_second_start_goes_on_where_the_first_has_stopped() {
     let folder = folder();
@@ -118,7 +118,7 @@ fn a_memory_that_ends_within_a_page_comes_back_with_all_of_it() {
     let memory = SharedFile::create("odd", 0).expect("a memfd");
     for _ in 0..2 {
         expect(0, &mut on(&memory, &store, &client::words("fill 3 10000")));
-        // The program's own affair as long as it lives.
+        // Up to the program while it is alive.
         assert_eq!(bytes_of(&memory), [3; 10000]);
     }
     let again = SharedFile::create("again", 0).expect("a memfd");
@@ -128,13 +128,13 @@ fn a_memory_that_ends_within_a_page_comes_back_with_all_of_it() {
     assert_eq!(bytes_of(&again), whole);
 }
 
-/// Its position is the program's.
+/// The file position belongs to the program.
 #[test]
 fn the_shared_descriptor_is_not_moved() {
     let folder = folder();
     let memory = SharedFile::create("positioned", 64 << 12).expect("a memfd");
     let store = folder.path().join("store");
-    // dd leaves the position where it has read to.
+    // dd leaves the position after the bytes that it has read.
     let script = "dd bs=1 count=5 <&3 of=/dev/null 2>/dev/null; grep ^pos: /proc/self/fdinfo/3; \
                   sleep 0.2; grep ^pos: /proc/self/fdinfo/3";
     let mut command = on(&memory, &store, script);

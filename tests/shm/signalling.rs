@@ -118,7 +118,7 @@ fn what_nohup_has_ignored_stays_so() {
     assert!(host.0.wait().expect("it ends").success());
 }
 
-/// On a terminal of its own: keys, and what came of it.
+/// On a terminal of its own: key presses, and their effects.
 pub(crate) fn on_a_terminal(
     line: &str,
     steps: &mut dyn FnMut(&mut std::process::ChildStdin),
@@ -153,13 +153,13 @@ fn h27_ctrl_c_reaches_the_child_once() {
         program.display()
     );
     let code = on_a_terminal(&line, &mut |keys| {
-        // A command that looked at the terminal before it had it was stopped, and gets a CONT.
+        // A command that used the terminal before it owned it was stopped, and gets a CONT.
         wait_until("ready", || lines(&log).iter().any(|line| line == "ready"));
         for round in 1..=3 {
             keys.write_all(b"\x03").expect("a key");
             let ints = || lines(&log).iter().filter(|line| *line == "INT").count();
             wait_until("INT", || ints() >= round);
-            // Nothing else comes by the way that a signal sent to the host takes.
+            // No other signal arrives by the path of a signal sent to the host.
             let pid = pid_of(&store);
             kill_process(pid, Signal::USR2).expect("a signal");
             wait_until("USR2", || {
@@ -172,7 +172,7 @@ fn h27_ctrl_c_reaches_the_child_once() {
     assert_eq!(code, Some(7));
 }
 
-/// The host, as its lock has it.
+/// The host's process id, from its lock file.
 fn pid_of(store: &Path) -> Pid {
     let pid = fs::read_to_string(store.join("lock")).expect("a lock");
     Pid::from_raw(pid.trim().parse().expect("a number")).expect("a number")
@@ -201,7 +201,7 @@ fn a_command_reads_from_the_terminal_and_ctrl_z_does_not_hang() {
         wait_until("ready", || lines(&log) == ["ready"]);
         keys.write_all(b"one\n").expect("keys");
         wait_until("a line", || lines(&log).len() == 2);
-        // No shell is there that could have us go on, so we do at once.
+        // Without a shell that could continue the job, the host continues at once.
         keys.write_all(b"\x1a").expect("a key");
         keys.write_all(b"end\n").expect("keys");
     });

@@ -1,4 +1,4 @@
-//! `shm-restore --snapshot=stop`: instants of a program that knows nothing of us.
+//! `shm-restore` in freeze mode: point-in-time snapshots of an unmodified program.
 
 use std::fs;
 use std::path::Path;
@@ -37,7 +37,7 @@ pub(crate) fn start(command: &mut Command) -> Killed {
     Killed(command.stderr(Stdio::piped()).spawn().expect("it starts"))
 }
 
-/// `kill -9` of a process and all that it has started, all at once as far as it goes.
+/// Kills a process and all of its descendants, as simultaneously as possible.
 pub(crate) fn kill_tree(host: &mut Child) {
     let mut tree = descendants(host.id());
     tree.insert(0, host.id());
@@ -67,7 +67,7 @@ pub(crate) fn descendants(of: u32) -> Vec<u32> {
     found.split_off(1)
 }
 
-/// Three writers: the command, a child that is a session of its own, and an orphan that is one.
+/// Three writers: the command, a child in a session of its own, and an orphan in another one.
 #[test]
 fn h27_a_snapshot_is_one_instant_of_all_descendants() {
     let folder = folder();
@@ -98,7 +98,8 @@ fn h27_a_snapshot_is_one_instant_of_all_descendants() {
     assert!(host.0.wait().expect("it ends").success());
 }
 
-/// Also the last one of a command that is not stopped before: who outlives it still writes.
+/// Also for the last snapshot of a command that was not stopped before: a process that outlives it
+/// still writes.
 #[test]
 fn h27_the_last_snapshot_is_one_instant_of_those_who_are_left() {
     let folder = folder();
@@ -121,7 +122,7 @@ fn h27_the_last_snapshot_is_one_instant_of_those_who_are_left() {
             .args(["--json", "--interval=1000", "--snapshot", how])
             .arg(&store)
             .args(["sh", "-c", &script]);
-        // Those who are left have the output too.
+        // The remaining processes have the output open too.
         let told = folder.path().join("told");
         command.stderr(fs::File::create(&told).expect("a file"));
         let mut host = Killed(command.spawn().expect("it starts"));
@@ -144,7 +145,7 @@ fn h27_the_last_snapshot_is_one_instant_of_those_who_are_left() {
     }
 }
 
-/// Also the case of the ancestor that only looked at what was there at the start.
+/// Also covers a former tool that considered only the memory that existed at the start.
 #[test]
 fn memory_that_grows_while_snapshots_run_is_kept() {
     let folder = folder();
@@ -170,7 +171,7 @@ fn memory_that_grows_while_snapshots_run_is_kept() {
     );
 }
 
-/// Who sees the length has what lies below it.
+/// A process that sees the length also sees all content below it.
 #[test]
 fn h27_an_instant_is_as_long_as_the_memory_was_then() {
     let folder = folder();
@@ -181,7 +182,7 @@ fn h27_an_instant_is_as_long_as_the_memory_was_then() {
         let state = newest(&store);
         let pages = state.len() as u64 / 4096;
         let said = if pages > 0 { word(&state, 0) } else { 0 };
-        // A page is there first, and said next.
+        // A page exists first, and is counted afterwards.
         let is_said = said == pages || said + 1 == pages || (said == 0 && pages <= 2);
         assert!(is_said, "{said} pages were said, there are {pages}");
         if said > 1 {
@@ -238,7 +239,7 @@ fn a_program_that_commits_goes_on_from_what_was_durable() {
         assert!(number > last, "{number} after {last}");
         last = number;
     }
-    // Killed alone, it has committed what it has said, and the host takes that.
+    // Killed alone, the client has committed all that it has reported, and the host persists it.
     fs::remove_file(run.with_extension("said")).expect("of the one before");
     let mut host = start(&mut shell(&queue, &store, &format!("exec {script}")));
     wait_until("a commit", || {
@@ -255,7 +256,7 @@ fn a_program_that_commits_goes_on_from_what_was_durable() {
     assert!([said, said + 1].contains(&committed(&newest(&store))));
 }
 
-/// Of the image of a queue: each page of buffer 0 has the same number.
+/// In the image of a queue: every page of buffer 0 has the same number.
 #[track_caller]
 fn committed(image: &[u8]) -> u64 {
     let pages = image.len() / 4096;

@@ -1,9 +1,11 @@
-//! Clients and hosts that are killed at random instants, a thousand times.
+//! Clients and hosts that are killed at random moments, a thousand times.
 //!
-//! The state is a page with a table, and pages. A commit fills some pages with its generation, each word of them, and writes
-//! that into the table; so of every state it can be told whether it is whole, and which generation it is.
+//! The state is a page with a table, followed by data pages. A commit fills some pages with its
+//! generation, every word of them, and writes the generation into the table. A state can therefore
+//! be checked for consistency, and its generation is known.
 //!
-//! What was acknowledged is the word that the host has written for the client; no state that comes back may be older.
+//! The acknowledged generation is the word that the host has written for the client. No restored
+//! state may be older.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -22,7 +24,7 @@ use crate::support;
 const PAGE: usize = 4096;
 const PAGES: usize = 16;
 const MEMFD: &str = "FLATSPAN_STORM_MEMFD";
-/// A word for each side: 1 while it is inside of a commit, or of a snapshot.
+/// One word for each side: 1 while it is inside a commit or a snapshot.
 const INSIDE: &str = "FLATSPAN_STORM_INSIDE";
 const STORE: &str = "FLATSPAN_STORM_STORE";
 
@@ -34,7 +36,7 @@ fn host_options() -> HostOptions {
     let store = StoreOptions::default()
         .part_bytes(64 << 10)
         .reserve_bytes(16 << 20)
-        // So that bases are made, too.
+        // So that base checkpoints are made too.
         .journal_bytes_max(256 << 10);
     HostOptions::default().store(store)
 }
@@ -46,7 +48,7 @@ fn random(state: &mut u64) -> u64 {
     *state
 }
 
-/// The generations of the pages, if the state is whole.
+/// The generations of the pages, if the state is consistent.
 fn judge(client: &Writer) -> Result<[u64; PAGES], String> {
     let mut bytes = vec![0; PAGES * PAGE];
     client
@@ -104,7 +106,8 @@ fn the_client() {
         let pages = random(&mut state);
         let given_up = random(&mut state).is_multiple_of(8);
         let committed = client.commit_with(&next.to_le_bytes(), |commit| {
-            // A number may have been lost with who died: then the tail does not fit, and it is given up.
+            // A number may be lost with a killed client. The auxiliary data does not match then,
+            // and the commit is aborted.
             if commit.generation() != next {
                 return Err(QueueError::NotAQueue);
             }
@@ -127,7 +130,7 @@ fn the_client() {
         if let Ok(new) = committed {
             table = new;
         } else {
-            // The next number is one higher than the last that was tried, so it is asked for.
+            // The next generation is one higher than the last attempted one, so it is queried.
             let numbered = client.commit_with(&[], |commit| {
                 let number = commit.generation();
                 Err::<(), _>(Given(number))
@@ -141,7 +144,7 @@ fn the_client() {
     }
 }
 
-/// The number that a commit would have had.
+/// The generation that a commit would have had.
 struct Given(u64);
 
 impl From<QueueError> for Given {
@@ -150,7 +153,7 @@ impl From<QueueError> for Given {
     }
 }
 
-/// A commit of page 1 with a number that is known before.
+/// A commit of page 1 with a generation that is known in advance.
 fn catch_up(client: &mut Writer, table: &mut [u64; PAGES], next: u64) {
     let mut new = *table;
     new[1] = next;
@@ -196,7 +199,7 @@ impl Process {
         Self(Some(child.expect("a process")))
     }
 
-    /// It must not have ended by itself.
+    /// The process must not have ended by itself.
     fn kill(&mut self) {
         let Some(mut child) = self.0.take() else {
             return;
@@ -232,12 +235,12 @@ fn word(file: &SharedFile, at: u64) -> u64 {
     let mut bytes = [0; 8];
     match File::from(fd(file)).read_exact_at(&mut bytes, at) {
         Ok(()) => u64::from_le_bytes(bytes),
-        // Not so long yet.
+        // Not for that many rounds yet.
         Err(_) => 0,
     }
 }
 
-/// What the store has, restored into a memfd of its own.
+/// The content of the store, restored into a memfd of its own.
 fn restored(store: &Path) -> (SharedFile, u64) {
     let memfd = SharedFile::create("flatspan-storm", 0).expect("a memfd");
     let host = Host::open(store, fd(&memfd), host_options()).expect("a host");
@@ -261,7 +264,7 @@ fn kills_of_client_host_and_both_lose_nothing() {
     let mut state = 0x9e37_79b9_7f4a_7c15;
     let (mut acknowledged, mut restarts) = (0, 0);
     let mut counts = BTreeMap::<String, u32>::new();
-    // The memfd is made complete before a client may have it.
+    // The memfd is completed before a client may have it.
     let start_host = |memfd: &SharedFile| Process::start("storm::the_host", memfd, &inside, &store);
     let start_client =
         |memfd: &SharedFile| Process::start("storm::the_client", memfd, &inside, &store);
@@ -293,7 +296,7 @@ fn kills_of_client_host_and_both_lose_nothing() {
                 "kill {kill}: {generation} came back, {acknowledged} was acknowledged"
             );
             if random(&mut state).is_multiple_of(2) {
-                // The memory is lost, too.
+                // The memory is lost too.
                 (memfd, acknowledged) = (fresh, generation);
                 restarts += 1;
             }
@@ -321,7 +324,8 @@ fn kills_of_client_host_and_both_lose_nothing() {
     }
 }
 
-/// Wherever it stands: the client is stopped by nothing, and what it has committed meanwhile is taken when the host goes on.
+/// At any position, a stopped host does not block the client. The host persists the client's
+/// commits when it continues.
 #[test]
 fn a_stopped_host_holds_up_nobody_and_a_dead_one_neither() {
     use rustix::process::{Pid, Signal, kill_process};
@@ -351,7 +355,7 @@ fn a_stopped_host_holds_up_nobody_and_a_dead_one_neither() {
     };
     for round in 0..20 {
         wait_for(commit());
-        // In the middle of a snapshot, mostly.
+        // Mostly in the middle of a snapshot.
         commit();
         std::thread::sleep(Duration::from_micros(round * 150));
         kill_process(pid, Signal::STOP).expect("a signal");

@@ -1,4 +1,4 @@
-//! Programs whose end nobody has seen, as this program was killed too (hazard 26).
+//! Programs whose end no host observed, because the host was killed too [I26].
 
 use std::fs;
 use std::process::Stdio;
@@ -20,7 +20,7 @@ fn signal(pid: u32, signal: Signal) {
     let _may_be_gone = kill_process(pid, signal);
 }
 
-/// Fills the memory, then says its number in a file, and waits for as long as the test lasts.
+/// Fills the memfd, writes its number to a file, and waits for the rest of the test.
 fn at_work(kept: &Kept, byte: u8) -> String {
     format!(
         "{}; echo $$ >{1}.new; mv {1}.new {1}; while [ -e {2} ]; do sleep 0.02; done",
@@ -30,7 +30,8 @@ fn at_work(kept: &Kept, byte: u8) -> String {
     )
 }
 
-/// Starts it, and waits until it has filled the memory. Returns the host and the number of the command.
+/// Starts the host and waits until the program has filled the memfd. Returns the host and the
+/// process id of the command.
 fn started(kept: &Kept, options: &[&str], byte: u8) -> (Killed, u32) {
     let said = kept.folder.path().join("said");
     let _none = fs::remove_file(&said);
@@ -40,7 +41,8 @@ fn started(kept: &Kept, options: &[&str], byte: u8) -> (Killed, u32) {
     (host, pid.trim().parse().expect("a number"))
 }
 
-/// Of a memory with a good state in the store, of which the whole tree was killed in the middle of a change.
+/// A memfd with a good state in the store, after a kill of the whole process tree in the middle of
+/// a change.
 fn killed_tree(options: &[&str]) -> Kept {
     let kept = Kept::new();
     expect(0, &mut kept.run(&[], &filled(1)));
@@ -62,7 +64,7 @@ fn h26_bad_state_made_newest_after_the_whole_tree_was_killed() {
         let saved = kept.saved();
         assert_eq!(saved.len(), 1, "{how}");
         assert_eq!(fs::read(&saved[0]).expect("the wreck")[..BYTES], [2; BYTES]);
-        // Once: from now on it is live again.
+        // Once only: from now on the memfd is live again.
         assert!(!kept.mark().exists());
         expect(0, &mut kept.run(&options, &filled(3)));
         expect(0, &mut kept.run(&options, "true"));
@@ -87,7 +89,7 @@ fn h26_what_becomes_of_an_end_that_nobody_saw_is_chosen() {
         let said = expect(0, &mut kept.run(&[how, "--on-crash=keep"], "true"));
         assert!(said.contains("is kept"), "{said}");
         assert_eq!(newest(&kept.store()), whole(2), "{how}");
-        // That was decided for good.
+        // This decision is permanent.
         expect(0, &mut kept.run(&options, "true"));
         assert_eq!(newest(&kept.store()), whole(2), "{how}");
         assert!(kept.saved().is_empty() && !kept.mark().exists(), "{how}");
@@ -107,7 +109,8 @@ fn who_keeps_all_and_who_commits_leave_no_mark() {
     assert_eq!(newest(&kept.store()), whole(2));
 }
 
-/// An exit code is the program's own word, whatever the number, and what has not run has done nothing.
+/// An exit code is a regular end of the program, whatever its number. A command that did not run
+/// has changed nothing.
 #[test]
 fn a_good_end_leaves_no_mark() {
     let kept = Kept::new();
@@ -149,7 +152,7 @@ fn a_command_that_cannot_be_noted_never_runs() {
     assert!(kept.saved().is_empty());
 }
 
-/// The command lives, so its memory is as good as before, whoever keeps it next.
+/// The command is alive, so its memory is as valid as before, whichever host keeps it next.
 #[test]
 fn h26_memory_of_a_command_that_lives_is_live() {
     for how in HOW {
@@ -160,7 +163,7 @@ fn h26_memory_of_a_command_that_lives_is_live() {
         host.0.wait().expect("it ends");
         expect(0, &mut kept.once("--snapshot=exit"));
         assert_eq!(newest(&kept.store()), whole(2), "{how}");
-        // Beside another command, which is noted too and ends well.
+        // Beside another command, which is recorded too and ends well.
         let both = format!(
             "[ $(wc -w <{}) = 6 ] || exit 50; {}",
             kept.mark().display(),
@@ -170,7 +173,8 @@ fn h26_memory_of_a_command_that_lives_is_live() {
         assert!(!said.contains("nobody has seen"), "{said}");
         assert_eq!(newest(&kept.store()), whole(3), "{how}");
         assert!(kept.saved().is_empty());
-        // Nothing is restored beneath the first one, which still uses it, when another is killed.
+        // While the first command still uses the memfd, nothing is restored into it when another
+        // command is killed.
         expect(
             128 + 11,
             &mut kept.run(&[how], &format!("{}; kill -SEGV $$", filled(4))),
@@ -187,7 +191,7 @@ fn h26_memory_of_a_command_that_lives_is_live() {
     }
 }
 
-/// Its end was seen by nobody, though it may have been a good one.
+/// No host observed its end, although it may have been a regular one.
 #[test]
 fn h26_a_command_that_ended_without_its_host_is_not_vouched_for() {
     let kept = Kept::new();
@@ -208,7 +212,7 @@ fn is_running(pid: u32) -> bool {
     stat.is_ok_and(|stat| !stat.contains(") Z "))
 }
 
-/// Stores a byte at each of some places, slowly.
+/// Stores a byte at each of several positions, slowly.
 fn change(byte: char, places: &[usize]) -> String {
     let places: Vec<String> = places.iter().map(usize::to_string).collect();
     format!(
@@ -217,7 +221,7 @@ fn change(byte: char, places: &[usize]) -> String {
     )
 }
 
-/// Also what the command starts in this moment, which is of its group.
+/// Also the processes that the command starts at this moment, which are in its process group.
 fn kill_all(host: &mut Killed) {
     signal(host.0.id(), Signal::STOP);
     let groups = descendants(host.0.id());
@@ -229,7 +233,8 @@ fn kill_all(host: &mut Killed) {
     }
 }
 
-/// Wherever all is killed, what comes back is a state that a command has ended with, and none that was acknowledged is lost.
+/// Whenever the whole tree is killed, the restored state is one with which a command has ended, and
+/// no acknowledged state is lost.
 #[test]
 fn h26_kills_of_the_whole_tree_at_any_time_tear_nothing() {
     const ROUNDS: u64 = 60;

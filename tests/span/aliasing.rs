@@ -1,5 +1,5 @@
-//! Every way to the same bytes meets the same claims: a span for writing is alone, spans for reading
-//! share, and what does not overlap goes on.
+//! Range locks hold for every path to the same bytes. A writing span excludes all others, reading
+//! spans share, and ranges that do not overlap do not block each other.
 
 use std::{
     fs::{self, File},
@@ -27,10 +27,10 @@ use crate::{
 
 const FILE_BYTES: u64 = 60_000;
 
-/// More than any test may take; nobody waits so long when all is well.
+/// A timeout that no test reaches when the code is correct.
 const LONG: Duration = Duration::from_secs(60);
 
-/// A folder with the file "a" of noise.
+/// A directory with the file "a", which holds noise.
 fn folder() -> tempfile::TempDir {
     let folder = support::temp_dir();
     put(&folder.path().join("a"), &noise(1, FILE_BYTES as usize));
@@ -58,7 +58,8 @@ fn assert_busy<T: std::fmt::Debug>(result: Result<T, SpanError>, file: &Path) {
     }
 }
 
-/// What has the same bytes at `here` of one group and at `there` of another: both ways, by spans and copies.
+/// Asserts that the range `here` of one group and the range `there` of another share their bytes:
+/// in both directions, by spans and by copies.
 #[track_caller]
 fn assert_one_file((one, here): (&Group, u64), (two, there): (&Group, u64), path: &Path) {
     let (a, b) = (here + 1000..here + 9000, there + 1000..there + 9000);
@@ -144,7 +145,7 @@ fn a_repeated_path_meets_itself() {
         let group = group_of(&["a", "./a"], folder.path(), &cache);
         let path = folder.path().join("a");
         let half = FILE_BYTES;
-        // Either half is named by its own path.
+        // Each half is named by its own path.
         assert_one_file((&group, half), (&group, 0), &path);
         assert_one_file((&group, 0), (&group, half), &folder.path().join("./a"));
     }
@@ -187,7 +188,7 @@ fn overlapping_ranges_of_a_file_meet() {
             .file_range("a", 20_000..60_000)
             .open()
             .expect("a group");
-        // 20 000 of the file is at 20 000 and at 40 000 of the group.
+        // Byte 20 000 of the file is at 20 000 and at 40 000 of the group.
         assert_one_file((&group, 20_000), (&group, 40_000), &path);
         assert_one_file((&group, 40_000), (&group, 20_000), &path);
         let held = group.span_mut(0..20_000).expect("only the first has it");
@@ -210,7 +211,7 @@ fn a_span_for_writing_that_meets_itself_is_busy_at_once() {
         let group = group_of(&["a", second], folder.path(), &cache);
         let second = folder.path().join(second);
         let start = Instant::now();
-        // All of it twice, and a single byte of it twice.
+        // The whole file twice, and a single byte of it twice.
         assert_busy(group.span_mut(..), &second);
         assert_busy(group.span_mut_within(.., LONG), &second);
         let overlapping = builder(folder.path(), &cache).file_range("a", 0..5000);
@@ -235,7 +236,7 @@ fn a_span_for_writing_that_meets_itself_is_busy_at_once() {
 fn a_span_for_writing_may_meet_other_bytes_of_its_file() {
     let folder = folder();
     let cache = small_cache(64, CopyPath::Mapped);
-    // In one window, and the second first.
+    // Both ranges are in one window, the second one first.
     let builder = builder(folder.path(), &cache).file_range("a", 1000..2000);
     let group = builder.file_range("a", 0..1000).open().expect("a group");
     let mut span = group.span_mut_within(.., LONG).expect("no byte twice");
@@ -375,7 +376,7 @@ fn disjoint_spans_of_one_window_are_held_at_once() {
         for thread in 0..THREADS {
             let (group, barrier) = (&group, &barrier);
             scope.spawn(move || {
-                // Neighbours belong to different threads.
+                // Neighbouring ranges belong to different threads.
                 let blocks = (thread..BLOCKS).step_by(THREADS as usize);
                 let spans = blocks.map(|block| {
                     let range = block * BLOCK..(block + 1) * BLOCK;
@@ -478,7 +479,7 @@ fn a_forgotten_span_keeps_its_range_and_nothing_else() {
     pieces.hash(1).expect("the rest goes on");
     pieces.hash(11).expect("for reading it is shared");
     group.sync_all().expect("sync_all");
-    // One window of each file stays.
+    // One window of each file stays mapped.
     group.evict(..).expect("evict");
     assert_eq!((group.stats().mappings, group.stats().pinned), (2, 2));
     drop(group);

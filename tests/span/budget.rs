@@ -118,12 +118,12 @@ fn evicting_says_how_many_bytes_were_unmapped() {
     let folder = support::temp_dir();
     let cache = small_cache(1024, CopyPath::Mapped);
     let group = group(&cache, folder.path());
-    // The first makes the files long enough, the second goes through their windows.
+    // The first pass extends the files; the second one writes through their windows.
     for seed in [1, 2] {
         group.write_all_at(0, &noise(seed, BYTES)).expect("a write");
     }
     let mapped = cache.stats().mapped_bytes;
-    // Three files, each with a part of a window at its end.
+    // Three files, each ending with a partial window.
     assert_eq!(
         mapped,
         BYTES as u64 + 3 * WINDOW_BYTES - BYTES as u64 % WINDOW_BYTES - 4096

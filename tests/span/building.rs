@@ -1,4 +1,4 @@
-//! What the builder makes of files that are there, files to come, ranges and padding.
+//! `GroupBuilder` with existing files, missing files, ranges and padding.
 
 use std::fs;
 
@@ -192,7 +192,7 @@ fn a_group_without_a_cache_of_its_own_uses_the_given_one() {
     let cache = small_cache(4, CopyPath::Mapped);
     let builder = creating(folder.path()).cache(&cache).file("a", 3 * 4096);
     let group = builder.open().expect("a group");
-    // The first makes the file long enough, the second goes through its windows.
+    // The first write extends the file; the second one goes through its windows.
     for seed in [1, 2] {
         let written = group.write_all_at(0, &noise(seed, 3 * 4096));
         written.expect("a write");

@@ -1,4 +1,4 @@
-//! Paths stay beneath the root, unless the caller allows otherwise.
+//! Paths stay below the root unless the caller allows otherwise.
 
 use std::{
     fs,
@@ -17,7 +17,7 @@ use crate::{
     support,
 };
 
-/// A root with a folder and a file beside it that must not be reached.
+/// A root, and beside it a directory and a file that must not be reached.
 struct Scene {
     folder: TempDir,
 }
@@ -39,7 +39,7 @@ impl Scene {
         builder.access(Access::ReadWrite).create(true)
     }
 
-    /// Reads, writes and syncs are refused, and nothing outside changes.
+    /// Asserts that reads, writes and syncs are refused and that nothing outside the root changes.
     #[track_caller]
     fn assert_refused_at_use(&self, path: &str) {
         let before = tree(&self.path("outside"));

@@ -1,4 +1,4 @@
-//! The cursor against the standard library's.
+//! The group's cursor behaves like the standard library's.
 
 use std::{
     io::{self, BufRead as _, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _},
@@ -16,7 +16,7 @@ use crate::{
     support,
 };
 
-/// Longer than the cursor's buffer.
+/// More than the cursor's buffer holds.
 const BYTES: usize = 150_000;
 
 /// Three files that hold `noise(1, BYTES)`.
@@ -60,13 +60,13 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Does the same to both.
+/// Applies the same operation to both cursors.
 fn take(step: &Step, ours: &mut Cursor<&Group>, model: &mut io::Cursor<&mut [u8]>) {
     match *step {
         Step::Read(len) => {
             let (mut buf, mut expected) = (vec![0; len], vec![0; len]);
             let read = ours.read(&mut buf).expect("a read");
-            // As many as it likes, but some if there are some.
+            // A read may return fewer bytes than requested, but not zero while bytes are left.
             let room = (BYTES as u64).saturating_sub(model.position());
             assert_eq!(read == 0, len == 0 || room == 0);
             model
@@ -80,7 +80,7 @@ fn take(step: &Step, ours: &mut Cursor<&Group>, model: &mut io::Cursor<&mut [u8]
                 (Ok(()), Ok(())) => assert!(buf == expected),
                 (Err(error), Err(_)) => {
                     assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
-                    // Where it stands after that is not said.
+                    // The position after a failed `read_exact` is unspecified.
                     model.set_position(ours.position());
                 }
                 other => panic!("{other:?}"),

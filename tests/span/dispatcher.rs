@@ -1,5 +1,5 @@
-//! Slices of files that are cut, and of disks that fill up: with the dispatcher for SIGBUS an error, without
-//! it the end of the process.
+//! Slices of files that are truncated and of disks that fill up. With the SIGBUS handler this is an
+//! error. Without the handler the process ends.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -42,7 +42,7 @@ fn group(root: &Path, access: Access, preallocation: Preallocation) -> Group {
         unsafe_code,
         reason = "the promise is broken on purpose, with the dispatcher"
     )]
-    // SAFETY: the slices are only looked at through `black_box`, in a process of its own.
+    // SAFETY: the slices are only read through `black_box`, in a process of their own.
     let builder = unsafe { builder.trust_files() };
     builder.open().expect("a group")
 }
@@ -56,7 +56,7 @@ fn sum(slice: &[u8]) -> u64 {
     slice.iter().map(|byte| u64::from(*black_box(byte))).sum()
 }
 
-/// Runs a test of this file again, in a process of its own: the handler is the whole process's.
+/// Runs a test of this file in a process of its own, because the handler is process-wide.
 #[track_caller]
 fn alone(name: &str, body: impl FnOnce()) {
     let name = format!("dispatcher::{name}");
@@ -98,17 +98,17 @@ fn h36_reading_a_file_cut_at_any_page_ends_in_an_error() {
                     "zeros behind page {page}"
                 );
                 assert_poisoned(span.check());
-                // For good, also once the file is whole again.
+                // The poisoning is permanent, also after the file has its length again.
                 fs::write(folder.path().join("a"), &content).expect("a file");
                 assert_poisoned(span.check());
                 let sent = span.send_to(File::create("/dev/null").expect("it is there"));
                 assert!(sent.is_err(), "{sent:?}");
-                // Copies go past the mapping.
+                // Copies bypass the mapping.
                 let mut buf = vec![0; content.len()];
                 group.read_exact_at(0, &mut buf).expect("all there");
                 assert!(buf == content);
                 drop(span);
-                // Mapped anew.
+                // The window is mapped again.
                 let span = group.span(..).expect("all there");
                 assert!(span.as_slice() == Some(&content[..]));
                 span.check().expect("all there");
@@ -159,7 +159,8 @@ fn h35_stores_on_a_filesystem_that_filled_up_end_in_an_error() {
                     continue;
                 };
                 let group = group(fs.path(), Access::ReadWrite, Preallocation::Sparse);
-                // Reserved for one write only on btrfs: rewritten when there is no room for the copy.
+                // On btrfs the preallocation covers a single write. A rewrite needs room for the
+                // copy.
                 let mut span = group.span_mut(..).expect("room");
                 span.as_mut_slice().expect("one window").fill(1);
                 group.sync_all().expect("a sync");
@@ -169,7 +170,8 @@ fn h35_stores_on_a_filesystem_that_filled_up_end_in_an_error() {
                 drop(span);
                 let synced = group.sync_all();
                 println!("{kind:?}: {lost:?}, {synced:?}");
-                // Where storage was there, nothing is lost; where stores were, the sync says so.
+                // Bytes whose storage existed are not lost. The sync reports stores that were
+                // discarded.
                 assert!(lost.is_ok() || synced.is_err(), "{kind:?}");
             }
         },
@@ -194,7 +196,7 @@ fn h35_holes_that_cannot_be_filled_are_an_error_of_the_span() {
             &refused,
             Err(SpanError::File(MappingError::StorageFull { .. }))
         );
-        // btrfs keeps room for small things; what it grants, it has.
+        // btrfs keeps a reserve for small writes; what it accepts, it stores.
         assert!(is_full || kind == Kind::Btrfs, "{kind:?}: {refused:?}");
     }
 }
@@ -208,7 +210,7 @@ fn without_the_dispatcher_a_cut_file_ends_the_process() {
         let group = group(&path, Access::ReadOnly, Preallocation::Sparse);
         let span = group.span(..).expect("all there");
         cut(&path, 0);
-        // Nobody cleans up after a signal.
+        // A process that ends by a signal does not clean up.
         let slice = span.as_slice().expect("one window");
         fs::remove_dir_all(&path).expect("rm");
         black_box(sum(slice));
@@ -224,7 +226,7 @@ fn faults_elsewhere_are_passed_on() {
         fs::write(path.join("a"), noise(1, FILE_BYTES as usize)).expect("a file");
         let file = File::open(path.join("a")).expect("a file");
         #[expect(unsafe_code, reason = "a mapping that is none of the cache's")]
-        // SAFETY: it is cut on purpose, in a process that is to die of it.
+        // SAFETY: the file is truncated on purpose, in a process that is expected to die from it.
         let map = unsafe { memmap2::Mmap::map(&file) }.expect("a mapping");
         cut(&path, 0);
         fs::remove_dir_all(&path).expect("rm");
@@ -232,7 +234,7 @@ fn faults_elsewhere_are_passed_on() {
     });
 }
 
-/// A test that ends by SIGBUS, in a process of its own.
+/// Runs a test that ends by SIGBUS, in a process of its own.
 #[track_caller]
 fn dies(name: &str, body: impl FnOnce()) {
     let name = format!("dispatcher::{name}");

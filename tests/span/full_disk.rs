@@ -1,4 +1,4 @@
-//! Writing through a group to a filesystem that is full.
+//! Writes through a group to a full filesystem.
 
 use std::{fs, path::Path};
 
@@ -16,7 +16,7 @@ use crate::{
 
 const FIRST_BYTES: usize = 200_000;
 const SECOND_BYTES: usize = 16 << 20;
-/// What is written of the second file while there is room.
+/// Bytes of the second file that are written while space is left.
 const BEFORE_BYTES: usize = 100_000;
 
 fn group(root: &Path, copy_path: CopyPath, preallocation: Preallocation) -> Group {
@@ -45,7 +45,8 @@ fn assert_full(what: &str, result: Result<(), SpanError>, path: &Path) {
     assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
 }
 
-/// The second file does not fit, with something in it or nothing; the first keeps what it has.
+/// The second file does not fit, whether it is empty or partly written. The first file keeps its
+/// content.
 fn check(kind: Kind, copy_path: CopyPath, preallocation: Preallocation, before: usize) {
     let Some(fs) = SmallFs::new(kind, 64 << 20) else {
         return;
@@ -66,7 +67,7 @@ fn check(kind: Kind, copy_path: CopyPath, preallocation: Preallocation, before: 
     let len_before = second.metadata().map_or(0, |found| found.len());
     fill(&fs);
 
-    // One window, so that it either fits or does not; then all at once.
+    // One window first, which fits completely or not at all; then everything at once.
     let all = noise(3, SECOND_BYTES);
     assert_full(&what, group.write_all_at(start, &all), &second);
     let reached = length_of(&second);
@@ -95,7 +96,7 @@ fn check(kind: Kind, copy_path: CopyPath, preallocation: Preallocation, before: 
         assert_eq!(copy_path, CopyPath::Mapped);
         return;
     }
-    // From the disk this time.
+    // Read from the disk this time.
     group.advise(.., Advice::DontNeed).expect("advise");
     let mut again = vec![0; reached as usize];
     group
@@ -103,7 +104,7 @@ fn check(kind: Kind, copy_path: CopyPath, preallocation: Preallocation, before: 
         .expect("what was there before");
     assert!(again[..buf.len()] == buf, "{what}");
     if kind == Kind::Btrfs {
-        // Having been full once, it may refuse to sync whatever is done about it.
+        // A file that was full once may refuse every further sync.
         return;
     }
     fs.unfill();
@@ -114,8 +115,8 @@ fn check(kind: Kind, copy_path: CopyPath, preallocation: Preallocation, before: 
     assert!(fs::read(&second).expect("read") == all, "{what}");
 }
 
-/// Copy-on-write filesystems take stores that they then have no room for: they are told of by the sync
-/// (hazard 35), of that file and no other, and the filesystem reports them once more.
+/// Copy-on-write filesystems accept stores for which they have no space later. The sync of that
+/// file, and of no other, reports them [I35]. The filesystem then reports them a second time.
 fn is_lost(kind: Kind, synced: &Result<(), SpanError>, second: &Path) -> bool {
     match synced {
         Ok(()) => false,
@@ -127,8 +128,9 @@ fn is_lost(kind: Kind, synced: &Result<(), SpanError>, second: &Path) -> bool {
     }
 }
 
-/// Leaves less than the second file needs. What was removed before may be given back only now, so once
-/// is not always enough; and btrfs cannot commit, so loses what was written long ago, on its last bytes.
+/// Leaves less space than the second file needs. The filesystem may free removed files only now, so
+/// one attempt does not always suffice. On its last bytes btrfs cannot commit and loses what was
+/// written long before.
 fn fill(fs: &SmallFs) {
     let left = (0..20)
         .map(|_| fs.fill_leaving(8 << 20))

@@ -1,4 +1,5 @@
-//! What spans show and take is what the files hold, whatever happens to the group, its cache and its budget.
+//! Spans read and write the content of the files, whatever happens to the group, its cache and its
+//! budget.
 #![expect(unsafe_code, reason = "slices are a promise of the caller")]
 
 use std::{
@@ -29,13 +30,13 @@ use crate::{
 
 const LONG: Duration = Duration::from_secs(60);
 
-/// For tests in which nobody but this crate touches the files while a slice lives.
+/// `assume_exclusive` for tests in which only this crate touches the files while a slice exists.
 fn trusted(builder: GroupBuilder) -> GroupBuilder {
-    // SAFETY: as just said.
+    // SAFETY: only this crate touches the files, as stated above.
     unsafe { builder.trust_files() }
 }
 
-/// A group of files and padding of awkward lengths, and its bytes.
+/// A group of files and padding of uneven lengths, and its bytes.
 struct Model {
     folder: TempDir,
     group: Group,
@@ -65,7 +66,7 @@ impl Model {
         }
     }
 
-    /// Ranges at all seams, and some anywhere.
+    /// Ranges at every entry boundary, and some random ones.
     fn ranges(&self) -> Vec<Range<u64>> {
         let len = self.group.len();
         let mut seams: Vec<u64> = (0..len).step_by(WINDOW_BYTES as usize).collect();
@@ -91,7 +92,7 @@ impl Model {
         &self.bytes[range.start as usize..range.end as usize]
     }
 
-    /// How many windows a range touches, and how much padding.
+    /// The number of windows that a range touches, and the number of padding bytes in it.
     fn windows(&self, range: &Range<u64>) -> (u64, u64) {
         let (mut windows, mut padding) = (0, 0);
         let entries: Vec<_> = self.group.entries().map(|entry| entry.kind).collect();
@@ -107,7 +108,7 @@ impl Model {
     }
 }
 
-/// A file "a" of noise of a seed, in a folder.
+/// A file "a" of noise from a seed, in a directory.
 fn one_file(seed: u64, len: usize) -> TempDir {
     let folder = support::temp_dir();
     put(&folder.path().join("a"), &noise(seed, len));
@@ -383,7 +384,7 @@ fn empty_spans_have_no_slices() {
         0,
         "nothing is mapped for them"
     );
-    // Nor is a file asked for.
+    // No file is opened either.
     let builder = Group::builder(model.folder.path()).file("not there", 10);
     let group = builder.open().expect("a group");
     drop(group.span(3..3).expect("empty"));
@@ -614,7 +615,7 @@ fn a_file_with_spans_is_not_released_by_other_groups() {
         expected[8000..13_000].fill(6);
         writing.copy_from(0, &[7; 10]).expect("copy_from");
         expected[8000..8010].fill(7);
-        // Claims are still there, and so is the other group.
+        // The range locks still exist, and so does the other group.
         assert!(other.span_mut(4999..5000).is_err());
         assert!(other.span(8000..8001).is_err());
         drop((reading, writing));
@@ -664,7 +665,7 @@ fn readers_and_a_writer_of_one_window_see_the_same_bytes() {
     for span in [&of_reader, &of_writer] {
         assert!(span.as_slice().expect("one window") == &noise(1, 4096)[..]);
     }
-    // Between them, by the copying door and by the map that was there first.
+    // In between, by copies and by the mapping that existed first.
     group.write_all_at(4096, &content).expect("a write");
     let between = reader.span(4096..8192).expect("a span");
     assert!(between.as_slice().expect("one window") == content);
@@ -673,7 +674,7 @@ fn readers_and_a_writer_of_one_window_see_the_same_bytes() {
     assert!(written.as_slice().expect("one window") == content);
     drop((between, written));
 
-    // The other way: readers come while the window is pinned for writing.
+    // The reverse order: readers arrive while the window is pinned for writing.
     let mut writing = group.span_mut(12_288..).expect("a span");
     let all = reader.span(..12_288).expect("beside it");
     writing.as_mut_slice().expect("one window").fill(8);
@@ -783,7 +784,8 @@ fn h38_a_budget_smaller_than_a_span_is_exceeded_or_an_error() {
     }
 }
 
-/// Each holds half of the budget and wants the other half, again and again: nobody may wait for it.
+/// Two threads hold half of the budget each and repeatedly request the other half. Neither may wait
+/// for it.
 fn both_want_all(when_pinned: WhenPinned) -> Vec<Result<(), SpanError>> {
     let folder = one_file(1, 40 * WINDOW_BYTES as usize);
     let budget = 4 * WINDOW_BYTES;
@@ -850,7 +852,7 @@ fn h38_spans_and_copies_share_a_budget_that_is_pinned() {
         let group = writer(folder.path(), &cache);
         let held = group.span(..2 * WINDOW_BYTES).expect("all of the budget");
         let mut buf = vec![0; 5 * WINDOW_BYTES as usize];
-        // Copies through mappings may be refused; they neither wait nor harm the span.
+        // Copies through mappings may be refused. They neither wait nor harm the span.
         let copied = group.read_exact_at(5 * WINDOW_BYTES, &mut buf);
         if copy_path == CopyPath::Mapped {
             drop(copied);
@@ -868,7 +870,7 @@ fn h38_spans_and_copies_share_a_budget_that_is_pinned() {
 
 #[test]
 fn bytes_behind_the_end_of_a_file_are_never_part_of_a_span() {
-    // Both ends in one page; the file has been longer.
+    // Both ends are in one page, and the file was longer before.
     let folder = one_file(1, 4096);
     let path = folder.path().join("a");
     let file = File::options().write(true).open(&path).expect("open");

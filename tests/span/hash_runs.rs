@@ -1,4 +1,4 @@
-//! Hashing all pieces: in order, on which threads, telling how far it is, until it is cancelled.
+//! Hashing all pieces: order, threads, progress and cancellation.
 
 use std::{
     collections::BTreeSet,
@@ -22,7 +22,7 @@ use crate::{
     support,
 };
 
-/// Seven files; the group and its bytes.
+/// Seven files. Returns the group and its bytes.
 fn seven_files(root: &Path, copy_path: CopyPath, bytes: usize) -> (Group, Vec<u8>) {
     let content = noise(1, bytes);
     let cache = small_cache(8, copy_path);
@@ -153,7 +153,8 @@ fn progress_rises_to_the_total() {
             };
             assert!(reports.windows(2).all(rises), "{reports:?}");
         }
-        // Threads may overtake each other on their way to the callback; no two report the same.
+        // Threads may overtake each other on their way to the callback. No two report the same
+        // count.
         reports.sort_by_key(|now| now.bytes_done);
         assert!(
             reports
@@ -198,7 +199,8 @@ fn a_cancelled_run_keeps_what_it_has_and_says_it_is_not_complete() {
     assert!((300..500).contains(&hashed), "{hashed} of 1000 hashed");
 
     cancel.store(false, Ordering::Relaxed);
-    // One thread takes pieces in order: all of the first file. (Of two, one may be late.)
+    // A single thread takes the pieces in order, hence the whole first file. With two threads one
+    // may be late.
     let pool = self::pool(1);
     let run = run.pool(&pool);
     let found = pieces.verify(&expected, &run).expect("a result");

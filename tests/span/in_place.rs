@@ -12,7 +12,7 @@ use crate::{
     support,
 };
 
-/// Pieces of which some lie in one window, some cross windows, files and padding.
+/// A group whose pieces are partly inside one window and partly cross windows, files and padding.
 fn hashes_agree(cache: &MappingCache) {
     let folder = support::temp_dir();
     let mut builder = Group::builder(folder.path()).cache(cache);
@@ -27,7 +27,7 @@ fn hashes_agree(cache: &MappingCache) {
     let group = builder.open().expect("a group");
     for piece_bytes in [64, 1000, 4096, 16 << 10, 100_000, 1 << 20] {
         let pieces = Pieces::new(&group, piece_bytes).expect("pieces");
-        // SAFETY: nobody writes to the files of this test.
+        // SAFETY: no other code writes to the files of this test.
         let pieces = unsafe { pieces.in_place() };
         for piece in 0..pieces.count() {
             let range = pieces.range(piece);
@@ -74,7 +74,7 @@ fn a_file_that_ends_early_is_an_error_in_place_too() {
     let group = Group::builder(folder.path()).file("a", 12_000).open();
     let group = group.expect("a group");
     let pieces = Pieces::new(&group, 6000).expect("pieces");
-    // SAFETY: nobody writes to the file of this test.
+    // SAFETY: no other code writes to the file of this test.
     let pieces = unsafe { pieces.in_place() };
     assert_eq!(
         pieces.hash(0).expect("there"),

@@ -1,4 +1,4 @@
-//! Which bytes are where: the arithmetic, against naive models.
+//! The arithmetic of layouts, compared with naive models.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! Moving a whole group to another root.
+//! Moving all files of a group to another root.
 
 use std::{
     fs,
@@ -23,7 +23,7 @@ use crate::{
 const NAMES: [&str; 4] = ["a", "d/b", "d/e/c", "missing/m"];
 const FILE_BYTES: usize = 10_000;
 
-/// Roots `old` and `new`; three files in the former, a fourth is missing.
+/// Roots `old` and `new`. Three files are in `old`; a fourth one is missing.
 struct Scene {
     folder: TempDir,
     group: Group,
@@ -69,7 +69,7 @@ impl Scene {
             assert!(fs::read(root.join(name)).expect("read") == bytes, "{name}");
         }
         assert_eq!(tree(root), ["a", "d", "d/b", "d/e", "d/e/c"]);
-        // Written where it is now, the missing file too.
+        // Writes go to the new place, also to the missing file.
         let third = 7 + 3 * FILE_BYTES as u64;
         self.group.write_all_at(third, b"made").expect("a write");
         assert_eq!(fs::read(root.join(NAMES[3])).expect("read")[..4], *b"made");

@@ -27,7 +27,7 @@ fn group(root: &Path) -> (Arc<Group>, Vec<u8>) {
         .padding(100_000)
         .file("b", FILE_BYTES as u64);
     #[expect(unsafe_code, reason = "the folder is this test's own")]
-    // SAFETY: nobody else knows the folder.
+    // SAFETY: no other code knows the directory.
     let builder = unsafe { builder.trust_files() };
     let mut whole = content[..FILE_BYTES].to_vec();
     whole.resize(FILE_BYTES + 100_000, 0);
@@ -50,7 +50,7 @@ fn h34_bytes_keep_claim_and_pin_until_the_last_of_them_goes() {
     };
     assert!(busy(&group));
     assert!(group.stats().pinned > 0);
-    // Anywhere, and longer than every other handle.
+    // On any thread, and after every other handle is dropped.
     let watcher = Arc::downgrade(&group);
     let kept = thread::spawn(move || last).join().expect("no panic");
     assert!(busy(&group));

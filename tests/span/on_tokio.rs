@@ -55,7 +55,7 @@ async fn spans_are_sent_and_received() {
     });
     span.receive_async(&ours).await.expect("all of it");
     peer.await.expect("no panic");
-    // Hashed where it arrived.
+    // Hashed in the place where it arrived.
     let pieces = Pieces::new(&group, BYTES as u64).expect("pieces");
     let mut piece = ArrivingPiece::<Sha1>::new(&pieces, 0).expect("a piece");
     piece.span(&span).expect("in the piece");
@@ -123,7 +123,7 @@ fn a_runtime_that_shuts_down_in_the_middle_leaves_nothing_claimed() {
     let (receiver, writer) = (group.clone(), group.clone());
     runtime.spawn(async move {
         let mut span = receiver.span_mut_async(..1_000).await.expect("free");
-        // Nobody will ever send.
+        // The peer never sends.
         let _ = span.receive_async(&ours).await;
     });
     for _ in 0..50 {

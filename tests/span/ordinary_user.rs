@@ -1,4 +1,5 @@
-//! What root would not notice, and a representative rest, as an ordinary user.
+//! Checks that root would not notice, and a representative selection of the others, as an ordinary
+//! user.
 
 use std::{
     fs::{self, Permissions},

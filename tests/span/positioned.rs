@@ -1,4 +1,4 @@
-//! The group behind the traits of `positioned-io`, as code that knows only those uses it.
+//! The group behind the traits of `positioned-io`, used by code that knows only these traits.
 
 use std::{fs, io};
 

@@ -1,4 +1,4 @@
-//! Every method that takes a range refuses one that does not lie in the group, and does nothing then.
+//! Every method that takes a range refuses one outside the group, and then has no effect.
 
 use std::{fs, ops::Bound, path::Path};
 
@@ -25,7 +25,7 @@ const ADVICE: [Advice; 8] = [
     Advice::Unlock,
 ];
 
-/// Ten bytes: files of three and seven.
+/// A group of ten bytes: files of three and seven.
 fn ten_bytes(root: &Path) -> Group {
     put(&root.join("a"), b"012");
     put(&root.join("b"), b"3456789");

@@ -1,4 +1,4 @@
-//! Files that are let go of, so that somebody else may rename, delete or replace them.
+//! Files that the group closes, so that another program may rename, delete or replace them.
 
 use std::fs;
 
@@ -103,13 +103,14 @@ fn h39_a_file_put_in_place_of_another_is_refused() {
         put(&folder.path().join("new"), &noise(7, FILE_BYTES));
         fs::rename(folder.path().join("new"), &path).expect("rename");
 
-        // What is open or mapped still is the old file: all of it, or an error.
+        // Open descriptors and mappings still refer to the old file: a read returns all of it or
+        // fails.
         let mut buf = vec![0; FILE_BYTES];
         match group.read_exact_at(0, &mut buf) {
             Ok(()) => assert!(buf == noise(1, FILE_BYTES), "not a mixture"),
             error => assert_replaced(error, &path),
         }
-        // Another file takes the place of its descriptors, and its windows are unmapped.
+        // Another file takes over its descriptors, and its windows are unmapped.
         group.evict(..).expect("evict");
         let others: Vec<_> = (0..300).map(|file| format!("other/{file}")).collect();
         let mut builder = Group::builder(folder.path()).cache(group.cache());

@@ -34,7 +34,7 @@ fn groups_may_be_shared_by_threads() {
     }
 }
 
-/// Writes through one half of the group and reads through the other, both ways.
+/// Writes through one half of the group and reads through the other one, in both directions.
 #[track_caller]
 fn assert_same_file(group: &Group, what: &str) {
     let half = FILE_BYTES as u64;
@@ -194,7 +194,7 @@ fn many_threads_use_one_group_at_once() {
             thread::scope(|scope| {
                 for thread in 0..8 {
                     let group = &group;
-                    // Half a file off, so that every file has two writers.
+                    // Shifted by half a file, so that every file has two writers.
                     let at = (thread * SLICE + SLICE / 2) as u64;
                     let len = if thread == 7 { SLICE / 2 } else { SLICE };
                     scope.spawn(move || {

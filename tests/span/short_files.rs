@@ -1,4 +1,4 @@
-//! Files that are shorter or longer than declared, or missing: nothing behind them shifts.
+//! Files that are shorter or longer than declared, or missing: the offsets after them do not shift.
 
 use std::fs::{self, File};
 
@@ -13,7 +13,7 @@ use crate::{
     support,
 };
 
-/// Files a, b, c, declared with 10,000 bytes each; b has only so many.
+/// Files a, b, c, declared with 10,000 bytes each. `b` has only the given number of bytes.
 fn three_files(b_bytes: Option<usize>) -> TempDir {
     let folder = support::temp_dir();
     put(&folder.path().join("a"), &noise(1, 10_000));
@@ -38,7 +38,7 @@ fn groups(folder: &TempDir) -> impl Iterator<Item = Group> {
 
 #[test]
 fn a_short_file_is_read_up_to_its_end() {
-    // In a page, at a page's end, just behind it, nothing at all.
+    // Inside a page, at the end of a page, one byte after it, and an empty file.
     for present in [5000, 4096, 8192, 4097, 1, 0] {
         let folder = three_files(Some(present));
         for group in groups(&folder) {

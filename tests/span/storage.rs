@@ -1,4 +1,4 @@
-//! The files of a group made, sized, reserved, with holes, copied from group to group.
+//! Files of a group: created, resized, preallocated, with holes, copied from group to group.
 
 use std::{fs, io::ErrorKind};
 

@@ -1,4 +1,4 @@
-//! What reaches the disk when, as a filesystem of our own hears of it; and syncs that fail.
+//! The moment at which data reaches the disk, observed by a FUSE filesystem, and syncs that fail.
 
 use std::path::Path;
 
@@ -23,7 +23,7 @@ fn count(log: &[String], what: &str) -> usize {
     log.iter().filter(|line| *line == what).count()
 }
 
-/// Where a line stands in the log.
+/// The position of a line in the log.
 #[track_caller]
 fn last(log: &[String], start: &str) -> usize {
     let found = log.iter().rposition(|line| line.starts_with(start));
@@ -100,7 +100,7 @@ fn a_sync_that_failed_is_never_taken_back() {
         let synced = ["a", "b", "c"].map(|name| count(&log, &format!("fsync {name}")));
         assert_eq!(synced, [1, 1, 1], "the others are synced all the same");
 
-        // The disk would now say that all is well.
+        // From now on a sync would succeed.
         assert_sync_failed(group.sync_all(), &first);
         assert_sync_failed(group.flush(..1, FlushMode::Sync), &first);
         group
@@ -149,7 +149,7 @@ fn a_filesystem_that_maps_nothing_serves_copies() {
                     .write_all_at(0, &noise(seed, 30_000))
                     .expect("a write");
                 if mode == Mode::NoMmap {
-                    // Its reads fail by design where they go through the page cache.
+                    // Reads through the page cache fail by design on this filesystem.
                     continue;
                 }
                 group.read_exact_at(0, &mut buf).expect("a read");

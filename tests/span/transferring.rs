@@ -1,5 +1,5 @@
-//! Spans sent to sockets, pipes and files, and received from them: all bytes in their places, and whatever
-//! ends a transfer is an error, never a signal.
+//! Spans sent to and received from sockets, pipes and files. Every byte arrives in its place.
+//! Whatever ends a transfer early is an error, never a signal.
 
 use std::{
     fs::{self, File},
@@ -32,7 +32,7 @@ use crate::{
     },
 };
 
-/// A way for bytes, and its two ends.
+/// A kind of channel, and its two ends.
 fn streams() -> Vec<(&'static str, File, File)> {
     let file = |end: OwnedFd| File::from(end);
     let (unix_in, unix_out) = UnixStream::pair().expect("a pair");
@@ -53,25 +53,25 @@ fn tcp_pair() -> (TcpStream, TcpStream) {
     (one, other)
 }
 
-/// Takes all that comes.
+/// Reads until the end of the stream.
 fn drain(mut from: File) -> JoinHandle<Vec<u8>> {
     thread::spawn(move || {
         let mut bytes = Vec::new();
-        // A connection that is reset has given what it had.
+        // A connection that is reset has delivered its earlier bytes.
         let _may_be_reset = from.read_to_end(&mut bytes);
         bytes
     })
 }
 
-/// Gives bytes and ends; the reader may have gone before.
+/// Writes the bytes and closes; the reader may be gone before.
 fn feed(mut to: File, bytes: Vec<u8>) -> JoinHandle<()> {
     thread::spawn(move || {
         let _may_be_gone = to.write_all(&bytes);
     })
 }
 
-/// A group of files and padding of awkward lengths, and its bytes. The first file alone has more windows than
-/// the kernel takes buffers.
+/// A group of files and padding of uneven lengths, and its bytes. The first file alone has more
+/// windows than the kernel accepts buffers.
 fn group_of_all_kinds(folder: &TempDir, cache: &MappingCache) -> (Group, Vec<u8>) {
     let mut builder = Group::builder(folder.path()).cache(cache);
     let mut bytes = Vec::new();
@@ -102,7 +102,7 @@ fn one_file(len: usize, cache: &MappingCache) -> (TempDir, Group) {
     (folder, group.expect("a group"))
 }
 
-/// Bytes done before, and why it ended.
+/// The number of transferred bytes, and the cause of the error.
 #[track_caller]
 fn transfer(done: Result<(), SpanError>) -> (usize, io::Error) {
     match done {
@@ -159,7 +159,7 @@ fn spans_are_received_where_they_belong() {
             .filter(|entry| entry.kind == EntryKind::File)
             .map(|entry| entry.range)
             .collect();
-        // Of windows and files that meet each other.
+        // Boundaries of windows and files that coincide.
         ranges.extend([1..4096, 4096..8192, 4095..20_001]);
         ranges.push(entries[8].start..entries[10].end);
         for (seed, range) in (100..).zip(ranges) {
@@ -172,7 +172,7 @@ fn spans_are_received_where_they_belong() {
                 let mut buf = vec![0; content.len()];
                 span.copy_to(0, &mut buf).expect("copy_to");
                 assert!(buf == content, "{what} {range:?}");
-                // And it may go on from there.
+                // The transfer can continue from there.
                 let (mut other, mut file) = (Vec::new(), tempfile::tempfile().expect("a file"));
                 span.send_to(&file).expect("a file");
                 drop(span);
@@ -258,7 +258,7 @@ fn disjoint_spans_of_one_window_are_filled_at_once() {
     }
 }
 
-/// The peer takes a part and closes.
+/// The peer reads a part and closes.
 fn send_to_one_that_leaves(group: &Group, what: &str, to: &File, mut from: File) -> io::Error {
     const TAKEN: usize = 10_000;
     let span = group.span(..).expect("a span");
@@ -268,7 +268,7 @@ fn send_to_one_that_leaves(group: &Group, what: &str, to: &File, mut from: File)
     let (done, source) = transfer(span.send_to(to));
     peer.join().expect("the peer");
     assert!((TAKEN..span.len()).contains(&done), "{what}: {done}");
-    // The span is as good as before.
+    // The span is still usable.
     let file = tempfile::tempfile().expect("a file");
     span.send_to(&file).expect("another way");
     assert_eq!(file.metadata().expect("metadata").len(), group.len());
@@ -287,7 +287,7 @@ fn a_peer_that_closes_ends_the_sending() {
     assert_eq!(group.stats().pinned, 0);
 }
 
-/// In a child, as signal handlers are of the whole process.
+/// In a child process, because signal handlers are process-wide.
 #[test]
 fn sockets_that_are_closed_raise_no_signal() {
     let name = "transferring::sockets_that_are_closed_raise_no_signal";
@@ -429,7 +429,7 @@ fn receiving_without_blocking_goes_on_where_it_stopped() {
     assert_eq!(span.receive_some_from(done, &from).expect("the end"), 0);
     drop(span);
     assert!(fs::read(folder.path().join("a")).expect("read") == content);
-    // One that has ended.
+    // A peer that has closed.
     drop(to);
     let mut span = group.span_mut(..).expect("a span");
     assert_eq!(span.receive_some_from(0, &from).expect("its end"), 0);
@@ -464,7 +464,7 @@ const PAGES: usize = 64;
 const PAGE_BYTES: usize = 4096;
 const CUT_BYTES: usize = PAGES * PAGE_BYTES;
 
-/// The lengths that somebody cuts a file to: at every page, and inside some.
+/// The lengths to which the file is truncated: every page boundary, and some inside pages.
 fn cuts() -> impl Iterator<Item = usize> {
     let pages = (0..PAGES).map(|page| page * PAGE_BYTES);
     pages.chain([1, 20 * PAGE_BYTES + 1234, CUT_BYTES - 1])
@@ -515,7 +515,7 @@ fn send_and_copy_from_cut_files() {
                 drop(to);
                 assert_short(&error, &path, cut);
                 let (done, _) = transfer(Err(error));
-                // The last page goes out whole: behind the file's end with zeros.
+                // The last page is sent completely, with zeros after the end of the file.
                 assert!(
                     done <= cut.next_multiple_of(PAGE_BYTES),
                     "{what} {cut}: {done}"
@@ -559,7 +559,7 @@ fn receive_into_cut_files() {
                 feeder.join().expect("the feeder");
                 assert_short(&error, &path, cut);
                 let (done, _) = transfer(Err(error));
-                // What arrived in the last page behind the file's end is lost.
+                // Bytes that arrive in the last page after the end of the file are lost.
                 assert!(
                     done <= cut.next_multiple_of(PAGE_BYTES),
                     "{what} {cut}: {done}"
@@ -577,7 +577,7 @@ fn receive_into_cut_files() {
     }
 }
 
-/// Sends and receives while somebody cuts the file and makes it longer again.
+/// Sends and receives while another thread truncates and extends the file.
 fn transfer_while_files_are_cut() {
     let (folder, group) = one_file(CUT_BYTES, &cache_of_windows(16 << 10));
     let path = folder.path().join("a");
@@ -616,7 +616,7 @@ fn transfer_while_files_are_cut() {
     assert_eq!(group.stats().pinned, 0);
 }
 
-/// In a child, which a signal would kill: it has no handler.
+/// In a child process without a signal handler, which a signal would kill.
 fn in_a_child(name: &str, body: fn()) {
     if child::is_me(name) {
         return body();
@@ -669,7 +669,8 @@ fn of_several_files_the_one_that_is_cut_is_named() {
                 let span = group.span(..).expect("a span");
                 let path = folder.path().join(cut);
                 let somebody = File::options().write(true).open(&path).expect("open");
-                // Inside the first page, of which the rest then reads as zeros; and all of it.
+                // Truncated inside the first page, whose rest then reads as zeros, and truncated to
+                // nothing.
                 for len in [100, 0] {
                     somebody.set_len(len).expect("cut");
                     for (_, to, from) in streams() {

@@ -1,4 +1,4 @@
-//! Files that somebody else cuts: an error, never a signal, and no handler is needed for that.
+//! Files that another process truncates: an error, never a signal, also without a signal handler.
 
 use std::{
     fs::File,
@@ -25,7 +25,7 @@ fn cut(path: &Path, len: u64) {
     file.set_len(len).expect("set_len");
 }
 
-/// One file that has been read and written once, so that its windows are mapped if they ever are.
+/// One file that was read and written once, so that its windows are mapped if they ever are.
 fn warm_group(root: &Path, copy_path: CopyPath, windows: u64) -> Group {
     put(&root.join("a"), &noise(1, FILE_BYTES));
     let cache = small_cache(windows, copy_path);
@@ -93,7 +93,7 @@ fn hashing_a_cut_file_is_an_error_that_names_it() {
 #[test]
 fn writing_to_a_cut_file_does_not_bring_its_length_back_in_silence() {
     for copy_path in COPY_PATHS {
-        // The last in the page that is then written.
+        // The last length is inside the page that is written next.
         for len in [0, 4096, 10_000, 20_500] {
             let folder = support::temp_dir();
             let group = warm_group(folder.path(), copy_path, 64);
@@ -126,7 +126,7 @@ fn a_cut_file_is_taken_as_it_is_once_it_is_abandoned() {
     }
 }
 
-/// Hashes and copies while another thread cuts the file and makes it longer again, thousands of times.
+/// Hashes and copies while another thread truncates and extends the file thousands of times.
 fn survive(copy_path: CopyPath, windows: u64) {
     let folder = support::temp_dir();
     let group = warm_group(folder.path(), copy_path, windows);
@@ -152,7 +152,8 @@ fn survive(copy_path: CopyPath, windows: u64) {
                 count(pieces.hash_with::<Sha1>(piece).is_ok());
             }
             count(group.read_exact_at(0, &mut buf).is_ok());
-            // Others may fail to see their bytes; all that is asked of a write is that it returns.
+            // Other readers may miss their bytes. The only requirement on a write is that it
+            // returns.
             count(group.write_all_at(30_000, &buf[..9000]).is_ok());
             #[cfg(feature = "rayon")]
             drop(pieces.hash_all(&flatspan::span::HashRun::new()));
@@ -165,7 +166,7 @@ fn survive(copy_path: CopyPath, windows: u64) {
     });
 }
 
-/// In a child, which a signal may kill.
+/// In a child process, which a signal may kill.
 fn survive_in_a_child(name: &str, copy_path: CopyPath) {
     if child::is_me(name) {
         survive(copy_path, 64);

@@ -1,4 +1,4 @@
-//! Runs the tests of `ordinary_user` as one.
+//! Runs the tests of `ordinary_user` as an ordinary user.
 
 use crate::support::user;
 

@@ -1,4 +1,4 @@
-//! Flushing, hints and questions about memory.
+//! Flushing, memory advice and residency.
 
 use std::fs::File;
 
@@ -26,7 +26,7 @@ fn group(root: &std::path::Path, cache: &MappingCache) -> Group {
         .expect("a group")
 }
 
-/// All of it but the padding.
+/// All of the group except the padding.
 fn write_all(group: &Group) {
     group.write_all_at(0, &noise(1, FILE_BYTES)).expect("a");
     group
@@ -106,7 +106,7 @@ fn what_was_dropped_is_not_resident_until_it_is_read() {
     }
 }
 
-/// tmpfs has nowhere to drop pages to.
+/// tmpfs cannot drop pages: it has no storage to write them to.
 fn is_in_memory_only(path: &std::path::Path) -> bool {
     const TMPFS_MAGIC: i64 = 0x0102_1994;
     let found = rustix::fs::statfs(path).expect("statfs");

@@ -1,4 +1,4 @@
-//! From pieces to files: what is wrong with which.
+//! From pieces to files: the state of each file.
 
 use std::{
     fs::{self, File},
@@ -23,8 +23,8 @@ const FILE_BYTES: usize = 10_000;
 const FILES: usize = 5;
 const PIECE_BYTES: usize = 4000;
 
-/// Five files `0` to `4` of 10,000 bytes, and the hashes of pieces of 4,000: the first two files share
-/// piece 2, the third and the fourth piece 7; files 1 and 2 meet at the end of piece 4.
+/// Five files `0` to `4` of 10,000 bytes, and the hashes of pieces of 4,000. The first two files
+/// share piece 2; the third and the fourth share piece 7. Files 1 and 2 meet at the end of piece 4.
 struct Scene {
     folder: TempDir,
     expected: Vec<Sha1Digest>,
@@ -85,7 +85,7 @@ pub(crate) fn verify(
     found
 }
 
-/// One letter for each file, and the pieces of it that are known to be bad.
+/// One letter for each file, and its pieces that are known to be bad.
 fn summary(found: &Verification) -> (String, Vec<&[RangeInclusive<usize>]>) {
     let letter = |file: &FileReport| match file.status {
         FileStatus::Ok => '.',

@@ -1,4 +1,4 @@
-//! Verifying what is not simply a file behind a file: padding, ranges, empty files.
+//! Verifying entries other than adjacent whole files: padding, ranges, empty files.
 
 use std::fs;
 
@@ -64,7 +64,7 @@ fn ranges_of_a_file_are_judged_by_themselves() {
         verify(builder.file_range("a", 0..4000), &expected, 2000)
     };
     let found = verify();
-    // Longer than the ranges, as it should be.
+    // Longer than the ranges, as intended.
     assert_found(&found, "..", &[&[], &[]]);
     assert_eq!(found.files[0].present_bytes, Some(10_000));
     let mut spoiled = content.clone();

@@ -1,4 +1,4 @@
-//! Sending without a copy by the kernel.
+//! Sending without a copy in the kernel.
 
 use std::{
     io::Read as _,
@@ -57,7 +57,7 @@ fn h39_what_is_sent_without_a_copy_stays_claimed_until_it_is_done() {
             sender
         })
     };
-    // Nothing is read yet, and there is more than the socket holds.
+    // The peer has read nothing yet, and there is more than the socket buffer holds.
     thread::sleep(Duration::from_millis(50));
     let refused = group.span_mut(..1);
     assert!(
@@ -71,7 +71,7 @@ fn h39_what_is_sent_without_a_copy_stays_claimed_until_it_is_done() {
     assert!(found[BYTES / 2 + 100_000..] == content);
     let mut sender = sending.join().expect("no panic");
     assert!(sender.finish(Duration::from_secs(10)).expect("no error"));
-    // Loopback copies after all, and says so.
+    // The loopback device copies in the end, and reports it.
     assert!(sender.copied_calls() > 0);
     drop(group.span_mut(..BYTES as u64 / 2).expect("given back"));
 }

@@ -1,4 +1,4 @@
-//! The seeds of the fuzz target, replayed.
+//! Replays the seeds of the fuzz target.
 
 use std::fs;
 use std::path::Path;

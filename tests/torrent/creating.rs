@@ -9,7 +9,8 @@ use std::path::Path;
 use crate::program::{create, expect, json, noise, put, stderr, stdout, torrent, verify};
 use crate::support;
 
-/// Empty files, odd sizes, spaces, names beyond ASCII, and an order that plain strings would not have.
+/// Empty files, odd sizes, spaces, names beyond ASCII, and an order that differs from that of plain
+/// strings.
 fn content(root: &Path) {
     put(&root.join("a b/ünï/文件"), &noise(1, 100_001));
     put(&root.join("a b/empty"), b"");

@@ -1,4 +1,5 @@
-//! Against others: mktorrent's torrents, and an info-hash computed without our reader.
+//! Comparison with other programs: torrents of mktorrent, and an info-hash computed without the
+//! reader of the example.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +13,7 @@ use crate::program::{create, noise, put, verify};
 use crate::support;
 use crate::support::need::{Need, need};
 
-/// The info-hash as `bt_bencode` has it.
+/// The info-hash according to `bt_bencode`.
 pub(crate) fn info_hash(torrent: &bt_bencode::Value) -> [u8; 20] {
     let info = &torrent["info"];
     Sha1::digest(bt_bencode::to_vec(info).expect("bencode")).into()

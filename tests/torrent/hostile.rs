@@ -7,7 +7,8 @@ use crate::metainfo::Metainfo;
 use crate::program::{expect, put, stderr};
 use crate::support;
 
-/// A multi-file torrent of two files of 3 bytes, with some keys of `info` replaced or, by `None`, removed.
+/// A multi-file torrent of two files of 3 bytes, with some keys of `info` replaced or, by `None`,
+/// removed.
 fn info(changes: Vec<(&str, Option<Node>)>) -> Node {
     let defaults = [
         (
@@ -39,7 +40,7 @@ fn files(files: Vec<Node>) -> Node {
     info(vec![("files", Some(Node::List(files)))])
 }
 
-/// Torrents and what their refusal must say.
+/// Torrents and the expected text of their refusal.
 fn hostile() -> Vec<(Node, &'static str)> {
     let two = |path: &[&str], bytes| files(vec![file(&["a"], 3), file(path, bytes)]);
     let set = |key, node| info(vec![(key, Some(node))]);

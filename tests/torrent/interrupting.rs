@@ -1,4 +1,4 @@
-//! Ctrl-C: a partial report or nothing written, and exit code 130.
+//! Ctrl-C: a partial report or no output file, and exit code 130.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
@@ -13,7 +13,8 @@ use crate::support::need::{Need, skip};
 const PIECE_BYTES: u64 = 64 << 20;
 const PIECES: u64 = 4096;
 
-/// A file of 256 GiB with a byte in each piece, so that no piece is one hole: a minute's work at the least.
+/// A file of 256 GiB with a byte in each piece, so that no piece is one hole: at least a minute of
+/// work.
 fn long_file(path: &Path) -> bool {
     let made = File::create(path).and_then(|file| {
         file.set_len(PIECES * PIECE_BYTES)?;

@@ -1,4 +1,5 @@
-//! The bencode reader: what it takes, what it refuses and where, and its agreement with `bt_bencode`.
+//! The bencode reader: accepted input, refused input with the position of the error, and agreement
+//! with `bt_bencode`.
 
 use bt_bencode::value::Number;
 use proptest::collection::{btree_map, vec};
@@ -125,7 +126,7 @@ fn node() -> impl Strategy<Value = Node> {
     })
 }
 
-/// The same value as `bt_bencode` read it.
+/// Asserts that `bt_bencode` reads the same value.
 fn oracle(value: &bt_bencode::Value) -> Node {
     match value {
         bt_bencode::Value::Int(Number::Signed(int)) => Node::Int(*int),
@@ -160,7 +161,7 @@ proptest! {
         prop_assert_eq!(bt_bencode::to_vec(&value).expect("bencode"), bytes);
     }
 
-    /// bt_bencode is laxer (leading zeros, repeated keys), never stricter.
+    /// `bt_bencode` is more permissive (leading zeros, repeated keys), never stricter.
     #[test]
     fn what_bt_bencode_refuses_is_refused(node in node(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
         let mut bytes = node.encode();

@@ -124,7 +124,7 @@ fn a_torrent_beyond_the_limit_is_not_looked_at() {
 prop_compose! {
     fn metainfo()(
         multi_file in any::<bool>(),
-        // A prefix per list keeps a file from being another one's folder.
+        // A prefix for each list prevents a file from being the directory of another one.
         lengths in btree_map("[a-z ü]{1,5}", (0u64..100, 0u8..4), 1..8),
         piece_bytes in 1u64..70,
         private in any::<bool>(),
@@ -171,7 +171,7 @@ proptest! {
         crate::property::check(&bytes);
     }
 
-    /// Damage is refused or read, but never a panic or a path that leads out.
+    /// Damaged input is refused or read, but never causes a panic or a path that leads outside.
     #[test]
     fn damage_does_no_harm(metainfo in metainfo(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
         let mut bytes = metainfo.encode();

@@ -1,4 +1,4 @@
-//! `torrent verify` on files that are not what they should be.
+//! `torrent verify` on files that differ from the torrent.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -49,7 +49,7 @@ impl Content {
         verify(code, &self.torrent, self.folder.path(), &[])
     }
 
-    /// All sorts of damage: a changed byte, a missing file, one too short and one too long.
+    /// Several kinds of damage: a changed byte, a missing file, one too short and one too long.
     fn damage(&self) {
         self.open("2")
             .write_all_at(b"!!!!", 50_000)
