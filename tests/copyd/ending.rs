@@ -44,21 +44,14 @@ fn exit_codes_and_help_are_as_documented() {
         assert!(help.contains("Exit codes:"), "{help}");
         assert_eq!(code(&[command]).0, Some(2));
     }
-    let gone = [
-        "--root",
-        "/nowhere",
-        "--bytes-per-file",
-        "1",
-        "--files",
-        "1",
-    ];
+    let gone = ["--root", "/nowhere", "--file-size", "1", "--files", "1"];
     let (status, text) = code(&[&["check", "--seed", "1"], &gone[..]].concat());
     assert_eq!(status, Some(4));
     assert!(text.contains("--root /nowhere"), "{text}");
     let folder = support::temp_dir();
     let root = folder.path().to_str().expect("UTF-8");
     let long = (u64::MAX / 2).to_string();
-    let group = ["--root", root, "--bytes-per-file", &long, "--files", "3"];
+    let group = ["--root", root, "--file-size", &long, "--files", "3"];
     let listen = ["serve", "--listen", "127.0.0.1:0"];
     assert_eq!(code(&[&listen, &group[..]].concat()).0, Some(4));
     // No server listens there, and the workers report it.

@@ -17,7 +17,7 @@ fn hostile_messages_are_answered_and_cost_nothing() {
         bytes: 50_000,
         count: 2,
     };
-    let server = Server::start(&files, &["--receive", "--budget-mib", "1"]);
+    let server = Server::start(&files, &["--receive", "--budget", "1M"]);
     let mut honest = server.connect();
     assert_eq!(honest.put(0, &[5; 16 << 10]).0, DONE);
 
@@ -62,7 +62,7 @@ fn hostile_messages_are_answered_and_cost_nothing() {
     assert_eq!(honest.get(0, 3), (DONE, vec![5; 3]));
     assert!(server.peak_rss() < RSS_MAX, "{}", server.peak_rss());
     let stats = server.end();
-    assert_eq!(stats["pinned"], 0, "{stats}");
+    assert_eq!(stats["pinned_mappings"], 0, "{stats}");
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn noise_ends_connections_and_nothing_else() {
         bytes: 50_000,
         count: 2,
     };
-    let server = Server::start(&files, &["--receive", "--budget-mib", "1"]);
+    let server = Server::start(&files, &["--receive", "--budget", "1M"]);
     let mut honest = server.connect();
     assert_eq!(honest.put(0, &[5; 100]).0, DONE);
     let mut state = 1_u64;
@@ -101,7 +101,7 @@ fn noise_ends_connections_and_nothing_else() {
     assert_eq!(honest.get(50_000, 0), (DONE, vec![]));
     assert!(server.peak_rss() < RSS_MAX, "{}", server.peak_rss());
     let stats = server.end();
-    assert_eq!(stats["pinned"], 0, "{stats}");
+    assert_eq!(stats["pinned_mappings"], 0, "{stats}");
 }
 
 #[test]

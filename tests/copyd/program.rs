@@ -59,11 +59,7 @@ impl Files<'_> {
     pub(crate) fn args(&self) -> Vec<String> {
         let root = self.root.to_str().expect("a folder in UTF-8").to_owned();
         let (bytes, count) = (self.bytes.to_string(), self.count.to_string());
-        let pairs = [
-            ("--root", root),
-            ("--bytes-per-file", bytes),
-            ("--files", count),
-        ];
+        let pairs = [("--root", root), ("--file-size", bytes), ("--files", count)];
         let words = pairs.map(|(name, value)| [name.to_owned(), value]);
         words.into_iter().flatten().collect()
     }

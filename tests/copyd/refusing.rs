@@ -71,7 +71,7 @@ fn a_file_that_was_cut_is_an_answer() {
     };
     let path = folder.path().join("000000");
     fs::write(&path, [3; 300_000]).expect("a file");
-    let server = Server::start(&files, &["--budget-mib", "1"]);
+    let server = Server::start(&files, &["--budget", "1M"]);
     let mut peer = server.connect();
     // Mapped, so that the window still exists when the file does not.
     assert_eq!(peer.get(200_000, 16_384).0, DONE);
@@ -100,7 +100,7 @@ fn a_block_for_a_file_that_was_cut_is_refused() {
         bytes: 300_000,
         count: 2,
     };
-    let server = Server::start(&files, &["--receive", "--budget-mib", "1"]);
+    let server = Server::start(&files, &["--receive", "--budget", "1M"]);
     let mut peer = server.connect();
     assert_eq!(peer.put(200_000, &BLOCK).0, DONE);
     assert_eq!(peer.put(400_000, &BLOCK).0, DONE);
@@ -164,7 +164,7 @@ fn a_block_that_is_being_put_is_busy_until_its_peer_ends_or_dies() {
     other.head(SYNC, u64::MAX, u32::MAX);
     assert_eq!(other.reply(), (DONE, vec![]));
     let stats = server.end();
-    assert_eq!(stats["pinned"], 0, "{stats}");
+    assert_eq!(stats["pinned_mappings"], 0, "{stats}");
     assert_eq!(stats["broken"], 1, "{stats}");
 }
 

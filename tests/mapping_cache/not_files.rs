@@ -145,7 +145,7 @@ fn paths_that_leave_the_root_are_refused_before_anything_is_opened() {
         ".",
         "a/..",
     ] {
-        let refused = Location::beneath(root.clone(), PathBuf::from(path));
+        let refused = Location::beneath(Arc::clone(&root), PathBuf::from(path));
         assert!(
             matches!(refused, Err(MappingError::OutsideRoot { .. })),
             "{path:?}: {refused:?}"

@@ -68,12 +68,12 @@ impl Left {
         }
         script.push_str("exec env --default-signal \"$@\"");
         for place in 0..self.files.len() {
-            script.push_str(&format!(" {}<>\"$LEFT{place}\"", place + 3));
+            write!(script, " {}<>\"$LEFT{place}\"", place + 3).expect("a string accepts text");
         }
         // The environment of the test run may have other descriptors, and ignored signals (nohup,
         // background jobs of a script).
         for number in self.files.len() + 3..10 {
-            script.push_str(&format!(" {number}<&-"));
+            write!(script, " {number}<&-").expect("a string accepts text");
         }
         let mut command = Command::new("sh");
         command.args(["-c", &script, "sh"]).arg(program.as_ref());

@@ -694,7 +694,7 @@ fn h31_a_hostile_client_takes_nothing_away() {
     drop(keeper);
     // A new client of the same memfd may refuse it, but does not crash either.
     drop(client);
-    let _ = Writer::open(fd(&file), options(3));
+    drop(Writer::open(fd(&file), options(3)));
     let fresh = memfd();
     let keeper = host(&store, &fresh);
     assert!(keeper.persisted() >= good);

@@ -145,9 +145,9 @@ impl Disk {
                 }
             }
             "fsync" | "fdatasync" => {
-                opened(rest).iter().for_each(|file| {
+                for file in &opened(rest) {
                     self.unsynced.remove(file);
-                });
+                }
             }
             "sync" | "syncfs" => self.unsynced.clear(),
             "rename" | "renameat" | "renameat2" => self.rename(rest),
@@ -218,6 +218,7 @@ fn names(text: &str) -> Vec<PathBuf> {
     parts.map(PathBuf::from).collect()
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "used as a function of `PathBuf`")]
 fn parent(path: PathBuf) -> Option<PathBuf> {
     path.parent().map(Path::to_path_buf)
 }

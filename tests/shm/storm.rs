@@ -221,8 +221,8 @@ impl Drop for Process {
     fn drop(&mut self) {
         if let Some(child) = &mut self.0 {
             // The test has failed already.
-            let _ = child.kill();
-            let _ = child.wait();
+            child.kill().ok();
+            child.wait().ok();
         }
     }
 }

@@ -121,8 +121,8 @@ impl Run {
 impl Drop for Run {
     fn drop(&mut self) {
         // It has ended, unless the test failed.
-        let _ = self.host.kill();
-        let _ = self.host.wait();
+        self.host.kill().ok();
+        self.host.wait().ok();
     }
 }
 

@@ -170,7 +170,7 @@ fn writing_at_the_end_writes_nothing() {
 fn a_cursor_may_own_its_way_to_the_group() {
     let folder = support::temp_dir();
     let group = Arc::new(group(folder.path()));
-    let cursor = Cursor::new(group.clone());
+    let cursor = Cursor::new(Arc::clone(&group));
     let thread = std::thread::spawn(move || {
         let mut cursor = cursor;
         let mut all = Vec::new();

@@ -69,6 +69,7 @@ fn alone(name: &str, body: impl FnOnce()) {
 }
 
 #[track_caller]
+#[expect(clippy::needless_pass_by_value, reason = "callers pass temporaries")]
 fn assert_poisoned(result: Result<(), SpanError>) {
     let is = matches!(&result, Err(SpanError::File(MappingError::Poisoned { path, .. })) if path.ends_with("a"));
     assert!(is, "{result:?}");

@@ -98,7 +98,7 @@ impl Model {
         let entries: Vec<_> = self.group.entries().map(|entry| entry.kind).collect();
         for extent in self.group.layout().extents(range.clone()).expect("extents") {
             if entries[extent.entry] == EntryKind::Padding {
-                padding += extent.len
+                padding += extent.len;
             } else {
                 let last = (extent.offset + extent.len - 1) / WINDOW_BYTES;
                 windows += last - extent.offset / WINDOW_BYTES + 1;
@@ -567,6 +567,7 @@ fn owned_spans_outlive_every_handle_of_group_and_cache() {
 }
 
 #[track_caller]
+#[expect(clippy::needless_pass_by_value, reason = "callers pass temporaries")]
 fn assert_pinned(done: Result<(), SpanError>, file: &Path) {
     assert!(
         matches!(&done, Err(SpanError::File(MappingError::WindowPinned { path, .. })) if path == file),

@@ -140,7 +140,7 @@ fn progress_rises_to_the_total() {
         let reports = Mutex::new(Vec::new());
         let progress = |progress: Progress| reports.lock().expect("reports").push(progress);
         let pool = pool(threads);
-        let _ = pieces.hash_all(&HashRun::new().pool(&pool).progress(&progress));
+        drop(pieces.hash_all(&HashRun::new().pool(&pool).progress(&progress)));
         let mut reports = reports.into_inner().expect("reports");
         assert!(
             reports

@@ -56,6 +56,7 @@ fn bad_ranges() -> Vec<Range> {
 }
 
 #[track_caller]
+#[expect(clippy::needless_pass_by_value, reason = "callers pass temporaries")]
 fn assert_refused<T: std::fmt::Debug>(what: impl std::fmt::Debug, result: Result<T, SpanError>) {
     assert!(
         matches!(

@@ -29,6 +29,7 @@ fn group(root: &std::path::Path, copy_path: CopyPath) -> Group {
 }
 
 #[track_caller]
+#[expect(clippy::needless_pass_by_value, reason = "callers pass temporaries")]
 fn assert_replaced(result: Result<(), SpanError>, file: &std::path::Path) {
     assert!(
         matches!(&result, Err(SpanError::File(MappingError::Replaced { path })) if path == file),

@@ -79,6 +79,7 @@ fn flush_syncs_only_the_files_of_its_range() {
 }
 
 #[track_caller]
+#[expect(clippy::needless_pass_by_value, reason = "callers pass temporaries")]
 fn assert_sync_failed(result: Result<(), SpanError>, file: &Path) {
     assert!(
         matches!(&result, Err(SpanError::File(MappingError::SyncFailed { path, .. })) if path == file),

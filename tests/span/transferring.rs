@@ -294,7 +294,7 @@ fn sockets_that_are_closed_raise_no_signal() {
     if child::is_me(name) {
         let (_folder, group) = one_file(16 << 20, &cache_of_windows(64 << 10));
         let raised = Arc::new(AtomicBool::new(false));
-        signal_hook::flag::register(signal_hook::consts::SIGPIPE, raised.clone())
+        signal_hook::flag::register(signal_hook::consts::SIGPIPE, Arc::clone(&raised))
             .expect("a handler");
         for (what, to, from) in streams() {
             send_to_one_that_leaves(&group, what, &to, from);

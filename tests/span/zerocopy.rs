@@ -49,7 +49,7 @@ fn h39_what_is_sent_without_a_copy_stays_claimed_until_it_is_done() {
     let (ours, mut theirs) = pair();
     let mut sender = ZeroCopySender::new(ours).expect("TCP can");
     let sending = {
-        let group = group.clone();
+        let group = Arc::clone(&group);
         thread::spawn(move || {
             sender
                 .send(group.owned_span(..).expect("free"))

@@ -103,7 +103,7 @@ fn the_order_of_another_torrent_can_be_asked_for() {
         .expect("the program starts");
     assert_eq!(output.status.code(), Some(4));
     assert!(
-        stderr(&output).contains("only 0 of the 1 files"),
+        stderr(&output).contains("--order-from lists 1 files, but only 0"),
         "{}",
         stderr(&output)
     );
@@ -250,7 +250,7 @@ fn the_choice_of_the_piece_length_is_told() {
     put(&file, b"content");
     assert!(
         stderr(&create(&file, &out, &[]))
-            .contains("piece length 16.00 KiB, the shortest that is used")
+            .contains("piece length 16.00 KiB, the shortest supported one")
     );
     assert_eq!(
         stderr(&create(&file, &out, &["--piece-length", "16K", "--force"])),

@@ -79,7 +79,7 @@ fn an_interrupted_creation_leaves_nothing() {
 
     let output = interrupt(command);
     assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
-    assert!(stderr(&output).contains("interrupted, nothing written"));
+    assert!(stderr(&output).contains("interrupted; no torrent was written"));
     assert_eq!(
         fs::read_dir(folder.path()).expect("the folder").count(),
         1,

@@ -5,12 +5,12 @@ use bt_bencode::value::Number;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
-use crate::bencode::{BencodeError, DEPTH_MAX, Fault, ITEMS_MAX, Value, parse};
+use crate::bencode::{BencodeError, BencodeProblem, DEPTH_MAX, ITEMS_MAX, Value, parse};
 use crate::bencode_writer::Node;
 
-fn refused(input: &[u8]) -> (usize, Fault) {
-    let BencodeError { at, fault } = parse(input).expect_err("refused");
-    (at, fault)
+fn refused(input: &[u8]) -> (usize, BencodeProblem) {
+    let BencodeError { at, problem } = parse(input).expect_err("refused");
+    (at, problem)
 }
 
 #[test]
@@ -41,10 +41,10 @@ fn integers_are_canonical_and_have_64_bits() {
         b"i-9223372036854775809e",
         b"i99999999999999999999e",
     ] {
-        assert_eq!(refused(input).1, Fault::NumberTooLarge);
+        assert_eq!(refused(input).1, BencodeProblem::NumberTooLarge);
     }
     for input in [&b"i-0e"[..], b"i00e", b"i01e", b"i-01e", b"01:a", b"00:"] {
-        assert_eq!(refused(input).1, Fault::NotCanonical);
+        assert_eq!(refused(input).1, BencodeProblem::NotCanonical);
     }
     for input in [
         &b"ie"[..],
@@ -57,25 +57,31 @@ fn integers_are_canonical_and_have_64_bits() {
     ] {
         assert!(matches!(
             refused(input).1,
-            Fault::UnexpectedByte(_) | Fault::Truncated
+            BencodeProblem::UnexpectedByte(_) | BencodeProblem::Truncated
         ));
     }
 }
 
 #[test]
 fn errors_say_where() {
-    assert_eq!(refused(b""), (0, Fault::Truncated));
-    assert_eq!(refused(b"l1:a"), (4, Fault::Truncated));
-    assert_eq!(refused(b"li1e?e"), (4, Fault::UnexpectedByte(b'?')));
-    assert_eq!(refused(b"di1ei2ee"), (1, Fault::UnexpectedByte(b'i')));
-    assert_eq!(refused(b"d1:ae"), (4, Fault::UnexpectedByte(b'e')));
-    assert_eq!(refused(b"i1ei2e"), (3, Fault::TrailingBytes));
+    assert_eq!(refused(b""), (0, BencodeProblem::Truncated));
+    assert_eq!(refused(b"l1:a"), (4, BencodeProblem::Truncated));
+    assert_eq!(
+        refused(b"li1e?e"),
+        (4, BencodeProblem::UnexpectedByte(b'?'))
+    );
+    assert_eq!(
+        refused(b"di1ei2ee"),
+        (1, BencodeProblem::UnexpectedByte(b'i'))
+    );
+    assert_eq!(refused(b"d1:ae"), (4, BencodeProblem::UnexpectedByte(b'e')));
+    assert_eq!(refused(b"i1ei2e"), (3, BencodeProblem::TrailingBytes));
     assert_eq!(
         refused(b"l5:abcde4:abe"),
         (
             8,
-            Fault::StringTooLong {
-                claimed: 4,
+            BencodeProblem::StringTooLong {
+                declared: 4,
                 left: 3
             }
         )
@@ -83,34 +89,49 @@ fn errors_say_where() {
 }
 
 #[test]
-fn no_claimed_length_is_believed() {
+fn declared_lengths_are_checked_against_the_input() {
     assert_eq!(
         refused(b"18446744073709551615:a").1,
-        Fault::StringTooLong {
-            claimed: u64::MAX,
+        BencodeProblem::StringTooLong {
+            declared: u64::MAX,
             left: 1
         }
     );
-    assert_eq!(refused(b"18446744073709551616:a").1, Fault::NumberTooLarge);
+    assert_eq!(
+        refused(b"18446744073709551616:a").1,
+        BencodeProblem::NumberTooLarge
+    );
 }
 
 #[test]
 fn nesting_and_items_are_bounded() {
     let nested = |depth: usize| [b"l".repeat(depth), b"e".repeat(depth)].concat();
     assert!(parse(&nested(DEPTH_MAX + 1)).is_ok());
-    assert_eq!(refused(&nested(DEPTH_MAX + 2)).1, Fault::TooDeep);
-    assert_eq!(refused(&b"l".repeat(10_000_000)).1, Fault::TooDeep);
-    assert_eq!(refused(&b"d1:a".repeat(1_000_000)).1, Fault::TooDeep);
+    assert_eq!(refused(&nested(DEPTH_MAX + 2)).1, BencodeProblem::TooDeep);
+    assert_eq!(refused(&b"l".repeat(10_000_000)).1, BencodeProblem::TooDeep);
+    assert_eq!(
+        refused(&b"d1:a".repeat(1_000_000)).1,
+        BencodeProblem::TooDeep
+    );
     let many = |count: usize| [&b"l"[..], &b"le".repeat(count - 1), b"e"].concat();
     assert!(parse(&many(ITEMS_MAX)).is_ok());
-    assert_eq!(refused(&many(ITEMS_MAX + 1)).1, Fault::TooManyItems);
+    assert_eq!(
+        refused(&many(ITEMS_MAX + 1)).1,
+        BencodeProblem::TooManyItems
+    );
 }
 
 #[test]
 fn unsorted_keys_are_taken_and_repeated_ones_are_not() {
     assert!(parse(b"d1:bi1e1:ai2ee").is_ok());
-    assert_eq!(refused(b"d1:ai1e1:ai2ee"), (7, Fault::DuplicateKey));
-    assert_eq!(refused(b"d1:ai1e1:bi2e1:ai3ee"), (13, Fault::DuplicateKey));
+    assert_eq!(
+        refused(b"d1:ai1e1:ai2ee"),
+        (7, BencodeProblem::DuplicateKey)
+    );
+    assert_eq!(
+        refused(b"d1:ai1e1:bi2e1:ai3ee"),
+        (13, BencodeProblem::DuplicateKey)
+    );
 }
 
 fn node() -> impl Strategy<Value = Node> {

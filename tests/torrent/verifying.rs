@@ -93,10 +93,10 @@ fn each_damage_is_reported_as_what_it_is() {
     ];
     assert_eq!(status, expected);
     assert_eq!(files["d/2"]["corrupt_pieces"], serde_json::json!([[9, 9]]));
-    assert_eq!(files["d/3"]["because_of"], serde_json::json!(["d/4"]));
-    assert_eq!(files["d/7"]["because_of"], serde_json::json!(["d/6"]));
-    assert_eq!(files["d/6"]["present_bytes"], 50_000);
-    assert_eq!(files["d/8"]["present_bytes"], FILE_BYTES + 1);
+    assert_eq!(files["d/3"]["shared_with"], serde_json::json!(["d/4"]));
+    assert_eq!(files["d/7"]["shared_with"], serde_json::json!(["d/6"]));
+    assert_eq!(files["d/6"]["actual_bytes"], 50_000);
+    assert_eq!(files["d/8"]["actual_bytes"], FILE_BYTES + 1);
     assert_eq!(
         (&report["ok"], &report["complete"]),
         (&false.into(), &true.into())
@@ -118,10 +118,10 @@ fn the_text_lists_problems_and_with_v_all() {
     assert_eq!(text.lines().count(), 8, "{text}");
     for part in [
         "corrupt     d/2: damaged, corrupt pieces 9\n",
-        "undecided   d/3: because of d/4\n",
+        "undecided   d/3: shares bad pieces with d/4\n",
         "missing     d/4: 100000 bytes",
         "too short   d/6: 50000 of 100000 bytes",
-        "undecided   d/7: because of d/6\n",
+        "undecided   d/7: shares bad pieces with d/6\n",
         "too long    d/8: 100001 bytes instead of 100000\n",
         "x.torrent: 7 of 9 files with problems; pieces: ",
     ] {
@@ -190,9 +190,9 @@ fn all_is_missing_where_nothing_was_downloaded() {
         "{report}"
     );
     assert_eq!(report["pieces"]["ok"], 0);
-    let args = ["verify", "--root", "/no/such/folder"].map(Path::new);
+    let args = ["verify", "--root", "/no/such/directory"].map(Path::new);
     let output = expect(4, &[&args[..], &[&content.torrent]].concat());
-    assert!(stderr(&output).contains("--root /no/such/folder"));
+    assert!(stderr(&output).contains("--root /no/such/directory"));
 }
 
 #[test]
