@@ -6,7 +6,7 @@ use crate::program::{DONE, Files, PUT, Server, copyd, expect};
 use crate::support;
 
 #[test]
-fn a_signal_ends_the_server_in_the_middle_of_everything() {
+fn a_signal_ends_a_busy_server_cleanly() {
     for signal in [Signal::TERM, Signal::INT] {
         let folder = support::temp_dir();
         let files = Files {
@@ -60,7 +60,7 @@ fn exit_codes_and_help_are_as_documented() {
 }
 
 #[test]
-fn a_group_that_is_smaller_than_the_load_fails_it() {
+fn load_fails_on_a_group_that_is_too_small() {
     let folder = support::temp_dir();
     let files = Files {
         root: folder.path(),

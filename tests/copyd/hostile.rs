@@ -10,7 +10,7 @@ use crate::support;
 const RSS_MAX: u64 = 48 << 20;
 
 #[test]
-fn hostile_messages_are_answered_and_cost_nothing() {
+fn hostile_messages_get_a_reply_and_use_little_memory() {
     let folder = support::temp_dir();
     let files = Files {
         root: folder.path(),
@@ -66,7 +66,7 @@ fn hostile_messages_are_answered_and_cost_nothing() {
 }
 
 #[test]
-fn noise_ends_connections_and_nothing_else() {
+fn random_bytes_end_only_their_own_connection() {
     let folder = support::temp_dir();
     let files = Files {
         root: folder.path(),
@@ -105,7 +105,7 @@ fn noise_ends_connections_and_nothing_else() {
 }
 
 #[test]
-fn one_peer_too_many_is_told_so() {
+fn a_peer_beyond_the_limit_gets_an_error() {
     let folder = support::temp_dir();
     let files = Files {
         root: folder.path(),

@@ -15,7 +15,7 @@ fn text(reply: &(u8, Vec<u8>)) -> String {
 }
 
 #[test]
-fn a_range_behind_the_end_is_refused_and_what_was_sent_is_dropped() {
+fn a_put_past_the_end_is_refused_and_its_payload_is_discarded() {
     let folder = support::temp_dir();
     let files = Files {
         root: folder.path(),
@@ -38,7 +38,7 @@ fn a_range_behind_the_end_is_refused_and_what_was_sent_is_dropped() {
 }
 
 #[test]
-fn who_only_serves_refuses_to_receive() {
+fn a_server_without_receive_refuses_puts() {
     let folder = support::temp_dir();
     let files = Files {
         root: folder.path(),
@@ -62,7 +62,7 @@ fn who_only_serves_refuses_to_receive() {
 }
 
 #[test]
-fn a_file_that_was_cut_is_an_answer() {
+fn a_get_from_a_truncated_file_gets_an_error_reply() {
     let folder = support::temp_dir();
     let files = Files {
         root: folder.path(),
@@ -93,7 +93,7 @@ fn a_file_that_was_cut_is_an_answer() {
 }
 
 #[test]
-fn a_block_for_a_file_that_was_cut_is_refused() {
+fn a_put_into_a_truncated_file_is_refused() {
     let folder = support::temp_dir();
     let files = Files {
         root: folder.path(),
@@ -123,7 +123,7 @@ fn a_block_for_a_file_that_was_cut_is_refused() {
 }
 
 #[test]
-fn a_block_that_is_being_put_is_busy_until_its_peer_ends_or_dies() {
+fn a_block_is_busy_until_its_put_ends_or_its_peer_dies() {
     let folder = support::temp_dir();
     let files = Files {
         root: folder.path(),

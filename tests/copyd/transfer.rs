@@ -17,7 +17,7 @@ const KILLS: u64 = 40;
 const SEED: &str = "7";
 
 #[test]
-fn what_killed_peers_put_is_there_within_the_budget() {
+fn blocks_of_killed_peers_are_stored_within_the_budget() {
     let bytes = env::var(BYTES_VARIABLE).map_or(BYTES, |text| text.parse().expect("bytes"));
     let budget_mib = (bytes / BYTES_PER_BUDGET_MIB).clamp(4, BUDGET_MIB_MAX);
     let folder = support::temp_dir();
@@ -63,7 +63,7 @@ fn what_killed_peers_put_is_there_within_the_budget() {
 }
 
 #[test]
-fn other_content_is_found_by_piece() {
+fn check_reports_pieces_with_wrong_content() {
     let folder = support::temp_dir();
     let files = Files {
         root: folder.path(),

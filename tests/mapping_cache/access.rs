@@ -11,7 +11,7 @@ use crate::{
 };
 
 #[test]
-fn a_file_for_reading_is_never_written() {
+fn a_read_only_file_is_never_written() {
     let folder = temp_dir();
     put(folder.path(), "a", 1, WINDOW);
     for path in [CopyPath::Auto, CopyPath::Mapped, CopyPath::Positioned] {
@@ -36,7 +36,7 @@ fn a_file_for_reading_is_never_written() {
 }
 
 #[test]
-fn a_pin_for_reading_gives_no_address_for_stores() {
+fn a_read_pin_gives_no_writable_address() {
     let folder = temp_dir();
     let cache = cache(4);
     let file = writer(&cache, folder.path(), "a", WINDOW);
@@ -51,7 +51,7 @@ fn a_pin_for_reading_gives_no_address_for_stores() {
 
 #[test]
 #[should_panic(expected = "pinned for writing")]
-fn copying_into_a_pin_for_reading_is_a_bug_of_the_caller() {
+fn writing_through_a_read_pin_is_refused() {
     let folder = temp_dir();
     let cache = cache(4);
     put(folder.path(), "a", 1, WINDOW);
@@ -62,7 +62,7 @@ fn copying_into_a_pin_for_reading_is_a_bug_of_the_caller() {
 
 #[test]
 #[should_panic(expected = "of a window of")]
-fn copying_past_a_window_is_a_bug_of_the_caller() {
+fn copying_past_a_window_is_refused() {
     let folder = temp_dir();
     let cache = cache(4);
     put(folder.path(), "a", 1, WINDOW);
@@ -87,7 +87,7 @@ fn a_read_only_mapping_is_never_used_for_writing() {
 }
 
 #[test]
-fn a_handle_for_reading_does_not_write_through_the_mapping_of_a_writer() {
+fn a_read_only_handle_cannot_write_through_a_writable_mapping() {
     let folder = temp_dir();
     let cache = cache(4);
     let writing = writer(&cache, folder.path(), "a", WINDOW);
@@ -99,7 +99,7 @@ fn a_handle_for_reading_does_not_write_through_the_mapping_of_a_writer() {
 }
 
 #[test]
-fn an_idle_read_only_mapping_is_replaced_by_the_writers() {
+fn an_idle_read_only_mapping_is_replaced_for_a_writer() {
     let folder = temp_dir();
     let cache = cache(4);
     let file = writer(&cache, folder.path(), "a", WINDOW);
@@ -113,7 +113,7 @@ fn an_idle_read_only_mapping_is_replaced_by_the_writers() {
 }
 
 #[test]
-fn h38_an_upgrade_to_writing_does_not_wait_for_readers() {
+fn i38_an_upgrade_to_writing_does_not_wait_for_readers() {
     let folder = temp_dir();
     let cache = cache(1);
     let file = writer(&cache, folder.path(), "a", WINDOW);
@@ -155,7 +155,7 @@ fn h38_an_upgrade_to_writing_does_not_wait_for_readers() {
 }
 
 #[test]
-fn a_missing_file_is_created_only_when_that_was_asked_for() {
+fn a_missing_file_is_created_only_on_request() {
     let folder = temp_dir();
     let cache = cache(4);
     let uncreated = FileOptions {

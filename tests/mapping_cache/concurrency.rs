@@ -29,7 +29,7 @@ impl Steps {
 }
 
 #[test]
-fn one_thread_maps_a_missing_window_and_the_others_use_it() {
+fn one_thread_maps_a_window_for_all_waiters() {
     const THREADS: usize = 16;
     let folder = temp_dir();
     put(folder.path(), "a", 1, WINDOW);
@@ -58,7 +58,7 @@ fn one_thread_maps_a_missing_window_and_the_others_use_it() {
 }
 
 #[test]
-fn random_windows_under_a_small_budget_hold_the_right_bytes() {
+fn random_windows_under_a_small_budget_have_correct_content() {
     const WINDOWS: u64 = 24;
     let folder = temp_dir();
     put(folder.path(), "a", 7, WINDOWS as usize * WINDOW);
@@ -92,7 +92,7 @@ fn random_windows_under_a_small_budget_hold_the_right_bytes() {
 }
 
 #[test]
-fn eviction_never_takes_a_window_that_was_just_pinned() {
+fn eviction_never_unmaps_a_pinned_window() {
     let folder = temp_dir();
     put(folder.path(), "a", 7, WINDOW);
     let cache = cache(3);
@@ -139,7 +139,7 @@ impl<F: Fn()> Drop for OnDrop<F> {
 }
 
 #[test]
-fn writers_and_readers_of_their_own_ranges_see_their_bytes() {
+fn threads_see_their_own_writes() {
     const SHARE: usize = 3 * WINDOW + 100;
     for path in [CopyPath::Auto, CopyPath::Mapped, CopyPath::Positioned] {
         let folder = temp_dir();
@@ -172,7 +172,7 @@ fn writers_and_readers_of_their_own_ranges_see_their_bytes() {
 }
 
 #[test]
-fn h38_readers_and_writers_upgrade_evict_and_never_wait_for_pins() {
+fn i38_upgrades_and_evictions_never_wait_for_pins() {
     let folder = temp_dir();
     let cache = cache(2);
     let file = writer(&cache, folder.path(), "a", 8 * WINDOW);

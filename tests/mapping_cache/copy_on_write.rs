@@ -15,7 +15,7 @@ use crate::{
 const BYTES: usize = 8 << 20;
 
 #[test]
-fn h35_btrfs_rewrites_on_a_full_disk_are_errors_not_signals() {
+fn i35_btrfs_rewrites_on_a_full_disk_are_errors_not_signals() {
     let Some(fs) = SmallFs::new(Kind::Btrfs, 128 << 20) else {
         return;
     };
@@ -54,7 +54,7 @@ fn h35_btrfs_rewrites_on_a_full_disk_are_errors_not_signals() {
 }
 
 #[test]
-fn h35_btrfs_without_copying_reserves_for_every_write() {
+fn i35_btrfs_nocow_preallocation_covers_every_write() {
     let Some(fs) = SmallFs::new(Kind::Btrfs, 128 << 20) else {
         return;
     };
@@ -84,7 +84,7 @@ fn h35_btrfs_without_copying_reserves_for_every_write() {
 }
 
 #[test]
-fn h35_xfs_reservations_unshare_reflinked_storage() {
+fn i35_xfs_preallocation_unshares_reflinked_storage() {
     let Some(fs) = SmallFs::new(Kind::Xfs, 300 << 20) else {
         return;
     };
@@ -111,7 +111,7 @@ fn h35_xfs_reservations_unshare_reflinked_storage() {
 }
 
 #[test]
-fn h35_xfs_with_reflinked_storage_and_no_room_to_unshare_is_full() {
+fn i35_xfs_without_space_to_unshare_reports_disk_full() {
     let Some(fs) = SmallFs::new(Kind::Xfs, 300 << 20) else {
         return;
     };

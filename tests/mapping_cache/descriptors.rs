@@ -38,8 +38,8 @@ fn read_many(folder: &std::path::Path, cache: &MappingCache, names: u64) -> Vec<
 }
 
 #[test]
-fn mapped_files_hold_no_descriptor() {
-    let name = "descriptors::mapped_files_hold_no_descriptor";
+fn mapped_files_keep_no_descriptor_open() {
+    let name = "descriptors::mapped_files_keep_no_descriptor_open";
     if !child::is_me(name) {
         return under_tight_limits(name);
     }
@@ -67,8 +67,8 @@ fn mapped_files_hold_no_descriptor() {
 }
 
 #[test]
-fn copies_keep_a_bounded_number() {
-    let name = "descriptors::copies_keep_a_bounded_number";
+fn copies_keep_a_bounded_number_of_descriptors() {
+    let name = "descriptors::copies_keep_a_bounded_number_of_descriptors";
     if !child::is_me(name) {
         return under_tight_limits(name);
     }
@@ -91,8 +91,8 @@ fn copies_keep_a_bounded_number() {
 }
 
 #[test]
-fn hundreds_of_files_are_read_and_written_under_64_descriptors() {
-    let name = "descriptors::hundreds_of_files_are_read_and_written_under_64_descriptors";
+fn hundreds_of_files_work_with_64_descriptors() {
+    let name = "descriptors::hundreds_of_files_work_with_64_descriptors";
     if !child::is_me(name) {
         return under_tight_limits(name);
     }
@@ -119,9 +119,8 @@ fn hundreds_of_files_are_read_and_written_under_64_descriptors() {
 }
 
 #[test]
-fn every_file_pinned_for_writing_under_64_descriptors_is_an_error_not_a_hang() {
-    let name =
-        "descriptors::every_file_pinned_for_writing_under_64_descriptors_is_an_error_not_a_hang";
+fn too_many_write_pins_for_64_descriptors_fail_without_hanging() {
+    let name = "descriptors::too_many_write_pins_for_64_descriptors_fail_without_hanging";
     if !child::is_me(name) {
         return under_tight_limits(name);
     }
@@ -161,8 +160,8 @@ fn use_up_descriptors(but: usize) -> Vec<File> {
 }
 
 #[test]
-fn idle_descriptors_are_closed_when_the_process_has_no_more() {
-    let name = "descriptors::idle_descriptors_are_closed_when_the_process_has_no_more";
+fn idle_descriptors_are_closed_at_the_process_limit() {
+    let name = "descriptors::idle_descriptors_are_closed_at_the_process_limit";
     if !child::is_me(name) {
         return under_tight_limits(name);
     }
@@ -180,8 +179,8 @@ fn idle_descriptors_are_closed_when_the_process_has_no_more() {
 }
 
 #[test]
-fn h04_unsynced_files_are_synced_and_closed_when_the_process_has_no_more() {
-    let name = "descriptors::h04_unsynced_files_are_synced_and_closed_when_the_process_has_no_more";
+fn i04_dirty_files_are_synced_and_closed_at_the_process_limit() {
+    let name = "descriptors::i04_dirty_files_are_synced_and_closed_at_the_process_limit";
     if !child::is_me(name) {
         return under_tight_limits(name);
     }
@@ -203,8 +202,8 @@ fn h04_unsynced_files_are_synced_and_closed_when_the_process_has_no_more() {
 }
 
 #[test]
-fn nothing_to_close_is_an_error_that_names_the_limit() {
-    let name = "descriptors::nothing_to_close_is_an_error_that_names_the_limit";
+fn without_idle_descriptors_the_error_names_the_limit() {
+    let name = "descriptors::without_idle_descriptors_the_error_names_the_limit";
     if !child::is_me(name) {
         return under_tight_limits(name);
     }

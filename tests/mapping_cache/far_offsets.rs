@@ -17,7 +17,7 @@ use crate::{
 const TIB: u64 = 1 << 40;
 
 #[test]
-fn the_last_window_of_a_file_of_a_tebibyte() {
+fn the_last_window_of_a_tebibyte_file_works() {
     for path in [CopyPath::Auto, CopyPath::Mapped, CopyPath::Positioned] {
         let folder = temp_dir();
         let cache = cache_of(CacheOptions::default().copy_path(path));
@@ -48,7 +48,7 @@ fn the_last_window_of_a_file_of_a_tebibyte() {
 }
 
 #[test]
-fn offsets_no_file_can_have_are_refused() {
+fn impossible_offsets_are_refused() {
     let folder = temp_dir();
     put(folder.path(), "a", 1, WINDOW);
     for path in [CopyPath::Auto, CopyPath::Mapped, CopyPath::Positioned] {
@@ -74,8 +74,8 @@ fn offsets_no_file_can_have_are_refused() {
 }
 
 #[test]
-fn offsets_past_the_end_are_read_as_nothing_and_cost_no_memory() {
-    let name = "far_offsets::offsets_past_the_end_are_read_as_nothing_and_cost_no_memory";
+fn reads_past_the_end_return_nothing_and_use_no_memory() {
+    let name = "far_offsets::reads_past_the_end_return_nothing_and_use_no_memory";
     if !child::is_me(name) {
         // Otherwise a far window would take memory of the machine.
         let limits = Limits {

@@ -127,17 +127,17 @@ impl Prepared for CachedFile {
 }
 
 #[test]
-fn a_pin_for_writing_that_cannot_be_reserved_changes_nothing() {
+fn a_write_pin_without_space_changes_nothing() {
     refused_pin_changes_nothing(Preallocation::Window);
 }
 
 #[test]
-fn a_whole_file_that_cannot_be_reserved_changes_nothing() {
+fn failed_preallocation_of_a_whole_file_changes_nothing() {
     refused_pin_changes_nothing(Preallocation::Full);
 }
 
 #[test]
-fn a_positioned_write_that_finds_the_disk_full_leaves_the_length() {
+fn a_positioned_write_on_a_full_disk_keeps_the_length() {
     for preallocation in [
         Preallocation::Window,
         Preallocation::Full,
@@ -168,7 +168,7 @@ fn a_positioned_write_that_finds_the_disk_full_leaves_the_length() {
 }
 
 #[test]
-fn copies_into_a_sparse_mapping_find_the_disk_full_without_a_signal() {
+fn copies_into_a_sparse_mapping_fail_on_a_full_disk_without_a_signal() {
     on_each(|kind, fs| {
         let cache = cache_for(CopyPath::Mapped, LARGE_WINDOW);
         let sparse = allocating(Preallocation::Sparse);
@@ -199,7 +199,7 @@ fn copies_into_a_sparse_mapping_find_the_disk_full_without_a_signal() {
 }
 
 #[test]
-fn what_was_reserved_can_be_stored_when_the_disk_is_full() {
+fn preallocated_storage_is_writable_on_a_full_disk() {
     on_each(|kind, fs| {
         let cache = cache_for(CopyPath::Mapped, LARGE_WINDOW);
         let file = file_with(
@@ -231,7 +231,7 @@ fn read_past_the_cache(folder: &Path) -> Vec<u8> {
 }
 
 #[test]
-fn a_whole_reservation_covers_every_window_when_the_disk_is_full() {
+fn whole_file_preallocation_covers_every_window_on_a_full_disk() {
     on_each(|kind, fs| {
         let cache = cache_for(CopyPath::Mapped, WINDOW);
         let whole = allocating(Preallocation::Full);

@@ -28,7 +28,7 @@ fn wait_until(mut what: impl FnMut() -> bool) {
 }
 
 #[test]
-fn what_is_not_needed_leaves_memory_and_what_is_prefetched_comes_back() {
+fn dropped_pages_leave_memory_and_prefetched_pages_return() {
     let Some(fs) = SmallFs::new(Kind::Ext4, 32 << 20) else {
         return;
     };
@@ -53,7 +53,7 @@ fn what_is_not_needed_leaves_memory_and_what_is_prefetched_comes_back() {
 }
 
 #[test]
-fn ranges_the_file_does_not_reach_are_not_resident() {
+fn ranges_past_the_end_are_not_resident() {
     let folder = temp_dir();
     let cache = cache(64);
     put(folder.path(), "a", 1, WINDOW);
@@ -68,7 +68,7 @@ fn ranges_the_file_does_not_reach_are_not_resident() {
 }
 
 #[test]
-fn every_advice_is_taken_and_changes_no_byte() {
+fn every_advice_is_accepted_and_changes_no_byte() {
     let folder = temp_dir();
     let cache = cache(64);
     put(folder.path(), "a", 1, BYTES as usize);
@@ -120,7 +120,7 @@ fn locked_windows_stay_mapped_until_unlocked() {
 }
 
 #[test]
-fn a_released_or_dropped_file_is_unlocked() {
+fn a_closed_or_dropped_file_is_unlocked() {
     let folder = temp_dir();
     let cache = cache(4);
     put(folder.path(), "a", 1, BYTES as usize);
@@ -141,8 +141,8 @@ fn locked_kib() -> u64 {
 }
 
 #[test]
-fn unlocking_leaves_nothing_locked_even_after_an_upgrade() {
-    let name = "hints::unlocking_leaves_nothing_locked_even_after_an_upgrade";
+fn unlocking_also_unlocks_upgraded_windows() {
+    let name = "hints::unlocking_also_unlocks_upgraded_windows";
     if !child::is_me(name) {
         // Locked memory is counted for the whole process.
         if let Some(done) = Child::new(name).run() {

@@ -30,7 +30,7 @@ fn replace(folder: &Path) {
 }
 
 #[test]
-fn h39_a_file_replaced_between_two_mappings_is_refused() {
+fn i39_a_file_replaced_between_two_mappings_is_refused() {
     for access in [Access::ReadOnly, Access::ReadWrite] {
         let folder = temp_dir();
         put(folder.path(), "a", 1, BYTES);
@@ -56,7 +56,7 @@ fn h39_a_file_replaced_between_two_mappings_is_refused() {
 }
 
 #[test]
-fn h39_copies_never_mix_two_files() {
+fn i39_copies_never_mix_two_files() {
     for path in [CopyPath::Auto, CopyPath::Mapped, CopyPath::Positioned] {
         let folder = temp_dir();
         put(folder.path(), "a", 1, BYTES);
@@ -87,7 +87,7 @@ fn let_go(cache: &MappingCache, folder: &Path, file: &CachedFile) {
 }
 
 #[test]
-fn h39_a_new_file_with_the_same_inode_is_another() {
+fn i39_a_new_file_with_the_same_inode_has_another_identity() {
     let mut reused = 0;
     for kind in [Kind::Ext4, Kind::Xfs] {
         let Some(fs) = SmallFs::new(kind, 64 << 20) else {
@@ -113,7 +113,7 @@ fn h39_a_new_file_with_the_same_inode_is_another() {
 }
 
 #[test]
-fn h39_a_removed_file_is_missing_until_it_comes_back() {
+fn i39_a_removed_file_is_not_found_until_it_returns() {
     let folder = temp_dir();
     put(folder.path(), "a", 1, BYTES);
     let cache = cache(8);
@@ -131,7 +131,7 @@ fn h39_a_removed_file_is_missing_until_it_comes_back() {
 }
 
 #[test]
-fn h39_a_file_for_writing_is_not_created_in_place_of_a_removed_one() {
+fn i39_no_file_is_created_in_place_of_a_removed_one() {
     let folder = temp_dir();
     put(folder.path(), "a", 1, BYTES);
     let cache = cache(8);
@@ -153,7 +153,7 @@ fn h39_a_file_for_writing_is_not_created_in_place_of_a_removed_one() {
 }
 
 #[test]
-fn h39_repeated_paths_and_hard_links_share_their_windows() {
+fn i39_repeated_paths_and_hard_links_share_their_windows() {
     let folder = temp_dir();
     put(folder.path(), "a", 1, BYTES);
     fs::hard_link(folder.path().join("a"), folder.path().join("link")).expect("a link");
@@ -177,7 +177,7 @@ fn h39_repeated_paths_and_hard_links_share_their_windows() {
 }
 
 #[test]
-fn h39_two_caches_map_a_file_each_for_itself() {
+fn i39_two_caches_map_a_file_independently() {
     let folder = temp_dir();
     put(folder.path(), "a", 1, BYTES);
     let caches = [cache(8), cache(8)];

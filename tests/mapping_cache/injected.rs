@@ -85,8 +85,8 @@ fn interrupted_opening_is_retried() {
 }
 
 #[test]
-fn without_openat2_the_walk_serves_and_symlinks_are_still_refused() {
-    let name = "injected::without_openat2_the_walk_serves_and_symlinks_are_still_refused";
+fn without_openat2_symlinks_are_still_refused() {
+    let name = "injected::without_openat2_symlinks_are_still_refused";
     if !child::is_me(name) {
         for error in ["ENOSYS", "EPERM"] {
             with(name, &[&format!("openat2:error={error}")]);
@@ -123,8 +123,8 @@ fn without_openat2_the_walk_serves_and_symlinks_are_still_refused() {
 }
 
 #[test]
-fn without_process_vm_calls_copies_are_positioned() {
-    let name = "injected::without_process_vm_calls_copies_are_positioned";
+fn without_process_vm_calls_copies_use_positioned_io() {
+    let name = "injected::without_process_vm_calls_copies_use_positioned_io";
     if !child::is_me(name) {
         let calls = ["process_vm_readv", "process_vm_writev"];
         let specs = calls.map(|call| format!("{call}:error=EPERM"));
@@ -151,8 +151,8 @@ fn without_fallocate_windows_are_sparse() {
 }
 
 #[test]
-fn without_renameat2_nothing_is_replaced_either() {
-    let name = "injected::without_renameat2_nothing_is_replaced_either";
+fn without_renameat2_no_file_is_replaced() {
+    let name = "injected::without_renameat2_no_file_is_replaced";
     if !child::is_me(name) {
         return with(name, &["renameat2:error=EINVAL"]);
     }
@@ -175,8 +175,8 @@ fn without_renameat2_nothing_is_replaced_either() {
 }
 
 #[test]
-fn a_quota_that_is_used_up_is_a_full_disk() {
-    let name = "injected::a_quota_that_is_used_up_is_a_full_disk";
+fn an_exhausted_quota_is_reported_as_a_full_disk() {
+    let name = "injected::an_exhausted_quota_is_reported_as_a_full_disk";
     if !child::is_me(name) {
         return with(name, &["fallocate:error=EDQUOT", "pwrite64:error=EDQUOT"]);
     }
@@ -197,8 +197,8 @@ fn a_quota_that_is_used_up_is_a_full_disk() {
 }
 
 #[test]
-fn a_disk_that_fails_is_an_error_of_the_copy() {
-    let name = "injected::a_disk_that_fails_is_an_error_of_the_copy";
+fn an_io_error_is_reported_by_the_copy() {
+    let name = "injected::an_io_error_is_reported_by_the_copy";
     if !child::is_me(name) {
         let pread = format!("pread64:error=EIO:when={AFTER_LOADING}+");
         return with(name, &[&pread, "pwrite64:error=EIO"]);

@@ -43,8 +43,8 @@ fn sparse(bytes: u64) -> TempDir {
 }
 
 #[test]
-fn windows_make_room_when_memory_cannot_be_mapped() {
-    let name = "map_limit::windows_make_room_when_memory_cannot_be_mapped";
+fn windows_are_evicted_when_mmap_fails() {
+    let name = "map_limit::windows_are_evicted_when_mmap_fails";
     if !child::is_me(name) {
         return in_little_address_space(name);
     }
@@ -61,8 +61,8 @@ fn windows_make_room_when_memory_cannot_be_mapped() {
 }
 
 #[test]
-fn all_pinned_and_no_more_memory_is_an_error_that_names_the_sysctl() {
-    let name = "map_limit::all_pinned_and_no_more_memory_is_an_error_that_names_the_sysctl";
+fn a_failed_mmap_with_all_windows_pinned_names_the_sysctl() {
+    let name = "map_limit::a_failed_mmap_with_all_windows_pinned_names_the_sysctl";
     if !child::is_me(name) {
         return in_little_address_space(name);
     }
@@ -93,9 +93,8 @@ fn all_pinned_and_no_more_memory_is_an_error_that_names_the_sysctl() {
 }
 
 #[test]
-fn the_kernels_limit_of_mappings_is_met_by_eviction_and_named_when_all_is_pinned() {
-    let name =
-        "map_limit::the_kernels_limit_of_mappings_is_met_by_eviction_and_named_when_all_is_pinned";
+fn the_mapping_limit_causes_eviction_and_is_named_when_all_is_pinned() {
+    let name = "map_limit::the_mapping_limit_causes_eviction_and_is_named_when_all_is_pinned";
     let limit = std::fs::read_to_string("/proc/sys/vm/max_map_count").expect("/proc");
     let limit: usize = limit.trim().parse().expect("a number");
     if !child::is_me(name) {

@@ -1,4 +1,4 @@
-//! Permissions that root has and an ordinary user lacks. `not_files::as_an_ordinary_user` runs
+//! Permissions that root has and an ordinary user lacks. `not_regular_files::ordinary_user_tests_pass` runs
 //! these tests.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
@@ -27,7 +27,7 @@ fn assert_denied<T: std::fmt::Debug>(result: Result<T, MappingError>) {
 }
 
 #[test]
-fn an_unreadable_file_is_denied() {
+fn an_unreadable_file_is_permission_denied() {
     if is_root() {
         return;
     }
@@ -43,7 +43,7 @@ fn an_unreadable_file_is_denied() {
 }
 
 #[test]
-fn a_read_only_file_is_read_and_not_written() {
+fn a_file_without_write_permission_can_be_read() {
     if is_root() {
         return;
     }
@@ -61,7 +61,7 @@ fn a_read_only_file_is_read_and_not_written() {
 }
 
 #[test]
-fn a_closed_folder_takes_no_new_file() {
+fn a_directory_without_write_permission_refuses_new_files() {
     if is_root() {
         return;
     }
@@ -78,7 +78,7 @@ fn a_closed_folder_takes_no_new_file() {
 }
 
 #[test]
-fn locking_more_than_allowed_is_an_error_and_pins_nothing() {
+fn locking_above_the_limit_fails_and_pins_nothing() {
     if is_root() {
         return;
     }

@@ -21,7 +21,7 @@ use crate::{
 const BYTES: usize = 4 * WINDOW;
 
 #[test]
-fn a_length_is_set_with_holes_and_counts_as_unsynced() {
+fn setting_a_length_makes_holes_and_a_dirty_file() {
     for path in [CopyPath::Auto, CopyPath::Mapped, CopyPath::Positioned] {
         let folder = temp_dir();
         let cache = copying(path);
@@ -57,7 +57,7 @@ fn a_length_is_set_with_holes_and_counts_as_unsynced() {
 }
 
 #[test]
-fn nothing_is_cut_under_a_pin() {
+fn a_pinned_range_is_not_truncated() {
     let folder = temp_dir();
     let cache = cache(8);
     let file = writer(&cache, folder.path(), "a", BYTES);
@@ -85,7 +85,7 @@ fn nothing_is_cut_under_a_pin() {
 }
 
 #[test]
-fn a_file_that_somebody_has_cut_keeps_that_length() {
+fn a_file_truncated_by_another_process_keeps_its_length() {
     let folder = temp_dir();
     let cache = cache(8);
     let file = writer(&cache, folder.path(), "a", BYTES);
@@ -134,7 +134,7 @@ fn without_fallocate_zeros_are_written() {
 }
 
 #[test]
-fn room_is_reserved_without_a_longer_file() {
+fn preallocation_does_not_change_the_length() {
     let Some(fs) = SmallFs::new(Kind::Ext4, 16 << 20) else {
         return;
     };
@@ -156,7 +156,7 @@ fn room_is_reserved_without_a_longer_file() {
 }
 
 #[test]
-fn a_file_is_made_once_and_removed_with_its_windows() {
+fn a_file_is_created_once_and_removed_with_its_windows() {
     let folder = temp_dir();
     let cache = cache(8);
     let mut file = writer(&cache, folder.path(), "a", BYTES);
@@ -197,7 +197,7 @@ fn a_file_is_made_once_and_removed_with_its_windows() {
 }
 
 #[test]
-fn a_file_that_took_the_place_is_not_removed() {
+fn a_replacement_file_is_not_removed() {
     let folder = temp_dir();
     let cache = cache(8);
     let mut file = writer(&cache, folder.path(), "a", BYTES);
@@ -209,7 +209,7 @@ fn a_file_that_took_the_place_is_not_removed() {
 }
 
 #[test]
-fn what_is_forgotten_is_read_from_the_disk() {
+fn data_dropped_from_the_page_cache_is_read_from_disk() {
     let Some(fs) = SmallFs::new(Kind::Ext4, 16 << 20) else {
         return;
     };

@@ -38,8 +38,8 @@ fn with_slow_failure(test: &str, call: &str) {
 }
 
 #[test]
-fn h37_a_failed_reservation_keeps_what_another_process_added() {
-    let name = "rollback::h37_a_failed_reservation_keeps_what_another_process_added";
+fn i37_failed_preallocation_keeps_the_growth_of_another_process() {
+    let name = "rollback::i37_failed_preallocation_keeps_the_growth_of_another_process";
     if !child::is_me(name) {
         return with_slow_failure(name, "fallocate");
     }
@@ -62,8 +62,8 @@ fn h37_a_failed_reservation_keeps_what_another_process_added() {
 }
 
 #[test]
-fn h37_a_failed_write_keeps_what_another_process_added() {
-    let name = "rollback::h37_a_failed_write_keeps_what_another_process_added";
+fn i37_a_failed_write_keeps_the_growth_of_another_process() {
+    let name = "rollback::i37_a_failed_write_keeps_the_growth_of_another_process";
     if !child::is_me(name) {
         return with_slow_failure(name, "pwrite64");
     }
@@ -82,8 +82,8 @@ fn h37_a_failed_write_keeps_what_another_process_added() {
 }
 
 #[test]
-fn h37_a_failed_reservation_keeps_what_another_thread_added() {
-    let name = "rollback::h37_a_failed_reservation_keeps_what_another_thread_added";
+fn i37_failed_preallocation_keeps_the_growth_of_another_thread() {
+    let name = "rollback::i37_failed_preallocation_keeps_the_growth_of_another_thread";
     if !child::is_me(name) {
         return with_slow_failure(name, "fallocate");
     }
@@ -107,7 +107,7 @@ fn h37_a_failed_reservation_keeps_what_another_thread_added() {
 }
 
 #[test]
-fn h37_many_growers_of_one_file_on_a_disk_that_fills_up() {
+fn i37_concurrent_growth_on_a_full_disk_loses_no_acknowledged_bytes() {
     for kind in Kind::ALL {
         let Some(fs) = SmallFs::new(kind, 64 << 20) else {
             continue;

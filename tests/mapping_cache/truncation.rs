@@ -82,7 +82,7 @@ fn assert_reads_what_is_left(file: &CachedFile, left: usize, offset: usize, len:
 }
 
 #[test]
-fn a_file_cut_by_someone_else_reads_as_far_as_it_goes() {
+fn a_truncated_file_is_read_up_to_its_end() {
     for path in PATHS {
         let folder = folder_with_others();
         for left in cuts() {
@@ -111,7 +111,7 @@ fn a_file_cut_by_someone_else_reads_as_far_as_it_goes() {
 }
 
 #[test]
-fn windows_pinned_when_the_file_was_cut_copy_without_a_signal() {
+fn pinned_windows_of_a_truncated_file_copy_without_a_signal() {
     let folder = temp_dir();
     for left in cuts() {
         put(folder.path(), "a", 1, BYTES);
@@ -134,7 +134,7 @@ fn windows_pinned_when_the_file_was_cut_copy_without_a_signal() {
 }
 
 #[test]
-fn writes_past_a_cut_are_errors_that_tell_both_lengths() {
+fn writes_past_a_truncation_report_both_lengths() {
     for path in PATHS {
         let folder = folder_with_others();
         for left in cuts() {
@@ -164,7 +164,7 @@ fn writes_past_a_cut_are_errors_that_tell_both_lengths() {
 }
 
 #[test]
-fn windows_past_a_cut_cannot_be_pinned() {
+fn windows_past_a_truncation_cannot_be_pinned() {
     let folder = temp_dir();
     put(folder.path(), "a", 1, BYTES);
     let cache = cache_for(CopyPath::Auto);
@@ -183,7 +183,7 @@ fn windows_past_a_cut_cannot_be_pinned() {
 }
 
 #[test]
-fn released_it_is_taken_as_it_is_now() {
+fn a_closed_file_is_reopened_with_its_current_length() {
     for path in PATHS {
         let folder = temp_dir();
         put(folder.path(), "a", 1, BYTES);
@@ -203,7 +203,7 @@ fn released_it_is_taken_as_it_is_now() {
 }
 
 #[test]
-fn h36_a_file_that_shrinks_all_the_time_never_reads_as_zeros() {
+fn i36_a_shrinking_file_never_reads_as_zeros() {
     let large = 64 * WINDOW;
     for path in PATHS {
         let folder = temp_dir();
@@ -241,7 +241,7 @@ fn h36_a_file_that_shrinks_all_the_time_never_reads_as_zeros() {
 }
 
 #[test]
-fn a_file_emptied_by_someone_else_is_not_missing() {
+fn a_file_emptied_by_another_process_is_not_missing() {
     let folder = temp_dir();
     put(folder.path(), "a", 1, BYTES);
     let cache = cache_for(CopyPath::Mapped);

@@ -19,7 +19,7 @@ use flatspan::shm::{ListenFds, SHARED_FD_NAME, SharedFile};
 use crate::states::{GROWN_PAGES, PAGE_WORDS, PUBLISHED_PAGES, ROW_PAGES};
 use crate::support::child;
 
-const TEST: &str = "client::is_run_by_other_tests";
+const TEST: &str = "client::client_program";
 const ACT: &str = "FLATSPAN_TEST_ACT";
 
 /// The words of a shell command that runs a program of this module. The shell passes the memfd on.
@@ -33,7 +33,7 @@ pub(crate) fn words(act: &str) -> String {
 }
 
 #[test]
-fn is_run_by_other_tests() {
+fn client_program() {
     if !child::is_me(TEST) {
         return;
     }

@@ -8,10 +8,10 @@ use std::process::Command;
 use flatspan::shm::SharedFile;
 
 use crate::client;
-use crate::left::{Left, path_of};
+use crate::freeze_mode::{generation, start, wait_until};
+use crate::inherited_fds::{Left, path_of};
 use crate::programs::expect;
 use crate::states::{folder, newest};
-use crate::stopping::{generation, start, wait_until};
 
 pub(crate) const BYTES: usize = 10_000;
 const PAGES: usize = 12_288;
@@ -86,7 +86,7 @@ fn crash(byte: u8) -> String {
 }
 
 #[test]
-fn bad_state_made_newest_after_a_crash() {
+fn a_crash_does_not_make_a_bad_state_the_newest() {
     for how in ["--snapshot=exit", "--snapshot=stop"] {
         let kept = Kept::new();
         // Long enough that no snapshot is taken between the change and the crash.
@@ -114,7 +114,7 @@ fn bad_state_made_newest_after_a_crash() {
 }
 
 #[test]
-fn a_crash_before_the_first_snapshot_goes_back_to_nothing() {
+fn a_crash_before_the_first_snapshot_restores_an_empty_memfd() {
     let kept = Kept::new();
     expect(128 + 11, &mut kept.run(&[], &crash(2)));
     assert_eq!(fs::read(&kept.saved()[0]).expect("the wreck"), [2; BYTES]);
@@ -123,7 +123,7 @@ fn a_crash_before_the_first_snapshot_goes_back_to_nothing() {
 }
 
 #[test]
-fn what_becomes_of_a_crash_is_chosen() {
+fn on_crash_selects_the_reaction_to_a_crash() {
     let kept = Kept::new();
     expect(0, &mut kept.run(&[], &filled(1)));
     let said = expect(128 + 11, &mut kept.run(&["--on-crash=discard"], &crash(2)));
@@ -140,7 +140,7 @@ fn what_becomes_of_a_crash_is_chosen() {
 
 /// An exit code is a regular end of the program, whatever its number.
 #[test]
-fn an_exit_code_is_no_crash() {
+fn an_exit_code_is_not_a_crash() {
     let kept = Kept::new();
     for (byte, code) in [(1, 1), (2, 200), (3, 255)] {
         expect(
@@ -153,7 +153,7 @@ fn an_exit_code_is_no_crash() {
 }
 
 #[test]
-fn a_mark_of_another_memory_makes_no_difference() {
+fn the_recorded_state_of_another_memfd_is_ignored() {
     let kept = Kept::new();
     expect(0, &mut kept.run(&[], &filled(1)));
     expect(
@@ -190,7 +190,7 @@ fn wreck() -> Kept {
 
 /// As start scripts do.
 #[test]
-fn bad_state_made_newest_behind_a_shell() {
+fn a_crash_under_a_shell_does_not_make_a_bad_state_the_newest() {
     for fault in ["SEGV", "KILL", "ABRT"] {
         let kept = Kept::new();
         expect(0, &mut kept.run(&[], &filled(1)));
@@ -210,7 +210,7 @@ fn bad_state_made_newest_behind_a_shell() {
 
 /// A process that the command started and that outlives it counts as the program.
 #[test]
-fn nothing_is_restored_beneath_a_program_that_runs() {
+fn a_memfd_in_use_is_not_restored() {
     let kept = Kept::new();
     let run = kept.folder.path().join("run");
     expect(0, &mut kept.run(&[], &filled(1)));
@@ -233,7 +233,7 @@ fn nothing_is_restored_beneath_a_program_that_runs() {
 }
 
 #[test]
-fn a_wreck_is_not_taken_by_once() {
+fn once_refuses_the_memory_of_a_crashed_program() {
     let kept = wreck();
     let once = |how: &str| expect(125, &mut kept.once(how));
     let said = once("--snapshot=exit");
@@ -245,7 +245,7 @@ fn a_wreck_is_not_taken_by_once() {
 }
 
 #[test]
-fn a_mark_is_found_by_a_link_to_the_store() {
+fn the_memory_state_is_found_through_a_link_to_the_store() {
     let kept = wreck();
     let link = kept.folder.path().join("link");
     std::os::unix::fs::symlink(kept.store(), &link).expect("a link");
@@ -258,7 +258,7 @@ fn a_mark_is_found_by_a_link_to_the_store() {
 }
 
 #[test]
-fn a_mark_that_cannot_be_read_is_an_error() {
+fn an_unreadable_memory_state_file_is_an_error() {
     let kept = wreck();
     let mark = kept.mark();
     let refused = || {
@@ -277,7 +277,7 @@ fn a_mark_that_cannot_be_read_is_an_error() {
 }
 
 #[test]
-fn a_mark_outlives_a_start_that_rolls_nothing_back() {
+fn the_memory_state_survives_a_start_without_rollback() {
     let kept = wreck();
     let said = expect(125, &mut kept.run(&["--snapshot=queue", "--json"], "true"));
     assert!(!said.contains(r#""rolled_back":true"#), "{said}");
@@ -288,7 +288,7 @@ fn a_mark_outlives_a_start_that_rolls_nothing_back() {
 
 /// A half-restored memfd has a header already and may look like a queue.
 #[test]
-fn a_wreck_is_not_taken_for_a_queue() {
+fn the_memory_of_a_crashed_program_is_not_taken_for_a_queue() {
     let kept = Kept::new();
     let run = kept.folder.path().join("run");
     fs::write(&run, "").expect("a file");

@@ -7,16 +7,16 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client;
-use crate::left::PATIENCE;
+use crate::freeze_mode::{start, wait_until};
+use crate::inherited_fds::PATIENCE;
 use crate::manager::Killed;
 use crate::programs::{clean, expect, said};
 use crate::states::{folder, newest, shell};
-use crate::stopping::{start, wait_until};
 use crate::support::cleaner;
 use crate::support::filesystem::{Kind, SmallFs};
 
 #[test]
-fn exit_status_0_for_a_child_killed_by_a_signal() {
+fn a_command_killed_by_a_signal_gives_a_nonzero_exit_status() {
     let folder = folder();
     let store = folder.path().join("store");
     for how in ["exit", "stop", "queue"] {
@@ -40,7 +40,7 @@ fn exit_status_0_for_a_child_killed_by_a_signal() {
 
 /// A former tool wrote the last state over the previous one: a full disk destroyed both.
 #[test]
-fn final_write_in_place() {
+fn the_final_snapshot_never_overwrites_the_newest_state() {
     const BYTES: usize = 1 << 20;
     let Some(small) = SmallFs::new(Kind::Tmpfs, 24 << 20) else {
         return;
@@ -81,7 +81,7 @@ fn final_write_in_place() {
 }
 
 #[test]
-fn descendants_that_still_have_the_memory_are_named() {
+fn descendants_that_still_map_the_memfd_are_named() {
     let folder = folder();
     let (store, run) = (folder.path().join("store"), folder.path().join("run"));
     fs::write(&run, "").expect("a file");
@@ -103,7 +103,7 @@ fn descendants_that_still_have_the_memory_are_named() {
 }
 
 #[test]
-fn a_memory_without_a_queue_is_no_success() {
+fn a_memfd_without_a_queue_is_a_failure() {
     let folder = folder();
     let (store, run) = (folder.path().join("store"), folder.path().join("run"));
     let queue = ["--snapshot=queue", "--interval=1000"];
@@ -130,7 +130,7 @@ fn a_memory_without_a_queue_is_no_success() {
 }
 
 #[test]
-fn events_are_lines_of_json() {
+fn events_are_json_lines() {
     let folder = folder();
     let store = folder.path().join("store");
     let mut names = Vec::new();
@@ -151,7 +151,7 @@ fn events_are_lines_of_json() {
 }
 
 #[test]
-fn nobody_reads_what_it_says() {
+fn closed_output_does_not_stop_the_host() {
     let folder = folder();
     let store = folder.path().join("store");
     let mut command = clean("sh");
@@ -176,7 +176,7 @@ fn full_pipe() -> (io::PipeReader, io::PipeWriter) {
 }
 
 #[test]
-fn a_reader_who_stands_holds_up_nothing() {
+fn a_stalled_reader_does_not_block_the_host() {
     let folder = folder();
     let (store, said) = (folder.path().join("store"), folder.path().join("said"));
     let (reader, writer) = full_pipe();
@@ -202,7 +202,7 @@ fn a_reader_who_stands_holds_up_nothing() {
 }
 
 #[test]
-fn orphans_are_reaped_however_many_signals_come() {
+fn orphans_are_reaped_under_many_signals() {
     let folder = folder();
     let (store, orphan) = (folder.path().join("store"), folder.path().join("orphan"));
     let script = format!(

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use flatspan::shm::{SharedFile, ShmError};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
-use crate::left::path_of;
+use crate::inherited_fds::path_of;
 use crate::support::skips;
 
 const SEALABLE: MemfdFlags = MemfdFlags::CLOEXEC.union(MemfdFlags::ALLOW_SEALING);
@@ -23,7 +23,7 @@ fn refused(fd: impl Into<OwnedFd>) -> ShmError {
 }
 
 #[test]
-fn what_is_not_a_memfd_is_refused_by_name() {
+fn other_files_than_memfds_are_refused_by_name() {
     let file = tempfile::tempfile().expect("a file");
     let (socket, _other) = UnixStream::pair().expect("sockets");
     let (pipe, _end) = io::pipe().expect("a pipe");
@@ -36,7 +36,7 @@ fn what_is_not_a_memfd_is_refused_by_name() {
 }
 
 #[test]
-fn what_can_never_be_marked_as_restored_is_refused() {
+fn a_memfd_that_refuses_seals_is_refused() {
     let unsealable = memfd_create("test", MemfdFlags::CLOEXEC).expect("a memfd");
     let error = refused(unsealable);
     assert!(matches!(error, ShmError::Unsealable { .. }), "{error}");
@@ -48,7 +48,7 @@ fn what_can_never_be_marked_as_restored_is_refused() {
 }
 
 #[test]
-fn what_cannot_be_written_is_refused() {
+fn a_read_only_memfd_is_refused() {
     let memory = SharedFile::create("test", 4096).expect("a memfd");
     let path = path_of(&memory);
     let read_only = File::open(&path).expect("opened for reading");
@@ -90,7 +90,7 @@ fn huge_pages_are_refused() {
 }
 
 #[test]
-fn what_is_too_small_is_refused_before_it_is_mapped() {
+fn a_memfd_that_is_too_small_is_refused_before_mapping() {
     let memory = SharedFile::create("test", 4097).expect("a memfd");
     for (start, end) in [(0, 4098), (4096, 8192), (8192, 8193), (0, u64::MAX / 4)] {
         let error = memory.map(start..end).expect_err("too small");
@@ -112,7 +112,7 @@ fn what_is_too_small_is_refused_before_it_is_mapped() {
 }
 
 #[test]
-fn what_one_mapping_stores_another_loads() {
+fn stores_are_visible_through_other_mappings() {
     let memory = SharedFile::create("test", 4096 + 20).expect("a memfd");
     let writing = memory.map_mut(4096..4096 + 20).expect("mapped");
     let other = SharedFile::adopt(
@@ -132,7 +132,7 @@ fn what_one_mapping_stores_another_loads() {
 }
 
 #[test]
-fn it_grows_while_it_is_looked_at_and_never_shrinks_by_growing() {
+fn a_memfd_grows_while_mapped_and_never_shrinks() {
     let memory = SharedFile::create("test", 0).expect("a memfd");
     assert!(memory.is_empty().expect("a length"));
     memory.grow(5000).expect("longer");
@@ -152,7 +152,7 @@ fn it_grows_while_it_is_looked_at_and_never_shrinks_by_growing() {
 /// Each thread extends the memfd from the length that it has seen. Setting the length instead of
 /// extending it would remove bytes of the other thread.
 #[test]
-fn two_that_grow_it_at_once_do_not_shorten_it() {
+fn concurrent_growth_never_shrinks_a_memfd() {
     let memory = SharedFile::create("test", 0).expect("a memfd");
     let grow = |first: u64| {
         for len in (first..40_000).step_by(2) {
@@ -169,7 +169,7 @@ fn two_that_grow_it_at_once_do_not_shorten_it() {
 /// A program that dies while it restores leaves a memfd without the shrink seal, whatever the
 /// content is.
 #[test]
-fn h25_a_file_is_restored_once_it_is_marked_and_not_before() {
+fn i25_a_memfd_is_restored_once_it_has_the_shrink_seal() {
     let memory = SharedFile::create("test", 8192).expect("a memfd");
     let words = memory.map_mut(0..8192).expect("mapped");
     words.words()[0].store(1, Ordering::Relaxed);
@@ -194,7 +194,7 @@ fn h25_a_file_is_restored_once_it_is_marked_and_not_before() {
 }
 
 #[test]
-fn a_name_that_is_too_long_is_an_error_that_says_it() {
+fn a_name_that_is_too_long_is_refused_by_name() {
     let name = "x".repeat(250);
     let error = SharedFile::create(&name, 0).expect_err("too long");
     assert!(matches!(&error, ShmError::Create { name: of, .. } if *of == name));

@@ -11,10 +11,10 @@ use flatspan::shm::{FreezeError, Freezer, SharedFile};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client;
-use crate::left::{Left, path_of};
+use crate::freeze_mode::wait_until;
+use crate::inherited_fds::{Left, path_of};
 use crate::manager::Killed;
 use crate::states::folder;
-use crate::stopping::wait_until;
 use crate::support::child;
 
 /// A program that counts in the first page of a memfd.
@@ -83,7 +83,7 @@ impl Counting {
 }
 
 #[test]
-fn h27_what_is_stopped_stands_and_then_goes_on() {
+fn i27_frozen_processes_pause_and_then_continue() {
     let counting = Counting::start();
     for _ in 0..20 {
         let frozen = Freezer::of(counting.pid()).freeze().expect("stopped");
@@ -96,7 +96,7 @@ fn h27_what_is_stopped_stands_and_then_goes_on() {
 }
 
 #[test]
-fn h27_signals_that_come_meanwhile_are_delivered_behind_it() {
+fn i27_signals_during_a_freeze_are_delivered_afterwards() {
     let mut counting = Counting::start();
     let frozen = Freezer::of(counting.pid()).freeze().expect("stopped");
     counting.send(Signal::TERM);
@@ -111,7 +111,7 @@ fn h27_signals_that_come_meanwhile_are_delivered_behind_it() {
 
 /// Also signals that a process is about to send when it is stopped.
 #[test]
-fn h27_signals_in_a_storm_of_stops_are_each_delivered() {
+fn i27_every_signal_is_delivered_under_repeated_freezes() {
     let (mut program, _folder, run) = running("raise");
     for _ in 0..300 {
         let _frozen = Freezer::of(program.0.id()).freeze().expect("stopped");
@@ -134,7 +134,7 @@ fn running(act: &str) -> (Killed, tempfile::TempDir, std::path::PathBuf) {
 }
 
 #[test]
-fn h27_what_was_stopped_by_a_signal_stays_so() {
+fn i27_a_process_stopped_by_a_signal_stays_stopped() {
     let counting = Counting::start();
     counting.send(Signal::STOP);
     wait_until("stopped", || counting.state() == 'T');
@@ -148,7 +148,7 @@ fn h27_what_was_stopped_by_a_signal_stays_so() {
 }
 
 #[test]
-fn what_another_traces_is_refused_by_name_and_goes_on() {
+fn a_traced_process_is_refused_by_name_and_continues() {
     let counting = Counting::start();
     let frozen = Freezer::of(counting.pid()).freeze().expect("stopped");
     let refused = Freezer::of(counting.pid()).freeze().expect_err("traced");
@@ -162,7 +162,7 @@ fn what_another_traces_is_refused_by_name_and_goes_on() {
 }
 
 #[test]
-fn a_process_that_has_ended_is_no_hindrance() {
+fn an_ended_process_does_not_prevent_a_freeze() {
     let mut ended = Killed(Command::new("true").spawn().expect("a program"));
     wait_until("it ends", || {
         let stat = fs::read_to_string(format!("/proc/{}/stat", ended.0.id()));
@@ -181,7 +181,7 @@ fn a_process_that_has_ended_is_no_hindrance() {
 
 /// A parent in `vfork` cannot be stopped while its child is frozen.
 #[test]
-fn programs_that_start_others_all_the_time_are_stopped_too() {
+fn programs_that_fork_continuously_are_frozen() {
     let (mut program, _folder, run) = running("start");
     for _ in 0..100 {
         let _frozen = Freezer::of(program.0.id()).freeze().expect("stopped");
@@ -205,7 +205,7 @@ fn threads_of(pid: u32) -> Vec<(String, char)> {
 
 /// An `execve` waits for the other threads of its process, and their tracer has to reap them.
 #[test]
-fn programs_with_threads_that_become_others_are_stopped_too() {
+fn programs_that_exec_from_threads_are_frozen() {
     let (mut program, _folder, run) = running("exec");
     for _ in 0..300 {
         let _frozen = Freezer::of(program.0.id()).freeze().expect("stopped");
@@ -222,11 +222,11 @@ fn programs_with_threads_that_become_others_are_stopped_too() {
     assert!(program.0.wait().expect("it ends").success());
 }
 
-const CHAIN: &str = "freezing::h27_nobody_escapes_between_two_forks";
+const CHAIN: &str = "freezing::i27_no_process_escapes_between_two_forks";
 
 /// Each process of a chain starts the next one and exits.
 #[test]
-fn h27_nobody_escapes_between_two_forks() {
+fn i27_no_process_escapes_between_two_forks() {
     if !child::is_me(CHAIN) {
         let done = child::in_child(CHAIN, &[], child::Limits::default());
         return done.expect("nothing is needed for it").assert_passed();
@@ -277,11 +277,11 @@ fn h27_nobody_escapes_between_two_forks() {
     wait_until("all end", nobody);
 }
 
-const HOLDER: &str = "freezing::h27_a_killed_host_leaves_nobody_stopped";
+const HOLDER: &str = "freezing::i27_a_killed_host_leaves_no_process_stopped";
 const VICTIM: &str = "FLATSPAN_TEST_VICTIM";
 
 #[test]
-fn h27_a_killed_host_leaves_nobody_stopped() {
+fn i27_a_killed_host_leaves_no_process_stopped() {
     if child::is_me(HOLDER) {
         let victim = std::env::var(VICTIM).expect("a number");
         let _frozen = Freezer::of(victim.parse().expect("a number")).freeze();
@@ -317,7 +317,7 @@ fn h27_a_killed_host_leaves_nobody_stopped() {
 
 /// Standard signals do not queue, so the test waits for each one.
 #[test]
-fn h27_each_of_thousands_of_signals_comes_while_it_is_stopped_all_the_time() {
+fn i27_thousands_of_signals_arrive_under_continuous_freezes() {
     let counting = Counting::start_as("count");
     let map = counting.memory.map(0..4096).expect("mapped");
     let heard = || map.load(1).expect("a word");
@@ -367,7 +367,7 @@ fn stopped_shell(words: &str, signal: Signal) -> Killed {
 /// The memory of the process may be inconsistent already. A fault that the process handles may be
 /// repaired by it.
 #[test]
-fn h27_what_a_fault_kills_is_not_stopped_for_an_instant_of_its_work() {
+fn i27_a_process_with_a_fatal_fault_is_not_frozen() {
     for signal in [Signal::SEGV, Signal::BUS, Signal::ABORT, Signal::ILL] {
         let mut shell = stopped_shell(":", signal);
         let freezer = Freezer::of(shell.0.id()).patience(Duration::from_millis(100));

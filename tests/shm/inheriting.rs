@@ -8,7 +8,7 @@ use crate::support;
 /// current capture mode uses a userfaultfd of the client. The command inherits nothing that the
 /// host has open: its store, its locks, and descriptors that track memory.
 #[test]
-fn h28_a_command_gets_the_memory_and_nothing_else_of_its_host() {
+fn i28_a_command_inherits_only_the_memfd_of_its_host() {
     for strategy in ["exit", "stop", "queue"] {
         let dir = support::temp_dir();
         let listed = dir.path().join("listed");

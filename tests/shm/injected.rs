@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use crate::client;
+use crate::freeze_mode::{generation, start, wait_until};
 use crate::programs::{clean, expect, said};
 use crate::states::{folder, newest, shell};
-use crate::stopping::{generation, start, wait_until};
 use crate::support::need::{Need, need, program};
 
 const BYTES: usize = 100_000;
@@ -92,7 +92,7 @@ fn copy_store(from: &Path, to: &Path) {
 /// A former tool wrote the last state over the previous one: a kill in the middle of that destroyed
 /// both.
 #[test]
-fn final_write_in_place_and_killed_there() {
+fn a_kill_during_the_final_snapshot_keeps_a_complete_state() {
     if !need(Need::Tools, "strace") {
         return;
     }
@@ -118,7 +118,7 @@ fn final_write_in_place_and_killed_there() {
 
 /// After the error, data written since the last sync counts as lost, and the store is opened again.
 #[test]
-fn a_sync_that_fails_is_told_and_snapshots_go_on() {
+fn a_failed_sync_is_reported_and_snapshots_continue() {
     if !need(Need::Tools, "strace") {
         return;
     }
@@ -164,7 +164,7 @@ fn a_sync_that_fails_is_told_and_snapshots_go_on() {
 /// No further snapshot follows: the last one is attempted once more, with a store that is opened
 /// again.
 #[test]
-fn a_sync_that_fails_in_the_last_snapshot_loses_nothing() {
+fn a_failed_sync_in_the_final_snapshot_loses_nothing() {
     if !need(Need::Tools, "strace") {
         return;
     }
@@ -190,7 +190,7 @@ fn a_sync_that_fails_in_the_last_snapshot_loses_nothing() {
 
 /// Otherwise no host would watch the command, and the next start would run a second one beside it.
 #[test]
-fn a_command_that_cannot_be_watched_does_not_run_on() {
+fn a_command_that_cannot_be_watched_is_ended() {
     if !need(Need::Tools, "strace") {
         return;
     }

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt as _;
 use flatspan::shm::SharedFile;
 
 use crate::client;
-use crate::left::{Left, path_of};
+use crate::inherited_fds::{Left, path_of};
 use crate::programs::expect;
 use crate::states::folder;
 use crate::support::need::{Need, need};
@@ -30,12 +30,12 @@ pub(crate) fn places(bytes: u64) -> Vec<u64> {
 /// Regression test for a bug of a former tool. One combination is part of every run: holes cost
 /// only their hashing.
 #[test]
-fn wrong_above_2_gib() {
+fn states_above_2_gib_are_correct() {
     goes_on(5 << 30, "exit");
 }
 
 #[test]
-fn wrong_above_2_gib_in_every_way() {
+fn states_above_2_gib_are_correct_in_every_mode() {
     if !need(Need::Long, "half a minute") {
         return;
     }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use tempfile::TempDir;
 
-use crate::left::{Left, PATIENCE, path_of};
+use crate::inherited_fds::{Left, PATIENCE, path_of};
 use crate::support;
 
 pub(crate) struct Manager {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use flatspan::shm::{Notify, SharedFile, ShmError};
 
-use crate::left::path_of;
+use crate::inherited_fds::path_of;
 use crate::manager::Manager;
 
 fn says_everything(mut manager: Manager) {
@@ -50,17 +50,17 @@ fn says_everything(mut manager: Manager) {
 }
 
 #[test]
-fn path_notify_sockets() {
+fn messages_reach_a_path_socket() {
     says_everything(Manager::on_a_path());
 }
 
 #[test]
-fn abstract_notify_sockets() {
+fn messages_reach_an_abstract_socket() {
     says_everything(Manager::on_an_abstract_name());
 }
 
 #[test]
-fn a_barrier_ends_when_the_manager_has_heard_it_and_with_patience() {
+fn a_barrier_ends_with_the_answer_or_the_timeout() {
     let mut manager = Manager::on_a_path();
     let notify = Notify::to(&manager.address).expect("an address");
     assert!(
@@ -76,7 +76,7 @@ fn a_barrier_ends_when_the_manager_has_heard_it_and_with_patience() {
 /// No process reads: the socket's queue is full after some messages. The next message is an error,
 /// not an endless wait.
 #[test]
-fn a_manager_that_does_not_listen_does_not_stop_us() {
+fn an_unread_socket_is_an_error_not_a_hang() {
     let manager = Manager::on_an_abstract_name();
     let notify = Notify::to(&manager.address).expect("an address");
     let refused = (0..100_000)

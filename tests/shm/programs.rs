@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-use crate::left::Left;
+use crate::inherited_fds::Left;
 use crate::support::example;
 
 pub(crate) fn shm_fd() -> &'static Path {

@@ -86,7 +86,7 @@ fn valid(marks: &[u64]) -> usize {
 }
 
 #[test]
-fn a_state_is_taken_and_comes_back_in_a_new_memfd() {
+fn a_snapshot_is_restored_into_a_new_memfd() {
     let dir = support::temp_dir();
     let store = dir.path().join("store");
     let file = memfd();
@@ -143,7 +143,7 @@ fn a_state_is_taken_and_comes_back_in_a_new_memfd() {
 }
 
 #[test]
-fn a_host_that_runs_tells_of_each_snapshot_until_it_is_told_to_stop() {
+fn a_running_host_reports_each_snapshot_until_stopped() {
     use std::ops::ControlFlow;
     let dir = support::temp_dir();
     let file = memfd();
@@ -168,7 +168,7 @@ fn a_host_that_runs_tells_of_each_snapshot_until_it_is_told_to_stop() {
 /// [I31] Regression test for a bug of a former tool: its ring had one entry, whatever the
 /// configuration was.
 #[test]
-fn h31_ring_of_depth_one() {
+fn i31_the_ring_keeps_several_entries() {
     for depth in [2, 3, 5] {
         let file = memfd();
         let mut client = writer(&file, depth);
@@ -192,7 +192,7 @@ fn h31_ring_of_depth_one() {
 
 /// Regression test for a bug of a former tool.
 #[test]
-fn h31_an_aborted_commit_damages_the_previous_entry() {
+fn i31_an_aborted_commit_keeps_the_previous_entry() {
     let dir = support::temp_dir();
     let file = memfd();
     let mut keeper = host(&dir.path().join("store"), &file);
@@ -231,7 +231,7 @@ fn h31_an_aborted_commit_damages_the_previous_entry() {
 }
 
 #[test]
-fn who_comes_after_a_client_that_died_goes_on_with_the_newest() {
+fn a_new_client_continues_with_the_newest_generation() {
     let file = memfd();
     let mut client = writer(&file, 2);
     fill(&mut client, 1);
@@ -264,7 +264,7 @@ fn who_comes_after_a_client_that_died_goes_on_with_the_newest() {
 
 /// [I25] Without the shrink seal a memfd is half restored, whatever its content looks like.
 #[test]
-fn h25_a_memfd_without_the_seal_is_restored_anew_and_one_with_it_is_live() {
+fn i25_a_memfd_is_restored_without_the_shrink_seal_and_live_with_it() {
     let dir = support::temp_dir();
     let store = dir.path().join("store");
     let live = memfd();
@@ -298,7 +298,7 @@ fn h25_a_memfd_without_the_seal_is_restored_anew_and_one_with_it_is_live() {
 
 /// [I26] The newest valid mark wins within one lineage; two lineages are not compared.
 #[test]
-fn h26_a_memory_with_another_history_is_refused_and_its_children_are_not() {
+fn i26_a_memfd_of_another_lineage_is_refused() {
     let dir = support::temp_dir();
     let store = dir.path().join("store");
     let first = memfd();
@@ -343,7 +343,7 @@ fn files_of(store: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_memory_that_is_no_queue_is_refused_and_left_alone() {
+fn a_memfd_without_a_queue_is_refused_and_not_changed() {
     let file = memfd();
     file.grow(8 * PAGE).expect("longer");
     File::from(fd(&file))
@@ -363,7 +363,7 @@ fn a_memory_that_is_no_queue_is_refused_and_left_alone() {
 }
 
 #[test]
-fn what_is_asked_of_it_wrongly_is_refused() {
+fn invalid_requests_are_refused() {
     let file = memfd();
     let mut client = writer(&file, 2);
     let refused = Writer::open(fd(&file), options(3));
@@ -416,7 +416,7 @@ fn what_is_asked_of_it_wrongly_is_refused() {
 /// Regression test for a bug of a former tool: offset and length were published apart from the
 /// mark.
 #[test]
-fn h31_offset_and_length_published_apart() {
+fn i31_offset_and_length_are_published_together() {
     let dir = support::temp_dir();
     let file = memfd();
     let mut keeper = host(&dir.path().join("store"), &file);
@@ -457,7 +457,7 @@ fn h31_offset_and_length_published_apart() {
 
 /// A header whose checksum is valid but which differs from the store.
 #[test]
-fn a_queue_whose_geometry_has_changed_under_its_host_is_refused() {
+fn a_queue_whose_layout_changed_is_refused() {
     let dir = support::temp_dir();
     let store = dir.path().join("store");
     let file = memfd();
@@ -488,7 +488,7 @@ fn a_queue_whose_geometry_has_changed_under_its_host_is_refused() {
 
 /// A store with the memory of an unmodified program.
 #[test]
-fn a_store_of_something_else_is_refused_and_left_alone() {
+fn a_store_without_a_queue_is_refused_and_not_changed() {
     use flatspan::snapshot::{Changes, Store};
     let dir = support::temp_dir();
     let path = dir.path().join("store");
@@ -567,7 +567,7 @@ fn put(client: &mut Writer, tail: &[u8], writes: &[(u64, u8, usize)], up: bool) 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
-    fn whatever_happens_the_state_is_that_of_a_plain_one(steps in steps(), depth in 2..5_u64) {
+    fn the_state_equals_the_model_after_random_operations(steps in steps(), depth in 2..5_u64) {
         let dir = support::temp_dir();
         let store = dir.path().join("store");
         let zeros = || (vec![0; STATE as usize], Vec::new());
@@ -625,7 +625,7 @@ proptest! {
 /// Whatever a client writes into its pages, the host reports it or takes no snapshot, and the last
 /// good state is preserved.
 #[test]
-fn h31_a_hostile_client_takes_nothing_away() {
+fn i31_a_hostile_client_destroys_no_stored_state() {
     let dir = support::temp_dir();
     let store = dir.path().join("store");
     let file = memfd();

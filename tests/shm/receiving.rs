@@ -9,7 +9,7 @@ use std::process::Command;
 use flatspan::shm::{Absent, HandOver, ListenFds, ShmError};
 use tempfile::TempDir;
 
-use crate::left::Left;
+use crate::inherited_fds::Left;
 use crate::support::{self, child};
 
 /// Files that contain their own names.
@@ -35,8 +35,8 @@ fn names(received: &ListenFds) -> Vec<&str> {
 }
 
 #[test]
-fn received_by_name_once_and_not_inherited() {
-    const ME: &str = "receiving::received_by_name_once_and_not_inherited";
+fn a_descriptor_is_received_once_by_name_and_not_inherited() {
+    const ME: &str = "receiving::a_descriptor_is_received_once_by_name_and_not_inherited";
     if !child::is_me(ME) {
         let (_folder, files) = files(&["one", "two", "three"]);
         let left = Left::files(files).named(r"a:b\:c:a").with_own_pid();
@@ -64,8 +64,8 @@ fn received_by_name_once_and_not_inherited() {
 }
 
 #[test]
-fn listen_fds_without_names() {
-    const ME: &str = "receiving::listen_fds_without_names";
+fn a_single_unnamed_descriptor_is_received() {
+    const ME: &str = "receiving::a_single_unnamed_descriptor_is_received";
     if !child::is_me(ME) {
         let (_folder, files) = files(&["one"]);
         let left = Left::files(files).env("LISTEN_FDS", "1");
@@ -83,8 +83,8 @@ fn listen_fds_without_names() {
 }
 
 #[test]
-fn several_without_names_are_not_guessed_at() {
-    const ME: &str = "receiving::several_without_names_are_not_guessed_at";
+fn several_unnamed_descriptors_are_not_guessed() {
+    const ME: &str = "receiving::several_unnamed_descriptors_are_not_guessed";
     if !child::is_me(ME) {
         let (_folder, files) = files(&["one", "two"]);
         let left = Left::files(files).env("LISTEN_FDS", "2");
@@ -103,8 +103,8 @@ fn several_without_names_are_not_guessed_at() {
 }
 
 #[test]
-fn those_of_an_ancestor_are_left_alone() {
-    const ME: &str = "receiving::those_of_an_ancestor_are_left_alone";
+fn descriptors_for_an_ancestor_are_ignored() {
+    const ME: &str = "receiving::descriptors_for_an_ancestor_are_ignored";
     if !child::is_me(ME) {
         let (_folder, files) = files(&["one"]);
         let left = Left::files(files).named("a").env("LISTEN_PID", "1");
@@ -122,8 +122,8 @@ fn those_of_an_ancestor_are_left_alone() {
 }
 
 #[test]
-fn more_announced_than_there_are_is_an_error_at_once_and_takes_none() {
-    const ME: &str = "receiving::more_announced_than_there_are_is_an_error_at_once_and_takes_none";
+fn missing_announced_descriptors_are_an_error_and_none_is_received() {
+    const ME: &str = "receiving::missing_announced_descriptors_are_an_error_and_none_is_received";
     if !child::is_me(ME) {
         for count in ["2", "99999999", "2147483644"] {
             let (_folder, files) = files(&["one"]);
@@ -150,8 +150,8 @@ fn more_announced_than_there_are_is_an_error_at_once_and_takes_none() {
 
 /// A descriptor that this process opened has another owner, whatever the variables announce.
 #[test]
-fn what_this_process_opened_is_not_taken() {
-    const ME: &str = "receiving::what_this_process_opened_is_not_taken";
+fn descriptors_opened_by_this_process_are_not_received() {
+    const ME: &str = "receiving::descriptors_opened_by_this_process_are_not_received";
     if !child::is_me(ME) {
         let left = Left::default().env("LISTEN_FDS", "1");
         return left.run_test(ME).assert_passed();
@@ -170,8 +170,8 @@ fn what_this_process_opened_is_not_taken() {
 /// Some of the descriptors received at 3, 4, 5 are passed on in another order: sources and targets
 /// overlap and cross.
 #[test]
-fn overlapping_numbers_are_handed_over_right() {
-    const ME: &str = "receiving::overlapping_numbers_are_handed_over_right";
+fn overlapping_numbers_are_passed_correctly() {
+    const ME: &str = "receiving::overlapping_numbers_are_passed_correctly";
     if !child::is_me(ME) {
         let (_folder, files) = files(&["one", "two", "three"]);
         return Left::files(files)
@@ -210,8 +210,8 @@ fn overlapping_numbers_are_handed_over_right() {
 }
 
 #[test]
-fn a_program_that_cannot_be_executed_leaves_everything_as_it_was() {
-    const ME: &str = "receiving::a_program_that_cannot_be_executed_leaves_everything_as_it_was";
+fn a_failed_exec_leaves_the_descriptors_unchanged() {
+    const ME: &str = "receiving::a_failed_exec_leaves_the_descriptors_unchanged";
     if !child::is_me(ME) {
         let (_folder, files) = files(&["one"]);
         return Left::files(files).named("a").run_test(ME).assert_passed();

@@ -6,9 +6,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use crate::client;
+use crate::freeze_mode::{start, wait_until};
 use crate::programs::{clean, expect};
 use crate::states::{folder, newest, shell, shm_restore};
-use crate::stopping::{start, wait_until};
 use crate::support::need::{Need, need};
 use crate::support::user;
 
@@ -22,7 +22,7 @@ fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 #[test]
-fn a_command_that_cannot_be_executed_leaves_the_store_as_it_was() {
+fn a_failed_exec_leaves_the_store_unchanged() {
     let folder = folder();
     let store = folder.path().join("store");
     let plain = folder.path().join("plain");
@@ -57,7 +57,7 @@ fn a_command_that_cannot_be_executed_leaves_the_store_as_it_was() {
 }
 
 #[test]
-fn a_raw_file_in_the_place_of_the_store_is_not_touched() {
+fn a_regular_file_at_the_store_path_is_not_changed() {
     let folder = folder();
     let raw = folder.path().join("raw");
     fs::write(&raw, "a state").expect("a file");
@@ -80,7 +80,7 @@ fn a_raw_file_in_the_place_of_the_store_is_not_touched() {
 }
 
 #[test]
-fn two_hosts_on_one_store() {
+fn a_second_host_on_one_store_is_refused() {
     let folder = folder();
     let (store, run) = (folder.path().join("store"), folder.path().join("run"));
     fs::write(&run, "").expect("a file");
@@ -105,7 +105,7 @@ fn two_hosts_on_one_store() {
 }
 
 #[test]
-fn what_does_not_go_together_is_refused() {
+fn conflicting_options_are_refused() {
     let folder = folder();
     let store = folder.path().join("store");
     for options in [
@@ -121,7 +121,7 @@ fn what_does_not_go_together_is_refused() {
 
 /// The children of other users' processes are not visible then.
 #[test]
-fn h27_a_proc_that_hides_its_processes_is_named() {
+fn i27_a_proc_with_hidepid_is_named_in_the_error() {
     if !["unshare", "setpriv", "mount"]
         .iter()
         .all(|tool| need(Need::Tools, tool))

@@ -22,7 +22,7 @@ const CALLS: &str = "open,openat,openat2,creat,mkdir,mkdirat,write,writev,pwrite
 /// Regression test for a bug of a former tool: after a power cut the file had its name and no
 /// content.
 #[test]
-fn rename_without_sync() {
+fn files_are_durable_before_and_after_a_rename() {
     if !need(Need::Tools, "strace") {
         return;
     }
@@ -218,7 +218,10 @@ fn names(text: &str) -> Vec<PathBuf> {
     parts.map(PathBuf::from).collect()
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "used as a function of `PathBuf`")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "used as a function of `PathBuf`"
+)]
 fn parent(path: PathBuf) -> Option<PathBuf> {
     path.parent().map(Path::to_path_buf)
 }

@@ -7,7 +7,7 @@ use std::process::Command;
 use flatspan::shm::{SharedFile, Unaware, UnawareOptions};
 
 use crate::client;
-use crate::left::{Left, path_of};
+use crate::inherited_fds::{Left, path_of};
 use crate::primes::count_checked;
 use crate::programs::{expect, primes, shm_fd};
 use crate::states::{folder, newest, shell, shm_restore};
@@ -40,7 +40,7 @@ fn put(memory: &SharedFile, bytes: &[u8]) {
 
 /// The command lines of the README.
 #[test]
-fn a_second_start_goes_on_where_the_first_has_stopped() {
+fn a_second_start_continues_where_the_first_ended() {
     let folder = folder();
     let store = folder.path().join("prime-snapshot");
     let start = || {
@@ -65,7 +65,7 @@ fn a_second_start_goes_on_where_the_first_has_stopped() {
 }
 
 #[test]
-fn h25_a_memory_that_is_not_sealed_is_restored_whatever_it_holds() {
+fn i25_an_unsealed_memfd_is_restored_whatever_it_contains() {
     let folder = folder();
     let store = folder.path().join("store");
     expect(0, &mut shell(&[], &store, &client::words("fill 7 8192")));
@@ -79,7 +79,7 @@ fn h25_a_memory_that_is_not_sealed_is_restored_whatever_it_holds() {
 }
 
 #[test]
-fn live_memory_emptied_by_an_empty_backup() {
+fn live_memory_is_not_emptied_by_an_empty_store() {
     for is_sealed in [true, false] {
         let folder = folder();
         let store = folder.path().join("store");
@@ -99,7 +99,7 @@ fn live_memory_emptied_by_an_empty_backup() {
 }
 
 #[test]
-fn live_memory_wins_over_an_older_state() {
+fn live_memory_takes_precedence_over_an_older_state() {
     let folder = folder();
     let store = folder.path().join("store");
     expect(0, &mut shell(&[], &store, &client::words("fill 7 8192")));
@@ -112,7 +112,7 @@ fn live_memory_wins_over_an_older_state() {
 }
 
 #[test]
-fn a_memory_that_ends_within_a_page_comes_back_with_all_of_it() {
+fn a_memfd_that_ends_within_a_page_is_restored_completely() {
     let folder = folder();
     let store = folder.path().join("store");
     let memory = SharedFile::create("odd", 0).expect("a memfd");
@@ -130,7 +130,7 @@ fn a_memory_that_ends_within_a_page_comes_back_with_all_of_it() {
 
 /// The file position belongs to the program.
 #[test]
-fn the_shared_descriptor_is_not_moved() {
+fn the_position_of_the_shared_descriptor_is_kept() {
     let folder = folder();
     let memory = SharedFile::create("positioned", 64 << 12).expect("a memfd");
     let store = folder.path().join("store");
@@ -155,7 +155,7 @@ fn the_shared_descriptor_is_not_moved() {
 }
 
 #[test]
-fn the_other_descriptors_are_handed_over_in_order() {
+fn other_descriptors_are_passed_in_order() {
     let folder = folder();
     let store = folder.path().join("store");
     let memory = SharedFile::create("among", 0).expect("a memfd");
@@ -200,7 +200,7 @@ fn once_takes_a_snapshot_of_live_memory_and_runs_nothing() {
 }
 
 #[test]
-fn parts_get_the_length_that_is_asked_for() {
+fn parts_get_the_requested_size() {
     let folder = folder();
     let store = folder.path().join("store");
     expect(
@@ -218,7 +218,7 @@ fn parts_get_the_length_that_is_asked_for() {
 }
 
 #[test]
-fn a_library_user_rolls_back_only_when_told_to() {
+fn the_library_rolls_back_only_on_request() {
     let folder = folder();
     let store = folder.path().join("store");
     expect(0, &mut shell(&[], &store, &client::words("fill 7 8192")));

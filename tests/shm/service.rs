@@ -9,12 +9,12 @@ use flatspan::shm::{SHARED_FD_NAME, SharedFile};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client;
-use crate::left::path_of;
+use crate::freeze_mode::kill_tree;
+use crate::inherited_fds::path_of;
 use crate::manager::{Killed, Manager};
 use crate::primes::count_checked;
 use crate::programs::{primes, said, shm_fd};
 use crate::states::{folder, newest};
-use crate::stopping::kill_tree;
 
 fn kept(manager: &Manager) -> SharedFile {
     let kept = manager.kept(SHARED_FD_NAME);
@@ -87,18 +87,18 @@ fn survives_restarts(mut manager: Manager) {
 }
 
 #[test]
-fn state_survives_restarts_of_its_service_with_a_path() {
+fn state_survives_service_restarts_with_a_path_socket() {
     survives_restarts(Manager::on_a_path());
 }
 
 #[test]
-fn state_survives_restarts_of_its_service_with_an_abstract_name() {
+fn state_survives_service_restarts_with_an_abstract_socket() {
     survives_restarts(Manager::on_an_abstract_name());
 }
 
 /// Otherwise the memfd would not be kept, without any report of it.
 #[test]
-fn a_manager_that_cannot_be_told_is_an_error() {
+fn an_unreachable_manager_is_an_error() {
     let manager = Manager::on_a_path();
     let mut command = crate::programs::clean(shm_fd());
     crate::manager::told(&mut command, &manager);
@@ -182,7 +182,7 @@ fn count_of(memory: &SharedFile) -> u8 {
 }
 
 #[test]
-fn a_service_with_a_store_outlives_restarts_crashes_and_the_machine() {
+fn a_service_with_a_store_survives_restarts_crashes_and_reboots() {
     let service = Service { folder: folder() };
     let mut manager = Manager::on_a_path();
     let mut running = service.start(&manager, &service.at_work(1));

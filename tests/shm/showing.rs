@@ -7,10 +7,10 @@ use std::thread;
 use std::time::Duration;
 
 use crate::client;
+use crate::freeze_mode::wait_until;
 use crate::programs::expect;
 use crate::signalling::on_a_terminal;
 use crate::states::{folder, shell};
-use crate::stopping::wait_until;
 use crate::support::need::{Need, need};
 
 /// A command line that restores a state slowly, so that a bar is shown, and then creates a file.
@@ -37,7 +37,7 @@ fn run(script: &str, folder: &Path, steps: &mut dyn FnMut(&mut std::process::Chi
 }
 
 #[test]
-fn a_bar_in_the_background_stops_nobody() {
+fn a_bar_in_the_background_stops_no_process() {
     if !need(Need::Tools, "script") || !need(Need::Tools, "strace") {
         return;
     }
@@ -53,7 +53,7 @@ fn a_bar_in_the_background_stops_nobody() {
 }
 
 #[test]
-fn a_bar_on_a_stopped_terminal_holds_up_nothing() {
+fn a_bar_on_a_stopped_terminal_does_not_block() {
     if !need(Need::Tools, "script") || !need(Need::Tools, "strace") {
         return;
     }

@@ -8,11 +8,11 @@ use std::process::{Output, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client;
-use crate::left::PATIENCE;
+use crate::freeze_mode::{start, wait_until};
+use crate::inherited_fds::PATIENCE;
 use crate::manager::{Killed, Manager};
 use crate::programs::{clean, said};
 use crate::states::{folder, newest, shell};
-use crate::stopping::{start, wait_until};
 use crate::support::cleaner;
 use crate::support::need::{Need, need};
 
@@ -44,7 +44,7 @@ fn listening(log: &Path) -> String {
 }
 
 #[test]
-fn signals_sent_to_it_alone_are_passed_on_once_and_it_waits_on() {
+fn signals_to_the_host_are_forwarded_once() {
     let folder = folder();
     let (store, log) = (folder.path().join("store"), folder.path().join("log"));
     let options = ["--snapshot=stop", "--interval=0.02"];
@@ -73,7 +73,7 @@ fn signals_sent_to_it_alone_are_passed_on_once_and_it_waits_on() {
 }
 
 #[test]
-fn statistics_are_told_when_asked_for() {
+fn statistics_are_printed_on_request() {
     let folder = folder();
     let (store, log) = (folder.path().join("store"), folder.path().join("log"));
     let host = start(&mut shell(&[], &store, &listening(&log)));
@@ -92,7 +92,7 @@ fn statistics_are_told_when_asked_for() {
 }
 
 #[test]
-fn what_nohup_has_ignored_stays_so() {
+fn signals_ignored_by_nohup_stay_ignored() {
     let folder = folder();
     let (store, log) = (folder.path().join("store"), folder.path().join("log"));
     let script = "trap '' HUP; exec \"$@\"";
@@ -138,7 +138,7 @@ pub(crate) fn on_a_terminal(
 }
 
 #[test]
-fn h27_ctrl_c_reaches_the_child_once() {
+fn i27_ctrl_c_reaches_the_command_once() {
     if !need(Need::Tools, "script") {
         return;
     }
@@ -179,7 +179,7 @@ fn pid_of(store: &Path) -> Pid {
 }
 
 #[test]
-fn a_command_reads_from_the_terminal_and_ctrl_z_does_not_hang() {
+fn a_command_reads_the_terminal_and_ctrl_z_works() {
     if !need(Need::Tools, "script") {
         return;
     }
@@ -210,7 +210,7 @@ fn a_command_reads_from_the_terminal_and_ctrl_z_does_not_hang() {
 }
 
 #[test]
-fn the_service_manager_hears_of_it() {
+fn the_service_manager_is_notified() {
     let folder = folder();
     let store = folder.path().join("store");
     let mut manager = Manager::on_a_path();

@@ -39,7 +39,7 @@ fn watch(line: &str, count: usize) -> usize {
     let mut keys = script.0.stdin.take().expect("its input");
     keys.write_all(b"\x03").expect("a key");
     assert!(
-        cleaner::wait(&mut script.0, crate::left::PATIENCE),
+        cleaner::wait(&mut script.0, crate::inherited_fds::PATIENCE),
         "it ends by Ctrl-C"
     );
     let found = count_checked(&memory);
@@ -48,7 +48,7 @@ fn watch(line: &str, count: usize) -> usize {
 }
 
 #[test]
-fn watch_runs_the_program_again_and_again_on_the_same_memory() {
+fn watch_repeats_the_program_on_the_same_memfd() {
     if !need(Need::Tools, "watch") || !need(Need::Tools, "script") {
         return;
     }
@@ -59,7 +59,7 @@ fn watch_runs_the_program_again_and_again_on_the_same_memory() {
 /// The same with `shm-restore`, as in the README: the second start continues from the state at
 /// Ctrl-C.
 #[test]
-fn watch_under_shm_restore_ends_by_ctrl_c_and_goes_on_at_the_next_start() {
+fn watch_under_shm_restore_continues_after_ctrl_c() {
     if !need(Need::Tools, "watch") || !need(Need::Tools, "script") {
         return;
     }

@@ -105,7 +105,7 @@ fn assert_one_file((one, here): (&Group, u64), (two, there): (&Group, u64), path
 }
 
 #[test]
-fn two_groups_of_one_cache_meet() {
+fn two_groups_of_one_cache_share_range_locks() {
     for copy_path in COPY_PATHS {
         let folder = folder();
         let cache = small_cache(64, copy_path);
@@ -116,7 +116,7 @@ fn two_groups_of_one_cache_meet() {
 }
 
 #[test]
-fn h33_groups_of_two_caches_meet() {
+fn i33_groups_of_two_caches_share_range_locks() {
     for copy_path in COPY_PATHS {
         let folder = folder();
         let one = group_of(&["a"], folder.path(), &small_cache(64, copy_path));
@@ -127,7 +127,7 @@ fn h33_groups_of_two_caches_meet() {
 }
 
 #[test]
-fn h33_windows_of_different_lengths_meet() {
+fn i33_windows_of_different_lengths_share_range_locks() {
     let folder = folder();
     let options = CacheOptions::default().window_bytes(64 << 10);
     let large = MappingCache::new(options.budget_bytes(1 << 20)).expect("a cache");
@@ -138,7 +138,7 @@ fn h33_windows_of_different_lengths_meet() {
 }
 
 #[test]
-fn a_repeated_path_meets_itself() {
+fn a_repeated_path_shares_range_locks() {
     for copy_path in COPY_PATHS {
         let folder = folder();
         let cache = small_cache(64, copy_path);
@@ -152,7 +152,7 @@ fn a_repeated_path_meets_itself() {
 }
 
 #[test]
-fn hard_links_meet() {
+fn hard_links_share_range_locks() {
     for copy_path in COPY_PATHS {
         let folder = folder();
         let (a, b) = (folder.path().join("a"), folder.path().join("b"));
@@ -166,7 +166,7 @@ fn hard_links_meet() {
 }
 
 #[test]
-fn a_symlink_meets_its_file() {
+fn a_symlink_shares_the_range_locks_of_its_file() {
     let folder = folder();
     let link = folder.path().join("link");
     symlink("a", &link).expect("symlink");
@@ -178,7 +178,7 @@ fn a_symlink_meets_its_file() {
 }
 
 #[test]
-fn overlapping_ranges_of_a_file_meet() {
+fn overlapping_ranges_of_a_file_share_range_locks() {
     for copy_path in COPY_PATHS {
         let folder = folder();
         let path = folder.path().join("a");
@@ -202,7 +202,7 @@ fn overlapping_ranges_of_a_file_meet() {
 }
 
 #[test]
-fn a_span_for_writing_that_meets_itself_is_busy_at_once() {
+fn a_writing_span_that_overlaps_itself_fails_at_once() {
     let folder = folder();
     let path = folder.path().join("a");
     fs::hard_link(&path, folder.path().join("b")).expect("link");
@@ -233,7 +233,7 @@ fn a_span_for_writing_that_meets_itself_is_busy_at_once() {
 }
 
 #[test]
-fn a_span_for_writing_may_meet_other_bytes_of_its_file() {
+fn a_writing_span_may_cover_disjoint_ranges_of_a_file() {
     let folder = folder();
     let cache = small_cache(64, CopyPath::Mapped);
     // Both ranges are in one window, the second one first.
@@ -248,7 +248,7 @@ fn a_span_for_writing_may_meet_other_bytes_of_its_file() {
 }
 
 #[test]
-fn hashing_beside_a_span_for_writing_is_busy() {
+fn hashing_a_range_of_a_writing_span_fails() {
     for copy_path in COPY_PATHS {
         let folder = folder();
         let path = folder.path().join("a");
@@ -278,7 +278,7 @@ fn hashing_beside_a_span_for_writing_is_busy() {
 }
 
 #[test]
-fn a_cursor_beside_a_span_is_busy() {
+fn a_cursor_in_a_locked_range_fails() {
     let folder = folder();
     let cache = small_cache(64, CopyPath::Auto);
     let group = group_of(&["a"], folder.path(), &cache);
@@ -294,7 +294,7 @@ fn a_cursor_beside_a_span_is_busy() {
 }
 
 #[test]
-fn pins_and_cached_files_beside_a_span_are_busy() {
+fn pins_and_cached_files_in_a_locked_range_fail() {
     let folder = folder();
     let cache = small_cache(64, CopyPath::Mapped);
     let group = group_of(&["a"], folder.path(), &cache);
@@ -342,7 +342,7 @@ fn pins_and_cached_files_beside_a_span_are_busy() {
 }
 
 #[test]
-fn a_copy_that_meets_a_span_at_its_far_end_does_nothing() {
+fn a_copy_that_overlaps_a_span_at_its_end_has_no_effect() {
     let folder = folder();
     let (b, len) = (folder.path().join("b"), FILE_BYTES as usize);
     put(&b, &noise(2, len));
@@ -436,7 +436,7 @@ fn spans_for_reading_overlap_freely() {
 }
 
 #[test]
-fn empty_spans_are_in_nobodys_way() {
+fn empty_spans_lock_nothing() {
     let folder = folder();
     let group = group_of(&["a"], folder.path(), &small_cache(64, CopyPath::Mapped));
     let empty = group.span_mut(5000..5000).expect("empty");
@@ -450,7 +450,7 @@ fn empty_spans_are_in_nobodys_way() {
 }
 
 #[test]
-fn a_forgotten_span_keeps_its_range_and_nothing_else() {
+fn a_leaked_span_keeps_only_its_range_locked() {
     let folder = folder();
     let (a, b) = (folder.path().join("a"), folder.path().join("b"));
     put(&b, &noise(2, FILE_BYTES as usize));
@@ -490,7 +490,7 @@ fn a_forgotten_span_keeps_its_range_and_nothing_else() {
 }
 
 #[test]
-fn a_forgotten_owned_span_keeps_the_group() {
+fn a_leaked_owned_span_keeps_the_group() {
     let folder = folder();
     let a = folder.path().join("a");
     let cache = small_cache(64, CopyPath::Mapped);
@@ -511,7 +511,7 @@ fn a_forgotten_owned_span_keeps_the_group() {
 }
 
 #[test]
-fn waiting_ends_when_the_range_is_given_back() {
+fn a_wait_ends_when_the_range_is_unlocked() {
     let folder = folder();
     let cache = small_cache(64, CopyPath::Mapped);
     let group = Arc::new(group_of(&["a"], folder.path(), &cache));
@@ -547,7 +547,7 @@ fn waiting_ends_when_the_range_is_given_back() {
 }
 
 #[test]
-fn a_writer_waits_for_all_readers_of_all_files() {
+fn a_writing_span_waits_for_readers_of_all_files() {
     let folder = folder();
     put(&folder.path().join("b"), &noise(2, FILE_BYTES as usize));
     let cache = small_cache(64, CopyPath::Mapped);
@@ -569,7 +569,7 @@ fn a_writer_waits_for_all_readers_of_all_files() {
 }
 
 #[test]
-fn waiting_ends_with_the_timeout() {
+fn a_wait_ends_with_the_timeout() {
     let folder = folder();
     let a = folder.path().join("a");
     let group = Arc::new(group_of(
@@ -609,7 +609,7 @@ fn copies_do_not_wait_for_spans() {
 }
 
 #[test]
-fn a_file_that_takes_the_place_of_another_is_another() {
+fn a_replacement_file_has_its_own_range_locks() {
     let folder = folder();
     let a = folder.path().join("a");
     let cache = small_cache(64, CopyPath::Mapped);

@@ -72,7 +72,7 @@ fn a_limit_of_one_mapping_serves_a_megabyte() {
 }
 
 #[test]
-fn threads_that_share_a_window_of_budget_all_get_their_turn() {
+fn threads_sharing_one_window_of_budget_all_make_progress() {
     for copy_path in COPY_PATHS {
         for when_pinned in [WhenPinned::Exceed, WhenPinned::Fail] {
             let folder = support::temp_dir();
@@ -114,7 +114,7 @@ fn threads_that_share_a_window_of_budget_all_get_their_turn() {
 }
 
 #[test]
-fn evicting_says_how_many_bytes_were_unmapped() {
+fn evict_returns_the_number_of_unmapped_bytes() {
     let folder = support::temp_dir();
     let cache = small_cache(1024, CopyPath::Mapped);
     let group = group(&cache, folder.path());

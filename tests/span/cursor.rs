@@ -123,7 +123,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..Default::default() })]
 
     #[test]
-    fn the_cursor_does_what_the_standard_one_does(steps in prop::collection::vec(step(), 1..60)) {
+    fn the_cursor_behaves_like_the_standard_one(steps in prop::collection::vec(step(), 1..60)) {
         let folder = support::temp_dir();
         let group = group(folder.path());
         let mut content = noise(1, BYTES);
@@ -167,7 +167,7 @@ fn writing_at_the_end_writes_nothing() {
 }
 
 #[test]
-fn a_cursor_may_own_its_way_to_the_group() {
+fn a_cursor_may_own_its_group() {
     let folder = support::temp_dir();
     let group = Arc::new(group(folder.path()));
     let cursor = Cursor::new(Arc::clone(&group));
@@ -184,7 +184,7 @@ fn a_cursor_may_own_its_way_to_the_group() {
 }
 
 #[test]
-fn seeking_or_writing_drops_what_was_buffered() {
+fn seeking_or_writing_discards_the_buffer() {
     let folder = support::temp_dir();
     let group = group(folder.path());
     let mut cursor = group.cursor();
@@ -204,7 +204,7 @@ fn seeking_or_writing_drops_what_was_buffered() {
 }
 
 #[test]
-fn an_error_of_a_file_comes_through_the_cursor_with_its_kind() {
+fn the_cursor_keeps_the_kind_of_a_file_error() {
     let folder = support::temp_dir();
     let builder = Group::builder(folder.path()).file("missing", 5);
     let group = builder.open().expect("a group");

@@ -65,7 +65,7 @@ fn only_files_grow() {
 }
 
 #[test]
-fn what_cannot_be_appended_leaves_the_group_as_it_was() {
+fn a_failed_append_leaves_the_group_unchanged() {
     let folder = support::temp_dir();
     put(&folder.path().join("file"), b"x");
     let builder = creating(folder.path()).padding(u64::MAX - 10);

@@ -128,7 +128,7 @@ fn cache_of(window_bytes: usize, budget: u64, when_pinned: WhenPinned) -> Mappin
 }
 
 #[test]
-fn spans_show_the_bytes_of_the_group() {
+fn spans_read_the_bytes_of_the_group() {
     for copy_path in COPY_PATHS {
         let model = Model::new(&small_cache(4, copy_path));
         for range in model.ranges() {
@@ -164,7 +164,7 @@ fn spans_show_the_bytes_of_the_group() {
 }
 
 #[test]
-fn spans_of_any_bounds_show_the_bytes() {
+fn spans_accept_any_range_bounds() {
     let model = Model::new(&small_cache(4, CopyPath::Mapped));
     let all = |span: Span<&Group>| span.slices().collect::<Vec<_>>().concat();
     let (group, bytes) = (&model.group, &model.bytes);
@@ -193,7 +193,7 @@ fn spans_of_any_bounds_show_the_bytes() {
 }
 
 #[test]
-fn what_is_stored_in_spans_is_in_the_files() {
+fn stores_through_spans_reach_the_files() {
     for preallocation in PREALLOCATIONS {
         let cache = small_cache(4, CopyPath::Auto);
         let mut model = Model::new(&cache);
@@ -277,7 +277,7 @@ fn what_is_stored_in_spans_is_in_the_files() {
 }
 
 #[test]
-fn stores_are_unsynced_until_the_group_is_synced() {
+fn stores_make_files_dirty_until_the_group_is_synced() {
     let folder = one_file(1, 10_000);
     let group = writer(folder.path(), &small_cache(4, CopyPath::Auto));
     let mut span = group.span_mut(..100).expect("a span");
@@ -294,7 +294,7 @@ fn stores_are_unsynced_until_the_group_is_synced() {
 }
 
 #[test]
-fn padding_is_zeros_that_cannot_be_borrowed_for_writing() {
+fn padding_reads_as_zeros_and_refuses_writing_spans() {
     let folder = one_file(1, 100);
     let cache = small_cache(4, CopyPath::Auto);
     let builder = Group::builder(folder.path()).cache(&cache).padding(200_000);
@@ -329,7 +329,7 @@ fn padding_is_zeros_that_cannot_be_borrowed_for_writing() {
 }
 
 #[test]
-fn buffers_come_in_batches_that_the_kernel_takes() {
+fn buffers_come_in_batches_within_the_kernel_limit() {
     const FILES: usize = 1200;
     let folder = support::temp_dir();
     let cache = small_cache(2 * FILES as u64, CopyPath::Auto);
@@ -414,7 +414,7 @@ fn copies_stay_inside_the_span() {
 }
 
 #[test]
-fn slices_need_the_promise() {
+fn slices_require_assume_exclusive() {
     let folder = one_file(1, 10_000);
     let builder = Group::builder(folder.path()).existing("a");
     let group = builder.access(Access::ReadWrite).open().expect("a group");
@@ -441,7 +441,7 @@ fn slices_need_the_promise() {
 }
 
 #[test]
-fn a_span_dropped_by_a_panic_is_given_back() {
+fn a_span_dropped_by_a_panic_unlocks_its_range() {
     let folder = one_file(1, 10_000);
     let group = writer(folder.path(), &small_cache(4, CopyPath::Auto));
     let unwound = catch_unwind(AssertUnwindSafe(|| {
@@ -477,7 +477,7 @@ fn a_file_that_is_too_short_gives_no_span() {
 }
 
 #[test]
-fn a_span_for_writing_makes_files_and_makes_them_long_enough() {
+fn a_writing_span_creates_and_extends_files() {
     for preallocation in PREALLOCATIONS {
         let folder = one_file(1, 100);
         let cache = small_cache(8, CopyPath::Auto);
@@ -505,7 +505,7 @@ fn a_span_for_writing_makes_files_and_makes_them_long_enough() {
 }
 
 #[test]
-fn a_group_for_reading_gives_no_span_for_writing() {
+fn a_read_only_group_refuses_writing_spans() {
     let folder = one_file(1, 10_000);
     let builder = Group::builder(folder.path()).existing("a");
     let group = builder.open().expect("a group");
@@ -530,7 +530,7 @@ fn a_group_for_reading_gives_no_span_for_writing() {
 }
 
 #[test]
-fn owned_spans_outlive_every_handle_of_group_and_cache() {
+fn owned_spans_outlive_group_and_cache() {
     fn assert_free<T: Send + Sync + 'static>(_: &T) {}
     let folder = one_file(1, 50_000);
     let cache = small_cache(2, CopyPath::Mapped);
@@ -576,7 +576,7 @@ fn assert_pinned(done: Result<(), SpanError>, file: &Path) {
 }
 
 #[test]
-fn a_file_with_spans_is_not_released_by_other_groups() {
+fn a_file_with_spans_is_not_closed_by_other_groups() {
     for copy_path in COPY_PATHS {
         let folder = one_file(1, 20_000);
         let elsewhere = support::temp_dir();
@@ -629,7 +629,7 @@ fn a_file_with_spans_is_not_released_by_other_groups() {
 }
 
 #[test]
-fn spans_do_not_mind_what_other_caches_let_go() {
+fn spans_are_unaffected_by_evictions_of_other_caches() {
     let folder = one_file(1, 20_000);
     let group = writer(folder.path(), &small_cache(16, CopyPath::Mapped));
     let mut other = writer(folder.path(), &small_cache(16, CopyPath::Mapped));
@@ -651,7 +651,7 @@ fn spans_do_not_mind_what_other_caches_let_go() {
 }
 
 #[test]
-fn readers_and_a_writer_of_one_window_see_the_same_bytes() {
+fn readers_and_writers_of_one_window_are_coherent() {
     let folder = one_file(1, 16 << 10);
     let cache = cache_of(16 << 10, 1 << 20, WhenPinned::Exceed);
     let builder = Group::builder(folder.path()).cache(&cache).existing("a");
@@ -729,7 +729,7 @@ fn copies_and_slices_are_coherent() {
 }
 
 #[test]
-fn h38_a_budget_smaller_than_a_span_is_exceeded_or_an_error() {
+fn i38_a_span_larger_than_the_budget_follows_the_policy() {
     const WINDOWS: usize = 10;
     let len = WINDOWS * WINDOW_BYTES as usize;
     let folder = one_file(1, len);
@@ -823,7 +823,7 @@ fn both_want_all(when_pinned: WhenPinned) -> Vec<Result<(), SpanError>> {
 }
 
 #[test]
-fn h38_nobody_waits_for_the_budget_of_others() {
+fn i38_spans_never_wait_for_the_budget() {
     let start = Instant::now();
     for result in both_want_all(WhenPinned::Exceed) {
         result.expect("the budget is exceeded");
@@ -841,7 +841,7 @@ fn h38_nobody_waits_for_the_budget_of_others() {
 }
 
 #[test]
-fn h38_spans_and_copies_share_a_budget_that_is_pinned() {
+fn i38_copies_work_while_spans_pin_the_budget() {
     let folder = one_file(1, 20 * WINDOW_BYTES as usize);
     for copy_path in COPY_PATHS {
         let options = CacheOptions::default()
@@ -870,7 +870,7 @@ fn h38_spans_and_copies_share_a_budget_that_is_pinned() {
 }
 
 #[test]
-fn bytes_behind_the_end_of_a_file_are_never_part_of_a_span() {
+fn bytes_past_the_end_of_a_file_are_never_in_a_span() {
     // Both ends are in one page, and the file was longer before.
     let folder = one_file(1, 4096);
     let path = folder.path().join("a");
@@ -888,7 +888,7 @@ fn bytes_behind_the_end_of_a_file_are_never_part_of_a_span() {
 }
 
 #[test]
-fn guards_say_what_they_are() {
+fn guards_have_readable_debug_output() {
     let folder = one_file(1, 10_000);
     let group = Arc::new(writer(folder.path(), &small_cache(4, CopyPath::Auto)));
     let one = group.owned_span(1..5).expect("a span");

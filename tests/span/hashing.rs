@@ -151,7 +151,7 @@ fn any_hash_can_be_used() {
 }
 
 #[test]
-fn what_was_just_written_is_hashed_wherever_it_still_is() {
+fn recent_writes_are_hashed() {
     for copy_path in COPY_PATHS {
         for preallocation in [
             Preallocation::Full,
@@ -223,7 +223,7 @@ fn holes_are_hashed_without_being_read() {
 }
 
 #[test]
-fn a_hole_behind_the_end_of_a_short_file_is_no_hole() {
+fn bytes_past_the_end_of_a_short_file_are_not_a_hole() {
     let folder = support::temp_dir();
     let file = File::create(folder.path().join("a")).expect("create");
     file.set_len(50_000).expect("set_len");
@@ -244,7 +244,7 @@ fn a_hole_behind_the_end_of_a_short_file_is_no_hole() {
 }
 
 #[test]
-fn pieces_that_cannot_be_are_refused() {
+fn invalid_piece_lengths_are_refused() {
     let folder = support::temp_dir();
     let (group, bytes) = mixed_group(folder.path(), CopyPath::Auto);
     assert!(matches!(

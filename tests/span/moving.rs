@@ -82,7 +82,7 @@ fn content() -> Vec<u8> {
 }
 
 #[test]
-fn on_one_filesystem_files_are_renamed_and_empty_folders_removed() {
+fn on_one_filesystem_files_are_renamed_and_empty_directories_removed() {
     for copy_path in COPY_PATHS {
         let mut scene = Scene::new(copy_path);
         let (old, new) = (scene.path("old"), scene.path("new"));
@@ -110,7 +110,7 @@ fn to_another_filesystem_files_are_copied_and_removed() {
 }
 
 #[test]
-fn folders_with_something_else_in_them_stay() {
+fn directories_with_other_files_stay() {
     let mut scene = Scene::new(CopyPath::Auto);
     put(&scene.path("old/d/other"), b"not of the group");
     scene.group.move_to(scene.path("new")).expect("move_to");
@@ -129,7 +129,7 @@ fn assert_exists(result: Result<(), SpanError>, name: &Path) {
 }
 
 #[test]
-fn if_one_target_exists_all_files_are_where_they_were() {
+fn an_existing_target_leaves_all_files_in_place() {
     for copy_path in COPY_PATHS {
         for name in &NAMES[..3] {
             let mut scene = Scene::new(copy_path);
@@ -151,7 +151,7 @@ fn if_one_target_exists_all_files_are_where_they_were() {
 }
 
 #[test]
-fn if_one_target_exists_on_another_filesystem_all_files_are_where_they_were() {
+fn an_existing_target_on_another_filesystem_leaves_all_files_in_place() {
     for name in &NAMES[..3] {
         let Some(fs) = SmallFs::new(Kind::Tmpfs, 4 << 20) else {
             return;
@@ -169,7 +169,7 @@ fn if_one_target_exists_on_another_filesystem_all_files_are_where_they_were() {
 }
 
 #[test]
-fn a_target_that_is_full_changes_nothing() {
+fn a_full_target_changes_nothing() {
     let Some(fs) = SmallFs::new(Kind::Tmpfs, 64 << 10) else {
         return;
     };
@@ -185,7 +185,7 @@ fn a_target_that_is_full_changes_nothing() {
 }
 
 #[test]
-fn what_cannot_be_a_root_changes_nothing() {
+fn an_invalid_root_changes_nothing() {
     let mut scene = Scene::new(CopyPath::Auto);
     put(&scene.path("file"), b"x");
     for root in ["absent", "file"] {

@@ -79,7 +79,7 @@ fn an_unreadable_file_is_named() {
 }
 
 #[test]
-fn a_file_that_may_not_be_written_can_be_read() {
+fn a_file_without_write_permission_can_be_read() {
     if user::is_root() {
         return;
     }
@@ -102,7 +102,7 @@ fn a_file_that_may_not_be_written_can_be_read() {
 }
 
 #[test]
-fn a_folder_that_may_not_be_written_refuses_new_files() {
+fn a_directory_without_write_permission_refuses_new_files() {
     if user::is_root() {
         return;
     }

@@ -11,7 +11,7 @@ use crate::{
 };
 
 #[test]
-fn entries_say_what_they_are() {
+fn entries_report_their_kind() {
     let folder = support::temp_dir();
     let builder = creating(folder.path()).file("a", 3).padding(5);
     let group = builder.file_range("b", 2..4).open().expect("a group");
@@ -36,7 +36,7 @@ fn entries_say_what_they_are() {
 }
 
 #[test]
-fn padding_is_zeros_that_are_never_on_disk() {
+fn padding_reads_as_zeros_and_is_never_on_disk() {
     let folder = support::temp_dir();
     for copy_path in COPY_PATHS {
         let cache = small_cache(4, copy_path);
@@ -83,7 +83,7 @@ fn padding_is_zeros_that_are_never_on_disk() {
 }
 
 #[test]
-fn a_range_of_a_file_leaves_the_rest_alone() {
+fn a_range_entry_leaves_the_rest_of_its_file_unchanged() {
     let folder = support::temp_dir();
     let path = folder.path().join("a");
     for copy_path in COPY_PATHS {
@@ -106,7 +106,7 @@ fn a_range_of_a_file_leaves_the_rest_alone() {
 }
 
 #[test]
-fn a_range_of_a_missing_file_is_created_behind_a_hole() {
+fn a_range_of_a_missing_file_is_created_after_a_hole() {
     let folder = support::temp_dir();
     let builder = creating(folder.path()).file_range("a", 5..9);
     let group = builder.open().expect("a group");

@@ -71,7 +71,7 @@ fn assert_refused<T: std::fmt::Debug>(what: impl std::fmt::Debug, result: Result
 }
 
 #[test]
-fn bad_ranges_are_refused_by_every_method() {
+fn invalid_ranges_are_refused_by_every_method() {
     let folder = support::temp_dir();
     let group = ten_bytes(folder.path());
     for range in bad_ranges() {
@@ -87,7 +87,7 @@ fn bad_ranges_are_refused_by_every_method() {
 }
 
 #[test]
-fn good_ranges_are_taken_in_every_form() {
+fn valid_ranges_are_accepted_in_every_form() {
     use Bound::{Excluded, Included, Unbounded};
     let folder = support::temp_dir();
     let group = ten_bytes(folder.path());
@@ -171,7 +171,7 @@ fn writes_past_the_end_change_nothing() {
 }
 
 #[test]
-fn the_last_bytes_of_the_largest_group_are_reached() {
+fn the_last_bytes_of_the_largest_group_are_accessible() {
     let folder = support::temp_dir();
     put(&folder.path().join("a"), &noise(1, 10));
     let builder = Group::builder(folder.path()).access(Access::ReadWrite);

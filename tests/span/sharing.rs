@@ -90,7 +90,7 @@ fn hard_links_are_one_file() {
 }
 
 #[test]
-fn all_ways_to_a_file_share_its_windows() {
+fn all_paths_to_a_file_share_its_windows() {
     let folder = support::temp_dir();
     put(&folder.path().join("a"), &noise(1, FILE_BYTES));
     fs::hard_link(folder.path().join("a"), folder.path().join("b")).expect("link");
@@ -115,7 +115,7 @@ fn all_ways_to_a_file_share_its_windows() {
 }
 
 #[test]
-fn two_groups_see_what_each_other_writes() {
+fn two_groups_see_each_others_writes() {
     for copy_path in COPY_PATHS {
         for same_cache in [true, false] {
             let folder = support::temp_dir();

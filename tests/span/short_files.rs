@@ -59,7 +59,7 @@ fn a_short_file_is_read_up_to_its_end() {
 }
 
 #[test]
-fn reading_behind_the_end_of_a_short_file_says_what_is_missing() {
+fn reading_past_the_end_of_a_short_file_reports_both_lengths() {
     for present in [5000_u64, 4096, 8192, 4097, 1, 0] {
         let folder = three_files(Some(present as usize));
         for group in groups(&folder) {
@@ -82,7 +82,7 @@ fn reading_behind_the_end_of_a_short_file_says_what_is_missing() {
 }
 
 #[test]
-fn nothing_shifts_behind_a_short_or_missing_file() {
+fn offsets_do_not_shift_after_a_short_or_missing_file() {
     for present in [Some(5000), Some(0), None] {
         let folder = three_files(present);
         for group in groups(&folder) {
@@ -95,7 +95,7 @@ fn nothing_shifts_behind_a_short_or_missing_file() {
 }
 
 #[test]
-fn a_missing_file_is_named() {
+fn a_missing_file_is_named_in_the_error() {
     let folder = three_files(None);
     for group in groups(&folder) {
         for (offset, len) in [(10_000, 1), (0, 30_000), (15_000, 10_000)] {
@@ -138,7 +138,7 @@ fn a_file_that_appears_or_grows_is_seen() {
 }
 
 #[test]
-fn only_the_declared_part_of_a_longer_file_is_seen() {
+fn only_the_declared_part_of_a_longer_file_is_visible() {
     let folder = three_files(Some(15_000));
     for group in groups(&folder) {
         let mut buf = vec![0; 30_000];
@@ -153,7 +153,7 @@ fn only_the_declared_part_of_a_longer_file_is_seen() {
 }
 
 #[test]
-fn writing_a_longer_file_leaves_what_lies_behind() {
+fn writing_a_longer_file_keeps_its_undeclared_end() {
     for copy_path in COPY_PATHS {
         let folder = three_files(Some(15_000));
         let cache = small_cache(8, copy_path);
@@ -173,7 +173,7 @@ fn writing_a_longer_file_leaves_what_lies_behind() {
 }
 
 #[test]
-fn writing_into_a_short_file_makes_it_longer_up_to_what_was_declared() {
+fn writing_extends_a_short_file_up_to_the_declared_length() {
     for copy_path in COPY_PATHS {
         let folder = three_files(Some(100));
         let cache = small_cache(8, copy_path);

@@ -199,7 +199,7 @@ fn run(threads: u64, operations: u64) -> Counts {
 }
 
 #[test]
-fn no_read_is_mixed_whoever_writes_flushes_and_evicts() {
+fn reads_are_never_torn_under_stress() {
     let operations = operations();
     for threads in [2, 4, 8] {
         let counts = run(threads, operations / 3);
@@ -213,7 +213,7 @@ fn no_read_is_mixed_whoever_writes_flushes_and_evicts() {
 
 /// Copies of the group against each other: they wait, and none sees a half-done other one.
 #[test]
-fn copies_that_cross_files_are_all_before_or_all_after_each_other() {
+fn copies_across_files_are_atomic_to_each_other() {
     let folder = support::temp_dir();
     let world = World::new(folder.path());
     let len = world.group.len();

@@ -31,7 +31,7 @@ fn last(log: &[String], start: &str) -> usize {
 }
 
 #[test]
-fn sync_all_syncs_files_and_then_every_new_folder_entry() {
+fn sync_all_syncs_files_before_new_directory_entries() {
     for copy_path in COPY_PATHS {
         let Some(fs) = FuseFs::new(Mode::Plain) else {
             return;
@@ -88,7 +88,7 @@ fn assert_sync_failed(result: Result<(), SpanError>, file: &Path) {
 }
 
 #[test]
-fn a_sync_that_failed_is_never_taken_back() {
+fn a_failed_sync_is_permanent() {
     for copy_path in COPY_PATHS {
         let Some(fs) = FuseFs::new(Mode::SyncFailsOnce) else {
             return;
@@ -121,7 +121,7 @@ fn a_sync_that_failed_is_never_taken_back() {
 }
 
 #[test]
-fn a_sync_that_failed_stops_a_move() {
+fn a_failed_sync_prevents_a_move() {
     let Some(fs) = FuseFs::new(Mode::SyncFailsOnce) else {
         return;
     };
@@ -137,7 +137,7 @@ fn a_sync_that_failed_stops_a_move() {
 }
 
 #[test]
-fn a_filesystem_that_maps_nothing_serves_copies() {
+fn a_filesystem_without_mmap_supports_copies() {
     for mode in [Mode::DirectIo, Mode::NoFallocate, Mode::NoMmap] {
         for copy_path in COPY_PATHS {
             let Some(fs) = FuseFs::new(mode) else {

@@ -41,7 +41,7 @@ fn warm_group(root: &Path, copy_path: CopyPath, windows: u64) -> Group {
 }
 
 #[test]
-fn reading_a_cut_file_is_an_error_that_names_it() {
+fn reading_a_truncated_file_names_it() {
     for copy_path in COPY_PATHS {
         for len in [0_u64, 1, 4096, 20_000, FILE_BYTES as u64 - 1] {
             let folder = support::temp_dir();
@@ -62,7 +62,7 @@ fn reading_a_cut_file_is_an_error_that_names_it() {
 }
 
 #[test]
-fn hashing_a_cut_file_is_an_error_that_names_it() {
+fn hashing_a_truncated_file_names_it() {
     for copy_path in COPY_PATHS {
         let folder = support::temp_dir();
         let group = warm_group(folder.path(), copy_path, 64);
@@ -91,7 +91,7 @@ fn hashing_a_cut_file_is_an_error_that_names_it() {
 }
 
 #[test]
-fn writing_to_a_cut_file_does_not_bring_its_length_back_in_silence() {
+fn writing_to_a_truncated_file_does_not_restore_its_length() {
     for copy_path in COPY_PATHS {
         // The last length is inside the page that is written next.
         for len in [0, 4096, 10_000, 20_500] {
@@ -111,7 +111,7 @@ fn writing_to_a_cut_file_does_not_bring_its_length_back_in_silence() {
 }
 
 #[test]
-fn a_cut_file_is_taken_as_it_is_once_it_is_abandoned() {
+fn a_truncated_file_closed_without_sync_is_reopened_with_its_length() {
     for copy_path in COPY_PATHS {
         let folder = support::temp_dir();
         let mut group = warm_group(folder.path(), copy_path, 64);
@@ -181,17 +181,17 @@ fn survive_in_a_child(name: &str, copy_path: CopyPath) {
 }
 
 #[test]
-fn h34_no_signal_while_files_are_cut_under_mapped_copies() {
+fn i34_truncation_during_mapped_copies_raises_no_signal() {
     survive_in_a_child(
-        "truncation::h34_no_signal_while_files_are_cut_under_mapped_copies",
+        "truncation::i34_truncation_during_mapped_copies_raises_no_signal",
         CopyPath::Mapped,
     );
 }
 
 #[test]
-fn h34_no_signal_while_files_are_cut_under_copies_of_either_kind() {
+fn i34_truncation_during_copies_of_any_method_raises_no_signal() {
     survive_in_a_child(
-        "truncation::h34_no_signal_while_files_are_cut_under_copies_of_either_kind",
+        "truncation::i34_truncation_during_copies_of_any_method_raises_no_signal",
         CopyPath::Auto,
     );
 }

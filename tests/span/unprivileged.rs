@@ -3,6 +3,6 @@
 use crate::support::user;
 
 #[test]
-fn nothing_needs_root() {
+fn ordinary_user_tests_pass() {
     user::as_ordinary_user("ordinary_user::");
 }

@@ -29,7 +29,7 @@ fn pair() -> (TcpStream, TcpStream) {
 }
 
 #[test]
-fn h39_what_is_sent_without_a_copy_stays_claimed_until_it_is_done() {
+fn i39_zero_copy_sends_keep_the_range_locked_until_completion() {
     let folder = support::temp_dir();
     let group = Group::builder(folder.path())
         .cache(&small_cache(1024, CopyPath::Auto))
@@ -77,7 +77,7 @@ fn h39_what_is_sent_without_a_copy_stays_claimed_until_it_is_done() {
 }
 
 #[test]
-fn sockets_that_cannot_are_an_error() {
+fn sockets_without_zero_copy_support_are_an_error() {
     let (ours, _theirs) = UnixStream::pair().expect("a pair");
     let refused = ZeroCopySender::new(ours);
     assert!(refused.is_err(), "{refused:?}");

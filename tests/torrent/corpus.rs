@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 #[test]
-fn every_seed_keeps_the_property() {
+fn every_fuzz_seed_passes() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/bencode");
     let seeds: Vec<_> = fs::read_dir(&folder)
         .expect("the corpus")

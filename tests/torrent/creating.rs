@@ -32,7 +32,7 @@ fn show(path: &Path) -> serde_json::Value {
 }
 
 #[test]
-fn what_is_created_verifies() {
+fn created_torrents_verify() {
     let folder = support::temp_dir();
     let (root, out) = (folder.path().join("näme"), folder.path().join("x.torrent"));
     content(&root);
@@ -69,7 +69,7 @@ fn a_single_file_verifies() {
 }
 
 #[test]
-fn files_are_in_the_order_of_their_components() {
+fn files_are_sorted_by_path_components() {
     let folder = support::temp_dir();
     content(&folder.path().join("d"));
     let out = folder.path().join("x.torrent");
@@ -81,7 +81,7 @@ fn files_are_in_the_order_of_their_components() {
 }
 
 #[test]
-fn the_order_of_another_torrent_can_be_asked_for() {
+fn order_from_uses_the_order_of_another_torrent() {
     let folder = support::temp_dir();
     let (root, first, second) = (
         folder.path().join("d"),
@@ -130,7 +130,7 @@ fn a_sparse_file_of_2_gib_verifies() {
 }
 
 #[test]
-fn the_torrent_itself_is_left_out_and_written_anew_the_same() {
+fn the_output_file_is_excluded_and_reproducible() {
     let folder = support::temp_dir();
     content(folder.path());
     let out = folder.path().join("a b/x.torrent");
@@ -149,7 +149,7 @@ fn the_torrent_itself_is_left_out_and_written_anew_the_same() {
 }
 
 #[test]
-fn nothing_is_overwritten_unasked() {
+fn existing_files_are_overwritten_only_with_force() {
     let folder = support::temp_dir();
     let (file, out) = (folder.path().join("f"), folder.path().join("x.torrent"));
     put(&file, b"content");
@@ -184,7 +184,7 @@ fn symbolic_links_are_skipped_with_a_warning() {
 }
 
 #[test]
-fn a_name_that_is_not_utf8_is_named() {
+fn a_non_utf8_name_is_refused_by_name() {
     let folder = support::temp_dir();
     let (root, out) = (folder.path().join("d"), folder.path().join("x.torrent"));
     put(&root.join(OsStr::from_bytes(b"bad\xffname")), b"content");
@@ -198,7 +198,7 @@ fn a_name_that_is_not_utf8_is_named() {
 }
 
 #[test]
-fn what_was_asked_for_is_in_the_torrent() {
+fn all_options_appear_in_the_torrent() {
     let folder = support::temp_dir();
     let (file, out) = (folder.path().join("f"), folder.path().join("x.torrent"));
     put(&file, b"content");
@@ -244,7 +244,7 @@ fn what_was_asked_for_is_in_the_torrent() {
 }
 
 #[test]
-fn the_choice_of_the_piece_length_is_told() {
+fn the_chosen_piece_length_is_reported() {
     let folder = support::temp_dir();
     let (file, out) = (folder.path().join("f"), folder.path().join("x.torrent"));
     put(&file, b"content");
@@ -259,7 +259,7 @@ fn the_choice_of_the_piece_length_is_told() {
 }
 
 #[test]
-fn wrong_usage_is_2_and_nothing_to_hash_is_4() {
+fn invalid_usage_exits_with_2_and_empty_content_with_4() {
     let folder = support::temp_dir();
     let out = folder.path().join("x.torrent");
     expect(2, &[Path::new("create"), folder.path()]);
@@ -295,7 +295,7 @@ fn wrong_usage_is_2_and_nothing_to_hash_is_4() {
 }
 
 #[test]
-fn hashing_in_place_makes_the_same_torrent_and_finds_the_same_damage() {
+fn hashing_in_place_gives_the_same_torrent_and_report() {
     let folder = support::temp_dir();
     let content = folder.path().join("d");
     for i in 1..=5 {

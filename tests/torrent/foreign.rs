@@ -45,7 +45,7 @@ fn mktorrent(root: &Path, out: &Path, more: &[&str]) {
 }
 
 #[test]
-fn torrents_of_mktorrent_verify() {
+fn mktorrent_torrents_verify() {
     if !need(Need::Tools, "mktorrent") {
         return;
     }
@@ -59,7 +59,7 @@ fn torrents_of_mktorrent_verify() {
 }
 
 #[test]
-fn in_the_order_of_mktorrent_the_torrent_is_the_same() {
+fn same_order_gives_the_info_hash_of_mktorrent() {
     if !need(Need::Tools, "mktorrent") {
         return;
     }
@@ -90,7 +90,7 @@ fn in_the_order_of_mktorrent_the_torrent_is_the_same() {
 }
 
 #[test]
-fn pieces_are_the_digests_of_the_concatenation() {
+fn pieces_are_digests_of_the_concatenated_files() {
     let folder = support::temp_dir();
     content(folder.path());
     let out = folder.path().join("x.torrent");

@@ -181,12 +181,12 @@ fn hostile() -> Vec<(Node, &'static str)> {
 }
 
 #[test]
-fn the_unchanged_torrent_would_be_taken() {
+fn the_unmodified_torrent_is_accepted() {
     Metainfo::parse(&info(vec![]).encode()).expect("a torrent");
 }
 
 #[test]
-fn hostile_torrents_are_refused_by_name_of_the_field() {
+fn hostile_torrents_are_refused_naming_the_field() {
     for (torrent, message) in hostile() {
         let refused = Metainfo::parse(&torrent.encode())
             .expect_err(message)
@@ -200,7 +200,7 @@ fn hostile_torrents_are_refused_by_name_of_the_field() {
 }
 
 #[test]
-fn the_program_refuses_them_with_3() {
+fn the_program_refuses_hostile_torrents_with_exit_code_3() {
     let folder = support::temp_dir();
     let path = folder.path().join("x.torrent");
     let raw = [(
@@ -224,7 +224,7 @@ fn the_program_refuses_them_with_3() {
 }
 
 #[test]
-fn a_torrent_of_more_than_64_mib_is_refused_with_3() {
+fn a_torrent_above_64_mib_is_refused_with_exit_code_3() {
     let folder = support::temp_dir();
     let path = folder.path().join("x.torrent");
     std::fs::File::create(&path)

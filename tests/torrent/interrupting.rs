@@ -27,7 +27,7 @@ fn long_file(path: &Path) -> bool {
 }
 
 #[test]
-fn an_interrupted_verification_reports_what_it_has() {
+fn an_interrupted_verification_reports_partial_results() {
     let folder = support::temp_dir();
     if !long_file(&folder.path().join("long")) {
         return;
@@ -65,7 +65,7 @@ fn an_interrupted_verification_reports_what_it_has() {
 }
 
 #[test]
-fn an_interrupted_creation_leaves_nothing() {
+fn an_interrupted_creation_leaves_no_file() {
     let folder = support::temp_dir();
     let long = folder.path().join("long");
     if !long_file(&long) {

@@ -14,7 +14,7 @@ fn refused(input: &[u8]) -> (usize, BencodeProblem) {
 }
 
 #[test]
-fn the_four_kinds_are_read() {
+fn all_four_kinds_are_parsed() {
     let item = parse(b"d1:ai-7e1:b2:xy1:cl1:z0:ee").expect("bencode");
     let Value::Dict(entries) = item.value else {
         panic!("a dictionary")
@@ -26,7 +26,7 @@ fn the_four_kinds_are_read() {
 }
 
 #[test]
-fn integers_are_canonical_and_have_64_bits() {
+fn integers_must_be_canonical_and_fit_in_64_bits() {
     assert_eq!(parse(b"i0e").expect("zero").value, Value::Int(0));
     assert_eq!(
         parse(b"i9223372036854775807e").expect("max").value,
@@ -63,7 +63,7 @@ fn integers_are_canonical_and_have_64_bits() {
 }
 
 #[test]
-fn errors_say_where() {
+fn errors_report_the_byte_position() {
     assert_eq!(refused(b""), (0, BencodeProblem::Truncated));
     assert_eq!(refused(b"l1:a"), (4, BencodeProblem::Truncated));
     assert_eq!(
@@ -104,7 +104,7 @@ fn declared_lengths_are_checked_against_the_input() {
 }
 
 #[test]
-fn nesting_and_items_are_bounded() {
+fn nesting_and_item_count_are_limited() {
     let nested = |depth: usize| [b"l".repeat(depth), b"e".repeat(depth)].concat();
     assert!(parse(&nested(DEPTH_MAX + 1)).is_ok());
     assert_eq!(refused(&nested(DEPTH_MAX + 2)).1, BencodeProblem::TooDeep);
@@ -122,7 +122,7 @@ fn nesting_and_items_are_bounded() {
 }
 
 #[test]
-fn unsorted_keys_are_taken_and_repeated_ones_are_not() {
+fn unsorted_keys_are_accepted_and_repeated_keys_refused() {
     assert!(parse(b"d1:bi1e1:ai2ee").is_ok());
     assert_eq!(
         refused(b"d1:ai1e1:ai2ee"),
@@ -167,7 +167,7 @@ fn oracle(value: &bt_bencode::Value) -> Node {
 
 proptest! {
     #[test]
-    fn what_is_written_is_read(node in node()) {
+    fn written_values_parse_to_the_same_values(node in node()) {
         let bytes = node.encode();
         let item = parse(&bytes).expect("own bencode");
         prop_assert_eq!(item.raw, &bytes[..]);
@@ -175,7 +175,7 @@ proptest! {
     }
 
     #[test]
-    fn bt_bencode_reads_the_same(node in node()) {
+    fn bt_bencode_reads_the_same_values(node in node()) {
         let bytes = node.encode();
         let value: bt_bencode::Value = bt_bencode::from_slice(&bytes).expect("bencode");
         prop_assert_eq!(oracle(&value), node);
@@ -184,7 +184,7 @@ proptest! {
 
     /// `bt_bencode` is more permissive (leading zeros, repeated keys), never stricter.
     #[test]
-    fn what_bt_bencode_refuses_is_refused(node in node(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+    fn input_refused_by_bt_bencode_is_refused(node in node(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
         let mut bytes = node.encode();
         let at = at.index(bytes.len());
         bytes[at] = byte;
@@ -195,7 +195,7 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_do_no_harm(bytes in vec(any::<u8>(), 0..200)) {
+    fn arbitrary_bytes_never_panic(bytes in vec(any::<u8>(), 0..200)) {
         crate::property::check(&bytes);
     }
 }

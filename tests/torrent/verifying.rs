@@ -71,7 +71,7 @@ fn files(report: &Value) -> BTreeMap<&str, &Value> {
 }
 
 #[test]
-fn each_damage_is_reported_as_what_it_is() {
+fn each_kind_of_damage_is_reported() {
     let content = Content::new();
     content.damage();
     let report = content.verify(1);
@@ -105,7 +105,7 @@ fn each_damage_is_reported_as_what_it_is() {
 }
 
 #[test]
-fn the_text_lists_problems_and_with_v_all() {
+fn the_text_lists_problems_and_all_files_with_v() {
     let content = Content::new();
     content.damage();
     let args = [
@@ -135,7 +135,7 @@ fn the_text_lists_problems_and_with_v_all() {
 }
 
 #[test]
-fn a_pipe_gets_the_report_and_nothing_else() {
+fn a_pipe_gets_only_the_report() {
     let content = Content::new();
     let args = [
         Path::new("verify"),
@@ -150,7 +150,7 @@ fn a_pipe_gets_the_report_and_nothing_else() {
 }
 
 #[test]
-fn links_are_followed_only_when_asked_for() {
+fn links_are_followed_only_on_request() {
     let content = Content::new();
     let elsewhere = content.folder.path().join("elsewhere");
     fs::rename(content.path("5"), &elsewhere).expect("a rename");
@@ -169,7 +169,7 @@ fn links_are_followed_only_when_asked_for() {
 }
 
 #[test]
-fn a_folder_in_a_files_place_is_unreadable() {
+fn a_directory_in_place_of_a_file_is_unreadable() {
     let content = Content::new();
     fs::remove_file(content.path("5")).expect("a file");
     fs::create_dir(content.path("5")).expect("a folder");
@@ -179,7 +179,7 @@ fn a_folder_in_a_files_place_is_unreadable() {
 }
 
 #[test]
-fn all_is_missing_where_nothing_was_downloaded() {
+fn without_any_download_all_files_are_missing() {
     let content = Content::new();
     let empty = support::temp_dir();
     let report = verify(1, &content.torrent, empty.path(), &[]);
@@ -196,7 +196,7 @@ fn all_is_missing_where_nothing_was_downloaded() {
 }
 
 #[test]
-fn of_several_torrents_the_worst_counts() {
+fn the_exit_code_is_that_of_the_worst_torrent() {
     let content = Content::new();
     let bad = content.folder.path().join("bad.torrent");
     put(&bad, b"d4:infode");
@@ -232,7 +232,7 @@ fn of_several_torrents_the_worst_counts() {
 }
 
 #[test]
-fn a_budget_below_a_window_names_the_field() {
+fn a_budget_below_one_window_is_refused_by_name() {
     let content = Content::new();
     let args = ["verify", "x.torrent", "--budget", "1"].map(Path::new);
     let output = expect(4, &[&args[..1], &[&content.torrent], &args[2..]].concat());
@@ -240,7 +240,7 @@ fn a_budget_below_a_window_names_the_field() {
 }
 
 #[test]
-fn links_of_a_torrent_are_not_looked_at() {
+fn symlink_entries_of_a_torrent_are_ignored() {
     let folder = support::temp_dir();
     put(&folder.path().join("d/a"), b"1234");
     let digest: [u8; 20] = <sha1::Sha1 as sha1::Digest>::digest(b"1234").into();

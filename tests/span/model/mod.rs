@@ -6,8 +6,8 @@
 //! order.
 
 mod files;
+mod layout_changes;
 mod operations;
-mod reshaping;
 mod world;
 
 use std::{env, thread};

@@ -72,7 +72,7 @@ async fn spans_are_sent_and_received() {
 }
 
 #[tokio::test]
-async fn a_future_that_is_dropped_receives_nothing_and_gives_the_range_back() {
+async fn a_dropped_future_receives_nothing_and_unlocks_the_range() {
     let folder = support::temp_dir();
     let group = group(folder.path());
     let (ours, mut theirs) = UnixStream::pair().expect("a pair");
@@ -88,7 +88,7 @@ async fn a_future_that_is_dropped_receives_nothing_and_gives_the_range_back() {
 }
 
 #[tokio::test]
-async fn a_peer_that_ends_is_an_error_that_says_how_far() {
+async fn a_closed_peer_is_an_error_with_the_transferred_bytes() {
     let folder = support::temp_dir();
     let group = group(folder.path());
     let (ours, mut theirs) = UnixStream::pair().expect("a pair");
@@ -109,7 +109,7 @@ async fn a_peer_that_ends_is_an_error_that_says_how_far() {
 }
 
 #[test]
-fn a_runtime_that_shuts_down_in_the_middle_leaves_nothing_claimed() {
+fn a_runtime_shutdown_leaves_no_range_locked() {
     let folder = support::temp_dir();
     let group = group(folder.path());
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -52,14 +52,14 @@ fn hashes_agree(cache: &MappingCache) {
 }
 
 #[test]
-fn hashes_in_place_are_those_of_copies() {
+fn hashing_in_place_equals_hashing_copies() {
     let roomy = CacheOptions::default().budget_bytes(64 << 20);
     hashes_agree(&MappingCache::new(roomy).expect("a cache"));
     hashes_agree(&small_cache(64, CopyPath::Auto));
 }
 
 #[test]
-fn where_all_is_pinned_copies_are_hashed_instead() {
+fn with_a_pinned_budget_copies_are_hashed_instead() {
     let tight = CacheOptions::default()
         .window_bytes(4096)
         .budget_bytes(4096)
@@ -68,7 +68,7 @@ fn where_all_is_pinned_copies_are_hashed_instead() {
 }
 
 #[test]
-fn a_file_that_ends_early_is_an_error_in_place_too() {
+fn a_short_file_is_an_error_in_place_too() {
     let folder = support::temp_dir();
     put(&folder.path().join("a"), &noise(1, 10_000));
     let group = Group::builder(folder.path()).file("a", 12_000).open();

@@ -112,7 +112,7 @@ fn transfer(done: Result<(), SpanError>) -> (usize, io::Error) {
 }
 
 #[test]
-fn spans_are_sent_as_they_are() {
+fn spans_are_sent_unchanged() {
     for copy_path in COPY_PATHS {
         let folder = support::temp_dir();
         let (group, bytes) = group_of_all_kinds(&folder, &small_cache(64, copy_path));
@@ -149,7 +149,7 @@ fn spans_are_sent_as_they_are() {
 }
 
 #[test]
-fn spans_are_received_where_they_belong() {
+fn spans_are_received_at_their_offsets() {
     for copy_path in [CopyPath::Auto, CopyPath::Mapped] {
         let folder = support::temp_dir();
         let (group, mut bytes) = group_of_all_kinds(&folder, &small_cache(64, copy_path));
@@ -205,7 +205,7 @@ fn spans_are_received_where_they_belong() {
 }
 
 #[test]
-fn more_files_than_the_kernel_takes_buffers_are_transferred() {
+fn more_files_than_kernel_buffers_are_transferred() {
     const FILES: usize = 2100;
     let folder = support::temp_dir();
     let cache = small_cache(2 * FILES as u64, CopyPath::Auto);
@@ -229,7 +229,7 @@ fn more_files_than_the_kernel_takes_buffers_are_transferred() {
 }
 
 #[test]
-fn disjoint_spans_of_one_window_are_filled_at_once() {
+fn disjoint_spans_of_one_window_are_filled_concurrently() {
     const BLOCK: usize = 16 << 10;
     let options = CacheOptions::default().window_bytes(64 << 10);
     let cache = MappingCache::new(options).expect("a cache");
@@ -276,7 +276,7 @@ fn send_to_one_that_leaves(group: &Group, what: &str, to: &File, mut from: File)
 }
 
 #[test]
-fn a_peer_that_closes_ends_the_sending() {
+fn a_closed_peer_ends_the_sending() {
     let (_folder, group) = one_file(16 << 20, &cache_of_windows(64 << 10));
     for (what, to, from) in streams() {
         let source = send_to_one_that_leaves(&group, what, &to, from);
@@ -289,8 +289,8 @@ fn a_peer_that_closes_ends_the_sending() {
 
 /// In a child process, because signal handlers are process-wide.
 #[test]
-fn sockets_that_are_closed_raise_no_signal() {
-    let name = "transferring::sockets_that_are_closed_raise_no_signal";
+fn closed_sockets_raise_no_signal() {
+    let name = "socket_io::closed_sockets_raise_no_signal";
     if child::is_me(name) {
         let (_folder, group) = one_file(16 << 20, &cache_of_windows(64 << 10));
         let raised = Arc::new(AtomicBool::new(false));
@@ -310,7 +310,7 @@ fn sockets_that_are_closed_raise_no_signal() {
 }
 
 #[test]
-fn what_a_descriptor_refuses_is_its_own_error() {
+fn errors_of_the_descriptor_are_not_file_errors() {
     let (folder, group) = one_file(20_000, &small_cache(8, CopyPath::Auto));
     let full = File::options().write(true).open("/dev/full").expect("open");
     let mut span = group.span_mut(..).expect("a span");
@@ -335,7 +335,7 @@ fn what_a_descriptor_refuses_is_its_own_error() {
 }
 
 #[test]
-fn a_peer_that_ends_early_leaves_what_it_gave() {
+fn bytes_of_a_peer_that_ends_early_are_kept() {
     const LEN: usize = 50_000;
     for copy_path in COPY_PATHS {
         for given in [0, 1, 4095, 4096, 4097, 20_000, LEN - 1] {
@@ -368,7 +368,7 @@ fn a_peer_that_ends_early_leaves_what_it_gave() {
 }
 
 #[test]
-fn sending_without_blocking_goes_on_where_it_stopped() {
+fn nonblocking_sending_continues_where_it_stopped() {
     const LEN: usize = 3 << 20;
     let (_folder, group) = one_file(LEN, &small_cache(8, CopyPath::Auto));
     let span = group.span(..).expect("a span");
@@ -405,7 +405,7 @@ fn sending_without_blocking_goes_on_where_it_stopped() {
 }
 
 #[test]
-fn receiving_without_blocking_goes_on_where_it_stopped() {
+fn nonblocking_receiving_continues_where_it_stopped() {
     let (folder, group) = one_file(50_000, &small_cache(8, CopyPath::Auto));
     let content = noise(2, 50_000);
     let mut span = group.span_mut(..).expect("a span");
@@ -436,7 +436,7 @@ fn receiving_without_blocking_goes_on_where_it_stopped() {
 }
 
 #[test]
-fn nothing_is_transferred_behind_the_end() {
+fn nothing_is_transferred_past_the_end() {
     let (_folder, group) = one_file(10_000, &small_cache(8, CopyPath::Auto));
     let mut span = group.span_mut(5000..9000).expect("a span");
     let file = tempfile::tempfile().expect("a file");
@@ -629,33 +629,33 @@ fn in_a_child(name: &str, body: fn()) {
 }
 
 #[test]
-fn sending_a_file_that_is_cut_anywhere_is_an_error_that_names_it() {
+fn sending_a_truncated_file_names_it() {
     in_a_child(
-        "transferring::sending_a_file_that_is_cut_anywhere_is_an_error_that_names_it",
+        "socket_io::sending_a_truncated_file_names_it",
         send_and_copy_from_cut_files,
     );
 }
 
 #[test]
-fn receiving_into_a_file_that_is_cut_anywhere_is_an_error_that_names_it() {
+fn receiving_into_a_truncated_file_names_it() {
     in_a_child(
-        "transferring::receiving_into_a_file_that_is_cut_anywhere_is_an_error_that_names_it",
+        "socket_io::receiving_into_a_truncated_file_names_it",
         receive_into_cut_files,
     );
 }
 
 #[test]
-fn no_signal_while_files_are_cut_under_transfers() {
+fn truncation_during_transfers_raises_no_signal() {
     in_a_child(
-        "transferring::no_signal_while_files_are_cut_under_transfers",
+        "socket_io::truncation_during_transfers_raises_no_signal",
         transfer_while_files_are_cut,
     );
 }
 
 #[test]
-fn of_several_files_the_one_that_is_cut_is_named() {
+fn the_truncated_one_of_several_files_is_named() {
     in_a_child(
-        "transferring::of_several_files_the_one_that_is_cut_is_named",
+        "socket_io::the_truncated_one_of_several_files_is_named",
         || {
             for cut in ["0", "1", "2"] {
                 let folder = support::temp_dir();

@@ -23,7 +23,7 @@ const PAGE_WORDS: usize = 512;
 const COUNTS_FOR: &str = "FLATSPAN_STORM_COUNTS_FOR";
 
 #[test]
-fn the_counter() {
+fn counter_process() {
     let Ok(counts_for) = std::env::var(COUNTS_FOR) else {
         return;
     };
@@ -64,7 +64,7 @@ impl Run {
             .args(["--interval", "0.01", "--json"])
             .arg(store)
             .arg(std::env::current_exe().expect("this program"))
-            .args(["--exact", "storm_programs::the_counter"])
+            .args(["--exact", "crash_test_programs::counter_process"])
             .env(COUNTS_FOR, counts_for.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -162,7 +162,7 @@ fn stored(store: &Path) -> (u64, u64) {
 
 /// For each capture mode and each choice of killed processes.
 #[test]
-fn kills_of_the_program_of_shm_restore_and_of_both() {
+fn kills_of_program_and_shm_restore_tear_no_state() {
     const KILLS: u32 = 50;
     let dir = support::temp_dir();
     let mut random = 0x2545_f491_4f6c_dd1d_u64;

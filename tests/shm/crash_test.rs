@@ -92,7 +92,7 @@ fn say(inside: &File, side: u64, value: u64) {
 }
 
 #[test]
-fn the_client() {
+fn client_process() {
     let (Some(memfd), Some(inside)) = (inherited(MEMFD), inherited(INSIDE)) else {
         return;
     };
@@ -168,7 +168,7 @@ fn catch_up(client: &mut Writer, table: &mut [u64; PAGES], next: u64) {
 }
 
 #[test]
-fn the_host() {
+fn host_process() {
     let (Some(memfd), Some(inside)) = (inherited(MEMFD), inherited(INSIDE)) else {
         return;
     };
@@ -254,7 +254,7 @@ fn restored(store: &Path) -> (SharedFile, u64) {
 }
 
 #[test]
-fn kills_of_client_host_and_both_lose_nothing() {
+fn kills_of_client_and_host_lose_nothing_acknowledged() {
     let kills = std::env::var("FLATSPAN_STORM_KILLS");
     let kills: u32 = kills.map_or(1000, |text| text.parse().expect("a number"));
     let dir = support::temp_dir();
@@ -265,9 +265,10 @@ fn kills_of_client_host_and_both_lose_nothing() {
     let (mut acknowledged, mut restarts) = (0, 0);
     let mut counts = BTreeMap::<String, u32>::new();
     // The memfd is completed before a client may have it.
-    let start_host = |memfd: &SharedFile| Process::start("storm::the_host", memfd, &inside, &store);
+    let start_host =
+        |memfd: &SharedFile| Process::start("crash_test::host_process", memfd, &inside, &store);
     let start_client =
-        |memfd: &SharedFile| Process::start("storm::the_client", memfd, &inside, &store);
+        |memfd: &SharedFile| Process::start("crash_test::client_process", memfd, &inside, &store);
     drop(Host::open(&store, fd(&memfd), host_options()).expect("a host"));
     let mut host = start_host(&memfd);
     let mut client = start_client(&memfd);
@@ -327,14 +328,14 @@ fn kills_of_client_host_and_both_lose_nothing() {
 /// At any position, a stopped host does not block the client. The host persists the client's
 /// commits when it continues.
 #[test]
-fn a_stopped_host_holds_up_nobody_and_a_dead_one_neither() {
+fn a_stopped_or_dead_host_does_not_block_the_client() {
     use rustix::process::{Pid, Signal, kill_process};
     let dir = support::temp_dir();
     let store = dir.path().join("store");
     let inside = SharedFile::create("flatspan-storm-inside", 16).expect("a memfd");
     let memfd = SharedFile::create("flatspan-storm", 0).expect("a memfd");
     drop(Host::open(&store, fd(&memfd), host_options()).expect("a host"));
-    let mut host = Process::start("storm::the_host", &memfd, &inside, &store);
+    let mut host = Process::start("crash_test::host_process", &memfd, &inside, &store);
     let pid = host.0.as_ref().expect("a process").id();
     let pid = Pid::from_raw(pid as i32).expect("a process");
     let mut client = Writer::open(fd(&memfd), options()).expect("a writer");

@@ -11,7 +11,7 @@ use flatspan::snapshot::StoreReader;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client;
-use crate::left::{Left, PATIENCE, path_of};
+use crate::inherited_fds::{Left, PATIENCE, path_of};
 use crate::manager::Killed;
 use crate::states::{
     GROWN_PAGES, PUBLISHED_PAGES, folder, newest, number_of_row, shell, shm_restore, word,
@@ -69,7 +69,7 @@ pub(crate) fn descendants(of: u32) -> Vec<u32> {
 
 /// Three writers: the command, a child in a session of its own, and an orphan in another one.
 #[test]
-fn h27_a_snapshot_is_one_instant_of_all_descendants() {
+fn i27_a_snapshot_is_one_point_in_time_of_all_descendants() {
     let folder = folder();
     let (store, run) = (folder.path().join("store"), folder.path().join("run"));
     fs::write(&run, "").expect("a file");
@@ -101,7 +101,7 @@ fn h27_a_snapshot_is_one_instant_of_all_descendants() {
 /// Also for the last snapshot of a command that was not stopped before: a process that outlives it
 /// still writes.
 #[test]
-fn h27_the_last_snapshot_is_one_instant_of_those_who_are_left() {
+fn i27_the_final_snapshot_is_one_point_in_time_of_remaining_processes() {
     let folder = folder();
     let (run, go) = (folder.path().join("run"), folder.path().join("go"));
     for (round, how) in ["exit", "exit", "exit", "stop"].iter().enumerate() {
@@ -147,7 +147,7 @@ fn h27_the_last_snapshot_is_one_instant_of_those_who_are_left() {
 
 /// Also covers a former tool that considered only the memory that existed at the start.
 #[test]
-fn memory_that_grows_while_snapshots_run_is_kept() {
+fn a_memfd_that_grows_during_snapshots_is_saved() {
     let folder = folder();
     let store = folder.path().join("store");
     let mut host = start(&mut shell(&STOP, &store, &client::words("grow")));
@@ -173,7 +173,7 @@ fn memory_that_grows_while_snapshots_run_is_kept() {
 
 /// A process that sees the length also sees all content below it.
 #[test]
-fn h27_an_instant_is_as_long_as_the_memory_was_then() {
+fn i27_a_snapshot_has_the_length_of_its_point_in_time() {
     let folder = folder();
     let store = folder.path().join("store");
     let mut host = start(&mut shell(&STOP, &store, &client::words("publish")));
@@ -203,7 +203,7 @@ fn h27_an_instant_is_as_long_as_the_memory_was_then() {
 }
 
 #[test]
-fn after_the_whole_tree_was_killed_it_goes_on_from_the_last_snapshot() {
+fn after_a_kill_of_the_whole_tree_the_last_snapshot_is_restored() {
     let folder = folder();
     let (store, run) = (folder.path().join("store"), folder.path().join("run"));
     fs::write(&run, "").expect("a file");
@@ -221,7 +221,7 @@ fn after_the_whole_tree_was_killed_it_goes_on_from_the_last_snapshot() {
 }
 
 #[test]
-fn a_program_that_commits_goes_on_from_what_was_durable() {
+fn a_queue_client_continues_from_the_durable_generation() {
     let folder = folder();
     let (store, run) = (folder.path().join("store"), folder.path().join("run"));
     let queue = ["--snapshot=queue", "--interval", "0.02"];
@@ -268,7 +268,7 @@ fn committed(image: &[u8]) -> u64 {
 }
 
 #[test]
-fn busy_loop_without_interval() {
+fn an_interval_of_zero_is_refused() {
     let folder = folder();
     let store = folder.path().join("store");
     for interval in ["0", "0.009", "-1", "nan", "inf", "soon"] {

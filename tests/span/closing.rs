@@ -38,7 +38,7 @@ fn assert_replaced(result: Result<(), SpanError>, file: &std::path::Path) {
 }
 
 #[test]
-fn a_released_file_is_synced_unmapped_and_closed() {
+fn closing_a_file_syncs_and_unmaps_it() {
     for copy_path in COPY_PATHS {
         let folder = support::temp_dir();
         let mut group = group(folder.path(), copy_path);
@@ -62,7 +62,7 @@ fn a_released_file_is_synced_unmapped_and_closed() {
 }
 
 #[test]
-fn after_a_release_the_file_may_be_renamed_deleted_and_replaced() {
+fn a_closed_file_may_be_renamed_deleted_and_replaced() {
     for copy_path in COPY_PATHS {
         let folder = support::temp_dir();
         let path = folder.path().join("a");
@@ -95,7 +95,7 @@ fn after_a_release_the_file_may_be_renamed_deleted_and_replaced() {
 }
 
 #[test]
-fn h39_a_file_put_in_place_of_another_is_refused() {
+fn i39_a_replaced_file_is_refused() {
     for copy_path in COPY_PATHS {
         let folder = support::temp_dir();
         let path = folder.path().join("a");
@@ -139,7 +139,7 @@ fn h39_a_file_put_in_place_of_another_is_refused() {
 }
 
 #[test]
-fn entries_of_one_path_are_released_together() {
+fn entries_of_one_path_are_closed_together() {
     for copy_path in COPY_PATHS {
         let folder = support::temp_dir();
         let path = folder.path().join("a");
@@ -163,7 +163,7 @@ fn entries_of_one_path_are_released_together() {
 }
 
 #[test]
-fn only_files_of_the_group_are_released() {
+fn only_files_of_the_group_are_closed() {
     let folder = support::temp_dir();
     let builder = Group::builder(folder.path()).file("a", 1).padding(2);
     let mut group = builder.open().expect("a group");
@@ -183,7 +183,7 @@ fn only_files_of_the_group_are_released() {
 }
 
 #[test]
-fn a_locked_file_is_released_all_the_same() {
+fn a_locked_file_can_be_closed() {
     let folder = support::temp_dir();
     let mut group = group(folder.path(), CopyPath::Mapped);
     group
@@ -194,7 +194,7 @@ fn a_locked_file_is_released_all_the_same() {
 }
 
 #[test]
-fn a_released_file_is_unmapped_though_another_entry_or_group_has_it_too() {
+fn a_closed_file_is_unmapped_for_all_entries_and_groups() {
     let folder = support::temp_dir();
     put(&folder.path().join("a"), &noise(1, FILE_BYTES));
     fs::hard_link(folder.path().join("a"), folder.path().join("link")).expect("link");

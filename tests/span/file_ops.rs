@@ -14,7 +14,7 @@ use crate::{
 };
 
 #[test]
-fn lengths_are_set_up_to_what_is_declared() {
+fn lengths_are_set_up_to_the_declared_length() {
     let folder = support::temp_dir();
     put(&folder.path().join("ranged"), &noise(1, 100));
     let builder = creating(folder.path()).file("a", 5000).padding(9);
@@ -145,7 +145,7 @@ fn a_file_is_removed_and_its_entry_stays() {
 }
 
 #[test]
-fn a_group_follows_its_root_with_what_is_not_synced() {
+fn a_group_with_dirty_files_follows_its_new_root() {
     let folder = support::temp_dir();
     let (old, new) = (folder.path().join("old"), folder.path().join("new"));
     fs::create_dir(&old).expect("mkdir");

@@ -32,7 +32,7 @@ fn is_mapped(cache: &MappingCache, file: &CachedFile, window: u64) -> bool {
 }
 
 #[test]
-fn the_one_unused_longest_goes_first() {
+fn the_least_recently_used_window_is_evicted_first() {
     for (gone, kept) in [(0, 1), (0, 2), (0, 3)] {
         let cache = cache(3);
         let (_folder, file) = file_of(&cache, 8);
@@ -43,7 +43,7 @@ fn the_one_unused_longest_goes_first() {
 }
 
 #[test]
-fn one_used_since_is_spared() {
+fn a_recently_used_window_is_kept() {
     let cache = cache(3);
     let (_folder, file) = file_of(&cache, 8);
     // Window 0 is evicted for window 3. From then on the LRU order is tracked.
@@ -58,7 +58,7 @@ fn one_used_since_is_spared() {
 }
 
 #[test]
-fn a_pinned_one_stays_however_old() {
+fn a_pinned_window_is_never_evicted() {
     let cache = cache(3);
     let (_folder, file) = file_of(&cache, 40);
     let oldest = file.pin(0, Access::ReadOnly).expect("a pin");
@@ -73,7 +73,7 @@ fn a_pinned_one_stays_however_old() {
 }
 
 #[test]
-fn idle_windows_go_by_age_and_used_ones_stay() {
+fn idle_windows_are_evicted_by_age() {
     let cache = cache(16);
     let (_folder, file) = file_of(&cache, 8);
     touch(&file, 0..4);
@@ -88,7 +88,7 @@ fn idle_windows_go_by_age_and_used_ones_stay() {
 }
 
 #[test]
-fn age_zero_unmaps_all_that_nobody_pins() {
+fn idle_timeout_zero_unmaps_all_unpinned_windows() {
     let cache = cache(16);
     let (_folder, file) = file_of(&cache, 8);
     touch(&file, 0..8);
@@ -101,7 +101,7 @@ fn age_zero_unmaps_all_that_nobody_pins() {
 }
 
 #[test]
-fn the_idle_age_is_kept_when_another_window_is_mapped() {
+fn the_idle_timeout_is_enforced_when_a_window_is_mapped() {
     let age = Duration::from_millis(40);
     let cache = cache_of(options(16).idle_age(Some(age)));
     let (_folder, file) = file_of(&cache, 16);
@@ -116,7 +116,7 @@ fn the_idle_age_is_kept_when_another_window_is_mapped() {
 }
 
 #[test]
-fn evicting_a_range_takes_the_windows_it_touches() {
+fn evicting_a_range_unmaps_the_windows_it_touches() {
     let cache = cache(16);
     let (_folder, mut file) = file_of(&cache, 8);
     touch(&file, 0..8);

@@ -79,7 +79,7 @@ fn adapters_of_the_crate_work_on_a_group() {
 }
 
 #[test]
-fn the_end_of_the_group_is_reported_as_io_reports_it() {
+fn the_end_of_the_group_is_reported_as_in_std_io() {
     let folder = support::temp_dir();
     let group = group(folder.path(), Access::ReadWrite);
     assert_eq!(

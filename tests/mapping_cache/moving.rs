@@ -31,7 +31,7 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_file_moves_by_name_and_goes_on_there() {
+fn a_file_is_renamed_and_remains_usable() {
     let folder = temp_dir();
     let cache = cache(8);
     let mut file = writer(&cache, folder.path(), "a", BYTES);
@@ -53,7 +53,7 @@ fn a_file_moves_by_name_and_goes_on_there() {
 }
 
 #[test]
-fn a_file_moves_to_another_filesystem_with_its_holes_and_mode() {
+fn a_move_to_another_filesystem_keeps_holes_and_mode() {
     for kind in [Kind::Tmpfs, Kind::Ext4] {
         let Some(fs) = SmallFs::new(kind, 32 << 20) else {
             continue;
@@ -95,7 +95,7 @@ fn assert_taken(file: &mut CachedFile, folder: &Path) {
 }
 
 #[test]
-fn nothing_is_replaced() {
+fn a_move_never_replaces_a_file() {
     let folder = temp_dir();
     let cache = cache(8);
     put(folder.path(), "a", 1, BYTES);
@@ -113,7 +113,7 @@ fn nothing_is_replaced() {
 }
 
 #[test]
-fn a_move_that_finds_no_room_leaves_the_file_where_it_was() {
+fn a_move_without_space_leaves_the_file_in_place() {
     let Some(fs) = SmallFs::new(Kind::Tmpfs, 64 << 10) else {
         return;
     };
@@ -149,7 +149,7 @@ fn without_a_file_only_the_location_changes() {
 }
 
 #[test]
-fn a_missing_new_root_is_an_error_and_the_file_stays() {
+fn a_move_to_a_missing_root_fails_and_the_file_stays() {
     let folder = temp_dir();
     let cache = cache(8);
     put(folder.path(), "a", 1, BYTES);
@@ -181,7 +181,7 @@ fn a_pinned_file_is_not_moved() {
 }
 
 #[test]
-fn new_entries_of_folders_are_synced_once_each() {
+fn each_directory_with_new_entries_is_synced_once() {
     let folder = temp_dir();
     let cache = cache(8);
     let directories = UnsyncedDirectories::default();

@@ -35,7 +35,7 @@ fn write_all(group: &Group) {
 }
 
 #[test]
-fn a_waiting_flush_leaves_its_files_synced_and_others_not() {
+fn a_synchronous_flush_syncs_only_its_files() {
     for copy_path in COPY_PATHS {
         let folder = support::temp_dir();
         let cache = small_cache(64, copy_path);
@@ -65,7 +65,7 @@ fn a_waiting_flush_leaves_its_files_synced_and_others_not() {
 }
 
 #[test]
-fn syncing_before_anything_was_done_does_nothing() {
+fn syncing_an_unused_group_does_nothing() {
     let folder = support::temp_dir();
     let cache = small_cache(4, CopyPath::Auto);
     let group = group(folder.path(), &cache);
@@ -76,7 +76,7 @@ fn syncing_before_anything_was_done_does_nothing() {
 }
 
 #[test]
-fn what_was_dropped_is_not_resident_until_it_is_read() {
+fn dropped_pages_are_not_resident_until_read() {
     for copy_path in COPY_PATHS {
         let folder = support::temp_dir();
         let cache = small_cache(64, copy_path);
@@ -135,7 +135,7 @@ fn prefetched_bytes_become_resident() {
 }
 
 #[test]
-fn what_a_file_does_not_reach_is_not_resident() {
+fn bytes_past_the_end_of_a_file_are_not_resident() {
     let folder = support::temp_dir();
     put(
         &folder.path().join("a"),
@@ -168,7 +168,7 @@ fn what_a_file_does_not_reach_is_not_resident() {
 }
 
 #[test]
-fn advice_for_a_missing_file_names_it() {
+fn advice_for_a_missing_file_names_the_file() {
     let folder = support::temp_dir();
     let cache = small_cache(64, CopyPath::Auto);
     let group = group(folder.path(), &cache);
@@ -243,7 +243,7 @@ fn memory_locked() -> u64 {
 }
 
 #[test]
-fn statistics_tell_hits_from_misses() {
+fn statistics_distinguish_hits_from_misses() {
     let folder = support::temp_dir();
     put(&folder.path().join("a"), &noise(1, FILE_BYTES));
     let options = CacheOptions::default()

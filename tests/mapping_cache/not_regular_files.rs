@@ -21,7 +21,7 @@ use crate::{
 };
 
 #[test]
-fn as_an_ordinary_user() {
+fn ordinary_user_tests_pass() {
     as_ordinary_user("ordinary_user::");
 }
 
@@ -66,14 +66,14 @@ fn found_at(folder: &Path, name: &'static str) -> &'static str {
 }
 
 #[test]
-fn a_directory_is_not_a_file() {
+fn a_directory_is_not_a_regular_file() {
     let folder = temp_dir();
     fs::create_dir(folder.path().join("a")).expect("mkdir");
     assert_eq!(found_at(folder.path(), "a"), "a directory");
 }
 
 #[test]
-fn a_fifo_is_not_a_file_and_does_not_hang() {
+fn a_fifo_is_not_a_regular_file_and_does_not_hang() {
     let folder = temp_dir();
     let made = Command::new("mkfifo").arg(folder.path().join("a")).status();
     assert!(made.expect("mkfifo").success());
@@ -81,14 +81,14 @@ fn a_fifo_is_not_a_file_and_does_not_hang() {
 }
 
 #[test]
-fn a_socket_is_not_a_file() {
+fn a_socket_is_not_a_regular_file() {
     let folder = temp_dir();
     let _socket = UnixListener::bind(folder.path().join("a")).expect("a socket");
     assert!(found_at(folder.path(), "a").contains("a socket"));
 }
 
 #[test]
-fn a_symlink_is_not_a_file_wherever_it_leads() {
+fn a_symlink_is_not_a_regular_file() {
     let folder = temp_dir();
     put(folder.path(), "target", 1, PAGE);
     symlink("target", folder.path().join("a")).expect("a symlink");
@@ -134,7 +134,7 @@ fn a_path_through_a_symlink_is_refused() {
 }
 
 #[test]
-fn paths_that_leave_the_root_are_refused_before_anything_is_opened() {
+fn paths_outside_the_root_are_refused_before_opening() {
     let root: Arc<Path> = Arc::from(Path::new("/tmp"));
     for path in [
         "../a",
@@ -165,7 +165,7 @@ fn anywhere(path: PathBuf, options: FileOptions) -> CachedFile {
 }
 
 #[test]
-fn a_location_anywhere_follows_symlinks_to_files_only() {
+fn an_unrestricted_location_follows_symlinks_to_regular_files_only() {
     let folder = temp_dir();
     put(folder.path(), "target", 1, PAGE);
     symlink("target", folder.path().join("a")).expect("a symlink");
@@ -185,7 +185,7 @@ fn a_location_anywhere_follows_symlinks_to_files_only() {
 }
 
 #[test]
-fn a_missing_file_is_missing_and_may_come_later() {
+fn a_missing_file_is_not_found_and_may_appear_later() {
     let folder = temp_dir();
     let cache = cache(4);
     let file = reader(&cache, folder.path(), "a", PAGE);

@@ -1,6 +1,7 @@
 //! Programs that a shell starts with open descriptors. The numbers from 3 on of this process are
 //! shared by all of its tests.
 
+use std::fmt::Write as _;
 use std::os::fd::{AsFd, AsRawFd as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;

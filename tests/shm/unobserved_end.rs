@@ -8,10 +8,10 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::crashed::{BYTES, Kept, filled, whole};
+use crate::freeze_mode::{descendants, kill_tree, start, wait_until};
 use crate::manager::Killed;
 use crate::programs::expect;
 use crate::states::newest;
-use crate::stopping::{descendants, kill_tree, start, wait_until};
 
 const HOW: [&str; 2] = ["--snapshot=exit", "--snapshot=stop"];
 
@@ -53,7 +53,7 @@ fn killed_tree(options: &[&str]) -> Kept {
 }
 
 #[test]
-fn h26_bad_state_made_newest_after_the_whole_tree_was_killed() {
+fn i26_a_kill_of_the_whole_tree_does_not_make_a_bad_state_the_newest() {
     for how in HOW {
         let options = [how, "--interval=1000"];
         let kept = killed_tree(&options);
@@ -74,7 +74,7 @@ fn h26_bad_state_made_newest_after_the_whole_tree_was_killed() {
 }
 
 #[test]
-fn h26_what_becomes_of_an_end_that_nobody_saw_is_chosen() {
+fn i26_on_crash_applies_to_an_unobserved_end() {
     for how in HOW {
         let options = [how, "--interval=1000"];
         let kept = killed_tree(&options);
@@ -97,7 +97,7 @@ fn h26_what_becomes_of_an_end_that_nobody_saw_is_chosen() {
 }
 
 #[test]
-fn who_keeps_all_and_who_commits_leave_no_mark() {
+fn accepting_and_queue_modes_record_no_memory_state() {
     for options in [&["--on-crash=keep"][..], &["--snapshot=queue"]] {
         let kept = Kept::new();
         let (mut host, _) = started(&kept, options, 2);
@@ -112,7 +112,7 @@ fn who_keeps_all_and_who_commits_leave_no_mark() {
 /// An exit code is a regular end of the program, whatever its number. A command that did not run
 /// has changed nothing.
 #[test]
-fn a_good_end_leaves_no_mark() {
+fn a_clean_end_clears_the_memory_state() {
     let kept = Kept::new();
     for how in HOW {
         for code in [0, 1, 200] {
@@ -129,9 +129,10 @@ fn a_good_end_leaves_no_mark() {
     fs::write(&wrong, "#!/not/an/interpreter\n").expect("a file");
     fs::set_permissions(&wrong, std::os::unix::fs::PermissionsExt::from_mode(0o755))
         .expect("a mode");
-    let mut command = crate::left::Left::files([crate::left::path_of(&kept.memory)])
-        .named("SHM_SHARED_FD")
-        .command(env!("CARGO_BIN_EXE_shm-restore"));
+    let mut command =
+        crate::inherited_fds::Left::files([crate::inherited_fds::path_of(&kept.memory)])
+            .named("SHM_SHARED_FD")
+            .command(env!("CARGO_BIN_EXE_shm-restore"));
     let said = expect(127, command.arg(kept.store()).arg(&wrong));
     assert!(said.contains("wrong"), "{said}");
     assert!(!kept.mark().exists());
@@ -139,7 +140,7 @@ fn a_good_end_leaves_no_mark() {
 }
 
 #[test]
-fn a_command_that_cannot_be_noted_never_runs() {
+fn a_command_that_cannot_be_recorded_never_runs() {
     let kept = Kept::new();
     expect(0, &mut kept.run(&[], &filled(1)));
     let new = kept.store().join("memories.new");
@@ -154,7 +155,7 @@ fn a_command_that_cannot_be_noted_never_runs() {
 
 /// The command is alive, so its memory is as valid as before, whichever host keeps it next.
 #[test]
-fn h26_memory_of_a_command_that_lives_is_live() {
+fn i26_the_memfd_of_a_running_command_is_live() {
     for how in HOW {
         let kept = Kept::new();
         expect(0, &mut kept.run(&[], &filled(1)));
@@ -193,7 +194,7 @@ fn h26_memory_of_a_command_that_lives_is_live() {
 
 /// No host observed its end, although it may have been a regular one.
 #[test]
-fn h26_a_command_that_ended_without_its_host_is_not_vouched_for() {
+fn i26_a_command_that_ended_without_its_host_is_not_trusted() {
     let kept = Kept::new();
     expect(0, &mut kept.run(&[], &filled(1)));
     let (mut host, command) = started(&kept, &[], 2);
@@ -236,7 +237,7 @@ fn kill_all(host: &mut Killed) {
 /// Whenever the whole tree is killed, the restored state is one with which a command has ended, and
 /// no acknowledged state is lost.
 #[test]
-fn h26_kills_of_the_whole_tree_at_any_time_tear_nothing() {
+fn i26_kills_of_the_whole_tree_tear_no_state() {
     const ROUNDS: u64 = 60;
     let places = [0, 5000, 9000, 13_000, 20_000, 30_000];
     let kept = Kept::new();

@@ -43,7 +43,7 @@ fn press(cache: &flatspan::mapping_cache::MappingCache, folder: &Path) {
 }
 
 #[test]
-fn h04_the_descriptor_from_before_the_first_write_stays_until_the_barrier() {
+fn i04_the_first_write_descriptor_stays_open_until_the_sync() {
     for mapped in [false, true] {
         let folder = temp_dir();
         let path = folder.path().join("a");
@@ -76,7 +76,7 @@ fn h04_the_descriptor_from_before_the_first_write_stays_until_the_barrier() {
 }
 
 #[test]
-fn h04_a_pin_for_writing_keeps_the_descriptor_through_a_sync() {
+fn i04_a_write_pin_keeps_the_descriptor_through_a_sync() {
     let folder = temp_dir();
     let cache = cache(4);
     let file = writer(&cache, folder.path(), "a", WINDOW);
@@ -93,7 +93,7 @@ fn h04_a_pin_for_writing_keeps_the_descriptor_through_a_sync() {
 }
 
 #[test]
-fn h04_at_the_limit_files_are_synced_before_they_are_closed() {
+fn i04_at_the_limit_files_are_synced_before_they_are_closed() {
     let Some(fs) = FuseFs::new(Mode::Plain) else {
         return;
     };
@@ -136,7 +136,7 @@ fn assert_sync_failed(file: &CachedFile) {
 }
 
 #[test]
-fn h04_a_failed_sync_is_final_until_the_file_is_given_up() {
+fn i04_a_failed_sync_is_permanent_until_the_file_is_closed() {
     for mapped in [false, true] {
         let Some(fs) = FuseFs::new(Mode::SyncFailsOnce) else {
             return;
@@ -175,7 +175,7 @@ fn assert_sync_failed_of_twin(cache: &flatspan::mapping_cache::MappingCache, fol
 }
 
 #[test]
-fn h04_everybody_who_syncs_at_the_same_time_hears_of_the_failure() {
+fn i04_all_concurrent_syncs_report_the_failure() {
     let Some(fs) = FuseFs::new(Mode::SyncFailsOnce) else {
         return;
     };
@@ -194,7 +194,7 @@ fn h04_everybody_who_syncs_at_the_same_time_hears_of_the_failure() {
 }
 
 #[test]
-fn h04_a_sync_that_failed_to_make_room_is_told_to_the_owner() {
+fn i04_a_failed_sync_during_eviction_is_reported_to_the_owner() {
     let Some(fs) = FuseFs::new(Mode::SyncFailsOnce) else {
         return;
     };
@@ -214,7 +214,7 @@ fn h04_a_sync_that_failed_to_make_room_is_told_to_the_owner() {
 }
 
 #[test]
-fn an_asynchronous_flush_promises_nothing_and_keeps_the_file_unsynced() {
+fn an_asynchronous_flush_leaves_the_file_dirty() {
     let folder = temp_dir();
     let cache = cache(4);
     let file = writer(&cache, folder.path(), "a", WINDOW);

@@ -59,7 +59,7 @@ fn sum(slice: &[u8]) -> u64 {
 /// Runs a test of this file in a process of its own, because the handler is process-wide.
 #[track_caller]
 fn alone(name: &str, body: impl FnOnce()) {
-    let name = format!("dispatcher::{name}");
+    let name = format!("sigbus_handler::{name}");
     if child::is_me(&name) {
         return body();
     }
@@ -76,52 +76,49 @@ fn assert_poisoned(result: Result<(), SpanError>) {
 }
 
 #[test]
-fn h36_reading_a_file_cut_at_any_page_ends_in_an_error() {
-    alone(
-        "h36_reading_a_file_cut_at_any_page_ends_in_an_error",
-        || {
-            install_sigbus_dispatcher().expect("a handler");
-            install_sigbus_dispatcher().expect("once is enough");
-            let folder = support::temp_dir();
-            let content = noise(1, FILE_BYTES as usize);
-            let group = group(folder.path(), Access::ReadOnly, Preallocation::Sparse);
-            for page in 0..PAGES {
-                fs::write(folder.path().join("a"), &content).expect("a file");
-                let span = group.span(..).expect("all there");
-                let slice = span.as_slice().expect("one window");
-                assert_eq!(sum(slice), sum(&content));
-                span.check().expect("all there");
-                cut(folder.path(), page * PAGE_BYTES);
-                let there = (page * PAGE_BYTES) as usize;
-                assert_eq!(
-                    sum(slice),
-                    sum(&content[..there]),
-                    "zeros behind page {page}"
-                );
-                assert_poisoned(span.check());
-                // The poisoning is permanent, also after the file has its length again.
-                fs::write(folder.path().join("a"), &content).expect("a file");
-                assert_poisoned(span.check());
-                let sent = span.send_to(File::create("/dev/null").expect("it is there"));
-                assert!(sent.is_err(), "{sent:?}");
-                // Copies bypass the mapping.
-                let mut buf = vec![0; content.len()];
-                group.read_exact_at(0, &mut buf).expect("all there");
-                assert!(buf == content);
-                drop(span);
-                // The window is mapped again.
-                let span = group.span(..).expect("all there");
-                assert!(span.as_slice() == Some(&content[..]));
-                span.check().expect("all there");
-            }
-        },
-    );
+fn i36_reading_a_truncated_file_poisons_the_span() {
+    alone("i36_reading_a_truncated_file_poisons_the_span", || {
+        install_sigbus_dispatcher().expect("a handler");
+        install_sigbus_dispatcher().expect("once is enough");
+        let folder = support::temp_dir();
+        let content = noise(1, FILE_BYTES as usize);
+        let group = group(folder.path(), Access::ReadOnly, Preallocation::Sparse);
+        for page in 0..PAGES {
+            fs::write(folder.path().join("a"), &content).expect("a file");
+            let span = group.span(..).expect("all there");
+            let slice = span.as_slice().expect("one window");
+            assert_eq!(sum(slice), sum(&content));
+            span.check().expect("all there");
+            cut(folder.path(), page * PAGE_BYTES);
+            let there = (page * PAGE_BYTES) as usize;
+            assert_eq!(
+                sum(slice),
+                sum(&content[..there]),
+                "zeros behind page {page}"
+            );
+            assert_poisoned(span.check());
+            // The poisoning is permanent, also after the file has its length again.
+            fs::write(folder.path().join("a"), &content).expect("a file");
+            assert_poisoned(span.check());
+            let sent = span.send_to(File::create("/dev/null").expect("it is there"));
+            assert!(sent.is_err(), "{sent:?}");
+            // Copies bypass the mapping.
+            let mut buf = vec![0; content.len()];
+            group.read_exact_at(0, &mut buf).expect("all there");
+            assert!(buf == content);
+            drop(span);
+            // The window is mapped again.
+            let span = group.span(..).expect("all there");
+            assert!(span.as_slice() == Some(&content[..]));
+            span.check().expect("all there");
+        }
+    });
 }
 
 #[test]
-fn h36_stores_into_a_file_that_was_cut_fail_the_next_sync() {
+fn i36_stores_into_a_truncated_file_fail_the_next_sync() {
     alone(
-        "h36_stores_into_a_file_that_was_cut_fail_the_next_sync",
+        "i36_stores_into_a_truncated_file_fail_the_next_sync",
         || {
             install_sigbus_dispatcher().expect("a handler");
             let folder = support::temp_dir();
@@ -150,9 +147,9 @@ fn h36_stores_into_a_file_that_was_cut_fail_the_next_sync() {
 }
 
 #[test]
-fn h35_stores_on_a_filesystem_that_filled_up_end_in_an_error() {
+fn i35_stores_on_a_full_filesystem_are_reported_as_an_error() {
     alone(
-        "h35_stores_on_a_filesystem_that_filled_up_end_in_an_error",
+        "i35_stores_on_a_full_filesystem_are_reported_as_an_error",
         || {
             install_sigbus_dispatcher().expect("a handler");
             for kind in [Kind::Tmpfs, Kind::Ext4, Kind::Xfs, Kind::Btrfs] {
@@ -180,7 +177,7 @@ fn h35_stores_on_a_filesystem_that_filled_up_end_in_an_error() {
 }
 
 #[test]
-fn h35_holes_that_cannot_be_filled_are_an_error_of_the_span() {
+fn i35_holes_without_storage_are_an_error_of_the_span() {
     for kind in [Kind::Tmpfs, Kind::Ext4, Kind::Xfs, Kind::Btrfs] {
         let Some(fs) = SmallFs::new(kind, kind.bytes_min().max(64 << 20)) else {
             continue;
@@ -203,24 +200,27 @@ fn h35_holes_that_cannot_be_filled_are_an_error_of_the_span() {
 }
 
 #[test]
-fn without_the_dispatcher_a_cut_file_ends_the_process() {
-    dies("without_the_dispatcher_a_cut_file_ends_the_process", || {
-        let folder = support::temp_dir();
-        let path = folder.path().to_path_buf();
-        fs::write(path.join("a"), noise(1, FILE_BYTES as usize)).expect("a file");
-        let group = group(&path, Access::ReadOnly, Preallocation::Sparse);
-        let span = group.span(..).expect("all there");
-        cut(&path, 0);
-        // A process that ends by a signal does not clean up.
-        let slice = span.as_slice().expect("one window");
-        fs::remove_dir_all(&path).expect("rm");
-        black_box(sum(slice));
-    });
+fn without_the_handler_a_truncated_file_ends_the_process() {
+    dies(
+        "without_the_handler_a_truncated_file_ends_the_process",
+        || {
+            let folder = support::temp_dir();
+            let path = folder.path().to_path_buf();
+            fs::write(path.join("a"), noise(1, FILE_BYTES as usize)).expect("a file");
+            let group = group(&path, Access::ReadOnly, Preallocation::Sparse);
+            let span = group.span(..).expect("all there");
+            cut(&path, 0);
+            // A process that ends by a signal does not clean up.
+            let slice = span.as_slice().expect("one window");
+            fs::remove_dir_all(&path).expect("rm");
+            black_box(sum(slice));
+        },
+    );
 }
 
 #[test]
-fn faults_elsewhere_are_passed_on() {
-    dies("faults_elsewhere_are_passed_on", || {
+fn faults_outside_of_mappings_are_passed_on() {
+    dies("faults_outside_of_mappings_are_passed_on", || {
         install_sigbus_dispatcher().expect("a handler");
         let folder = support::temp_dir();
         let path = folder.path().to_path_buf();
@@ -238,7 +238,7 @@ fn faults_elsewhere_are_passed_on() {
 /// Runs a test that ends by SIGBUS, in a process of its own.
 #[track_caller]
 fn dies(name: &str, body: impl FnOnce()) {
-    let name = format!("dispatcher::{name}");
+    let name = format!("sigbus_handler::{name}");
     if child::is_me(&name) {
         return body();
     }

@@ -7,10 +7,10 @@ use flatspan::snapshot::{History, Kept};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client;
+use crate::freeze_mode::{start, wait_until};
 use crate::programs::{expect, said};
 use crate::signalling::ended;
 use crate::states::{folder, newest, shell};
-use crate::stopping::{start, wait_until};
 use crate::support::filesystem::{Kind, SmallFs};
 
 const BYTES: usize = 10_000;
@@ -30,7 +30,7 @@ fn bytes(kept: &[Kept]) -> Vec<u8> {
 }
 
 #[test]
-fn the_last_states_are_kept_and_can_be_gone_back_to() {
+fn the_last_states_are_kept_and_can_be_restored() {
     let folder = folder();
     let store = folder.path().join("store");
     expect(0, &mut shell(&[], &store, &fill(1)));
@@ -72,7 +72,7 @@ fn the_last_states_are_kept_and_can_be_gone_back_to() {
 }
 
 #[test]
-fn what_cannot_be_kept_is_told_and_the_snapshot_counts() {
+fn a_history_failure_is_reported_and_the_snapshot_succeeds() {
     let Some(small) = SmallFs::new(Kind::Tmpfs, 48 << 20) else {
         return;
     };
@@ -104,7 +104,7 @@ fn what_cannot_be_kept_is_told_and_the_snapshot_counts() {
 }
 
 #[test]
-fn the_last_snapshot_does_not_wait_for_the_history() {
+fn the_final_snapshot_does_not_wait_for_the_history() {
     let folder = folder();
     let store = folder.path().join("store");
     expect(0, &mut shell(&["--keep=2"], &store, &fill(1)));

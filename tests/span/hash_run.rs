@@ -94,7 +94,7 @@ fn a_group_without_bytes_has_no_pieces_to_hash() {
 }
 
 #[test]
-fn the_given_pool_does_the_work() {
+fn hashing_runs_on_the_given_pool() {
     let folder = support::temp_dir();
     let (group, bytes) = seven_files(folder.path(), CopyPath::Auto, 200_000);
     let pieces = Pieces::new(&group, 1000).expect("pieces");
@@ -115,7 +115,7 @@ fn the_given_pool_does_the_work() {
 }
 
 #[test]
-fn the_pool_that_is_current_does_the_work_if_none_is_given() {
+fn hashing_defaults_to_the_current_pool() {
     let folder = support::temp_dir();
     let (group, bytes) = seven_files(folder.path(), CopyPath::Auto, 50_000);
     let pieces = Pieces::new(&group, 1000).expect("pieces");
@@ -167,7 +167,7 @@ fn progress_rises_to_the_total() {
 }
 
 #[test]
-fn a_cancelled_run_keeps_what_it_has_and_says_it_is_not_complete() {
+fn a_cancelled_run_returns_partial_results() {
     let folder = support::temp_dir();
     let (group, bytes) = seven_files(folder.path(), CopyPath::Auto, 1_000_000);
     let pieces = Pieces::new(&group, 1000).expect("pieces");
@@ -220,7 +220,7 @@ fn a_cancelled_run_keeps_what_it_has_and_says_it_is_not_complete() {
 }
 
 #[test]
-fn a_run_cancelled_before_it_begins_reads_nothing() {
+fn a_run_cancelled_before_its_start_reads_nothing() {
     let folder = support::temp_dir();
     let (group, bytes) = seven_files(folder.path(), CopyPath::Auto, 10_000);
     let pieces = Pieces::new(&group, 1000).expect("pieces");
@@ -240,7 +240,7 @@ fn a_run_cancelled_before_it_begins_reads_nothing() {
 }
 
 #[test]
-fn unreadable_pieces_fail_and_their_neighbours_do_not() {
+fn unreadable_pieces_fail_alone() {
     for copy_path in COPY_PATHS {
         let folder = support::temp_dir();
         let (group, bytes) = seven_files(folder.path(), copy_path, 70_000);

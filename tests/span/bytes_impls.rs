@@ -36,7 +36,7 @@ fn group(root: &Path) -> (Arc<Group>, Vec<u8>) {
 }
 
 #[test]
-fn h34_bytes_keep_claim_and_pin_until_the_last_of_them_goes() {
+fn i34_bytes_keep_lock_and_pin_until_the_last_clone_is_dropped() {
     let folder = support::temp_dir();
     let (group, whole) = group(folder.path());
     let parts = group.owned_span(100..9_000).expect("free").into_bytes();
