@@ -187,7 +187,7 @@ fn parse_nonzero_size(text: &str) -> Result<NonZeroU64, String> {
     NonZeroU64::new(parse_size(text)?).ok_or_else(|| "the size must not be 0".to_owned())
 }
 
-/// A window so small that the budget holds the ranges of some peers and other windows.
+/// Returns a window size at which the budget holds the ranges of some peers and other windows.
 fn window_bytes(budget_bytes: u64) -> usize {
     const WINDOW_BYTES_MAX: u64 = 4 << 20;
     const WINDOW_BYTES_MIN: u64 = 64 << 10;

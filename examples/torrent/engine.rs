@@ -68,7 +68,7 @@ impl Engine {
     }
 }
 
-/// A window so small that even a small budget holds several of them.
+/// Returns a window size at which even a small budget holds several of them.
 fn window_bytes(budget_bytes: u64) -> usize {
     const WINDOW_BYTES_MAX: u64 = 4 << 20;
     const WINDOW_BYTES_MIN: u64 = 64 << 10;

@@ -131,7 +131,7 @@ fn a_peer_beyond_the_limit_gets_an_error() {
         let asked = peer.0.write_all(&[GET, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]);
         asked.is_ok() && peer.0.read_exact(&mut reply).is_ok() && reply[0] == DONE
     });
-    assert!(placed, "the place was not given back");
+    assert!(placed, "the slot was not freed");
     assert_eq!(second.get(0, 1), (DONE, b"x".to_vec()));
     server.end();
 }

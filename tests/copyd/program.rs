@@ -57,7 +57,11 @@ impl Files<'_> {
     }
 
     pub(crate) fn args(&self) -> Vec<String> {
-        let root = self.root.to_str().expect("a folder in UTF-8").to_owned();
+        let root = self
+            .root
+            .to_str()
+            .expect("the directory is valid UTF-8")
+            .to_owned();
         let (bytes, count) = (self.bytes.to_string(), self.count.to_string());
         let pairs = [("--root", root), ("--file-size", bytes), ("--files", count)];
         let words = pairs.map(|(name, value)| [name.to_owned(), value]);
@@ -168,7 +172,7 @@ impl Peer {
         let len = u32::from_le_bytes(len);
         assert!(len <= 16 << 10, "a reply of {len} bytes");
         let mut bytes = vec![0; len as usize];
-        self.0.read_exact(&mut bytes).expect("all of a reply");
+        self.0.read_exact(&mut bytes).expect("a complete reply");
         (status, bytes)
     }
 

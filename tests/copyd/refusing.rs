@@ -79,7 +79,7 @@ fn a_get_from_a_truncated_file_gets_an_error_reply() {
     // check.
     assert_eq!(peer.get(0, 0), (DONE, vec![]));
     let file = File::options().write(true).open(&path).expect("a file");
-    file.set_len(100_000).expect("cut");
+    file.set_len(100_000).expect("the file is truncated");
     // The last page extends past the end of the file: its zeros are not content.
     for offset in [99_999, 90_000, 200_000, 283_616] {
         let reply = peer.get(offset, 16_384);
@@ -106,7 +106,7 @@ fn a_put_into_a_truncated_file_is_refused() {
     assert_eq!(peer.put(400_000, &BLOCK).0, DONE);
     let path = folder.path().join("000000");
     let file = File::options().write(true).open(&path).expect("a file");
-    file.set_len(100_000).expect("cut");
+    file.set_len(100_000).expect("the file is truncated");
     let reply = peer.put(200_000, &BLOCK);
     assert_eq!(reply.0, FILE, "{}", text(&reply));
     assert!(text(&reply).contains("has 100000"), "{}", text(&reply));
@@ -171,7 +171,7 @@ fn a_block_is_busy_until_its_put_ends_or_its_peer_dies() {
 fn wait_until(mut done: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !done() {
-        assert!(Instant::now() < deadline, "it never comes");
+        assert!(Instant::now() < deadline, "the signal never arrives");
         std::thread::sleep(Duration::from_millis(1));
     }
 }

@@ -23,7 +23,7 @@ fn a_read_only_file_is_never_written() {
             file.ensure_exists().err(),
         ];
         for refused in refused {
-            let refused = refused.expect("it is for reading");
+            let refused = refused.expect("the memfd is read-only");
             assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
             assert!(
                 matches!(&refused, MappingError::ReadOnly { path } if path.ends_with("a")),
@@ -109,7 +109,7 @@ fn an_idle_read_only_mapping_is_replaced_for_a_writer() {
     let stats = cache.stats();
     assert_eq!((stats.mappings, stats.evictions), (1, 1), "{stats:?}");
     drop(file.pin(0, Access::ReadOnly).expect("a pin"));
-    assert_eq!(cache.stats().misses, 2, "readers use the writable one");
+    assert_eq!(cache.stats().misses, 2, "readers use the writable mapping");
 }
 
 #[test]
@@ -144,14 +144,18 @@ fn i38_an_upgrade_to_writing_does_not_wait_for_readers() {
     assert_eq!(
         (stats.mappings, stats.pinned),
         (1, 1),
-        "what exceeded the budget went with its pin: {stats:?}"
+        "the excess mapping is unmapped with its pin: {stats:?}"
     );
     let mut seen = [0; 3];
     reading.copy_to(0, &mut seen).expect("a copy");
     assert_eq!(&seen, b"new");
     drop(reading);
     file.evict(0..1).expect("evict");
-    assert_eq!(cache.stats().mappings, 0, "after its last pin it goes");
+    assert_eq!(
+        cache.stats().mappings,
+        0,
+        "the mapping is removed after its last pin"
+    );
 }
 
 #[test]
@@ -176,7 +180,7 @@ fn a_missing_file_is_created_only_on_request() {
     ));
     assert!(
         !folder.path().join("deep").exists(),
-        "reading makes nothing"
+        "reading creates no file"
     );
     file.write_at(0, b"x").expect("a write");
     assert_eq!(len_of(folder.path(), "deep/er/b"), 1);

@@ -31,7 +31,7 @@ fn each_mapping_is_charged_for_its_pages() {
     assert_eq!(whole.len(), WINDOW);
     assert_eq!(cache.stats().mapped_bytes, WINDOW as u64);
     let part = file.pin(1, Access::ReadOnly).expect("a pin");
-    assert_eq!(part.len(), 3 * PAGE, "as many pages as the file has there");
+    assert_eq!(part.len(), 3 * PAGE, "one page for each page of the file");
     let stats = cache.stats();
     assert_eq!(stats.mapped_bytes, (WINDOW + 3 * PAGE) as u64);
     assert_eq!((stats.mappings, stats.pinned), (2, 2));
@@ -156,7 +156,9 @@ fn a_fully_pinned_budget_fails_under_the_fail_policy() {
     put(folder.path(), "a", 1, 8 * WINDOW);
     let file = reader(&cache, folder.path(), "a", 8 * WINDOW);
     let pins = [0, 1].map(|window| file.pin(window, Access::ReadOnly).expect("a pin"));
-    let refused = file.pin(2, Access::ReadOnly).expect_err("all is pinned");
+    let refused = file
+        .pin(2, Access::ReadOnly)
+        .expect_err("all windows are pinned");
     assert!(
         matches!(refused, MappingError::BudgetPinned { budget_bytes, .. }
             if budget_bytes == 2 * WINDOW as u64),
@@ -165,7 +167,7 @@ fn a_fully_pinned_budget_fails_under_the_fail_policy() {
     assert_eq!(cache.stats().mapped_bytes_max, 2 * WINDOW as u64);
     assert_eq!(cache.stats().budget_exceeded, 0);
     drop(pins);
-    drop(file.pin(2, Access::ReadOnly).expect("room again"));
+    drop(file.pin(2, Access::ReadOnly).expect("space is free again"));
 }
 
 #[test]
@@ -176,7 +178,8 @@ fn copies_work_when_the_whole_budget_is_pinned() {
     let file = writer(&cache, folder.path(), "a", 4 * WINDOW);
     let _pin = file.pin(0, Access::ReadWrite).expect("a pin");
     let data = pattern(9, 0, 4 * WINDOW);
-    file.write_at(0, &data).expect("positioned where need be");
+    file.write_at(0, &data)
+        .expect("positioned I/O is the fallback");
     assert_reads(&file, 9, 0, 4 * WINDOW);
     assert_eq!(cache.stats().mappings, 1);
 }

@@ -125,7 +125,10 @@ fn eviction_never_unmaps_a_pinned_window() {
         }
     });
     let stats = cache.stats();
-    assert!(stats.evictions > 10, "they never met: {stats:?}");
+    assert!(
+        stats.evictions > 10,
+        "the threads never competed: {stats:?}"
+    );
     assert_eq!(stats.misses, stats.evictions + stats.mappings as u64);
 }
 

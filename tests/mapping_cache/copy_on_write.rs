@@ -31,7 +31,10 @@ fn i35_btrfs_rewrites_on_a_full_disk_are_errors_not_signals() {
         fs.fill_leaving(0);
 
         let stored = pin.copy_from(0, &pattern(2, 0, BYTES)).expect("no fault");
-        assert!(stored < BYTES, "there was room for a copy of everything");
+        assert!(
+            stored < BYTES,
+            "the filesystem had space for a copy of everything"
+        );
         let error = file.write_at(0, &pattern(2, 0, BYTES)).expect_err("full");
         assert!(
             matches!(error, MappingError::StorageFull { .. }),
@@ -47,7 +50,8 @@ fn i35_btrfs_rewrites_on_a_full_disk_are_errors_not_signals() {
         }
         drop(pin);
         fs.unfill();
-        file.write_at(0, &pattern(2, 0, BYTES)).expect("room again");
+        file.write_at(0, &pattern(2, 0, BYTES))
+            .expect("space is free again");
         assert_reads(&file, 2, 0, BYTES);
         file.sync().expect("a sync");
     }

@@ -148,7 +148,7 @@ fn too_many_write_pins_for_64_descriptors_fail_without_hanging() {
     );
     drop(pins);
     for file in &files {
-        drop(file.pin(0, Access::ReadWrite).expect("room again"));
+        drop(file.pin(0, Access::ReadWrite).expect("space is free again"));
     }
 }
 
@@ -217,7 +217,7 @@ fn without_idle_descriptors_the_error_names_the_limit() {
     ];
     drop(taken);
     for refused in refused {
-        let refused = refused.expect("no descriptor is left");
+        let refused = refused.expect("no descriptor is available");
         assert!(refused.to_string().contains("`ulimit -n` (now 64)"));
         assert!(
             matches!(&refused, MappingError::TooManyDescriptors { path, descriptors_max: 64 }

@@ -65,7 +65,7 @@ fn i04_the_first_write_descriptor_stays_open_until_the_sync() {
         assert_eq!(
             descriptors_of(&path),
             first,
-            "the same one, mapped: {mapped}"
+            "the same window, mapped: {mapped}"
         );
 
         file.sync().expect("a sync");
@@ -83,7 +83,11 @@ fn i04_a_write_pin_keeps_the_descriptor_through_a_sync() {
     let pin = file.pin(0, Access::ReadWrite).expect("a pin");
     let first = descriptors_of(&folder.path().join("a"));
     file.sync().expect("a sync");
-    assert_eq!(cache.stats().unsynced_files, 1, "it may be stored to still");
+    assert_eq!(
+        cache.stats().unsynced_files,
+        1,
+        "the mapping is still writable"
+    );
     assert_eq!(descriptors_of(&folder.path().join("a")), first);
     pin.copy_from(0, b"late").expect("a store");
     drop(pin);
@@ -126,7 +130,7 @@ fn i04_at_the_limit_files_are_synced_before_they_are_closed() {
 
 #[track_caller]
 fn assert_sync_failed(file: &CachedFile) {
-    let failed = file.sync().expect_err("a failed sync is final");
+    let failed = file.sync().expect_err("a failed sync is permanent");
     assert!(
         matches!(&failed, MappingError::SyncFailed { path, source }
             if path == &file.location().full_path()
@@ -161,9 +165,9 @@ fn i04_a_failed_sync_is_permanent_until_the_file_is_closed() {
         // Another handle of the same file gets the error too.
         assert_sync_failed_of_twin(&cache, fs.path());
 
-        file.abandon().expect("nothing is pinned");
+        file.abandon().expect("no window is pinned");
         file.write_at(0, b"anew").expect("a write");
-        file.sync().expect("a new beginning");
+        file.sync().expect("a new group");
         file.release().expect("released");
     }
 }
@@ -218,7 +222,8 @@ fn an_asynchronous_flush_leaves_the_file_dirty() {
     let folder = temp_dir();
     let cache = cache(4);
     let file = writer(&cache, folder.path(), "a", WINDOW);
-    file.flush(0..10, FlushMode::Async).expect("nothing to do");
+    file.flush(0..10, FlushMode::Async)
+        .expect("an empty operation");
     file.write_at(0, &pattern(1, 0, WINDOW)).expect("a write");
     file.flush(0..WINDOW as u64, FlushMode::Async)
         .expect("a flush");

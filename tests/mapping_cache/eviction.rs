@@ -52,7 +52,7 @@ fn a_recently_used_window_is_kept() {
     touch(&file, [4]);
     assert!(
         is_mapped(&cache, &file, 1),
-        "1 was used, 2 was not: 2 goes for 4"
+        "window 2 is evicted for window 4, because window 1 was used"
     );
     assert!(!is_mapped(&cache, &file, 2));
 }
@@ -124,7 +124,7 @@ fn evicting_a_range_unmaps_the_windows_it_touches() {
     assert_eq!(file.evict(range).expect("evict"), 3 * WINDOW as u64);
     assert_eq!(file.evict(5..5).expect("evict"), 0);
     assert_eq!(cache.stats().mappings, 5);
-    file.abandon().expect("nothing is pinned");
+    file.abandon().expect("no window is pinned");
     assert_eq!(cache.stats().mappings, 0);
 }
 

@@ -33,7 +33,7 @@ fn the_last_window_of_a_tebibyte_file_works() {
         assert_reads(&file, 1, at, 600);
         let last = TIB / cache.window_bytes() as u64;
         let pin = file.pin(last, Access::ReadWrite).expect("a pin");
-        assert_eq!(pin.len(), 100, "as far as there is something to write");
+        assert_eq!(pin.len(), 100, "up to the end of the content");
         let mut buf = [0; 100];
         pin.copy_to(0, &mut buf).expect("a copy");
         assert_eq!(&buf[..], pattern(1, TIB, 100));

@@ -84,10 +84,7 @@ pub(crate) fn put(folder: &Path, name: &str, seed: u64, bytes: usize) {
 pub(crate) fn assert_reads(file: &CachedFile, seed: u64, offset: u64, len: usize) {
     let mut buf = vec![0; len];
     assert_eq!(file.read_at(offset, &mut buf).expect("a read"), len);
-    assert!(
-        buf == pattern(seed, offset, len),
-        "other bytes at {offset} than were written"
-    );
+    assert!(buf == pattern(seed, offset, len), "wrong bytes at {offset}");
 }
 
 /// Length of a file as the filesystem reports it.

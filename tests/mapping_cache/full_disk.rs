@@ -79,7 +79,10 @@ fn make_room(fs: &SmallFs) {
     fs.unfill();
     let start = Instant::now();
     while fs.free() < LARGE as u64 + LARGE as u64 / 2 {
-        assert!(start.elapsed() < Duration::from_secs(20), "no room again");
+        assert!(
+            start.elapsed() < Duration::from_secs(20),
+            "the space is used up again"
+        );
         thread::sleep(Duration::from_millis(20));
     }
 }
@@ -105,7 +108,7 @@ fn refused_pin_changes_nothing(preallocation: Preallocation) {
         assert_reads(&neighbour, 3, 0, 100 * PAGE);
 
         make_room(fs);
-        let pin = file.pin(1, Access::ReadWrite).expect("room again");
+        let pin = file.pin(1, Access::ReadWrite).expect("space is free again");
         assert_eq!(pin.copy_from(0, b"stored").expect("a store"), 6);
     });
 }
@@ -193,7 +196,7 @@ fn copies_into_a_sparse_mapping_fail_on_a_full_disk_without_a_signal() {
         assert_eq!(buf, [7; 5000], "{kind:?}");
         make_room(fs);
         file.write_at(PAGE as u64 * 4, &vec![8; LARGE / 2])
-            .expect("room again");
+            .expect("space is free again");
         file.sync().expect("a sync");
     });
 }

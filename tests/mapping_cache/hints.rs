@@ -22,7 +22,10 @@ const BYTES: u64 = 8 * WINDOW as u64;
 fn wait_until(mut what: impl FnMut() -> bool) {
     let start = Instant::now();
     while !what() {
-        assert!(start.elapsed() < Duration::from_secs(20), "it never was");
+        assert!(
+            start.elapsed() < Duration::from_secs(20),
+            "it was never started"
+        );
         thread::sleep(Duration::from_millis(5));
     }
 }
@@ -63,7 +66,7 @@ fn ranges_past_the_end_are_not_resident() {
     assert!(!file.is_resident(BYTES..BYTES + 1).expect("an answer"));
     assert!(
         file.is_resident(5..5).expect("an answer"),
-        "nothing is all there"
+        "an empty file has no resident range"
     );
 }
 
@@ -103,7 +106,7 @@ fn locked_windows_stay_mapped_until_unlocked() {
     let range = 10..WINDOW as u64 + 10;
     file.advise(range.clone(), Advice::Lock).expect("locked");
     file.advise(range.clone(), Advice::Lock)
-        .expect("twice is once");
+        .expect("a second call has no effect");
     assert_eq!(cache.stats().pinned, 2);
     assert_eq!(file.evict(0..BYTES).expect("evict"), 0);
     cache.evict_idle(Duration::ZERO);
@@ -113,7 +116,8 @@ fn locked_windows_stay_mapped_until_unlocked() {
     assert!(cache.stats().mappings >= 2);
     file.advise(range.clone(), Advice::Unlock)
         .expect("unlocked");
-    file.advise(range, Advice::Unlock).expect("nothing to do");
+    file.advise(range, Advice::Unlock)
+        .expect("an empty operation");
     assert_eq!(cache.stats().pinned, 0);
     file.evict(0..BYTES).expect("evict");
     assert_eq!(cache.stats().mappings, 0);
@@ -126,7 +130,7 @@ fn a_closed_or_dropped_file_is_unlocked() {
     put(folder.path(), "a", 1, BYTES as usize);
     let mut file = reader(&cache, folder.path(), "a", BYTES as usize);
     file.advise(0..BYTES / 2, Advice::Lock).expect("locked");
-    file.release().expect("locks do not hold it");
+    file.release().expect("locks do not prevent it");
     assert_eq!(cache.stats().mappings, 0);
     file.advise(0..BYTES / 2, Advice::Lock).expect("locked");
     drop(file);

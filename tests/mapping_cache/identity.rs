@@ -16,7 +16,7 @@ const BYTES: usize = 4 * WINDOW;
 
 #[track_caller]
 fn assert_replaced<T: std::fmt::Debug>(result: Result<T, MappingError>) {
-    let error = result.expect_err("another file has its place");
+    let error = result.expect_err("another file replaced it");
     assert!(
         matches!(&error, MappingError::Replaced { path } if path.ends_with("a")),
         "{error:?}"
@@ -41,7 +41,7 @@ fn i39_a_file_replaced_between_two_mappings_is_refused() {
         assert_replaced(file.pin(1, access));
         let mut buf = [0; 32];
         pin.copy_to(0, &mut buf).expect("a copy");
-        assert_eq!(&buf[..], pattern(1, 0, 32), "the pin shows the old file");
+        assert_eq!(&buf[..], pattern(1, 0, 32), "the pin reads the old file");
         drop(pin);
         assert_eq!(
             fs::read(folder.path().join("a")).expect("the new file"),
@@ -49,8 +49,8 @@ fn i39_a_file_replaced_between_two_mappings_is_refused() {
             "untouched"
         );
 
-        file.release().expect("nothing is pinned");
-        drop(file.pin(1, access).expect("released, the new one is taken"));
+        file.release().expect("no window is pinned");
+        drop(file.pin(1, access).expect("a closed file is opened again"));
         assert_reads(&file, 2, 0, BYTES);
     }
 }
@@ -80,7 +80,7 @@ fn let_go(cache: &MappingCache, folder: &Path, file: &CachedFile) {
     for name in ["w", "x", "y", "z"] {
         put(folder, name, 0, 1);
         let other = reader(cache, folder, name, 1);
-        other.present_bytes().expect("it is there");
+        other.present_bytes().expect("the file exists");
         std::mem::forget(other);
     }
     assert_eq!(cache.stats().mappings, 0);
@@ -149,7 +149,7 @@ fn i39_no_file_is_created_in_place_of_a_removed_one() {
     );
     file.release().expect("released");
     file.write_at(0, b"new").expect("a new file");
-    assert_eq!(fs::read(folder.path().join("a")).expect("it"), b"new");
+    assert_eq!(fs::read(folder.path().join("a")).expect("the file"), b"new");
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn i39_repeated_paths_and_hard_links_share_their_windows() {
     files[0].read_at(3, &mut buf).expect("a read");
     assert_eq!(&buf, b"through the link");
     files[1].sync().expect("a sync");
-    assert_eq!(cache.stats().unsynced_files, 0, "one file, one barrier");
+    assert_eq!(cache.stats().unsynced_files, 0, "one sync for one file");
 }
 
 #[test]

@@ -109,7 +109,7 @@ fn without_openat2_symlinks_are_still_refused() {
             file.write_at(0, b"x").err(),
         ];
         for refused in refused {
-            let refused = refused.expect("it leads through a symlink");
+            let refused = refused.expect("the path contains a symlink");
             let kind = refused.kind();
             assert!(
                 matches!(&refused, MappingError::NotAFile { .. })
@@ -163,7 +163,7 @@ fn without_renameat2_no_file_is_replaced() {
     let mut file = writer(&cache, folder.path(), "a", WINDOW);
     let refused = file.move_to(place(folder.path(), "b"));
     assert_eq!(
-        refused.expect_err("taken").kind(),
+        refused.expect_err("the number is in use").kind(),
         std::io::ErrorKind::AlreadyExists
     );
     assert!(file.move_to(place(folder.path(), "c")).expect("moved"));

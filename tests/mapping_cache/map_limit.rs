@@ -89,7 +89,10 @@ fn a_failed_mmap_with_all_windows_pinned_names_the_sysctl() {
     assert_eq!(file.read_at(offset, &mut buf).expect("a read"), 64);
     assert_eq!(buf, [0; 64]);
     drop(pins);
-    drop(file.pin(WINDOWS - 1, Access::ReadOnly).expect("room again"));
+    drop(
+        file.pin(WINDOWS - 1, Access::ReadOnly)
+            .expect("space is free again"),
+    );
 }
 
 #[test]

@@ -57,7 +57,7 @@ fn pinning_without_mmap_support_reports_not_mappable() {
     let file = writer(&cache, fs.path(), "a", WINDOW);
     file.write_at(0, &pattern(1, 0, WINDOW)).expect("a write");
     for access in [Access::ReadOnly, Access::ReadWrite, Access::ReadOnly] {
-        let refused = file.pin(0, access).expect_err("it cannot be mapped");
+        let refused = file.pin(0, access).expect_err("the file is not mappable");
         assert_eq!(refused.kind(), std::io::ErrorKind::Unsupported);
         assert!(
             matches!(&refused, MappingError::Unmappable { path } if path.ends_with("a")),
@@ -93,7 +93,7 @@ fn files_below_the_map_threshold_are_copied_without_mapping() {
     drop(
         short
             .pin(0, Access::ReadOnly)
-            .expect("a pin maps all the same"),
+            .expect("a pin maps the window nevertheless"),
     );
 }
 

@@ -32,7 +32,7 @@ fn within_seconds<T: Send + 'static>(seconds: u64, run: impl FnOnce() -> T + Sen
     let patience = Duration::from_secs(seconds);
     receiver
         .recv_timeout(patience)
-        .expect("it hangs or panicked")
+        .expect("the closure returns in time")
 }
 
 /// Asserts that every way to reach the file fails with "not a regular file". Returns the reported
@@ -54,7 +54,7 @@ fn found_at(folder: &Path, name: &'static str) -> &'static str {
     });
     let mut found = None;
     for error in kinds {
-        match error.expect("it is not a file") {
+        match error.expect("the path is not a regular file") {
             MappingError::NotAFile { path, found: kind } => {
                 assert!(path.ends_with(name), "{}", path.display());
                 found = Some(kind);
@@ -122,14 +122,14 @@ fn a_path_through_a_symlink_is_refused() {
             .err(),
     ];
     for refused in refused {
-        let refused = refused.expect("it leads through a symlink");
+        let refused = refused.expect("the path contains a symlink");
         assert!(
             !matches!(refused, MappingError::Missing { .. }),
             "{refused:?}"
         );
     }
-    let names = fs::read_dir(folder.path().join("real")).expect("the folder");
-    assert_eq!(names.count(), 1, "nothing was created through it");
+    let names = fs::read_dir(folder.path().join("real")).expect("the directory");
+    assert_eq!(names.count(), 1, "no file was created through the link");
     assert_reads(&reader(&cache, folder.path(), "real/a", PAGE), 1, 0, PAGE);
 }
 
@@ -151,7 +151,7 @@ fn paths_outside_the_root_are_refused_before_opening() {
             "{path:?}: {refused:?}"
         );
     }
-    Location::beneath(root, PathBuf::from("./a/./b")).expect("it stays beneath");
+    Location::beneath(root, PathBuf::from("./a/./b")).expect("the path stays below the root");
 }
 
 fn anywhere(path: PathBuf, options: FileOptions) -> CachedFile {
@@ -195,11 +195,11 @@ fn a_missing_file_is_not_found_and_may_appear_later() {
         file.present_bytes().err(),
     ];
     for refused in refused {
-        let refused = refused.expect("there is no file");
+        let refused = refused.expect("the file does not exist");
         assert_eq!(refused.kind(), std::io::ErrorKind::NotFound);
         assert!(matches!(refused, MappingError::Missing { .. }));
     }
-    file.sync().expect("nothing was written");
+    file.sync().expect("no file was written");
     put(folder.path(), "a", 1, PAGE);
     assert_reads(&file, 1, 0, PAGE);
 }
@@ -211,7 +211,7 @@ fn an_empty_file_has_no_windows() {
     let cache = cache(4);
     let file = writer(&cache, folder.path(), "a", 0);
     assert_eq!(file.read_at(0, &mut [0; 8]).expect("a read"), 0);
-    file.write_at(0, &[]).expect("nothing to write");
+    file.write_at(0, &[]).expect("an empty write");
     for access in [Access::ReadOnly, Access::ReadWrite] {
         let refused = file.pin(0, access);
         assert!(matches!(refused, Err(MappingError::ShortFile { .. })));

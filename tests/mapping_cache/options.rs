@@ -6,7 +6,7 @@ use crate::fixture::PAGE;
 
 #[track_caller]
 fn assert_refused(options: CacheOptions, name: &str) {
-    let refused = MappingCache::new(options).expect_err("an option that cannot work");
+    let refused = MappingCache::new(options).expect_err("the option is invalid");
     assert_eq!(refused.kind(), std::io::ErrorKind::InvalidInput);
     assert!(refused.to_string().contains(&format!("`{name}`")));
     assert!(
@@ -52,7 +52,7 @@ fn the_smallest_options_are_accepted() {
         .budget_bytes(PAGE as u64)
         .mappings_max(1)
         .descriptors_max(4);
-    let cache = MappingCache::new(options).expect("small options");
+    let cache = MappingCache::new(options).expect("the smallest options are valid");
     assert_eq!(cache.window_bytes(), PAGE);
 }
 

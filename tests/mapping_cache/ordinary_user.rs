@@ -1,5 +1,6 @@
-//! Permissions that root has and an ordinary user lacks. `not_regular_files::ordinary_user_tests_pass` runs
-//! these tests.
+//! Permissions that root has and an ordinary user lacks.
+//!
+//! `not_regular_files::ordinary_user_tests_pass` runs these tests.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 

@@ -179,7 +179,7 @@ fn unsupported_preallocation_fails_under_the_fail_policy() {
     let file = file_with(&cache, fs.path(), "a", 2 * WINDOW, options);
     let refused = file
         .pin(0, Access::ReadWrite)
-        .expect_err("it cannot reserve");
+        .expect_err("preallocation is not supported");
     assert_eq!(refused.kind(), std::io::ErrorKind::Unsupported);
     assert!(
         matches!(&refused, MappingError::Unsupported { path, .. } if path.ends_with("a")),

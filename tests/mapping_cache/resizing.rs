@@ -44,7 +44,7 @@ fn setting_a_length_makes_holes_and_a_dirty_file() {
         assert!(rest[..3 * WINDOW - 10].iter().all(|byte| *byte == 0));
         assert_eq!(
             file.next_data(PAGE as u64, BYTES as u64 / 2)
-                .expect("asked"),
+                .expect("the request is sent"),
             None
         );
         file.write_at(WINDOW as u64, &pattern(2, 0, PAGE))
@@ -72,11 +72,13 @@ fn a_pinned_range_is_not_truncated() {
             ));
         }
         assert_eq!(len_of(folder.path(), "a"), BYTES as u64);
-        file.set_len(3 * WINDOW as u64).expect("behind the pin");
-        file.set_len(BYTES as u64).expect("longer");
+        file.set_len(3 * WINDOW as u64)
+            .expect("a range after the pin");
+        file.set_len(BYTES as u64).expect("the file is extended");
         drop(pin);
     }
-    file.set_len(2 * WINDOW as u64).expect("free again");
+    file.set_len(2 * WINDOW as u64)
+        .expect("the range is free again");
     assert!(matches!(
         file.pin(2, Access::ReadOnly),
         Err(MappingError::ShortFile { .. })
@@ -93,9 +95,9 @@ fn a_file_truncated_by_another_process_keeps_its_length() {
     fs::File::options()
         .write(true)
         .open(folder.path().join("a"))
-        .expect("it")
+        .expect("the file")
         .set_len(7)
-        .expect("cut");
+        .expect("the file is truncated");
     for refused in [file.set_len(9), file.discard(0..3), file.reserve(0..3)] {
         assert!(matches!(
             refused,
@@ -123,13 +125,14 @@ fn without_fallocate_zeros_are_written() {
         .expect("a write");
     file.discard(5..90 * PAGE as u64).expect("discarded");
     file.discard(99 * PAGE as u64..1 << 40)
-        .expect("as far as it goes");
+        .expect("the existing bytes");
     assert_eq!(len_of(folder.path(), "a"), 100 * PAGE as u64);
     let mut model = pattern(1, 0, 100 * PAGE);
     model[5..90 * PAGE].fill(0);
     model[99 * PAGE..].fill(0);
     assert!(fs::read(folder.path().join("a")).expect("read") == model);
-    file.reserve(0..1 << 20).expect("goes on without");
+    file.reserve(0..1 << 20)
+        .expect("the group works without it");
     assert_eq!(file.reservation(), Reservation::Unsupported);
 }
 
@@ -144,9 +147,9 @@ fn preallocation_does_not_change_the_length() {
         ..writable()
     };
     let file = file_with(&cache, fs.path(), "a", BYTES, options);
-    file.reserve(0..1 << 20).expect("there is room");
+    file.reserve(0..1 << 20).expect("space is left");
     assert_eq!(len_of(fs.path(), "a"), 0);
-    assert!(file.allocated_bytes().expect("asked") >= 1 << 20);
+    assert!(file.allocated_bytes().expect("the request is sent") >= 1 << 20);
     let refused = file.reserve(1 << 20..1 << 30);
     assert!(matches!(
         refused,
@@ -162,12 +165,15 @@ fn a_file_is_created_once_and_removed_with_its_windows() {
     let mut file = writer(&cache, folder.path(), "a", BYTES);
     file.create_new().expect("created");
     assert_eq!(
-        file.create_new().expect_err("twice").kind(),
+        file.create_new().expect_err("the second call fails").kind(),
         ErrorKind::AlreadyExists
     );
     let other = writer(&cache, folder.path(), "a", BYTES);
     assert_eq!(
-        other.create_new().expect_err("twice").kind(),
+        other
+            .create_new()
+            .expect_err("the second call fails")
+            .kind(),
         ErrorKind::AlreadyExists
     );
     drop(other);
@@ -177,7 +183,7 @@ fn a_file_is_created_once_and_removed_with_its_windows() {
     assert_eq!(cache.stats().mapped_bytes, 0);
     assert_eq!(cache.stats().unsynced_files, 0);
     assert!(matches!(file.remove(), Err(MappingError::Missing { .. })));
-    file.create_new().expect("created anew");
+    file.create_new().expect("the file is created again");
     file.sync().expect("a sync");
     assert_eq!(len_of(folder.path(), "a"), 0);
 
@@ -229,5 +235,10 @@ fn data_dropped_from_the_page_cache_is_read_from_disk() {
         Ok(Some(0))
     ));
     assert_reads(&file, 1, 0, BYTES);
-    assert!(fs::metadata(fs.path().join("a")).expect("it").blocks() > 0);
+    assert!(
+        fs::metadata(fs.path().join("a"))
+            .expect("the file")
+            .blocks()
+            > 0
+    );
 }

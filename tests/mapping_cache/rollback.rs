@@ -57,7 +57,7 @@ fn i37_failed_preallocation_keeps_the_growth_of_another_process() {
     assert_eq!(len_of(folder.path(), "a"), 12_345);
     drop(
         file.pin(2, Access::ReadWrite)
-            .expect("the second call is let through"),
+            .expect("the second call succeeds"),
     );
 }
 

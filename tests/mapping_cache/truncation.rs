@@ -36,10 +36,10 @@ fn cuts() -> Vec<usize> {
 fn cut(folder: &Path, name: &str, bytes: usize) {
     let file = OpenOptions::new().write(true).open(folder.join(name));
     file.and_then(|file| file.set_len(bytes as u64))
-        .expect("cut");
+        .expect("the file is truncated");
 }
 
-/// A cache with so few descriptors that `Auto` copies use the existing mappings.
+/// A cache with few descriptors, so that `Auto` copies use the existing mappings.
 fn cache_for(path: CopyPath) -> MappingCache {
     cache_of(options(16).copy_path(path).descriptors_max(4))
 }
@@ -48,7 +48,7 @@ fn cache_for(path: CopyPath) -> MappingCache {
 fn close_idle(cache: &MappingCache, folder: &Path) {
     for name in ["w", "x", "y", "z"] {
         let file = reader(cache, folder, name, 1);
-        file.present_bytes().expect("it is there");
+        file.present_bytes().expect("the file exists");
         // This file's descriptor stays open instead of the other one.
         std::mem::forget(file);
     }
@@ -77,7 +77,7 @@ fn assert_reads_what_is_left(file: &CachedFile, left: usize, offset: usize, len:
     assert_eq!(copied, expected, "{len} bytes at {offset} of {left} left");
     assert!(
         buf[..copied] == pattern(1, offset as u64, copied),
-        "other bytes at {offset} of {left} left"
+        "wrong bytes at {offset} of the remaining {left}"
     );
 }
 
@@ -123,7 +123,11 @@ fn pinned_windows_of_a_truncated_file_copy_without_a_signal() {
             let mut buf = vec![0xEE; pin.len()];
             let copied = pin.copy_to(0, &mut buf).expect("a copy");
             let pages = left.next_multiple_of(PAGE).saturating_sub(start);
-            assert_eq!(copied, pages.min(pin.len()), "good pages of {left} left");
+            assert_eq!(
+                copied,
+                pages.min(pin.len()),
+                "correct pages of the remaining {left}"
+            );
             let good = left.saturating_sub(start).min(pin.len());
             assert!(buf[..good] == pattern(1, start as u64, good));
             let all = pin.populate(0, pin.len());
@@ -197,7 +201,8 @@ fn a_closed_file_is_reopened_with_its_current_length() {
         assert_eq!(cache.stats().mappings, 0);
         assert_reads_what_is_left(&file, 5000, 0, BYTES);
         let rest = pattern(1, 5000, BYTES - 5000);
-        file.write_at(5000, &rest).expect("it grows again");
+        file.write_at(5000, &rest)
+            .expect("the file is extended again");
         assert_reads(&file, 1, 0, BYTES);
     }
 }

@@ -37,7 +37,7 @@ fn client_program() {
     if !child::is_me(TEST) {
         return;
     }
-    let act = env::var(ACT).expect("what to do");
+    let act = env::var(ACT).expect("the variable is set");
     let words: Vec<&str> = act.split(' ').collect();
     match words[..] {
         ["rows", row, while_there] => rows(row.parse().expect("a number"), Path::new(while_there)),
@@ -64,15 +64,15 @@ fn memory() -> SharedFile {
     let fd = ListenFds::from_env()
         .expect("descriptors")
         .take(SHARED_FD_NAME);
-    SharedFile::adopt(fd.expect("the memory")).expect("a memfd")
+    SharedFile::adopt(fd.expect("the memfd")).expect("a memfd")
 }
 
 /// Stores a number into each page of a row, then the next number into each page, and so on.
 fn rows(row: usize, while_there: &Path) {
     let memory = memory();
     let bytes = ((row + 1) * ROW_PAGES * 4096) as u64;
-    memory.grow(bytes).expect("longer");
-    let map = memory.map_mut(0..bytes).expect("mapped");
+    memory.grow(bytes).expect("the file is extended");
+    let map = memory.map_mut(0..bytes).expect("the mapping succeeds");
     let pages = &map.words()[row * ROW_PAGES * PAGE_WORDS..];
     let known = pages[0].load(Ordering::Relaxed);
     for number in known + 1.. {
@@ -90,8 +90,10 @@ fn grow() {
     let memory = memory();
     for page in 0..GROWN_PAGES {
         let start = page * 4096;
-        memory.grow(start + 4096).expect("longer");
-        let map = memory.map_mut(start..start + 4096).expect("mapped");
+        memory.grow(start + 4096).expect("the file is extended");
+        let map = memory
+            .map_mut(start..start + 4096)
+            .expect("the mapping succeeds");
         map.words()[0].store(page + 1, Ordering::Release);
         thread::sleep(Duration::from_millis(1));
     }
@@ -100,12 +102,14 @@ fn grow() {
 /// Extends the memfd page by page and then stores its length in the first page.
 fn publish() {
     let memory = memory();
-    memory.grow(4096).expect("longer");
-    let said = memory.map_mut(0..4096).expect("mapped");
+    memory.grow(4096).expect("the file is extended");
+    let said = memory.map_mut(0..4096).expect("the mapping succeeds");
     for page in 1..PUBLISHED_PAGES {
         let start = page * 4096;
-        memory.grow(start + 4096).expect("longer");
-        let map = memory.map_mut(start..start + 4096).expect("mapped");
+        memory.grow(start + 4096).expect("the file is extended");
+        let map = memory
+            .map_mut(start..start + 4096)
+            .expect("the mapping succeeds");
         map.words()[0].store(page + 1, Ordering::Release);
         said.words()[0].store(page + 1, Ordering::Release);
         thread::sleep(Duration::from_micros(50));
@@ -127,7 +131,7 @@ fn exec(while_there: &Path) {
             .exec();
         panic!("{error}");
     });
-    becomes.join().expect("it does not come back");
+    becomes.join().expect("the file does not return");
 }
 
 /// Sends itself signals. Each one is handled before the call that sends it returns.
@@ -186,8 +190,8 @@ fn listen(log: &Path) {
 /// Counts each USR1 in the second word while it increments the first one.
 fn count(while_there: &Path) {
     let memory = memory();
-    memory.grow(4096).expect("longer");
-    let map = memory.map_mut(0..4096).expect("mapped");
+    memory.grow(4096).expect("the file is extended");
+    let map = memory.map_mut(0..4096).expect("the mapping succeeds");
     let mut heard = signal_hook::iterator::Signals::new([signal_hook::consts::SIGUSR1]);
     thread::scope(|scope| {
         let heard = heard.as_mut().expect("a handler");
@@ -205,8 +209,8 @@ fn count(while_there: &Path) {
 
 fn fill(byte: u8, bytes: u64) {
     let memory = memory();
-    memory.grow(bytes).expect("longer");
-    let map = memory.map_mut(0..bytes).expect("mapped");
+    memory.grow(bytes).expect("the file is extended");
+    let map = memory.map_mut(0..bytes).expect("the mapping succeeds");
     let word = u64::from_ne_bytes([byte; 8]);
     for place in map.words() {
         place.store(word, Ordering::Relaxed);
@@ -217,16 +221,18 @@ fn fill(byte: u8, bytes: u64) {
 /// at the end.
 fn sparse(bytes: u64) {
     let memory = memory();
-    memory.grow(bytes).expect("longer");
+    memory.grow(bytes).expect("the file is extended");
     for start in crate::large::places(bytes) {
-        let map = memory.map_mut(start..start + 4096).expect("mapped");
+        let map = memory
+            .map_mut(start..start + 4096)
+            .expect("the mapping succeeds");
         map.words()[1].fetch_add(start + 1, Ordering::Relaxed);
     }
 }
 
 /// Commits states in which every page holds the number of the generation.
 fn commit(while_there: &Path) {
-    let fd = memory().as_fd().try_clone_to_owned().expect("another");
+    let fd = memory().as_fd().try_clone_to_owned().expect("another file");
     let bytes = (ROW_PAGES * 4096) as u64;
     let mut writer = Writer::open(fd, QueueOptions::new(bytes)).expect("a queue");
     let mut word = [0; 8];

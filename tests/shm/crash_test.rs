@@ -98,7 +98,7 @@ fn client_process() {
     };
     let parent = rustix::process::getppid();
     let mut client = Writer::open(memfd, options()).expect("a writer");
-    let mut table = judge(&client).expect("what is there is whole");
+    let mut table = judge(&client).expect("the stored state is consistent");
     let mut state = u64::from(std::process::id()) * 7919 + client.generation();
     while rustix::process::getppid() == parent {
         say(&inside, 0, 1);
@@ -205,7 +205,7 @@ impl Process {
             return;
         };
         child.kill().expect("a signal");
-        let output = child.wait_with_output().expect("its end");
+        let output = child.wait_with_output().expect("the process ends");
         let signal = std::os::unix::process::ExitStatusExt::signal(&output.status);
         assert_eq!(
             signal,
@@ -247,7 +247,7 @@ fn restored(store: &Path) -> (SharedFile, u64) {
     let generation = host.persisted();
     drop(host);
     if let Some(client) = Writer::recover(fd(&memfd)).expect("a queue") {
-        judge(&client).expect("what comes back is whole");
+        judge(&client).expect("the restored state is consistent");
         assert_eq!(client.generation(), generation);
     }
     (memfd, generation)
@@ -350,7 +350,10 @@ fn a_stopped_or_dead_host_does_not_block_the_client() {
     let wait_for = |generation: u64| {
         let end = std::time::Instant::now() + Duration::from_secs(60);
         while word(&memfd, PAGE as u64) < generation {
-            assert!(std::time::Instant::now() < end, "the host takes nothing");
+            assert!(
+                std::time::Instant::now() < end,
+                "the host takes no snapshot"
+            );
             std::thread::sleep(Duration::from_micros(200));
         }
     };

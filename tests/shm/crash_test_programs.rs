@@ -31,7 +31,7 @@ fn counter_process() {
     let mut handed = ListenFds::from_env().expect("descriptors");
     let memory = SharedFile::adopt(handed.take(SHARED_FD_NAME).expect("memory")).expect("a memfd");
     let bytes = (PAGES * PAGE_WORDS * 8) as u64;
-    memory.grow(bytes).expect("longer");
+    memory.grow(bytes).expect("the file is extended");
     let map = memory.map_mut(0..bytes).expect("a mapping");
     let words = map.words();
     let begun = Instant::now();
@@ -114,7 +114,7 @@ impl Run {
     }
 
     fn status(&mut self) -> std::process::ExitStatus {
-        self.host.wait().expect("its end")
+        self.host.wait().expect("the process ends")
     }
 }
 
@@ -144,7 +144,7 @@ fn stored(store: &Path) -> (u64, u64) {
     }
     let options = StoreOptions::default().changes(Changes::Writers);
     let store = Store::open(store, options).expect("a store");
-    let inside = store.enter().expect("in");
+    let inside = store.enter().expect("the name in the torrent");
     let number = |page: usize| {
         let mut bytes = [0; 8];
         let read = inside.read((page * PAGE_WORDS * 8) as u64, &mut bytes);
@@ -192,7 +192,7 @@ fn kills_of_program_and_shm_restore_tear_no_state() {
                         // No process is left stopped [I27].
                         let end = Instant::now() + Duration::from_secs(20);
                         while matches!(state_of(client), Some('t' | 'T')) {
-                            assert!(Instant::now() < end, "it is stopped for ever");
+                            assert!(Instant::now() < end, "the process stays stopped");
                             std::thread::yield_now();
                         }
                         kill(client);

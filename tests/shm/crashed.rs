@@ -59,7 +59,7 @@ impl Kept {
 
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut bytes = vec![0; self.memory.len().expect("a length") as usize];
-        let file = fs::File::open(path_of(&self.memory)).expect("it opens");
+        let file = fs::File::open(path_of(&self.memory)).expect("the file opens");
         file.read_exact_at(&mut bytes, 0).expect("its bytes");
         bytes
     }
@@ -100,7 +100,7 @@ fn a_crash_does_not_make_a_bad_state_the_newest() {
         assert_eq!(newest(&kept.store()), whole(1), "{how}");
         let saved = kept.saved();
         assert_eq!(saved.len(), 1);
-        assert_eq!(fs::read(&saved[0]).expect("the wreck"), [2; BYTES]);
+        assert_eq!(fs::read(&saved[0]).expect("the crash file"), [2; BYTES]);
         // The same memfd, sealed and live, is not accepted permanently.
         assert_eq!(kept.bytes(), [2; BYTES]);
         expect(0, &mut kept.run(&options, "true"));
@@ -117,7 +117,10 @@ fn a_crash_does_not_make_a_bad_state_the_newest() {
 fn a_crash_before_the_first_snapshot_restores_an_empty_memfd() {
     let kept = Kept::new();
     expect(128 + 11, &mut kept.run(&[], &crash(2)));
-    assert_eq!(fs::read(&kept.saved()[0]).expect("the wreck"), [2; BYTES]);
+    assert_eq!(
+        fs::read(&kept.saved()[0]).expect("the crash file"),
+        [2; BYTES]
+    );
     expect(0, &mut kept.run(&[], "true"));
     assert!(kept.bytes().iter().all(|byte| *byte == 0));
 }
@@ -226,8 +229,8 @@ fn a_memfd_in_use_is_not_restored() {
     expect(128 + 9, host);
     let said = expect(125, &mut kept.run(&[], "true"));
     assert!(said.contains("still uses"), "{said}");
-    assert!(kept.bytes() != before, "it is left alone");
-    fs::remove_file(&run).expect("its end");
+    assert!(kept.bytes() != before, "the memfd was restored");
+    fs::remove_file(&run).expect("the process ends");
     expect(0, &mut kept.run(&[], "true"));
     assert_eq!(kept.bytes()[..BYTES], [1; BYTES]);
 }
@@ -268,11 +271,11 @@ fn an_unreadable_memory_state_file_is_an_error() {
         assert_eq!(kept.bytes(), [2; BYTES], "left alone");
     };
     // For example, a file of another version.
-    let text = fs::read_to_string(&mark).expect("the mark");
+    let text = fs::read_to_string(&mark).expect("the memory-state file");
     fs::write(&mark, text.replacen("killed ", "", 1)).expect("a file");
     refused();
-    fs::remove_file(&mark).expect("the mark");
-    fs::create_dir(&mark).expect("what cannot be read");
+    fs::remove_file(&mark).expect("the memory-state file");
+    fs::create_dir(&mark).expect("a write-only memfd");
     refused();
 }
 
@@ -297,14 +300,14 @@ fn the_memory_of_a_crashed_program_is_not_taken_for_a_queue() {
     wait_until("a generation", || {
         kept.store().exists() && generation(&kept.store()) > 2
     });
-    fs::remove_file(&run).expect("its end");
-    assert_eq!(host.0.wait().expect("it ends").code(), Some(0));
+    fs::remove_file(&run).expect("the process ends");
+    assert_eq!(host.0.wait().expect("the program ends").code(), Some(0));
     let memory = fs::metadata(path_of(&kept.memory)).expect("a memfd");
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("a boot");
     let line = format!("killed {} {} {}\n", boot.trim(), memory.dev(), memory.ino());
-    fs::write(kept.mark(), line).expect("a mark");
+    fs::write(kept.mark(), line).expect("a memory-state file");
     let said = expect(125, &mut kept.run(&["--snapshot=queue"], "true"));
     assert!(said.contains("killed command"), "{said}");
-    fs::remove_file(kept.mark()).expect("the mark");
+    fs::remove_file(kept.mark()).expect("the memory-state file");
     expect(0, &mut kept.run(&["--snapshot=queue"], "true"));
 }

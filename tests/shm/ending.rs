@@ -63,7 +63,7 @@ fn the_final_snapshot_never_overwrites_the_newest_state() {
         );
         assert!(said.contains("the last snapshot failed"), "{said}");
         assert!(said.contains("No space left"), "{said}");
-        assert!(newest(&store) == [1; BYTES], "what was there before stays");
+        assert!(newest(&store) == [1; BYTES], "the old content is kept");
     }
     // A failed snapshot does not end the host, and the next one is attempted.
     let unfill = small.path().join(".filler");
@@ -92,8 +92,10 @@ fn descendants_that_still_map_the_memfd_are_named() {
     );
     // The filling and the waiting are one background list.
     let script = script.replacen("; setsid", " && setsid", 1);
-    let output = shell(&[], &store, &script).output().expect("it runs");
-    fs::remove_file(&run).expect("an end");
+    let output = shell(&[], &store, &script)
+        .output()
+        .expect("the program runs");
+    fs::remove_file(&run).expect("the process ends");
     assert_eq!(output.status.code(), Some(3), "{}", said(&output));
     assert!(
         said(&output).contains("nothing is kept of what these do"),
@@ -138,7 +140,7 @@ fn events_are_json_lines() {
         let script = format!("{}; exit {code}", client::words("fill 1 4096"));
         let output = shell(&["--json"], &store, &script)
             .output()
-            .expect("it runs");
+            .expect("the program runs");
         let lines = String::from_utf8(output.stderr).expect("text");
         for line in lines.lines() {
             let event: serde_json::Value = serde_json::from_str(line).expect(line);
@@ -169,7 +171,7 @@ fn closed_output_does_not_stop_the_host() {
 fn full_pipe() -> (io::PipeReader, io::PipeWriter) {
     let (reader, mut writer) = io::pipe().expect("a pipe");
     let flags = fcntl_getfl(&writer).expect("its flags");
-    fcntl_setfl(&writer, flags | OFlags::NONBLOCK).expect("it does not block");
+    fcntl_setfl(&writer, flags | OFlags::NONBLOCK).expect("the descriptor is nonblocking");
     while writer.write(&[b'-'; 4096]).is_ok() {}
     fcntl_setfl(&writer, flags).expect("it blocks");
     (reader, writer)
@@ -190,7 +192,7 @@ fn a_stalled_reader_does_not_block_the_host() {
         &store,
         &script,
     );
-    let mut host = Killed(command.stderr(writer).spawn().expect("it starts"));
+    let mut host = Killed(command.stderr(writer).spawn().expect("the program starts"));
     drop(command);
     wait_until("the command", || said.exists());
     let pid = Pid::from_raw(host.0.id().cast_signed()).expect("a number");

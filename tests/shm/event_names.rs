@@ -21,7 +21,7 @@ fn told(source: &str) -> BTreeSet<String> {
 /// The names of the events in the help text.
 fn listed(help: &str) -> BTreeSet<String> {
     let list = help.split_once("each with `event`:").expect("a list").1;
-    let list = list.split_once('.').expect("its end").0;
+    let list = list.split_once('.').expect("the process ends").0;
     list.split(',').map(|name| name.trim().to_owned()).collect()
 }
 

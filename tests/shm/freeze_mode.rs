@@ -28,13 +28,18 @@ pub(crate) fn generation(store: &Path) -> u64 {
 pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !is_so() {
-        assert!(Instant::now() < end, "it does not come: {what}");
+        assert!(Instant::now() < end, "the condition is not met: {what}");
         thread::sleep(Duration::from_millis(5));
     }
 }
 
 pub(crate) fn start(command: &mut Command) -> Killed {
-    Killed(command.stderr(Stdio::piped()).spawn().expect("it starts"))
+    Killed(
+        command
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts"),
+    )
 }
 
 /// Kills a process and all of its descendants, as simultaneously as possible.
@@ -45,7 +50,7 @@ pub(crate) fn kill_tree(host: &mut Child) {
         let pid = Pid::from_raw(pid.cast_signed()).expect("a number");
         let _may_be_gone = kill_process(pid, Signal::KILL);
     }
-    host.wait().expect("it ends");
+    host.wait().expect("the program ends");
 }
 
 pub(crate) fn descendants(of: u32) -> Vec<u32> {
@@ -94,8 +99,8 @@ fn i27_a_snapshot_is_one_point_in_time_of_all_descendants() {
         seen.iter().all(|seen| *seen > 0),
         "all three write: {seen:?}"
     );
-    fs::remove_file(&run).expect("an end");
-    assert!(host.0.wait().expect("it ends").success());
+    fs::remove_file(&run).expect("the process ends");
+    assert!(host.0.wait().expect("the program ends").success());
 }
 
 /// Also for the last snapshot of a command that was not stopped before: a process that outlives it
@@ -125,22 +130,22 @@ fn i27_the_final_snapshot_is_one_point_in_time_of_remaining_processes() {
         // The remaining processes have the output open too.
         let told = folder.path().join("told");
         command.stderr(fs::File::create(&told).expect("a file"));
-        let mut host = Killed(command.spawn().expect("it starts"));
+        let mut host = Killed(command.spawn().expect("the program starts"));
         wait_until("it writes", || {
             let map = memory.map(0..8);
             map.is_ok_and(|map| map.load(0).is_some_and(|number| number > 1000))
         });
-        fs::remove_file(&go).expect("an end");
-        assert!(host.0.wait().expect("it ends").success());
+        fs::remove_file(&go).expect("the process ends");
+        assert!(host.0.wait().expect("the program ends").success());
         let number = number_of_row(&newest(&store), 0);
-        fs::remove_file(&run).expect("an end");
+        fs::remove_file(&run).expect("the process ends");
         assert!(number > 1000, "{number}");
-        let told = fs::read_to_string(&told).expect("what was told");
+        let told = fs::read_to_string(&told).expect("the messages of the service");
         let place = |event: &str| told.find(&format!(r#""event":"{event}""#));
         let (remaining, snapshot) = (place("remaining"), place("snapshot"));
         assert!(
             remaining.is_some() && remaining < snapshot,
-            "told before: {told}"
+            "reported before: {told}"
         );
     }
 }
@@ -158,7 +163,7 @@ fn a_memfd_that_grows_during_snapshots_is_saved() {
         }
         thread::sleep(Duration::from_millis(5));
     }
-    assert!(host.0.wait().expect("it ends").success());
+    assert!(host.0.wait().expect("the program ends").success());
     let state = newest(&store);
     assert_eq!(state.len() as u64, GROWN_PAGES * 4096);
     for page in 0..GROWN_PAGES {
@@ -167,7 +172,7 @@ fn a_memfd_that_grows_during_snapshots_is_saved() {
     lengths.dedup();
     assert!(
         lengths.len() > 2,
-        "snapshots have seen it grow: {lengths:?}"
+        "snapshots have different lengths: {lengths:?}"
     );
 }
 
@@ -196,7 +201,7 @@ fn i27_a_snapshot_has_the_length_of_its_point_in_time() {
         }
     }
     check();
-    assert!(host.0.wait().expect("it ends").success());
+    assert!(host.0.wait().expect("the program ends").success());
     lengths.dedup();
     assert_eq!(lengths.last(), Some(&PUBLISHED_PAGES));
     assert!(lengths.len() > 5, "snapshots while it grew: {lengths:?}");
@@ -240,7 +245,7 @@ fn a_queue_client_continues_from_the_durable_generation() {
         last = number;
     }
     // Killed alone, the client has committed all that it has reported, and the host persists it.
-    fs::remove_file(run.with_extension("said")).expect("of the one before");
+    fs::remove_file(run.with_extension("said")).expect("the entry before it");
     let mut host = start(&mut shell(&queue, &store, &format!("exec {script}")));
     wait_until("a commit", || {
         said().parse::<u64>().is_ok_and(|said| said > last + 3)
@@ -251,7 +256,10 @@ fn a_queue_client_continues_from_the_durable_generation() {
             Signal::KILL,
         );
     }
-    assert_eq!(host.0.wait().expect("it ends").code(), Some(128 + 9));
+    assert_eq!(
+        host.0.wait().expect("the program ends").code(),
+        Some(128 + 9)
+    );
     let said: u64 = said().parse().expect("a number");
     assert!([said, said + 1].contains(&committed(&newest(&store))));
 }
@@ -275,7 +283,7 @@ fn an_interval_of_zero_is_refused() {
         let mut command = shm_restore(&["--snapshot=stop"], &store);
         let interval = format!("--interval={interval}");
         let output = command.args([&interval, "true"]).output();
-        let output = output.expect("it runs");
+        let output = output.expect("the program runs");
         assert_eq!(output.status.code(), Some(125), "{interval}");
         assert!(!store.exists(), "{interval}");
     }

@@ -41,7 +41,7 @@ impl Counting {
         let process = command.args(["-c", &format!("exec {act}")]).spawn();
         let counting = Self {
             memory,
-            process: Killed(process.expect("it starts")),
+            process: Killed(process.expect("the program starts")),
             _folder: folder,
         };
         counting.must_go_on();
@@ -76,7 +76,8 @@ impl Counting {
 
     /// The state letter of the kernel.
     fn state(&self) -> char {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("it is there");
+        let stat =
+            fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("the file exists");
         let state = stat.rsplit_once(") ").expect("a name").1.chars().next();
         state.expect("a letter")
     }
@@ -86,7 +87,9 @@ impl Counting {
 fn i27_frozen_processes_pause_and_then_continue() {
     let counting = Counting::start();
     for _ in 0..20 {
-        let frozen = Freezer::of(counting.pid()).freeze().expect("stopped");
+        let frozen = Freezer::of(counting.pid())
+            .freeze()
+            .expect("the processes are frozen");
         // The main thread of the harness, and the test's thread.
         assert!(frozen.threads() >= 1);
         counting.must_stand();
@@ -98,11 +101,13 @@ fn i27_frozen_processes_pause_and_then_continue() {
 #[test]
 fn i27_signals_during_a_freeze_are_delivered_afterwards() {
     let mut counting = Counting::start();
-    let frozen = Freezer::of(counting.pid()).freeze().expect("stopped");
+    let frozen = Freezer::of(counting.pid())
+        .freeze()
+        .expect("the processes are frozen");
     counting.send(Signal::TERM);
     counting.must_stand();
     drop(frozen);
-    let status = counting.process.0.wait().expect("it ends");
+    let status = counting.process.0.wait().expect("the program ends");
     assert_eq!(
         std::os::unix::process::ExitStatusExt::signal(&status),
         Some(15)
@@ -114,10 +119,15 @@ fn i27_signals_during_a_freeze_are_delivered_afterwards() {
 fn i27_every_signal_is_delivered_under_repeated_freezes() {
     let (mut program, _folder, run) = running("raise");
     for _ in 0..300 {
-        let _frozen = Freezer::of(program.0.id()).freeze().expect("stopped");
+        let _frozen = Freezer::of(program.0.id())
+            .freeze()
+            .expect("the processes are frozen");
     }
-    fs::remove_file(&run).expect("an end");
-    assert!(program.0.wait().expect("it ends").success(), "one was lost");
+    fs::remove_file(&run).expect("the process ends");
+    assert!(
+        program.0.wait().expect("the program ends").success(),
+        "one was lost"
+    );
 }
 
 /// A test program that works as long as a given file exists.
@@ -130,7 +140,11 @@ fn running(act: &str) -> (Killed, tempfile::TempDir, std::path::PathBuf) {
     let program = program
         .args(["-c", &format!("exec {act}")])
         .stdout(Stdio::null());
-    (Killed(program.spawn().expect("it starts")), folder, run)
+    (
+        Killed(program.spawn().expect("the program starts")),
+        folder,
+        run,
+    )
 }
 
 #[test]
@@ -138,7 +152,9 @@ fn i27_a_process_stopped_by_a_signal_stays_stopped() {
     let counting = Counting::start();
     counting.send(Signal::STOP);
     wait_until("stopped", || counting.state() == 'T');
-    let frozen = Freezer::of(counting.pid()).freeze().expect("stopped");
+    let frozen = Freezer::of(counting.pid())
+        .freeze()
+        .expect("the processes are frozen");
     assert_eq!(counting.state(), 't');
     drop(frozen);
     wait_until("stopped again", || counting.state() == 'T');
@@ -150,7 +166,9 @@ fn i27_a_process_stopped_by_a_signal_stays_stopped() {
 #[test]
 fn a_traced_process_is_refused_by_name_and_continues() {
     let counting = Counting::start();
-    let frozen = Freezer::of(counting.pid()).freeze().expect("stopped");
+    let frozen = Freezer::of(counting.pid())
+        .freeze()
+        .expect("the processes are frozen");
     let refused = Freezer::of(counting.pid()).freeze().expect_err("traced");
     let FreezeError::Refused { pid, tracer, .. } = refused else {
         panic!("{refused}");
@@ -168,14 +186,18 @@ fn an_ended_process_does_not_prevent_a_freeze() {
         let stat = fs::read_to_string(format!("/proc/{}/stat", ended.0.id()));
         stat.is_ok_and(|stat| stat.contains(") Z "))
     });
-    let frozen = Freezer::of(ended.0.id()).freeze().expect("nothing to stop");
+    let frozen = Freezer::of(ended.0.id())
+        .freeze()
+        .expect("no process to freeze");
     assert_eq!(frozen.threads(), 0);
     drop(frozen);
     assert!(
         ended.0.wait().expect("its status").success(),
-        "left for its parent"
+        "descriptors for the parent"
     );
-    let frozen = Freezer::of(ended.0.id()).freeze().expect("nobody");
+    let frozen = Freezer::of(ended.0.id())
+        .freeze()
+        .expect("no process is left");
     assert_eq!(frozen.threads(), 0);
 }
 
@@ -184,10 +206,12 @@ fn an_ended_process_does_not_prevent_a_freeze() {
 fn programs_that_fork_continuously_are_frozen() {
     let (mut program, _folder, run) = running("start");
     for _ in 0..100 {
-        let _frozen = Freezer::of(program.0.id()).freeze().expect("stopped");
+        let _frozen = Freezer::of(program.0.id())
+            .freeze()
+            .expect("the processes are frozen");
     }
-    fs::remove_file(&run).expect("an end");
-    assert!(program.0.wait().expect("it ends").success());
+    fs::remove_file(&run).expect("the process ends");
+    assert!(program.0.wait().expect("the program ends").success());
 }
 
 /// The threads of a process, each with the kernel's state letter.
@@ -208,7 +232,9 @@ fn threads_of(pid: u32) -> Vec<(String, char)> {
 fn programs_that_exec_from_threads_are_frozen() {
     let (mut program, _folder, run) = running("exec");
     for _ in 0..300 {
-        let _frozen = Freezer::of(program.0.id()).freeze().expect("stopped");
+        let _frozen = Freezer::of(program.0.id())
+            .freeze()
+            .expect("the processes are frozen");
         // A thread that was new when the others were listed has started more threads, or has become
         // another program with the thread id of a frozen one.
         for (thread, state) in threads_of(program.0.id()) {
@@ -218,8 +244,8 @@ fn programs_that_exec_from_threads_are_frozen() {
             );
         }
     }
-    fs::remove_file(&run).expect("an end");
-    assert!(program.0.wait().expect("it ends").success());
+    fs::remove_file(&run).expect("the process ends");
+    assert!(program.0.wait().expect("the program ends").success());
 }
 
 const CHAIN: &str = "freezing::i27_no_process_escapes_between_two_forks";
@@ -229,9 +255,10 @@ const CHAIN: &str = "freezing::i27_no_process_escapes_between_two_forks";
 fn i27_no_process_escapes_between_two_forks() {
     if !child::is_me(CHAIN) {
         let done = child::in_child(CHAIN, &[], child::Limits::default());
-        return done.expect("nothing is needed for it").assert_passed();
+        return done.expect("an empty range needs nothing").assert_passed();
     }
-    flatspan::shm::descendants::adopt_orphans().expect("they come to us");
+    flatspan::shm::descendants::adopt_orphans()
+        .expect("the orphans are reparented to this process");
     let folder = folder();
     let log = folder.path().join("log");
     fs::write(&log, "").expect("a file");
@@ -265,12 +292,12 @@ fn i27_no_process_escapes_between_two_forks() {
         }
         flatspan::shm::descendants::reap_orphans(0).expect("reaped");
     }
-    assert!(stood > 0, "it never stands");
-    fs::remove_file(&log).expect("an end");
+    assert!(stood > 0, "the process is never stopped");
+    fs::remove_file(&log).expect("the process ends");
     let nobody = || {
         Freezer::of_descendants()
             .freeze()
-            .expect("nobody")
+            .expect("no process is left")
             .threads()
             == 0
     };
@@ -285,7 +312,7 @@ fn i27_a_killed_host_leaves_no_process_stopped() {
     if child::is_me(HOLDER) {
         let victim = std::env::var(VICTIM).expect("a number");
         let _frozen = Freezer::of(victim.parse().expect("a number")).freeze();
-        let _frozen = _frozen.expect("stopped");
+        let _frozen = _frozen.expect("the processes are frozen");
         println!("it stands");
         std::io::stdout().flush().expect("said");
         loop {
@@ -299,7 +326,7 @@ fn i27_a_killed_host_leaves_no_process_stopped() {
         .env(child::NAME_VARIABLE, HOLDER)
         .env(VICTIM, counting.pid().to_string())
         .stdout(Stdio::piped());
-    let mut holder = Killed(holder.spawn().expect("it starts"));
+    let mut holder = Killed(holder.spawn().expect("the program starts"));
     let said = BufReader::new(holder.0.stdout.take().expect("a pipe"));
     let stands = said
         .lines()
@@ -309,9 +336,12 @@ fn i27_a_killed_host_leaves_no_process_stopped() {
     counting.must_stand();
     assert_eq!(counting.state(), 't');
     holder.0.kill().expect("kill -9");
-    holder.0.wait().expect("it ends");
+    holder.0.wait().expect("the program ends");
     counting.must_go_on();
-    let count = counting.memory.map_mut(0..4096).expect("mapped");
+    let count = counting
+        .memory
+        .map_mut(0..4096)
+        .expect("the mapping succeeds");
     assert!(count.words()[0].load(Ordering::Relaxed) > 0);
 }
 
@@ -319,12 +349,12 @@ fn i27_a_killed_host_leaves_no_process_stopped() {
 #[test]
 fn i27_thousands_of_signals_arrive_under_continuous_freezes() {
     let counting = Counting::start_as("count");
-    let map = counting.memory.map(0..4096).expect("mapped");
+    let map = counting.memory.map(0..4096).expect("the mapping succeeds");
     let heard = || map.load(1).expect("a word");
     // Before the handler exists, the signal would end the process.
     let handles = || {
         let status = fs::read_to_string(format!("/proc/{}/status", counting.pid()));
-        let status = status.expect("it is there");
+        let status = status.expect("the file exists");
         let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
         let caught = u64::from_str_radix(caught.expect("a mask").trim(), 16).expect("a mask");
         caught >> (Signal::USR1.as_raw() - 1) & 1 == 1
@@ -335,7 +365,11 @@ fn i27_thousands_of_signals_arrive_under_continuous_freezes() {
         let stopping = scope.spawn(|| {
             let mut stops = 0;
             while !is_over.load(Ordering::Relaxed) {
-                drop(Freezer::of(counting.pid()).freeze().expect("stopped"));
+                drop(
+                    Freezer::of(counting.pid())
+                        .freeze()
+                        .expect("the processes are frozen"),
+                );
                 stops += 1;
             }
             stops
@@ -347,7 +381,7 @@ fn i27_thousands_of_signals_arrive_under_continuous_freezes() {
             }
         }));
         is_over.store(true, Ordering::Relaxed);
-        assert!(stopping.join().expect("it stops") > 0);
+        assert!(stopping.join().expect("the program stops") > 0);
         all.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     });
 }
@@ -371,28 +405,34 @@ fn i27_a_process_with_a_fatal_fault_is_not_frozen() {
     for signal in [Signal::SEGV, Signal::BUS, Signal::ABORT, Signal::ILL] {
         let mut shell = stopped_shell(":", signal);
         let freezer = Freezer::of(shell.0.id()).patience(Duration::from_millis(100));
-        let refused = || freezer.freeze().expect_err("it is dying");
+        let refused = || freezer.freeze().expect_err("the process is ending");
         // On a busy machine it may end before it could be stopped.
         let is_late = |error: &FreezeError| matches!(error, FreezeError::Deadline { .. });
         let mut refusals = std::iter::repeat_with(refused).take(100);
-        let refused = refusals.find(|error| !is_late(error)).expect("it stops");
+        let refused = refusals
+            .find(|error| !is_late(error))
+            .expect("the program stops");
         let own = shell.0.id().cast_signed();
         assert!(
             matches!(refused, FreezeError::Dying { pid, .. } if pid == own),
             "{refused}"
         );
         kill_process(Pid::from_child(&shell.0), Signal::CONT).expect("a signal");
-        let status = shell.0.wait().expect("it ends");
+        let status = shell.0.wait().expect("the program ends");
         let signal = Some(signal.as_raw());
         assert_eq!(
             std::os::unix::process::ExitStatusExt::signal(&status),
             signal
         );
-        assert_eq!(freezer.freeze().expect("nobody").threads(), 0);
+        assert_eq!(freezer.freeze().expect("no process is left").threads(), 0);
     }
     // One process repairs the fault, and another one is affected by something else.
     for (words, signal) in [("trap : SEGV", Signal::SEGV), (":", Signal::TERM)] {
         let shell = stopped_shell(words, signal);
-        drop(Freezer::of(shell.0.id()).freeze().expect("stopped"));
+        drop(
+            Freezer::of(shell.0.id())
+                .freeze()
+                .expect("the processes are frozen"),
+        );
     }
 }

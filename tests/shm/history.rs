@@ -34,7 +34,7 @@ fn the_last_states_are_kept_and_can_be_restored() {
     let folder = folder();
     let store = folder.path().join("store");
     expect(0, &mut shell(&[], &store, &fill(1)));
-    assert!(kept(&store).is_empty(), "nobody has asked for it");
+    assert!(kept(&store).is_empty(), "the statistics were not requested");
     for byte in 2..=5 {
         expect(0, &mut shell(&["--keep=3"], &store, &fill(byte)));
     }
@@ -73,11 +73,11 @@ fn the_last_states_are_kept_and_can_be_restored() {
 
 #[test]
 fn a_history_failure_is_reported_and_the_snapshot_succeeds() {
+    // More than the preallocated space of a journal.
+    const MUCH: usize = 8 << 20;
     let Some(small) = SmallFs::new(Kind::Tmpfs, 48 << 20) else {
         return;
     };
-    // More than the preallocated space of a journal.
-    const MUCH: usize = 8 << 20;
     let store = small.path().join("store");
     let fill = |byte: u8| client::words(&format!("fill {byte} {MUCH}"));
     // Then both heaps contain all of it.
@@ -117,7 +117,7 @@ fn the_final_snapshot_does_not_wait_for_the_history() {
     let pid = Pid::from_child(&host.0);
     wait_until("an end", || {
         // Signals that arrive while the command runs are meant for the command.
-        kill_process(pid, Signal::INT).expect("it is there");
+        kill_process(pid, Signal::INT).expect("the file exists");
         host.0.try_wait().expect("a status").is_some()
     });
     let output = ended(host);

@@ -21,7 +21,7 @@ struct Trial {
 }
 
 impl Trial {
-    /// Both heaps and a journal exist, and the part size is so small that each of them has several
+    /// Both heaps and a journal exist, and the part size is small enough that each of them has several
     /// parts.
     fn new() -> Self {
         let folder = folder();
@@ -49,7 +49,7 @@ impl Trial {
             fs::remove_file(self.folder.path().join("done")),
         );
         copy_store(&self.folder.path().join("before"), &self.store());
-        let mut strace = clean(program("strace").expect("asked for before"));
+        let mut strace = clean(program("strace").expect("requested before"));
         let strace = strace
             .args(["-f", "-qq", "-e", &format!("trace={call}"), "-e"])
             .arg(format!("inject={call}:{fault}:when={number}"))
@@ -58,7 +58,7 @@ impl Trial {
             .args(["--part-len=64K"])
             .arg(self.store())
             .args(["sh", "-c", &self.script]);
-        strace.output().expect("it runs")
+        strace.output().expect("the program runs")
     }
 
     /// Returns whether the command has completed.
@@ -83,7 +83,7 @@ impl Trial {
 }
 
 fn copy_store(from: &Path, to: &Path) {
-    fs::create_dir(to).expect("a folder");
+    fs::create_dir(to).expect("a directory");
     for entry in from.read_dir().expect("a store").flatten() {
         fs::copy(entry.path(), to.join(entry.file_name())).expect("a copy");
     }
@@ -126,7 +126,7 @@ fn a_failed_sync_is_reported_and_snapshots_continue() {
     let path = |name: &str| folder.path().join(name);
     let (store, run, log) = (path("store"), path("run"), path("log"));
     fs::write(&run, "").expect("a file");
-    let mut strace = clean(program("strace").expect("asked for before"));
+    let mut strace = clean(program("strace").expect("requested before"));
     // In the thread that takes snapshots; the other threads sync less often.
     strace
         .args(["-f", "-qq", "-e", "trace=fdatasync", "-e"])
@@ -143,8 +143,8 @@ fn a_failed_sync_is_reported_and_snapshots_continue() {
     });
     let before = generation(&store);
     wait_until("more snapshots", || generation(&store) > before + 3);
-    fs::remove_file(&run).expect("an end");
-    let status = host.0.wait().expect("it ends");
+    fs::remove_file(&run).expect("the process ends");
+    let status = host.0.wait().expect("the program ends");
     let mut said = String::new();
     let stderr = host
         .0
@@ -196,7 +196,7 @@ fn a_command_that_cannot_be_watched_is_ended() {
     }
     let folder = folder();
     let (store, number) = (folder.path().join("store"), folder.path().join("number"));
-    let mut strace = clean(program("strace").expect("asked for before"));
+    let mut strace = clean(program("strace").expect("requested before"));
     strace
         .args(["-qq", "-e", "trace=pidfd_open", "-e"])
         .args(["inject=pidfd_open:error=EMFILE", "-o", "/dev/null"])
@@ -210,7 +210,7 @@ fn a_command_that_cannot_be_watched_is_ended() {
                 number.display()
             ),
         ]);
-    let output = strace.output().expect("it runs");
+    let output = strace.output().expect("the program runs");
     assert_eq!(output.status.code(), Some(125), "{}", said(&output));
     assert!(said(&output).contains("cannot watch"), "{}", said(&output));
     if let Ok(number) = fs::read_to_string(&number) {

@@ -59,7 +59,7 @@ fn goes_on(bytes: u64, how: &str) {
         ]);
         expect(0, &mut command);
         assert_eq!(memory.len().expect("a length"), bytes);
-        let file = fs::File::open(path_of(&memory)).expect("it opens");
+        let file = fs::File::open(path_of(&memory)).expect("the file opens");
         for start in places(bytes) {
             let mut word = [0; 8];
             file.read_exact_at(&mut word, start + 8).expect("a word");

@@ -92,7 +92,9 @@ impl Manager {
             self.hear();
         }
         while self.hear() {}
-        service.wait_with_output().expect("what it said")
+        service
+            .wait_with_output()
+            .expect("the output of the program")
     }
 
     /// Starts the service and waits for its end.

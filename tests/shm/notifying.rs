@@ -14,11 +14,13 @@ use crate::manager::Manager;
 fn says_everything(mut manager: Manager) {
     let notify = Notify::to(&manager.address).expect("an address");
     assert!(notify.is_there());
-    notify.ready().expect("sent");
-    notify.status("half\ndone\u{7}").expect("sent");
-    notify.watchdog().expect("sent");
-    notify.main_pid(12).expect("sent");
-    notify.stopping().expect("sent");
+    notify.ready().expect("the bytes are sent");
+    notify
+        .status("half\ndone\u{7}")
+        .expect("the bytes are sent");
+    notify.watchdog().expect("the bytes are sent");
+    notify.main_pid(12).expect("the bytes are sent");
+    notify.stopping().expect("the bytes are sent");
     while manager.hear() {}
     let said = [
         "READY=1",
@@ -33,7 +35,7 @@ fn says_everything(mut manager: Manager) {
     let other = SharedFile::create("other", 0).expect("a memfd");
     notify
         .store("MEMORY", &[memory.as_fd(), other.as_fd()])
-        .expect("sent");
+        .expect("the bytes are sent");
     while manager.hear() {}
     assert_eq!(manager.heard[5], "FDSTORE=1\nFDNAME=MEMORY\nFDPOLL=0");
     let inode = |path| fs::metadata(path).expect("open").ino();
@@ -43,7 +45,7 @@ fn says_everything(mut manager: Manager) {
         .map(|fd| inode(path_of(fd)))
         .collect();
     assert_eq!(kept, [inode(path_of(&memory)), inode(path_of(&other))]);
-    notify.remove_stored("MEMORY").expect("sent");
+    notify.remove_stored("MEMORY").expect("the bytes are sent");
     while manager.hear() {}
     assert_eq!(manager.heard[6], "FDSTOREREMOVE=1\nFDNAME=MEMORY");
     assert!(manager.kept("MEMORY").is_empty());
@@ -64,13 +66,20 @@ fn a_barrier_ends_with_the_answer_or_the_timeout() {
     let mut manager = Manager::on_a_path();
     let notify = Notify::to(&manager.address).expect("an address");
     assert!(
-        !notify.barrier(Duration::from_millis(50)).expect("sent"),
-        "nobody listens"
+        !notify
+            .barrier(Duration::from_millis(50))
+            .expect("the bytes are sent"),
+        "no process listens"
     );
     let waiting = std::thread::spawn(move || notify.barrier(Duration::from_secs(60)));
     manager.hear_until(|manager| manager.heard.len() == 2);
     assert_eq!(manager.heard, ["BARRIER=1", "BARRIER=1"]);
-    assert!(waiting.join().expect("no panic").expect("sent"));
+    assert!(
+        waiting
+            .join()
+            .expect("the thread does not panic")
+            .expect("the bytes are sent")
+    );
 }
 
 /// No process reads: the socket's queue is full after some messages. The next message is an error,
@@ -98,7 +107,7 @@ fn errors_name_the_socket_and_the_message() {
     let refused = Notify::to(&gone)
         .expect("an address")
         .status("x")
-        .expect_err("nobody is there");
+        .expect_err("no socket exists");
     let text = refused.to_string();
     assert!(text.contains(&gone) && text.contains("STATUS=x"), "{text}");
     assert_eq!(refused.kind(), io::ErrorKind::NotFound);

@@ -145,7 +145,10 @@ fn exit_codes_are_those_of_env_and_of_the_command() {
     expect(42, clean(shm_fd()).args(["sh", "-c", "exit 42"]));
     expect(0, clean(shm_fd()).arg("--help"));
     let said = expect(0, clean(shm_fd()).args(["echo", "--size", "--", "-n"]));
-    assert_eq!(said, "--size -- -n\n", "what follows COMMAND is its own");
+    assert_eq!(
+        said, "--size -- -n\n",
+        "arguments after COMMAND belong to the command"
+    );
 }
 
 #[test]

@@ -111,7 +111,9 @@ fn a_memfd_that_cannot_grow_is_an_error() {
 fn a_memfd_with_other_content_is_not_changed() {
     for words in [&[1, 2][..], &[2, 3, 3], &[2, u64::MAX]] {
         let memory = SharedFile::create("table", TABLE_BYTES).expect("a memfd");
-        let table = memory.map_mut(0..TABLE_BYTES).expect("mapped");
+        let table = memory
+            .map_mut(0..TABLE_BYTES)
+            .expect("the mapping succeeds");
         let stored = table.words().iter().zip(words);
         stored.for_each(|(place, word)| place.store(*word, Ordering::Relaxed));
         let said = expect(1, &mut on(&memory));
@@ -124,14 +126,14 @@ fn a_memfd_with_other_content_is_not_changed() {
 #[test]
 fn a_killed_run_is_continued() {
     let memory = SharedFile::create("table", TABLE_BYTES).expect("a memfd");
-    let table = memory.map(0..TABLE_BYTES).expect("mapped");
+    let table = memory.map(0..TABLE_BYTES).expect("the mapping succeeds");
     for round in 1..=5 {
         let before = count_checked(&memory);
         let mut running = crate::manager::Killed(
             on(&memory)
                 .args(["--pause", "500"])
                 .spawn()
-                .expect("it starts"),
+                .expect("the program starts"),
         );
         while table.load(before + 37 * round) == Some(0) {
             assert!(

@@ -26,7 +26,7 @@ pub(crate) fn clean(program: impl AsRef<Path>) -> Command {
 /// Runs the command, expects an exit code, and returns both outputs.
 #[track_caller]
 pub(crate) fn expect(code: i32, command: &mut Command) -> String {
-    let output = command.output().expect("it starts");
+    let output = command.output().expect("the program starts");
     let said = said(&output);
     assert_eq!(output.status.code(), Some(code), "{command:?}: {said}");
     said

@@ -75,7 +75,7 @@ fn marks(file: &SharedFile, depth: u64) -> Vec<u64> {
         let mut bytes = [0; 8];
         let file = File::from(fd(file));
         file.read_exact_at(&mut bytes, RING_AT + entry * entry_bytes)
-            .expect("a mark");
+            .expect("a memory-state file");
         u64::from_le_bytes(bytes)
     };
     (0..depth).map(mark).collect()
@@ -92,16 +92,25 @@ fn a_snapshot_is_restored_into_a_new_memfd() {
     let file = memfd();
     let mut keeper = host(&store, &file);
     assert!(keeper.restored() && file.is_restored().expect("a seal"));
-    assert_eq!(keeper.snapshot_once().expect("none"), Snapshot::NoQueue);
+    assert_eq!(
+        keeper.snapshot_once().expect("no bytes are left"),
+        Snapshot::NoQueue
+    );
     let mut client = writer(&file, 3);
     assert_eq!((client.generation(), client.last_persisted()), (0, None));
     assert!(state(&client).iter().all(|byte| *byte == 0));
-    assert_eq!(keeper.snapshot_once().expect("none"), Snapshot::Nothing);
+    assert_eq!(
+        keeper.snapshot_once().expect("no bytes are left"),
+        Snapshot::Nothing
+    );
     let first = fill(&mut client, 7);
     assert_eq!(client.last_persisted(), None);
-    assert_eq!(persisted(keeper.snapshot_once().expect("one")), first);
+    assert_eq!(persisted(keeper.snapshot_once().expect("one byte")), first);
     assert_eq!(client.last_persisted(), Some(first));
-    assert_eq!(keeper.snapshot_once().expect("none"), Snapshot::Nothing);
+    assert_eq!(
+        keeper.snapshot_once().expect("no bytes are left"),
+        Snapshot::Nothing
+    );
     // Not the whole state: one page.
     let second = client
         .commit_with(b"tail", |commit| {
@@ -109,7 +118,7 @@ fn a_snapshot_is_restored_into_a_new_memfd() {
             Ok::<_, QueueError>(commit.generation())
         })
         .expect("a commit");
-    match keeper.snapshot_once().expect("one") {
+    match keeper.snapshot_once().expect("one byte") {
         Snapshot::Persisted {
             generation,
             tail,
@@ -134,7 +143,7 @@ fn a_snapshot_is_restored_into_a_new_memfd() {
     assert_eq!(state(&client), expected);
     let third = fill(&mut client, 9);
     assert!(third > second, "numbers are never used again");
-    assert_eq!(persisted(keeper.snapshot_once().expect("one")), third);
+    assert_eq!(persisted(keeper.snapshot_once().expect("one byte")), third);
     keeper.close().expect("closed");
     let file = memfd();
     let _keeper = host(&store, &file);
@@ -215,12 +224,15 @@ fn i31_an_aborted_commit_keeps_the_previous_entry() {
         assert!(state(&client).iter().all(|byte| *byte == 5), "{round}");
         assert_eq!(valid(&marks(&file, 2)), 1);
     }
-    assert_eq!(persisted(keeper.snapshot_once().expect("one")), generation);
+    assert_eq!(
+        persisted(keeper.snapshot_once().expect("one byte")),
+        generation
+    );
     // Changes of an aborted commit are in no later state.
     client
         .commit(|commit| commit.write(2 * PAGE, &[6]))
         .expect("a commit");
-    keeper.snapshot_once().expect("one");
+    keeper.snapshot_once().expect("one byte");
     let mut expected = vec![5; STATE as usize];
     expected[2 * PAGE as usize] = 6;
     assert_eq!(state(&client), expected);
@@ -237,12 +249,13 @@ fn a_new_client_continues_with_the_newest_generation() {
     fill(&mut client, 1);
     let second = fill(&mut client, 2);
     // The client dies in the middle: the memory stays as it is.
-    let _ = client.commit(|commit| {
+    let aborted = client.commit(|commit| {
         commit.write(0, &[77; 5000])?;
         let second_writer = Writer::open(fd(&file), options(2));
         assert!(matches!(second_writer, Err(QueueError::InUse)));
         Err::<(), QueueError>(QueueError::NotAQueue)
     });
+    assert!(aborted.is_err());
     drop(client);
     let mut client = writer(&file, 2);
     assert_eq!(client.generation(), second);
@@ -255,7 +268,7 @@ fn a_new_client_continues_with_the_newest_generation() {
         .expect("a commit");
     assert!(
         next > second + 1,
-        "the number of what died is not used again"
+        "the generation of an aborted commit is not reused"
     );
     let mut expected = vec![2; STATE as usize];
     expected[STATE as usize - 1] = 3;
@@ -271,7 +284,7 @@ fn i25_a_memfd_is_restored_without_the_shrink_seal_and_live_with_it() {
     let mut keeper = host(&store, &live);
     let mut client = writer(&live, 2);
     fill(&mut client, 4);
-    keeper.snapshot_once().expect("one");
+    keeper.snapshot_once().expect("one byte");
     let newest = fill(&mut client, 5);
     drop((keeper, client));
 
@@ -283,7 +296,7 @@ fn i25_a_memfd_is_restored_without_the_shrink_seal_and_live_with_it() {
         .expect("read");
     File::from(fd(&half))
         .write_all_at(&begin, 0)
-        .expect("written");
+        .expect("the write succeeds");
     let keeper = host(&store, &half);
     assert!(keeper.restored());
     assert!(state(&writer(&half, 2)).iter().all(|byte| *byte == 4));
@@ -292,7 +305,7 @@ fn i25_a_memfd_is_restored_without_the_shrink_seal_and_live_with_it() {
     // The live memfd is not emptied, and its content is newer.
     let mut keeper = host(&store, &live);
     assert!(!keeper.restored());
-    assert_eq!(persisted(keeper.snapshot_once().expect("one")), newest);
+    assert_eq!(persisted(keeper.snapshot_once().expect("one byte")), newest);
     assert!(state(&writer(&live, 2)).iter().all(|byte| *byte == 5));
 }
 
@@ -305,7 +318,7 @@ fn i26_a_memfd_of_another_lineage_is_refused() {
     let mut keeper = host(&store, &first);
     let mut client = writer(&first, 2);
     let one = fill(&mut client, 1);
-    keeper.snapshot_once().expect("one");
+    keeper.snapshot_once().expect("one byte");
     fill(&mut client, 2);
     drop((keeper, client));
     // Restored at `one`, then continued on its own.
@@ -314,7 +327,7 @@ fn i26_a_memfd_of_another_lineage_is_refused() {
     let mut client = writer(&second, 2);
     assert_eq!(client.generation(), one);
     fill(&mut client, 12);
-    let taken = persisted(keeper.snapshot_once().expect("one"));
+    let taken = persisted(keeper.snapshot_once().expect("one byte"));
     drop((keeper, client));
     // The first memfd has a generation of the same number and another lineage.
     let before = files_of(&store);
@@ -331,7 +344,10 @@ fn i26_a_memfd_of_another_lineage_is_refused() {
     let mut keeper = host(&store, &third);
     let client = writer(&third, 2);
     assert!(state(&client).iter().all(|byte| *byte == 12));
-    assert_eq!(keeper.snapshot_once().expect("none"), Snapshot::Nothing);
+    assert_eq!(
+        keeper.snapshot_once().expect("no bytes are left"),
+        Snapshot::Nothing
+    );
 }
 
 fn files_of(store: &Path) -> Vec<String> {
@@ -345,16 +361,19 @@ fn files_of(store: &Path) -> Vec<String> {
 #[test]
 fn a_memfd_without_a_queue_is_refused_and_not_changed() {
     let file = memfd();
-    file.grow(8 * PAGE).expect("longer");
+    file.grow(8 * PAGE).expect("the file is extended");
     File::from(fd(&file))
         .write_all_at(b"something", 5 * PAGE)
-        .expect("written");
+        .expect("the write succeeds");
     let refused = Writer::open(fd(&file), options(2));
     assert!(matches!(refused, Err(QueueError::NotAQueue)), "{refused:?}");
     // Regression test for a bug of a former tool: an empty store emptied the memfd.
     let dir = support::temp_dir();
     let mut keeper = host(&dir.path().join("store"), &file);
-    assert_eq!(keeper.snapshot_once().expect("none"), Snapshot::NoQueue);
+    assert_eq!(
+        keeper.snapshot_once().expect("no bytes are left"),
+        Snapshot::NoQueue
+    );
     let mut there = [0; 9];
     File::from(fd(&file))
         .read_exact_at(&mut there, 5 * PAGE)
@@ -440,19 +459,23 @@ fn i31_offset_and_length_are_published_together() {
         let mut before = [0; 8];
         raw.read_exact_at(&mut before, entry_at + at).expect("read");
         raw.write_all_at(&value.to_le_bytes(), entry_at + at)
-            .expect("written");
+            .expect("the write succeeds");
         let client = writer(&file, 2);
         assert_eq!(client.generation(), first, "word at {at}: {value}");
         drop(client);
-        raw.write_all_at(&before, entry_at + at).expect("written");
+        raw.write_all_at(&before, entry_at + at)
+            .expect("the write succeeds");
     }
     let at = wrong[0].0;
     raw.write_all_at(&first.to_le_bytes(), entry_at + at)
-        .expect("written");
-    assert_eq!(persisted(keeper.snapshot_once().expect("the other")), first);
+        .expect("the write succeeds");
+    assert_eq!(
+        persisted(keeper.snapshot_once().expect("the other file")),
+        first
+    );
     raw.write_all_at(&second.to_le_bytes(), entry_at + at)
-        .expect("written");
-    assert_eq!(persisted(keeper.snapshot_once().expect("one")), second);
+        .expect("the write succeeds");
+    assert_eq!(persisted(keeper.snapshot_once().expect("one byte")), second);
 }
 
 /// A header whose checksum is valid but which differs from the store.
@@ -464,7 +487,7 @@ fn a_queue_whose_layout_changed_is_refused() {
     let mut keeper = host(&store, &file);
     let mut client = writer(&file, 3);
     fill(&mut client, 1);
-    keeper.snapshot_once().expect("one");
+    keeper.snapshot_once().expect("one byte");
     fill(&mut client, 2);
     drop((keeper, client));
     let raw = File::from(fd(&file));
@@ -473,7 +496,7 @@ fn a_queue_whose_layout_changed_is_refused() {
     header[16..24].copy_from_slice(&2_u64.to_le_bytes());
     let sum = xxhash_rust::xxh3::xxh3_64(&header[8..72]);
     header[72..].copy_from_slice(&sum.to_le_bytes());
-    raw.write_all_at(&header, 0).expect("written");
+    raw.write_all_at(&header, 0).expect("the write succeeds");
     let mut keeper = host(&store, &file);
     let refused = keeper.snapshot_once();
     assert!(
@@ -498,9 +521,9 @@ fn a_store_without_a_queue_is_refused_and_not_changed() {
     let store = Store::open(&path, store_options.clone().initial_bytes(STATE)).expect("a store");
     store
         .enter()
-        .expect("in")
+        .expect("the name in the torrent")
         .write(0, b"2357")
-        .expect("written");
+        .expect("the write succeeds");
     store.close().expect("closed");
     let refused = Host::open(&path, fd(&memfd()), host_options());
     assert!(matches!(refused, Err(QueueError::NotAQueue)), "{refused:?}");
@@ -508,7 +531,7 @@ fn a_store_without_a_queue_is_refused_and_not_changed() {
     let mut there = [0; 4];
     store
         .enter()
-        .expect("in")
+        .expect("the name in the torrent")
         .read(0, &mut there)
         .expect("read");
     assert_eq!(&there, b"2357");
@@ -580,18 +603,18 @@ proptest! {
                 Step::Commit(writes, tail) => {
                     apply(&mut now.0, &writes);
                     now.1 = tail;
-                    prop_assert!(put(client.as_mut().expect("one"), &now.1, &writes, false));
+                    prop_assert!(put(client.as_mut().expect("one byte"), &now.1, &writes, false));
                 }
                 Step::GiveUp(writes) => {
-                    prop_assert!(!put(client.as_mut().expect("one"), &[], &writes, true));
+                    prop_assert!(!put(client.as_mut().expect("one byte"), &[], &writes, true));
                 }
                 Step::NewClient => {
                     drop(client.take());
                     client = Some(writer(&file, depth));
                 }
                 Step::Snapshot => {
-                    let client = client.as_ref().expect("one");
-                    match keeper.as_mut().expect("one").snapshot_once().expect("a snapshot") {
+                    let client = client.as_ref().expect("one byte");
+                    match keeper.as_mut().expect("one byte").snapshot_once().expect("a snapshot") {
                         Snapshot::Persisted { generation, tail, .. } => {
                             prop_assert_eq!(generation, client.generation());
                             prop_assert_eq!(&tail, &now.1);
@@ -615,7 +638,7 @@ proptest! {
                     now = saved.clone();
                 }
             }
-            let client = client.as_ref().expect("one");
+            let client = client.as_ref().expect("one byte");
             prop_assert_eq!(&state(client), &now.0);
             prop_assert_eq!(&client.tail(), &now.1);
         }
@@ -632,7 +655,7 @@ fn i31_a_hostile_client_destroys_no_stored_state() {
     let mut keeper = host(&store, &file);
     let mut client = writer(&file, 3);
     let good = fill(&mut client, 3);
-    keeper.snapshot_once().expect("one");
+    keeper.snapshot_once().expect("one byte");
     let mut outcomes = std::collections::BTreeMap::<String, u32>::new();
     let protocol_bytes = file.len().expect("a length") - 3 * STATE;
     let mut random = 88_172_645_463_325_252_u64;
@@ -647,7 +670,7 @@ fn i31_a_hostile_client_destroys_no_stored_state() {
     raw.read_exact_at(&mut header, 0).expect("the header");
     for round in 0..600 {
         // Mostly the ring and the stamps, because nothing after a bad header is read.
-        raw.write_all_at(&header, 0).expect("written");
+        raw.write_all_at(&header, 0).expect("the write succeeds");
         let (from, end) = match round % 10 {
             9 => (0, 10),
             _ => (RING_AT / 8, protocol_bytes / 8),
@@ -664,7 +687,8 @@ fn i31_a_hostile_client_destroys_no_stored_state() {
                 4 => 1 << (next() % 64),
                 _ => next(),
             };
-            raw.write_all_at(&value.to_le_bytes(), at).expect("written");
+            raw.write_all_at(&value.to_le_bytes(), at)
+                .expect("the write succeeds");
         }
         // An entry that is valid except for one word, or completely valid.
         if round % 2 == 0 {
@@ -676,7 +700,7 @@ fn i31_a_hostile_client_destroys_no_stored_state() {
                 entry[1 + (next() % 7) as usize] = next() >> (next() % 64);
             }
             let bytes: Vec<u8> = entry.iter().flat_map(|word| word.to_le_bytes()).collect();
-            raw.write_all_at(&bytes, at).expect("written");
+            raw.write_all_at(&bytes, at).expect("the write succeeds");
         }
         // Also a new host, which reads the header again.
         if round % 5 == 4 {
@@ -699,5 +723,5 @@ fn i31_a_hostile_client_destroys_no_stored_state() {
     let keeper = host(&store, &fresh);
     assert!(keeper.persisted() >= good);
     let client = Writer::recover(fd(&fresh)).expect("a queue");
-    assert!(client.is_some(), "what is stored can be restored");
+    assert!(client.is_some(), "the stored state can be restored");
 }

@@ -45,7 +45,7 @@ fn a_descriptor_is_received_once_by_name_and_not_inherited() {
     let mut received = ListenFds::from_env().expect("three");
     assert_eq!(names(&received), ["a", "b:c", "a"]);
     assert_eq!((received.len(), received.absent()), (3, None));
-    let again = ListenFds::from_env().expect_err("once");
+    let again = ListenFds::from_env().expect_err("descriptors are received only once");
     assert!(matches!(again, ShmError::Received), "{again}");
     for number in [3, 4, 5] {
         let inherited = Command::new("test")
@@ -53,10 +53,16 @@ fn a_descriptor_is_received_once_by_name_and_not_inherited() {
             .status();
         assert!(!inherited.expect("test").success(), "{number}");
     }
-    assert_eq!(content(received.take("b:c").expect("it is there")), "two");
-    assert_eq!(content(received.take("a").expect("it is there")), "one");
-    assert_eq!(content(received.take("a").expect("the other")), "three");
-    let none = received.take("a").expect_err("all are taken");
+    assert_eq!(
+        content(received.take("b:c").expect("the file exists")),
+        "two"
+    );
+    assert_eq!(content(received.take("a").expect("the file exists")), "one");
+    assert_eq!(
+        content(received.take("a").expect("the other file")),
+        "three"
+    );
+    let none = received.take("a").expect_err("all numbers are in use");
     assert!(
         matches!(none, ShmError::NoDescriptor { absent: None, .. }),
         "{none}"
@@ -71,14 +77,14 @@ fn a_single_unnamed_descriptor_is_received() {
         let left = Left::files(files).env("LISTEN_FDS", "1");
         return left.run_test(ME).assert_passed();
     }
-    let mut received = ListenFds::from_env().expect("one");
+    let mut received = ListenFds::from_env().expect("one byte");
     assert_eq!(
         (names(&received), received.is_named()),
         (vec!["unknown"], false)
     );
     let fd = received
         .take("SHM_SHARED_FD")
-        .expect("it can only be this one");
+        .expect("a single descriptor is unambiguous");
     assert_eq!(content(fd), "one");
 }
 
@@ -91,10 +97,16 @@ fn several_unnamed_descriptors_are_not_guessed() {
         return left.run_test(ME).assert_passed();
     }
     let mut received = ListenFds::from_env().expect("two");
-    let refused = received.take("SHM_SHARED_FD").expect_err("which one?");
+    let refused = received
+        .take("SHM_SHARED_FD")
+        .expect_err("several descriptors are ambiguous");
     assert!(refused.to_string().contains("unknown"), "{refused}");
     assert_eq!(
-        content(received.take("unknown").expect("by their name")),
+        content(
+            received
+                .take("unknown")
+                .expect("the files are removed by name")
+        ),
         "one"
     );
     // A single remaining descriptor is not guessed to be the requested one.
@@ -110,10 +122,12 @@ fn descriptors_for_an_ancestor_are_ignored() {
         let left = Left::files(files).named("a").env("LISTEN_PID", "1");
         return left.run_test(ME).assert_passed();
     }
-    let mut received = ListenFds::from_env().expect("none");
+    let mut received = ListenFds::from_env().expect("no bytes are left");
     assert_eq!(received.absent(), Some(Absent::ForProcess { pid: 1 }));
     assert!(received.is_empty());
-    let none = received.take("a").expect_err("not for us");
+    let none = received
+        .take("a")
+        .expect_err("the descriptors are for another process");
     assert!(none.to_string().contains("process 1,"), "{none}");
     let inherited = Command::new("test")
         .args(["-e", "/proc/self/fd/3"])
@@ -133,7 +147,7 @@ fn missing_announced_descriptors_are_an_error_and_none_is_received() {
         return;
     }
     for _ in 0..2 {
-        let refused = ListenFds::from_env().expect_err("one is there");
+        let refused = ListenFds::from_env().expect_err("a second writer is refused");
         assert!(
             matches!(
                 refused,
@@ -160,7 +174,7 @@ fn descriptors_opened_by_this_process_are_not_received() {
     while !fs::exists("/proc/self/fd/3").expect("proc") || own.is_empty() {
         own.push(File::open("/dev/null").expect("a file"));
     }
-    let refused = ListenFds::from_env().expect_err("it is ours");
+    let refused = ListenFds::from_env().expect_err("the descriptor belongs to this process");
     assert!(
         matches!(refused, ShmError::NotInherited { fd: 3, .. }),
         "{refused}"
@@ -186,21 +200,21 @@ fn overlapping_numbers_are_passed_correctly() {
         hand_over
             .push(
                 &format!("{name}:"),
-                received.take(name).expect("it is there"),
+                received.take(name).expect("the file exists"),
             )
             .expect("a name");
     }
-    let placed = hand_over.place().expect("placed");
+    let placed = hand_over.place().expect("the descriptors are placed");
     let script = "cat /proc/self/fd/3 /proc/self/fd/4 /proc/self/fd/5; \
         echo \" $LISTEN_FDS $LISTEN_FDNAMES ${LISTEN_PID-no pid}\"";
     for _ in 0..2 {
         let out = tempfile::NamedTempFile::new().expect("a file");
-        let stdout = out.reopen().expect("the same");
+        let stdout = out.reopen().expect("the same file");
         let mut child = placed
             .spawn(Command::new("sh").args(["-c", script]).stdout(stdout))
             .expect("a child");
         assert!(child.wait().expect("its status").success());
-        let said = fs::read_to_string(out.path()).expect("what it said");
+        let said = fs::read_to_string(out.path()).expect("the output of the program");
         assert_eq!(said, "threeonetwo 3 c\\::a\\::b\\: no pid\n");
     }
     let other = Command::new("test")
@@ -216,16 +230,16 @@ fn a_failed_exec_leaves_the_descriptors_unchanged() {
         let (_folder, files) = files(&["one"]);
         return Left::files(files).named("a").run_test(ME).assert_passed();
     }
-    let mut received = ListenFds::from_env().expect("one");
+    let mut received = ListenFds::from_env().expect("one byte");
     let mut hand_over = HandOver::new();
     hand_over
-        .push("a", received.take("a").expect("it is there"))
+        .push("a", received.take("a").expect("the file exists"))
         .expect("a name");
-    let placed = hand_over.place().expect("placed");
+    let placed = hand_over.place().expect("the descriptors are placed");
     let mut nothing = Command::new("/nonexistent/program");
     for error in [
         placed.exec(&mut nothing),
-        placed.spawn(&mut nothing).expect_err("none"),
+        placed.spawn(&mut nothing).expect_err("no bytes are left"),
     ] {
         assert!(
             matches!(&error, ShmError::Command { program, .. } if program == "/nonexistent/program")

@@ -13,7 +13,7 @@ use crate::support::need::{Need, need};
 use crate::support::user;
 
 fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    let entries = folder.read_dir().expect("a folder").flatten();
+    let entries = folder.read_dir().expect("a directory").flatten();
     let named = |entry: fs::DirEntry| {
         let name = entry.file_name().display().to_string();
         (name, fs::read(entry.path()).expect("a file"))
@@ -66,9 +66,9 @@ fn a_regular_file_at_the_store_path_is_not_changed() {
         said.contains("flatspan import") && !said.contains("it ran"),
         "{said}"
     );
-    assert_eq!(fs::read(&raw).expect("it is there"), b"a state");
+    assert_eq!(fs::read(&raw).expect("the file exists"), b"a state");
     let other = folder.path().join("other");
-    fs::create_dir(&other).expect("a folder");
+    fs::create_dir(&other).expect("a directory");
     fs::write(other.join("file"), "something").expect("a file");
     let before = contents(&other);
     let said = expect(125, &mut shell(&[], &other, "echo it ran"));
@@ -99,8 +99,8 @@ fn a_second_host_on_one_store_is_refused() {
             "{said}"
         );
     }
-    fs::remove_file(&run).expect("an end");
-    assert!(first.0.wait().expect("it ends").success());
+    fs::remove_file(&run).expect("the process ends");
+    assert!(first.0.wait().expect("the program ends").success());
     expect(0, &mut shell(&[], &store, "true"));
 }
 
@@ -131,7 +131,7 @@ fn i27_a_proc_with_hidepid_is_named_in_the_error() {
     }
     let folder = folder();
     let (open, program) = (folder.path().join("open"), folder.path().join("program"));
-    fs::create_dir(&open).expect("a folder");
+    fs::create_dir(&open).expect("a directory");
     for folder in [folder.path(), &open] {
         fs::set_permissions(folder, fs::Permissions::from_mode(0o777)).expect("a mode");
     }

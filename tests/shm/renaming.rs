@@ -58,7 +58,7 @@ fn files_are_durable_before_and_after_a_rename() {
 #[track_caller]
 fn traced(below: &Path, code: i32, words: &[&str]) -> Vec<PathBuf> {
     let log = tempfile::NamedTempFile::new().expect("a file");
-    let strace = program("strace").expect("asked for before");
+    let strace = program("strace").expect("requested before");
     let calls = format!("trace={CALLS}");
     let mut command = clean(strace);
     command
@@ -88,7 +88,7 @@ fn calls_of(log: &str) -> Vec<String> {
     let mut begun = std::collections::BTreeMap::new();
     let mut calls = Vec::new();
     for line in log.lines() {
-        let (pid, call) = line.split_once(' ').expect("a number and a call");
+        let (pid, call) = line.split_once(' ').expect("a process id and a call");
         let call = call.trim_start();
         if let Some(begin) = call.strip_suffix(" <unfinished ...>") {
             begun.insert(pid, begin);
@@ -137,7 +137,7 @@ impl Disk {
             "copy_file_range" => self.changed(opened(rest).pop()),
             "mmap" if rest.contains("MAP_SHARED") && rest.contains("PROT_WRITE") => {
                 let mapped = opened(rest).into_iter().any(|file| self.is_below(&file));
-                assert!(!mapped, "stores to it are not seen: {call}");
+                assert!(!mapped, "stores through this call are not visible: {call}");
             }
             "unlink" | "unlinkat" | "rmdir" => {
                 if let Some(gone) = names(rest).pop() {

@@ -27,7 +27,7 @@ fn on(memory: &SharedFile, store: &Path, script: &str) -> Command {
 
 fn bytes_of(memory: &SharedFile) -> Vec<u8> {
     let mut bytes = vec![0; memory.len().expect("a length") as usize];
-    let file = std::fs::File::open(path_of(memory)).expect("it opens");
+    let file = std::fs::File::open(path_of(memory)).expect("the file opens");
     file.read_exact_at(&mut bytes, 0).expect("its bytes");
     bytes
 }
@@ -35,7 +35,7 @@ fn bytes_of(memory: &SharedFile) -> Vec<u8> {
 fn put(memory: &SharedFile, bytes: &[u8]) {
     let file = std::fs::File::options().write(true).open(path_of(memory));
     file.and_then(|file| file.write_all_at(bytes, 0))
-        .expect("written");
+        .expect("the write succeeds");
 }
 
 /// The command lines of the README.
@@ -182,11 +182,18 @@ fn once_takes_a_snapshot_of_live_memory_and_runs_nothing() {
         let mut command = Left::files([path_of(&memory)])
             .named("SHM_SHARED_FD")
             .command(env!("CARGO_BIN_EXE_shm-restore"));
-        command.arg("--once").arg(&store).output().expect("it runs")
+        command
+            .arg("--once")
+            .arg(&store)
+            .output()
+            .expect("the program runs")
     };
     let refused = once();
     assert_eq!(refused.status.code(), Some(125));
-    assert!(!store.exists(), "not live, so nothing is made");
+    assert!(
+        !store.exists(),
+        "the memfd is not live, so no queue is created"
+    );
     memory.mark_restored().expect("a seal");
     for _ in 0..2 {
         let done = once();
@@ -208,7 +215,7 @@ fn parts_get_the_requested_size() {
         &mut shell(&["--part-len=64K"], &store, &client::words("fill 5 300000")),
     );
     assert!(
-        store.read_dir().expect("a folder").count() > 8,
+        store.read_dir().expect("a directory").count() > 8,
         "{}",
         shown(&store)
     );

@@ -19,7 +19,7 @@ use crate::states::{folder, newest};
 fn kept(manager: &Manager) -> SharedFile {
     let kept = manager.kept(SHARED_FD_NAME);
     assert_eq!(kept.len(), 1, "one memory, stored once");
-    SharedFile::adopt(kept[0].try_clone_to_owned().expect("another")).expect("a memfd")
+    SharedFile::adopt(kept[0].try_clone_to_owned().expect("another file")).expect("a memfd")
 }
 
 fn inode(memory: &SharedFile) -> u64 {
@@ -232,7 +232,7 @@ fn a_service_with_a_store_survives_restarts_crashes_and_reboots() {
     let mut running = service.start(&manager, "true");
     assert_eq!(ended(&mut manager, &mut running), Some(0));
     assert_eq!((service.state(), count_of(&memory)), (2, 2));
-    let inside = service.store().read_dir().expect("a folder").flatten();
+    let inside = service.store().read_dir().expect("a directory").flatten();
     let saved = inside.filter(|file| file.file_name().to_string_lossy().starts_with("crash-"));
     assert_eq!(saved.count(), 2, "saved aside");
 

@@ -49,7 +49,7 @@ fn a_bar_in_the_background_stops_no_process() {
         slow_start(folder.path())
     );
     run(&script, folder.path(), &mut |_| {});
-    assert!(done.exists(), "the command was started");
+    assert!(done.exists(), "the command was not started");
 }
 
 #[test]

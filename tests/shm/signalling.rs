@@ -27,12 +27,12 @@ fn lines(path: &Path) -> Vec<String> {
 
 pub(crate) fn ended(mut host: Killed) -> Output {
     let mut output = Output {
-        status: host.0.wait().expect("it ends"),
+        status: host.0.wait().expect("the program ends"),
         stdout: Vec::new(),
         stderr: Vec::new(),
     };
     let mut stderr = host.0.stderr.take().expect("a pipe");
-    std::io::copy(&mut stderr, &mut output.stderr).expect("what it said");
+    std::io::copy(&mut stderr, &mut output.stderr).expect("the output of the program");
     output
 }
 
@@ -69,7 +69,7 @@ fn signals_to_the_host_are_forwarded_once() {
     let output = ended(host);
     assert_eq!(output.status.code(), Some(7), "{}", said(&output));
     assert_eq!(lines(&log), expected);
-    assert!(newest(&store).is_empty(), "it has no memory");
+    assert!(newest(&store).is_empty(), "the program has no memfd");
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn statistics_are_printed_on_request() {
     wait_until("ready", || lines(&log) == ["ready"]);
     send(&host, Signal::USR1);
     send(&host, Signal::USR2);
-    wait_until("passed on behind it", || lines(&log).len() == 2);
+    wait_until("the second signal is passed on", || lines(&log).len() == 2);
     send(&host, Signal::HUP);
     let output = ended(host);
     assert!(
@@ -114,8 +114,8 @@ fn signals_ignored_by_nohup_stay_ignored() {
         1
     );
     send(&host, Signal::HUP);
-    fs::remove_file(&log).expect("an end");
-    assert!(host.0.wait().expect("it ends").success());
+    fs::remove_file(&log).expect("the process ends");
+    assert!(host.0.wait().expect("the program ends").success());
 }
 
 /// On a terminal of its own: key presses, and their effects.

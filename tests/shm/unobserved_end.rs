@@ -63,7 +63,10 @@ fn i26_a_kill_of_the_whole_tree_does_not_make_a_bad_state_the_newest() {
         assert_eq!(newest(&kept.store()), whole(1), "{how}");
         let saved = kept.saved();
         assert_eq!(saved.len(), 1, "{how}");
-        assert_eq!(fs::read(&saved[0]).expect("the wreck")[..BYTES], [2; BYTES]);
+        assert_eq!(
+            fs::read(&saved[0]).expect("the crash file")[..BYTES],
+            [2; BYTES]
+        );
         // Once only: from now on the memfd is live again.
         assert!(!kept.mark().exists());
         expect(0, &mut kept.run(&options, &filled(3)));
@@ -144,10 +147,10 @@ fn a_command_that_cannot_be_recorded_never_runs() {
     let kept = Kept::new();
     expect(0, &mut kept.run(&[], &filled(1)));
     let new = kept.store().join("memories.new");
-    fs::create_dir(&new).expect("what cannot be written");
+    fs::create_dir(&new).expect("a read-only memfd");
     let said = expect(125, &mut kept.run(&[], &filled(2)));
     assert!(said.contains("memories"), "{said}");
-    assert_eq!(kept.bytes()[..BYTES], [1; BYTES], "it has not run");
+    assert_eq!(kept.bytes()[..BYTES], [1; BYTES], "the program has not run");
     fs::remove_dir(&new).expect("it is empty");
     expect(0, &mut kept.run(&[], "true"));
     assert!(kept.saved().is_empty());
@@ -160,8 +163,8 @@ fn i26_the_memfd_of_a_running_command_is_live() {
         let kept = Kept::new();
         expect(0, &mut kept.run(&[], &filled(1)));
         let (mut host, command) = started(&kept, &[how, "--interval=1000"], 2);
-        host.0.kill().expect("killed alone");
-        host.0.wait().expect("it ends");
+        host.0.kill().expect("only the client was killed");
+        host.0.wait().expect("the program ends");
         expect(0, &mut kept.once("--snapshot=exit"));
         assert_eq!(newest(&kept.store()), whole(2), "{how}");
         // Beside another command, which is recorded too and ends well.
@@ -198,8 +201,8 @@ fn i26_a_command_that_ended_without_its_host_is_not_trusted() {
     let kept = Kept::new();
     expect(0, &mut kept.run(&[], &filled(1)));
     let (mut host, command) = started(&kept, &[], 2);
-    host.0.kill().expect("killed alone");
-    host.0.wait().expect("it ends");
+    host.0.kill().expect("only the client was killed");
+    host.0.wait().expect("the program ends");
     signal(command, Signal::TERM);
     wait_until("its end", || !is_running(command));
     expect(125, &mut kept.once("--snapshot=exit"));
@@ -227,7 +230,7 @@ fn kill_all(host: &mut Killed) {
     signal(host.0.id(), Signal::STOP);
     let groups = descendants(host.0.id());
     host.0.kill().expect("a signal");
-    host.0.wait().expect("it ends");
+    host.0.wait().expect("the program ends");
     for group in groups {
         let group = Pid::from_raw(group.cast_signed()).expect("a number");
         let _may_be_none = kill_process_group(group, Signal::KILL);
@@ -250,7 +253,12 @@ fn i26_kills_of_the_whole_tree_tear_no_state() {
             &[HOW[(round % 2) as usize], "--interval=1000"],
             &change(byte.into(), &places),
         );
-        let mut host = Killed(command.stderr(Stdio::null()).spawn().expect("it starts"));
+        let mut host = Killed(
+            command
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("the program starts"),
+        );
         thread::sleep(Duration::from_micros(round * 7919 % 60_000));
         let acknowledged = host.0.try_wait().expect("its status").is_some();
         kill_all(&mut host);
@@ -273,6 +281,9 @@ fn i26_kills_of_the_whole_tree_tear_no_state() {
         }
     }
     println!("{came:?}");
-    assert!(came[0] > 0, "some were killed before their end: {came:?}");
+    assert!(
+        came[0] > 0,
+        "some processes were killed before their end: {came:?}"
+    );
     assert!(!kept.mark().exists());
 }

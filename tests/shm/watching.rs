@@ -29,7 +29,7 @@ fn watch(line: &str, count: usize) -> usize {
     manager.hear_until(|manager| !manager.kept(SHARED_FD_NAME).is_empty());
     let kept = manager.kept(SHARED_FD_NAME)[0]
         .try_clone_to_owned()
-        .expect("another");
+        .expect("another file");
     let memory = SharedFile::adopt(kept).expect("a memfd");
     manager.hear_until(|_| {
         let table = memory.map(0..1_000_000);

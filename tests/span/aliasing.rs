@@ -65,13 +65,13 @@ fn assert_one_file((one, here): (&Group, u64), (two, there): (&Group, u64), path
     let (a, b) = (here + 1000..here + 9000, there + 1000..there + 9000);
     let mut buf = [0; 10];
 
-    let held = one.span_mut(a.clone()).expect("nobody has it");
+    let held = one.span_mut(a.clone()).expect("the range is unlocked");
     for overlapping in [b.clone(), b.start - 1..b.start + 1, b.end - 1..b.end + 1] {
         assert_busy(two.span(overlapping.clone()), path);
         assert_busy(two.span_mut(overlapping.clone()), path);
         let read = two.read_at(overlapping.start, &mut buf);
         if overlapping.start < b.start {
-            assert_eq!(read.expect("what is before it"), 1);
+            assert_eq!(read.expect("the bytes before it"), 1);
         } else {
             assert_busy(read, path);
         }
@@ -80,15 +80,16 @@ fn assert_one_file((one, here): (&Group, u64), (two, there): (&Group, u64), path
         assert_busy(two.write_all_at(overlapping.end - 2, &buf), path);
     }
     for beside in [b.start - 500..b.start, b.end..b.end + 500] {
-        drop(two.span(beside.clone()).expect("beside it"));
-        drop(two.span_mut(beside.clone()).expect("beside it"));
+        drop(two.span(beside.clone()).expect("a range beside it"));
+        drop(two.span_mut(beside.clone()).expect("a range beside it"));
         two.read_exact_at(beside.start, &mut buf)
-            .expect("beside it");
-        two.write_all_at(beside.start, &buf).expect("beside it");
+            .expect("a range beside it");
+        two.write_all_at(beside.start, &buf)
+            .expect("a range beside it");
     }
     drop(held);
 
-    let held = one.span(a.clone()).expect("it was given back");
+    let held = one.span(a.clone()).expect("the range was unlocked");
     let other = two.span(b.clone()).expect("spans for reading share");
     two.read_exact_at(b.start, &mut buf).expect("so do copies");
     assert_busy(two.span_mut(b.clone()), path);
@@ -99,8 +100,8 @@ fn assert_one_file((one, here): (&Group, u64), (two, there): (&Group, u64), path
     drop(other);
     two.write_all_at(b.start, &buf)
         .expect("it was given back twice");
-    drop(two.span_mut(b).expect("it was given back"));
-    drop(one.span_mut(a).expect("it was given back"));
+    drop(two.span_mut(b).expect("the range was unlocked"));
+    drop(one.span_mut(a).expect("the range was unlocked"));
     assert_eq!((one.stats().pinned, two.stats().pinned), (0, 0));
 }
 
@@ -221,13 +222,15 @@ fn a_writing_span_that_overlaps_itself_fails_at_once() {
         assert_busy(overlapping.owned_span_mut_within(4000..5001, LONG), &path);
         assert!(start.elapsed() < LONG / 2, "nobody waits for himself");
         assert_eq!(group.stats().pinned, 0, "nothing stays behind");
-        drop(group.span_mut(..FILE_BYTES).expect("nothing stays claimed"));
-        drop(group.span_mut(FILE_BYTES..).expect("nothing stays claimed"));
+        drop(group.span_mut(..FILE_BYTES).expect("no range stays locked"));
+        drop(group.span_mut(FILE_BYTES..).expect("no range stays locked"));
 
         drop(group.span(..).expect("for reading it may"));
         let mut bytes = noise(2, 2 * FILE_BYTES as usize);
-        group.write_all_at(0, &bytes).expect("a copy may, too");
-        group.read_exact_at(0, &mut bytes).expect("a copy may, too");
+        group.write_all_at(0, &bytes).expect("a copy succeeds too");
+        group
+            .read_exact_at(0, &mut bytes)
+            .expect("a copy succeeds too");
         assert!(bytes[..FILE_BYTES as usize] == bytes[FILE_BYTES as usize..]);
     }
 }
@@ -255,11 +258,11 @@ fn hashing_a_range_of_a_writing_span_fails() {
         let one = group_of(&["a"], folder.path(), &small_cache(64, copy_path));
         let two = group_of(&["a"], folder.path(), &small_cache(64, copy_path));
         let pieces = Pieces::new(&two, 10_000).expect("pieces");
-        let before = pieces.hash(2).expect("nobody has it");
-        let held = one.span_mut(25_000..25_001).expect("nobody has it");
+        let before = pieces.hash(2).expect("the range is unlocked");
+        let held = one.span_mut(25_000..25_001).expect("the range is unlocked");
         assert_busy(pieces.hash(2), &path);
         assert_busy(pieces.hash_with::<Sha1>(2), &path);
-        pieces.hash(1).expect("beside it");
+        pieces.hash(1).expect("a range beside it");
         #[cfg(feature = "rayon")]
         {
             use flatspan::span::{HashRun, PieceOutcome};
@@ -271,7 +274,7 @@ fn hashing_a_range_of_a_writing_span_fails() {
             assert_eq!(hashed.collect::<Vec<_>>(), expected);
         }
         drop(held);
-        let held = one.span(..).expect("it was given back");
+        let held = one.span(..).expect("the range was unlocked");
         assert_eq!(pieces.hash(2).expect("both read"), before);
         drop(held);
     }
@@ -286,7 +289,7 @@ fn a_cursor_in_a_locked_range_fails() {
         assert_eq!(done.unwrap_err().kind(), io::ErrorKind::ResourceBusy);
     };
     let mut cursor = Cursor::new(&group);
-    let held = group.span_mut(5000..6000).expect("nobody has it");
+    let held = group.span_mut(5000..6000).expect("the range is unlocked");
     cursor.seek(SeekFrom::Start(5000)).expect("seek");
     busy(cursor.read_exact(&mut [0]));
     busy(cursor.write_all(b"x").and_then(|()| cursor.flush()));
@@ -317,7 +320,7 @@ fn pins_and_cached_files_in_a_locked_range_fail() {
         let at = WINDOW_BYTES + 100;
         let mut buf = [0; 100];
 
-        let held = group.span(at..at + 100).expect("nobody has it");
+        let held = group.span(at..at + 100).expect("the range is unlocked");
         busy(pin.copy_from(100, &buf));
         busy(pin.copy_from(1, &buf));
         assert_eq!(pin.copy_from(0, &buf).expect("before it"), 100);
@@ -330,14 +333,19 @@ fn pins_and_cached_files_in_a_locked_range_fail() {
         assert_eq!(file.read_at(at, &mut buf).expect("both read"), 100);
         drop(held);
 
-        let held = group.span_mut(at..at + 100).expect("it was given back");
+        let held = group
+            .span_mut(at..at + 100)
+            .expect("the range was unlocked");
         busy(pin.copy_from(199, &buf));
         busy(pin.copy_to(199, &mut buf));
         let read = file.read_at(at, &mut buf);
         assert!(matches!(read, Err(MappingError::Busy { .. })), "{read:?}");
         assert_eq!(pin.copy_to(200, &mut buf).expect("behind it"), 100);
         drop(held);
-        assert_eq!(pin.copy_from(100, &buf).expect("it was given back"), 100);
+        assert_eq!(
+            pin.copy_from(100, &buf).expect("the range was unlocked"),
+            100
+        );
     }
 }
 
@@ -358,7 +366,7 @@ fn a_copy_that_overlaps_a_span_at_its_end_has_no_effect() {
     assert!(fs::read(folder.path().join("a")).expect("read") == noise(1, len));
     assert!(fs::read(b).expect("read") == noise(2, len));
     assert_eq!(group.stats().pinned, 0);
-    drop(group.span_mut(..).expect("nothing stays claimed"));
+    drop(group.span_mut(..).expect("no range stays locked"));
 }
 
 #[test]
@@ -439,13 +447,17 @@ fn spans_for_reading_overlap_freely() {
 fn empty_spans_lock_nothing() {
     let folder = folder();
     let group = group_of(&["a"], folder.path(), &small_cache(64, CopyPath::Mapped));
-    let empty = group.span_mut(5000..5000).expect("empty");
+    let empty = group.span_mut(5000..5000).expect("the range is empty");
     let all = group.span_mut(..).expect("an empty one has nothing");
-    drop(group.span(700..700).expect("empty"));
-    drop(group.span_mut(700..700).expect("empty"));
-    drop(group.span_mut_within(FILE_BYTES.., LONG).expect("empty"));
-    group.read_exact_at(700, &mut []).expect("nothing to read");
-    group.write_all_at(700, &[]).expect("nothing to write");
+    drop(group.span(700..700).expect("the range is empty"));
+    drop(group.span_mut(700..700).expect("the range is empty"));
+    drop(
+        group
+            .span_mut_within(FILE_BYTES.., LONG)
+            .expect("the range is empty"),
+    );
+    group.read_exact_at(700, &mut []).expect("an empty read");
+    group.write_all_at(700, &[]).expect("an empty write");
     drop((empty, all));
 }
 
@@ -458,26 +470,40 @@ fn a_leaked_span_keeps_only_its_range_locked() {
     let group = group_of(&["a", "b"], folder.path(), &cache);
     let other = group_of(&["a"], folder.path(), &small_cache(64, CopyPath::Auto));
     let last = 2 * FILE_BYTES;
-    mem::forget(group.span_mut(5000..6000).expect("nobody has it"));
-    mem::forget(group.span(last - 100..).expect("nobody has it"));
+    mem::forget(group.span_mut(5000..6000).expect("the range is unlocked"));
+    mem::forget(group.span(last - 100..).expect("the range is unlocked"));
 
     let mut buf = vec![0; 1000];
     assert_busy(group.span(5999..6001), &a);
     assert_busy(group.span_within(5999..6001, Duration::from_millis(20)), &a);
     assert_busy(other.read_exact_at(5500, &mut buf), &a);
     assert_busy(group.write_all_at(last - 1, b"x"), &b);
-    drop(group.span(last - 100..).expect("for reading it is shared"));
+    drop(
+        group
+            .span(last - 100..)
+            .expect("reading spans share the range"),
+    );
 
     for at in [0, 4000, 6000, FILE_BYTES, last - 1100] {
-        drop(group.span_mut(at..at + 1000).expect("the rest goes on"));
-        group.write_all_at(at, &buf).expect("the rest goes on");
-        group.read_exact_at(at, &mut buf).expect("the rest goes on");
+        drop(
+            group
+                .span_mut(at..at + 1000)
+                .expect("the other pieces are hashed"),
+        );
+        group
+            .write_all_at(at, &buf)
+            .expect("the other pieces are hashed");
+        group
+            .read_exact_at(at, &mut buf)
+            .expect("the other pieces are hashed");
     }
-    other.write_all_at(6000, &buf).expect("the rest goes on");
+    other
+        .write_all_at(6000, &buf)
+        .expect("the other pieces are hashed");
     let pieces = Pieces::new(&group, 10_000).expect("pieces");
     assert_busy(pieces.hash(0), &a);
-    pieces.hash(1).expect("the rest goes on");
-    pieces.hash(11).expect("for reading it is shared");
+    pieces.hash(1).expect("the other pieces are hashed");
+    pieces.hash(11).expect("reading spans share the range");
     group.sync_all().expect("sync_all");
     // One window of each file stays mapped.
     group.evict(..).expect("evict");
@@ -495,11 +521,11 @@ fn a_leaked_owned_span_keeps_the_group() {
     let a = folder.path().join("a");
     let cache = small_cache(64, CopyPath::Mapped);
     let group = Arc::new(group_of(&["a"], folder.path(), &cache));
-    mem::forget(group.owned_span_mut(0..1).expect("nobody has it"));
+    mem::forget(group.owned_span_mut(0..1).expect("the range is unlocked"));
     drop(group);
     let mut other = group_of(&["a"], folder.path(), &cache);
     assert_busy(other.span(0..1), &a);
-    drop(other.span_mut(1..).expect("the rest goes on"));
+    drop(other.span_mut(1..).expect("the other pieces are hashed"));
     let released = other.release_file(0);
     assert!(
         matches!(
@@ -524,7 +550,9 @@ fn a_wait_ends_when_the_range_is_unlocked() {
     for waits_for_writing in [false, true] {
         for is_owned in [false, true] {
             for waiter in [&group, &other] {
-                let held = group.owned_span_mut(1000..20_000).expect("nobody has it");
+                let held = group
+                    .owned_span_mut(1000..20_000)
+                    .expect("the range is unlocked");
                 let start = Instant::now();
                 let holder = thread::spawn(move || {
                     thread::sleep(pause);
@@ -578,20 +606,28 @@ fn a_wait_ends_with_the_timeout() {
         &small_cache(64, CopyPath::Mapped),
     ));
     for timeout in [0, 1, 40].map(Duration::from_millis) {
-        let held = group.span_mut(1000..2000).expect("nobody has it");
+        let held = group.span_mut(1000..2000).expect("the range is unlocked");
         let start = Instant::now();
         assert_busy(group.span_within(.., timeout), &a);
         assert_busy(group.owned_span_within(1000..1001, timeout), &a);
         drop(held);
-        let held = group.span(1000..2000).expect("it was given back");
+        let held = group.span(1000..2000).expect("the range was unlocked");
         assert_busy(group.span_mut_within(.., timeout), &a);
         assert_busy(group.owned_span_mut_within(1999..2001, timeout), &a);
         assert!(start.elapsed() >= 4 * timeout);
         assert!(start.elapsed() < 4 * timeout + LONG / 2);
         drop(group.span_within(.., timeout).expect("for reading"));
         drop(held);
-        drop(group.span_mut_within(.., timeout).expect("free"));
-        drop(group.span_mut_within(.., Duration::MAX).expect("free"));
+        drop(
+            group
+                .span_mut_within(.., timeout)
+                .expect("the range is free"),
+        );
+        drop(
+            group
+                .span_mut_within(.., Duration::MAX)
+                .expect("the range is free"),
+        );
     }
 }
 
@@ -614,12 +650,13 @@ fn a_replacement_file_has_its_own_range_locks() {
     let a = folder.path().join("a");
     let cache = small_cache(64, CopyPath::Mapped);
     let old = group_of(&["a"], folder.path(), &cache);
-    let mut held = old.span_mut(..).expect("nobody has it");
+    let mut held = old.span_mut(..).expect("the range is unlocked");
     fs::remove_file(&a).expect("remove");
     put(&a, &noise(5, FILE_BYTES as usize));
     let new = group_of(&["a"], folder.path(), &cache);
     let span = new.span_mut(..).expect("nobody has this file");
-    held.copy_from(0, b"of the old").expect("to the old");
+    held.copy_from(0, b"of the old")
+        .expect("a write to the old file");
     drop(span);
     drop(held);
     let file = File::open(&a).expect("open");

@@ -128,7 +128,7 @@ fn evict_returns_the_number_of_unmapped_bytes() {
         mapped,
         BYTES as u64 + 3 * WINDOW_BYTES - BYTES as u64 % WINDOW_BYTES - 4096
     );
-    assert_eq!(group.evict(0..0).expect("nothing"), 0);
+    assert_eq!(group.evict(0..0).expect("an empty read"), 0);
     assert_eq!(group.evict(5000..5001).expect("one window"), WINDOW_BYTES);
     assert_eq!(group.evict(5000..5001).expect("gone already"), 0);
     assert_eq!(group.evict(4000..9000).expect("two more"), 2 * WINDOW_BYTES);
@@ -140,6 +140,6 @@ fn evict_returns_the_number_of_unmapped_bytes() {
     let stats = cache.stats();
     assert_eq!((stats.mappings, stats.mapped_bytes), (0, 0));
     let mut buf = vec![0; BYTES];
-    group.read_exact_at(0, &mut buf).expect("all");
+    group.read_exact_at(0, &mut buf).expect("all bytes");
     assert!(buf == noise(2, BYTES));
 }

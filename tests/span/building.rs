@@ -38,7 +38,7 @@ fn nothing_is_created_before_the_first_write() {
     assert!(group.read_exact_at(0, &mut [0]).is_err());
     group.sync_all().expect("nothing to sync");
     group.evict(..).expect("nothing to evict");
-    group.prefetch(..).expect("nothing to read");
+    group.prefetch(..).expect("an empty read");
     assert!(!group.is_resident(..).expect("no"));
     assert!(tree(folder.path()).is_empty());
 
@@ -149,7 +149,7 @@ fn existing_files_use_their_actual_length() {
     let group = builder.existing("a").open().expect("a group");
     assert_eq!(group.len(), 10_000);
     let mut buf = vec![0; 10_000];
-    group.read_exact_at(0, &mut buf).expect("all");
+    group.read_exact_at(0, &mut buf).expect("all bytes");
     assert_eq!(buf, [noise(1, 5000), noise(1, 5000)].concat());
 
     let refused = Group::builder(folder.path())

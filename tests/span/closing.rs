@@ -151,12 +151,12 @@ fn entries_of_one_path_are_closed_together() {
         let builder = builder.existing("a").file_range("a", 100..200);
         let mut group = builder.open().expect("a group");
         let mut buf = vec![0; FILE_BYTES + 100];
-        group.read_exact_at(0, &mut buf).expect("all");
+        group.read_exact_at(0, &mut buf).expect("all bytes");
         group.release_file(1).expect("release_file");
         assert_eq!((cache.stats().mappings, cache.stats().descriptors), (0, 0));
         put(&folder.path().join("new"), &noise(7, FILE_BYTES));
         fs::rename(folder.path().join("new"), &path).expect("rename");
-        group.read_exact_at(0, &mut buf).expect("all");
+        group.read_exact_at(0, &mut buf).expect("all bytes");
         assert!(buf[..FILE_BYTES] == noise(7, FILE_BYTES));
         assert!(buf[FILE_BYTES..] == noise(7, FILE_BYTES)[100..200]);
     }
@@ -205,8 +205,8 @@ fn a_closed_file_is_unmapped_for_all_entries_and_groups() {
     };
     let (mut group, other) = (open(), open());
     let mut buf = vec![0; 2 * FILE_BYTES];
-    other.read_exact_at(0, &mut buf).expect("all");
-    group.read_exact_at(0, &mut buf).expect("all");
+    other.read_exact_at(0, &mut buf).expect("all bytes");
+    group.read_exact_at(0, &mut buf).expect("all bytes");
     assert_eq!(cache.stats().mappings, 3);
     group.release_file(0).expect("release_file");
     assert_eq!((cache.stats().mappings, cache.stats().descriptors), (0, 0));

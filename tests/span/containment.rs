@@ -205,10 +205,12 @@ fn outside_paths_work_where_allowed() {
         .open()
         .expect("a group");
     let mut buf = [0; 12];
-    group.read_exact_at(0, &mut buf).expect("twice the same");
+    group
+        .read_exact_at(0, &mut buf)
+        .expect("the same entry twice");
     assert_eq!(&buf, b"secretsecret");
     let content: Vec<u8> = noise(1, 30);
-    group.write_all_at(0, &content).expect("all");
+    group.write_all_at(0, &content).expect("all bytes");
     assert_eq!(
         fs::read(scene.path("outside/secret")).expect("read"),
         &content[6..12]

@@ -67,7 +67,7 @@ pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
 
 /// Writes a file and creates the directories that it needs.
 pub(crate) fn put(path: &Path, bytes: &[u8]) {
-    fs::create_dir_all(path.parent().expect("a folder")).expect("mkdir");
+    fs::create_dir_all(path.parent().expect("a directory")).expect("mkdir");
     fs::write(path, bytes).expect("write");
 }
 

@@ -116,7 +116,10 @@ fn take(step: &Step, ours: &mut Cursor<&Group>, model: &mut io::Cursor<&mut [u8]
         },
     }
     assert_eq!(ours.position(), model.position(), "{step:?}");
-    assert_eq!(ours.stream_position().expect("tell"), model.position());
+    assert_eq!(
+        ours.stream_position().expect("the position is known"),
+        model.position()
+    );
 }
 
 proptest! {
@@ -134,7 +137,7 @@ proptest! {
         }
         let mut all = Vec::new();
         ours.rewind().expect("seek");
-        ours.read_to_end(&mut all).expect("all");
+        ours.read_to_end(&mut all).expect("all bytes");
         prop_assert!(all == content);
     }
 }
@@ -146,13 +149,13 @@ fn writing_at_the_end_writes_nothing() {
     let mut cursor = group.cursor();
     for to in [BYTES as u64, BYTES as u64 + 5, u64::MAX] {
         cursor.seek(SeekFrom::Start(to)).expect("seek");
-        assert_eq!(cursor.write(b"x").expect("nothing"), 0);
+        assert_eq!(cursor.write(b"x").expect("an empty read"), 0);
         assert_eq!(
             cursor.write_all(b"x").unwrap_err().kind(),
             ErrorKind::WriteZero
         );
-        assert_eq!(cursor.read(&mut [0]).expect("the end"), 0);
-        assert!(cursor.fill_buf().expect("the end").is_empty());
+        assert_eq!(cursor.read(&mut [0]).expect("the process ends"), 0);
+        assert!(cursor.fill_buf().expect("the process ends").is_empty());
     }
     cursor.seek(SeekFrom::End(-2)).expect("seek");
     assert_eq!(
@@ -174,7 +177,7 @@ fn a_cursor_may_own_its_group() {
     let thread = std::thread::spawn(move || {
         let mut cursor = cursor;
         let mut all = Vec::new();
-        cursor.read_to_end(&mut all).expect("all");
+        cursor.read_to_end(&mut all).expect("all bytes");
         all
     });
     assert!(thread.join().expect("a thread") == noise(1, BYTES));

@@ -59,7 +59,7 @@ fn a_synchronous_flush_syncs_only_its_files() {
         group.write_all_at(0, b"again").expect("a write");
         assert_eq!(cache.stats().unsynced_files, 1);
         group.sync_all().expect("sync_all");
-        group.sync_all().expect("nothing to do");
+        group.sync_all().expect("an empty operation");
         assert_eq!(cache.stats().unsynced_files, 0);
     }
 }
@@ -268,5 +268,5 @@ fn statistics_distinguish_hits_from_misses() {
     assert_eq!((second.mapped_bytes, second.evictions), (8192, 0));
     group.evict(..).expect("evict");
     assert_eq!(cache.stats().evictions, 2);
-    drop(File::open(folder.path().join("a")).expect("still there"));
+    drop(File::open(folder.path().join("a")).expect("the file still exists"));
 }

@@ -41,7 +41,7 @@ fn assert_full(what: &str, result: Result<(), SpanError>, path: &Path) {
     let is_full = matches!(&result, Err(SpanError::File(MappingError::StorageFull { path: named, .. }))
         if named == path);
     assert!(is_full, "{what}: {result:?}");
-    let error = result.expect_err("just seen");
+    let error = result.expect_err("the window is in use");
     assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
 }
 
@@ -57,11 +57,11 @@ fn check(kind: Kind, copy_path: CopyPath, preallocation: Preallocation, before: 
     let start = FIRST_BYTES as u64;
     group
         .write_all_at(0, &noise(1, FIRST_BYTES))
-        .expect("there is room");
+        .expect("space is left");
     if before > 0 && preallocation != Preallocation::Full {
         group
             .write_all_at(start, &noise(2, before))
-            .expect("there is room");
+            .expect("space is left");
     }
     group.sync_all().expect("sync_all");
     let len_before = second.metadata().map_or(0, |found| found.len());
@@ -87,7 +87,7 @@ fn check(kind: Kind, copy_path: CopyPath, preallocation: Preallocation, before: 
     let mut buf = vec![0; len_before as usize];
     group
         .read_exact_at(start, &mut buf)
-        .expect("what was there before");
+        .expect("the old content");
     let mut old = noise(2, before);
     old.resize(buf.len(), 0);
     let of_either = |(at, byte): (usize, &u8)| *byte == old[at] || *byte == all[at];
@@ -101,7 +101,7 @@ fn check(kind: Kind, copy_path: CopyPath, preallocation: Preallocation, before: 
     let mut again = vec![0; reached as usize];
     group
         .read_exact_at(start, &mut again)
-        .expect("what was there before");
+        .expect("the old content");
     assert!(again[..buf.len()] == buf, "{what}");
     if kind == Kind::Btrfs {
         // A file that was full once may refuse every further sync.
@@ -110,7 +110,7 @@ fn check(kind: Kind, copy_path: CopyPath, preallocation: Preallocation, before: 
     fs.unfill();
     group
         .write_all_at(start, &all)
-        .expect("there is room again");
+        .expect("space is free again");
     group.sync_all().expect("sync_all");
     assert!(fs::read(&second).expect("read") == all, "{what}");
 }

@@ -85,7 +85,7 @@ fn a_failed_append_leaves_the_group_unchanged() {
     );
     assert_eq!((group.len(), group.entry_count()), (u64::MAX - 5, 2));
     assert_eq!(group.layout().entry_count(), 2);
-    group.append_file("b", 5).expect("it just fits");
+    group.append_file("b", 5).expect("the data fits exactly");
     group.write_all_at(u64::MAX - 5, b"bbbbb").expect("b");
     assert_eq!(fs::read(folder.path().join("b")).expect("read"), b"bbbbb");
 }

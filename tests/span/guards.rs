@@ -158,7 +158,7 @@ fn spans_read_the_bytes_of_the_group() {
             let half = expected.len() / 2;
             span.copy_to(half, &mut buf[half..]).expect("copy_to");
             assert!(buf == expected, "{range:?}");
-            span.check().expect("all there");
+            span.check().expect("all bytes exist");
         }
     }
 }
@@ -168,7 +168,7 @@ fn spans_accept_any_range_bounds() {
     let model = Model::new(&small_cache(4, CopyPath::Mapped));
     let all = |span: Span<&Group>| span.slices().collect::<Vec<_>>().concat();
     let (group, bytes) = (&model.group, &model.bytes);
-    assert!(all(group.span(..).expect("all")) == *bytes);
+    assert!(all(group.span(..).expect("all bytes")) == *bytes);
     assert!(all(group.span(7..).expect("a span")) == bytes[7..]);
     assert!(all(group.span(..=6000).expect("a span")) == bytes[..=6000]);
     assert!(all(group.span_within(5..9, LONG).expect("a span")) == bytes[5..9]);
@@ -243,7 +243,7 @@ fn stores_through_spans_reach_the_files() {
                 (2, _) => {
                     for mut batch in span.io_slices_mut() {
                         let read = io::Read::read_vectored(&mut left, &mut batch);
-                        read.expect("from memory");
+                        read.expect("a read from memory");
                     }
                     assert!(left.is_empty());
                 }
@@ -254,11 +254,11 @@ fn stores_through_spans_reach_the_files() {
             let mut buf = vec![0; content.len()];
             span.copy_to(0, &mut buf).expect("copy_to");
             assert!(buf == content, "{range:?}");
-            span.check().expect("all there");
+            span.check().expect("all bytes exist");
             model.bytes[range.start as usize..range.end as usize].copy_from_slice(&content);
         }
         let mut buf = vec![0; model.bytes.len()];
-        group.read_exact_at(0, &mut buf).expect("all");
+        group.read_exact_at(0, &mut buf).expect("all bytes");
         assert!(buf == model.bytes, "{preallocation:?}");
         group.sync_all().expect("sync_all");
         assert_eq!(group.stats().unsynced_files, 0);
@@ -282,7 +282,7 @@ fn stores_make_files_dirty_until_the_group_is_synced() {
     let group = writer(folder.path(), &small_cache(4, CopyPath::Auto));
     let mut span = group.span_mut(..100).expect("a span");
     span.slices_mut().for_each(|slice| slice.fill(9));
-    group.sync_all().expect("what is stored so far");
+    group.sync_all().expect("the stored state");
     assert_eq!(
         group.stats().unsynced_files,
         1,
@@ -307,14 +307,14 @@ fn padding_reads_as_zeros_and_refuses_writing_spans() {
     expected.extend([0; 69_900]);
     assert!(span.slices().collect::<Vec<_>>().concat() == expected);
     assert!(span.as_slice().is_none());
-    span.check().expect("padding is always there");
+    span.check().expect("padding always exists");
     let only = group.span(..100_000).expect("only padding");
     assert!(
         only.slices()
             .all(|slice| slice.iter().all(|byte| *byte == 0))
     );
     assert_eq!(only.slices().map(<[u8]>::len).sum::<usize>(), 100_000);
-    only.check().expect("padding is always there");
+    only.check().expect("padding always exists");
     for (range, padding) in [(0..1, 0), (199_999..200_050, 0), (200_000..200_101, 2)] {
         let refused = group.span_mut(range.clone());
         assert!(
@@ -345,7 +345,7 @@ fn buffers_come_in_batches_within_the_kernel_limit() {
     let mut lens = Vec::new();
     for mut batch in span.io_slices_mut() {
         lens.push(batch.len());
-        let read = left.read_vectored(&mut batch).expect("from memory");
+        let read = left.read_vectored(&mut batch).expect("a read from memory");
         assert_eq!(read, 3 * batch.len());
     }
     assert_eq!((lens, left.len()), (vec![1024, FILES - 1024], 0));
@@ -364,20 +364,27 @@ fn buffers_come_in_batches_within_the_kernel_limit() {
     file.rewind().expect("seek");
     file.read_to_end(&mut found).expect("read");
     assert!(found == content);
-    assert_eq!(group.span(0..0).expect("empty").io_slices().count(), 0);
+    assert_eq!(
+        group
+            .span(0..0)
+            .expect("the range is empty")
+            .io_slices()
+            .count(),
+        0
+    );
 }
 
 #[test]
 fn empty_spans_have_no_slices() {
     let model = Model::new(&small_cache(4, CopyPath::Mapped));
     for at in [0, 1, 5000, 8000, model.group.len()] {
-        let span = model.group.span(at..at).expect("empty");
+        let span = model.group.span(at..at).expect("the range is empty");
         assert!(span.is_empty() && span.slices().next().is_none());
-        span.copy_to(0, &mut []).expect("nothing");
+        span.copy_to(0, &mut []).expect("an empty read");
         span.check().expect("nothing is lost");
-        let mut span = model.group.span_mut(at..at).expect("empty");
+        let mut span = model.group.span_mut(at..at).expect("the range is empty");
         assert!(span.is_empty() && span.slices_mut().next().is_none());
-        span.copy_from(0, &[]).expect("nothing");
+        span.copy_from(0, &[]).expect("an empty read");
     }
     assert_eq!(
         model.group.stats().mappings,
@@ -387,7 +394,7 @@ fn empty_spans_have_no_slices() {
     // No file is opened either.
     let builder = Group::builder(model.folder.path()).file("not there", 10);
     let group = builder.open().expect("a group");
-    drop(group.span(3..3).expect("empty"));
+    drop(group.span(3..3).expect("the range is empty"));
 }
 
 #[test]
@@ -415,28 +422,28 @@ fn copies_stay_inside_the_span() {
 
 #[test]
 fn slices_require_assume_exclusive() {
-    let folder = one_file(1, 10_000);
-    let builder = Group::builder(folder.path()).existing("a");
-    let group = builder.access(Access::ReadWrite).open().expect("a group");
     #[track_caller]
     fn panics(act: impl FnOnce()) {
         let payload = catch_unwind(AssertUnwindSafe(act)).expect_err("it must panic");
         let message = payload.downcast_ref::<&str>().expect("a message");
         assert!(message.contains("trust_files"), "{message}");
     }
+    let folder = one_file(1, 10_000);
+    let builder = Group::builder(folder.path()).existing("a");
+    let group = builder.access(Access::ReadWrite).open().expect("a group");
     let span = group.span(..).expect("a span");
     panics(|| assert!(span.as_slice().is_some()));
     panics(|| assert!(span.slices().count() > 0));
     panics(|| assert!(span.io_slices().count() > 0));
     let mut buf = [0; 100];
-    span.copy_to(0, &mut buf).expect("copies need none");
+    span.copy_to(0, &mut buf).expect("copies need no promise");
     drop(span);
     let mut span = group.span_mut(..).expect("given back by the panics, too");
     panics(|| drop(span.as_mut_slice()));
     panics(|| assert!(span.slices_mut().count() > 0));
     panics(|| assert!(span.io_slices_mut().count() > 0));
     panics(|| assert!(span.as_span().as_slice().is_some()));
-    span.copy_from(0, &buf).expect("copies need none");
+    span.copy_from(0, &buf).expect("copies need no promise");
     span.check().expect("nor does this");
 }
 
@@ -449,7 +456,7 @@ fn a_span_dropped_by_a_panic_unlocks_its_range() {
         panic!("in the middle");
     }));
     assert!(unwound.is_err());
-    drop(group.span_mut(..).expect("it was given back"));
+    drop(group.span_mut(..).expect("the range was unlocked"));
     assert_eq!(group.stats().pinned, 0);
 }
 
@@ -468,7 +475,7 @@ fn a_file_that_is_too_short_gives_no_span() {
             assert!(needed > 5000 && needed <= range.end, "{range:?}");
             assert_eq!(group.stats().pinned, 0, "{range:?}");
         }
-        let span = group.span(..5000).expect("what is there");
+        let span = group.span(..5000).expect("the existing bytes");
         assert!(span.slices().collect::<Vec<_>>().concat() == noise(1, 5000));
         drop(span);
         let no_file = missing(group.span(20_000..).unwrap_err());
@@ -526,7 +533,7 @@ fn a_read_only_group_refuses_writing_spans() {
         matches!(refused, Err(SpanError::File(MappingError::ReadOnly { .. }))),
         "{refused:?}"
     );
-    drop(group.span(..).expect("nothing stays claimed"));
+    drop(group.span(..).expect("no range stays locked"));
 }
 
 #[test]
@@ -556,7 +563,7 @@ fn owned_spans_outlive_group_and_cache() {
                 slice.copy_from_slice(&left[..slice.len()]);
                 left = &left[slice.len()..];
             }
-            stores.check().expect("all there");
+            stores.check().expect("all bytes exist");
         }),
     );
     one.join().expect("the reader");
@@ -604,7 +611,7 @@ fn a_file_with_spans_is_not_closed_by_other_groups() {
         assert_pinned(other.move_to(elsewhere.path()), &a);
         assert_eq!(other.root(), folder.path());
         assert!(folder.path().join("0").exists(), "moved back");
-        other.evict(..).expect("what is not pinned");
+        other.evict(..).expect("the unpinned range");
         cache.evict_idle(Duration::ZERO);
         assert_eq!(cache.stats().pinned, cache.stats().mappings);
 
@@ -620,10 +627,10 @@ fn a_file_with_spans_is_not_closed_by_other_groups() {
         assert!(other.span_mut(4999..5000).is_err());
         assert!(other.span(8000..8001).is_err());
         drop((reading, writing));
-        other.release_file(0).expect("nobody pins it");
+        other.release_file(0).expect("no pin exists");
         assert!(fs::read(&a).expect("read") == expected);
         let mut buf = vec![0; 20_000];
-        group.read_exact_at(0, &mut buf).expect("all");
+        group.read_exact_at(0, &mut buf).expect("all bytes");
         assert!(buf == expected);
     }
 }
@@ -636,8 +643,8 @@ fn spans_are_unaffected_by_evictions_of_other_caches() {
     let mut span = group.span_mut(..).expect("a span");
     let mut buf = [0];
     assert!(other.read_exact_at(0, &mut buf).is_err());
-    other.release_file(0).expect("not pinned there");
-    other.abandon_file(0).expect("not pinned there");
+    other.release_file(0).expect("the range is not pinned");
+    other.abandon_file(0).expect("the range is not pinned");
     assert!(
         other.read_exact_at(0, &mut buf).is_err(),
         "the claim is known to who opens the file anew"
@@ -677,7 +684,7 @@ fn readers_and_writers_of_one_window_are_coherent() {
 
     // The reverse order: readers arrive while the window is pinned for writing.
     let mut writing = group.span_mut(12_288..).expect("a span");
-    let all = reader.span(..12_288).expect("beside it");
+    let all = reader.span(..12_288).expect("a range beside it");
     writing.as_mut_slice().expect("one window").fill(8);
     assert!(all.as_slice().expect("one window")[8192..] == content);
     writing.copy_from(0, &[9]).expect("copy_from");
@@ -778,7 +785,7 @@ fn i38_a_span_larger_than_the_budget_follows_the_policy() {
             (cache.stats().pinned, cache.stats().budget_exceeded),
             (0, 0)
         );
-        drop(other.span_mut(..).expect("nothing stays claimed"));
+        drop(other.span_mut(..).expect("no range stays locked"));
         drop(group.span_mut(..budget).expect("as much as there is"));
         drop(group.span(len as u64 - budget..).expect("as much"));
         assert_eq!(cache.stats().mapped_bytes_max, budget);
@@ -875,7 +882,7 @@ fn bytes_past_the_end_of_a_file_are_never_in_a_span() {
     let folder = one_file(1, 4096);
     let path = folder.path().join("a");
     let file = File::options().write(true).open(&path).expect("open");
-    file.set_len(100).expect("cut");
+    file.set_len(100).expect("the file is truncated");
     let group = writer(folder.path(), &small_cache(4, CopyPath::Auto));
     assert_eq!(group.len(), 100);
     let mut span = group.span_mut(..).expect("a span");
@@ -884,7 +891,7 @@ fn bytes_past_the_end_of_a_file_are_never_in_a_span() {
     let builder = Group::builder(folder.path()).file_range("a", 50..200);
     let beyond = trusted(builder).open().expect("a group");
     assert_eq!(short_file(beyond.span(..).unwrap_err()), (path, 200, 100));
-    assert_eq!(beyond.span(..50).expect("what is there").len(), 50);
+    assert_eq!(beyond.span(..50).expect("the existing bytes").len(), 50);
 }
 
 #[test]

@@ -32,7 +32,7 @@ fn hashes_agree(cache: &MappingCache) {
         for piece in 0..pieces.count() {
             let range = pieces.range(piece);
             let expected = sha1(&bytes[range.start as usize..range.end as usize]);
-            assert_eq!(pieces.hash(piece).expect("all there"), expected);
+            assert_eq!(pieces.hash(piece).expect("all bytes exist"), expected);
         }
         #[cfg(feature = "rayon")]
         for (piece, outcome) in pieces
@@ -77,7 +77,7 @@ fn a_short_file_is_an_error_in_place_too() {
     // SAFETY: no other code writes to the file of this test.
     let pieces = unsafe { pieces.in_place() };
     assert_eq!(
-        pieces.hash(0).expect("there"),
+        pieces.hash(0).expect("the file exists"),
         sha1(&noise(1, 10_000)[..6000])
     );
     assert!(pieces.hash(1).is_err(), "the end of its last page is zeros");

@@ -156,9 +156,11 @@ fn refused_entries_change_nothing() {
     assert!(layout.push(u64::MAX - 11).is_err());
     assert!(layout.resize_last(u64::MAX - 6).is_err());
     assert_eq!(layout, before);
-    layout.resize_last(u64::MAX - 7).expect("it just fits");
+    layout
+        .resize_last(u64::MAX - 7)
+        .expect("the data fits exactly");
     assert_eq!(layout.len(), u64::MAX);
     layout.resize_last(2).expect("shorter");
-    layout.push(4).expect("room");
+    layout.push(4).expect("the buffer has room");
     assert_eq!(layout, self::layout(&[7, 2, 4]));
 }

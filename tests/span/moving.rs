@@ -120,7 +120,7 @@ fn directories_with_other_files_stay() {
 
 #[track_caller]
 fn assert_exists(result: Result<(), SpanError>, name: &Path) {
-    let error = result.expect_err("something is in the way");
+    let error = result.expect_err("another file exists at the target");
     assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists, "{error:?}");
     assert!(
         error.to_string().contains(name.to_str().expect("UTF-8")),
@@ -175,7 +175,10 @@ fn a_full_target_changes_nothing() {
     };
     let mut scene = Scene::new(CopyPath::Auto);
     fs.fill_leaving(16 << 10);
-    let error = scene.group.move_to(fs.path()).expect_err("no room");
+    let error = scene
+        .group
+        .move_to(fs.path())
+        .expect_err("no space is left");
     assert_eq!(error.kind(), std::io::ErrorKind::StorageFull, "{error:?}");
     let files = tree(fs.path())
         .into_iter()
@@ -214,10 +217,10 @@ fn a_group_with_paths_outside_its_root_is_not_moved() {
 
 #[test]
 fn holes_stay_holes_on_another_filesystem() {
+    const LEN: u64 = 64 << 20;
     let Some(fs) = SmallFs::new(Kind::Tmpfs, 4 << 20) else {
         return;
     };
-    const LEN: u64 = 64 << 20;
     let folder = support::temp_dir();
     let path = folder.path().join("a");
     put(&path, b"start");
@@ -256,6 +259,6 @@ fn hard_links_and_other_spellings_of_a_path_move_too() {
     assert_eq!(tree(&new), ["d", "d/a", "link"]);
     assert!(tree(&old).is_empty());
     let mut buf = vec![0; 400];
-    group.read_exact_at(0, &mut buf).expect("all");
+    group.read_exact_at(0, &mut buf).expect("all bytes");
     assert!(buf == noise(1, 100).repeat(4));
 }

@@ -138,12 +138,12 @@ fn a_move_that_is_denied_changes_nothing() {
         .existing("locked/b")
         .open()
         .expect("a group");
-    let refused = group.move_to(&new).expect_err("b may not leave");
+    let refused = group.move_to(&new).expect_err("the file must not move");
     assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
     assert_eq!(tree(&old), ["a", "locked", "locked/b"]);
     assert!(!tree(&new).iter().any(|path| new.join(path).is_file()));
     let mut buf = vec![0; 200];
-    group.read_exact_at(0, &mut buf).expect("all");
+    group.read_exact_at(0, &mut buf).expect("all bytes");
     chmod(&old.join("locked"), 0o755);
 }
 

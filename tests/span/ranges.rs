@@ -131,7 +131,10 @@ fn reads_past_the_end_fill_nothing() {
     }
     let mut buf = [0xEE; 4];
     for offset in [10, 11, u64::MAX - 1, u64::MAX] {
-        assert_eq!(group.read_at(offset, &mut buf).expect("the end"), 0);
+        assert_eq!(
+            group.read_at(offset, &mut buf).expect("the process ends"),
+            0
+        );
     }
     assert_eq!(group.read_at(8, &mut buf).expect("two bytes"), 2);
     assert_eq!(&buf, b"89\xEE\xEE");
@@ -162,7 +165,7 @@ fn writes_past_the_end_change_nothing() {
             matches!(refused, Err(SpanError::End { group_bytes: 10 })),
             "{offset}: {refused:?}"
         );
-        assert_eq!(group.write_at(offset, b"").expect("nothing"), 0);
+        assert_eq!(group.write_at(offset, b"").expect("an empty read"), 0);
     }
     assert_eq!(fs::read(folder.path().join("a")).unwrap(), b"012");
     assert_eq!(fs::read(folder.path().join("b")).unwrap(), b"3456789");

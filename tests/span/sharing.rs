@@ -101,8 +101,8 @@ fn all_paths_to_a_file_share_its_windows() {
     };
     let (first, second) = (open(), open());
     let mut buf = vec![0; 3 * FILE_BYTES];
-    first.read_exact_at(0, &mut buf).expect("all");
-    second.read_exact_at(0, &mut buf).expect("all");
+    first.read_exact_at(0, &mut buf).expect("all bytes");
+    second.read_exact_at(0, &mut buf).expect("all bytes");
     let stats = cache.stats();
     assert_eq!(
         (stats.mappings, stats.mapped_bytes, stats.misses),

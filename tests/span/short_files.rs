@@ -43,7 +43,7 @@ fn a_short_file_is_read_up_to_its_end() {
         let folder = three_files(Some(present));
         for group in groups(&folder) {
             let mut buf = vec![0xEE; 30_000];
-            let read = group.read_at(0, &mut buf).expect("the part that is there");
+            let read = group.read_at(0, &mut buf).expect("the existing part");
             assert_eq!(read, 10_000 + present);
             assert!(buf[..10_000] == noise(1, 10_000));
             assert!(buf[10_000..read] == noise(2, present));
@@ -131,7 +131,9 @@ fn a_file_that_appears_or_grows_is_seen() {
             .open(folder.path().join("b"))
             .expect("open");
         std::os::unix::fs::FileExt::write_all_at(&file, &noise(2, 10_000), 0).expect("write");
-        group.read_exact_at(10_000, &mut buf).expect("all of it");
+        group
+            .read_exact_at(10_000, &mut buf)
+            .expect("the whole range");
         assert!(buf == noise(2, 10_000));
         fs::remove_file(folder.path().join("b")).expect("rm");
     }
@@ -142,7 +144,7 @@ fn only_the_declared_part_of_a_longer_file_is_visible() {
     let folder = three_files(Some(15_000));
     for group in groups(&folder) {
         let mut buf = vec![0; 30_000];
-        group.read_exact_at(0, &mut buf).expect("all");
+        group.read_exact_at(0, &mut buf).expect("all bytes");
         let expected = [
             noise(1, 10_000),
             noise(2, 15_000)[..10_000].to_vec(),
@@ -186,7 +188,9 @@ fn writing_extends_a_short_file_up_to_the_declared_length() {
         expected.resize(5000, 0);
         expected.extend(b"far");
         let mut buf = vec![0; 5003];
-        group.read_exact_at(0, &mut buf).expect("the hole too");
+        group
+            .read_exact_at(0, &mut buf)
+            .expect("the hole is read too");
         assert!(buf == expected);
         let len = length_of(&folder.path().join("b"));
         assert!((5003..=10_000).contains(&len), "{copy_path:?}: {len}");

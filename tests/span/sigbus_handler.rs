@@ -49,7 +49,8 @@ fn group(root: &Path, access: Access, preallocation: Preallocation) -> Group {
 
 fn cut(root: &Path, len: u64) {
     let file = OpenOptions::new().write(true).open(root.join("a"));
-    file.and_then(|file| file.set_len(len)).expect("a cut");
+    file.and_then(|file| file.set_len(len))
+        .expect("the truncation succeeds");
 }
 
 fn sum(slice: &[u8]) -> u64 {
@@ -85,10 +86,10 @@ fn i36_reading_a_truncated_file_poisons_the_span() {
         let group = group(folder.path(), Access::ReadOnly, Preallocation::Sparse);
         for page in 0..PAGES {
             fs::write(folder.path().join("a"), &content).expect("a file");
-            let span = group.span(..).expect("all there");
+            let span = group.span(..).expect("all bytes exist");
             let slice = span.as_slice().expect("one window");
             assert_eq!(sum(slice), sum(&content));
-            span.check().expect("all there");
+            span.check().expect("all bytes exist");
             cut(folder.path(), page * PAGE_BYTES);
             let there = (page * PAGE_BYTES) as usize;
             assert_eq!(
@@ -100,17 +101,17 @@ fn i36_reading_a_truncated_file_poisons_the_span() {
             // The poisoning is permanent, also after the file has its length again.
             fs::write(folder.path().join("a"), &content).expect("a file");
             assert_poisoned(span.check());
-            let sent = span.send_to(File::create("/dev/null").expect("it is there"));
+            let sent = span.send_to(File::create("/dev/null").expect("the file exists"));
             assert!(sent.is_err(), "{sent:?}");
             // Copies bypass the mapping.
             let mut buf = vec![0; content.len()];
-            group.read_exact_at(0, &mut buf).expect("all there");
+            group.read_exact_at(0, &mut buf).expect("all bytes exist");
             assert!(buf == content);
             drop(span);
             // The window is mapped again.
-            let span = group.span(..).expect("all there");
+            let span = group.span(..).expect("all bytes exist");
             assert!(span.as_slice() == Some(&content[..]));
-            span.check().expect("all there");
+            span.check().expect("all bytes exist");
         }
     });
 }
@@ -123,7 +124,7 @@ fn i36_stores_into_a_truncated_file_fail_the_next_sync() {
             install_sigbus_dispatcher().expect("a handler");
             let folder = support::temp_dir();
             let group = group(folder.path(), Access::ReadWrite, Preallocation::Window);
-            let mut span = group.span_mut(..).expect("room");
+            let mut span = group.span_mut(..).expect("the buffer has room");
             cut(folder.path(), 3 * PAGE_BYTES);
             span.as_mut_slice().expect("one window").fill(7);
             assert_poisoned(span.check());
@@ -137,11 +138,11 @@ fn i36_stores_into_a_truncated_file_fail_the_next_sync() {
                 "{synced:?}"
             );
             let mut group = group;
-            group.abandon_file(0).expect("nobody pins it");
+            group.abandon_file(0).expect("no pin exists");
             group
                 .write_all_at(0, &vec![8; FILE_BYTES as usize])
-                .expect("room");
-            group.sync_all().expect("a new beginning");
+                .expect("the buffer has room");
+            group.sync_all().expect("a new group");
         },
     );
 }
@@ -159,7 +160,7 @@ fn i35_stores_on_a_full_filesystem_are_reported_as_an_error() {
                 let group = group(fs.path(), Access::ReadWrite, Preallocation::Sparse);
                 // On btrfs the preallocation covers a single write. A rewrite needs room for the
                 // copy.
-                let mut span = group.span_mut(..).expect("room");
+                let mut span = group.span_mut(..).expect("the buffer has room");
                 span.as_mut_slice().expect("one window").fill(1);
                 group.sync_all().expect("a sync");
                 fs.fill_leaving(0);
@@ -183,7 +184,7 @@ fn i35_holes_without_storage_are_an_error_of_the_span() {
             continue;
         };
         let group = group(fs.path(), Access::ReadWrite, Preallocation::Sparse);
-        group.write_all_at(0, &[1]).expect("room");
+        group.write_all_at(0, &[1]).expect("the buffer has room");
         cut(fs.path(), 1);
         let file = OpenOptions::new().write(true).open(fs.path().join("a"));
         file.and_then(|file| file.set_len(FILE_BYTES))
@@ -208,7 +209,7 @@ fn without_the_handler_a_truncated_file_ends_the_process() {
             let path = folder.path().to_path_buf();
             fs::write(path.join("a"), noise(1, FILE_BYTES as usize)).expect("a file");
             let group = group(&path, Access::ReadOnly, Preallocation::Sparse);
-            let span = group.span(..).expect("all there");
+            let span = group.span(..).expect("all bytes exist");
             cut(&path, 0);
             // A process that ends by a signal does not clean up.
             let slice = span.as_slice().expect("one window");

@@ -168,7 +168,7 @@ fn spans_are_received_at_their_offsets() {
                 let mut span = group.span_mut(range.clone()).expect("a span");
                 let feeder = feed(to, content.clone());
                 span.receive_from(&from).expect(what);
-                span.check().expect("all there");
+                span.check().expect("all bytes exist");
                 let mut buf = vec![0; content.len()];
                 span.copy_to(0, &mut buf).expect("copy_to");
                 assert!(buf == content, "{what} {range:?}");
@@ -179,7 +179,7 @@ fn spans_are_received_at_their_offsets() {
                 file.rewind().expect("seek");
                 file.read_to_end(&mut other).expect("read");
                 assert!(other == content, "{what} {range:?}");
-                feeder.join().expect("the feeder");
+                feeder.join().expect("the feeder thread");
                 bytes[range.start as usize..range.end as usize].copy_from_slice(&content);
             }
             let content = noise(seed * 10 + 9, (range.end - range.start) as usize);
@@ -191,7 +191,7 @@ fn spans_are_received_at_their_offsets() {
             bytes[range.start as usize..range.end as usize].copy_from_slice(&content);
         }
         let mut found = vec![0; bytes.len()];
-        group.read_exact_at(0, &mut found).expect("all");
+        group.read_exact_at(0, &mut found).expect("all bytes");
         assert!(found == bytes, "{copy_path:?}");
         group.sync_all().expect("sync_all");
         for entry in group
@@ -220,7 +220,7 @@ fn more_files_than_kernel_buffers_are_transferred() {
     let feeder = feed(OwnedFd::from(to).into(), content.clone());
     let mut span = group.span_mut(..).expect("a span");
     span.receive_from(&from).expect("all of them");
-    feeder.join().expect("the feeder");
+    feeder.join().expect("the feeder thread");
     let (to, from) = UnixStream::pair().expect("a pair");
     let received = drain(OwnedFd::from(from).into());
     span.send_to(&to).expect("all of them");
@@ -245,7 +245,7 @@ fn disjoint_spans_of_one_window_are_filled_concurrently() {
             let feeder = feed(OwnedFd::from(to).into(), noise(10 + block as u64, BLOCK));
             thread::spawn(move || {
                 span.receive_from(&from).expect("received");
-                feeder.join().expect("the feeder");
+                feeder.join().expect("the feeder thread");
             })
         })
         .collect();
@@ -345,7 +345,7 @@ fn bytes_of_a_peer_that_ends_early_are_kept() {
                 let feeder = feed(to, content.clone());
                 let mut span = group.span_mut(..).expect("a span");
                 let (done, source) = transfer(span.receive_from(&from));
-                feeder.join().expect("the feeder");
+                feeder.join().expect("the feeder thread");
                 assert_eq!(done, given, "{what}");
                 assert_eq!(source.kind(), io::ErrorKind::UnexpectedEof, "{what}");
                 drop(span);
@@ -401,7 +401,7 @@ fn nonblocking_sending_continues_where_it_stopped() {
         assert!(taken <= done);
     }
     assert!(stops > 0 && done == LEN && received == noise(1, LEN));
-    assert_eq!(span.send_some_to(LEN, &to).expect("the end"), 0);
+    assert_eq!(span.send_some_to(LEN, &to).expect("the process ends"), 0);
 }
 
 #[test]
@@ -426,13 +426,20 @@ fn nonblocking_receiving_continues_where_it_stopped() {
         }
         assert_eq!(done, end);
     }
-    assert_eq!(span.receive_some_from(done, &from).expect("the end"), 0);
+    assert_eq!(
+        span.receive_some_from(done, &from)
+            .expect("the process ends"),
+        0
+    );
     drop(span);
     assert!(fs::read(folder.path().join("a")).expect("read") == content);
     // A peer that has closed.
     drop(to);
     let mut span = group.span_mut(..).expect("a span");
-    assert_eq!(span.receive_some_from(0, &from).expect("its end"), 0);
+    assert_eq!(
+        span.receive_some_from(0, &from).expect("the process ends"),
+        0
+    );
 }
 
 #[test]
@@ -451,12 +458,24 @@ fn nothing_is_transferred_past_the_end() {
             );
         }
     }
-    assert_eq!(span.as_span().send_some_to(4000, &file).expect("at it"), 0);
-    assert_eq!(span.receive_some_from(4000, &file).expect("at it"), 0);
+    assert_eq!(
+        span.as_span()
+            .send_some_to(4000, &file)
+            .expect("the position is valid"),
+        0
+    );
+    assert_eq!(
+        span.receive_some_from(4000, &file)
+            .expect("the position is valid"),
+        0
+    );
     assert_eq!(file.metadata().expect("metadata").len(), 0);
-    assert_eq!(span.as_span().send_some_to(3999, &file).expect("one"), 1);
-    let empty = group.span(10_000..).expect("empty");
-    empty.send_to(&file).expect("nothing");
+    assert_eq!(
+        span.as_span().send_some_to(3999, &file).expect("one byte"),
+        1
+    );
+    let empty = group.span(10_000..).expect("the range is empty");
+    empty.send_to(&file).expect("an empty read");
     assert_eq!(file.metadata().expect("metadata").len(), 1);
 }
 
@@ -506,12 +525,12 @@ fn send_and_copy_from_cut_files() {
             let from = file.reopen().expect("open");
             ways.push(("file", file.as_file().try_clone().expect("dup"), from));
             for (what, to, from) in ways {
-                fs::write(&path, &content).expect("whole again");
+                fs::write(&path, &content).expect("the file has its length again");
                 let span = group.span(..).expect("a span");
-                somebody.set_len(cut as u64).expect("cut");
+                somebody.set_len(cut as u64).expect("the file is truncated");
                 let is_file = what == "file";
                 let reader = (!is_file).then(|| drain(from.try_clone().expect("dup")));
-                let error = span.send_to(&to).expect_err("it is cut");
+                let error = span.send_to(&to).expect_err("the file is truncated");
                 drop(to);
                 assert_short(&error, &path, cut);
                 let (done, _) = transfer(Err(error));
@@ -527,7 +546,9 @@ fn send_and_copy_from_cut_files() {
                 assert!(received[there..done].iter().all(|byte| *byte == 0));
 
                 let mut buf = vec![0; CUT_BYTES];
-                let error = span.copy_to(0, &mut buf).expect_err("it is cut");
+                let error = span
+                    .copy_to(0, &mut buf)
+                    .expect_err("the file is truncated");
                 assert_eq!(short_file(error).0, path);
                 let (at, len) = (cut.saturating_sub(1), cut.min(1));
                 span.copy_to(at, &mut buf[..len]).expect("the last byte");
@@ -552,11 +573,11 @@ fn receive_into_cut_files() {
                 let path = folder.path().join("a");
                 let mut span = group.span_mut(..).expect("a span");
                 let somebody = File::options().write(true).open(&path).expect("open");
-                somebody.set_len(cut as u64).expect("cut");
+                somebody.set_len(cut as u64).expect("the file is truncated");
                 let feeder = feed(to, content.clone());
-                let error = span.receive_from(&from).expect_err("it is cut");
+                let error = span.receive_from(&from).expect_err("the file is truncated");
                 drop(from);
-                feeder.join().expect("the feeder");
+                feeder.join().expect("the feeder thread");
                 assert_short(&error, &path, cut);
                 let (done, _) = transfer(Err(error));
                 // Bytes that arrive in the last page after the end of the file are lost.
@@ -565,7 +586,8 @@ fn receive_into_cut_files() {
                     "{what} {cut}: {done}"
                 );
                 let done = done.min(cut);
-                span.copy_from(0, &content).expect_err("it is cut");
+                span.copy_from(0, &content)
+                    .expect_err("the file is truncated");
                 drop(span);
                 assert_eq!(length_of(&path), cut as u64, "{what}: not longer again");
                 let found = fs::read(&path).expect("read");
@@ -591,8 +613,10 @@ fn transfer_while_files_are_cut() {
             while !done.load(Ordering::Relaxed) {
                 somebody
                     .set_len(rng.below(CUT_BYTES as u64 + 1))
-                    .expect("cut");
-                somebody.set_len(CUT_BYTES as u64).expect("longer again");
+                    .expect("the file is truncated");
+                somebody
+                    .set_len(CUT_BYTES as u64)
+                    .expect("the file is extended again");
             }
         });
         let deadline = Instant::now() + Duration::from_millis(700);
@@ -672,16 +696,19 @@ fn the_truncated_one_of_several_files_is_named() {
                 // Truncated inside the first page, whose rest then reads as zeros, and truncated to
                 // nothing.
                 for len in [100, 0] {
-                    somebody.set_len(len).expect("cut");
+                    somebody.set_len(len).expect("the file is truncated");
                     for (_, to, from) in streams() {
                         let reader = drain(from);
-                        let error = span.send_to(&to).expect_err("it is cut");
+                        let error = span.send_to(&to).expect_err("the file is truncated");
                         drop(to);
                         reader.join().expect("the reader");
                         assert_short(&error, &path, len as usize);
                     }
                     let error = span.copy_to(0, &mut vec![0; span.len()]);
-                    assert_eq!(short_file(error.expect_err("it is cut")).0, path);
+                    assert_eq!(
+                        short_file(error.expect_err("the file is truncated")).0,
+                        path
+                    );
                 }
             }
         },

@@ -65,7 +65,7 @@ impl World {
         let builder = unsafe { builder.trust_files() };
         let group = builder.open().expect("a group");
         let zeros = vec![0; group.len() as usize];
-        group.write_all_at(0, &zeros).expect("room");
+        group.write_all_at(0, &zeros).expect("the buffer has room");
         Self {
             group: Arc::new(group),
             model: (0..RECORDS).map(|_| AtomicU64::new(0)).collect(),
@@ -157,7 +157,7 @@ impl World {
             Ok(span) => span,
         };
         let bytes = number.to_le_bytes().repeat(span.len() / 8);
-        span.copy_from(0, &bytes).expect("room");
+        span.copy_from(0, &bytes).expect("the buffer has room");
         self.wrote(records, number);
     }
 
@@ -169,6 +169,7 @@ impl World {
     }
 
     #[track_caller]
+    #[expect(clippy::needless_pass_by_value, reason = "callers pass temporaries")]
     fn busy(&self, error: SpanError) {
         let is_busy = matches!(error, SpanError::File(MappingError::Busy { .. }));
         assert!(is_busy, "{error}");
@@ -227,9 +228,9 @@ fn copies_across_files_are_atomic_to_each_other() {
                         let byte = (step * 4 + thread) as u8;
                         group
                             .write_all_at(0, &vec![byte; len as usize])
-                            .expect("room");
+                            .expect("the buffer has room");
                     } else {
-                        group.read_exact_at(0, &mut buf).expect("all there");
+                        group.read_exact_at(0, &mut buf).expect("all bytes exist");
                         assert!(buf.iter().all(|byte| *byte == buf[0]), "a mixed read");
                     }
                 }

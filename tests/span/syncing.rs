@@ -106,16 +106,16 @@ fn a_failed_sync_is_permanent() {
         assert_sync_failed(group.flush(..1, FlushMode::Sync), &first);
         group
             .write_all_at(0, &noise(2, 10_000))
-            .expect("written once more");
+            .expect("the second write succeeds");
         assert_sync_failed(group.sync_all(), &first);
         assert_sync_failed(group.release_file(0), &first);
         group
             .flush(10_000.., FlushMode::Sync)
-            .expect("the other files are well");
+            .expect("the other files are readable");
 
         group.abandon_file(0).expect("abandon_file");
         group.write_all_at(0, &noise(3, 10_000)).expect("a write");
-        group.sync_all().expect("the caller has decided");
+        group.sync_all().expect("the caller allowed it");
         assert!(std::fs::read(&first).expect("read") == noise(3, 10_000));
     }
 }

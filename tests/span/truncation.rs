@@ -35,8 +35,8 @@ fn warm_group(root: &Path, copy_path: CopyPath, windows: u64) -> Group {
         .open()
         .expect("a group");
     let mut buf = vec![0; FILE_BYTES];
-    group.read_exact_at(0, &mut buf).expect("all");
-    group.write_all_at(0, &buf).expect("all");
+    group.read_exact_at(0, &mut buf).expect("all bytes");
+    group.write_all_at(0, &buf).expect("all bytes");
     group
 }
 
@@ -68,9 +68,9 @@ fn hashing_a_truncated_file_names_it() {
         let group = warm_group(folder.path(), copy_path, 64);
         let path = folder.path().join("a");
         let pieces = Pieces::new(&group, 10_000).expect("pieces");
-        let before = pieces.hash(1).expect("all there");
+        let before = pieces.hash(1).expect("all bytes exist");
         cut(&path, 20_500);
-        assert_eq!(pieces.hash(1).expect("the part that is there"), before);
+        assert_eq!(pieces.hash(1).expect("the existing part"), before);
         for error in [
             pieces.hash(2).unwrap_err(),
             pieces.hash_with::<Sha1>(2).unwrap_err(),
@@ -120,7 +120,7 @@ fn a_truncated_file_closed_without_sync_is_reopened_with_its_length() {
         group.abandon_file(0).expect("abandon_file");
         group
             .write_all_at(0, &noise(3, FILE_BYTES))
-            .expect("written anew");
+            .expect("the new file is written");
         let found = std::fs::read(folder.path().join("a")).expect("read");
         assert!(found == noise(3, FILE_BYTES));
     }
@@ -139,8 +139,10 @@ fn survive(copy_path: CopyPath, windows: u64) {
             let path = folder.path().join("a");
             let file = File::options().write(true).open(path).expect("open");
             while !done.load(Ordering::Relaxed) {
-                file.set_len(rng.below(FILE_BYTES as u64 + 1)).expect("cut");
-                file.set_len(FILE_BYTES as u64).expect("longer again");
+                file.set_len(rng.below(FILE_BYTES as u64 + 1))
+                    .expect("the file is truncated");
+                file.set_len(FILE_BYTES as u64)
+                    .expect("the file is extended again");
             }
         });
         let (mut fine, mut failed) = (0_u32, 0_u32);

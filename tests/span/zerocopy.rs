@@ -41,10 +41,12 @@ fn i39_zero_copy_sends_keep_the_range_locked_until_completion() {
         .open()
         .expect("a group");
     let content = noise(1, BYTES / 2);
-    group.write_all_at(0, &content).expect("room");
+    group
+        .write_all_at(0, &content)
+        .expect("the buffer has room");
     group
         .write_all_at(BYTES as u64 / 2 + 100_000, &content)
-        .expect("room");
+        .expect("the buffer has room");
     let group = Arc::new(group);
     let (ours, mut theirs) = pair();
     let mut sender = ZeroCopySender::new(ours).expect("TCP can");
@@ -52,7 +54,7 @@ fn i39_zero_copy_sends_keep_the_range_locked_until_completion() {
         let group = Arc::clone(&group);
         thread::spawn(move || {
             sender
-                .send(group.owned_span(..).expect("free"))
+                .send(group.owned_span(..).expect("the range is free"))
                 .expect("a peer");
             sender
         })
@@ -65,11 +67,11 @@ fn i39_zero_copy_sends_keep_the_range_locked_until_completion() {
         "{refused:?}"
     );
     let mut found = vec![0; BYTES + 100_000];
-    theirs.read_exact(&mut found).expect("all of it");
+    theirs.read_exact(&mut found).expect("the whole range");
     assert!(found[..BYTES / 2] == content);
     assert!(found[BYTES / 2..][..100_000].iter().all(|byte| *byte == 0));
     assert!(found[BYTES / 2 + 100_000..] == content);
-    let mut sender = sending.join().expect("no panic");
+    let mut sender = sending.join().expect("the thread does not panic");
     assert!(sender.finish(Duration::from_secs(10)).expect("no error"));
     // The loopback device copies in the end, and reports it.
     assert!(sender.copied_calls() > 0);

@@ -12,7 +12,7 @@ fn every_fuzz_seed_passes() {
         .expect("its entries");
     assert!(
         seeds.len() >= 12,
-        "only {} seeds in {}",
+        "only {} seeds exist in {}",
         seeds.len(),
         folder.display()
     );

@@ -116,7 +116,10 @@ fn a_sparse_file_of_2_gib_verifies() {
     let file = fs::File::create(&sparse).expect("a file");
     file.set_len(2 << 30).expect("a long file");
     if file.metadata().expect("metadata").blocks() > 1024 {
-        support::need::skip(support::need::Need::Tools, "no sparse files here");
+        support::need::skip(
+            support::need::Need::Tools,
+            "sparse files are not supported here",
+        );
         return;
     }
     std::os::unix::fs::FileExt::write_all_at(&file, b"data", 1 << 30).expect("a block");
@@ -141,7 +144,7 @@ fn the_output_file_is_excluded_and_reproducible() {
     assert_eq!(paths(&show(&out)).len(), 5);
     assert_eq!(
         fs::read_dir(folder.path().join("a b"))
-            .expect("the folder")
+            .expect("the directory")
             .count(),
         3,
         "a temporary file is left"

@@ -21,7 +21,10 @@ fn long_file(path: &Path) -> bool {
         (0..PIECES).try_for_each(|piece| file.write_all_at(b"x", piece * PIECE_BYTES))
     });
     if made.is_err() {
-        skip(Need::Tools, "no sparse file of 256 GiB here");
+        skip(
+            Need::Tools,
+            "a sparse file of 256 GiB is not supported here",
+        );
     }
     made.is_ok()
 }
@@ -32,7 +35,7 @@ fn an_interrupted_verification_reports_partial_results() {
     if !long_file(&folder.path().join("long")) {
         return;
     }
-    let digests = vec![0; usize::try_from(PIECES * 20).expect("few")];
+    let digests = vec![0; usize::try_from(PIECES * 20).expect("the number is small")];
     let info = Node::dict([
         (
             "length",
@@ -81,8 +84,8 @@ fn an_interrupted_creation_leaves_no_file() {
     assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
     assert!(stderr(&output).contains("interrupted; no torrent was written"));
     assert_eq!(
-        fs::read_dir(folder.path()).expect("the folder").count(),
+        fs::read_dir(folder.path()).expect("the directory").count(),
         1,
-        "something is left"
+        "a temporary file is left"
     );
 }

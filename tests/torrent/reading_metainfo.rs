@@ -145,7 +145,7 @@ prop_compose! {
             info_hash: [0; 20],
             name: "näme".into(),
             piece_bytes,
-            pieces: vec![digest; usize::try_from(total_bytes.div_ceil(piece_bytes)).expect("few")],
+            pieces: vec![digest; usize::try_from(total_bytes.div_ceil(piece_bytes)).expect("the number is small")],
             private,
             source: texts.0,
             multi_file,

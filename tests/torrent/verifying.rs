@@ -55,7 +55,9 @@ impl Content {
             .write_all_at(b"!!!!", 50_000)
             .expect("a write");
         fs::remove_file(self.path("4")).expect("a file");
-        self.open("6").set_len(50_000).expect("a cut");
+        self.open("6")
+            .set_len(50_000)
+            .expect("the truncation succeeds");
         self.open("8")
             .set_len(FILE_BYTES as u64 + 1)
             .expect("a longer file");
@@ -172,7 +174,7 @@ fn links_are_followed_only_on_request() {
 fn a_directory_in_place_of_a_file_is_unreadable() {
     let content = Content::new();
     fs::remove_file(content.path("5")).expect("a file");
-    fs::create_dir(content.path("5")).expect("a folder");
+    fs::create_dir(content.path("5")).expect("a directory");
     let report = content.verify(1);
     assert_eq!(files(&report)["d/5"]["status"], "unreadable", "{report}");
     assert!(files(&report)["d/5"]["error"].is_string());
@@ -213,7 +215,7 @@ fn the_exit_code_is_that_of_the_worst_torrent() {
         let lines = stdout(&output);
         lines
             .lines()
-            .map(|line| serde_json::from_str(line).expect("an object a line"))
+            .map(|line| serde_json::from_str(line).expect("one JSON object per line"))
             .collect::<Vec<Value>>()
     };
     assert_eq!(run(0, &[&content.torrent, &content.torrent]).len(), 2);

@@ -134,7 +134,7 @@ impl Files {
     }
 
     /// Takes over the changes of a thread on its share.
-    pub(crate) fn adopt(&mut self, outcome: Outcome) {
+    pub(crate) fn adopt(&mut self, outcome: &Outcome) {
         for part in self.parts(&outcome.share) {
             let Some((file, at)) = part.place else {
                 continue;

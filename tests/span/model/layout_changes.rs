@@ -163,7 +163,7 @@ impl World {
         let error = self
             .group()
             .read_exact_at(at, &mut [0])
-            .expect_err("not there");
+            .expect_err("the file is missing");
         let file = entry.file.expect("padding is there");
         match self.files.files[file].reach {
             Some(reach) => {

@@ -87,7 +87,7 @@ fn round(world: &mut World, rng: &mut Rng) -> Tally {
     };
     for result in finished {
         let (outcome, of_worker) = result.expect("a thread found a difference");
-        world.files.adopt(outcome);
+        world.files.adopt(&outcome);
         tally.add(&of_worker);
     }
     world.check_budget();

@@ -143,7 +143,7 @@ impl World {
             let original = self.files.entries.iter().find(|e| e.file == Some(file));
             let original = self.folder.path().join(&original.expect("an entry").path);
             for path in [original.clone(), self.folder.path().join(&entry.path)] {
-                fs::create_dir_all(path.parent().expect("a folder")).expect("mkdir");
+                fs::create_dir_all(path.parent().expect("a directory")).expect("mkdir");
             }
             if !original.exists() {
                 fs::write(&original, []).expect("create");
