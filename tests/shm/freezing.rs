@@ -308,12 +308,13 @@ const HOLDER: &str = "freezing::i27_a_killed_host_leaves_no_process_stopped";
 const VICTIM: &str = "FLATSPAN_TEST_VICTIM";
 
 #[test]
+#[expect(clippy::infinite_loop, reason = "the process is killed by the test")]
 fn i27_a_killed_host_leaves_no_process_stopped() {
     if child::is_me(HOLDER) {
         let victim = std::env::var(VICTIM).expect("a number");
-        let _frozen = Freezer::of(victim.parse().expect("a number")).freeze();
-        let _frozen = _frozen.expect("the processes are frozen");
-        println!("it stands");
+        let frozen = Freezer::of(victim.parse().expect("a number")).freeze();
+        let _frozen = frozen.expect("the processes are frozen");
+        println!("frozen");
         std::io::stdout().flush().expect("said");
         loop {
             std::thread::park();
@@ -331,7 +332,7 @@ fn i27_a_killed_host_leaves_no_process_stopped() {
     let stands = said
         .lines()
         .map_while(Result::ok)
-        .any(|line| line.contains("it stands"));
+        .any(|line| line.contains("frozen"));
     assert!(stands);
     counting.must_stand();
     assert_eq!(counting.state(), 't');
