@@ -168,7 +168,7 @@ impl Load<'_> {
                 .context("all workers have closed their output")?
             {
                 WorkerEvent::Line(number, line) => {
-                    self.record(&mut workers[number].remaining, &line)?
+                    self.record(&mut workers[number].remaining, &line)?;
                 }
                 WorkerEvent::End(number) => {
                     let worker = &mut workers[number];

@@ -55,8 +55,11 @@ fn exit_codes_and_help_are_as_documented() {
     let listen = ["serve", "--listen", "127.0.0.1:0"];
     assert_eq!(code(&[&listen, &group[..]].concat()).0, Some(4));
     // No server listens there, and the workers report it.
-    let nobody = ["load", "127.0.0.1:1", "--bytes", "1", "--peers", "1"];
-    assert_eq!(code(&[&nobody[..], &["--seed", "1"]].concat()).0, Some(4));
+    let without_server = ["load", "127.0.0.1:1", "--bytes", "1", "--peers", "1"];
+    assert_eq!(
+        code(&[&without_server[..], &["--seed", "1"]].concat()).0,
+        Some(4)
+    );
 }
 
 #[test]

@@ -45,13 +45,13 @@ fn hostile_messages_get_a_reply_and_use_little_memory() {
         peer.assert_ended();
     }
     // Truncated heads and blocks.
-    for cut in 0..30 {
+    for len in 0..30 {
         let mut peer = server.connect();
         let mut put = vec![PUT];
         put.extend(60_000_u64.to_le_bytes());
         put.extend(16_384_u32.to_le_bytes());
         put.extend([6; 17]);
-        peer.send(&put[..cut]);
+        peer.send(&put[..len]);
     }
     // Many requests whose replies are never read.
     let mut deaf = server.connect();

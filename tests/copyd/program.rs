@@ -25,7 +25,7 @@ pub(crate) const FILE: u8 = 4;
 pub(crate) const FULL: u8 = 5;
 
 /// Time limit of every operation except a whole load.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The program, ready for arguments.
 pub(crate) fn copyd() -> Command {
@@ -106,7 +106,7 @@ impl Server {
     pub(crate) fn connect(&self) -> Peer {
         let stream = TcpStream::connect(&self.address).expect("a connection");
         stream
-            .set_read_timeout(Some(PATIENCE))
+            .set_read_timeout(Some(TIMEOUT))
             .expect("a socket option");
         stream.set_nodelay(true).expect("a socket option");
         Peer(stream)
@@ -125,7 +125,7 @@ impl Server {
     /// Waits for the end. Returns the exit status and the last line of output.
     pub(crate) fn wait(mut self) -> (ExitStatus, String) {
         assert!(
-            cleaner::wait(&mut self.process, PATIENCE),
+            cleaner::wait(&mut self.process, TIMEOUT),
             "the server does not end"
         );
         let mut last = String::new();

@@ -14,7 +14,7 @@ use crate::{
 };
 
 #[track_caller]
-fn assert_nothing_is_held(cache: &MappingCache) {
+fn assert_no_mappings(cache: &MappingCache) {
     let stats = cache.stats();
     assert_eq!((stats.mapped_bytes, stats.mappings), (0, 0), "{stats:?}");
     assert_eq!((stats.pinned, stats.descriptors), (0, 0), "{stats:?}");
@@ -58,7 +58,7 @@ fn dropping_the_last_handle_releases_all_budget() {
         "the other handle reaches the file"
     );
     drop(other);
-    assert_nothing_is_held(&cache);
+    assert_no_mappings(&cache);
 }
 
 fn assert_reads_zeros(file: &flatspan::mapping_cache::CachedFile) {
@@ -97,7 +97,7 @@ fn dropping_releases_all_budget_during_evictions() {
         stop.store(true, Ordering::Relaxed);
     });
     assert!(cache.stats().evictions > 100);
-    assert_nothing_is_held(&cache);
+    assert_no_mappings(&cache);
 }
 
 #[test]

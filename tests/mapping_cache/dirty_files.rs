@@ -163,7 +163,7 @@ fn i04_a_failed_sync_is_permanent_until_the_file_is_closed() {
         let released = file.release();
         assert!(matches!(released, Err(MappingError::SyncFailed { .. })));
         // Another handle of the same file gets the error too.
-        assert_sync_failed_of_twin(&cache, fs.path());
+        assert_sync_failed_of_other_handle(&cache, fs.path());
 
         file.abandon().expect("no window is pinned");
         file.write_at(0, b"anew").expect("a write");
@@ -172,7 +172,10 @@ fn i04_a_failed_sync_is_permanent_until_the_file_is_closed() {
     }
 }
 
-fn assert_sync_failed_of_twin(cache: &flatspan::mapping_cache::MappingCache, folder: &Path) {
+fn assert_sync_failed_of_other_handle(
+    cache: &flatspan::mapping_cache::MappingCache,
+    folder: &Path,
+) {
     let twin = writer(cache, folder, "a", WINDOW);
     twin.write_at(1, b"x").expect("a write");
     assert_sync_failed(&twin);

@@ -74,7 +74,7 @@ fn i39_copies_never_mix_two_files() {
 }
 
 /// Closes and unmaps a file but keeps its handle: its inode is free as soon as its name is removed.
-fn let_go(cache: &MappingCache, folder: &Path, file: &CachedFile) {
+fn close_and_unmap(cache: &MappingCache, folder: &Path, file: &CachedFile) {
     file.sync().expect("a sync");
     file.evict(0..BYTES as u64).expect("evict");
     for name in ["w", "x", "y", "z"] {
@@ -98,7 +98,7 @@ fn i39_a_new_file_with_the_same_inode_has_another_identity() {
         put(fs.path(), "a", 1, BYTES);
         assert_reads(&file, 1, 0, BYTES);
         drop(file.pin(0, Access::ReadOnly).expect("a pin"));
-        let_go(&cache, fs.path(), &file);
+        close_and_unmap(&cache, fs.path(), &file);
         let inode = |name: &str| fs::metadata(fs.path().join(name)).expect("metadata").ino();
         let before = inode("a");
         fs::remove_file(fs.path().join("a")).expect("remove");

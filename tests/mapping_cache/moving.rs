@@ -90,7 +90,7 @@ fn a_move_to_another_filesystem_keeps_holes_and_mode() {
 }
 
 #[track_caller]
-fn assert_taken(file: &mut CachedFile, folder: &Path) {
+fn assert_target_exists(file: &mut CachedFile, folder: &Path) {
     let refused = file
         .move_to(place(folder, "b"))
         .expect_err("the address is in use");
@@ -107,13 +107,13 @@ fn a_move_never_replaces_a_file() {
     put(folder.path(), "a", 1, BYTES);
     put(folder.path(), "b", 2, 99);
     let mut file = writer(&cache, folder.path(), "a", BYTES);
-    assert_taken(&mut file, folder.path());
+    assert_target_exists(&mut file, folder.path());
     assert_eq!(names(folder.path()), ["a", "b"]);
     let Some(fs) = SmallFs::new(Kind::Tmpfs, 32 << 20) else {
         return;
     };
     put(fs.path(), "b", 2, 99);
-    assert_taken(&mut file, fs.path());
+    assert_target_exists(&mut file, fs.path());
     assert_eq!(names(folder.path()), ["a", "b"], "the file has not moved");
     assert_eq!(names(fs.path()), ["b"], "no part of a copy is left");
 }

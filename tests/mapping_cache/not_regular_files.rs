@@ -29,9 +29,9 @@ fn ordinary_user_tests_pass() {
 fn within_seconds<T: Send + 'static>(seconds: u64, run: impl FnOnce() -> T + Send + 'static) -> T {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || sender.send(run()));
-    let patience = Duration::from_secs(seconds);
+    let timeout = Duration::from_secs(seconds);
     receiver
-        .recv_timeout(patience)
+        .recv_timeout(timeout)
         .expect("the closure returns in time")
 }
 
@@ -154,7 +154,7 @@ fn paths_outside_the_root_are_refused_before_opening() {
     Location::beneath(root, PathBuf::from("./a/./b")).expect("the path stays below the root");
 }
 
-fn anywhere(path: PathBuf, options: FileOptions) -> CachedFile {
+fn unrestricted_file(path: PathBuf, options: FileOptions) -> CachedFile {
     let location = Location::anywhere(Arc::from(Path::new("/")), path);
     cache(4).file(
         location,
@@ -169,17 +169,17 @@ fn an_unrestricted_location_follows_symlinks_to_regular_files_only() {
     let folder = temp_dir();
     put(folder.path(), "target", 1, PAGE);
     symlink("target", folder.path().join("a")).expect("a symlink");
-    let file = anywhere(folder.path().join("a"), FileOptions::default());
+    let file = unrestricted_file(folder.path().join("a"), FileOptions::default());
     assert_reads(&file, 1, 0, PAGE);
     for (path, kind) in [("/dev/null", "a device"), ("/dev", "a directory")] {
-        let file = anywhere(path.into(), FileOptions::default());
+        let file = unrestricted_file(path.into(), FileOptions::default());
         let refused = file.read_at(0, &mut [0; 8]);
         assert!(
             matches!(refused, Err(MappingError::NotAFile { found, .. }) if found == kind),
             "{path}: {refused:?}"
         );
     }
-    let device = anywhere("/dev/null".into(), writable());
+    let device = unrestricted_file("/dev/null".into(), writable());
     let refused = device.write_at(0, b"x");
     assert!(matches!(refused, Err(MappingError::NotAFile { .. })));
 }

@@ -113,12 +113,12 @@ fn preallocation_keeps_existing_content() {
             drop(file.pin(window, Access::ReadWrite).expect("a pin"));
         }
         assert_reads(&file, 6, 0, bytes);
-        let mut behind = vec![1; WINDOW];
+        let mut after_end = vec![1; WINDOW];
         assert_eq!(
-            file.read_at(bytes as u64, &mut behind).expect("a read"),
+            file.read_at(bytes as u64, &mut after_end).expect("a read"),
             WINDOW
         );
-        assert_eq!(behind, vec![0; WINDOW], "{kind:?}");
+        assert_eq!(after_end, vec![0; WINDOW], "{kind:?}");
     }
 }
 

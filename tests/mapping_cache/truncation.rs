@@ -22,18 +22,18 @@ const PATHS: [CopyPath; 3] = [CopyPath::Auto, CopyPath::Mapped, CopyPath::Positi
 const BYTES: usize = 2 * WINDOW + PAGE + 1234;
 
 /// Every page of the file, the bytes around it, and some in between.
-fn cuts() -> Vec<usize> {
+fn truncated_lengths() -> Vec<usize> {
     let pages = (0..=BYTES / PAGE).map(|page| page * PAGE);
-    let mut cuts: Vec<_> = pages
+    let mut lengths: Vec<_> = pages
         .flat_map(|at| [at.saturating_sub(1), at, at + 1, at + 1777])
-        .filter(|cut| *cut < BYTES)
+        .filter(|len| *len < BYTES)
         .collect();
-    cuts.sort_unstable();
-    cuts.dedup();
-    cuts
+    lengths.sort_unstable();
+    lengths.dedup();
+    lengths
 }
 
-fn cut(folder: &Path, name: &str, bytes: usize) {
+fn truncate(folder: &Path, name: &str, bytes: usize) {
     let file = OpenOptions::new().write(true).open(folder.join(name));
     file.and_then(|file| file.set_len(bytes as u64))
         .expect("the file is truncated");
@@ -54,7 +54,7 @@ fn close_idle(cache: &MappingCache, folder: &Path) {
     }
 }
 
-fn folder_with_others() -> tempfile::TempDir {
+fn directory_with_other_files() -> tempfile::TempDir {
     let folder = temp_dir();
     for name in ["w", "x", "y", "z"] {
         put(folder.path(), name, 0, 1);
@@ -70,7 +70,7 @@ fn map_all(file: &CachedFile) {
 }
 
 #[track_caller]
-fn assert_reads_what_is_left(file: &CachedFile, left: usize, offset: usize, len: usize) {
+fn assert_reads_remaining(file: &CachedFile, left: usize, offset: usize, len: usize) {
     let mut buf = vec![0xEE; len];
     let copied = file.read_at(offset as u64, &mut buf).expect("a short read");
     let expected = left.saturating_sub(offset).min(len);
@@ -84,15 +84,15 @@ fn assert_reads_what_is_left(file: &CachedFile, left: usize, offset: usize, len:
 #[test]
 fn a_truncated_file_is_read_up_to_its_end() {
     for path in PATHS {
-        let folder = folder_with_others();
-        for left in cuts() {
+        let folder = directory_with_other_files();
+        for left in truncated_lengths() {
             put(folder.path(), "a", 1, BYTES);
             let cache = cache_for(path);
             let file = reader(&cache, folder.path(), "a", BYTES);
             map_all(&file);
             // Partly in memory.
             assert_reads(&file, 1, 0, WINDOW / 2);
-            cut(folder.path(), "a", left);
+            truncate(folder.path(), "a", left);
             for (offset, len) in [
                 (0, BYTES),
                 (left.saturating_sub(100), 200),
@@ -104,7 +104,7 @@ fn a_truncated_file_is_read_up_to_its_end() {
                 (left / PAGE * PAGE, 2 * PAGE),
             ] {
                 close_idle(&cache, folder.path());
-                assert_reads_what_is_left(&file, left, offset, len);
+                assert_reads_remaining(&file, left, offset, len);
             }
         }
     }
@@ -113,12 +113,12 @@ fn a_truncated_file_is_read_up_to_its_end() {
 #[test]
 fn pinned_windows_of_a_truncated_file_copy_without_a_signal() {
     let folder = temp_dir();
-    for left in cuts() {
+    for left in truncated_lengths() {
         put(folder.path(), "a", 1, BYTES);
         let cache = cache_for(CopyPath::Mapped);
         let file = reader(&cache, folder.path(), "a", BYTES);
         let pins = [0, 1, 2].map(|window| file.pin(window, Access::ReadOnly).expect("a pin"));
-        cut(folder.path(), "a", left);
+        truncate(folder.path(), "a", left);
         for (pin, start) in pins.iter().zip((0..).step_by(WINDOW)) {
             let mut buf = vec![0xEE; pin.len()];
             let copied = pin.copy_to(0, &mut buf).expect("a copy");
@@ -133,15 +133,15 @@ fn pinned_windows_of_a_truncated_file_copy_without_a_signal() {
             let all = pin.populate(0, pin.len());
             assert_eq!(all.is_ok(), copied == pin.len(), "{all:?}");
         }
-        assert_reads_what_is_left(&file, left, 0, BYTES);
+        assert_reads_remaining(&file, left, 0, BYTES);
     }
 }
 
 #[test]
 fn writes_past_a_truncation_report_both_lengths() {
     for path in PATHS {
-        let folder = folder_with_others();
-        for left in cuts() {
+        let folder = directory_with_other_files();
+        for left in truncated_lengths() {
             put(folder.path(), "a", 1, BYTES);
             let cache = cache_for(path);
             let file = writer(&cache, folder.path(), "a", BYTES);
@@ -149,7 +149,7 @@ fn writes_past_a_truncation_report_both_lengths() {
                 drop(file.pin(window, Access::ReadWrite).expect("a pin"));
             }
             file.sync().expect("a sync");
-            cut(folder.path(), "a", left);
+            truncate(folder.path(), "a", left);
             for (offset, len) in [
                 (left, BYTES - left),
                 (BYTES - 1, 1),
@@ -174,7 +174,7 @@ fn windows_past_a_truncation_cannot_be_pinned() {
     let cache = cache_for(CopyPath::Auto);
     let file = writer(&cache, folder.path(), "a", BYTES);
     drop(file.pin(0, Access::ReadOnly).expect("a pin"));
-    cut(folder.path(), "a", WINDOW);
+    truncate(folder.path(), "a", WINDOW);
     for access in [Access::ReadOnly, Access::ReadWrite] {
         let refused = file.pin(1, access);
         assert!(
@@ -194,12 +194,12 @@ fn a_closed_file_is_reopened_with_its_current_length() {
         let cache = cache_for(path);
         let mut file = writer(&cache, folder.path(), "a", BYTES);
         map_all(&file);
-        cut(folder.path(), "a", 5000);
+        truncate(folder.path(), "a", 5000);
         let refused = file.write_at(6000, b"x");
         assert!(matches!(refused, Err(MappingError::ShortFile { .. })));
         file.release().expect("released");
         assert_eq!(cache.stats().mappings, 0);
-        assert_reads_what_is_left(&file, 5000, 0, BYTES);
+        assert_reads_remaining(&file, 5000, 0, BYTES);
         let rest = pattern(1, 5000, BYTES - 5000);
         file.write_at(5000, &rest)
             .expect("the file is extended again");
@@ -237,7 +237,7 @@ fn i36_a_shrinking_file_never_reads_as_zeros() {
                 });
             }
             for left in (0..large).rev().step_by(333) {
-                cut(folder.path(), "a", left);
+                truncate(folder.path(), "a", left);
                 end.store(left, Ordering::Relaxed);
             }
             done.store(true, Ordering::Relaxed);

@@ -23,10 +23,10 @@ use crate::support;
 
 const PAGE: usize = 4096;
 const PAGES: usize = 16;
-const MEMFD: &str = "FLATSPAN_STORM_MEMFD";
+const MEMFD: &str = "FLATSPAN_CRASH_TEST_MEMFD";
 /// One word for each side: 1 while it is inside a commit or a snapshot.
-const INSIDE: &str = "FLATSPAN_STORM_INSIDE";
-const STORE: &str = "FLATSPAN_STORM_STORE";
+const INSIDE: &str = "FLATSPAN_CRASH_TEST_INSIDE";
+const STORE: &str = "FLATSPAN_CRASH_TEST_STORE";
 
 fn options() -> QueueOptions {
     QueueOptions::new((PAGES * PAGE) as u64).depth(3)
@@ -49,7 +49,7 @@ fn random(state: &mut u64) -> u64 {
 }
 
 /// The generations of the pages, if the state is consistent.
-fn judge(client: &Writer) -> Result<[u64; PAGES], String> {
+fn consistent_generations(client: &Writer) -> Result<[u64; PAGES], String> {
     let mut bytes = vec![0; PAGES * PAGE];
     client
         .read(0, &mut bytes)
@@ -98,7 +98,7 @@ fn client_process() {
     };
     let parent = rustix::process::getppid();
     let mut client = Writer::open(memfd, options()).expect("a writer");
-    let mut table = judge(&client).expect("the stored state is consistent");
+    let mut table = consistent_generations(&client).expect("the stored state is consistent");
     let mut state = u64::from(std::process::id()) * 7919 + client.generation();
     while rustix::process::getppid() == parent {
         say(&inside, 0, 1);
@@ -242,12 +242,12 @@ fn word(file: &SharedFile, at: u64) -> u64 {
 
 /// The content of the store, restored into a memfd of its own.
 fn restored(store: &Path) -> (SharedFile, u64) {
-    let memfd = SharedFile::create("flatspan-storm", 0).expect("a memfd");
+    let memfd = SharedFile::create("flatspan-crash-test", 0).expect("a memfd");
     let host = Host::open(store, fd(&memfd), host_options()).expect("a host");
     let generation = host.persisted();
     drop(host);
     if let Some(client) = Writer::recover(fd(&memfd)).expect("a queue") {
-        judge(&client).expect("the restored state is consistent");
+        consistent_generations(&client).expect("the restored state is consistent");
         assert_eq!(client.generation(), generation);
     }
     (memfd, generation)
@@ -255,12 +255,12 @@ fn restored(store: &Path) -> (SharedFile, u64) {
 
 #[test]
 fn kills_of_client_and_host_lose_nothing_acknowledged() {
-    let kills = std::env::var("FLATSPAN_STORM_KILLS");
+    let kills = std::env::var("FLATSPAN_CRASH_TEST_KILLS");
     let kills: u32 = kills.map_or(1000, |text| text.parse().expect("a number"));
     let dir = support::temp_dir();
     let store = dir.path().join("store");
-    let inside = SharedFile::create("flatspan-storm-inside", 16).expect("a memfd");
-    let mut memfd = SharedFile::create("flatspan-storm", 0).expect("a memfd");
+    let inside = SharedFile::create("flatspan-crash-test-inside", 16).expect("a memfd");
+    let mut memfd = SharedFile::create("flatspan-crash-test", 0).expect("a memfd");
     let mut state = 0x9e37_79b9_7f4a_7c15;
     let (mut acknowledged, mut restarts) = (0, 0);
     let mut counts = BTreeMap::<String, u32>::new();
@@ -294,7 +294,7 @@ fn kills_of_client_and_host_lose_nothing_acknowledged() {
             let (fresh, generation) = restored(&store);
             assert!(
                 generation >= acknowledged,
-                "kill {kill}: {generation} came back, {acknowledged} was acknowledged"
+                "kill {kill}: restored generation {generation}, but {acknowledged} was acknowledged"
             );
             if random(&mut state).is_multiple_of(2) {
                 // The memory is lost too.
@@ -332,8 +332,8 @@ fn a_stopped_or_dead_host_does_not_block_the_client() {
     use rustix::process::{Pid, Signal, kill_process};
     let dir = support::temp_dir();
     let store = dir.path().join("store");
-    let inside = SharedFile::create("flatspan-storm-inside", 16).expect("a memfd");
-    let memfd = SharedFile::create("flatspan-storm", 0).expect("a memfd");
+    let inside = SharedFile::create("flatspan-crash-test-inside", 16).expect("a memfd");
+    let memfd = SharedFile::create("flatspan-crash-test", 0).expect("a memfd");
     drop(Host::open(&store, fd(&memfd), host_options()).expect("a host"));
     let mut host = Process::start("crash_test::host_process", &memfd, &inside, &store);
     let pid = host.0.as_ref().expect("a process").id();

@@ -20,7 +20,7 @@ use crate::support;
 const PAGES: usize = 64;
 const PAGE_WORDS: usize = 512;
 /// The duration of the counting in milliseconds; 0 for endless.
-const COUNTS_FOR: &str = "FLATSPAN_STORM_COUNTS_FOR";
+const COUNTS_FOR: &str = "FLATSPAN_CRASH_TEST_COUNTS_FOR";
 
 #[test]
 fn counter_process() {
@@ -155,8 +155,8 @@ fn stored(store: &Path) -> (u64, u64) {
         return (0, store.generation());
     }
     let numbers: Vec<_> = (0..PAGES).map(number).collect();
-    let is_instant = numbers.is_sorted_by(|a, b| a >= b) && numbers[0] - numbers[PAGES - 1] <= 1;
-    assert!(is_instant, "torn: {numbers:?}");
+    let is_consistent = numbers.is_sorted_by(|a, b| a >= b) && numbers[0] - numbers[PAGES - 1] <= 1;
+    assert!(is_consistent, "torn: {numbers:?}");
     (numbers[0], store.generation())
 }
 
@@ -176,11 +176,11 @@ fn kills_of_program_and_shm_restore_tear_no_state() {
         let store = dir.path().join(strategy);
         let (mut before, mut grown, mut snapshots) = (0, 0, 0);
         for kill_number in 0..KILLS {
-            for victim in ["client", "host", "both", "nobody"] {
-                if victim == "nobody" && kill_number % 5 > 0 {
+            for victim in ["client", "host", "both", "none"] {
+                if victim == "none" && kill_number % 5 > 0 {
                     continue;
                 }
-                let counts_for = if victim == "nobody" { 5 } else { 0 };
+                let counts_for = if victim == "none" { 5 } else { 0 };
                 let mut run = Run::start(&store, strategy, counts_for);
                 let client = run.client();
                 std::thread::sleep(Duration::from_micros(next() % 60_000));
@@ -207,7 +207,7 @@ fn kills_of_program_and_shm_restore_tear_no_state() {
                 let acknowledged = run.acknowledged();
                 match victim {
                     "client" => assert_eq!(status.code(), Some(137), "{:?}", run.seen),
-                    "nobody" => assert_eq!(status.code(), Some(0), "{:?}", run.seen),
+                    "none" => assert_eq!(status.code(), Some(0), "{:?}", run.seen),
                     _ => {}
                 }
                 let (number, generation) = stored(&store);
@@ -218,12 +218,12 @@ fn kills_of_program_and_shm_restore_tear_no_state() {
                 );
                 assert!(
                     number >= before,
-                    "{at}: {number} came back, {before} was there"
+                    "{at}: restored {number}, expected at least {before}"
                 );
-                if strategy == "exit" && victim != "nobody" {
+                if strategy == "exit" && victim != "none" {
                     assert_eq!(
                         number, before,
-                        "{at}: a state of nobody's wish was made the newest"
+                        "{at}: an unwanted state was made the newest"
                     );
                 }
                 grown += u32::from(number > before);

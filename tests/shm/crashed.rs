@@ -9,7 +9,7 @@ use flatspan::shm::SharedFile;
 
 use crate::client;
 use crate::freeze_mode::{generation, start, wait_until};
-use crate::inherited_fds::{Left, path_of};
+use crate::inherited_fds::{InheritedFds, path_of};
 use crate::programs::expect;
 use crate::states::{folder, newest};
 
@@ -35,7 +35,7 @@ impl Kept {
     }
 
     pub(crate) fn run(&self, options: &[&str], script: &str) -> Command {
-        let mut command = Left::files([path_of(&self.memory)])
+        let mut command = InheritedFds::files([path_of(&self.memory)])
             .named("SHM_SHARED_FD")
             .command(env!("CARGO_BIN_EXE_shm-restore"));
         command
@@ -46,14 +46,14 @@ impl Kept {
     }
 
     pub(crate) fn once(&self, how: &str) -> Command {
-        let mut command = Left::files([path_of(&self.memory)])
+        let mut command = InheritedFds::files([path_of(&self.memory)])
             .named("SHM_SHARED_FD")
             .command(env!("CARGO_BIN_EXE_shm-restore"));
         command.args([how, "--once"]).arg(self.store());
         command
     }
 
-    pub(crate) fn mark(&self) -> PathBuf {
+    pub(crate) fn memory_state_path(&self) -> PathBuf {
         self.store().join("memories")
     }
 
@@ -180,11 +180,11 @@ fn the_recorded_state_of_another_memfd_is_ignored() {
         }
     }
     assert_eq!(newest(&other.store()), whole(5));
-    assert!(other.mark().exists());
+    assert!(other.memory_state_path().exists());
 }
 
 /// The memfd of a killed command, with a good state in the store.
-fn wreck() -> Kept {
+fn crashed_memfd() -> Kept {
     let kept = Kept::new();
     expect(0, &mut kept.run(&[], &filled(1)));
     expect(128 + 11, &mut kept.run(&[], &crash(2)));
@@ -237,7 +237,7 @@ fn a_memfd_in_use_is_not_restored() {
 
 #[test]
 fn once_refuses_the_memory_of_a_crashed_program() {
-    let kept = wreck();
+    let kept = crashed_memfd();
     let once = |how: &str| expect(125, &mut kept.once(how));
     let said = once("--snapshot=exit");
     assert!(said.contains("killed command"), "{said}");
@@ -249,10 +249,10 @@ fn once_refuses_the_memory_of_a_crashed_program() {
 
 #[test]
 fn the_memory_state_is_found_through_a_link_to_the_store() {
-    let kept = wreck();
+    let kept = crashed_memfd();
     let link = kept.folder.path().join("link");
     std::os::unix::fs::symlink(kept.store(), &link).expect("a link");
-    let mut command = Left::files([path_of(&kept.memory)])
+    let mut command = InheritedFds::files([path_of(&kept.memory)])
         .named("SHM_SHARED_FD")
         .command(env!("CARGO_BIN_EXE_shm-restore"));
     expect(0, command.arg(&link).arg("true"));
@@ -262,8 +262,8 @@ fn the_memory_state_is_found_through_a_link_to_the_store() {
 
 #[test]
 fn an_unreadable_memory_state_file_is_an_error() {
-    let kept = wreck();
-    let mark = kept.mark();
+    let kept = crashed_memfd();
+    let memory_state = kept.memory_state_path();
     let refused = || {
         let said = expect(125, &mut kept.run(&[], "true"));
         assert!(said.contains("memories"), "{said}");
@@ -271,20 +271,20 @@ fn an_unreadable_memory_state_file_is_an_error() {
         assert_eq!(kept.bytes(), [2; BYTES], "left alone");
     };
     // For example, a file of another version.
-    let text = fs::read_to_string(&mark).expect("the memory-state file");
-    fs::write(&mark, text.replacen("killed ", "", 1)).expect("a file");
+    let text = fs::read_to_string(&memory_state).expect("the memory-state file");
+    fs::write(&memory_state, text.replacen("killed ", "", 1)).expect("a file");
     refused();
-    fs::remove_file(&mark).expect("the memory-state file");
-    fs::create_dir(&mark).expect("a write-only memfd");
+    fs::remove_file(&memory_state).expect("the memory-state file");
+    fs::create_dir(&memory_state).expect("a directory");
     refused();
 }
 
 #[test]
 fn the_memory_state_survives_a_start_without_rollback() {
-    let kept = wreck();
+    let kept = crashed_memfd();
     let said = expect(125, &mut kept.run(&["--snapshot=queue", "--json"], "true"));
     assert!(!said.contains(r#""rolled_back":true"#), "{said}");
-    assert!(kept.mark().exists());
+    assert!(kept.memory_state_path().exists());
     expect(0, &mut kept.run(&[], "true"));
     assert_eq!(kept.bytes()[..BYTES], [1; BYTES]);
 }
@@ -305,9 +305,9 @@ fn the_memory_of_a_crashed_program_is_not_taken_for_a_queue() {
     let memory = fs::metadata(path_of(&kept.memory)).expect("a memfd");
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("a boot");
     let line = format!("killed {} {} {}\n", boot.trim(), memory.dev(), memory.ino());
-    fs::write(kept.mark(), line).expect("a memory-state file");
+    fs::write(kept.memory_state_path(), line).expect("a memory-state file");
     let said = expect(125, &mut kept.run(&["--snapshot=queue"], "true"));
     assert!(said.contains("killed command"), "{said}");
-    fs::remove_file(kept.mark()).expect("the memory-state file");
+    fs::remove_file(kept.memory_state_path()).expect("the memory-state file");
     expect(0, &mut kept.run(&["--snapshot=queue"], "true"));
 }

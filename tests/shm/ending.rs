@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client;
 use crate::freeze_mode::{start, wait_until};
-use crate::inherited_fds::PATIENCE;
+use crate::inherited_fds::TIMEOUT;
 use crate::manager::Killed;
 use crate::programs::{clean, expect, said};
 use crate::states::{folder, newest, shell};
@@ -197,7 +197,7 @@ fn a_stalled_reader_does_not_block_the_host() {
     wait_until("the command", || said.exists());
     let pid = Pid::from_raw(host.0.id().cast_signed()).expect("a number");
     kill_process(pid, Signal::TERM).expect("a signal");
-    assert!(cleaner::wait(&mut host.0, PATIENCE), "it ends");
+    assert!(cleaner::wait(&mut host.0, TIMEOUT), "it ends");
     assert_eq!(host.0.wait().expect("its status").code(), Some(5));
     assert_eq!(newest(&store), [1; 4096]);
     drop(reader);
@@ -222,5 +222,5 @@ fn orphans_are_reaped_under_many_signals() {
     });
     kill_process(pid, Signal::TERM).expect("a signal");
     let mut host = host;
-    assert!(cleaner::wait(&mut host.0, PATIENCE), "it ends");
+    assert!(cleaner::wait(&mut host.0, TIMEOUT), "it ends");
 }

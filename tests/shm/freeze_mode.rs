@@ -11,7 +11,7 @@ use flatspan::snapshot::StoreReader;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client;
-use crate::inherited_fds::{Left, PATIENCE, path_of};
+use crate::inherited_fds::{InheritedFds, TIMEOUT, path_of};
 use crate::manager::Killed;
 use crate::states::{
     GROWN_PAGES, PUBLISHED_PAGES, folder, newest, number_of_row, shell, shm_restore, word,
@@ -26,7 +26,7 @@ pub(crate) fn generation(store: &Path) -> u64 {
 
 #[track_caller]
 pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     while !is_so() {
         assert!(Instant::now() < end, "the condition is not met: {what}");
         thread::sleep(Duration::from_millis(5));
@@ -115,7 +115,7 @@ fn i27_the_final_snapshot_is_one_point_in_time_of_remaining_processes() {
         fs::write(&go, "").expect("a file");
         let memory = SharedFile::create("watched", 0).expect("a memfd");
         memory.mark_restored().expect("a seal");
-        let mut command = Left::files([path_of(&memory)])
+        let mut command = InheritedFds::files([path_of(&memory)])
             .named("SHM_SHARED_FD")
             .command(env!("CARGO_BIN_EXE_shm-restore"));
         let script = format!(
@@ -188,8 +188,8 @@ fn i27_a_snapshot_has_the_length_of_its_point_in_time() {
         let pages = state.len() as u64 / 4096;
         let said = if pages > 0 { word(&state, 0) } else { 0 };
         // A page exists first, and is counted afterwards.
-        let is_said = said == pages || said + 1 == pages || (said == 0 && pages <= 2);
-        assert!(is_said, "{said} pages were said, there are {pages}");
+        let is_reported = said == pages || said + 1 == pages || (said == 0 && pages <= 2);
+        assert!(is_reported, "{said} pages were reported, but {pages} exist");
         if said > 1 {
             assert_eq!(word(&state, said as usize - 1), said);
         }

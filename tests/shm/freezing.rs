@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client;
 use crate::freeze_mode::wait_until;
-use crate::inherited_fds::{Left, path_of};
+use crate::inherited_fds::{InheritedFds, path_of};
 use crate::manager::Killed;
 use crate::states::folder;
 use crate::support::child;
@@ -35,7 +35,7 @@ impl Counting {
         fs::write(&run, "").expect("a file");
         let memory = SharedFile::create("counted", 0).expect("a memfd");
         let act = client::words(&format!("{act} {}", run.display()));
-        let mut command = Left::files([path_of(&memory)])
+        let mut command = InheritedFds::files([path_of(&memory)])
             .named("SHM_SHARED_FD")
             .command("sh");
         let process = command.args(["-c", &format!("exec {act}")]).spawn();
@@ -44,7 +44,7 @@ impl Counting {
             process: Killed(process.expect("the program starts")),
             _folder: folder,
         };
-        counting.must_go_on();
+        counting.assert_running();
         counting
     }
 
@@ -54,13 +54,13 @@ impl Counting {
     }
 
     #[track_caller]
-    fn must_go_on(&self) {
+    fn assert_running(&self) {
         let before = self.count();
         wait_until("it counts on", || self.count() > before);
     }
 
     #[track_caller]
-    fn must_stand(&self) {
+    fn assert_stopped(&self) {
         let before = self.count();
         std::thread::sleep(Duration::from_millis(30));
         assert_eq!(self.count(), before, "it goes on");
@@ -92,9 +92,9 @@ fn i27_frozen_processes_pause_and_then_continue() {
             .expect("the processes are frozen");
         // The main thread of the harness, and the test's thread.
         assert!(frozen.threads() >= 1);
-        counting.must_stand();
+        counting.assert_stopped();
         drop(frozen);
-        counting.must_go_on();
+        counting.assert_running();
     }
 }
 
@@ -105,7 +105,7 @@ fn i27_signals_during_a_freeze_are_delivered_afterwards() {
         .freeze()
         .expect("the processes are frozen");
     counting.send(Signal::TERM);
-    counting.must_stand();
+    counting.assert_stopped();
     drop(frozen);
     let status = counting.process.0.wait().expect("the program ends");
     assert_eq!(
@@ -158,9 +158,9 @@ fn i27_a_process_stopped_by_a_signal_stays_stopped() {
     assert_eq!(counting.state(), 't');
     drop(frozen);
     wait_until("stopped again", || counting.state() == 'T');
-    counting.must_stand();
+    counting.assert_stopped();
     counting.send(Signal::CONT);
-    counting.must_go_on();
+    counting.assert_running();
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn a_traced_process_is_refused_by_name_and_continues() {
     assert_eq!(pid, counting.pid().cast_signed());
     assert!(tracer.is_some_and(|tracer| tracer > 0));
     drop(frozen);
-    counting.must_go_on();
+    counting.assert_running();
 }
 
 #[test]
@@ -283,9 +283,9 @@ fn i27_no_process_escapes_between_two_forks() {
         // reports this.
         match freezer.freeze() {
             Ok(_frozen) => {
-                let stands = length();
+                let frozen = length();
                 std::thread::sleep(Duration::from_millis(30));
-                assert_eq!(length(), stands, "one goes on");
+                assert_eq!(length(), frozen, "a process continues");
                 stood += 1;
             }
             Err(error) => assert!(matches!(error, FreezeError::Deadline { .. }), "{error}"),
@@ -294,14 +294,14 @@ fn i27_no_process_escapes_between_two_forks() {
     }
     assert!(stood > 0, "the process is never stopped");
     fs::remove_file(&log).expect("the process ends");
-    let nobody = || {
+    let no_process = || {
         Freezer::of_descendants()
             .freeze()
             .expect("no process is left")
             .threads()
             == 0
     };
-    wait_until("all end", nobody);
+    wait_until("all end", no_process);
 }
 
 const HOLDER: &str = "freezing::i27_a_killed_host_leaves_no_process_stopped";
@@ -329,16 +329,16 @@ fn i27_a_killed_host_leaves_no_process_stopped() {
         .stdout(Stdio::piped());
     let mut holder = Killed(holder.spawn().expect("the program starts"));
     let said = BufReader::new(holder.0.stdout.take().expect("a pipe"));
-    let stands = said
+    let frozen = said
         .lines()
         .map_while(Result::ok)
         .any(|line| line.contains("frozen"));
-    assert!(stands);
-    counting.must_stand();
+    assert!(frozen);
+    counting.assert_stopped();
     assert_eq!(counting.state(), 't');
     holder.0.kill().expect("kill -9");
     holder.0.wait().expect("the program ends");
-    counting.must_go_on();
+    counting.assert_running();
     let count = counting
         .memory
         .map_mut(0..4096)

@@ -11,7 +11,7 @@ use std::{env, process};
 use crate::support::child::{self, Finished, NAME_VARIABLE};
 use crate::support::skips;
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Variables of the environment of the test run are not passed to the programs.
 const VARIABLES: [&str; 7] = [
@@ -31,13 +31,13 @@ pub(crate) fn path_of(fd: impl AsFd) -> PathBuf {
 
 /// A program with these paths opened from 3 on, for reading and writing, and variables.
 #[derive(Debug, Default)]
-pub(crate) struct Left {
+pub(crate) struct InheritedFds {
     files: Vec<PathBuf>,
     variables: Vec<(String, String)>,
     says_own_pid: bool,
 }
 
-impl Left {
+impl InheritedFds {
     pub(crate) fn files<P: AsRef<Path>>(files: impl IntoIterator<Item = P>) -> Self {
         Self {
             files: files.into_iter().map(|file| file.as_ref().into()).collect(),
@@ -95,6 +95,6 @@ impl Left {
             .args(["--exact", test, "--nocapture", "--test-threads=1"])
             .env(NAME_VARIABLE, test)
             .env(skips::LIST_VARIABLE, skips::list_path());
-        child::finish(command, PATIENCE)
+        child::finish(command, TIMEOUT)
     }
 }

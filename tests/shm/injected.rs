@@ -69,7 +69,7 @@ impl Trial {
     /// The byte that fills the state. Checks that the state is complete and that the next start
     /// restores it.
     #[track_caller]
-    fn judge(&self, at: &str) -> u8 {
+    fn restored_byte(&self, at: &str) -> u8 {
         let state = newest(&self.store());
         let byte = state.first().copied().unwrap_or(0);
         assert!(byte == 1 || (byte == 2 && self.is_done()), "{at}: {byte}");
@@ -105,13 +105,13 @@ fn a_kill_during_the_final_snapshot_keeps_a_complete_state() {
                 break;
             }
             assert_eq!(output.status.signal(), Some(9), "{}", said(&output));
-            let byte = trial.judge(&format!("{call} {number}"));
+            let byte = trial.restored_byte(&format!("{call} {number}"));
             kept_before += u32::from(byte == 1 && trial.is_done());
             kept_after += u32::from(byte == 2);
         }
     }
     println!(
-        "killed behind the command: {kept_before} times before the state counts, {kept_after} behind"
+        "killed after the command: {kept_before} times before the state is durable, {kept_after} times after"
     );
     assert!(kept_before > 0 && kept_after > 0, "the test tests nothing");
 }
@@ -181,7 +181,7 @@ fn a_failed_sync_in_the_final_snapshot_loses_nothing() {
         // Before the command starts, the error prevents its start.
         let code = if trial.is_done() { 0 } else { 125 };
         assert_eq!(output.status.code(), Some(code), "{at}");
-        let byte = trial.judge(&at);
+        let byte = trial.restored_byte(&at);
         assert_eq!(byte == 2, trial.is_done(), "{at}");
         failed += u32::from(said.contains("no snapshot: "));
     }

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt as _;
 use flatspan::shm::SharedFile;
 
 use crate::client;
-use crate::inherited_fds::{Left, path_of};
+use crate::inherited_fds::{InheritedFds, path_of};
 use crate::programs::expect;
 use crate::states::folder;
 use crate::support::need::{Need, need};
@@ -31,7 +31,7 @@ pub(crate) fn places(bytes: u64) -> Vec<u64> {
 /// only their hashing.
 #[test]
 fn states_above_2_gib_are_correct() {
-    goes_on(5 << 30, "exit");
+    continues_above_2_gib(5 << 30, "exit");
 }
 
 #[test]
@@ -40,16 +40,16 @@ fn states_above_2_gib_are_correct_in_every_mode() {
         return;
     }
     for (bytes, how) in [(3_u64 << 30, "exit"), (3 << 30, "stop"), (5 << 30, "stop")] {
-        goes_on(bytes, how);
+        continues_above_2_gib(bytes, how);
     }
 }
 
-fn goes_on(bytes: u64, how: &str) {
+fn continues_above_2_gib(bytes: u64, how: &str) {
     let folder = folder();
     let store = folder.path().join("store");
     for round in 1..=2 {
         let memory = SharedFile::create("large", 0).expect("a memfd");
-        let mut command = Left::files([path_of(&memory)])
+        let mut command = InheritedFds::files([path_of(&memory)])
             .named("SHM_SHARED_FD")
             .command(env!("CARGO_BIN_EXE_shm-restore"));
         command.arg(format!("--snapshot={how}")).arg(&store).args([

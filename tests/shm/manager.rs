@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use tempfile::TempDir;
 
-use crate::inherited_fds::{Left, PATIENCE, path_of};
+use crate::inherited_fds::{InheritedFds, TIMEOUT, path_of};
 use crate::support;
 
 pub(crate) struct Manager {
@@ -45,8 +45,8 @@ impl Manager {
     }
 
     fn new(socket: UnixDatagram, address: String, folder: TempDir) -> Self {
-        let patience = Some(Duration::from_millis(20));
-        socket.set_read_timeout(patience).expect("a timeout");
+        let timeout = Some(Duration::from_millis(20));
+        socket.set_read_timeout(timeout).expect("a timeout");
         Self {
             socket,
             address,
@@ -64,7 +64,7 @@ impl Manager {
 
     /// Starts the service with the kept descriptors.
     pub(crate) fn start(&self, program: &Path, args: &[&str]) -> Child {
-        let left = Left::files(self.kept.iter().map(|(_, fd)| path_of(fd)));
+        let left = InheritedFds::files(self.kept.iter().map(|(_, fd)| path_of(fd)));
         let names: Vec<&str> = self.kept.iter().map(|(name, _)| name.as_str()).collect();
         let left = if names.is_empty() {
             left
@@ -83,7 +83,7 @@ impl Manager {
 
     /// Reads messages until the service has ended by itself.
     pub(crate) fn serve(&mut self, mut service: Child) -> Output {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         while service.try_wait().expect("its status").is_none() {
             if Instant::now() > end {
                 let _killed = service.kill();
@@ -105,7 +105,7 @@ impl Manager {
 
     /// Reads messages until a condition holds.
     pub(crate) fn hear_until(&mut self, mut is_so: impl FnMut(&Self) -> bool) {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         while !is_so(self) {
             assert!(
                 Instant::now() < end,

@@ -11,7 +11,7 @@ use flatspan::shm::{Notify, SharedFile, ShmError};
 use crate::inherited_fds::path_of;
 use crate::manager::Manager;
 
-fn says_everything(mut manager: Manager) {
+fn assert_all_messages(mut manager: Manager) {
     let notify = Notify::to(&manager.address).expect("an address");
     assert!(notify.is_there());
     notify.ready().expect("the bytes are sent");
@@ -53,12 +53,12 @@ fn says_everything(mut manager: Manager) {
 
 #[test]
 fn messages_reach_a_path_socket() {
-    says_everything(Manager::on_a_path());
+    assert_all_messages(Manager::on_a_path());
 }
 
 #[test]
 fn messages_reach_an_abstract_socket() {
-    says_everything(Manager::on_an_abstract_name());
+    assert_all_messages(Manager::on_an_abstract_name());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use flatspan::shm::SharedFile;
 
-use crate::inherited_fds::{Left, path_of};
+use crate::inherited_fds::{InheritedFds, path_of};
 use crate::programs::{clean, expect, primes, shm_fd};
 
 /// The variables that a program gets, and the files of its descriptors from 3 on.
@@ -39,7 +39,7 @@ fn an_inherited_memfd_of_that_name_is_used_and_never_shortened() {
     let memory = SharedFile::create("kept", 10_000).expect("a memfd");
     let left = || {
         let files = ["/dev/null".into(), path_of(&memory), "/dev/zero".into()];
-        Left::files(files)
+        InheritedFds::files(files)
             .named("web:SHM_SHARED_FD:log")
             .with_own_pid()
     };
@@ -57,14 +57,14 @@ fn an_inherited_memfd_of_that_name_is_used_and_never_shortened() {
 #[test]
 fn an_unnamed_memfd_is_used_and_an_unnamed_socket_is_passed_on() {
     let memory = SharedFile::create("kept", 0).expect("a memfd");
-    let left = Left::files([path_of(&memory)]).env("LISTEN_FDS", "1");
+    let left = InheritedFds::files([path_of(&memory)]).env("LISTEN_FDS", "1");
     let said = expect(0, left.command(shm_fd()).args(["sh", "-c", SHOW]));
     assert_eq!(
         said,
         "1 SHM_SHARED_FD none none\n/memfd:kept (deleted)\nclosed\nclosed\n"
     );
 
-    let left = Left::files(["/dev/null"]).env("LISTEN_FDS", "1");
+    let left = InheritedFds::files(["/dev/null"]).env("LISTEN_FDS", "1");
     let said = expect(0, left.command(shm_fd()).args(["sh", "-c", SHOW]));
     let memory = "/memfd:SHM_SHARED_FD (deleted)";
     assert_eq!(
@@ -104,7 +104,7 @@ fn a_nested_shm_fd_passes_on_its_descriptors() {
 #[test]
 fn an_unannounced_descriptor_at_the_number_is_named() {
     let memory = SharedFile::create("not for us", 0).expect("a memfd");
-    let left = Left::files([path_of(&memory)])
+    let left = InheritedFds::files([path_of(&memory)])
         .named("SHM_SHARED_FD")
         .env("LISTEN_PID", "1");
     let said = expect(125, left.command(shm_fd()).arg("true"));
@@ -117,14 +117,14 @@ fn an_unannounced_descriptor_at_the_number_is_named() {
 #[test]
 fn hostile_variables_are_errors_without_a_crash() {
     for count in ["99999999", "2147483647", "-1", "x", "", "4294967297"] {
-        let left = Left::files(["/dev/null"]).env("LISTEN_FDS", count);
+        let left = InheritedFds::files(["/dev/null"]).env("LISTEN_FDS", count);
         let said = expect(125, left.command(shm_fd()).arg("true"));
         assert!(
             said.starts_with("shm-fd: ") && said.contains("LISTEN_FDS"),
             "{said}"
         );
     }
-    let left = Left::files(["/dev/null"]).named("SHM_SHARED_FD");
+    let left = InheritedFds::files(["/dev/null"]).named("SHM_SHARED_FD");
     let said = expect(125, left.command(shm_fd()).arg("true"));
     assert!(
         said.contains("/dev/null") && said.contains("not a memfd"),

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use flatspan::shm::SharedFile;
 
-use crate::inherited_fds::{Left, path_of};
+use crate::inherited_fds::{InheritedFds, path_of};
 use crate::programs::{clean, expect, primes};
 
 pub(crate) const TABLE_BYTES: u64 = 1_000_000;
@@ -39,7 +39,7 @@ fn all_primes(last: u64) -> Vec<u64> {
 }
 
 fn on(memory: &SharedFile) -> std::process::Command {
-    Left::files([path_of(memory)])
+    InheritedFds::files([path_of(memory)])
         .named("SHM_SHARED_FD")
         .command(primes())
 }
@@ -87,12 +87,14 @@ fn without_a_memfd_the_error_names_it() {
     );
     let said = expect(
         2,
-        &mut Left::files(["/dev/null"]).named("web").command(primes()),
+        &mut InheritedFds::files(["/dev/null"])
+            .named("web")
+            .command(primes()),
     );
     assert!(said.contains("web"), "{said}");
     let said = expect(
         2,
-        &mut Left::files(["/dev/null"])
+        &mut InheritedFds::files(["/dev/null"])
             .named("SHM_SHARED_FD")
             .command(primes()),
     );

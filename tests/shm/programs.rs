@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-use crate::inherited_fds::Left;
+use crate::inherited_fds::InheritedFds;
 use crate::support::example;
 
 pub(crate) fn shm_fd() -> &'static Path {
@@ -20,7 +20,7 @@ pub(crate) fn primes() -> PathBuf {
 
 /// A command without the variables and descriptors of the test run's environment.
 pub(crate) fn clean(program: impl AsRef<Path>) -> Command {
-    Left::default().command(program)
+    InheritedFds::default().command(program)
 }
 
 /// Runs the command, expects an exit code, and returns both outputs.

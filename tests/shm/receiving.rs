@@ -9,7 +9,7 @@ use std::process::Command;
 use flatspan::shm::{Absent, HandOver, ListenFds, ShmError};
 use tempfile::TempDir;
 
-use crate::inherited_fds::Left;
+use crate::inherited_fds::InheritedFds;
 use crate::support::{self, child};
 
 /// Files that contain their own names.
@@ -39,7 +39,7 @@ fn a_descriptor_is_received_once_by_name_and_not_inherited() {
     const ME: &str = "receiving::a_descriptor_is_received_once_by_name_and_not_inherited";
     if !child::is_me(ME) {
         let (_folder, files) = files(&["one", "two", "three"]);
-        let left = Left::files(files).named(r"a:b\:c:a").with_own_pid();
+        let left = InheritedFds::files(files).named(r"a:b\:c:a").with_own_pid();
         return left.run_test(ME).assert_passed();
     }
     let mut received = ListenFds::from_env().expect("three");
@@ -74,7 +74,7 @@ fn a_single_unnamed_descriptor_is_received() {
     const ME: &str = "receiving::a_single_unnamed_descriptor_is_received";
     if !child::is_me(ME) {
         let (_folder, files) = files(&["one"]);
-        let left = Left::files(files).env("LISTEN_FDS", "1");
+        let left = InheritedFds::files(files).env("LISTEN_FDS", "1");
         return left.run_test(ME).assert_passed();
     }
     let mut received = ListenFds::from_env().expect("one byte");
@@ -93,7 +93,7 @@ fn several_unnamed_descriptors_are_not_guessed() {
     const ME: &str = "receiving::several_unnamed_descriptors_are_not_guessed";
     if !child::is_me(ME) {
         let (_folder, files) = files(&["one", "two"]);
-        let left = Left::files(files).env("LISTEN_FDS", "2");
+        let left = InheritedFds::files(files).env("LISTEN_FDS", "2");
         return left.run_test(ME).assert_passed();
     }
     let mut received = ListenFds::from_env().expect("two");
@@ -119,7 +119,7 @@ fn descriptors_for_an_ancestor_are_ignored() {
     const ME: &str = "receiving::descriptors_for_an_ancestor_are_ignored";
     if !child::is_me(ME) {
         let (_folder, files) = files(&["one"]);
-        let left = Left::files(files).named("a").env("LISTEN_PID", "1");
+        let left = InheritedFds::files(files).named("a").env("LISTEN_PID", "1");
         return left.run_test(ME).assert_passed();
     }
     let mut received = ListenFds::from_env().expect("no bytes are left");
@@ -141,7 +141,7 @@ fn missing_announced_descriptors_are_an_error_and_none_is_received() {
     if !child::is_me(ME) {
         for count in ["2", "99999999", "2147483644"] {
             let (_folder, files) = files(&["one"]);
-            let left = Left::files(files).env("LISTEN_FDS", count);
+            let left = InheritedFds::files(files).env("LISTEN_FDS", count);
             left.run_test(ME).assert_passed();
         }
         return;
@@ -167,7 +167,7 @@ fn missing_announced_descriptors_are_an_error_and_none_is_received() {
 fn descriptors_opened_by_this_process_are_not_received() {
     const ME: &str = "receiving::descriptors_opened_by_this_process_are_not_received";
     if !child::is_me(ME) {
-        let left = Left::default().env("LISTEN_FDS", "1");
+        let left = InheritedFds::default().env("LISTEN_FDS", "1");
         return left.run_test(ME).assert_passed();
     }
     let mut own = Vec::new();
@@ -188,7 +188,7 @@ fn overlapping_numbers_are_passed_correctly() {
     const ME: &str = "receiving::overlapping_numbers_are_passed_correctly";
     if !child::is_me(ME) {
         let (_folder, files) = files(&["one", "two", "three"]);
-        return Left::files(files)
+        return InheritedFds::files(files)
             .named("a:b:c")
             .with_own_pid()
             .run_test(ME)
@@ -228,7 +228,10 @@ fn a_failed_exec_leaves_the_descriptors_unchanged() {
     const ME: &str = "receiving::a_failed_exec_leaves_the_descriptors_unchanged";
     if !child::is_me(ME) {
         let (_folder, files) = files(&["one"]);
-        return Left::files(files).named("a").run_test(ME).assert_passed();
+        return InheritedFds::files(files)
+            .named("a")
+            .run_test(ME)
+            .assert_passed();
     }
     let mut received = ListenFds::from_env().expect("one byte");
     let mut hand_over = HandOver::new();

@@ -7,7 +7,7 @@ use std::process::Command;
 use flatspan::shm::{SharedFile, Unaware, UnawareOptions};
 
 use crate::client;
-use crate::inherited_fds::{Left, path_of};
+use crate::inherited_fds::{InheritedFds, path_of};
 use crate::primes::count_checked;
 use crate::programs::{expect, primes, shm_fd};
 use crate::states::{folder, newest, shell, shm_restore};
@@ -18,7 +18,7 @@ fn shown(path: &Path) -> String {
 
 /// `shm-restore` on a memfd of this process.
 fn on(memory: &SharedFile, store: &Path, script: &str) -> Command {
-    let mut command = Left::files([path_of(memory)])
+    let mut command = InheritedFds::files([path_of(memory)])
         .named("SHM_SHARED_FD")
         .command(env!("CARGO_BIN_EXE_shm-restore"));
     command.arg(store).args(["sh", "-c", script]);
@@ -142,7 +142,7 @@ fn the_position_of_the_shared_descriptor_is_kept() {
     assert_eq!(said, "pos:\t5\npos:\t5\n");
     put(&memory, &[1; 100]);
     let said = expect(0, &mut {
-        let mut command = Left::files([path_of(&memory)])
+        let mut command = InheritedFds::files([path_of(&memory)])
             .named("SHM_SHARED_FD")
             .command(env!("CARGO_BIN_EXE_shm-restore"));
         command
@@ -161,7 +161,7 @@ fn other_descriptors_are_passed_in_order() {
     let memory = SharedFile::create("among", 0).expect("a memfd");
     let null = Path::new("/dev/null").to_path_buf();
     let zero = Path::new("/dev/zero").to_path_buf();
-    let mut command = Left::files([null, path_of(&memory), zero])
+    let mut command = InheritedFds::files([null, path_of(&memory), zero])
         .named("first:SHM_SHARED_FD:third")
         .command(env!("CARGO_BIN_EXE_shm-restore"));
     let script = "echo $LISTEN_FDS $LISTEN_FDNAMES ${LISTEN_PID-unset}; readlink /proc/self/fd/3 /proc/self/fd/5";
@@ -179,7 +179,7 @@ fn once_takes_a_snapshot_of_live_memory_and_runs_nothing() {
     let memory = SharedFile::create("live", 4096).expect("a memfd");
     put(&memory, &[9; 4096]);
     let once = || {
-        let mut command = Left::files([path_of(&memory)])
+        let mut command = InheritedFds::files([path_of(&memory)])
             .named("SHM_SHARED_FD")
             .command(env!("CARGO_BIN_EXE_shm-restore"));
         command

@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client;
 use crate::freeze_mode::{start, wait_until};
-use crate::inherited_fds::PATIENCE;
+use crate::inherited_fds::TIMEOUT;
 use crate::manager::{Killed, Manager};
 use crate::programs::{clean, said};
 use crate::states::{folder, newest, shell};
@@ -133,7 +133,7 @@ pub(crate) fn on_a_terminal(
     let mut script = Killed(script.spawn().expect("script"));
     let mut keys = script.0.stdin.take().expect("its input");
     steps(&mut keys);
-    assert!(cleaner::wait(&mut script.0, PATIENCE), "it ends");
+    assert!(cleaner::wait(&mut script.0, TIMEOUT), "it ends");
     script.0.wait().expect("a status").code()
 }
 

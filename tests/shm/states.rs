@@ -64,11 +64,11 @@ pub(crate) fn number_of_row(state: &[u8], row: usize) -> u64 {
         .map(|page| word(state, row * ROW_PAGES + page))
         .collect();
     let first = numbers[0];
-    let one_instant = numbers
+    let is_consistent = numbers
         .iter()
         .all(|number| *number == first || *number + 1 == first);
     assert!(
-        one_instant && numbers.is_sorted_by(|a, b| a >= b),
+        is_consistent && numbers.is_sorted_by(|a, b| a >= b),
         "torn: {numbers:?}"
     );
     first

@@ -68,7 +68,7 @@ fn i26_a_kill_of_the_whole_tree_does_not_make_a_bad_state_the_newest() {
             [2; BYTES]
         );
         // Once only: from now on the memfd is live again.
-        assert!(!kept.mark().exists());
+        assert!(!kept.memory_state_path().exists());
         expect(0, &mut kept.run(&options, &filled(3)));
         expect(0, &mut kept.run(&options, "true"));
         assert_eq!(newest(&kept.store()), whole(3), "{how}");
@@ -95,7 +95,10 @@ fn i26_on_crash_applies_to_an_unobserved_end() {
         // This decision is permanent.
         expect(0, &mut kept.run(&options, "true"));
         assert_eq!(newest(&kept.store()), whole(2), "{how}");
-        assert!(kept.saved().is_empty() && !kept.mark().exists(), "{how}");
+        assert!(
+            kept.saved().is_empty() && !kept.memory_state_path().exists(),
+            "{how}"
+        );
     }
 }
 
@@ -104,7 +107,7 @@ fn accepting_and_queue_modes_record_no_memory_state() {
     for options in [&["--on-crash=keep"][..], &["--snapshot=queue"]] {
         let kept = Kept::new();
         let (mut host, _) = started(&kept, options, 2);
-        assert!(!kept.mark().exists(), "{options:?}");
+        assert!(!kept.memory_state_path().exists(), "{options:?}");
         kill_tree(&mut host.0);
     }
     let kept = killed_tree(&["--on-crash=keep"]);
@@ -121,11 +124,11 @@ fn a_clean_end_clears_the_memory_state() {
         for code in [0, 1, 200] {
             let script = format!(
                 "test -s {} || exit 50; {}; exit {code}",
-                kept.mark().display(),
+                kept.memory_state_path().display(),
                 filled(1)
             );
             expect(code, &mut kept.run(&[how], &script));
-            assert!(!kept.mark().exists(), "{how} {code}");
+            assert!(!kept.memory_state_path().exists(), "{how} {code}");
         }
     }
     let wrong = kept.folder.path().join("wrong");
@@ -133,12 +136,12 @@ fn a_clean_end_clears_the_memory_state() {
     fs::set_permissions(&wrong, std::os::unix::fs::PermissionsExt::from_mode(0o755))
         .expect("a mode");
     let mut command =
-        crate::inherited_fds::Left::files([crate::inherited_fds::path_of(&kept.memory)])
+        crate::inherited_fds::InheritedFds::files([crate::inherited_fds::path_of(&kept.memory)])
             .named("SHM_SHARED_FD")
             .command(env!("CARGO_BIN_EXE_shm-restore"));
     let said = expect(127, command.arg(kept.store()).arg(&wrong));
     assert!(said.contains("wrong"), "{said}");
-    assert!(!kept.mark().exists());
+    assert!(!kept.memory_state_path().exists());
     assert!(kept.saved().is_empty());
 }
 
@@ -147,7 +150,7 @@ fn a_command_that_cannot_be_recorded_never_runs() {
     let kept = Kept::new();
     expect(0, &mut kept.run(&[], &filled(1)));
     let new = kept.store().join("memories.new");
-    fs::create_dir(&new).expect("a read-only memfd");
+    fs::create_dir(&new).expect("a directory");
     let said = expect(125, &mut kept.run(&[], &filled(2)));
     assert!(said.contains("memories"), "{said}");
     assert_eq!(kept.bytes()[..BYTES], [1; BYTES], "the program has not run");
@@ -170,7 +173,7 @@ fn i26_the_memfd_of_a_running_command_is_live() {
         // Beside another command, which is recorded too and ends well.
         let both = format!(
             "[ $(wc -w <{}) = 6 ] || exit 50; {}",
-            kept.mark().display(),
+            kept.memory_state_path().display(),
             filled(3)
         );
         let said = expect(0, &mut kept.run(&[how], &both));
@@ -191,7 +194,7 @@ fn i26_the_memfd_of_a_running_command_is_live() {
         wait_until("its end", || !is_running(command));
         expect(0, &mut kept.run(&[how], "true"));
         assert_eq!(kept.bytes()[..BYTES], [3; BYTES], "{how}");
-        assert!(!kept.mark().exists(), "{how}");
+        assert!(!kept.memory_state_path().exists(), "{how}");
     }
 }
 
@@ -277,7 +280,7 @@ fn i26_kills_of_the_whole_tree_tear_no_state() {
         came[usize::from(is_new) + usize::from(acknowledged)] += 1;
         known = found[0];
         for saved in kept.saved() {
-            fs::remove_file(saved).expect("a wreck");
+            fs::remove_file(saved).expect("the crash file is removed");
         }
     }
     println!("{came:?}");
@@ -285,5 +288,5 @@ fn i26_kills_of_the_whole_tree_tear_no_state() {
         came[0] > 0,
         "some processes were killed before their end: {came:?}"
     );
-    assert!(!kept.mark().exists());
+    assert!(!kept.memory_state_path().exists());
 }

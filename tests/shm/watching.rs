@@ -39,7 +39,7 @@ fn watch(line: &str, count: usize) -> usize {
     let mut keys = script.0.stdin.take().expect("its input");
     keys.write_all(b"\x03").expect("a key");
     assert!(
-        cleaner::wait(&mut script.0, crate::inherited_fds::PATIENCE),
+        cleaner::wait(&mut script.0, crate::inherited_fds::TIMEOUT),
         "it ends by Ctrl-C"
     );
     let found = count_checked(&memory);

@@ -197,7 +197,7 @@ fn overlapping_ranges_of_a_file_share_range_locks() {
         drop(held);
         let held = group.span_mut(20_000..20_001).expect("both have it");
         assert_busy(group.span(40_000..40_001), &path);
-        drop(group.span_mut(40_001..80_000).expect("all behind it"));
+        drop(group.span_mut(40_001..80_000).expect("the range after it"));
         drop(held);
     }
 }
@@ -220,8 +220,8 @@ fn a_writing_span_that_overlaps_itself_fails_at_once() {
         let overlapping = Arc::new(overlapping.expect("a group"));
         assert_busy(overlapping.span_mut(..), &path);
         assert_busy(overlapping.owned_span_mut_within(4000..5001, LONG), &path);
-        assert!(start.elapsed() < LONG / 2, "nobody waits for himself");
-        assert_eq!(group.stats().pinned, 0, "nothing stays behind");
+        assert!(start.elapsed() < LONG / 2, "no span waits for itself");
+        assert_eq!(group.stats().pinned, 0, "no pin is left");
         drop(group.span_mut(..FILE_BYTES).expect("no range stays locked"));
         drop(group.span_mut(FILE_BYTES..).expect("no range stays locked"));
 
@@ -340,7 +340,7 @@ fn pins_and_cached_files_in_a_locked_range_fail() {
         busy(pin.copy_to(199, &mut buf));
         let read = file.read_at(at, &mut buf);
         assert!(matches!(read, Err(MappingError::Busy { .. })), "{read:?}");
-        assert_eq!(pin.copy_to(200, &mut buf).expect("behind it"), 100);
+        assert_eq!(pin.copy_to(200, &mut buf).expect("a range after it"), 100);
         drop(held);
         assert_eq!(
             pin.copy_from(100, &buf).expect("the range was unlocked"),
@@ -654,7 +654,7 @@ fn a_replacement_file_has_its_own_range_locks() {
     fs::remove_file(&a).expect("remove");
     put(&a, &noise(5, FILE_BYTES as usize));
     let new = group_of(&["a"], folder.path(), &cache);
-    let span = new.span_mut(..).expect("nobody has this file");
+    let span = new.span_mut(..).expect("the new file is unlocked");
     held.copy_from(0, b"of the old")
         .expect("a write to the old file");
     drop(span);

@@ -87,7 +87,7 @@ async fn a_dropped_future_receives_nothing_and_unlocks_the_range() {
     let mut span = group.span_mut_async(..10).await.expect("the range is free");
     let soon = Duration::from_millis(20);
     let dropped = timeout(soon, span.receive_some_async(0, &ours)).await;
-    assert!(dropped.is_err(), "nobody has sent");
+    assert!(dropped.is_err(), "nothing was sent");
     theirs.write_all(&[7; 10]).await.expect("a peer");
     assert_eq!(span.receive_some_async(0, &ours).await.expect("ten"), 10);
     drop(span);
@@ -150,5 +150,5 @@ fn a_runtime_shutdown_leaves_no_range_locked() {
     std::thread::sleep(Duration::from_millis(30));
     runtime.shutdown_timeout(Duration::from_secs(10));
     drop(theirs);
-    drop(group.span_mut(..).expect("nothing is claimed"));
+    drop(group.span_mut(..).expect("no range is locked"));
 }

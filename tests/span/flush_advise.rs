@@ -147,11 +147,11 @@ fn bytes_past_the_end_of_a_file_are_not_resident() {
         assert!(group.is_resident(..36).expect("is_resident"));
         assert!(
             !group.is_resident(..37).expect("is_resident"),
-            "behind the end, in its page"
+            "after the end, in its page"
         );
         assert!(
             !group.is_resident(5000..5001).expect("is_resident"),
-            "behind the last page"
+            "after the last page"
         );
         assert!(
             !group

@@ -286,7 +286,7 @@ fn stores_make_files_dirty_until_the_group_is_synced() {
     assert_eq!(
         group.stats().unsynced_files,
         1,
-        "more may be stored, nobody can know"
+        "further stores are possible"
     );
     drop(span);
     group.flush(..100, FlushMode::Sync).expect("flush");
@@ -647,7 +647,7 @@ fn spans_are_unaffected_by_evictions_of_other_caches() {
     other.abandon_file(0).expect("the range is not pinned");
     assert!(
         other.read_exact_at(0, &mut buf).is_err(),
-        "the claim is known to who opens the file anew"
+        "the range lock applies to a new handle of the file"
     );
     for slice in span.slices_mut() {
         slice.fill(4);
@@ -794,7 +794,7 @@ fn i38_a_span_larger_than_the_budget_follows_the_policy() {
 
 /// Two threads hold half of the budget each and repeatedly request the other half. Neither may wait
 /// for it.
-fn both_want_all(when_pinned: WhenPinned) -> Vec<Result<(), SpanError>> {
+fn both_request_all(when_pinned: WhenPinned) -> Vec<Result<(), SpanError>> {
     let folder = one_file(1, 40 * WINDOW_BYTES as usize);
     let budget = 4 * WINDOW_BYTES;
     let cache = cache_of(WINDOW_BYTES as usize, budget, when_pinned);
@@ -832,10 +832,10 @@ fn both_want_all(when_pinned: WhenPinned) -> Vec<Result<(), SpanError>> {
 #[test]
 fn i38_spans_never_wait_for_the_budget() {
     let start = Instant::now();
-    for result in both_want_all(WhenPinned::Exceed) {
+    for result in both_request_all(WhenPinned::Exceed) {
         result.expect("the budget is exceeded");
     }
-    for result in both_want_all(WhenPinned::Fail) {
+    for result in both_request_all(WhenPinned::Fail) {
         assert!(
             matches!(
                 result,

@@ -72,7 +72,7 @@ fn padding_reads_as_zeros_and_is_never_on_disk() {
         assert_eq!(
             fs::read(folder.path().join("b")).expect("read"),
             b"bbb",
-            "behind it"
+            "after it"
         );
         let refused = group.write_at(12, b"\x01");
         assert!(

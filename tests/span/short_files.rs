@@ -183,7 +183,9 @@ fn writing_extends_a_short_file_up_to_the_declared_length() {
             .cache(&cache)
             .access(Access::ReadWrite);
         let group = builder.file("b", 10_000).open().expect("a group");
-        group.write_all_at(5000, b"far").expect("behind the end");
+        group
+            .write_all_at(5000, b"far")
+            .expect("a write past the end");
         let mut expected = noise(2, 100);
         expected.resize(5000, 0);
         expected.extend(b"far");

@@ -47,7 +47,7 @@ fn group(root: &Path, access: Access, preallocation: Preallocation) -> Group {
     builder.open().expect("a group")
 }
 
-fn cut(root: &Path, len: u64) {
+fn truncate(root: &Path, len: u64) {
     let file = OpenOptions::new().write(true).open(root.join("a"));
     file.and_then(|file| file.set_len(len))
         .expect("the truncation succeeds");
@@ -90,12 +90,12 @@ fn i36_reading_a_truncated_file_poisons_the_span() {
             let slice = span.as_slice().expect("one window");
             assert_eq!(sum(slice), sum(&content));
             span.check().expect("all bytes exist");
-            cut(folder.path(), page * PAGE_BYTES);
+            truncate(folder.path(), page * PAGE_BYTES);
             let there = (page * PAGE_BYTES) as usize;
             assert_eq!(
                 sum(slice),
                 sum(&content[..there]),
-                "zeros behind page {page}"
+                "zeros after page {page}"
             );
             assert_poisoned(span.check());
             // The poisoning is permanent, also after the file has its length again.
@@ -125,7 +125,7 @@ fn i36_stores_into_a_truncated_file_fail_the_next_sync() {
             let folder = support::temp_dir();
             let group = group(folder.path(), Access::ReadWrite, Preallocation::Window);
             let mut span = group.span_mut(..).expect("the buffer has room");
-            cut(folder.path(), 3 * PAGE_BYTES);
+            truncate(folder.path(), 3 * PAGE_BYTES);
             span.as_mut_slice().expect("one window").fill(7);
             assert_poisoned(span.check());
             drop(span);
@@ -185,7 +185,7 @@ fn i35_holes_without_storage_are_an_error_of_the_span() {
         };
         let group = group(fs.path(), Access::ReadWrite, Preallocation::Sparse);
         group.write_all_at(0, &[1]).expect("the buffer has room");
-        cut(fs.path(), 1);
+        truncate(fs.path(), 1);
         let file = OpenOptions::new().write(true).open(fs.path().join("a"));
         file.and_then(|file| file.set_len(FILE_BYTES))
             .expect("a hole");
@@ -210,7 +210,7 @@ fn without_the_handler_a_truncated_file_ends_the_process() {
             fs::write(path.join("a"), noise(1, FILE_BYTES as usize)).expect("a file");
             let group = group(&path, Access::ReadOnly, Preallocation::Sparse);
             let span = group.span(..).expect("all bytes exist");
-            cut(&path, 0);
+            truncate(&path, 0);
             // A process that ends by a signal does not clean up.
             let slice = span.as_slice().expect("one window");
             fs::remove_dir_all(&path).expect("rm");
@@ -230,7 +230,7 @@ fn faults_outside_of_mappings_are_passed_on() {
         #[expect(unsafe_code, reason = "a mapping that is none of the cache's")]
         // SAFETY: the file is truncated on purpose, in a process that is expected to die from it.
         let map = unsafe { memmap2::Mmap::map(&file) }.expect("a mapping");
-        cut(&path, 0);
+        truncate(&path, 0);
         fs::remove_dir_all(&path).expect("rm");
         black_box(sum(&map));
     });

@@ -259,7 +259,7 @@ fn disjoint_spans_of_one_window_are_filled_concurrently() {
 }
 
 /// The peer reads a part and closes.
-fn send_to_one_that_leaves(group: &Group, what: &str, to: &File, mut from: File) -> io::Error {
+fn send_to_closing_peer(group: &Group, what: &str, to: &File, mut from: File) -> io::Error {
     const TAKEN: usize = 10_000;
     let span = group.span(..).expect("a span");
     let peer = thread::spawn(move || {
@@ -279,7 +279,7 @@ fn send_to_one_that_leaves(group: &Group, what: &str, to: &File, mut from: File)
 fn a_closed_peer_ends_the_sending() {
     let (_folder, group) = one_file(16 << 20, &cache_of_windows(64 << 10));
     for (what, to, from) in streams() {
-        let source = send_to_one_that_leaves(&group, what, &to, from);
+        let source = send_to_closing_peer(&group, what, &to, from);
         let gone = [io::ErrorKind::BrokenPipe, io::ErrorKind::ConnectionReset];
         assert!(gone.contains(&source.kind()), "{what}: {source:?}");
         assert!(source.get_ref().is_none(), "the file is not to blame");
@@ -297,7 +297,7 @@ fn closed_sockets_raise_no_signal() {
         signal_hook::flag::register(signal_hook::consts::SIGPIPE, Arc::clone(&raised))
             .expect("a handler");
         for (what, to, from) in streams() {
-            send_to_one_that_leaves(&group, what, &to, from);
+            send_to_closing_peer(&group, what, &to, from);
             assert_eq!(raised.load(Ordering::SeqCst), what == "pipe", "{what}");
         }
         return;
@@ -481,12 +481,12 @@ fn nothing_is_transferred_past_the_end() {
 
 const PAGES: usize = 64;
 const PAGE_BYTES: usize = 4096;
-const CUT_BYTES: usize = PAGES * PAGE_BYTES;
+const FILE_BYTES: usize = PAGES * PAGE_BYTES;
 
 /// The lengths to which the file is truncated: every page boundary, and some inside pages.
-fn cuts() -> impl Iterator<Item = usize> {
+fn truncated_lengths() -> impl Iterator<Item = usize> {
     let pages = (0..PAGES).map(|page| page * PAGE_BYTES);
-    pages.chain([1, 20 * PAGE_BYTES + 1234, CUT_BYTES - 1])
+    pages.chain([1, 20 * PAGE_BYTES + 1234, FILE_BYTES - 1])
 }
 
 fn cache_of_windows(window_bytes: u64) -> MappingCache {
@@ -513,13 +513,13 @@ fn assert_short(error: &SpanError, path: &Path, present: usize) {
     );
 }
 
-fn send_and_copy_from_cut_files() {
-    let content = noise(1, CUT_BYTES);
+fn send_and_copy_from_truncated_files() {
+    let content = noise(1, FILE_BYTES);
     for window_bytes in [WINDOW_BYTES, 64 << 10] {
-        let (folder, group) = one_file(CUT_BYTES, &cache_of_windows(window_bytes));
+        let (folder, group) = one_file(FILE_BYTES, &cache_of_windows(window_bytes));
         let path = folder.path().join("a");
-        let somebody = File::options().write(true).open(&path).expect("open");
-        for cut in cuts() {
+        let other_handle = File::options().write(true).open(&path).expect("open");
+        for len in truncated_lengths() {
             let mut ways = streams();
             let file = tempfile::NamedTempFile::new_in(folder.path()).expect("a file");
             let from = file.reopen().expect("open");
@@ -527,102 +527,106 @@ fn send_and_copy_from_cut_files() {
             for (what, to, from) in ways {
                 fs::write(&path, &content).expect("the file has its length again");
                 let span = group.span(..).expect("a span");
-                somebody.set_len(cut as u64).expect("the file is truncated");
+                other_handle
+                    .set_len(len as u64)
+                    .expect("the file is truncated");
                 let is_file = what == "file";
                 let reader = (!is_file).then(|| drain(from.try_clone().expect("dup")));
                 let error = span.send_to(&to).expect_err("the file is truncated");
                 drop(to);
-                assert_short(&error, &path, cut);
+                assert_short(&error, &path, len);
                 let (done, _) = transfer(Err(error));
                 // The last page is sent completely, with zeros after the end of the file.
                 assert!(
-                    done <= cut.next_multiple_of(PAGE_BYTES),
-                    "{what} {cut}: {done}"
+                    done <= len.next_multiple_of(PAGE_BYTES),
+                    "{what} {len}: {done}"
                 );
                 let reader = reader.unwrap_or_else(|| drain(from));
                 let received = reader.join().expect("the reader");
-                let there = done.min(cut);
-                assert!(received.len() >= done && received[..there] == content[..there]);
-                assert!(received[there..done].iter().all(|byte| *byte == 0));
+                let existing = done.min(len);
+                assert!(received.len() >= done && received[..existing] == content[..existing]);
+                assert!(received[existing..done].iter().all(|byte| *byte == 0));
 
-                let mut buf = vec![0; CUT_BYTES];
+                let mut buf = vec![0; FILE_BYTES];
                 let error = span
                     .copy_to(0, &mut buf)
                     .expect_err("the file is truncated");
                 assert_eq!(short_file(error).0, path);
-                let (at, len) = (cut.saturating_sub(1), cut.min(1));
-                span.copy_to(at, &mut buf[..len]).expect("the last byte");
-                assert!(buf[..len] == content[at..at + len]);
-                assert_eq!(length_of(&path), cut as u64);
+                let (at, last) = (len.saturating_sub(1), len.min(1));
+                span.copy_to(at, &mut buf[..last]).expect("the last byte");
+                assert!(buf[..last] == content[at..at + last]);
+                assert_eq!(length_of(&path), len as u64);
             }
         }
     }
 }
 
-fn receive_into_cut_files() {
-    let (before, content) = (noise(1, CUT_BYTES), noise(2, CUT_BYTES));
+fn receive_into_truncated_files() {
+    let (before, content) = (noise(1, FILE_BYTES), noise(2, FILE_BYTES));
     for window_bytes in [WINDOW_BYTES, 64 << 10] {
-        for cut in cuts() {
+        for len in truncated_lengths() {
             let mut ways = streams();
             let mut file = tempfile::tempfile().expect("a file");
             file.write_all(&content).expect("write");
             file.rewind().expect("seek");
             ways.push(("file", tempfile::tempfile().expect("a file"), file));
             for (what, to, from) in ways {
-                let (folder, group) = one_file(CUT_BYTES, &cache_of_windows(window_bytes));
+                let (folder, group) = one_file(FILE_BYTES, &cache_of_windows(window_bytes));
                 let path = folder.path().join("a");
                 let mut span = group.span_mut(..).expect("a span");
-                let somebody = File::options().write(true).open(&path).expect("open");
-                somebody.set_len(cut as u64).expect("the file is truncated");
+                let other_handle = File::options().write(true).open(&path).expect("open");
+                other_handle
+                    .set_len(len as u64)
+                    .expect("the file is truncated");
                 let feeder = feed(to, content.clone());
                 let error = span.receive_from(&from).expect_err("the file is truncated");
                 drop(from);
                 feeder.join().expect("the feeder thread");
-                assert_short(&error, &path, cut);
+                assert_short(&error, &path, len);
                 let (done, _) = transfer(Err(error));
                 // Bytes that arrive in the last page after the end of the file are lost.
                 assert!(
-                    done <= cut.next_multiple_of(PAGE_BYTES),
-                    "{what} {cut}: {done}"
+                    done <= len.next_multiple_of(PAGE_BYTES),
+                    "{what} {len}: {done}"
                 );
-                let done = done.min(cut);
+                let done = done.min(len);
                 span.copy_from(0, &content)
                     .expect_err("the file is truncated");
                 drop(span);
-                assert_eq!(length_of(&path), cut as u64, "{what}: not longer again");
+                assert_eq!(length_of(&path), len as u64, "{what}: not longer again");
                 let found = fs::read(&path).expect("read");
-                assert!(found[..done] == content[..done], "{what} {cut}");
+                assert!(found[..done] == content[..done], "{what} {len}");
                 let known = |(at, byte): (usize, &u8)| *byte == before[at] || *byte == content[at];
-                assert!(found.iter().enumerate().all(known), "{what} {cut}");
+                assert!(found.iter().enumerate().all(known), "{what} {len}");
             }
         }
     }
 }
 
 /// Sends and receives while another thread truncates and extends the file.
-fn transfer_while_files_are_cut() {
-    let (folder, group) = one_file(CUT_BYTES, &cache_of_windows(16 << 10));
+fn transfer_while_truncating() {
+    let (folder, group) = one_file(FILE_BYTES, &cache_of_windows(16 << 10));
     let path = folder.path().join("a");
     let mut source = tempfile::tempfile().expect("a file");
-    source.write_all(&noise(2, CUT_BYTES)).expect("write");
+    source.write_all(&noise(2, FILE_BYTES)).expect("write");
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
             let mut rng = Rng::new(1);
-            let somebody = File::options().write(true).open(&path).expect("open");
+            let other_handle = File::options().write(true).open(&path).expect("open");
             while !done.load(Ordering::Relaxed) {
-                somebody
-                    .set_len(rng.below(CUT_BYTES as u64 + 1))
+                other_handle
+                    .set_len(rng.below(FILE_BYTES as u64 + 1))
                     .expect("the file is truncated");
-                somebody
-                    .set_len(CUT_BYTES as u64)
+                other_handle
+                    .set_len(FILE_BYTES as u64)
                     .expect("the file is extended again");
             }
         });
         let deadline = Instant::now() + Duration::from_millis(700);
         let (mut fine, mut failed) = (0_u32, 0_u32);
         let mut count = |was_fine: bool| *if was_fine { &mut fine } else { &mut failed } += 1;
-        let mut buf = vec![0; CUT_BYTES];
+        let mut buf = vec![0; FILE_BYTES];
         while Instant::now() < deadline {
             source.rewind().expect("seek");
             if let Ok(mut span) = group.span_mut(..) {
@@ -656,7 +660,7 @@ fn in_a_child(name: &str, body: fn()) {
 fn sending_a_truncated_file_names_it() {
     in_a_child(
         "socket_io::sending_a_truncated_file_names_it",
-        send_and_copy_from_cut_files,
+        send_and_copy_from_truncated_files,
     );
 }
 
@@ -664,7 +668,7 @@ fn sending_a_truncated_file_names_it() {
 fn receiving_into_a_truncated_file_names_it() {
     in_a_child(
         "socket_io::receiving_into_a_truncated_file_names_it",
-        receive_into_cut_files,
+        receive_into_truncated_files,
     );
 }
 
@@ -672,7 +676,7 @@ fn receiving_into_a_truncated_file_names_it() {
 fn truncation_during_transfers_raises_no_signal() {
     in_a_child(
         "socket_io::truncation_during_transfers_raises_no_signal",
-        transfer_while_files_are_cut,
+        transfer_while_truncating,
     );
 }
 
@@ -681,7 +685,7 @@ fn the_truncated_one_of_several_files_is_named() {
     in_a_child(
         "socket_io::the_truncated_one_of_several_files_is_named",
         || {
-            for cut in ["0", "1", "2"] {
+            for len in ["0", "1", "2"] {
                 let folder = support::temp_dir();
                 let mut builder = Group::builder(folder.path());
                 for file in ["0", "1", "2"] {
@@ -691,12 +695,12 @@ fn the_truncated_one_of_several_files_is_named() {
                 let cache = small_cache(16, CopyPath::Auto);
                 let group = builder.cache(&cache).open().expect("a group");
                 let span = group.span(..).expect("a span");
-                let path = folder.path().join(cut);
-                let somebody = File::options().write(true).open(&path).expect("open");
+                let path = folder.path().join(len);
+                let other_handle = File::options().write(true).open(&path).expect("open");
                 // Truncated inside the first page, whose rest then reads as zeros, and truncated to
                 // nothing.
                 for len in [100, 0] {
-                    somebody.set_len(len).expect("the file is truncated");
+                    other_handle.set_len(len).expect("the file is truncated");
                     for (_, to, from) in streams() {
                         let reader = drain(from);
                         let error = span.send_to(&to).expect_err("the file is truncated");

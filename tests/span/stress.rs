@@ -111,7 +111,7 @@ impl World {
             bytes.extend_from_slice(slice);
         }
         self.agrees(records, &bytes);
-        span.check().expect("nobody cuts the files");
+        span.check().expect("no file is truncated");
     }
 
     /// Copies under a range lock of this test, because the model is not protected by the copy's own
@@ -195,7 +195,7 @@ fn run(threads: u64, operations: u64) -> Counts {
     let stats = world.group.stats();
     assert_eq!(stats.pinned, 0, "{stats:?}");
     // No range lock is left.
-    drop(world.group.span_mut(..).expect("nobody has anything"));
+    drop(world.group.span_mut(..).expect("no range is locked"));
     world.counts
 }
 

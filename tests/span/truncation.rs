@@ -20,7 +20,7 @@ use crate::{
 
 const FILE_BYTES: usize = 40_000;
 
-fn cut(path: &Path, len: u64) {
+fn truncate(path: &Path, len: u64) {
     let file = File::options().write(true).open(path).expect("open");
     file.set_len(len).expect("set_len");
 }
@@ -47,7 +47,7 @@ fn reading_a_truncated_file_names_it() {
             let folder = support::temp_dir();
             let group = warm_group(folder.path(), copy_path, 64);
             let path = folder.path().join("a");
-            cut(&path, len);
+            truncate(&path, len);
             let mut buf = vec![0xEE; FILE_BYTES];
             let error = group.read_exact_at(0, &mut buf).unwrap_err();
             assert_eq!(short_file(error), (path.clone(), FILE_BYTES as u64, len));
@@ -69,7 +69,7 @@ fn hashing_a_truncated_file_names_it() {
         let path = folder.path().join("a");
         let pieces = Pieces::new(&group, 10_000).expect("pieces");
         let before = pieces.hash(1).expect("all bytes exist");
-        cut(&path, 20_500);
+        truncate(&path, 20_500);
         assert_eq!(pieces.hash(1).expect("the existing part"), before);
         for error in [
             pieces.hash(2).unwrap_err(),
@@ -98,7 +98,7 @@ fn writing_to_a_truncated_file_does_not_restore_its_length() {
             let folder = support::temp_dir();
             let group = warm_group(folder.path(), copy_path, 64);
             let path = folder.path().join("a");
-            cut(&path, len);
+            truncate(&path, len);
             let refused = group.write_all_at(20_600, &noise(3, 1000));
             assert!(
                 matches!(&refused, Err(SpanError::File(MappingError::ShortFile { path: named, .. }))
@@ -115,7 +115,7 @@ fn a_truncated_file_closed_without_sync_is_reopened_with_its_length() {
     for copy_path in COPY_PATHS {
         let folder = support::temp_dir();
         let mut group = warm_group(folder.path(), copy_path, 64);
-        cut(&folder.path().join("a"), 100);
+        truncate(&folder.path().join("a"), 100);
         assert!(group.write_all_at(0, &noise(3, FILE_BYTES)).is_err());
         group.abandon_file(0).expect("abandon_file");
         group
@@ -127,7 +127,7 @@ fn a_truncated_file_closed_without_sync_is_reopened_with_its_length() {
 }
 
 /// Hashes and copies while another thread truncates and extends the file thousands of times.
-fn survive(copy_path: CopyPath, windows: u64) {
+fn copy_while_truncating(copy_path: CopyPath, windows: u64) {
     let folder = support::temp_dir();
     let group = warm_group(folder.path(), copy_path, windows);
     let pieces = Pieces::new(&group, 7000).expect("pieces");
@@ -171,8 +171,8 @@ fn survive(copy_path: CopyPath, windows: u64) {
 /// In a child process, which a signal may kill.
 fn survive_in_a_child(name: &str, copy_path: CopyPath) {
     if child::is_me(name) {
-        survive(copy_path, 64);
-        survive(copy_path, 2);
+        copy_while_truncating(copy_path, 64);
+        copy_while_truncating(copy_path, 2);
         return;
     }
     let Some(done) = child::in_child(name, &[], child::Limits::default()) else {

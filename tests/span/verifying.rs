@@ -45,7 +45,7 @@ impl Scene {
         self.folder.path().join(number.to_string())
     }
 
-    fn spoil(&self, number: usize, at: u64) {
+    fn corrupt(&self, number: usize, at: u64) {
         let file = File::options()
             .read(true)
             .write(true)
@@ -186,11 +186,11 @@ fn a_long_file_is_too_long_and_does_not_shift_the_others() {
 fn a_file_with_bad_pieces_is_corrupt_and_lists_their_ranges() {
     let scene = Scene::new();
     for at in [0, 4000, 9999] {
-        scene.spoil(4, at);
+        scene.corrupt(4, at);
     }
     let found = scene.verify();
     assert_found(&found, "....c", &[&[], &[], &[], &[], &[10..=12]]);
-    scene.spoil(4, 4000);
+    scene.corrupt(4, 4000);
     let found = scene.verify();
     assert_found(&found, "....c", &[&[], &[], &[], &[], &[10..=10, 12..=12]]);
 }
@@ -198,8 +198,8 @@ fn a_file_with_bad_pieces_is_corrupt_and_lists_their_ranges() {
 #[test]
 fn a_bad_shared_piece_is_attributed_to_a_corrupt_neighbour() {
     let scene = Scene::new();
-    scene.spoil(0, 0);
-    scene.spoil(0, 9999);
+    scene.corrupt(0, 0);
+    scene.corrupt(0, 9999);
     let found = scene.verify();
     assert_found(&found, "cu...", &[&[0..=0], &[], &[], &[], &[]]);
     assert_eq!(suspects(&found, 1), [0]);
@@ -209,7 +209,7 @@ fn a_bad_shared_piece_is_attributed_to_a_corrupt_neighbour() {
 #[test]
 fn without_a_corrupt_neighbour_all_sharers_are_undecided() {
     let scene = Scene::new();
-    scene.spoil(3, 1999);
+    scene.corrupt(3, 1999);
     let found = scene.verify();
     assert_found(&found, "..uu.", &[&[], &[], &[], &[], &[]]);
     assert_eq!(
@@ -252,10 +252,10 @@ fn all_files_of_a_bad_shared_piece_are_undecided() {
 fn several_problems_are_reported_together() {
     let scene = Scene::new();
     fs::remove_file(scene.path(0)).expect("rm");
-    scene.spoil(1, 5000);
+    scene.corrupt(1, 5000);
     scene.set_len(2, 10_001);
     scene.set_len(3, 9999);
-    scene.spoil(4, 0);
+    scene.corrupt(4, 0);
     let found = scene.verify();
     assert_found(&found, "mclsc", &[&[], &[3..=3], &[], &[], &[10..=10]]);
 }

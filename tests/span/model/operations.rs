@@ -38,7 +38,7 @@ impl Tally {
     }
 
     /// The counts ensure that the model also performs operations that can fail.
-    pub(crate) fn assert_is_worth_something(&self, operations: u64) {
+    pub(crate) fn assert_coverage(&self, operations: u64) {
         let share = |part: u64| part * 100 / self.operations;
         assert!(self.operations >= operations, "{self:?}");
         assert!(share(self.crossing) >= 30, "{self:?}");
@@ -203,7 +203,7 @@ impl<'a> Worker<'a> {
         match self.group.is_resident(range.clone()) {
             // Recent writes may have been dropped from memory again, but missing bytes are never
             // resident.
-            Ok(resident) => assert!(certain || !resident || self.may_be_there(&range)),
+            Ok(resident) => assert!(certain || !resident || self.may_exist(&range)),
             Err(SpanError::File(
                 MappingError::BudgetPinned { .. } | MappingError::WindowPinned { .. },
             )) => {}
@@ -212,7 +212,7 @@ impl<'a> Worker<'a> {
     }
 
     /// Preallocation and other threads may have extended the files further than this thread did.
-    fn may_be_there(&self, range: &Range<u64>) -> bool {
+    fn may_exist(&self, range: &Range<u64>) -> bool {
         self.files.parts(range).into_iter().all(|part| {
             let Some((_, at)) = part.place else {
                 return true;

@@ -71,9 +71,9 @@ impl World {
                     // Two ranges of one file, the later bytes first.
                     self.plan_file(some_length(rng).max(2), rng);
                     let whole = self.files.entries.pop().expect("just added");
-                    let cut = rng.below(whole.len);
-                    self.push(whole.file, whole.path.clone(), cut..whole.len, true);
-                    self.push(whole.file, whole.path, 0..cut, true);
+                    let split = rng.below(whole.len);
+                    self.push(whole.file, whole.path.clone(), split..whole.len, true);
+                    self.push(whole.file, whole.path, 0..split, true);
                 }
                 choice => {
                     // A file of this section a second time, by the same path or another name.
