@@ -170,7 +170,7 @@ impl Peer {
         self.0.read_exact(&mut head).expect("a reply");
         let [status, len @ ..] = head;
         let len = u32::from_le_bytes(len);
-        assert!(len <= 16 << 10, "a reply of {len} bytes");
+        assert!(len <= 16 << 10, "the reply has {len} bytes");
         let mut bytes = vec![0; len as usize];
         self.0.read_exact(&mut bytes).expect("a complete reply");
         (status, bytes)

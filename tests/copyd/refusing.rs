@@ -171,7 +171,7 @@ fn a_block_is_busy_until_its_put_ends_or_its_peer_dies() {
 fn wait_until(mut done: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !done() {
-        assert!(Instant::now() < deadline, "the signal never arrives");
+        assert!(Instant::now() < deadline, "the condition is not met");
         std::thread::sleep(Duration::from_millis(1));
     }
 }

@@ -83,7 +83,7 @@ fn a_read_only_mapping_is_never_used_for_writing() {
     assert_eq!(writing.copy_from(5, b"hello").expect("a store"), 5);
     let mut seen = [0; 5];
     reading.copy_to(5, &mut seen).expect("a copy");
-    assert_eq!(&seen, b"hello", "both show the file");
+    assert_eq!(&seen, b"hello", "both mappings show the file");
 }
 
 #[test]
@@ -130,12 +130,12 @@ fn i38_an_upgrade_to_writing_does_not_wait_for_readers() {
         while !upgrade.is_finished() {
             assert!(
                 start.elapsed() < Duration::from_secs(20),
-                "it waits for a reader"
+                "the upgrade waits for a reader"
             );
             thread::sleep(Duration::from_millis(1));
         }
         let stats = upgrade.join().expect("the upgrade");
-        assert_eq!(stats.mappings, 2, "both are counted: {stats:?}");
+        assert_eq!(stats.mappings, 2, "both mappings are counted: {stats:?}");
         assert_eq!(stats.mapped_bytes, 2 * WINDOW as u64);
         assert_eq!(stats.budget_exceeded, 1);
         assert_eq!(stats.pinned, 2);

@@ -37,7 +37,7 @@ fn each_mapping_is_charged_for_its_pages() {
     assert_eq!((stats.mappings, stats.pinned), (2, 2));
     drop((whole, part));
     assert_eq!(cache.stats().pinned, 0);
-    assert_eq!(cache.stats().mappings, 2, "unpinned is still mapped");
+    assert_eq!(cache.stats().mappings, 2, "unpinned windows stay mapped");
 }
 
 #[test]
@@ -145,7 +145,11 @@ fn pins_may_exceed_the_budget_and_are_counted() {
     drop(pins);
     drop(file.pin(6, Access::ReadOnly).expect("a pin"));
     let stats = cache.stats();
-    assert_eq!(stats.mapped_bytes, 2 * WINDOW as u64, "back in the budget");
+    assert_eq!(
+        stats.mapped_bytes,
+        2 * WINDOW as u64,
+        "the cache is within the budget again"
+    );
     assert_eq!(stats.budget_exceeded, 3);
 }
 

@@ -55,7 +55,7 @@ fn mapped_files_keep_no_descriptor_open() {
     assert!(kept <= 64 / 4, "{kept} kept");
     assert!(
         memory::descriptors() <= before + kept,
-        "no others are open: {} before, {} now",
+        "no other descriptors are open: {} before, {} now",
         before,
         memory::descriptors()
     );
@@ -198,7 +198,11 @@ fn i04_dirty_files_are_synced_and_closed_at_the_process_limit() {
     for (file, seed) in files.iter().zip(0..) {
         assert_reads(file, seed, 0, PAGE);
     }
-    assert_eq!(cache.stats().unsynced_files, 0, "synced to be closed");
+    assert_eq!(
+        cache.stats().unsynced_files,
+        0,
+        "all files were synced before closing"
+    );
 }
 
 #[test]

@@ -71,7 +71,10 @@ fn i04_the_first_write_descriptor_stays_open_until_the_sync() {
         file.sync().expect("a sync");
         assert_eq!(cache.stats().unsynced_files, 0);
         press(&cache, folder.path());
-        assert!(descriptors_of(&path).is_empty(), "closed after the barrier");
+        assert!(
+            descriptors_of(&path).is_empty(),
+            "the descriptor is closed after the sync"
+        );
     }
 }
 

@@ -181,7 +181,7 @@ fn copies_into_a_sparse_mapping_fail_on_a_full_disk_without_a_signal() {
             drop(file.pin(window, Access::ReadWrite).expect("a pin"));
         }
         file.write_at(0, &[7; 5000]).expect("a write");
-        assert!(cache.stats().mappings > 0, "it goes through a mapping");
+        assert!(cache.stats().mappings > 0, "the copy uses a mapping");
         file.sync().expect("a sync");
         fs.fill_leaving(0);
         let length = len_of(fs.path(), "a");

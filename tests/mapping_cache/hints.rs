@@ -24,7 +24,7 @@ fn wait_until(mut what: impl FnMut() -> bool) {
     while !what() {
         assert!(
             start.elapsed() < Duration::from_secs(20),
-            "it was never started"
+            "the condition never held"
         );
         thread::sleep(Duration::from_millis(5));
     }

@@ -82,7 +82,11 @@ fn a_failed_mmap_with_all_windows_pinned_names_the_sysctl() {
         matches!(refused, MappingError::MapLimit { .. }),
         "{refused:?}"
     );
-    assert_eq!(cache.stats().mapped_bytes, mapped, "charged nothing");
+    assert_eq!(
+        cache.stats().mapped_bytes,
+        mapped,
+        "a failed mapping is not charged"
+    );
     // Copies need no mapping.
     let offset = (WINDOWS - 1) * WINDOW_BYTES as u64;
     let mut buf = [1; 64];

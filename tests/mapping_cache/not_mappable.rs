@@ -68,7 +68,7 @@ fn pinning_without_mmap_support_reports_not_mappable() {
     assert_eq!(
         (stats.mappings, stats.mapped_bytes),
         (0, 0),
-        "charged nothing"
+        "a failed mapping is not charged"
     );
     file.sync().expect("a sync");
     assert_eq!(cache.stats().unsynced_files, 0);

@@ -99,7 +99,7 @@ fn a_symlink_is_not_a_regular_file() {
     }
     assert!(
         !folder.path().join("nowhere").exists(),
-        "not created through it"
+        "the target was not created"
     );
 }
 

@@ -159,7 +159,7 @@ fn unsupported_preallocation_falls_back_to_sparse_and_is_reported() {
         }
         file.write_at(0, &pattern(1, 0, 2 * WINDOW))
             .expect("a write");
-        assert!(cache.stats().mappings > 0, "through a mapping");
+        assert!(cache.stats().mappings > 0, "the copy uses a mapping");
         assert_eq!(file.reservation(), Reservation::Unsupported);
         file.sync().expect("a sync");
         assert_reads(&file, 1, 0, 2 * WINDOW);

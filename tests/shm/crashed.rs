@@ -268,7 +268,7 @@ fn an_unreadable_memory_state_file_is_an_error() {
         let said = expect(125, &mut kept.run(&[], "true"));
         assert!(said.contains("memories"), "{said}");
         assert_eq!(newest(&kept.store()), whole(1));
-        assert_eq!(kept.bytes(), [2; BYTES], "left alone");
+        assert_eq!(kept.bytes(), [2; BYTES], "the memfd is not changed");
     };
     // For example, a file of another version.
     let text = fs::read_to_string(&memory_state).expect("the memory-state file");

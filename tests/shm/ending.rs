@@ -197,7 +197,7 @@ fn a_stalled_reader_does_not_block_the_host() {
     wait_until("the command", || said.exists());
     let pid = Pid::from_raw(host.0.id().cast_signed()).expect("a number");
     kill_process(pid, Signal::TERM).expect("a signal");
-    assert!(cleaner::wait(&mut host.0, TIMEOUT), "it ends");
+    assert!(cleaner::wait(&mut host.0, TIMEOUT), "the program ends");
     assert_eq!(host.0.wait().expect("its status").code(), Some(5));
     assert_eq!(newest(&store), [1; 4096]);
     drop(reader);
@@ -216,11 +216,11 @@ fn orphans_are_reaped_under_many_signals() {
     wait_until("the orphan", || number().ends_with('\n'));
     let of_orphan = format!("/proc/{}", number().trim());
     let pid = Pid::from_raw(host.0.id().cast_signed()).expect("a number");
-    wait_until("it is reaped", || {
+    wait_until("the orphan is reaped", || {
         kill_process(pid, Signal::USR1).expect("a signal");
         !fs::exists(&of_orphan).expect("/proc")
     });
     kill_process(pid, Signal::TERM).expect("a signal");
     let mut host = host;
-    assert!(cleaner::wait(&mut host.0, TIMEOUT), "it ends");
+    assert!(cleaner::wait(&mut host.0, TIMEOUT), "the program ends");
 }

@@ -183,7 +183,10 @@ fn i25_a_memfd_is_restored_once_it_has_the_shrink_seal() {
     let words = memory.map_mut(0..8192).expect("the mapping succeeds");
     words.words()[0].store(1, Ordering::Relaxed);
     memory.grow(1 << 16).expect("the file is extended");
-    assert!(!memory.is_restored().expect("seals"), "only begun");
+    assert!(
+        !memory.is_restored().expect("seals"),
+        "the restore has only begun"
+    );
     let begun_again = File::from(memory.as_fd().try_clone_to_owned().expect("another file"));
     begun_again
         .set_len(8192)

@@ -131,7 +131,7 @@ fn i27_the_final_snapshot_is_one_point_in_time_of_remaining_processes() {
         let told = folder.path().join("told");
         command.stderr(fs::File::create(&told).expect("a file"));
         let mut host = Killed(command.spawn().expect("the program starts"));
-        wait_until("it writes", || {
+        wait_until("the writer works", || {
             let map = memory.map(0..8);
             map.is_ok_and(|map| map.load(0).is_some_and(|number| number > 1000))
         });

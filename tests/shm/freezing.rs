@@ -56,14 +56,14 @@ impl Counting {
     #[track_caller]
     fn assert_running(&self) {
         let before = self.count();
-        wait_until("it counts on", || self.count() > before);
+        wait_until("the program continues", || self.count() > before);
     }
 
     #[track_caller]
     fn assert_stopped(&self) {
         let before = self.count();
         std::thread::sleep(Duration::from_millis(30));
-        assert_eq!(self.count(), before, "it goes on");
+        assert_eq!(self.count(), before, "the frozen program continues");
     }
 
     fn pid(&self) -> u32 {
@@ -126,7 +126,7 @@ fn i27_every_signal_is_delivered_under_repeated_freezes() {
     fs::remove_file(&run).expect("the process ends");
     assert!(
         program.0.wait().expect("the program ends").success(),
-        "one was lost"
+        "a signal was lost"
     );
 }
 
@@ -182,7 +182,7 @@ fn a_traced_process_is_refused_by_name_and_continues() {
 #[test]
 fn an_ended_process_does_not_prevent_a_freeze() {
     let mut ended = Killed(Command::new("true").spawn().expect("a program"));
-    wait_until("it ends", || {
+    wait_until("the process ends", || {
         let stat = fs::read_to_string(format!("/proc/{}/stat", ended.0.id()));
         stat.is_ok_and(|stat| stat.contains(") Z "))
     });
@@ -193,7 +193,7 @@ fn an_ended_process_does_not_prevent_a_freeze() {
     drop(frozen);
     assert!(
         ended.0.wait().expect("its status").success(),
-        "descriptors for the parent"
+        "the process is left for its parent to reap"
     );
     let frozen = Freezer::of(ended.0.id())
         .freeze()
@@ -277,7 +277,7 @@ fn i27_no_process_escapes_between_two_forks() {
     let mut stood = 0;
     for _ in 0..100 {
         let before = length();
-        wait_until("it goes on", || length() > before);
+        wait_until("the program continues", || length() > before);
         let freezer = Freezer::of_descendants().patience(Duration::from_millis(500));
         // A chain that is faster than the search for its processes is not stopped, and the error
         // reports this.
@@ -301,7 +301,7 @@ fn i27_no_process_escapes_between_two_forks() {
             .threads()
             == 0
     };
-    wait_until("all end", no_process);
+    wait_until("all processes end", no_process);
 }
 
 const HOLDER: &str = "freezing::i27_a_killed_host_leaves_no_process_stopped";
@@ -360,7 +360,7 @@ fn i27_thousands_of_signals_arrive_under_continuous_freezes() {
         let caught = u64::from_str_radix(caught.expect("a mask").trim(), 16).expect("a mask");
         caught >> (Signal::USR1.as_raw() - 1) & 1 == 1
     };
-    wait_until("its handler", handles);
+    wait_until("the handler exists", handles);
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let stopping = scope.spawn(|| {

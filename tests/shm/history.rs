@@ -34,7 +34,7 @@ fn the_last_states_are_kept_and_can_be_restored() {
     let folder = folder();
     let store = folder.path().join("store");
     expect(0, &mut shell(&[], &store, &fill(1)));
-    assert!(kept(&store).is_empty(), "the statistics were not requested");
+    assert!(kept(&store).is_empty(), "no history was requested");
     for byte in 2..=5 {
         expect(0, &mut shell(&["--keep=3"], &store, &fill(byte)));
     }
@@ -115,7 +115,7 @@ fn the_final_snapshot_does_not_wait_for_the_history() {
     // Then it waits for its turn.
     assert!(host.0.try_wait().expect("a status").is_none());
     let pid = Pid::from_child(&host.0);
-    wait_until("an end", || {
+    wait_until("the host ends", || {
         // Signals that arrive while the command runs are meant for the command.
         kill_process(pid, Signal::INT).expect("the file exists");
         host.0.try_wait().expect("a status").is_some()

@@ -13,7 +13,7 @@ use crate::support::skips;
 
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Variables of the environment of the test run are not passed to the programs.
+/// Variables of the test run that the programs do not inherit.
 const VARIABLES: [&str; 7] = [
     "LISTEN_FDS",
     "LISTEN_FDNAMES",

@@ -113,7 +113,10 @@ fn a_kill_during_the_final_snapshot_keeps_a_complete_state() {
     println!(
         "killed after the command: {kept_before} times before the state is durable, {kept_after} times after"
     );
-    assert!(kept_before > 0 && kept_after > 0, "the test tests nothing");
+    assert!(
+        kept_before > 0 && kept_after > 0,
+        "the test has no coverage"
+    );
 }
 
 /// After the error, data written since the last sync counts as lost, and the store is opened again.
@@ -185,7 +188,7 @@ fn a_failed_sync_in_the_final_snapshot_loses_nothing() {
         assert_eq!(byte == 2, trial.is_done(), "{at}");
         failed += u32::from(said.contains("no snapshot: "));
     }
-    assert!(failed > 0, "the test tests nothing");
+    assert!(failed > 0, "the test has no coverage");
 }
 
 /// Otherwise no host would watch the command, and the next start would run a second one beside it.
@@ -215,6 +218,6 @@ fn a_command_that_cannot_be_watched_is_ended() {
     assert!(said(&output).contains("cannot watch"), "{}", said(&output));
     if let Ok(number) = fs::read_to_string(&number) {
         let comm = format!("/proc/{}/comm", number.trim());
-        assert!(fs::read_to_string(comm).is_err(), "it runs on");
+        assert!(fs::read_to_string(comm).is_err(), "the command still runs");
     }
 }

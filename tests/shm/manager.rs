@@ -87,7 +87,7 @@ impl Manager {
         while service.try_wait().expect("its status").is_none() {
             if Instant::now() > end {
                 let _killed = service.kill();
-                panic!("the service does not end; heard {:?}", self.heard);
+                panic!("the service does not end; received {:?}", self.heard);
             }
             self.hear();
         }
@@ -109,7 +109,7 @@ impl Manager {
         while !is_so(self) {
             assert!(
                 Instant::now() < end,
-                "it does not come; heard {:?}",
+                "the condition is not met; received {:?}",
                 self.heard
             );
             self.hear();

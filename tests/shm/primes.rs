@@ -140,7 +140,7 @@ fn a_killed_run_is_continued() {
         while table.load(before + 37 * round) == Some(0) {
             assert!(
                 running.0.try_wait().expect("its status").is_none(),
-                "it has ended"
+                "the program has ended"
             );
             std::thread::sleep(std::time::Duration::from_millis(1));
         }

@@ -18,7 +18,7 @@ use crate::states::{folder, newest};
 
 fn kept(manager: &Manager) -> SharedFile {
     let kept = manager.kept(SHARED_FD_NAME);
-    assert_eq!(kept.len(), 1, "one memory, stored once");
+    assert_eq!(kept.len(), 1, "one memfd, stored once");
     SharedFile::adopt(kept[0].try_clone_to_owned().expect("another file")).expect("a memfd")
 }
 
@@ -63,7 +63,7 @@ fn survives_restarts(mut manager: Manager) {
         said(&output),
         "1000 new primes, 2000 of 125000, the last is 17389\n"
     );
-    assert_eq!(manager.heard.len(), 2, "it is stored already");
+    assert_eq!(manager.heard.len(), 2, "the memfd is stored already");
 
     // Killed in the middle.
     let memory = kept(&manager);
@@ -82,7 +82,7 @@ fn survives_restarts(mut manager: Manager) {
     assert_eq!(
         inode(&kept(&manager)),
         first,
-        "the same memory, never copied"
+        "the same memfd, never copied"
     );
 }
 
@@ -215,7 +215,7 @@ fn a_service_with_a_store_survives_restarts_crashes_and_reboots() {
     let fill = |byte| client::words(&format!("fill {byte} 8192"));
     let mut running = service.start(&manager, &format!("{}; exit 3", fill(2)));
     assert_eq!(ended(&mut manager, &mut running), Some(3));
-    assert_eq!(manager.heard[0], "READY=1", "it is stored already");
+    assert_eq!(manager.heard[0], "READY=1", "the memfd is stored already");
     assert_eq!(
         (service.state(), inode(&kept(&manager))),
         (2, inode(&memory))
@@ -234,7 +234,7 @@ fn a_service_with_a_store_survives_restarts_crashes_and_reboots() {
     assert_eq!((service.state(), count_of(&memory)), (2, 2));
     let inside = service.store().read_dir().expect("a directory").flatten();
     let saved = inside.filter(|file| file.file_name().to_string_lossy().starts_with("crash-"));
-    assert_eq!(saved.count(), 2, "saved aside");
+    assert_eq!(saved.count(), 2, "crash files are kept");
 
     // The machine reboots.
     let mut manager = Manager::on_an_abstract_name();

@@ -69,7 +69,7 @@ fn signals_to_the_host_are_forwarded_once() {
     let output = ended(host);
     assert_eq!(output.status.code(), Some(7), "{}", said(&output));
     assert_eq!(lines(&log), expected);
-    assert!(newest(&store).is_empty(), "the program has no memfd");
+    assert!(newest(&store).is_empty(), "no state is stored");
 }
 
 #[test]
@@ -133,7 +133,7 @@ pub(crate) fn on_a_terminal(
     let mut script = Killed(script.spawn().expect("script"));
     let mut keys = script.0.stdin.take().expect("its input");
     steps(&mut keys);
-    assert!(cleaner::wait(&mut script.0, TIMEOUT), "it ends");
+    assert!(cleaner::wait(&mut script.0, TIMEOUT), "the program ends");
     script.0.wait().expect("a status").code()
 }
 

@@ -36,7 +36,7 @@ fn started(kept: &Kept, options: &[&str], byte: u8) -> (Killed, u32) {
     let said = kept.folder.path().join("said");
     let _none = fs::remove_file(&said);
     let host = start(&mut kept.run(options, &at_work(kept, byte)));
-    wait_until("it works", || said.exists());
+    wait_until("the program works", || said.exists());
     let pid = fs::read_to_string(said).expect("a number");
     (host, pid.trim().parse().expect("a number"))
 }
@@ -83,7 +83,11 @@ fn i26_on_crash_applies_to_an_unobserved_end() {
         let kept = killed_tree(&options);
         let said = expect(125, &mut kept.once("--snapshot=exit"));
         assert!(said.contains("killed command"), "{said}");
-        assert_eq!(kept.bytes()[..BYTES], [2; BYTES], "left alone");
+        assert_eq!(
+            kept.bytes()[..BYTES],
+            [2; BYTES],
+            "the memfd is not changed"
+        );
         expect(0, &mut kept.run(&[how, "--on-crash=discard"], "true"));
         assert_eq!(newest(&kept.store()), whole(1), "{how}");
         assert!(kept.saved().is_empty(), "{how}");
@@ -188,10 +192,14 @@ fn i26_the_memfd_of_a_running_command_is_live() {
         );
         let said = expect(125, &mut kept.run(&[how], "true"));
         assert!(said.contains(&command.to_string()), "{said}");
-        assert_eq!(kept.bytes()[..BYTES], [4; BYTES], "left alone");
+        assert_eq!(
+            kept.bytes()[..BYTES],
+            [4; BYTES],
+            "the memfd is not changed"
+        );
         assert_eq!(kept.saved().len(), 1);
         signal(command, Signal::KILL);
-        wait_until("its end", || !is_running(command));
+        wait_until("the program ends", || !is_running(command));
         expect(0, &mut kept.run(&[how], "true"));
         assert_eq!(kept.bytes()[..BYTES], [3; BYTES], "{how}");
         assert!(!kept.memory_state_path().exists(), "{how}");
@@ -207,7 +215,7 @@ fn i26_a_command_that_ended_without_its_host_is_not_trusted() {
     host.0.kill().expect("only the client was killed");
     host.0.wait().expect("the program ends");
     signal(command, Signal::TERM);
-    wait_until("its end", || !is_running(command));
+    wait_until("the program ends", || !is_running(command));
     expect(125, &mut kept.once("--snapshot=exit"));
     expect(0, &mut kept.run(&[], "true"));
     assert_eq!(newest(&kept.store()), whole(1));

@@ -40,7 +40,7 @@ fn watch(line: &str, count: usize) -> usize {
     keys.write_all(b"\x03").expect("a key");
     assert!(
         cleaner::wait(&mut script.0, crate::inherited_fds::TIMEOUT),
-        "it ends by Ctrl-C"
+        "Ctrl-C ends the program"
     );
     let found = count_checked(&memory);
     assert!(found > count, "{found} of {count}");

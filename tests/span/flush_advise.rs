@@ -49,7 +49,7 @@ fn a_synchronous_flush_syncs_only_its_files() {
             "nothing is known to be durable"
         );
         group.flush(5..10, FlushMode::Sync).expect("flush");
-        assert_eq!(cache.stats().unsynced_files, 1, "a is");
+        assert_eq!(cache.stats().unsynced_files, 1, "only a is dirty");
         group
             .flush(FILE_BYTES as u64..FILE_BYTES as u64 + 100, FlushMode::Sync)
             .expect("padding");
@@ -161,7 +161,7 @@ fn bytes_past_the_end_of_a_file_are_not_resident() {
         );
         assert!(
             group.is_resident(50_000..50_000).expect("is_resident"),
-            "nothing always is"
+            "an empty range is always resident"
         );
         group.prefetch(..).expect("missing files are left out");
     }

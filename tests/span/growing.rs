@@ -81,7 +81,7 @@ fn a_failed_append_leaves_the_group_unchanged() {
     assert!(group.append_file("../b", 1).is_err());
     assert!(
         group.append_file("file/b", 0).is_err(),
-        "a file where a folder must be"
+        "a file in place of a directory"
     );
     assert_eq!((group.len(), group.entry_count()), (u64::MAX - 5, 2));
     assert_eq!(group.layout().entry_count(), 2);

@@ -748,11 +748,17 @@ fn i38_a_span_larger_than_the_budget_follows_the_policy() {
     assert_eq!(cache.stats().pinned, WINDOWS);
     assert!(cache.stats().budget_exceeded > 0);
     drop(span);
-    assert!(cache.stats().mapped_bytes <= budget, "given back at once");
+    assert!(
+        cache.stats().mapped_bytes <= budget,
+        "the excess is released at once"
+    );
     let mut span = group.span_mut(..).expect("the budget is exceeded");
     span.slices_mut().for_each(|slice| slice.fill(2));
     drop(span);
-    assert!(cache.stats().mapped_bytes <= budget, "given back at once");
+    assert!(
+        cache.stats().mapped_bytes <= budget,
+        "the excess is released at once"
+    );
     assert!(fs::read(folder.path().join("a")).expect("read") == vec![2; len]);
 
     let by_bytes = cache_of(WINDOW_BYTES as usize, budget, WhenPinned::Fail);
@@ -780,7 +786,10 @@ fn i38_a_span_larger_than_the_budget_follows_the_policy() {
                 "{refused:?}"
             );
         }
-        assert!(start.elapsed() < LONG / 2, "budget is not waited for");
+        assert!(
+            start.elapsed() < LONG / 2,
+            "a span does not wait for the budget"
+        );
         assert_eq!(
             (cache.stats().pinned, cache.stats().budget_exceeded),
             (0, 0)

@@ -140,11 +140,7 @@ fn an_existing_target_leaves_all_files_in_place() {
             let files = tree(&new)
                 .into_iter()
                 .filter(|path| new.join(path).is_file());
-            assert_eq!(
-                files.collect::<Vec<_>>(),
-                [*name],
-                "nothing else is left there"
-            );
+            assert_eq!(files.collect::<Vec<_>>(), [*name], "no other file is left");
             scene.assert_at(&old);
         }
     }

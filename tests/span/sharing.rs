@@ -109,7 +109,7 @@ fn all_paths_to_a_file_share_its_windows() {
         (5, 5 * 4096, 5)
     );
     drop(first);
-    assert_eq!(cache.stats().mappings, 5, "the other group has them still");
+    assert_eq!(cache.stats().mappings, 5, "the other group still uses them");
     drop(second);
     assert_eq!(cache.stats().mappings, 0);
 }

@@ -282,7 +282,10 @@ fn a_closed_peer_ends_the_sending() {
         let source = send_to_closing_peer(&group, what, &to, from);
         let gone = [io::ErrorKind::BrokenPipe, io::ErrorKind::ConnectionReset];
         assert!(gone.contains(&source.kind()), "{what}: {source:?}");
-        assert!(source.get_ref().is_none(), "the file is not to blame");
+        assert!(
+            source.get_ref().is_none(),
+            "the error is not one of the file"
+        );
     }
     assert_eq!(group.stats().pinned, 0);
 }
@@ -316,7 +319,10 @@ fn errors_of_the_descriptor_are_not_file_errors() {
     let mut span = group.span_mut(..).expect("a span");
     let (done, source) = transfer(span.send_to(&full));
     assert_eq!((done, source.kind()), (0, io::ErrorKind::StorageFull));
-    assert!(source.get_ref().is_none(), "the file is not to blame");
+    assert!(
+        source.get_ref().is_none(),
+        "the error is not one of the file"
+    );
 
     let other = folder.path().join("other");
     let for_writing = File::create(&other).expect("create");
@@ -685,7 +691,7 @@ fn the_truncated_one_of_several_files_is_named() {
     in_a_child(
         "socket_io::the_truncated_one_of_several_files_is_named",
         || {
-            for len in ["0", "1", "2"] {
+            for truncated in ["0", "1", "2"] {
                 let folder = support::temp_dir();
                 let mut builder = Group::builder(folder.path());
                 for file in ["0", "1", "2"] {
@@ -695,7 +701,7 @@ fn the_truncated_one_of_several_files_is_named() {
                 let cache = small_cache(16, CopyPath::Auto);
                 let group = builder.cache(&cache).open().expect("a group");
                 let span = group.span(..).expect("a span");
-                let path = folder.path().join(len);
+                let path = folder.path().join(truncated);
                 let other_handle = File::options().write(true).open(&path).expect("open");
                 // Truncated inside the first page, whose rest then reads as zeros, and truncated to
                 // nothing.

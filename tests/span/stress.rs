@@ -208,7 +208,7 @@ fn reads_are_never_torn_under_stress() {
         assert_eq!(counts.mixed.into_inner(), 0);
         assert!(counts.reads.into_inner() > operations / 30);
         assert!(counts.writes.into_inner() > operations / 60);
-        assert!(counts.busy.into_inner() > 0, "the ranges never met");
+        assert!(counts.busy.into_inner() > 0, "no range was ever locked");
     }
 }
 
@@ -231,7 +231,7 @@ fn copies_across_files_are_atomic_to_each_other() {
                             .expect("the buffer has room");
                     } else {
                         group.read_exact_at(0, &mut buf).expect("all bytes exist");
-                        assert!(buf.iter().all(|byte| *byte == buf[0]), "a mixed read");
+                        assert!(buf.iter().all(|byte| *byte == buf[0]), "a torn read");
                     }
                 }
             });

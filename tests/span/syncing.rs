@@ -55,7 +55,7 @@ fn sync_all_syncs_files_before_new_directory_entries() {
         assert_eq!(folders.len(), 3, "the root, new and new/deep: {log:#?}");
         assert!(last(&log, "fsync c") < last(&log, "fsyncdir"));
         group.sync_all().expect("sync_all");
-        assert_eq!(fs.log().len(), log.len(), "nothing was left to sync");
+        assert_eq!(fs.log().len(), log.len(), "no file is dirty any more");
     }
 }
 
@@ -99,7 +99,7 @@ fn a_failed_sync_is_permanent() {
         assert_sync_failed(group.sync_all(), &first);
         let log = fs.log();
         let synced = ["a", "b", "c"].map(|name| count(&log, &format!("fsync {name}")));
-        assert_eq!(synced, [1, 1, 1], "the others are synced all the same");
+        assert_eq!(synced, [1, 1, 1], "the other files are synced nevertheless");
 
         // From now on a sync would succeed.
         assert_sync_failed(group.sync_all(), &first);

@@ -244,7 +244,7 @@ fn all_files_of_a_bad_shared_piece_are_undecided() {
     let found = verify(builder, &expected, 1000);
     assert_found(&found, "umuu", &[&[], &[], &[], &[]]);
     for file in [0, 2, 3] {
-        assert_eq!(suspects(&found, file), [1], "the one known to be bad");
+        assert_eq!(suspects(&found, file), [1], "only the corrupt neighbour");
     }
 }
 

@@ -111,6 +111,6 @@ fn an_empty_file_never_shares_a_bad_piece() {
     assert_eq!(
         suspects(&found, 0),
         [2],
-        "an empty file is missing, but that spoils no piece"
+        "a missing empty file makes no piece bad"
     );
 }

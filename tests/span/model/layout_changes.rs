@@ -30,7 +30,7 @@ impl World {
                 assert_eq!(
                     cache.stats().mapped_bytes,
                     0,
-                    "what a group held is given back"
+                    "a dropped group releases its mappings"
                 );
                 self.reopen(Some(cache), rng);
             }
@@ -49,7 +49,7 @@ impl World {
             let present = self.path(number).metadata().ok().map(|found| found.len());
             assert!(
                 present >= known,
-                "entry {number}: {present:?}, not {known:?}"
+                "entry {number}: {present:?} instead of {known:?}"
             );
             let longest = self.files.files[file].bytes.len() as u64;
             assert!(
