@@ -41,7 +41,8 @@ fn hostile_messages_get_a_reply_and_use_little_memory() {
         peer.head(PUT, 0, len);
         peer.send(&[6; 16 << 10]);
         assert_eq!(peer.reply().0, MALFORMED);
-        let _may_be_late = peer.0.shutdown(Shutdown::Write);
+        // The server may have closed the connection.
+        peer.0.shutdown(Shutdown::Write).ok();
         peer.assert_ended();
     }
     // Truncated heads and blocks.
@@ -93,10 +94,10 @@ fn random_bytes_end_only_their_own_connection() {
         let peer = server.connect();
         let mut stream = &peer.0;
         // The server may close the connection at any byte.
-        let _given_up = stream.write_all(&noise);
-        let _given_up = stream.shutdown(Shutdown::Write);
+        stream.write_all(&noise).ok();
+        stream.shutdown(Shutdown::Write).ok();
         // The amount of received data is bounded by the requests.
-        let _reset = stream.take(64 << 20).read_to_end(&mut Vec::new());
+        stream.take(64 << 20).read_to_end(&mut Vec::new()).ok();
     }
     assert_eq!(honest.get(50_000, 0), (DONE, vec![]));
     assert!(server.peak_rss() < RSS_MAX, "{}", server.peak_rss());

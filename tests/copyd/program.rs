@@ -144,8 +144,9 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _gone = self.process.kill();
-        let _reaped = self.process.wait();
+        // The process may be gone.
+        self.process.kill().ok();
+        self.process.wait().ok();
     }
 }
 

@@ -57,7 +57,7 @@ fn writing_through_a_read_pin_is_refused() {
     put(folder.path(), "a", 1, WINDOW);
     let file = reader(&cache, folder.path(), "a", WINDOW);
     let pin = file.pin(0, Access::ReadOnly).expect("a pin");
-    let _copied = pin.copy_from(0, b"x");
+    pin.copy_from(0, b"x").ok();
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn copying_past_a_window_is_refused() {
     put(folder.path(), "a", 1, WINDOW);
     let file = reader(&cache, folder.path(), "a", WINDOW);
     let pin = file.pin(0, Access::ReadOnly).expect("a pin");
-    let _copied = pin.copy_to(WINDOW - 1, &mut [0; 2]);
+    pin.copy_to(WINDOW - 1, &mut [0; 2]).ok();
 }
 
 #[test]

@@ -102,7 +102,7 @@ fn eviction_never_unmaps_a_pinned_window() {
         for _ in 0..3 {
             let (file, readers) = (&file, &readers);
             scope.spawn(move || {
-                let _leave = OnDrop(|| {
+                let _on_drop = OnDrop(|| {
                     readers.fetch_sub(1, Ordering::Relaxed);
                 });
                 let expected = pattern(7, 0, 8);

@@ -172,7 +172,7 @@ fn idle_descriptors_are_closed_at_the_process_limit() {
         assert_reads(file, seed, 0, PAGE);
     }
     assert_eq!(cache.stats().descriptors, 10);
-    let _taken = use_up_descriptors(0);
+    let _files = use_up_descriptors(0);
     for (file, seed) in files.iter().zip(0..) {
         assert_reads(file, seed, 0, PAGE);
     }
@@ -194,7 +194,7 @@ fn i04_dirty_files_are_synced_and_closed_at_the_process_limit() {
         file.write_at(0, b"something").expect("a write");
     }
     assert_eq!(cache.stats().unsynced_files, 4);
-    let _taken = use_up_descriptors(0);
+    let _files = use_up_descriptors(0);
     for (file, seed) in files.iter().zip(0..) {
         assert_reads(file, seed, 0, PAGE);
     }

@@ -249,7 +249,7 @@ fn commit(while_there: &Path) {
             while_there.with_extension("new"),
             while_there.with_extension("said"),
         );
-        let told = fs::write(&new, number.to_string()).and_then(|()| fs::rename(&new, said));
-        told.expect("a file");
+        let renamed = fs::write(&new, number.to_string()).and_then(|()| fs::rename(&new, said));
+        renamed.expect("a file");
     }
 }

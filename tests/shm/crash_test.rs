@@ -133,9 +133,9 @@ fn client_process() {
             // The next generation is one higher than the last attempted one, so it is queried.
             let numbered = client.commit_with(&[], |commit| {
                 let number = commit.generation();
-                Err::<(), _>(Given(number))
+                Err::<(), _>(Aborted(number))
             });
-            let Err(Given(number)) = numbered else {
+            let Err(Aborted(number)) = numbered else {
                 unreachable!("given up")
             };
             catch_up(&mut client, &mut table, number + 1);
@@ -144,16 +144,16 @@ fn client_process() {
     }
 }
 
-/// The generation that a commit would have had.
-struct Given(u64);
+/// The error of an aborted commit, with the generation that it would have had.
+struct Aborted(u64);
 
-impl From<QueueError> for Given {
+impl From<QueueError> for Aborted {
     fn from(error: QueueError) -> Self {
         panic!("{error}")
     }
 }
 
-/// A commit of page 1 with a generation that is known in advance.
+/// Commits page 1 with a generation that is known in advance.
 fn catch_up(client: &mut Writer, table: &mut [u64; PAGES], next: u64) {
     let mut new = *table;
     new[1] = next;

@@ -72,11 +72,11 @@ impl Run {
             .spawn()
             .expect("shm-restore");
         let lines = BufReader::new(host.stderr.take().expect("a pipe")).lines();
-        let (told, events) = channel();
+        let (sender, events) = channel();
         std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
                 let event = serde_json::from_str(&line).unwrap_or(serde_json::Value::String(line));
-                if told.send(event).is_err() {
+                if sender.send(event).is_err() {
                     return;
                 }
             }
@@ -239,7 +239,7 @@ fn kills_of_program_and_shm_restore_tear_no_state() {
     }
 }
 
-/// The remains of killed programs.
+/// Removes the crash files of killed programs.
 fn remove_saved(store: &Path) {
     for entry in std::fs::read_dir(store).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with("crash-") {

@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::programs::{clean, expect};
 
 /// The names of the events in a source file.
-fn told(source: &str) -> BTreeSet<String> {
+fn emitted(source: &str) -> BTreeSet<String> {
     // The formatter may break a call over several lines.
     let source: String = source.split_whitespace().collect();
     ["events.tell(\"", "events.note(\"", "object(\""]
@@ -30,20 +30,20 @@ fn the_help_lists_all_events() {
     let planted =
         "self.events\n    .tell(\n \"one\", x); events.note(\"two\", y); object(\"three\"";
     let names = ["one", "three", "two"].map(str::to_owned);
-    assert_eq!(told(planted), names.clone().into());
+    assert_eq!(emitted(planted), names.clone().into());
     assert_eq!(
         listed("each with `event`: one,\ntwo, three. Lines"),
         names.into()
     );
 
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/bin/shm-restore");
-    let told: BTreeSet<String> = folder
+    let emitted: BTreeSet<String> = folder
         .read_dir()
         .expect("sources")
         .map(|entry| fs::read_to_string(entry.expect("a file").path()).expect("a source"))
-        .flat_map(|source| told(&source))
+        .flat_map(|source| emitted(&source))
         .collect();
-    assert!(told.len() > 10, "{told:?}");
+    assert!(emitted.len() > 10, "{emitted:?}");
     let help = expect(0, clean(env!("CARGO_BIN_EXE_shm-restore")).arg("--help"));
-    assert_eq!(listed(&help), told);
+    assert_eq!(listed(&help), emitted);
 }

@@ -48,7 +48,8 @@ pub(crate) fn kill_tree(host: &mut Child) {
     tree.insert(0, host.id());
     for pid in tree {
         let pid = Pid::from_raw(pid.cast_signed()).expect("a number");
-        let _may_be_gone = kill_process(pid, Signal::KILL);
+        // The process may be gone.
+        kill_process(pid, Signal::KILL).ok();
     }
     host.wait().expect("the program ends");
 }
@@ -128,8 +129,8 @@ fn i27_the_final_snapshot_is_one_point_in_time_of_remaining_processes() {
             .arg(&store)
             .args(["sh", "-c", &script]);
         // The remaining processes have the output open too.
-        let told = folder.path().join("told");
-        command.stderr(fs::File::create(&told).expect("a file"));
+        let events = folder.path().join("events");
+        command.stderr(fs::File::create(&events).expect("a file"));
         let mut host = Killed(command.spawn().expect("the program starts"));
         wait_until("the writer works", || {
             let map = memory.map(0..8);
@@ -140,12 +141,12 @@ fn i27_the_final_snapshot_is_one_point_in_time_of_remaining_processes() {
         let number = number_of_row(&newest(&store), 0);
         fs::remove_file(&run).expect("the process ends");
         assert!(number > 1000, "{number}");
-        let told = fs::read_to_string(&told).expect("the messages of the service");
-        let place = |event: &str| told.find(&format!(r#""event":"{event}""#));
+        let events = fs::read_to_string(&events).expect("the messages of the service");
+        let place = |event: &str| events.find(&format!(r#""event":"{event}""#));
         let (remaining, snapshot) = (place("remaining"), place("snapshot"));
         assert!(
             remaining.is_some() && remaining < snapshot,
-            "reported before: {told}"
+            "wrong order: {events}"
         );
     }
 }
@@ -251,10 +252,12 @@ fn a_queue_client_continues_from_the_durable_generation() {
         said().parse::<u64>().is_ok_and(|said| said > last + 3)
     });
     for pid in descendants(host.0.id()) {
-        let _gone = kill_process(
+        // The process may be gone.
+        kill_process(
             Pid::from_raw(pid.cast_signed()).expect("a number"),
             Signal::KILL,
-        );
+        )
+        .ok();
     }
     assert_eq!(
         host.0.wait().expect("the program ends").code(),

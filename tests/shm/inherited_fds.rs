@@ -24,7 +24,7 @@ const VARIABLES: [&str; 7] = [
     "WATCHDOG_PID",
 ];
 
-/// The directory through which other processes open the descriptors of this process.
+/// The path by which other processes open a descriptor of this process.
 pub(crate) fn path_of(fd: impl AsFd) -> PathBuf {
     format!("/proc/{}/fd/{}", process::id(), fd.as_fd().as_raw_fd()).into()
 }

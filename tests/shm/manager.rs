@@ -86,7 +86,7 @@ impl Manager {
         let end = Instant::now() + TIMEOUT;
         while service.try_wait().expect("its status").is_none() {
             if Instant::now() > end {
-                let _killed = service.kill();
+                service.kill().ok();
                 panic!("the service does not end; received {:?}", self.heard);
             }
             self.hear();
@@ -162,12 +162,13 @@ pub(crate) struct Killed(pub(crate) Child);
 
 impl Drop for Killed {
     fn drop(&mut self) {
-        let _may_be_gone = self.0.kill();
-        let _reaped = self.0.wait();
+        // The process may be gone.
+        self.0.kill().ok();
+        self.0.wait().ok();
     }
 }
 
-/// A command to which further arguments can be added.
-pub(crate) fn told(command: &mut Command, manager: &Manager) {
+/// Sets the address of the manager in the environment of a command.
+pub(crate) fn set_notify_socket(command: &mut Command, manager: &Manager) {
     command.env("NOTIFY_SOCKET", &manager.address);
 }

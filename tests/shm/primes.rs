@@ -9,7 +9,7 @@ use crate::programs::{clean, expect, primes};
 
 pub(crate) const TABLE_BYTES: u64 = 1_000_000;
 
-/// The primes of the table so far, compared with a sieve of all numbers.
+/// The number of primes in the table, after a comparison with a sieve of all numbers.
 #[track_caller]
 pub(crate) fn count_checked(memory: &SharedFile) -> usize {
     let table = memory.map_mut(0..TABLE_BYTES).expect("a table");

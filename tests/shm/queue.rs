@@ -45,7 +45,7 @@ fn host(store: &Path, file: &SharedFile) -> Host {
     Host::open(store, fd(file), host_options()).expect("a host")
 }
 
-/// Asserts that all bytes of the state have this value.
+/// Commits a state whose bytes all have this value. Returns its generation.
 fn fill(writer: &mut Writer, byte: u8) -> u64 {
     writer
         .commit_with(&[byte; 5], |commit| {
@@ -160,8 +160,8 @@ fn a_running_host_reports_each_snapshot_until_stopped() {
     let mut client = writer(&file, 2);
     let mut taken = Vec::new();
     fill(&mut client, 1);
-    keeper.run(std::time::Duration::from_millis(1), |told| {
-        match told.expect("a snapshot") {
+    keeper.run(std::time::Duration::from_millis(1), |outcome| {
+        match outcome.expect("a snapshot") {
             Snapshot::Persisted { generation, .. } => taken.push(generation),
             other => assert_eq!(other, Snapshot::Nothing),
         }
@@ -563,7 +563,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..30)
 }
 
-/// Writes into a plain state.
+/// Applies the writes to the model of a state.
 fn apply(model: &mut [u8], writes: &[(u64, u8, usize)]) {
     for (offset, byte, len) in writes {
         let end = model.len().min(*offset as usize + len);

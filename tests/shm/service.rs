@@ -101,7 +101,7 @@ fn state_survives_service_restarts_with_an_abstract_socket() {
 fn an_unreachable_manager_is_an_error() {
     let manager = Manager::on_a_path();
     let mut command = crate::programs::clean(shm_fd());
-    crate::manager::told(&mut command, &manager);
+    crate::manager::set_notify_socket(&mut command, &manager);
     drop(manager);
     let said = crate::programs::expect(125, command.arg("true"));
     assert!(said.contains("service manager"), "{said}");

@@ -9,11 +9,11 @@ use crate::programs::clean;
 use crate::support;
 
 pub(crate) const PAGE_WORDS: usize = 512;
-/// The state of one program that stores rows of numbers.
+/// Length of the state of a program that stores rows of numbers.
 pub(crate) const ROW_PAGES: usize = 64;
-/// The state of a program that extends its memfd.
+/// Length of the state of a program that extends its memfd.
 pub(crate) const GROWN_PAGES: u64 = 300;
-/// The state of a program that does so without a pause and stores the length.
+/// Length of the state of a program that extends its memfd without a pause and stores the length.
 pub(crate) const PUBLISHED_PAGES: u64 = 6000;
 
 /// `shm-restore` with these words before the store.

@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use flatspan::shm::{SHARED_FD_NAME, SharedFile};
 
-use crate::manager::{Killed, Manager, told};
+use crate::manager::{Killed, Manager, set_notify_socket};
 use crate::primes::count_checked;
 use crate::programs::{clean, primes, shm_fd};
 use crate::support::cleaner;
@@ -19,7 +19,7 @@ use crate::support::need::{Need, need};
 fn watch(line: &str, count: usize) -> usize {
     let mut manager = Manager::on_a_path();
     let mut command = clean("script");
-    told(&mut command, &manager);
+    set_notify_socket(&mut command, &manager);
     let script = command
         .args(["-qec", line, "/dev/null"])
         .env("TERM", "xterm")

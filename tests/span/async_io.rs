@@ -128,7 +128,7 @@ fn a_runtime_shutdown_leaves_no_range_locked() {
         .build()
         .expect("a runtime");
     let (ours, theirs) = {
-        let _inside = runtime.enter();
+        let _guard = runtime.enter();
         UnixStream::pair().expect("a pair")
     };
     let (receiver, writer) = (Arc::clone(&group), Arc::clone(&group));

@@ -26,7 +26,7 @@ fn group(root: &std::path::Path, cache: &MappingCache) -> Group {
         .expect("a group")
 }
 
-/// All of the group except the padding.
+/// Writes all of the group except the padding.
 fn write_all(group: &Group) {
     group.write_all_at(0, &noise(1, FILE_BYTES)).expect("a");
     group
@@ -106,7 +106,7 @@ fn dropped_pages_are_not_resident_until_read() {
     }
 }
 
-/// tmpfs cannot drop pages: it has no storage to write them to.
+/// Returns whether the path is on tmpfs, which cannot drop pages: it has no storage to write to.
 fn is_in_memory_only(path: &std::path::Path) -> bool {
     const TMPFS_MAGIC: i64 = 0x0102_1994;
     let found = rustix::fs::statfs(path).expect("statfs");

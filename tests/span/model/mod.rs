@@ -23,9 +23,9 @@ const THREADS: usize = 4;
 const ROUND: u64 = 60;
 
 /// Prints how to repeat a run if it fails.
-struct Confession(u64);
+struct PrintSeed(u64);
 
-impl Drop for Confession {
+impl Drop for PrintSeed {
     fn drop(&mut self) {
         if thread::panicking() {
             eprintln!("repeat this run with FLATSPAN_SEED={}", self.0);
@@ -49,7 +49,7 @@ fn run(copy_path: CopyPath) {
         let now = std::time::UNIX_EPOCH.elapsed().expect("after 1970");
         now.as_nanos() as u64
     });
-    let _confession = Confession(seed);
+    let _print_seed = PrintSeed(seed);
     let mut tally = Tally::default();
     for (number, preallocation) in PREALLOCATIONS.into_iter().enumerate() {
         let mut rng = Rng::new(seed.wrapping_add(number as u64));
