@@ -21,8 +21,8 @@ struct Trial {
 }
 
 impl Trial {
-    /// Both heaps and a journal exist, and the part size is small enough that each of them has several
-    /// parts.
+    /// Both heaps and a journal exist, and the part size is small enough that each of them has
+    /// several parts.
     fn new() -> Self {
         let folder = folder();
         let before = folder.path().join("before");

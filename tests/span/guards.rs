@@ -30,7 +30,8 @@ use crate::{
 
 const LONG: Duration = Duration::from_secs(60);
 
-/// Sets `assume_exclusive` for tests in which only this crate touches the files while a slice exists.
+/// Sets `assume_exclusive` for tests in which only this crate touches the files while a slice
+/// exists.
 fn trusted(builder: GroupBuilder) -> GroupBuilder {
     // SAFETY: only this crate touches the files, as stated above.
     unsafe { builder.trust_files() }
