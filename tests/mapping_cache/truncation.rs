@@ -1,5 +1,5 @@
-//! A file that somebody else cuts while it is mapped: fewer bytes or an error from every copy, never
-//! zeros for bytes that are gone, never a signal.
+//! A file that another process truncates while it is mapped. Every copy returns fewer bytes or an
+//! error, never zeros for missing bytes, never a signal.
 
 use std::{
     fs::{self, OpenOptions},
@@ -18,43 +18,43 @@ use crate::{
 };
 
 const PATHS: [CopyPath; 3] = [CopyPath::Auto, CopyPath::Mapped, CopyPath::Positioned];
-/// Two windows and a part of a third, the last page a part too.
+/// Two windows and a part of a third one; the last page is partial too.
 const BYTES: usize = 2 * WINDOW + PAGE + 1234;
 
-/// Every page of the file, the bytes round it, and some in between.
-fn cuts() -> Vec<usize> {
+/// Every page of the file, the bytes around it, and some in between.
+fn truncated_lengths() -> Vec<usize> {
     let pages = (0..=BYTES / PAGE).map(|page| page * PAGE);
-    let mut cuts: Vec<_> = pages
+    let mut lengths: Vec<_> = pages
         .flat_map(|at| [at.saturating_sub(1), at, at + 1, at + 1777])
-        .filter(|cut| *cut < BYTES)
+        .filter(|len| *len < BYTES)
         .collect();
-    cuts.sort_unstable();
-    cuts.dedup();
-    cuts
+    lengths.sort_unstable();
+    lengths.dedup();
+    lengths
 }
 
-fn cut(folder: &Path, name: &str, bytes: usize) {
+fn truncate(folder: &Path, name: &str, bytes: usize) {
     let file = OpenOptions::new().write(true).open(folder.join(name));
     file.and_then(|file| file.set_len(bytes as u64))
-        .expect("cut");
+        .expect("the file is truncated");
 }
 
-/// A cache so short of descriptors that `Auto` copies go through the mappings there are.
+/// A cache with few descriptors, so that `Auto` copies use the existing mappings.
 fn cache_for(path: CopyPath) -> MappingCache {
     cache_of(options(16).copy_path(path).descriptors_max(4))
 }
 
-/// Uses other files until no idle descriptor of the one under test is left.
+/// Uses other files until the file under test has no idle descriptor.
 fn close_idle(cache: &MappingCache, folder: &Path) {
     for name in ["w", "x", "y", "z"] {
         let file = reader(cache, folder, name, 1);
-        file.present_bytes().expect("it is there");
-        // Its descriptor is to stay, in place of the other.
+        file.present_bytes().expect("the file exists");
+        // This file's descriptor stays open instead of the other one.
         std::mem::forget(file);
     }
 }
 
-fn folder_with_others() -> tempfile::TempDir {
+fn directory_with_other_files() -> tempfile::TempDir {
     let folder = temp_dir();
     for name in ["w", "x", "y", "z"] {
         put(folder.path(), name, 0, 1);
@@ -62,7 +62,7 @@ fn folder_with_others() -> tempfile::TempDir {
     folder
 }
 
-/// Maps all windows of a file, for reading.
+/// Maps all windows of a file for reading.
 fn map_all(file: &CachedFile) {
     for window in 0..BYTES.div_ceil(WINDOW) as u64 {
         drop(file.pin(window, Access::ReadOnly).expect("a pin"));
@@ -70,29 +70,29 @@ fn map_all(file: &CachedFile) {
 }
 
 #[track_caller]
-fn assert_reads_what_is_left(file: &CachedFile, left: usize, offset: usize, len: usize) {
+fn assert_reads_remaining(file: &CachedFile, left: usize, offset: usize, len: usize) {
     let mut buf = vec![0xEE; len];
     let copied = file.read_at(offset as u64, &mut buf).expect("a short read");
     let expected = left.saturating_sub(offset).min(len);
     assert_eq!(copied, expected, "{len} bytes at {offset} of {left} left");
     assert!(
         buf[..copied] == pattern(1, offset as u64, copied),
-        "other bytes at {offset} of {left} left"
+        "wrong bytes at {offset} of the remaining {left}"
     );
 }
 
 #[test]
-fn a_file_cut_by_someone_else_reads_as_far_as_it_goes() {
+fn a_truncated_file_is_read_up_to_its_end() {
     for path in PATHS {
-        let folder = folder_with_others();
-        for left in cuts() {
+        let folder = directory_with_other_files();
+        for left in truncated_lengths() {
             put(folder.path(), "a", 1, BYTES);
             let cache = cache_for(path);
             let file = reader(&cache, folder.path(), "a", BYTES);
             map_all(&file);
-            // Some of it in memory, some not.
+            // Partly in memory.
             assert_reads(&file, 1, 0, WINDOW / 2);
-            cut(folder.path(), "a", left);
+            truncate(folder.path(), "a", left);
             for (offset, len) in [
                 (0, BYTES),
                 (left.saturating_sub(100), 200),
@@ -104,40 +104,44 @@ fn a_file_cut_by_someone_else_reads_as_far_as_it_goes() {
                 (left / PAGE * PAGE, 2 * PAGE),
             ] {
                 close_idle(&cache, folder.path());
-                assert_reads_what_is_left(&file, left, offset, len);
+                assert_reads_remaining(&file, left, offset, len);
             }
         }
     }
 }
 
 #[test]
-fn windows_pinned_when_the_file_was_cut_copy_without_a_signal() {
+fn pinned_windows_of_a_truncated_file_copy_without_a_signal() {
     let folder = temp_dir();
-    for left in cuts() {
+    for left in truncated_lengths() {
         put(folder.path(), "a", 1, BYTES);
         let cache = cache_for(CopyPath::Mapped);
         let file = reader(&cache, folder.path(), "a", BYTES);
         let pins = [0, 1, 2].map(|window| file.pin(window, Access::ReadOnly).expect("a pin"));
-        cut(folder.path(), "a", left);
+        truncate(folder.path(), "a", left);
         for (pin, start) in pins.iter().zip((0..).step_by(WINDOW)) {
             let mut buf = vec![0xEE; pin.len()];
             let copied = pin.copy_to(0, &mut buf).expect("a copy");
             let pages = left.next_multiple_of(PAGE).saturating_sub(start);
-            assert_eq!(copied, pages.min(pin.len()), "good pages of {left} left");
+            assert_eq!(
+                copied,
+                pages.min(pin.len()),
+                "correct pages of the remaining {left}"
+            );
             let good = left.saturating_sub(start).min(pin.len());
             assert!(buf[..good] == pattern(1, start as u64, good));
             let all = pin.populate(0, pin.len());
             assert_eq!(all.is_ok(), copied == pin.len(), "{all:?}");
         }
-        assert_reads_what_is_left(&file, left, 0, BYTES);
+        assert_reads_remaining(&file, left, 0, BYTES);
     }
 }
 
 #[test]
-fn writes_past_a_cut_are_errors_that_tell_both_lengths() {
+fn writes_past_a_truncation_report_both_lengths() {
     for path in PATHS {
-        let folder = folder_with_others();
-        for left in cuts() {
+        let folder = directory_with_other_files();
+        for left in truncated_lengths() {
             put(folder.path(), "a", 1, BYTES);
             let cache = cache_for(path);
             let file = writer(&cache, folder.path(), "a", BYTES);
@@ -145,7 +149,7 @@ fn writes_past_a_cut_are_errors_that_tell_both_lengths() {
                 drop(file.pin(window, Access::ReadWrite).expect("a pin"));
             }
             file.sync().expect("a sync");
-            cut(folder.path(), "a", left);
+            truncate(folder.path(), "a", left);
             for (offset, len) in [
                 (left, BYTES - left),
                 (BYTES - 1, 1),
@@ -164,13 +168,13 @@ fn writes_past_a_cut_are_errors_that_tell_both_lengths() {
 }
 
 #[test]
-fn windows_past_a_cut_cannot_be_pinned() {
+fn windows_past_a_truncation_cannot_be_pinned() {
     let folder = temp_dir();
     put(folder.path(), "a", 1, BYTES);
     let cache = cache_for(CopyPath::Auto);
     let file = writer(&cache, folder.path(), "a", BYTES);
     drop(file.pin(0, Access::ReadOnly).expect("a pin"));
-    cut(folder.path(), "a", WINDOW);
+    truncate(folder.path(), "a", WINDOW);
     for access in [Access::ReadOnly, Access::ReadWrite] {
         let refused = file.pin(1, access);
         assert!(
@@ -183,27 +187,28 @@ fn windows_past_a_cut_cannot_be_pinned() {
 }
 
 #[test]
-fn released_it_is_taken_as_it_is_now() {
+fn a_closed_file_is_reopened_with_its_current_length() {
     for path in PATHS {
         let folder = temp_dir();
         put(folder.path(), "a", 1, BYTES);
         let cache = cache_for(path);
         let mut file = writer(&cache, folder.path(), "a", BYTES);
         map_all(&file);
-        cut(folder.path(), "a", 5000);
+        truncate(folder.path(), "a", 5000);
         let refused = file.write_at(6000, b"x");
         assert!(matches!(refused, Err(MappingError::ShortFile { .. })));
         file.release().expect("released");
         assert_eq!(cache.stats().mappings, 0);
-        assert_reads_what_is_left(&file, 5000, 0, BYTES);
+        assert_reads_remaining(&file, 5000, 0, BYTES);
         let rest = pattern(1, 5000, BYTES - 5000);
-        file.write_at(5000, &rest).expect("it grows again");
+        file.write_at(5000, &rest)
+            .expect("the file is extended again");
         assert_reads(&file, 1, 0, BYTES);
     }
 }
 
 #[test]
-fn h36_a_file_that_shrinks_all_the_time_never_reads_as_zeros() {
+fn i36_a_shrinking_file_never_reads_as_zeros() {
     let large = 64 * WINDOW;
     for path in PATHS {
         let folder = temp_dir();
@@ -212,7 +217,7 @@ fn h36_a_file_that_shrinks_all_the_time_never_reads_as_zeros() {
         let cache = cache_of(options(8).copy_path(path).descriptors_max(4));
         let file = reader(&cache, folder.path(), "a", large);
         let done = AtomicBool::new(false);
-        // Readers stay where the file ends.
+        // Readers stop at the end of the file.
         let end = AtomicUsize::new(large);
         thread::scope(|scope| {
             for thread in 0..3usize {
@@ -232,7 +237,7 @@ fn h36_a_file_that_shrinks_all_the_time_never_reads_as_zeros() {
                 });
             }
             for left in (0..large).rev().step_by(333) {
-                cut(folder.path(), "a", left);
+                truncate(folder.path(), "a", left);
                 end.store(left, Ordering::Relaxed);
             }
             done.store(true, Ordering::Relaxed);
@@ -241,7 +246,7 @@ fn h36_a_file_that_shrinks_all_the_time_never_reads_as_zeros() {
 }
 
 #[test]
-fn a_file_emptied_by_someone_else_is_not_missing() {
+fn a_file_emptied_by_another_process_is_not_missing() {
     let folder = temp_dir();
     put(folder.path(), "a", 1, BYTES);
     let cache = cache_for(CopyPath::Mapped);

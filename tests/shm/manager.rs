@@ -1,4 +1,5 @@
-//! A stand-in for a service manager: it hears what a service says, keeps its descriptors, and leaves them to the next start.
+//! A stand-in for a service manager: it reads a service's messages, keeps its descriptors, and
+//! passes them to the next start.
 
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
@@ -13,14 +14,14 @@ use std::time::{Duration, Instant};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use tempfile::TempDir;
 
-use crate::left::{Left, PATIENCE, path_of};
+use crate::inherited_fds::{InheritedFds, TIMEOUT, path_of};
 use crate::support;
 
 pub(crate) struct Manager {
     socket: UnixDatagram,
-    /// As `NOTIFY_SOCKET` has it.
+    /// The address for `NOTIFY_SOCKET`.
     pub(crate) address: String,
-    /// All that was said, a message an element.
+    /// All messages of the service, one per element.
     pub(crate) heard: Vec<String>,
     kept: Vec<(String, OwnedFd)>,
     _folder: TempDir,
@@ -44,8 +45,8 @@ impl Manager {
     }
 
     fn new(socket: UnixDatagram, address: String, folder: TempDir) -> Self {
-        let patience = Some(Duration::from_millis(20));
-        socket.set_read_timeout(patience).expect("a timeout");
+        let timeout = Some(Duration::from_millis(20));
+        socket.set_read_timeout(timeout).expect("a timeout");
         Self {
             socket,
             address,
@@ -55,15 +56,15 @@ impl Manager {
         }
     }
 
-    /// What it keeps under this name.
+    /// The descriptors kept under this name.
     pub(crate) fn kept(&self, name: &str) -> Vec<BorrowedFd<'_>> {
         let of_name = self.kept.iter().filter(|(kept, _)| kept == name);
         of_name.map(|(_, fd)| fd.as_fd()).collect()
     }
 
-    /// A start of the service, with what is kept.
+    /// Starts the service with the kept descriptors.
     pub(crate) fn start(&self, program: &Path, args: &[&str]) -> Child {
-        let left = Left::files(self.kept.iter().map(|(_, fd)| path_of(fd)));
+        let left = InheritedFds::files(self.kept.iter().map(|(_, fd)| path_of(fd)));
         let names: Vec<&str> = self.kept.iter().map(|(name, _)| name.as_str()).collect();
         let left = if names.is_empty() {
             left
@@ -80,40 +81,42 @@ impl Manager {
             .expect("the service starts")
     }
 
-    /// Hears until the service has ended by itself.
+    /// Reads messages until the service has ended by itself.
     pub(crate) fn serve(&mut self, mut service: Child) -> Output {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         while service.try_wait().expect("its status").is_none() {
             if Instant::now() > end {
-                let _killed = service.kill();
-                panic!("the service does not end; heard {:?}", self.heard);
+                service.kill().ok();
+                panic!("the service does not end; received {:?}", self.heard);
             }
             self.hear();
         }
         while self.hear() {}
-        service.wait_with_output().expect("what it said")
+        service
+            .wait_with_output()
+            .expect("the output of the program")
     }
 
-    /// A start to its end.
+    /// Starts the service and waits for its end.
     pub(crate) fn run(&mut self, program: &Path, args: &[&str]) -> Output {
         let service = self.start(program, args);
         self.serve(service)
     }
 
-    /// Hears until something is so.
+    /// Reads messages until a condition holds.
     pub(crate) fn hear_until(&mut self, mut is_so: impl FnMut(&Self) -> bool) {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         while !is_so(self) {
             assert!(
                 Instant::now() < end,
-                "it does not come; heard {:?}",
+                "the condition is not met; received {:?}",
                 self.heard
             );
             self.hear();
         }
     }
 
-    /// One message, if there is one.
+    /// One message, if one is available.
     pub(crate) fn hear(&mut self) -> bool {
         let mut bytes = [0; 4096];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(16))];
@@ -150,7 +153,7 @@ impl Manager {
         } else if says("FDSTOREREMOVE=1") {
             self.kept.retain(|(kept, _)| Some(kept.as_str()) != name);
         }
-        // What is not kept is closed: BARRIER=1 waits for that.
+        // Descriptors that are not kept are closed: BARRIER=1 waits for that.
     }
 }
 
@@ -159,12 +162,13 @@ pub(crate) struct Killed(pub(crate) Child);
 
 impl Drop for Killed {
     fn drop(&mut self) {
-        let _may_be_gone = self.0.kill();
-        let _reaped = self.0.wait();
+        // The process may be gone.
+        self.0.kill().ok();
+        self.0.wait().ok();
     }
 }
 
-/// Ready for more arguments.
-pub(crate) fn told(command: &mut Command, manager: &Manager) {
+/// Sets the address of the manager in the environment of a command.
+pub(crate) fn set_notify_socket(command: &mut Command, manager: &Manager) {
     command.env("NOTIFY_SOCKET", &manager.address);
 }

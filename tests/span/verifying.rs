@@ -1,4 +1,4 @@
-//! From pieces to files: what is wrong with which.
+//! From pieces to files: the state of each file.
 
 use std::{
     fs::{self, File},
@@ -23,8 +23,8 @@ const FILE_BYTES: usize = 10_000;
 const FILES: usize = 5;
 const PIECE_BYTES: usize = 4000;
 
-/// Five files `0` to `4` of 10,000 bytes, and the hashes of pieces of 4,000: the first two files share
-/// piece 2, the third and the fourth piece 7; files 1 and 2 meet at the end of piece 4.
+/// Five files `0` to `4` of 10,000 bytes, and the hashes of pieces of 4,000. The first two files
+/// share piece 2; the third and the fourth share piece 7. Files 1 and 2 meet at the end of piece 4.
 struct Scene {
     folder: TempDir,
     expected: Vec<Sha1Digest>,
@@ -45,7 +45,7 @@ impl Scene {
         self.folder.path().join(number.to_string())
     }
 
-    fn spoil(&self, number: usize, at: u64) {
+    fn corrupt(&self, number: usize, at: u64) {
         let file = File::options()
             .read(true)
             .write(true)
@@ -85,7 +85,7 @@ pub(crate) fn verify(
     found
 }
 
-/// One letter for each file, and the pieces of it that are known to be bad.
+/// One letter for each file, and its pieces that are known to be bad.
 fn summary(found: &Verification) -> (String, Vec<&[RangeInclusive<usize>]>) {
     let letter = |file: &FileReport| match file.status {
         FileStatus::Ok => '.',
@@ -129,7 +129,7 @@ fn bad_pieces(found: &Verification) -> Vec<usize> {
 }
 
 #[test]
-fn files_that_are_as_they_should_be_are_ok() {
+fn correct_files_are_ok() {
     let found = Scene::new().verify();
     assert_found(&found, ".....", &[&[], &[], &[], &[], &[]]);
     assert_eq!(found.pieces.len(), 13);
@@ -146,7 +146,7 @@ fn files_that_are_as_they_should_be_are_ok() {
 }
 
 #[test]
-fn a_missing_file_is_missing_and_the_others_are_where_they_were() {
+fn a_missing_file_does_not_shift_the_others() {
     let scene = Scene::new();
     fs::remove_file(scene.path(2)).expect("rm");
     let found = scene.verify();
@@ -159,7 +159,7 @@ fn a_missing_file_is_missing_and_the_others_are_where_they_were() {
 }
 
 #[test]
-fn a_short_file_is_too_short_even_if_nothing_of_it_was_ever_right() {
+fn a_short_file_is_too_short_even_if_its_content_is_wrong() {
     let scene = Scene::new();
     scene.set_len(4, 5000);
     let found = scene.verify();
@@ -173,7 +173,7 @@ fn a_short_file_is_too_short_even_if_nothing_of_it_was_ever_right() {
 }
 
 #[test]
-fn a_long_file_is_too_long_and_nothing_shifts() {
+fn a_long_file_is_too_long_and_does_not_shift_the_others() {
     let scene = Scene::new();
     scene.set_len(1, 12_345);
     let found = scene.verify();
@@ -183,23 +183,23 @@ fn a_long_file_is_too_long_and_nothing_shifts() {
 }
 
 #[test]
-fn a_file_with_bad_pieces_of_its_own_is_corrupt_and_they_are_told_in_runs() {
+fn a_file_with_bad_pieces_is_corrupt_and_lists_their_ranges() {
     let scene = Scene::new();
     for at in [0, 4000, 9999] {
-        scene.spoil(4, at);
+        scene.corrupt(4, at);
     }
     let found = scene.verify();
     assert_found(&found, "....c", &[&[], &[], &[], &[], &[10..=12]]);
-    scene.spoil(4, 4000);
+    scene.corrupt(4, 4000);
     let found = scene.verify();
     assert_found(&found, "....c", &[&[], &[], &[], &[], &[10..=10, 12..=12]]);
 }
 
 #[test]
-fn a_neighbour_known_to_be_bad_takes_the_blame_for_a_shared_piece() {
+fn a_bad_shared_piece_is_attributed_to_a_corrupt_neighbour() {
     let scene = Scene::new();
-    scene.spoil(0, 0);
-    scene.spoil(0, 9999);
+    scene.corrupt(0, 0);
+    scene.corrupt(0, 9999);
     let found = scene.verify();
     assert_found(&found, "cu...", &[&[0..=0], &[], &[], &[], &[]]);
     assert_eq!(suspects(&found, 1), [0]);
@@ -207,9 +207,9 @@ fn a_neighbour_known_to_be_bad_takes_the_blame_for_a_shared_piece() {
 }
 
 #[test]
-fn if_nobody_is_known_to_be_bad_all_sharers_are_undecided() {
+fn without_a_corrupt_neighbour_all_sharers_are_undecided() {
     let scene = Scene::new();
-    scene.spoil(3, 1999);
+    scene.corrupt(3, 1999);
     let found = scene.verify();
     assert_found(&found, "..uu.", &[&[], &[], &[], &[], &[]]);
     assert_eq!(
@@ -220,7 +220,7 @@ fn if_nobody_is_known_to_be_bad_all_sharers_are_undecided() {
 }
 
 #[test]
-fn a_file_in_a_piece_of_many_is_suspected_with_all_of_them() {
+fn all_files_of_a_bad_shared_piece_are_undecided() {
     let folder = support::temp_dir();
     let mut builder = Group::builder(folder.path());
     let mut content = Vec::new();
@@ -244,24 +244,24 @@ fn a_file_in_a_piece_of_many_is_suspected_with_all_of_them() {
     let found = verify(builder, &expected, 1000);
     assert_found(&found, "umuu", &[&[], &[], &[], &[]]);
     for file in [0, 2, 3] {
-        assert_eq!(suspects(&found, file), [1], "the one known to be bad");
+        assert_eq!(suspects(&found, file), [1], "only the corrupt neighbour");
     }
 }
 
 #[test]
-fn many_things_may_be_wrong_at_once() {
+fn several_problems_are_reported_together() {
     let scene = Scene::new();
     fs::remove_file(scene.path(0)).expect("rm");
-    scene.spoil(1, 5000);
+    scene.corrupt(1, 5000);
     scene.set_len(2, 10_001);
     scene.set_len(3, 9999);
-    scene.spoil(4, 0);
+    scene.corrupt(4, 0);
     let found = scene.verify();
     assert_found(&found, "mclsc", &[&[], &[3..=3], &[], &[], &[10..=10]]);
 }
 
 #[test]
-fn a_folder_in_place_of_a_file_is_unreadable() {
+fn a_directory_in_place_of_a_file_is_unreadable() {
     let scene = Scene::new();
     fs::remove_file(scene.path(4)).expect("rm");
     fs::create_dir(scene.path(4)).expect("mkdir");

@@ -1,4 +1,4 @@
-//! What `shm-restore` says that it tells.
+//! The events of `shm-restore` and their list in `--help`.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,9 +6,9 @@ use std::path::Path;
 
 use crate::programs::{clean, expect};
 
-/// The names of events that a source tells.
-fn told(source: &str) -> BTreeSet<String> {
-    // The formatter may put a call on several lines.
+/// The names of the events in a source file.
+fn emitted(source: &str) -> BTreeSet<String> {
+    // The formatter may break a call over several lines.
     let source: String = source.split_whitespace().collect();
     ["events.tell(\"", "events.note(\"", "object(\""]
         .iter()
@@ -18,10 +18,10 @@ fn told(source: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// The names of events that the help lists.
+/// The names of the events in the help text.
 fn listed(help: &str) -> BTreeSet<String> {
     let list = help.split_once("each with `event`:").expect("a list").1;
-    let list = list.split_once('.').expect("its end").0;
+    let list = list.split_once('.').expect("the process ends").0;
     list.split(',').map(|name| name.trim().to_owned()).collect()
 }
 
@@ -30,20 +30,20 @@ fn the_help_lists_all_events() {
     let planted =
         "self.events\n    .tell(\n \"one\", x); events.note(\"two\", y); object(\"three\"";
     let names = ["one", "three", "two"].map(str::to_owned);
-    assert_eq!(told(planted), names.clone().into());
+    assert_eq!(emitted(planted), names.clone().into());
     assert_eq!(
         listed("each with `event`: one,\ntwo, three. Lines"),
         names.into()
     );
 
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/bin/shm-restore");
-    let told: BTreeSet<String> = folder
+    let emitted: BTreeSet<String> = folder
         .read_dir()
         .expect("sources")
         .map(|entry| fs::read_to_string(entry.expect("a file").path()).expect("a source"))
-        .flat_map(|source| told(&source))
+        .flat_map(|source| emitted(&source))
         .collect();
-    assert!(told.len() > 10, "{told:?}");
+    assert!(emitted.len() > 10, "{emitted:?}");
     let help = expect(0, clean(env!("CARGO_BIN_EXE_shm-restore")).arg("--help"));
-    assert_eq!(listed(&help), told);
+    assert_eq!(listed(&help), emitted);
 }
