@@ -1,9 +1,10 @@
-//! Primes behind those that are known.
+//! Computes the primes after the known ones.
 
-/// So many numbers are sieved at once at the most.
+/// Sieves at most this many numbers at once.
 const SEGMENT: u64 = 1 << 14;
 
-/// The next primes behind all that are smaller: at least one, as there is one between a prime and its square.
+/// Returns the next primes after `primes`, which must be all smaller ones. Returns at least one, as
+/// a prime exists between a prime and its square.
 pub(crate) fn following(primes: &[u64]) -> Vec<u64> {
     let Some(last) = primes.last() else {
         return vec![2];

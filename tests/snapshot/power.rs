@@ -352,7 +352,12 @@ fn syncs_that_are_not_done_are_found() {
         steps: 7,
         closes: false,
     };
-    for lie in [Lie::Always, Lie::OfJournals, Lie::OfHeaps, Lie::OfFolders] {
+    for lie in [
+        Lie::Always,
+        Lie::OfJournals,
+        Lie::OfHeaps,
+        Lie::OfDirectories,
+    ] {
         if let Some(found) = first_forbidden(work, lie) {
             println!("{found}");
         }
