@@ -1,4 +1,5 @@
-//! Work in the background that fails, checkpoints and the second heap: who asks is told, who wants to hear hears, and the store goes on.
+//! Failures of background checkpoints and of the second heap are reported to callers and observers,
+//! and the store continues.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -14,7 +15,7 @@ use crate::support;
 
 const PAGE: u64 = 4096;
 const PART_BYTES: u64 = 64 << 10;
-/// Far longer than it takes.
+/// Far longer than the work takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn options() -> StoreOptions {
@@ -31,7 +32,7 @@ fn fill(store: &Store, page: u64, byte: u8) {
         .expect("a transaction");
 }
 
-/// A store with a checkpoint whenever there is a record, and what it tells.
+/// Returns a store that checkpoints after every record, and a receiver of its errors.
 fn telling(path: &Path) -> (Arc<GatedDisk>, Store, Receiver<(ErrorKind, String)>) {
     drop(Store::open(path, options()).expect("a store"));
     let disk = Arc::new(disk_of(path));
@@ -50,7 +51,7 @@ fn listening(
 ) -> (Store, Receiver<(ErrorKind, String)>) {
     let (tell, told) = channel();
     let options = options.on_background_error(move |error| {
-        // The test may be over.
+        // The test may have ended.
         let _ = tell.send((error.kind(), error.to_string()));
     });
     let store = Store::open_on(disk.clone(), options);
@@ -58,7 +59,7 @@ fn listening(
 }
 
 #[test]
-fn a_full_disk_is_told_and_forgotten_when_there_is_room_again() {
+fn full_disk_is_reported_and_cleared_once_space_exists() {
     let dir = support::temp_dir();
     let path = dir.path().join("store");
     let (disk, store, told) = telling(&path);
@@ -70,7 +71,7 @@ fn a_full_disk_is_told_and_forgotten_when_there_is_room_again() {
     assert!(text.contains("table-"), "{text}");
     let kept = store.background_error().expect("it is kept");
     assert_eq!(kept.kind(), ErrorKind::StorageFull);
-    // Nothing that was promised is missing, and it is tried again.
+    // Nothing acknowledged is missing, and the checkpoint is retried.
     fill(&store, 2, 2);
     told.recv_timeout(PATIENCE).expect("it is told again");
     disk.set_full(false);
@@ -84,14 +85,14 @@ fn a_full_disk_is_told_and_forgotten_when_there_is_room_again() {
 }
 
 #[test]
-fn an_error_that_poisons_is_told_once() {
+fn poisoning_error_is_reported_once() {
     let dir = support::temp_dir();
     let (disk, store, told) = telling(&dir.path().join("store"));
-    // There is a file for the next record.
+    // The file for the next record exists already.
     fill(&store, 1, 1);
     store.checkpoint().expect("a checkpoint");
     disk.fail_syncs();
-    // Its own sync fails, or that of the checkpoint beside it.
+    // Either its own sync fails or that of the concurrent checkpoint.
     let failed: Result<(), SnapshotError> = store.transaction(|tx| tx.write(0, &[1]));
     failed.expect_err("nothing is durable");
     let refused = store.checkpoint();
@@ -101,13 +102,13 @@ fn an_error_that_poisons_is_told_once() {
     );
     told.recv_timeout(PATIENCE).expect("it is told");
     assert!(store.background_error().is_some());
-    // Longer than it pauses after an error. (Whether it waited long enough changes nothing about what is right.)
+    // Longer than the pause after an error. The result does not depend on the exact wait.
     let again = told.recv_timeout(Duration::from_millis(1500));
     assert!(again.is_err(), "nothing more can be made: {again:?}");
 }
 
 #[test]
-fn a_second_heap_that_cannot_be_made_is_told_and_left_to_the_next_base() {
+fn failed_second_heap_is_reported_and_left_to_the_next_base() {
     let dir = support::temp_dir();
     let path = dir.path().join("store");
     let options = options().on_close(OnClose::DropOlder);

@@ -1,4 +1,5 @@
-//! The disk of a store on real files: arrays over several parts, their lengths, holes and copies.
+//! `DirectoryBackend` on real files: logical files of several parts, their lengths, holes and
+//! copies.
 
 use std::{
     fs,
@@ -26,7 +27,7 @@ pub(crate) fn open(dir: &Path) -> GroupDisk {
     GroupDisk::open(dir, PART, Access::ReadWrite).expect("a disk")
 }
 
-/// Bytes that tell where they belong, none of them zero.
+/// Returns non-zero bytes that identify their position.
 pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
     let byte = |at: u64| ((at ^ (seed << 40)).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8 | 1;
     (0..len as u64).map(byte).collect()
@@ -55,7 +56,7 @@ fn names(dir: &Path) -> Vec<String> {
     names
 }
 
-/// Another disk sees the same: nothing is only in memory.
+/// Asserts that another backend reads the same bytes, so nothing is only in memory.
 #[track_caller]
 fn assert_reopens(dir: &Path, array: Array, bytes: &[u8]) {
     let disk = GroupDisk::open(dir, PART, Access::ReadOnly).expect("a disk");
@@ -64,7 +65,7 @@ fn assert_reopens(dir: &Path, array: Array, bytes: &[u8]) {
 }
 
 #[test]
-fn an_array_is_read_and_written_across_its_parts() {
+fn reads_and_writes_span_several_parts() {
     let folder = temp_dir();
     let disk = open(folder.path());
     assert_kind(disk.len(HEAP), ErrorKind::NotFound);
@@ -102,7 +103,7 @@ fn an_array_is_read_and_written_across_its_parts() {
 }
 
 #[test]
-fn a_write_behind_the_end_leaves_zeros_in_the_gap() {
+fn write_after_the_end_leaves_zeros_in_the_gap() {
     let folder = temp_dir();
     let disk = open(folder.path());
     disk.create(HEAP).expect("created");
@@ -116,7 +117,7 @@ fn a_write_behind_the_end_leaves_zeros_in_the_gap() {
 }
 
 #[test]
-fn lengths_change_with_zeros_and_without_leftovers() {
+fn length_changes_add_zeros_and_leave_no_old_bytes() {
     let folder = temp_dir();
     let disk = open(folder.path());
     disk.create(HEAP).expect("created");
@@ -150,7 +151,7 @@ fn lengths_change_with_zeros_and_without_leftovers() {
 }
 
 #[test]
-fn what_is_discarded_is_zeros_and_a_hole() {
+fn discarded_range_is_zeros_and_a_hole() {
     for kind in Kind::ALL {
         let Some(fs) = SmallFs::new(kind, 16 << 20) else {
             continue;
@@ -188,7 +189,7 @@ fn what_is_discarded_is_zeros_and_a_hole() {
 }
 
 #[test]
-fn holes_are_passed_over() {
+fn next_data_skips_holes() {
     let folder = temp_dir();
     let disk = open(folder.path());
     disk.create(HEAP).expect("created");
@@ -213,7 +214,7 @@ fn clone_on(dir: &Path) -> GroupDisk {
         disk.write(HEAP, offset, &bytes).expect("a write");
         model[offset as usize..][..len].copy_from_slice(&bytes);
     }
-    // What is there is replaced, by zeros where there is a hole.
+    // Existing bytes are replaced, also by the zeros of a hole.
     let mut other = noise(9, 2 * PART as usize);
     disk.write(OTHER, 0, &other).expect("a write");
     let range = 4096 - 3..3 * PART;
@@ -236,7 +237,7 @@ fn clone_on(dir: &Path) -> GroupDisk {
 }
 
 #[test]
-fn a_range_is_cloned_with_its_holes_wherever_the_files_lie() {
+fn clone_range_keeps_holes_on_every_filesystem() {
     clone_on(temp_dir().path());
     for kind in Kind::ALL {
         if let Some(fs) = SmallFs::new(kind, 16 << 20) {
@@ -246,7 +247,7 @@ fn a_range_is_cloned_with_its_holes_wherever_the_files_lie() {
 }
 
 #[test]
-fn a_clone_shares_storage_where_the_filesystem_can() {
+fn clone_shares_storage_if_the_filesystem_supports_it() {
     for kind in [Kind::Xfs, Kind::Btrfs] {
         let Some(fs) = SmallFs::new(kind, 16 << 20) else {
             continue;
@@ -265,7 +266,7 @@ fn a_clone_shares_storage_where_the_filesystem_can() {
 }
 
 #[test]
-fn an_array_is_made_once_and_removed_with_all_its_parts() {
+fn logical_file_is_created_once_and_removed_with_all_parts() {
     let folder = temp_dir();
     let disk = open(folder.path());
     disk.create(HEAP).expect("created");
@@ -284,7 +285,7 @@ fn an_array_is_made_once_and_removed_with_all_its_parts() {
 }
 
 #[test]
-fn names_that_are_not_of_a_store_are_passed_over() {
+fn foreign_file_names_are_ignored() {
     let folder = temp_dir();
     for name in [
         "heap-c.00000",
@@ -304,7 +305,7 @@ fn names_that_are_not_of_a_store_are_passed_over() {
 }
 
 #[test]
-fn a_gap_in_the_row_of_parts_is_named() {
+fn missing_part_file_is_named_in_the_error() {
     let folder = temp_dir();
     let disk = open(folder.path());
     disk.create(HEAP).expect("created");
@@ -320,7 +321,7 @@ fn a_gap_in_the_row_of_parts_is_named() {
             error.to_string().contains("heap-a.00001"),
             "{what}: {error}"
         );
-        assert!(read(&disk, HEAP, 0, 4096) == noise(1, 4096), "the begin");
+        assert!(read(&disk, HEAP, 0, 4096) == noise(1, 4096), "the start");
         assert_kind(disk.write(HEAP, 0, b"x"), ErrorKind::InvalidData);
         assert_kind(disk.read(HEAP, 2 * PART, &mut [0]), ErrorKind::InvalidData);
         disk
@@ -346,7 +347,7 @@ fn a_gap_in_the_row_of_parts_is_named() {
 }
 
 #[test]
-fn the_begin_can_be_read_without_knowing_the_length_of_parts() {
+fn start_is_readable_with_an_unknown_part_length() {
     let folder = temp_dir();
     let disk = open(folder.path());
     disk.create(HEAP).expect("created");
@@ -358,7 +359,7 @@ fn the_begin_can_be_read_without_knowing_the_length_of_parts() {
 }
 
 #[test]
-fn a_reader_sees_what_another_disk_adds_and_changes_nothing() {
+fn read_only_backend_sees_new_files_and_changes_nothing() {
     let folder = temp_dir();
     let writer = open(folder.path());
     writer.create(HEAP).expect("created");
@@ -387,7 +388,7 @@ fn a_reader_sees_what_another_disk_adds_and_changes_nothing() {
 }
 
 #[test]
-fn a_part_is_given_as_a_file_and_as_a_span_of_the_same_cache() {
+fn part_file_and_span_share_the_cache() {
     let folder = temp_dir();
     let options = CacheOptions::default()
         .window_bytes(4096)

@@ -1,4 +1,4 @@
-//! A disk that is full, and one that fails to sync (hazards 3 and 4).
+//! Backend on a full disk, and on a disk that fails to sync [I3] [I4].
 
 use std::io::ErrorKind;
 
@@ -14,7 +14,7 @@ use crate::{
 };
 
 #[test]
-fn room_is_reserved_or_what_is_missing_is_said() {
+fn missing_space_for_a_preallocation_is_reported() {
     for kind in Kind::ALL {
         let Some(fs) = SmallFs::new(kind, 16 << 20) else {
             continue;
@@ -36,7 +36,7 @@ fn room_is_reserved_or_what_is_missing_is_said() {
         assert!(text.contains(&says) && text.contains("heap-a"), "{text}");
         assert_eq!(disk.len(HEAP).expect("its length"), 8 * PART);
         if kind != Kind::Btrfs {
-            // Copy on write: what is reserved there is reserved for the first write only, if at all.
+            // Copy on write: a preallocation is valid for the first write only, if at all.
             let bytes = noise(1, 8 * PART as usize);
             disk.write(HEAP, 0, &bytes).expect("what was reserved");
             disk.sync(HEAP).expect("a sync");
@@ -47,7 +47,7 @@ fn room_is_reserved_or_what_is_missing_is_said() {
 }
 
 #[test]
-fn a_write_that_finds_the_disk_full_says_so_and_the_rest_stays() {
+fn write_to_a_full_disk_fails_and_keeps_other_data() {
     let Some(fs) = SmallFs::new(Kind::Tmpfs, 1 << 20) else {
         return;
     };
@@ -59,7 +59,7 @@ fn a_write_that_finds_the_disk_full_says_so_and_the_rest_stays() {
         ErrorKind::StorageFull,
     );
     assert!(read(&disk, HEAP, 0, 500) == noise(1, 500));
-    let len = disk.len(HEAP).expect("a row of parts still");
+    let len = disk.len(HEAP).expect("parts are still complete");
     assert!((1000..500 + (2 << 20)).contains(&len));
     disk.set_len(HEAP, 1000).expect("cut");
     disk.write(HEAP, 1000, &noise(3, 100_000))
@@ -68,8 +68,8 @@ fn a_write_that_finds_the_disk_full_says_so_and_the_rest_stays() {
 }
 
 #[test]
-fn h03_h04_an_array_whose_sync_failed_never_syncs_again() {
-    let name = "disk_failing::h03_h04_an_array_whose_sync_failed_never_syncs_again";
+fn i03_i04_file_whose_sync_failed_never_syncs_again() {
+    let name = "disk_failing::i03_i04_file_whose_sync_failed_never_syncs_again";
     if !child::is_me(name) {
         if let Some(done) = child::with_injection(name, &["fdatasync:error=EIO:when=1"], &[]) {
             done.assert_passed();
@@ -86,7 +86,7 @@ fn h03_h04_an_array_whose_sync_failed_never_syncs_again() {
     assert!(first.to_string().contains("heap-a.00000"), "{first}");
     for _ in 0..2 {
         disk.write(HEAP, 0, b"y").expect("a write");
-        let again = disk.sync(HEAP).expect_err("for ever");
+        let again = disk.sync(HEAP).expect_err("sync keeps failing");
         assert_eq!(again.kind(), first.kind());
         assert!(again.to_string().contains("heap-a.00000"), "{again}");
     }
@@ -98,8 +98,8 @@ fn h03_h04_an_array_whose_sync_failed_never_syncs_again() {
 }
 
 #[test]
-fn h04_a_directory_whose_sync_failed_is_not_tried_again() {
-    let name = "disk_failing::h04_a_directory_whose_sync_failed_is_not_tried_again";
+fn i04_directory_whose_sync_failed_is_not_synced_again() {
+    let name = "disk_failing::i04_directory_whose_sync_failed_is_not_synced_again";
     if !child::is_me(name) {
         if let Some(done) = child::with_injection(name, &["fsync:error=EIO:when=1"], &[]) {
             done.assert_passed();
@@ -114,8 +114,8 @@ fn h04_a_directory_whose_sync_failed_is_not_tried_again() {
 }
 
 #[test]
-fn h03_forgetting_what_is_cached_goes_on_after_an_error() {
-    let name = "disk_failing::h03_forgetting_what_is_cached_goes_on_after_an_error";
+fn i03_drop_page_cache_continues_after_an_error() {
+    let name = "disk_failing::i03_drop_page_cache_continues_after_an_error";
     if !child::is_me(name) {
         if let Some(done) = child::with_injection(name, &["fdatasync:error=EIO:when=1+"], &[]) {
             done.assert_passed();
@@ -130,6 +130,6 @@ fn h03_forgetting_what_is_cached_goes_on_after_an_error() {
         .sync_all()
         .expect("fsync, which works");
     let disk = open(folder.path());
-    disk.forget_cached(HEAP).expect("forgotten all the same");
+    disk.forget_cached(HEAP).expect("dropped from the page cache despite the error");
     assert!(read(&disk, HEAP, 0, 8192) == noise(1, 8192));
 }

@@ -1,4 +1,4 @@
-//! Where a store lies: made under a temporary name, published under its own (hazard 19).
+//! Creation of a store under a temporary name, and its publication under the final name [I19].
 
 use std::{fs, io::ErrorKind, path::Path};
 
@@ -26,7 +26,7 @@ fn made(dir: &Path) -> GroupDisk {
 }
 
 #[test]
-fn h19_nothing_has_the_name_of_a_store_before_it_is_published() {
+fn i19_store_name_does_not_exist_before_publish() {
     let folder = temp_dir();
     let dir = folder.path().join("new/parents/store");
     let disk = made(&dir);
@@ -41,7 +41,7 @@ fn h19_nothing_has_the_name_of_a_store_before_it_is_published() {
     assert!(name.starts_with(&prefix), "{name}");
     disk.publish().expect("published");
     assert_eq!(disk.dir(), dir);
-    // The groups have moved with their files, with what is not synced.
+    // The groups have moved with their files, including their dirty state.
     disk.write(HEAP, 2 * PART, b"later").expect("a write");
     disk.sync(HEAP).expect("a sync");
     assert!(read(&disk, HEAP, PART - 10, 100) == noise(1, 100));
@@ -57,7 +57,7 @@ fn h19_nothing_has_the_name_of_a_store_before_it_is_published() {
 }
 
 #[test]
-fn a_store_that_is_not_published_goes_with_what_was_made_for_it() {
+fn unpublished_store_is_removed_on_drop() {
     let folder = temp_dir();
     let disk = made(&folder.path().join("new/parents/store"));
     fs::write(disk.dir().join("lock"), b"").expect("a file");
@@ -66,7 +66,7 @@ fn a_store_that_is_not_published_goes_with_what_was_made_for_it() {
 }
 
 #[test]
-fn publishing_replaces_nothing_but_an_empty_directory() {
+fn publish_replaces_only_an_empty_directory() {
     let folder = temp_dir();
     let dir = folder.path().join("store");
     let disk = made(&dir);
@@ -89,7 +89,7 @@ fn publishing_replaces_nothing_but_an_empty_directory() {
 }
 
 #[test]
-fn places_and_parts_that_cannot_be_are_refused() {
+fn invalid_paths_and_part_lengths_are_rejected() {
     let folder = temp_dir();
     for part_bytes in [0, 1, PART + 4096, u64::MAX - PART + 1] {
         assert_kind(

@@ -30,7 +30,7 @@ pub(crate) fn reserving(pages: usize) -> RegionOptions {
     }
 }
 
-/// A new file for reading and writing.
+/// Creates a file that is open for reading and writing.
 pub(crate) fn new_file(folder: &Path, name: &str) -> File {
     File::options()
         .read(true)
@@ -40,13 +40,15 @@ pub(crate) fn new_file(folder: &Path, name: &str) -> File {
         .expect("a file")
 }
 
-/// What the files beneath a restored region hold at a place: never zero.
+/// Returns the byte that the files of a restored region hold at an offset: never zero.
 pub(crate) fn beneath(offset: usize) -> u8 {
     (offset / PAGE % 250 + 1) as u8
 }
 
-/// A region of so many pages (8 at least, a multiple of 4) and its content at first. Files are two, of which the first
-/// has a quarter; a restored one has a quarter of its pages behind its two files.
+/// Returns a region of `pages` pages (at least 8, a multiple of 4) and its initial content.
+///
+/// The files are two, of which the first has a quarter of the pages. A restored region has a
+/// quarter of its pages after its two files.
 pub(crate) fn region(
     kind: RegionKind,
     folder: &Path,
@@ -91,7 +93,7 @@ fn restored_part(
     }
 }
 
-/// What a region made by [`region`] holds at first.
+/// Returns the initial content of a region made by [`region`].
 pub(crate) fn content(kind: RegionKind, pages: usize) -> Vec<u8> {
     let mut content = vec![0; pages * PAGE];
     if kind == RegionKind::Restored {
@@ -101,7 +103,7 @@ pub(crate) fn content(kind: RegionKind, pages: usize) -> Vec<u8> {
     content
 }
 
-/// The bytes of all files in a folder.
+/// Returns the bytes of all files in a directory.
 pub(crate) fn all_files(folder: &Path) -> Vec<(String, Vec<u8>)> {
     let mut files: Vec<_> = fs::read_dir(folder)
         .expect("a folder")
@@ -117,29 +119,29 @@ pub(crate) fn all_files(folder: &Path) -> Vec<(String, Vec<u8>)> {
 
 fn byte(region: &Region, offset: usize) -> &AtomicU8 {
     assert!(offset < region.len());
-    // SAFETY: inside the region, which is borrowed, and which nobody shrinks meanwhile; everybody who uses its bytes here
-    // does so by atomics or by the kernel.
+    // SAFETY: the byte is inside the region, which is borrowed and not shrunk meanwhile. All
+    // accesses to these bytes are atomic or made by the kernel.
     unsafe { AtomicU8::from_ptr(region.as_ptr().as_ptr().add(offset)) }
 }
 
-/// A store by an instruction.
+/// Stores a byte by an instruction.
 pub(crate) fn store(region: &Region, offset: usize, value: u8) {
     byte(region, offset).store(value, Ordering::Relaxed);
 }
 
-/// A load by an instruction.
+/// Loads a byte by an instruction.
 pub(crate) fn load(region: &Region, offset: usize) -> u8 {
     byte(region, offset).load(Ordering::Relaxed)
 }
 
-/// All bytes, copied by the kernel.
+/// Returns all bytes, copied by the kernel.
 pub(crate) fn bytes(region: &Region) -> Vec<u8> {
     let mut bytes = vec![0; region.len()];
     region.copy_out(0, &mut bytes).expect("all of it");
     bytes
 }
 
-/// The tracker, or a visible skip where this machine lacks it.
+/// Returns the tracker, or `None` after a visible skip if this machine lacks it.
 #[track_caller]
 pub(crate) fn wp_async() -> Option<WpAsync> {
     if !need(Need::Uffd, "") {
@@ -148,7 +150,7 @@ pub(crate) fn wp_async() -> Option<WpAsync> {
     match WpAsync::new() {
         Ok(tracker) => Some(tracker),
         Err(TrackerError::Unavailable { source, .. }) => {
-            skip(Need::Uffd, &format!("userfaultfd cannot do it: {source}"));
+            skip(Need::Uffd, &format!("userfaultfd does not support it: {source}"));
             None
         }
         Err(error) => panic!("{error}"),

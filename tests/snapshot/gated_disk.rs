@@ -1,4 +1,4 @@
-//! A disk on which a call can be made to wait, or to fail.
+//! Backend on which a call can be made to wait or fail.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,8 @@ use flatspan::snapshot::{Array, GroupDisk};
 
 use crate::watched_disk::{Call, Watch, WatchedDisk};
 
-/// The next journal that is created waits, once, and from then on no checkpoint comes to its end: the disk is full.
+/// Backend whose next journal creation waits once. From then on every checkpoint fails because the
+/// disk is full.
 pub(crate) type GatedDisk = WatchedDisk<Gated>;
 
 #[derive(Debug)]
@@ -19,7 +20,7 @@ pub(crate) struct Gated {
     fails_to_sync: AtomicBool,
 }
 
-/// The other side of the gate.
+/// Test's side of the blocked call.
 #[derive(Debug)]
 pub(crate) struct Gate {
     reached: Receiver<()>,
@@ -44,17 +45,17 @@ impl GatedDisk {
         (Self::over(disk, watch), Gate { reached, open })
     }
 
-    /// Without a gate.
+    /// Opens a backend that does not block.
     pub(crate) fn open(disk: GroupDisk) -> Self {
         Self::over(disk, Gated::behind(None))
     }
 
-    /// From now on no checkpoint comes to its end, and no second heap, or each does.
+    /// Sets whether checkpoints and the creation of a second heap fail.
     pub(crate) fn set_full(&self, full: bool) {
         *self.watch.fails() = full;
     }
 
-    /// From now on no sync succeeds.
+    /// Makes every later sync fail.
     pub(crate) fn fail_syncs(&self) {
         self.watch.fails_to_sync.store(true, Ordering::Relaxed);
     }
@@ -90,7 +91,7 @@ impl Watch for Gated {
                 Err(io::ErrorKind::StorageFull.into())
             }
             Call::Sync if self.fails_to_sync.load(Ordering::Relaxed) => {
-                Err(io::Error::other("the disk fails to sync"))
+                Err(io::Error::other("injected sync failure"))
             }
             _ => Ok(()),
         }

@@ -1,5 +1,6 @@
-//! Stores of version 1 that are kept (`tests/fixtures/v1`), stores made by chance, and the independent reader in Python
-//! (`tests/fixtures/read_store.py`), written from docs/file-format.md alone: all three say the same.
+//! Stored fixtures of version 1 (`tests/fixtures/v1`), random stores, and the independent reader in
+//! Python (`tests/fixtures/read_store.py`), which was written from docs/file-format.md alone. The
+//! library and the reader must agree.
 
 use std::cell::Cell;
 use std::{
@@ -50,7 +51,7 @@ fn noise(seed: u64, len: usize) -> Vec<u8> {
     (0..len as u64).map(byte).collect()
 }
 
-/// Numbers by chance, the same for the same seed.
+/// Random numbers, reproducible by their seed.
 struct Chance(u64);
 
 impl Chance {
@@ -71,7 +72,7 @@ fn sha(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-/// Of the region, whatever the store's kind of changes is.
+/// Returns the SHA-256 of the region, for either write mode.
 fn sha_of(store: &Store) -> String {
     match store.view(sha) {
         Ok(sha) => sha,
@@ -84,7 +85,7 @@ fn sha_of(store: &Store) -> String {
     }
 }
 
-/// All files but the locks, holes left out.
+/// Copies all files but the locks, and keeps holes.
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a folder");
     for entry in fs::read_dir(from).expect("a folder") {
@@ -116,7 +117,8 @@ fn poke(store: &Store, offset: u64, bytes: &[u8]) {
     inside.write(offset, bytes).expect("written");
 }
 
-/// Makes the store of this name, and leaves it open or closes it; the SHA-256 of what it must come back with.
+/// Creates the store of this name, and leaves it open or closes it. Writes the SHA-256 of the state
+/// that must be restored.
 fn make(name: &str, path: &Path, keep: &Path) {
     let open = |options: StoreOptions| Store::open(path, options).expect("a store");
     let sha = match name {
@@ -192,9 +194,9 @@ fn make(name: &str, path: &Path, keep: &Path) {
     fs::write(keep.with_extension("sha256"), sha + "\n").expect("written");
 }
 
-/// Writes tests/fixtures/v1 when `FLATSPAN_MAKE_GOLDEN` is set, and nothing otherwise: they were made once.
+/// Writes tests/fixtures/v1 if `FLATSPAN_MAKE_GOLDEN` is set. The fixtures were created once.
 #[test]
-fn make_the_golden_files() {
+fn create_golden_files() {
     if std::env::var_os("FLATSPAN_MAKE_GOLDEN").is_none() {
         return;
     }
@@ -216,7 +218,7 @@ fn open_kept(name: &str, path: &Path) -> Result<Store, SnapshotError> {
 }
 
 #[test]
-fn the_golden_stores_are_read_back() {
+fn golden_stores_are_restored() {
     let dir = support::temp_dir();
     for name in NAMES {
         let kept = fixtures().join("v1").join(name);
@@ -236,11 +238,12 @@ fn the_golden_stores_are_read_back() {
     }
 }
 
-/// The independent reader, kept running: a path in, a JSON object out.
+/// Running process of the independent reader: it reads a path and prints a JSON object.
 struct Python(Child, BufReader<std::process::ChildStdout>);
 
 impl Python {
-    /// `None` with a visible skip without Python 3 or its package xxhash.
+    /// Starts the reader. Returns `None` after a visible skip without Python 3 or its package
+    /// xxhash.
     #[track_caller]
     fn start() -> Option<Self> {
         if !need(Need::Tools, "python3") {
@@ -281,7 +284,7 @@ impl Drop for Python {
 }
 
 #[test]
-fn an_independent_reader_agrees_about_the_golden_stores() {
+fn independent_reader_agrees_on_golden_stores() {
     let Some(mut python) = Python::start() else {
         return;
     };
@@ -304,7 +307,8 @@ fn an_independent_reader_agrees_about_the_golden_stores() {
     }
 }
 
-/// What a reader says of a store: the heap, whether it fell back, and the sum of the state; or that it is damaged.
+/// Result of a reader: the heap, whether the fallback was used, and the hash of the state; or that
+/// the store is corrupt.
 #[derive(Debug, PartialEq)]
 enum Verdict {
     State {
@@ -341,7 +345,7 @@ fn of_rust(opened: &Result<Store, SnapshotError>) -> Verdict {
     }
 }
 
-/// Where to flip: every field of headers and records, and some places by chance.
+/// Returns the offsets to flip: every field of headers and records, and some random ones.
 fn places(name: &str, bytes: &[u8], chance: &mut Chance) -> Vec<usize> {
     let header = [
         0, 8, 12, 16, 32, 36, 40, 48, 56, 64, 72, 80, 88, 96, 104, 112, 120, 128, 4079, 4080, 4095,
@@ -385,7 +389,7 @@ fn places(name: &str, bytes: &[u8], chance: &mut Chance) -> Vec<usize> {
     places
 }
 
-/// One change to one file of a golden store.
+/// Change of one file of a golden store.
 #[derive(Clone, Copy, Debug)]
 enum Harm {
     Flip(usize, u8),
@@ -414,8 +418,10 @@ impl Harm {
     }
 }
 
-/// Does each harm to a copy of each golden store: both readers must say the same. Returned is where they agree on a state
-/// that is not the one stored, without a cut: nobody can tell a damaged tail from one that was never acknowledged.
+/// Makes each change to a copy of each golden store, and asserts that both readers agree.
+///
+/// Returns the cases in which they agree on a state that is not the stored one, although no file
+/// was truncated. A corrupt tail cannot be distinguished from one that was never acknowledged.
 fn judge_alike(harms: impl Fn(&str, &[u8], &mut Chance) -> Vec<Harm>) -> Vec<String> {
     let Some(mut python) = Python::start() else {
         return Vec::new();
@@ -457,7 +463,7 @@ fn judge_alike(harms: impl Fn(&str, &[u8], &mut Chance) -> Vec<Harm>) -> Vec<Str
             }
         }
     }
-    assert!(done > 0, "nothing was harmed");
+    assert!(done > 0, "no file was changed");
     assert!(
         differences.is_empty(),
         "{} of {done}:\n{}",
@@ -476,7 +482,7 @@ fn flips(name: &str, bytes: &[u8], chance: &mut Chance) -> Vec<Harm> {
 }
 
 #[test]
-fn a_flipped_byte_is_judged_alike() {
+fn both_readers_agree_on_flipped_bytes() {
     let others = judge_alike(flips);
     assert!(
         others.is_empty(),
@@ -487,7 +493,7 @@ fn a_flipped_byte_is_judged_alike() {
 }
 
 #[test]
-fn a_file_that_is_cut_or_gone_is_judged_alike() {
+fn both_readers_agree_on_truncated_and_missing_files() {
     judge_alike(|_, bytes, _| {
         let len = bytes.len() as u64;
         let cuts = [
@@ -510,19 +516,20 @@ fn a_file_that_is_cut_or_gone_is_judged_alike() {
     });
 }
 
-/// Changes a store of transactions by chance; after every step both readers see the same as memory.
+/// Changes a transactional store at random; after every step both readers see the same state as
+/// memory.
 fn transactions_by_chance(seed: u64, python: &mut Python) {
     let dir = support::temp_dir();
     let (path, other) = (dir.path().join("store"), dir.path().join("copy"));
     let mut chance = Chance(seed);
-    // Half of the stores get other parts now and then.
+    // Half of the stores change their part length now and then.
     let part = Cell::new(PART);
     let options = || {
         options()
             .initial_bytes([0, 20, 700][seed as usize % 3] * PAGE)
             .part_bytes(part.get())
             .change_part_bytes(true)
-            // Nobody else writes while files are copied.
+            // No background work writes while files are copied.
             .second_heap(false)
     };
     let mut store = Store::open(&path, options()).expect("a store");
@@ -532,7 +539,7 @@ fn transactions_by_chance(seed: u64, python: &mut Python) {
         }
         let what = match chance.below(13) {
             12 => {
-                store.make_second_heap().expect("a copy, or none");
+                store.make_second_heap().expect("second heap is created or exists");
                 "second heap"
             }
             0 | 1 => {
@@ -587,7 +594,7 @@ fn transactions_by_chance(seed: u64, python: &mut Python) {
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "what to say when it fails")]
+#[expect(clippy::too_many_arguments, reason = "context of the failure message")]
 fn same(
     seed: u64,
     step: u32,
@@ -633,7 +640,7 @@ fn same(
     fs::remove_dir_all(other).expect("removed");
 }
 
-/// The same with writers: what the readers see is the state of the last checkpoint.
+/// As above with tracked memory: the readers see the state of the last checkpoint.
 fn writers_by_chance(seed: u64, python: &mut Python) {
     let dir = support::temp_dir();
     let (path, other) = (dir.path().join("store"), dir.path().join("copy"));
@@ -709,7 +716,7 @@ fn writers_by_chance(seed: u64, python: &mut Python) {
 }
 
 #[test]
-fn stores_made_by_chance_are_read_alike() {
+fn both_readers_agree_on_random_stores() {
     let Some(mut python) = Python::start() else {
         return;
     };

@@ -1,4 +1,4 @@
-//! States that are kept beside the newest one.
+//! History of a store: snapshots kept beside the newest state.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -22,7 +22,7 @@ fn options(changes: Changes) -> StoreOptions {
         .reserve_bytes(64 << 20)
         .part_bytes(64 << 10)
         .initial_bytes(40 * PAGE)
-        // Nothing happens but what the test does.
+        // Options without background work.
         .second_heap(false)
 }
 
@@ -41,7 +41,7 @@ fn put(store: &Store, changes: Changes, page: u64, byte: u8) {
     }
 }
 
-/// The newest state, by a reader.
+/// Returns the newest state, read by a reader.
 fn read(path: &Path) -> Vec<u8> {
     let reader = StoreReader::open(path).expect("a store");
     let image = reader.newest().expect("a state");
@@ -74,7 +74,7 @@ enum Step {
     Resize(u64),
     Keep,
     Prune(usize),
-    /// Closed, or left as by a crash.
+    /// Reopen, after closing or as after a crash.
     Again(bool),
 }
 
@@ -91,8 +91,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..40)
 }
 
-/// What is durable at an instant is what is kept, whatever is done to the store later, and it opens.
-fn kept_states_stay_what_they_were(changes: Changes, steps: &[Step]) {
+/// Asserts that a snapshot keeps the state that was durable when it was added, whatever happens to
+/// the store later, and that it opens.
+fn history_snapshots_do_not_change(changes: Changes, steps: &[Step]) {
     let folder = temp_dir();
     let path = folder.path().join("store");
     let history = History::of(&path);
@@ -170,18 +171,18 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     #[test]
-    fn kept_states_of_writers_stay_what_they_were(steps in steps()) {
-        kept_states_stay_what_they_were(Changes::Writers, &steps);
+    fn history_snapshots_of_tracked_stores_do_not_change(steps in steps()) {
+        history_snapshots_do_not_change(Changes::Writers, &steps);
     }
 
     #[test]
-    fn kept_states_of_transactions_stay_what_they_were(steps in steps()) {
-        kept_states_stay_what_they_were(Changes::Transactions, &steps);
+    fn history_snapshots_of_transactional_stores_do_not_change(steps in steps()) {
+        history_snapshots_do_not_change(Changes::Transactions, &steps);
     }
 }
 
 #[test]
-fn h08_a_generation_that_is_kept_is_not_given_again() {
+fn i08_generation_in_the_history_is_not_reused() {
     let folder = temp_dir();
     let path = folder.path().join("store");
     let history = History::of(&path);
@@ -196,7 +197,7 @@ fn h08_a_generation_that_is_kept_is_not_given_again() {
     }
     let kept = history.keep().expect("kept");
     drop(store);
-    // All but the history is lost, and what is put back is from before.
+    // Removes everything but the history, and puts back an earlier copy.
     for entry in path.read_dir().expect("a folder").flatten() {
         if entry.path().is_file() {
             fs::remove_file(entry.path()).expect("removed");
@@ -213,7 +214,7 @@ fn h08_a_generation_that_is_kept_is_not_given_again() {
     assert_eq!(read(again.directory())[4096], 77);
 }
 
-/// The files of a store, without its history.
+/// Copies the files of a store without its history.
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a folder");
     for entry in from.read_dir().expect("a folder").flatten() {
@@ -223,9 +224,9 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// After a power cut a journal that was not synced goes on before its former end.
+/// After a power cut, a journal that was not synced continues before its former end.
 #[test]
-fn a_state_that_is_older_by_its_numbers_is_the_newest_where_it_came_last() {
+fn last_added_state_is_the_newest_despite_lower_numbers() {
     let folder = temp_dir();
     let (one, other) = (folder.path().join("one"), folder.path().join("other"));
     let store = open(&one, Changes::Transactions);
@@ -237,7 +238,7 @@ fn a_state_that_is_older_by_its_numbers_is_the_newest_where_it_came_last() {
         bytes.for_each(|byte| put(&store, Changes::Transactions, 0, byte));
     }
     let lost = History::of(&one).keep().expect("kept");
-    // As if what this one has were lost, and the other came instead.
+    // Simulates that the state of this store was lost and replaced by the other one.
     fs::rename(one.join("kept"), other.join("kept")).expect("moved");
     let history = History::of(&other);
     let kept = history.keep().expect("kept");
@@ -251,7 +252,7 @@ fn a_state_that_is_older_by_its_numbers_is_the_newest_where_it_came_last() {
 }
 
 #[test]
-fn where_there_is_no_store_nothing_is_put() {
+fn history_without_a_store_creates_nothing() {
     let folder = temp_dir();
     let path = folder.path().join("store");
     fs::create_dir(&path).expect("a folder");
@@ -262,9 +263,9 @@ fn where_there_is_no_store_nothing_is_put() {
     history.keep().expect("kept");
 }
 
-/// What cannot be removed keeps nobody from removing the others.
+/// A snapshot that cannot be removed does not prevent the removal of the others.
 #[test]
-fn one_that_cannot_be_removed_is_told_and_the_others_go() {
+fn snapshot_that_cannot_be_removed_is_reported_and_others_are_removed() {
     let folder = temp_dir();
     let path = folder.path().join("store");
     let history = History::of(&path);
@@ -275,17 +276,17 @@ fn one_that_cannot_be_removed_is_told_and_the_others_go() {
         store.checkpoint_delta().expect("a delta");
         kept.push(history.keep().expect("kept"));
     }
-    // No lock can be taken of it.
+    // The snapshot's lock can no longer be acquired.
     fs::remove_dir_all(kept[0].directory()).expect("removed");
     fs::create_dir_all(kept[0].directory().join("lock/x")).expect("made");
-    let error = history.prune(1).expect_err("it is told");
+    let error = history.prune(1).expect_err("the failure is reported");
     assert!(error.to_string().contains("lock"), "{error}");
     assert_eq!(names(&history), [kept[0].name(), kept[2].name()]);
 }
 
-/// Every page has the number of the round: a state with two numbers was never durable.
+/// Every page holds the number of the round, so a state with two numbers was never durable.
 #[test]
-fn h17_a_kept_state_is_of_one_instant_while_checkpoints_are_made() {
+fn i17_snapshot_is_of_one_point_in_time_while_checkpoints_run() {
     const ROUNDS: usize = 12;
     let folder = temp_dir();
     let path = folder.path().join("store");
@@ -309,19 +310,19 @@ fn h17_a_kept_state_is_of_one_instant_while_checkpoints_are_made() {
                     _ => store.checkpoint_delta().map(drop),
                 }
                 .or_else(|error| match error.kind() {
-                    // It was kept out for longer than it waits.
+                    // The wait for the heap timed out.
                     ErrorKind::ResourceBusy => Ok(()),
                     _ => Err(error),
                 })
                 .expect("a checkpoint");
             }
         });
-        // Also when a check fails.
+        // Also runs if a check fails.
         let _looks_on = looks_on;
         let history = History::of(&path);
         let mut seen = Vec::new();
         while seen.len() < ROUNDS {
-            // Other errors than of a heap that is entered again and again there are none.
+            // The only acceptable errors are of a heap that is rewritten again and again.
             match history.keep() {
                 Ok(kept) => {
                     let state = read(kept.directory());
@@ -334,12 +335,12 @@ fn h17_a_kept_state_is_of_one_instant_while_checkpoints_are_made() {
             }
         }
         seen.dedup();
-        assert!(seen.len() > 1, "checkpoints were made meanwhile");
+        assert!(seen.len() > 1, "no checkpoint ran meanwhile");
     });
 }
 
 #[test]
-fn what_is_in_use_stays_until_another_time() {
+fn snapshot_in_use_is_removed_later() {
     let folder = temp_dir();
     let path = folder.path().join("store");
     let history = History::of(&path);
@@ -371,7 +372,7 @@ fn what_is_in_use_stays_until_another_time() {
 }
 
 #[test]
-fn what_a_killed_process_has_left_goes_and_what_is_not_ours_stays() {
+fn leftovers_of_a_killed_process_are_removed_and_foreign_files_stay() {
     let folder = temp_dir();
     let path = folder.path().join("store");
     let history = History::of(&path);
@@ -398,14 +399,14 @@ fn what_a_killed_process_has_left_goes_and_what_is_not_ours_stays() {
     for name in others {
         assert!(path.join("kept").join(name).exists(), "{name}");
     }
-    // Nor is any of it a part of the store.
+    // The history is no part of the store.
     drop(store);
     verify(&path);
     open(&path, Changes::Writers);
 }
 
 #[test]
-fn a_store_on_a_full_disk_goes_on_without_its_history() {
+fn store_on_a_full_disk_continues_without_history() {
     let Some(small) = SmallFs::new(Kind::Tmpfs, 4 << 20) else {
         return;
     };
@@ -432,9 +433,9 @@ fn a_store_on_a_full_disk_goes_on_without_its_history() {
     verify(&path);
 }
 
-/// Storage that is shared is copied when the store writes it: what was room for it when the state was kept may be gone.
+/// The store copies shared storage when it writes it. The space for this may no longer exist.
 #[test]
-fn h35_shared_storage_on_a_full_disk_is_an_error() {
+fn i35_shared_storage_on_a_full_disk_is_an_error() {
     const PAGES: u64 = 4096;
     for kind in [Kind::Xfs, Kind::Btrfs] {
         let Some(small) = SmallFs::new(kind, 300 << 20) else {
@@ -464,7 +465,7 @@ fn h35_shared_storage_on_a_full_disk_is_an_error() {
         let cost = before.saturating_sub(free(&small));
         assert!(cost < PAGES * PAGE / 4, "{kind:?}: it costs {cost} bytes");
         small.fill_leaving(1 << 20);
-        // The heap that comes next is not shared; the one behind it is.
+        // The heap that is written next is not shared; the one after it is.
         let mut failed = None;
         for byte in 3..=6 {
             fill(byte);
@@ -474,7 +475,7 @@ fn h35_shared_storage_on_a_full_disk_is_an_error() {
             }
         }
         let (byte, error) = failed.expect("there is no room to copy what is shared");
-        // btrfs finds out when it syncs.
+        // btrfs reports the error only at the sync.
         assert!(
             matches!(error.kind(), ErrorKind::StorageFull) || kind == Kind::Btrfs,
             "{kind:?}: {error}"
@@ -501,9 +502,9 @@ fn free(small: &SmallFs) -> u64 {
     small.free()
 }
 
-/// A clone has the holes of what it is a clone of.
+/// A clone has the same holes as its source.
 #[test]
-fn holes_stay_holes() {
+fn history_snapshots_keep_holes() {
     let folder = temp_dir();
     let path = folder.path().join("store");
     let store =

@@ -1,4 +1,4 @@
-//! Who sees what of transactions, and in which order they are (hazard 23).
+//! Visibility and order of transactions [I23].
 
 use std::io;
 use std::sync::Arc;
@@ -18,9 +18,9 @@ use crate::watched_disk::{Call, Watch, WatchedDisk};
 const PAGE: u64 = 4096;
 const PAGES: u64 = 40;
 const PART_BYTES: u64 = 64 << 10;
-/// Whoever waits so long waits for ever.
+/// A wait that lasts this long is considered endless.
 const SOON: Duration = Duration::from_millis(50);
-/// Far longer than anything here takes, so that what is wrong comes to an end.
+/// Longer than any operation here takes, so that a failing test ends.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn options() -> StoreOptions {
@@ -54,7 +54,7 @@ fn assert_kept_out<T: std::fmt::Debug>(result: Result<T, SnapshotError>) {
 }
 
 #[test]
-fn h23_one_writer_at_a_time_until_it_has_its_sequence_or_is_undone() {
+fn i23_transactions_exclude_each_other_until_sequence_or_rollback() {
     let (_dir, store) = store();
     let store = &store;
     for gives_up in [false, true] {
@@ -90,13 +90,14 @@ fn h23_one_writer_at_a_time_until_it_has_its_sequence_or_is_undone() {
     }
 }
 
-/// Storage for a record that is longer than what is reserved ahead is asked for while the transaction is still inside.
+/// Backend on which a record longer than the preallocated space blocks while the transaction is
+/// still inside.
 #[derive(Debug)]
 struct Waiting {
-    /// The next reservation of so many bytes or more waits.
+    /// The next preallocation of at least this many bytes blocks.
     at_least: u64,
     armed: AtomicBool,
-    /// Nobody let it go on.
+    /// The blocked call was not released in time.
     gave_up: AtomicBool,
     reached: SyncSender<()>,
     go_on: Mutex<Receiver<()>>,
@@ -136,7 +137,7 @@ impl Watch for Waiting {
 }
 
 #[test]
-fn h23_nobody_comes_between_the_last_change_and_its_sequence() {
+fn i23_no_transaction_starts_between_the_last_change_and_its_sequence() {
     const LONG: u64 = 9 << 20;
     let dir = support::temp_dir();
     let path = dir.path().join("store");
@@ -158,7 +159,7 @@ fn h23_nobody_comes_between_the_last_change_and_its_sequence() {
         reached.recv_timeout(PATIENCE).expect("the closure is over");
         assert_kept_out(put(store, 8));
         assert_kept_out(first(store));
-        // And the journal is free for others.
+        // The journal is free for other threads.
         assert_eq!(store.durable_sequence(), 1);
         let _ = go_on.send(());
         writer.join().expect("no panic").expect("a transaction");
@@ -174,7 +175,7 @@ fn h23_nobody_comes_between_the_last_change_and_its_sequence() {
 }
 
 #[test]
-fn h24_storage_for_the_journal_is_reserved_outside_of_the_gate_and_of_its_lock() {
+fn i24_journal_is_preallocated_outside_the_access_lock_and_the_journal_lock() {
     let dir = support::temp_dir();
     let path = dir.path().join("store");
     drop(Store::open(&path, options()).expect("a store"));
@@ -206,7 +207,7 @@ fn h24_storage_for_the_journal_is_reserved_outside_of_the_gate_and_of_its_lock()
 }
 
 #[test]
-fn h23_sequences_are_in_the_order_of_the_changes() {
+fn i23_sequences_follow_the_order_of_changes() {
     const EACH: u64 = 200;
     let (_dir, store) = store();
     let seen = Mutex::new(Vec::new());
@@ -239,7 +240,7 @@ fn h23_sequences_are_in_the_order_of_the_changes() {
     assert!(seen == expected, "{seen:?}");
 }
 
-/// One of the ways to change memory in a transaction; whatever the numbers are.
+/// Changes memory in one of the possible ways, selected by arbitrary numbers.
 fn change(
     tx: &mut Transaction<'_>,
     random: &mut impl FnMut(u64) -> u64,
@@ -259,7 +260,7 @@ fn change(
 }
 
 #[test]
-fn h23_what_is_undone_is_as_it_was_whatever_was_done() {
+fn i23_rollback_restores_every_kind_of_change() {
     let mut state = 0x2545_F491_4F6C_DD1D_u64;
     let mut random = move |below: u64| {
         state ^= state << 13;
@@ -277,7 +278,7 @@ fn h23_what_is_undone_is_as_it_was_whatever_was_done() {
                 for _ in 0..1 + random(12) {
                     change(tx, &mut random)?;
                 }
-                // Not by `panic!`, which would be told each time.
+                // Not by `panic!`, which would print a message each time.
                 if panics {
                     std::panic::resume_unwind(Box::new(()))
                 } else {
@@ -307,7 +308,7 @@ fn h23_what_is_undone_is_as_it_was_whatever_was_done() {
 }
 
 #[test]
-fn h23_a_store_with_a_journal_of_transactions_is_changed_by_nothing_else() {
+fn i23_transactional_store_rejects_other_changes() {
     let (_dir, store) = store();
     for refused in [
         store.enter().map(drop),
@@ -321,9 +322,9 @@ fn h23_a_store_with_a_journal_of_transactions_is_changed_by_nothing_else() {
     }
 }
 
-/// What a view has seen may be told to the world when `wait_durable` has returned, and not before.
+/// Data seen in a view may be published after `wait_durable` has returned, not before.
 #[test]
-fn h23_what_was_seen_is_durable_once_it_was_waited_for() {
+fn i23_viewed_data_is_durable_after_wait_durable() {
     let way: Way = TRANSACTIONS;
     let disk = Recorder::unpublished(PART_BYTES);
     let store = way.open(&disk).expect("a store");

@@ -1,4 +1,4 @@
-//! Snapshots as their callers see them.
+//! Behaviour of the snapshot layer through its public API.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,4 +1,4 @@
-//! Tracking without privilege. Run by `unprivileged`, and by ordinary users.
+//! Tracking without privileges. Run by `unprivileged`, and by ordinary users.
 
 use flatspan::snapshot::{Compare, PrivatePages, RegionKind, TrackerChoice, Writers, choose};
 
@@ -9,7 +9,7 @@ use crate::{
 };
 
 #[test]
-fn trackers_of_an_ordinary_user_miss_nothing() {
+fn unprivileged_trackers_miss_nothing() {
     if is_root() {
         return;
     }
@@ -24,7 +24,7 @@ fn trackers_of_an_ordinary_user_miss_nothing() {
 }
 
 #[test]
-fn an_ordinary_user_gets_the_same_choice() {
+fn ordinary_user_gets_the_same_tracker() {
     if is_root() || wp_async().is_none() {
         return;
     }

@@ -1,4 +1,4 @@
-//! Stores of which the files get another length.
+//! Conversion of a store to another part length.
 #![expect(unsafe_code, reason = "restored by map")]
 
 use std::fs;
@@ -43,7 +43,7 @@ fn first_bytes(store: &Store) -> Vec<u8> {
     bytes.chunks(4096).map(|page| page[0]).collect()
 }
 
-/// Length of the first part of a heap, `None` without.
+/// Returns the length of the first part of a heap; `None` if it does not exist.
 fn part_bytes(path: &Path, heap: HeapName) -> Option<u64> {
     let part = path.join(format!("heap-{heap}.00000"));
     fs::metadata(part).ok().map(|found| found.len())
@@ -53,7 +53,7 @@ fn lengths(path: &Path) -> [Option<u64>; 2] {
     [HeapName::A, HeapName::B].map(|heap| part_bytes(path, heap))
 }
 
-/// Both heaps are there, and a journal of several parts.
+/// Creates a store with both heaps and a journal of several parts.
 fn filled(path: &Path, length: u64) -> Vec<u8> {
     let store = open(path, options().part_bytes(length));
     let mut expected = vec![0; PAGES as usize];
@@ -81,7 +81,7 @@ fn verify(path: &Path) {
 }
 
 #[test]
-fn another_length_is_refused_with_a_word_on_what_to_do() {
+fn other_part_length_is_rejected_with_advice() {
     let dir = temp_dir();
     let path = dir.path().join("store");
     filled(&path, SHORT);
@@ -98,7 +98,7 @@ fn another_length_is_refused_with_a_word_on_what_to_do() {
 }
 
 #[test]
-fn bases_give_one_heap_after_the_other_the_new_length() {
+fn base_checkpoints_convert_one_heap_after_the_other() {
     for (from, to) in [(SHORT, LONG), (LONG, SHORT)] {
         let dir = temp_dir();
         let path = dir.path().join("store");
@@ -118,7 +118,7 @@ fn bases_give_one_heap_after_the_other_the_new_length() {
             assert_eq!(base.pages, PAGES, "all of it");
             assert_eq!(part_bytes(&path, there), Some(to));
             verify(&path);
-            // As after a crash, each of them: another process without the option.
+            // Each copy is as after a crash; another process opens it without the option.
             let copy = dir.path().join(format!("copy-{page}"));
             copy_all(&path, &copy);
             let other = open(&copy, options());
@@ -148,7 +148,7 @@ fn copy_all(from: &Path, to: &Path) {
 }
 
 #[test]
-fn a_second_heap_is_made_with_the_new_length() {
+fn second_heap_is_created_with_the_new_part_length() {
     let dir = temp_dir();
     let path = dir.path().join("store");
     let expected = filled(&path, SHORT);
@@ -163,11 +163,11 @@ fn a_second_heap_is_made_with_the_new_length() {
 }
 
 #[test]
-fn h10_the_heap_beneath_the_memory_keeps_its_length_while_it_is_mapped() {
+fn i10_mapped_heap_keeps_its_length() {
     let dir = temp_dir();
     let path = dir.path().join("store");
     let mut expected = filled(&path, SHORT);
-    // SAFETY: nobody else changes the files of the store.
+    // SAFETY: no other process changes the files of the store.
     let by_map = || unsafe { changing(LONG).restore_by_map() };
     let store = open(&path, by_map());
     let beneath = store.open_report().heap;

@@ -1,5 +1,5 @@
-//! Restored regions never change the files beneath.
-#![expect(unsafe_code, reason = "giving pages back is a promise of the caller")]
+//! Regions restored by mapping never change their files.
+#![expect(unsafe_code, reason = "the caller guarantees that dropped pages equal their files")]
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -14,7 +14,7 @@ use crate::{
 };
 
 #[test]
-fn h10_the_files_beneath_never_change() {
+fn i10_mapped_files_never_change() {
     let folder = temp_dir();
     let region = region(RegionKind::Restored, folder.path(), 1024, reserving(2048));
     let before = all_files(folder.path());
@@ -32,7 +32,7 @@ fn h10_the_files_beneath_never_change() {
 }
 
 #[test]
-fn a_range_behind_the_end_of_its_file_is_refused() {
+fn range_after_the_end_of_its_file_is_rejected() {
     let file = tempfile::tempfile().expect("a file");
     file.set_len(3 * PAGE as u64 - 1).expect("longer");
     let parts = vec![RestoredPart {
@@ -49,12 +49,12 @@ fn a_range_behind_the_end_of_its_file_is_refused() {
 }
 
 #[test]
-fn h11_pages_given_back_are_those_of_the_file_and_others_stay() {
+fn i11_dropped_pages_are_read_from_the_file_and_others_stay() {
     let folder = temp_dir();
     let region = region(RegionKind::Restored, folder.path(), 16, reserving(16));
     let mut tracker = PrivatePages::new().expect("a tracker");
     tracker.arm(&region).expect("armed");
-    // Page 13 has no file beneath.
+    // Page 13 has no file.
     [1, 2, 6, 13]
         .into_iter()
         .for_each(|page| store(&region, page * PAGE, 99));
@@ -62,7 +62,8 @@ fn h11_pages_given_back_are_those_of_the_file_and_others_stay() {
     tracker.scan(&region, &mut set).expect("a scan");
     assert_eq!(set, PageSet::from_iter([1, 2, 6, 13]));
 
-    // As a checkpoint into the heap below does: it holds pages 1 and 2, and 13 would be behind.
+    // As a checkpoint into this heap does: it holds pages 1 and 2; page 13 is after the end of the
+    // file.
     let file = File::options().write(true).open(folder.path().join("a"));
     let file = file.expect("the first file");
     let mut page = [beneath(PAGE); PAGE];
@@ -71,7 +72,7 @@ fn h11_pages_given_back_are_those_of_the_file_and_others_stay() {
     page = [beneath(2 * PAGE); PAGE];
     page[0] = 99;
     file.write_all_at(&page, 2 * PAGE as u64).expect("write");
-    // SAFETY: pages 1 and 2 equal the file, 13 has none, and nobody stores.
+    // SAFETY: pages 1 and 2 equal the file, 13 has none, and no thread stores.
     let given = unsafe { region.give_back(&PageSet::from_iter([1, 2, 13])) };
     assert_eq!(given.expect("given back"), 2);
 
@@ -93,12 +94,12 @@ fn h11_pages_given_back_are_those_of_the_file_and_others_stay() {
 }
 
 #[test]
-fn discarded_pages_have_no_file_beneath_any_more() {
+fn discarded_pages_no_longer_map_a_file() {
     let folder = temp_dir();
     let region = region(RegionKind::Restored, folder.path(), 2048, reserving(2048));
     region.discard(256 * PAGE..1024 * PAGE).expect("many");
     store(&region, 300 * PAGE, 5);
-    // SAFETY: what lies over a file was not stored to, so it equals it, and nobody stores.
+    // SAFETY: the pages that map a file were not stored to, so they equal it, and no thread stores.
     let given = unsafe { region.give_back(&(0..2048).collect()) };
     assert_eq!(given.expect("given back"), 1536 - 768);
     assert_eq!(load(&region, 300 * PAGE), 5);

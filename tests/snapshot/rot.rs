@@ -1,5 +1,7 @@
-//! What rots on disks in memory, beside the bits of `crashes::rot`: headers, tails and holes of the journal, a base of writers. Each
-//! is healed, or told, or an error; and an opening that fails has written nothing.
+//! Corruption on backends in memory, in addition to the bits of `crashes::corruption`: headers,
+//! tails and holes of the journal, a base checkpoint of tracked memory.
+//!
+//! Each is repaired, reported, or an error. An opening that fails has written nothing.
 
 use flatspan::snapshot::{Array, Damage, Disk as _, HeapName, SnapshotError};
 
@@ -11,7 +13,7 @@ const NEWEST: Array = Array::Heap(HeapName::A);
 const HALF: u64 = 32 << 10;
 const BLOCK: u64 = 4096;
 
-/// Both heaps and a journal, left as by a crash.
+/// Returns both heaps and a journal as after a crash.
 fn settled(way: Way) -> Recorder {
     let disk = recorded(way, STEPS, false).settled();
     let store = way.open(&disk.settled()).expect("a store");
@@ -29,7 +31,7 @@ fn assert_nothing_written(disk: &Recorder) {
 }
 
 #[test]
-fn bits_behind_metadata_are_never_read() {
+fn bytes_after_metadata_are_never_read() {
     let disk = settled(TRANSACTIONS);
     for half in [0, HALF] {
         for bit in (BLOCK * 8..HALF * 8).step_by(1009) {
@@ -47,13 +49,14 @@ fn bits_behind_metadata_are_never_read() {
 }
 
 #[test]
-fn a_heap_whose_headers_are_both_bad_is_written_anew() {
+fn heap_with_two_bad_headers_is_rewritten() {
     for at in [100, BLOCK - 3] {
         for newest in [NEWEST, Array::Heap(HeapName::B)] {
             let disk = settled(TRANSACTIONS);
             disk.overwrite((newest, 0), at, &[1]);
             disk.overwrite((newest, 0), HALF + at, &[1]);
-            // Two bases: into this heap, then into the other one, so that all hangs on this.
+            // Writes two base checkpoints: into this heap, then into the other one. So recovery
+            // depends on this heap.
             let store = TRANSACTIONS
                 .open(&disk)
                 .expect("the other heap and the journal");
@@ -69,16 +72,16 @@ fn a_heap_whose_headers_are_both_bad_is_written_anew() {
                 Array::Heap(heap) => Array::Heap(heap.other()),
                 _ => unreachable!("heaps"),
             };
-            // Now without the other one.
+            // Opens the store without the other heap.
             let alone = disk.settled();
             alone.lose(other);
-            let store = TRANSACTIONS.open(&alone).expect("the heap written anew");
+            let store = TRANSACTIONS.open(&alone).expect("the rewritten heap opens");
             assert_eq!(TRANSACTIONS.look(&store), Ok(STEPS + 2));
         }
     }
 }
 
-/// Where the last two records begin, and the file ends.
+/// Returns the offsets of the last two records, and the end of the file.
 fn last_records(disk: &Recorder) -> (FileId, [u64; 3]) {
     let files = disk.files().into_iter();
     let mut journals =
@@ -97,7 +100,7 @@ fn last_records(disk: &Recorder) -> (FileId, [u64; 3]) {
 }
 
 #[test]
-fn a_torn_tail_is_cut_and_named() {
+fn torn_tail_is_ignored_and_reported() {
     let disk = settled(TRANSACTIONS);
     let (file, [_, last, len]) = last_records(&disk);
     disk.overwrite(file, len - 8, &[0xEE; 8]);
@@ -111,7 +114,7 @@ fn a_torn_tail_is_cut_and_named() {
 }
 
 #[test]
-fn h21_a_hole_below_a_durable_mark_is_damage() {
+fn i21_gap_below_a_durable_mark_is_corruption() {
     let disk = settled(TRANSACTIONS);
     let (file, [before, last, _]) = last_records(&disk);
     disk.overwrite(file, before, &vec![0; (last - before) as usize]);
@@ -125,7 +128,7 @@ fn h21_a_hole_below_a_durable_mark_is_damage() {
     assert_nothing_written(&disk);
 }
 
-/// METADATA with other fields, and the checksum for them.
+/// Sets METADATA fields and the matching checksum.
 pub(crate) fn forged(block: &mut [u8], fields: &[(usize, &[u8])]) {
     for (at, bytes) in fields {
         block[*at..at + bytes.len()].copy_from_slice(bytes);
@@ -135,7 +138,7 @@ pub(crate) fn forged(block: &mut [u8], fields: &[(usize, &[u8])]) {
 }
 
 #[test]
-fn a_damaged_last_record_of_a_store_closed_in_order_is_an_error() {
+fn corrupt_last_record_after_a_clean_shutdown_is_an_error() {
     let disk = settled(TRANSACTIONS);
     let end = TRANSACTIONS.open(&disk.settled()).expect("a store");
     let end = end.open_report().sequence.to_le_bytes();
@@ -161,10 +164,11 @@ fn a_damaged_last_record_of_a_store_closed_in_order_is_an_error() {
     assert_nothing_written(&disk);
 }
 
-/// A base of writers holds what no delta has.
+/// A base checkpoint of tracked memory holds changes that no delta has.
 #[test]
-fn a_base_of_writers_that_rots_is_told_and_given_up_for_good() {
-    // Nothing is on top of it: the delta before it comes back, and the store goes on from there.
+fn corrupt_tracked_base_is_reported_and_dropped_permanently() {
+    // No delta depends on this base: the delta before it is restored, and the store continues from
+    // there.
     let disk = recorded(WRITERS, 6, false).settled();
     disk.flip((NEWEST, 1), 8);
     let store = WRITERS.open(&disk).expect("the other heap");
@@ -188,7 +192,7 @@ fn a_base_of_writers_that_rots_is_told_and_given_up_for_good() {
     }
     drop(store);
     crash_everywhere(&disk, &Limits::default(), &|image| {
-        // What was acknowledged before the rot is lost with it.
+        // Data that was acknowledged before the corruption is lost with it.
         let acknowledged = match image.marks()[..] {
             [.., last] if image.marks().len() > 6 => last,
             _ => 5,
@@ -203,13 +207,13 @@ fn a_base_of_writers_that_rots_is_told_and_given_up_for_good() {
         }
     })
     .expect("no crash brings the base back");
-    // What lies on top of the lost base cannot come back without it.
+    // Deltas on top of the lost base cannot be restored without it.
     let disk = recorded(WRITERS, 7, false).settled();
     disk.flip((NEWEST, 1), 8);
     let store = WRITERS.open(&disk).expect("the other heap");
     assert!(store.open_report().fell_back.is_some());
     assert_eq!(WRITERS.look(&store), Ok(5), "{:?}", store.open_report());
-    // It is written down at once: with the bit as it was, the base does not come back over it.
+    // The decision is written at once: the base does not return, even if the bit is restored.
     drop(store);
     let again = disk.settled();
     again.flip((NEWEST, 1), 8);

@@ -1,4 +1,4 @@
-//! Trackers: exactly what was stored to, growth, choice, and errors that are none to be overlooked.
+//! Trackers: exact results, growth, selection, and errors that must not be ignored.
 
 use flatspan::snapshot::{
     Compare, Declared, DirtyTracker, PageSet, PrivatePages, Region, RegionKind, RegionOptions,
@@ -21,7 +21,7 @@ pub(crate) fn pages<const N: usize>(pages: [u64; N]) -> PageSet {
 }
 
 #[test]
-fn wp_async_finds_exactly_what_was_stored_to() {
+fn wp_async_finds_exactly_the_written_pages() {
     for kind in KINDS {
         let Some(mut tracker) = wp_async() else {
             return;
@@ -46,7 +46,7 @@ fn wp_async_finds_exactly_what_was_stored_to() {
 }
 
 #[test]
-fn a_scan_adds_to_what_is_in_the_set() {
+fn scan_adds_to_the_set() {
     let region = Region::anonymous(8 * PAGE, RegionOptions::default()).expect("a region");
     let mut tracker = Compare::new();
     tracker.arm(&region).expect("armed");
@@ -57,7 +57,7 @@ fn a_scan_adds_to_what_is_in_the_set() {
 }
 
 #[test]
-fn h01_what_a_failed_scan_has_taken_is_in_the_set() {
+fn i01_pages_found_by_a_failed_scan_are_in_the_set() {
     let folder = temp_dir();
     let region = region(RegionKind::Files, folder.path(), 256, reserving(256));
     let mut tracker = Compare::new();
@@ -76,12 +76,12 @@ fn h01_what_a_failed_scan_has_taken_is_in_the_set() {
     assert!(matches!(failed, Err(TrackerError::Region(_))), "{failed:?}");
     assert_eq!(set, pages([0, 63]));
     second.set_len(len).expect("as before");
-    // Zeros again, so not changed; and nothing twice.
+    // The pages are zero again, so they are unchanged, and reported only once.
     assert_eq!(scan(&mut tracker, &region), pages([]));
 }
 
 #[test]
-fn h09_growth_is_reported_and_watched() {
+fn i09_growth_is_reported_and_tracked() {
     for kind in KINDS {
         let folder = temp_dir();
         let region = region(kind, folder.path(), 8, reserving(64));
@@ -118,7 +118,7 @@ fn h09_growth_is_reported_and_watched() {
 }
 
 #[test]
-fn a_region_that_changed_without_a_word_is_an_error_and_all_of_it_is_written() {
+fn unnoted_region_change_is_an_error_and_marks_all_pages() {
     let folder = temp_dir();
     let restored = region(RegionKind::Restored, folder.path(), 2048, reserving(4096));
     let Some(mut tracker) = wp_async() else {
@@ -133,14 +133,14 @@ fn a_region_that_changed_without_a_word_is_an_error_and_all_of_it_is_written() {
 
     tracker.arm(&restored).expect("armed anew");
     assert_eq!(scan(&mut tracker, &restored), pages([]));
-    // So much that it is mapped anew.
+    // Large enough that the range is mapped again.
     restored.discard(0..512 * PAGE).expect("discarded");
     let lost = tracker.scan(&restored, &mut set);
     assert!(matches!(lost, Err(TrackerError::Lost { .. })), "{lost:?}");
 }
 
 #[test]
-fn a_tracker_is_of_one_region_and_wp_async_and_private_pages_exclude_each_other() {
+fn region_has_one_tracker_and_wp_async_excludes_private_pages() {
     let folder = temp_dir();
     let restored = region(RegionKind::Restored, folder.path(), 8, reserving(8));
     let other = Region::anonymous(8 * PAGE, RegionOptions::default()).expect("a region");
@@ -167,7 +167,7 @@ fn a_tracker_is_of_one_region_and_wp_async_and_private_pages_exclude_each_other(
         matches!(taken, Err(TrackerError::Taken { .. })),
         "{taken:?}"
     );
-    // From region to region, and back.
+    // The same tracker with another region, and back.
     tracker.arm(&other).expect("armed");
     store(&other, PAGE, 9);
     assert_eq!(scan(&mut tracker, &other), pages([1]));
@@ -178,7 +178,7 @@ fn a_tracker_is_of_one_region_and_wp_async_and_private_pages_exclude_each_other(
 }
 
 #[test]
-fn private_pages_are_cumulative_and_of_restored_regions_only() {
+fn private_pages_tracker_is_cumulative_and_needs_a_restored_region() {
     let folder = temp_dir();
     let restored = region(RegionKind::Restored, folder.path(), 16, reserving(16));
     store(&restored, 4 * PAGE, 9);
@@ -203,7 +203,7 @@ fn private_pages_are_cumulative_and_of_restored_regions_only() {
 }
 
 #[test]
-fn declarations_are_shared_by_all_who_write() {
+fn dirty_marks_are_shared_by_all_writers() {
     let region = Region::anonymous(16 * PAGE, RegionOptions::default()).expect("a region");
     let mut tracker = Declared::new();
     let writers: Vec<_> = (0..4).map(|_| tracker.declarations().clone()).collect();
@@ -220,7 +220,7 @@ fn declarations_are_shared_by_all_who_write() {
 }
 
 #[test]
-fn the_choice_is_tried_and_explained() {
+fn selected_tracker_is_tested_and_explained() {
     let has_uffd = wp_async().is_some();
     for kind in KINDS {
         let folder = temp_dir();
@@ -258,9 +258,10 @@ fn the_choice_is_tried_and_explained() {
     }
 }
 
-/// More than one thread takes at once, in a memory of which much is a hole: exactly the pages that differ are reported.
+/// Memory larger than one thread scans at once, with large holes: exactly the differing pages are
+/// reported.
 #[test]
-fn compare_reports_what_differs_in_a_large_memory_with_holes() {
+fn compare_reports_differing_pages_of_a_large_memory_with_holes() {
     const PAGES: usize = 10_000;
     let folder = temp_dir();
     for kind in [RegionKind::Memfd, RegionKind::Anonymous] {

@@ -1,4 +1,4 @@
-//! A disk on which every call is seen before it is made, and may be held up or refused.
+//! Backend that passes every call to an observer, which may delay or reject it.
 
 use std::fmt::Debug;
 use std::fs::File;
@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use flatspan::snapshot::{Array, Disk, GroupDisk};
 
-/// What is asked for, as far as a test wants to know it.
+/// Calls that tests can observe.
 #[derive(Clone, Debug)]
 pub(crate) enum Call {
     Create,
@@ -20,7 +20,7 @@ pub(crate) enum Call {
 }
 
 pub(crate) trait Watch: Debug + Send + Sync {
-    /// An error is what the call gives.
+    /// Called before the call is made. An error becomes the result of the call.
     fn before(&self, call: Call) -> io::Result<()>;
 
     fn after(&self) {}

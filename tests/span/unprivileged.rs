@@ -3,6 +3,6 @@
 use crate::support::user;
 
 #[test]
-fn nothing_needs_root() {
+fn tracking_does_not_need_root() {
     user::as_ordinary_user("ordinary_user::");
 }

@@ -1,4 +1,5 @@
-//! Crashes of stores: after every one, what comes back is a state that was, and none that was acknowledged is lost.
+//! Crashes of stores: after each one, the restored state existed before, and no acknowledged state
+//! is lost.
 
 use crate::crash;
 
