@@ -56,6 +56,7 @@ fn on_two_threads(file: &CachedFile, windows: u64, times: u64) -> Duration {
 }
 
 fn pin(criterion: &mut Criterion) {
+    const TIMES: u64 = 2_000_000;
     let files = Files::new(256 << 20);
     let cache = MappingCache::new(
         CacheOptions::default()
@@ -87,7 +88,6 @@ fn pin(criterion: &mut Criterion) {
     });
     group.finish();
 
-    const TIMES: u64 = 2_000_000;
     // Alternates, so that both sides see the same clock frequency.
     let mut times = [Vec::new(), Vec::new()];
     for _ in 0..21 {

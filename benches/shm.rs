@@ -99,6 +99,7 @@ fn commits(_: &mut Criterion) {
 
 /// Measures a host beside a client that changes 1 % of its pages per second, in steps.
 fn keeping_up(_: &mut Criterion) {
+    const SECONDS: u64 = 10;
     let dir = TempDir::with_prefix("flatspan-bench-").expect("a directory");
     let file = SharedFile::create("flatspan-bench", 0).expect("a memfd");
     let options = HostOptions::default()
@@ -107,7 +108,6 @@ fn keeping_up(_: &mut Criterion) {
     let mut writer = filled(&file);
     host.snapshot_once().expect("the first");
     let end = AtomicBool::new(false);
-    const SECONDS: u64 = 10;
     std::thread::scope(|scope| {
         let client = scope.spawn(|| {
             let mut state = 11;

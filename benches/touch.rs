@@ -34,18 +34,18 @@ enum Look {
 ///
 /// The range must be mapped and backed by a file that nothing truncates.
 unsafe fn look(start: *const u8, len: usize, how: Look) -> u64 {
-    // SAFETY: the caller guarantees that the range is valid; `step_by` stays inside, and words are
-    // read unaligned.
-    unsafe {
-        match how {
-            Look::OneBytePerPage => (0..len)
-                .step_by(4096)
-                .map(|at| u64::from(start.add(at).read_volatile()))
-                .sum(),
-            Look::Sum => (0..len / 8)
-                .map(|word| start.add(word * 8).cast::<u64>().read_unaligned())
-                .fold(0, u64::wrapping_add),
-        }
+    // SAFETY: the caller guarantees that the range is valid, and `at` is inside.
+    let pointer = |at: usize| unsafe { start.add(at) };
+    match how {
+        Look::OneBytePerPage => (0..len)
+            .step_by(4096)
+            // SAFETY: the byte is inside the valid range.
+            .map(|at| u64::from(unsafe { pointer(at).read_volatile() }))
+            .sum(),
+        Look::Sum => (0..len / 8)
+            // SAFETY: the word is inside the valid range, and read unaligned.
+            .map(|word| unsafe { pointer(word * 8).cast::<u64>().read_unaligned() })
+            .fold(0, u64::wrapping_add),
     }
 }
 
@@ -61,11 +61,11 @@ fn through_the_cache(layout: &Layout, files: &[CachedFile], state: &mut u64, how
             let pin = files[extent.entry]
                 .pin(window, Access::ReadOnly)
                 .expect("it is mapped");
+            // SAFETY: the offset is inside the pinned window.
+            let start = unsafe { pin.as_ptr().add(within as usize) };
             // SAFETY: the range is inside the pinned window; the files are in a directory of this
             // process.
-            sum = sum.wrapping_add(unsafe {
-                look(pin.as_ptr().add(within as usize), len as usize, how)
-            });
+            sum = sum.wrapping_add(unsafe { look(start, len as usize, how) });
             at += len;
         }
     }
@@ -81,15 +81,11 @@ fn through_whole_mappings(ends: &[u64], maps: &[MmapRaw], state: &mut u64, how: 
         let file = ends.partition_point(|end| *end <= offset);
         let start = file.checked_sub(1).map_or(0, |before| ends[before]);
         let part = end.min(ends[file]) - offset;
+        // SAFETY: the offset is inside the mapping of the file.
+        let address = unsafe { maps[file].as_ptr().add((offset - start) as usize) };
         // SAFETY: the range is inside the mapping of the file; the files are in a directory of this
         // process.
-        sum = sum.wrapping_add(unsafe {
-            look(
-                maps[file].as_ptr().add((offset - start) as usize),
-                part as usize,
-                how,
-            )
-        });
+        sum = sum.wrapping_add(unsafe { look(address, part as usize, how) });
         offset += part;
     }
     sum

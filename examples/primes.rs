@@ -33,16 +33,16 @@ mod exit {
     pub(crate) const NO_MEMORY: u8 = 2;
 }
 
-/// Adds up to 1000 primes to a table in shared memory, and prints it when it is full
+/// Adds up to 1000 primes to a table in shared memory, and prints it when it is full.
 #[derive(Debug, Parser)]
 #[command(
     after_help = "Exit codes: 0 done, 1 the memory holds other data or another failure, 2 no memory was passed, or wrong usage"
 )]
 struct Cli {
-    /// Print no table
+    /// Print no table.
     #[arg(long)]
     brief: bool,
-    /// Delay before each number
+    /// Delay before each number.
     #[arg(long, value_name = "MICROSECONDS", default_value_t = 0)]
     pause: u64,
 }

@@ -26,22 +26,22 @@ use flatspan::shm::{ListenFds, SHARED_FD_NAME};
 const TABLE_BYTES: u64 = 1_000_000;
 const ROOM: usize = (TABLE_BYTES / 8) as usize;
 
-/// Finds primes and commits them to shared memory, and prints the table when it is full
+/// Finds primes and commits them to shared memory, and prints the table when it is full.
 #[derive(Debug, Parser)]
 #[command(
     after_help = "Exit codes: 0 done, 1 the memory holds other data or another failure, 2 no memory was passed, or wrong usage"
 )]
 struct Cli {
-    /// Print no table
+    /// Print no table.
     #[arg(long)]
     brief: bool,
-    /// Number of new primes in each generation
+    /// Number of new primes in each generation.
     #[arg(long, value_name = "PRIMES", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     commit: u32,
-    /// Delay before each generation
+    /// Delay before each generation.
     #[arg(long, value_name = "MICROSECONDS", default_value_t = 1000)]
     pause: u64,
-    /// Print each generation on standard output
+    /// Print each generation on standard output.
     #[arg(long)]
     verbose: bool,
 }

@@ -24,7 +24,7 @@ fn skipped_tests_are_listed() {
         skipped.len()
     );
     for line in skipped {
-        text.push_str(&format!("    {line}\n"));
+        text.extend(["    ", &line, "\n"]);
     }
     text.push_str(
         "FLATSPAN_REQUIRE=loom,uffd,fuse,tools,long turns each of these into a failure\n",

@@ -6,7 +6,7 @@
 //! the store itself.
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -100,9 +100,9 @@ impl<'a> Child<'a> {
             self.work(&store, &mut model)?;
         }
         if self.random.one_in(3) {
-            drop(store)
+            drop(store);
         } else {
-            store.close()?
+            store.close()?;
         }
         Ok(ControlFlow::Continue(()))
     }
@@ -110,7 +110,7 @@ impl<'a> Child<'a> {
     fn open(&mut self) -> Result<Store> {
         let path = self.args.dir.join(STORE);
         let (options, syncs) = self.options();
-        let disk = group_disk(path)?;
+        let disk = directory_backend(&path)?;
         let file =
             PhaseFile::open(&self.args.dir.join(PHASE)).context("cannot open the phase file")?;
         let disk = RecordingBackend::new(
@@ -122,7 +122,7 @@ impl<'a> Child<'a> {
             Phases::new(syncs),
         )?;
         let disk = Arc::new(disk);
-        let store = Store::open_on(disk.clone(), options)?;
+        let store = Store::open_on(Arc::<RecordingBackend>::clone(&disk), options)?;
         disk.opened()?;
         Ok(store)
     }
@@ -268,11 +268,11 @@ impl<'a> Child<'a> {
     }
 }
 
-fn group_disk(path: PathBuf) -> Result<GroupDisk> {
+fn directory_backend(path: &Path) -> Result<GroupDisk> {
     Ok(if path.exists() {
-        GroupDisk::open(&path, PART_BYTES, Access::ReadWrite)?
+        GroupDisk::open(path, PART_BYTES, Access::ReadWrite)?
     } else {
-        GroupDisk::create(&path, PART_BYTES)?
+        GroupDisk::create(path, PART_BYTES)?
     })
 }
 

@@ -55,7 +55,7 @@ With --json, one object on standard output:
   open_us         {median, max} duration of opening the store again
   ok";
 
-/// Memory that outlives its process: a counter, and a crash test
+/// Memory that outlives its process: a counter, and a crash test.
 #[derive(Debug, Parser)]
 #[command(name = "durable", version, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
@@ -65,72 +65,72 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Count in memory and continue where the last run ended
+    /// Count in memory and continue where the last run ended.
     #[command(after_help = format!("{COUNT_HELP}\n\n{EXIT_CODES}"))]
     Count(CountArgs),
-    /// Kill a writing process repeatedly and check what it stored
+    /// Kill a writing process repeatedly and check what it stored.
     #[command(after_help = format!("{CRASH_TEST_HELP}\n\n{EXIT_CODES}"))]
     CrashTest(CrashTestArgs),
-    /// Child process of `crash-test`; reports on standard output
+    /// Child process of `crash-test`; reports on standard output.
     #[command(hide = true)]
     Child(ChildArgs),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct CountArgs {
-    /// Directory of the store; created if missing
+    /// Directory of the store; created if missing.
     #[arg(value_name = "STORE")]
     pub(crate) store: PathBuf,
-    /// Number of steps [default: until a signal]
+    /// Number of steps [default: until a signal].
     #[arg(long, value_name = "N")]
     pub(crate) times: Option<u64>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct CrashTestArgs {
-    /// Number of kills
+    /// Number of kills.
     #[arg(long, value_name = "N", default_value = "200")]
     pub(crate) kills: u64,
-    /// Seed of transactions and planned kills; the timing still varies [default: random]
+    /// Seed of transactions and planned kills; the timing still varies [default: random].
     #[arg(long, value_name = "S")]
     pub(crate) seed: Option<u64>,
-    /// Directory in which the store is created [default: a temporary directory]
+    /// Directory in which the store is created [default: a temporary directory].
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
-    /// End after this many seconds, possibly with fewer kills
+    /// End after this many seconds, possibly with fewer kills.
     #[arg(long, value_name = "N")]
     pub(crate) max_seconds: Option<u64>,
-    /// Print the report as JSON
+    /// Print the report as JSON.
     #[arg(long)]
     pub(crate) json: bool,
-    /// Inject a fault that the test must detect
+    /// Inject a fault that the test must detect.
     #[arg(long, value_name = "FAULT", hide = true)]
     pub(crate) fault: Option<FaultKind>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ChildArgs {
-    /// Directory of the crash test
+    /// Directory of the crash test.
     #[arg(long)]
     pub(crate) dir: PathBuf,
     #[arg(long)]
     pub(crate) seed: u64,
-    /// Number of this child; selects options and work
+    /// Number of this child; selects options and work.
     #[arg(long)]
     pub(crate) run: u64,
-    /// The last transaction that was begun
+    /// The last transaction that was begun.
     #[arg(long)]
     pub(crate) begun: u64,
-    /// Report a call of this phase
+    /// Report a call of this phase.
     #[arg(long)]
     pub(crate) target: Option<Phase>,
-    /// Number of the reported call in its phase
+    /// Number of the reported call in its phase.
     #[arg(long, default_value = "1")]
     pub(crate) call: u64,
-    /// Delay before the reported call, in microseconds
+    /// Delay before the reported call, in microseconds.
     #[arg(long, default_value = "0")]
     pub(crate) linger_micros: u64,
-    /// Check the store, close it and exit
+    /// Check the store, close it and exit.
     #[arg(long)]
     pub(crate) last: bool,
     #[arg(long)]

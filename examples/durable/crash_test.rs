@@ -126,7 +126,9 @@ impl<'a> CrashTest<'a> {
             return Ok(());
         }
         let (status, lines) = victim.kill()?;
-        lines.iter().for_each(|line| self.tally.receive(line));
+        for line in &lines {
+            self.tally.receive(line);
+        }
         if status.signal() == Some(Signal::KILL.as_raw()) && plan.is_some() {
             self.tally.killed(self.file.read()?);
         } else if !self.is_cancelled() {

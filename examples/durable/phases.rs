@@ -110,8 +110,11 @@ impl Phases {
 
     fn phase_of(&self, call: Call<'_>) -> Phase {
         let array = match call {
-            Call::Create(array) | Call::Shape(array) | Call::Sync(array) => array,
-            Call::Write(array, ..) | Call::Remove(array) => array,
+            Call::Create(array)
+            | Call::Shape(array)
+            | Call::Sync(array)
+            | Call::Write(array, ..)
+            | Call::Remove(array) => array,
             Call::Other => return Phase::Idle,
         };
         match array {
@@ -148,7 +151,7 @@ impl Phases {
     }
 }
 
-/// Returns whether these bytes are METADATA of an incomplete heap (WRITE_LOCK is 0).
+/// Returns whether these bytes are METADATA of an incomplete heap (`WRITE_LOCK` is 0).
 pub(crate) fn is_incomplete(metadata: &[u8]) -> bool {
     metadata.get(WRITE_LOCK_OFFSET) == Some(&0)
 }

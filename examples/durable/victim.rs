@@ -101,7 +101,7 @@ impl Victim {
 impl Drop for Victim {
     fn drop(&mut self) {
         // Both fail harmlessly if the child was waited for.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        drop(self.process.kill());
+        drop(self.process.wait());
     }
 }

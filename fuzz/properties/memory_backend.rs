@@ -122,7 +122,7 @@ impl Disk for MemoryBackend {
 
     fn remove(&self, array: Array) -> io::Result<()> {
         let removed = self.arrays().remove(&array);
-        removed.map(drop).ok_or(ErrorKind::NotFound.into())
+        removed.map(drop).ok_or_else(|| ErrorKind::NotFound.into())
     }
 
     fn clone_range(&self, from: Array, to: Array, range: Range<u64>) -> io::Result<()> {

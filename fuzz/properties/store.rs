@@ -21,7 +21,7 @@ pub(crate) fn check(data: &[u8]) -> bool {
     let files = store_files(data);
     let disk = Arc::new(MemoryBackend::new(PART_BYTES, files.arrays.clone()));
     let options = || StoreOptions::default().reserve_bytes(RESERVE_BYTES);
-    let store = match Store::open_on(disk.clone(), options()) {
+    let store = match Store::open_on(Arc::<MemoryBackend>::clone(&disk), options()) {
         Ok(store) => store,
         Err(error) => {
             assert!(files.may_return(None), "{error}");

@@ -5,5 +5,4 @@ mod support;
 
 mod count;
 mod crash_test;
-mod crash_test;
 mod program;

@@ -10,13 +10,13 @@ use std::time::Duration;
 use flatspan::mapping_cache::Access;
 use flatspan::snapshot::{GroupDisk, OnClose, SnapshotError, Store, StoreOptions};
 
-use crate::gated_disk::GatedDisk;
+use crate::blocking_backend::BlockingBackend;
 use crate::support;
 
 const PAGE: u64 = 4096;
 const PART_BYTES: u64 = 64 << 10;
 /// Far longer than the work takes.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 fn options() -> StoreOptions {
     StoreOptions::default()
@@ -33,49 +33,51 @@ fn fill(store: &Store, page: u64, byte: u8) {
 }
 
 /// Returns a store that checkpoints after every record, and a receiver of its errors.
-fn telling(path: &Path) -> (Arc<GatedDisk>, Store, Receiver<(ErrorKind, String)>) {
+fn reporting(path: &Path) -> (Arc<BlockingBackend>, Store, Receiver<(ErrorKind, String)>) {
     drop(Store::open(path, options()).expect("a store"));
     let disk = Arc::new(disk_of(path));
-    let (store, told) = listening(&disk, options().journal_bytes_max(PAGE));
-    (disk, store, told)
+    let (store, errors) = listening(&disk, options().journal_bytes_max(PAGE));
+    (disk, store, errors)
 }
 
-fn disk_of(path: &Path) -> GatedDisk {
+fn disk_of(path: &Path) -> BlockingBackend {
     let disk = GroupDisk::open(path, PART_BYTES, Access::ReadWrite);
-    GatedDisk::open(disk.expect("its disk"))
+    BlockingBackend::open(disk.expect("its disk"))
 }
 
 fn listening(
-    disk: &Arc<GatedDisk>,
+    disk: &Arc<BlockingBackend>,
     options: StoreOptions,
 ) -> (Store, Receiver<(ErrorKind, String)>) {
-    let (tell, told) = channel();
+    let (sender, errors) = channel();
     let options = options.on_background_error(move |error| {
         // The test may have ended.
-        let _ = tell.send((error.kind(), error.to_string()));
+        let _ = sender.send((error.kind(), error.to_string()));
     });
     let store = Store::open_on(disk.clone(), options);
-    (store.expect("a store"), told)
+    (store.expect("a store"), errors)
 }
 
 #[test]
 fn full_disk_is_reported_and_cleared_once_space_exists() {
     let dir = support::temp_dir();
     let path = dir.path().join("store");
-    let (disk, store, told) = telling(&path);
+    let (disk, store, errors) = reporting(&path);
     assert!(store.background_error().is_none());
     disk.set_full(true);
     fill(&store, 1, 1);
-    let (kind, text) = told.recv_timeout(PATIENCE).expect("it is told");
+    let (kind, text) = errors.recv_timeout(TIMEOUT).expect("error is reported");
     assert_eq!(kind, ErrorKind::StorageFull, "{text}");
     assert!(text.contains("table-"), "{text}");
     let kept = store.background_error().expect("it is kept");
     assert_eq!(kept.kind(), ErrorKind::StorageFull);
     // Nothing acknowledged is missing, and the checkpoint is retried.
     fill(&store, 2, 2);
-    told.recv_timeout(PATIENCE).expect("it is told again");
+    errors
+        .recv_timeout(TIMEOUT)
+        .expect("error is reported again");
     disk.set_full(false);
-    store.checkpoint().expect("there is room again");
+    store.checkpoint().expect("space is available");
     assert!(store.background_error().is_none());
     fill(&store, 3, 3);
     drop(store);
@@ -87,7 +89,7 @@ fn full_disk_is_reported_and_cleared_once_space_exists() {
 #[test]
 fn poisoning_error_is_reported_once() {
     let dir = support::temp_dir();
-    let (disk, store, told) = telling(&dir.path().join("store"));
+    let (disk, store, errors) = reporting(&dir.path().join("store"));
     // The file for the next record exists already.
     fill(&store, 1, 1);
     store.checkpoint().expect("a checkpoint");
@@ -100,10 +102,10 @@ fn poisoning_error_is_reported_once() {
         matches!(refused, Err(SnapshotError::Poisoned { .. })),
         "{refused:?}"
     );
-    told.recv_timeout(PATIENCE).expect("it is told");
+    errors.recv_timeout(TIMEOUT).expect("error is reported");
     assert!(store.background_error().is_some());
     // Longer than the pause after an error. The result does not depend on the exact wait.
-    let again = told.recv_timeout(Duration::from_millis(1500));
+    let again = errors.recv_timeout(Duration::from_millis(1500));
     assert!(again.is_err(), "nothing more can be made: {again:?}");
 }
 
@@ -117,19 +119,19 @@ fn failed_second_heap_is_reported_and_left_to_the_next_base() {
     store.close().expect("closed, with one heap");
     let disk = Arc::new(disk_of(&path));
     disk.set_full(true);
-    let (store, told) = listening(&disk, options.clone().second_heap(true));
-    let (kind, text) = told.recv_timeout(PATIENCE).expect("it is told");
+    let (store, errors) = listening(&disk, options.clone().second_heap(true));
+    let (kind, text) = errors.recv_timeout(TIMEOUT).expect("error is reported");
     assert_eq!(kind, ErrorKind::StorageFull, "{text}");
     assert!(text.contains("copy from the other heap"), "{text}");
     assert!(store.background_error().is_some(), "it is kept");
     fill(&store, 2, 2);
     disk.set_full(false);
-    store.checkpoint().expect("there is room again");
+    store.checkpoint().expect("space is available");
     assert!(store.background_error().is_none());
     let again = store.make_second_heap();
     assert!(matches!(again, Ok(false)), "the base made it: {again:?}");
     drop(store);
-    assert!(told.recv().is_err(), "it is told once");
+    assert!(errors.recv().is_err(), "error is reported more than once");
     let store = Store::open(&path, options).expect("a store");
     let found = store.view(|bytes| [1, 2].map(|page| bytes[page * 4096]));
     assert_eq!(found.expect("a view"), [1, 2]);

@@ -69,13 +69,13 @@ fn i14_other_mappings_are_not_tracked_and_rejected() {
 
 #[test]
 fn i14_file_writes_are_not_tracked_and_rejected() {
-    let folder = temp_dir();
-    let region = region(RegionKind::Files, folder.path(), 8, reserving(8));
+    let directory = temp_dir();
+    let region = region(RegionKind::Files, directory.path(), 8, reserving(8));
     let Some(mut tracker) = wp_async() else {
         return;
     };
     tracker.arm(&region).expect("armed");
-    let file = File::options().write(true).open(folder.path().join("a"));
+    let file = File::options().write(true).open(directory.path().join("a"));
     let file = file.expect("the first file");
     file.write_all_at(&[1], PAGE as u64).expect("write");
     assert_eq!(load(&region, PAGE), 1);
@@ -106,10 +106,10 @@ fn i14_discards_that_free_page_tables_are_not_tracked_and_must_be_noted() {
         address: Some(0x3000_0000_0000),
         ..reserving(PAGES)
     };
-    let mut unseen = 0;
+    let mut missed = 0;
     for kind in [RegionKind::Anonymous, RegionKind::Memfd, RegionKind::Files] {
-        let folder = temp_dir();
-        let region = region(kind, folder.path(), PAGES, address);
+        let directory = temp_dir();
+        let region = region(kind, directory.path(), PAGES, address);
         let Some(mut tracker) = wp_async() else {
             return;
         };
@@ -117,9 +117,9 @@ fn i14_discards_that_free_page_tables_are_not_tracked_and_must_be_noted() {
         tracker.arm(&region).expect("armed");
         region.discard(0..PAGES * PAGE).expect("discarded");
         let seen = scan(&mut tracker, &region).len();
-        unseen += PAGES as u64 - seen;
-        let told = tracker.discarded(&region, 0..PAGES * PAGE);
-        told.expect("watched");
+        missed += PAGES as u64 - seen;
+        let noted = tracker.discarded(&region, 0..PAGES * PAGE);
+        noted.expect("watched");
         let all: PageSet = (0..PAGES as u64).collect();
         assert_eq!(scan(&mut tracker, &region), all, "{kind}");
         assert_eq!(load(&region, 4 * PAGE), 0);
@@ -127,7 +127,7 @@ fn i14_discards_that_free_page_tables_are_not_tracked_and_must_be_noted() {
         store(&region, 5 * PAGE, 1);
         assert_eq!(scan(&mut tracker, &region), pages([5]), "{kind}");
     }
-    assert!(unseen > 0, "the blind spot is gone");
+    assert!(missed > 0, "the blind spot is gone");
 }
 
 #[test]

@@ -31,12 +31,12 @@ pub(crate) fn reserving(pages: usize) -> RegionOptions {
 }
 
 /// Creates a file that is open for reading and writing.
-pub(crate) fn new_file(folder: &Path, name: &str) -> File {
+pub(crate) fn new_file(directory: &Path, name: &str) -> File {
     File::options()
         .read(true)
         .write(true)
         .create_new(true)
-        .open(folder.join(name))
+        .open(directory.join(name))
         .expect("a file")
 }
 
@@ -51,7 +51,7 @@ pub(crate) fn beneath(offset: usize) -> u8 {
 /// quarter of its pages after its two files.
 pub(crate) fn region(
     kind: RegionKind,
-    folder: &Path,
+    directory: &Path,
     pages: usize,
     options: RegionOptions,
 ) -> Region {
@@ -61,14 +61,14 @@ pub(crate) fn region(
         RegionKind::Memfd => Region::memfd(len, options),
         RegionKind::Files => {
             let part = |name, bytes| FilePart {
-                file: new_file(folder, name),
+                file: new_file(directory, name),
                 bytes,
             };
             Region::files(vec![part("a", quarter), part("b", len - quarter)], options)
         }
         RegionKind::Restored => {
-            let first = restored_part(folder, "a", 0, quarter, 0);
-            let second = restored_part(folder, "b", quarter, 2 * quarter, 3 * PAGE);
+            let first = restored_part(directory, "a", 0, quarter, 0);
+            let second = restored_part(directory, "b", quarter, 2 * quarter, 3 * PAGE);
             Region::restored(vec![first, second], len, options)
         }
     }
@@ -76,16 +76,16 @@ pub(crate) fn region(
 }
 
 fn restored_part(
-    folder: &Path,
+    directory: &Path,
     name: &str,
     start: usize,
     bytes: usize,
     offset: usize,
 ) -> RestoredPart {
-    let file = new_file(folder, name);
+    let file = new_file(directory, name);
     let content: Vec<u8> = (start..start + bytes).map(beneath).collect();
     file.write_all_at(&content, offset as u64).expect("write");
-    let file = File::open(folder.join(name)).expect("to read");
+    let file = File::open(directory.join(name)).expect("to read");
     RestoredPart {
         file,
         offset: offset as u64,
@@ -104,9 +104,9 @@ pub(crate) fn content(kind: RegionKind, pages: usize) -> Vec<u8> {
 }
 
 /// Returns the bytes of all files in a directory.
-pub(crate) fn all_files(folder: &Path) -> Vec<(String, Vec<u8>)> {
-    let mut files: Vec<_> = fs::read_dir(folder)
-        .expect("a folder")
+pub(crate) fn all_files(directory: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut files: Vec<_> = fs::read_dir(directory)
+        .expect("a directory")
         .map(|entry| entry.expect("an entry"))
         .map(|entry| {
             let name = entry.file_name().into_string().expect("UTF-8");
@@ -150,7 +150,10 @@ pub(crate) fn wp_async() -> Option<WpAsync> {
     match WpAsync::new() {
         Ok(tracker) => Some(tracker),
         Err(TrackerError::Unavailable { source, .. }) => {
-            skip(Need::Uffd, &format!("userfaultfd does not support it: {source}"));
+            skip(
+                Need::Uffd,
+                &format!("userfaultfd does not support it: {source}"),
+            );
             None
         }
         Err(error) => panic!("{error}"),

@@ -78,7 +78,7 @@ fn sha_of(store: &Store) -> String {
         Ok(sha) => sha,
         Err(_of_the_other_kind) => {
             let mut bytes = vec![0; store.len() as usize];
-            let inside = store.enter().expect("the gate");
+            let inside = store.enter().expect("access lock is free");
             inside.read(0, &mut bytes).expect("read");
             sha(&bytes)
         }
@@ -87,8 +87,8 @@ fn sha_of(store: &Store) -> String {
 
 /// Copies all files but the locks, and keeps holes.
 fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a folder");
-    for entry in fs::read_dir(from).expect("a folder") {
+    fs::create_dir_all(to).expect("a directory");
+    for entry in fs::read_dir(from).expect("a directory") {
         let entry = entry.expect("an entry");
         let name = entry.file_name();
         if name.to_string_lossy().starts_with("lock") {
@@ -113,7 +113,7 @@ fn write(store: &Store, offset: u64, bytes: &[u8]) {
 }
 
 fn poke(store: &Store, offset: u64, bytes: &[u8]) {
-    let inside = store.enter().expect("the gate");
+    let inside = store.enter().expect("access lock is free");
     inside.write(offset, bytes).expect("written");
 }
 
@@ -433,7 +433,7 @@ fn judge_alike(harms: impl Fn(&str, &[u8], &mut Chance) -> Vec<Harm>) -> Vec<Str
         let kept = fixtures().join("v1").join(name);
         let path = dir.path().join(name);
         let want = fs::read_to_string(kept.with_extension("sha256")).expect("its sum");
-        for entry in fs::read_dir(&kept).expect("a folder") {
+        for entry in fs::read_dir(&kept).expect("a directory") {
             let file = entry
                 .expect("an entry")
                 .file_name()
@@ -454,8 +454,8 @@ fn judge_alike(harms: impl Fn(&str, &[u8], &mut Chance) -> Vec<Harm>) -> Vec<Str
                         found["error"], found["why"]
                     ));
                 }
-                let cut = report.as_ref().is_ok_and(|report| !report.cuts.is_empty());
-                if !cut && matches!(&ours, Verdict::State { sha, .. } if sha != want.trim()) {
+                let has_tail = report.as_ref().is_ok_and(|report| !report.cuts.is_empty());
+                if !has_tail && matches!(&ours, Verdict::State { sha, .. } if sha != want.trim()) {
                     others.push(format!("{name}/{file} {harm:?}: {report:?}"));
                 }
                 drop(opened);
@@ -496,16 +496,16 @@ fn both_readers_agree_on_flipped_bytes() {
 fn both_readers_agree_on_truncated_and_missing_files() {
     judge_alike(|_, bytes, _| {
         let len = bytes.len() as u64;
-        let cuts = [
+        let lengths = [
             0,
             4096,
             len / 2,
             len.saturating_sub(4096),
             len.saturating_sub(1),
         ];
-        let mut harms: Vec<_> = cuts
+        let mut harms: Vec<_> = lengths
             .into_iter()
-            .filter(|cut| *cut < len)
+            .filter(|shorter| *shorter < len)
             .map(Harm::Cut)
             .collect();
         if len + 100 <= PART {
@@ -539,7 +539,9 @@ fn transactions_by_chance(seed: u64, python: &mut Python) {
         }
         let what = match chance.below(13) {
             12 => {
-                store.make_second_heap().expect("second heap is created or exists");
+                store
+                    .make_second_heap()
+                    .expect("second heap is created or exists");
                 "second heap"
             }
             0 | 1 => {

@@ -36,7 +36,7 @@ fn put(store: &Store, changes: Changes, page: u64, byte: u8) {
         let done: Result<(), SnapshotError> = store.transaction(|tx| tx.write(page * PAGE, &bytes));
         done.expect("a transaction");
     } else {
-        let inside = store.enter().expect("the gate");
+        let inside = store.enter().expect("access lock is free");
         inside.write(page * PAGE, &bytes).expect("written");
     }
 }
@@ -57,7 +57,7 @@ fn read(path: &Path) -> Vec<u8> {
 fn verify(path: &Path) {
     let reader = StoreReader::open(path).expect("a store");
     let verified = reader.verify(|_| ControlFlow::Continue(()));
-    let verified = verified.expect("looked at");
+    let verified = verified.expect("verification runs");
     assert!(verified.faults.is_empty(), "{:?}", verified.faults);
 }
 
@@ -94,8 +94,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 /// Asserts that a snapshot keeps the state that was durable when it was added, whatever happens to
 /// the store later, and that it opens.
 fn history_snapshots_do_not_change(changes: Changes, steps: &[Step]) {
-    let folder = temp_dir();
-    let path = folder.path().join("store");
+    let directory = temp_dir();
+    let path = directory.path().join("store");
     let history = History::of(&path);
     let mut store = open(&path, changes);
     let mut memory = vec![0; 40 * PAGE as usize];
@@ -183,13 +183,13 @@ proptest! {
 
 #[test]
 fn i08_generation_in_the_history_is_not_reused() {
-    let folder = temp_dir();
-    let path = folder.path().join("store");
+    let directory = temp_dir();
+    let path = directory.path().join("store");
     let history = History::of(&path);
     let store = open(&path, Changes::Writers);
     put(&store, Changes::Writers, 1, 1);
     store.checkpoint_base().expect("a base");
-    let before = folder.path().join("before");
+    let before = directory.path().join("before");
     copy(&path, &before);
     for byte in 2..6 {
         put(&store, Changes::Writers, 1, byte);
@@ -198,7 +198,7 @@ fn i08_generation_in_the_history_is_not_reused() {
     let kept = history.keep().expect("kept");
     drop(store);
     // Removes everything but the history, and puts back an earlier copy.
-    for entry in path.read_dir().expect("a folder").flatten() {
+    for entry in path.read_dir().expect("a directory").flatten() {
         if entry.path().is_file() {
             fs::remove_file(entry.path()).expect("removed");
         }
@@ -216,8 +216,8 @@ fn i08_generation_in_the_history_is_not_reused() {
 
 /// Copies the files of a store without its history.
 fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a folder");
-    for entry in from.read_dir().expect("a folder").flatten() {
+    fs::create_dir_all(to).expect("a directory");
+    for entry in from.read_dir().expect("a directory").flatten() {
         if entry.path().is_file() {
             fs::copy(entry.path(), to.join(entry.file_name())).expect("copied");
         }
@@ -227,8 +227,8 @@ fn copy(from: &Path, to: &Path) {
 /// After a power cut, a journal that was not synced continues before its former end.
 #[test]
 fn last_added_state_is_the_newest_despite_lower_numbers() {
-    let folder = temp_dir();
-    let (one, other) = (folder.path().join("one"), folder.path().join("other"));
+    let directory = temp_dir();
+    let (one, other) = (directory.path().join("one"), directory.path().join("other"));
     let store = open(&one, Changes::Transactions);
     put(&store, Changes::Transactions, 0, 1);
     drop(store);
@@ -253,9 +253,9 @@ fn last_added_state_is_the_newest_despite_lower_numbers() {
 
 #[test]
 fn history_without_a_store_creates_nothing() {
-    let folder = temp_dir();
-    let path = folder.path().join("store");
-    fs::create_dir(&path).expect("a folder");
+    let directory = temp_dir();
+    let path = directory.path().join("store");
+    fs::create_dir(&path).expect("a directory");
     let history = History::of(&path);
     history.keep().expect_err("there is no store");
     assert_eq!(path.read_dir().expect("it").count(), 0);
@@ -266,8 +266,8 @@ fn history_without_a_store_creates_nothing() {
 /// A snapshot that cannot be removed does not prevent the removal of the others.
 #[test]
 fn snapshot_that_cannot_be_removed_is_reported_and_others_are_removed() {
-    let folder = temp_dir();
-    let path = folder.path().join("store");
+    let directory = temp_dir();
+    let path = directory.path().join("store");
     let history = History::of(&path);
     let store = open(&path, Changes::Writers);
     let mut kept = Vec::new();
@@ -288,18 +288,18 @@ fn snapshot_that_cannot_be_removed_is_reported_and_others_are_removed() {
 #[test]
 fn i17_snapshot_is_of_one_point_in_time_while_checkpoints_run() {
     const ROUNDS: usize = 12;
-    let folder = temp_dir();
-    let path = folder.path().join("store");
+    let directory = temp_dir();
+    let path = directory.path().join("store");
     let store = open(&path, Changes::Writers);
     store.checkpoint_base().expect("a base");
-    let looks_on = Arc::new(());
-    let somebody_looks = Arc::downgrade(&looks_on);
+    let reader_guard = Arc::new(());
+    let reader_runs = Arc::downgrade(&reader_guard);
     thread::scope(|scope| {
         scope.spawn(|| {
             let mut round = 0_u8;
-            while somebody_looks.strong_count() > 0 {
+            while reader_runs.strong_count() > 0 {
                 round = round.wrapping_add(1);
-                let inside = store.enter().expect("the gate");
+                let inside = store.enter().expect("access lock is free");
                 for page in 0..40 {
                     let bytes = [round; PAGE as usize];
                     inside.write(page * PAGE, &bytes).expect("written");
@@ -318,7 +318,7 @@ fn i17_snapshot_is_of_one_point_in_time_while_checkpoints_run() {
             }
         });
         // Also runs if a check fails.
-        let _looks_on = looks_on;
+        let _reader_guard = reader_guard;
         let history = History::of(&path);
         let mut seen = Vec::new();
         while seen.len() < ROUNDS {
@@ -341,8 +341,8 @@ fn i17_snapshot_is_of_one_point_in_time_while_checkpoints_run() {
 
 #[test]
 fn snapshot_in_use_is_removed_later() {
-    let folder = temp_dir();
-    let path = folder.path().join("store");
+    let directory = temp_dir();
+    let path = directory.path().join("store");
     let history = History::of(&path);
     let store = open(&path, Changes::Writers);
     let mut kept = Vec::new();
@@ -373,8 +373,8 @@ fn snapshot_in_use_is_removed_later() {
 
 #[test]
 fn leftovers_of_a_killed_process_are_removed_and_foreign_files_stay() {
-    let folder = temp_dir();
-    let path = folder.path().join("store");
+    let directory = temp_dir();
+    let path = directory.path().join("store");
     let history = History::of(&path);
     let store = open(&path, Changes::Writers);
     store.checkpoint_base().expect("a base");
@@ -417,7 +417,7 @@ fn store_on_a_full_disk_continues_without_history() {
         put(&store, Changes::Writers, page, 1);
     }
     store.checkpoint_base().expect("a base");
-    history.keep().expect("there is room");
+    history.keep().expect("space is available");
     store.checkpoint_base().expect("nothing new");
     put(&store, Changes::Writers, 3, 2);
     store.checkpoint_base().expect("a base");
@@ -429,7 +429,7 @@ fn store_on_a_full_disk_continues_without_history() {
     put(&store, Changes::Writers, 3, 3);
     store.checkpoint_base().expect("its own files are there");
     history.prune(0).expect("pruned");
-    history.keep().expect("there is room again");
+    history.keep().expect("space is available");
     verify(&path);
 }
 
@@ -451,7 +451,7 @@ fn i35_shared_storage_on_a_full_disk_is_an_error() {
         )
         .expect("a store");
         let fill = |byte: u8| {
-            let inside = store.enter().expect("the gate");
+            let inside = store.enter().expect("access lock is free");
             inside
                 .write(0, &vec![byte; (PAGES * PAGE) as usize])
                 .expect("written");
@@ -492,7 +492,7 @@ fn i35_shared_storage_on_a_full_disk_is_an_error() {
         let store = Store::open(&path, options(Changes::Writers).part_bytes(4 << 20));
         let store = store.expect("a store");
         put(&store, Changes::Writers, 0, 9);
-        store.checkpoint_base().expect("there is room again");
+        store.checkpoint_base().expect("space is available");
     }
 }
 
@@ -505,14 +505,14 @@ fn free(small: &SmallFs) -> u64 {
 /// A clone has the same holes as its source.
 #[test]
 fn history_snapshots_keep_holes() {
-    let folder = temp_dir();
-    let path = folder.path().join("store");
+    let directory = temp_dir();
+    let path = directory.path().join("store");
     let store =
         Store::open(&path, options(Changes::Writers).initial_bytes(16 << 20)).expect("a store");
     put(&store, Changes::Writers, 2000, 1);
     store.checkpoint_base().expect("a base");
     let kept = History::of(&path).keep().expect("kept");
-    let files = kept.directory().read_dir().expect("a folder").flatten();
+    let files = kept.directory().read_dir().expect("a directory").flatten();
     let blocks: u64 = files
         .map(|file| file.metadata().expect("it").blocks())
         .sum();

@@ -13,7 +13,7 @@ use flatspan::snapshot::{GroupDisk, SnapshotError, Store, StoreOptions, Transact
 use crate::crash::{Limits, Recorder, crash_everywhere};
 use crate::crashes::workloads::{TRANSACTIONS, Way};
 use crate::support;
-use crate::watched_disk::{Call, Watch, WatchedDisk};
+use crate::watched_backend::{Call, Watch, WatchedBackend};
 
 const PAGE: u64 = 4096;
 const PAGES: u64 = 40;
@@ -21,7 +21,7 @@ const PART_BYTES: u64 = 64 << 10;
 /// A wait that lasts this long is considered endless.
 const SOON: Duration = Duration::from_millis(50);
 /// Longer than any operation here takes, so that a failing test ends.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 fn options() -> StoreOptions {
     StoreOptions::default()
@@ -75,7 +75,7 @@ fn i23_transactions_exclude_each_other_until_sequence_or_rollback() {
                     }
                 })
             });
-            entered.recv_timeout(PATIENCE).expect("it enters");
+            entered.recv_timeout(TIMEOUT).expect("writer enters");
             assert_kept_out(put(store, 8));
             assert_kept_out(first(store));
             assert_kept_out(store.transaction(|_| Ok::<_, SnapshotError>(())));
@@ -107,7 +107,7 @@ impl Waiting {
     fn over(
         store: &std::path::Path,
         at_least: u64,
-    ) -> (Arc<WatchedDisk<Self>>, Receiver<()>, SyncSender<()>) {
+    ) -> (Arc<WatchedBackend<Self>>, Receiver<()>, SyncSender<()>) {
         let (reached, is_reached) = sync_channel(0);
         let (go, go_on) = sync_channel(1);
         let disk = GroupDisk::open(store, PART_BYTES, Access::ReadWrite).expect("its disk");
@@ -118,7 +118,11 @@ impl Waiting {
             reached,
             go_on: Mutex::new(go_on),
         };
-        (Arc::new(WatchedDisk::over(disk, waiting)), is_reached, go)
+        (
+            Arc::new(WatchedBackend::over(disk, waiting)),
+            is_reached,
+            go,
+        )
     }
 }
 
@@ -129,8 +133,8 @@ impl Watch for Waiting {
             && self.armed.swap(false, Ordering::Relaxed)
         {
             self.reached.send(()).expect("the test waits");
-            let told = self.go_on.lock().expect("a lock").recv_timeout(PATIENCE);
-            self.gave_up.store(told.is_err(), Ordering::Relaxed);
+            let received = self.go_on.lock().expect("a lock").recv_timeout(TIMEOUT);
+            self.gave_up.store(received.is_err(), Ordering::Relaxed);
         }
         Ok(())
     }
@@ -156,7 +160,7 @@ fn i23_no_transaction_starts_between_the_last_change_and_its_sequence() {
                 Ok::<_, SnapshotError>(())
             })
         });
-        reached.recv_timeout(PATIENCE).expect("the closure is over");
+        reached.recv_timeout(TIMEOUT).expect("the closure is over");
         assert_kept_out(put(store, 8));
         assert_kept_out(first(store));
         // The journal is free for other threads.
@@ -165,7 +169,7 @@ fn i23_no_transaction_starts_between_the_last_change_and_its_sequence() {
         writer.join().expect("no panic").expect("a transaction");
         assert!(
             !disk.watch.gave_up.load(Ordering::Relaxed),
-            "somebody waited for it"
+            "a thread waited for it"
         );
     });
     assert_eq!(
@@ -186,7 +190,7 @@ fn i24_journal_is_preallocated_outside_the_access_lock_and_the_journal_lock() {
     std::thread::scope(|scope| {
         let go_on = go_on;
         let writer = scope.spawn(|| put(store, 7));
-        reached.recv_timeout(PATIENCE).expect("room is made");
+        reached.recv_timeout(TIMEOUT).expect("room is made");
         let seen = first(store);
         let durable = seen.is_ok().then(|| store.durable_sequence());
         let second = put(store, 9);
@@ -194,11 +198,11 @@ fn i24_journal_is_preallocated_outside_the_access_lock_and_the_journal_lock() {
         writer.join().expect("no panic").expect("a transaction");
         assert!(
             !disk.watch.gave_up.load(Ordering::Relaxed),
-            "somebody waited for it"
+            "a thread waited for it"
         );
-        assert_eq!(seen.expect("nobody is inside"), 0);
+        assert_eq!(seen.expect("access lock is free"), 0);
         assert_eq!(durable, Some(0));
-        second.expect("nobody is inside");
+        second.expect("access lock is free");
     });
     assert_eq!(
         (first(store).expect("free"), store.durable_sequence()),

@@ -29,8 +29,8 @@ fn ordinary_user_gets_the_same_tracker() {
         return;
     }
     for kind in KINDS {
-        let folder = temp_dir();
-        let region = region(kind, folder.path(), 8, reserving(8));
+        let directory = temp_dir();
+        let region = region(kind, directory.path(), 8, reserving(8));
         let wish = TrackerChoice::WpAsync;
         let chosen = choose(&region, wish, Writers::OnlyThisMapping);
         chosen.unwrap_or_else(|error| panic!("{kind}: {error}"));

@@ -32,12 +32,12 @@ fn open(path: &Path, options: StoreOptions) -> Store {
 }
 
 fn write(store: &Store, page: u64, byte: u8) {
-    let inside = store.enter().expect("the gate");
+    let inside = store.enter().expect("access lock is free");
     inside.write(page * PAGE, &[byte; 4096]).expect("written");
 }
 
 fn first_bytes(store: &Store) -> Vec<u8> {
-    let inside = store.enter().expect("the gate");
+    let inside = store.enter().expect("access lock is free");
     let mut bytes = vec![0; inside.len() as usize];
     inside.read(0, &mut bytes).expect("read");
     bytes.chunks(4096).map(|page| page[0]).collect()
@@ -76,7 +76,7 @@ fn verify(path: &Path) {
     let reader = StoreReader::open(path).expect("a store");
     let verified = reader
         .verify(|_| std::ops::ControlFlow::Continue(()))
-        .expect("looked at");
+        .expect("verification runs");
     assert!(verified.faults.is_empty(), "{:?}", verified.faults);
 }
 
@@ -140,8 +140,8 @@ fn base_checkpoints_convert_one_heap_after_the_other() {
 }
 
 fn copy_all(from: &Path, to: &Path) {
-    fs::create_dir(to).expect("a folder");
-    for entry in fs::read_dir(from).expect("a folder") {
+    fs::create_dir(to).expect("a directory");
+    for entry in fs::read_dir(from).expect("a directory") {
         let entry = entry.expect("an entry");
         fs::copy(entry.path(), to.join(entry.file_name())).expect("copied");
     }

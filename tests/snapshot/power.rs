@@ -235,7 +235,7 @@ fn all() -> bool {
     env::var_os("FLATSPAN_POWER_ALL").is_some()
 }
 
-fn cut_in_all_flavours(work: Work) {
+fn power_cut_in_all_flavours(work: Work) {
     let rounds = if all() { 20 } else { 2 };
     work.cut_everywhere(Flavour::Synced, 0);
     for round in 0..rounds {
@@ -246,7 +246,7 @@ fn cut_in_all_flavours(work: Work) {
 
 #[test]
 fn power_cut_of_transactions_and_bases_leaves_a_valid_state() {
-    cut_in_all_flavours(Work {
+    power_cut_in_all_flavours(Work {
         way: TRANSACTIONS,
         steps: 7,
         closes: false,
@@ -255,7 +255,7 @@ fn power_cut_of_transactions_and_bases_leaves_a_valid_state() {
 
 #[test]
 fn power_cut_of_a_resizing_store_leaves_a_valid_state() {
-    cut_in_all_flavours(Work {
+    power_cut_in_all_flavours(Work {
         way: RESIZING,
         steps: 7,
         closes: false,
@@ -264,7 +264,7 @@ fn power_cut_of_a_resizing_store_leaves_a_valid_state() {
 
 #[test]
 fn power_cut_of_deltas_and_bases_leaves_a_valid_state() {
-    cut_in_all_flavours(Work {
+    power_cut_in_all_flavours(Work {
         way: WRITERS,
         steps: 6,
         closes: false,
@@ -278,7 +278,7 @@ fn i18_closed_store_survives_power_cuts_without_syncs() {
         let ground = Powered::new(&fs);
         fs.begin_empty(Plan::NO_CUT);
         let store = ground.open(way).expect("a store");
-        way.begin(&store).expect("as the model begins");
+        way.begin(&store).expect("memory matches the model");
         for number in 1..=5 {
             way.step(&ground, &store, number).expect("a step");
         }
@@ -292,7 +292,7 @@ fn i18_closed_store_survives_power_cuts_without_syncs() {
 #[test]
 fn power_cut_of_closing_and_opening_leaves_a_valid_state() {
     for way in [TRANSACTIONS, WRITERS] {
-        cut_in_all_flavours(Work {
+        power_cut_in_all_flavours(Work {
             way,
             steps: 3,
             closes: true,
@@ -321,13 +321,13 @@ fn i19_parent_directories_are_durable_for_every_creator() {
     let made = fs.path().join("made");
     fs.begin_empty(Plan::NO_CUT);
     // Created by a process that was killed before it published its store.
-    fs::create_dir(&made).expect("a folder");
+    fs::create_dir(&made).expect("a directory");
     step_and_cut(&fs, &ground, 1);
     // Created by a process that was killed between renaming the store and syncing the rename.
-    fs::rename(made.join("store"), made.join("aside")).expect("renamed");
-    let synced = fs::File::open(&made).and_then(|folder| folder.sync_all());
+    fs::rename(made.join("store"), made.join("moved")).expect("renamed");
+    let synced = fs::File::open(&made).and_then(|directory| directory.sync_all());
     synced.expect("synced");
-    fs::rename(made.join("aside"), made.join("store")).expect("renamed");
+    fs::rename(made.join("moved"), made.join("store")).expect("renamed");
     // `judge_found` has made one more step.
     step_and_cut(&fs, &ground, 4);
 }

@@ -15,8 +15,8 @@ use crate::{
 #[test]
 fn every_region_kind_grows_in_place_and_keeps_its_bytes() {
     for kind in KINDS {
-        let folder = temp_dir();
-        let region = region(kind, folder.path(), 8, reserving(1 << 20));
+        let directory = temp_dir();
+        let region = region(kind, directory.path(), 8, reserving(1 << 20));
         assert_eq!((region.kind(), region.len()), (kind, 8 * PAGE));
         assert_eq!(region.reserve_bytes(), PAGE << 20);
         let start = region.as_ptr();
@@ -32,7 +32,9 @@ fn every_region_kind_grows_in_place_and_keeps_its_bytes() {
             store(&region, region.len() - 1, 0);
         }
         assert_eq!(region.as_ptr(), start, "{kind}");
-        region.grow(PAGE).expect("growing to a smaller length succeeds");
+        region
+            .grow(PAGE)
+            .expect("growing to a smaller length succeeds");
         assert_eq!(region.len(), 600 * PAGE);
     }
 }
@@ -40,8 +42,8 @@ fn every_region_kind_grows_in_place_and_keeps_its_bytes() {
 #[test]
 fn i09_region_is_zero_after_shrinking_and_growing() {
     for kind in KINDS {
-        let folder = temp_dir();
-        let region = region(kind, folder.path(), 16, reserving(64));
+        let directory = temp_dir();
+        let region = region(kind, directory.path(), 16, reserving(64));
         let mut model = content(kind, 16);
         (0..16).for_each(|page| store(&region, page * PAGE, 9));
         (0..16).for_each(|page| model[page * PAGE] = 9);
@@ -64,8 +66,8 @@ fn i09_region_is_zero_after_shrinking_and_growing() {
 fn discarded_pages_are_zero_and_writable() {
     const PAGES: usize = 1024;
     for kind in KINDS {
-        let folder = temp_dir();
-        let region = region(kind, folder.path(), PAGES, reserving(PAGES));
+        let directory = temp_dir();
+        let region = region(kind, directory.path(), PAGES, reserving(PAGES));
         let mut model = content(kind, PAGES);
         (0..PAGES).for_each(|page| store(&region, page * PAGE + 1, 9));
         (0..PAGES).for_each(|page| model[page * PAGE + 1] = 9);
@@ -190,13 +192,13 @@ fn invalid_options_are_named_in_the_error() {
 
 #[test]
 fn files_must_have_the_part_length_and_files_can_be_appended() {
-    let folder = temp_dir();
+    let directory = temp_dir();
     let part = |name, pages: usize| FilePart {
-        file: new_file(folder.path(), name),
+        file: new_file(directory.path(), name),
         bytes: pages * PAGE,
     };
     let len_of = |name: &str| {
-        File::open(folder.path().join(name))
+        File::open(directory.path().join(name))
             .expect("it")
             .metadata()
             .expect("it")
@@ -227,7 +229,7 @@ fn files_must_have_the_part_length_and_files_can_be_appended() {
         other.append(part("d", 1)),
         Err(RegionError::Option { field: "parts", .. })
     ));
-    let no_writer = File::open(folder.path().join("a")).expect("to read");
+    let no_writer = File::open(directory.path().join("a")).expect("to read");
     let parts = vec![FilePart {
         file: no_writer,
         bytes: 3 * PAGE,
@@ -238,8 +240,8 @@ fn files_must_have_the_part_length_and_files_can_be_appended() {
 #[test]
 fn only_a_memfd_region_returns_a_descriptor_and_it_cannot_shrink() {
     for kind in KINDS {
-        let folder = temp_dir();
-        let region = region(kind, folder.path(), 8, reserving(8));
+        let directory = temp_dir();
+        let region = region(kind, directory.path(), 8, reserving(8));
         let Some(fd) = region.as_fd() else {
             assert_ne!(kind, RegionKind::Memfd);
             continue;
@@ -266,12 +268,12 @@ fn i09_foreign_bytes_after_a_shrunk_memfd_do_not_appear() {
 #[test]
 fn huge_pages_are_optional() {
     for kind in KINDS {
-        let folder = temp_dir();
+        let directory = temp_dir();
         let options = RegionOptions {
             huge_pages: true,
             ..reserving(2048)
         };
-        let region = region(kind, folder.path(), 8, options);
+        let region = region(kind, directory.path(), 8, options);
         region.grow(1024 * PAGE).expect("grown");
         store(&region, 1023 * PAGE, 1);
         assert_eq!(load(&region, 1023 * PAGE), 1);
@@ -280,12 +282,12 @@ fn huge_pages_are_optional() {
 
 #[test]
 fn truncated_file_is_an_error_of_the_copy() {
-    let folder = temp_dir();
+    let directory = temp_dir();
     for kind in [RegionKind::Files, RegionKind::Restored] {
-        let folder = folder.path().join(kind.to_string());
-        std::fs::create_dir(&folder).expect("mkdir");
-        let region = region(kind, &folder, 8, reserving(8));
-        let other = File::options().write(true).open(folder.join("a"));
+        let directory = directory.path().join(kind.to_string());
+        std::fs::create_dir(&directory).expect("mkdir");
+        let region = region(kind, &directory, 8, reserving(8));
+        let other = File::options().write(true).open(directory.join("a"));
         other.expect("it").set_len(PAGE as u64).expect("cut");
         let failed = region.copy_out(0, &mut [0; 4 * PAGE]);
         assert!(
@@ -312,10 +314,10 @@ fn i12_page_replaced_by_the_sigbus_handler_poisons_the_region() {
     }
     flatspan::mapping_cache::install_sigbus_dispatcher().expect("a handler");
     for kind in [RegionKind::Files, RegionKind::Restored] {
-        let folder = temp_dir();
-        let region = region(kind, folder.path(), 8, reserving(8));
+        let directory = temp_dir();
+        let region = region(kind, directory.path(), 8, reserving(8));
         assert_eq!(load(&region, PAGE), content(kind, 8)[PAGE]);
-        let other = File::options().write(true).open(folder.path().join("a"));
+        let other = File::options().write(true).open(directory.path().join("a"));
         other.expect("it").set_len(0).expect("cut");
         assert!(!region.is_poisoned());
         assert_eq!(load(&region, PAGE), 0);
@@ -326,8 +328,8 @@ fn i12_page_replaced_by_the_sigbus_handler_poisons_the_region() {
 #[test]
 fn concurrent_copies_growth_and_discards_do_not_interfere() {
     for kind in KINDS {
-        let folder = temp_dir();
-        let region = region(kind, folder.path(), 64, reserving(512));
+        let directory = temp_dir();
+        let region = region(kind, directory.path(), 64, reserving(512));
         thread::scope(|scope| {
             for writer in 0..4_usize {
                 let region = &region;

@@ -1,5 +1,8 @@
 //! Regions restored by mapping never change their files.
-#![expect(unsafe_code, reason = "the caller guarantees that dropped pages equal their files")]
+#![expect(
+    unsafe_code,
+    reason = "the caller guarantees that dropped pages equal their files"
+)]
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -15,9 +18,14 @@ use crate::{
 
 #[test]
 fn i10_mapped_files_never_change() {
-    let folder = temp_dir();
-    let region = region(RegionKind::Restored, folder.path(), 1024, reserving(2048));
-    let before = all_files(folder.path());
+    let directory = temp_dir();
+    let region = region(
+        RegionKind::Restored,
+        directory.path(),
+        1024,
+        reserving(2048),
+    );
+    let before = all_files(directory.path());
     (0..1024).for_each(|page| store(&region, page * PAGE, 77));
     region.copy_in(5 * PAGE, &[1; 9 * PAGE]).expect("in");
     region.discard(0..3 * PAGE).expect("a few");
@@ -28,7 +36,7 @@ fn i10_mapped_files_never_change() {
     region.grow(1024 * PAGE).expect("grown");
     assert!(bytes(&region).iter().all(|byte| *byte == 0));
     drop(region);
-    assert!(all_files(folder.path()) == before);
+    assert!(all_files(directory.path()) == before);
 }
 
 #[test]
@@ -50,8 +58,8 @@ fn range_after_the_end_of_its_file_is_rejected() {
 
 #[test]
 fn i11_dropped_pages_are_read_from_the_file_and_others_stay() {
-    let folder = temp_dir();
-    let region = region(RegionKind::Restored, folder.path(), 16, reserving(16));
+    let directory = temp_dir();
+    let region = region(RegionKind::Restored, directory.path(), 16, reserving(16));
     let mut tracker = PrivatePages::new().expect("a tracker");
     tracker.arm(&region).expect("armed");
     // Page 13 has no file.
@@ -64,7 +72,7 @@ fn i11_dropped_pages_are_read_from_the_file_and_others_stay() {
 
     // As a checkpoint into this heap does: it holds pages 1 and 2; page 13 is after the end of the
     // file.
-    let file = File::options().write(true).open(folder.path().join("a"));
+    let file = File::options().write(true).open(directory.path().join("a"));
     let file = file.expect("the first file");
     let mut page = [beneath(PAGE); PAGE];
     page[0] = 99;
@@ -95,8 +103,13 @@ fn i11_dropped_pages_are_read_from_the_file_and_others_stay() {
 
 #[test]
 fn discarded_pages_no_longer_map_a_file() {
-    let folder = temp_dir();
-    let region = region(RegionKind::Restored, folder.path(), 2048, reserving(2048));
+    let directory = temp_dir();
+    let region = region(
+        RegionKind::Restored,
+        directory.path(),
+        2048,
+        reserving(2048),
+    );
     region.discard(256 * PAGE..1024 * PAGE).expect("many");
     store(&region, 300 * PAGE, 5);
     // SAFETY: the pages that map a file were not stored to, so they equal it, and no thread stores.

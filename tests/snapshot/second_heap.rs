@@ -76,7 +76,7 @@ fn first_base_after_creating_the_second_heap_writes_only_changes() {
         let before = store.generation();
         assert!(store.make_second_heap().expect("made"));
         assert!(store.generation() > before, "the base has a new generation");
-        assert!(!store.make_second_heap().expect("it is there"));
+        assert!(!store.make_second_heap().expect("file exists"));
         fill(&store, 5, 97);
         // First the pages 4, 5 and 30, then the pages of two intervals, which are far apart.
         for (page, pages) in [(30, 3), (20, 4), (10, 2)] {
@@ -106,7 +106,7 @@ fn i05_unverified_pages_are_verified_before_they_are_copied() {
     let file = File::options().write(true).open(part(&path, heap, 1));
     file.expect("a part")
         .write_all_at(&[0xEE], 5 * PAGE + 7)
-        .expect("rotten");
+        .expect("corrupt");
     let store = Store::open(&path, by_map()).expect("it was closed");
     assert!(!store.open_report().verified);
     let refused = store.make_second_heap();
@@ -140,7 +140,7 @@ fn second_heap_is_created_in_the_background() {
             assert!(Instant::now() < deadline, "the second heap is not created");
             std::thread::sleep(Duration::from_millis(1));
         }
-        assert!(!store.make_second_heap().expect("it is there"));
+        assert!(!store.make_second_heap().expect("file exists"));
         fill(&store, 3, 3);
         store.close().expect("closed");
     }
@@ -169,7 +169,7 @@ fn readers_of_the_second_heap_delay_its_creation_without_an_error() {
         .open(&lock);
     let reader = reader.expect("a lock");
     reader.lock_shared().expect("a reader");
-    let (says, told) = std::sync::mpsc::channel();
+    let (says, errors) = std::sync::mpsc::channel();
     let options = options()
         .second_heap(true)
         .readers_timeout(Duration::from_millis(10))
@@ -184,7 +184,7 @@ fn readers_of_the_second_heap_delay_its_creation_without_an_error() {
         fill(&store, 5, number);
         std::thread::sleep(Duration::from_millis(10));
     }
-    assert!(store.background_error().is_none() && told.try_recv().is_err());
+    assert!(store.background_error().is_none() && errors.try_recv().is_err());
     assert!(!part(&path, other, 0).exists(), "a reader is there");
     drop(reader);
     let deadline = Instant::now() + Duration::from_secs(60);
@@ -192,5 +192,5 @@ fn readers_of_the_second_heap_delay_its_creation_without_an_error() {
         assert!(Instant::now() < deadline, "the second heap is not created");
         std::thread::sleep(Duration::from_millis(1));
     }
-    assert!(part(&path, other, 0).exists() && told.try_recv().is_err());
+    assert!(part(&path, other, 0).exists() && errors.try_recv().is_err());
 }

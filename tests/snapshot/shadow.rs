@@ -65,11 +65,11 @@ impl World {
         }
     }
 
-    fn wrote(&mut self, range: Range<usize>, is_told: bool) {
+    fn wrote(&mut self, range: Range<usize>, is_noted: bool) {
         let pages = (range.start / PAGE) as u64..range.end.div_ceil(PAGE) as u64;
         self.written.insert_range(pages.clone());
         self.ever.insert_range(pages.clone());
-        if self.tracker.kind() == TrackerKind::Declared && !is_told {
+        if self.tracker.kind() == TrackerKind::Declared && !is_noted {
             self.tracker.declare(pages);
         }
     }
@@ -101,8 +101,8 @@ impl World {
                 let last = first + self.rng.below(pages - first + 1);
                 let range = first * PAGE..last * PAGE;
                 self.region.discard(range.clone()).expect("discarded");
-                let told = self.tracker.discarded(&self.region, range.clone());
-                told.expect("watched");
+                let noted = self.tracker.discarded(&self.region, range.clone());
+                noted.expect("watched");
                 self.content[range.clone()].fill(0);
                 self.wrote(range, true);
             }
@@ -163,8 +163,8 @@ pub(crate) fn missed(
 ) -> u64 {
     (0..runs)
         .map(|seed| {
-            let folder = temp_dir();
-            let region = region(kind, folder.path(), PAGES, reserving(PAGES_MAX));
+            let directory = temp_dir();
+            let region = region(kind, directory.path(), PAGES, reserving(PAGES_MAX));
             let mut world = World::new(region, make(), seed);
             (0..300).for_each(|_| world.step());
             world.scan();
@@ -239,8 +239,8 @@ fn copy_while_written(region: &Region, tracker: &mut dyn DirtyTracker) {
 #[test]
 fn writes_during_a_scan_are_found_by_this_or_the_next_scan() {
     for kind in KINDS {
-        let folder = temp_dir();
-        let made = || region(kind, folder.path(), 256, reserving(256));
+        let directory = temp_dir();
+        let made = || region(kind, directory.path(), 256, reserving(256));
         let region = made();
         if let Some(mut tracker) = wp_async() {
             copy_while_written(&region, &mut tracker);

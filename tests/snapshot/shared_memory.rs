@@ -33,7 +33,7 @@ fn open(path: &Path, memory: Memory) -> Store {
 }
 
 fn write(store: &Store, page: u64, byte: u8) {
-    let inside = store.enter().expect("the gate");
+    let inside = store.enter().expect("access lock is free");
     inside
         .write(page * PAGE as u64, &[byte; PAGE])
         .expect("written");
@@ -41,7 +41,7 @@ fn write(store: &Store, page: u64, byte: u8) {
 
 /// Returns the first byte of each page, and asserts that all bytes of a page are equal.
 fn pages(store: &Store) -> Vec<u8> {
-    let inside = store.enter().expect("the gate");
+    let inside = store.enter().expect("access lock is free");
     let mut bytes = vec![0; inside.len() as usize];
     inside.read(0, &mut bytes).expect("read");
     let pages = bytes.chunks(PAGE);
@@ -141,7 +141,7 @@ fn i09_shared_memory_is_zero_after_shrinking_and_growing() {
 fn open_again(path: &Path, expected: &[u8]) -> Store {
     let store = Store::open(path, options(Memory::Shared).initial_bytes(0)).expect("a store");
     assert_eq!(pages(&store), expected, "{:?}", store.open_report());
-    let inside = store.enter().expect("the gate");
+    let inside = store.enter().expect("access lock is free");
     inside.declare(0..1).expect("within");
     drop(inside);
     store.checkpoint_base().expect("into the other heap");
@@ -176,7 +176,9 @@ fn i14_write_of_another_process_is_in_the_next_checkpoint() {
         let memfd = store.memory_fd().expect("a memfd").as_raw_fd();
         let place = format!("/proc/{}/fd/{memfd}", std::process::id());
         let wrote = child::Child::new(NAME).env(PLACE, place).run();
-        wrote.expect("child needs nothing of the machine").assert_passed();
+        wrote
+            .expect("child needs nothing of the machine")
+            .assert_passed();
         let made = match kind {
             CheckpointKind::Delta => store.checkpoint_delta(),
             _ => store.checkpoint_base(),
@@ -208,7 +210,10 @@ fn i25_memfd_is_sealed_after_a_complete_restore_and_a_live_one_is_not_overwritte
     let too_much = options(adopt(&memfd)).reserve_bytes(PAGE as u64);
     let failed = Store::open(&path, too_much.initial_bytes(0));
     assert!(failed.is_err(), "{failed:?}");
-    assert!(!is_sealed(memfd.as_fd()), "not sealed, so it can be restored into again");
+    assert!(
+        !is_sealed(memfd.as_fd()),
+        "not sealed, so it can be restored into again"
+    );
 
     let store = open(&path, adopt(&memfd));
     assert!(is_sealed(memfd.as_fd()));

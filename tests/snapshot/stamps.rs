@@ -63,7 +63,7 @@ fn stamp(store: &Store, page: u64, number: u64) {
 
 /// Stamps until the end flag is set. Without the access lock a capture may fall in the middle of a
 /// batch.
-fn write(store: &Store, writer: &mut Writer, id: u64, end: &AtomicBool, with_gate: bool) {
+fn write(store: &Store, writer: &mut Writer, id: u64, end: &AtomicBool, with_access_lock: bool) {
     let mut state = 77 + id;
     let mut number = writer.done.load(Ordering::Relaxed);
     while !end.load(Ordering::Relaxed) {
@@ -72,17 +72,17 @@ fn write(store: &Store, writer: &mut Writer, id: u64, end: &AtomicBool, with_gat
             .map(|_| random(&mut state) % (PAGES / WRITERS) * WRITERS + id)
             .collect();
         writer.batches.insert(number, pages.clone());
-        let inside = with_gate.then(|| store.enter().expect("the gate"));
+        let inside = with_access_lock.then(|| store.enter().expect("access lock is free"));
         writer.begun.store(number, Ordering::SeqCst);
         for page in &pages {
             stamp(store, *page, number);
-            if !with_gate {
+            if !with_access_lock {
                 thread::yield_now();
             }
         }
         writer.done.store(number, Ordering::SeqCst);
         drop(inside);
-        if with_gate {
+        if with_access_lock {
             // 26 pages per millisecond from both writers.
             thread::sleep(Duration::from_micros(900));
         }
@@ -117,7 +117,7 @@ fn stamps(store: &Store, found: &mut Found) -> Vec<u64> {
 }
 
 /// Runs writers and checkpoints, crashes, and checks the restored state.
-fn round(path: &Path, strategy: Strategy, with_gate: bool, found: &mut Found) {
+fn round(path: &Path, strategy: Strategy, with_access_lock: bool, found: &mut Found) {
     let store = Store::open(path, options(strategy)).expect("a store");
     let before = stamps(&store, found);
     let end = AtomicBool::new(false);
@@ -136,7 +136,7 @@ fn round(path: &Path, strategy: Strategy, with_gate: bool, found: &mut Found) {
             .collect();
         for (id, writer) in writers.iter_mut().enumerate() {
             let (store, end) = (&store, &end);
-            scope.spawn(move || write(store, writer, id as u64, end, with_gate));
+            scope.spawn(move || write(store, writer, id as u64, end, with_access_lock));
         }
         let mut floors = Vec::new();
         for checkpoint in 0..4 {

@@ -210,12 +210,12 @@ fn tracked_memory_is_checkpointed_by_page_images() {
     };
     let store = open(&path, options());
     let write = |store: &Store, page: u64, byte: u8| {
-        let inside = store.enter().expect("the gate");
+        let inside = store.enter().expect("access lock is free");
         inside.write(page * PAGE, &[byte; 4096]).expect("written");
     };
     let read = |store: &Store, page: u64| {
         let mut byte = [0];
-        let inside = store.enter().expect("the gate");
+        let inside = store.enter().expect("access lock is free");
         inside.read(page * PAGE, &mut byte).expect("read");
         byte[0]
     };

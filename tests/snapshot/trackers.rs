@@ -26,8 +26,8 @@ fn wp_async_finds_exactly_the_written_pages() {
         let Some(mut tracker) = wp_async() else {
             return;
         };
-        let folder = temp_dir();
-        let region = region(kind, folder.path(), 64, reserving(64));
+        let directory = temp_dir();
+        let region = region(kind, directory.path(), 64, reserving(64));
         store(&region, 3 * PAGE, 1);
         tracker.arm(&region).expect("armed");
         assert_eq!(scan(&mut tracker, &region), pages([]), "{kind}");
@@ -58,8 +58,8 @@ fn scan_adds_to_the_set() {
 
 #[test]
 fn i01_pages_found_by_a_failed_scan_are_in_the_set() {
-    let folder = temp_dir();
-    let region = region(RegionKind::Files, folder.path(), 256, reserving(256));
+    let directory = temp_dir();
+    let region = region(RegionKind::Files, directory.path(), 256, reserving(256));
     let mut tracker = Compare::new();
     tracker.arm(&region).expect("armed");
     [0, 63, 255]
@@ -67,7 +67,7 @@ fn i01_pages_found_by_a_failed_scan_are_in_the_set() {
         .for_each(|page| store(&region, page * PAGE, 1));
     let second = std::fs::File::options()
         .write(true)
-        .open(folder.path().join("b"))
+        .open(directory.path().join("b"))
         .expect("the second file");
     let len = second.metadata().expect("it").len();
     second.set_len(0).expect("cut");
@@ -83,8 +83,8 @@ fn i01_pages_found_by_a_failed_scan_are_in_the_set() {
 #[test]
 fn i09_growth_is_reported_and_tracked() {
     for kind in KINDS {
-        let folder = temp_dir();
-        let region = region(kind, folder.path(), 8, reserving(64));
+        let directory = temp_dir();
+        let region = region(kind, directory.path(), 8, reserving(64));
         let mut trackers: Vec<Box<dyn DirtyTracker>> =
             vec![Box::new(Compare::new()), Box::new(Declared::new())];
         if let Some(tracker) = wp_async() {
@@ -119,8 +119,13 @@ fn i09_growth_is_reported_and_tracked() {
 
 #[test]
 fn unnoted_region_change_is_an_error_and_marks_all_pages() {
-    let folder = temp_dir();
-    let restored = region(RegionKind::Restored, folder.path(), 2048, reserving(4096));
+    let directory = temp_dir();
+    let restored = region(
+        RegionKind::Restored,
+        directory.path(),
+        2048,
+        reserving(4096),
+    );
     let Some(mut tracker) = wp_async() else {
         return;
     };
@@ -141,8 +146,8 @@ fn unnoted_region_change_is_an_error_and_marks_all_pages() {
 
 #[test]
 fn region_has_one_tracker_and_wp_async_excludes_private_pages() {
-    let folder = temp_dir();
-    let restored = region(RegionKind::Restored, folder.path(), 8, reserving(8));
+    let directory = temp_dir();
+    let restored = region(RegionKind::Restored, directory.path(), 8, reserving(8));
     let other = Region::anonymous(8 * PAGE, RegionOptions::default()).expect("a region");
     let Some(mut tracker) = wp_async() else {
         return;
@@ -179,8 +184,8 @@ fn region_has_one_tracker_and_wp_async_excludes_private_pages() {
 
 #[test]
 fn private_pages_tracker_is_cumulative_and_needs_a_restored_region() {
-    let folder = temp_dir();
-    let restored = region(RegionKind::Restored, folder.path(), 16, reserving(16));
+    let directory = temp_dir();
+    let restored = region(RegionKind::Restored, directory.path(), 16, reserving(16));
     store(&restored, 4 * PAGE, 9);
     let mut tracker = PrivatePages::new().expect("a tracker");
     assert!(tracker.is_cumulative());
@@ -223,8 +228,8 @@ fn dirty_marks_are_shared_by_all_writers() {
 fn selected_tracker_is_tested_and_explained() {
     let has_uffd = wp_async().is_some();
     for kind in KINDS {
-        let folder = temp_dir();
-        let region = region(kind, folder.path(), 8, reserving(8));
+        let directory = temp_dir();
+        let region = region(kind, directory.path(), 8, reserving(8));
         let before = bytes(&region);
         for wish in [
             TrackerChoice::Auto,
@@ -263,9 +268,9 @@ fn selected_tracker_is_tested_and_explained() {
 #[test]
 fn compare_reports_differing_pages_of_a_large_memory_with_holes() {
     const PAGES: usize = 10_000;
-    let folder = temp_dir();
+    let directory = temp_dir();
     for kind in [RegionKind::Memfd, RegionKind::Anonymous] {
-        let region = region(kind, folder.path(), PAGES, reserving(PAGES));
+        let region = region(kind, directory.path(), PAGES, reserving(PAGES));
         let mut model: Vec<u8> = vec![0; PAGES];
         region.discard(0..PAGES * PAGE).expect("zeros");
         let mut tracker = Compare::new();

@@ -55,8 +55,8 @@ impl Drop for Cleaner {
     fn drop(&mut self) {
         drop(self.input.take());
         if !wait(&mut self.process, PATIENCE) {
-            let _ = self.process.kill();
-            let _ = self.process.wait();
+            drop(self.process.kill());
+            drop(self.process.wait());
         }
     }
 }

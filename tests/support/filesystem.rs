@@ -149,7 +149,7 @@ impl SmallFs {
             write_until_full(&mut filler);
         }
         // Settles delayed allocation. Failure is expected: the disk should be full.
-        let _ = filler.sync_all();
+        drop(filler.sync_all());
         let _ = syncfs(&filler);
         self.free()
     }
@@ -170,8 +170,7 @@ impl SmallFs {
             }
             let end = filler.metadata().expect("metadata").len();
             match fallocate(filler, FallocateFlags::empty(), end, surplus) {
-                Ok(()) => {}
-                Err(Errno::INTR) => {}
+                Ok(()) | Err(Errno::INTR) => {}
                 // Metadata needs space too, and the free space is fragmented.
                 Err(Errno::NOSPC) => step_max = surplus / 2,
                 Err(error) => panic!("fallocate of the filler: {error}"),

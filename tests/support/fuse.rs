@@ -174,8 +174,8 @@ impl Drop for FuseFs {
         drop(self.input.take());
         if !cleaner::wait(&mut self.daemon, PATIENCE) {
             // The kernel aborts the connection when the daemon dies and its device is closed.
-            let _ = self.daemon.kill();
-            let _ = self.daemon.wait();
+            drop(self.daemon.kill());
+            drop(self.daemon.wait());
         }
         if is_mounted(&self.path) {
             unmount(&self.path);
@@ -184,7 +184,7 @@ impl Drop for FuseFs {
             && let Some(directory) = self.directory.take()
         {
             // Files must never be removed through a mount; `.ci/run` reports leftovers.
-            let _ = directory.keep();
+            drop(directory.keep());
         }
     }
 }
@@ -214,8 +214,8 @@ fn daemon_process() {
     unmount(Path::new(path));
     if !is_mounted(Path::new(path)) {
         // The parent removes this directory too, if it is alive.
-        let _ = fs::remove_dir(path);
-        let _ = Path::new(path).parent().map(fs::remove_dir);
+        drop(fs::remove_dir(path));
+        drop(Path::new(path).parent().map(fs::remove_dir));
     }
     drop(session);
     std::process::exit(0);
@@ -290,6 +290,6 @@ pub(super) fn unmount(path: &Path) {
     if let Ok(mut process) = spawned
         && !cleaner::wait(&mut process, PATIENCE)
     {
-        let _ = process.kill();
+        drop(process.kill());
     }
 }

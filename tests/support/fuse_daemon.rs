@@ -324,7 +324,9 @@ impl Filesystem for MemoryFs {
             state.note(&format!("truncate {name} {size}"));
         }
         let result = state.node(ino).map(|node| {
-            size.into_iter().for_each(|size| node.truncate(size));
+            if let Some(size) = size {
+                node.truncate(size);
+            }
             let perm = mode.map(|mode| u16::try_from(mode & 0o7777).expect("twelve bits"));
             node.attr.perm = perm.unwrap_or(node.attr.perm);
             node.attr.uid = uid.unwrap_or(node.attr.uid);

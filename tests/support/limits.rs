@@ -64,7 +64,7 @@ impl MemoryGroup {
         let controllers = fs::read_to_string(unified.join("cgroup.controllers"));
         let (parent, limit) = if controllers.is_ok_and(|list| list.contains("memory")) {
             // Already enabled, or refused; in the second case writing the limit fails below.
-            let _ = fs::write(unified.join("cgroup.subtree_control"), "+memory");
+            drop(fs::write(unified.join("cgroup.subtree_control"), "+memory"));
             (unified.to_owned(), "memory.max")
         } else {
             (unified.join("memory"), "memory.limit_in_bytes")

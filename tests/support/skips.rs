@@ -31,7 +31,7 @@ pub(crate) fn record_line(line: &str) {
     let list = list_path();
     let _created = list.parent().map(fs::create_dir_all);
     if let Ok(mut file) = OpenOptions::new().create(true).append(true).open(list) {
-        let _ = file.write_all(format!("{line}\n").as_bytes());
+        drop(file.write_all(format!("{line}\n").as_bytes()));
     }
 }
 
@@ -62,7 +62,7 @@ pub(crate) fn take() -> Vec<String> {
 
 /// Writes to the real standard error: libtest captures only the printing macros.
 pub(crate) fn say(text: &str) {
-    let _ = io::stderr().write_all(text.as_bytes());
+    drop(io::stderr().write_all(text.as_bytes()));
 }
 
 /// Returns the path of the list of this run.
@@ -82,7 +82,7 @@ fn remove_stale(directory: &Path) {
             continue;
         };
         if !is_alive(run) {
-            let _ = fs::remove_file(entry.path());
+            drop(fs::remove_file(entry.path()));
         }
     }
 }

@@ -8,7 +8,7 @@ use super::{model::State, op::FileId, recorder::Recorder};
 
 impl Recorder {
     /// Returns a backend with the present visible content as durable content, and the same marks.
-    pub(crate) fn settled(&self) -> Self {
+    pub(crate) fn durable_copy(&self) -> Self {
         let image = self.lock().model.visible.found();
         Self::of_image(image, self.part_bytes_of_store(), self.marks())
     }
@@ -16,10 +16,10 @@ impl Recorder {
     /// Returns the same backend for another process: calls succeed again, and data of a failed sync
     /// stays in doubt.
     pub(crate) fn reopened(&self) -> Self {
-        let mut books = self.lock().clone();
-        books.failed.clear();
-        books.faults = super::faults::Faults::default();
-        Self::of_books(books, self.part_bytes_of_store())
+        let mut state = self.lock().clone();
+        state.failed.clear();
+        state.faults = super::faults::Faults::default();
+        Self::of_state(state, self.part_bytes_of_store())
     }
 
     /// From now on journals can be extended only within explicitly preallocated ranges.
@@ -73,7 +73,10 @@ impl Recorder {
     /// Changes the state of a backend that has recorded nothing yet.
     fn alter(&self, change: impl Fn(&mut State)) {
         let mut inner = self.lock();
-        assert!(inner.log.is_empty(), "call `settled` before changing the state");
+        assert!(
+            inner.log.is_empty(),
+            "call `durable_copy` before changing the state"
+        );
         change(&mut inner.base);
         inner.model = super::model::Model::new(inner.base.clone());
     }

@@ -41,7 +41,6 @@
 //! Equal images with equal marks are checked once.
 
 mod altered;
-mod books;
 mod content;
 mod engine;
 mod faults;
@@ -50,6 +49,7 @@ mod model;
 mod mutation;
 mod op;
 mod recorder;
+mod recorder_state;
 mod tearing;
 
 pub(crate) use self::{

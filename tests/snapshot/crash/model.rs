@@ -138,10 +138,12 @@ impl Model {
     pub(crate) fn step(&mut self, op: &Op) {
         match op {
             Op::Sync(_, inode) => {
-                self.settle(|pending| pending.op.changed() == Some(*inode) && !pending.in_doubt);
+                self.make_durable(|pending| {
+                    pending.op.changed() == Some(*inode) && !pending.in_doubt
+                });
             }
-            Op::SyncDir => self.settle(|pending| pending.op.is_of_directory()),
-            Op::SyncParent => self.settle(|pending| matches!(pending.op, Op::Publish)),
+            Op::SyncDir => self.make_durable(|pending| pending.op.is_of_directory()),
+            Op::SyncParent => self.make_durable(|pending| matches!(pending.op, Op::Publish)),
             Op::SyncFailed(_, inode) => {
                 let of_file = |pending: &&mut Pending| pending.op.changed() == Some(*inode);
                 self.pending
@@ -173,11 +175,11 @@ impl Model {
     }
 
     /// Makes selected pending operations durable, in order.
-    fn settle(&mut self, is_meant: impl Fn(&Pending) -> bool) {
+    fn make_durable(&mut self, is_meant: impl Fn(&Pending) -> bool) {
         let pending = std::mem::take(&mut self.pending);
-        let (settled, rest): (Vec<_>, Vec<_>) = pending.into_iter().partition(is_meant);
+        let (durable_copy, rest): (Vec<_>, Vec<_>) = pending.into_iter().partition(is_meant);
         self.pending = rest;
-        for pending in settled {
+        for pending in durable_copy {
             // Operations in doubt were overwritten.
             self.pending.retain(|old| {
                 let meets = old.op.range().start < pending.op.range().end

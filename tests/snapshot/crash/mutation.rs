@@ -66,10 +66,10 @@ fn swap(log: &mut [Op], number: usize) -> bool {
         return false;
     };
     let before = log[..sync].iter().rposition(Op::is_change);
-    let behind = log[sync..].iter().position(Op::is_change);
-    match (before, behind) {
-        (Some(before), Some(behind)) => {
-            log.swap(before, sync + behind);
+    let after = log[sync..].iter().position(Op::is_change);
+    match (before, after) {
+        (Some(before), Some(after)) => {
+            log.swap(before, sync + after);
             true
         }
         _ => false,

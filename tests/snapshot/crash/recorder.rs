@@ -12,18 +12,18 @@ use std::{
 use flatspan::snapshot::{Array, Disk};
 
 use super::{
-    books::Books,
     faults::Fault,
     model::{Model, State},
     mutation::Mutation,
     op::Op,
+    recorder_state::RecorderState,
 };
 
 /// Backend that records its operations. Clones share the state.
 #[derive(Clone, Debug)]
 pub(crate) struct Recorder {
     part_bytes: u64,
-    inner: Arc<Mutex<Books>>,
+    inner: Arc<Mutex<RecorderState>>,
 }
 
 impl Recorder {
@@ -44,20 +44,20 @@ impl Recorder {
     /// Creates a backend whose content is the durable image, with an empty log and the marks before
     /// the crash.
     pub(crate) fn of_image(image: State, part_bytes: u64, marks: Vec<u64>) -> Self {
-        let inner = Books {
+        let inner = RecorderState {
             next_inode: image.files.keys().max().map_or(0, |last| last + 1),
             model: Model::new(image.clone()),
             base: image,
             marks_of_base: marks,
-            ..Books::default()
+            ..RecorderState::default()
         };
-        Self::of_books(inner, part_bytes)
+        Self::of_state(inner, part_bytes)
     }
 
-    pub(super) fn of_books(books: Books, part_bytes: u64) -> Self {
+    pub(super) fn of_state(state: RecorderState, part_bytes: u64) -> Self {
         Self {
             part_bytes,
-            inner: Arc::new(Mutex::new(books)),
+            inner: Arc::new(Mutex::new(state)),
         }
     }
 
@@ -132,12 +132,12 @@ impl Recorder {
         inner.faults.plan_from(call, fault);
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, Books> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, RecorderState> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts a call, and returns an error if it is to fail.
-    fn call(&self) -> io::Result<MutexGuard<'_, Books>> {
+    fn call(&self) -> io::Result<MutexGuard<'_, RecorderState>> {
         let mut inner = self.lock();
         match inner.faults.next() {
             Some(fault) => Err(fault.error()),
@@ -145,12 +145,12 @@ impl Recorder {
         }
     }
 
-    fn part_bytes_of(&self, inner: &Books, array: Array) -> u64 {
+    fn part_bytes_of(&self, inner: &RecorderState, array: Array) -> u64 {
         let said = inner.part_bytes.get(&array);
         said.copied().unwrap_or(self.part_bytes)
     }
 
-    fn row(&self, inner: &Books, array: Array) -> io::Result<(u64, u64)> {
+    fn row(&self, inner: &RecorderState, array: Array) -> io::Result<(u64, u64)> {
         inner.row(array, self.part_bytes_of(inner, array))
     }
 
@@ -170,7 +170,7 @@ impl Recorder {
         })
     }
 
-    fn add_parts_for(&self, inner: &mut Books, array: Array, end: u64) -> io::Result<()> {
+    fn add_parts_for(&self, inner: &mut RecorderState, array: Array, end: u64) -> io::Result<()> {
         let part_bytes = self.part_bytes_of(inner, array);
         loop {
             let parts = self.row(inner, array)?.0;
@@ -187,7 +187,7 @@ impl Recorder {
         }
     }
 
-    fn set_len_of(&self, inner: &mut Books, array: Array, len: u64) -> io::Result<()> {
+    fn set_len_of(&self, inner: &mut RecorderState, array: Array, len: u64) -> io::Result<()> {
         let part_bytes = self.part_bytes_of(inner, array);
         self.row(inner, array)?;
         self.add_parts_for(inner, array, len)?;
@@ -203,7 +203,13 @@ impl Recorder {
         Ok(())
     }
 
-    fn write_to(&self, inner: &mut Books, array: Array, offset: u64, buf: &[u8]) -> io::Result<()> {
+    fn write_to(
+        &self,
+        inner: &mut RecorderState,
+        array: Array,
+        offset: u64,
+        buf: &[u8],
+    ) -> io::Result<()> {
         let range = offset..offset + buf.len() as u64;
         self.row(inner, array)?;
         inner.refuse_unreserved(array, range.end)?;
@@ -219,7 +225,7 @@ impl Recorder {
 
     fn read_from(
         &self,
-        inner: &Books,
+        inner: &RecorderState,
         array: Array,
         offset: u64,
         buf: &mut [u8],
@@ -242,7 +248,7 @@ impl Recorder {
 
     fn data_from(
         &self,
-        inner: &Books,
+        inner: &RecorderState,
         array: Array,
         offset: u64,
     ) -> io::Result<Option<Range<u64>>> {

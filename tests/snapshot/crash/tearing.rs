@@ -17,18 +17,20 @@ const PAGE: u64 = 4096;
 /// suffixes that end at a sector of the first or last page, or at a page between.
 pub(crate) fn torn(offset: u64, len: usize, sectors_max: u32) -> Vec<Part> {
     let end = offset + len as u64;
-    let cuts: Vec<u64> = (offset / SECTOR + 1..)
+    let borders: Vec<u64> = (offset / SECTOR + 1..)
         .map(|sector| sector * SECTOR)
-        .take_while(|cut| *cut < end)
+        .take_while(|border| *border < end)
         .collect();
-    if cuts.is_empty() {
+    if borders.is_empty() {
         return Vec::new();
     }
     let within = |at: u64| (at - offset) as usize;
     let mut parts = Vec::new();
-    if cuts.len() < sectors_max as usize {
-        let ends = cuts.iter().map(|cut| within(*cut)).chain([len]);
-        let starts = [0].into_iter().chain(cuts.iter().map(|cut| within(*cut)));
+    if borders.len() < sectors_max as usize {
+        let ends = borders.iter().map(|border| within(*border)).chain([len]);
+        let starts = [0]
+            .into_iter()
+            .chain(borders.iter().map(|border| within(*border)));
         let sectors: Vec<Range<usize>> = starts.zip(ends).map(|(start, end)| start..end).collect();
         for mask in 1..(1_u32 << sectors.len()) - 1 {
             let kept = (0..sectors.len()).filter(|sector| mask >> sector & 1 == 1);
@@ -36,25 +38,32 @@ pub(crate) fn torn(offset: u64, len: usize, sectors_max: u32) -> Vec<Part> {
             parts.push(Part::Torn(kept, len));
         }
     } else {
-        for cut in &cuts {
-            if *cut > offset + PAGE && *cut < end - PAGE && cut % PAGE != 0 {
+        for border in &borders {
+            if *border > offset + PAGE && *border < end - PAGE && border % PAGE != 0 {
                 continue;
             }
-            let cut = within(*cut);
-            parts.push(Part::Torn(vec![0..cut], len));
-            parts.push(Part::Torn(vec![cut..len], len));
+            let border = within(*border);
+            parts.push(Part::Torn(vec![0..border], len));
+            parts.push(Part::Torn(vec![border..len], len));
         }
     }
     // A prefix that also limits the extension of the file.
-    for cut in [cuts[0], cuts[cuts.len() / 2], cuts[cuts.len() - 1]] {
-        parts.push(Part::Torn(vec![0..within(cut)], within(cut)));
+    for border in [
+        borders[0],
+        borders[borders.len() / 2],
+        borders[borders.len() - 1],
+    ] {
+        parts.push(Part::Torn(vec![0..within(border)], within(border)));
     }
     parts
 }
 
 #[test]
 fn short_writes_are_torn_into_every_subset_of_sectors() {
-    assert!(torn(100, 400, 5).is_empty(), "one sector is written as a whole");
+    assert!(
+        torn(100, 400, 5).is_empty(),
+        "one sector is written as a whole"
+    );
     assert!(torn(0, 512, 5).is_empty());
     let parts = torn(500, 600, 5);
     let kept = |part: &Part| match part {

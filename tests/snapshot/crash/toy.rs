@@ -49,7 +49,9 @@ fn recorded() -> Recorder {
 
 #[track_caller]
 fn assert_found(mutation: Mutation) {
-    let mutant = recorded().mutated(mutation).expect("log has a position for the mutation");
+    let mutant = recorded()
+        .mutated(mutation)
+        .expect("log has a position for the mutation");
     let found = crash_everywhere(&mutant, &Limits::default(), &check);
     assert!(found.is_err(), "{mutation:?} was not found: {found:?}");
 }

@@ -299,23 +299,23 @@ fn directory_syncs_are_needed_unless_another_one_covers_them() {
     let parts = ["table-b.00000", "heap-b.00001", "heap-b.00002"];
     let parts = parts.map(|part| format!("3 create {part}"));
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
-    let behind = [
+    let after = [
         "6 create journal-0000000000000003.00000",
         "6 create heap-a.00001",
         "6 create heap-a.00002",
     ];
-    let expected = [&at_first[..], &parts, &at_last, &behind].concat();
+    let expected = [&at_first[..], &parts, &at_last, &after].concat();
     assert_eq!(dirs(&case), expected);
     assert!(!case.escapes(Mutation::DropSyncDirs));
     let case = Case::new(RESIZING, 10, false);
-    let behind = [
+    let after = [
         "6 create journal-0000000000000003.00000",
         "6 create heap-a.00001",
         "6 create heap-a.00002",
         "9 create journal-0000000000000004.00000",
         "9 remove heap-b.00003",
     ];
-    let expected = [&at_first[..], &parts, &at_last, &behind].concat();
+    let expected = [&at_first[..], &parts, &at_last, &after].concat();
     assert_eq!(dirs(&case), expected);
     assert!(!case.escapes(Mutation::DropSyncDirs));
 }

@@ -31,7 +31,7 @@ fn run(way: Way, fail: impl FnOnce(&Recorder)) -> Option<Failed> {
 
 fn run_on(disk: Recorder, way: Way, fail: impl FnOnce(&Recorder)) -> Option<Failed> {
     let store = way.open(&disk).expect("a store");
-    way.begin(&store).expect("as the model begins");
+    way.begin(&store).expect("memory matches the model");
     fail(&disk);
     for number in 1..=STEPS {
         if let Err(error) = way.next(&disk, &store, number) {
@@ -71,7 +71,7 @@ impl Failed {
     /// Checks that memory is as before the step or after it; a rolled back transaction is as
     /// before.
     fn check_memory(&self, way: Way) {
-        let seen = way.look(&self.store).expect("as the model says");
+        let seen = way.look(&self.store).expect("memory matches the model");
         let with = seen == self.number;
         assert!(with || seen + 1 == self.number, "{seen}: {:?}", self.error);
         // Without transactions, a failure does not change memory.
@@ -97,7 +97,7 @@ impl Failed {
 
     /// Continues: repeats the failed step if it is not in memory, then writes a base.
     fn go_on(&self, way: Way) -> Result<(), SnapshotError> {
-        match way.look(&self.store).expect("as the model says") {
+        match way.look(&self.store).expect("memory matches the model") {
             seen if seen == self.number => {
                 self.store.checkpoint_base()?;
                 self.disk.mark(self.number);
@@ -172,7 +172,7 @@ fn full_disk_in_a_checkpoint_keeps_the_generation_and_the_next_one_succeeds() {
             return;
         }
         let before = failed.store.generation();
-        let report = failed.store.checkpoint_base().expect("there is room again");
+        let report = failed.store.checkpoint_base().expect("space is available");
         assert!(report.generation > before || failed.store.generation() == before);
         assert_eq!(failed.store.generation(), report.generation);
         in_checkpoints += u32::from(report.generation > before);
@@ -306,8 +306,8 @@ fn permanently_failing_backend_loses_nothing_acknowledged() {
 #[test]
 fn next_opening_succeeds_after_a_failure_at_any_call() {
     for way in WAYS {
-        let disk = super::workloads::recorded(way, 5, false).settled();
-        let again = disk.settled();
+        let disk = super::workloads::recorded(way, 5, false).durable_copy();
+        let again = disk.durable_copy();
         drop(way.open(&again).expect("a store"));
         for call in 0..again.calls() {
             for fault in [
@@ -316,7 +316,7 @@ fn next_opening_succeeds_after_a_failure_at_any_call() {
                 Fault::Interrupted,
                 Fault::ShortWrite,
             ] {
-                let disk = disk.settled();
+                let disk = disk.durable_copy();
                 disk.fail_nth(call, fault);
                 if let Ok(store) = way.open(&disk) {
                     let found = way.look(&store);

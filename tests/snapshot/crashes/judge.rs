@@ -75,7 +75,7 @@ pub(crate) fn judge_second_chance(way: Way, image: &Recorder) -> Result<u32, Str
         {
             continue;
         }
-        let disk = image.settled();
+        let disk = image.durable_copy();
         disk.overwrite(file, 0, &[0xEE; 4096]);
         let store = match way.open(&disk) {
             Ok(store) => store,

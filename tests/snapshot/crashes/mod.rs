@@ -3,12 +3,12 @@
 
 use crate::crash;
 
+mod corruption;
 mod every;
 mod faults;
 mod injected;
 pub(crate) mod judge;
 pub(crate) mod model;
 mod process;
-mod rot;
 mod second_heap;
 pub(crate) mod workloads;

@@ -27,13 +27,13 @@ const COPYING_WAYS: [Way; 3] = [
 
 /// Written but unsynced changes of heap files and of their table files.
 #[derive(Debug, Default)]
-struct Books {
+struct SyncState {
     unsynced: BTreeMap<Array, BTreeSet<u64>>,
     /// For both METADATA copies of each heap, whether WRITE_LOCK is 0.
-    taken: BTreeMap<Array, [bool; 2]>,
+    incomplete: BTreeMap<Array, [bool; 2]>,
 }
 
-impl Books {
+impl SyncState {
     fn step(&mut self, op: &Op) {
         match op {
             Op::Sync((array, _), inode) => {
@@ -46,8 +46,8 @@ impl Books {
             }
             _ => {}
         }
-        if let Some((array, copy, taken)) = lock(op) {
-            self.taken.entry(array).or_default()[copy] = taken;
+        if let Some((array, copy, incomplete)) = lock(op) {
+            self.incomplete.entry(array).or_default()[copy] = incomplete;
         }
     }
 
@@ -55,8 +55,8 @@ impl Books {
         self.unsynced.get(&array).is_none_or(BTreeSet::is_empty)
     }
 
-    fn is_taken(&self, array: Array) -> bool {
-        self.taken.get(&array) == Some(&[true; 2])
+    fn is_incomplete(&self, array: Array) -> bool {
+        self.incomplete.get(&array) == Some(&[true; 2])
     }
 }
 
@@ -86,20 +86,20 @@ fn content(op: &Op) -> Option<HeapName> {
 }
 
 /// Visits the log after the creation of the store: each operation with the state before it.
-fn each(way: Way, steps: u64, closes: bool, look: impl FnMut(&Books, &Op)) {
+fn each(way: Way, steps: u64, closes: bool, look: impl FnMut(&SyncState, &Op)) {
     each_of(&recorded(way, steps, closes), look);
 }
 
-fn each_of(disk: &Recorder, mut look: impl FnMut(&Books, &Op)) {
+fn each_of(disk: &Recorder, mut look: impl FnMut(&SyncState, &Op)) {
     let log = disk.log();
-    let mut books = Books::default();
+    let mut state = SyncState::default();
     let mut is_made = false;
     for op in &log {
         if is_made {
-            look(&books, op);
+            look(&state, op);
         }
         is_made |= matches!(op, Op::Publish);
-        books.step(op);
+        state.step(op);
     }
 }
 
@@ -119,12 +119,12 @@ fn i18_heap_is_rewritten_only_after_the_other_commit_is_synced() {
 /// Returns how many times a heap was marked as incomplete.
 fn entered_when_synced(disk: &Recorder) -> u32 {
     let mut entered = 0;
-    each_of(disk, |books, op| {
+    each_of(disk, |state, op| {
         if let Some((Array::Heap(heap), 0, true)) = lock(op) {
             entered += 1;
             for array in [Array::Heap(heap.other()), Array::Table(heap.other())] {
-                let dirty = &books.unsynced;
-                assert!(books.is_synced(array), "heap {heap}, {array}: {dirty:?}");
+                let dirty = &state.unsynced;
+                assert!(state.is_synced(array), "heap {heap}, {array}: {dirty:?}");
             }
         }
     });
@@ -174,16 +174,16 @@ fn i18_acknowledgement_waits_for_no_sync() {
 fn i18_closed_store_is_synced() {
     for way in WAYS {
         let mut closed = 0;
-        each(way, 4, true, |books, op| {
+        each(way, 4, true, |state, op| {
             let Op::Write((array @ Array::Heap(heap), 0), _, 0, block) = op else {
                 return;
             };
             if block[36] == 1 {
                 closed += 1;
                 for array in [*array, Array::Table(*heap)] {
-                    assert!(books.is_synced(array), "{way:?}: {array}");
+                    assert!(state.is_synced(array), "{way:?}: {array}");
                 }
-                let journals = books.unsynced.iter();
+                let journals = state.unsynced.iter();
                 let dirty: Vec<_> = journals
                     .filter(|(array, files)| {
                         matches!(array, Array::Journal(_)) && !files.is_empty()
@@ -204,11 +204,11 @@ fn i07_pages_and_tables_change_only_while_the_heap_is_incomplete() {
     let copying = COPYING_WAYS.into_iter().chain([COPYING, COPYING_WRITERS]);
     for (way, steps, closes) in ways.chain(copying.map(|way| (way, 5, true))) {
         let mut changes = [0; 2];
-        each(way, steps, closes, |books, op| {
+        each(way, steps, closes, |state, op| {
             let Some(heap) = content(op) else { return };
             changes[heap as usize] += 1;
             let array = Array::Heap(heap);
-            assert!(books.is_taken(array), "{way:?}: {}", op.describe());
+            assert!(state.is_incomplete(array), "{way:?}: {}", op.describe());
         });
         assert!(changes.iter().all(|changes| *changes > 5), "{changes:?}");
     }
@@ -297,7 +297,7 @@ fn crash_weak(way: Way, steps: u64, closes: bool) {
         ..way
     };
     let check = |image: &Recorder| {
-        let copy = image.settled();
+        let copy = image.durable_copy();
         judge_weak(strong, &copy).map_err(|error| format!("with barriers: {error}"))?;
         judge_weak(way, image)
     };
@@ -336,8 +336,7 @@ fn i18_power_cut_without_syncs_loses_only_the_end_while_creating_the_second_heap
 }
 
 #[test]
-fn i18_power_cut_without_syncs_loses_only_the_end_while_converting_the_part_length()
- {
+fn i18_power_cut_without_syncs_loses_only_the_end_while_converting_the_part_length() {
     crash_weak(LONGER_PARTS.weak(), 7, false);
 }
 

@@ -19,7 +19,7 @@ fn plain(way: Way) -> Way {
 
 /// Creates a store with one heap and a journal.
 fn with_one_heap(way: Way) -> Recorder {
-    recorded(plain(way), STEPS - 1, true).settled()
+    recorded(plain(way), STEPS - 1, true).durable_copy()
 }
 
 #[test]
@@ -66,7 +66,10 @@ fn either_heap_suffices_once_there_are_two() {
         drop(store);
         assert_eq!(judge_second_chance(plain(way), &disk), Ok(2), "{way:?}");
         let store = plain(way).open(&disk).expect("a store");
-        assert!(store.generation() >= generation, "i08: generation must not decrease");
+        assert!(
+            store.generation() >= generation,
+            "i08: generation must not decrease"
+        );
     }
 }
 

@@ -50,9 +50,9 @@ impl Image {
     /// Creates an inode without a name.
     pub(super) fn create(&mut self, inode: u64, is_directory: bool) {
         if is_directory {
-            drop(self.directories.insert(inode, BTreeMap::new()))
+            drop(self.directories.insert(inode, BTreeMap::new()));
         } else {
-            drop(self.files.insert(inode, Vec::new()))
+            drop(self.files.insert(inode, Vec::new()));
         }
     }
 

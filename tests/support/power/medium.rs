@@ -111,7 +111,9 @@ impl Medium {
             .partition(|op| op.is_of(inode.0));
         self.pending = pending;
         let done: Vec<Op> = done;
-        done.iter().for_each(|op| self.durable.apply(op));
+        for op in &done {
+            self.durable.apply(op);
+        }
         Ok(())
     }
 

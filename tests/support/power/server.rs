@@ -18,7 +18,7 @@ use super::{
 };
 
 pub(super) fn mount(medium: &Shared, path: &Path) -> io::Result<BackgroundSession> {
-    let filesystem = PoweredFs(medium.clone());
+    let filesystem = PoweredFs(Shared::clone(medium));
     fuse_replies::mount(filesystem, "flatspan-test-power", &[], path)
 }
 

@@ -14,6 +14,10 @@ fn sync_directory(path: &Path) {
     directory.sync_all().expect("fsyncdir");
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "used as a function for `map_err`"
+)]
 fn kind(error: std::io::Error) -> ErrorKind {
     error.kind()
 }

@@ -7,47 +7,47 @@ use std::sync::{Mutex, PoisonError};
 
 use flatspan::snapshot::{Array, GroupDisk};
 
-use crate::watched_disk::{Call, Watch, WatchedDisk};
+use crate::watched_backend::{Call, Watch, WatchedBackend};
 
 /// Backend whose next journal creation waits once. From then on every checkpoint fails because the
 /// disk is full.
-pub(crate) type GatedDisk = WatchedDisk<Gated>;
+pub(crate) type BlockingBackend = WatchedBackend<Blocking>;
 
 #[derive(Debug)]
-pub(crate) struct Gated {
-    gate: Mutex<Option<(SyncSender<()>, Receiver<()>)>>,
+pub(crate) struct Blocking {
+    blocker: Mutex<Option<(SyncSender<()>, Receiver<()>)>>,
     fails: Mutex<bool>,
     fails_to_sync: AtomicBool,
 }
 
 /// Test's side of the blocked call.
 #[derive(Debug)]
-pub(crate) struct Gate {
+pub(crate) struct Blocker {
     reached: Receiver<()>,
     open: SyncSender<()>,
 }
 
-impl Gate {
+impl Blocker {
     pub(crate) fn wait_reached(&self) {
         self.reached.recv().expect("a journal is created");
     }
 
     pub(crate) fn open(&self) {
-        self.open.send(()).expect("it waits");
+        self.open.send(()).expect("call is blocked");
     }
 }
 
-impl GatedDisk {
-    pub(crate) fn new(disk: GroupDisk) -> (Self, Gate) {
+impl BlockingBackend {
+    pub(crate) fn new(disk: GroupDisk) -> (Self, Blocker) {
         let (reaching, reached) = sync_channel(1);
         let (open, opened) = sync_channel(1);
-        let watch = Gated::behind(Some((reaching, opened)));
-        (Self::over(disk, watch), Gate { reached, open })
+        let watch = Blocking::with_blocker(Some((reaching, opened)));
+        (Self::over(disk, watch), Blocker { reached, open })
     }
 
     /// Opens a backend that does not block.
     pub(crate) fn open(disk: GroupDisk) -> Self {
-        Self::over(disk, Gated::behind(None))
+        Self::over(disk, Blocking::with_blocker(None))
     }
 
     /// Sets whether checkpoints and the creation of a second heap fail.
@@ -61,10 +61,10 @@ impl GatedDisk {
     }
 }
 
-impl Gated {
-    fn behind(gate: Option<(SyncSender<()>, Receiver<()>)>) -> Self {
+impl Blocking {
+    fn with_blocker(blocker: Option<(SyncSender<()>, Receiver<()>)>) -> Self {
         Self {
-            gate: Mutex::new(gate),
+            blocker: Mutex::new(blocker),
             fails: Mutex::new(false),
             fails_to_sync: AtomicBool::new(false),
         }
@@ -75,14 +75,14 @@ impl Gated {
     }
 }
 
-impl Watch for Gated {
+impl Watch for Blocking {
     fn before(&self, call: Call) -> io::Result<()> {
         match call {
             Call::Create => {
-                let gate = self.gate.lock().expect("a lock").take();
-                if let Some((reaching, opened)) = gate {
-                    reaching.send(()).expect("the other side");
-                    opened.recv().expect("the other side");
+                let blocker = self.blocker.lock().expect("a lock").take();
+                if let Some((reaching, opened)) = blocker {
+                    reaching.send(()).expect("peer is connected");
+                    opened.recv().expect("peer is connected");
                     *self.fails() = true;
                 }
                 Ok(())

@@ -14,9 +14,9 @@ const HALF: u64 = 32 << 10;
 const BLOCK: u64 = 4096;
 
 /// Returns both heaps and a journal as after a crash.
-fn settled(way: Way) -> Recorder {
-    let disk = recorded(way, STEPS, false).settled();
-    let store = way.open(&disk.settled()).expect("a store");
+fn durable_copy(way: Way) -> Recorder {
+    let disk = recorded(way, STEPS, false).durable_copy();
+    let store = way.open(&disk.durable_copy()).expect("a store");
     let report = store.open_report();
     assert_eq!(Array::Heap(report.heap), NEWEST);
     assert!(report.replayed_records > 0, "{report:?}");
@@ -32,12 +32,12 @@ fn assert_nothing_written(disk: &Recorder) {
 
 #[test]
 fn bytes_after_metadata_are_never_read() {
-    let disk = settled(TRANSACTIONS);
+    let disk = durable_copy(TRANSACTIONS);
     for half in [0, HALF] {
         for bit in (BLOCK * 8..HALF * 8).step_by(1009) {
-            let rotten = disk.settled();
-            rotten.flip((NEWEST, 0), half * 8 + bit);
-            let store = TRANSACTIONS.open(&rotten).expect("a store");
+            let corrupt = disk.durable_copy();
+            corrupt.flip((NEWEST, 0), half * 8 + bit);
+            let store = TRANSACTIONS.open(&corrupt).expect("a store");
             let report = store.open_report();
             assert_eq!(TRANSACTIONS.look(&store), Ok(STEPS));
             assert!(
@@ -52,7 +52,7 @@ fn bytes_after_metadata_are_never_read() {
 fn heap_with_two_bad_headers_is_rewritten() {
     for at in [100, BLOCK - 3] {
         for newest in [NEWEST, Array::Heap(HeapName::B)] {
-            let disk = settled(TRANSACTIONS);
+            let disk = durable_copy(TRANSACTIONS);
             disk.overwrite((newest, 0), at, &[1]);
             disk.overwrite((newest, 0), HALF + at, &[1]);
             // Writes two base checkpoints: into this heap, then into the other one. So recovery
@@ -73,7 +73,7 @@ fn heap_with_two_bad_headers_is_rewritten() {
                 _ => unreachable!("heaps"),
             };
             // Opens the store without the other heap.
-            let alone = disk.settled();
+            let alone = disk.durable_copy();
             alone.lose(other);
             let store = TRANSACTIONS.open(&alone).expect("the rewritten heap opens");
             assert_eq!(TRANSACTIONS.look(&store), Ok(STEPS + 2));
@@ -101,21 +101,21 @@ fn last_records(disk: &Recorder) -> (FileId, [u64; 3]) {
 
 #[test]
 fn torn_tail_is_ignored_and_reported() {
-    let disk = settled(TRANSACTIONS);
+    let disk = durable_copy(TRANSACTIONS);
     let (file, [_, last, len]) = last_records(&disk);
     disk.overwrite(file, len - 8, &[0xEE; 8]);
     let store = TRANSACTIONS.open(&disk).expect("a store");
-    let [cut] = &store.open_report().cuts[..] else {
+    let [tail] = &store.open_report().cuts[..] else {
         panic!("{:?}", store.open_report())
     };
-    assert_eq!(Array::Journal(cut.journal), file.0);
-    assert_eq!((cut.offset, cut.bytes), (last, len - last));
+    assert_eq!(Array::Journal(tail.journal), file.0);
+    assert_eq!((tail.offset, tail.bytes), (last, len - last));
     assert_eq!(TRANSACTIONS.look(&store), Ok(STEPS - 1));
 }
 
 #[test]
 fn i21_gap_below_a_durable_mark_is_corruption() {
-    let disk = settled(TRANSACTIONS);
+    let disk = durable_copy(TRANSACTIONS);
     let (file, [before, last, _]) = last_records(&disk);
     disk.overwrite(file, before, &vec![0; (last - before) as usize]);
     let error = TRANSACTIONS.open(&disk).expect_err("damage");
@@ -139,21 +139,21 @@ pub(crate) fn forged(block: &mut [u8], fields: &[(usize, &[u8])]) {
 
 #[test]
 fn corrupt_last_record_after_a_clean_shutdown_is_an_error() {
-    let disk = settled(TRANSACTIONS);
-    let end = TRANSACTIONS.open(&disk.settled()).expect("a store");
+    let disk = durable_copy(TRANSACTIONS);
+    let end = TRANSACTIONS.open(&disk.durable_copy()).expect("a store");
     let end = end.open_report().sequence.to_le_bytes();
     for copy in [0, HALF] {
         let mut block = [0; BLOCK as usize];
-        let read = disk.settled();
+        let read = disk.durable_copy();
         read.read(NEWEST, copy, &mut block).expect("METADATA");
         forged(&mut block, &[(36, &[1]), (112, &end)]);
         disk.overwrite((NEWEST, 0), copy, &block);
     }
-    let whole = disk.settled();
+    let whole = disk.durable_copy();
     let store = TRANSACTIONS.open(&whole).expect("nothing is missing");
     assert!(store.open_report().was_closed);
     let (file, [_, last, _]) = last_records(&disk);
-    let disk = disk.settled();
+    let disk = disk.durable_copy();
     disk.flip(file, (last + 60) * 8);
     let error = TRANSACTIONS.open(&disk).expect_err("the end is missing");
     assert!(
@@ -169,7 +169,7 @@ fn corrupt_last_record_after_a_clean_shutdown_is_an_error() {
 fn corrupt_tracked_base_is_reported_and_dropped_permanently() {
     // No delta depends on this base: the delta before it is restored, and the store continues from
     // there.
-    let disk = recorded(WRITERS, 6, false).settled();
+    let disk = recorded(WRITERS, 6, false).durable_copy();
     disk.flip((NEWEST, 1), 8);
     let store = WRITERS.open(&disk).expect("the other heap");
     let why = store.open_report().fell_back.clone().expect("it says so");
@@ -180,12 +180,12 @@ fn corrupt_tracked_base_is_reported_and_dropped_permanently() {
     assert_eq!(WRITERS.look(&store), Ok(5));
     WRITERS.touch(&store, 5).expect("declared");
     store.checkpoint_delta().expect("a delta on the older heap");
-    let again = disk.settled();
+    let again = disk.durable_copy();
     let found = WRITERS.look(&WRITERS.open(&again).expect("a store"));
     assert_eq!(found, Ok(5));
     for number in 6..9 {
         WRITERS.step(&disk, &store, number).expect("a step");
-        let again = disk.settled();
+        let again = disk.durable_copy();
         let store = WRITERS.open(&again).expect("a store");
         assert_eq!(WRITERS.look(&store), Ok(number));
         assert_eq!(store.open_report().fell_back, None);
@@ -208,14 +208,14 @@ fn corrupt_tracked_base_is_reported_and_dropped_permanently() {
     })
     .expect("no crash brings the base back");
     // Deltas on top of the lost base cannot be restored without it.
-    let disk = recorded(WRITERS, 7, false).settled();
+    let disk = recorded(WRITERS, 7, false).durable_copy();
     disk.flip((NEWEST, 1), 8);
     let store = WRITERS.open(&disk).expect("the other heap");
     assert!(store.open_report().fell_back.is_some());
     assert_eq!(WRITERS.look(&store), Ok(5), "{:?}", store.open_report());
     // The decision is written at once: the base does not return, even if the bit is restored.
     drop(store);
-    let again = disk.settled();
+    let again = disk.durable_copy();
     again.flip((NEWEST, 1), 8);
     let store = WRITERS.open(&again).expect("the other heap");
     assert_eq!(WRITERS.look(&store), Ok(5), "{:?}", store.open_report());

@@ -12,22 +12,22 @@ struct Found {
     healed: u64,
     fell_back: u64,
     refused: u64,
-    cut: u64,
+    ignored_tails: u64,
     unchanged: u64,
 }
 
 /// Opens the store with one bit flipped.
 fn judge(way: Way, disk: &Recorder, file: (Array, u64), bit: u64, found: &mut Found) {
     let acknowledged = disk.marks().last().copied().expect("steps");
-    let rotten = disk.settled();
-    rotten.flip(file, bit);
+    let corrupt = disk.durable_copy();
+    corrupt.flip(file, bit);
     found.bits += 1;
-    let before = rotten.log().len();
-    let store = if let Ok(store) = rotten.open(way) {
+    let before = corrupt.log().len();
+    let store = if let Ok(store) = corrupt.open(way) {
         store
     } else {
         found.refused += 1;
-        let changes = rotten
+        let changes = corrupt
             .log()
             .iter()
             .skip(before)
@@ -43,18 +43,18 @@ fn judge(way: Way, disk: &Recorder, file: (Array, u64), bit: u64, found: &mut Fo
     let step = way.look(&store);
     let step =
         step.unwrap_or_else(|error| panic!("{way:?} {file:?} bit {bit}: {error}: {report:?}"));
-    let told = report.fell_back.is_some();
+    let fell_back = report.fell_back.is_some();
     // The last record of a store that was not closed cannot be distinguished from a record that was
     // being written.
-    let is_cut = !report.cuts.is_empty();
+    let has_ignored_tail = !report.cuts.is_empty();
     assert!(
-        step >= acknowledged || told || is_cut,
+        step >= acknowledged || fell_back || has_ignored_tail,
         "{way:?} {file:?} bit {bit}: {step} after {acknowledged}: {report:?}"
     );
-    found.fell_back += u64::from(told);
+    found.fell_back += u64::from(fell_back);
     found.healed += u64::from(!report.healed.is_empty());
-    found.cut += u64::from(is_cut);
-    found.unchanged += u64::from(!told && !is_cut && report.healed.is_empty());
+    found.ignored_tails += u64::from(has_ignored_tail);
+    found.unchanged += u64::from(!fell_back && !has_ignored_tail && report.healed.is_empty());
 }
 
 #[test]

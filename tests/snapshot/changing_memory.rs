@@ -13,7 +13,7 @@ use flatspan::snapshot::{
 };
 
 use crate::support;
-use crate::watched_disk::{Call, Watch, WatchedDisk};
+use crate::watched_backend::{Call, Watch, WatchedBackend};
 
 const PAGE: usize = 4096;
 const PAGES: usize = 90;
@@ -80,7 +80,7 @@ fn options(strategy: Strategy) -> StoreOptions {
 
 /// Marks the pages as dirty, so that both heaps need them.
 fn change_all(store: &Store, byte: u8) {
-    let inside = store.enter().expect("the gate");
+    let inside = store.enter().expect("access lock is free");
     for page in pages().map(|page| (page * PAGE) as u64) {
         inside.write(page, &[byte; PAGE]).expect("written");
         inside.declare(page..page + PAGE as u64).expect("declared");
@@ -113,7 +113,7 @@ fn i06_memory_changed_between_hashing_and_writing_has_matching_checksums() {
         drop(Store::open(&path, options(strategy)).expect("a store"));
         let disk = GroupDisk::open(&path, PART_BYTES, Access::ReadWrite).expect("its disk");
         let moving = Arc::new(Moving::default());
-        let disk = WatchedDisk::over(disk, Arc::clone(&moving));
+        let disk = WatchedBackend::over(disk, Arc::clone(&moving));
         let store = Store::open_on(Arc::new(disk), options(strategy)).expect("a store");
         moving.set(&store);
         for round in 0..6 {
@@ -132,7 +132,7 @@ fn i06_memory_changed_between_hashing_and_writing_has_matching_checksums() {
         let report = store.open_report();
         assert!(report.fell_back.is_none() && report.verified, "{report:?}");
         let mut memory = vec![0; PAGES * PAGE];
-        let inside = store.enter().expect("the gate");
+        let inside = store.enter().expect("access lock is free");
         inside.read(0, &mut memory).expect("read");
         for (page, bytes) in memory.chunks(PAGE).enumerate() {
             let moved = [77].into_iter().filter(|_| page % 2 == 0);

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use flatspan::snapshot::Disk as _;
 
 use crate::{
-    disk::{HEAP, OTHER, PART, assert_kind, noise, open, read},
+    backend::{HEAP, OTHER, PART, assert_kind, noise, open, read},
     support::{
         child,
         filesystem::{Kind, SmallFs},
@@ -22,7 +22,7 @@ fn missing_space_for_a_preallocation_is_reported() {
         let disk = open(fs.path());
         disk.create(HEAP).expect("created");
         disk.set_len(HEAP, 8 * PART).expect("set_len");
-        disk.reserve(HEAP, 0..8 * PART).expect("there is room");
+        disk.reserve(HEAP, 0..8 * PART).expect("space is available");
         assert_eq!(disk.len(HEAP).expect("its length"), 8 * PART);
         disk.sync(HEAP).expect("a sync");
         let free = fs.fill_leaving(0);
@@ -63,21 +63,21 @@ fn write_to_a_full_disk_fails_and_keeps_other_data() {
     assert!((1000..500 + (2 << 20)).contains(&len));
     disk.set_len(HEAP, 1000).expect("cut");
     disk.write(HEAP, 1000, &noise(3, 100_000))
-        .expect("there is room again");
+        .expect("space is available");
     disk.sync(HEAP).expect("a sync");
 }
 
 #[test]
 fn i03_i04_file_whose_sync_failed_never_syncs_again() {
-    let name = "disk_failing::i03_i04_file_whose_sync_failed_never_syncs_again";
+    let name = "backend_failures::i03_i04_file_whose_sync_failed_never_syncs_again";
     if !child::is_me(name) {
         if let Some(done) = child::with_injection(name, &["fdatasync:error=EIO:when=1"], &[]) {
             done.assert_passed();
         }
         return;
     }
-    let folder = temp_dir();
-    let disk = open(folder.path());
+    let directory = temp_dir();
+    let disk = open(directory.path());
     for array in [HEAP, OTHER] {
         disk.create(array).expect("created");
         disk.write(array, 0, b"x").expect("a write");
@@ -99,15 +99,15 @@ fn i03_i04_file_whose_sync_failed_never_syncs_again() {
 
 #[test]
 fn i04_directory_whose_sync_failed_is_not_synced_again() {
-    let name = "disk_failing::i04_directory_whose_sync_failed_is_not_synced_again";
+    let name = "backend_failures::i04_directory_whose_sync_failed_is_not_synced_again";
     if !child::is_me(name) {
         if let Some(done) = child::with_injection(name, &["fsync:error=EIO:when=1"], &[]) {
             done.assert_passed();
         }
         return;
     }
-    let folder = temp_dir();
-    let disk = open(folder.path());
+    let directory = temp_dir();
+    let disk = open(directory.path());
     disk.create(HEAP).expect("created");
     assert!(disk.sync(HEAP).is_err());
     assert!(disk.sync(HEAP).is_err());
@@ -115,21 +115,22 @@ fn i04_directory_whose_sync_failed_is_not_synced_again() {
 
 #[test]
 fn i03_drop_page_cache_continues_after_an_error() {
-    let name = "disk_failing::i03_drop_page_cache_continues_after_an_error";
+    let name = "backend_failures::i03_drop_page_cache_continues_after_an_error";
     if !child::is_me(name) {
         if let Some(done) = child::with_injection(name, &["fdatasync:error=EIO:when=1+"], &[]) {
             done.assert_passed();
         }
         return;
     }
-    let folder = temp_dir();
-    let path = folder.path().join("heap-a.00000");
+    let directory = temp_dir();
+    let path = directory.path().join("heap-a.00000");
     std::fs::write(&path, noise(1, 8192)).expect("a file");
     std::fs::File::open(&path)
         .expect("it")
         .sync_all()
         .expect("fsync, which works");
-    let disk = open(folder.path());
-    disk.forget_cached(HEAP).expect("dropped from the page cache despite the error");
+    let disk = open(directory.path());
+    disk.forget_cached(HEAP)
+        .expect("dropped from the page cache despite the error");
     assert!(read(&disk, HEAP, 0, 8192) == noise(1, 8192));
 }

@@ -27,12 +27,12 @@ pub(crate) trait Watch: Debug + Send + Sync {
 }
 
 #[derive(Debug)]
-pub(crate) struct WatchedDisk<W> {
+pub(crate) struct WatchedBackend<W> {
     disk: GroupDisk,
     pub(crate) watch: W,
 }
 
-impl<W: Watch> WatchedDisk<W> {
+impl<W: Watch> WatchedBackend<W> {
     pub(crate) fn over(disk: GroupDisk, watch: W) -> Self {
         Self { disk, watch }
     }
@@ -49,7 +49,7 @@ impl<W: Watch> WatchedDisk<W> {
     }
 }
 
-impl<W: Watch> Disk for WatchedDisk<W> {
+impl<W: Watch> Disk for WatchedBackend<W> {
     fn part_bytes(&self) -> u64 {
         self.disk.part_bytes()
     }

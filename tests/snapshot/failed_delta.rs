@@ -9,7 +9,7 @@ use flatspan::snapshot::{
     Changes, CheckpointReport, Durability, GroupDisk, SnapshotError, Store, StoreOptions,
 };
 
-use crate::gated_disk::GatedDisk;
+use crate::blocking_backend::BlockingBackend;
 use crate::support;
 
 const PAGE: u64 = 4096;
@@ -31,7 +31,7 @@ fn open(path: &Path, durability: Durability) -> Store {
 }
 
 fn stamp(store: &Store, pages: impl Iterator<Item = u64>, value: u8) {
-    let inside = store.enter().expect("the gate");
+    let inside = store.enter().expect("access lock is free");
     for page in pages {
         inside
             .write(page * PAGE + page % PAGE, &[value])
@@ -40,7 +40,7 @@ fn stamp(store: &Store, pages: impl Iterator<Item = u64>, value: u8) {
 }
 
 fn stamps(store: &Store) -> Vec<u8> {
-    let inside = store.enter().expect("the gate");
+    let inside = store.enter().expect("access lock is free");
     let stamp = |page: u64| {
         let mut byte = [0];
         let read = inside.read(page * PAGE + page % PAGE, &mut byte);
@@ -54,7 +54,7 @@ fn stamps(store: &Store) -> Vec<u8> {
 fn without_bases(path: &Path, durability: Durability) -> Store {
     drop(open(path, durability));
     let disk = GroupDisk::open(path, PART_BYTES, Access::ReadWrite);
-    let disk = GatedDisk::open(disk.expect("the store"));
+    let disk = BlockingBackend::open(disk.expect("the store"));
     disk.set_full(true);
     Store::open_on(Arc::new(disk), options(durability)).expect("a store")
 }
@@ -69,19 +69,19 @@ fn fail_to_make_a_base(store: &Store) {
 
 /// Creates a store with a complete delta, and then one that fails because a writer stays in the
 /// access lock.
-fn with_one_given_up(path: &Path, durability: Durability) -> Store {
+fn with_a_failed_delta(path: &Path, durability: Durability) -> Store {
     let store = open(path, durability);
     give_one_up(&store);
     store
 }
 
 fn give_one_up(store: &Store) {
-    give_up(store, || store.checkpoint_delta());
+    fail_delta(store, || store.checkpoint_delta());
 }
 
 /// Writes 1 to all pages in a delta, then 2, and runs `checkpoint` beside a writer that stays in
 /// the access lock.
-fn give_up(store: &Store, checkpoint: impl Fn() -> Result<CheckpointReport, SnapshotError>) {
+fn fail_delta(store: &Store, checkpoint: impl Fn() -> Result<CheckpointReport, SnapshotError>) {
     stamp(store, 0..PAGES, 1);
     store.checkpoint_delta().expect("a delta");
     stamp(store, 0..PAGES, 2);
@@ -100,7 +100,7 @@ fn fail_beside_a_writer(
         let (entered, inside) = std::sync::mpsc::channel();
         let (leave, asked) = std::sync::mpsc::channel::<()>();
         scope.spawn(move || {
-            let _inside = store.enter().expect("the gate");
+            let _inside = store.enter().expect("access lock is free");
             entered.send(()).expect("receiver exists");
             // Ends when the sender is dropped.
             let _ = asked.recv();
@@ -121,11 +121,14 @@ fn records_of_a_failed_delta_are_ignored() {
     for durability in [Durability::Power, Durability::Process] {
         let dir = support::temp_dir();
         let path = dir.path().join("store");
-        drop(with_one_given_up(&path, durability));
+        drop(with_a_failed_delta(&path, durability));
         let store = open(&path, durability);
         let report = store.open_report();
-        let cut: u64 = report.cuts.iter().map(|cut| cut.bytes).sum();
-        assert!(cut > 1 << 20, "records are written early: {report:?}");
+        let ignored_bytes: u64 = report.cuts.iter().map(|tail| tail.bytes).sum();
+        assert!(
+            ignored_bytes > 1 << 20,
+            "records are written early: {report:?}"
+        );
         assert!(stamps(&store).iter().all(|stamp| *stamp == 1));
     }
 }
@@ -135,7 +138,7 @@ fn next_delta_succeeds_after_a_failed_delta() {
     for durability in [Durability::Power, Durability::Process] {
         let dir = support::temp_dir();
         let path = dir.path().join("store");
-        let store = with_one_given_up(&path, durability);
+        let store = with_a_failed_delta(&path, durability);
         stamp(&store, 7..9, 3);
         store.checkpoint_delta().expect("a delta");
         stamp(&store, 8..9, 4);
@@ -158,7 +161,7 @@ fn next_base_succeeds_after_a_failed_delta() {
     for durability in [Durability::Power, Durability::Process] {
         let dir = support::temp_dir();
         let path = dir.path().join("store");
-        let store = with_one_given_up(&path, durability);
+        let store = with_a_failed_delta(&path, durability);
         store.checkpoint_base().expect("a base");
         stamp(&store, 8..9, 4);
         store.checkpoint_delta().expect("a delta");
@@ -219,13 +222,13 @@ fn failed_base_and_delta_leave_no_outdated_journal_file() {
     let path = dir.path().join("store");
     drop(open(&path, Durability::Power));
     let disk = GroupDisk::open(&path, PART_BYTES, Access::ReadWrite);
-    let (disk, gate) = GatedDisk::new(disk.expect("the store"));
+    let (disk, blocker) = BlockingBackend::new(disk.expect("the store"));
     let opener = std::thread::spawn(move || {
-        gate.wait_reached();
-        gate.open();
+        blocker.wait_reached();
+        blocker.open();
     });
     let store = Store::open_on(Arc::new(disk), options(Durability::Power)).expect("a store");
-    give_up(&store, || {
+    fail_delta(&store, || {
         let base = store.checkpoint_base();
         assert!(
             matches!(base, Err(SnapshotError::GateTimeout { .. })),

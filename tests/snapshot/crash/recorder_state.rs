@@ -14,7 +14,7 @@ use super::{
 };
 
 #[derive(Clone, Debug, Default)]
-pub(super) struct Books {
+pub(super) struct RecorderState {
     pub(super) base: State,
     pub(super) marks_of_base: Vec<u64>,
     pub(super) model: Model,
@@ -33,7 +33,7 @@ pub(super) struct Books {
     pub(super) reserved: Option<BTreeMap<Array, u64>>,
 }
 
-impl Books {
+impl RecorderState {
     pub(super) fn record(&mut self, op: Op) {
         self.model.step(&op);
         match &op {
@@ -78,12 +78,7 @@ impl Books {
     }
 
     pub(super) fn inode(&self, file: FileId) -> Inode {
-        *self
-            .model
-            .visible
-            .names
-            .get(&file)
-            .expect("part exists")
+        *self.model.visible.names.get(&file).expect("part exists")
     }
 
     pub(super) fn must_have(&self, array: Array) -> io::Result<()> {

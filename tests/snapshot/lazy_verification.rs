@@ -51,7 +51,7 @@ fn file(path: &Path, heap: HeapName) -> PathBuf {
 }
 
 /// Flips a bit of a page.
-fn rot(path: &Path, heap: HeapName, page: u64) {
+fn corrupt_page(path: &Path, heap: HeapName, page: u64) {
     let file = File::options()
         .read(true)
         .write(true)
@@ -105,11 +105,11 @@ fn assert_poisoned(store: &Store) {
 
 #[test]
 fn i05_corruption_in_a_mapped_heap_is_found_before_the_other_heap_is_written() {
-    for rotten in [7, 30, PAGES - 1] {
+    for corrupt in [7, 30, PAGES - 1] {
         let dir = support::temp_dir();
         let path = dir.path().join("store");
         let heap = closed(&path);
-        rot(&path, heap, rotten);
+        corrupt_page(&path, heap, corrupt);
         let other = |files: Vec<(String, Vec<u8>)>| -> Vec<_> {
             let name = format!("-{}.", heap.other());
             let files = files.into_iter();
@@ -122,7 +122,7 @@ fn i05_corruption_in_a_mapped_heap_is_found_before_the_other_heap_is_written() {
         let error = store.checkpoint_base().expect_err("all pages are verified");
         assert!(
             matches!(&error, SnapshotError::Damaged { array, what: Damage::Page { page }, .. }
-                if *array == Array::Heap(heap) && *page == rotten),
+                if *array == Array::Heap(heap) && *page == corrupt),
             "{error:?}"
         );
         assert_poisoned(&store);
@@ -141,13 +141,13 @@ fn i05_unchanged_bytes_are_not_copied_from_a_corrupt_page() {
     let dir = support::temp_dir();
     let path = dir.path().join("store");
     let heap = closed(&path);
-    rot(&path, heap, 7);
+    corrupt_page(&path, heap, 7);
     let options = mapped()
         .changes(Changes::Writers)
         .tracker(TrackerChoice::Compare);
     let store = open(&path, options);
     assert!(!store.open_report().verified);
-    let inside = store.enter().expect("the gate");
+    let inside = store.enter().expect("access lock is free");
     inside.write(20 * PAGE, &[200; 4096]).expect("written");
     drop(inside);
     let error = store.checkpoint_base().expect_err("all pages are verified");
@@ -167,7 +167,7 @@ fn i05_page_corrupted_after_verification_gets_no_new_checksum() {
     let store = open(&path, mapped());
     fill(&store, 20, 200);
     store.checkpoint_base().expect("verified, into the other");
-    rot(&path, heap, 22);
+    corrupt_page(&path, heap, 22);
     // A large share of the image, so that gaps are written too.
     fill(&store, 23, 203);
     fill(&store, 25, 205);
@@ -186,13 +186,13 @@ fn i05_page_corrupted_after_verification_gets_no_new_checksum() {
 }
 
 /// Creates a store with only one heap, which is corrupt.
-fn one_rotten_heap(path: &Path) -> HeapName {
+fn one_corrupt_heap(path: &Path) -> HeapName {
     closed(path);
     let store = open(path, options().on_close(OnClose::DropOlder));
     let heap = store.open_report().heap;
     store.close().expect("closed");
     assert!(!file(path, heap.other()).exists());
-    rot(path, heap, 41);
+    corrupt_page(path, heap, 41);
     heap
 }
 
@@ -214,7 +214,7 @@ fn assert_page_41(error: &SnapshotError) {
 fn i05_corruption_is_not_copied_into_a_recreated_heap() {
     let dir = support::temp_dir();
     let path = dir.path().join("store");
-    let heap = one_rotten_heap(&path);
+    let heap = one_corrupt_heap(&path);
     let store = open(&path, mapped().second_heap(false));
     fill(&store, 20, 200);
     let error = store.checkpoint_base().expect_err("all pages are verified");
@@ -229,9 +229,11 @@ fn i05_corruption_is_not_copied_into_a_recreated_heap() {
 fn i05_corruption_is_not_copied_into_a_second_heap() {
     let dir = support::temp_dir();
     let path = dir.path().join("store");
-    one_rotten_heap(&path);
+    one_corrupt_heap(&path);
     let store = open(&path, mapped().second_heap(false));
-    let error = store.make_second_heap().expect_err("all pages are verified");
+    let error = store
+        .make_second_heap()
+        .expect_err("all pages are verified");
     assert_page_41(&error);
     assert_poisoned(&store);
     drop(store);
@@ -250,7 +252,7 @@ fn i05_mapped_heap_is_verified_at_once_after_an_unclean_shutdown() {
     let store = open(&path, mapped());
     assert!(store.open_report().verified && !store.open_report().was_closed);
     drop(store);
-    rot(&path, heap, 7);
+    corrupt_page(&path, heap, 7);
     let store = open(&path, mapped());
     let report = store.open_report();
     let why = report.fell_back.as_deref().expect("it fell back");

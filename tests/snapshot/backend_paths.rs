@@ -8,12 +8,12 @@ use flatspan::{
 };
 
 use crate::{
-    disk::{HEAP, PART, assert_kind, noise, open, read},
+    backend::{HEAP, PART, assert_kind, noise, open, read},
     support::temp_dir,
 };
 
 fn is_empty(dir: &Path) -> bool {
-    fs::read_dir(dir).expect("a folder").next().is_none()
+    fs::read_dir(dir).expect("a directory").next().is_none()
 }
 
 fn made(dir: &Path) -> GroupDisk {
@@ -27,8 +27,8 @@ fn made(dir: &Path) -> GroupDisk {
 
 #[test]
 fn i19_store_name_does_not_exist_before_publish() {
-    let folder = temp_dir();
-    let dir = folder.path().join("new/parents/store");
+    let directory = temp_dir();
+    let dir = directory.path().join("new/parents/store");
     let disk = made(&dir);
     assert!(!dir.exists());
     let name = disk
@@ -50,7 +50,7 @@ fn i19_store_name_does_not_exist_before_publish() {
     assert!(read(&open(&dir), HEAP, 2 * PART, 5) == b"later");
     assert_eq!(
         fs::read_dir(dir.parent().expect("it"))
-            .expect("a folder")
+            .expect("a directory")
             .count(),
         1
     );
@@ -58,17 +58,17 @@ fn i19_store_name_does_not_exist_before_publish() {
 
 #[test]
 fn unpublished_store_is_removed_on_drop() {
-    let folder = temp_dir();
-    let disk = made(&folder.path().join("new/parents/store"));
+    let directory = temp_dir();
+    let disk = made(&directory.path().join("new/parents/store"));
     fs::write(disk.dir().join("lock"), b"").expect("a file");
     drop(disk);
-    assert!(is_empty(folder.path()));
+    assert!(is_empty(directory.path()));
 }
 
 #[test]
 fn publish_replaces_only_an_empty_directory() {
-    let folder = temp_dir();
-    let dir = folder.path().join("store");
+    let directory = temp_dir();
+    let dir = directory.path().join("store");
     let disk = made(&dir);
     fs::create_dir(&dir).expect("mkdir");
     fs::write(dir.join("theirs"), b"x").expect("a file");
@@ -79,7 +79,7 @@ fn publish_replaces_only_an_empty_directory() {
     disk.publish().expect("onto an empty directory");
     assert!(read(&open(&dir), HEAP, PART - 10, 100) == noise(1, 100));
 
-    let file = folder.path().join("file");
+    let file = directory.path().join("file");
     let disk = made(&file);
     fs::write(&file, b"theirs").expect("a file");
     assert_kind(disk.publish(), ErrorKind::AlreadyExists);
@@ -90,25 +90,25 @@ fn publish_replaces_only_an_empty_directory() {
 
 #[test]
 fn invalid_paths_and_part_lengths_are_rejected() {
-    let folder = temp_dir();
+    let directory = temp_dir();
     for part_bytes in [0, 1, PART + 4096, u64::MAX - PART + 1] {
         assert_kind(
-            GroupDisk::open(folder.path(), part_bytes, Access::ReadOnly),
+            GroupDisk::open(directory.path(), part_bytes, Access::ReadOnly),
             ErrorKind::InvalidInput,
         );
         assert_kind(
-            GroupDisk::create(&folder.path().join("a"), part_bytes),
+            GroupDisk::create(&directory.path().join("a"), part_bytes),
             ErrorKind::InvalidInput,
         );
     }
-    let none = GroupDisk::open(&folder.path().join("none"), PART, Access::ReadOnly);
+    let none = GroupDisk::open(&directory.path().join("none"), PART, Access::ReadOnly);
     assert_kind(none, ErrorKind::NotFound);
-    fs::write(folder.path().join("file"), b"x").expect("a file");
-    let file = GroupDisk::open(&folder.path().join("file"), PART, Access::ReadOnly);
+    fs::write(directory.path().join("file"), b"x").expect("a file");
+    let file = GroupDisk::open(&directory.path().join("file"), PART, Access::ReadOnly);
     assert_kind(file, ErrorKind::NotADirectory);
     assert_kind(
         GroupDisk::create(Path::new("/"), PART),
         ErrorKind::InvalidInput,
     );
-    assert_kind(open(folder.path()).publish(), ErrorKind::InvalidInput);
+    assert_kind(open(directory.path()).publish(), ErrorKind::InvalidInput);
 }

@@ -1,6 +1,9 @@
 //! Store files as a group: the parts of a heap can be hashed and sent like any other files, also
 //! while the store is open.
-#![expect(unsafe_code, reason = "groups that assume exclusive use of their files")]
+#![expect(
+    unsafe_code,
+    reason = "groups that assume exclusive use of their files"
+)]
 
 use std::env;
 use std::fs::File;
@@ -25,7 +28,7 @@ const PAGE: u64 = 4096;
 const BYTES: u64 = (24 << 20) + 3 * PAGE;
 const PART_BYTES: u64 = 1 << 20;
 const PIECE_BYTES: u64 = 300_000;
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 fn open(path: &Path, readers_timeout: Duration) -> Store {
     let options = StoreOptions::default()
@@ -51,13 +54,13 @@ fn fill(store: &Store, seed: u64) {
     };
     let mut content: Vec<u8> = (0..BYTES).map(|_| next()).collect();
     content[5 << 20..7 << 20].fill(0);
-    let inside = store.enter().expect("the gate");
+    let inside = store.enter().expect("access lock is free");
     inside.write(0, &content).expect("written");
 }
 
 fn memory(store: &Store) -> Vec<u8> {
     let mut bytes = vec![0; BYTES as usize];
-    let inside = store.enter().expect("the gate");
+    let inside = store.enter().expect("access lock is free");
     inside.read(0, &mut bytes).expect("read");
     bytes
 }
@@ -140,7 +143,7 @@ fn use_safely(group: Group, expected: &[u8]) {
         let mut sender = ZeroCopySender::new(to).expect("TCP can");
         let span = group.owned_span(..).expect("free");
         sender.send(span).expect("sent");
-        assert!(sender.finish(PATIENCE).expect("no error"));
+        assert!(sender.finish(TIMEOUT).expect("no error"));
     });
     assert!(sent == expected, "sent without a copy");
 }
@@ -216,7 +219,7 @@ fn i17_heap_of_an_open_store_is_hashed_and_sent_as_a_group() {
 fn i17_checkpoint_waits_for_readers_of_the_parts() {
     let dir = support::temp_dir();
     let path = dir.path().join("store");
-    let store = open(&path, PATIENCE);
+    let store = open(&path, TIMEOUT);
     fill(&store, 1);
     store.checkpoint_base().expect("a base");
     let expected = memory(&store);
@@ -265,7 +268,7 @@ fn images_in_one_file_or_in_none_have_the_right_parts() {
     );
 }
 
-const SENDER: &str = "on_the_array::i17_heap_of_an_open_store_is_sent_by_another_process";
+const SENDER: &str = "heap_as_group::i17_heap_of_an_open_store_is_sent_by_another_process";
 const STORE: &str = "FLATSPAN_SENT_STORE";
 const ADDRESS: &str = "FLATSPAN_SENT_ADDRESS";
 
@@ -306,7 +309,7 @@ fn i17_heap_of_an_open_store_is_sent_by_another_process() {
         })
     };
     let (mut from, _) = listener.accept().expect("a child");
-    from.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    from.set_read_timeout(Some(TIMEOUT)).expect("a socket");
     let mut hashes = vec![Sha1Digest::default(); digests(&expected).len()];
     for hash in &mut hashes {
         from.read_exact(hash).expect("a hash");
@@ -323,7 +326,10 @@ fn i17_heap_of_an_open_store_is_sent_by_another_process() {
     let mut bytes = Vec::new();
     from.read_to_end(&mut bytes).expect("all of it");
     assert!(bytes == expected && hashes == digests(&expected));
-    let done = sending.join().expect("no panic").expect("nothing needed");
+    let done = sending
+        .join()
+        .expect("no panic")
+        .expect("child needs nothing of the machine");
     done.assert_passed();
 
     let last = memory(&store);

@@ -12,7 +12,7 @@ use flatspan::mapping_cache::Access;
 use flatspan::snapshot::{GroupDisk, SnapshotError, Store, StoreOptions};
 
 use crate::support;
-use crate::watched_disk::{Call, Watch, WatchedDisk};
+use crate::watched_backend::{Call, Watch, WatchedBackend};
 
 const PAGE: u64 = 4096;
 const PART_BYTES: u64 = 64 << 10;
@@ -43,7 +43,7 @@ fn content(page: u64) -> Vec<u8> {
 /// Returns the content of a logical file.
 fn array(path: &Path, stem: &str) -> Vec<u8> {
     let mut parts = BTreeMap::new();
-    for entry in fs::read_dir(path).expect("a folder") {
+    for entry in fs::read_dir(path).expect("a directory") {
         let path = entry.expect("an entry").path();
         if path.file_stem().is_some_and(|found| found == stem) {
             parts.insert(path.clone(), fs::read(path).expect("a part"));
@@ -90,8 +90,8 @@ fn i07_growth_overwrites_neither_pages_nor_tree() {
     for heap in ["heap-a", "heap-b"] {
         // Uses each heap alone, by corrupting the other one.
         let copy = dir.path().join(heap);
-        fs::create_dir(&copy).expect("a folder");
-        for entry in fs::read_dir(&path).expect("a folder") {
+        fs::create_dir(&copy).expect("a directory");
+        for entry in fs::read_dir(&path).expect("a directory") {
             let entry = entry.expect("an entry");
             let name = entry.file_name();
             if !name.to_string_lossy().starts_with(heap) {
@@ -144,7 +144,7 @@ fn read_to_open(pages: u64) -> u64 {
     });
     store.close().expect("closed");
     let disk = GroupDisk::open(&path, PART_BYTES, Access::ReadWrite).expect("its disk");
-    let disk = Arc::new(WatchedDisk::over(disk, Counting::default()));
+    let disk = Arc::new(WatchedBackend::over(disk, Counting::default()));
     // SAFETY: nothing changes or truncates the files while the store is open.
     let options = unsafe { options().restore_by_map() };
     let store = Store::open_on(disk.clone(), options).expect("a store");

@@ -20,7 +20,7 @@ fn open(path: &Path) -> Store {
 }
 
 fn put(store: &Store, page: u64) {
-    let inside = store.enter().expect("the gate");
+    let inside = store.enter().expect("access lock is free");
     inside
         .write(page * PAGE, &[page as u8; 4096])
         .expect("written");
@@ -28,7 +28,7 @@ fn put(store: &Store, page: u64) {
 
 fn there(store: &Store) -> Vec<u64> {
     let mut memory = vec![0; store.len() as usize];
-    let inside = store.enter().expect("the gate");
+    let inside = store.enter().expect("access lock is free");
     inside.read(0, &mut memory).expect("read");
     let pages = memory.chunks(4096).enumerate();
     let pages = pages.filter(|(_, page)| page[0] != 0);
@@ -53,7 +53,7 @@ fn flip(path: &Path, file: &str, at: u64) {
         .read(true)
         .write(true)
         .open(path.join(file));
-    let file = file.expect("it is there");
+    let file = file.expect("file exists");
     let mut byte = [0];
     file.read_exact_at(&mut byte, at).expect("read");
     file.write_all_at(&[byte[0] ^ 1], at).expect("written");
@@ -88,7 +88,7 @@ fn heap_with_a_missing_part_is_recreated() {
     let dir = support::temp_dir();
     let path = dir.path().join("store");
     crashed(&path);
-    fs::remove_file(path.join("heap-a.00001")).expect("it is there");
+    fs::remove_file(path.join("heap-a.00001")).expect("file exists");
     let store = open(&path);
     assert_eq!(there(&store), [1], "{:?}", store.open_report());
     put(&store, 6);

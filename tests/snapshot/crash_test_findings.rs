@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use flatspan::mapping_cache::Access;
 use flatspan::snapshot::{GroupDisk, SnapshotError, Store, StoreOptions};
 
-use crate::gated_disk::GatedDisk;
+use crate::blocking_backend::BlockingBackend;
 use crate::support;
 
 const PAGE: u64 = 4096;
@@ -66,7 +66,7 @@ fn partially_removed_heap_is_no_fallback() {
 /// rollback.
 #[test]
 fn rolled_back_transaction_beside_a_checkpoint_is_in_no_image() {
-    const PATIENCE: Duration = Duration::from_secs(2);
+    const TIMEOUT: Duration = Duration::from_secs(2);
     let begun = Instant::now();
     let dir = support::temp_dir();
     let path = dir.path().join("store");
@@ -91,7 +91,7 @@ fn rolled_back_transaction_beside_a_checkpoint_is_in_no_image() {
         for round in (0..=u8::MAX).cycle() {
             fill(&store, 0, round);
             let made = store.checkpoint();
-            let is_over = made.is_err() || begun.elapsed() >= PATIENCE;
+            let is_over = made.is_err() || begun.elapsed() >= TIMEOUT;
             end.store(is_over, Ordering::Relaxed);
             made.expect("a checkpoint");
             if is_over {
@@ -115,13 +115,13 @@ fn checkpoint_beside_the_first_transaction_keeps_the_journal_order() {
     fill(&store, 1, 1);
     drop(store);
     let disk = GroupDisk::open(&path, 256 << 10, Access::ReadWrite).expect("its disk");
-    let (disk, gate) = GatedDisk::new(disk);
+    let (disk, blocker) = BlockingBackend::new(disk);
     let store = Store::open_on(Arc::new(disk), options()).expect("a store");
     std::thread::scope(|scope| {
         let checkpoint = scope.spawn(|| store.checkpoint());
-        gate.wait_reached();
+        blocker.wait_reached();
         fill(&store, 2, 2);
-        gate.open();
+        blocker.open();
         let failed = checkpoint.join().expect("a thread");
         assert!(
             matches!(failed, Err(SnapshotError::Disk { .. })),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use flatspan::snapshot::{Store, StoreOptions};
 
-use crate::rot::forged;
+use crate::corruption::forged;
 use crate::support::{temp_dir, user};
 
 const PAGE: u64 = 4096;
@@ -132,10 +132,11 @@ fn missing_part_is_named() {
 #[test]
 fn swapped_parts_are_detected() {
     let place = Place::new();
-    let [one, two, aside] = ["heap-a.00001", "heap-a.00004", "aside"].map(|name| place.file(name));
-    fs::rename(&one, &aside).expect("renamed");
+    let [one, two, temporary] =
+        ["heap-a.00001", "heap-a.00004", "temporary"].map(|name| place.file(name));
+    fs::rename(&one, &temporary).expect("renamed");
     fs::rename(&two, &one).expect("renamed");
-    fs::rename(&aside, &two).expect("renamed");
+    fs::rename(&temporary, &two).expect("renamed");
     place.falls_back(&["heap-a.00001: 49152 bytes long, not 65536"]);
 }
 
@@ -321,5 +322,5 @@ mod ordinary_user {
 
 #[test]
 fn unwritable_directory_is_rejected() {
-    user::as_ordinary_user("rot_files::ordinary_user::");
+    user::as_ordinary_user("file_corruption::ordinary_user::");
 }

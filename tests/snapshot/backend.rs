@@ -48,7 +48,9 @@ pub(crate) fn assert_kind<T: std::fmt::Debug>(done: io::Result<T>, kind: ErrorKi
 }
 
 fn names(dir: &Path) -> Vec<String> {
-    let entries = fs::read_dir(dir).expect("a folder").map_while(Result::ok);
+    let entries = fs::read_dir(dir)
+        .expect("a directory")
+        .map_while(Result::ok);
     let mut names: Vec<_> = entries
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .collect();
@@ -66,15 +68,15 @@ fn assert_reopens(dir: &Path, array: Array, bytes: &[u8]) {
 
 #[test]
 fn reads_and_writes_span_several_parts() {
-    let folder = temp_dir();
-    let disk = open(folder.path());
+    let directory = temp_dir();
+    let disk = open(directory.path());
     assert_kind(disk.len(HEAP), ErrorKind::NotFound);
     disk.create(HEAP).expect("created");
     assert_eq!(disk.len(HEAP).expect("its length"), 0);
     let mut model = noise(1, 3 * PART as usize + 100);
     disk.write(HEAP, 0, &model).expect("a write");
     assert_eq!(
-        names(folder.path()),
+        names(directory.path()),
         [
             "heap-a.00000",
             "heap-a.00001",
@@ -90,7 +92,7 @@ fn reads_and_writes_span_several_parts() {
     assert!(read(&disk, HEAP, 0, model.len()) == model);
     assert!(read(&disk, HEAP, PART - 100, 200) == model[PART as usize - 100..][..200]);
     disk.sync(HEAP).expect("a sync");
-    assert_reopens(folder.path(), HEAP, &model);
+    assert_reopens(directory.path(), HEAP, &model);
     let end = model.len() as u64;
     assert_kind(
         disk.read(HEAP, end - 1, &mut [0; 2]),
@@ -104,8 +106,8 @@ fn reads_and_writes_span_several_parts() {
 
 #[test]
 fn write_after_the_end_leaves_zeros_in_the_gap() {
-    let folder = temp_dir();
-    let disk = open(folder.path());
+    let directory = temp_dir();
+    let disk = open(directory.path());
     disk.create(HEAP).expect("created");
     disk.write(HEAP, 10, b"near").expect("a write");
     disk.write(HEAP, 2 * PART + 5, b"far").expect("a write");
@@ -113,13 +115,13 @@ fn write_after_the_end_leaves_zeros_in_the_gap() {
     model[10..14].copy_from_slice(b"near");
     model[2 * PART as usize + 5..].copy_from_slice(b"far");
     assert!(read(&disk, HEAP, 0, model.len()) == model);
-    assert_reopens(folder.path(), HEAP, &model);
+    assert_reopens(directory.path(), HEAP, &model);
 }
 
 #[test]
 fn length_changes_add_zeros_and_leave_no_old_bytes() {
-    let folder = temp_dir();
-    let disk = open(folder.path());
+    let directory = temp_dir();
+    let disk = open(directory.path());
     disk.create(HEAP).expect("created");
     let mut model = noise(1, 2 * PART as usize + 9);
     disk.write(HEAP, 0, &model).expect("a write");
@@ -139,9 +141,12 @@ fn length_changes_add_zeros_and_leave_no_old_bytes() {
         model.resize(len as usize, 0);
         assert_eq!(disk.len(HEAP).expect("its length"), len);
         assert!(read(&disk, HEAP, 0, model.len()) == model, "{len}");
-        assert_eq!(names(folder.path()).len() as u64, len.div_ceil(PART).max(1));
+        assert_eq!(
+            names(directory.path()).len() as u64,
+            len.div_ceil(PART).max(1)
+        );
         disk.sync(HEAP).expect("a sync");
-        assert_reopens(folder.path(), HEAP, &model);
+        assert_reopens(directory.path(), HEAP, &model);
         let tail = noise(len, 3);
         let at = len.saturating_sub(3);
         disk.write(HEAP, at, &tail).expect("a write");
@@ -190,8 +195,8 @@ fn discarded_range_is_zeros_and_a_hole() {
 
 #[test]
 fn next_data_skips_holes() {
-    let folder = temp_dir();
-    let disk = open(folder.path());
+    let directory = temp_dir();
+    let disk = open(directory.path());
     disk.create(HEAP).expect("created");
     disk.set_len(HEAP, 4 * PART).expect("set_len");
     assert_eq!(disk.next_data(HEAP, 0).expect("asked"), None);
@@ -267,16 +272,19 @@ fn clone_shares_storage_if_the_filesystem_supports_it() {
 
 #[test]
 fn logical_file_is_created_once_and_removed_with_all_parts() {
-    let folder = temp_dir();
-    let disk = open(folder.path());
+    let directory = temp_dir();
+    let disk = open(directory.path());
     disk.create(HEAP).expect("created");
     assert_kind(disk.create(HEAP), ErrorKind::AlreadyExists);
-    assert_kind(open(folder.path()).create(HEAP), ErrorKind::AlreadyExists);
+    assert_kind(
+        open(directory.path()).create(HEAP),
+        ErrorKind::AlreadyExists,
+    );
     disk.write(HEAP, 3 * PART, b"x").expect("a write");
     disk.create(Array::Journal(0xAB)).expect("created");
     assert_eq!(disk.arrays().expect("listed"), [HEAP, Array::Journal(0xAB)]);
     disk.remove(HEAP).expect("removed");
-    assert_eq!(names(folder.path()), ["journal-00000000000000ab.00000"]);
+    assert_eq!(names(directory.path()), ["journal-00000000000000ab.00000"]);
     assert_kind(disk.len(HEAP), ErrorKind::NotFound);
     assert_kind(disk.remove(HEAP), ErrorKind::NotFound);
     disk.create(HEAP).expect("created anew");
@@ -286,7 +294,7 @@ fn logical_file_is_created_once_and_removed_with_all_parts() {
 
 #[test]
 fn foreign_file_names_are_ignored() {
-    let folder = temp_dir();
+    let directory = temp_dir();
     for name in [
         "heap-c.00000",
         "heap-a.0",
@@ -296,9 +304,9 @@ fn foreign_file_names_are_ignored() {
         "lock",
         "heap-a",
     ] {
-        fs::write(folder.path().join(name), b"x").expect("a file");
+        fs::write(directory.path().join(name), b"x").expect("a file");
     }
-    let disk = open(folder.path());
+    let disk = open(directory.path());
     assert!(disk.arrays().expect("listed").is_empty());
     disk.create(HEAP).expect("created");
     assert_eq!(disk.len(HEAP).expect("its length"), 0);
@@ -306,15 +314,15 @@ fn foreign_file_names_are_ignored() {
 
 #[test]
 fn missing_part_file_is_named_in_the_error() {
-    let folder = temp_dir();
-    let disk = open(folder.path());
+    let directory = temp_dir();
+    let disk = open(directory.path());
     disk.create(HEAP).expect("created");
     disk.write(HEAP, 0, &noise(1, 3 * PART as usize))
         .expect("a write");
     drop(disk);
-    let middle = folder.path().join("heap-a.00001");
+    let middle = directory.path().join("heap-a.00001");
     let check = |what: &str| {
-        let disk = open(folder.path());
+        let disk = open(directory.path());
         let error = disk.len(HEAP).expect_err("a gap");
         assert_eq!(error.kind(), ErrorKind::InvalidData);
         assert!(
@@ -343,28 +351,28 @@ fn missing_part_file_is_named_in_the_error() {
     fs::remove_file(&middle).expect("rm");
     let disk = check("missing");
     disk.remove(HEAP).expect("removed, whatever it was");
-    assert!(names(folder.path()).is_empty());
+    assert!(names(directory.path()).is_empty());
 }
 
 #[test]
 fn start_is_readable_with_an_unknown_part_length() {
-    let folder = temp_dir();
-    let disk = open(folder.path());
+    let directory = temp_dir();
+    let disk = open(directory.path());
     disk.create(HEAP).expect("created");
     disk.write(HEAP, 0, &noise(1, 3 * PART as usize))
         .expect("a write");
-    let ignorant = GroupDisk::open(folder.path(), 1 << 40, Access::ReadOnly).expect("a disk");
+    let ignorant = GroupDisk::open(directory.path(), 1 << 40, Access::ReadOnly).expect("a disk");
     assert!(read(&ignorant, HEAP, 0, PART as usize) == noise(1, PART as usize));
     assert_kind(ignorant.len(HEAP), ErrorKind::InvalidData);
 }
 
 #[test]
 fn read_only_backend_sees_new_files_and_changes_nothing() {
-    let folder = temp_dir();
-    let writer = open(folder.path());
+    let directory = temp_dir();
+    let writer = open(directory.path());
     writer.create(HEAP).expect("created");
     writer.write(HEAP, 0, b"first").expect("a write");
-    let reader = GroupDisk::open(folder.path(), PART, Access::ReadOnly).expect("a disk");
+    let reader = GroupDisk::open(directory.path(), PART, Access::ReadOnly).expect("a disk");
     assert_eq!(reader.len(HEAP).expect("its length"), 5);
     writer.write(HEAP, PART, b"second").expect("a write");
     assert!(read(&reader, HEAP, PART, 6) == b"second");
@@ -389,12 +397,12 @@ fn read_only_backend_sees_new_files_and_changes_nothing() {
 
 #[test]
 fn part_file_and_span_share_the_cache() {
-    let folder = temp_dir();
+    let directory = temp_dir();
     let options = CacheOptions::default()
         .window_bytes(4096)
         .budget_bytes(64 << 10);
     let cache = MappingCache::new(options).expect("a cache");
-    let disk = open(folder.path()).cache(&cache);
+    let disk = open(directory.path()).cache(&cache);
     disk.create(HEAP).expect("created");
     disk.write(HEAP, 0, &noise(1, PART as usize + 9))
         .expect("a write");
@@ -404,7 +412,7 @@ fn part_file_and_span_share_the_cache() {
     assert!(bytes == noise(1, PART as usize + 9)[PART as usize..]);
     assert_kind(disk.part_file(HEAP, 2), ErrorKind::NotFound);
 
-    let group = Group::builder(folder.path())
+    let group = Group::builder(directory.path())
         .cache(&cache)
         .existing("heap-a.00001");
     let group = group.open().expect("a group");
