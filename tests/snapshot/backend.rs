@@ -40,6 +40,10 @@ pub(crate) fn read(disk: &dyn Disk, array: Array, offset: u64, len: usize) -> Ve
 }
 
 #[track_caller]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "callers pass the result of a call"
+)]
 pub(crate) fn assert_kind<T: std::fmt::Debug>(done: io::Result<T>, kind: ErrorKind) {
     assert!(
         matches!(&done, Err(error) if error.kind() == kind),

@@ -52,9 +52,9 @@ fn listening(
     let (sender, errors) = channel();
     let options = options.on_background_error(move |error| {
         // The test may have ended.
-        let _ = sender.send((error.kind(), error.to_string()));
+        drop(sender.send((error.kind(), error.to_string())));
     });
-    let store = Store::open_on(disk.clone(), options);
+    let store = Store::open_on(Arc::<BlockingBackend>::clone(disk), options);
     (store.expect("a store"), errors)
 }
 

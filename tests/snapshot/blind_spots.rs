@@ -26,8 +26,10 @@ fn store_through_another_mapping(file: BorrowedFd<'_>, offset: usize, value: u8)
     let file = File::from(file.try_clone_to_owned().expect("a descriptor"));
     let other = MmapOptions::new().map_raw(&file).expect("a mapping");
     assert!(offset < other.len());
+    // SAFETY: the offset is inside the mapping.
+    let address = unsafe { other.as_mut_ptr().add(offset) };
     // SAFETY: the address is inside the mapping, to which there are no references.
-    unsafe { other.as_mut_ptr().add(offset).write_volatile(value) };
+    unsafe { address.write_volatile(value) };
 }
 
 #[test]

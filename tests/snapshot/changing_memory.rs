@@ -48,10 +48,12 @@ impl Moving {
         }
         let value = self.moves.fetch_add(1, Ordering::Relaxed) as u8 | 1;
         for at in pages().filter(|page| page % 2 == 0).map(|page| page * PAGE) {
-            // SAFETY: the word is within the region (`set`), which is mapped until the store is
-            // dropped; afterwards nothing calls this function. All accesses to its bytes are atomic
-            // or made by the kernel.
-            unsafe { (*memory.add(at + 77)).store(value, Ordering::Relaxed) };
+            // SAFETY: the word is within the region (`set`).
+            let address = unsafe { memory.add(at + 77) };
+            // SAFETY: the region is mapped until the store is dropped; afterwards nothing calls
+            // this function. All accesses to its bytes are atomic or made by the kernel.
+            let word = unsafe { &*address };
+            word.store(value, Ordering::Relaxed);
         }
     }
 }

@@ -78,7 +78,7 @@ fn i07_growth_overwrites_neither_pages_nor_tree() {
         for (stem, before) in before {
             let now = array(&path, stem);
             if stem.starts_with("heap") {
-                assert!(now[65536..].starts_with(&before[65536..]), "{stem} {pages}")
+                assert!(now[65536..].starts_with(&before[65536..]), "{stem} {pages}");
             } else {
                 let leaf = 3 * PAGE as usize..3 * PAGE as usize + 3 * 8;
                 assert_eq!(now[leaf.clone()], before[leaf], "{stem} {pages}");
@@ -147,7 +147,7 @@ fn read_to_open(pages: u64) -> u64 {
     let disk = Arc::new(WatchedBackend::over(disk, Counting::default()));
     // SAFETY: nothing changes or truncates the files while the store is open.
     let options = unsafe { options().restore_by_map() };
-    let store = Store::open_on(disk.clone(), options).expect("a store");
+    let store = Store::open_on(Arc::<WatchedBackend<_>>::clone(&disk), options).expect("a store");
     assert!(!store.open_report().verified);
     let read = disk.watch.read_bytes.load(Ordering::Relaxed);
     let last = (1..pages).step_by(7).last().expect("a page");

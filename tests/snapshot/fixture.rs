@@ -119,9 +119,11 @@ pub(crate) fn all_files(directory: &Path) -> Vec<(String, Vec<u8>)> {
 
 fn byte(region: &Region, offset: usize) -> &AtomicU8 {
     assert!(offset < region.len());
-    // SAFETY: the byte is inside the region, which is borrowed and not shrunk meanwhile. All
-    // accesses to these bytes are atomic or made by the kernel.
-    unsafe { AtomicU8::from_ptr(region.as_ptr().as_ptr().add(offset)) }
+    // SAFETY: the byte is inside the region.
+    let address = unsafe { region.as_ptr().as_ptr().add(offset) };
+    // SAFETY: the region is borrowed and not shrunk meanwhile. All accesses to its bytes are atomic
+    // or made by the kernel.
+    unsafe { AtomicU8::from_ptr(address) }
 }
 
 /// Stores a byte by an instruction.

@@ -279,7 +279,7 @@ impl Python {
 impl Drop for Python {
     fn drop(&mut self) {
         drop(self.0.stdin.take());
-        let _its_end = self.0.wait();
+        drop(self.0.wait());
     }
 }
 

@@ -46,6 +46,10 @@ fn first(store: &Store) -> Result<u8, SnapshotError> {
 }
 
 #[track_caller]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "callers pass the result of a call"
+)]
 fn assert_kept_out<T: std::fmt::Debug>(result: Result<T, SnapshotError>) {
     assert!(
         matches!(result, Err(SnapshotError::GateTimeout { .. })),
@@ -147,7 +151,7 @@ fn i23_no_transaction_starts_between_the_last_change_and_its_sequence() {
     let path = dir.path().join("store");
     drop(Store::open(&path, options()).expect("a store"));
     let (disk, reached, go_on) = Waiting::over(&path, LONG);
-    let store = Store::open_on(disk.clone(), options()).expect("a store");
+    let store = Store::open_on(Arc::<WatchedBackend<_>>::clone(&disk), options()).expect("a store");
     put(&store, 1).expect("a transaction");
     disk.watch.armed.store(true, Ordering::Relaxed);
     let store = &store;
@@ -184,7 +188,7 @@ fn i24_journal_is_preallocated_outside_the_access_lock_and_the_journal_lock() {
     let path = dir.path().join("store");
     drop(Store::open(&path, options()).expect("a store"));
     let (disk, reached, go_on) = Waiting::over(&path, 0);
-    let store = Store::open_on(disk.clone(), options()).expect("a store");
+    let store = Store::open_on(Arc::<WatchedBackend<_>>::clone(&disk), options()).expect("a store");
     disk.watch.armed.store(true, Ordering::Relaxed);
     let store = &store;
     std::thread::scope(|scope| {

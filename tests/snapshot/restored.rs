@@ -63,9 +63,9 @@ fn i11_dropped_pages_are_read_from_the_file_and_others_stay() {
     let mut tracker = PrivatePages::new().expect("a tracker");
     tracker.arm(&region).expect("armed");
     // Page 13 has no file.
-    [1, 2, 6, 13]
-        .into_iter()
-        .for_each(|page| store(&region, page * PAGE, 99));
+    for page in [1, 2, 6, 13] {
+        store(&region, page * PAGE, 99);
+    }
     let mut set = PageSet::new();
     tracker.scan(&region, &mut set).expect("a scan");
     assert_eq!(set, PageSet::from_iter([1, 2, 6, 13]));
@@ -89,9 +89,9 @@ fn i11_dropped_pages_are_read_from_the_file_and_others_stay() {
     assert_eq!(set, PageSet::from_iter([6, 13]));
     let mut model = content(RegionKind::Restored, 16);
     model.truncate(12 * PAGE);
-    [1, 2, 6]
-        .into_iter()
-        .for_each(|page| model[page * PAGE] = 99);
+    for page in [1, 2, 6] {
+        model[page * PAGE] = 99;
+    }
     let mut over_files = vec![0; 12 * PAGE];
     region.copy_out(0, &mut over_files).expect("a copy");
     assert!(over_files == model);

@@ -62,9 +62,9 @@ fn i01_pages_found_by_a_failed_scan_are_in_the_set() {
     let region = region(RegionKind::Files, directory.path(), 256, reserving(256));
     let mut tracker = Compare::new();
     tracker.arm(&region).expect("armed");
-    [0, 63, 255]
-        .into_iter()
-        .for_each(|page| store(&region, page * PAGE, 1));
+    for page in [0, 63, 255] {
+        store(&region, page * PAGE, 1);
+    }
     let second = std::fs::File::options()
         .write(true)
         .open(directory.path().join("b"))

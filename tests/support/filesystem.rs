@@ -96,7 +96,7 @@ impl SmallFs {
         if !user::is_root() {
             return Err("mounting requires root".to_owned());
         }
-        let _one_at_a_time = MAKING
+        let _guard = MAKING
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         let directory = temp_dir();

@@ -226,7 +226,7 @@ fn serve(mode: Mode, path: &Path, ready: impl FnOnce()) -> BackgroundSession {
     let session = fuse_daemon::mount(mode, path).expect("mount");
     ready();
     let mut nothing = Vec::new();
-    let _end_of_input = std::io::stdin().read_to_end(&mut nothing);
+    drop(std::io::stdin().read_to_end(&mut nothing));
     session
 }
 

@@ -115,7 +115,7 @@ impl Node {
     fn truncate(&mut self, size: u64) {
         if size < self.attr.size {
             let (block, within, _) = in_block(size, u64::MAX);
-            let _behind = self.blocks.split_off(&(block + 1));
+            let _removed = self.blocks.split_off(&(block + 1));
             if let Some(last) = self.blocks.get_mut(&block) {
                 last[within..].fill(0);
             }

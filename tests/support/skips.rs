@@ -29,7 +29,7 @@ pub(crate) fn record_line(line: &str) {
     // Writes one short line to a file opened for appending, so that lines of parallel tests do not
     // mix. An ordinary user may not write there; its parent copies the printed line.
     let list = list_path();
-    let _created = list.parent().map(fs::create_dir_all);
+    drop(list.parent().map(fs::create_dir_all));
     if let Ok(mut file) = OpenOptions::new().create(true).append(true).open(list) {
         drop(file.write_all(format!("{line}\n").as_bytes()));
     }
@@ -55,7 +55,8 @@ pub(crate) fn take() -> Vec<String> {
         .collect();
     lines.sort();
     lines.dedup();
-    let _may_be_absent = fs::remove_file(&path);
+    // Not every run has a list.
+    drop(fs::remove_file(&path));
     remove_stale(path.parent().expect("the list has a directory"));
     lines
 }

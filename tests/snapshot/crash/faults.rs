@@ -46,9 +46,9 @@ impl Faults {
     pub(crate) fn next(&mut self) -> Option<Fault> {
         let call = self.calls;
         self.calls += 1;
-        let for_good = self.from.filter(|(from, _)| call >= *from);
+        let permanent = self.from.filter(|(from, _)| call >= *from);
         self.planned
             .remove(&call)
-            .or(for_good.map(|(_, fault)| fault))
+            .or_else(|| permanent.map(|(_, fault)| fault))
     }
 }

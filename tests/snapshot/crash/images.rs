@@ -22,7 +22,7 @@ impl Image<'_> {
     pub(crate) fn describe(&self) -> String {
         let mut text = format!("crash after {} operations; of those pending:", self.at);
         for (pending, part) in self.model.pending.iter().zip(self.choice) {
-            text.push_str(&format!("\n    {}: {part:?}", pending.op.describe()));
+            text.extend(["\n    ", &pending.op.describe(), &format!(": {part:?}")]);
         }
         text
     }

@@ -129,7 +129,8 @@ fn length_and_bytes_of_an_extension_are_lost_independently() {
     let look = |image: &Recorder| {
         let len = image.len(DATA).unwrap_or(0);
         let mut bytes = vec![0; len as usize];
-        let _nothing_there = image.read(DATA, 0, &mut bytes);
+        // The file may not exist.
+        drop(image.read(DATA, 0, &mut bytes));
         seen.borrow_mut()
             .insert((len, bytes.first().copied(), bytes.last().copied()));
         Ok(())

@@ -23,9 +23,7 @@ fn judge(way: Way, disk: &Recorder, file: (Array, u64), bit: u64, found: &mut Fo
     corrupt.flip(file, bit);
     found.bits += 1;
     let before = corrupt.log().len();
-    let store = if let Ok(store) = corrupt.open(way) {
-        store
-    } else {
+    let Ok(store) = corrupt.open(way) else {
         found.refused += 1;
         let changes = corrupt
             .log()

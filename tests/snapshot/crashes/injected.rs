@@ -244,7 +244,7 @@ fn i03_failed_final_sync_marks_the_heap_as_incomplete_again() {
     assert!(barriers > 3, "{barriers}");
 }
 
-/// Asserts that both copies, read through any cache, have WRITE_LOCK 0.
+/// Asserts that both copies, read through any cache, have `WRITE_LOCK` 0.
 #[track_caller]
 fn assert_locked(disk: &Recorder, array: Array) {
     use flatspan::snapshot::Disk as _;

@@ -29,7 +29,7 @@ const COPYING_WAYS: [Way; 3] = [
 #[derive(Debug, Default)]
 struct SyncState {
     unsynced: BTreeMap<Array, BTreeSet<u64>>,
-    /// For both METADATA copies of each heap, whether WRITE_LOCK is 0.
+    /// For both METADATA copies of each heap, whether `WRITE_LOCK` is 0.
     incomplete: BTreeMap<Array, [bool; 2]>,
 }
 
@@ -60,7 +60,7 @@ impl SyncState {
     }
 }
 
-/// Returns a METADATA copy that is written, and whether its WRITE_LOCK is 0.
+/// Returns a METADATA copy that is written, and whether its `WRITE_LOCK` is 0.
 fn lock(op: &Op) -> Option<(Array, usize, bool)> {
     let Op::Write((array @ Array::Heap(_), 0), _, at @ (0 | 32768), block) = op else {
         return None;
