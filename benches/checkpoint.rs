@@ -96,7 +96,7 @@ impl Raw {
         let block = vec![7; 1 << 20];
         for file in &files {
             for at in (0..region_bytes()).step_by(block.len()) {
-                file.write_all_at(&block, at).expect("room");
+                file.write_all_at(&block, at).expect("write succeeds");
             }
             file.sync_all().expect("synced");
         }
@@ -126,7 +126,7 @@ impl Raw {
             }
             let (from, to) = (both[index] * PAGE_BYTES, (both[end - 1] + 1) * PAGE_BYTES);
             file.write_all_at(&memory[from as usize..to as usize], from)
-                .expect("room");
+                .expect("write succeeds");
             index = end;
         }
         file.sync_data().expect("synced");
@@ -139,7 +139,7 @@ impl Raw {
         let begun = Instant::now();
         for (index, block) in memory.chunks(1 << 20).enumerate() {
             file.write_all_at(block, (index as u64) << 20)
-                .expect("room");
+                .expect("write succeeds");
         }
         file.sync_data().expect("synced");
         begun.elapsed()
@@ -153,7 +153,7 @@ impl Raw {
             let part = left.min(1 << 20);
             self.log
                 .write_all_at(&memory[..part as usize], self.log_end)
-                .expect("room");
+                .expect("write succeeds");
             self.log_end += part;
             left -= part;
         }
@@ -352,7 +352,7 @@ fn journal(_: &mut Criterion) {
         },
         || {
             for _ in 0..100 {
-                log.write_all_at(&record, end).expect("room");
+                log.write_all_at(&record, end).expect("write succeeds");
                 end += record.len() as u64;
                 log.sync_data().expect("synced");
             }

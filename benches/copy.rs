@@ -21,7 +21,7 @@ fn group(files: &Files, options: CacheOptions) -> Group {
     let builder = names.fold(builder, |builder, name| {
         builder.file(name, files.file_bytes)
     });
-    builder.open().expect("nothing is opened yet")
+    builder.open().expect("group opens")
 }
 
 fn read_group(group: &Group, state: &mut u64, buf: &mut [u8]) {

@@ -28,7 +28,7 @@ fn group(files: &Files) -> Group {
     let builder = names.fold(builder, |builder, name| {
         builder.file(name, files.file_bytes)
     });
-    builder.open().expect("nothing is opened yet")
+    builder.open().expect("group opens")
 }
 
 fn hash_group(group: &Group, in_place: bool) {
@@ -40,7 +40,7 @@ fn hash_group(group: &Group, in_place: bool) {
     }
     let outcomes = pieces.hash_all(&HashRun::new());
     let hashed = |outcome: &PieceOutcome| matches!(outcome, PieceOutcome::Hashed(_));
-    assert!(outcomes.iter().all(hashed), "all pieces are there");
+    assert!(outcomes.iter().all(hashed), "all pieces are hashed");
 }
 
 /// Hashes the same bytes from memory on the same threads: the limit of the `sha1` crate.
@@ -62,7 +62,7 @@ fn read_all(files: &[File]) {
 
 fn drop_cached(files: &[File]) {
     for file in files {
-        file.sync_all().expect("it can be synced");
+        file.sync_all().expect("sync succeeds");
         rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed).expect("a hint");
     }
 }
@@ -72,7 +72,7 @@ fn hash(criterion: &mut Criterion) {
     let group = group(&files);
     let open = files.open_all();
     read_all(&open);
-    let mut memory = vec![0; usize::try_from(files.len()).expect("it fits in memory")];
+    let mut memory = vec![0; usize::try_from(files.len()).expect("length fits in usize")];
     group
         .read_exact_at(0, &mut memory)
         .expect("range is inside the group");

@@ -30,7 +30,9 @@ fn pin_many(file: &CachedFile, windows: u64, seed: u64, times: u64) {
     let mut state = seed;
     for _ in 0..times {
         let window = random(&mut state) % windows;
-        let pin = file.pin(window, Access::ReadOnly).expect("it is mapped");
+        let pin = file
+            .pin(window, Access::ReadOnly)
+            .expect("window is pinned");
         black_box(pin.as_ptr());
     }
 }

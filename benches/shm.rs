@@ -163,7 +163,10 @@ fn pauses(_: &mut Criterion) {
     for (number, word) in (1..).zip(words) {
         word.store(number, Ordering::Relaxed);
     }
-    let mut program = Command::new("sleep").arg("1000").spawn().expect("it runs");
+    let mut program = Command::new("sleep")
+        .arg("1000")
+        .spawn()
+        .expect("program starts");
     let options = UnawareOptions::default().standstill(Arc::new(Freezer::of(program.id())));
     let unaware = Unaware::open(dir.path().join("store"), &file, options).expect("a store");
     for _ in 0..2 {

@@ -159,7 +159,7 @@ fn spans(criterion: &mut Criterion) {
 #[expect(unsafe_code, reason = "the files are in a directory of this process")]
 fn map(file: &std::fs::File) -> Mmap {
     // SAFETY: nothing changes or truncates the files during the benchmark.
-    unsafe { Mmap::map(file).expect("it can be mapped") }
+    unsafe { Mmap::map(file).expect("file can be mapped") }
 }
 
 /// Returns a socket whose peer reads and discards.
@@ -171,7 +171,7 @@ fn sink() -> TcpStream {
         let mut buf = vec![0; 1 << 20];
         while socket.read(&mut buf).is_ok_and(|read| read > 0) {}
     });
-    TcpStream::connect(address).expect("it listens")
+    TcpStream::connect(address).expect("peer listens")
 }
 
 /// Returns a socket whose peer sends endlessly.
@@ -183,7 +183,7 @@ fn source() -> TcpStream {
         let buf = vec![7; 256 << 10];
         while socket.write_all(&buf).is_ok() {}
     });
-    TcpStream::connect(address).expect("it listens")
+    TcpStream::connect(address).expect("peer listens")
 }
 
 fn transfers(_: &mut Criterion) {
@@ -226,11 +226,11 @@ fn transfers(_: &mut Criterion) {
     // Storage is allocated, and the pages are cached on both sides.
     writable
         .write_all_at(0, &vec![1; files.file_bytes as usize])
-        .expect("room");
+        .expect("write succeeds");
     let plain = std::fs::OpenOptions::new()
         .write(true)
         .open(files.path().join("received"))
-        .expect("it was made");
+        .expect("file was created");
     compare(
         "receive 16 KiB into spans, against read(2) and pwrite(2)",
         5,
@@ -238,7 +238,7 @@ fn transfers(_: &mut Criterion) {
             for at in steps() {
                 let mut span = writable
                     .span_mut(at..at + REQUEST_BYTES)
-                    .expect("it is free");
+                    .expect("range is free");
                 span.receive_from(&ours).expect("the peer sends");
             }
         },
@@ -246,7 +246,7 @@ fn transfers(_: &mut Criterion) {
             use std::os::unix::fs::FileExt as _;
             for at in steps() {
                 theirs.read_exact(&mut buf).expect("the peer sends");
-                plain.write_all_at(&buf, at).expect("room");
+                plain.write_all_at(&buf, at).expect("write succeeds");
             }
         },
     );

@@ -60,7 +60,7 @@ fn through_the_cache(layout: &Layout, files: &[CachedFile], state: &mut u64, how
             let len = (end - at).min(WINDOW_BYTES - within);
             let pin = files[extent.entry]
                 .pin(window, Access::ReadOnly)
-                .expect("it is mapped");
+                .expect("window is pinned");
             // SAFETY: the offset is inside the pinned window.
             let start = unsafe { pin.as_ptr().add(within as usize) };
             // SAFETY: the range is inside the pinned window; the files are in a directory of this
@@ -119,7 +119,7 @@ fn touch(criterion: &mut Criterion) {
         .iter()
         .map(|file| {
             let map = MmapOptions::new().map_raw_read_only(file);
-            map.expect("it can be mapped")
+            map.expect("file can be mapped")
         })
         .collect();
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 use flatspan::snapshot::{Changes, SnapshotError, Store, StoreOptions};
 
 const PAGE_BYTES: u64 = 4096;
-const ROUNDS: u64 = 1000;
+const ROUNDS: u64 = 5000;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let path = env::args().nth(1).ok_or("usage: tracked DIRECTORY")?;

@@ -45,7 +45,7 @@ impl Files {
                 let part = block
                     .len()
                     .min(usize::try_from(left).unwrap_or(block.len()));
-                file.write_all(&block[..part]).expect("room on the disk");
+                file.write_all(&block[..part]).expect("disk has space");
                 left -= part as u64;
             }
         }
@@ -63,7 +63,7 @@ impl Files {
     pub(crate) fn open_all(&self) -> Vec<File> {
         let paths = (0..self.count).map(|index| self.path().join(name(index)));
         paths
-            .map(|path| File::open(path).expect("it was just written"))
+            .map(|path| File::open(path).expect("file was written before"))
             .collect()
     }
 }

@@ -19,7 +19,7 @@ pub(crate) fn check(data: &[u8]) {
     // Only the order of keys can differ from the canonical form.
     assert_eq!(canonical.len(), data.len());
     assert_eq!(canonical == data, is_sorted(&item));
-    let again = bencode::parse(&canonical).expect("what was written");
+    let again = bencode::parse(&canonical).expect("written bytes parse");
     assert_eq!(Node::from(&again), node);
     if let Ok(metainfo) = Metainfo::parse(data) {
         check_metainfo(&metainfo);
@@ -39,7 +39,7 @@ fn check_metainfo(metainfo: &Metainfo) {
         assert!(components.all(|component| matches!(component, std::path::Component::Normal(_))));
         assert_eq!(path.components().count(), 1 + metainfo.files[i].path.len());
     }
-    let mut again = Metainfo::parse(&metainfo.encode()).expect("what was written");
+    let mut again = Metainfo::parse(&metainfo.encode()).expect("written bytes parse");
     // Ignored fields of a foreign torrent change its hash, so compare everything else.
     again.info_hash = metainfo.info_hash;
     assert_eq!(again, *metainfo);

@@ -8,8 +8,8 @@ use serde_json::Value;
 use crate::program::{durable, stdout};
 use crate::support;
 
-/// Runs a crash test in a new directory. Returns its output and the number of files remaining there,
-/// which is 0 if the test passes.
+/// Runs a crash test in a new directory. Returns its output and the number of remaining files, which
+/// is 0 if the test passes.
 fn crash_test(args: &[&str]) -> (Output, usize) {
     let directory = support::temp_dir();
     let output = durable()
@@ -37,7 +37,7 @@ fn kills_lose_and_tear_nothing() {
     assert!(text.contains("lost 0, unexpected 0, torn 0"), "{text}");
     for phase in ["lock", "pages", "header", "rotation", "restore"] {
         let row = text.lines().find(|line| line.starts_with(phase));
-        let words = row.expect("a row").split_whitespace();
+        let words = row.expect("table has this row").split_whitespace();
         let numbers: Vec<u64> = words.filter_map(|word| word.parse().ok()).collect();
         // 3 of 60; fewer if the machine was too slow for 60.
         assert!(

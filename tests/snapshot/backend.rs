@@ -178,15 +178,19 @@ fn discarded_range_is_zeros_and_a_hole() {
         disk.sync(HEAP).expect("a sync");
         assert_eq!(disk.len(HEAP).expect("its length"), 3 * PART);
         assert_eq!(
-            disk.next_data(HEAP, 2 * PART + 4096).expect("asked"),
+            disk.next_data(HEAP, 2 * PART + 4096)
+                .expect("call succeeds"),
             None,
             "{kind:?}"
         );
-        let data = disk.next_data(HEAP, 0).expect("asked").expect("some data");
+        let data = disk
+            .next_data(HEAP, 0)
+            .expect("call succeeds")
+            .expect("some data");
         assert!(data.start == 0 && data.end >= PART - 5 && data.end <= PART);
         assert!(
             fs::metadata(fs.path().join("heap-a.00001"))
-                .expect("it")
+                .expect("metadata is readable")
                 .blocks()
                 < 16
         );
@@ -203,12 +207,18 @@ fn next_data_skips_holes() {
     let disk = open(directory.path());
     disk.create(HEAP).expect("created");
     disk.set_len(HEAP, 4 * PART).expect("set_len");
-    assert_eq!(disk.next_data(HEAP, 0).expect("asked"), None);
+    assert_eq!(disk.next_data(HEAP, 0).expect("call succeeds"), None);
     disk.write(HEAP, PART + 8192, b"here").expect("a write");
-    let found = disk.next_data(HEAP, 0).expect("asked").expect("data");
+    let found = disk
+        .next_data(HEAP, 0)
+        .expect("call succeeds")
+        .expect("data");
     assert!(found.start <= PART + 8192 && found.end >= PART + 8196 && found.end < 2 * PART);
-    assert_eq!(disk.next_data(HEAP, found.end).expect("asked"), None);
-    assert_eq!(disk.next_data(HEAP, 9 * PART).expect("asked"), None);
+    assert_eq!(
+        disk.next_data(HEAP, found.end).expect("call succeeds"),
+        None
+    );
+    assert_eq!(disk.next_data(HEAP, 9 * PART).expect("call succeeds"), None);
 }
 
 fn clone_on(dir: &Path) -> GroupDisk {
@@ -233,7 +243,9 @@ fn clone_on(dir: &Path) -> GroupDisk {
     other[range.start as usize..].copy_from_slice(&model[range.start as usize..]);
     assert!(read(&disk, OTHER, 0, other.len()) == other);
     disk.sync(OTHER).expect("a sync");
-    let hole = disk.next_data(OTHER, 2 * PART + 8192).expect("asked");
+    let hole = disk
+        .next_data(OTHER, 2 * PART + 8192)
+        .expect("call succeeds");
     assert!(hole.is_some_and(|data| data.start >= 3 * PART - 4096));
     assert_reopens(dir, OTHER, &other);
     assert_kind(
@@ -291,7 +303,7 @@ fn logical_file_is_created_once_and_removed_with_all_parts() {
     assert_eq!(names(directory.path()), ["journal-00000000000000ab.00000"]);
     assert_kind(disk.len(HEAP), ErrorKind::NotFound);
     assert_kind(disk.remove(HEAP), ErrorKind::NotFound);
-    disk.create(HEAP).expect("created anew");
+    disk.create(HEAP).expect("created again");
     assert_eq!(disk.len(HEAP).expect("its length"), 0);
     disk.sync(HEAP).expect("a sync");
 }
@@ -341,20 +353,20 @@ fn missing_part_file_is_named_in_the_error() {
     fs::File::options()
         .write(true)
         .open(&middle)
-        .expect("it")
+        .expect("file opens")
         .set_len(PART - 1)
-        .expect("cut");
+        .expect("file is truncated");
     check("short");
     fs::File::options()
         .write(true)
         .open(&middle)
-        .expect("it")
+        .expect("file opens")
         .set_len(PART + 1)
         .expect("grown");
     check("long");
     fs::remove_file(&middle).expect("rm");
     let disk = check("missing");
-    disk.remove(HEAP).expect("removed, whatever it was");
+    disk.remove(HEAP).expect("incomplete file is removed");
     assert!(names(directory.path()).is_empty());
 }
 
@@ -394,7 +406,7 @@ fn read_only_backend_sees_new_files_and_changes_nothing() {
         assert_kind(refused, ErrorKind::PermissionDenied);
     }
     reader.forget_cached(HEAP).expect("forgotten");
-    reader.sync(HEAP).expect("nothing to sync");
+    reader.sync(HEAP).expect("sync without changes succeeds");
     writer.remove(HEAP).expect("removed");
     assert_kind(reader.len(HEAP), ErrorKind::NotFound);
 }

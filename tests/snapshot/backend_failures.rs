@@ -38,7 +38,8 @@ fn missing_space_for_a_preallocation_is_reported() {
         if kind != Kind::Btrfs {
             // Copy on write: a preallocation is valid for the first write only, if at all.
             let bytes = noise(1, 8 * PART as usize);
-            disk.write(HEAP, 0, &bytes).expect("what was reserved");
+            disk.write(HEAP, 0, &bytes)
+                .expect("preallocated range is writable");
             disk.sync(HEAP).expect("a sync");
             disk.forget_cached(HEAP).expect("forgotten");
             assert!(read(&disk, HEAP, 0, bytes.len()) == bytes);
@@ -61,7 +62,7 @@ fn write_to_a_full_disk_fails_and_keeps_other_data() {
     assert!(read(&disk, HEAP, 0, 500) == noise(1, 500));
     let len = disk.len(HEAP).expect("parts are still complete");
     assert!((1000..500 + (2 << 20)).contains(&len));
-    disk.set_len(HEAP, 1000).expect("cut");
+    disk.set_len(HEAP, 1000).expect("file is truncated");
     disk.write(HEAP, 1000, &noise(3, 100_000))
         .expect("space is available");
     disk.sync(HEAP).expect("a sync");
@@ -92,9 +93,9 @@ fn i03_i04_file_whose_sync_failed_never_syncs_again() {
     }
     // Growing would need a sync, too.
     assert!(disk.write(HEAP, PART, b"z").is_err());
-    disk.set_len(HEAP, 0).expect("cut");
+    disk.set_len(HEAP, 0).expect("file is truncated");
     assert!(disk.sync(HEAP).is_err());
-    disk.sync(OTHER).expect("only the one array");
+    disk.sync(OTHER).expect("other file still syncs");
 }
 
 #[test]
@@ -126,7 +127,7 @@ fn i03_drop_page_cache_continues_after_an_error() {
     let path = directory.path().join("heap-a.00000");
     std::fs::write(&path, noise(1, 8192)).expect("a file");
     std::fs::File::open(&path)
-        .expect("it")
+        .expect("file opens")
         .sync_all()
         .expect("fsync, which works");
     let disk = open(directory.path());

@@ -49,7 +49,7 @@ fn i19_store_name_does_not_exist_before_publish() {
     drop(disk);
     assert!(read(&open(&dir), HEAP, 2 * PART, 5) == b"later");
     assert_eq!(
-        fs::read_dir(dir.parent().expect("it"))
+        fs::read_dir(dir.parent().expect("directory has a parent"))
             .expect("a directory")
             .count(),
         1

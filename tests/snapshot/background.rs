@@ -69,7 +69,7 @@ fn full_disk_is_reported_and_cleared_once_space_exists() {
     let (kind, text) = errors.recv_timeout(TIMEOUT).expect("error is reported");
     assert_eq!(kind, ErrorKind::StorageFull, "{text}");
     assert!(text.contains("table-"), "{text}");
-    let kept = store.background_error().expect("it is kept");
+    let kept = store.background_error().expect("error is stored");
     assert_eq!(kept.kind(), ErrorKind::StorageFull);
     // Nothing acknowledged is missing, and the checkpoint is retried.
     fill(&store, 2, 2);
@@ -96,7 +96,7 @@ fn poisoning_error_is_reported_once() {
     disk.fail_syncs();
     // Either its own sync fails or that of the concurrent checkpoint.
     let failed: Result<(), SnapshotError> = store.transaction(|tx| tx.write(0, &[1]));
-    failed.expect_err("nothing is durable");
+    failed.expect_err("sync fails");
     let refused = store.checkpoint();
     assert!(
         matches!(refused, Err(SnapshotError::Poisoned { .. })),
@@ -106,7 +106,7 @@ fn poisoning_error_is_reported_once() {
     assert!(store.background_error().is_some());
     // Longer than the pause after an error. The result does not depend on the exact wait.
     let again = errors.recv_timeout(Duration::from_millis(1500));
-    assert!(again.is_err(), "nothing more can be made: {again:?}");
+    assert!(again.is_err(), "unexpected second error: {again:?}");
 }
 
 #[test]
@@ -123,13 +123,16 @@ fn failed_second_heap_is_reported_and_left_to_the_next_base() {
     let (kind, text) = errors.recv_timeout(TIMEOUT).expect("error is reported");
     assert_eq!(kind, ErrorKind::StorageFull, "{text}");
     assert!(text.contains("copy from the other heap"), "{text}");
-    assert!(store.background_error().is_some(), "it is kept");
+    assert!(store.background_error().is_some(), "error is stored");
     fill(&store, 2, 2);
     disk.set_full(false);
     store.checkpoint().expect("space is available");
     assert!(store.background_error().is_none());
     let again = store.make_second_heap();
-    assert!(matches!(again, Ok(false)), "the base made it: {again:?}");
+    assert!(
+        matches!(again, Ok(false)),
+        "the base has created the heap: {again:?}"
+    );
     drop(store);
     assert!(errors.recv().is_err(), "error is reported more than once");
     let store = Store::open(&path, options).expect("a store");

@@ -150,7 +150,7 @@ fn corrupt_last_record_after_a_clean_shutdown_is_an_error() {
         disk.overwrite((NEWEST, 0), copy, &block);
     }
     let whole = disk.durable_copy();
-    let store = TRANSACTIONS.open(&whole).expect("nothing is missing");
+    let store = TRANSACTIONS.open(&whole).expect("complete store opens");
     assert!(store.open_report().was_closed);
     let (file, [_, last, _]) = last_records(&disk);
     let disk = disk.durable_copy();
@@ -172,7 +172,11 @@ fn corrupt_tracked_base_is_reported_and_dropped_permanently() {
     let disk = recorded(WRITERS, 6, false).durable_copy();
     disk.flip((NEWEST, 1), 8);
     let store = WRITERS.open(&disk).expect("the other heap");
-    let why = store.open_report().fell_back.clone().expect("it says so");
+    let why = store
+        .open_report()
+        .fell_back
+        .clone()
+        .expect("reason is reported");
     assert!(
         why.contains("heap a, generation") && why.contains("page"),
         "{why}"

@@ -102,7 +102,7 @@ fn rolled_back_transaction_beside_a_checkpoint_is_in_no_image() {
     drop(store);
     let store = Store::open(&path, options()).expect("a store");
     let zeros = store.view(|bytes| bytes[4096..].iter().all(|byte| *byte == 0));
-    assert!(zeros.expect("a view"), "what was undone is in the image");
+    assert!(zeros.expect("a view"), "rolled back data is in the image");
 }
 
 /// The first transaction creates its journal file while a checkpoint has created the next one. The

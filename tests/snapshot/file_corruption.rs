@@ -59,7 +59,11 @@ impl Place {
     #[track_caller]
     fn falls_back(&self, says: &[&str]) {
         let store = self.open_with(options()).expect("the other heap");
-        let why = store.open_report().fell_back.clone().expect("it fell back");
+        let why = store
+            .open_report()
+            .fell_back
+            .clone()
+            .expect("fallback was used");
         assert!(says.iter().all(|part| why.contains(part)), "{why}");
         assert_complete(&store, LAST);
         fill(&store, 11);
@@ -111,11 +115,15 @@ fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 fn truncated_part_is_named() {
     let place = Place::new();
     let part = File::options().write(true).open(place.file("heap-a.00001"));
-    part.expect("a part").set_len(100).expect("cut");
+    part.expect("a part")
+        .set_len(100)
+        .expect("file is truncated");
     place.falls_back(&["heap a", "heap-a.00001: 100 bytes long, not 65536"]);
     let place = Place::new();
     let part = File::options().write(true).open(place.file("heap-a.00004"));
-    part.expect("a part").set_len(100).expect("cut");
+    part.expect("a part")
+        .set_len(100)
+        .expect("file is truncated");
     place.falls_back(&["heap-a", "it ends at"]);
 }
 
@@ -257,7 +265,8 @@ fn store_in_use_is_rejected() {
 #[test]
 fn empty_directory_becomes_a_store_unless_create_is_false() {
     let dir = temp_dir();
-    let error = Store::open(dir.path(), options().create(false)).expect_err("nothing there");
+    let error =
+        Store::open(dir.path(), options().create(false)).expect_err("directory has no store");
     assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
     assert_eq!(fs::read_dir(dir.path()).expect("listed").count(), 0);
     let store = Store::open(dir.path(), options()).expect("a store");

@@ -139,7 +139,9 @@ pub(crate) fn load(region: &Region, offset: usize) -> u8 {
 /// Returns all bytes, copied by the kernel.
 pub(crate) fn bytes(region: &Region) -> Vec<u8> {
     let mut bytes = vec![0; region.len()];
-    region.copy_out(0, &mut bytes).expect("all of it");
+    region
+        .copy_out(0, &mut bytes)
+        .expect("complete range is read");
     bytes
 }
 

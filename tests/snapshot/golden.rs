@@ -203,7 +203,7 @@ fn create_golden_files() {
     let dir = support::temp_dir();
     for name in NAMES {
         let keep = fixtures().join("v1").join(name);
-        assert!(!keep.exists(), "it is there: {}", keep.display());
+        assert!(!keep.exists(), "already exists: {}", keep.display());
         make(name, &dir.path().join(name), &keep);
     }
 }
@@ -234,7 +234,7 @@ fn golden_stores_are_restored() {
             "{name}: {report:?}"
         );
         assert!(report.cuts.is_empty(), "{name}: {report:?}");
-        store.checkpoint_base().expect("it goes on");
+        store.checkpoint_base().expect("store continues");
     }
 }
 
@@ -269,7 +269,7 @@ impl Python {
 
     fn read(&mut self, store: &Path) -> Value {
         let mut input = self.0.stdin.as_ref().expect("its input");
-        writeln!(input, "{}", store.display()).expect("asked");
+        writeln!(input, "{}", store.display()).expect("call succeeds");
         let mut line = String::new();
         self.1.read_line(&mut line).expect("an answer");
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"))
@@ -404,7 +404,7 @@ impl Harm {
             .read(true)
             .write(true)
             .open(path)
-            .expect("it");
+            .expect("file opens");
         match self {
             Self::Flip(at, bit) => {
                 let mut byte = [0];

@@ -73,7 +73,7 @@ fn read_files(reader: &StoreReader, image: &Image) -> Vec<u8> {
         let start = bytes.len();
         bytes.resize(start + (part.range.end - part.range.start) as usize, 0);
         file.read_exact_at(&mut bytes[start..], part.range.start)
-            .expect("all of a part");
+            .expect("complete part is read");
     }
     bytes
 }
@@ -99,7 +99,7 @@ fn assert_hashes(pieces: &Pieces<'_>, expected: &[Sha1Digest]) {
     #[cfg(feature = "rayon")]
     {
         let run = flatspan::span::HashRun::new();
-        let found = pieces.verify(expected, &run).expect("as many");
+        let found = pieces.verify(expected, &run).expect("digest count matches");
         assert!(found.is_ok(), "{found:?}");
         assert!(found.files.len() > 20, "one of each part");
     }
@@ -107,7 +107,7 @@ fn assert_hashes(pieces: &Pieces<'_>, expected: &[Sha1Digest]) {
 
 fn tcp_pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
-    let ours = TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
+    let ours = TcpStream::connect(listener.local_addr().expect("bound")).expect("peer listens");
     let (theirs, _) = listener.accept().expect("a peer");
     (ours, theirs)
 }
@@ -117,7 +117,9 @@ fn received(send: impl FnOnce(TcpStream)) -> Vec<u8> {
     let (ours, mut theirs) = tcp_pair();
     let reading = thread::spawn(move || {
         let mut bytes = Vec::new();
-        theirs.read_to_end(&mut bytes).expect("all of it");
+        theirs
+            .read_to_end(&mut bytes)
+            .expect("complete range is read");
         bytes
     });
     send(ours);
@@ -205,7 +207,10 @@ fn i17_heap_of_an_open_store_is_hashed_and_sent_as_a_group() {
     assert_eq!(base.kind, CheckpointKind::Base);
     let last = memory(&store);
     drop(store);
-    let image = reader.heap(metadata.heap).expect("a look").expect("whole");
+    let image = reader
+        .heap(metadata.heap)
+        .expect("heap is readable")
+        .expect("whole");
     assert_eq!(image.generation(), base.generation);
     let group = builder(&reader, &image).open().expect("a group");
     use_safely(group, &last);
@@ -324,7 +329,8 @@ fn i17_heap_of_an_open_store_is_sent_by_another_process() {
     let delta = store.checkpoint().expect("into the journal");
     assert_eq!(delta.kind, CheckpointKind::Delta, "{delta:?}");
     let mut bytes = Vec::new();
-    from.read_to_end(&mut bytes).expect("all of it");
+    from.read_to_end(&mut bytes)
+        .expect("complete range is read");
     assert!(bytes == expected && hashes == digests(&expected));
     let done = sending
         .join()

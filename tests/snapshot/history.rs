@@ -160,7 +160,7 @@ fn history_snapshots_do_not_change(changes: Changes, steps: &[Step]) {
         let store = open(kept.directory(), changes);
         assert_eq!(store.len(), state.len() as u64);
         put(&store, changes, 1, 9);
-        store.checkpoint().expect("it goes on");
+        store.checkpoint().expect("store continues");
         drop(store);
         verify(kept.directory());
     }
@@ -257,8 +257,8 @@ fn history_without_a_store_creates_nothing() {
     let path = directory.path().join("store");
     fs::create_dir(&path).expect("a directory");
     let history = History::of(&path);
-    history.keep().expect_err("there is no store");
-    assert_eq!(path.read_dir().expect("it").count(), 0);
+    history.keep().expect_err("no store exists");
+    assert_eq!(path.read_dir().expect("directory is readable").count(), 0);
     open(&path, Changes::Writers);
     history.keep().expect("kept");
 }
@@ -365,7 +365,7 @@ fn snapshot_in_use_is_removed_later() {
     let left: Vec<_> = path
         .join("kept")
         .read_dir()
-        .expect("it")
+        .expect("directory is readable")
         .flatten()
         .collect();
     assert_eq!(left.len(), 1, "the lock only: {left:?}");
@@ -379,8 +379,8 @@ fn leftovers_of_a_killed_process_are_removed_and_foreign_files_stay() {
     let store = open(&path, Changes::Writers);
     store.checkpoint_base().expect("a base");
     assert_eq!(names(&history), [""; 0]);
-    assert!(history.prune(0).expect("nothing").is_empty());
-    assert!(!path.join("kept").exists(), "asking makes nothing");
+    assert!(history.prune(0).expect("call succeeds").is_empty());
+    assert!(!path.join("kept").exists(), "prune created a directory");
     let kept = history.keep().expect("kept");
     let leftovers = [".9-9.new-17-0123456789abcdef", ".1-7.old"];
     for name in leftovers {
@@ -418,16 +418,24 @@ fn store_on_a_full_disk_continues_without_history() {
     }
     store.checkpoint_base().expect("a base");
     history.keep().expect("space is available");
-    store.checkpoint_base().expect("nothing new");
+    store
+        .checkpoint_base()
+        .expect("unchanged checkpoint succeeds");
     put(&store, Changes::Writers, 3, 2);
     store.checkpoint_base().expect("a base");
     small.fill_leaving(140 << 10);
-    let error = history.keep().expect_err("there is no room");
+    let error = history.keep().expect_err("disk is full");
     assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
-    let left = path.join("kept").read_dir().expect("it").count();
-    assert_eq!(left, 2, "one, and the lock");
+    let left = path
+        .join("kept")
+        .read_dir()
+        .expect("directory is readable")
+        .count();
+    assert_eq!(left, 2, "expected one snapshot and the lock");
     put(&store, Changes::Writers, 3, 3);
-    store.checkpoint_base().expect("its own files are there");
+    store
+        .checkpoint_base()
+        .expect("store files have their space");
     history.prune(0).expect("pruned");
     history.keep().expect("space is available");
     verify(&path);
@@ -463,7 +471,10 @@ fn i35_shared_storage_on_a_full_disk_is_an_error() {
         let before = free(&small);
         let kept = [history.keep().expect("kept")];
         let cost = before.saturating_sub(free(&small));
-        assert!(cost < PAGES * PAGE / 4, "{kind:?}: it costs {cost} bytes");
+        assert!(
+            cost < PAGES * PAGE / 4,
+            "{kind:?}: the snapshot uses {cost} bytes"
+        );
         small.fill_leaving(1 << 20);
         // The heap that is written next is not shared; the one after it is.
         let mut failed = None;
@@ -474,7 +485,7 @@ fn i35_shared_storage_on_a_full_disk_is_an_error() {
                 break;
             }
         }
-        let (byte, error) = failed.expect("there is no room to copy what is shared");
+        let (byte, error) = failed.expect("disk is too full to copy shared storage");
         // btrfs reports the error only at the sync.
         assert!(
             matches!(error.kind(), ErrorKind::StorageFull) || kind == Kind::Btrfs,
@@ -514,7 +525,7 @@ fn history_snapshots_keep_holes() {
     let kept = History::of(&path).keep().expect("kept");
     let files = kept.directory().read_dir().expect("a directory").flatten();
     let blocks: u64 = files
-        .map(|file| file.metadata().expect("it").blocks())
+        .map(|file| file.metadata().expect("metadata is readable").blocks())
         .sum();
     assert!(blocks * 512 < 1 << 20, "{blocks} blocks");
     assert!(read(kept.directory()) == read(&path));

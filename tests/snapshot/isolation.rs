@@ -83,7 +83,7 @@ fn i23_transactions_exclude_each_other_until_sequence_or_rollback() {
             assert_kept_out(put(store, 8));
             assert_kept_out(first(store));
             assert_kept_out(store.transaction(|_| Ok::<_, SnapshotError>(())));
-            leave.send(()).expect("it listens");
+            leave.send(()).expect("receiver exists");
             let result = writer.join().expect("no panic");
             assert_eq!(result.is_err(), gives_up);
         });
@@ -194,7 +194,7 @@ fn i24_journal_is_preallocated_outside_the_access_lock_and_the_journal_lock() {
     std::thread::scope(|scope| {
         let go_on = go_on;
         let writer = scope.spawn(|| put(store, 7));
-        reached.recv_timeout(TIMEOUT).expect("room is made");
+        reached.recv_timeout(TIMEOUT).expect("preallocation starts");
         let seen = first(store);
         let durable = seen.is_ok().then(|| store.durable_sequence());
         let second = put(store, 9);
@@ -312,7 +312,7 @@ fn i23_rollback_restores_every_kind_of_change() {
     drop(store);
     let store = Store::open(dir.path().join("store"), options().initial_bytes(0)).expect("a store");
     let now = store.view(<[u8]>::to_vec).expect("a view");
-    assert!(now == before, "nothing undone is in the journal");
+    assert!(now == before, "rolled back data is in the journal");
 }
 
 #[test]
@@ -364,11 +364,8 @@ fn i23_viewed_data_is_durable_after_wait_durable() {
             Err(format!("{found} after {waited}"))
         }
     };
-    crash_everywhere(&disk, &limits, &check).expect("what was waited for is there");
-    assert!(
-        seen_only.get() > 0,
-        "and without waiting it may be lost or not"
-    );
+    crash_everywhere(&disk, &limits, &check).expect("waited data is durable");
+    assert!(seen_only.get() > 0, "without waiting both outcomes occur");
 }
 
 fn word(store: &Store) -> u64 {

@@ -221,7 +221,7 @@ fn i05_corruption_is_not_copied_into_a_recreated_heap() {
     assert_page_41(&error);
     drop(store);
     assert!(!file(&path, heap.other()).exists());
-    let error = Store::open(&path, options()).expect_err("there is no other heap");
+    let error = Store::open(&path, options()).expect_err("no other heap exists");
     assert_eq!(error.kind(), ErrorKind::InvalidData);
 }
 
@@ -237,7 +237,7 @@ fn i05_corruption_is_not_copied_into_a_second_heap() {
     assert_page_41(&error);
     assert_poisoned(&store);
     drop(store);
-    let error = Store::open(&path, options()).expect_err("there is no other heap");
+    let error = Store::open(&path, options()).expect_err("no other heap exists");
     assert_eq!(error.kind(), ErrorKind::InvalidData);
 }
 
@@ -255,7 +255,7 @@ fn i05_mapped_heap_is_verified_at_once_after_an_unclean_shutdown() {
     corrupt_page(&path, heap, 7);
     let store = open(&path, mapped());
     let report = store.open_report();
-    let why = report.fell_back.as_deref().expect("it fell back");
+    let why = report.fell_back.as_deref().expect("fallback was used");
     assert!(
         why.contains("page 7 does not have its checksum"),
         "{report:?}"

@@ -105,17 +105,13 @@ fn base_checkpoints_convert_one_heap_after_the_other() {
         let mut expected = filled(&path, from);
         let store = open(&path, changing(to));
         assert_eq!(first_bytes(&store), expected);
-        assert_eq!(
-            lengths(&path),
-            [Some(from); 2],
-            "nothing is written at once"
-        );
+        assert_eq!(lengths(&path), [Some(from); 2], "opening converts a heap");
         let older = store.open_report().heap.other();
         for (page, there) in [(3, older), (4, older.other())] {
             expected[page] = 77;
             write(&store, page as u64, 77);
             let base = store.checkpoint_base().expect("a base");
-            assert_eq!(base.pages, PAGES, "all of it");
+            assert_eq!(base.pages, PAGES, "not every page is rewritten");
             assert_eq!(part_bytes(&path, there), Some(to));
             verify(&path);
             // Each copy is as after a crash; another process opens it without the option.

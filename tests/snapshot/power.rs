@@ -136,7 +136,7 @@ impl Work {
         // The absence of an error is correct if the cut hit only the removal of obsolete files.
         let progress = fs.progress();
         if let (Err(error), false) = (outcome, progress.is_cut) {
-            return Err(format!("no cut, and {error:?}"));
+            return Err(format!("no power cut, but {error:?}"));
         }
         let judged = match flavour {
             Flavour::Twice => self.cut_again(fs, &ground, plan),
@@ -147,7 +147,7 @@ impl Work {
                 fs.begin_again(Plan::NO_CUT);
                 guarded(|| judge_found(self.way, &ground, ground.acknowledged.get()))
             })
-            .map_err(|why| format!("cut after `{}`: {why}", progress.last))
+            .map_err(|why| format!("power cut after `{}`: {why}", progress.last))
     }
 
     /// Cuts the power again while the store is opened and used. Failing is correct; a wrong result
@@ -345,7 +345,8 @@ fn first_forbidden(work: Work, lie: Lie) -> Option<String> {
         Some(format!("{lie:?}, after {at} of {operations}: {why}"))
     });
     Some(
-        found.unwrap_or_else(|| panic!("{lie:?}: nothing forbidden after {operations} operations")),
+        found
+            .unwrap_or_else(|| panic!("{lie:?}: no forbidden state after {operations} operations")),
     )
 }
 

@@ -110,8 +110,12 @@ fn out_of_bounds_and_unaligned_ranges_are_rejected() {
         let refused = region.discard(range);
         assert!(matches!(refused, Err(RegionError::Unaligned { .. })));
     }
-    region.copy_in(4 * PAGE, &[]).expect("nothing");
-    region.discard(4 * PAGE..4 * PAGE).expect("nothing");
+    region
+        .copy_in(4 * PAGE, &[])
+        .expect("empty range is accepted");
+    region
+        .discard(4 * PAGE..4 * PAGE)
+        .expect("empty range is accepted");
 }
 
 #[test]
@@ -199,9 +203,9 @@ fn files_must_have_the_part_length_and_files_can_be_appended() {
     };
     let len_of = |name: &str| {
         File::open(directory.path().join(name))
-            .expect("it")
+            .expect("file opens")
             .metadata()
-            .expect("it")
+            .expect("metadata is readable")
             .len() as usize
     };
     let region = Region::files(vec![part("a", 2)], reserving(16)).expect("a region");
@@ -288,7 +292,10 @@ fn truncated_file_is_an_error_of_the_copy() {
         std::fs::create_dir(&directory).expect("mkdir");
         let region = region(kind, &directory, 8, reserving(8));
         let other = File::options().write(true).open(directory.join("a"));
-        other.expect("it").set_len(PAGE as u64).expect("cut");
+        other
+            .expect("file opens")
+            .set_len(PAGE as u64)
+            .expect("file is truncated");
         let failed = region.copy_out(0, &mut [0; 4 * PAGE]);
         assert!(
             matches!(failed, Err(RegionError::BadPage { offset }) if offset == PAGE),
@@ -318,7 +325,10 @@ fn i12_page_replaced_by_the_sigbus_handler_poisons_the_region() {
         let region = region(kind, directory.path(), 8, reserving(8));
         assert_eq!(load(&region, PAGE), content(kind, 8)[PAGE]);
         let other = File::options().write(true).open(directory.path().join("a"));
-        other.expect("it").set_len(0).expect("cut");
+        other
+            .expect("file opens")
+            .set_len(0)
+            .expect("file is truncated");
         assert!(!region.is_poisoned());
         assert_eq!(load(&region, PAGE), 0);
         assert!(region.is_poisoned());

@@ -107,7 +107,7 @@ fn i05_unverified_pages_are_verified_before_they_are_copied() {
     file.expect("a part")
         .write_all_at(&[0xEE], 5 * PAGE + 7)
         .expect("corrupt");
-    let store = Store::open(&path, by_map()).expect("it was closed");
+    let store = Store::open(&path, by_map()).expect("closed store opens");
     assert!(!store.open_report().verified);
     let refused = store.make_second_heap();
     assert!(
@@ -177,7 +177,7 @@ fn readers_of_the_second_heap_delay_its_creation_without_an_error() {
     let store = Store::open(&path, options).expect("a store");
     let before = store.open_report().generation;
     // An explicit request returns an error.
-    let refused = store.make_second_heap().expect_err("a reader is there");
+    let refused = store.make_second_heap().expect_err("reader holds the heap");
     assert_eq!(refused.kind(), std::io::ErrorKind::ResourceBusy);
     // Several attempts.
     for number in 0..30 {
@@ -185,7 +185,10 @@ fn readers_of_the_second_heap_delay_its_creation_without_an_error() {
         std::thread::sleep(Duration::from_millis(10));
     }
     assert!(store.background_error().is_none() && errors.try_recv().is_err());
-    assert!(!part(&path, other, 0).exists(), "a reader is there");
+    assert!(
+        !part(&path, other, 0).exists(),
+        "heap was created despite the reader"
+    );
     drop(reader);
     let deadline = Instant::now() + Duration::from_secs(60);
     while store.generation() == before {

@@ -210,20 +210,17 @@ fn i25_memfd_is_sealed_after_a_complete_restore_and_a_live_one_is_not_overwritte
     let too_much = options(adopt(&memfd)).reserve_bytes(PAGE as u64);
     let failed = Store::open(&path, too_much.initial_bytes(0));
     assert!(failed.is_err(), "{failed:?}");
-    assert!(
-        !is_sealed(memfd.as_fd()),
-        "not sealed, so it can be restored into again"
-    );
+    assert!(!is_sealed(memfd.as_fd()), "sealed too early");
 
     let store = open(&path, adopt(&memfd));
     assert!(is_sealed(memfd.as_fd()));
     let mut expected = vec![0; PAGES as usize];
     expected[2] = 22;
     assert_eq!(pages(&store), expected);
-    assert_eq!(byte_of(&memfd, 80 * PAGE as u64), 0, "nothing is left");
+    assert_eq!(byte_of(&memfd, 80 * PAGE as u64), 0, "old bytes remain");
     memfd
         .write_all_at(&[33; PAGE], 3 * PAGE as u64)
-        .expect("as another process would");
+        .expect("other process writes");
     drop(store);
 
     let refused = Store::open(&path, options(adopt(&memfd)));

@@ -146,7 +146,7 @@ fn i09_store_is_zero_after_shrinking_and_growing() {
         fill(&store, page, 1 + page as u8);
     }
     store.checkpoint().expect("a checkpoint");
-    store.checkpoint_base().expect("nothing");
+    store.checkpoint_base().expect("call succeeds");
     fill(&store, 0, 99);
     store.checkpoint().expect("both heaps have all");
     let shrink = |to: u64| {

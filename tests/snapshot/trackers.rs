@@ -69,8 +69,8 @@ fn i01_pages_found_by_a_failed_scan_are_in_the_set() {
         .write(true)
         .open(directory.path().join("b"))
         .expect("the second file");
-    let len = second.metadata().expect("it").len();
-    second.set_len(0).expect("cut");
+    let len = second.metadata().expect("metadata is readable").len();
+    second.set_len(0).expect("file is truncated");
     let mut set = PageSet::new();
     let failed = tracker.scan(&region, &mut set);
     assert!(matches!(failed, Err(TrackerError::Region(_))), "{failed:?}");
@@ -136,7 +136,7 @@ fn unnoted_region_change_is_an_error_and_marks_all_pages() {
     assert!(matches!(lost, Err(TrackerError::Lost { .. })), "{lost:?}");
     assert_eq!(set, (0..2049).collect());
 
-    tracker.arm(&restored).expect("armed anew");
+    tracker.arm(&restored).expect("armed again");
     assert_eq!(scan(&mut tracker, &restored), pages([]));
     // Large enough that the range is mapped again.
     restored.discard(0..512 * PAGE).expect("discarded");
@@ -254,10 +254,15 @@ fn selected_tracker_is_tested_and_explained() {
             assert_eq!(scan(tracker.as_mut(), &region), pages([2]));
             store(&region, 2 * PAGE, before[2 * PAGE]);
         }
-        assert!(bytes(&region) == before, "trying changes nothing: {kind}");
+        assert!(bytes(&region) == before, "selection changed memory: {kind}");
         let private = choose(&region, TrackerChoice::PrivatePages, Writers::Anyone);
         match kind {
-            RegionKind::Restored => assert!(private.expect("it").tracker.is_cumulative()),
+            RegionKind::Restored => assert!(
+                private
+                    .expect("tracker is available")
+                    .tracker
+                    .is_cumulative()
+            ),
             _ => assert!(matches!(private, Err(TrackerError::Refused { .. }))),
         }
     }

@@ -7,8 +7,8 @@
 //!     if child::is_me("many_files") {
 //!         return body();
 //!     }
-//!     let Some(done) = child::in_child("many_files", &[], Limits { nofile: Some(64), ..Limits::default() })
-//!         else { return };
+//!     let limits = Limits { nofile: Some(64), ..Limits::default() };
+//!     let Some(done) = child::in_child("many_files", &[], limits) else { return };
 //!     done.assert_passed();
 //! }
 //! ```
@@ -145,7 +145,7 @@ impl Child {
         if self.injections.is_empty() {
             return Vec::new();
         }
-        let strace = program("strace").expect("asked for above");
+        let strace = program("strace").expect("limit was set");
         let mut words: Vec<OsString> = vec![strace.into()];
         words.extend(["-f", "-qq", "-o", "/dev/null"].map(OsString::from));
         for spec in &self.injections {

@@ -140,7 +140,7 @@ impl FuseFs {
     /// Sends an order to the daemon and returns its answer of one line.
     pub(super) fn ask(&self, order: &str) -> String {
         let said = self.said.lock().expect("no answer panics");
-        let mut input = self.input.as_ref().expect("until it is dropped");
+        let mut input = self.input.as_ref().expect("daemon input is open");
         writeln!(input, "{order}").expect("a daemon");
         let answer = said.recv_timeout(PATIENCE);
         answer.unwrap_or_else(|error| panic!("no answer to `{order}`: {error}"))
@@ -148,7 +148,7 @@ impl FuseFs {
 
     /// Waits until the daemon reports that the kernel has initialised the connection.
     fn wait_until_ready(&self) -> Result<(), String> {
-        let receiver = self.said.lock().expect("nobody else has it");
+        let receiver = self.said.lock().expect("no other owner");
         let mut said = String::new();
         loop {
             match receiver.recv_timeout(PATIENCE) {

@@ -128,7 +128,7 @@ impl Peer for Lmdb {
         let mut txn = self.env.write_txn().expect("a transaction");
         for page in pages {
             let put = self.table.put(&mut txn, &page.to_be_bytes(), &value(*page, round));
-            put.expect("room");
+            put.expect("write succeeds");
         }
         txn.commit().expect("durable");
     }
@@ -154,7 +154,7 @@ impl Peer for Redb {
         {
             let mut table = txn.open_table(TABLE).expect("a table");
             for page in pages {
-                table.insert(page, &*value(*page, round)).expect("room");
+                table.insert(page, &*value(*page, round)).expect("write succeeds");
             }
         }
         txn.commit().expect("durable");

@@ -284,7 +284,7 @@ fn recorder_keeps_parts_contiguous_in_every_image() {
     disk.write(DATA, 10, &vec![1; 3 * PART as usize])
         .expect("a write");
     disk.sync(DATA).expect("a sync");
-    disk.set_len(DATA, PART / 2).expect("cut");
+    disk.set_len(DATA, PART / 2).expect("file is truncated");
     disk.set_len(DATA, 2 * PART + 1).expect("grown");
     disk.create(FLAG).expect("created");
     disk.clone_range(DATA, FLAG, 5..2 * PART + 1)

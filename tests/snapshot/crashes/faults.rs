@@ -356,7 +356,7 @@ fn header_before_its_data_is_detected_in_every_base() {
         let mut bases = 0;
         for synced in (0..log.len()).filter(|at| is_table(&log[*at])).skip(1) {
             let release = (synced..log.len()).find(|at| what(&log[*at]) == "METADATA");
-            let release = release.expect("the table is synced before it");
+            let release = release.expect("METADATA follows the table");
             let data = log[..synced].iter().rposition(|op| !is_barrier(op));
             let mutation = Mutation::Earlier(release, data.expect("pages"));
             assert!(!case.escapes(mutation), "{}", name(&log, synced));

@@ -53,7 +53,7 @@ fn calls(way: Way) -> u64 {
         *before.borrow_mut() = disk.calls();
         *counted.borrow_mut() = Some(disk.clone());
     });
-    let disk = counted.into_inner().expect("it was run");
+    let disk = counted.into_inner().expect("workload was run");
     disk.calls() - before.into_inner()
 }
 
@@ -290,7 +290,7 @@ fn permanently_failing_backend_loses_nothing_acknowledged() {
     for way in WAYS.into_iter().flat_map(|way| [way, way.weak()]) {
         for call in 0..calls(way) {
             let dies = |disk: &Recorder| disk.fail_from_nth(call, Fault::Io);
-            let failed = run(way, dies).expect("nothing is acknowledged without a disk");
+            let failed = run(way, dies).expect("a step fails without a disk");
             failed.check_memory(way);
             assert!(failed.go_on(way).is_err());
             let log = failed.disk.log();

@@ -166,7 +166,7 @@ fn i18_acknowledgement_waits_for_no_sync() {
         lost.set(lost.get() + u32::from(found < acknowledged));
         Ok(())
     };
-    crash_everywhere(&disk, &few(), &check).expect("it opens");
+    crash_everywhere(&disk, &few(), &check).expect("every image opens");
     assert!(lost.get() > 0);
 }
 

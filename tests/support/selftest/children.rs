@@ -92,7 +92,7 @@ fn hanging_child_is_killed() {
         let done = Child::new(name)
             .timeout(timeout)
             .run()
-            .expect("nothing needed");
+            .expect("child needs nothing of the machine");
         assert!(done.timed_out);
     }
 }
@@ -119,7 +119,7 @@ fn killed_test_leaves_no_mount() {
     let Ok(mount) = fs::read_to_string(told) else {
         return; // skipped in the child, which recorded it
     };
-    assert!(done.expect("nothing needed").timed_out);
+    assert!(done.expect("child needs nothing of the machine").timed_out);
     let deadline = Instant::now() + Duration::from_secs(10);
     while fs::exists(&mount).expect("stat") {
         assert!(Instant::now() < deadline, "{mount} is still mounted");

@@ -23,7 +23,7 @@ fn skips_are_printed_listed_and_fail_where_required() {
     let done = child()
         .env("FLATSPAN_REQUIRE", "loom,uffd")
         .run()
-        .expect("nothing needed");
+        .expect("child needs nothing of the machine");
     done.assert_passed();
     let printed = done
         .stderr
@@ -39,7 +39,7 @@ fn skips_are_printed_listed_and_fail_where_required() {
     let done = child()
         .env("FLATSPAN_REQUIRE", "fuse, tools")
         .run()
-        .expect("nothing needed");
+        .expect("child needs nothing of the machine");
     assert!(!done.status.success());
     assert!(
         done.stderr.contains("FLATSPAN_REQUIRE names tools"),
@@ -61,7 +61,8 @@ fn long_runs_need_the_variable() {
         let child = Child::new(name).env(skips::LIST_VARIABLE, &list);
         let child = child.env("FLATSPAN_REQUIRE", "loom");
         let done = child.env("FLATSPAN_LONG", asked).run();
-        done.expect("nothing needed").assert_passed();
+        done.expect("child needs nothing of the machine")
+            .assert_passed();
         let listed = std::fs::read_to_string(&list).unwrap_or_default();
         let is_listed = listed.contains("FLATSPAN_LONG=1 requests it: an hour (long)");
         assert_eq!(is_listed, asked == "0", "{listed:?}");
