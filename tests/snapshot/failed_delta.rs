@@ -71,11 +71,11 @@ fn fail_to_make_a_base(store: &Store) {
 /// access lock.
 fn with_a_failed_delta(path: &Path, durability: Durability) -> Store {
     let store = open(path, durability);
-    give_one_up(&store);
+    fail_one_delta(&store);
     store
 }
 
-fn give_one_up(store: &Store) {
+fn fail_one_delta(store: &Store) {
     fail_delta(store, || store.checkpoint_delta());
 }
 
@@ -177,7 +177,7 @@ fn failed_base_after_a_failed_delta_seals_only_complete_records() {
     let dir = support::temp_dir();
     let path = dir.path().join("store");
     let store = without_bases(&path, Durability::Power);
-    give_one_up(&store);
+    fail_one_delta(&store);
     fail_to_make_a_base(&store);
     stamp(&store, 8..9, 4);
     store.checkpoint_delta().expect("a delta");

@@ -50,7 +50,7 @@ fn first(store: &Store) -> Result<u8, SnapshotError> {
     clippy::needless_pass_by_value,
     reason = "callers pass the result of a call"
 )]
-fn assert_kept_out<T: std::fmt::Debug>(result: Result<T, SnapshotError>) {
+fn assert_lock_timeout<T: std::fmt::Debug>(result: Result<T, SnapshotError>) {
     assert!(
         matches!(result, Err(SnapshotError::GateTimeout { .. })),
         "{result:?}"
@@ -80,9 +80,9 @@ fn i23_transactions_exclude_each_other_until_sequence_or_rollback() {
                 })
             });
             entered.recv_timeout(TIMEOUT).expect("writer enters");
-            assert_kept_out(put(store, 8));
-            assert_kept_out(first(store));
-            assert_kept_out(store.transaction(|_| Ok::<_, SnapshotError>(())));
+            assert_lock_timeout(put(store, 8));
+            assert_lock_timeout(first(store));
+            assert_lock_timeout(store.transaction(|_| Ok::<_, SnapshotError>(())));
             leave.send(()).expect("receiver exists");
             let result = writer.join().expect("no panic");
             assert_eq!(result.is_err(), gives_up);
@@ -165,8 +165,8 @@ fn i23_no_transaction_starts_between_the_last_change_and_its_sequence() {
             })
         });
         reached.recv_timeout(TIMEOUT).expect("the closure is over");
-        assert_kept_out(put(store, 8));
-        assert_kept_out(first(store));
+        assert_lock_timeout(put(store, 8));
+        assert_lock_timeout(first(store));
         // The journal is free for other threads.
         assert_eq!(store.durable_sequence(), 1);
         let _ = go_on.send(());

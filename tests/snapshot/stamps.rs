@@ -185,7 +185,7 @@ fn judge(id: usize, writer: &Writer, floor: u64, before: &[u64], after: &[u64], 
     }
 }
 
-fn pages_wanted() -> u64 {
+fn page_count() -> u64 {
     let set = std::env::var("FLATSPAN_STAMPED_PAGES").ok();
     set.map_or(1_000_000, |text| text.parse().expect("a number"))
 }
@@ -194,7 +194,7 @@ fn pages_wanted() -> u64 {
 fn restored_pages_are_neither_torn_nor_stale() {
     let dir = support::temp_dir();
     let mut found = Found::default();
-    while found.pages < pages_wanted() {
+    while found.pages < page_count() {
         let strategy = match found.pages / PAGES % 4 {
             3 => Strategy::Quiesce,
             _ => Strategy::PreCopy,

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use flatspan::snapshot::Array;
 
 use super::crash::{Limits, Mutation, Op, Recorder, crash_everywhere};
-use super::judge::{judge, judge_second_chance};
+use super::judge::{judge, judge_fallback};
 use super::workloads::{
     COPYING, COPYING_WRITERS, FRUGAL, RESIZING, TRANSACTIONS, WRITERS, Way, recorded,
 };
@@ -263,15 +263,15 @@ fn i02_pages_are_written_only_after_a_durable_write_lock() {
 fn fallback_heap_needs_the_journal_up_to_the_base() {
     let way = TRANSACTIONS;
     let disk = recorded(way, 7, false);
-    let second_chance = |image: &Recorder| judge_second_chance(way, image).map(drop);
-    crash_everywhere(&disk, &few(), &second_chance).expect("right without a fault");
+    let fallback = |image: &Recorder| judge_fallback(way, image).map(drop);
+    crash_everywhere(&disk, &few(), &fallback).expect("right without a fault");
     let log = disk.log();
     let syncs = (0..log.len()).filter(|at| is_sync(&log[*at]));
     for (number, at) in syncs.enumerate() {
         // Of the second base: before it the first heap has no pages.
         if name(&log, at) == "6 journal-0000000000000002.00000: content" {
             let mutant = disk.mutated(Mutation::DropSync(number)).expect("there");
-            let found = crash_everywhere(&mutant, &few(), &second_chance);
+            let found = crash_everywhere(&mutant, &few(), &fallback);
             assert!(found.is_err(), "not caught: {found:?}");
             return;
         }

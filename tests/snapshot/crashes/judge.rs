@@ -63,7 +63,7 @@ fn expect(found: u64, expected: u64) -> Result<(), String> {
 
 /// Corrupts a page of each heap in turn. The fallback heap must lead to everything that was
 /// acknowledged. Returns the number of fallbacks.
-pub(crate) fn judge_second_chance(way: Way, image: &Recorder) -> Result<u32, String> {
+pub(crate) fn judge_fallback(way: Way, image: &Recorder) -> Result<u32, String> {
     let mut chances = 0;
     let acknowledged = image.marks().last().copied().unwrap_or(0);
     for heap in [HeapName::A, HeapName::B] {

@@ -3,7 +3,7 @@
 use flatspan::snapshot::{OnClose, SnapshotError, Store};
 
 use super::crash::{Fault, Limits, Recorder, crash_everywhere};
-use super::judge::{judge, judge_second_chance};
+use super::judge::{judge, judge_fallback};
 use super::workloads::{COPYING, COPYING_WRITERS, Way, recorded};
 
 const WAYS: [Way; 2] = [COPYING, COPYING_WRITERS];
@@ -59,12 +59,12 @@ fn failed_call_leaves_a_store_that_continues_or_reports_poisoning() {
 fn either_heap_suffices_once_there_are_two() {
     for way in WAYS {
         let disk = with_one_heap(way);
-        assert_eq!(judge_second_chance(plain(way), &disk), Ok(0));
+        assert_eq!(judge_fallback(plain(way), &disk), Ok(0));
         let store = way.open(&disk).expect("a store");
         let generation = store.generation();
         way.step(&disk, &store, STEPS + 1).expect("a step");
         drop(store);
-        assert_eq!(judge_second_chance(plain(way), &disk), Ok(2), "{way:?}");
+        assert_eq!(judge_fallback(plain(way), &disk), Ok(2), "{way:?}");
         let store = plain(way).open(&disk).expect("a store");
         assert!(
             store.generation() >= generation,

@@ -13,22 +13,22 @@ use crate::support::filesystem::{Kind, SmallFs};
 
 #[test]
 fn tmpfs_fills_and_unmounts() {
-    fills_and_goes(Kind::Tmpfs);
+    fills_and_unmounts(Kind::Tmpfs);
 }
 
 #[test]
 fn ext4_fills_and_unmounts() {
-    fills_and_goes(Kind::Ext4);
+    fills_and_unmounts(Kind::Ext4);
 }
 
 #[test]
 fn xfs_fills_and_unmounts() {
-    fills_and_goes(Kind::Xfs);
+    fills_and_unmounts(Kind::Xfs);
 }
 
 #[test]
 fn btrfs_fills_and_unmounts() {
-    fills_and_goes(Kind::Btrfs);
+    fills_and_unmounts(Kind::Btrfs);
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn panic_with_an_open_file_leaves_nothing() {
     assert_gone(&path);
 }
 
-fn fills_and_goes(kind: Kind) {
+fn fills_and_unmounts(kind: Kind) {
     let Some(fs) = SmallFs::new(kind, 16 << 20) else {
         return;
     };
