@@ -1,4 +1,4 @@
-//! What the children reported: acknowledged transactions, found state, first problem.
+//! Record of the reports of the children: acknowledged transactions, found state, first problem.
 
 use crate::line::{Found, Line, Problem};
 use crate::phase::Phase;

@@ -41,7 +41,7 @@ pub(crate) fn new_file(directory: &Path, name: &str) -> File {
 }
 
 /// Returns the byte that the files of a restored region hold at an offset: never zero.
-pub(crate) fn beneath(offset: usize) -> u8 {
+pub(crate) fn file_byte(offset: usize) -> u8 {
     (offset / PAGE % 250 + 1) as u8
 }
 
@@ -83,7 +83,7 @@ fn restored_part(
     offset: usize,
 ) -> RestoredPart {
     let file = new_file(directory, name);
-    let content: Vec<u8> = (start..start + bytes).map(beneath).collect();
+    let content: Vec<u8> = (start..start + bytes).map(file_byte).collect();
     file.write_all_at(&content, offset as u64).expect("write");
     let file = File::open(directory.join(name)).expect("to read");
     RestoredPart {
@@ -98,7 +98,7 @@ pub(crate) fn content(kind: RegionKind, pages: usize) -> Vec<u8> {
     let mut content = vec![0; pages * PAGE];
     if kind == RegionKind::Restored {
         let over_files = 3 * (pages / 4) * PAGE;
-        (0..over_files).for_each(|at| content[at] = beneath(at));
+        (0..over_files).for_each(|at| content[at] = file_byte(at));
     }
     content
 }

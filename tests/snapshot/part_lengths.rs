@@ -166,14 +166,14 @@ fn i10_mapped_heap_keeps_its_length() {
     // SAFETY: no other process changes the files of the store.
     let by_map = || unsafe { changing(LONG).restore_by_map() };
     let store = open(&path, by_map());
-    let beneath = store.open_report().heap;
+    let mapped_heap = store.open_report().heap;
     for page in [60, 61] {
         expected[page] = 88;
         write(&store, page as u64, 88);
         store.checkpoint_base().expect("a base");
     }
-    assert_eq!(part_bytes(&path, beneath), Some(SHORT));
-    assert_eq!(part_bytes(&path, beneath.other()), Some(LONG));
+    assert_eq!(part_bytes(&path, mapped_heap), Some(SHORT));
+    assert_eq!(part_bytes(&path, mapped_heap.other()), Some(LONG));
     assert_eq!(first_bytes(&store), expected);
     drop(store);
     verify(&path);

@@ -12,7 +12,7 @@ use flatspan::snapshot::{
 };
 
 use crate::{
-    fixture::{PAGE, all_files, beneath, bytes, content, load, region, reserving, store},
+    fixture::{PAGE, all_files, bytes, content, file_byte, load, region, reserving, store},
     support::temp_dir,
 };
 
@@ -74,10 +74,10 @@ fn i11_dropped_pages_are_read_from_the_file_and_others_stay() {
     // file.
     let file = File::options().write(true).open(directory.path().join("a"));
     let file = file.expect("the first file");
-    let mut page = [beneath(PAGE); PAGE];
+    let mut page = [file_byte(PAGE); PAGE];
     page[0] = 99;
     file.write_all_at(&page, PAGE as u64).expect("write");
-    page = [beneath(2 * PAGE); PAGE];
+    page = [file_byte(2 * PAGE); PAGE];
     page[0] = 99;
     file.write_all_at(&page, 2 * PAGE as u64).expect("write");
     // SAFETY: pages 1 and 2 equal the file, 13 has none, and no thread stores.
@@ -117,5 +117,5 @@ fn discarded_pages_no_longer_map_a_file() {
     assert_eq!(given.expect("given back"), 1536 - 768);
     assert_eq!(load(&region, 300 * PAGE), 5);
     assert_eq!(load(&region, 301 * PAGE), 0);
-    assert_eq!(load(&region, 255 * PAGE), beneath(255 * PAGE));
+    assert_eq!(load(&region, 255 * PAGE), file_byte(255 * PAGE));
 }

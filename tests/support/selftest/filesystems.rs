@@ -1,4 +1,4 @@
-//! Filesystems can be mounted and filled, and leave nothing behind on drop.
+//! Filesystems can be mounted and filled, and leave nothing after a drop.
 
 use std::{
     fs::{self, File},
