@@ -1,4 +1,5 @@
-//! Checkpoints, beside the raw writes that they cannot do without; the pause of writers; journal commits.
+//! Checkpoints compared with the raw writes that they require, the pause of writers, and journal
+//! commits.
 
 mod support;
 
@@ -32,7 +33,7 @@ fn options() -> StoreOptions {
         .journal_bytes_max(u64::MAX)
 }
 
-/// All pages differ, and none is zeros.
+/// Returns a store in which all pages differ and none is zero.
 fn filled(path: &Path, options: StoreOptions) -> Store {
     let store = Store::open(path, options).expect("a store");
     dirty(
@@ -47,17 +48,16 @@ fn filled(path: &Path, options: StoreOptions) -> Store {
     store
 }
 
-#[expect(unsafe_code, reason = "stores as a program makes them")]
+#[expect(unsafe_code, reason = "stores to memory as in a program")]
 fn dirty(store: &Store, pages: &[u64], value: u64) {
-    let inside = store.enter().expect("the gate");
+    let inside = store.enter().expect("access lock is free");
     let start = inside.as_ptr();
     for page in pages {
-        // SAFETY: within the region; this thread is the only writer.
-        unsafe {
-            let at = start.add((page * PAGE_BYTES) as usize).cast::<u64>();
-            at.write(*page + 1);
-            at.add(1).write(value);
-        }
+        let offset = (page * PAGE_BYTES) as usize;
+        // SAFETY: the page is within the region.
+        let at = unsafe { start.add(offset) }.cast::<[u64; 2]>();
+        // SAFETY: the words are within the page, and this thread is the only writer.
+        unsafe { at.write([*page + 1, value]) };
     }
 }
 
@@ -76,7 +76,7 @@ fn mean(times: &[Duration]) -> Duration {
     times.iter().sum::<Duration>() / times.len() as u32
 }
 
-/// Two files that are written in turns, as an A/B pair must.
+/// Two files that are written alternately, as the two heaps are.
 struct Raw {
     files: [File; 2],
     last: Vec<u64>,
@@ -96,7 +96,7 @@ impl Raw {
         let block = vec![7; 1 << 20];
         for file in &files {
             for at in (0..region_bytes()).step_by(block.len()) {
-                file.write_all_at(&block, at).expect("room");
+                file.write_all_at(&block, at).expect("write succeeds");
             }
             file.sync_all().expect("synced");
         }
@@ -109,7 +109,7 @@ impl Raw {
         }
     }
 
-    /// The pages of this interval and of the last one, neighbours together.
+    /// Writes the pages of this interval and of the last one, adjacent pages together.
     fn union(&mut self, pages: &[u64], memory: &[u8]) -> Duration {
         let mut both: Vec<_> = self.last.iter().chain(pages).copied().collect();
         both.sort_unstable();
@@ -126,7 +126,7 @@ impl Raw {
             }
             let (from, to) = (both[index] * PAGE_BYTES, (both[end - 1] + 1) * PAGE_BYTES);
             file.write_all_at(&memory[from as usize..to as usize], from)
-                .expect("room");
+                .expect("write succeeds");
             index = end;
         }
         file.sync_data().expect("synced");
@@ -139,13 +139,13 @@ impl Raw {
         let begun = Instant::now();
         for (index, block) in memory.chunks(1 << 20).enumerate() {
             file.write_all_at(block, (index as u64) << 20)
-                .expect("room");
+                .expect("write succeeds");
         }
         file.sync_data().expect("synced");
         begun.elapsed()
     }
 
-    /// As many bytes in order, at the end of a log.
+    /// Appends `bytes` bytes sequentially to the end of a log.
     fn append(&mut self, bytes: u64, memory: &[u8]) -> Duration {
         let begun = Instant::now();
         let mut left = bytes;
@@ -153,7 +153,7 @@ impl Raw {
             let part = left.min(1 << 20);
             self.log
                 .write_all_at(&memory[..part as usize], self.log_end)
-                .expect("room");
+                .expect("write succeeds");
             self.log_end += part;
             left -= part;
         }
@@ -162,7 +162,7 @@ impl Raw {
     }
 }
 
-/// `FLATSPAN_BENCH_ONLY` names one of the parts.
+/// Returns whether `FLATSPAN_BENCH_ONLY` selects this part.
 fn wanted(part: &str) -> bool {
     std::env::var("FLATSPAN_BENCH_ONLY").map_or(true, |only| only == part)
 }
@@ -189,7 +189,7 @@ fn checkpoints(_: &mut Criterion) {
             let mut times = [Vec::new(), Vec::new(), Vec::new()];
             let mut pauses = Vec::new();
             let mut last: Option<CheckpointReport> = None;
-            // The first two intervals are not those of the rest.
+            // The first two intervals are warm-up.
             for round in 0..rounds() + 2 {
                 let pages = pick(&mut state, count);
                 dirty(&store, &pages, u64::from(round) + 10);
@@ -238,7 +238,7 @@ fn checkpoints(_: &mut Criterion) {
     drop(store);
 }
 
-/// What a program sees that lets the store choose: many in a row.
+/// Measures consecutive checkpoints whose kind the store selects, as a program sees them.
 fn in_a_row(_: &mut Criterion) {
     if !wanted("in_a_row") {
         return;
@@ -286,7 +286,7 @@ fn in_a_row(_: &mut Criterion) {
     }
 }
 
-/// Writers that stamp 2,600 pages each 100 ms, while checkpoints run.
+/// Measures the pause of writers that change 2,600 pages per 100 ms while checkpoints run.
 fn pause(_: &mut Criterion) {
     if !wanted("pause") {
         return;
@@ -298,7 +298,7 @@ fn pause(_: &mut Criterion) {
         scope.spawn(|| {
             let mut state = 11;
             while !end.load(std::sync::atomic::Ordering::Relaxed) {
-                // 26 pages a millisecond.
+                // 26 pages per millisecond.
                 let pages: Vec<_> = (0..26)
                     .map(|_| random(&mut state) % (region_bytes() / PAGE_BYTES))
                     .collect();
@@ -329,10 +329,10 @@ fn pause(_: &mut Criterion) {
 }
 
 fn journal(_: &mut Criterion) {
+    const BYTES: usize = 200;
     if !wanted("journal") {
         return;
     }
-    const BYTES: usize = 200;
     let dir = TempDir::with_prefix("flatspan-bench-").expect("a directory");
     let options = StoreOptions::default().initial_bytes(1 << 20);
     let store = Store::open(dir.path().join("store"), options).expect("a store");
@@ -352,7 +352,7 @@ fn journal(_: &mut Criterion) {
         },
         || {
             for _ in 0..100 {
-                log.write_all_at(&record, end).expect("room");
+                log.write_all_at(&record, end).expect("write succeeds");
                 end += record.len() as u64;
                 log.sync_data().expect("synced");
             }
@@ -376,8 +376,8 @@ fn journal(_: &mut Criterion) {
     }
 }
 
-/// Opening by map does not depend on the size.
-#[expect(unsafe_code, reason = "nobody else has the files")]
+/// Shows that opening by map does not depend on the size.
+#[expect(unsafe_code, reason = "no other process uses the files")]
 fn restore(_: &mut Criterion) {
     if !wanted("restore") {
         return;
@@ -400,9 +400,9 @@ fn restore(_: &mut Criterion) {
         store.close().expect("closed");
         let mut took = Vec::new();
         for _ in 0..9 {
-            // With transactions nothing has to be armed, which would cost 4 ms a GiB.
+            // A transactional store arms no tracker, which would cost 4 ms per GiB.
             let options = options().changes(Changes::Transactions);
-            // SAFETY: the directory is this process's own.
+            // SAFETY: the directory belongs to this process.
             let options = unsafe { options.restore_by_map() };
             let begun = Instant::now();
             let store = Store::open(&path, options).expect("restored");

@@ -1,4 +1,4 @@
-//! Copying 16 KiB out of random places of a group.
+//! Copies of 16 KiB from random offsets of a group.
 
 mod support;
 
@@ -15,22 +15,24 @@ const REQUEST_BYTES: usize = 16 << 10;
 const REQUESTS: usize = 20_000;
 
 fn group(files: &Files, options: CacheOptions) -> Group {
-    let cache = MappingCache::new(options).expect("these options work");
+    let cache = MappingCache::new(options).expect("options are valid");
     let builder = Group::builder(files.path()).cache(&cache);
     let names = (0..files.count).map(name);
     let builder = names.fold(builder, |builder, name| {
         builder.file(name, files.file_bytes)
     });
-    builder.open().expect("nothing is opened yet")
+    builder.open().expect("group opens")
 }
 
 fn read_group(group: &Group, state: &mut u64, buf: &mut [u8]) {
     let offset = random(state) % (group.len() - buf.len() as u64);
-    group.read_exact_at(offset, buf).expect("it is there");
+    group
+        .read_exact_at(offset, buf)
+        .expect("range is inside the group");
     black_box(&buf);
 }
 
-/// What a client without a library does: open descriptors and a division.
+/// Reads as a client without a library does: open descriptors and a division.
 fn read_plain(open: &[File], file_bytes: u64, state: &mut u64, buf: &mut [u8]) {
     let len = file_bytes * open.len() as u64;
     let mut offset = random(state) % (len - buf.len() as u64);
@@ -41,7 +43,7 @@ fn read_plain(open: &[File], file_bytes: u64, state: &mut u64, buf: &mut [u8]) {
         let part = left.min(buf.len() - done);
         let file = &open[usize::try_from(index).expect("an index")];
         file.read_exact_at(&mut buf[done..done + part], within)
-            .expect("it is there");
+            .expect("range is inside the group");
         done += part;
         offset += part as u64;
     }
@@ -68,7 +70,7 @@ fn copy(criterion: &mut Criterion) {
         }),
     ];
     let mut buf = vec![0; REQUEST_BYTES];
-    // All in the page cache, and mapped where that is asked for.
+    // Everything is in the page cache, and mapped where the case requires it.
     for (_, group) in &groups {
         let mut state = 11;
         for _ in 0..REQUESTS {

@@ -1,6 +1,9 @@
-//! Hashing all pieces of a group, in the page cache and cold.
+//! Hashing of all pieces of a group, from the page cache and from the disk.
 
-#![expect(unsafe_code, reason = "hashing in place is a promise of the caller")]
+#![expect(
+    unsafe_code,
+    reason = "hashing in place requires that no other process writes the files"
+)]
 
 mod support;
 
@@ -19,46 +22,47 @@ const PIECE_BYTES: u64 = 256 << 10;
 
 fn group(files: &Files) -> Group {
     let options = CacheOptions::default().budget_bytes(64 << 20);
-    let cache = MappingCache::new(options).expect("these options work");
+    let cache = MappingCache::new(options).expect("options are valid");
     let builder = Group::builder(files.path()).cache(&cache);
     let names = (0..files.count).map(name);
     let builder = names.fold(builder, |builder, name| {
         builder.file(name, files.file_bytes)
     });
-    builder.open().expect("nothing is opened yet")
+    builder.open().expect("group opens")
 }
 
 fn hash_group(group: &Group, in_place: bool) {
     let mut pieces = Pieces::new(group, PIECE_BYTES).expect("pieces of some length");
     if in_place {
-        // SAFETY: the files are in a directory of this process, and nobody writes them now.
+        // SAFETY: the files are in a directory of this process, and nothing writes them during the
+        // benchmark.
         pieces = unsafe { pieces.in_place() };
     }
     let outcomes = pieces.hash_all(&HashRun::new());
     let hashed = |outcome: &PieceOutcome| matches!(outcome, PieceOutcome::Hashed(_));
-    assert!(outcomes.iter().all(hashed), "all pieces are there");
+    assert!(outcomes.iter().all(hashed), "all pieces are hashed");
 }
 
-/// The limit of the `sha1` crate: the same bytes, in memory already, on the same threads.
+/// Hashes the same bytes from memory on the same threads: the limit of the `sha1` crate.
 fn hash_memory(memory: &[u8]) {
     memory.par_chunks(PIECE_BYTES as usize).for_each(|piece| {
         black_box(Sha1::digest(piece));
     });
 }
 
-/// One thread reads the files in order, as `cat` does.
+/// Reads the files sequentially on one thread, as `cat` does.
 fn read_all(files: &[File]) {
     let mut buf = vec![0; 1 << 20];
     for file in files {
         let mut file = file;
         std::io::Seek::rewind(&mut file).expect("files can seek");
-        while file.read(&mut buf).expect("it is there") > 0 {}
+        while file.read(&mut buf).expect("range is inside the group") > 0 {}
     }
 }
 
 fn drop_cached(files: &[File]) {
     for file in files {
-        file.sync_all().expect("it can be synced");
+        file.sync_all().expect("sync succeeds");
         rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed).expect("a hint");
     }
 }
@@ -68,8 +72,10 @@ fn hash(criterion: &mut Criterion) {
     let group = group(&files);
     let open = files.open_all();
     read_all(&open);
-    let mut memory = vec![0; usize::try_from(files.len()).expect("it fits in memory")];
-    group.read_exact_at(0, &mut memory).expect("it is there");
+    let mut memory = vec![0; usize::try_from(files.len()).expect("length fits in usize")];
+    group
+        .read_exact_at(0, &mut memory)
+        .expect("range is inside the group");
 
     let mut bench = criterion.benchmark_group("hash pieces of 256 KiB, page cache");
     bench.sample_size(10);
@@ -85,7 +91,7 @@ fn hash(criterion: &mut Criterion) {
     });
     bench.finish();
 
-    for (what, in_place) in [("through the safe door", false), ("in place", true)] {
+    for (what, in_place) in [("through the safe API", false), ("in place", true)] {
         compare(
             &format!("hash pieces {what}, page cache, against in-memory SHA-1 of the sha1 crate"),
             9,
@@ -95,7 +101,7 @@ fn hash(criterion: &mut Criterion) {
     }
     drop(memory);
 
-    // Both include dropping the pages, which is the same work.
+    // Both sides include dropping the pages, which is the same work.
     let cold = |work: &dyn Fn()| {
         drop_cached(&open);
         let begun = std::time::Instant::now();

@@ -1,4 +1,4 @@
-//! Pinning and unpinning a mapped window, on one thread and on two.
+//! Pinning and unpinning of a mapped window, on one thread and on two.
 
 mod support;
 
@@ -30,12 +30,14 @@ fn pin_many(file: &CachedFile, windows: u64, seed: u64, times: u64) {
     let mut state = seed;
     for _ in 0..times {
         let window = random(&mut state) % windows;
-        let pin = file.pin(window, Access::ReadOnly).expect("it is mapped");
+        let pin = file
+            .pin(window, Access::ReadOnly)
+            .expect("window is pinned");
         black_box(pin.as_ptr());
     }
 }
 
-/// Time of `times` pins on each of two threads.
+/// Returns the duration of `times` pins on each of two threads.
 fn on_two_threads(file: &CachedFile, windows: u64, times: u64) -> Duration {
     let start = Barrier::new(3);
     std::thread::scope(|scope| {
@@ -56,13 +58,14 @@ fn on_two_threads(file: &CachedFile, windows: u64, times: u64) -> Duration {
 }
 
 fn pin(criterion: &mut Criterion) {
+    const TIMES: u64 = 2_000_000;
     let files = Files::new(256 << 20);
     let cache = MappingCache::new(
         CacheOptions::default()
             .window_bytes(WINDOW_BYTES)
             .budget_bytes(1 << 30),
     )
-    .expect("these options work");
+    .expect("options are valid");
     let file = file(&cache, &files);
     let windows = files.file_bytes / WINDOW_BYTES as u64;
     pin_many(&file, windows, 1, windows * 20);
@@ -87,8 +90,7 @@ fn pin(criterion: &mut Criterion) {
     });
     group.finish();
 
-    const TIMES: u64 = 2_000_000;
-    // In turns, so that both meet the same clock.
+    // Alternates, so that both sides see the same clock frequency.
     let mut times = [Vec::new(), Vec::new()];
     for _ in 0..21 {
         let begun = Instant::now();

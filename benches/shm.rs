@@ -1,6 +1,7 @@
-//! What a commit costs the client, what a host keeps up with, and how long a program stands for a snapshot of it.
+//! Cost of a commit for the client, throughput of the host, and pause of a frozen program during a
+//! snapshot.
 //!
-//! `FLATSPAN_BENCH_BYTES` is the length of the state, 1 GiB if not said.
+//! `FLATSPAN_BENCH_BYTES` is the length of the state. Defaults to 1 GiB.
 
 mod support;
 
@@ -31,7 +32,7 @@ fn fd(file: &SharedFile) -> OwnedFd {
     file.as_fd().try_clone_to_owned().expect("a descriptor")
 }
 
-/// Changes so many pages, at random, 64 bytes of each.
+/// Changes 64 bytes of each of `pages` random pages.
 fn commit(writer: &mut Writer, pages: u64, state: &mut u64) {
     let all = state_bytes() / PAGE_BYTES;
     let committed = writer.commit(|commit| {
@@ -57,14 +58,14 @@ fn filled(file: &SharedFile) -> Writer {
         });
         committed.expect("a commit");
     }
-    // Until every buffer has caught up with that.
+    // Repeats until every buffer has caught up.
     for _ in 0..4 {
         commit(&mut writer, 1, &mut 9);
     }
     writer
 }
 
-/// Beside plain stores to memory of the process's own.
+/// Compares commits with plain stores to private memory.
 fn commits(_: &mut Criterion) {
     let file = SharedFile::create("flatspan-bench", 0).expect("a memfd");
     let mut writer = filled(&file);
@@ -96,8 +97,9 @@ fn commits(_: &mut Criterion) {
     }
 }
 
-/// A client that changes 1 % of its pages each second, in steps, and a host that takes what it can.
+/// Measures a host beside a client that changes 1 % of its pages per second, in steps.
 fn keeping_up(_: &mut Criterion) {
+    const SECONDS: u64 = 10;
     let dir = TempDir::with_prefix("flatspan-bench-").expect("a directory");
     let file = SharedFile::create("flatspan-bench", 0).expect("a memfd");
     let options = HostOptions::default()
@@ -106,7 +108,6 @@ fn keeping_up(_: &mut Criterion) {
     let mut writer = filled(&file);
     host.snapshot_once().expect("the first");
     let end = AtomicBool::new(false);
-    const SECONDS: u64 = 10;
     std::thread::scope(|scope| {
         let client = scope.spawn(|| {
             let mut state = 11;
@@ -152,7 +153,8 @@ fn keeping_up(_: &mut Criterion) {
     });
 }
 
-/// How long a program that knows nothing of us stands for a snapshot of it, beside one look at as much memory.
+/// Measures how long an unmodified program is frozen for a snapshot, compared with one scan of the
+/// same amount of memory.
 fn pauses(_: &mut Criterion) {
     let dir = TempDir::with_prefix("flatspan-bench-").expect("a directory");
     let file = SharedFile::create("flatspan-bench", state_bytes()).expect("a memfd");
@@ -161,7 +163,10 @@ fn pauses(_: &mut Criterion) {
     for (number, word) in (1..).zip(words) {
         word.store(number, Ordering::Relaxed);
     }
-    let mut program = Command::new("sleep").arg("1000").spawn().expect("it runs");
+    let mut program = Command::new("sleep")
+        .arg("1000")
+        .spawn()
+        .expect("program starts");
     let options = UnawareOptions::default().standstill(Arc::new(Freezer::of(program.id())));
     let unaware = Unaware::open(dir.path().join("store"), &file, options).expect("a store");
     for _ in 0..2 {
@@ -190,7 +195,7 @@ fn pauses(_: &mut Criterion) {
         }
         let (pause, whole, look) = (median(pauses), median(whole), median(looks));
         println!(
-            "PAUSE of stop, {share} % of {} MiB: {pause:.2?} of {whole:.2?}; one look at all of it {look:.2?}, ratio {:.2}",
+            "PAUSE of stop, {share} % of {} MiB: {pause:.2?} of {whole:.2?}; one scan of all of it {look:.2?}, ratio {:.2}",
             state_bytes() >> 20,
             pause.as_secs_f64() / look.as_secs_f64(),
         );

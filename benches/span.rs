@@ -1,4 +1,4 @@
-//! Spans: borrowing and giving back, on one thread and on two; random touches; sending.
+//! Spans: creating and dropping on one thread and on two, random accesses, sending.
 
 mod support;
 
@@ -20,12 +20,12 @@ const REQUESTS: u64 = 200_000;
 #[expect(unsafe_code, reason = "the files are in a directory of this process")]
 fn group(files: &Files) -> Group {
     let cache = MappingCache::new(CacheOptions::default().budget_bytes(4 * files.len()));
-    let cache = cache.expect("these options work");
+    let cache = cache.expect("options are valid");
     let mut builder = Group::builder(files.path()).cache(&cache);
     for index in 0..files.count {
         builder = builder.file(name(index), files.file_bytes);
     }
-    // SAFETY: nobody else knows the directory, and this process only reads.
+    // SAFETY: no other process knows the directory, and this process only reads.
     let builder = unsafe { builder.trust_files() };
     builder.open().expect("a group")
 }
@@ -49,7 +49,7 @@ fn borrow_many(group: &Group, seed: u64, times: u64) {
         black_box(
             group
                 .span(at..at + REQUEST_BYTES)
-                .expect("it is there")
+                .expect("range is inside the group")
                 .len(),
         );
     }
@@ -79,7 +79,12 @@ fn spans(criterion: &mut Criterion) {
     let group = group(&files);
     let mut state = 1;
     for at in (0..group.len() - REQUEST_BYTES).step_by(4096) {
-        black_box(group.span(at..at + 1).expect("it is there").as_slice());
+        black_box(
+            group
+                .span(at..at + 1)
+                .expect("range is inside the group")
+                .as_slice(),
+        );
     }
     let mut bench = criterion.benchmark_group("span");
     bench.bench_function("borrow and give back, random 16 KiB", |bencher| {
@@ -88,7 +93,7 @@ fn spans(criterion: &mut Criterion) {
             black_box(
                 group
                     .span(at..at + REQUEST_BYTES)
-                    .expect("it is there")
+                    .expect("range is inside the group")
                     .len(),
             )
         });
@@ -123,7 +128,9 @@ fn spans(criterion: &mut Criterion) {
         || {
             for _ in 0..REQUESTS {
                 let at = offset(&group, &mut here);
-                let span = group.span(at..at + REQUEST_BYTES).expect("it is there");
+                let span = group
+                    .span(at..at + REQUEST_BYTES)
+                    .expect("range is inside the group");
                 black_box(match span.as_slice() {
                     Some(slice) => touch(slice),
                     None => span.slices().map(touch).sum(),
@@ -151,11 +158,11 @@ fn spans(criterion: &mut Criterion) {
 
 #[expect(unsafe_code, reason = "the files are in a directory of this process")]
 fn map(file: &std::fs::File) -> Mmap {
-    // SAFETY: nobody changes or cuts the files while the bench runs.
-    unsafe { Mmap::map(file).expect("it can be mapped") }
+    // SAFETY: nothing changes or truncates the files during the benchmark.
+    unsafe { Mmap::map(file).expect("file can be mapped") }
 }
 
-/// A socket whose other end reads and forgets.
+/// Returns a socket whose peer reads and discards.
 fn sink() -> TcpStream {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
     let address = listener.local_addr().expect("bound");
@@ -164,10 +171,10 @@ fn sink() -> TcpStream {
         let mut buf = vec![0; 1 << 20];
         while socket.read(&mut buf).is_ok_and(|read| read > 0) {}
     });
-    TcpStream::connect(address).expect("it listens")
+    TcpStream::connect(address).expect("peer listens")
 }
 
-/// A socket whose other end sends for ever.
+/// Returns a socket whose peer sends endlessly.
 fn source() -> TcpStream {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
     let address = listener.local_addr().expect("bound");
@@ -176,7 +183,7 @@ fn source() -> TcpStream {
         let buf = vec![7; 256 << 10];
         while socket.write_all(&buf).is_ok() {}
     });
-    TcpStream::connect(address).expect("it listens")
+    TcpStream::connect(address).expect("peer listens")
 }
 
 fn transfers(_: &mut Criterion) {
@@ -190,7 +197,9 @@ fn transfers(_: &mut Criterion) {
         7,
         || {
             for at in steps() {
-                let span = group.span(at..at + REQUEST_BYTES).expect("it is there");
+                let span = group
+                    .span(at..at + REQUEST_BYTES)
+                    .expect("range is inside the group");
                 span.send_to(&ours).expect("the peer reads");
             }
         },
@@ -214,14 +223,14 @@ fn transfers(_: &mut Criterion) {
         .expect("a group");
     let (ours, mut theirs) = (source(), source());
     let mut buf = vec![0; REQUEST_BYTES as usize];
-    // Storage is there and the pages are known on both sides.
+    // Storage is allocated, and the pages are cached on both sides.
     writable
         .write_all_at(0, &vec![1; files.file_bytes as usize])
-        .expect("room");
+        .expect("write succeeds");
     let plain = std::fs::OpenOptions::new()
         .write(true)
         .open(files.path().join("received"))
-        .expect("it was made");
+        .expect("file was created");
     compare(
         "receive 16 KiB into spans, against read(2) and pwrite(2)",
         5,
@@ -229,7 +238,7 @@ fn transfers(_: &mut Criterion) {
             for at in steps() {
                 let mut span = writable
                     .span_mut(at..at + REQUEST_BYTES)
-                    .expect("it is free");
+                    .expect("range is free");
                 span.receive_from(&ours).expect("the peer sends");
             }
         },
@@ -237,7 +246,7 @@ fn transfers(_: &mut Criterion) {
             use std::os::unix::fs::FileExt as _;
             for at in steps() {
                 theirs.read_exact(&mut buf).expect("the peer sends");
-                plain.write_all_at(&buf, at).expect("room");
+                plain.write_all_at(&buf, at).expect("write succeeds");
             }
         },
     );

@@ -1,6 +1,7 @@
-//! Random 16 KiB ranges in mapped memory: one byte of each page, and the sum of all.
+//! Random ranges of 16 KiB in mapped memory: one byte of each page, and the sum of all bytes.
 //!
-//! Beside them the least a program can do: whole files mapped one by one, found by binary search.
+//! The baseline is the minimum that a program can do: whole files mapped individually, found by
+//! binary search.
 
 #![expect(unsafe_code, reason = "reads of mapped memory by raw address")]
 
@@ -20,30 +21,31 @@ const REQUEST_BYTES: u64 = 16 << 10;
 const WINDOW_BYTES: u64 = 4 << 20;
 const REQUESTS: usize = 200_000;
 
-/// What is done with the bytes of a request.
+/// Access to the bytes of a request.
 #[derive(Clone, Copy)]
 enum Look {
     OneBytePerPage,
     Sum,
 }
 
-/// Looks at mapped bytes.
+/// Reads mapped bytes.
 ///
 /// # Safety
 ///
-/// The range is mapped, and backed by a file that nobody cuts.
+/// The range must be mapped and backed by a file that nothing truncates.
 unsafe fn look(start: *const u8, len: usize, how: Look) -> u64 {
-    // SAFETY: the caller vouches for the range; `step_by` stays inside, words are read unaligned.
-    unsafe {
-        match how {
-            Look::OneBytePerPage => (0..len)
-                .step_by(4096)
-                .map(|at| u64::from(start.add(at).read_volatile()))
-                .sum(),
-            Look::Sum => (0..len / 8)
-                .map(|word| start.add(word * 8).cast::<u64>().read_unaligned())
-                .fold(0, u64::wrapping_add),
-        }
+    // SAFETY: the caller guarantees that the range is valid, and `at` is inside.
+    let pointer = |at: usize| unsafe { start.add(at) };
+    match how {
+        Look::OneBytePerPage => (0..len)
+            .step_by(4096)
+            // SAFETY: the byte is inside the valid range.
+            .map(|at| u64::from(unsafe { pointer(at).read_volatile() }))
+            .sum(),
+        Look::Sum => (0..len / 8)
+            // SAFETY: the word is inside the valid range, and read unaligned.
+            .map(|word| unsafe { pointer(word * 8).cast::<u64>().read_unaligned() })
+            .fold(0, u64::wrapping_add),
     }
 }
 
@@ -58,11 +60,12 @@ fn through_the_cache(layout: &Layout, files: &[CachedFile], state: &mut u64, how
             let len = (end - at).min(WINDOW_BYTES - within);
             let pin = files[extent.entry]
                 .pin(window, Access::ReadOnly)
-                .expect("it is mapped");
-            // SAFETY: inside the pinned window; the files are in a directory of this process.
-            sum = sum.wrapping_add(unsafe {
-                look(pin.as_ptr().add(within as usize), len as usize, how)
-            });
+                .expect("window is pinned");
+            // SAFETY: the offset is inside the pinned window.
+            let start = unsafe { pin.as_ptr().add(within as usize) };
+            // SAFETY: the range is inside the pinned window; the files are in a directory of this
+            // process.
+            sum = sum.wrapping_add(unsafe { look(start, len as usize, how) });
             at += len;
         }
     }
@@ -78,14 +81,11 @@ fn through_whole_mappings(ends: &[u64], maps: &[MmapRaw], state: &mut u64, how: 
         let file = ends.partition_point(|end| *end <= offset);
         let start = file.checked_sub(1).map_or(0, |before| ends[before]);
         let part = end.min(ends[file]) - offset;
-        // SAFETY: inside the mapping of the file; the files are in a directory of this process.
-        sum = sum.wrapping_add(unsafe {
-            look(
-                maps[file].as_ptr().add((offset - start) as usize),
-                part as usize,
-                how,
-            )
-        });
+        // SAFETY: the offset is inside the mapping of the file.
+        let address = unsafe { maps[file].as_ptr().add((offset - start) as usize) };
+        // SAFETY: the range is inside the mapping of the file; the files are in a directory of this
+        // process.
+        sum = sum.wrapping_add(unsafe { look(address, part as usize, how) });
         offset += part;
     }
     sum
@@ -98,7 +98,7 @@ fn touch(criterion: &mut Criterion) {
             .window_bytes(WINDOW_BYTES as usize)
             .budget_bytes(4 * files.len()),
     )
-    .expect("these options work");
+    .expect("options are valid");
     let layout = Layout::new((0..files.count).map(|_| files.file_bytes)).expect("a short sum");
     let cached: Vec<CachedFile> = (0..files.count)
         .map(|index| {
@@ -119,7 +119,7 @@ fn touch(criterion: &mut Criterion) {
         .iter()
         .map(|file| {
             let map = MmapOptions::new().map_raw_read_only(file);
-            map.expect("it can be mapped")
+            map.expect("file can be mapped")
         })
         .collect();
 
@@ -129,7 +129,7 @@ fn touch(criterion: &mut Criterion) {
     ] {
         let mut bench = criterion.benchmark_group(format!("random 16 KiB, all mapped, {what}"));
         let (mut here, mut there) = (9, 9);
-        // Mapped and populated on both sides.
+        // Maps and populates both sides.
         for _ in 0..REQUESTS {
             black_box(through_the_cache(
                 &layout,

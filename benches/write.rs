@@ -1,4 +1,4 @@
-//! Writing blocks of 16 KiB in order, then making them durable.
+//! Sequential writes of 16 KiB blocks, followed by a sync.
 
 mod support;
 
@@ -21,7 +21,7 @@ fn group(root: &Path, copy_path: CopyPath) -> Group {
     let options = CacheOptions::default()
         .budget_bytes(1 << 30)
         .copy_path(copy_path);
-    let cache = MappingCache::new(options).expect("these options work");
+    let cache = MappingCache::new(options).expect("options are valid");
     let builder = Group::builder(root)
         .cache(&cache)
         .access(Access::ReadWrite)
@@ -30,29 +30,29 @@ fn group(root: &Path, copy_path: CopyPath) -> Group {
     let builder = (0..FILES).fold(builder, |builder, index| {
         builder.file(name(index), FILE_BYTES)
     });
-    // SAFETY: nobody else knows the directory.
+    // SAFETY: no other process knows the directory.
     let builder = unsafe { builder.trust_files() };
-    builder.open().expect("nothing is opened yet")
+    builder.open().expect("group opens")
 }
 
 fn write_group(group: &Group) {
     let block = vec![0x5A; BLOCK_BYTES];
     let mut offset = 0;
     while offset < group.len() {
-        offset += group.write_at(offset, &block).expect("room on the disk") as u64;
+        offset += group.write_at(offset, &block).expect("disk has space") as u64;
     }
     group.sync_all().expect("the disk works");
 }
 
-/// The same in mapped memory.
+/// Writes the same blocks into mapped memory.
 fn write_spans(group: &Group) {
     let block = vec![0x5A; BLOCK_BYTES];
     let mut offset = 0;
     while offset < group.len() {
         let end = offset + BLOCK_BYTES as u64;
-        let mut span = group.span_mut(offset..end).expect("nobody else is here");
+        let mut span = group.span_mut(offset..end).expect("range is free");
         span.as_mut_slice()
-            .expect("a block lies in one window")
+            .expect("block is within one window")
             .copy_from_slice(&block);
         offset = end;
     }
@@ -67,7 +67,7 @@ fn write_plain(files: &[File]) {
             let left = usize::try_from(FILE_BYTES - offset).expect("a small file");
             let part = left.min(BLOCK_BYTES);
             file.write_all_at(&block[..part], offset)
-                .expect("room on the disk");
+                .expect("disk has space");
             offset += part as u64;
         }
     }
@@ -83,7 +83,7 @@ fn plain(root: &Path) -> Vec<File> {
         let file = options.open(root.join(name(index))).expect("a file");
         file.set_len(FILE_BYTES).expect("a sparse file");
         rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, FILE_BYTES)
-            .expect("room on the disk");
+            .expect("disk has space");
         file
     });
     files.collect()

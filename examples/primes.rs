@@ -1,14 +1,15 @@
-//! `primes`: a table of prime numbers in shared memory, which goes on where it was.
+//! `primes`: a table of prime numbers in shared memory that continues where the last run ended.
 //!
-//! Each run adds at most 1000. The memory comes as a descriptor named `SHM_SHARED_FD`, from `shm-fd` or a service
-//! manager, and outlives this program, however it ends:
+//! Each run adds at most 1000 primes. The memory arrives as a descriptor named `SHM_SHARED_FD`,
+//! from `shm-fd` or a service manager. It outlives this program, however the program ends:
 //!
 //! ```text
 //! shm-fd watch -n 0.1 primes
 //! ```
 //!
-//! The table is 125,000 native words of 64 bits from the begin of the memory, zeros where nothing is yet. Each prime is
-//! stored by one store, behind all smaller ones. So what is there is complete up to the first zero at any time.
+//! The table consists of 125,000 native words of 64 bits from the start of the memory; unused words
+//! are zero. One store instruction writes each prime, after all smaller primes. So the table is
+//! complete up to the first zero at any time.
 
 #[path = "sieve/mod.rs"]
 mod sieve;
@@ -26,22 +27,22 @@ use flatspan::shm::{ListenFds, SHARED_FD_NAME, SharedFile, SharedMapMut};
 const TABLE_BYTES: u64 = 1_000_000;
 const NEW_IN_A_RUN: usize = 1000;
 
-/// Exit codes. Usage errors (2) are clap's.
+/// Exit codes. clap uses 2 for usage errors.
 mod exit {
     pub(crate) const FAILED: u8 = 1;
     pub(crate) const NO_MEMORY: u8 = 2;
 }
 
-/// Adds up to 1000 primes to a table in shared memory, and prints it when it is full
+/// Adds up to 1000 primes to a table in shared memory, and prints it when it is full.
 #[derive(Debug, Parser)]
 #[command(
-    after_help = "Exit codes: 0 done, 1 the memory holds something else, 2 no memory was handed over, or wrong usage"
+    after_help = "Exit codes: 0 done, 1 the memory holds other data or another failure, 2 no memory was passed, or wrong usage"
 )]
 struct Cli {
-    /// Print no table
+    /// Print no table.
     #[arg(long)]
     brief: bool,
-    /// Wait so long before each number
+    /// Delay before each number.
     #[arg(long, value_name = "MICROSECONDS", default_value_t = 0)]
     pause: u64,
 }
@@ -54,7 +55,7 @@ fn main() -> ExitCode {
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever closed the pipe knows why the output ends.
+        // The process that closed the pipe needs no message.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("primes: {error:#}");
@@ -68,7 +69,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-/// What was handed over, as long as the table.
+/// Maps the passed memory and grows it to the length of the table.
 fn memory() -> Result<SharedMapMut> {
     let fd = ListenFds::from_env()?.take(SHARED_FD_NAME)?;
     let file = SharedFile::adopt(fd)?;
@@ -90,26 +91,28 @@ fn run(cli: &Cli, table: &[AtomicU64]) -> Result<()> {
     print(cli, &primes, known, table.len())
 }
 
-/// The table as far as it goes.
+/// Returns the primes in the table.
 fn read(table: &[AtomicU64]) -> Result<Vec<u64>> {
     let words = table.iter().map(|word| word.load(Ordering::Acquire));
     let primes: Vec<u64> = words.take_while(|word| *word != 0).collect();
     let is_rising = primes.is_sorted_by(|a, b| a < b);
     ensure!(
         is_rising && primes.first().is_none_or(|first| *first == 2),
-        "the memory holds something else than a table of primes"
+        "the memory does not hold a table of primes"
     );
     let last = primes.last().copied().unwrap_or(2);
     ensure!(
         last < 1 << 32,
-        "the memory holds something else than a table of primes: {last}"
+        "the memory does not hold a table of primes: {last} is too large"
     );
     Ok(primes)
 }
 
 fn print(cli: &Cli, primes: &[u64], known: usize, room: usize) -> Result<()> {
     let mut out = io::stdout().lock();
-    let last = primes.last().context("no prime")?;
+    let last = primes
+        .last()
+        .context("the table holds at least one prime")?;
     if primes.len() == room && !cli.brief {
         for line in primes.chunks(10) {
             let line: Vec<String> = line.iter().map(u64::to_string).collect();

@@ -1,12 +1,14 @@
-//! `primes_snapshot`: a table of prime numbers that is found without a pause, while its host keeps snapshots of it.
+//! `primes_snapshot`: a table of prime numbers, computed without a pause while a host persists
+//! snapshots of it.
 //!
 //! ```text
 //! shm-restore --snapshot=queue STORE primes_snapshot
 //! ```
 //!
-//! Every few primes it commits a generation of its state by the queue, with the number of primes as auxiliary data. However it
-//! ends, and whoever with it, the next run goes on with the newest generation that is left: the one in memory, if that lives, or the
-//! newest one in the store. It never waits for the host.
+//! After every few primes the program commits a generation of its state to the queue, with the
+//! number of primes as auxiliary data. After any end of this program or its host, the next run
+//! continues with the newest remaining generation. That is the one in memory if the memory still
+//! exists, else the newest one in the store. The program never waits for the host.
 
 #[path = "sieve/mod.rs"]
 mod sieve;
@@ -24,22 +26,22 @@ use flatspan::shm::{ListenFds, SHARED_FD_NAME};
 const TABLE_BYTES: u64 = 1_000_000;
 const ROOM: usize = (TABLE_BYTES / 8) as usize;
 
-/// Finds primes and commits them to shared memory, and prints the table when it is full
+/// Finds primes and commits them to shared memory, and prints the table when it is full.
 #[derive(Debug, Parser)]
 #[command(
-    after_help = "Exit codes: 0 done, 1 the memory holds something else, 2 no memory was handed over, or wrong usage"
+    after_help = "Exit codes: 0 done, 1 the memory holds other data or another failure, 2 no memory was passed, or wrong usage"
 )]
 struct Cli {
-    /// Print no table
+    /// Print no table.
     #[arg(long)]
     brief: bool,
-    /// So many primes make a generation
+    /// Number of new primes in each generation.
     #[arg(long, value_name = "PRIMES", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     commit: u32,
-    /// Wait so long before each generation
+    /// Delay before each generation.
     #[arg(long, value_name = "MICROSECONDS", default_value_t = 1000)]
     pause: u64,
-    /// Tell of each generation on standard output
+    /// Print each generation on standard output.
     #[arg(long)]
     verbose: bool,
 }
@@ -114,7 +116,7 @@ fn run(cli: &Cli, mut memory: Writer) -> Result<()> {
     Ok(writeln!(out, "{ROOM} primes, the last is {last}")?)
 }
 
-/// The table of the newest generation, which is as long as its auxiliary data says.
+/// Returns the table of the newest generation. Its auxiliary data is the number of primes.
 fn read(memory: &Writer) -> Result<Vec<u64>> {
     let mut bytes = vec![0; TABLE_BYTES as usize];
     memory.read(0, &mut bytes)?;
@@ -129,7 +131,7 @@ fn read(memory: &Writer) -> Result<Vec<u64>> {
         primes.len() as u64 == count
             && primes.is_sorted_by(|a, b| a < b)
             && primes.first().is_none_or(|first| *first == 2),
-        "the memory holds something else than a table of {count} primes"
+        "the memory does not hold a table of {count} primes"
     );
     Ok(primes)
 }

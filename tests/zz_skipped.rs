@@ -1,4 +1,5 @@
-//! The last target of `cargo test` (cargo runs them in the order of their names): what this run skipped.
+//! The last target of `cargo test` (cargo runs targets in the order of their names): lists the
+//! skipped tests of this run.
 
 #[path = "support/mod.rs"]
 mod support;
@@ -12,7 +13,7 @@ use support::skips;
 const LOOM_RAN_VARIABLE: &str = "FLATSPAN_LOOM_RAN";
 
 #[test]
-fn what_was_skipped_is_listed() {
+fn skipped_tests_are_listed() {
     loom_models();
     let skipped = skips::take();
     if skipped.is_empty() {
@@ -23,7 +24,7 @@ fn what_was_skipped_is_listed() {
         skipped.len()
     );
     for line in skipped {
-        text.push_str(&format!("    {line}\n"));
+        text.extend(["    ", &line, "\n"]);
     }
     text.push_str(
         "FLATSPAN_REQUIRE=loom,uffd,fuse,tools,long turns each of these into a failure\n",
@@ -31,7 +32,7 @@ fn what_was_skipped_is_listed() {
     skips::say(&text);
 }
 
-/// The models need a build of their own, which this one cannot be.
+/// The models need a separate build.
 fn loom_models() {
     if env::var_os(LOOM_RAN_VARIABLE).is_some() {
         return;

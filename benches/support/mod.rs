@@ -1,9 +1,9 @@
-//! What the benches share: files to work on, and a comparison that prints a ratio.
+//! Shared parts of the benchmarks: test files, and a comparison that prints a ratio.
 //!
-//! Machines are noisy, so what is compared is run in turns within one process, and the ratio of the
-//! medians is printed; criterion's own figures stand beside it.
+//! Machines are noisy. So both sides run alternately within one process, and the ratio of the
+//! medians is printed next to criterion's own figures.
 
-#![allow(dead_code, reason = "each bench uses its part")]
+#![allow(dead_code, reason = "each benchmark uses a part of the module")]
 
 use std::fs::File;
 use std::io::Write as _;
@@ -21,8 +21,8 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    /// `FLATSPAN_BENCH_BYTES` in all (1 GiB if not said), in files of `file_bytes` that are no
-    /// multiple of anything.
+    /// Creates files of `file_bytes` bytes, with a total of `FLATSPAN_BENCH_BYTES` (defaults to 1
+    /// GiB).
     pub(crate) fn new(file_bytes: u64) -> Self {
         let total: u64 = match std::env::var("FLATSPAN_BENCH_BYTES") {
             Ok(text) => text.parse().expect("FLATSPAN_BENCH_BYTES is a number"),
@@ -45,7 +45,7 @@ impl Files {
                 let part = block
                     .len()
                     .min(usize::try_from(left).unwrap_or(block.len()));
-                file.write_all(&block[..part]).expect("room on the disk");
+                file.write_all(&block[..part]).expect("disk has space");
                 left -= part as u64;
             }
         }
@@ -63,7 +63,7 @@ impl Files {
     pub(crate) fn open_all(&self) -> Vec<File> {
         let paths = (0..self.count).map(|index| self.path().join(name(index)));
         paths
-            .map(|path| File::open(path).expect("it was just written"))
+            .map(|path| File::open(path).expect("file was written before"))
             .collect()
     }
 }
@@ -72,7 +72,7 @@ pub(crate) fn name(index: usize) -> String {
     format!("file-{index:05}")
 }
 
-/// Xorshift: quick, and the same each time.
+/// Returns the next number of a xorshift generator: fast and reproducible.
 pub(crate) fn random(state: &mut u64) -> u64 {
     *state ^= *state << 13;
     *state ^= *state >> 7;
@@ -80,7 +80,7 @@ pub(crate) fn random(state: &mut u64) -> u64 {
     *state
 }
 
-/// Runs `ours` and `theirs` in turns and prints how much faster ours is (1.00: as fast).
+/// Runs `ours` and `theirs` alternately and prints how much faster `ours` is (1.00: equally fast).
 pub(crate) fn compare(
     what: &str,
     rounds: usize,

@@ -1,10 +1,12 @@
-//! The child of a storm: opens the store, says what it found, and works on it until it is killed.
+//! Child of a crash test: opens the store, reports the found state, and works on it until it is
+//! killed.
 //!
-//! What it does follows from the seed and the number of the run, but for the instants. Its memory is compared with the
-//! model each time the store is opened, which is also after it was closed or dropped in the same process.
+//! The work follows from the seed and the number of the run; only the timing varies. The child
+//! compares the memory with the model each time it opens the store, also after it closed or dropped
+//! the store itself.
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -19,22 +21,22 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 use crate::cli::ChildArgs;
 use crate::exit;
 use crate::fault::{Fault, FaultKind};
-use crate::line::{FaultFound, Found, Line};
+use crate::line::{Found, Line, Problem};
 use crate::model::{self, Model, PAGE_BYTES, PAGES_MAX, PAGES_MIN, Step, UNIT_BYTES};
 use crate::phase::PhaseFile;
 use crate::phases::Phases;
 use crate::random::Random;
-use crate::recording_disk::{Pipe, RecordingDisk, Target};
+use crate::recording_backend::{Pipe, RecordingBackend, Target};
 
 /// Small, so that heaps and journals have many parts.
 const PART_BYTES: u64 = 256 << 10;
 
-/// In the folder of a storm.
+/// Names in the directory of a crash test.
 pub(crate) const STORE: &str = "store";
 pub(crate) const PHASE: &str = "phase";
 
 pub(crate) fn run(args: &ChildArgs) -> Result<u8> {
-    // However the parent ends.
+    // Kills this process when its parent ends.
     set_parent_process_death_signal(Some(Signal::KILL))?;
     let pipe = Arc::new(Pipe::stdout()?);
     let mut child = Child::new(args, Arc::clone(&pipe));
@@ -43,9 +45,9 @@ pub(crate) fn run(args: &ChildArgs) -> Result<u8> {
             Ok(ControlFlow::Continue(())) => {}
             Ok(ControlFlow::Break(code)) => return Ok(code),
             Err(error) => {
-                let kind = FaultFound::Ended;
+                let kind = Problem::ChildExited;
                 let text = format!("{error:#}");
-                pipe.say(&Line::Fault { kind, text })?;
+                pipe.send(&Line::Fault { kind, text })?;
                 return Ok(exit::PROBLEMS);
             }
         }
@@ -72,18 +74,18 @@ impl<'a> Child<'a> {
             args,
             pipe,
             target: Arc::new(target),
-            // Another sequence than that of any transaction.
+            // Differs from the sequence of every transaction.
             random: Random::of(&[args.seed, u64::MAX, args.run]),
             begun: args.begun,
         }
     }
 
-    /// From opening the store to closing it, or dropping it.
+    /// Works on the store from opening it until closing or dropping it.
     fn life(&mut self) -> Result<ControlFlow<u8>> {
         let store = match self.open() {
             Ok(store) => store,
             Err(error) => {
-                self.fault(FaultFound::Refused, format!("{error:#}"))?;
+                self.fault(Problem::OpenFailed, format!("{error:#}"))?;
                 return Ok(ControlFlow::Break(exit::PROBLEMS));
             }
         };
@@ -98,9 +100,9 @@ impl<'a> Child<'a> {
             self.work(&store, &mut model)?;
         }
         if self.random.one_in(3) {
-            drop(store)
+            drop(store);
         } else {
-            store.close()?
+            store.close()?;
         }
         Ok(ControlFlow::Continue(()))
     }
@@ -108,9 +110,10 @@ impl<'a> Child<'a> {
     fn open(&mut self) -> Result<Store> {
         let path = self.args.dir.join(STORE);
         let (options, syncs) = self.options();
-        let disk = group_disk(path)?;
-        let file = PhaseFile::open(&self.args.dir.join(PHASE)).context("the file of the phase")?;
-        let disk = RecordingDisk::new(
+        let disk = directory_backend(&path)?;
+        let file =
+            PhaseFile::open(&self.args.dir.join(PHASE)).context("cannot open the phase file")?;
+        let disk = RecordingBackend::new(
             disk,
             file,
             Arc::clone(&self.pipe),
@@ -119,15 +122,15 @@ impl<'a> Child<'a> {
             Phases::new(syncs),
         )?;
         let disk = Arc::new(disk);
-        let store = Store::open_on(disk.clone(), options)?;
+        let store = Store::open_on(Arc::<RecordingBackend>::clone(&disk), options)?;
         disk.opened()?;
         Ok(store)
     }
 
-    /// And whether there are syncs.
+    /// Returns random options, and whether they include syncs.
     fn options(&mut self) -> (StoreOptions, bool) {
         let random = &mut self.random;
-        // What is done wrong on purpose needs syncs to be seen.
+        // A deliberate fault shows only if the store syncs.
         let syncs = !random.one_in(4) || self.args.fault.is_some();
         let options = StoreOptions::default()
             .initial_bytes(PAGES_MIN * PAGE_BYTES)
@@ -156,33 +159,33 @@ impl<'a> Child<'a> {
         }
     }
 
-    /// Says what came back and compares it; nothing if that is wrong.
+    /// Reports the found state and compares it with the model. Returns `None` if they differ.
     fn look(&self, store: &Store) -> Result<Option<Model>> {
         let report = store.open_report();
         let number = store.view(model::number_in)?;
-        self.pipe.say(&Line::Found(Found {
+        self.pipe.send(&Line::Found(Found {
             number,
             generation: report.generation,
             replayed_records: report.replayed_records,
-            open_micros: u64::try_from(report.took.as_micros())?,
+            open_us: u64::try_from(report.took.as_micros())?,
         }))?;
         if let Some(why) = &report.fell_back {
-            self.fault(FaultFound::Fallback, why.clone())?;
+            self.fault(Problem::Fallback, why.clone())?;
             return Ok(None);
         }
         if number > self.begun {
-            // The parent says so. There may be no end of computing that.
+            // The parent reports this. Computing a model of that number might take forever.
             return Ok(None);
         }
         let model = Model::at(self.args.seed, number);
         match store.view(|memory| model.check(memory))? {
             Ok(()) => {
-                self.pipe.say(&Line::Fits)?;
+                self.pipe.send(&Line::Fits)?;
                 Ok(Some(model))
             }
             Err(mismatch) => {
-                let text = format!("behind transaction {number}: {mismatch}");
-                self.fault(FaultFound::Torn, text)?;
+                let text = format!("after transaction {number}: {mismatch}");
+                self.fault(Problem::Torn, text)?;
                 Ok(None)
             }
         }
@@ -193,9 +196,9 @@ impl<'a> Child<'a> {
             0 => {
                 let report = store.checkpoint_base()?;
                 let generation = report.generation;
-                Ok(self.pipe.say(&Line::Checkpoint { generation })?)
+                Ok(self.pipe.send(&Line::Checkpoint { generation })?)
             }
-            1 => self.give_up(store),
+            1 => self.roll_back(store),
             2 | 3 => self.deferred(store, model),
             _ if self.args.fault == Some(FaultKind::SplitTransactions) => self.split(store, model),
             _ => {
@@ -206,7 +209,7 @@ impl<'a> Child<'a> {
         }
     }
 
-    /// Several that wait for the disk together.
+    /// Runs several transactions that wait for the disk together.
     fn deferred(&mut self, store: &Store, model: &mut Model) -> Result<()> {
         let mut last = 0;
         for _ in 0..self.random.within(2..6) {
@@ -219,27 +222,29 @@ impl<'a> Child<'a> {
         self.done(store, model.number)
     }
 
-    /// A transaction that ends in an error must leave nothing.
-    fn give_up(&mut self, store: &Store) -> Result<()> {
+    /// Checks that a transaction that returns an error leaves no changes.
+    fn roll_back(&mut self, store: &Store) -> Result<()> {
         let random = &mut self.random;
-        let given_up: Result<()> = store.transaction(|tx| {
+        let rolled_back: Result<()> = store.transaction(|tx| {
             tx.bytes_mut(0..random.within(1..32) * PAGE_BYTES)?
                 .fill(0xee);
             tx.resize(random.within(PAGES_MIN..PAGES_MAX + 1) * PAGE_BYTES)?;
             tx.bytes_mut(100..5000)?.fill(0xdd);
             tx.discard(3000..random.within(1..32) * PAGE_BYTES)?;
-            Err(anyhow!("given up"))
+            Err(anyhow!("rolled back"))
         });
-        match given_up {
+        match rolled_back {
             Err(error) if !error.is::<SnapshotError>() => Ok(()),
             other => other,
         }
     }
 
-    /// Wrong on purpose.
+    /// Writes one transaction as two: a deliberate fault.
     fn split(&mut self, store: &Store, model: &mut Model) -> Result<()> {
         let steps = self.begin(model)?;
-        let (last, rest) = steps.split_last().context("a transaction does something")?;
+        let (last, rest) = steps
+            .split_last()
+            .context("a transaction has at least one step")?;
         for part in [std::slice::from_ref(last), rest] {
             store.transaction(|tx| perform(tx, self.args.seed, model.number, part))?;
         }
@@ -249,25 +254,25 @@ impl<'a> Child<'a> {
     fn begin(&mut self, model: &mut Model) -> Result<Vec<Step>> {
         let steps = model.step();
         self.begun = model.number;
-        self.pipe.say(&Line::Begin(model.number))?;
+        self.pipe.send(&Line::Begin(model.number))?;
         Ok(steps)
     }
 
     fn done(&self, store: &Store, number: u64) -> Result<()> {
         let generation = store.generation();
-        Ok(self.pipe.say(&Line::Done { number, generation })?)
+        Ok(self.pipe.send(&Line::Done { number, generation })?)
     }
 
-    fn fault(&self, kind: FaultFound, text: String) -> Result<()> {
-        Ok(self.pipe.say(&Line::Fault { kind, text })?)
+    fn fault(&self, kind: Problem, text: String) -> Result<()> {
+        Ok(self.pipe.send(&Line::Fault { kind, text })?)
     }
 }
 
-fn group_disk(path: PathBuf) -> Result<GroupDisk> {
+fn directory_backend(path: &Path) -> Result<GroupDisk> {
     Ok(if path.exists() {
-        GroupDisk::open(&path, PART_BYTES, Access::ReadWrite)?
+        GroupDisk::open(path, PART_BYTES, Access::ReadWrite)?
     } else {
-        GroupDisk::create(&path, PART_BYTES)?
+        GroupDisk::create(path, PART_BYTES)?
     })
 }
 

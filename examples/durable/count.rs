@@ -11,9 +11,9 @@ use crate::cli::CountArgs;
 use crate::{cancel_on_signal, exit};
 
 const WORD_BYTES: u64 = 8;
-/// The values behind the counter.
+/// Number of values in the ring after the counter.
 const RING: u64 = 15;
-/// The journal has everything; a checkpoint makes it short.
+/// Each step is durable in the journal; a checkpoint only makes the journal shorter.
 const CHECKPOINT_EVERY: u64 = 1000;
 const PRINT_EVERY: Duration = Duration::from_secs(1);
 
@@ -28,7 +28,7 @@ pub(crate) fn run(args: &CountArgs) -> Result<u8> {
         eprintln!("durable: {} holds no count", args.store.display());
         return Ok(exit::PROBLEMS);
     };
-    say(&greeting(&store, count))?;
+    send(&greeting(&store, count))?;
     let end = args.times.map(|times| count + times);
     let mut printed = None;
     while end != Some(count) && !cancel.load(Ordering::Relaxed) {
@@ -37,12 +37,12 @@ pub(crate) fn run(args: &CountArgs) -> Result<u8> {
             store.checkpoint()?;
         }
         if printed.is_none_or(|at: Instant| at.elapsed() >= PRINT_EVERY) {
-            say(&format!("at {count}"))?;
+            send(&format!("at {count}"))?;
             printed = Some(Instant::now());
         }
     }
     store.close()?;
-    say(&format!("closed at {count}"))?;
+    send(&format!("closed at {count}"))?;
     Ok(exit::OK)
 }
 
@@ -59,7 +59,7 @@ fn greeting(store: &Store, count: u64) -> String {
     )
 }
 
-/// The counter, if the ring has its last values.
+/// Returns the counter if the ring holds its last values.
 fn read(memory: &[u8]) -> Option<u64> {
     let word = |place: u64| -> Option<u64> {
         let bytes = memory.get((place * WORD_BYTES) as usize..)?.first_chunk()?;
@@ -67,26 +67,26 @@ fn read(memory: &[u8]) -> Option<u64> {
     };
     let count = word(0)?;
     let mut last = count.saturating_sub(RING - 1)..count + 1;
-    let fits = last.all(|value| word(place_of(value)) == Some(value));
+    let fits = last.all(|value| word(ring_index(value)) == Some(value));
     fits.then_some(count)
 }
 
-/// In the ring.
-fn place_of(value: u64) -> u64 {
+/// Returns the index of the ring word for a value.
+fn ring_index(value: u64) -> u64 {
     1 + value % RING
 }
 
-/// Counts one on. What is acknowledged is durable.
+/// Adds one to the counter; the new value is durable on return.
 fn step(store: &Store, count: u64) -> Result<u64, SnapshotError> {
     let next = count + 1;
     store.transaction(|tx| {
         tx.write(0, &next.to_le_bytes())?;
-        tx.write(place_of(next) * WORD_BYTES, &next.to_le_bytes())?;
+        tx.write(ring_index(next) * WORD_BYTES, &next.to_le_bytes())?;
         Ok(next)
     })
 }
 
-fn say(line: &str) -> io::Result<()> {
+fn send(line: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{line}")?;
     out.flush()

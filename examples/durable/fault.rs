@@ -1,4 +1,4 @@
-//! Faults done on purpose, so that it is known that a storm finds them.
+//! Deliberate faults, which show that a crash test detects them.
 
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,38 +6,38 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use clap::ValueEnum;
 use flatspan::snapshot::{Array, Disk};
 
-use crate::phases::{METADATA_BYTES, is_taken};
+use crate::phases::{METADATA_BYTES, is_incomplete};
 
-/// In a journal file, from docs/file-format.md.
-const RECORDS_AT: u64 = 4096;
+/// Offset of the first record of a journal file (docs/file-format.md).
+const RECORDS_OFFSET: u64 = 4096;
 
-/// What is done wrong.
+/// Deliberate fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum FaultKind {
-    /// Records of the journal are acknowledged and not written.
+    /// Journal records are acknowledged but not written.
     DropJournalWrites,
-    /// METADATA says that a heap is complete before its pages are there.
+    /// METADATA marks a heap as complete before its pages are written.
     HeaderBeforePages,
-    /// What should be one transaction is two.
+    /// One transaction is written as two.
     SplitTransactions,
 }
 
 impl FaultKind {
-    /// As clap reads it.
+    /// Returns the name that clap accepts.
     pub(crate) fn name(self) -> String {
         let value = self.to_possible_value();
         value.map_or_else(String::new, |value| value.get_name().to_owned())
     }
 }
 
-/// Writes that are made later, after the next sync of an array.
+/// Writes that are delayed until the next sync of a file.
 #[derive(Debug, Default)]
 struct Held {
     writes: Vec<(Array, u64, Vec<u8>)>,
     until: Option<Array>,
 }
 
-/// Between the store and its disk.
+/// Layer between the store and its backend that injects the fault.
 #[derive(Debug)]
 pub(crate) struct Fault {
     kind: Option<FaultKind>,
@@ -52,7 +52,7 @@ impl Fault {
         }
     }
 
-    /// A write, once the store is open.
+    /// Writes, delays or drops bytes of an open store.
     pub(crate) fn write(
         &self,
         disk: &dyn Disk,
@@ -61,11 +61,11 @@ impl Fault {
         buf: &[u8],
     ) -> io::Result<()> {
         match (self.kind, array) {
-            (Some(FaultKind::DropJournalWrites), Array::Journal(_)) if offset >= RECORDS_AT => {
+            (Some(FaultKind::DropJournalWrites), Array::Journal(_)) if offset >= RECORDS_OFFSET => {
                 return Ok(());
             }
             (Some(FaultKind::HeaderBeforePages), Array::Heap(_)) if offset < METADATA_BYTES => {
-                let released = (!is_taken(buf)).then_some(array);
+                let released = (!is_incomplete(buf)).then_some(array);
                 self.lock().until = released;
             }
             (Some(FaultKind::HeaderBeforePages), Array::Heap(_) | Array::Table(_)) => {
@@ -77,7 +77,7 @@ impl Fault {
         disk.write(array, offset, buf)
     }
 
-    /// After a sync: what was held back follows the header.
+    /// Writes the delayed bytes after the sync of the header.
     pub(crate) fn synced(&self, disk: &dyn Disk, array: Array) -> io::Result<()> {
         let mut held = self.lock();
         if held.until != Some(array) {

@@ -1,20 +1,20 @@
-//! What a child says: one line for each thing, written by one system call, so that whatever was said before a kill is
-//! in the pipe, and whole.
+//! Messages of a child: one line per event, written by one system call. Every line that was written
+//! before a kill is complete in the pipe.
 
 use std::fmt;
 
 use crate::phase::Phase;
 
-/// A line.
+/// Message of a child.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Line {
-    /// The store is open, and this is the state.
+    /// The store is open; this is its state.
     Found(Found),
-    /// The memory was compared with the model, and fits.
+    /// The memory equals the model.
     Fits,
     /// This transaction begins.
     Begin(u64),
-    /// It was acknowledged, with all before it; the durable generation at that time.
+    /// All transactions up to this one are acknowledged, at this durable generation.
     Done {
         number: u64,
         generation: u64,
@@ -26,53 +26,53 @@ pub(crate) enum Line {
     /// The targeted call is about to be made.
     At(Phase),
     Fault {
-        kind: FaultFound,
+        kind: Problem,
         text: String,
     },
 }
 
-/// What a store came back with.
+/// State of a store after it was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Found {
-    /// The last transaction that is in it.
+    /// The last transaction in the store.
     pub(crate) number: u64,
     pub(crate) generation: u64,
     pub(crate) replayed_records: u64,
-    pub(crate) open_micros: u64,
+    pub(crate) open_us: u64,
 }
 
-/// What can be wrong.
+/// Kind of a problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum FaultFound {
+pub(crate) enum Problem {
     Lost,
-    Unbegun,
+    Unexpected,
     Torn,
-    Backward,
+    GenerationRegressed,
     Fallback,
-    Refused,
-    Ended,
+    OpenFailed,
+    ChildExited,
 }
 
-impl FaultFound {
+impl Problem {
     pub(crate) const ALL: [Self; 7] = [
         Self::Lost,
-        Self::Unbegun,
+        Self::Unexpected,
         Self::Torn,
-        Self::Backward,
+        Self::GenerationRegressed,
         Self::Fallback,
-        Self::Refused,
-        Self::Ended,
+        Self::OpenFailed,
+        Self::ChildExited,
     ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Lost => "lost",
-            Self::Unbegun => "unbegun",
+            Self::Unexpected => "unexpected",
             Self::Torn => "torn",
-            Self::Backward => "backward",
+            Self::GenerationRegressed => "generation_regressed",
             Self::Fallback => "fallback",
-            Self::Refused => "refused",
-            Self::Ended => "ended",
+            Self::OpenFailed => "open_failed",
+            Self::ChildExited => "child_exited",
         }
     }
 }
@@ -83,7 +83,7 @@ impl fmt::Display for Line {
             Self::Found(found) => write!(
                 f,
                 "found {} {} {} {}",
-                found.number, found.generation, found.replayed_records, found.open_micros
+                found.number, found.generation, found.replayed_records, found.open_us
             ),
             Self::Fits => write!(f, "fits"),
             Self::Begin(number) => write!(f, "begin {number}"),
@@ -98,7 +98,7 @@ impl fmt::Display for Line {
 }
 
 impl Line {
-    /// `None` for what no child says.
+    /// Parses a line; `None` if it is no valid message.
     pub(crate) fn parse(line: &str) -> Option<Self> {
         let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
         let numbers =
@@ -117,9 +117,7 @@ impl Line {
             "at" => Self::At(Phase::ALL.into_iter().find(|phase| phase.name() == rest)?),
             "fault" => {
                 let (name, text) = rest.split_once(' ')?;
-                let kind = FaultFound::ALL
-                    .into_iter()
-                    .find(|kind| kind.name() == name)?;
+                let kind = Problem::ALL.into_iter().find(|kind| kind.name() == name)?;
                 Self::Fault {
                     kind,
                     text: text.to_owned(),
@@ -132,14 +130,14 @@ impl Line {
 
 impl Found {
     fn parse(numbers: &[u64]) -> Option<Self> {
-        let [number, generation, replayed_records, open_micros] = *numbers else {
+        let [number, generation, replayed_records, open_us] = *numbers else {
             return None;
         };
         Some(Self {
             number,
             generation,
             replayed_records,
-            open_micros,
+            open_us,
         })
     }
 }

@@ -1,19 +1,21 @@
-//! `durable`: memory that outlives its process, shown and shaken.
+//! `durable`: memory that outlives its process.
 //!
-//! `count` counts in the memory of a [`flatspan::snapshot::Store`] and goes on where it was, however it ended. `storm`
-//! kills a process that works on a store, at random instants and in every phase of its writing, and looks each
-//! time at what came back.
+//! - `count` counts in the memory of a [`flatspan::snapshot::Store`] and continues at the stored
+//!   number after any end of the process.
+//! - `crash-test` kills a process that works on a store, at random moments and in every phase of
+//!   writing, and checks after each kill that the store lost nothing.
 //!
 //! ```text
-//!   storm (parent)                          child, killed by SIGKILL and started again
+//!   crash-test (parent)                     child, killed by SIGKILL and started again
 //!   plans the next kill ---- arguments ---> opens the store, compares its memory with the model
-//!   judges, counts <-- lines on a pipe ---- "found 41 ..", "begin 42", "done 42 ..", ..
-//!   reads after the death <---- file ------ the phase of writing, noted at each call of its disk
+//!   checks, counts <---- lines on a pipe -- "found 41 ..", "begin 42", "done 42 ..", ..
+//!   reads after the kill <---- file ------- the phase of writing, noted at each backend call
 //! ```
 
 mod child;
 mod cli;
 mod count;
+mod crash_test;
 mod fault;
 mod line;
 mod model;
@@ -21,9 +23,8 @@ mod phase;
 mod phases;
 mod plan;
 mod random;
-mod recording_disk;
+mod recording_backend;
 mod report;
-mod storm;
 mod tally;
 mod victim;
 
@@ -38,7 +39,7 @@ use signal_hook::flag;
 
 use cli::{Cli, Command};
 
-/// Exit codes. Usage errors (2) are clap's.
+/// Exit codes. clap uses 2 for usage errors.
 pub(crate) mod exit {
     pub(crate) const OK: u8 = 0;
     pub(crate) const PROBLEMS: u8 = 1;
@@ -49,7 +50,7 @@ pub(crate) mod exit {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Count(args) => count::run(&args),
-        Command::Storm(args) => storm::run(&args),
+        Command::CrashTest(args) => crash_test::run(&args),
         Command::Child(args) => child::run(&args),
     };
     ExitCode::from(outcome.unwrap_or_else(|error| {
@@ -58,7 +59,7 @@ fn main() -> ExitCode {
     }))
 }
 
-/// The first signal asks for an orderly end, the second one ends at once.
+/// Sets a flag at the first signal; the second signal ends the process.
 pub(crate) fn cancel_on_signal() -> anyhow::Result<Arc<AtomicBool>> {
     let cancel = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {

@@ -1,8 +1,8 @@
-//! What the memory must be after a transaction: a pure function of the seed and its number.
+//! Expected memory after a transaction: a pure function of the seed and the transaction number.
 //!
-//! Memory is seen as units of 512 bytes. A written unit begins with the number of its transaction and its own place, and the rest
-//! follows from both: a page that came from another transaction, or from two, is recognised. Unit 0 is written by
-//! every transaction.
+//! The memory consists of units of 512 bytes. A written unit starts with the number of its
+//! transaction and its own index; the rest follows from both. So a page of another transaction, or
+//! of two, is detected. Every transaction writes unit 0.
 
 use std::fmt;
 use std::ops::Range;
@@ -12,30 +12,30 @@ use crate::random::Random;
 pub(crate) const PAGE_BYTES: u64 = 4096;
 pub(crate) const UNIT_BYTES: usize = 512;
 const UNITS_IN_PAGE: u64 = PAGE_BYTES / UNIT_BYTES as u64;
-/// The region is never shorter than this, nor longer than that.
+/// Limits of the region length.
 pub(crate) const PAGES_MIN: u64 = 256;
 pub(crate) const PAGES_MAX: u64 = 1024;
 
-/// A part of a transaction; ranges are of units.
+/// Step of a transaction; ranges are in units.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     Write(Range<u64>),
     Discard(Range<u64>),
-    /// To so many pages.
+    /// New length in pages.
     Resize(u64),
 }
 
-/// The state behind a transaction.
+/// State after a transaction.
 #[derive(Clone, Debug)]
 pub(crate) struct Model {
     seed: u64,
     /// The last transaction.
     pub(crate) number: u64,
-    /// Who wrote each unit last; 0 where it is zeros.
+    /// Transaction that wrote each unit last; 0 if the unit is zero.
     writers: Vec<u64>,
 }
 
-/// Where memory differs.
+/// Difference between memory and model.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Mismatch {
     Length {
@@ -51,7 +51,7 @@ pub(crate) enum Mismatch {
 }
 
 impl Model {
-    /// Behind this transaction; 0 is the new store.
+    /// Creates the state after transaction `number`; 0 is a new store.
     pub(crate) fn at(seed: u64, number: u64) -> Self {
         let mut model = Self {
             seed,
@@ -64,7 +64,7 @@ impl Model {
         model
     }
 
-    /// Goes on by one transaction: what that does, in order.
+    /// Advances by one transaction and returns its steps in order.
     pub(crate) fn step(&mut self) -> Vec<Step> {
         self.number += 1;
         let mut random = Random::of(&[self.seed, self.number]);
@@ -106,7 +106,7 @@ impl Model {
         self.writers[range.start as usize..range.end as usize].fill(writer);
     }
 
-    /// Compares memory with what it must be.
+    /// Compares memory with the model.
     pub(crate) fn check(&self, memory: &[u8]) -> Result<(), Mismatch> {
         let (found, expected) = (
             memory.len() as u64,
@@ -131,13 +131,13 @@ impl Model {
     }
 }
 
-/// The transaction that a unit says it was written by.
+/// Returns the transaction number that is stored in a unit.
 pub(crate) fn number_in(unit: &[u8]) -> u64 {
     let first = unit.first_chunk();
     first.map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
-/// What a transaction writes to a unit; zeros for 0.
+/// Returns the bytes that a transaction writes to a unit; zeros for number 0.
 pub(crate) fn unit_bytes(seed: u64, number: u64, unit: u64) -> [u8; UNIT_BYTES] {
     let mut bytes = [0; UNIT_BYTES];
     if number == 0 {
@@ -153,14 +153,14 @@ pub(crate) fn unit_bytes(seed: u64, number: u64, unit: u64) -> [u8; UNIT_BYTES] 
     bytes
 }
 
-/// All units of a range.
+/// Fills all units of a range.
 pub(crate) fn fill(seed: u64, number: u64, units: Range<u64>, memory: &mut [u8]) {
     for (unit, place) in units.zip(memory.chunks_exact_mut(UNIT_BYTES)) {
         place.copy_from_slice(&unit_bytes(seed, number, unit));
     }
 }
 
-/// The bytes of a range of units.
+/// Returns the byte range of a range of units.
 pub(crate) fn bytes_of(units: &Range<u64>) -> Range<u64> {
     units.start * UNIT_BYTES as u64..units.end * UNIT_BYTES as u64
 }

@@ -1,6 +1,7 @@
-//! Phases of a store's writing, and the file by which a child leaves its present one behind.
+//! Phases of writing, and the file in which a child notes its current phase.
 //!
-//! One byte, written by a system call: it is in the page cache, so the death of the process does not touch it.
+//! The file has one byte, written by a system call. It is in the page cache, so it survives the
+//! death of the process.
 
 use std::fs::File;
 use std::io;
@@ -9,7 +10,7 @@ use std::path::Path;
 
 use clap::ValueEnum;
 
-/// What a store is doing; `storm --help` says where each begins and ends.
+/// Phase of writing of a store. `crash-test --help` describes where each starts and ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Phase {
     Lock,
@@ -31,7 +32,7 @@ impl Phase {
         Self::Journal,
         Self::Idle,
     ];
-    /// Those that a storm must hit.
+    /// Phases that a crash test must hit.
     pub(crate) const NEEDED: [Self; 5] = [
         Self::Lock,
         Self::Pages,
@@ -53,7 +54,7 @@ impl Phase {
     }
 }
 
-/// The file.
+/// File that holds the current phase.
 #[derive(Debug)]
 pub(crate) struct PhaseFile(File);
 

@@ -1,7 +1,8 @@
-//! Which phase a store is in, from the calls it makes of its disk (docs/file-format.md, "Writing").
+//! Derives the phase of a store from the calls to its backend (docs/file-format.md, "Writing").
 //!
-//! A checkpoint and the journal may be at work at once. Then the phase of the store is the one that is harder to hit:
-//! restore, rotation, header, lock, pages, journal. The call itself belongs to one of them.
+//! A checkpoint and the journal may write at the same time. The phase of the store is then the one
+//! that is harder to hit: restore, rotation, header, lock, pages, journal. Each call belongs to one
+//! phase.
 
 use std::collections::BTreeSet;
 
@@ -9,32 +10,32 @@ use flatspan::snapshot::Array;
 
 use crate::phase::Phase;
 
-/// From docs/file-format.md.
+/// Layout constants of docs/file-format.md.
 pub(crate) const METADATA_BYTES: u64 = 64 << 10;
 const HALF_BYTES: u64 = METADATA_BYTES / 2;
-const WRITE_LOCK_AT: usize = 56;
-const RECORDS_AT: u64 = 4096;
+const WRITE_LOCK_OFFSET: usize = 56;
+const RECORDS_OFFSET: u64 = 4096;
 const RECORD_BYTES: usize = 56;
-const KIND_AT: usize = 4;
+const KIND_OFFSET: usize = 4;
 const KIND_SEAL: u8 = 3;
 
-/// A call that matters.
+/// Backend call that is relevant for the phase.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Call<'a> {
     Create(Array),
     Write(Array, u64, &'a [u8]),
-    /// Lengths and holes.
+    /// Changes of length, and holes.
     Shape(Array),
     Sync(Array),
     Remove(Array),
-    /// Reading, reserving.
+    /// Reads and preallocation.
     Other,
 }
 
-/// What is under way.
+/// Operations in progress.
 #[derive(Debug)]
 pub(crate) struct Phases {
-    /// Without syncs, what they would end ends with the write.
+    /// Without syncs, a phase that a sync would end ends with the write.
     syncs: bool,
     restoring: bool,
     /// Lock, pages, header or none.
@@ -44,7 +45,7 @@ pub(crate) struct Phases {
 }
 
 impl Phases {
-    /// Of a store that is being opened.
+    /// Creates the state of a store that is being opened.
     pub(crate) fn new(syncs: bool) -> Self {
         Self {
             syncs,
@@ -63,8 +64,8 @@ impl Phases {
         self.restoring
     }
 
-    /// Of the store.
-    pub(crate) fn present(&self) -> Phase {
+    /// Returns the phase of the store.
+    pub(crate) fn current(&self) -> Phase {
         match self.checkpoint {
             _ if self.restoring => Phase::Restore,
             _ if !self.rotating.is_empty() => Phase::Rotation,
@@ -74,7 +75,7 @@ impl Phases {
         }
     }
 
-    /// Notes that a call begins; the phase that this call belongs to.
+    /// Notes that a call starts, and returns the phase of the call.
     pub(crate) fn before(&mut self, call: Call<'_>) -> Phase {
         if self.restoring {
             return Phase::Restore;
@@ -84,7 +85,7 @@ impl Phases {
                 self.rotating.insert(number);
             }
             Call::Write(Array::Journal(number), offset, bytes) => {
-                let rotates = offset < RECORDS_AT || ends_with_seal(bytes);
+                let rotates = offset < RECORDS_OFFSET || ends_with_seal(bytes);
                 let set = if rotates {
                     &mut self.rotating
                 } else {
@@ -93,7 +94,7 @@ impl Phases {
                 set.insert(number);
             }
             Call::Write(Array::Heap(_), offset, bytes) if offset < METADATA_BYTES => {
-                self.checkpoint = Some(if is_taken(bytes) {
+                self.checkpoint = Some(if is_incomplete(bytes) {
                     Phase::Lock
                 } else {
                     Phase::Header
@@ -109,8 +110,11 @@ impl Phases {
 
     fn phase_of(&self, call: Call<'_>) -> Phase {
         let array = match call {
-            Call::Create(array) | Call::Shape(array) | Call::Sync(array) => array,
-            Call::Write(array, ..) | Call::Remove(array) => array,
+            Call::Create(array)
+            | Call::Shape(array)
+            | Call::Sync(array)
+            | Call::Write(array, ..)
+            | Call::Remove(array) => array,
             Call::Other => return Phase::Idle,
         };
         match array {
@@ -124,36 +128,37 @@ impl Phases {
     pub(crate) fn after(&mut self, call: Call<'_>) {
         match call {
             Call::Remove(Array::Journal(number)) | Call::Sync(Array::Journal(number)) => {
-                self.journal_rests(number);
+                self.journal_done(number);
             }
-            Call::Write(Array::Journal(number), ..) if !self.syncs => self.journal_rests(number),
-            Call::Sync(Array::Heap(_)) => self.header_rests(),
-            // The second copy.
-            Call::Write(Array::Heap(_), HALF_BYTES, _) if !self.syncs => self.header_rests(),
+            Call::Write(Array::Journal(number), ..) if !self.syncs => self.journal_done(number),
+            Call::Sync(Array::Heap(_)) => self.header_done(),
+            // The second METADATA copy.
+            Call::Write(Array::Heap(_), HALF_BYTES, _) if !self.syncs => self.header_done(),
             _ => {}
         }
     }
 
-    fn journal_rests(&mut self, number: u64) {
+    fn journal_done(&mut self, number: u64) {
         self.rotating.remove(&number);
         self.appending.remove(&number);
     }
 
-    /// Pages are under way until the header follows them.
-    fn header_rests(&mut self) {
+    /// The pages phase lasts until the header is written.
+    fn header_done(&mut self) {
         if matches!(self.checkpoint, Some(Phase::Lock | Phase::Header)) {
             self.checkpoint = None;
         }
     }
 }
 
-/// Is it METADATA with the lock taken?
-pub(crate) fn is_taken(metadata: &[u8]) -> bool {
-    metadata.get(WRITE_LOCK_AT) == Some(&0)
+/// Returns whether these bytes are METADATA of an incomplete heap (`WRITE_LOCK` is 0).
+pub(crate) fn is_incomplete(metadata: &[u8]) -> bool {
+    metadata.get(WRITE_LOCK_OFFSET) == Some(&0)
 }
 
-/// Journals are written record by record, many at once; a seal is the last in its file, without a body.
+/// Returns whether the last record is a seal record. It ends its file and has no body; one write
+/// may hold several records.
 fn ends_with_seal(records: &[u8]) -> bool {
     let last = records.last_chunk::<RECORD_BYTES>();
-    last.is_some_and(|last| last.starts_with(b"FSRC") && last[KIND_AT] == KIND_SEAL)
+    last.is_some_and(|last| last.starts_with(b"FSRC") && last[KIND_OFFSET] == KIND_SEAL)
 }

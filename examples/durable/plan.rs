@@ -1,41 +1,42 @@
-//! When the next child is killed.
+//! Plan of the next kill.
 
 use std::time::Duration;
 
 use crate::phase::Phase;
 use crate::random::Random;
 
-/// Of 200 kills so many must hit each needed phase.
+/// Of 200 kills, each needed phase must be hit this many times.
 const NEEDED_OF_200: u64 = 10;
-/// A random instant is this long behind the start at most: opening takes some of it.
+/// Upper limit of a random kill time after the start; opening the store takes part of it.
 const LIFE_MICROS: u64 = 400_000;
-/// After the call that was aimed at.
+/// Upper limit of the delay after the targeted call.
 const DELAY_MICROS: u64 = 300;
 const LINGER_MICROS: u64 = 2_000;
-/// When it must not be missed. The kill ends it.
+/// Used if a needed phase must not be missed. The kill ends the wait.
 const LINGER_LATE_MICROS: u64 = 50_000;
-/// A call that does not come in this time is not waited for.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Limit for waiting for the targeted call.
+const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// One kill.
+/// One planned kill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
     pub(crate) aim: Option<Aim>,
-    /// Behind the call that is aimed at, or behind the start.
+    /// Delay after the targeted call, or after the start.
     pub(crate) delay: Duration,
 }
 
-/// A call of the store's disk.
+/// Backend call at which the child is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Aim {
     pub(crate) phase: Phase,
     pub(crate) call: u64,
-    /// The child does not make the call so long: the kill comes between two calls, and not in one.
+    /// The child delays the call by this time, so that the kill hits between two calls.
     pub(crate) linger: Duration,
 }
 
 impl Plan {
-    /// A third at random times, the others in one of the phases; in the end in those that lack kills.
+    /// Plans one third of the kills at random times and the others in one of the phases. Near the
+    /// end it targets the phases that still need kills.
     pub(crate) fn next(random: &mut Random, missing: &[(Phase, u64)], left: u64) -> Self {
         let lacking: u64 = missing.iter().map(|(_, kills)| kills).sum();
         let is_late = lacking > 0 && left <= lacking * 2;
@@ -66,22 +67,22 @@ impl Plan {
         }
     }
 
-    /// It is killed then in any case.
-    pub(crate) fn patience(&self) -> Duration {
+    /// Returns the time after which the child is killed in any case.
+    pub(crate) fn timeout(&self) -> Duration {
         if self.aim.is_some() {
-            PATIENCE
+            TIMEOUT
         } else {
             self.delay
         }
     }
 }
 
-/// How many kills each phase needs of so many.
+/// Returns the number of kills that each needed phase requires.
 pub(crate) fn needed(kills: u64) -> u64 {
     kills * NEEDED_OF_200 / 200
 }
 
-/// Two checkpoints have about so many calls of a phase.
+/// Returns the approximate number of calls of a phase during two checkpoints.
 fn calls_max(phase: Phase) -> u64 {
     match phase {
         Phase::Pages => 80,

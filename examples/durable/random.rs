@@ -1,4 +1,5 @@
-//! Random words that are a pure function of a seed (SplitMix64): what a child did can be computed by the next one.
+//! Random words as a pure function of a seed (SplitMix64): a child can compute what an earlier
+//! child did.
 
 use std::ops::Range;
 
@@ -6,7 +7,7 @@ use std::ops::Range;
 pub(crate) struct Random(u64);
 
 impl Random {
-    /// Another sequence for each list of words.
+    /// Creates a generator; each list of words selects a different sequence.
     pub(crate) fn of(words: &[u64]) -> Self {
         let mut random = Self(0);
         for word in words {
@@ -22,7 +23,7 @@ impl Random {
         word ^ (word >> 31)
     }
 
-    /// The bias of small ranges does not matter here.
+    /// Returns a number of a range. The bias of small ranges does not matter here.
     pub(crate) fn within(&mut self, range: Range<u64>) -> u64 {
         range.start + self.word() % (range.end - range.start)
     }

@@ -1,4 +1,4 @@
-//! What a storm found: a table for people, an object for programs.
+//! Report of a crash test: a table for people, a JSON object for programs.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::line::FaultFound;
+use crate::line::Problem;
 use crate::phase::Phase;
 use crate::plan;
 use crate::tally::Tally;
@@ -29,7 +29,7 @@ fn needed(tally: &Tally, phase: Phase) -> u64 {
     }
 }
 
-fn count(tally: &Tally, kind: FaultFound) -> u64 {
+fn count(tally: &Tally, kind: Problem) -> u64 {
     tally
         .fault
         .iter()
@@ -37,9 +37,9 @@ fn count(tally: &Tally, kind: FaultFound) -> u64 {
         .count() as u64
 }
 
-/// Median and maximum.
-fn open_micros(tally: &Tally) -> (u64, u64) {
-    let mut micros = tally.open_micros.clone();
+/// Returns the median and the maximum.
+fn open_us(tally: &Tally) -> (u64, u64) {
+    let mut micros = tally.open_us.clone();
     micros.sort_unstable();
     let at = |place: usize| micros.get(place).copied().unwrap_or(0);
     (at(micros.len() / 2), at(micros.len().saturating_sub(1)))
@@ -55,24 +55,24 @@ fn table(tally: &Tally, seed: u64, took: Duration) -> Result<String, std::fmt::E
     }
     writeln!(out, "{:<10} {:>5}", "all", tally.kills())?;
     writeln!(out)?;
-    let counts = FaultFound::ALL.map(|kind| format!("{} {}", kind.name(), count(tally, kind)));
+    let counts = Problem::ALL.map(|kind| format!("{} {}", kind.name(), count(tally, kind)));
     writeln!(out, "{}", counts.join(", "))?;
     if let Some((kind, text)) = &tally.fault {
         writeln!(out, "found: {}: {text}", kind.name())?;
     }
     writeln!(
         out,
-        "{} transactions acknowledged, {} checkpoints asked for, opened {} times, {} records replayed",
+        "{} transactions acknowledged, {} checkpoints requested, opened {} times, {} records replayed",
         tally.transactions,
         tally.checkpoints,
-        tally.open_micros.len(),
+        tally.open_us.len(),
         tally.replayed_records
     )?;
-    let (median, max) = open_micros(tally);
+    let (median, max) = open_us(tally);
     let millis = |micros: u64| Duration::from_micros(micros).as_secs_f64() * 1e3;
     writeln!(
         out,
-        "opening: {:.1} ms median, {:.1} ms at most; the storm: {:.1} s, seed {seed}",
+        "opening: {:.1} ms median, {:.1} ms at most; the test: {:.1} s, seed {seed}",
         millis(median),
         millis(max),
         took.as_secs_f64()
@@ -82,7 +82,7 @@ fn table(tally: &Tally, seed: u64, took: Duration) -> Result<String, std::fmt::E
 }
 
 fn object(tally: &Tally, seed: u64, took: Duration) -> Value {
-    let (median, max) = open_micros(tally);
+    let (median, max) = open_us(tally);
     let phases = Phase::ALL.map(|phase| {
         json!({
             "phase": phase.name(),
@@ -96,14 +96,14 @@ fn object(tally: &Tally, seed: u64, took: Duration) -> Value {
         "seconds": took.as_secs_f64(),
         "transactions": tally.transactions,
         "checkpoints": tally.checkpoints,
-        "reopened": tally.open_micros.len(),
+        "reopened": tally.open_us.len(),
         "replayed_records": tally.replayed_records,
         "phases": phases,
         "fault": tally.fault.as_ref().map(|(_, text)| text),
-        "open_micros": { "median": median, "max": max },
+        "open_us": { "median": median, "max": max },
         "ok": tally.is_ok(),
     });
-    for kind in FaultFound::ALL {
+    for kind in Problem::ALL {
         object[kind.name()] = count(tally, kind).into();
     }
     object

@@ -1,6 +1,6 @@
-//! What was promised, what was found, and what is wrong with it.
+//! Record of the reports of the children: acknowledged transactions, found state, first problem.
 
-use crate::line::{FaultFound, Found, Line};
+use crate::line::{Found, Line, Problem};
 use crate::phase::Phase;
 use crate::plan;
 
@@ -9,21 +9,21 @@ pub(crate) struct Tally {
     kills: [u64; Phase::ALL.len()],
     /// The last transaction that was begun.
     pub(crate) begun: u64,
-    /// The last that was acknowledged, or found.
+    /// The last transaction that was acknowledged or found.
     acknowledged: u64,
-    /// The highest generation that was durable.
+    /// The highest durable generation.
     generation: u64,
     pub(crate) transactions: u64,
     pub(crate) checkpoints: u64,
     pub(crate) replayed_records: u64,
-    /// Of each opening.
-    pub(crate) open_micros: Vec<u64>,
-    /// The first one.
-    pub(crate) fault: Option<(FaultFound, String)>,
+    /// Duration of each opening of the store.
+    pub(crate) open_us: Vec<u64>,
+    /// The first problem.
+    pub(crate) fault: Option<(Problem, String)>,
 }
 
 impl Tally {
-    pub(crate) fn hear(&mut self, line: &Line) {
+    pub(crate) fn receive(&mut self, line: &Line) {
         match line {
             Line::Found(found) => self.found(found),
             Line::Begin(number) => self.begun = *number,
@@ -42,7 +42,7 @@ impl Tally {
     }
 
     fn found(&mut self, found: &Found) {
-        self.open_micros.push(found.open_micros);
+        self.open_us.push(found.open_us);
         self.replayed_records += found.replayed_records;
         let Found {
             number, generation, ..
@@ -50,23 +50,26 @@ impl Tally {
         let (begun, acknowledged) = (self.begun, self.acknowledged);
         if number < acknowledged {
             let text = format!("{acknowledged} was acknowledged, {number} was found");
-            self.wrong(FaultFound::Lost, text);
+            self.wrong(Problem::Lost, text);
         }
         if number > begun {
             let text = format!("{begun} was begun, {number} was found");
-            self.wrong(FaultFound::Unbegun, text);
+            self.wrong(Problem::Unexpected, text);
         }
         if generation < self.generation {
-            let text = format!("generation {generation} behind {}", self.generation);
-            self.wrong(FaultFound::Backward, text);
+            let text = format!(
+                "found generation {generation} after generation {}",
+                self.generation
+            );
+            self.wrong(Problem::GenerationRegressed, text);
         }
-        // From here on that is the state.
+        // The found state is the start of the next run.
         self.begun = number;
         self.acknowledged = number;
         self.generation = generation;
     }
 
-    pub(crate) fn wrong(&mut self, kind: FaultFound, text: String) {
+    pub(crate) fn wrong(&mut self, kind: Problem, text: String) {
         self.fault.get_or_insert((kind, text));
     }
 
@@ -82,7 +85,7 @@ impl Tally {
         self.kills.iter().sum()
     }
 
-    /// How many kills the needed phases lack, when there are to be so many.
+    /// Returns the phases that need more kills, and how many, for a total of `kills`.
     pub(crate) fn missing(&self, kills: u64) -> Vec<(Phase, u64)> {
         let lacks = |phase| plan::needed(kills).saturating_sub(self.kills_in(phase));
         let phases = Phase::NEEDED.into_iter().map(|phase| (phase, lacks(phase)));

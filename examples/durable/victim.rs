@@ -1,4 +1,4 @@
-//! A child as its parent has it: started, listened to, killed.
+//! Child process that is started, read from, and killed.
 
 use std::env;
 use std::ffi::OsString;
@@ -12,21 +12,21 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::line::Line;
 
-/// Killed when dropped.
+/// Child process, killed on drop.
 #[derive(Debug)]
 pub(crate) struct Victim {
     process: Child,
     pipe: ChildStdout,
-    /// Read, and not a line yet.
+    /// Bytes that are not yet a complete line.
     rest: Vec<u8>,
 }
 
-/// What came from the pipe.
+/// Result of reading from the pipe.
 #[derive(Debug)]
-pub(crate) enum Heard {
+pub(crate) enum Received {
     Lines(Vec<Line>),
     Nothing,
-    /// The pipe has ended: nobody has its other end any more.
+    /// End of file: no process holds the other end of the pipe.
     End,
 }
 
@@ -41,7 +41,10 @@ impl Victim {
             .process_group(0)
             .spawn()
             .context("cannot start a child")?;
-        let pipe = process.stdout.take().context("a pipe")?;
+        let pipe = process
+            .stdout
+            .take()
+            .context("standard output of the child is a pipe")?;
         Ok(Self {
             process,
             pipe,
@@ -49,22 +52,22 @@ impl Victim {
         })
     }
 
-    /// Waits at most so long for lines.
-    pub(crate) fn hear(&mut self, patience: Duration) -> Result<Heard> {
-        let timeout = Timespec::try_from(patience)?;
+    /// Waits up to `timeout` for lines.
+    pub(crate) fn receive(&mut self, timeout: Duration) -> Result<Received> {
+        let timeout = Timespec::try_from(timeout)?;
         let mut ready = [PollFd::new(&self.pipe, PollFlags::IN)];
         match poll(&mut ready, Some(&timeout)) {
-            Ok(0) | Err(rustix::io::Errno::INTR) => return Ok(Heard::Nothing),
+            Ok(0) | Err(rustix::io::Errno::INTR) => return Ok(Received::Nothing),
             polled => polled?,
         };
         let mut buf = [0; 4096];
         match self.pipe.read(&mut buf)? {
-            0 => Ok(Heard::End),
-            len => Ok(Heard::Lines(self.lines(&buf[..len])?)),
+            0 => Ok(Received::End),
+            len => Ok(Received::Lines(self.lines(&buf[..len])?)),
         }
     }
 
-    /// Ends it now, if it has not ended; how it did, and what it said before.
+    /// Kills the child if it still runs. Returns its exit status and the remaining lines.
     pub(crate) fn kill(mut self) -> Result<(ExitStatus, Vec<Line>)> {
         self.process.kill()?;
         let status = self.process.wait()?;
@@ -74,31 +77,31 @@ impl Victim {
         Ok((status, lines))
     }
 
-    /// How it ended by itself.
+    /// Waits until the child ends by itself.
     pub(crate) fn wait(mut self) -> io::Result<ExitStatus> {
         self.process.wait()
     }
 
-    fn lines(&mut self, heard: &[u8]) -> Result<Vec<Line>> {
-        self.rest.extend_from_slice(heard);
+    fn lines(&mut self, received: &[u8]) -> Result<Vec<Line>> {
+        self.rest.extend_from_slice(received);
         let end = self
             .rest
             .iter()
             .rposition(|byte| *byte == b'\n')
             .map_or(0, |at| at + 1);
         let whole: Vec<u8> = self.rest.drain(..end).collect();
-        let text = std::str::from_utf8(&whole).context("a child says text")?;
-        let parsed = text
-            .lines()
-            .map(|line| Line::parse(line).with_context(|| format!("a child said {line:?}")));
+        let text = std::str::from_utf8(&whole).context("the output of a child is UTF-8")?;
+        let parsed = text.lines().map(|line| {
+            Line::parse(line).with_context(|| format!("unexpected line from a child: {line:?}"))
+        });
         parsed.collect()
     }
 }
 
 impl Drop for Victim {
     fn drop(&mut self) {
-        // Both do nothing to one that was waited for.
-        let _gone = self.process.kill();
-        let _reaped = self.process.wait();
+        // Both fail harmlessly if the child was waited for.
+        drop(self.process.kill());
+        drop(self.process.wait());
     }
 }

@@ -1,10 +1,10 @@
-//! A sieve that extends a list of primes.
+//! Computes the primes after the known ones.
 
-/// The maximum number of candidates that are sieved at once.
+/// Sieves at most this many numbers at once.
 const SEGMENT: u64 = 1 << 14;
 
-/// Returns the next primes after `primes`. At least one, because a prime exists between a prime and
-/// its square.
+/// Returns the next primes after `primes`, which must be all smaller ones. Returns at least one, as
+/// a prime exists between a prime and its square.
 pub(crate) fn following(primes: &[u64]) -> Vec<u64> {
     let Some(last) = primes.last() else {
         return vec![2];

@@ -1,4 +1,4 @@
-//! Arbitrary bytes as bencode and as a torrent.
+//! Fuzz target: arbitrary bytes as bencode and as a torrent.
 #![no_main]
 #![expect(
     dead_code,

@@ -1,9 +1,9 @@
-//! A directory of arbitrary files, through the reader of stores.
+//! Fuzz target: the store reader on a directory of arbitrary files.
 #![no_main]
 
 #[path = "../properties/directory.rs"]
 mod property;
-#[expect(dead_code, reason = "stores ask more of the files than readers do")]
+#[expect(dead_code, reason = "the property of stores uses more of the module")]
 #[path = "../properties/store_files.rs"]
 mod store_files;
 

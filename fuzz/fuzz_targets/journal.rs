@@ -1,8 +1,8 @@
-//! Arbitrary bytes as records of the journal.
+//! Fuzz target: arbitrary bytes as journal records.
 #![no_main]
 
-#[expect(dead_code, reason = "the format has more than the property uses")]
-#[expect(unused_imports, reason = "the format has more than the property uses")]
+#[expect(dead_code, reason = "the property uses a part of the format")]
+#[expect(unused_imports, reason = "the property uses a part of the format")]
 #[path = "../../src/snapshot/format/mod.rs"]
 mod format;
 #[path = "../properties/journal.rs"]

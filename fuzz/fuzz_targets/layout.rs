@@ -1,4 +1,4 @@
-//! Arbitrary lengths and ranges.
+//! Fuzz target: a layout of arbitrary lengths, and arbitrary ranges.
 #![no_main]
 
 #[path = "../properties/layout.rs"]

@@ -1,8 +1,9 @@
-//! Stores on arbitrary files: METADATA, checksum tree and journal, wrong under good checksums.
+//! Fuzz target: stores on arbitrary files. METADATA, checksum tree and journal are wrong, with
+//! correct checksums.
 #![no_main]
 
-#[path = "../properties/memory_disk.rs"]
-mod memory_disk;
+#[path = "../properties/memory_backend.rs"]
+mod memory_backend;
 #[path = "../properties/store.rs"]
 mod property;
 #[path = "../properties/store_files.rs"]

@@ -1,6 +1,7 @@
-//! Whatever bytes are read as bencode or as a torrent come back from being written.
+//! Bytes that parse as bencode or as a torrent are reproduced when they are written again.
 //!
-//! Included by the fuzz target and by `tests/torrent`, which both have the example's modules at their root.
+//! The fuzz target and `tests/torrent` include this file; both have the example's modules at their
+//! root.
 
 use crate::bencode::{self, Item, Value};
 use crate::bencode_writer::Node;
@@ -15,10 +16,10 @@ pub(crate) fn check(data: &[u8]) {
     assert_eq!((item.at, item.raw), (0, data));
     let node = Node::from(&item);
     let canonical = node.encode();
-    // All but the order of keys is canonical already.
+    // Only the order of keys can differ from the canonical form.
     assert_eq!(canonical.len(), data.len());
     assert_eq!(canonical == data, is_sorted(&item));
-    let again = bencode::parse(&canonical).expect("what was written");
+    let again = bencode::parse(&canonical).expect("written bytes parse");
     assert_eq!(Node::from(&again), node);
     if let Ok(metainfo) = Metainfo::parse(data) {
         check_metainfo(&metainfo);
@@ -38,8 +39,8 @@ fn check_metainfo(metainfo: &Metainfo) {
         assert!(components.all(|component| matches!(component, std::path::Component::Normal(_))));
         assert_eq!(path.components().count(), 1 + metainfo.files[i].path.len());
     }
-    let mut again = Metainfo::parse(&metainfo.encode()).expect("what was written");
-    // What is not kept of a foreign torrent changes its hash, so only the rest must be the same.
+    let mut again = Metainfo::parse(&metainfo.encode()).expect("written bytes parse");
+    // Ignored fields of a foreign torrent change its hash, so compare everything else.
     again.info_hash = metainfo.info_hash;
     assert_eq!(again, *metainfo);
 }

@@ -1,7 +1,7 @@
-//! Everything that a reader does, on a directory of arbitrary files: answers and errors, and all it hands out within the length
-//! that it tells.
+//! Every operation of the store reader on a directory of arbitrary files returns a result or an
+//! error, and returned ranges are within the reported length.
 //!
-//! Included by the fuzz target and by `tests/format`, each of which has `store_files` at its root.
+//! The fuzz target and `tests/format` include this file; both have `store_files` at their root.
 
 use std::fs;
 use std::ops::ControlFlow;
@@ -11,13 +11,15 @@ use flatspan::snapshot::{Image, SnapshotError, StoreReader};
 
 use crate::store_files::{PART_BYTES, store_files};
 
-/// Panics if `data` breaks the property; whether there was a state to read. The files are made in `directory`, and removed before.
+/// Returns whether the directory had a readable state. Panics if `data` breaks the property. The
+/// files are created in `directory`, which is removed first.
 pub(crate) fn check(directory: &Path, data: &[u8]) -> bool {
     let files = store_files(data);
-    let _nothing_there = fs::remove_dir_all(directory);
-    fs::create_dir(directory).expect("a folder");
+    // It may not exist.
+    drop(fs::remove_dir_all(directory));
+    fs::create_dir(directory).expect("directory is created");
     for (array, bytes) in &files.arrays {
-        // Of no bytes there is a first part too.
+        // An empty file has a first part too.
         let parts = bytes.len().div_ceil(PART_BYTES as usize).max(1);
         for part in 0..parts {
             let start = part * PART_BYTES as usize;
@@ -29,26 +31,27 @@ pub(crate) fn check(directory: &Path, data: &[u8]) -> bool {
     let found = read(directory);
     let memory = found.as_ref().ok().map(Vec::as_slice);
     assert!(
-        files.may_give(memory),
-        "a state that never was: {:?}",
+        files.may_return(memory),
+        "unexpected state: {:?}",
         found.as_ref().err()
     );
     memory.is_some()
 }
 
-/// The newest state, after all else was looked at.
+/// Calls every function of the reader, and returns the newest state.
 fn read(directory: &Path) -> Result<Vec<u8>, SnapshotError> {
     let reader = StoreReader::open(directory)?;
     let survey = reader.survey()?;
     let verified = reader.verify(|_| ControlFlow::Continue(()));
     let newest = reader.newest().and_then(|image| bytes(&image));
     if let Ok(Some(image)) = reader.second_chance() {
-        let _may_be_damaged = bytes(&image);
+        // The image may be corrupt.
+        drop(bytes(&image));
     }
     if verified.is_ok_and(|verified| verified.is_good()) {
         assert!(
             newest.is_ok(),
-            "good, and not readable: {newest:?}, {survey:?}"
+            "verified but not readable: {newest:?}, {survey:?}"
         );
     }
     newest

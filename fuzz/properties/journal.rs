@@ -1,13 +1,15 @@
-//! Records of the journal: what is taken for good is what would be written for it, and no larger than the bytes it was made of.
+//! A journal record that is accepted equals the record that would be written for it, and is no
+//! larger than its input.
 //!
-//! Included by the fuzz target and by `tests/format`, each of which has the format as `crate::format`. The input is a record; it
-//! is looked at as it is, and with a header and a checksum that fit its body.
+//! The fuzz target and `tests/format` include this file; both have the format as `crate::format`.
+//! The input is a record. It is parsed unchanged, and with a header and a checksum that match its
+//! body.
 
 use crate::format::{Body, Change, RECORD_HEADER_BYTES, RecordHeader, RecordKind};
 
 const JOURNAL_ID: u64 = 0x1234_5678_9abc_def1;
 
-/// Panics if `data` breaks the property; whether any of it was taken for good.
+/// Returns whether some of the input was accepted. Panics if `data` breaks the property.
 pub(crate) fn check(data: &[u8]) -> bool {
     if let Some((header, body)) = data.split_first_chunk::<RECORD_HEADER_BYTES>() {
         check_header(header, body);
@@ -39,7 +41,7 @@ fn check_body(bytes: &[u8]) -> bool {
         let end = offset.checked_add(len);
         assert!(len > 0 && end.is_some_and(|end| end <= body.payload_bytes));
     }
-    // Others no header can name.
+    // A header cannot describe other lengths.
     if bytes.len().is_multiple_of(8) {
         assert_eq!(body.len(), bytes.len());
         check_written(&body, bytes);
@@ -47,7 +49,7 @@ fn check_body(bytes: &[u8]) -> bool {
     true
 }
 
-/// The body is written as it was read, under a header that is read as it was written.
+/// Asserts that the body and its header are written as they were read.
 fn check_written(body: &Body<'_>, bytes: &[u8]) {
     let header = RecordHeader {
         kind: RecordKind::Pages,

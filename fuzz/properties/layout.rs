@@ -1,7 +1,8 @@
-//! `Layout` against two naive models: a list of all bytes, where that is short, and intersections in 128 bits.
+//! `Layout` against two naive models: a list of all bytes for short layouts, and intersections in
+//! 128 bits.
 //!
-//! Included by the fuzz target and by `tests/span`. The input is read as: a number of entries, for each a unit
-//! and a factor, and then ranges (form, two bounds) until it ends.
+//! The fuzz target and `tests/span` include this file. The input is a number of entries, for each
+//! entry a unit and a factor, and then ranges (form, two bounds) until its end.
 
 use std::ops::{Bound, RangeBounds as _};
 
@@ -9,9 +10,9 @@ use flatspan::span::Layout;
 
 const ENTRIES_MAX: usize = 24;
 const RANGES_MAX: usize = 64;
-/// Up to this length every byte is looked at.
+/// Layouts up to this length are checked byte by byte.
 const BYTES_MAX: u64 = 4096;
-/// Lengths that reach every kind of trouble: small ones, pages, and sums around 2^64.
+/// Lengths near every limit: small ones, pages, and sums around 2^64.
 const UNITS: [u64; 8] = [0, 1, 3, 4096, 1 << 32, 1 << 56, 1 << 62, u64::MAX / 2];
 
 /// Panics if `data` breaks the property.
@@ -42,7 +43,7 @@ pub(crate) fn check(data: &[u8]) {
 }
 
 type Range = (Bound<u64>, Bound<u64>);
-/// Entry, offset in it, length.
+/// Entry, offset in the entry, length.
 type Part = (usize, u64, u64);
 
 fn check_range(layout: &Layout, lengths: &[u64], range: Range) {
@@ -61,7 +62,7 @@ fn check_range(layout: &Layout, lengths: &[u64], range: Range) {
     }
 }
 
-/// The parts of a range, or none if it does not lie in the entries.
+/// Returns the parts of a range, or `None` if it exceeds the entries.
 fn naive(lengths: &[u64], range: Range) -> Option<Vec<Part>> {
     let total: u128 = lengths.iter().map(|length| u128::from(*length)).sum();
     let start = match range.start_bound() {
@@ -90,7 +91,7 @@ fn naive(lengths: &[u64], range: Range) -> Option<Vec<Part>> {
     Some(parts)
 }
 
-/// The same byte by byte, which shares no arithmetic with either.
+/// Checks the parts byte by byte, which shares no arithmetic with the other two.
 fn check_bytes(lengths: &[u64], range: Range, parts: &[Part]) {
     if lengths.iter().sum::<u64>() > BYTES_MAX {
         return;
@@ -113,7 +114,7 @@ fn narrow(wide: u128) -> u64 {
     u64::try_from(wide).expect("within an entry")
 }
 
-/// What is left of the input; behind its end are zeros.
+/// Rest of the input; zeros follow its end.
 struct Input<'a>(&'a [u8]);
 
 impl Input<'_> {
@@ -133,7 +134,7 @@ impl Input<'_> {
             .saturating_add(u64::from(self.byte() % 4))
     }
 
-    /// An entry's end, shifted a little, is where mistakes are made.
+    /// Returns a bound near the end of an entry, where errors are likely.
     fn bound(&mut self, lengths: &[u64], total: u64) -> u64 {
         let (choice, shift) = (self.byte(), u64::from(self.byte() % 8));
         let edge = match usize::from(choice) {

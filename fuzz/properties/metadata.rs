@@ -1,7 +1,8 @@
-//! Blocks of METADATA and headers of journal files: what is taken for good is what would be written for it, byte by byte.
+//! METADATA blocks and journal headers that are accepted equal the bytes that would be written for
+//! them.
 //!
-//! Included by the fuzz target and by `tests/format`, each of which has the format as `crate::format`. The input is such
-//! blocks; each is looked at as it is, and with its begin and its checksum mended.
+//! The fuzz target and `tests/format` include this file; both have the format as `crate::format`.
+//! The input consists of blocks. Each is parsed unchanged, and with a corrected start and checksum.
 
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -11,26 +12,26 @@ type Block = [u8; PAGE_BYTES];
 
 const CHECKSUM_AT: usize = PAGE_BYTES - 16;
 
-/// Panics if `data` breaks the property; whether any of it was taken for good.
+/// Returns whether some of the input was accepted. Panics if `data` breaks the property.
 pub(crate) fn check(data: &[u8]) -> bool {
     let mut blocks = data.chunks(PAGE_BYTES).map(padded);
     let first = blocks.next().unwrap_or([0; PAGE_BYTES]);
     let second = blocks.next().unwrap_or(first);
-    let mut good = false;
+    let mut accepted = false;
     for magic in [b"FLATSPAN", b"FLATJRNL"] {
         for block in [
             first,
-            mended(first, magic, false),
-            mended(first, magic, true),
+            corrected(first, magic, false),
+            corrected(first, magic, true),
         ] {
-            good |= check_block(&block);
+            accepted |= check_block(&block);
         }
     }
     check_copies(first, second);
-    let mend = |block| mended(block, b"FLATSPAN", true);
+    let mend = |block| corrected(block, b"FLATSPAN", true);
     check_copies(mend(first), second);
     check_copies(mend(first), mend(second));
-    good
+    accepted
 }
 
 fn padded(bytes: &[u8]) -> Block {
@@ -39,8 +40,9 @@ fn padded(bytes: &[u8]) -> Block {
     block
 }
 
-/// With a good checksum, and if asked for with the fields that every block must have.
-fn mended(mut block: Block, magic: &[u8; 8], fields: bool) -> Block {
+/// Returns the block with a correct checksum, and if `fields` is set with the fields that every
+/// block must have.
+fn corrected(mut block: Block, magic: &[u8; 8], fields: bool) -> Block {
     block[..8].copy_from_slice(magic);
     if fields {
         block[8..12].copy_from_slice(&1_u32.to_le_bytes());
@@ -72,7 +74,7 @@ fn check_block(block: &Block) -> bool {
     metadata.is_ok() || header.is_ok()
 }
 
-/// Of two copies the one that holds is valid, and no other ranks higher.
+/// Asserts that the selected one of two copies is valid, and that no other ranks higher.
 fn check_copies(first: Block, second: Block) {
     let mut area = vec![0; METADATA_BYTES as usize];
     for (offset, block) in [(0, first), (HALF_BYTES as usize, second)] {

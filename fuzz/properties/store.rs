@@ -1,39 +1,41 @@
-//! Opening a store of arbitrary files: an error, or a store that goes on. Where every good checksum is right, a state that
-//! was.
+//! Opening a store of arbitrary files returns an error or a usable store. If every correct checksum
+//! is on expected bytes, the store has an expected state.
 //!
-//! Included by the fuzz target and by `tests/format`, each of which has `memory_disk` and `store_files` at its root.
+//! The fuzz target and `tests/format` include this file; both have `memory_backend` and
+//! `store_files` at their root.
 
 use std::sync::Arc;
 
 use flatspan::snapshot::{SnapshotError, Store, StoreOptions};
 
-use crate::memory_disk::MemoryDisk;
+use crate::memory_backend::MemoryBackend;
 use crate::store_files::{PART_BYTES, store_files};
 
 const RESERVE_BYTES: u64 = 1 << 20;
-/// What goes on behind these numbers is not read again: they end at 2^63, where no store comes.
+/// Changes after these numbers cannot be read again: numbers end at 2^63, which no real store
+/// reaches.
 const NUMBERS_MAX: u64 = (1 << 63) - 16;
 
-/// Panics if `data` breaks the property; whether the store opened.
+/// Returns whether the store opened. Panics if `data` breaks the property.
 pub(crate) fn check(data: &[u8]) -> bool {
     let files = store_files(data);
-    let disk = Arc::new(MemoryDisk::new(PART_BYTES, files.arrays.clone()));
+    let disk = Arc::new(MemoryBackend::new(PART_BYTES, files.arrays.clone()));
     let options = || StoreOptions::default().reserve_bytes(RESERVE_BYTES);
-    let store = match Store::open_on(disk.clone(), options()) {
+    let store = match Store::open_on(Arc::<MemoryBackend>::clone(&disk), options()) {
         Ok(store) => store,
         Err(error) => {
-            assert!(files.may_give(None), "{error}");
+            assert!(files.may_return(None), "{error}");
             return false;
         }
     };
     assert!(store.len() <= RESERVE_BYTES);
     let look = |store: &Store| store.view(<[u8]>::to_vec).expect("a view");
     let memory = look(&store);
-    assert!(files.may_give(Some(&memory)), "a state that never was");
+    assert!(files.may_return(Some(&memory)), "unexpected state");
     if store.generation().max(store.durable_sequence()) > NUMBERS_MAX {
         return true;
     }
-    // What was opened goes on, and comes back as it was left.
+    // An opened store can be changed, and has the same state when it is opened again.
     let changed = store.transaction(|tx| {
         if memory.is_empty() {
             tx.resize(4096)
@@ -44,12 +46,15 @@ pub(crate) fn check(data: &[u8]) -> bool {
     changed.unwrap_or_else(|error: SnapshotError| panic!("{error}"));
     let last = look(&store);
     if let Err(error) = store.checkpoint() {
-        // A tree that is wrong where no page needed it.
+        // The tree is wrong in a block that no page needed.
         assert!(files.has_wrong_checksums(), "{error}");
         return true;
     }
     drop(store);
-    let store = Store::open_on(disk, options()).expect("what was just checkpointed");
-    assert!(look(&store) == last, "another state comes back");
+    let store = Store::open_on(disk, options()).expect("checkpointed store opens");
+    assert!(
+        look(&store) == last,
+        "the reopened store has a different state"
+    );
     true
 }

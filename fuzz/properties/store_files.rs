@@ -1,8 +1,9 @@
-//! The files of a store, made of arbitrary bytes after docs/file-format.md alone.
+//! Files of a store, generated from arbitrary bytes by docs/file-format.md alone.
 //!
-//! Zeros, or nothing, make a store that is as it should be: a heap, its tree, and records behind it. Other bytes change fields of
-//! METADATA, entries of the tree, headers and bodies of records before their checksums are made, and bytes and lengths of files
-//! afterwards. So what decoders see is mostly wrong under checksums that are right.
+//! Zeros, or no bytes, generate a correct store: a heap, its tree, and journal records. Other bytes
+//! change fields of METADATA, entries of the tree, and headers and bodies of records before their
+//! checksums are computed; afterwards they change bytes and lengths of files. So decoders mostly
+//! see wrong values under correct checksums.
 
 use std::collections::BTreeMap;
 
@@ -17,30 +18,31 @@ const STORE: [u8; 16] = *b"a store of fuzz!";
 const JOURNAL_ID: u64 = 77;
 const FAN: usize = 512;
 
-/// Bytes of each array, and what they may give.
+/// Bytes of each logical file, and the states that a reader may return.
 pub(crate) struct StoreFiles {
     pub(crate) arrays: BTreeMap<Array, Vec<u8>>,
-    /// The memory of the heap, then after each record. None where something has a good checksum that should not have one.
+    /// Memory of the heap, then after each record. `None` if wrong bytes have a correct checksum.
     states: Option<Vec<Vec<u8>>>,
-    /// Nothing was changed.
-    is_whole: bool,
+    /// Whether nothing was changed.
+    is_unchanged: bool,
 }
 
 impl StoreFiles {
-    /// Something has a good checksum that should not have one.
+    /// Returns whether wrong bytes have a correct checksum.
     pub(crate) fn has_wrong_checksums(&self) -> bool {
         self.states.is_none()
     }
 
-    /// Is this answer right? Of a store that is whole it is the last state, of one that was spoilt any of them or none.
-    pub(crate) fn may_give(&self, memory: Option<&[u8]>) -> bool {
+    /// Returns whether a reader may return this state. An unchanged store must return the last
+    /// state; a changed one may return any state or none.
+    pub(crate) fn may_return(&self, memory: Option<&[u8]>) -> bool {
         let Some(states) = &self.states else {
             return true;
         };
         match memory {
-            Some(memory) if self.is_whole => states.last().is_some_and(|last| last == memory),
+            Some(memory) if self.is_unchanged => states.last().is_some_and(|last| last == memory),
             Some(memory) => states.iter().any(|state| state == memory),
-            None => !self.is_whole,
+            None => !self.is_unchanged,
         }
     }
 }
@@ -50,7 +52,7 @@ pub(crate) fn store_files(data: &[u8]) -> StoreFiles {
         rest: data,
         is_used: false,
     };
-    // Some of them in a second part.
+    // Some of the pages are in a second part.
     let pages = 20 + usize::from(input.size(20));
     let mut memory: Vec<u8> = (0..pages)
         .flat_map(|page| [page as u8; PAGE_BYTES])
@@ -66,11 +68,11 @@ pub(crate) fn store_files(data: &[u8]) -> StoreFiles {
         (Array::Journal(1), journal),
     ]);
     let states = (!input.is_used).then_some(states);
-    spoil(&mut input, &mut arrays);
+    corrupt(&mut input, &mut arrays);
     StoreFiles {
         arrays,
         states,
-        is_whole: !input.is_used,
+        is_unchanged: !input.is_used,
     }
 }
 
@@ -87,7 +89,7 @@ fn hash(bytes: &[u8]) -> u64 {
     }
 }
 
-/// The first block of each level; their places in the table are 3, 2, 1, 0.
+/// Builds the tree from the first block of each level; their indexes in the table are 3, 2, 1, 0.
 fn tree(input: &mut Input<'_>, memory: &[u8]) -> (u64, Vec<u8>) {
     let mut entries: Vec<u64> = memory.chunks(PAGE_BYTES).map(hash).collect();
     let mut blocks = Vec::new();
@@ -110,7 +112,7 @@ fn tree(input: &mut Input<'_>, memory: &[u8]) -> (u64, Vec<u8>) {
     (root, blocks.concat())
 }
 
-/// Both copies, with what fills their halves.
+/// Builds both copies, and fills the rest of their halves.
 fn metadata(input: &mut Input<'_>, payload_bytes: u64, root: u64) -> Vec<u8> {
     let (part, generation, released, revision) = (PART_BYTES, 5, 1, 1);
     let (sequence, chain, journal, end, time, floor) = (0, 0, 1, 0, 1, 1);
@@ -147,14 +149,15 @@ fn metadata(input: &mut Input<'_>, payload_bytes: u64, root: u64) -> Vec<u8> {
     area
 }
 
-/// As long as a page, its checksum at the end.
+/// Extends the block to a page, and puts its checksum at the end.
 fn sealed(mut block: Vec<u8>) -> Vec<u8> {
     block.resize(PAGE_BYTES - 16, 0);
     block.extend(xxh3_128(&block).to_le_bytes());
     block
 }
 
-/// A header and two records or more; `states` get what each makes of memory if they are as they should be.
+/// Builds a header and at least two records. Adds the memory after each record to `states` if the
+/// records are correct.
 fn journal(input: &mut Input<'_>, memory: &mut [u8], states: &mut Vec<Vec<u8>>) -> Vec<u8> {
     let mut header = Vec::from(*b"FLATJRNL");
     header.extend(1_u32.to_le_bytes());
@@ -172,7 +175,7 @@ fn journal(input: &mut Input<'_>, memory: &mut [u8], states: &mut Vec<Vec<u8>>) 
     out
 }
 
-/// Bytes for one range and zeros for another.
+/// Builds a body with bytes for one range and zeros for another.
 fn body(input: &mut Input<'_>, sequence: u64, memory: &mut [u8]) -> Vec<u8> {
     let (at, zeros) = (sequence as usize * 5000, sequence as usize * 9000);
     memory[at..at + 8].copy_from_slice(b"changed!");
@@ -194,7 +197,7 @@ fn body(input: &mut Input<'_>, sequence: u64, memory: &mut [u8]) -> Vec<u8> {
     words.flat_map(|word| word.to_le_bytes()).collect()
 }
 
-/// Appends a record with a checksum that fits, and returns that.
+/// Appends a record with a correct checksum, and returns the checksum.
 fn record(input: &mut Input<'_>, sequence: u64, chain: u64, body: &[u8], out: &mut Vec<u8>) -> u64 {
     let kind = 1 + input.few();
     let last = 1 ^ (input.few() & 1);
@@ -216,8 +219,8 @@ fn record(input: &mut Input<'_>, sequence: u64, chain: u64, body: &[u8], out: &m
     checksum
 }
 
-/// Changes bytes, cuts files and removes them, whatever the checksums say then.
-fn spoil(input: &mut Input<'_>, arrays: &mut BTreeMap<Array, Vec<u8>>) {
+/// Changes bytes, truncates files and removes them, without updating checksums.
+fn corrupt(input: &mut Input<'_>, arrays: &mut BTreeMap<Array, Vec<u8>>) {
     for _ in 0..input.few() {
         let index = usize::from(input.byte()) % arrays.len();
         let bytes = arrays.values_mut().nth(index).expect("one of them");
@@ -233,10 +236,10 @@ fn spoil(input: &mut Input<'_>, arrays: &mut BTreeMap<Array, Vec<u8>>) {
     }
 }
 
-/// What is left of the input; behind its end are zeros.
+/// Rest of the input; zeros follow its end.
 struct Input<'a> {
     rest: &'a [u8],
-    /// Anything was asked to be changed.
+    /// Whether the input requested any change.
     is_used: bool,
 }
 
@@ -255,7 +258,7 @@ impl Input<'_> {
         self.byte() % end
     }
 
-    /// Mostly none, so that what is behind is reached.
+    /// Returns a small number, mostly zero, so that later parts are reached.
     fn few(&mut self) -> u8 {
         let few = match self.byte() {
             byte @ 240.. => byte % 4,
@@ -265,7 +268,7 @@ impl Input<'_> {
         few
     }
 
-    /// Small, near a power of two, or anything.
+    /// Returns a word that is small, near a power of two, or arbitrary.
     fn word(&mut self) -> u64 {
         let (form, byte) = (self.byte(), self.byte());
         match form % 4 {

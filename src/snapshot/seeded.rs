@@ -8,7 +8,7 @@ use super::heap;
 use super::store::Store;
 use crash::{Fault as Failure, Limits, crash_everywhere};
 pub(super) use crash::{Op, Recorder};
-use judge::{judge, judge_second_chance};
+use judge::{judge, judge_fallback};
 use workloads::{TRANSACTIONS, WRITERS, Way, recorded};
 
 #[path = "../../tests/snapshot/crash/mod.rs"]
@@ -79,7 +79,7 @@ fn journals_dropped_before_the_commit_are_caught() {
 fn rotten(faults: &[Fault]) -> Judgement {
     with(faults, || {
         let disk = recorded(TRANSACTIONS, 8, false);
-        match judge_second_chance(TRANSACTIONS, &disk)? {
+        match judge_fallback(TRANSACTIONS, &disk)? {
             2 => Ok(()),
             chances => Err(format!(
                 "{chances} of 2 heaps can be opened without the other"
@@ -139,7 +139,7 @@ fn goes_on(faults: &[Fault], judge: impl Fn(&Recorder) -> Judgement) -> Judgemen
 #[test]
 fn h01_what_a_heap_lacks_forgotten_before_its_last_barrier_is_caught() {
     assert_caught(&[Fault::StaleClearedEarly], "fell back", |faults| {
-        goes_on(faults, |disk| judge(TRANSACTIONS, &disk.settled()))
+        goes_on(faults, |disk| judge(TRANSACTIONS, &disk.durable_copy()))
     });
 }
 
@@ -197,7 +197,7 @@ fn after_a_torn_tail(faults: &[Fault]) -> Judgement {
     let last = fill(&store, 2, 2);
     store.wait_durable(last).expect("written");
     drop(store);
-    let disk = disk.settled();
+    let disk = disk.durable_copy();
     disk.overwrite((Array::Journal(1), 0), 4608, &[0; 512]);
     with(faults, || {
         let store = TRANSACTIONS.open(&disk).expect("a store");

@@ -1,8 +1,8 @@
-//! The durable example, as a program: a count that goes on, and a storm that can fail.
+//! Tests of the example `durable` as a program: `count`, and `crash-test` with and without faults.
 
 #[path = "../support/mod.rs"]
 mod support;
 
-mod counting;
+mod count;
+mod crash_test;
 mod program;
-mod storming;

@@ -1,4 +1,4 @@
-//! The built example.
+//! Path of the built example.
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use crate::support::example;
 
-/// The program, ready for arguments.
+/// Returns a command of the program without arguments.
 pub(crate) fn durable() -> Command {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     Command::new(PROGRAM.get_or_init(|| example::find_or_build("durable")))

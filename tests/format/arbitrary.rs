@@ -1,5 +1,5 @@
-//! Never a panic, and never an allocation by a length that nobody checked: each test runs in a child with little address
-//! space, where that would be its end.
+//! Decoders never panic, and never allocate by an unchecked length. Each test runs in a child with
+//! a small address space, where such an allocation fails.
 
 use std::cell::Cell;
 
@@ -12,10 +12,10 @@ use crate::support::{
 };
 use crate::{directory_property, journal_property, metadata_property, store_property};
 
-/// What lengths that are believed would pass: fields go up to 2^64.
+/// Lengths that are used unchecked exceed this limit: fields go up to 2^64.
 const ADDRESS_SPACE_BYTES: u64 = 1 << 30;
 
-/// Runs a property on bytes, in a child. Of these some must be taken for good, and some not.
+/// Runs a property on bytes in a child. Some inputs must be accepted, and some rejected.
 fn in_child(
     test: &str,
     cases: u32,
@@ -38,16 +38,16 @@ fn in_child(
         failure_persistence: None,
         ..ProptestConfig::default()
     };
-    let good = Cell::new(0);
+    let accepted = Cell::new(0);
     let ran = TestRunner::new(config).run(&bytes, |bytes| {
-        good.set(good.get() + u32::from(check(&bytes)));
+        accepted.set(accepted.get() + u32::from(check(&bytes)));
         Ok(())
     });
     ran.unwrap_or_else(|error| panic!("{error}"));
-    let good = good.get();
+    let accepted = accepted.get();
     assert!(
-        (cases / 50..cases - cases / 50).contains(&good),
-        "{good} of {cases}"
+        (cases / 50..cases - cases / 50).contains(&accepted),
+        "{accepted} of {cases}"
     );
 }
 
@@ -55,13 +55,13 @@ fn bytes(len_max: usize) -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(any::<u8>(), 0..len_max)
 }
 
-/// Mostly zeros, which leave what is there as it is, and bytes that ask for a change.
+/// Generates mostly zeros, which change nothing, and bytes that request a change.
 fn changes() -> impl Strategy<Value = Vec<u8>> {
     let byte = prop_oneof![6 => Just(0), 1 => 240..=255_u8, 2 => any::<u8>()];
     prop::collection::vec(byte, 0..200)
 }
 
-/// Words as they stand in fields: small ones, multiples of pages, flags, anything.
+/// Generates words as in fields: small ones, multiples of pages, flags, arbitrary ones.
 fn words(count_max: usize) -> impl Strategy<Value = Vec<u8>> {
     let word = prop_oneof![
         0..6_u64,
@@ -73,7 +73,7 @@ fn words(count_max: usize) -> impl Strategy<Value = Vec<u8>> {
     words.prop_map(|words| words.iter().flat_map(|word| word.to_le_bytes()).collect())
 }
 
-/// Of records as they should be, but for one word at the most.
+/// Generates record bodies that are correct except for at most one word.
 fn bodies() -> impl Strategy<Value = Vec<u8>> {
     let ranges = prop::collection::vec((0..9000_u64, 1..60_u64, any::<bool>()), 0..6);
     let spoilt = prop_oneof![Just(None), (0..20_usize, any::<u64>()).prop_map(Some)];
@@ -98,7 +98,7 @@ fn bodies() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// Fields of METADATA one behind the other, as they may be.
+/// Generates consecutive fields of METADATA with plausible values.
 fn fields() -> impl Strategy<Value = Vec<u8>> {
     let small = prop::collection::vec(prop_oneof![6 => 0..3_u64, 1 => any::<u64>()], 12);
     (0..3_u32, 0..2_u32, small).prop_map(|(heap, closed, mut words)| {
@@ -112,35 +112,55 @@ fn fields() -> impl Strategy<Value = Vec<u8>> {
 }
 
 #[test]
-fn blocks_of_metadata() {
+fn metadata_blocks_are_rejected_or_written_identically() {
     let check = |bytes: &[u8]| metadata_property::check(bytes);
     let blocks = prop_oneof![bytes(200), words(24), fields()];
-    in_child("blocks_of_metadata", 3000, blocks, check);
+    in_child(
+        "metadata_blocks_are_rejected_or_written_identically",
+        3000,
+        blocks,
+        check,
+    );
 }
 
 #[test]
-fn records_of_the_journal() {
+fn journal_records_are_rejected_or_written_identically() {
     let check = |bytes: &[u8]| journal_property::check(bytes);
     let records = prop_oneof![bytes(300), words(40), bodies()];
-    in_child("records_of_the_journal", 20_000, records, check);
+    in_child(
+        "journal_records_are_rejected_or_written_identically",
+        20_000,
+        records,
+        check,
+    );
 }
 
 #[test]
-fn stores_on_files() {
+fn stores_on_arbitrary_files_open_or_fail() {
     let check = |bytes: &[u8]| store_property::check(bytes);
-    in_child("stores_on_files", 3000, changes(), check);
+    in_child(
+        "stores_on_arbitrary_files_open_or_fail",
+        3000,
+        changes(),
+        check,
+    );
 }
 
 #[test]
-fn directories_to_read() {
+fn readers_of_arbitrary_directories_succeed_or_fail() {
     let folder = support::temp_dir();
     let directory = folder.path().join("store");
     let check = |bytes: &[u8]| directory_property::check(&directory, bytes);
-    in_child("directories_to_read", 1000, changes(), check);
+    in_child(
+        "readers_of_arbitrary_directories_succeed_or_fail",
+        1000,
+        changes(),
+        check,
+    );
 }
 
 #[test]
-fn files_that_nobody_changed_are_a_store() {
+fn unchanged_generated_files_are_a_store() {
     store_property::check(&[]);
     let folder = support::temp_dir();
     directory_property::check(&folder.path().join("store"), &[]);

@@ -1,4 +1,5 @@
-//! Work in the background that fails, checkpoints and the second heap: who asks is told, who wants to hear hears, and the store goes on.
+//! Failures of background checkpoints and of the second heap are reported to callers and observers,
+//! and the store continues.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -9,13 +10,13 @@ use std::time::Duration;
 use flatspan::mapping_cache::Access;
 use flatspan::snapshot::{GroupDisk, OnClose, SnapshotError, Store, StoreOptions};
 
-use crate::gated_disk::GatedDisk;
+use crate::blocking_backend::BlockingBackend;
 use crate::support;
 
 const PAGE: u64 = 4096;
 const PART_BYTES: u64 = 64 << 10;
-/// Far longer than it takes.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Far longer than the work takes.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 fn options() -> StoreOptions {
     StoreOptions::default()
@@ -31,50 +32,52 @@ fn fill(store: &Store, page: u64, byte: u8) {
         .expect("a transaction");
 }
 
-/// A store with a checkpoint whenever there is a record, and what it tells.
-fn telling(path: &Path) -> (Arc<GatedDisk>, Store, Receiver<(ErrorKind, String)>) {
+/// Returns a store that checkpoints after every record, and a receiver of its errors.
+fn reporting(path: &Path) -> (Arc<BlockingBackend>, Store, Receiver<(ErrorKind, String)>) {
     drop(Store::open(path, options()).expect("a store"));
     let disk = Arc::new(disk_of(path));
-    let (store, told) = listening(&disk, options().journal_bytes_max(PAGE));
-    (disk, store, told)
+    let (store, errors) = listening(&disk, options().journal_bytes_max(PAGE));
+    (disk, store, errors)
 }
 
-fn disk_of(path: &Path) -> GatedDisk {
+fn disk_of(path: &Path) -> BlockingBackend {
     let disk = GroupDisk::open(path, PART_BYTES, Access::ReadWrite);
-    GatedDisk::open(disk.expect("its disk"))
+    BlockingBackend::open(disk.expect("its disk"))
 }
 
 fn listening(
-    disk: &Arc<GatedDisk>,
+    disk: &Arc<BlockingBackend>,
     options: StoreOptions,
 ) -> (Store, Receiver<(ErrorKind, String)>) {
-    let (tell, told) = channel();
+    let (sender, errors) = channel();
     let options = options.on_background_error(move |error| {
-        // The test may be over.
-        let _ = tell.send((error.kind(), error.to_string()));
+        // The test may have ended.
+        drop(sender.send((error.kind(), error.to_string())));
     });
-    let store = Store::open_on(disk.clone(), options);
-    (store.expect("a store"), told)
+    let store = Store::open_on(Arc::<BlockingBackend>::clone(disk), options);
+    (store.expect("a store"), errors)
 }
 
 #[test]
-fn a_full_disk_is_told_and_forgotten_when_there_is_room_again() {
+fn full_disk_is_reported_and_cleared_once_space_exists() {
     let dir = support::temp_dir();
     let path = dir.path().join("store");
-    let (disk, store, told) = telling(&path);
+    let (disk, store, errors) = reporting(&path);
     assert!(store.background_error().is_none());
     disk.set_full(true);
     fill(&store, 1, 1);
-    let (kind, text) = told.recv_timeout(PATIENCE).expect("it is told");
+    let (kind, text) = errors.recv_timeout(TIMEOUT).expect("error is reported");
     assert_eq!(kind, ErrorKind::StorageFull, "{text}");
     assert!(text.contains("table-"), "{text}");
-    let kept = store.background_error().expect("it is kept");
+    let kept = store.background_error().expect("error is stored");
     assert_eq!(kept.kind(), ErrorKind::StorageFull);
-    // Nothing that was promised is missing, and it is tried again.
+    // Nothing acknowledged is missing, and the checkpoint is retried.
     fill(&store, 2, 2);
-    told.recv_timeout(PATIENCE).expect("it is told again");
+    errors
+        .recv_timeout(TIMEOUT)
+        .expect("error is reported again");
     disk.set_full(false);
-    store.checkpoint().expect("there is room again");
+    store.checkpoint().expect("space is available");
     assert!(store.background_error().is_none());
     fill(&store, 3, 3);
     drop(store);
@@ -84,30 +87,30 @@ fn a_full_disk_is_told_and_forgotten_when_there_is_room_again() {
 }
 
 #[test]
-fn an_error_that_poisons_is_told_once() {
+fn poisoning_error_is_reported_once() {
     let dir = support::temp_dir();
-    let (disk, store, told) = telling(&dir.path().join("store"));
-    // There is a file for the next record.
+    let (disk, store, errors) = reporting(&dir.path().join("store"));
+    // The file for the next record exists already.
     fill(&store, 1, 1);
     store.checkpoint().expect("a checkpoint");
     disk.fail_syncs();
-    // Its own sync fails, or that of the checkpoint beside it.
+    // Either its own sync fails or that of the concurrent checkpoint.
     let failed: Result<(), SnapshotError> = store.transaction(|tx| tx.write(0, &[1]));
-    failed.expect_err("nothing is durable");
+    failed.expect_err("sync fails");
     let refused = store.checkpoint();
     assert!(
         matches!(refused, Err(SnapshotError::Poisoned { .. })),
         "{refused:?}"
     );
-    told.recv_timeout(PATIENCE).expect("it is told");
+    errors.recv_timeout(TIMEOUT).expect("error is reported");
     assert!(store.background_error().is_some());
-    // Longer than it pauses after an error. (Whether it waited long enough changes nothing about what is right.)
-    let again = told.recv_timeout(Duration::from_millis(1500));
-    assert!(again.is_err(), "nothing more can be made: {again:?}");
+    // Longer than the pause after an error. The result does not depend on the exact wait.
+    let again = errors.recv_timeout(Duration::from_millis(1500));
+    assert!(again.is_err(), "unexpected second error: {again:?}");
 }
 
 #[test]
-fn a_second_heap_that_cannot_be_made_is_told_and_left_to_the_next_base() {
+fn failed_second_heap_is_reported_and_left_to_the_next_base() {
     let dir = support::temp_dir();
     let path = dir.path().join("store");
     let options = options().on_close(OnClose::DropOlder);
@@ -116,19 +119,22 @@ fn a_second_heap_that_cannot_be_made_is_told_and_left_to_the_next_base() {
     store.close().expect("closed, with one heap");
     let disk = Arc::new(disk_of(&path));
     disk.set_full(true);
-    let (store, told) = listening(&disk, options.clone().second_heap(true));
-    let (kind, text) = told.recv_timeout(PATIENCE).expect("it is told");
+    let (store, errors) = listening(&disk, options.clone().second_heap(true));
+    let (kind, text) = errors.recv_timeout(TIMEOUT).expect("error is reported");
     assert_eq!(kind, ErrorKind::StorageFull, "{text}");
     assert!(text.contains("copy from the other heap"), "{text}");
-    assert!(store.background_error().is_some(), "it is kept");
+    assert!(store.background_error().is_some(), "error is stored");
     fill(&store, 2, 2);
     disk.set_full(false);
-    store.checkpoint().expect("there is room again");
+    store.checkpoint().expect("space is available");
     assert!(store.background_error().is_none());
     let again = store.make_second_heap();
-    assert!(matches!(again, Ok(false)), "the base made it: {again:?}");
+    assert!(
+        matches!(again, Ok(false)),
+        "the base has created the heap: {again:?}"
+    );
     drop(store);
-    assert!(told.recv().is_err(), "it is told once");
+    assert!(errors.recv().is_err(), "error is reported more than once");
     let store = Store::open(&path, options).expect("a store");
     let found = store.view(|bytes| [1, 2].map(|page| bytes[page * 4096]));
     assert_eq!(found.expect("a view"), [1, 2]);

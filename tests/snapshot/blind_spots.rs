@@ -1,4 +1,5 @@
-//! What write tracking does not see (hazard 14), shown; and that it is not used there.
+//! Changes that write tracking does not see [I14], and that trackers are not used where such
+//! changes are possible.
 #![expect(unsafe_code, reason = "another mapping, read(2) into a region, fork")]
 
 use std::{
@@ -25,12 +26,14 @@ fn store_through_another_mapping(file: BorrowedFd<'_>, offset: usize, value: u8)
     let file = File::from(file.try_clone_to_owned().expect("a descriptor"));
     let other = MmapOptions::new().map_raw(&file).expect("a mapping");
     assert!(offset < other.len());
-    // SAFETY: inside the mapping, to which there are no references.
-    unsafe { other.as_mut_ptr().add(offset).write_volatile(value) };
+    // SAFETY: the offset is inside the mapping.
+    let address = unsafe { other.as_mut_ptr().add(offset) };
+    // SAFETY: the address is inside the mapping, to which there are no references.
+    unsafe { address.write_volatile(value) };
 }
 
 #[test]
-fn h14_a_store_through_another_mapping_is_not_seen_and_so_it_is_refused() {
+fn i14_other_mappings_are_not_tracked_and_rejected() {
     let region = Region::memfd(8 * PAGE, RegionOptions::default()).expect("a region");
     let Some(mut tracker) = wp_async() else {
         return;
@@ -67,14 +70,14 @@ fn h14_a_store_through_another_mapping_is_not_seen_and_so_it_is_refused() {
 }
 
 #[test]
-fn h14_a_write_to_the_file_is_not_seen_and_so_it_is_refused() {
-    let folder = temp_dir();
-    let region = region(RegionKind::Files, folder.path(), 8, reserving(8));
+fn i14_file_writes_are_not_tracked_and_rejected() {
+    let directory = temp_dir();
+    let region = region(RegionKind::Files, directory.path(), 8, reserving(8));
     let Some(mut tracker) = wp_async() else {
         return;
     };
     tracker.arm(&region).expect("armed");
-    let file = File::options().write(true).open(folder.path().join("a"));
+    let file = File::options().write(true).open(directory.path().join("a"));
     let file = file.expect("the first file");
     file.write_all_at(&[1], PAGE as u64).expect("write");
     assert_eq!(load(&region, PAGE), 1);
@@ -98,17 +101,17 @@ fn h14_a_write_to_the_file_is_not_seen_and_so_it_is_refused() {
 }
 
 #[test]
-fn h14_a_discard_is_not_seen_where_page_tables_go_with_it_and_so_it_is_told() {
-    // Some kernels report single pages that are gone, but none reports all of them.
+fn i14_discards_that_free_page_tables_are_not_tracked_and_must_be_noted() {
+    // Some kernels report single discarded pages, but none reports all of them.
     const PAGES: usize = 2048;
     let address = RegionOptions {
         address: Some(0x3000_0000_0000),
         ..reserving(PAGES)
     };
-    let mut unseen = 0;
+    let mut missed = 0;
     for kind in [RegionKind::Anonymous, RegionKind::Memfd, RegionKind::Files] {
-        let folder = temp_dir();
-        let region = region(kind, folder.path(), PAGES, address);
+        let directory = temp_dir();
+        let region = region(kind, directory.path(), PAGES, address);
         let Some(mut tracker) = wp_async() else {
             return;
         };
@@ -116,9 +119,9 @@ fn h14_a_discard_is_not_seen_where_page_tables_go_with_it_and_so_it_is_told() {
         tracker.arm(&region).expect("armed");
         region.discard(0..PAGES * PAGE).expect("discarded");
         let seen = scan(&mut tracker, &region).len();
-        unseen += PAGES as u64 - seen;
-        let told = tracker.discarded(&region, 0..PAGES * PAGE);
-        told.expect("watched");
+        missed += PAGES as u64 - seen;
+        let noted = tracker.discarded(&region, 0..PAGES * PAGE);
+        noted.expect("watched");
         let all: PageSet = (0..PAGES as u64).collect();
         assert_eq!(scan(&mut tracker, &region), all, "{kind}");
         assert_eq!(load(&region, 4 * PAGE), 0);
@@ -126,11 +129,11 @@ fn h14_a_discard_is_not_seen_where_page_tables_go_with_it_and_so_it_is_told() {
         store(&region, 5 * PAGE, 1);
         assert_eq!(scan(&mut tracker, &region), pages([5]), "{kind}");
     }
-    assert!(unseen > 0, "the blind spot is gone");
+    assert!(missed > 0, "the blind spot is gone");
 }
 
 #[test]
-fn what_the_kernel_stores_for_us_is_seen() {
+fn kernel_writes_into_the_region_are_tracked() {
     let region = Region::anonymous(8 * PAGE, RegionOptions::default()).expect("a region");
     let Some(mut tracker) = wp_async() else {
         return;
@@ -138,14 +141,14 @@ fn what_the_kernel_stores_for_us_is_seen() {
     tracker.arm(&region).expect("armed");
     let zeros = File::open("/dev/zero").expect("zeros");
     let at = region.as_ptr().as_ptr().wrapping_add(2 * PAGE);
-    // SAFETY: inside the region, to which there are no other references.
+    // SAFETY: the range is inside the region, to which there are no other references.
     let buf = unsafe { std::slice::from_raw_parts_mut(at, PAGE) };
     rustix::io::read(zeros.as_fd(), buf).expect("zeros");
     assert_eq!(scan(&mut tracker, &region), pages([2]));
 }
 
 #[test]
-fn h14_a_child_after_a_fork_is_refused_and_takes_nothing_from_its_parent() {
+fn i14_forked_child_is_rejected_and_does_not_affect_its_parent() {
     let region = Region::anonymous(8 * PAGE, RegionOptions::default()).expect("a region");
     let Some(mut tracker) = wp_async() else {
         return;
@@ -160,11 +163,11 @@ fn h14_a_child_after_a_fork_is_refused_and_takes_nothing_from_its_parent() {
             tracker.scan(&region, &mut set),
             Err(TrackerError::OtherProcess { .. })
         );
-        // SAFETY: ends the child, and nothing of its parent.
+        // SAFETY: ends the child without running any code of its parent.
         unsafe { libc::_exit(i32::from(!refused)) };
     }
     let mut status = 0;
-    // SAFETY: a child of ours, and a status of our own.
+    // SAFETY: waits for a child of this process, with a local status variable.
     assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
     assert_eq!(status, 0);
     store(&region, 5 * PAGE, 1);

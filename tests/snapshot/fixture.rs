@@ -30,26 +30,28 @@ pub(crate) fn reserving(pages: usize) -> RegionOptions {
     }
 }
 
-/// A new file for reading and writing.
-pub(crate) fn new_file(folder: &Path, name: &str) -> File {
+/// Creates a file that is open for reading and writing.
+pub(crate) fn new_file(directory: &Path, name: &str) -> File {
     File::options()
         .read(true)
         .write(true)
         .create_new(true)
-        .open(folder.join(name))
+        .open(directory.join(name))
         .expect("a file")
 }
 
-/// What the files beneath a restored region hold at a place: never zero.
-pub(crate) fn beneath(offset: usize) -> u8 {
+/// Returns the byte that the files of a restored region hold at an offset: never zero.
+pub(crate) fn file_byte(offset: usize) -> u8 {
     (offset / PAGE % 250 + 1) as u8
 }
 
-/// A region of so many pages (8 at least, a multiple of 4) and its content at first. Files are two, of which the first
-/// has a quarter; a restored one has a quarter of its pages behind its two files.
+/// Returns a region of `pages` pages (at least 8, a multiple of 4) and its initial content.
+///
+/// The files are two, of which the first has a quarter of the pages. A restored region has a
+/// quarter of its pages after its two files.
 pub(crate) fn region(
     kind: RegionKind,
-    folder: &Path,
+    directory: &Path,
     pages: usize,
     options: RegionOptions,
 ) -> Region {
@@ -59,14 +61,14 @@ pub(crate) fn region(
         RegionKind::Memfd => Region::memfd(len, options),
         RegionKind::Files => {
             let part = |name, bytes| FilePart {
-                file: new_file(folder, name),
+                file: new_file(directory, name),
                 bytes,
             };
             Region::files(vec![part("a", quarter), part("b", len - quarter)], options)
         }
         RegionKind::Restored => {
-            let first = restored_part(folder, "a", 0, quarter, 0);
-            let second = restored_part(folder, "b", quarter, 2 * quarter, 3 * PAGE);
+            let first = restored_part(directory, "a", 0, quarter, 0);
+            let second = restored_part(directory, "b", quarter, 2 * quarter, 3 * PAGE);
             Region::restored(vec![first, second], len, options)
         }
     }
@@ -74,16 +76,16 @@ pub(crate) fn region(
 }
 
 fn restored_part(
-    folder: &Path,
+    directory: &Path,
     name: &str,
     start: usize,
     bytes: usize,
     offset: usize,
 ) -> RestoredPart {
-    let file = new_file(folder, name);
-    let content: Vec<u8> = (start..start + bytes).map(beneath).collect();
+    let file = new_file(directory, name);
+    let content: Vec<u8> = (start..start + bytes).map(file_byte).collect();
     file.write_all_at(&content, offset as u64).expect("write");
-    let file = File::open(folder.join(name)).expect("to read");
+    let file = File::open(directory.join(name)).expect("to read");
     RestoredPart {
         file,
         offset: offset as u64,
@@ -91,20 +93,20 @@ fn restored_part(
     }
 }
 
-/// What a region made by [`region`] holds at first.
+/// Returns the initial content of a region made by [`region`].
 pub(crate) fn content(kind: RegionKind, pages: usize) -> Vec<u8> {
     let mut content = vec![0; pages * PAGE];
     if kind == RegionKind::Restored {
         let over_files = 3 * (pages / 4) * PAGE;
-        (0..over_files).for_each(|at| content[at] = beneath(at));
+        (0..over_files).for_each(|at| content[at] = file_byte(at));
     }
     content
 }
 
-/// The bytes of all files in a folder.
-pub(crate) fn all_files(folder: &Path) -> Vec<(String, Vec<u8>)> {
-    let mut files: Vec<_> = fs::read_dir(folder)
-        .expect("a folder")
+/// Returns the bytes of all files in a directory.
+pub(crate) fn all_files(directory: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut files: Vec<_> = fs::read_dir(directory)
+        .expect("a directory")
         .map(|entry| entry.expect("an entry"))
         .map(|entry| {
             let name = entry.file_name().into_string().expect("UTF-8");
@@ -117,29 +119,33 @@ pub(crate) fn all_files(folder: &Path) -> Vec<(String, Vec<u8>)> {
 
 fn byte(region: &Region, offset: usize) -> &AtomicU8 {
     assert!(offset < region.len());
-    // SAFETY: inside the region, which is borrowed, and which nobody shrinks meanwhile; everybody who uses its bytes here
-    // does so by atomics or by the kernel.
-    unsafe { AtomicU8::from_ptr(region.as_ptr().as_ptr().add(offset)) }
+    // SAFETY: the byte is inside the region.
+    let address = unsafe { region.as_ptr().as_ptr().add(offset) };
+    // SAFETY: the region is borrowed and not shrunk meanwhile. All accesses to its bytes are atomic
+    // or made by the kernel.
+    unsafe { AtomicU8::from_ptr(address) }
 }
 
-/// A store by an instruction.
+/// Stores a byte by an instruction.
 pub(crate) fn store(region: &Region, offset: usize, value: u8) {
     byte(region, offset).store(value, Ordering::Relaxed);
 }
 
-/// A load by an instruction.
+/// Loads a byte by an instruction.
 pub(crate) fn load(region: &Region, offset: usize) -> u8 {
     byte(region, offset).load(Ordering::Relaxed)
 }
 
-/// All bytes, copied by the kernel.
+/// Returns all bytes, copied by the kernel.
 pub(crate) fn bytes(region: &Region) -> Vec<u8> {
     let mut bytes = vec![0; region.len()];
-    region.copy_out(0, &mut bytes).expect("all of it");
+    region
+        .copy_out(0, &mut bytes)
+        .expect("complete range is read");
     bytes
 }
 
-/// The tracker, or a visible skip where this machine lacks it.
+/// Returns the tracker, or `None` after a visible skip if this machine lacks it.
 #[track_caller]
 pub(crate) fn wp_async() -> Option<WpAsync> {
     if !need(Need::Uffd, "") {
@@ -148,7 +154,10 @@ pub(crate) fn wp_async() -> Option<WpAsync> {
     match WpAsync::new() {
         Ok(tracker) => Some(tracker),
         Err(TrackerError::Unavailable { source, .. }) => {
-            skip(Need::Uffd, &format!("userfaultfd cannot do it: {source}"));
+            skip(
+                Need::Uffd,
+                &format!("userfaultfd does not support it: {source}"),
+            );
             None
         }
         Err(error) => panic!("{error}"),

@@ -1,5 +1,6 @@
-//! Stores of version 1 that are kept (`tests/fixtures/v1`), stores made by chance, and the independent reader in Python
-//! (`tests/fixtures/read_store.py`), written from docs/file-format.md alone: all three say the same.
+//! Stored fixtures of version 1 (`tests/fixtures/v1`), random stores, and the independent reader in
+//! Python (`tests/fixtures/read_store.py`), which was written from docs/file-format.md alone. The
+//! library and the reader must agree.
 
 use std::cell::Cell;
 use std::{
@@ -50,7 +51,7 @@ fn noise(seed: u64, len: usize) -> Vec<u8> {
     (0..len as u64).map(byte).collect()
 }
 
-/// Numbers by chance, the same for the same seed.
+/// Random numbers, reproducible by their seed.
 struct Chance(u64);
 
 impl Chance {
@@ -71,23 +72,23 @@ fn sha(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-/// Of the region, whatever the store's kind of changes is.
+/// Returns the SHA-256 of the region, for either write mode.
 fn sha_of(store: &Store) -> String {
     match store.view(sha) {
         Ok(sha) => sha,
         Err(_of_the_other_kind) => {
             let mut bytes = vec![0; store.len() as usize];
-            let inside = store.enter().expect("the gate");
+            let inside = store.enter().expect("access lock is free");
             inside.read(0, &mut bytes).expect("read");
             sha(&bytes)
         }
     }
 }
 
-/// All files but the locks, holes left out.
+/// Copies all files but the locks, and keeps holes.
 fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a folder");
-    for entry in fs::read_dir(from).expect("a folder") {
+    fs::create_dir_all(to).expect("a directory");
+    for entry in fs::read_dir(from).expect("a directory") {
         let entry = entry.expect("an entry");
         let name = entry.file_name();
         if name.to_string_lossy().starts_with("lock") {
@@ -112,11 +113,12 @@ fn write(store: &Store, offset: u64, bytes: &[u8]) {
 }
 
 fn poke(store: &Store, offset: u64, bytes: &[u8]) {
-    let inside = store.enter().expect("the gate");
+    let inside = store.enter().expect("access lock is free");
     inside.write(offset, bytes).expect("written");
 }
 
-/// Makes the store of this name, and leaves it open or closes it; the SHA-256 of what it must come back with.
+/// Creates the store of this name, and leaves it open or closes it. Writes the SHA-256 of the state
+/// that must be restored.
 fn make(name: &str, path: &Path, keep: &Path) {
     let open = |options: StoreOptions| Store::open(path, options).expect("a store");
     let sha = match name {
@@ -192,16 +194,16 @@ fn make(name: &str, path: &Path, keep: &Path) {
     fs::write(keep.with_extension("sha256"), sha + "\n").expect("written");
 }
 
-/// Writes tests/fixtures/v1 when `FLATSPAN_MAKE_GOLDEN` is set, and nothing otherwise: they were made once.
+/// Writes tests/fixtures/v1 if `FLATSPAN_MAKE_GOLDEN` is set. The fixtures were created once.
 #[test]
-fn make_the_golden_files() {
+fn create_golden_files() {
     if std::env::var_os("FLATSPAN_MAKE_GOLDEN").is_none() {
         return;
     }
     let dir = support::temp_dir();
     for name in NAMES {
         let keep = fixtures().join("v1").join(name);
-        assert!(!keep.exists(), "it is there: {}", keep.display());
+        assert!(!keep.exists(), "already exists: {}", keep.display());
         make(name, &dir.path().join(name), &keep);
     }
 }
@@ -216,7 +218,7 @@ fn open_kept(name: &str, path: &Path) -> Result<Store, SnapshotError> {
 }
 
 #[test]
-fn the_golden_stores_are_read_back() {
+fn golden_stores_are_restored() {
     let dir = support::temp_dir();
     for name in NAMES {
         let kept = fixtures().join("v1").join(name);
@@ -232,15 +234,16 @@ fn the_golden_stores_are_read_back() {
             "{name}: {report:?}"
         );
         assert!(report.cuts.is_empty(), "{name}: {report:?}");
-        store.checkpoint_base().expect("it goes on");
+        store.checkpoint_base().expect("store continues");
     }
 }
 
-/// The independent reader, kept running: a path in, a JSON object out.
+/// Running process of the independent reader: it reads a path and prints a JSON object.
 struct Python(Child, BufReader<std::process::ChildStdout>);
 
 impl Python {
-    /// `None` with a visible skip without Python 3 or its package xxhash.
+    /// Starts the reader. Returns `None` after a visible skip without Python 3 or its package
+    /// xxhash.
     #[track_caller]
     fn start() -> Option<Self> {
         if !need(Need::Tools, "python3") {
@@ -266,7 +269,7 @@ impl Python {
 
     fn read(&mut self, store: &Path) -> Value {
         let mut input = self.0.stdin.as_ref().expect("its input");
-        writeln!(input, "{}", store.display()).expect("asked");
+        writeln!(input, "{}", store.display()).expect("call succeeds");
         let mut line = String::new();
         self.1.read_line(&mut line).expect("an answer");
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"))
@@ -276,12 +279,12 @@ impl Python {
 impl Drop for Python {
     fn drop(&mut self) {
         drop(self.0.stdin.take());
-        let _its_end = self.0.wait();
+        drop(self.0.wait());
     }
 }
 
 #[test]
-fn an_independent_reader_agrees_about_the_golden_stores() {
+fn independent_reader_agrees_on_golden_stores() {
     let Some(mut python) = Python::start() else {
         return;
     };
@@ -304,7 +307,8 @@ fn an_independent_reader_agrees_about_the_golden_stores() {
     }
 }
 
-/// What a reader says of a store: the heap, whether it fell back, and the sum of the state; or that it is damaged.
+/// Result of a reader: the heap, whether the fallback was used, and the hash of the state; or that
+/// the store is corrupt.
 #[derive(Debug, PartialEq)]
 enum Verdict {
     State {
@@ -341,7 +345,7 @@ fn of_rust(opened: &Result<Store, SnapshotError>) -> Verdict {
     }
 }
 
-/// Where to flip: every field of headers and records, and some places by chance.
+/// Returns the offsets to flip: every field of headers and records, and some random ones.
 fn places(name: &str, bytes: &[u8], chance: &mut Chance) -> Vec<usize> {
     let header = [
         0, 8, 12, 16, 32, 36, 40, 48, 56, 64, 72, 80, 88, 96, 104, 112, 120, 128, 4079, 4080, 4095,
@@ -385,7 +389,7 @@ fn places(name: &str, bytes: &[u8], chance: &mut Chance) -> Vec<usize> {
     places
 }
 
-/// One change to one file of a golden store.
+/// Change of one file of a golden store.
 #[derive(Clone, Copy, Debug)]
 enum Harm {
     Flip(usize, u8),
@@ -400,7 +404,7 @@ impl Harm {
             .read(true)
             .write(true)
             .open(path)
-            .expect("it");
+            .expect("file opens");
         match self {
             Self::Flip(at, bit) => {
                 let mut byte = [0];
@@ -414,8 +418,10 @@ impl Harm {
     }
 }
 
-/// Does each harm to a copy of each golden store: both readers must say the same. Returned is where they agree on a state
-/// that is not the one stored, without a cut: nobody can tell a damaged tail from one that was never acknowledged.
+/// Makes each change to a copy of each golden store, and asserts that both readers agree.
+///
+/// Returns the cases in which they agree on a state that is not the stored one, although no file
+/// was truncated. A corrupt tail cannot be distinguished from one that was never acknowledged.
 fn judge_alike(harms: impl Fn(&str, &[u8], &mut Chance) -> Vec<Harm>) -> Vec<String> {
     let Some(mut python) = Python::start() else {
         return Vec::new();
@@ -427,7 +433,7 @@ fn judge_alike(harms: impl Fn(&str, &[u8], &mut Chance) -> Vec<Harm>) -> Vec<Str
         let kept = fixtures().join("v1").join(name);
         let path = dir.path().join(name);
         let want = fs::read_to_string(kept.with_extension("sha256")).expect("its sum");
-        for entry in fs::read_dir(&kept).expect("a folder") {
+        for entry in fs::read_dir(&kept).expect("a directory") {
             let file = entry
                 .expect("an entry")
                 .file_name()
@@ -448,8 +454,8 @@ fn judge_alike(harms: impl Fn(&str, &[u8], &mut Chance) -> Vec<Harm>) -> Vec<Str
                         found["error"], found["why"]
                     ));
                 }
-                let cut = report.as_ref().is_ok_and(|report| !report.cuts.is_empty());
-                if !cut && matches!(&ours, Verdict::State { sha, .. } if sha != want.trim()) {
+                let has_tail = report.as_ref().is_ok_and(|report| !report.cuts.is_empty());
+                if !has_tail && matches!(&ours, Verdict::State { sha, .. } if sha != want.trim()) {
                     others.push(format!("{name}/{file} {harm:?}: {report:?}"));
                 }
                 drop(opened);
@@ -457,7 +463,7 @@ fn judge_alike(harms: impl Fn(&str, &[u8], &mut Chance) -> Vec<Harm>) -> Vec<Str
             }
         }
     }
-    assert!(done > 0, "nothing was harmed");
+    assert!(done > 0, "no file was changed");
     assert!(
         differences.is_empty(),
         "{} of {done}:\n{}",
@@ -476,7 +482,7 @@ fn flips(name: &str, bytes: &[u8], chance: &mut Chance) -> Vec<Harm> {
 }
 
 #[test]
-fn a_flipped_byte_is_judged_alike() {
+fn both_readers_agree_on_flipped_bytes() {
     let others = judge_alike(flips);
     assert!(
         others.is_empty(),
@@ -487,19 +493,19 @@ fn a_flipped_byte_is_judged_alike() {
 }
 
 #[test]
-fn a_file_that_is_cut_or_gone_is_judged_alike() {
+fn both_readers_agree_on_truncated_and_missing_files() {
     judge_alike(|_, bytes, _| {
         let len = bytes.len() as u64;
-        let cuts = [
+        let lengths = [
             0,
             4096,
             len / 2,
             len.saturating_sub(4096),
             len.saturating_sub(1),
         ];
-        let mut harms: Vec<_> = cuts
+        let mut harms: Vec<_> = lengths
             .into_iter()
-            .filter(|cut| *cut < len)
+            .filter(|shorter| *shorter < len)
             .map(Harm::Cut)
             .collect();
         if len + 100 <= PART {
@@ -510,19 +516,20 @@ fn a_file_that_is_cut_or_gone_is_judged_alike() {
     });
 }
 
-/// Changes a store of transactions by chance; after every step both readers see the same as memory.
+/// Changes a transactional store at random; after every step both readers see the same state as
+/// memory.
 fn transactions_by_chance(seed: u64, python: &mut Python) {
     let dir = support::temp_dir();
     let (path, other) = (dir.path().join("store"), dir.path().join("copy"));
     let mut chance = Chance(seed);
-    // Half of the stores get other parts now and then.
+    // Half of the stores change their part length now and then.
     let part = Cell::new(PART);
     let options = || {
         options()
             .initial_bytes([0, 20, 700][seed as usize % 3] * PAGE)
             .part_bytes(part.get())
             .change_part_bytes(true)
-            // Nobody else writes while files are copied.
+            // No background work writes while files are copied.
             .second_heap(false)
     };
     let mut store = Store::open(&path, options()).expect("a store");
@@ -532,7 +539,9 @@ fn transactions_by_chance(seed: u64, python: &mut Python) {
         }
         let what = match chance.below(13) {
             12 => {
-                store.make_second_heap().expect("a copy, or none");
+                store
+                    .make_second_heap()
+                    .expect("second heap is created or exists");
                 "second heap"
             }
             0 | 1 => {
@@ -587,7 +596,7 @@ fn transactions_by_chance(seed: u64, python: &mut Python) {
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "what to say when it fails")]
+#[expect(clippy::too_many_arguments, reason = "context of the failure message")]
 fn same(
     seed: u64,
     step: u32,
@@ -633,7 +642,7 @@ fn same(
     fs::remove_dir_all(other).expect("removed");
 }
 
-/// The same with writers: what the readers see is the state of the last checkpoint.
+/// As above with tracked memory: the readers see the state of the last checkpoint.
 fn writers_by_chance(seed: u64, python: &mut Python) {
     let dir = support::temp_dir();
     let (path, other) = (dir.path().join("store"), dir.path().join("copy"));
@@ -709,7 +718,7 @@ fn writers_by_chance(seed: u64, python: &mut Python) {
 }
 
 #[test]
-fn stores_made_by_chance_are_read_alike() {
+fn both_readers_agree_on_random_stores() {
     let Some(mut python) = Python::start() else {
         return;
     };

@@ -1,4 +1,4 @@
-//! States that are kept beside the newest one.
+//! History of a store: snapshots kept beside the newest state.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -22,7 +22,7 @@ fn options(changes: Changes) -> StoreOptions {
         .reserve_bytes(64 << 20)
         .part_bytes(64 << 10)
         .initial_bytes(40 * PAGE)
-        // Nothing happens but what the test does.
+        // Options without background work.
         .second_heap(false)
 }
 
@@ -36,12 +36,12 @@ fn put(store: &Store, changes: Changes, page: u64, byte: u8) {
         let done: Result<(), SnapshotError> = store.transaction(|tx| tx.write(page * PAGE, &bytes));
         done.expect("a transaction");
     } else {
-        let inside = store.enter().expect("the gate");
+        let inside = store.enter().expect("access lock is free");
         inside.write(page * PAGE, &bytes).expect("written");
     }
 }
 
-/// The newest state, by a reader.
+/// Returns the newest state, read by a reader.
 fn read(path: &Path) -> Vec<u8> {
     let reader = StoreReader::open(path).expect("a store");
     let image = reader.newest().expect("a state");
@@ -57,7 +57,7 @@ fn read(path: &Path) -> Vec<u8> {
 fn verify(path: &Path) {
     let reader = StoreReader::open(path).expect("a store");
     let verified = reader.verify(|_| ControlFlow::Continue(()));
-    let verified = verified.expect("looked at");
+    let verified = verified.expect("verification runs");
     assert!(verified.faults.is_empty(), "{:?}", verified.faults);
 }
 
@@ -74,7 +74,7 @@ enum Step {
     Resize(u64),
     Keep,
     Prune(usize),
-    /// Closed, or left as by a crash.
+    /// Reopen, after closing or as after a crash.
     Again(bool),
 }
 
@@ -91,10 +91,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..40)
 }
 
-/// What is durable at an instant is what is kept, whatever is done to the store later, and it opens.
-fn kept_states_stay_what_they_were(changes: Changes, steps: &[Step]) {
-    let folder = temp_dir();
-    let path = folder.path().join("store");
+/// Asserts that a snapshot keeps the state that was durable when it was added, whatever happens to
+/// the store later, and that it opens.
+fn history_snapshots_do_not_change(changes: Changes, steps: &[Step]) {
+    let directory = temp_dir();
+    let path = directory.path().join("store");
     let history = History::of(&path);
     let mut store = open(&path, changes);
     let mut memory = vec![0; 40 * PAGE as usize];
@@ -159,7 +160,7 @@ fn kept_states_stay_what_they_were(changes: Changes, steps: &[Step]) {
         let store = open(kept.directory(), changes);
         assert_eq!(store.len(), state.len() as u64);
         put(&store, changes, 1, 9);
-        store.checkpoint().expect("it goes on");
+        store.checkpoint().expect("store continues");
         drop(store);
         verify(kept.directory());
     }
@@ -170,25 +171,25 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     #[test]
-    fn kept_states_of_writers_stay_what_they_were(steps in steps()) {
-        kept_states_stay_what_they_were(Changes::Writers, &steps);
+    fn history_snapshots_of_tracked_stores_do_not_change(steps in steps()) {
+        history_snapshots_do_not_change(Changes::Writers, &steps);
     }
 
     #[test]
-    fn kept_states_of_transactions_stay_what_they_were(steps in steps()) {
-        kept_states_stay_what_they_were(Changes::Transactions, &steps);
+    fn history_snapshots_of_transactional_stores_do_not_change(steps in steps()) {
+        history_snapshots_do_not_change(Changes::Transactions, &steps);
     }
 }
 
 #[test]
-fn h08_a_generation_that_is_kept_is_not_given_again() {
-    let folder = temp_dir();
-    let path = folder.path().join("store");
+fn i08_generation_in_the_history_is_not_reused() {
+    let directory = temp_dir();
+    let path = directory.path().join("store");
     let history = History::of(&path);
     let store = open(&path, Changes::Writers);
     put(&store, Changes::Writers, 1, 1);
     store.checkpoint_base().expect("a base");
-    let before = folder.path().join("before");
+    let before = directory.path().join("before");
     copy(&path, &before);
     for byte in 2..6 {
         put(&store, Changes::Writers, 1, byte);
@@ -196,8 +197,8 @@ fn h08_a_generation_that_is_kept_is_not_given_again() {
     }
     let kept = history.keep().expect("kept");
     drop(store);
-    // All but the history is lost, and what is put back is from before.
-    for entry in path.read_dir().expect("a folder").flatten() {
+    // Removes everything but the history, and puts back an earlier copy.
+    for entry in path.read_dir().expect("a directory").flatten() {
         if entry.path().is_file() {
             fs::remove_file(entry.path()).expect("removed");
         }
@@ -213,21 +214,21 @@ fn h08_a_generation_that_is_kept_is_not_given_again() {
     assert_eq!(read(again.directory())[4096], 77);
 }
 
-/// The files of a store, without its history.
+/// Copies the files of a store without its history.
 fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a folder");
-    for entry in from.read_dir().expect("a folder").flatten() {
+    fs::create_dir_all(to).expect("a directory");
+    for entry in from.read_dir().expect("a directory").flatten() {
         if entry.path().is_file() {
             fs::copy(entry.path(), to.join(entry.file_name())).expect("copied");
         }
     }
 }
 
-/// After a power cut a journal that was not synced goes on before its former end.
+/// After a power cut, a journal that was not synced continues before its former end.
 #[test]
-fn a_state_that_is_older_by_its_numbers_is_the_newest_where_it_came_last() {
-    let folder = temp_dir();
-    let (one, other) = (folder.path().join("one"), folder.path().join("other"));
+fn last_added_state_is_the_newest_despite_lower_numbers() {
+    let directory = temp_dir();
+    let (one, other) = (directory.path().join("one"), directory.path().join("other"));
     let store = open(&one, Changes::Transactions);
     put(&store, Changes::Transactions, 0, 1);
     drop(store);
@@ -237,7 +238,7 @@ fn a_state_that_is_older_by_its_numbers_is_the_newest_where_it_came_last() {
         bytes.for_each(|byte| put(&store, Changes::Transactions, 0, byte));
     }
     let lost = History::of(&one).keep().expect("kept");
-    // As if what this one has were lost, and the other came instead.
+    // Simulates that the state of this store was lost and replaced by the other one.
     fs::rename(one.join("kept"), other.join("kept")).expect("moved");
     let history = History::of(&other);
     let kept = history.keep().expect("kept");
@@ -251,22 +252,22 @@ fn a_state_that_is_older_by_its_numbers_is_the_newest_where_it_came_last() {
 }
 
 #[test]
-fn where_there_is_no_store_nothing_is_put() {
-    let folder = temp_dir();
-    let path = folder.path().join("store");
-    fs::create_dir(&path).expect("a folder");
+fn history_without_a_store_creates_nothing() {
+    let directory = temp_dir();
+    let path = directory.path().join("store");
+    fs::create_dir(&path).expect("a directory");
     let history = History::of(&path);
-    history.keep().expect_err("there is no store");
-    assert_eq!(path.read_dir().expect("it").count(), 0);
+    history.keep().expect_err("no store exists");
+    assert_eq!(path.read_dir().expect("directory is readable").count(), 0);
     open(&path, Changes::Writers);
     history.keep().expect("kept");
 }
 
-/// What cannot be removed keeps nobody from removing the others.
+/// A snapshot that cannot be removed does not prevent the removal of the others.
 #[test]
-fn one_that_cannot_be_removed_is_told_and_the_others_go() {
-    let folder = temp_dir();
-    let path = folder.path().join("store");
+fn snapshot_that_cannot_be_removed_is_reported_and_others_are_removed() {
+    let directory = temp_dir();
+    let path = directory.path().join("store");
     let history = History::of(&path);
     let store = open(&path, Changes::Writers);
     let mut kept = Vec::new();
@@ -275,30 +276,30 @@ fn one_that_cannot_be_removed_is_told_and_the_others_go() {
         store.checkpoint_delta().expect("a delta");
         kept.push(history.keep().expect("kept"));
     }
-    // No lock can be taken of it.
+    // The snapshot's lock can no longer be acquired.
     fs::remove_dir_all(kept[0].directory()).expect("removed");
     fs::create_dir_all(kept[0].directory().join("lock/x")).expect("made");
-    let error = history.prune(1).expect_err("it is told");
+    let error = history.prune(1).expect_err("the failure is reported");
     assert!(error.to_string().contains("lock"), "{error}");
     assert_eq!(names(&history), [kept[0].name(), kept[2].name()]);
 }
 
-/// Every page has the number of the round: a state with two numbers was never durable.
+/// Every page holds the number of the round, so a state with two numbers was never durable.
 #[test]
-fn h17_a_kept_state_is_of_one_instant_while_checkpoints_are_made() {
+fn i17_snapshot_is_of_one_point_in_time_while_checkpoints_run() {
     const ROUNDS: usize = 12;
-    let folder = temp_dir();
-    let path = folder.path().join("store");
+    let directory = temp_dir();
+    let path = directory.path().join("store");
     let store = open(&path, Changes::Writers);
     store.checkpoint_base().expect("a base");
-    let looks_on = Arc::new(());
-    let somebody_looks = Arc::downgrade(&looks_on);
+    let reader_guard = Arc::new(());
+    let reader_runs = Arc::downgrade(&reader_guard);
     thread::scope(|scope| {
         scope.spawn(|| {
             let mut round = 0_u8;
-            while somebody_looks.strong_count() > 0 {
+            while reader_runs.strong_count() > 0 {
                 round = round.wrapping_add(1);
-                let inside = store.enter().expect("the gate");
+                let inside = store.enter().expect("access lock is free");
                 for page in 0..40 {
                     let bytes = [round; PAGE as usize];
                     inside.write(page * PAGE, &bytes).expect("written");
@@ -309,19 +310,19 @@ fn h17_a_kept_state_is_of_one_instant_while_checkpoints_are_made() {
                     _ => store.checkpoint_delta().map(drop),
                 }
                 .or_else(|error| match error.kind() {
-                    // It was kept out for longer than it waits.
+                    // The wait for the heap timed out.
                     ErrorKind::ResourceBusy => Ok(()),
                     _ => Err(error),
                 })
                 .expect("a checkpoint");
             }
         });
-        // Also when a check fails.
-        let _looks_on = looks_on;
+        // Also runs if a check fails.
+        let _reader_guard = reader_guard;
         let history = History::of(&path);
         let mut seen = Vec::new();
         while seen.len() < ROUNDS {
-            // Other errors than of a heap that is entered again and again there are none.
+            // The only acceptable errors are of a heap that is rewritten again and again.
             match history.keep() {
                 Ok(kept) => {
                     let state = read(kept.directory());
@@ -334,14 +335,14 @@ fn h17_a_kept_state_is_of_one_instant_while_checkpoints_are_made() {
             }
         }
         seen.dedup();
-        assert!(seen.len() > 1, "checkpoints were made meanwhile");
+        assert!(seen.len() > 1, "no checkpoint ran meanwhile");
     });
 }
 
 #[test]
-fn what_is_in_use_stays_until_another_time() {
-    let folder = temp_dir();
-    let path = folder.path().join("store");
+fn snapshot_in_use_is_removed_later() {
+    let directory = temp_dir();
+    let path = directory.path().join("store");
     let history = History::of(&path);
     let store = open(&path, Changes::Writers);
     let mut kept = Vec::new();
@@ -364,22 +365,22 @@ fn what_is_in_use_stays_until_another_time() {
     let left: Vec<_> = path
         .join("kept")
         .read_dir()
-        .expect("it")
+        .expect("directory is readable")
         .flatten()
         .collect();
     assert_eq!(left.len(), 1, "the lock only: {left:?}");
 }
 
 #[test]
-fn what_a_killed_process_has_left_goes_and_what_is_not_ours_stays() {
-    let folder = temp_dir();
-    let path = folder.path().join("store");
+fn leftovers_of_a_killed_process_are_removed_and_foreign_files_stay() {
+    let directory = temp_dir();
+    let path = directory.path().join("store");
     let history = History::of(&path);
     let store = open(&path, Changes::Writers);
     store.checkpoint_base().expect("a base");
     assert_eq!(names(&history), [""; 0]);
-    assert!(history.prune(0).expect("nothing").is_empty());
-    assert!(!path.join("kept").exists(), "asking makes nothing");
+    assert!(history.prune(0).expect("call succeeds").is_empty());
+    assert!(!path.join("kept").exists(), "prune created a directory");
     let kept = history.keep().expect("kept");
     let leftovers = [".9-9.new-17-0123456789abcdef", ".1-7.old"];
     for name in leftovers {
@@ -398,14 +399,14 @@ fn what_a_killed_process_has_left_goes_and_what_is_not_ours_stays() {
     for name in others {
         assert!(path.join("kept").join(name).exists(), "{name}");
     }
-    // Nor is any of it a part of the store.
+    // The history is no part of the store.
     drop(store);
     verify(&path);
     open(&path, Changes::Writers);
 }
 
 #[test]
-fn a_store_on_a_full_disk_goes_on_without_its_history() {
+fn store_on_a_full_disk_continues_without_history() {
     let Some(small) = SmallFs::new(Kind::Tmpfs, 4 << 20) else {
         return;
     };
@@ -416,25 +417,33 @@ fn a_store_on_a_full_disk_goes_on_without_its_history() {
         put(&store, Changes::Writers, page, 1);
     }
     store.checkpoint_base().expect("a base");
-    history.keep().expect("there is room");
-    store.checkpoint_base().expect("nothing new");
+    history.keep().expect("space is available");
+    store
+        .checkpoint_base()
+        .expect("unchanged checkpoint succeeds");
     put(&store, Changes::Writers, 3, 2);
     store.checkpoint_base().expect("a base");
     small.fill_leaving(140 << 10);
-    let error = history.keep().expect_err("there is no room");
+    let error = history.keep().expect_err("disk is full");
     assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
-    let left = path.join("kept").read_dir().expect("it").count();
-    assert_eq!(left, 2, "one, and the lock");
+    let left = path
+        .join("kept")
+        .read_dir()
+        .expect("directory is readable")
+        .count();
+    assert_eq!(left, 2, "expected one snapshot and the lock");
     put(&store, Changes::Writers, 3, 3);
-    store.checkpoint_base().expect("its own files are there");
+    store
+        .checkpoint_base()
+        .expect("store files have their space");
     history.prune(0).expect("pruned");
-    history.keep().expect("there is room again");
+    history.keep().expect("space is available");
     verify(&path);
 }
 
-/// Storage that is shared is copied when the store writes it: what was room for it when the state was kept may be gone.
+/// The store copies shared storage when it writes it. The space for this may no longer exist.
 #[test]
-fn h35_shared_storage_on_a_full_disk_is_an_error() {
+fn i35_shared_storage_on_a_full_disk_is_an_error() {
     const PAGES: u64 = 4096;
     for kind in [Kind::Xfs, Kind::Btrfs] {
         let Some(small) = SmallFs::new(kind, 300 << 20) else {
@@ -450,7 +459,7 @@ fn h35_shared_storage_on_a_full_disk_is_an_error() {
         )
         .expect("a store");
         let fill = |byte: u8| {
-            let inside = store.enter().expect("the gate");
+            let inside = store.enter().expect("access lock is free");
             inside
                 .write(0, &vec![byte; (PAGES * PAGE) as usize])
                 .expect("written");
@@ -462,9 +471,12 @@ fn h35_shared_storage_on_a_full_disk_is_an_error() {
         let before = free(&small);
         let kept = [history.keep().expect("kept")];
         let cost = before.saturating_sub(free(&small));
-        assert!(cost < PAGES * PAGE / 4, "{kind:?}: it costs {cost} bytes");
+        assert!(
+            cost < PAGES * PAGE / 4,
+            "{kind:?}: the snapshot uses {cost} bytes"
+        );
         small.fill_leaving(1 << 20);
-        // The heap that comes next is not shared; the one behind it is.
+        // The heap that is written next is not shared; the one after it is.
         let mut failed = None;
         for byte in 3..=6 {
             fill(byte);
@@ -473,8 +485,8 @@ fn h35_shared_storage_on_a_full_disk_is_an_error() {
                 break;
             }
         }
-        let (byte, error) = failed.expect("there is no room to copy what is shared");
-        // btrfs finds out when it syncs.
+        let (byte, error) = failed.expect("disk is too full to copy shared storage");
+        // btrfs reports the error only at the sync.
         assert!(
             matches!(error.kind(), ErrorKind::StorageFull) || kind == Kind::Btrfs,
             "{kind:?}: {error}"
@@ -491,7 +503,7 @@ fn h35_shared_storage_on_a_full_disk_is_an_error() {
         let store = Store::open(&path, options(Changes::Writers).part_bytes(4 << 20));
         let store = store.expect("a store");
         put(&store, Changes::Writers, 0, 9);
-        store.checkpoint_base().expect("there is room again");
+        store.checkpoint_base().expect("space is available");
     }
 }
 
@@ -501,19 +513,19 @@ fn free(small: &SmallFs) -> u64 {
     small.free()
 }
 
-/// A clone has the holes of what it is a clone of.
+/// A clone has the same holes as its source.
 #[test]
-fn holes_stay_holes() {
-    let folder = temp_dir();
-    let path = folder.path().join("store");
+fn history_snapshots_keep_holes() {
+    let directory = temp_dir();
+    let path = directory.path().join("store");
     let store =
         Store::open(&path, options(Changes::Writers).initial_bytes(16 << 20)).expect("a store");
     put(&store, Changes::Writers, 2000, 1);
     store.checkpoint_base().expect("a base");
     let kept = History::of(&path).keep().expect("kept");
-    let files = kept.directory().read_dir().expect("a folder").flatten();
+    let files = kept.directory().read_dir().expect("a directory").flatten();
     let blocks: u64 = files
-        .map(|file| file.metadata().expect("it").blocks())
+        .map(|file| file.metadata().expect("metadata is readable").blocks())
         .sum();
     assert!(blocks * 512 < 1 << 20, "{blocks} blocks");
     assert!(read(kept.directory()) == read(&path));

@@ -1,4 +1,4 @@
-//! Who sees what of transactions, and in which order they are (hazard 23).
+//! Visibility and order of transactions [I23].
 
 use std::io;
 use std::sync::Arc;
@@ -13,15 +13,15 @@ use flatspan::snapshot::{GroupDisk, SnapshotError, Store, StoreOptions, Transact
 use crate::crash::{Limits, Recorder, crash_everywhere};
 use crate::crashes::workloads::{TRANSACTIONS, Way};
 use crate::support;
-use crate::watched_disk::{Call, Watch, WatchedDisk};
+use crate::watched_backend::{Call, Watch, WatchedBackend};
 
 const PAGE: u64 = 4096;
 const PAGES: u64 = 40;
 const PART_BYTES: u64 = 64 << 10;
-/// Whoever waits so long waits for ever.
+/// A wait that lasts this long is considered endless.
 const SOON: Duration = Duration::from_millis(50);
-/// Far longer than anything here takes, so that what is wrong comes to an end.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Longer than any operation here takes, so that a failing test ends.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 fn options() -> StoreOptions {
     StoreOptions::default()
@@ -46,7 +46,11 @@ fn first(store: &Store) -> Result<u8, SnapshotError> {
 }
 
 #[track_caller]
-fn assert_kept_out<T: std::fmt::Debug>(result: Result<T, SnapshotError>) {
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "callers pass the result of a call"
+)]
+fn assert_lock_timeout<T: std::fmt::Debug>(result: Result<T, SnapshotError>) {
     assert!(
         matches!(result, Err(SnapshotError::GateTimeout { .. })),
         "{result:?}"
@@ -54,7 +58,7 @@ fn assert_kept_out<T: std::fmt::Debug>(result: Result<T, SnapshotError>) {
 }
 
 #[test]
-fn h23_one_writer_at_a_time_until_it_has_its_sequence_or_is_undone() {
+fn i23_transactions_exclude_each_other_until_sequence_or_rollback() {
     let (_dir, store) = store();
     let store = &store;
     for gives_up in [false, true] {
@@ -75,11 +79,11 @@ fn h23_one_writer_at_a_time_until_it_has_its_sequence_or_is_undone() {
                     }
                 })
             });
-            entered.recv_timeout(PATIENCE).expect("it enters");
-            assert_kept_out(put(store, 8));
-            assert_kept_out(first(store));
-            assert_kept_out(store.transaction(|_| Ok::<_, SnapshotError>(())));
-            leave.send(()).expect("it listens");
+            entered.recv_timeout(TIMEOUT).expect("writer enters");
+            assert_lock_timeout(put(store, 8));
+            assert_lock_timeout(first(store));
+            assert_lock_timeout(store.transaction(|_| Ok::<_, SnapshotError>(())));
+            leave.send(()).expect("receiver exists");
             let result = writer.join().expect("no panic");
             assert_eq!(result.is_err(), gives_up);
         });
@@ -90,13 +94,14 @@ fn h23_one_writer_at_a_time_until_it_has_its_sequence_or_is_undone() {
     }
 }
 
-/// Storage for a record that is longer than what is reserved ahead is asked for while the transaction is still inside.
+/// Backend on which a record longer than the preallocated space blocks while the transaction is
+/// still inside.
 #[derive(Debug)]
 struct Waiting {
-    /// The next reservation of so many bytes or more waits.
+    /// The next preallocation of at least this many bytes blocks.
     at_least: u64,
     armed: AtomicBool,
-    /// Nobody let it go on.
+    /// The blocked call was not released in time.
     gave_up: AtomicBool,
     reached: SyncSender<()>,
     go_on: Mutex<Receiver<()>>,
@@ -106,7 +111,7 @@ impl Waiting {
     fn over(
         store: &std::path::Path,
         at_least: u64,
-    ) -> (Arc<WatchedDisk<Self>>, Receiver<()>, SyncSender<()>) {
+    ) -> (Arc<WatchedBackend<Self>>, Receiver<()>, SyncSender<()>) {
         let (reached, is_reached) = sync_channel(0);
         let (go, go_on) = sync_channel(1);
         let disk = GroupDisk::open(store, PART_BYTES, Access::ReadWrite).expect("its disk");
@@ -117,7 +122,11 @@ impl Waiting {
             reached,
             go_on: Mutex::new(go_on),
         };
-        (Arc::new(WatchedDisk::over(disk, waiting)), is_reached, go)
+        (
+            Arc::new(WatchedBackend::over(disk, waiting)),
+            is_reached,
+            go,
+        )
     }
 }
 
@@ -128,21 +137,21 @@ impl Watch for Waiting {
             && self.armed.swap(false, Ordering::Relaxed)
         {
             self.reached.send(()).expect("the test waits");
-            let told = self.go_on.lock().expect("a lock").recv_timeout(PATIENCE);
-            self.gave_up.store(told.is_err(), Ordering::Relaxed);
+            let received = self.go_on.lock().expect("a lock").recv_timeout(TIMEOUT);
+            self.gave_up.store(received.is_err(), Ordering::Relaxed);
         }
         Ok(())
     }
 }
 
 #[test]
-fn h23_nobody_comes_between_the_last_change_and_its_sequence() {
+fn i23_no_transaction_starts_between_the_last_change_and_its_sequence() {
     const LONG: u64 = 9 << 20;
     let dir = support::temp_dir();
     let path = dir.path().join("store");
     drop(Store::open(&path, options()).expect("a store"));
     let (disk, reached, go_on) = Waiting::over(&path, LONG);
-    let store = Store::open_on(disk.clone(), options()).expect("a store");
+    let store = Store::open_on(Arc::<WatchedBackend<_>>::clone(&disk), options()).expect("a store");
     put(&store, 1).expect("a transaction");
     disk.watch.armed.store(true, Ordering::Relaxed);
     let store = &store;
@@ -155,16 +164,16 @@ fn h23_nobody_comes_between_the_last_change_and_its_sequence() {
                 Ok::<_, SnapshotError>(())
             })
         });
-        reached.recv_timeout(PATIENCE).expect("the closure is over");
-        assert_kept_out(put(store, 8));
-        assert_kept_out(first(store));
-        // And the journal is free for others.
+        reached.recv_timeout(TIMEOUT).expect("the closure is over");
+        assert_lock_timeout(put(store, 8));
+        assert_lock_timeout(first(store));
+        // The journal is free for other threads.
         assert_eq!(store.durable_sequence(), 1);
         let _ = go_on.send(());
         writer.join().expect("no panic").expect("a transaction");
         assert!(
             !disk.watch.gave_up.load(Ordering::Relaxed),
-            "somebody waited for it"
+            "a thread waited for it"
         );
     });
     assert_eq!(
@@ -174,18 +183,18 @@ fn h23_nobody_comes_between_the_last_change_and_its_sequence() {
 }
 
 #[test]
-fn h24_storage_for_the_journal_is_reserved_outside_of_the_gate_and_of_its_lock() {
+fn i24_journal_is_preallocated_outside_the_access_lock_and_the_journal_lock() {
     let dir = support::temp_dir();
     let path = dir.path().join("store");
     drop(Store::open(&path, options()).expect("a store"));
     let (disk, reached, go_on) = Waiting::over(&path, 0);
-    let store = Store::open_on(disk.clone(), options()).expect("a store");
+    let store = Store::open_on(Arc::<WatchedBackend<_>>::clone(&disk), options()).expect("a store");
     disk.watch.armed.store(true, Ordering::Relaxed);
     let store = &store;
     std::thread::scope(|scope| {
         let go_on = go_on;
         let writer = scope.spawn(|| put(store, 7));
-        reached.recv_timeout(PATIENCE).expect("room is made");
+        reached.recv_timeout(TIMEOUT).expect("preallocation starts");
         let seen = first(store);
         let durable = seen.is_ok().then(|| store.durable_sequence());
         let second = put(store, 9);
@@ -193,11 +202,11 @@ fn h24_storage_for_the_journal_is_reserved_outside_of_the_gate_and_of_its_lock()
         writer.join().expect("no panic").expect("a transaction");
         assert!(
             !disk.watch.gave_up.load(Ordering::Relaxed),
-            "somebody waited for it"
+            "a thread waited for it"
         );
-        assert_eq!(seen.expect("nobody is inside"), 0);
+        assert_eq!(seen.expect("access lock is free"), 0);
         assert_eq!(durable, Some(0));
-        second.expect("nobody is inside");
+        second.expect("access lock is free");
     });
     assert_eq!(
         (first(store).expect("free"), store.durable_sequence()),
@@ -206,7 +215,7 @@ fn h24_storage_for_the_journal_is_reserved_outside_of_the_gate_and_of_its_lock()
 }
 
 #[test]
-fn h23_sequences_are_in_the_order_of_the_changes() {
+fn i23_sequences_follow_the_order_of_changes() {
     const EACH: u64 = 200;
     let (_dir, store) = store();
     let seen = Mutex::new(Vec::new());
@@ -239,7 +248,7 @@ fn h23_sequences_are_in_the_order_of_the_changes() {
     assert!(seen == expected, "{seen:?}");
 }
 
-/// One of the ways to change memory in a transaction; whatever the numbers are.
+/// Changes memory in one of the possible ways, selected by arbitrary numbers.
 fn change(
     tx: &mut Transaction<'_>,
     random: &mut impl FnMut(u64) -> u64,
@@ -259,7 +268,7 @@ fn change(
 }
 
 #[test]
-fn h23_what_is_undone_is_as_it_was_whatever_was_done() {
+fn i23_rollback_restores_every_kind_of_change() {
     let mut state = 0x2545_F491_4F6C_DD1D_u64;
     let mut random = move |below: u64| {
         state ^= state << 13;
@@ -277,7 +286,7 @@ fn h23_what_is_undone_is_as_it_was_whatever_was_done() {
                 for _ in 0..1 + random(12) {
                     change(tx, &mut random)?;
                 }
-                // Not by `panic!`, which would be told each time.
+                // Not by `panic!`, which would print a message each time.
                 if panics {
                     std::panic::resume_unwind(Box::new(()))
                 } else {
@@ -303,11 +312,11 @@ fn h23_what_is_undone_is_as_it_was_whatever_was_done() {
     drop(store);
     let store = Store::open(dir.path().join("store"), options().initial_bytes(0)).expect("a store");
     let now = store.view(<[u8]>::to_vec).expect("a view");
-    assert!(now == before, "nothing undone is in the journal");
+    assert!(now == before, "rolled back data is in the journal");
 }
 
 #[test]
-fn h23_a_store_with_a_journal_of_transactions_is_changed_by_nothing_else() {
+fn i23_transactional_store_rejects_other_changes() {
     let (_dir, store) = store();
     for refused in [
         store.enter().map(drop),
@@ -321,9 +330,9 @@ fn h23_a_store_with_a_journal_of_transactions_is_changed_by_nothing_else() {
     }
 }
 
-/// What a view has seen may be told to the world when `wait_durable` has returned, and not before.
+/// Data seen in a view may be published after `wait_durable` has returned, not before.
 #[test]
-fn h23_what_was_seen_is_durable_once_it_was_waited_for() {
+fn i23_viewed_data_is_durable_after_wait_durable() {
     let way: Way = TRANSACTIONS;
     let disk = Recorder::unpublished(PART_BYTES);
     let store = way.open(&disk).expect("a store");
@@ -355,11 +364,8 @@ fn h23_what_was_seen_is_durable_once_it_was_waited_for() {
             Err(format!("{found} after {waited}"))
         }
     };
-    crash_everywhere(&disk, &limits, &check).expect("what was waited for is there");
-    assert!(
-        seen_only.get() > 0,
-        "and without waiting it may be lost or not"
-    );
+    crash_everywhere(&disk, &limits, &check).expect("waited data is durable");
+    assert!(seen_only.get() > 0, "without waiting both outcomes occur");
 }
 
 fn word(store: &Store) -> u64 {

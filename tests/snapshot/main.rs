@@ -1,28 +1,31 @@
-//! Snapshots as their callers see them.
+//! Behaviour of the snapshot layer through its public API.
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod backend;
+mod backend_failures;
+mod backend_paths;
 mod background;
 mod blind_spots;
+mod blocking_backend;
+mod changing_memory;
+mod checksum_tree;
+mod corruption;
 mod crash;
+mod crash_test_findings;
 #[path = "crash/toy.rs"]
 mod crash_toy;
 mod crashes;
-mod disk;
-mod disk_failing;
-mod disk_places;
-mod falling_back;
+mod failed_delta;
+mod fallback;
+mod file_corruption;
 mod fixture;
-mod found_by_storms;
-mod gated_disk;
-mod given_up;
 mod golden;
+mod heap_as_group;
 mod history;
 mod isolation;
-mod lazy_rot;
-mod moving_memory;
-mod on_the_array;
+mod lazy_verification;
 mod ordinary_user;
 mod page_set;
 mod part_lengths;
@@ -30,14 +33,11 @@ mod part_lengths;
 mod power;
 mod region;
 mod restored;
-mod rot;
-mod rot_files;
 mod second_heap;
 mod shadow;
 mod shared_memory;
 mod stamps;
 mod stores;
-mod tables;
 mod trackers;
 mod unprivileged;
-mod watched_disk;
+mod watched_backend;

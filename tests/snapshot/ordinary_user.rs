@@ -1,4 +1,4 @@
-//! Tracking without privilege. Run by `unprivileged`, and by ordinary users.
+//! Tracking without privileges. Run by `unprivileged`, and by ordinary users.
 
 use flatspan::snapshot::{Compare, PrivatePages, RegionKind, TrackerChoice, Writers, choose};
 
@@ -9,7 +9,7 @@ use crate::{
 };
 
 #[test]
-fn trackers_of_an_ordinary_user_miss_nothing() {
+fn unprivileged_trackers_miss_nothing() {
     if is_root() {
         return;
     }
@@ -24,13 +24,13 @@ fn trackers_of_an_ordinary_user_miss_nothing() {
 }
 
 #[test]
-fn an_ordinary_user_gets_the_same_choice() {
+fn ordinary_user_gets_the_same_tracker() {
     if is_root() || wp_async().is_none() {
         return;
     }
     for kind in KINDS {
-        let folder = temp_dir();
-        let region = region(kind, folder.path(), 8, reserving(8));
+        let directory = temp_dir();
+        let region = region(kind, directory.path(), 8, reserving(8));
         let wish = TrackerChoice::WpAsync;
         let chosen = choose(&region, wish, Writers::OnlyThisMapping);
         chosen.unwrap_or_else(|error| panic!("{kind}: {error}"));

@@ -1,4 +1,4 @@
-//! The set of pages against a plain one.
+//! `PageSet` compared with a plain set.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -21,7 +21,7 @@ enum Step {
 }
 
 fn range() -> impl Strategy<Value = Range<u64>> {
-    // Some of them empty or the wrong way round.
+    // Some ranges are empty or reversed.
     (0..PAGES, 0..PAGES, 0..8_u64).prop_map(|(start, end, short)| match short {
         0 => start..end,
         _ => start..start + (end % 70),
@@ -95,7 +95,7 @@ fn check(set: &PageSet, model: &BTreeSet<u64>) {
 
 proptest! {
     #[test]
-    fn a_set_of_pages_is_a_set(steps in prop::collection::vec(step(), 1..40)) {
+    fn page_set_behaves_as_a_set(steps in prop::collection::vec(step(), 1..40)) {
         let (mut set, mut model) = (PageSet::new(), BTreeSet::new());
         for step in steps {
             apply(&mut set, &mut model, step);
@@ -105,7 +105,7 @@ proptest! {
 }
 
 #[test]
-fn pages_at_the_ends_of_words_are_single_runs() {
+fn pages_across_word_borders_form_single_runs() {
     let mut set = PageSet::new();
     set.insert_range(0..256);
     assert_eq!(format!("{set:?}"), "{0..256}");

@@ -1,4 +1,4 @@
-//! Stores of which the files get another length.
+//! Conversion of a store to another part length.
 #![expect(unsafe_code, reason = "restored by map")]
 
 use std::fs;
@@ -32,18 +32,18 @@ fn open(path: &Path, options: StoreOptions) -> Store {
 }
 
 fn write(store: &Store, page: u64, byte: u8) {
-    let inside = store.enter().expect("the gate");
+    let inside = store.enter().expect("access lock is free");
     inside.write(page * PAGE, &[byte; 4096]).expect("written");
 }
 
 fn first_bytes(store: &Store) -> Vec<u8> {
-    let inside = store.enter().expect("the gate");
+    let inside = store.enter().expect("access lock is free");
     let mut bytes = vec![0; inside.len() as usize];
     inside.read(0, &mut bytes).expect("read");
     bytes.chunks(4096).map(|page| page[0]).collect()
 }
 
-/// Length of the first part of a heap, `None` without.
+/// Returns the length of the first part of a heap; `None` if it does not exist.
 fn part_bytes(path: &Path, heap: HeapName) -> Option<u64> {
     let part = path.join(format!("heap-{heap}.00000"));
     fs::metadata(part).ok().map(|found| found.len())
@@ -53,7 +53,7 @@ fn lengths(path: &Path) -> [Option<u64>; 2] {
     [HeapName::A, HeapName::B].map(|heap| part_bytes(path, heap))
 }
 
-/// Both heaps are there, and a journal of several parts.
+/// Creates a store with both heaps and a journal of several parts.
 fn filled(path: &Path, length: u64) -> Vec<u8> {
     let store = open(path, options().part_bytes(length));
     let mut expected = vec![0; PAGES as usize];
@@ -76,12 +76,12 @@ fn verify(path: &Path) {
     let reader = StoreReader::open(path).expect("a store");
     let verified = reader
         .verify(|_| std::ops::ControlFlow::Continue(()))
-        .expect("looked at");
+        .expect("verification runs");
     assert!(verified.faults.is_empty(), "{:?}", verified.faults);
 }
 
 #[test]
-fn another_length_is_refused_with_a_word_on_what_to_do() {
+fn other_part_length_is_rejected_with_advice() {
     let dir = temp_dir();
     let path = dir.path().join("store");
     filled(&path, SHORT);
@@ -98,27 +98,23 @@ fn another_length_is_refused_with_a_word_on_what_to_do() {
 }
 
 #[test]
-fn bases_give_one_heap_after_the_other_the_new_length() {
+fn base_checkpoints_convert_one_heap_after_the_other() {
     for (from, to) in [(SHORT, LONG), (LONG, SHORT)] {
         let dir = temp_dir();
         let path = dir.path().join("store");
         let mut expected = filled(&path, from);
         let store = open(&path, changing(to));
         assert_eq!(first_bytes(&store), expected);
-        assert_eq!(
-            lengths(&path),
-            [Some(from); 2],
-            "nothing is written at once"
-        );
+        assert_eq!(lengths(&path), [Some(from); 2], "opening converts a heap");
         let older = store.open_report().heap.other();
         for (page, there) in [(3, older), (4, older.other())] {
             expected[page] = 77;
             write(&store, page as u64, 77);
             let base = store.checkpoint_base().expect("a base");
-            assert_eq!(base.pages, PAGES, "all of it");
+            assert_eq!(base.pages, PAGES, "not every page is rewritten");
             assert_eq!(part_bytes(&path, there), Some(to));
             verify(&path);
-            // As after a crash, each of them: another process without the option.
+            // Each copy is as after a crash; another process opens it without the option.
             let copy = dir.path().join(format!("copy-{page}"));
             copy_all(&path, &copy);
             let other = open(&copy, options());
@@ -140,15 +136,15 @@ fn bases_give_one_heap_after_the_other_the_new_length() {
 }
 
 fn copy_all(from: &Path, to: &Path) {
-    fs::create_dir(to).expect("a folder");
-    for entry in fs::read_dir(from).expect("a folder") {
+    fs::create_dir(to).expect("a directory");
+    for entry in fs::read_dir(from).expect("a directory") {
         let entry = entry.expect("an entry");
         fs::copy(entry.path(), to.join(entry.file_name())).expect("copied");
     }
 }
 
 #[test]
-fn a_second_heap_is_made_with_the_new_length() {
+fn second_heap_is_created_with_the_new_part_length() {
     let dir = temp_dir();
     let path = dir.path().join("store");
     let expected = filled(&path, SHORT);
@@ -163,21 +159,21 @@ fn a_second_heap_is_made_with_the_new_length() {
 }
 
 #[test]
-fn h10_the_heap_beneath_the_memory_keeps_its_length_while_it_is_mapped() {
+fn i10_mapped_heap_keeps_its_length() {
     let dir = temp_dir();
     let path = dir.path().join("store");
     let mut expected = filled(&path, SHORT);
-    // SAFETY: nobody else changes the files of the store.
+    // SAFETY: no other process changes the files of the store.
     let by_map = || unsafe { changing(LONG).restore_by_map() };
     let store = open(&path, by_map());
-    let beneath = store.open_report().heap;
+    let mapped_heap = store.open_report().heap;
     for page in [60, 61] {
         expected[page] = 88;
         write(&store, page as u64, 88);
         store.checkpoint_base().expect("a base");
     }
-    assert_eq!(part_bytes(&path, beneath), Some(SHORT));
-    assert_eq!(part_bytes(&path, beneath.other()), Some(LONG));
+    assert_eq!(part_bytes(&path, mapped_heap), Some(SHORT));
+    assert_eq!(part_bytes(&path, mapped_heap.other()), Some(LONG));
     assert_eq!(first_bytes(&store), expected);
     drop(store);
     verify(&path);

@@ -1,10 +1,12 @@
-//! Power cuts on a real kernel: stores on a filesystem that forgets what was not synced, cut after every operation.
+//! Power cuts on a real kernel: stores on a filesystem that loses unsynced data, with a cut after
+//! every operation.
 //!
-//! The workloads and the rule are those of [`crashes`](crate::crashes), which crashes a disk in memory. Here the whole way
-//! down is tried: positioned writes, files and folders by name, the syncs that the library asks the kernel for.
+//! The workloads and the condition are those of [`crashes`](crate::crashes), which crashes a
+//! backend in memory. Here the whole stack is tested: positioned writes, names of files and
+//! directories, and the syncs that the library requests from the kernel.
 //!
-//! Cuts are spread over the operations if all are too many; with `FLATSPAN_POWER_ALL` set none is left out,
-//! and more parts of what was not synced are drawn for each.
+//! If there are too many operations, the cuts are spread over them. With `FLATSPAN_POWER_ALL` set,
+//! every operation is cut, and more subsets of the unsynced data are drawn for each.
 
 use std::cell::Cell;
 use std::env;
@@ -19,12 +21,12 @@ use crate::crashes::judge::judge_found;
 use crate::crashes::workloads::{Ground, PART_BYTES, RESIZING, TRANSACTIONS, WRITERS, Way, run};
 use crate::support::power::{Lie, Plan, PowerFs};
 
-/// Of one workload in one flavour.
+/// Limit per workload and flavour.
 const CUTS_MAX: u64 = 150;
 
 const PANICKED: &str = "a panic:";
 
-/// What is done until the power goes.
+/// Work until the power cut.
 #[derive(Clone, Copy, Debug)]
 struct Work {
     way: Way,
@@ -32,22 +34,22 @@ struct Work {
     closes: bool,
 }
 
-/// What is there after the cut.
+/// State after the cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flavour {
-    /// What was synced.
+    /// Only synced data.
     Synced,
-    /// A part of the rest, too.
+    /// Also a part of the rest.
     Survivors,
-    /// As `Survivors`, and the power goes again while the store is opened and used.
+    /// As `Survivors`, with a second power cut while the store is opened and used.
     Twice,
 }
 
-/// A store on the filesystem, and what it has acknowledged.
+/// Store on the filesystem, and its acknowledged steps.
 struct Powered<'f> {
     fs: &'f PowerFs,
     acknowledged: Cell<u64>,
-    /// What a store that was cut has said and must not.
+    /// A forbidden result that a store reported.
     wrong: Cell<Option<String>>,
 }
 
@@ -65,7 +67,7 @@ impl<'f> Powered<'f> {
         if !self.fs.progress().is_cut {
             return Err("an error, and the power is on".to_owned());
         }
-        // The step at hand may be in memory, and is not acknowledged.
+        // The present step may be in memory, and is not acknowledged.
         let found = way.look(store)?;
         if !(acknowledged..=acknowledged + 1).contains(&found) {
             return Err(format!("step {found} in memory after step {acknowledged}"));
@@ -85,14 +87,15 @@ impl<'f> Powered<'f> {
 
 impl Ground for Powered<'_> {
     fn open(&self, way: Way) -> Result<Store, SnapshotError> {
-        // The folder around it is made with it.
+        // The parent directory is created with it.
         let part_bytes = way.part_bytes.unwrap_or(PART_BYTES);
         let options = || way.options().part_bytes(part_bytes);
         let open = || Store::open(self.fs.path().join("made/store"), options());
         let deadline = Instant::now() + Duration::from_secs(5);
         loop {
             match open() {
-                // Another test starts a daemon: between fork and exec that has our locks too.
+                // Another test may be starting a daemon. Between fork and exec that process holds
+                // the locks of this one too.
                 Err(SnapshotError::InUse { .. }) if Instant::now() < deadline => {
                     thread::sleep(Duration::from_millis(1));
                 }
@@ -110,7 +113,7 @@ impl Ground for Powered<'_> {
     }
 }
 
-/// Where nothing is noted.
+/// Ground that notes nothing.
 struct Silent;
 
 impl Ground for Silent {
@@ -122,7 +125,7 @@ impl Ground for Silent {
 }
 
 impl Work {
-    /// One cut; `Err` says what is forbidden.
+    /// Makes one cut. `Err` describes a forbidden result.
     fn cut(self, fs: &PowerFs, flavour: Flavour, plan: Plan) -> Result<(), String> {
         let ground = Powered::new(fs);
         fs.begin_empty(plan);
@@ -130,10 +133,10 @@ impl Work {
         if let Some(wrong) = ground.wrong.take() {
             return Err(wrong);
         }
-        // No error is right where the cut hit only the removal of what is not needed any more.
+        // The absence of an error is correct if the cut hit only the removal of obsolete files.
         let progress = fs.progress();
         if let (Err(error), false) = (outcome, progress.is_cut) {
-            return Err(format!("no cut, and {error:?}"));
+            return Err(format!("no power cut, but {error:?}"));
         }
         let judged = match flavour {
             Flavour::Twice => self.cut_again(fs, &ground, plan),
@@ -144,10 +147,11 @@ impl Work {
                 fs.begin_again(Plan::NO_CUT);
                 guarded(|| judge_found(self.way, &ground, ground.acknowledged.get()))
             })
-            .map_err(|why| format!("cut after `{}`: {why}", progress.last))
+            .map_err(|why| format!("power cut after `{}`: {why}", progress.last))
     }
 
-    /// Once more, while the store is opened and used. That it fails is right; a wrong answer is not.
+    /// Cuts the power again while the store is opened and used. Failing is correct; a wrong result
+    /// is not.
     fn cut_again(self, fs: &PowerFs, ground: &Powered<'_>, plan: Plan) -> Result<(), String> {
         fs.begin_again(Plan {
             operations_max: plan.survivors_seed % 60,
@@ -164,7 +168,7 @@ impl Work {
         }
     }
 
-    /// Cuts after every operation, or after some.
+    /// Cuts the power after every operation, or after a selection of them.
     fn cut_everywhere(self, flavour: Flavour, round: u64) {
         let Some(fs) = PowerFs::new() else { return };
         let begun = Instant::now();
@@ -185,7 +189,7 @@ impl Work {
         );
     }
 
-    /// Of the work when the power stays on.
+    /// Returns the number of operations without a power cut.
     fn operations(self, fs: &PowerFs) -> u64 {
         let ground = Powered::new(fs);
         fs.begin_empty(Plan::NO_CUT);
@@ -194,7 +198,7 @@ impl Work {
     }
 }
 
-/// A panic is forbidden as well.
+/// Runs `work`, and reports a panic as an error.
 fn guarded<R>(work: impl FnOnce() -> Result<R, String>) -> Result<R, String> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>();
@@ -203,7 +207,7 @@ fn guarded<R>(work: impl FnOnce() -> Result<R, String>) -> Result<R, String> {
 }
 
 fn plan(operations_max: u64, flavour: Flavour, round: u64) -> Plan {
-    // Any that differ.
+    // Distinct seeds.
     let seed = 1_000_003 * (1 + operations_max) + 7919 * round;
     let survivors_seed = match flavour {
         Flavour::Synced => 0,
@@ -217,13 +221,13 @@ fn plan(operations_max: u64, flavour: Flavour, round: u64) -> Plan {
     }
 }
 
-/// The first cut, and how many operations on is the next.
+/// Returns the first cut and the distance to the next.
 fn spread(operations: u64, seed: u64) -> (u64, u64) {
     if all() {
         return (0, 1);
     }
     let step = operations.div_ceil(CUTS_MAX).max(1);
-    // Not the same operations every time.
+    // Different operations in each run.
     (seed % step, step)
 }
 
@@ -231,7 +235,7 @@ fn all() -> bool {
     env::var_os("FLATSPAN_POWER_ALL").is_some()
 }
 
-fn cut_in_all_flavours(work: Work) {
+fn power_cut_in_all_flavours(work: Work) {
     let rounds = if all() { 20 } else { 2 };
     work.cut_everywhere(Flavour::Synced, 0);
     for round in 0..rounds {
@@ -241,8 +245,8 @@ fn cut_in_all_flavours(work: Work) {
 }
 
 #[test]
-fn no_power_cut_of_transactions_and_bases_leaves_a_forbidden_state() {
-    cut_in_all_flavours(Work {
+fn power_cut_of_transactions_and_bases_leaves_a_valid_state() {
+    power_cut_in_all_flavours(Work {
         way: TRANSACTIONS,
         steps: 7,
         closes: false,
@@ -250,8 +254,8 @@ fn no_power_cut_of_transactions_and_bases_leaves_a_forbidden_state() {
 }
 
 #[test]
-fn no_power_cut_of_a_region_that_grows_and_shrinks_leaves_a_forbidden_state() {
-    cut_in_all_flavours(Work {
+fn power_cut_of_a_resizing_store_leaves_a_valid_state() {
+    power_cut_in_all_flavours(Work {
         way: RESIZING,
         steps: 7,
         closes: false,
@@ -259,8 +263,8 @@ fn no_power_cut_of_a_region_that_grows_and_shrinks_leaves_a_forbidden_state() {
 }
 
 #[test]
-fn no_power_cut_of_deltas_and_bases_leaves_a_forbidden_state() {
-    cut_in_all_flavours(Work {
+fn power_cut_of_deltas_and_bases_leaves_a_valid_state() {
+    power_cut_in_all_flavours(Work {
         way: WRITERS,
         steps: 6,
         closes: false,
@@ -268,13 +272,13 @@ fn no_power_cut_of_deltas_and_bases_leaves_a_forbidden_state() {
 }
 
 #[test]
-fn h18_power_cuts_without_barriers_are_survived_by_a_store_that_was_closed() {
+fn i18_closed_store_survives_power_cuts_without_syncs() {
     let Some(fs) = PowerFs::new() else { return };
     for way in [TRANSACTIONS.weak(), WRITERS.weak()] {
         let ground = Powered::new(&fs);
         fs.begin_empty(Plan::NO_CUT);
         let store = ground.open(way).expect("a store");
-        way.begin(&store).expect("as the model begins");
+        way.begin(&store).expect("memory matches the model");
         for number in 1..=5 {
             way.step(&ground, &store, number).expect("a step");
         }
@@ -286,9 +290,9 @@ fn h18_power_cuts_without_barriers_are_survived_by_a_store_that_was_closed() {
 }
 
 #[test]
-fn no_power_cut_of_closing_and_opening_leaves_a_forbidden_state() {
+fn power_cut_of_closing_and_opening_leaves_a_valid_state() {
     for way in [TRANSACTIONS, WRITERS] {
-        cut_in_all_flavours(Work {
+        power_cut_in_all_flavours(Work {
             way,
             steps: 3,
             closes: true,
@@ -296,14 +300,14 @@ fn no_power_cut_of_closing_and_opening_leaves_a_forbidden_state() {
     }
 }
 
-/// Steps on a store that is there, and a cut that leaves what was synced.
+/// Makes steps on an existing store, and a cut that leaves only synced data.
 fn step_and_cut(fs: &PowerFs, ground: &Powered<'_>, from: u64) {
     let way = TRANSACTIONS;
     let store = ground.open(way).expect("a store");
     for number in from..from + 2 {
         way.step(ground, &store, number).expect("a step");
     }
-    // What is left to be written is not synced by dropping it.
+    // Dropping the store does not sync pending writes.
     drop(store);
     fs.begin_again(Plan::NO_CUT);
     let judged = judge_found(way, ground, from + 1);
@@ -311,24 +315,24 @@ fn step_and_cut(fs: &PowerFs, ground: &Powered<'_>, from: u64) {
 }
 
 #[test]
-fn h19_the_way_to_a_store_is_durable_whoever_made_it() {
+fn i19_parent_directories_are_durable_for_every_creator() {
     let Some(fs) = PowerFs::new() else { return };
     let ground = Powered::new(&fs);
     let made = fs.path().join("made");
     fs.begin_empty(Plan::NO_CUT);
-    // By a process that was killed before it published its store.
-    fs::create_dir(&made).expect("a folder");
+    // Created by a process that was killed before it published its store.
+    fs::create_dir(&made).expect("a directory");
     step_and_cut(&fs, &ground, 1);
-    // By one that was killed between giving the store its name and syncing that.
-    fs::rename(made.join("store"), made.join("aside")).expect("renamed");
-    let synced = fs::File::open(&made).and_then(|folder| folder.sync_all());
+    // Created by a process that was killed between renaming the store and syncing the rename.
+    fs::rename(made.join("store"), made.join("moved")).expect("renamed");
+    let synced = fs::File::open(&made).and_then(|directory| directory.sync_all());
     synced.expect("synced");
-    fs::rename(made.join("aside"), made.join("store")).expect("renamed");
-    // `judge_found` has gone on by a step.
+    fs::rename(made.join("moved"), made.join("store")).expect("renamed");
+    // `judge_found` has made one more step.
     step_and_cut(&fs, &ground, 4);
 }
 
-/// The first cut that leaves something forbidden when syncs are not done.
+/// Returns the first cut that leaves a forbidden state if syncs do nothing.
 fn first_forbidden(work: Work, lie: Lie) -> Option<String> {
     let fs = PowerFs::new()?;
     let operations = work.operations(&fs);
@@ -341,18 +345,24 @@ fn first_forbidden(work: Work, lie: Lie) -> Option<String> {
         Some(format!("{lie:?}, after {at} of {operations}: {why}"))
     });
     Some(
-        found.unwrap_or_else(|| panic!("{lie:?}: nothing forbidden after {operations} operations")),
+        found
+            .unwrap_or_else(|| panic!("{lie:?}: no forbidden state after {operations} operations")),
     )
 }
 
 #[test]
-fn syncs_that_are_not_done_are_found() {
+fn power_cuts_reveal_missing_syncs() {
     let work = Work {
         way: RESIZING,
         steps: 7,
         closes: false,
     };
-    for lie in [Lie::Always, Lie::OfJournals, Lie::OfHeaps, Lie::OfFolders] {
+    for lie in [
+        Lie::Always,
+        Lie::OfJournals,
+        Lie::OfHeaps,
+        Lie::OfDirectories,
+    ] {
         if let Some(found) = first_forbidden(work, lie) {
             println!("{found}");
         }

@@ -1,4 +1,4 @@
-//! Regions of every kind: made, grown, shrunk, discarded, refused.
+//! Regions of every kind: creation, growth, shrinking, discarding, errors.
 
 use std::{fs::File, os::unix::fs::FileExt as _, thread};
 
@@ -13,10 +13,10 @@ use crate::{
 };
 
 #[test]
-fn every_kind_grows_without_moving_and_keeps_its_bytes() {
+fn every_region_kind_grows_in_place_and_keeps_its_bytes() {
     for kind in KINDS {
-        let folder = temp_dir();
-        let region = region(kind, folder.path(), 8, reserving(1 << 20));
+        let directory = temp_dir();
+        let region = region(kind, directory.path(), 8, reserving(1 << 20));
         assert_eq!((region.kind(), region.len()), (kind, 8 * PAGE));
         assert_eq!(region.reserve_bytes(), PAGE << 20);
         let start = region.as_ptr();
@@ -25,27 +25,29 @@ fn every_kind_grows_without_moving_and_keeps_its_bytes() {
             let last = region.len() - 1;
             store(&region, last, 7);
             model[last] = 7;
-            // Rounded up.
+            // The length is rounded up.
             region.grow((pages - 1) * PAGE + 1).expect("grown");
             model.resize(pages * PAGE, 0);
             assert!(bytes(&region) == model, "{kind}: {pages} pages");
             store(&region, region.len() - 1, 0);
         }
         assert_eq!(region.as_ptr(), start, "{kind}");
-        region.grow(PAGE).expect("it is longer already");
+        region
+            .grow(PAGE)
+            .expect("growing to a smaller length succeeds");
         assert_eq!(region.len(), 600 * PAGE);
     }
 }
 
 #[test]
-fn h09_shrunk_and_grown_again_it_is_zeros() {
+fn i09_region_is_zero_after_shrinking_and_growing() {
     for kind in KINDS {
-        let folder = temp_dir();
-        let region = region(kind, folder.path(), 16, reserving(64));
+        let directory = temp_dir();
+        let region = region(kind, directory.path(), 16, reserving(64));
         let mut model = content(kind, 16);
         (0..16).for_each(|page| store(&region, page * PAGE, 9));
         (0..16).for_each(|page| model[page * PAGE] = 9);
-        // In the second file, at the border of the two, in the first, and to nothing.
+        // In the second file, at the border of the two, in the first, and to zero pages.
         for pages in [9, 4, 1, 0] {
             region.shrink(pages * PAGE).expect("shrunk");
             assert_eq!(region.len(), pages * PAGE);
@@ -61,15 +63,15 @@ fn h09_shrunk_and_grown_again_it_is_zeros() {
 }
 
 #[test]
-fn discarded_pages_are_zeros_and_can_be_stored_to() {
+fn discarded_pages_are_zero_and_writable() {
     const PAGES: usize = 1024;
     for kind in KINDS {
-        let folder = temp_dir();
-        let region = region(kind, folder.path(), PAGES, reserving(PAGES));
+        let directory = temp_dir();
+        let region = region(kind, directory.path(), PAGES, reserving(PAGES));
         let mut model = content(kind, PAGES);
         (0..PAGES).for_each(|page| store(&region, page * PAGE + 1, 9));
         (0..PAGES).for_each(|page| model[page * PAGE + 1] = 9);
-        // Single pages, across borders, large ones, again, nothing, all.
+        // Single pages, ranges across borders, large ones, a repeated one, an empty one, all pages.
         for pages in [
             0..1,
             255..257,
@@ -94,7 +96,7 @@ fn discarded_pages_are_zeros_and_can_be_stored_to() {
 }
 
 #[test]
-fn ranges_that_leave_it_or_split_pages_are_refused() {
+fn out_of_bounds_and_unaligned_ranges_are_rejected() {
     let region = Region::anonymous(4 * PAGE, RegionOptions::default()).expect("a region");
     for (offset, len) in [(4 * PAGE, 1), (0, 4 * PAGE + 1), (usize::MAX, 2)] {
         let refused = region.copy_out(offset, &mut vec![0; len]);
@@ -108,12 +110,16 @@ fn ranges_that_leave_it_or_split_pages_are_refused() {
         let refused = region.discard(range);
         assert!(matches!(refused, Err(RegionError::Unaligned { .. })));
     }
-    region.copy_in(4 * PAGE, &[]).expect("nothing");
-    region.discard(4 * PAGE..4 * PAGE).expect("nothing");
+    region
+        .copy_in(4 * PAGE, &[])
+        .expect("empty range is accepted");
+    region
+        .discard(4 * PAGE..4 * PAGE)
+        .expect("empty range is accepted");
 }
 
 #[test]
-fn a_taken_address_is_an_error_and_a_free_one_is_used() {
+fn address_in_use_is_an_error_and_a_free_one_is_used() {
     let first = Region::anonymous(PAGE, reserving(64)).expect("a region");
     let taken = first.as_ptr().addr().get() + 8 * PAGE;
     let at = |address| RegionOptions {
@@ -136,7 +142,7 @@ fn a_taken_address_is_an_error_and_a_free_one_is_used() {
 }
 
 #[test]
-fn options_that_cannot_work_are_named() {
+fn invalid_options_are_named_in_the_error() {
     let named = |result: Result<Region, RegionError>, name| {
         let error = result.map(|_| ()).expect_err(name);
         assert!(
@@ -189,17 +195,17 @@ fn options_that_cannot_work_are_named() {
 }
 
 #[test]
-fn files_have_the_length_of_their_part_and_another_can_be_appended() {
-    let folder = temp_dir();
+fn files_must_have_the_part_length_and_files_can_be_appended() {
+    let directory = temp_dir();
     let part = |name, pages: usize| FilePart {
-        file: new_file(folder.path(), name),
+        file: new_file(directory.path(), name),
         bytes: pages * PAGE,
     };
     let len_of = |name: &str| {
-        File::open(folder.path().join(name))
-            .expect("it")
+        File::open(directory.path().join(name))
+            .expect("file opens")
             .metadata()
-            .expect("it")
+            .expect("metadata is readable")
             .len() as usize
     };
     let region = Region::files(vec![part("a", 2)], reserving(16)).expect("a region");
@@ -227,7 +233,7 @@ fn files_have_the_length_of_their_part_and_another_can_be_appended() {
         other.append(part("d", 1)),
         Err(RegionError::Option { field: "parts", .. })
     ));
-    let no_writer = File::open(folder.path().join("a")).expect("to read");
+    let no_writer = File::open(directory.path().join("a")).expect("to read");
     let parts = vec![FilePart {
         file: no_writer,
         bytes: 3 * PAGE,
@@ -236,10 +242,10 @@ fn files_have_the_length_of_their_part_and_another_can_be_appended() {
 }
 
 #[test]
-fn only_a_memfd_is_given_out_and_it_cannot_be_cut() {
+fn only_a_memfd_region_returns_a_descriptor_and_it_cannot_shrink() {
     for kind in KINDS {
-        let folder = temp_dir();
-        let region = region(kind, folder.path(), 8, reserving(8));
+        let directory = temp_dir();
+        let region = region(kind, directory.path(), 8, reserving(8));
         let Some(fd) = region.as_fd() else {
             assert_ne!(kind, RegionKind::Memfd);
             continue;
@@ -252,26 +258,26 @@ fn only_a_memfd_is_given_out_and_it_cannot_be_cut() {
 }
 
 #[test]
-fn h09_what_others_left_behind_a_shrunk_memfd_does_not_come_up() {
+fn i09_foreign_bytes_after_a_shrunk_memfd_do_not_appear() {
     let region = Region::memfd(8 * PAGE, reserving(16)).expect("a region");
     let fd = region.as_fd().expect("a memfd");
     let file = File::from(fd.try_clone_to_owned().expect("a descriptor"));
     region.shrink(2 * PAGE).expect("shrunk");
     file.write_all_at(&[9; 7 * PAGE], 3 * PAGE as u64)
-        .expect("by another process");
+        .expect("another writer extends the file");
     region.grow(12 * PAGE).expect("grown");
     assert!(bytes(&region) == [0; 12 * PAGE]);
 }
 
 #[test]
-fn huge_pages_are_a_wish() {
+fn huge_pages_are_optional() {
     for kind in KINDS {
-        let folder = temp_dir();
+        let directory = temp_dir();
         let options = RegionOptions {
             huge_pages: true,
             ..reserving(2048)
         };
-        let region = region(kind, folder.path(), 8, options);
+        let region = region(kind, directory.path(), 8, options);
         region.grow(1024 * PAGE).expect("grown");
         store(&region, 1023 * PAGE, 1);
         assert_eq!(load(&region, 1023 * PAGE), 1);
@@ -279,14 +285,17 @@ fn huge_pages_are_a_wish() {
 }
 
 #[test]
-fn a_file_that_others_cut_is_an_error_of_the_copy() {
-    let folder = temp_dir();
+fn truncated_file_is_an_error_of_the_copy() {
+    let directory = temp_dir();
     for kind in [RegionKind::Files, RegionKind::Restored] {
-        let folder = folder.path().join(kind.to_string());
-        std::fs::create_dir(&folder).expect("mkdir");
-        let region = region(kind, &folder, 8, reserving(8));
-        let other = File::options().write(true).open(folder.join("a"));
-        other.expect("it").set_len(PAGE as u64).expect("cut");
+        let directory = directory.path().join(kind.to_string());
+        std::fs::create_dir(&directory).expect("mkdir");
+        let region = region(kind, &directory, 8, reserving(8));
+        let other = File::options().write(true).open(directory.join("a"));
+        other
+            .expect("file opens")
+            .set_len(PAGE as u64)
+            .expect("file is truncated");
         let failed = region.copy_out(0, &mut [0; 4 * PAGE]);
         assert!(
             matches!(failed, Err(RegionError::BadPage { offset }) if offset == PAGE),
@@ -301,10 +310,10 @@ fn a_file_that_others_cut_is_an_error_of_the_copy() {
 }
 
 #[test]
-fn h12_a_page_that_the_dispatcher_replaced_poisons_the_region() {
-    let name = "region::h12_a_page_that_the_dispatcher_replaced_poisons_the_region";
+fn i12_page_replaced_by_the_sigbus_handler_poisons_the_region() {
+    let name = "region::i12_page_replaced_by_the_sigbus_handler_poisons_the_region";
     if !child::is_me(name) {
-        // The dispatcher is for the whole process.
+        // The handler is process-wide.
         if let Some(done) = Child::new(name).run() {
             done.assert_passed();
         }
@@ -312,11 +321,14 @@ fn h12_a_page_that_the_dispatcher_replaced_poisons_the_region() {
     }
     flatspan::mapping_cache::install_sigbus_dispatcher().expect("a handler");
     for kind in [RegionKind::Files, RegionKind::Restored] {
-        let folder = temp_dir();
-        let region = region(kind, folder.path(), 8, reserving(8));
+        let directory = temp_dir();
+        let region = region(kind, directory.path(), 8, reserving(8));
         assert_eq!(load(&region, PAGE), content(kind, 8)[PAGE]);
-        let other = File::options().write(true).open(folder.path().join("a"));
-        other.expect("it").set_len(0).expect("cut");
+        let other = File::options().write(true).open(directory.path().join("a"));
+        other
+            .expect("file opens")
+            .set_len(0)
+            .expect("file is truncated");
         assert!(!region.is_poisoned());
         assert_eq!(load(&region, PAGE), 0);
         assert!(region.is_poisoned());
@@ -324,10 +336,10 @@ fn h12_a_page_that_the_dispatcher_replaced_poisons_the_region() {
 }
 
 #[test]
-fn copies_growth_and_discards_of_many_threads_do_not_disturb_each_other() {
+fn concurrent_copies_growth_and_discards_do_not_interfere() {
     for kind in KINDS {
-        let folder = temp_dir();
-        let region = region(kind, folder.path(), 64, reserving(512));
+        let directory = temp_dir();
+        let region = region(kind, directory.path(), 64, reserving(512));
         thread::scope(|scope| {
             for writer in 0..4_usize {
                 let region = &region;

@@ -1,5 +1,8 @@
-//! Restored regions never change the files beneath.
-#![expect(unsafe_code, reason = "giving pages back is a promise of the caller")]
+//! Regions restored by mapping never change their files.
+#![expect(
+    unsafe_code,
+    reason = "the caller guarantees that dropped pages equal their files"
+)]
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -9,15 +12,20 @@ use flatspan::snapshot::{
 };
 
 use crate::{
-    fixture::{PAGE, all_files, beneath, bytes, content, load, region, reserving, store},
+    fixture::{PAGE, all_files, bytes, content, file_byte, load, region, reserving, store},
     support::temp_dir,
 };
 
 #[test]
-fn h10_the_files_beneath_never_change() {
-    let folder = temp_dir();
-    let region = region(RegionKind::Restored, folder.path(), 1024, reserving(2048));
-    let before = all_files(folder.path());
+fn i10_mapped_files_never_change() {
+    let directory = temp_dir();
+    let region = region(
+        RegionKind::Restored,
+        directory.path(),
+        1024,
+        reserving(2048),
+    );
+    let before = all_files(directory.path());
     (0..1024).for_each(|page| store(&region, page * PAGE, 77));
     region.copy_in(5 * PAGE, &[1; 9 * PAGE]).expect("in");
     region.discard(0..3 * PAGE).expect("a few");
@@ -28,11 +36,11 @@ fn h10_the_files_beneath_never_change() {
     region.grow(1024 * PAGE).expect("grown");
     assert!(bytes(&region).iter().all(|byte| *byte == 0));
     drop(region);
-    assert!(all_files(folder.path()) == before);
+    assert!(all_files(directory.path()) == before);
 }
 
 #[test]
-fn a_range_behind_the_end_of_its_file_is_refused() {
+fn range_after_the_end_of_its_file_is_rejected() {
     let file = tempfile::tempfile().expect("a file");
     file.set_len(3 * PAGE as u64 - 1).expect("longer");
     let parts = vec![RestoredPart {
@@ -49,29 +57,30 @@ fn a_range_behind_the_end_of_its_file_is_refused() {
 }
 
 #[test]
-fn h11_pages_given_back_are_those_of_the_file_and_others_stay() {
-    let folder = temp_dir();
-    let region = region(RegionKind::Restored, folder.path(), 16, reserving(16));
+fn i11_dropped_pages_are_read_from_the_file_and_others_stay() {
+    let directory = temp_dir();
+    let region = region(RegionKind::Restored, directory.path(), 16, reserving(16));
     let mut tracker = PrivatePages::new().expect("a tracker");
     tracker.arm(&region).expect("armed");
-    // Page 13 has no file beneath.
-    [1, 2, 6, 13]
-        .into_iter()
-        .for_each(|page| store(&region, page * PAGE, 99));
+    // Page 13 has no file.
+    for page in [1, 2, 6, 13] {
+        store(&region, page * PAGE, 99);
+    }
     let mut set = PageSet::new();
     tracker.scan(&region, &mut set).expect("a scan");
     assert_eq!(set, PageSet::from_iter([1, 2, 6, 13]));
 
-    // As a checkpoint into the heap below does: it holds pages 1 and 2, and 13 would be behind.
-    let file = File::options().write(true).open(folder.path().join("a"));
+    // As a checkpoint into this heap does: it holds pages 1 and 2; page 13 is after the end of the
+    // file.
+    let file = File::options().write(true).open(directory.path().join("a"));
     let file = file.expect("the first file");
-    let mut page = [beneath(PAGE); PAGE];
+    let mut page = [file_byte(PAGE); PAGE];
     page[0] = 99;
     file.write_all_at(&page, PAGE as u64).expect("write");
-    page = [beneath(2 * PAGE); PAGE];
+    page = [file_byte(2 * PAGE); PAGE];
     page[0] = 99;
     file.write_all_at(&page, 2 * PAGE as u64).expect("write");
-    // SAFETY: pages 1 and 2 equal the file, 13 has none, and nobody stores.
+    // SAFETY: pages 1 and 2 equal the file, 13 has none, and no thread stores.
     let given = unsafe { region.give_back(&PageSet::from_iter([1, 2, 13])) };
     assert_eq!(given.expect("given back"), 2);
 
@@ -80,9 +89,9 @@ fn h11_pages_given_back_are_those_of_the_file_and_others_stay() {
     assert_eq!(set, PageSet::from_iter([6, 13]));
     let mut model = content(RegionKind::Restored, 16);
     model.truncate(12 * PAGE);
-    [1, 2, 6]
-        .into_iter()
-        .for_each(|page| model[page * PAGE] = 99);
+    for page in [1, 2, 6] {
+        model[page * PAGE] = 99;
+    }
     let mut over_files = vec![0; 12 * PAGE];
     region.copy_out(0, &mut over_files).expect("a copy");
     assert!(over_files == model);
@@ -93,15 +102,20 @@ fn h11_pages_given_back_are_those_of_the_file_and_others_stay() {
 }
 
 #[test]
-fn discarded_pages_have_no_file_beneath_any_more() {
-    let folder = temp_dir();
-    let region = region(RegionKind::Restored, folder.path(), 2048, reserving(2048));
+fn discarded_pages_no_longer_map_a_file() {
+    let directory = temp_dir();
+    let region = region(
+        RegionKind::Restored,
+        directory.path(),
+        2048,
+        reserving(2048),
+    );
     region.discard(256 * PAGE..1024 * PAGE).expect("many");
     store(&region, 300 * PAGE, 5);
-    // SAFETY: what lies over a file was not stored to, so it equals it, and nobody stores.
+    // SAFETY: the pages that map a file were not stored to, so they equal it, and no thread stores.
     let given = unsafe { region.give_back(&(0..2048).collect()) };
     assert_eq!(given.expect("given back"), 1536 - 768);
     assert_eq!(load(&region, 300 * PAGE), 5);
     assert_eq!(load(&region, 301 * PAGE), 0);
-    assert_eq!(load(&region, 255 * PAGE), beneath(255 * PAGE));
+    assert_eq!(load(&region, 255 * PAGE), file_byte(255 * PAGE));
 }

@@ -1,4 +1,4 @@
-//! The second heap, made where there is none.
+//! Creation of the second heap of a store that has one heap.
 #![expect(unsafe_code, reason = "restored by map")]
 
 use std::fs::File;
@@ -13,7 +13,7 @@ use crate::support::temp_dir;
 const PAGE: u64 = 4096;
 const PAGES: u64 = 40;
 
-/// Nothing happens unasked.
+/// Options without background work.
 fn options() -> StoreOptions {
     StoreOptions::default()
         .on_close(OnClose::DropOlder)
@@ -24,7 +24,7 @@ fn options() -> StoreOptions {
 }
 
 fn by_map() -> StoreOptions {
-    // SAFETY: nobody else changes the files of the store.
+    // SAFETY: no other process changes the files of the store.
     unsafe { options().restore_by_map() }
 }
 
@@ -40,7 +40,7 @@ fn byte_of(store: &Store, page: u64) -> u8 {
     bytes.expect("a view")
 }
 
-/// A store with one heap, in which every page is its number and one.
+/// Creates a store with one heap, in which page N is filled with N + 1.
 fn with_one_heap(path: &Path) -> HeapName {
     let store = Store::open(path, options()).expect("a store");
     (0..PAGES).for_each(|page| fill(&store, page, 1 + page as u8));
@@ -58,12 +58,12 @@ fn part(path: &Path, heap: HeapName, number: u32) -> PathBuf {
 }
 
 #[test]
-fn the_first_base_writes_what_changed_and_not_everything() {
+fn first_base_after_creating_the_second_heap_writes_only_changes() {
     for options in [options, by_map] {
         let dir = temp_dir();
         let path = dir.path().join("store");
         let heap = with_one_heap(&path);
-        // Without a second heap.
+        // Opens the store without creating a second heap.
         let store = Store::open(&path, options()).expect("a store");
         fill(&store, 3, 99);
         let report = store.checkpoint().expect("a checkpoint");
@@ -75,10 +75,10 @@ fn the_first_base_writes_what_changed_and_not_everything() {
         fill(&store, 4, 98);
         let before = store.generation();
         assert!(store.make_second_heap().expect("made"));
-        assert!(store.generation() > before, "a number of its own");
-        assert!(!store.make_second_heap().expect("it is there"));
+        assert!(store.generation() > before, "the base has a new generation");
+        assert!(!store.make_second_heap().expect("file exists"));
         fill(&store, 5, 97);
-        // 4, 5 and the page at hand; then what two intervals have, far from each other.
+        // First the pages 4, 5 and 30, then the pages of two intervals, which are far apart.
         for (page, pages) in [(30, 3), (20, 4), (10, 2)] {
             fill(&store, page, 96);
             let report = store.checkpoint().expect("a checkpoint");
@@ -92,22 +92,22 @@ fn the_first_base_writes_what_changed_and_not_everything() {
 }
 
 #[test]
-fn a_store_with_nothing_in_it_gets_none() {
+fn empty_store_gets_no_second_heap() {
     let dir = temp_dir();
     let store = Store::open(dir.path().join("store"), options()).expect("a store");
     assert!(!store.make_second_heap().expect("not needed"));
 }
 
 #[test]
-fn h05_what_was_not_verified_yet_is_verified_before_it_is_copied() {
+fn i05_unverified_pages_are_verified_before_they_are_copied() {
     let dir = temp_dir();
     let path = dir.path().join("store");
     let heap = with_one_heap(&path);
     let file = File::options().write(true).open(part(&path, heap, 1));
     file.expect("a part")
         .write_all_at(&[0xEE], 5 * PAGE + 7)
-        .expect("rotten");
-    let store = Store::open(&path, by_map()).expect("it was closed");
+        .expect("corrupt");
+    let store = Store::open(&path, by_map()).expect("closed store opens");
     assert!(!store.open_report().verified);
     let refused = store.make_second_heap();
     assert!(
@@ -122,13 +122,13 @@ fn h05_what_was_not_verified_yet_is_verified_before_it_is_copied() {
 }
 
 #[test]
-fn it_is_made_in_the_background_where_asked_for() {
+fn second_heap_is_created_in_the_background() {
     let dir = temp_dir();
     let path = dir.path().join("store");
     with_one_heap(&path);
     let asked: [fn() -> StoreOptions; 3] = [
         || options().second_heap(true),
-        // With a background checkpointer nobody has to ask.
+        // With background checkpoints the second heap is created without a request.
         || options().journal_bytes_max(1 << 30),
         || options().checkpoint_every(Duration::from_secs(1000)),
     ];
@@ -137,10 +137,10 @@ fn it_is_made_in_the_background_where_asked_for() {
         let before = store.open_report().generation;
         let deadline = Instant::now() + Duration::from_secs(60);
         while store.generation() == before {
-            assert!(Instant::now() < deadline, "it is not made");
+            assert!(Instant::now() < deadline, "the second heap is not created");
             std::thread::sleep(Duration::from_millis(1));
         }
-        assert!(!store.make_second_heap().expect("it is there"));
+        assert!(!store.make_second_heap().expect("file exists"));
         fill(&store, 3, 3);
         store.close().expect("closed");
     }
@@ -151,9 +151,9 @@ fn it_is_made_in_the_background_where_asked_for() {
     assert!(!part(&path, other, 0).exists());
 }
 
-/// A reader of what was there keeps it out of its place: no fault of anybody, and over soon.
+/// A reader of the old second heap delays its creation. This is no error and ends soon.
 #[test]
-fn readers_in_its_place_are_waited_for_in_silence() {
+fn readers_of_the_second_heap_delay_its_creation_without_an_error() {
     let dir = temp_dir();
     let path = dir.path().join("store");
     let other = match with_one_heap(&path) {
@@ -169,28 +169,31 @@ fn readers_in_its_place_are_waited_for_in_silence() {
         .open(&lock);
     let reader = reader.expect("a lock");
     reader.lock_shared().expect("a reader");
-    let (says, told) = std::sync::mpsc::channel();
+    let (says, errors) = std::sync::mpsc::channel();
     let options = options()
         .second_heap(true)
         .readers_timeout(Duration::from_millis(10))
         .on_background_error(move |error| drop(says.send(error.to_string())));
     let store = Store::open(&path, options).expect("a store");
     let before = store.open_report().generation;
-    // Asked for, it is an error.
-    let refused = store.make_second_heap().expect_err("a reader is there");
+    // An explicit request returns an error.
+    let refused = store.make_second_heap().expect_err("reader holds the heap");
     assert_eq!(refused.kind(), std::io::ErrorKind::ResourceBusy);
-    // Several looks.
+    // Several attempts.
     for number in 0..30 {
         fill(&store, 5, number);
         std::thread::sleep(Duration::from_millis(10));
     }
-    assert!(store.background_error().is_none() && told.try_recv().is_err());
-    assert!(!part(&path, other, 0).exists(), "a reader is there");
+    assert!(store.background_error().is_none() && errors.try_recv().is_err());
+    assert!(
+        !part(&path, other, 0).exists(),
+        "heap was created despite the reader"
+    );
     drop(reader);
     let deadline = Instant::now() + Duration::from_secs(60);
     while store.generation() == before {
-        assert!(Instant::now() < deadline, "it is not made");
+        assert!(Instant::now() < deadline, "the second heap is not created");
         std::thread::sleep(Duration::from_millis(1));
     }
-    assert!(part(&path, other, 0).exists() && told.try_recv().is_err());
+    assert!(part(&path, other, 0).exists() && errors.try_recv().is_err());
 }

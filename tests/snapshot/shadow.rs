@@ -1,4 +1,4 @@
-//! Trackers against a shadow: which pages were written, by whatever way, and what they hold.
+//! Trackers compared with a model: which pages were written by any means, and their content.
 
 use std::{
     ops::Range,
@@ -33,16 +33,16 @@ impl Rng {
     }
 }
 
-/// A region, its tracker, and what both should say.
+/// A region, its tracker, and the expected results.
 struct World {
     region: Region,
     tracker: Box<dyn DirtyTracker>,
     content: Vec<u8>,
-    /// As of the last scan.
+    /// Content at the last scan.
     scanned: Vec<u8>,
-    /// Written since then, also with the same bytes.
+    /// Pages written since then, also with equal bytes.
     written: PageSet,
-    /// Written ever.
+    /// Pages that were ever written.
     ever: PageSet,
     rng: Rng,
     missed: u64,
@@ -65,11 +65,11 @@ impl World {
         }
     }
 
-    fn wrote(&mut self, range: Range<usize>, is_told: bool) {
+    fn wrote(&mut self, range: Range<usize>, is_noted: bool) {
         let pages = (range.start / PAGE) as u64..range.end.div_ceil(PAGE) as u64;
         self.written.insert_range(pages.clone());
         self.ever.insert_range(pages.clone());
-        if self.tracker.kind() == TrackerKind::Declared && !is_told {
+        if self.tracker.kind() == TrackerKind::Declared && !is_noted {
             self.tracker.declare(pages);
         }
     }
@@ -101,8 +101,8 @@ impl World {
                 let last = first + self.rng.below(pages - first + 1);
                 let range = first * PAGE..last * PAGE;
                 self.region.discard(range.clone()).expect("discarded");
-                let told = self.tracker.discarded(&self.region, range.clone());
-                told.expect("watched");
+                let noted = self.tracker.discarded(&self.region, range.clone());
+                noted.expect("watched");
                 self.content[range.clone()].fill(0);
                 self.wrote(range, true);
             }
@@ -134,7 +134,7 @@ impl World {
         assert!(bytes(&self.region) == self.content);
         self.scanned.resize(self.content.len(), 0);
         let mut expected = match self.tracker.kind() {
-            // What has its former bytes again is not found by comparing.
+            // Comparing hashes does not find pages that have their former bytes again.
             TrackerKind::Compare => self.differing(),
             TrackerKind::PrivatePages => self.ever.clone(),
             TrackerKind::WpAsync | TrackerKind::Declared => self.written.clone(),
@@ -155,7 +155,7 @@ impl World {
     }
 }
 
-/// Runs at random; gives the pages that were missed, which should be none.
+/// Runs random operations, and returns the number of missed pages, which should be 0.
 pub(crate) fn missed(
     kind: RegionKind,
     runs: u64,
@@ -163,8 +163,8 @@ pub(crate) fn missed(
 ) -> u64 {
     (0..runs)
         .map(|seed| {
-            let folder = temp_dir();
-            let region = region(kind, folder.path(), PAGES, reserving(PAGES_MAX));
+            let directory = temp_dir();
+            let region = region(kind, directory.path(), PAGES, reserving(PAGES_MAX));
             let mut world = World::new(region, make(), seed);
             (0..300).for_each(|_| world.step());
             world.scan();
@@ -196,13 +196,14 @@ fn compare_misses_nothing() {
 }
 
 #[test]
-fn declared_misses_nothing_that_was_declared() {
+fn explicit_misses_nothing_that_was_marked() {
     for kind in KINDS {
         assert_eq!(missed(kind, 10, || Box::new(Declared::new())), 0, "{kind}");
     }
 }
 
-/// Scan, then copy what was found, as pre-copy does, while threads store: the last round makes the copy equal.
+/// Alternates scans with copies of the found pages, as pre-copy does, while threads store. The last
+/// round makes the copy equal.
 fn copy_while_written(region: &Region, tracker: &mut dyn DirtyTracker) {
     tracker.arm(region).expect("armed");
     let mut image = bytes(region);
@@ -236,10 +237,10 @@ fn copy_while_written(region: &Region, tracker: &mut dyn DirtyTracker) {
 }
 
 #[test]
-fn stores_during_scans_are_found_by_this_one_or_the_next() {
+fn writes_during_a_scan_are_found_by_this_or_the_next_scan() {
     for kind in KINDS {
-        let folder = temp_dir();
-        let made = || region(kind, folder.path(), 256, reserving(256));
+        let directory = temp_dir();
+        let made = || region(kind, directory.path(), 256, reserving(256));
         let region = made();
         if let Some(mut tracker) = wp_async() {
             copy_while_written(&region, &mut tracker);

@@ -1,4 +1,4 @@
-//! Stores over memory that other processes have too.
+//! Stores over memory that is shared with other processes.
 
 use std::env;
 use std::fs::File;
@@ -33,15 +33,15 @@ fn open(path: &Path, memory: Memory) -> Store {
 }
 
 fn write(store: &Store, page: u64, byte: u8) {
-    let inside = store.enter().expect("the gate");
+    let inside = store.enter().expect("access lock is free");
     inside
         .write(page * PAGE as u64, &[byte; PAGE])
         .expect("written");
 }
 
-/// The first byte of each page, of which all others must be the same.
+/// Returns the first byte of each page, and asserts that all bytes of a page are equal.
 fn pages(store: &Store) -> Vec<u8> {
-    let inside = store.enter().expect("the gate");
+    let inside = store.enter().expect("access lock is free");
     let mut bytes = vec![0; inside.len() as usize];
     inside.read(0, &mut bytes).expect("read");
     let pages = bytes.chunks(PAGE);
@@ -65,7 +65,7 @@ fn is_sealed(memfd: BorrowedFd<'_>) -> bool {
     seals.contains(SealFlags::SHRINK)
 }
 
-/// What the memfd itself holds there.
+/// Returns the byte that the memfd itself holds at an offset.
 fn byte_of(memfd: &File, offset: u64) -> u8 {
     let mut byte = [0];
     memfd.read_exact_at(&mut byte, offset).expect("a byte");
@@ -73,8 +73,8 @@ fn byte_of(memfd: &File, offset: u64) -> u8 {
 }
 
 #[test]
-fn shared_memory_comes_back_after_kill_9() {
-    const NAME: &str = "shared_memory::shared_memory_comes_back_after_kill_9";
+fn shared_memory_is_restored_after_kill_9() {
+    const NAME: &str = "shared_memory::shared_memory_is_restored_after_kill_9";
     const PLACE: &str = "FLATSPAN_TEST_STORE";
     if child::is_me(NAME) {
         let store = open(
@@ -93,7 +93,7 @@ fn shared_memory_comes_back_after_kill_9() {
     let dir = temp_dir();
     let path = dir.path().join("store");
     let died = child::Child::new(NAME).env(PLACE, &path).run();
-    let died = died.expect("nothing is needed for it");
+    let died = died.expect("child needs nothing of the machine");
     assert_eq!(died.signal(), Some(9), "{died}");
     let expected: Vec<u8> = (0..PAGES)
         .map(|page| if page == 7 { 99 } else { 1 + page as u8 })
@@ -108,7 +108,7 @@ fn shared_memory_comes_back_after_kill_9() {
 }
 
 #[test]
-fn h09_shared_memory_that_shrinks_and_grows_has_zeros_there() {
+fn i09_shared_memory_is_zero_after_shrinking_and_growing() {
     let dir = temp_dir();
     let path = dir.path().join("store");
     let mut expected: Vec<u8> = (0..PAGES).map(|page| 1 + page as u8).collect();
@@ -118,7 +118,7 @@ fn h09_shared_memory_that_shrinks_and_grows_has_zeros_there() {
     }
     store.checkpoint_base().expect("a base");
     store.resize(10 * PAGE as u64).expect("shorter");
-    // The memfd is as long as it was, and whoever has it may write behind the end.
+    // The memfd keeps its length, and each of its users may write after the end of the state.
     let memfd = store.memory_fd().expect("a memfd").try_clone_to_owned();
     let memfd = File::from(memfd.expect("a descriptor"));
     memfd
@@ -141,7 +141,7 @@ fn h09_shared_memory_that_shrinks_and_grows_has_zeros_there() {
 fn open_again(path: &Path, expected: &[u8]) -> Store {
     let store = Store::open(path, options(Memory::Shared).initial_bytes(0)).expect("a store");
     assert_eq!(pages(&store), expected, "{:?}", store.open_report());
-    let inside = store.enter().expect("the gate");
+    let inside = store.enter().expect("access lock is free");
     inside.declare(0..1).expect("within");
     drop(inside);
     store.checkpoint_base().expect("into the other heap");
@@ -149,8 +149,8 @@ fn open_again(path: &Path, expected: &[u8]) -> Store {
 }
 
 #[test]
-fn h14_what_another_process_writes_is_in_the_next_checkpoint() {
-    const NAME: &str = "shared_memory::h14_what_another_process_writes_is_in_the_next_checkpoint";
+fn i14_write_of_another_process_is_in_the_next_checkpoint() {
+    const NAME: &str = "shared_memory::i14_write_of_another_process_is_in_the_next_checkpoint";
     const PLACE: &str = "FLATSPAN_TEST_MEMFD";
     if child::is_me(NAME) {
         let place = env::var_os(PLACE).expect("a place");
@@ -176,7 +176,9 @@ fn h14_what_another_process_writes_is_in_the_next_checkpoint() {
         let memfd = store.memory_fd().expect("a memfd").as_raw_fd();
         let place = format!("/proc/{}/fd/{memfd}", std::process::id());
         let wrote = child::Child::new(NAME).env(PLACE, place).run();
-        wrote.expect("nothing is needed for it").assert_passed();
+        wrote
+            .expect("child needs nothing of the machine")
+            .assert_passed();
         let made = match kind {
             CheckpointKind::Delta => store.checkpoint_delta(),
             _ => store.checkpoint_base(),
@@ -193,7 +195,7 @@ fn h14_what_another_process_writes_is_in_the_next_checkpoint() {
 }
 
 #[test]
-fn h25_an_adopted_memfd_is_sealed_when_its_state_is_complete_and_no_live_one_is_overwritten() {
+fn i25_memfd_is_sealed_after_a_complete_restore_and_a_live_one_is_not_overwritten() {
     let dir = temp_dir();
     let path = dir.path().join("store");
     let store = open(&path, Memory::Private);
@@ -201,24 +203,24 @@ fn h25_an_adopted_memfd_is_sealed_when_its_state_is_complete_and_no_live_one_is_
     store.close().expect("closed");
 
     let memfd = new_memfd();
-    // Half of a restore that was killed, longer than the state.
+    // Partial content of an interrupted restore, longer than the state.
     let garbage = vec![9; 100 * PAGE];
     memfd.write_all_at(&garbage, 0).expect("written");
     let adopt = |memfd: &File| Memory::adopted(memfd.try_clone().expect("a descriptor"));
     let too_much = options(adopt(&memfd)).reserve_bytes(PAGE as u64);
     let failed = Store::open(&path, too_much.initial_bytes(0));
     assert!(failed.is_err(), "{failed:?}");
-    assert!(!is_sealed(memfd.as_fd()), "it can be adopted again");
+    assert!(!is_sealed(memfd.as_fd()), "sealed too early");
 
     let store = open(&path, adopt(&memfd));
     assert!(is_sealed(memfd.as_fd()));
     let mut expected = vec![0; PAGES as usize];
     expected[2] = 22;
     assert_eq!(pages(&store), expected);
-    assert_eq!(byte_of(&memfd, 80 * PAGE as u64), 0, "nothing is left");
+    assert_eq!(byte_of(&memfd, 80 * PAGE as u64), 0, "old bytes remain");
     memfd
         .write_all_at(&[33; PAGE], 3 * PAGE as u64)
-        .expect("as another process would");
+        .expect("other process writes");
     drop(store);
 
     let refused = Store::open(&path, options(adopt(&memfd)));
@@ -226,11 +228,11 @@ fn h25_an_adopted_memfd_is_sealed_when_its_state_is_complete_and_no_live_one_is_
         matches!(found, Err(SnapshotError::Memory(RegionError::Memfd { .. })))
     };
     assert!(is_refused(&refused), "{refused:?}");
-    assert_eq!(byte_of(&memfd, 3 * PAGE as u64), 33, "it is live");
+    assert_eq!(byte_of(&memfd, 3 * PAGE as u64), 33, "memory is attached");
 }
 
 #[test]
-fn a_live_memfd_keeps_its_content_which_the_next_checkpoint_has() {
+fn attached_memfd_keeps_its_content_for_the_next_checkpoint() {
     let dir = temp_dir();
     let path = dir.path().join("store");
     let store = Store::open(
@@ -256,7 +258,7 @@ fn a_live_memfd_keeps_its_content_which_the_next_checkpoint_has() {
             refused,
             Err(SnapshotError::Memory(RegionError::Memfd { .. }))
         ),
-        "nobody has completed it: {refused:?}"
+        "its restore is not complete: {refused:?}"
     );
     fcntl_add_seals(&memfd, SealFlags::SHRINK).expect("sealed");
     let mut expected = vec![0; PAGES as usize];
@@ -277,7 +279,7 @@ fn a_live_memfd_keeps_its_content_which_the_next_checkpoint_has() {
 }
 
 #[test]
-fn holes_of_a_memfd_stay_holes() {
+fn memfd_holes_stay_holes() {
     const BYTES: u64 = 256 << 20;
     let dir = temp_dir();
     let path = dir.path().join("store");
@@ -316,7 +318,7 @@ fn holes_of_a_memfd_stay_holes() {
 }
 
 #[test]
-fn what_cannot_be_is_refused_by_name() {
+fn unsupported_memory_options_are_named_in_the_error() {
     let dir = temp_dir();
     let path = dir.path().join("store");
     let references = Store::open(
@@ -368,7 +370,7 @@ fn what_cannot_be_is_refused_by_name() {
 }
 
 #[test]
-fn who_vouches_for_the_writers_gets_a_tracker_that_sees_no_others() {
+fn this_mapping_writer_scope_selects_a_tracker_of_this_mapping_only() {
     if wp_async().is_none() {
         return;
     }
@@ -382,7 +384,7 @@ fn who_vouches_for_the_writers_gets_a_tracker_that_sees_no_others() {
     write(&store, 6, 6);
     assert_eq!(store.checkpoint_delta().expect("a delta").pages, 1);
     drop(store);
-    // Far from where the kernel places what other threads map.
+    // Far from the addresses that the kernel chooses for mappings of other threads.
     let address = 0x2345_6700_0000;
     let store = Store::open(&path, options().address(address)).expect("a store");
     assert_eq!(store.as_ptr().as_ptr() as usize, address);

@@ -1,8 +1,9 @@
-//! Writers stamp pages while checkpoints run: what comes back is of one instant.
+//! Writers stamp pages while checkpoints run; the restored state is of one point in time.
 //!
-//! Each writer has pages of its own and stamps batches of them, all pages of a batch with its number, at their first and
-//! last word, inside of the gate. So of what is restored it can be said which batches are in it: all up to some number, whole,
-//! and every page has the stamp of the last of these that had it.
+//! Each writer owns some pages and stamps batches of them under the access lock. It writes the
+//! number of the batch to the first and the last word of every page. So a restored state shows
+//! which batches it contains: all up to some number, complete, and every page has the stamp of its
+//! last batch.
 #![expect(unsafe_code, reason = "writers store into memory, as programs do")]
 
 use std::collections::BTreeMap;
@@ -30,10 +31,10 @@ fn options(strategy: Strategy) -> StoreOptions {
         .journal_bytes_max(24 << 20)
 }
 
-/// What one writer has done since the store was opened.
+/// Batches of one writer since the store was opened.
 #[derive(Default)]
 struct Writer {
-    /// The pages of each batch.
+    /// Pages of each batch.
     batches: BTreeMap<u64, Vec<u64>>,
     begun: Arc<AtomicU64>,
     done: Arc<AtomicU64>,
@@ -46,7 +47,7 @@ fn random(state: &mut u64) -> u64 {
     *state
 }
 
-/// Stamps one page, its last word first.
+/// Stamps one page, the last word first.
 fn stamp(store: &Store, page: u64, number: u64) {
     let start = store
         .as_ptr()
@@ -54,13 +55,15 @@ fn stamp(store: &Store, page: u64, number: u64) {
         .wrapping_add(page as usize * PAGE_BYTES);
     let word = |at: usize| start.wrapping_add(at).cast::<AtomicU64>();
     for at in [PAGE_BYTES - 8, 0] {
-        // SAFETY: within the region, which the store keeps mapped; atomic, so that nobody who looks races.
+        // SAFETY: the word is within the region, which the store keeps mapped. The access is
+        // atomic, so concurrent loads do not race.
         unsafe { (*word(at)).store(number, Ordering::Relaxed) };
     }
 }
 
-/// Stamps until told to end. Without the gate nothing keeps a capture out of the middle of a batch.
-fn write(store: &Store, writer: &mut Writer, id: u64, end: &AtomicBool, with_gate: bool) {
+/// Stamps until the end flag is set. Without the access lock a capture may fall in the middle of a
+/// batch.
+fn write(store: &Store, writer: &mut Writer, id: u64, end: &AtomicBool, with_access_lock: bool) {
     let mut state = 77 + id;
     let mut number = writer.done.load(Ordering::Relaxed);
     while !end.load(Ordering::Relaxed) {
@@ -69,18 +72,18 @@ fn write(store: &Store, writer: &mut Writer, id: u64, end: &AtomicBool, with_gat
             .map(|_| random(&mut state) % (PAGES / WRITERS) * WRITERS + id)
             .collect();
         writer.batches.insert(number, pages.clone());
-        let inside = with_gate.then(|| store.enter().expect("the gate"));
+        let inside = with_access_lock.then(|| store.enter().expect("access lock is free"));
         writer.begun.store(number, Ordering::SeqCst);
         for page in &pages {
             stamp(store, *page, number);
-            if !with_gate {
+            if !with_access_lock {
                 thread::yield_now();
             }
         }
         writer.done.store(number, Ordering::SeqCst);
         drop(inside);
-        if with_gate {
-            // 26 pages a millisecond from both.
+        if with_access_lock {
+            // 26 pages per millisecond from both writers.
             thread::sleep(Duration::from_micros(900));
         }
     }
@@ -89,13 +92,13 @@ fn write(store: &Store, writer: &mut Writer, id: u64, end: &AtomicBool, with_gat
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Found {
     pages: u64,
-    /// Pages with two stamps, and batches that are there in part.
+    /// Number of pages with two stamps, and of partial batches.
     torn: u64,
-    /// Pages of a batch that was there before the checkpoint began.
+    /// Number of pages without a batch that was complete before the checkpoint began.
     stale: u64,
 }
 
-/// The stamps of all pages; counts those with two.
+/// Returns the stamps of all pages, and counts those with two.
 fn stamps(store: &Store, found: &mut Found) -> Vec<u64> {
     let mut memory = vec![0; store.len() as usize];
     store
@@ -113,8 +116,8 @@ fn stamps(store: &Store, found: &mut Found) -> Vec<u64> {
     pages.collect()
 }
 
-/// One run: writers and checkpoints, a crash, and a look at what came back.
-fn round(path: &Path, strategy: Strategy, with_gate: bool, found: &mut Found) {
+/// Runs writers and checkpoints, crashes, and checks the restored state.
+fn round(path: &Path, strategy: Strategy, with_access_lock: bool, found: &mut Found) {
     let store = Store::open(path, options(strategy)).expect("a store");
     let before = stamps(&store, found);
     let end = AtomicBool::new(false);
@@ -125,7 +128,7 @@ fn round(path: &Path, strategy: Strategy, with_gate: bool, found: &mut Found) {
         writer.done.store(last, Ordering::SeqCst);
         writer.begun.store(last, Ordering::SeqCst);
     }
-    // Batches that were there when the last checkpoint began.
+    // Batches that were complete when the last checkpoint began.
     let floors = thread::scope(|scope| {
         let done: Vec<_> = writers
             .iter()
@@ -133,7 +136,7 @@ fn round(path: &Path, strategy: Strategy, with_gate: bool, found: &mut Found) {
             .collect();
         for (id, writer) in writers.iter_mut().enumerate() {
             let (store, end) = (&store, &end);
-            scope.spawn(move || write(store, writer, id as u64, end, with_gate));
+            scope.spawn(move || write(store, writer, id as u64, end, with_access_lock));
         }
         let mut floors = Vec::new();
         for checkpoint in 0..4 {
@@ -149,7 +152,7 @@ fn round(path: &Path, strategy: Strategy, with_gate: bool, found: &mut Found) {
         end.store(true, Ordering::Relaxed);
         floors
     });
-    // As a crash would.
+    // Simulates a crash.
     drop(store);
     let store = Store::open(path, options(strategy)).expect("restored");
     let after = stamps(&store, found);
@@ -182,16 +185,16 @@ fn judge(id: usize, writer: &Writer, floor: u64, before: &[u64], after: &[u64], 
     }
 }
 
-fn pages_wanted() -> u64 {
+fn page_count() -> u64 {
     let set = std::env::var("FLATSPAN_STAMPED_PAGES").ok();
     set.map_or(1_000_000, |text| text.parse().expect("a number"))
 }
 
 #[test]
-fn a_million_restored_pages_are_neither_torn_nor_stale() {
+fn restored_pages_are_neither_torn_nor_stale() {
     let dir = support::temp_dir();
     let mut found = Found::default();
-    while found.pages < pages_wanted() {
+    while found.pages < page_count() {
         let strategy = match found.pages / PAGES % 4 {
             3 => Strategy::Quiesce,
             _ => Strategy::PreCopy,
@@ -203,7 +206,7 @@ fn a_million_restored_pages_are_neither_torn_nor_stale() {
 }
 
 #[test]
-fn without_the_gate_the_same_finds_torn_ones() {
+fn without_the_access_lock_torn_pages_are_found() {
     let dir = support::temp_dir();
     let mut found = Found::default();
     for _ in 0..40 {

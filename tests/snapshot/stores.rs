@@ -1,4 +1,4 @@
-//! Stores, opened, changed, checkpointed and opened again.
+//! Stores that are opened, changed, checkpointed and opened again.
 
 use std::path::Path;
 
@@ -21,7 +21,7 @@ fn open(path: &Path, options: StoreOptions) -> Store {
     Store::open(path, options).expect("a store")
 }
 
-/// Leaves it as a crash would.
+/// Leaves the store as a crash would.
 fn crash(store: Store) {
     drop(store);
 }
@@ -37,7 +37,7 @@ fn byte(store: &Store, offset: u64) -> u8 {
 }
 
 #[test]
-fn transactions_come_back_without_a_checkpoint() {
+fn transactions_are_restored_without_a_checkpoint() {
     let dir = support::temp_dir();
     let path = dir.path().join("store");
     let store = open(&path, options());
@@ -61,7 +61,7 @@ fn transactions_come_back_without_a_checkpoint() {
 }
 
 #[test]
-fn checkpoints_alternate_between_the_heaps_and_make_the_journal_short() {
+fn checkpoints_alternate_between_the_heaps_and_shorten_the_journal() {
     let dir = support::temp_dir();
     let path = dir.path().join("store");
     let store = open(&path, options());
@@ -73,7 +73,7 @@ fn checkpoints_alternate_between_the_heaps_and_make_the_journal_short() {
         let nothing = store.checkpoint().expect("a checkpoint");
         assert_eq!(nothing.kind, CheckpointKind::Nothing);
     }
-    // The first into a heap writes what is there; the later ones what changed in two intervals.
+    // The first base of a heap writes all content, later ones the changes of two intervals.
     fill(&store, 6, 6);
     let report = store.checkpoint().expect("a checkpoint");
     assert_eq!(report.pages, 2, "{report:?}");
@@ -88,7 +88,7 @@ fn checkpoints_alternate_between_the_heaps_and_make_the_journal_short() {
     for page in 1..=6_u8 {
         assert_eq!(byte(&store, u64::from(page) * PAGE), page);
     }
-    // And on from there.
+    // Continues from the restored state.
     fill(&store, 7, 7);
     let report = store.checkpoint().expect("a checkpoint");
     assert_eq!(report.pages, 2, "{report:?}");
@@ -99,7 +99,7 @@ fn checkpoints_alternate_between_the_heaps_and_make_the_journal_short() {
 }
 
 #[test]
-fn a_transaction_that_fails_or_panics_leaves_memory_as_it_was() {
+fn failed_or_panicked_transaction_is_rolled_back() {
     let dir = support::temp_dir();
     let store = open(&dir.path().join("store"), options());
     fill(&store, 1, 1);
@@ -138,7 +138,7 @@ fn a_transaction_that_fails_or_panics_leaves_memory_as_it_was() {
 }
 
 #[test]
-fn h09_a_region_that_shrinks_and_grows_has_zeros_there() {
+fn i09_store_is_zero_after_shrinking_and_growing() {
     let dir = support::temp_dir();
     let path = dir.path().join("store");
     let store = open(&path, options());
@@ -146,7 +146,7 @@ fn h09_a_region_that_shrinks_and_grows_has_zeros_there() {
         fill(&store, page, 1 + page as u8);
     }
     store.checkpoint().expect("a checkpoint");
-    store.checkpoint_base().expect("nothing");
+    store.checkpoint_base().expect("call succeeds");
     fill(&store, 0, 99);
     store.checkpoint().expect("both heaps have all");
     let shrink = |to: u64| {
@@ -189,7 +189,7 @@ fn h09_a_region_that_shrinks_and_grows_has_zeros_there() {
     look(&open(&path, options()));
 }
 
-/// A look at what is on disk is not possible while it is open.
+/// Opens a copy, because the store itself is still open.
 fn open_again(path: &Path, _open: &Store) -> Store {
     let refused = Store::open(path, options());
     assert!(
@@ -200,7 +200,7 @@ fn open_again(path: &Path, _open: &Store) -> Store {
 }
 
 #[test]
-fn writers_are_checkpointed_by_page_images() {
+fn tracked_memory_is_checkpointed_by_page_images() {
     let dir = support::temp_dir();
     let path = dir.path().join("store");
     let options = || {
@@ -210,12 +210,12 @@ fn writers_are_checkpointed_by_page_images() {
     };
     let store = open(&path, options());
     let write = |store: &Store, page: u64, byte: u8| {
-        let inside = store.enter().expect("the gate");
+        let inside = store.enter().expect("access lock is free");
         inside.write(page * PAGE, &[byte; 4096]).expect("written");
     };
     let read = |store: &Store, page: u64| {
         let mut byte = [0];
-        let inside = store.enter().expect("the gate");
+        let inside = store.enter().expect("access lock is free");
         inside.read(page * PAGE, &mut byte).expect("read");
         byte[0]
     };

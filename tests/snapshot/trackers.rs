@@ -1,4 +1,4 @@
-//! Trackers: exactly what was stored to, growth, choice, and errors that are none to be overlooked.
+//! Trackers: exact results, growth, selection, and errors that must not be ignored.
 
 use flatspan::snapshot::{
     Compare, Declared, DirtyTracker, PageSet, PrivatePages, Region, RegionKind, RegionOptions,
@@ -21,13 +21,13 @@ pub(crate) fn pages<const N: usize>(pages: [u64; N]) -> PageSet {
 }
 
 #[test]
-fn wp_async_finds_exactly_what_was_stored_to() {
+fn wp_async_finds_exactly_the_written_pages() {
     for kind in KINDS {
         let Some(mut tracker) = wp_async() else {
             return;
         };
-        let folder = temp_dir();
-        let region = region(kind, folder.path(), 64, reserving(64));
+        let directory = temp_dir();
+        let region = region(kind, directory.path(), 64, reserving(64));
         store(&region, 3 * PAGE, 1);
         tracker.arm(&region).expect("armed");
         assert_eq!(scan(&mut tracker, &region), pages([]), "{kind}");
@@ -46,7 +46,7 @@ fn wp_async_finds_exactly_what_was_stored_to() {
 }
 
 #[test]
-fn a_scan_adds_to_what_is_in_the_set() {
+fn scan_adds_to_the_set() {
     let region = Region::anonymous(8 * PAGE, RegionOptions::default()).expect("a region");
     let mut tracker = Compare::new();
     tracker.arm(&region).expect("armed");
@@ -57,34 +57,34 @@ fn a_scan_adds_to_what_is_in_the_set() {
 }
 
 #[test]
-fn h01_what_a_failed_scan_has_taken_is_in_the_set() {
-    let folder = temp_dir();
-    let region = region(RegionKind::Files, folder.path(), 256, reserving(256));
+fn i01_pages_found_by_a_failed_scan_are_in_the_set() {
+    let directory = temp_dir();
+    let region = region(RegionKind::Files, directory.path(), 256, reserving(256));
     let mut tracker = Compare::new();
     tracker.arm(&region).expect("armed");
-    [0, 63, 255]
-        .into_iter()
-        .for_each(|page| store(&region, page * PAGE, 1));
+    for page in [0, 63, 255] {
+        store(&region, page * PAGE, 1);
+    }
     let second = std::fs::File::options()
         .write(true)
-        .open(folder.path().join("b"))
+        .open(directory.path().join("b"))
         .expect("the second file");
-    let len = second.metadata().expect("it").len();
-    second.set_len(0).expect("cut");
+    let len = second.metadata().expect("metadata is readable").len();
+    second.set_len(0).expect("file is truncated");
     let mut set = PageSet::new();
     let failed = tracker.scan(&region, &mut set);
     assert!(matches!(failed, Err(TrackerError::Region(_))), "{failed:?}");
     assert_eq!(set, pages([0, 63]));
     second.set_len(len).expect("as before");
-    // Zeros again, so not changed; and nothing twice.
+    // The pages are zero again, so they are unchanged, and reported only once.
     assert_eq!(scan(&mut tracker, &region), pages([]));
 }
 
 #[test]
-fn h09_growth_is_reported_and_watched() {
+fn i09_growth_is_reported_and_tracked() {
     for kind in KINDS {
-        let folder = temp_dir();
-        let region = region(kind, folder.path(), 8, reserving(64));
+        let directory = temp_dir();
+        let region = region(kind, directory.path(), 8, reserving(64));
         let mut trackers: Vec<Box<dyn DirtyTracker>> =
             vec![Box::new(Compare::new()), Box::new(Declared::new())];
         if let Some(tracker) = wp_async() {
@@ -118,9 +118,14 @@ fn h09_growth_is_reported_and_watched() {
 }
 
 #[test]
-fn a_region_that_changed_without_a_word_is_an_error_and_all_of_it_is_written() {
-    let folder = temp_dir();
-    let restored = region(RegionKind::Restored, folder.path(), 2048, reserving(4096));
+fn unnoted_region_change_is_an_error_and_marks_all_pages() {
+    let directory = temp_dir();
+    let restored = region(
+        RegionKind::Restored,
+        directory.path(),
+        2048,
+        reserving(4096),
+    );
     let Some(mut tracker) = wp_async() else {
         return;
     };
@@ -131,18 +136,18 @@ fn a_region_that_changed_without_a_word_is_an_error_and_all_of_it_is_written() {
     assert!(matches!(lost, Err(TrackerError::Lost { .. })), "{lost:?}");
     assert_eq!(set, (0..2049).collect());
 
-    tracker.arm(&restored).expect("armed anew");
+    tracker.arm(&restored).expect("armed again");
     assert_eq!(scan(&mut tracker, &restored), pages([]));
-    // So much that it is mapped anew.
+    // Large enough that the range is mapped again.
     restored.discard(0..512 * PAGE).expect("discarded");
     let lost = tracker.scan(&restored, &mut set);
     assert!(matches!(lost, Err(TrackerError::Lost { .. })), "{lost:?}");
 }
 
 #[test]
-fn a_tracker_is_of_one_region_and_wp_async_and_private_pages_exclude_each_other() {
-    let folder = temp_dir();
-    let restored = region(RegionKind::Restored, folder.path(), 8, reserving(8));
+fn region_has_one_tracker_and_wp_async_excludes_private_pages() {
+    let directory = temp_dir();
+    let restored = region(RegionKind::Restored, directory.path(), 8, reserving(8));
     let other = Region::anonymous(8 * PAGE, RegionOptions::default()).expect("a region");
     let Some(mut tracker) = wp_async() else {
         return;
@@ -167,7 +172,7 @@ fn a_tracker_is_of_one_region_and_wp_async_and_private_pages_exclude_each_other(
         matches!(taken, Err(TrackerError::Taken { .. })),
         "{taken:?}"
     );
-    // From region to region, and back.
+    // The same tracker with another region, and back.
     tracker.arm(&other).expect("armed");
     store(&other, PAGE, 9);
     assert_eq!(scan(&mut tracker, &other), pages([1]));
@@ -178,9 +183,9 @@ fn a_tracker_is_of_one_region_and_wp_async_and_private_pages_exclude_each_other(
 }
 
 #[test]
-fn private_pages_are_cumulative_and_of_restored_regions_only() {
-    let folder = temp_dir();
-    let restored = region(RegionKind::Restored, folder.path(), 16, reserving(16));
+fn private_pages_tracker_is_cumulative_and_needs_a_restored_region() {
+    let directory = temp_dir();
+    let restored = region(RegionKind::Restored, directory.path(), 16, reserving(16));
     store(&restored, 4 * PAGE, 9);
     let mut tracker = PrivatePages::new().expect("a tracker");
     assert!(tracker.is_cumulative());
@@ -203,7 +208,7 @@ fn private_pages_are_cumulative_and_of_restored_regions_only() {
 }
 
 #[test]
-fn declarations_are_shared_by_all_who_write() {
+fn dirty_marks_are_shared_by_all_writers() {
     let region = Region::anonymous(16 * PAGE, RegionOptions::default()).expect("a region");
     let mut tracker = Declared::new();
     let writers: Vec<_> = (0..4).map(|_| tracker.declarations().clone()).collect();
@@ -220,11 +225,11 @@ fn declarations_are_shared_by_all_who_write() {
 }
 
 #[test]
-fn the_choice_is_tried_and_explained() {
+fn selected_tracker_is_tested_and_explained() {
     let has_uffd = wp_async().is_some();
     for kind in KINDS {
-        let folder = temp_dir();
-        let region = region(kind, folder.path(), 8, reserving(8));
+        let directory = temp_dir();
+        let region = region(kind, directory.path(), 8, reserving(8));
         let before = bytes(&region);
         for wish in [
             TrackerChoice::Auto,
@@ -249,22 +254,28 @@ fn the_choice_is_tried_and_explained() {
             assert_eq!(scan(tracker.as_mut(), &region), pages([2]));
             store(&region, 2 * PAGE, before[2 * PAGE]);
         }
-        assert!(bytes(&region) == before, "trying changes nothing: {kind}");
+        assert!(bytes(&region) == before, "selection changed memory: {kind}");
         let private = choose(&region, TrackerChoice::PrivatePages, Writers::Anyone);
         match kind {
-            RegionKind::Restored => assert!(private.expect("it").tracker.is_cumulative()),
+            RegionKind::Restored => assert!(
+                private
+                    .expect("tracker is available")
+                    .tracker
+                    .is_cumulative()
+            ),
             _ => assert!(matches!(private, Err(TrackerError::Refused { .. }))),
         }
     }
 }
 
-/// More than one thread takes at once, in a memory of which much is a hole: exactly the pages that differ are reported.
+/// Memory larger than one thread scans at once, with large holes: exactly the differing pages are
+/// reported.
 #[test]
-fn compare_reports_what_differs_in_a_large_memory_with_holes() {
+fn compare_reports_differing_pages_of_a_large_memory_with_holes() {
     const PAGES: usize = 10_000;
-    let folder = temp_dir();
+    let directory = temp_dir();
     for kind in [RegionKind::Memfd, RegionKind::Anonymous] {
-        let region = region(kind, folder.path(), PAGES, reserving(PAGES));
+        let region = region(kind, directory.path(), PAGES, reserving(PAGES));
         let mut model: Vec<u8> = vec![0; PAGES];
         region.discard(0..PAGES * PAGE).expect("zeros");
         let mut tracker = Compare::new();

@@ -3,6 +3,6 @@
 use crate::support::user;
 
 #[test]
-fn ordinary_user_tests_pass() {
+fn tests_for_ordinary_users_pass() {
     user::as_ordinary_user("ordinary_user::");
 }

@@ -1,5 +1,5 @@
-//! One test of this binary in a process of its own: under limits, under injected errors, or because it
-//! measures or dies.
+//! Runs one test of this binary in a separate process, for a test that needs limits or injected
+//! errors, measures its process, or dies.
 //!
 //! ```text
 //! #[test]
@@ -7,8 +7,8 @@
 //!     if child::is_me("many_files") {
 //!         return body();
 //!     }
-//!     let Some(done) = child::in_child("many_files", &[], Limits { nofile: Some(64), ..Limits::default() })
-//!         else { return };
+//!     let limits = Limits { nofile: Some(64), ..Limits::default() };
+//!     let Some(done) = child::in_child("many_files", &[], limits) else { return };
 //!     done.assert_passed();
 //! }
 //! ```
@@ -34,22 +34,23 @@ use super::{
     skips,
 };
 
-/// Names the test that the child is.
+/// Variable that holds the name of the child's test.
 pub(crate) const NAME_VARIABLE: &str = "FLATSPAN_CHILD";
 
-/// Whether this process is the child that runs `test` (its full path in the target).
+/// Returns whether this process is the child that runs `test` (its full path in the target).
 pub(crate) fn is_me(test: &str) -> bool {
     env::var_os(NAME_VARIABLE).is_some_and(|name| name == test)
 }
 
-/// Runs one test in a child under limits; nothing if that had to be skipped.
+/// Runs one test in a child under limits. Returns `None` if the test was skipped.
 #[track_caller]
 pub(crate) fn in_child(test: &str, env: &[(&str, &str)], limits: Limits) -> Option<Finished> {
     Child::new(test).envs(env).limits(limits).run()
 }
 
-/// Runs one test in a child, with errors injected into its system calls by strace: each of `specs` is
-/// like `fallocate:error=ENOSPC:when=1`. Calls are counted in each thread by itself.
+/// Runs one test in a child, with errors injected into its system calls by strace.
+///
+/// Each of `specs` has the form `fallocate:error=ENOSPC:when=1`. strace counts calls per thread.
 #[track_caller]
 pub(crate) fn with_injection(test: &str, specs: &[&str], env: &[(&str, &str)]) -> Option<Finished> {
     let child = specs
@@ -58,29 +59,29 @@ pub(crate) fn with_injection(test: &str, specs: &[&str], env: &[(&str, &str)]) -
     child.envs(env).run()
 }
 
-/// A child to be run.
+/// Builder of a child process.
 #[derive(Debug)]
 pub(crate) struct Child {
     test: String,
     env: Vec<(OsString, OsString)>,
     limits: Limits,
     injections: Vec<String>,
-    patience: Duration,
+    timeout: Duration,
 }
 
 impl Child {
-    /// Runs `test`, by its full path in the target.
+    /// Creates the builder of a child that runs `test` (its full path in the target).
     pub(crate) fn new(test: &str) -> Self {
         Self {
             test: test.to_owned(),
             env: Vec::new(),
             limits: Limits::default(),
             injections: Vec::new(),
-            patience: Duration::from_secs(120),
+            timeout: Duration::from_secs(120),
         }
     }
 
-    /// Sets a variable of its environment.
+    /// Sets an environment variable of the child.
     pub(crate) fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.env.push((name.as_ref().into(), value.as_ref().into()));
         self
@@ -91,25 +92,25 @@ impl Child {
             .fold(self, |child, (name, value)| child.env(name, value))
     }
 
-    /// What it may use.
+    /// Sets the limits of the child.
     pub(crate) fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Injects an error, as strace's `inject=` takes it.
+    /// Injects an error, in the syntax of strace's `inject=`.
     pub(crate) fn inject(mut self, spec: &str) -> Self {
         self.injections.push(spec.to_owned());
         self
     }
 
-    /// How long it may take before it is killed; two minutes otherwise.
-    pub(crate) fn timeout(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+    /// Sets the time after which the child is killed. Defaults to two minutes.
+    pub(crate) fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
         self
     }
 
-    /// Runs it to its end, or records a skip.
+    /// Runs the child to its end, or records a skip.
     #[track_caller]
     pub(crate) fn run(self) -> Option<Finished> {
         if !self.limits.is_none() && !need(Need::Tools, "prlimit") {
@@ -137,21 +138,21 @@ impl Child {
             .env(NAME_VARIABLE, &self.test)
             .env(skips::LIST_VARIABLE, skips::list_path())
             .envs(self.env);
-        Some(finish(command, self.patience))
+        Some(finish(command, self.timeout))
     }
 
     fn strace(&self) -> Vec<OsString> {
         if self.injections.is_empty() {
             return Vec::new();
         }
-        let strace = program("strace").expect("asked for above");
+        let strace = program("strace").expect("limit was set");
         let mut words: Vec<OsString> = vec![strace.into()];
         words.extend(["-f", "-qq", "-o", "/dev/null"].map(OsString::from));
         for spec in &self.injections {
             words.push("-e".into());
             words.push(format!("inject={spec}").into());
         }
-        // Calls that are not traced run at full speed (a seccomp filter stops the traced ones only).
+        // Calls that are not traced run at full speed: a seccomp filter stops only the traced ones.
         let calls: Vec<&str> = self
             .injections
             .iter()
@@ -163,13 +164,13 @@ impl Child {
     }
 }
 
-/// What became of a child.
+/// Result of a child.
 #[derive(Debug)]
 pub(crate) struct Finished {
     pub(crate) status: ExitStatus,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
-    /// It was killed for taking too long.
+    /// Whether the child was killed because it exceeded its timeout.
     pub(crate) timed_out: bool,
 }
 
@@ -181,15 +182,15 @@ impl Finished {
             self.status.success() && !self.timed_out,
             "the child failed: {self}"
         );
-        assert_eq!(self.tests_passed(), 1, "not one test ran: {self}");
+        assert_eq!(self.tests_passed(), 1, "expected exactly one test: {self}");
     }
 
-    /// The signal that ended it.
+    /// Returns the signal that ended the child.
     pub(crate) fn signal(&self) -> Option<i32> {
         self.status.signal()
     }
 
-    /// How many tests passed.
+    /// Returns the number of tests that passed.
     pub(crate) fn tests_passed(&self) -> usize {
         self.stdout
             .lines()
@@ -206,7 +207,7 @@ impl Finished {
 impl fmt::Display for Finished {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let late = if self.timed_out {
-            ", killed for taking too long"
+            ", killed after the timeout"
         } else {
             ""
         };
@@ -219,10 +220,10 @@ impl fmt::Display for Finished {
     }
 }
 
-/// Runs a command as a process group of its own, to its end or until patience ends.
+/// Runs a command in a new process group until it ends or the timeout expires.
 ///
-/// Output goes to files: a grandchild that keeps a pipe open must not keep us.
-pub(crate) fn finish(mut command: Command, patience: Duration) -> Finished {
+/// Output goes to files, because a grandchild that keeps a pipe open would block the reader.
+pub(crate) fn finish(mut command: Command, timeout: Duration) -> Finished {
     let mut stdout = tempfile::tempfile().expect("a file");
     let mut stderr = tempfile::tempfile().expect("a file");
     let mut process = command
@@ -232,9 +233,9 @@ pub(crate) fn finish(mut command: Command, patience: Duration) -> Finished {
         .stderr(stderr.try_clone().expect("dup"))
         .spawn()
         .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let timed_out = !cleaner::wait(&mut process, patience);
+    let timed_out = !cleaner::wait(&mut process, timeout);
     if timed_out {
-        let _may_be_gone = kill_process_group(Pid::from_child(&process), Signal::KILL);
+        let _ = kill_process_group(Pid::from_child(&process), Signal::KILL);
     }
     Finished {
         status: process.wait().expect("the child's status"),

@@ -1,7 +1,8 @@
-//! A small process that undoes a mount once its test lets go of it, or dies.
+//! Helper process that undoes a mount when its test drops the guard, or dies.
 //!
-//! It waits for the end of its standard input, whose other end only the guard holds: that end comes on
-//! drop, on panic and on SIGKILL alike. So one path undoes everything, and every test run exercises it.
+//! The process waits for the end of its standard input, whose other end only the guard holds. That
+//! end comes on drop, on panic and on SIGKILL alike, so every test run exercises the only cleanup
+//! path.
 
 use std::{
     os::unix::process::CommandExt as _,
@@ -11,14 +12,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Unmounts `mount` (lazily if it is busy) and removes `folder` when dropped.
+/// Unmounts `mount` (lazily if it is busy) and removes `directory` when dropped.
 #[derive(Debug)]
 pub(crate) struct Cleaner {
     input: Option<ChildStdin>,
     process: Child,
 }
 
-/// The end of the input is the signal; signals of a terminal or of `timeout` must not reach the script.
+/// Cleanup starts at the end of the input. Signals of a terminal or of `timeout` must not reach the
+/// script.
 const SCRIPT: &str = r#"
 trap '' INT TERM HUP QUIT
 read -r _
@@ -29,11 +31,12 @@ rm -rf --one-file-system -- "$2"
 const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Cleaner {
-    /// Starts watching; call it before mounting. `folder` holds `mount` and is removed with all in it.
-    pub(crate) fn watch(mount: &Path, folder: &Path) -> Self {
+    /// Starts the helper process; must be called before mounting. `directory` contains `mount` and
+    /// is removed with all its content.
+    pub(crate) fn watch(mount: &Path, directory: &Path) -> Self {
         let mut process = Command::new("sh")
             .args(["-c", SCRIPT, "flatspan-cleaner"])
-            .args([mount, folder])
+            .args([mount, directory])
             .current_dir("/")
             .process_group(0)
             .stdin(Stdio::piped())
@@ -52,15 +55,15 @@ impl Drop for Cleaner {
     fn drop(&mut self) {
         drop(self.input.take());
         if !wait(&mut self.process, PATIENCE) {
-            let _may_be_gone = self.process.kill();
-            let _reaped = self.process.wait();
+            drop(self.process.kill());
+            drop(self.process.wait());
         }
     }
 }
 
-/// Waits at most so long for a process to end; whether it did.
-pub(crate) fn wait(process: &mut Child, patience: Duration) -> bool {
-    let deadline = Instant::now() + patience;
+/// Waits up to `timeout` for a process to end, and returns whether it ended.
+pub(crate) fn wait(process: &mut Child, timeout: Duration) -> bool {
+    let deadline = Instant::now() + timeout;
     let mut pause = Duration::from_micros(200);
     loop {
         match process.try_wait() {

@@ -1,4 +1,4 @@
-//! An example, built.
+//! Path of a built example.
 
 use std::{
     env, fs,
@@ -7,8 +7,8 @@ use std::{
     time::SystemTime,
 };
 
-/// The program. `cargo test` builds examples, `cargo test --test NAME` does not: then an old program would be tested, so it
-/// is built here.
+/// Returns the path of the program. `cargo test` builds examples, but `cargo test --test NAME` does
+/// not, so this function rebuilds an outdated program.
 pub(crate) fn find_or_build(example: &str) -> PathBuf {
     let this = env::current_exe().expect("the path of the tests");
     let profile = this
@@ -34,11 +34,11 @@ pub(crate) fn find_or_build(example: &str) -> PathBuf {
             "the example does not build"
         );
     }
-    assert!(program.exists(), "{} is not there", program.display());
+    assert!(program.exists(), "{} does not exist", program.display());
     program
 }
 
-/// Whether the program is newer than everything in its dep-info.
+/// Returns whether the program is newer than every file in its dep-info.
 fn is_fresh(program: &Path) -> bool {
     let modified = |path: &Path| {
         path.metadata()

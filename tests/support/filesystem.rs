@@ -1,4 +1,4 @@
-//! Small filesystems of real kinds, to be filled to the brim.
+//! Small filesystems of several types, which tests can fill completely.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -20,7 +20,7 @@ use super::{
     temp_dir, user,
 };
 
-/// A kind of filesystem.
+/// Type of a filesystem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Tmpfs,
@@ -30,10 +30,10 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// Every kind.
+    /// Every type.
     pub(crate) const ALL: [Self; 4] = [Self::Tmpfs, Self::Ext4, Self::Xfs, Self::Btrfs];
 
-    /// The kernel's name.
+    /// Returns the name that the kernel uses.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Tmpfs => "tmpfs",
@@ -43,7 +43,7 @@ impl Kind {
         }
     }
 
-    /// The smallest that its mkfs makes.
+    /// Returns the smallest size that its mkfs accepts.
     pub(crate) fn bytes_min(self) -> u64 {
         match self {
             Self::Tmpfs => 64 << 10,
@@ -53,11 +53,12 @@ impl Kind {
         }
     }
 
-    /// The program that makes one and its arguments; nothing for a filesystem without a device.
+    /// Returns the mkfs program and its arguments; `None` for a filesystem without a device.
     fn maker(self) -> Option<(&'static str, &'static [&'static str])> {
         match self {
             Self::Tmpfs => None,
-            // Nothing kept back for root: what statvfs calls free can be had.
+            // No blocks reserved for root, so that everything that statvfs(3) reports as free is
+            // available.
             Self::Ext4 => Some(("mkfs.ext4", &["-q", "-F", "-m", "0", "-E", "nodiscard"])),
             Self::Xfs => Some(("mkfs.xfs", &["-q", "-f", "-K"])),
             Self::Btrfs => Some(("mkfs.btrfs", &["-q", "-f", "-K"])),
@@ -65,27 +66,27 @@ impl Kind {
     }
 }
 
-/// A mounted filesystem; dropping it unmounts it, and detaches and removes its image.
+/// Mounted filesystem. Dropping it unmounts it, and detaches and removes its image.
 ///
-/// Declare it before the files on it. One that is still busy is unmounted lazily: its loop device goes
-/// with the last reference.
+/// Declare it before files that are open on it. A filesystem that is still busy is unmounted
+/// lazily: its loop device is detached with the last reference.
 #[derive(Debug)]
 pub(crate) struct SmallFs {
     path: PathBuf,
     _cleaner: Cleaner,
 }
 
-/// Images are made one at a time: mkfs is fast, and two cores are all there may be.
+/// Allows one mkfs at a time: mkfs is fast, and the machine may have only two cores.
 static MAKING: Mutex<()> = Mutex::new(());
 
 impl SmallFs {
-    /// Makes and mounts one of about `bytes`, or records a skip.
+    /// Creates and mounts a filesystem of about `bytes`, or records a skip.
     #[track_caller]
     pub(crate) fn new(kind: Kind, bytes: u64) -> Option<Self> {
         match Self::make(kind, bytes.max(kind.bytes_min())) {
             Ok(made) => Some(made),
             Err(why) => {
-                skip(Need::Tools, &format!("no {} here: {why}", kind.name()));
+                skip(Need::Tools, &format!("cannot mount {}: {why}", kind.name()));
                 None
             }
         }
@@ -93,23 +94,23 @@ impl SmallFs {
 
     fn make(kind: Kind, bytes: u64) -> Result<Self, String> {
         if !user::is_root() {
-            return Err("only root mounts".to_owned());
+            return Err("mounting requires root".to_owned());
         }
-        let _one_at_a_time = MAKING
+        let _guard = MAKING
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let folder = temp_dir();
-        let path = folder.path().join("mount");
+        let directory = temp_dir();
+        let path = directory.path().join("mount");
         fs::create_dir(&path).map_err(|error| error.to_string())?;
-        // From here on the cleaner removes the folder, after unmounting what is mounted in it.
-        let folder = folder.keep();
-        let cleaner = Cleaner::watch(&path, &folder);
-        let image = folder.join("image");
+        // From here on the cleaner removes the directory, after it unmounted everything in it.
+        let directory = directory.keep();
+        let cleaner = Cleaner::watch(&path, &directory);
+        let image = directory.join("image");
         let mut mount = Command::new("mount");
         match kind.maker() {
             None => mount
                 .args(["-t", "tmpfs", "-o", &format!("size={bytes}")])
-                .arg(folder.file_name().expect("a name")),
+                .arg(directory.file_name().expect("a name")),
             Some((maker, arguments)) => {
                 make_image(&image, bytes, maker, arguments)?;
                 mount.args(["-t", kind.name(), "-o", "loop"]).arg(&image)
@@ -124,19 +125,19 @@ impl SmallFs {
         })
     }
 
-    /// The root of the filesystem, open to everyone.
+    /// Returns the root of the filesystem, writable by every user.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Bytes that an ordinary user may still take.
+    /// Returns the number of bytes that an ordinary user may still allocate.
     pub(crate) fn free(&self) -> u64 {
         let found = statvfs(&self.path).expect("statvfs");
         found.f_bavail * found.f_frsize
     }
 
-    /// Fills the filesystem until about `bytes` remain, and says what does. Zero leaves nothing: also
-    /// plain writes then find it full.
+    /// Fills the filesystem until about `bytes` remain free, and returns how many do. With zero,
+    /// plain writes fail too.
     pub(crate) fn fill_leaving(&self, bytes: u64) -> u64 {
         let mut filler = OpenOptions::new()
             .create(true)
@@ -147,13 +148,13 @@ impl SmallFs {
         if bytes == 0 {
             write_until_full(&mut filler);
         }
-        // Delayed allocation settles here; a full disk is what we are after.
-        let _full = filler.sync_all();
-        let _full = syncfs(&filler);
+        // Settles delayed allocation. Failure is expected: the disk should be full.
+        drop(filler.sync_all());
+        let _ = syncfs(&filler);
         self.free()
     }
 
-    /// Gives back what [`Self::fill_leaving`] took.
+    /// Releases the space that [`Self::fill_leaving`] allocated.
     pub(crate) fn unfill(&self) {
         fs::remove_file(self.filler()).expect("the filler");
         let root = File::open(&self.path).expect("the root");
@@ -169,9 +170,8 @@ impl SmallFs {
             }
             let end = filler.metadata().expect("metadata").len();
             match fallocate(filler, FallocateFlags::empty(), end, surplus) {
-                Ok(()) => {}
-                Err(Errno::INTR) => {}
-                // Metadata wants room too, and free space is not one piece.
+                Ok(()) | Err(Errno::INTR) => {}
+                // Metadata needs space too, and the free space is fragmented.
                 Err(Errno::NOSPC) => step_max = surplus / 2,
                 Err(error) => panic!("fallocate of the filler: {error}"),
             }
@@ -197,7 +197,7 @@ fn make_image(image: &Path, bytes: u64, maker: &str, arguments: &[&str]) -> Resu
     run(Command::new(maker).args(arguments).arg(image))
 }
 
-/// Runs a program to its end; its standard error when it fails.
+/// Runs a program to its end. Returns its standard error if it fails.
 pub(crate) fn run(command: &mut Command) -> Result<(), String> {
     let output = command
         .output()

@@ -1,9 +1,11 @@
-//! A filesystem in memory, served by a process of its own, that refuses what some real ones refuse.
+//! Filesystem in memory, served by a separate process, that refuses operations as some real
+//! filesystems do.
 //!
-//! Served by the process that uses it, it could deadlock beyond any kill: the page fault of one thread
-//! waits for another that the kernel already stops. So the daemon is this very test binary, run again on
-//! the one test [`daemon_process`], which returns at once in every other run. It ends when its standard
-//! input does, and after five minutes in any case; its end aborts whatever still waits for it.
+//! A process that serves the filesystem that it uses could deadlock beyond any kill: the page fault
+//! of one thread waits for another thread that the kernel already stops. So the daemon is this test
+//! binary, started again on the test [`daemon_process`], which returns at once in every other run.
+//! The daemon ends when its standard input ends, and after five minutes in any case. Its end aborts
+//! all pending requests.
 
 use std::{
     env,
@@ -30,18 +32,18 @@ use super::{
     power, temp_dir, user,
 };
 
-/// What the filesystem refuses.
+/// Operation that the filesystem refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// Nothing.
+    /// Refuses nothing.
     Plain,
-    /// Shared mappings, read-only ones too: ENODEV (`FOPEN_DIRECT_IO`).
+    /// Refuses shared mappings, including read-only ones: ENODEV (`FOPEN_DIRECT_IO`).
     DirectIo,
-    /// fallocate: EOPNOTSUPP.
+    /// Refuses fallocate(2): EOPNOTSUPP.
     NoFallocate,
-    /// The first fsync of all: EIO.
+    /// Fails the first fsync(2) of all: EIO.
     SyncFailsOnce,
-    /// As `DirectIo`, and private mappings, which the kernel always grants, cannot be read.
+    /// As `DirectIo`; also reads through private mappings, which the kernel always grants, fail.
     NoMmap,
 }
 
@@ -65,28 +67,28 @@ impl Mode {
     }
 }
 
-/// In place of a mode: the filesystem of [`power`].
+/// Selects the filesystem of [`power`] in place of a mode.
 pub(super) const POWER: &str = "power";
 
-/// `MODE:MOUNTPOINT` for the daemon.
+/// Variable that holds `MODE:MOUNTPOINT` for the daemon.
 const DAEMON_VARIABLE: &str = "FLATSPAN_FUSE_DAEMON";
 const READY: &str = "FLATSPAN_FUSE_READY";
 const PATIENCE: Duration = Duration::from_secs(15);
 const LIFETIME: Duration = Duration::from_secs(300);
 
-/// A mounted filesystem of ours; dropping it unmounts it and ends its daemon.
+/// Mounted filesystem. Dropping it unmounts it and ends its daemon.
 #[derive(Debug)]
 pub(crate) struct FuseFs {
     path: PathBuf,
     input: Option<ChildStdin>,
-    /// The lines that the daemon says.
+    /// Output lines of the daemon.
     said: Mutex<Receiver<String>>,
     daemon: Child,
-    folder: Option<TempDir>,
+    directory: Option<TempDir>,
 }
 
 impl FuseFs {
-    /// Mounts one, or records a skip.
+    /// Mounts a filesystem, or records a skip.
     #[track_caller]
     pub(crate) fn new(mode: Mode) -> Option<Self> {
         Self::start(mode.name())
@@ -98,8 +100,8 @@ impl FuseFs {
         if !need(Need::Fuse, "") {
             return None;
         }
-        let folder = temp_dir();
-        let path = folder.path().join("mount");
+        let directory = temp_dir();
+        let path = directory.path().join("mount");
         fs::create_dir(&path).expect("mkdir");
         let mut daemon = spawn(mode, &path);
         let output = daemon.stdout.take().expect("piped");
@@ -108,25 +110,26 @@ impl FuseFs {
             input: daemon.stdin.take(),
             said: Mutex::new(listen(output)),
             daemon,
-            folder: Some(folder),
+            directory: Some(directory),
         };
         match mounted.wait_until_ready() {
             Ok(()) => Some(mounted),
             Err(why) => {
                 drop(mounted);
-                skip(Need::Fuse, &format!("FUSE does not mount: {why}"));
+                skip(Need::Fuse, &format!("cannot mount FUSE: {why}"));
                 None
             }
         }
     }
 
-    /// The root of the filesystem.
+    /// Returns the root of the filesystem.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What the daemon was asked to change or sync, in order: `create NAME`, `write NAME OFFSET LENGTH`,
-    /// `fsync NAME`, `fallocate NAME OFFSET LENGTH`, `truncate NAME LENGTH`, `rename OLD NEW`, ...
+    /// Returns the changes and syncs that the daemon was asked for, in order: `create NAME`, `write
+    /// NAME OFFSET LENGTH`, `fsync NAME`, `fallocate NAME OFFSET LENGTH`, `truncate NAME LENGTH`,
+    /// `rename OLD NEW`, ...
     pub(crate) fn log(&self) -> Vec<String> {
         let mut text = String::new();
         let mut file = File::open(self.path.join(LOG_NAME)).expect("the log");
@@ -134,18 +137,18 @@ impl FuseFs {
         text.lines().map(str::to_owned).collect()
     }
 
-    /// Tells the daemon something, and waits for its answer of one line.
+    /// Sends an order to the daemon and returns its answer of one line.
     pub(super) fn ask(&self, order: &str) -> String {
         let said = self.said.lock().expect("no answer panics");
-        let mut input = self.input.as_ref().expect("until it is dropped");
+        let mut input = self.input.as_ref().expect("daemon input is open");
         writeln!(input, "{order}").expect("a daemon");
         let answer = said.recv_timeout(PATIENCE);
         answer.unwrap_or_else(|error| panic!("no answer to `{order}`: {error}"))
     }
 
-    /// The daemon says when the kernel has shaken hands.
+    /// Waits until the daemon reports that the kernel has initialised the connection.
     fn wait_until_ready(&self) -> Result<(), String> {
-        let receiver = self.said.lock().expect("nobody else has it");
+        let receiver = self.said.lock().expect("no other owner");
         let mut said = String::new();
         loop {
             match receiver.recv_timeout(PATIENCE) {
@@ -159,7 +162,7 @@ impl FuseFs {
         }
     }
 
-    /// The process id of the daemon, for tests that kill it.
+    /// Returns the process id of the daemon, for tests that kill it.
     pub(crate) fn daemon_id(&self) -> u32 {
         self.daemon.id()
     }
@@ -167,26 +170,26 @@ impl FuseFs {
 
 impl Drop for FuseFs {
     fn drop(&mut self) {
-        // Nothing here touches the filesystem before it is unmounted: it may not answer.
+        // The code until the unmount must not touch the filesystem: it may not respond.
         drop(self.input.take());
         if !cleaner::wait(&mut self.daemon, PATIENCE) {
-            // Closing its device by dying aborts the connection.
-            let _may_be_gone = self.daemon.kill();
-            let _reaped = self.daemon.wait();
+            // The kernel aborts the connection when the daemon dies and its device is closed.
+            drop(self.daemon.kill());
+            drop(self.daemon.wait());
         }
         if is_mounted(&self.path) {
             unmount(&self.path);
         }
         if is_mounted(&self.path)
-            && let Some(folder) = self.folder.take()
+            && let Some(directory) = self.directory.take()
         {
-            // Never remove files through a mount; .ci/run names what is left.
-            let _left = folder.keep();
+            // Files must never be removed through a mount; `.ci/run` reports leftovers.
+            drop(directory.keep());
         }
     }
 }
 
-/// Not a test: the daemon, when a [`FuseFs`] has started this binary for it.
+/// Not a test: serves as the daemon if a [`FuseFs`] has started this binary for it.
 #[test]
 fn daemon_process() {
     let Ok(order) = env::var(DAEMON_VARIABLE) else {
@@ -206,28 +209,29 @@ fn daemon_process() {
             ready,
         ),
     };
-    // Lazily: files may still be open. The session ends with the process, which aborts what waits.
+    // Unmounts lazily: files may still be open. The session ends with the process, which aborts
+    // pending requests.
     unmount(Path::new(path));
     if !is_mounted(Path::new(path)) {
-        // The parent removes this folder too, if it is alive.
-        let _best_effort = fs::remove_dir(path);
-        let _best_effort = Path::new(path).parent().map(fs::remove_dir);
+        // The parent removes this directory too, if it is alive.
+        drop(fs::remove_dir(path));
+        drop(Path::new(path).parent().map(fs::remove_dir));
     }
     drop(session);
     std::process::exit(0);
 }
 
-/// Until the end of the input.
+/// Serves until the end of the input.
 fn serve(mode: Mode, path: &Path, ready: impl FnOnce()) -> BackgroundSession {
     let session = fuse_daemon::mount(mode, path).expect("mount");
     ready();
     let mut nothing = Vec::new();
-    let _end_of_input = std::io::stdin().read_to_end(&mut nothing);
+    drop(std::io::stdin().read_to_end(&mut nothing));
     session
 }
 
 fn spawn(mode: &str, path: &Path) -> Child {
-    // `support::fuse::daemon_process`, wherever the target has put this module.
+    // Path of `support::fuse::daemon_process`; the module path differs between targets.
     let (_target, module) = module_path!()
         .split_once("::")
         .expect("a module of a target");
@@ -248,7 +252,7 @@ fn spawn(mode: &str, path: &Path) -> Child {
         .expect("this binary")
 }
 
-/// Its lines, until it ends or nobody wants them.
+/// Forwards the lines of the daemon until it ends or the receiver is dropped.
 fn listen(output: impl std::io::Read + Send + 'static) -> Receiver<String> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
@@ -258,7 +262,7 @@ fn listen(output: impl std::io::Read + Send + 'static) -> Receiver<String> {
     receiver
 }
 
-/// Whether something is mounted there, without touching it.
+/// Returns whether something is mounted at `path`, without touching it.
 fn is_mounted(path: &Path) -> bool {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let path = path.to_string_lossy();
@@ -286,6 +290,6 @@ pub(super) fn unmount(path: &Path) {
     if let Ok(mut process) = spawned
         && !cleaner::wait(&mut process, PATIENCE)
     {
-        let _may_be_gone = process.kill();
+        drop(process.kill());
     }
 }

@@ -1,4 +1,4 @@
-//! The filesystem that the daemon serves: files and folders in memory, nothing ever freed.
+//! Filesystem that the daemon serves: files and directories in memory, never freed.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -22,14 +22,14 @@ use super::{
     fuse_replies::{self, TIME_TO_LIVE, answer, answer_attr, answer_entry, answer_statfs},
 };
 
-/// A file in the root, not listed there, that holds the log.
+/// File in the root that holds the log. Directory listings omit it.
 pub(crate) const LOG_NAME: &str = ".log";
 
 const LOG_INODE: u64 = 2;
 const LOG_BYTES_MAX: usize = 16 << 20;
 const BLOCK_BYTES: u64 = 64 << 10;
 
-/// Mounts it and serves it on a thread of its own.
+/// Mounts the filesystem and serves it on a separate thread.
 pub(crate) fn mount(mode: Mode, path: &Path) -> io::Result<BackgroundSession> {
     let options = [MountOption::DefaultPermissions];
     fuse_replies::mount(MemoryFs::new(mode), "flatspan-test-fuse", &options, path)
@@ -50,9 +50,9 @@ struct State {
 struct Node {
     name: OsString,
     attr: FileAttr,
-    /// Of a folder.
+    /// Entries of a directory.
     children: BTreeMap<OsString, u64>,
-    /// Of a file; a block that is absent is zero.
+    /// Content of a file; an absent block is zero.
     blocks: BTreeMap<u64, Vec<u8>>,
 }
 
@@ -115,7 +115,7 @@ impl Node {
     fn truncate(&mut self, size: u64) {
         if size < self.attr.size {
             let (block, within, _) = in_block(size, u64::MAX);
-            let _behind = self.blocks.split_off(&(block + 1));
+            let _removed = self.blocks.split_off(&(block + 1));
             if let Some(last) = self.blocks.get_mut(&block) {
                 last[within..].fill(0);
             }
@@ -135,7 +135,7 @@ fn empty_block() -> Vec<u8> {
     vec![0; BLOCK_BYTES as usize]
 }
 
-/// The block of `at`, the place in it, and how far towards `end` it goes.
+/// Returns the block of `at`, the offset in it, and the number of bytes up to `end` in that block.
 fn in_block(at: u64, end: u64) -> (u64, usize, usize) {
     let within = at % BLOCK_BYTES;
     let step = (BLOCK_BYTES - within).min(end - at);
@@ -207,7 +207,7 @@ impl State {
         Ok(())
     }
 
-    /// Names and kinds, in an order that stays.
+    /// Names and kinds in a stable order.
     fn list(&mut self, inode: INodeNo) -> Result<Vec<(u64, FileType, OsString)>, Errno> {
         let children = self.node(inode)?.children.clone();
         let kind_of = |inode: &u64| self.nodes[inode].attr.kind;
@@ -324,7 +324,9 @@ impl Filesystem for MemoryFs {
             state.note(&format!("truncate {name} {size}"));
         }
         let result = state.node(ino).map(|node| {
-            size.into_iter().for_each(|size| node.truncate(size));
+            if let Some(size) = size {
+                node.truncate(size);
+            }
             let perm = mode.map(|mode| u16::try_from(mode & 0o7777).expect("twelve bits"));
             node.attr.perm = perm.unwrap_or(node.attr.perm);
             node.attr.uid = uid.unwrap_or(node.attr.uid);
@@ -432,7 +434,7 @@ impl Filesystem for MemoryFs {
             let end = bytes.len().min(from + size as usize);
             return reply.data(&bytes[from..end]);
         }
-        // Only a read that a process asked for has an owner; one that fills the page cache has none.
+        // Only a read of a process has an owner; a read that fills the page cache has none.
         if self.mode == Mode::NoMmap && lock_owner.is_none() {
             return reply.error(Errno::EIO);
         }

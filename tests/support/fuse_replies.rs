@@ -1,4 +1,4 @@
-//! What both filesystems in memory have of the way they are mounted and answer.
+//! Mounting and answers that both filesystems in memory share.
 
 use std::{io, path::Path, time::Duration};
 
@@ -12,7 +12,7 @@ use super::user;
 const CAPACITY_BYTES: u64 = 1 << 30;
 pub(crate) const TIME_TO_LIVE: Duration = Duration::from_secs(1);
 
-/// Mounts a filesystem under a name and serves it on a thread of its own.
+/// Mounts a filesystem under a name and serves it on a separate thread.
 pub(crate) fn mount(
     filesystem: impl Filesystem,
     name: &str,
@@ -22,7 +22,7 @@ pub(crate) fn mount(
     let mut config = Config::default();
     config.mount_options = vec![MountOption::FSName(name.to_owned())];
     config.mount_options.extend_from_slice(options);
-    // For an ordinary user that takes a line in /etc/fuse.conf.
+    // For an ordinary user this needs a line in /etc/fuse.conf.
     if user::is_root() {
         config.acl = SessionACL::All;
     }
@@ -50,7 +50,7 @@ pub(crate) fn answer_attr(reply: ReplyAttr, result: Result<FileAttr, Errno>) {
     }
 }
 
-/// Of a filesystem that is always empty.
+/// Answers statfs(2) for a filesystem that is always empty.
 pub(crate) fn answer_statfs(reply: ReplyStatfs) {
     let blocks = CAPACITY_BYTES / 4096;
     reply.statfs(blocks, blocks, blocks, 1 << 20, 1 << 20, 4096, 255, 4096);

@@ -1,4 +1,4 @@
-//! Ctrl-C for a program that is at work.
+//! Ctrl-C for a running program.
 
 use std::{
     fs,
@@ -11,17 +11,17 @@ use rustix::process::{Pid, Signal, kill_process};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Kills the program should the test fail before it ended.
+/// Kills the program if the test fails before the program ended.
 struct Guard(Child);
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        drop(self.0.kill());
+        drop(self.0.wait());
     }
 }
 
-/// Starts a program, interrupts it once it is at work, and gives what it left.
+/// Starts a program, interrupts it once it has installed its handler, and returns its output.
 pub(crate) fn interrupt(mut command: Command) -> Output {
     let child = command
         .stdout(Stdio::piped())
@@ -38,7 +38,7 @@ pub(crate) fn interrupt(mut command: Command) -> Output {
     }
     thread::sleep(Duration::from_millis(300));
     kill_process(Pid::from_child(&child.0), Signal::INT).expect("a signal");
-    // What it prints fits into the pipes.
+    // The output fits into the pipes.
     while child.0.try_wait().expect("a child").is_none() {
         assert!(Instant::now() < deadline, "the program does not end");
         thread::sleep(Duration::from_millis(5));
@@ -54,7 +54,7 @@ pub(crate) fn interrupt(mut command: Command) -> Output {
     output
 }
 
-/// Whether a process has a handler for SIGINT.
+/// Returns whether a process has a handler for SIGINT.
 fn catches_interrupt(pid: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));

@@ -1,4 +1,4 @@
-//! What a child may use: resource limits by util-linux's prlimit, memory by a control group.
+//! Limits of a child: resource limits by prlimit(1) of util-linux, memory by a control group.
 
 use std::{
     ffi::OsString,
@@ -12,16 +12,16 @@ use std::{
 
 use super::temporary::PREFIX;
 
-/// What a child may use; by default as much as its parent.
+/// Limits of a child. Defaults to those of its parent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Limits {
     /// Open descriptors: `ulimit -n`.
     pub(crate) nofile: Option<u64>,
     /// Address space: `ulimit -v`.
     pub(crate) address_space_bytes: Option<u64>,
-    /// The longest file it may write: `ulimit -f`.
+    /// The longest file that it may write: `ulimit -f`.
     pub(crate) file_size_bytes: Option<u64>,
-    /// Resident memory, page cache included, by a control group.
+    /// Resident memory including page cache, by a control group.
     pub(crate) cgroup_memory_bytes: Option<u64>,
 }
 
@@ -30,7 +30,7 @@ impl Limits {
         *self == Self::default()
     }
 
-    /// The words before a command that set the resource limits.
+    /// Returns the words before a command that set the resource limits.
     pub(crate) fn prefix(&self) -> Vec<OsString> {
         let flags: Vec<OsString> = [
             ("nofile", self.nofile),
@@ -50,20 +50,21 @@ impl Limits {
     }
 }
 
-/// A control group that holds one child, removed on drop.
+/// Control group that holds one child. Removed on drop.
 #[derive(Debug)]
 pub(crate) struct MemoryGroup {
     path: PathBuf,
 }
 
 impl MemoryGroup {
-    /// Makes one, version 2 or 1, whichever governs memory here.
+    /// Creates a control group of version 2 or 1, depending on which one controls memory on this
+    /// machine.
     pub(crate) fn new(bytes: u64) -> Result<Self, String> {
         let unified = Path::new("/sys/fs/cgroup");
         let controllers = fs::read_to_string(unified.join("cgroup.controllers"));
         let (parent, limit) = if controllers.is_ok_and(|list| list.contains("memory")) {
-            // Already on, or refused; then the write of the limit says so.
-            let _already = fs::write(unified.join("cgroup.subtree_control"), "+memory");
+            // Already enabled, or refused; in the second case writing the limit fails below.
+            drop(fs::write(unified.join("cgroup.subtree_control"), "+memory"));
             (unified.to_owned(), "memory.max")
         } else {
             (unified.join("memory"), "memory.limit_in_bytes")
@@ -83,7 +84,7 @@ impl MemoryGroup {
         Ok(group)
     }
 
-    /// The words before a command that put it into the group.
+    /// Returns the words before a command that put the command into the group.
     pub(crate) fn prefix(&self) -> Vec<OsString> {
         let script = r#"echo $$ >"$0" && exec "$@""#;
         let members = self.path.join("cgroup.procs");
@@ -93,7 +94,7 @@ impl MemoryGroup {
 
 impl Drop for MemoryGroup {
     fn drop(&mut self) {
-        // The last process leaves a moment after it was reaped.
+        // The last process leaves the group a moment after it was reaped.
         for _ in 0..100 {
             if fs::remove_dir(&self.path).is_ok() || !self.path.exists() {
                 return;

@@ -1,4 +1,4 @@
-//! The support of the tests does what it says: the other targets rely on it.
+//! Tests of the test support, on which the other targets rely.
 
 #[path = "mod.rs"]
 mod support;

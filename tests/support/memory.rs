@@ -1,44 +1,45 @@
-//! Measures of this process, in bytes. Other tests share it: measure in a [child](super::child).
+//! Measurements of this process, in bytes. Other tests share it: measure in a
+//! [child](super::child).
 
 use std::fs;
 
-/// The most that ever was resident.
+/// Returns the peak resident size.
 pub(crate) fn peak_rss() -> u64 {
     status("VmHWM")
 }
 
-/// What is resident.
+/// Returns the resident size.
 pub(crate) fn rss() -> u64 {
     status("VmRSS")
 }
 
-/// What is resident of files, their mappings that is.
+/// Returns the resident size of file mappings.
 pub(crate) fn rss_file() -> u64 {
     status("RssFile")
 }
 
-/// What is resident of private memory.
+/// Returns the resident size of private memory.
 pub(crate) fn rss_anon() -> u64 {
     status("RssAnon")
 }
 
-/// What is resident of tmpfs files and shared memory.
+/// Returns the resident size of tmpfs files and shared memory.
 pub(crate) fn rss_shmem() -> u64 {
     status("RssShmem")
 }
 
-/// Address space in use.
+/// Returns the size of the address space.
 pub(crate) fn virtual_size() -> u64 {
     status("VmSize")
 }
 
-/// How many mappings there are.
+/// Returns the number of mappings.
 pub(crate) fn mappings() -> usize {
     let maps = fs::read_to_string("/proc/self/maps").expect("maps");
     maps.lines().count()
 }
 
-/// How many descriptors are open; the one that looks is not counted.
+/// Returns the number of open descriptors, without the one that lists them.
 pub(crate) fn descriptors() -> usize {
     fs::read_dir("/proc/self/fd").expect("fd").count() - 1
 }
@@ -48,7 +49,7 @@ fn status(field: &str) -> u64 {
     in_bytes(&status, field).unwrap_or_else(|| panic!("no {field} in /proc/self/status"))
 }
 
-/// A field of `/proc/PID/status`, which are in KiB.
+/// Returns a field of `/proc/PID/status` (which is in KiB) in bytes.
 pub(crate) fn in_bytes(status: &str, field: &str) -> Option<u64> {
     let (_, value) = status
         .lines()

@@ -1,14 +1,15 @@
-//! What the integration tests share: needs and visible skips, temporary filesystems, a FUSE daemon of our
-//! own, children of the test binary under limits or injected errors, an ordinary user, and measurements.
+//! Shared parts of the integration tests: needs and visible skips, temporary filesystems, a FUSE
+//! daemon, child processes under limits or injected errors, an ordinary user, and measurements.
 //!
-//! Included by every target as `#[path = "../support/mod.rs"] mod support;`. The rules it keeps:
+//! Included by every target as `#[path = "../support/mod.rs"] mod support;`. Its rules:
 //!
-//! - What this machine lacks is skipped *visibly* (see [`need`]), never silently.
-//! - Guards undo everything on drop, also when a test panics; a helper process of each guard does it when
-//!   the test process is killed. `.ci/run` asserts at its end that nothing is left.
-//! - Every wait is bounded. A filesystem served by us is never served by the process that uses it.
+//! - A test that needs something this machine lacks is skipped *visibly* (see [`need`]), never
+//!   silently.
+//! - Guards undo everything on drop, also when a test panics. A helper process of each guard does
+//!   so if the test process is killed. `.ci/run` asserts at its end that nothing is left.
+//! - Every wait is bounded. The process that uses a FUSE filesystem never serves it.
 
-#![allow(dead_code, reason = "each test target uses its part")]
+#![allow(dead_code, reason = "each test target uses a part of the module")]
 #![allow(
     clippy::allow_attributes,
     reason = "whether code is dead differs from target to target"

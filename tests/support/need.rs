@@ -1,7 +1,8 @@
-//! What a test needs of the machine, and the visible skip when the machine lacks it.
+//! Requirements of a test on the machine, and the visible skip if the machine lacks one.
 //!
-//! `FLATSPAN_REQUIRE` (a comma list of `loom`, `uffd`, `fuse`, `tools`, `long`) turns the skip into a failure:
-//! continuous integration names all but `long`. Mounts, loop devices, control groups and programs are `tools`.
+//! `FLATSPAN_REQUIRE` (a comma list of `loom`, `uffd`, `fuse`, `tools`, `long`) turns the skip into
+//! a failure: continuous integration names all but `long`. Mounts, loop devices, control groups and
+//! programs belong to `tools`.
 
 use std::{
     env, fmt,
@@ -13,22 +14,22 @@ use std::{
 
 use super::{skips, user};
 
-/// Something a test needs that not every machine has.
+/// Requirement of a test that not every machine meets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Need {
     /// Model checking: built with `--cfg loom`.
     Loom,
-    /// userfaultfd.
+    /// userfaultfd(2).
     Uffd,
     /// `/dev/fuse`, and the right to mount it.
     Fuse,
     /// A program, a mount, a loop device, a control group.
     Tools,
-    /// Minutes of time and gigabytes of room: asked for by `FLATSPAN_LONG=1`.
+    /// Minutes of time and gigabytes of space: requested by `FLATSPAN_LONG=1`.
     Long,
 }
 
-/// Asks for the runs that nobody wants by chance.
+/// Variable that requests long runs.
 const LONG_VARIABLE: &str = "FLATSPAN_LONG";
 
 impl fmt::Display for Need {
@@ -43,13 +44,14 @@ impl fmt::Display for Need {
     }
 }
 
-/// Whether the need is met; otherwise the skip is recorded, and the caller returns.
+/// Returns whether the need is met; records a skip if not, and the caller returns.
 ///
-/// `detail` is the name of the program for [`Need::Tools`], what it takes for [`Need::Long`], else unused.
+/// `detail` is the name of the program for [`Need::Tools`] and the cost for [`Need::Long`]. Other
+/// needs ignore it.
 ///
 /// # Panics
 ///
-/// When `FLATSPAN_REQUIRE` names a need that is not met.
+/// Panics if `FLATSPAN_REQUIRE` names a need that is not met.
 #[track_caller]
 pub(crate) fn need(need: Need, detail: &str) -> bool {
     match missing(need, detail) {
@@ -65,7 +67,7 @@ pub(crate) fn need(need: Need, detail: &str) -> bool {
 ///
 /// # Panics
 ///
-/// When `FLATSPAN_REQUIRE` names the need.
+/// Panics if `FLATSPAN_REQUIRE` names the need.
 #[track_caller]
 pub(crate) fn skip(need: Need, why: &str) {
     assert!(
@@ -75,23 +77,24 @@ pub(crate) fn skip(need: Need, why: &str) {
     skips::record(&test_name(Location::caller()), &format!("{why} ({need})"));
 }
 
-/// Whether `FLATSPAN_REQUIRE` names the need.
+/// Returns whether `FLATSPAN_REQUIRE` names the need.
 pub(crate) fn is_required(need: Need) -> bool {
     env::var("FLATSPAN_REQUIRE").is_ok_and(|list| names(&list, need))
 }
 
-/// Whether a comma list names the need.
+/// Returns whether a comma list names the need.
 pub(crate) fn names(list: &str, need: Need) -> bool {
     list.split(',')
         .any(|name| name.trim().eq_ignore_ascii_case(&need.to_string()))
 }
 
-/// The program's path, looked for on `PATH` and where distributions put administrators' programs.
+/// Returns the path of a program, searched on `PATH` and in the usual directories of administration
+/// programs.
 pub(crate) fn program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
         .chain(["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from))
-        .map(|folder| folder.join(name))
+        .map(|directory| directory.join(name))
         .find(|file| is_executable(file))
 }
 
@@ -103,7 +106,7 @@ fn is_executable(file: &Path) -> bool {
 fn missing(need: Need, detail: &str) -> Option<String> {
     match need {
         Need::Loom => (!cfg!(loom)).then(|| "not built with --cfg loom".to_owned()),
-        // Made by the kernel's own table, so it tells of CONFIG_USERFAULTFD without a system call of ours.
+        // The sysctl table of the kernel shows CONFIG_USERFAULTFD without a further system call.
         Need::Uffd => (!Path::new("/proc/sys/vm/unprivileged_userfaultfd").exists())
             .then(|| "the kernel has no userfaultfd".to_owned()),
         Need::Fuse => missing_fuse(),
@@ -112,7 +115,7 @@ fn missing(need: Need, detail: &str) -> Option<String> {
             .then(|| format!("`{detail}` is not installed")),
         Need::Long => env::var_os(LONG_VARIABLE)
             .is_none_or(|asked| asked != "1")
-            .then(|| format!("{LONG_VARIABLE}=1 asks for it: {detail}")),
+            .then(|| format!("{LONG_VARIABLE}=1 requests it: {detail}")),
     }
 }
 
@@ -124,7 +127,8 @@ fn missing_fuse() -> Option<String> {
         .then(|| "neither root nor `fusermount3`".to_owned())
 }
 
-/// The running test; with `--test-threads=1` libtest runs tests on the main thread, so the place then.
+/// Returns the name of the running test. With `--test-threads=1`, libtest runs tests on the main
+/// thread, so the source location is used.
 fn test_name(place: &Location<'_>) -> String {
     match std::thread::current().name() {
         Some(name) if name != "main" => name.to_owned(),

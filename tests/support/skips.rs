@@ -1,8 +1,8 @@
-//! The list of what was skipped in one run of `cargo test`.
+//! List of the skips in one run of `cargo test`.
 //!
-//! Each target is a process of its own, so the list is a file. All targets of a run are children of one
-//! cargo, whose process id and start time name the file: entries of earlier or parallel runs do not mix.
-//! The last target, `zz_skipped`, prints the list and removes it.
+//! Each target is a process of its own, so the list is a file. All targets of a run are children of
+//! one cargo process, whose process id and start time name the file: entries of earlier or parallel
+//! runs do not mix. The last target, `zz_skipped`, prints the list and removes it.
 
 use std::{
     env, fs,
@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Hands the list to children, whose parent is not cargo.
+/// Variable that passes the list to children whose parent is not cargo.
 pub(crate) const LIST_VARIABLE: &str = "FLATSPAN_SKIP_LIST";
 
 const PREFIX: &str = "flatspan-skipped-";
@@ -26,16 +26,16 @@ pub(crate) fn record(test: &str, why: &str) {
 /// As [`record`], for a line that a child printed.
 pub(crate) fn record_line(line: &str) {
     say(&format!("SKIPPED {line}\n"));
-    // One write of one short line to a file opened for appending: lines of parallel tests do not mix.
-    // An ordinary user may not write there; its parent copies the line it printed.
+    // Writes one short line to a file opened for appending, so that lines of parallel tests do not
+    // mix. An ordinary user may not write there; its parent copies the printed line.
     let list = list_path();
-    let _created = list.parent().map(fs::create_dir_all);
+    drop(list.parent().map(fs::create_dir_all));
     if let Ok(mut file) = OpenOptions::new().create(true).append(true).open(list) {
-        let _best_effort = file.write_all(format!("{line}\n").as_bytes());
+        drop(file.write_all(format!("{line}\n").as_bytes()));
     }
 }
 
-/// Copies what a child that could not write the list has printed.
+/// Copies the skips that a child has printed but could not add to the list.
 pub(crate) fn record_from(stderr: &str) {
     for line in stderr.lines() {
         if let Some(skipped) = line.strip_prefix("SKIPPED ") {
@@ -44,7 +44,8 @@ pub(crate) fn record_from(stderr: &str) {
     }
 }
 
-/// Takes the list of this run, sorted and without repetitions; removes the lists of runs that are over.
+/// Returns the list of this run, sorted and without duplicates, and removes the lists of finished
+/// runs.
 pub(crate) fn take() -> Vec<String> {
     let path = list_path();
     let mut lines: Vec<String> = fs::read_to_string(&path)
@@ -54,17 +55,18 @@ pub(crate) fn take() -> Vec<String> {
         .collect();
     lines.sort();
     lines.dedup();
-    let _may_be_absent = fs::remove_file(&path);
-    remove_stale(path.parent().expect("the list has a folder"));
+    // Not every run has a list.
+    drop(fs::remove_file(&path));
+    remove_stale(path.parent().expect("the list has a directory"));
     lines
 }
 
-/// Writes to the real standard error: libtest captures the printing macros only.
+/// Writes to the real standard error: libtest captures only the printing macros.
 pub(crate) fn say(text: &str) {
-    let _best_effort = io::stderr().write_all(text.as_bytes());
+    drop(io::stderr().write_all(text.as_bytes()));
 }
 
-/// Where the list of this run is.
+/// Returns the path of the list of this run.
 pub(crate) fn list_path() -> PathBuf {
     if let Some(handed) = env::var_os(LIST_VARIABLE) {
         return PathBuf::from(handed);
@@ -74,19 +76,19 @@ pub(crate) fn list_path() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{PREFIX}{cargo}-{started}"))
 }
 
-fn remove_stale(folder: &Path) {
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+fn remove_stale(directory: &Path) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let Some(run) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)) else {
             continue;
         };
         if !is_alive(run) {
-            let _best_effort = fs::remove_file(entry.path());
+            drop(fs::remove_file(entry.path()));
         }
     }
 }
 
-/// Whether the run named `pid-start` still goes on.
+/// Returns whether the run named `pid-start` still exists.
 pub(crate) fn is_alive(run: &str) -> bool {
     run.split_once('-').is_some_and(|(pid, started)| {
         let now = pid.parse().ok().and_then(start_time);
@@ -94,10 +96,11 @@ pub(crate) fn is_alive(run: &str) -> bool {
     })
 }
 
-/// Field 22 of `/proc/PID/stat`: the process id may be reused, the two together are not.
+/// Returns field 22 of `/proc/PID/stat`. The process id may be reused, but not together with the
+/// start time.
 fn start_time(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The command, field 2, may hold spaces and parentheses.
-    let (_, behind_command) = stat.rsplit_once(") ")?;
-    behind_command.split(' ').nth(19)?.parse().ok()
+    // The command, field 2, may contain spaces and parentheses.
+    let (_, after_command) = stat.rsplit_once(") ")?;
+    after_command.split(' ').nth(19)?.parse().ok()
 }

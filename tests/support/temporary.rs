@@ -1,14 +1,14 @@
-//! Temporary folders with a name by which leftovers are found.
+//! Temporary directories with a name that identifies leftovers.
 
 use tempfile::TempDir;
 
-/// How every temporary folder, mount and control group of the tests begins.
+/// Prefix of every temporary directory, mount and control group of the tests.
 pub(crate) const PREFIX: &str = "flatspan-test-";
 
-/// A new folder below `TMPDIR`, removed on drop.
+/// Creates a directory in `TMPDIR`, removed on drop.
 pub(crate) fn temp_dir() -> TempDir {
     tempfile::Builder::new()
         .prefix(PREFIX)
         .tempdir()
-        .expect("a temporary folder")
+        .expect("a temporary directory")
 }

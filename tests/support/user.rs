@@ -14,29 +14,31 @@ use super::{child, skips, temp_dir};
 
 const NOBODY: u32 = 65534;
 
-/// Whether the tests run as root.
+/// Returns whether the tests run as root.
 pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// As root: runs the tests of this target that match `filter` (a part of their names) again, as an
-/// ordinary user with a temporary folder of its own. Otherwise they run as such anyway.
+/// As root, runs the tests of this target whose names contain `filter` again as an ordinary user.
+///
+/// That user gets a temporary directory of its own. Without root the tests already run as an
+/// ordinary user.
 ///
 /// # Panics
 ///
-/// When one fails, or none matches.
+/// Panics if a test fails, or none matches.
 #[track_caller]
 pub(crate) fn as_ordinary_user(filter: &str) {
     if !is_root() {
         return;
     }
-    let folder = temp_dir();
-    let temporary = folder.path().join("tmp");
-    let binary = folder.path().join("tests");
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
+    let directory = temp_dir();
+    let temporary = directory.path().join("tmp");
+    let binary = directory.path().join("tests");
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
     fs::create_dir(&temporary).expect("mkdir");
     chown(&temporary, Some(NOBODY), Some(NOBODY)).expect("chown");
-    // The folder of the build may be closed to others.
+    // The build directory may not be accessible to other users.
     fs::copy(env::current_exe().expect("this binary"), &binary).expect("copy");
     fs::set_permissions(&binary, fs::Permissions::from_mode(0o755)).expect("chmod");
 
@@ -49,7 +51,7 @@ pub(crate) fn as_ordinary_user(filter: &str) {
         .env(skips::LIST_VARIABLE, skips::list_path())
         .current_dir(&temporary)
         .gid(NOBODY)
-        // Giving up root, std drops the supplementary groups as well.
+        // std drops the supplementary groups as well when it changes the user.
         .uid(NOBODY);
     let finished = child::finish(command, Duration::from_secs(300));
     skips::record_from(&finished.stderr);

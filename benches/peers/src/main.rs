@@ -1,7 +1,9 @@
-//! Durable checkpoints of a state of pages, beside LMDB and redb on the same work, in turns within one process.
+//! Durable checkpoints of a paged state, compared with LMDB and redb on the same work, alternately
+//! within one process.
 //!
-//! The state is `FLATSPAN_BENCH_BYTES` (1 GiB if not said) in values of 4 KiB, of which a share is changed at random; then it
-//! is made durable. Ours are stores of either kind: writers and checkpoints, and transactions.
+//! The state consists of values of 4 KiB, with a total of `FLATSPAN_BENCH_BYTES` (defaults to 1
+//! GiB). Each round changes a share of them at random and makes the result durable. Two flatspan
+//! stores take part: one with tracked memory and checkpoints, one with transactions.
 
 use std::time::{Duration, Instant};
 
@@ -32,10 +34,10 @@ fn value(page: u64, round: u64) -> Vec<u8> {
     value
 }
 
-/// What is compared.
+/// Library under comparison.
 trait Peer {
     fn name(&self) -> &'static str;
-    /// Changes these pages, and returns when that is durable.
+    /// Changes these pages, and returns when the changes are durable.
     fn commit(&mut self, pages: &[u64], round: u64);
 }
 
@@ -61,7 +63,7 @@ impl Peer for Ours {
     }
 
     fn commit(&mut self, pages: &[u64], round: u64) {
-        let inside = self.store.enter().expect("the gate");
+        let inside = self.store.enter().expect("access lock is free");
         for page in pages {
             inside.write(page * PAGE_BYTES, &value(*page, round)).expect("written");
         }
@@ -108,7 +110,7 @@ impl Lmdb {
         let path = dir.path().join("lmdb");
         std::fs::create_dir(&path).expect("a directory");
         let size = usize::try_from(8 * state_bytes()).expect("64 bit");
-        // SAFETY: the directory is this process's own, and opened once.
+        // SAFETY: the directory belongs to this process and is opened once.
         let env = unsafe { EnvOpenOptions::new().map_size(size).open(path) }.expect("LMDB");
         let mut txn = env.write_txn().expect("a transaction");
         let table = env.create_database(&mut txn, None).expect("a table");
@@ -126,7 +128,7 @@ impl Peer for Lmdb {
         let mut txn = self.env.write_txn().expect("a transaction");
         for page in pages {
             let put = self.table.put(&mut txn, &page.to_be_bytes(), &value(*page, round));
-            put.expect("room");
+            put.expect("write succeeds");
         }
         txn.commit().expect("durable");
     }
@@ -152,7 +154,7 @@ impl Peer for Redb {
         {
             let mut table = txn.open_table(TABLE).expect("a table");
             for page in pages {
-                table.insert(page, &*value(*page, round)).expect("room");
+                table.insert(page, &*value(*page, round)).expect("write succeeds");
             }
         }
         txn.commit().expect("durable");

@@ -1,4 +1,4 @@
-//! What befalls a disk while nobody uses it: it is found again, and bits of it rot.
+//! Changes of a recorder while no store uses it: reopening, corruption, loss of files.
 
 use std::sync::Arc;
 
@@ -7,32 +7,33 @@ use flatspan::snapshot::Array;
 use super::{model::State, op::FileId, recorder::Recorder};
 
 impl Recorder {
-    /// The disk as it is read now, all of it durable, with its marks.
-    pub(crate) fn settled(&self) -> Self {
+    /// Returns a backend with the present visible content as durable content, and the same marks.
+    pub(crate) fn durable_copy(&self) -> Self {
         let image = self.lock().model.visible.found();
         Self::of_image(image, self.part_bytes_of_store(), self.marks())
     }
 
-    /// The same disk for another process: calls work again, what a failed sync left is still in doubt.
+    /// Returns the same backend for another process: calls succeed again, and data of a failed sync
+    /// stays in doubt.
     pub(crate) fn reopened(&self) -> Self {
-        let mut books = self.lock().clone();
-        books.failed.clear();
-        books.faults = super::faults::Faults::default();
-        Self::of_books(books, self.part_bytes_of_store())
+        let mut state = self.lock().clone();
+        state.failed.clear();
+        state.faults = super::faults::Faults::default();
+        Self::of_state(state, self.part_bytes_of_store())
     }
 
-    /// From now on there is room in journals for what is reserved exactly, and for nothing else.
+    /// From now on journals can be extended only within explicitly preallocated ranges.
     pub(crate) fn nearly_full(&self) {
         self.lock().reserved = Some(std::collections::BTreeMap::new());
     }
 
-    /// Equal for disks on which recovery finds the same.
+    /// Returns a value that is equal for backends on which recovery finds the same state.
     pub(crate) fn fingerprint(&self) -> (u128, Vec<u64>) {
         let hash = self.lock().model.visible.hash();
         (hash, self.marks())
     }
 
-    /// The files, and how long they are.
+    /// Returns the files and their lengths.
     pub(crate) fn files(&self) -> Vec<(FileId, u64)> {
         let inner = self.lock();
         let visible = &inner.model.visible;
@@ -42,7 +43,7 @@ impl Recorder {
             .collect()
     }
 
-    /// Puts other bytes there, as if they had always been.
+    /// Replaces bytes, as if the file had always had the new ones.
     pub(crate) fn overwrite(&self, file: FileId, offset: u64, bytes: &[u8]) {
         self.alter(|state| {
             let inode = state.names[&file];
@@ -52,7 +53,7 @@ impl Recorder {
         });
     }
 
-    /// Turns one bit over.
+    /// Flips one bit.
     pub(crate) fn flip(&self, file: FileId, bit: u64) {
         let mut byte = [0];
         let content = {
@@ -64,15 +65,18 @@ impl Recorder {
         self.overwrite(file, bit / 8, &byte);
     }
 
-    /// As if an array had never been.
+    /// Removes a logical file, as if it had never existed.
     pub(crate) fn lose(&self, array: Array) {
         self.alter(|state| state.names.retain(|(of, _), _| *of != array));
     }
 
-    /// Of a disk on which nothing was done yet.
+    /// Changes the state of a backend that has recorded nothing yet.
     fn alter(&self, change: impl Fn(&mut State)) {
         let mut inner = self.lock();
-        assert!(inner.log.is_empty(), "settled before it is altered");
+        assert!(
+            inner.log.is_empty(),
+            "call `durable_copy` before changing the state"
+        );
         change(&mut inner.base);
         inner.model = super::model::Model::new(inner.base.clone());
     }

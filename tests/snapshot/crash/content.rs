@@ -1,19 +1,19 @@
-//! The bytes of a file, shared by all images in which they are the same.
+//! Bytes of a file; images share the pages that are equal.
 
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
 const PAGE: u64 = 4096;
 type Page = [u8; PAGE as usize];
 
-/// Pages that were written, and a length. Bytes behind the length are kept until the file is cut: they are on the disk
-/// whose file system does not know of them yet.
+/// Written pages, and a length. Bytes after the length are kept until the file is truncated: they
+/// are on a disk whose filesystem does not refer to them yet.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Content {
     pub(crate) len: u64,
     pages: BTreeMap<u64, Arc<Page>>,
 }
 
-/// The pieces of a range, by page: its number, where in it, and where in the range.
+/// Splits a range by page: page number, range in the page, range in the buffer.
 fn pieces(range: Range<u64>) -> impl Iterator<Item = (u64, Range<usize>, usize)> {
     let mut at = range.start;
     std::iter::from_fn(move || {
@@ -30,7 +30,7 @@ fn pieces(range: Range<u64>) -> impl Iterator<Item = (u64, Range<usize>, usize)>
 }
 
 impl Content {
-    /// Writes without making it longer.
+    /// Writes without changing the length.
     pub(crate) fn put(&mut self, offset: u64, bytes: &[u8]) {
         for (page, within, from) in pieces(offset..offset + bytes.len() as u64) {
             let len = within.len();
@@ -47,7 +47,7 @@ impl Content {
         self.len = self.len.max(offset + bytes.len() as u64);
     }
 
-    /// Makes a range zeros, without pages where it can.
+    /// Zeros a range, without storing pages where possible.
     pub(crate) fn zero(&mut self, range: Range<u64>) {
         let whole = range.start.div_ceil(PAGE)..range.end / PAGE;
         let touched: Vec<u64> = self
@@ -70,7 +70,7 @@ impl Content {
         }
     }
 
-    /// Another length; what is behind a shorter one is gone.
+    /// Sets the length; bytes after a shorter end are removed.
     pub(crate) fn set_len(&mut self, len: u64) {
         if len < self.len {
             self.zero(len..u64::MAX - PAGE);
@@ -78,7 +78,7 @@ impl Content {
         self.len = len;
     }
 
-    /// As the file is seen: without what lies behind its length.
+    /// Returns the visible content: without the bytes after the end.
     pub(crate) fn seen(&self) -> Self {
         let mut seen = self.clone();
         seen.zero(seen.len..u64::MAX - PAGE);
@@ -95,7 +95,7 @@ impl Content {
         }
     }
 
-    /// The next page at or behind `offset` that was written, up to the length.
+    /// Returns the next written page at or after `offset`, up to the end.
     pub(crate) fn next_data(&self, offset: u64) -> Option<Range<u64>> {
         let (first, _) = self.pages.range(offset / PAGE..).next()?;
         let last = (*first..).find(|page| !self.pages.contains_key(page));
@@ -103,7 +103,7 @@ impl Content {
         (range.start < range.end).then_some(range)
     }
 
-    /// Feeds what it is seen as to a hash; zeros count as holes.
+    /// Hashes the visible content. Zeros are equal to holes.
     pub(crate) fn hash(&self, hash: &mut xxhash_rust::xxh3::Xxh3) {
         hash.update(&self.len.to_le_bytes());
         for (number, page) in &self.pages {

@@ -1,25 +1,25 @@
-//! Checking every image of a log once, and the images of what recovery does to them.
+//! Checks every distinct image of a log, and the images of recovery from it.
 
 use std::collections::HashSet;
 
 use super::{images::each_image, model::State, op::Op, recorder::Recorder};
 
-/// How many images are made of what.
+/// Limits of the number of images.
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
-    /// Up to so many pending operations have all their subsets tried.
+    /// Up to this number of pending operations, every subset is tried.
     pub(crate) subsets_max: usize,
-    /// Beyond that so many random ones, about, over the whole log.
+    /// Approximate number of random subsets over the whole log, for longer epochs.
     pub(crate) random_subsets: usize,
-    /// How many of the last pending writes are torn.
+    /// Number of the last pending writes that are torn.
     pub(crate) torn_writes: usize,
-    /// Writes of up to so many sectors are torn into every subset of them.
+    /// Writes of up to this number of sectors are torn into every subset of them.
     pub(crate) sectors_max: u32,
-    /// How often recovery is crashed in turn: 0 never, 2 also the recovery from that.
+    /// Depth of crashes of recovery: 0 none, 2 also the recovery from those.
     pub(crate) depth: usize,
-    /// Every so many-th image has its recovery crashed.
+    /// The recovery of every n-th image is crashed.
     pub(crate) again_every: u64,
-    /// So many images of recoveries are checked at the most.
+    /// Maximum number of checked images of recoveries.
     pub(crate) again_max: u64,
     pub(crate) seed: u64,
 }
@@ -40,7 +40,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Those for recoveries: each does the same little, over and over.
+    /// Returns the limits for recoveries, which repeat few operations.
     fn again(&self) -> Self {
         Self {
             subsets_max: self.subsets_max.min(6),
@@ -51,25 +51,25 @@ impl Limits {
     }
 }
 
-/// How many images were checked.
+/// Numbers of images.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
-    /// Made of the log, equal ones included.
+    /// Images made of the log, duplicates included.
     pub(crate) made: u64,
-    /// Different ones, checked.
+    /// Distinct images that were checked.
     pub(crate) checked: u64,
-    /// Different ones of recoveries, checked.
+    /// Distinct images of recoveries that were checked.
     pub(crate) checked_again: u64,
 }
 
-/// What is to be true of each image. It may recover, and write: that is recorded.
+/// Condition that each image must meet. It may recover and write, which is recorded.
 type Check<'c> = &'c dyn Fn(&Recorder) -> Result<(), String>;
 
-/// Crashes what was recorded everywhere, and checks each image, with what recovery does to it.
+/// Makes every image of the recorded log, and checks each image and its recovery.
 ///
 /// # Errors
 ///
-/// The first error of `check`, with the crash that led to it.
+/// Returns the first error of `check`, with a description of the crash.
 pub(crate) fn crash_everywhere(
     recorder: &Recorder,
     limits: &Limits,
@@ -86,7 +86,7 @@ pub(crate) fn crash_everywhere(
     Ok(run.counts)
 }
 
-/// Crashes the recovery that was recorded on an image.
+/// Makes every image of the recovery that was recorded on an image, and checks it.
 ///
 /// # Errors
 ///

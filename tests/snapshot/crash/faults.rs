@@ -2,16 +2,16 @@
 
 use std::{collections::BTreeMap, io};
 
-/// How a call fails.
+/// Kind of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// `EIO`. A sync that fails so leaves what was written before it in doubt for ever.
+    /// `EIO`. A failed sync leaves earlier writes permanently in doubt.
     Io,
-    /// `ENOSPC`; of a sync as for `Io`.
+    /// `ENOSPC`; a sync leaves writes in doubt as with `Io`.
     StorageFull,
-    /// `EINTR`, with nothing done.
+    /// `EINTR`, without any effect.
     Interrupted,
-    /// Half of a write is done, then `EIO`; for other calls as for `Io`.
+    /// Half of a write is done, then `EIO`; other calls as with `Io`.
     ShortWrite,
 }
 
@@ -25,7 +25,7 @@ impl Fault {
     }
 }
 
-/// Which calls fail.
+/// Selects the calls that fail.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Faults {
     pub(crate) calls: u64,
@@ -42,13 +42,13 @@ impl Faults {
         self.from = Some((call, fault));
     }
 
-    /// Counts a call, from 0 on; says how it fails.
+    /// Counts a call, starting at 0, and returns its failure.
     pub(crate) fn next(&mut self) -> Option<Fault> {
         let call = self.calls;
         self.calls += 1;
-        let for_good = self.from.filter(|(from, _)| call >= *from);
+        let permanent = self.from.filter(|(from, _)| call >= *from);
         self.planned
             .remove(&call)
-            .or(for_good.map(|(_, fault)| fault))
+            .or_else(|| permanent.map(|(_, fault)| fault))
     }
 }

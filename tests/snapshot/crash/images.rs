@@ -1,4 +1,4 @@
-//! From a log to what crashes leave of it.
+//! Derives the images of crashes from a log.
 
 use super::{
     engine::Limits,
@@ -7,7 +7,7 @@ use super::{
     tearing::torn,
 };
 
-/// What one crash leaves.
+/// State after one crash.
 pub(crate) struct Image<'a> {
     pub(crate) state: State,
     /// Marks that were set before the crash.
@@ -18,11 +18,11 @@ pub(crate) struct Image<'a> {
 }
 
 impl Image<'_> {
-    /// Where the crash was, and what of the pending operations is there.
+    /// Describes the position of the crash, and which pending operations survived.
     pub(crate) fn describe(&self) -> String {
         let mut text = format!("crash after {} operations; of those pending:", self.at);
         for (pending, part) in self.model.pending.iter().zip(self.choice) {
-            text.push_str(&format!("\n    {}: {part:?}", pending.op.describe()));
+            text.extend(["\n    ", &pending.op.describe(), &format!(": {part:?}")]);
         }
         text
     }
@@ -30,7 +30,7 @@ impl Image<'_> {
 
 type Visit<'v> = &'v mut dyn FnMut(Image<'_>) -> Result<(), String>;
 
-/// Makes the images of a log, one by one, until `visit` returns an error.
+/// Makes the images of a log one by one, until `visit` returns an error.
 pub(crate) fn each_image(
     base: &State,
     log: &[Op],
@@ -63,7 +63,7 @@ pub(crate) fn each_image(
                 maker.torn()?;
                 maker.lost_lengths()?;
             }
-            // Of what was pending all was made before, but not with this mark.
+            // All subsets of the pending operations were made before, but not with this mark.
             Some(Op::Mark(_)) => maker.subsets(false, random_each, &mut random)?,
             _ => {}
         }
@@ -71,7 +71,8 @@ pub(crate) fn each_image(
     Ok(())
 }
 
-/// How many random subsets each long epoch gets at each operation, so that they are about as many as wanted in all.
+/// Returns the number of random subsets for each operation of a long epoch, so that the total is
+/// about the requested one.
 fn random_each(base: &State, log: &[Op], limits: &Limits) -> usize {
     let mut model = Model::new(base.clone());
     let mut places = 0;
@@ -113,7 +114,8 @@ impl Maker<'_, '_> {
         vec![Part::All; self.len()]
     }
 
-    /// Everything of the directory, nothing of the files: so that a torn write alone is seen at all.
+    /// Selects all directory operations and no file operation, so that a single torn write is
+    /// visible.
     fn only_names(&self) -> Vec<Part> {
         let part = |op: &Op| match op.changed() {
             Some(_) => Part::Nothing,
@@ -131,7 +133,7 @@ impl Maker<'_, '_> {
         self.make(&vec![Part::Nothing; self.len()])
     }
 
-    /// Subsets of what is pending, those with the newest only or all.
+    /// Makes subsets of the pending operations: all of them, or only those with the newest.
     fn subsets(
         &mut self,
         with_newest: bool,
@@ -166,7 +168,7 @@ impl Maker<'_, '_> {
         Ok(())
     }
 
-    /// Of the last writes, each torn.
+    /// Makes images in which one of the last writes is torn.
     fn torn(&mut self) -> Result<(), String> {
         let writes = (0..self.len()).rev();
         let writes = writes.filter(|at| matches!(self.model.pending[*at].op, Op::Write(..)));
@@ -183,8 +185,8 @@ impl Maker<'_, '_> {
         Ok(())
     }
 
-    /// Of writes that made their file longer: the length without the bytes, of each; the bytes without the length, of the
-    /// newest.
+    /// Makes images for writes that extended their file: for each, the length without the bytes;
+    /// for the newest, also the bytes without the length.
     fn lost_lengths(&mut self) -> Result<(), String> {
         for at in 0..self.len() {
             if !self.model.pending[at].extends {
@@ -208,7 +210,7 @@ impl Maker<'_, '_> {
     }
 }
 
-/// `SplitMix64`.
+/// `SplitMix64` generator.
 struct Random(u64);
 
 impl Random {

@@ -1,39 +1,46 @@
-//! A disk that records what is done to it, and every crash of it.
+//! Backend that records its operations, and every possible crash of it.
 //!
-//! [`Recorder`] is a `Disk` in memory that keeps a log of operations on files (the parts of arrays). From the log
-//! [`crash_everywhere`] makes *images*: what may be found after a crash at any place in it. Each image is a
-//! `Recorder` of its own, on which a check of the caller recovers and looks; what recovery did is a log again,
-//! and is crashed in turn ([`crash_again`]). The engine knows nothing of what the files contain.
+//! [`Recorder`] is a backend in memory that keeps a log of operations on files (the parts of
+//! logical files). From this log [`crash_everywhere`] makes *images*: possible states after a crash
+//! at any position. Each image is a `Recorder` of its own, on which a check of the caller recovers
+//! and compares. The recovery is recorded and crashed in turn ([`crash_again`]). The engine does
+//! not interpret the content of files.
 //!
-//! # What a crash may leave
+//! # Possible states after a crash
 //!
-//! - What was done to a file (written, cut, grown, discarded) is durable after a later `Sync` of that file.
-//! - That a file is there, or is gone, is durable after a later `SyncDir`; the name of a whole new store after the
-//!   `SyncParent` that is part of publishing it. Before it has its name, nothing of it is there.
-//! - What is not durable may be there or not, in any combination: nothing orders two operations but a sync between
-//!   them. A file whose making is lost is not there whatever was synced of it; one whose removal is lost is back.
-//! - A write may be torn at multiples of 512 bytes of the file: some of its sectors are there, others not.
-//! - A write that makes a file longer is two things: the length may be there without the bytes (zeros), and the bytes
-//!   without the length (then they are not seen).
-//! - A sync that fails leaves what was written before it in doubt for ever: no later sync makes it durable. It is read
-//!   until [`Disk::forget_cached`](flatspan::snapshot::Disk::forget_cached), then it is lost. Where it was written over
-//!   and that was synced, it is gone.
+//! - A change of a file (write, truncation, growth, discard) is durable after a later `Sync` of
+//!   that file.
+//! - The creation or removal of a file is durable after a later `SyncDir`. The name of a new store
+//!   is durable after the `SyncParent` that publishes it. Before publication nothing of the store
+//!   exists.
+//! - Changes that are not durable may survive or not, in any combination: only a sync orders two
+//!   operations. A file whose creation is lost does not exist, even if it was synced. A file whose
+//!   removal is lost exists again.
+//! - A write may be torn at multiples of 512 bytes of the file: some of its sectors survive, others
+//!   do not.
+//! - A write that extends a file consists of two changes. The length may survive without the bytes
+//!   (zeros), or the bytes without the length (they are not visible then).
+//! - A failed sync leaves earlier writes permanently in doubt: no later sync makes them durable.
+//!   They are readable until [`Disk::forget_cached`](flatspan::snapshot::Disk::forget_cached), and
+//!   lost afterwards. Synced overwrites replace them.
 //!
-//! It is harder than disks are: sectors that lie in one page of memory go to disk together, most filesystems keep
-//! operations on a directory in order.
+//! This model is stricter than real disks: sectors of one memory page are written together, and
+//! most filesystems keep directory operations in order.
 //!
-//! # Which images are made
+//! # Images that are made
 //!
-//! After each operation that is pending, of the pending ones: every subset while there are few
-//! (`Limits::subsets_max`), otherwise all, none, each alone, in pairs with the newest, all but each, and random ones.
-//! The last writes are torn, and their lengths lost, once with everything else and once with nothing else. A subset
-//! without the newest operation was made before it, and a sync only takes images away; so neither repeats
-//! them, unless the store has acknowledged something since ([`Recorder::mark`]), which a check must then find.
+//! After each operation, images are made of the pending operations. Up to `Limits::subsets_max`
+//! operations, every subset is used. For more operations, the subsets are: all, none, each alone,
+//! each with the newest, all but each, and random ones. The last writes are torn, and their lengths
+//! lost, once with all other operations and once with none.
 //!
-//! Images that are equal, with equal marks, are checked once.
+//! A subset without the newest operation was made before, and a sync only removes images. So
+//! neither repeats them, unless the store has acknowledged something since ([`Recorder::mark`]),
+//! which a check must then find.
+//!
+//! Equal images with equal marks are checked once.
 
 mod altered;
-mod books;
 mod content;
 mod engine;
 mod faults;
@@ -42,6 +49,7 @@ mod model;
 mod mutation;
 mod op;
 mod recorder;
+mod recorder_state;
 mod tearing;
 
 pub(crate) use self::{

@@ -1,4 +1,4 @@
-//! What is on disk, what is only in memory, and what may be either.
+//! Durable state, visible state, and the operations between them.
 
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
@@ -15,14 +15,14 @@ pub(crate) struct State {
     pub(crate) published: bool,
 }
 
-/// How much of an operation is there.
+/// Surviving part of an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     Nothing,
     All,
-    /// Of a write: its bytes without the length.
+    /// The bytes of a write without the length.
     Bytes,
-    /// Of a write: these of its bytes (from its begin), and the file is as long as to here of it at least.
+    /// These bytes of a write (relative to its start). The file extends at least to the given end.
     Torn(Vec<Range<usize>>, usize),
 }
 
@@ -63,7 +63,7 @@ impl State {
                 self.names.insert(*file, *inode);
                 self.edit(*inode);
             }
-            // Not the name of a file that has taken it since.
+            // Keeps the name if another file has taken it since.
             (Op::Remove(file, inode), _) if self.names.get(file) == Some(inode) => {
                 self.names.remove(file);
             }
@@ -72,7 +72,7 @@ impl State {
         }
     }
 
-    /// What is found under the store's name: nothing before it was published.
+    /// Returns the state under the store's name: empty before publication.
     pub(crate) fn found(&self) -> Self {
         let mut found = Self {
             published: self.published,
@@ -89,7 +89,7 @@ impl State {
         found
     }
 
-    /// Equal for states that are found to be equal.
+    /// Returns a hash that is equal for states with equal visible content.
     pub(crate) fn hash(&self) -> u128 {
         let mut hash = xxhash_rust::xxh3::Xxh3::new();
         hash.update(&[u8::from(self.published)]);
@@ -106,23 +106,23 @@ impl State {
     }
 }
 
-/// An operation that is not durable.
+/// Operation that is not durable.
 #[derive(Clone, Debug)]
 pub(crate) struct Pending {
     pub(crate) op: Op,
-    /// It has made its file longer.
+    /// Whether it has extended its file.
     pub(crate) extends: bool,
-    /// A sync of it has failed.
+    /// Whether a sync of it has failed.
     pub(crate) in_doubt: bool,
 }
 
-/// Operations applied one by one.
+/// Result of operations that were applied one by one.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Model {
     pub(crate) durable: State,
-    /// In order.
+    /// Pending operations in order.
     pub(crate) pending: Vec<Pending>,
-    /// As it is read.
+    /// Content that reads return.
     pub(crate) visible: State,
 }
 
@@ -138,10 +138,12 @@ impl Model {
     pub(crate) fn step(&mut self, op: &Op) {
         match op {
             Op::Sync(_, inode) => {
-                self.settle(|pending| pending.op.changed() == Some(*inode) && !pending.in_doubt);
+                self.make_durable(|pending| {
+                    pending.op.changed() == Some(*inode) && !pending.in_doubt
+                });
             }
-            Op::SyncDir => self.settle(|pending| pending.op.is_of_directory()),
-            Op::SyncParent => self.settle(|pending| matches!(pending.op, Op::Publish)),
+            Op::SyncDir => self.make_durable(|pending| pending.op.is_of_directory()),
+            Op::SyncParent => self.make_durable(|pending| matches!(pending.op, Op::Publish)),
             Op::SyncFailed(_, inode) => {
                 let of_file = |pending: &&mut Pending| pending.op.changed() == Some(*inode);
                 self.pending
@@ -172,13 +174,13 @@ impl Model {
         op.range().end > file.map_or(0, |file| file.len)
     }
 
-    /// Makes some of what is pending durable, in order.
-    fn settle(&mut self, is_meant: impl Fn(&Pending) -> bool) {
+    /// Makes selected pending operations durable, in order.
+    fn make_durable(&mut self, is_meant: impl Fn(&Pending) -> bool) {
         let pending = std::mem::take(&mut self.pending);
-        let (settled, rest): (Vec<_>, Vec<_>) = pending.into_iter().partition(is_meant);
+        let (durable_copy, rest): (Vec<_>, Vec<_>) = pending.into_iter().partition(is_meant);
         self.pending = rest;
-        for pending in settled {
-            // What was in doubt under it was written over.
+        for pending in durable_copy {
+            // Operations in doubt were overwritten.
             self.pending.retain(|old| {
                 let meets = old.op.range().start < pending.op.range().end
                     && pending.op.range().start < old.op.range().end;
@@ -188,7 +190,7 @@ impl Model {
         }
     }
 
-    /// What is in doubt of a file is lost.
+    /// Loses the operations of a file that are in doubt.
     fn forget(&mut self, inode: Inode) {
         self.pending
             .retain(|pending| !(pending.in_doubt && pending.op.changed() == Some(inode)));

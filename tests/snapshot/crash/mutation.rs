@@ -1,28 +1,28 @@
-//! Faults of a store, put into the log of one that has none.
+//! Faults of a store, injected into the log of a correct store.
 
 use flatspan::snapshot::Array;
 
 use super::op::Op;
 
-/// A change of the log before images are made of it: what a store would have done that has this fault.
+/// Change of the log before images are made: what a store with this fault would have done.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Mutation {
-    /// The sync of a file of this number is missing, from 0 on.
+    /// Omits the n-th sync of a file, starting at 0.
     DropSync(usize),
-    /// All syncs of the files of an array are.
+    /// Omits all syncs of a logical file.
     DropSyncsOf(Array),
-    /// The sync of the directory of this number is.
+    /// Omits the n-th sync of the directory.
     DropSyncDir(usize),
-    /// All of them are.
+    /// Omits all syncs of the directory.
     DropSyncDirs,
-    /// The last change before the sync of a file of this number comes behind it, and the first one behind it before.
+    /// Swaps the last change before the n-th sync of a file with the first change after it.
     SwapAcrossSync(usize),
-    /// The operation at the first place is done at the second, which is before it.
+    /// Moves the operation at the first index to the second, which is before it.
     Earlier(usize, usize),
 }
 
 impl Mutation {
-    /// False where the log has no such place; then it is as before.
+    /// Returns `false`, without a change, if the log has no such position.
     pub(crate) fn apply(self, log: &mut Vec<Op>) -> bool {
         let before = log.len();
         match self {
@@ -66,10 +66,10 @@ fn swap(log: &mut [Op], number: usize) -> bool {
         return false;
     };
     let before = log[..sync].iter().rposition(Op::is_change);
-    let behind = log[sync..].iter().position(Op::is_change);
-    match (before, behind) {
-        (Some(before), Some(behind)) => {
-            log.swap(before, sync + behind);
+    let after = log[sync..].iter().position(Op::is_change);
+    match (before, after) {
+        (Some(before), Some(after)) => {
+            log.swap(before, sync + after);
             true
         }
         _ => false,

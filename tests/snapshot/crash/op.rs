@@ -1,46 +1,46 @@
-//! What is done to files.
+//! Operations on files.
 
 use std::{ops::Range, sync::Arc};
 
 use flatspan::snapshot::Array;
 
-/// A part of an array.
+/// Part of a logical file.
 pub(crate) type FileId = (Array, u64);
 
-/// A file, whatever its name leads to later.
+/// Identity of a file, independent of its later names.
 pub(crate) type Inode = u64;
 
-/// An operation on a file or the directory.
+/// Operation on a file or the directory.
 #[derive(Clone, Debug)]
 pub(crate) enum Op {
-    /// A new file.
+    /// Creates a file.
     Create(FileId, Inode),
-    /// Its name is gone.
+    /// Removes the name of a file.
     Remove(FileId, Inode),
-    /// Bytes at an offset; the file becomes longer if it must.
+    /// Writes bytes at an offset, and extends the file if necessary.
     Write(FileId, Inode, u64, Arc<[u8]>),
-    /// Another length, with zeros where it is more.
+    /// Sets the length; an extension is zeros.
     SetLen(FileId, Inode, u64),
-    /// Zeros, as far as the file goes.
+    /// Zeros a range within the file.
     Discard(FileId, Inode, Range<u64>),
-    /// All that was done to the file is durable.
+    /// Makes all changes of the file durable.
     Sync(FileId, Inode),
-    /// It was tried, and what was done to the file is in doubt.
+    /// Failed sync: the changes of the file are in doubt.
     SyncFailed(FileId, Inode),
-    /// What is in doubt is lost.
+    /// Loses the changes that are in doubt.
     Forget(FileId, Inode),
-    /// What was created and removed is durable.
+    /// Makes creations and removals durable.
     SyncDir,
-    /// The store has its name.
+    /// Gives the store its name.
     Publish,
-    /// ... durably.
+    /// Makes that name durable.
     SyncParent,
-    /// Nothing is done; the caller notes that something was acknowledged.
+    /// No operation: the caller notes an acknowledgement.
     Mark(u64),
 }
 
 impl Op {
-    /// The file whose bytes or length it changes.
+    /// Returns the file whose bytes or length the operation changes.
     pub(crate) fn changed(&self) -> Option<Inode> {
         match self {
             Self::Write(_, inode, ..) | Self::SetLen(_, inode, _) | Self::Discard(_, inode, _) => {
@@ -50,17 +50,17 @@ impl Op {
         }
     }
 
-    /// Is it about the directory?
+    /// Returns whether the operation is about the directory.
     pub(crate) fn is_of_directory(&self) -> bool {
         matches!(self, Self::Create(..) | Self::Remove(..))
     }
 
-    /// Does it change anything that a crash could take back?
+    /// Returns whether a crash can undo the operation.
     pub(crate) fn is_change(&self) -> bool {
         self.changed().is_some() || self.is_of_directory() || matches!(self, Self::Publish)
     }
 
-    /// The bytes of the file that it touches.
+    /// Returns the affected bytes of the file.
     pub(crate) fn range(&self) -> Range<u64> {
         match self {
             Self::Write(_, _, offset, bytes) => *offset..offset + bytes.len() as u64,
@@ -70,7 +70,7 @@ impl Op {
         }
     }
 
-    /// One line, without the bytes.
+    /// Returns a description in one line, without the bytes.
     pub(crate) fn describe(&self) -> String {
         let name = |file: &FileId| file.0.part_name(file.1);
         match self {

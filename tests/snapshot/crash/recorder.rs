@@ -1,4 +1,5 @@
-//! A disk in memory that notes what is done to it, down to files, in the order in which `GroupDisk` does it.
+//! Backend in memory that records its file operations in the order in which `DirectoryBackend`
+//! makes them.
 
 use std::{
     collections::BTreeSet,
@@ -11,22 +12,22 @@ use std::{
 use flatspan::snapshot::{Array, Disk};
 
 use super::{
-    books::Books,
     faults::Fault,
     model::{Model, State},
     mutation::Mutation,
     op::Op,
+    recorder_state::RecorderState,
 };
 
-/// A disk that keeps the log of what was done to it. Its clones are the same disk.
+/// Backend that records its operations. Clones share the state.
 #[derive(Clone, Debug)]
 pub(crate) struct Recorder {
     part_bytes: u64,
-    inner: Arc<Mutex<Books>>,
+    inner: Arc<Mutex<RecorderState>>,
 }
 
 impl Recorder {
-    /// An empty store's directory under its own name.
+    /// Creates the empty directory of a published store.
     pub(crate) fn new(part_bytes: u64) -> Self {
         let base = State {
             published: true,
@@ -35,31 +36,32 @@ impl Recorder {
         Self::of_image(base, part_bytes, Vec::new())
     }
 
-    /// That of a store that is still to be published.
+    /// Creates the directory of a store that is not published yet.
     pub(crate) fn unpublished(part_bytes: u64) -> Self {
         Self::of_image(State::default(), part_bytes, Vec::new())
     }
 
-    /// All of the image is durable, nothing is recorded yet. The marks are those set before the crash.
+    /// Creates a backend whose content is the durable image, with an empty log and the marks before
+    /// the crash.
     pub(crate) fn of_image(image: State, part_bytes: u64, marks: Vec<u64>) -> Self {
-        let inner = Books {
+        let inner = RecorderState {
             next_inode: image.files.keys().max().map_or(0, |last| last + 1),
             model: Model::new(image.clone()),
             base: image,
             marks_of_base: marks,
-            ..Books::default()
+            ..RecorderState::default()
         };
-        Self::of_books(inner, part_bytes)
+        Self::of_state(inner, part_bytes)
     }
 
-    pub(super) fn of_books(books: Books, part_bytes: u64) -> Self {
+    pub(super) fn of_state(state: RecorderState, part_bytes: u64) -> Self {
         Self {
             part_bytes,
-            inner: Arc::new(Mutex::new(books)),
+            inner: Arc::new(Mutex::new(state)),
         }
     }
 
-    /// What a store with this fault would have recorded; `None` if the log has no place for it.
+    /// Returns the recorder of a store with this fault; `None` if the log has no position for it.
     pub(crate) fn mutated(&self, mutation: Mutation) -> Option<Self> {
         let inner = self.lock();
         let mut log = inner.log.clone();
@@ -74,12 +76,12 @@ impl Recorder {
         })
     }
 
-    /// Notes that something was acknowledged: images of later crashes have this mark.
+    /// Notes an acknowledgement: images of later crashes have this mark.
     pub(crate) fn mark(&self, mark: u64) {
         self.lock().record(Op::Mark(mark));
     }
 
-    /// All marks set so far, those before the crash that this disk is the image of first.
+    /// Returns all marks, starting with those before the crash.
     pub(crate) fn marks(&self) -> Vec<u64> {
         let inner = self.lock();
         let new = inner.log.iter().filter_map(|op| match op {
@@ -89,7 +91,8 @@ impl Recorder {
         inner.marks_of_base.iter().copied().chain(new).collect()
     }
 
-    /// Has the store its name? Of one that has not nothing is there after a crash.
+    /// Returns whether the store is published. After a crash, nothing remains of an unpublished
+    /// store.
     pub(crate) fn is_published(&self) -> bool {
         self.lock().model.visible.published
     }
@@ -110,31 +113,31 @@ impl Recorder {
         self.part_bytes
     }
 
-    /// How many calls there were.
+    /// Returns the number of calls.
     pub(crate) fn calls(&self) -> u64 {
         self.lock().faults.calls
     }
 
-    /// Makes the `n`-th call from now on fail, whatever it is; 0 is the next.
+    /// Makes the `n`-th call from now on fail; 0 is the next call.
     pub(crate) fn fail_nth(&self, n: u64, fault: Fault) {
         let mut inner = self.lock();
         let call = inner.faults.calls + n;
         inner.faults.plan(call, fault);
     }
 
-    /// Makes that call and all later ones fail: the disk is dead.
+    /// Makes that call and all later calls fail.
     pub(crate) fn fail_from_nth(&self, n: u64, fault: Fault) {
         let mut inner = self.lock();
         let call = inner.faults.calls + n;
         inner.faults.plan_from(call, fault);
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, Books> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, RecorderState> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a call, which may be one that is to fail.
-    fn call(&self) -> io::Result<MutexGuard<'_, Books>> {
+    /// Counts a call, and returns an error if it is to fail.
+    fn call(&self) -> io::Result<MutexGuard<'_, RecorderState>> {
         let mut inner = self.lock();
         match inner.faults.next() {
             Some(fault) => Err(fault.error()),
@@ -142,16 +145,16 @@ impl Recorder {
         }
     }
 
-    fn part_bytes_of(&self, inner: &Books, array: Array) -> u64 {
+    fn part_bytes_of(&self, inner: &RecorderState, array: Array) -> u64 {
         let said = inner.part_bytes.get(&array);
         said.copied().unwrap_or(self.part_bytes)
     }
 
-    fn row(&self, inner: &Books, array: Array) -> io::Result<(u64, u64)> {
+    fn row(&self, inner: &RecorderState, array: Array) -> io::Result<(u64, u64)> {
         inner.row(array, self.part_bytes_of(inner, array))
     }
 
-    /// The parts of a range: which, where in it, where in the range.
+    /// Splits a range by parts: part number, range in the part, range in the buffer.
     fn pieces(
         part_bytes: u64,
         range: Range<u64>,
@@ -167,7 +170,7 @@ impl Recorder {
         })
     }
 
-    fn add_parts_for(&self, inner: &mut Books, array: Array, end: u64) -> io::Result<()> {
+    fn add_parts_for(&self, inner: &mut RecorderState, array: Array, end: u64) -> io::Result<()> {
         let part_bytes = self.part_bytes_of(inner, array);
         loop {
             let parts = self.row(inner, array)?.0;
@@ -184,7 +187,7 @@ impl Recorder {
         }
     }
 
-    fn set_len_of(&self, inner: &mut Books, array: Array, len: u64) -> io::Result<()> {
+    fn set_len_of(&self, inner: &mut RecorderState, array: Array, len: u64) -> io::Result<()> {
         let part_bytes = self.part_bytes_of(inner, array);
         self.row(inner, array)?;
         self.add_parts_for(inner, array, len)?;
@@ -200,7 +203,13 @@ impl Recorder {
         Ok(())
     }
 
-    fn write_to(&self, inner: &mut Books, array: Array, offset: u64, buf: &[u8]) -> io::Result<()> {
+    fn write_to(
+        &self,
+        inner: &mut RecorderState,
+        array: Array,
+        offset: u64,
+        buf: &[u8],
+    ) -> io::Result<()> {
         let range = offset..offset + buf.len() as u64;
         self.row(inner, array)?;
         inner.refuse_unreserved(array, range.end)?;
@@ -216,7 +225,7 @@ impl Recorder {
 
     fn read_from(
         &self,
-        inner: &Books,
+        inner: &RecorderState,
         array: Array,
         offset: u64,
         buf: &mut [u8],
@@ -239,7 +248,7 @@ impl Recorder {
 
     fn data_from(
         &self,
-        inner: &Books,
+        inner: &RecorderState,
         array: Array,
         offset: u64,
     ) -> io::Result<Option<Range<u64>>> {
@@ -262,7 +271,7 @@ impl Disk for Recorder {
         self.part_bytes
     }
 
-    /// Nothing is done on the disk.
+    /// Changes no stored data.
     fn set_part_bytes(&self, array: Array, part_bytes: u64) -> io::Result<()> {
         self.lock().part_bytes.insert(array, part_bytes);
         Ok(())
@@ -358,7 +367,7 @@ impl Disk for Recorder {
                 inner.sync_entries(array);
             }
         }
-        // Nobody waits for the last one.
+        // No caller waits for the last sync.
         inner.moved.remove(&array);
         inner.failed.remove(&array);
         Ok(())

@@ -1,4 +1,4 @@
-//! In which ways a write may be torn.
+//! Variants of torn writes.
 #![expect(
     clippy::single_range_in_vec_init,
     reason = "one range, not the numbers in it"
@@ -11,22 +11,26 @@ use super::model::Part;
 const SECTOR: u64 = 512;
 const PAGE: u64 = 4096;
 
-/// The torn variants of a write of `len` bytes at `offset`. Up to `sectors_max` sectors every subset of them, beyond
-/// that begins and ends: cut at every sector of the first and last page, at every page between.
+/// Returns the torn variants of a write of `len` bytes at `offset`.
+///
+/// Up to `sectors_max` sectors, every subset is returned. For longer writes, all prefixes and
+/// suffixes that end at a sector of the first or last page, or at a page between.
 pub(crate) fn torn(offset: u64, len: usize, sectors_max: u32) -> Vec<Part> {
     let end = offset + len as u64;
-    let cuts: Vec<u64> = (offset / SECTOR + 1..)
+    let borders: Vec<u64> = (offset / SECTOR + 1..)
         .map(|sector| sector * SECTOR)
-        .take_while(|cut| *cut < end)
+        .take_while(|border| *border < end)
         .collect();
-    if cuts.is_empty() {
+    if borders.is_empty() {
         return Vec::new();
     }
     let within = |at: u64| (at - offset) as usize;
     let mut parts = Vec::new();
-    if cuts.len() < sectors_max as usize {
-        let ends = cuts.iter().map(|cut| within(*cut)).chain([len]);
-        let starts = [0].into_iter().chain(cuts.iter().map(|cut| within(*cut)));
+    if borders.len() < sectors_max as usize {
+        let ends = borders.iter().map(|border| within(*border)).chain([len]);
+        let starts = [0]
+            .into_iter()
+            .chain(borders.iter().map(|border| within(*border)));
         let sectors: Vec<Range<usize>> = starts.zip(ends).map(|(start, end)| start..end).collect();
         for mask in 1..(1_u32 << sectors.len()) - 1 {
             let kept = (0..sectors.len()).filter(|sector| mask >> sector & 1 == 1);
@@ -34,25 +38,32 @@ pub(crate) fn torn(offset: u64, len: usize, sectors_max: u32) -> Vec<Part> {
             parts.push(Part::Torn(kept, len));
         }
     } else {
-        for cut in &cuts {
-            if *cut > offset + PAGE && *cut < end - PAGE && cut % PAGE != 0 {
+        for border in &borders {
+            if *border > offset + PAGE && *border < end - PAGE && border % PAGE != 0 {
                 continue;
             }
-            let cut = within(*cut);
-            parts.push(Part::Torn(vec![0..cut], len));
-            parts.push(Part::Torn(vec![cut..len], len));
+            let border = within(*border);
+            parts.push(Part::Torn(vec![0..border], len));
+            parts.push(Part::Torn(vec![border..len], len));
         }
     }
-    // A begin that is all that the file has got longer by.
-    for cut in [cuts[0], cuts[cuts.len() / 2], cuts[cuts.len() - 1]] {
-        parts.push(Part::Torn(vec![0..within(cut)], within(cut)));
+    // A prefix that also limits the extension of the file.
+    for border in [
+        borders[0],
+        borders[borders.len() / 2],
+        borders[borders.len() - 1],
+    ] {
+        parts.push(Part::Torn(vec![0..within(border)], within(border)));
     }
     parts
 }
 
 #[test]
-fn small_writes_are_torn_into_every_subset_of_their_sectors() {
-    assert!(torn(100, 400, 5).is_empty(), "one sector is written whole");
+fn short_writes_are_torn_into_every_subset_of_sectors() {
+    assert!(
+        torn(100, 400, 5).is_empty(),
+        "one sector is written as a whole"
+    );
     assert!(torn(0, 512, 5).is_empty());
     let parts = torn(500, 600, 5);
     let kept = |part: &Part| match part {
@@ -65,7 +76,7 @@ fn small_writes_are_torn_into_every_subset_of_their_sectors() {
 }
 
 #[test]
-fn long_writes_are_torn_at_sectors_of_their_ends_and_pages_between() {
+fn long_writes_are_torn_at_sectors_of_both_ends_and_at_pages_between() {
     let parts = torn(0, 1 << 20, 5);
     assert!(parts.contains(&Part::Torn(vec![0..512], 1 << 20)));
     assert!(parts.contains(&Part::Torn(vec![40_960..1 << 20], 1 << 20)));

@@ -1,4 +1,5 @@
-//! The engine on a protocol of four steps: it finds every fault put in, and none where there is none.
+//! Tests of the engine on a protocol of four steps: it detects every injected fault, and none in
+//! the correct protocol.
 
 use std::{collections::BTreeSet, io::ErrorKind, time::Instant};
 
@@ -14,7 +15,8 @@ fn data(seed: u8) -> Vec<u8> {
     vec![seed; 3000]
 }
 
-/// Data and its sync, then the flag that says it is there, and its sync; then it is acknowledged.
+/// Writes data and syncs it, then writes a flag that marks the data as present and syncs it, then
+/// acknowledges.
 fn run(disk: &Recorder, seed: u8) -> std::io::Result<()> {
     disk.create(DATA)?;
     disk.create(FLAG)?;
@@ -26,15 +28,15 @@ fn run(disk: &Recorder, seed: u8) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The flag is not there unless the data is; and it is there once that was acknowledged.
+/// Checks that a set flag implies the data, and an acknowledgement implies both.
 fn check(image: &Recorder) -> Result<(), String> {
     let mut flag = [0];
     let is_set = image.read(FLAG, 0, &mut flag).is_ok() && flag == [1];
     let mut found = vec![0; 3000];
     let is_there = image.read(DATA, 0, &mut found).is_ok() && found == data(7);
     match image.marks().as_slice() {
-        [] if is_set && !is_there => Err("a flag without its data".to_owned()),
-        [7] if !(is_set && is_there) => Err("acknowledged, and lost".to_owned()),
+        [] if is_set && !is_there => Err("flag without its data".to_owned()),
+        [7] if !(is_set && is_there) => Err("acknowledged data is lost".to_owned()),
         _ => Ok(()),
     }
 }
@@ -47,13 +49,15 @@ fn recorded() -> Recorder {
 
 #[track_caller]
 fn assert_found(mutation: Mutation) {
-    let mutant = recorded().mutated(mutation).expect("a place for it");
+    let mutant = recorded()
+        .mutated(mutation)
+        .expect("log has a position for the mutation");
     let found = crash_everywhere(&mutant, &Limits::default(), &check);
     assert!(found.is_err(), "{mutation:?} was not found: {found:?}");
 }
 
 #[test]
-fn a_protocol_without_fault_has_none() {
+fn correct_protocol_passes() {
     let counts = crash_everywhere(&recorded(), &Limits::default(), &check).expect("right");
     assert!(
         counts.checked > 20 && counts.made > counts.checked,
@@ -62,29 +66,29 @@ fn a_protocol_without_fault_has_none() {
 }
 
 #[test]
-fn a_missing_first_sync_is_found() {
+fn missing_first_sync_is_detected() {
     assert_found(Mutation::DropSync(0));
     assert_found(Mutation::DropSyncsOf(DATA));
 }
 
 #[test]
-fn a_missing_last_sync_is_found() {
+fn missing_last_sync_is_detected() {
     assert_found(Mutation::DropSync(1));
 }
 
 #[test]
-fn a_flag_before_its_data_is_found() {
+fn flag_before_its_data_is_detected() {
     assert_found(Mutation::SwapAcrossSync(0));
 }
 
 #[test]
-fn a_missing_sync_of_the_directory_is_found() {
+fn missing_directory_sync_is_detected() {
     assert_found(Mutation::DropSyncDirs);
     assert!(recorded().mutated(Mutation::DropSyncDir(9)).is_none());
 }
 
 #[test]
-fn a_torn_write_is_found() {
+fn torn_write_is_detected() {
     let disk = Recorder::new(PART);
     disk.create(DATA).expect("created");
     disk.sync(DATA).expect("a sync");
@@ -98,7 +102,7 @@ fn a_torn_write_is_found() {
         }
     };
     assert!(crash_everywhere(&disk, &Limits::default(), &is_whole).is_err());
-    // Within a sector nothing is torn.
+    // A write within one sector is never torn.
     let disk = Recorder::new(PART);
     disk.create(DATA).expect("created");
     disk.set_len(DATA, 4096).expect("set_len");
@@ -115,7 +119,7 @@ fn a_torn_write_is_found() {
 }
 
 #[test]
-fn lengths_and_bytes_of_a_longer_file_are_lost_apart() {
+fn length_and_bytes_of_an_extension_are_lost_independently() {
     let disk = Recorder::new(PART);
     disk.create(DATA).expect("created");
     disk.sync(DATA).expect("a sync");
@@ -125,12 +129,13 @@ fn lengths_and_bytes_of_a_longer_file_are_lost_apart() {
     let look = |image: &Recorder| {
         let len = image.len(DATA).unwrap_or(0);
         let mut bytes = vec![0; len as usize];
-        let _nothing_there = image.read(DATA, 0, &mut bytes);
+        // The file may not exist.
+        drop(image.read(DATA, 0, &mut bytes));
         seen.borrow_mut()
             .insert((len, bytes.first().copied(), bytes.last().copied()));
         Ok(())
     };
-    crash_everywhere(&disk, &Limits::default(), &look).expect("nothing is asked");
+    crash_everywhere(&disk, &Limits::default(), &look).expect("check accepts everything");
     let seen = seen.into_inner();
     for wanted in [
         (0, None, None),
@@ -146,19 +151,19 @@ fn lengths_and_bytes_of_a_longer_file_are_lost_apart() {
 }
 
 #[test]
-fn removed_and_renamed_names_come_back() {
+fn lost_removals_and_renames_restore_the_names() {
     let disk = Recorder::unpublished(PART);
     run(&disk, 7).expect("a disk that works");
     disk.publish().expect("published");
     disk.remove(DATA).expect("removed");
-    disk.create(DATA).expect("created anew");
+    disk.create(DATA).expect("created again");
     let seen = std::cell::RefCell::new(BTreeSet::new());
     let look = |image: &Recorder| {
         let found = image.len(DATA).ok();
         seen.borrow_mut().insert((image.is_published(), found));
         Ok(())
     };
-    crash_everywhere(&disk, &Limits::default(), &look).expect("nothing is asked");
+    crash_everywhere(&disk, &Limits::default(), &look).expect("check accepts everything");
     let wanted = [
         (false, None),
         (true, None),
@@ -169,8 +174,8 @@ fn removed_and_renamed_names_come_back() {
 }
 
 #[test]
-fn recovery_is_crashed_in_turn_two_deep() {
-    // It writes what it finds in two steps without a sync between, so that a crash of it tears them.
+fn recovery_is_crashed_two_levels_deep() {
+    // Recovery writes in two steps without a sync between them, so a crash tears the result.
     let recover = |image: &Recorder| -> Result<(), String> {
         check(image)?;
         let mut two = [0; 2];
@@ -179,7 +184,7 @@ fn recovery_is_crashed_in_turn_two_deep() {
                 .read(FLAG, 1024, &mut two)
                 .map_err(|error| error.to_string())?;
             if two == [0, 1] {
-                return Err("half of what recovery did".to_owned());
+                return Err("half of the recovery is missing".to_owned());
             }
         }
         if !image.marks().is_empty() {
@@ -224,7 +229,7 @@ fn recovery_is_crashed_in_turn_two_deep() {
 }
 
 #[test]
-fn every_call_can_fail_and_none_harms_what_was_acknowledged() {
+fn failed_call_never_harms_acknowledged_data() {
     let calls = recorded().calls();
     assert_eq!(calls, 6);
     for fault in [
@@ -238,7 +243,7 @@ fn every_call_can_fail_and_none_harms_what_was_acknowledged() {
             disk.fail_nth(call, fault);
             let error = run(&disk, 7).expect_err("planned");
             assert_eq!(error.raw_os_error(), fault.error().raw_os_error());
-            crash_everywhere(&disk, &Limits::default(), &check).expect("only less is there");
+            crash_everywhere(&disk, &Limits::default(), &check).expect("crash only removes data");
         }
     }
     let disk = Recorder::new(PART);
@@ -247,7 +252,7 @@ fn every_call_can_fail_and_none_harms_what_was_acknowledged() {
 }
 
 #[test]
-fn h03_what_a_failed_sync_lost_is_read_until_it_is_forgotten() {
+fn i03_data_of_a_failed_sync_is_readable_until_dropped_from_the_page_cache() {
     let disk = Recorder::new(PART);
     disk.create(DATA).expect("created");
     disk.write(DATA, 0, b"old").expect("a write");
@@ -260,26 +265,26 @@ fn h03_what_a_failed_sync_lost_is_read_until_it_is_forgotten() {
         disk.read(DATA, 0, &mut found).map(|()| found)
     };
     assert_eq!(read(&disk).expect("a read"), *b"new");
-    assert!(disk.sync(DATA).is_err(), "for ever");
+    assert!(disk.sync(DATA).is_err(), "sync keeps failing");
     let seen = std::cell::RefCell::new(BTreeSet::new());
     let look = |image: &Recorder| {
         seen.borrow_mut().extend(read(image));
         Ok(())
     };
-    crash_everywhere(&disk, &Limits::default(), &look).expect("nothing is asked");
+    crash_everywhere(&disk, &Limits::default(), &look).expect("check accepts everything");
     assert!(seen.borrow().contains(b"old") && seen.borrow().contains(b"new"));
     disk.forget_cached(DATA).expect("forgotten");
     assert_eq!(read(&disk).expect("a read"), *b"old");
 }
 
 #[test]
-fn the_recorder_keeps_the_row_of_parts_whole_in_every_image() {
+fn recorder_keeps_parts_contiguous_in_every_image() {
     let disk = Recorder::new(PART);
     disk.create(DATA).expect("created");
     disk.write(DATA, 10, &vec![1; 3 * PART as usize])
         .expect("a write");
     disk.sync(DATA).expect("a sync");
-    disk.set_len(DATA, PART / 2).expect("cut");
+    disk.set_len(DATA, PART / 2).expect("file is truncated");
     disk.set_len(DATA, 2 * PART + 1).expect("grown");
     disk.create(FLAG).expect("created");
     disk.clone_range(DATA, FLAG, 5..2 * PART + 1)
@@ -295,7 +300,7 @@ fn the_recorder_keeps_the_row_of_parts_whole_in_every_image() {
 }
 
 #[test]
-fn twenty_thousand_images_of_dozens_of_pages_take_seconds() {
+fn many_images_are_checked_within_seconds() {
     let disk = Recorder::new(1 << 20);
     disk.create(DATA).expect("created");
     disk.write(DATA, 0, &vec![1; 40 * 4096]).expect("a write");
@@ -322,7 +327,7 @@ fn twenty_thousand_images_of_dozens_of_pages_take_seconds() {
                 _ => Err(error.to_string()),
             })
     })
-    .expect("nothing is asked");
+    .expect("check accepts everything");
     assert!(counts.checked > 20_000, "{counts:?}");
     assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
     println!("{counts:?} in {:?}", started.elapsed());

@@ -11,7 +11,7 @@ fn all_images(way: Way, steps: u64, closes: bool) -> Counts {
     images(way, steps, closes, &Limits::default())
 }
 
-/// All of the workload, and some of its recoveries.
+/// Makes all images of the workload, and of some of its recoveries.
 fn most_images(way: Way, steps: u64, closes: bool) -> Counts {
     images(way, steps, closes, &fewer())
 }
@@ -32,38 +32,38 @@ fn images(way: Way, steps: u64, closes: bool, limits: &Limits) -> Counts {
 }
 
 #[test]
-fn no_crash_of_transactions_and_bases_leaves_a_forbidden_state() {
+fn crash_of_transactions_and_bases_leaves_a_valid_state() {
     all_images(TRANSACTIONS, 10, false);
 }
 
 #[test]
-fn no_crash_of_a_region_that_grows_and_shrinks_leaves_a_forbidden_state() {
+fn crash_of_a_resizing_store_leaves_a_valid_state() {
     all_images(RESIZING, 10, false);
 }
 
 #[test]
-fn no_crash_of_deltas_and_bases_leaves_a_forbidden_state() {
+fn crash_of_deltas_and_bases_leaves_a_valid_state() {
     all_images(WRITERS, 10, false);
 }
 
 #[test]
-fn no_crash_of_closing_and_opening_leaves_a_forbidden_state() {
+fn crash_of_closing_and_opening_leaves_a_valid_state() {
     all_images(TRANSACTIONS, 3, true);
     all_images(WRITERS, 3, true);
     all_images(FRUGAL, 3, true);
 }
 
 #[test]
-fn no_crash_of_making_the_second_heap_leaves_a_forbidden_state() {
+fn crash_while_creating_the_second_heap_leaves_a_valid_state() {
     most_images(COPYING, 3, true);
     most_images(COPYING_WRITERS, 3, true);
 }
 
 #[test]
-fn no_crash_of_changing_the_length_of_parts_leaves_a_forbidden_state() {
+fn crash_while_converting_the_part_length_leaves_a_valid_state() {
     most_images(LONGER_PARTS, 7, false);
     most_images(COPIED_TO_LONGER_PARTS, 4, true);
-    // And where nobody goes on with the change.
+    // Also without continuing the conversion.
     let disk = recorded(LONGER_PARTS, 7, false);
     let limits = fewer();
     let counts = crash_everywhere(&disk, &limits, &|image| judge(RESIZING, image));

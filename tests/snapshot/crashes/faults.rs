@@ -1,5 +1,6 @@
-//! Faults put into the log: every barrier is left out, and writes go across every one. Where no crash shows it, the barrier is
-//! named here, with the reason why nothing needs it there.
+//! Faults injected into the log: every sync is omitted, and writes are moved across every sync.
+//!
+//! If no crash shows a fault, the sync is listed here with the reason why nothing depends on it.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -7,14 +8,15 @@ use std::collections::HashMap;
 use flatspan::snapshot::Array;
 
 use super::crash::{Limits, Mutation, Op, Recorder, crash_everywhere};
-use super::judge::{judge, judge_second_chance};
+use super::judge::{judge, judge_fallback};
 use super::workloads::{
     COPYING, COPYING_WRITERS, FRUGAL, RESIZING, TRANSACTIONS, WRITERS, Way, recorded,
 };
 
 type Judgement = Result<(), String>;
 
-/// A recorded workload. Most images of a mutant are those of the log without a fault: each is judged once.
+/// Recorded workload. Most images of a mutant equal those of the log without a fault, so each is
+/// judged once.
 struct Case {
     way: Way,
     disk: Recorder,
@@ -45,20 +47,21 @@ impl Case {
         crash_everywhere(disk, &few(), &check).map(drop)
     }
 
-    /// False where the log has no such place.
+    /// Returns whether no crash reveals the mutation. Returns `false` if the log has no such
+    /// position.
     fn escapes(&self, mutation: Mutation) -> bool {
         let mutant = self.disk.mutated(mutation);
         mutant.is_some_and(|mutant| self.crash(&mutant).is_ok())
     }
 
-    /// The operations of a kind, with what each is called.
+    /// Returns the descriptions of all operations of a kind.
     fn places(&self, is_meant: fn(&Op) -> bool) -> Vec<String> {
         let log = self.disk.log();
         let places = (0..log.len()).filter(|at| is_meant(&log[*at]));
         places.map(|at| name(&log, at)).collect()
     }
 
-    /// Names of the places at which a fault is not caught.
+    /// Returns the names of the positions at which a fault is not detected.
     fn escaped(&self, is_meant: fn(&Op) -> bool, fault: fn(usize) -> Mutation) -> Vec<String> {
         let places = self.places(is_meant).into_iter().enumerate();
         let escaped = places.filter(|(number, _)| self.escapes(fault(*number)));
@@ -66,7 +69,7 @@ impl Case {
     }
 }
 
-/// Enough to catch what can be caught.
+/// Limits that are sufficient to detect every detectable fault.
 fn few() -> Limits {
     Limits {
         subsets_max: 8,
@@ -86,7 +89,7 @@ fn is_sync_dir(op: &Op) -> bool {
     matches!(op, Op::SyncDir)
 }
 
-/// The step, the file, and the last change that it makes durable.
+/// Returns the step, the file, and the last change that the operation makes durable.
 fn name(log: &[Op], at: usize) -> String {
     let marks = log[..at].iter().filter(|op| matches!(op, Op::Mark(_)));
     let step = marks.count() + 1;
@@ -114,15 +117,16 @@ fn what(op: &Op) -> String {
     }
 }
 
-/// Barriers that no crash needs, of a new store and its first base.
+/// Syncs of a new store and its first base that no crash needs.
 const AT_FIRST: [&str; 4] = [
-    // Nothing is in it, and its name is durable with the directory.
+    // The file is empty, and its name is durable with the directory.
     "1 table-a.00000: nothing",
-    // Opening writes METADATA anew, for what a failed sync left (h03); here it is as it was.
-    // Two copies, each with a sync of its own: either is enough, and both are needed where one is bad (`every` finds that).
+    // Opening writes METADATA again, in case of a failed sync (i03); here it is unchanged. Each of
+    // the two copies has its own sync: one is sufficient, and both are needed if a copy is bad
+    // (`every` finds that).
     "1 heap-a.00000: METADATA",
     "1 heap-a.00000: METADATA",
-    // The lock on a heap that was not there.
+    // WRITE_LOCK of a heap that did not exist.
     "3 heap-b.00000: METADATA",
 ];
 
@@ -136,33 +140,34 @@ fn assert_escaped(case: &Case, expected: &[&str]) {
 }
 
 #[test]
-fn every_single_barrier_of_transactions_is_needed_but_these() {
+fn every_sync_of_transactions_is_needed_except_listed_ones() {
     assert_escaped(
         &Case::new(TRANSACTIONS, 10, false),
         &[
-            // A part is made long in a store that has no name yet.
+            // A part is extended in a store that has no name yet.
             "1 heap-a.00000: length",
-            // The journal up to a base: only the second chance reads it (its own test below).
+            // The journal up to a base: only the fallback heap needs it (see its own test below).
             "3 journal-0000000000000001.00000: content",
             "6 journal-0000000000000002.00000: content",
             "9 journal-0000000000000003.00000: content",
-            // The lock: what was written behind it is among what differs between the tables (6 is caught).
+            // WRITE_LOCK: writes after it are among the differences of the tables (6 is detected).
             "9 heap-b.00000: METADATA",
-            // The last release: nothing has entered the other heap since, and the journal has all of it.
+            // The last completion: the other heap was not changed since, and the journal has
+            // everything.
             "9 heap-b.00000: METADATA",
         ],
     );
 }
 
 #[test]
-fn every_single_barrier_of_a_region_that_grows_and_shrinks_is_needed_but_these() {
+fn every_sync_of_a_resizing_store_is_needed_except_listed_ones() {
     assert_escaped(
         &Case::new(RESIZING, 10, false),
         &[
             "3 journal-0000000000000001.00000: content",
             "6 journal-0000000000000002.00000: content",
             "9 journal-0000000000000003.00000: content",
-            // The lock, and the last release, as above.
+            // WRITE_LOCK, and the last completion, as above.
             "6 heap-a.00000: METADATA",
             "9 heap-b.00000: METADATA",
             "9 heap-b.00000: METADATA",
@@ -173,7 +178,7 @@ fn every_single_barrier_of_a_region_that_grows_and_shrinks_is_needed_but_these()
 }
 
 #[test]
-fn every_single_barrier_of_deltas_and_bases_is_needed_but_these() {
+fn every_sync_of_deltas_and_bases_is_needed_except_listed_ones() {
     assert_escaped(
         &Case::new(WRITERS, 10, false),
         &[
@@ -183,25 +188,26 @@ fn every_single_barrier_of_deltas_and_bases_is_needed_but_these() {
             "6 heap-a.00000: METADATA",
             "6 heap-a.00000: length",
             "9 heap-b.00000: METADATA",
-            // A part full before the next is made: a heap in the middle of being written is made anew if its row is broken.
+            // A part is full before the next is created: an incomplete heap with missing parts is
+            // recreated.
             "3 heap-b.00001: length",
             "3 heap-b.00002: length",
             "6 heap-a.00001: length",
             "6 heap-a.00002: length",
-            // Cut: what is behind its end is not read, and was zeros or nothing.
+            // Truncation: bytes after the new end are not read, and were zeros or unused.
             "9 heap-b.00003: length",
         ],
     );
 }
 
 #[test]
-fn every_single_barrier_of_closing_and_opening_is_needed_but_these() {
+fn every_sync_of_closing_and_opening_is_needed_except_listed_ones() {
     let same = [
-        // Made ahead, and no record has gone to it yet.
+        // Created ahead, and without a record yet.
         "3 journal-0000000000000002.00000: header",
         "3 journal-0000000000000001.00000: content",
-        // Closing and opening: of two copies either will do, and the next sync makes both durable. Where one is bad, both
-        // barriers are needed (h08, below).
+        // Closing and opening: one of the two copies is sufficient, and the next sync makes both
+        // durable. If one is bad, both syncs are needed (i08, below).
         "4 heap-b.00000: METADATA",
         "4 heap-b.00000: METADATA",
         "4 heap-b.00000: METADATA",
@@ -215,7 +221,7 @@ fn every_single_barrier_of_closing_and_opening_is_needed_but_these() {
 }
 
 #[test]
-fn every_single_barrier_of_making_the_second_heap_is_needed_but_these() {
+fn every_sync_of_creating_the_second_heap_is_needed_except_listed_ones() {
     let same = [
         // Closing and opening, as above.
         "3 journal-0000000000000002.00000: header",
@@ -224,10 +230,11 @@ fn every_single_barrier_of_making_the_second_heap_is_needed_but_these() {
         "4 heap-b.00000: METADATA",
         "4 heap-b.00000: METADATA",
         "4 heap-b.00000: METADATA",
-        // The lock on a heap that was not there, and the last release: nothing has entered the other heap since.
+        // WRITE_LOCK of a heap that did not exist, and the last completion: the other heap was not
+        // changed since.
         "4 heap-a.00000: METADATA",
         "4 heap-a.00000: METADATA",
-        // A part full before the next is made: a broken row is made anew.
+        // A part is full before the next is created: a heap with missing parts is recreated.
         "4 heap-a.00001: length",
     ];
     let transactions = [&same[..], &["1 heap-a.00000: length"]].concat();
@@ -242,10 +249,10 @@ fn every_single_barrier_of_making_the_second_heap_is_needed_but_these() {
 }
 
 #[test]
-fn h02_pages_do_not_land_in_a_heap_whose_lock_is_not_there() {
+fn i02_pages_are_written_only_after_a_durable_write_lock() {
     let case = Case::new(TRANSACTIONS, 6, false);
     let places = case.places(is_sync);
-    // The first of two: the lock is taken, then released.
+    // The first of two: METADATA marks the heap as incomplete, then as complete.
     let lock = places
         .iter()
         .position(|at| at == "6 heap-a.00000: METADATA");
@@ -253,78 +260,80 @@ fn h02_pages_do_not_land_in_a_heap_whose_lock_is_not_there() {
 }
 
 #[test]
-fn the_journal_up_to_a_base_is_needed_by_the_second_chance() {
+fn fallback_heap_needs_the_journal_up_to_the_base() {
     let way = TRANSACTIONS;
     let disk = recorded(way, 7, false);
-    let second_chance = |image: &Recorder| judge_second_chance(way, image).map(drop);
-    crash_everywhere(&disk, &few(), &second_chance).expect("right without a fault");
+    let fallback = |image: &Recorder| judge_fallback(way, image).map(drop);
+    crash_everywhere(&disk, &few(), &fallback).expect("right without a fault");
     let log = disk.log();
     let syncs = (0..log.len()).filter(|at| is_sync(&log[*at]));
     for (number, at) in syncs.enumerate() {
-        // Of the second base: before it the first heap is without any pages.
+        // Of the second base: before it the first heap has no pages.
         if name(&log, at) == "6 journal-0000000000000002.00000: content" {
             let mutant = disk.mutated(Mutation::DropSync(number)).expect("there");
-            let found = crash_everywhere(&mutant, &few(), &second_chance);
+            let found = crash_everywhere(&mutant, &few(), &fallback);
             assert!(found.is_err(), "not caught: {found:?}");
             return;
         }
     }
-    panic!("no such barrier");
+    panic!("no such sync");
 }
 
 #[test]
-fn directory_syncs_are_needed_but_where_another_one_covers_them() {
-    // One sync makes all names durable, so that of two without anything between that counts only one is needed.
+fn directory_syncs_are_needed_unless_another_one_covers_them() {
+    // One sync makes all names durable. Of two syncs without an operation between them only one is
+    // needed.
     let at_first = [
         // Before the store has its name.
         "1 create table-a.00000",
         "1 create table-a.00000",
-        // The file made ahead, beside the heap that is synced next.
+        // The file created ahead, beside the heap that is synced next.
         "3 create journal-0000000000000002.00000",
     ];
     // Of the heap, then of its table.
     let at_last = ["3 create heap-b.00003", "3 create heap-b.00003"];
     let dirs = |case: &Case| case.escaped(is_sync_dir, Mutation::DropSyncDir);
     let case = Case::new(WRITERS, 10, false);
-    // A part after the other: a row with a gap is made anew, as nothing in it counts yet.
+    // One part after the other: a heap with missing parts is recreated, since nothing in it counts
+    // yet.
     let parts = ["table-b.00000", "heap-b.00001", "heap-b.00002"];
     let parts = parts.map(|part| format!("3 create {part}"));
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
-    let behind = [
+    let after = [
         "6 create journal-0000000000000003.00000",
         "6 create heap-a.00001",
         "6 create heap-a.00002",
     ];
-    let expected = [&at_first[..], &parts, &at_last, &behind].concat();
+    let expected = [&at_first[..], &parts, &at_last, &after].concat();
     assert_eq!(dirs(&case), expected);
     assert!(!case.escapes(Mutation::DropSyncDirs));
     let case = Case::new(RESIZING, 10, false);
-    let behind = [
+    let after = [
         "6 create journal-0000000000000003.00000",
         "6 create heap-a.00001",
         "6 create heap-a.00002",
         "9 create journal-0000000000000004.00000",
         "9 remove heap-b.00003",
     ];
-    let expected = [&at_first[..], &parts, &at_last, &behind].concat();
+    let expected = [&at_first[..], &parts, &at_last, &after].concat();
     assert_eq!(dirs(&case), expected);
     assert!(!case.escapes(Mutation::DropSyncDirs));
 }
 
 #[test]
-fn writes_swapped_across_a_barrier_are_caught_but_where_they_do_not_depend() {
+fn writes_moved_across_a_sync_are_detected_unless_independent() {
     let case = Case::new(TRANSACTIONS, 10, false);
     let escaped = case.escaped(is_sync, Mutation::SwapAcrossSync);
     assert_eq!(
         escaped,
         [
-            // Of what no crash needs (above).
+            // Syncs that no crash needs (above).
             "1 heap-a.00000: length",
             "1 heap-a.00000: METADATA",
             "1 heap-a.00000: METADATA",
-            // The second copy of METADATA goes across: the first is where it must be.
+            // The second METADATA copy is moved across: the first stays in place.
             "3 heap-b.00000: METADATA",
-            // A part after the other, as above.
+            // One part after the other, as above.
             "3 heap-b.00000: length",
             "3 journal-0000000000000001.00000: content",
             "3 heap-b.00000: METADATA",
@@ -339,7 +348,7 @@ fn writes_swapped_across_a_barrier_are_caught_but_where_they_do_not_depend() {
 }
 
 #[test]
-fn a_header_before_its_data_is_caught_in_every_base() {
+fn header_before_its_data_is_detected_in_every_base() {
     for way in [TRANSACTIONS, WRITERS] {
         let case = Case::new(way, 10, false);
         let log = case.disk.log();
@@ -347,7 +356,7 @@ fn a_header_before_its_data_is_caught_in_every_base() {
         let mut bases = 0;
         for synced in (0..log.len()).filter(|at| is_table(&log[*at])).skip(1) {
             let release = (synced..log.len()).find(|at| what(&log[*at]) == "METADATA");
-            let release = release.expect("the table is synced before it");
+            let release = release.expect("METADATA follows the table");
             let data = log[..synced].iter().rposition(|op| !is_barrier(op));
             let mutation = Mutation::Earlier(release, data.expect("pages"));
             assert!(!case.escapes(mutation), "{}", name(&log, synced));

@@ -1,5 +1,7 @@
-//! Calls that fail: every call of every workload, in each way. Memory is as before the step or after it, the store goes on unless
-//! it says that it cannot, and what was acknowledged comes back.
+//! Calls that fail: every call of every workload, in each way.
+//!
+//! Memory is as before the step or after it. The store continues unless it reports that it cannot,
+//! and acknowledged data is restored.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -13,23 +15,23 @@ use super::workloads::{PART_BYTES, RESIZING, TRANSACTIONS, WRITERS, Way};
 const STEPS: u64 = 7;
 const WAYS: [Way; 3] = [TRANSACTIONS, RESIZING, WRITERS];
 
-/// A workload whose `call`-th call after the beginning fails; what became of it.
+/// Workload whose `call`-th call after the start fails, and its result.
 struct Failed {
     disk: Recorder,
     store: Store,
-    /// The step at which it failed, and how.
+    /// The step at which it failed, and the error.
     number: u64,
     error: SnapshotError,
 }
 
-/// `None` if it did not matter, or there are not so many calls.
+/// Runs the workload. Returns `None` if no step failed.
 fn run(way: Way, fail: impl FnOnce(&Recorder)) -> Option<Failed> {
     run_on(Recorder::unpublished(PART_BYTES), way, fail)
 }
 
 fn run_on(disk: Recorder, way: Way, fail: impl FnOnce(&Recorder)) -> Option<Failed> {
     let store = way.open(&disk).expect("a store");
-    way.begin(&store).expect("as the model begins");
+    way.begin(&store).expect("memory matches the model");
     fail(&disk);
     for number in 1..=STEPS {
         if let Err(error) = way.next(&disk, &store, number) {
@@ -51,7 +53,7 @@ fn calls(way: Way) -> u64 {
         *before.borrow_mut() = disk.calls();
         *counted.borrow_mut() = Some(disk.clone());
     });
-    let disk = counted.into_inner().expect("it was run");
+    let disk = counted.into_inner().expect("workload was run");
     disk.calls() - before.into_inner()
 }
 
@@ -66,16 +68,17 @@ fn each_call(fault: Fault, mut look: impl FnMut(Way, Failed)) {
 }
 
 impl Failed {
-    /// Memory is as before the step or with it; an undone transaction is the first.
+    /// Checks that memory is as before the step or after it; a rolled back transaction is as
+    /// before.
     fn check_memory(&self, way: Way) {
-        let seen = way.look(&self.store).expect("as the model says");
+        let seen = way.look(&self.store).expect("memory matches the model");
         let with = seen == self.number;
         assert!(with || seen + 1 == self.number, "{seen}: {:?}", self.error);
-        // Without transactions memory is not touched by what goes wrong.
+        // Without transactions, a failure does not change memory.
         assert!(with || way.changes == Changes::Transactions);
     }
 
-    /// What was asked of which kind of array.
+    /// Returns the failed call and the kind of its file.
     fn place(&self) -> String {
         match &self.error {
             SnapshotError::Disk {
@@ -92,9 +95,9 @@ impl Failed {
         }
     }
 
-    /// Goes on: the step that failed if it is not in memory, then a base.
+    /// Continues: repeats the failed step if it is not in memory, then writes a base.
     fn go_on(&self, way: Way) -> Result<(), SnapshotError> {
-        match way.look(&self.store).expect("as the model says") {
+        match way.look(&self.store).expect("memory matches the model") {
             seen if seen == self.number => {
                 self.store.checkpoint_base()?;
                 self.disk.mark(self.number);
@@ -130,7 +133,7 @@ fn every_call_may_fail(fault: Fault) {
         "sync heap",
         "sync journal",
         "sync table",
-        // That which commits: it is not known which of it is on the disk.
+        // The committing write: it is unknown which part of it is on the disk.
         "write METADATA of heap",
     ];
     assert!(poisoned.iter().eq(expected.iter()), "{poisoned:?}");
@@ -138,27 +141,27 @@ fn every_call_may_fail(fault: Fault) {
 }
 
 #[test]
-fn any_call_may_fail_and_what_was_acknowledged_stays() {
+fn acknowledged_data_survives_any_failed_call() {
     every_call_may_fail(Fault::Io);
 }
 
 #[test]
-fn any_write_may_be_short_and_what_was_acknowledged_stays() {
+fn acknowledged_data_survives_any_short_write() {
     every_call_may_fail(Fault::ShortWrite);
 }
 
 #[test]
-fn any_call_may_be_interrupted_and_what_was_acknowledged_stays() {
+fn acknowledged_data_survives_any_interrupted_call() {
     every_call_may_fail(Fault::Interrupted);
 }
 
 #[test]
-fn h22_a_full_disk_undoes_what_has_no_sequence_yet_and_the_store_goes_on() {
+fn i22_full_disk_rolls_back_a_transaction_without_a_sequence_and_the_store_continues() {
     every_call_may_fail(Fault::StorageFull);
 }
 
 #[test]
-fn a_full_disk_in_a_checkpoint_leaves_the_generation_before_and_the_next_one_succeeds() {
+fn full_disk_in_a_checkpoint_keeps_the_generation_and_the_next_one_succeeds() {
     let mut in_checkpoints = 0;
     each_call(Fault::StorageFull, |way, failed| {
         let is_late = ["sync", "append", "write METADATA"];
@@ -169,7 +172,7 @@ fn a_full_disk_in_a_checkpoint_leaves_the_generation_before_and_the_next_one_suc
             return;
         }
         let before = failed.store.generation();
-        let report = failed.store.checkpoint_base().expect("there is room again");
+        let report = failed.store.checkpoint_base().expect("space is available");
         assert!(report.generation > before || failed.store.generation() == before);
         assert_eq!(failed.store.generation(), report.generation);
         in_checkpoints += u32::from(report.generation > before);
@@ -179,9 +182,9 @@ fn a_full_disk_in_a_checkpoint_leaves_the_generation_before_and_the_next_one_suc
 }
 
 #[test]
-fn h22_the_seal_of_a_journal_has_its_room_before_it_is_too_late() {
+fn i22_space_for_the_journal_seal_is_preallocated() {
     for way in WAYS {
-        // Whatever is written was reserved.
+        // Every write is within preallocated space.
         let disk = Recorder::unpublished(PART_BYTES);
         disk.nearly_full();
         let failed = run_on(disk, way, |_| ());
@@ -191,7 +194,7 @@ fn h22_the_seal_of_a_journal_has_its_room_before_it_is_too_late() {
 }
 
 #[test]
-fn a_sync_that_failed_poisons_and_opening_finds_what_was_acknowledged() {
+fn failed_sync_poisons_and_opening_restores_acknowledged_data() {
     let mut syncs = 0;
     each_call(Fault::Io, |way, failed| {
         let log = failed.disk.log();
@@ -211,7 +214,7 @@ fn a_sync_that_failed_poisons_and_opening_finds_what_was_acknowledged() {
 }
 
 #[test]
-fn h03_a_failed_final_barrier_writes_the_lock_back() {
+fn i03_failed_final_sync_marks_the_heap_as_incomplete_again() {
     let mut barriers = 0;
     each_call(Fault::Io, |way, failed| {
         let log = failed.disk.log();
@@ -241,7 +244,7 @@ fn h03_a_failed_final_barrier_writes_the_lock_back() {
     assert!(barriers > 3, "{barriers}");
 }
 
-/// Both copies, as they are read through whatever cache.
+/// Asserts that both copies, read through any cache, have `WRITE_LOCK` 0.
 #[track_caller]
 fn assert_locked(disk: &Recorder, array: Array) {
     use flatspan::snapshot::Disk as _;
@@ -253,7 +256,7 @@ fn assert_locked(disk: &Recorder, array: Array) {
 }
 
 #[test]
-fn h03_a_crash_after_a_failed_sync_loses_nothing() {
+fn i03_crash_after_a_failed_sync_loses_nothing() {
     let limits = Limits {
         subsets_max: 5,
         random_subsets: 0,
@@ -268,7 +271,7 @@ fn h03_a_crash_after_a_failed_sync_loses_nothing() {
             return;
         }
         let check = |image: &Recorder| {
-            // Most of the log is that of the failure before.
+            // Most of the log equals that of the failure before.
             let (hash, marks) = image.fingerprint();
             if known.borrow_mut().insert((way.changes as u8, hash, marks)) {
                 judge(way, image)
@@ -282,17 +285,17 @@ fn h03_a_crash_after_a_failed_sync_loses_nothing() {
 }
 
 #[test]
-fn a_disk_that_dies_for_good_takes_nothing_that_was_acknowledged() {
-    // Without barriers the end of the process loses nothing, either.
+fn permanently_failing_backend_loses_nothing_acknowledged() {
+    // Without syncs the end of the process loses nothing, either.
     for way in WAYS.into_iter().flat_map(|way| [way, way.weak()]) {
         for call in 0..calls(way) {
             let dies = |disk: &Recorder| disk.fail_from_nth(call, Fault::Io);
-            let failed = run(way, dies).expect("nothing is acknowledged without a disk");
+            let failed = run(way, dies).expect("a step fails without a disk");
             failed.check_memory(way);
             assert!(failed.go_on(way).is_err());
             let log = failed.disk.log();
             let is_in_doubt = log.iter().any(|op| matches!(op, Op::SyncFailed(..)));
-            // Of what was acknowledged without a sync nobody knows what a failed one leaves.
+            // If data was acknowledged without a sync, the result of a failed sync is undefined.
             if way.durability == Durability::Power || !is_in_doubt {
                 failed.reopened_is_right(way);
             }
@@ -301,10 +304,10 @@ fn a_disk_that_dies_for_good_takes_nothing_that_was_acknowledged() {
 }
 
 #[test]
-fn opening_may_fail_at_any_call_and_the_next_opening_is_right() {
+fn next_opening_succeeds_after_a_failure_at_any_call() {
     for way in WAYS {
-        let disk = super::workloads::recorded(way, 5, false).settled();
-        let again = disk.settled();
+        let disk = super::workloads::recorded(way, 5, false).durable_copy();
+        let again = disk.durable_copy();
         drop(way.open(&again).expect("a store"));
         for call in 0..again.calls() {
             for fault in [
@@ -313,7 +316,7 @@ fn opening_may_fail_at_any_call_and_the_next_opening_is_right() {
                 Fault::Interrupted,
                 Fault::ShortWrite,
             ] {
-                let disk = disk.settled();
+                let disk = disk.durable_copy();
                 disk.fail_nth(call, fault);
                 if let Ok(store) = way.open(&disk) {
                     let found = way.look(&store);

@@ -1,12 +1,12 @@
-//! What is to be true of every image.
+//! Condition that every image must meet.
 
 use flatspan::snapshot::{Array, HeapName, SnapshotError};
 
 use super::crash::Recorder;
 use super::workloads::{Ground, Way};
 
-/// Opens an image, looks, goes on, and opens it again. The next step is acknowledged in turn, so that crashes of this are
-/// judged in the same way.
+/// Opens an image, checks it, continues, and opens it again. The next step is acknowledged in turn,
+/// so crashes of the recovery are judged in the same way.
 pub(crate) fn judge(way: Way, image: &Recorder) -> Result<(), String> {
     let acknowledged = image.marks().last().copied().unwrap_or(0);
     if !image.is_published() {
@@ -18,13 +18,13 @@ pub(crate) fn judge(way: Way, image: &Recorder) -> Result<(), String> {
     judge_found(way, image, acknowledged)
 }
 
-/// The same for a store that is there, or may be made.
+/// Judges a store that exists or may be created.
 pub(crate) fn judge_found(way: Way, ground: &impl Ground, acknowledged: u64) -> Result<(), String> {
     let open = || {
         let store = way.open(ground).map_err(|error| format!("{error:?}"))?;
-        // Where nothing rots, a released heap is whole.
+        // Without corruption a complete heap is intact.
         match &store.open_report().fell_back {
-            Some(why) => Err(format!("fell back: {why}")),
+            Some(why) => Err(format!("fallback was used: {why}")),
             None => Ok(store),
         }
     };
@@ -36,8 +36,9 @@ pub(crate) fn judge_found(way: Way, ground: &impl Ground, acknowledged: u64) -> 
             store.open_report()
         ));
     }
-    let went_on = |error| format!("going on: {error:?}");
-    // Into the older heap as it is: the next step would write again what a crash has half undone there.
+    let went_on = |error| format!("continuing: {error:?}");
+    // Writes into the older heap unchanged. The next step would rewrite data there that a crash has
+    // half undone.
     way.touch(&store, found).map_err(went_on)?;
     store.checkpoint_base().map_err(went_on)?;
     drop(store);
@@ -60,9 +61,9 @@ fn expect(found: u64, expected: u64) -> Result<(), String> {
     }
 }
 
-/// Rots a page of either heap in turn: where the other one is a second chance, it holds all that was acknowledged. How many there
-/// were.
-pub(crate) fn judge_second_chance(way: Way, image: &Recorder) -> Result<u32, String> {
+/// Corrupts a page of each heap in turn. The fallback heap must lead to everything that was
+/// acknowledged. Returns the number of fallbacks.
+pub(crate) fn judge_fallback(way: Way, image: &Recorder) -> Result<u32, String> {
     let mut chances = 0;
     let acknowledged = image.marks().last().copied().unwrap_or(0);
     for heap in [HeapName::A, HeapName::B] {
@@ -74,15 +75,15 @@ pub(crate) fn judge_second_chance(way: Way, image: &Recorder) -> Result<u32, Str
         {
             continue;
         }
-        let disk = image.settled();
+        let disk = image.durable_copy();
         disk.overwrite(file, 0, &[0xEE; 4096]);
         let store = match way.open(&disk) {
             Ok(store) => store,
-            // There is another heap, and it does not lead to what was durable.
+            // The other heap exists, and does not lead to the durable state.
             Err(SnapshotError::NothingGood { rest, .. }) if rest.starts_with("heap") => {
                 return Err(rest);
             }
-            // Without another heap there is none.
+            // There is no other heap.
             Err(_) => continue,
         };
         let found = way.look(&store)?;

@@ -1,13 +1,14 @@
-//! Crashes of stores: after every one, what comes back is a state that was, and none that was acknowledged is lost.
+//! Crashes of stores: after each one, the restored state existed before, and no acknowledged state
+//! is lost.
 
 use crate::crash;
 
+mod corruption;
 mod every;
 mod faults;
 mod injected;
 pub(crate) mod judge;
 pub(crate) mod model;
 mod process;
-mod rot;
 mod second_heap;
 pub(crate) mod workloads;

@@ -1,13 +1,13 @@
-//! What the memory of a store is after so many steps: a function of the number alone.
+//! Expected memory of a store after a number of steps: a function of the number alone.
 //!
-//! Step `n` puts `n` at the start of the memory, and changes it elsewhere. So the memory says which step it is after, and
-//! every byte of it can be checked.
+//! Step `n` writes `n` to the start of the memory, and changes other parts. So the memory
+//! identifies its step, and every byte can be checked.
 
 use std::ops::Range;
 
 pub(crate) const PAGE: u64 = 4096;
 
-/// How a step changes the memory.
+/// Change of memory by a step.
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
     Resize(u64),
@@ -15,15 +15,15 @@ pub(crate) enum Change {
     Discard(Range<u64>),
 }
 
-/// Which kinds of steps there are.
+/// Kinds of steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shape {
     pub(crate) pages: u64,
-    /// Lengths change too.
+    /// Whether lengths change too.
     pub(crate) resizes: bool,
 }
 
-/// The changes of a step, given the length before it.
+/// Returns the changes of a step, given the length before it.
 pub(crate) fn step(shape: Shape, number: u64, len: u64) -> Vec<Change> {
     let mut random = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut below = |limit: u64| {
@@ -52,7 +52,7 @@ pub(crate) fn step(shape: Shape, number: u64, len: u64) -> Vec<Change> {
     changes
 }
 
-/// The memory after so many steps.
+/// Returns the memory after `steps` steps.
 pub(crate) fn after(shape: Shape, steps: u64) -> Vec<u8> {
     let mut memory = vec![0; (shape.pages * PAGE) as usize];
     for number in 1..=steps {

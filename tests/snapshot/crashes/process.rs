@@ -1,4 +1,5 @@
-//! [`Durability::Process`]: the end of the process loses nothing; a power cut may lose the end, and never anything else (hazard 18).
+//! [`Durability::Process`]: the end of the process loses nothing. A power cut may lose the last
+//! changes, and nothing else [I18].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,22 +18,22 @@ const WAYS: [Way; 4] = [
     FRUGAL.weak(),
 ];
 
-/// A second heap is made when the store is opened again.
+/// Workloads that create a second heap after opening.
 const COPYING_WAYS: [Way; 3] = [
     COPYING.weak(),
     COPYING_WRITERS.weak(),
     COPIED_TO_LONGER_PARTS.weak(),
 ];
 
-/// Of heap files, and of the files of their tables, what is written and not synced.
+/// Written but unsynced changes of heap files and of their table files.
 #[derive(Debug, Default)]
-struct Books {
+struct SyncState {
     unsynced: BTreeMap<Array, BTreeSet<u64>>,
-    /// Both copies of METADATA of each heap, whether the lock is taken.
-    taken: BTreeMap<Array, [bool; 2]>,
+    /// For both METADATA copies of each heap, whether `WRITE_LOCK` is 0.
+    incomplete: BTreeMap<Array, [bool; 2]>,
 }
 
-impl Books {
+impl SyncState {
     fn step(&mut self, op: &Op) {
         match op {
             Op::Sync((array, _), inode) => {
@@ -45,8 +46,8 @@ impl Books {
             }
             _ => {}
         }
-        if let Some((array, copy, taken)) = lock(op) {
-            self.taken.entry(array).or_default()[copy] = taken;
+        if let Some((array, copy, incomplete)) = lock(op) {
+            self.incomplete.entry(array).or_default()[copy] = incomplete;
         }
     }
 
@@ -54,12 +55,12 @@ impl Books {
         self.unsynced.get(&array).is_none_or(BTreeSet::is_empty)
     }
 
-    fn is_taken(&self, array: Array) -> bool {
-        self.taken.get(&array) == Some(&[true; 2])
+    fn is_incomplete(&self, array: Array) -> bool {
+        self.incomplete.get(&array) == Some(&[true; 2])
     }
 }
 
-/// A copy of METADATA that is written, and whether with the lock taken.
+/// Returns a METADATA copy that is written, and whether its `WRITE_LOCK` is 0.
 fn lock(op: &Op) -> Option<(Array, usize, bool)> {
     let Op::Write((array @ Array::Heap(_), 0), _, at @ (0 | 32768), block) = op else {
         return None;
@@ -72,7 +73,7 @@ fn lock(op: &Op) -> Option<(Array, usize, bool)> {
     ))
 }
 
-/// What is written of a heap or its table; METADATA is not meant.
+/// Returns the heap whose pages or table are written; METADATA does not count.
 fn content(op: &Op) -> Option<HeapName> {
     op.changed()?;
     match op {
@@ -84,28 +85,29 @@ fn content(op: &Op) -> Option<HeapName> {
     }
 }
 
-/// The log behind the making of the store, each operation with the books before it.
-fn each(way: Way, steps: u64, closes: bool, look: impl FnMut(&Books, &Op)) {
+/// Visits the log after the creation of the store: each operation with the state before it.
+fn each(way: Way, steps: u64, closes: bool, look: impl FnMut(&SyncState, &Op)) {
     each_of(&recorded(way, steps, closes), look);
 }
 
-fn each_of(disk: &Recorder, mut look: impl FnMut(&Books, &Op)) {
+fn each_of(disk: &Recorder, mut look: impl FnMut(&SyncState, &Op)) {
     let log = disk.log();
-    let mut books = Books::default();
+    let mut state = SyncState::default();
     let mut is_made = false;
     for op in &log {
         if is_made {
-            look(&books, op);
+            look(&state, op);
         }
         is_made |= matches!(op, Op::Publish);
-        books.step(op);
+        state.step(op);
     }
 }
 
 #[test]
-fn h18_a_heap_is_entered_only_when_the_commit_of_the_other_one_is_synced() {
+fn i18_heap_is_rewritten_only_after_the_other_commit_is_synced() {
     let ways = WAYS.into_iter().map(|way| (way, 10, false, 3));
-    // The base of step 3, that of closing; the copy, where one heap is left; with writers the base of step 6.
+    // The base of step 3 and that of closing; the copy, if one heap is left; with tracked memory
+    // the base of step 6.
     let copying = COPYING_WAYS.into_iter().zip([3, 4, 2]);
     let copying = copying.map(|(way, entries)| (way, 5, true, entries));
     for (way, steps, closes, entries) in ways.chain(copying) {
@@ -114,15 +116,15 @@ fn h18_a_heap_is_entered_only_when_the_commit_of_the_other_one_is_synced() {
     }
 }
 
-/// So often a heap was entered.
+/// Returns how many times a heap was marked as incomplete.
 fn entered_when_synced(disk: &Recorder) -> u32 {
     let mut entered = 0;
-    each_of(disk, |books, op| {
+    each_of(disk, |state, op| {
         if let Some((Array::Heap(heap), 0, true)) = lock(op) {
             entered += 1;
             for array in [Array::Heap(heap.other()), Array::Table(heap.other())] {
-                let dirty = &books.unsynced;
-                assert!(books.is_synced(array), "heap {heap}, {array}: {dirty:?}");
+                let dirty = &state.unsynced;
+                assert!(state.is_synced(array), "heap {heap}, {array}: {dirty:?}");
             }
         }
     });
@@ -130,7 +132,7 @@ fn entered_when_synced(disk: &Recorder) -> u32 {
 }
 
 #[test]
-fn h18_a_copy_is_begun_only_when_its_source_is_synced() {
+fn i18_heap_copy_starts_only_after_its_source_is_synced() {
     // The base gives up the heap with parts of the former length.
     let way = LONGER_PARTS.weak();
     let disk = recorded(way, 0, false);
@@ -146,8 +148,8 @@ fn h18_a_copy_is_begun_only_when_its_source_is_synced() {
 }
 
 #[test]
-fn h18_what_is_acknowledged_waits_for_no_sync() {
-    // So that the tests above and below have something to lose.
+fn i18_acknowledgement_waits_for_no_sync() {
+    // Shows that the other tests of this file have data to lose.
     let way = TRANSACTIONS.weak();
     let disk = recorded(way, 2, false);
     let journal = |op: &Op| matches!(op, Op::Sync((Array::Journal(_), _), _));
@@ -164,24 +166,24 @@ fn h18_what_is_acknowledged_waits_for_no_sync() {
         lost.set(lost.get() + u32::from(found < acknowledged));
         Ok(())
     };
-    crash_everywhere(&disk, &few(), &check).expect("it opens");
+    crash_everywhere(&disk, &few(), &check).expect("every image opens");
     assert!(lost.get() > 0);
 }
 
 #[test]
-fn h18_a_store_that_was_closed_is_synced() {
+fn i18_closed_store_is_synced() {
     for way in WAYS {
         let mut closed = 0;
-        each(way, 4, true, |books, op| {
+        each(way, 4, true, |state, op| {
             let Op::Write((array @ Array::Heap(heap), 0), _, 0, block) = op else {
                 return;
             };
             if block[36] == 1 {
                 closed += 1;
                 for array in [*array, Array::Table(*heap)] {
-                    assert!(books.is_synced(array), "{way:?}: {array}");
+                    assert!(state.is_synced(array), "{way:?}: {array}");
                 }
-                let journals = books.unsynced.iter();
+                let journals = state.unsynced.iter();
                 let dirty: Vec<_> = journals
                     .filter(|(array, files)| {
                         matches!(array, Array::Journal(_)) && !files.is_empty()
@@ -195,18 +197,18 @@ fn h18_a_store_that_was_closed_is_synced() {
 }
 
 #[test]
-fn h07_pages_and_tables_change_only_while_the_heap_is_locked() {
+fn i07_pages_and_tables_change_only_while_the_heap_is_incomplete() {
     let strong = [TRANSACTIONS, RESIZING, WRITERS];
     let ways = strong.into_iter().chain(WAYS);
     let ways = ways.map(|way| (way, 10, false));
     let copying = COPYING_WAYS.into_iter().chain([COPYING, COPYING_WRITERS]);
     for (way, steps, closes) in ways.chain(copying.map(|way| (way, 5, true))) {
         let mut changes = [0; 2];
-        each(way, steps, closes, |books, op| {
+        each(way, steps, closes, |state, op| {
             let Some(heap) = content(op) else { return };
             changes[heap as usize] += 1;
             let array = Array::Heap(heap);
-            assert!(books.is_taken(array), "{way:?}: {}", op.describe());
+            assert!(state.is_incomplete(array), "{way:?}: {}", op.describe());
         });
         assert!(changes.iter().all(|changes| *changes > 5), "{changes:?}");
     }
@@ -225,7 +227,8 @@ fn few() -> Limits {
     }
 }
 
-/// After a power cut without barriers: some complete state that was, and from there on all is as it must be.
+/// Judges the state after a power cut without syncs: it is some complete earlier state, and the
+/// store works normally from there.
 fn judge_weak(way: Way, image: &Recorder) -> Result<(), String> {
     let acknowledged = image.marks().last().copied().unwrap_or(0);
     if !image.is_published() {
@@ -237,21 +240,21 @@ fn judge_weak(way: Way, image: &Recorder) -> Result<(), String> {
     let open = || way.open(image).map_err(|error| format!("{error:?}"));
     let store = open()?;
     let found = way.look(&store)?;
-    // Two steps are taken below, which nobody notes, and may be crashed in turn.
+    // The two steps below are not noted, and may be crashed in turn.
     if found > acknowledged + 3 {
         return Err(format!("{found} after {acknowledged}"));
     }
     drop(store);
-    // It stays lost, and is given up once.
+    // Lost data stays lost, and is lost once.
     let store = open()?;
     expect(way.look(&store)?, found)?;
-    let went_on = |error| format!("going on: {error:?}");
+    let went_on = |error| format!("continuing: {error:?}");
     way.touch(&store, found).map_err(went_on)?;
     store.checkpoint_base().map_err(went_on)?;
     drop(store);
     let open = || match open()? {
         store if store.open_report().fell_back.is_none() => Ok(store),
-        store => Err(format!("fell back: {:?}", store.open_report())),
+        store => Err(format!("fallback was used: {:?}", store.open_report())),
     };
     let store = open()?;
     expect(way.look(&store)?, found)?;
@@ -267,12 +270,12 @@ fn judge_weak(way: Way, image: &Recorder) -> Result<(), String> {
     expect(way.look(&open()?)?, found + 2)
 }
 
-/// Where nothing is noted: a step may be taken again, after it was lost.
+/// Ground that notes nothing: a step may be repeated after it was lost.
 struct Forgetful;
 
 impl Ground for Forgetful {
     fn open(&self, _way: Way) -> Result<Store, SnapshotError> {
-        unreachable!("opened by who steps")
+        unreachable!("opened by the stepping test")
     }
 
     fn mark(&self, _number: u64) {}
@@ -286,7 +289,7 @@ fn expect(found: u64, expected: u64) -> Result<(), String> {
     }
 }
 
-/// Every image is opened and gone on with, in the same mode and with barriers.
+/// Opens every image and continues with it, in the same mode and with syncs.
 fn crash_weak(way: Way, steps: u64, closes: bool) {
     let disk = recorded(way, steps, closes);
     let strong = Way {
@@ -294,7 +297,7 @@ fn crash_weak(way: Way, steps: u64, closes: bool) {
         ..way
     };
     let check = |image: &Recorder| {
-        let copy = image.settled();
+        let copy = image.durable_copy();
         judge_weak(strong, &copy).map_err(|error| format!("with barriers: {error}"))?;
         judge_weak(way, image)
     };
@@ -304,43 +307,42 @@ fn crash_weak(way: Way, steps: u64, closes: bool) {
 }
 
 #[test]
-fn h18_no_power_cut_without_barriers_leaves_more_than_an_end_missing_of_transactions() {
+fn i18_power_cut_without_syncs_loses_only_the_end_of_transactions() {
     crash_weak(TRANSACTIONS.weak(), 10, false);
 }
 
 #[test]
-fn h18_no_power_cut_without_barriers_leaves_more_than_an_end_missing_of_resizing() {
+fn i18_power_cut_without_syncs_loses_only_the_end_of_resizing() {
     crash_weak(RESIZING.weak(), 10, false);
 }
 
 #[test]
-fn h18_no_power_cut_without_barriers_leaves_more_than_an_end_missing_of_writers() {
+fn i18_power_cut_without_syncs_loses_only_the_end_of_tracked_memory() {
     crash_weak(WRITERS.weak(), 10, false);
 }
 
 #[test]
-fn h18_no_power_cut_without_barriers_leaves_more_than_an_end_missing_of_closing() {
+fn i18_power_cut_without_syncs_loses_only_the_end_of_closing() {
     for way in [TRANSACTIONS, WRITERS, FRUGAL] {
         crash_weak(way.weak(), 3, true);
     }
 }
 
 #[test]
-fn h18_no_power_cut_without_barriers_leaves_more_than_an_end_missing_of_making_the_second_heap() {
+fn i18_power_cut_without_syncs_loses_only_the_end_while_creating_the_second_heap() {
     for way in COPYING_WAYS {
         crash_weak(way, 3, true);
     }
 }
 
 #[test]
-fn h18_no_power_cut_without_barriers_leaves_more_than_an_end_missing_of_changing_the_length_of_parts()
- {
+fn i18_power_cut_without_syncs_loses_only_the_end_while_converting_the_part_length() {
     crash_weak(LONGER_PARTS.weak(), 7, false);
 }
 
 #[test]
-fn h18_the_last_base_but_one_survives_any_power_cut() {
-    // Steps 3, 6 and 9 have bases: when that of 9 begins, that of 6 is synced.
+fn i18_previous_base_survives_any_power_cut() {
+    // Steps 3, 6 and 9 write bases: when the base of step 9 begins, that of step 6 is synced.
     for way in [TRANSACTIONS.weak(), WRITERS.weak()] {
         let disk = recorded(way, 10, false);
         let check = |image: &Recorder| {

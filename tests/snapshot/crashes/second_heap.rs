@@ -1,15 +1,15 @@
-//! Making the second heap: what fails, and what it is worth.
+//! Creation of the second heap: failures, and usability of the result.
 
 use flatspan::snapshot::{OnClose, SnapshotError, Store};
 
 use super::crash::{Fault, Limits, Recorder, crash_everywhere};
-use super::judge::{judge, judge_second_chance};
+use super::judge::{judge, judge_fallback};
 use super::workloads::{COPYING, COPYING_WRITERS, Way, recorded};
 
 const WAYS: [Way; 2] = [COPYING, COPYING_WRITERS];
 const STEPS: u64 = 4;
 
-/// The same without making the second heap.
+/// Returns the same workload without creating the second heap.
 fn plain(way: Way) -> Way {
     Way {
         second_heap: false,
@@ -17,13 +17,13 @@ fn plain(way: Way) -> Way {
     }
 }
 
-/// One heap, and a journal behind it.
+/// Creates a store with one heap and a journal.
 fn with_one_heap(way: Way) -> Recorder {
-    recorded(plain(way), STEPS - 1, true).settled()
+    recorded(plain(way), STEPS - 1, true).durable_copy()
 }
 
 #[test]
-fn a_call_that_fails_leaves_a_store_that_goes_on_or_says_that_it_cannot() {
+fn failed_call_leaves_a_store_that_continues_or_reports_poisoning() {
     for way in WAYS {
         for fault in [Fault::Io, Fault::StorageFull, Fault::ShortWrite] {
             let (mut failures, mut poisoned) = (0, 0);
@@ -56,23 +56,26 @@ fn a_call_that_fails_leaves_a_store_that_goes_on_or_says_that_it_cannot() {
 }
 
 #[test]
-fn either_heap_will_do_as_soon_as_there_are_two() {
+fn either_heap_suffices_once_there_are_two() {
     for way in WAYS {
         let disk = with_one_heap(way);
-        assert_eq!(judge_second_chance(plain(way), &disk), Ok(0));
+        assert_eq!(judge_fallback(plain(way), &disk), Ok(0));
         let store = way.open(&disk).expect("a store");
         let generation = store.generation();
         way.step(&disk, &store, STEPS + 1).expect("a step");
         drop(store);
-        assert_eq!(judge_second_chance(plain(way), &disk), Ok(2), "{way:?}");
+        assert_eq!(judge_fallback(plain(way), &disk), Ok(2), "{way:?}");
         let store = plain(way).open(&disk).expect("a store");
-        assert!(store.generation() >= generation, "h08: it was told");
+        assert!(
+            store.generation() >= generation,
+            "i08: generation must not decrease"
+        );
     }
 }
 
-/// While the copy is not released, the first heap is all there is.
+/// Until the copy is complete, the first heap is the only one.
 #[test]
-fn a_crash_in_the_middle_never_leaves_less_than_one_heap() {
+fn crash_during_the_copy_keeps_at_least_one_heap() {
     let limits = Limits {
         depth: 0,
         ..Limits::default()

@@ -1,4 +1,4 @@
-//! What stores do while they are recorded.
+//! Workloads of recorded stores.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -13,14 +13,14 @@ use super::model::{Change, PAGE, Shape, after, step};
 
 pub(crate) const PART_BYTES: u64 = 64 << 10;
 
-/// Where a store lives that is tried.
+/// Location of a store under test.
 pub(crate) trait Ground {
     fn open(&self, way: Way) -> Result<Store, SnapshotError>;
 
-    /// The store has acknowledged this step.
+    /// Notes that the store has acknowledged this step.
     fn mark(&self, number: u64);
 
-    /// The store gave an error in the middle of the work, and is about to be dropped.
+    /// Called when the store returned an error and is about to be dropped.
     fn gave_up(&self, _way: Way, _store: &Store) {}
 }
 
@@ -40,9 +40,9 @@ pub(crate) struct Way {
     pub(crate) changes: Changes,
     pub(crate) shape: Shape,
     pub(crate) on_close: OnClose,
-    /// Where there is no second heap, it is made when the store was opened.
+    /// Whether a missing second heap is created when the store is opened.
     pub(crate) second_heap: bool,
-    /// What the parts of heaps are to have; what they have, if not said.
+    /// New part length of heaps. Defaults to the present one.
     pub(crate) part_bytes: Option<u64>,
     pub(crate) durability: Durability,
 }
@@ -83,13 +83,13 @@ pub(crate) const WRITERS: Way = Way {
     durability: Durability::Power,
 };
 
-/// With one heap after each closing.
+/// One heap after each closing.
 pub(crate) const FRUGAL: Way = Way {
     on_close: OnClose::DropOlder,
     ..TRANSACTIONS
 };
 
-/// With one heap after each closing, and two again soon after.
+/// One heap after each closing, and two again soon after.
 pub(crate) const COPYING: Way = Way {
     second_heap: true,
     ..FRUGAL
@@ -101,20 +101,20 @@ pub(crate) const COPYING_WRITERS: Way = Way {
     ..WRITERS
 };
 
-/// The store is made with other parts.
+/// The store is created with another part length.
 pub(crate) const LONGER_PARTS: Way = Way {
     part_bytes: Some(2 * PART_BYTES),
     ..RESIZING
 };
 
-/// The same, and what has parts of one length is copied to parts of another.
+/// As above, and one heap is copied to parts of another length.
 pub(crate) const COPIED_TO_LONGER_PARTS: Way = Way {
     second_heap: true,
     ..LONGER_PARTS
 };
 
 impl Way {
-    /// The same for the end of the process only.
+    /// Returns the same workload without durability against power cuts.
     pub(crate) const fn weak(self) -> Self {
         Self {
             durability: Durability::Process,
@@ -156,7 +156,7 @@ impl Way {
         Ok(store)
     }
 
-    /// One step, acknowledged.
+    /// Makes one step, which is acknowledged.
     pub(crate) fn step(
         self,
         ground: &impl Ground,
@@ -196,7 +196,7 @@ impl Way {
         Ok(())
     }
 
-    /// A transaction whose record is not durable before the base is, which makes it so.
+    /// Makes a transaction whose record becomes durable by the base that follows.
     pub(crate) fn step_and_base(
         self,
         ground: &impl Ground,
@@ -209,7 +209,8 @@ impl Way {
         Ok(())
     }
 
-    /// Writes the number of the step again: there is something to checkpoint, and nothing has changed.
+    /// Writes the number of the step again: the checkpoint has a page to write, and memory is
+    /// unchanged.
     pub(crate) fn touch(self, store: &Store, number: u64) -> Result<(), SnapshotError> {
         match self.changes {
             _ if store.len() < 8 => Ok(()),
@@ -218,7 +219,7 @@ impl Way {
         }
     }
 
-    /// What is done while it is recorded: every third step has a base.
+    /// Makes the next recorded step: every third one has a base.
     pub(crate) fn next(
         self,
         ground: &impl Ground,
@@ -232,7 +233,7 @@ impl Way {
         }
     }
 
-    /// Makes the memory as the model begins.
+    /// Sets the memory to the initial state of the model.
     pub(crate) fn begin(self, store: &Store) -> Result<(), SnapshotError> {
         let len = self.shape.pages * PAGE;
         match self.changes {
@@ -242,11 +243,11 @@ impl Way {
         }
     }
 
-    /// The step that the memory is after; an error if it is not as the model says.
+    /// Returns the step that the memory corresponds to, or an error if it differs from the model.
     pub(crate) fn look(self, store: &Store) -> Result<u64, String> {
         let memory = self.memory(store)?;
         if memory.len() < 8 {
-            // Before it was made as long as the model begins.
+            // Before it was extended to the initial length of the model.
             return Ok(0);
         }
         let (number, _) = memory.split_first_chunk().ok_or("too short")?;
@@ -293,14 +294,15 @@ fn expected(shape: Shape, number: u64) -> Arc<Vec<u8>> {
     })
 }
 
-/// From the first opening on: steps, bases between them, and the end, in order or not.
+/// Records steps from the first opening, bases between them, and the end with or without a clean
+/// shutdown.
 pub(crate) fn recorded(way: Way, steps: u64, closes: bool) -> Recorder {
     let disk = Recorder::unpublished(PART_BYTES);
     run(way, &disk, steps, closes).expect("no error");
     disk
 }
 
-/// The same anywhere, up to the first error.
+/// Runs the workload on any ground, up to the first error.
 pub(crate) fn run(
     way: Way,
     ground: &impl Ground,
@@ -311,7 +313,7 @@ pub(crate) fn run(
     all_steps(way, ground, &store, steps).inspect_err(|_| ground.gave_up(way, &store))?;
     if closes {
         store.close()?;
-        // And again, so that opening what was closed is crashed too.
+        // Opens it again, so that opening a closed store is crashed too.
         let store = way.open(ground)?;
         let stepped = way.step(ground, &store, steps + 1);
         stepped.inspect_err(|_| ground.gave_up(way, &store))?;

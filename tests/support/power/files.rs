@@ -1,4 +1,4 @@
-//! What the kernel may ask for, as operations on the medium.
+//! File operations of the kernel as operations on the medium.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -14,7 +14,7 @@ use super::{
     orders::{Shared, locked},
 };
 
-/// Files are held whole.
+/// Limit of a file, because files are held in memory as a whole.
 const FILE_BYTES_MAX: u64 = 64 << 20;
 
 pub(super) struct PoweredFs(pub(super) Shared);
@@ -34,13 +34,13 @@ impl PoweredFs {
         &self,
         parent: INodeNo,
         name: &OsStr,
-        is_folder: bool,
+        is_directory: bool,
     ) -> Result<FileAttr, Errno> {
         let mut medium = self.on()?;
         if medium.seen.child(parent.0, name).is_some() {
             return Err(Errno::EEXIST);
         }
-        let inode = medium.new_inode(name, is_folder);
+        let inode = medium.new_inode(name, is_directory);
         medium.change(Op::Enter((parent.0, name.to_owned()), inode))?;
         attr(&medium, inode)
     }
@@ -111,7 +111,7 @@ impl PoweredFs {
 
     pub(super) fn list(&self, inode: INodeNo) -> Result<Vec<(u64, FileType, OsString)>, Errno> {
         let medium = self.on()?;
-        let entries = medium.seen.folders.get(&inode.0).ok_or(Errno::ENOENT)?;
+        let entries = medium.seen.directories.get(&inode.0).ok_or(Errno::ENOENT)?;
         let dots = [".", ".."].map(|name| (inode.0, FileType::Directory, OsString::from(name)));
         let listed = entries.iter().map(|(name, inode)| {
             let kind = attr(&medium, *inode)?.kind;
@@ -126,7 +126,7 @@ pub(super) fn child(medium: &Medium, parent: INodeNo, name: &OsStr) -> Result<u6
 }
 
 fn refuse_full(medium: &Medium, inode: u64) -> Result<(), Errno> {
-    match medium.seen.folders.get(&inode) {
+    match medium.seen.directories.get(&inode) {
         Some(entries) if !entries.is_empty() => Err(Errno::ENOTEMPTY),
         _ => Ok(()),
     }
@@ -135,7 +135,7 @@ fn refuse_full(medium: &Medium, inode: u64) -> Result<(), Errno> {
 pub(super) fn attr(medium: &Medium, inode: u64) -> Result<FileAttr, Errno> {
     let (kind, size) = match medium.seen.files.get(&inode) {
         Some(file) => (FileType::RegularFile, file.len() as u64),
-        None if medium.seen.folders.contains_key(&inode) => (FileType::Directory, 0),
+        None if medium.seen.directories.contains_key(&inode) => (FileType::Directory, 0),
         None => return Err(Errno::ENOENT),
     };
     let time = SystemTime::UNIX_EPOCH;

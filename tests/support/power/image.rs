@@ -1,9 +1,12 @@
-//! Files and folders at one moment, and what can be done to them.
+//! Files and directories at one moment, and operations on them.
 //!
-//! What a cut leaves: what was done to a file is durable after a later fsync of it, what was done to the entries of a
-//! folder after a later fsync of that one. Of the rest nothing is there, or any part: nothing orders two
-//! operations but a sync between them. A write may be torn at multiples of 512 bytes of the file, and its length be
-//! there without its bytes.
+//! After a power cut:
+//!
+//! - A change of a file is durable if a later fsync(2) of that file returned.
+//! - A change of directory entries is durable if a later fsync(2) of that directory returned.
+//! - Of other operations nothing or any part survives: only a sync orders two operations.
+//! - A write may be torn at multiples of 512 bytes of the file. The length may survive without the
+//!   bytes.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -14,14 +17,14 @@ use std::{
 
 pub(super) const ROOT: u64 = 1;
 
-/// By inode; an inode without a name stays, unseen.
+/// By inode. An inode without a name stays, but is not visible.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Image {
     pub(super) files: HashMap<u64, Vec<u8>>,
-    pub(super) folders: HashMap<u64, BTreeMap<OsString, u64>>,
+    pub(super) directories: HashMap<u64, BTreeMap<OsString, u64>>,
 }
 
-/// An entry of a folder.
+/// Entry of a directory.
 pub(super) type Name = (u64, OsString);
 
 #[derive(Clone, Debug)]
@@ -29,7 +32,7 @@ pub(super) enum Op {
     Write(u64, u64, Vec<u8>),
     SetLen(u64, u64),
     Zero(u64, Range<u64>),
-    /// Changes nothing that is kept here: times, owners, room.
+    /// Changes only what this model does not store: times, owners, preallocation.
     Nothing(u64),
     Enter(Name, u64),
     Leave(Name, u64),
@@ -40,16 +43,16 @@ impl Image {
     pub(super) fn empty() -> Self {
         Self {
             files: HashMap::new(),
-            folders: HashMap::from([(ROOT, BTreeMap::new())]),
+            directories: HashMap::from([(ROOT, BTreeMap::new())]),
         }
     }
 
-    /// Something new, without a name yet.
-    pub(super) fn bear(&mut self, inode: u64, is_folder: bool) {
-        if is_folder {
-            drop(self.folders.insert(inode, BTreeMap::new()))
+    /// Creates an inode without a name.
+    pub(super) fn create(&mut self, inode: u64, is_directory: bool) {
+        if is_directory {
+            drop(self.directories.insert(inode, BTreeMap::new()));
         } else {
-            drop(self.files.insert(inode, Vec::new()))
+            drop(self.files.insert(inode, Vec::new()));
         }
     }
 
@@ -75,7 +78,7 @@ impl Image {
         }
     }
 
-    /// Makes the file at least so long, and puts in some ranges of what is written there.
+    /// Extends the file to at least `reach` bytes, and applies some ranges of the write.
     pub(super) fn apply_torn(&mut self, op: &Op, kept: &[Range<usize>], reach: usize) {
         let Op::Write(inode, at, bytes) = op else {
             return self.apply(op);
@@ -88,17 +91,17 @@ impl Image {
     }
 
     pub(super) fn child(&self, parent: u64, name: &OsStr) -> Option<u64> {
-        self.folders.get(&parent)?.get(name).copied()
+        self.directories.get(&parent)?.get(name).copied()
     }
 
-    fn enter(&mut self, (folder, name): &Name, inode: u64) {
-        let entries = self.folders.entry(*folder).or_default();
+    fn enter(&mut self, (directory, name): &Name, inode: u64) {
+        let entries = self.directories.entry(*directory).or_default();
         entries.insert(name.clone(), inode);
     }
 
-    /// Not the name of something that has taken it since.
-    fn leave(&mut self, (folder, name): &Name, inode: u64) {
-        let entries = self.folders.entry(*folder).or_default();
+    /// Removes the name unless another inode has taken it since.
+    fn leave(&mut self, (directory, name): &Name, inode: u64) {
+        let entries = self.directories.entry(*directory).or_default();
         if entries.get(name) == Some(&inode) {
             entries.remove(name);
         }
@@ -116,13 +119,13 @@ impl Image {
 }
 
 impl Op {
-    /// Whether a sync of this file or folder makes it durable.
+    /// Returns whether a sync of this file or directory makes the operation durable.
     pub(super) fn is_of(&self, inode: u64) -> bool {
         match self {
             Self::Write(of, ..) | Self::SetLen(of, _) | Self::Zero(of, _) | Self::Nothing(of) => {
                 *of == inode
             }
-            Self::Enter((folder, _), _) | Self::Leave((folder, _), _) => *folder == inode,
+            Self::Enter((directory, _), _) | Self::Leave((directory, _), _) => *directory == inode,
             // Filesystems keep both halves in one transaction of their journal.
             Self::Rename((from, _), (to, _), _) => *from == inode || *to == inode,
         }

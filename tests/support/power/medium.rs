@@ -1,4 +1,4 @@
-//! What is in memory, what is durable, and the cut that leaves the one of the other.
+//! Content in memory, durable content, and the power cut that derives one from the other.
 
 use std::{
     collections::HashMap,
@@ -16,12 +16,12 @@ use super::{
 const SECTOR_BYTES: usize = 512;
 
 pub(super) struct Medium {
-    /// As processes see it.
+    /// Content that processes see.
     pub(super) seen: Image,
     durable: Image,
-    /// What was done since, in order.
+    /// Operations since the last sync, in order.
     pending: Vec<Op>,
-    /// The last name of each, for [`Lie`] and for messages.
+    /// The last name of each inode, for [`Lie`] and for messages.
     names: HashMap<u64, OsString>,
     inode_next: u64,
     plan: Plan,
@@ -45,7 +45,7 @@ impl Medium {
         }
     }
 
-    /// Cuts the power, if it is on, and turns it on again.
+    /// Cuts the power if it is on, and turns it on again.
     pub(super) fn restart(&mut self, plan: Plan) {
         self.cut();
         let names = std::mem::take(&mut self.names);
@@ -71,20 +71,20 @@ impl Medium {
         }
     }
 
-    pub(super) fn new_inode(&mut self, name: &OsStr, is_folder: bool) -> u64 {
+    pub(super) fn new_inode(&mut self, name: &OsStr, is_directory: bool) -> u64 {
         let inode = self.inode_next;
         self.inode_next += 1;
-        self.seen.bear(inode, is_folder);
-        self.durable.bear(inode, is_folder);
+        self.seen.create(inode, is_directory);
+        self.durable.create(inode, is_directory);
         self.names.insert(inode, name.to_owned());
         inode
     }
 
-    /// Does it, unless the power goes.
+    /// Applies the operation, unless the power fails.
     pub(super) fn change(&mut self, op: Op) -> Result<(), Errno> {
         self.refuse_off()?;
         if self.is_last() {
-            // It was on its way: a part of it may be there.
+            // The operation was in progress: a part of it may survive.
             self.pending.push(op);
             self.cut();
             return Err(Errno::EIO);
@@ -95,7 +95,7 @@ impl Medium {
         Ok(())
     }
 
-    pub(super) fn sync(&mut self, inode: INodeNo, is_folder: bool) -> Result<(), Errno> {
+    pub(super) fn sync(&mut self, inode: INodeNo, is_directory: bool) -> Result<(), Errno> {
         self.refuse_off()?;
         if self.is_last() {
             self.cut();
@@ -103,7 +103,7 @@ impl Medium {
         }
         let name = self.name(inode.0);
         self.progress.last = format!("sync {name}");
-        if self.lies(&name, is_folder) {
+        if self.lies(&name, is_directory) {
             return Ok(());
         }
         let (done, pending) = std::mem::take(&mut self.pending)
@@ -111,24 +111,26 @@ impl Medium {
             .partition(|op| op.is_of(inode.0));
         self.pending = pending;
         let done: Vec<Op> = done;
-        done.iter().for_each(|op| self.durable.apply(op));
+        for op in &done {
+            self.durable.apply(op);
+        }
         Ok(())
     }
 
-    /// Counts an operation; whether the power goes while it is done.
+    /// Counts an operation, and returns whether the power fails during it.
     fn is_last(&mut self) -> bool {
         let is_last = self.progress.operations >= self.plan.operations_max;
         self.progress.operations += u64::from(!is_last);
         is_last
     }
 
-    fn lies(&self, name: &str, is_folder: bool) -> bool {
+    fn lies(&self, name: &str, is_directory: bool) -> bool {
         match self.plan.lie {
             Lie::Never => false,
             Lie::Always => true,
             Lie::OfJournals => name.starts_with("journal"),
             Lie::OfHeaps => name.starts_with("heap"),
-            Lie::OfFolders => is_folder,
+            Lie::OfDirectories => is_directory,
         }
     }
 
@@ -162,10 +164,11 @@ impl Medium {
     }
 }
 
-/// Applies some of the operations, in order, and one of the writes among them in part.
+/// Applies some of the operations, in order, and one of the writes partially.
 fn survive(image: &mut Image, pending: &[Op], seed: u64) {
     let mut random = Random::new(seed);
-    // Few, half, or most: a single one that is lost is as telling as a single one that is there.
+    // Few, half, or most survive: a single lost operation and a single surviving one both find
+    // bugs.
     let share = [1, 4, 7][random.below(3)];
     let kept: Vec<&Op> = pending.iter().filter(|_| random.below(8) < share).collect();
     let is_write = |op: &&&Op| matches!(op, Op::Write(..));
@@ -190,7 +193,8 @@ fn survive(image: &mut Image, pending: &[Op], seed: u64) {
     }
 }
 
-/// Some sectors of a write, and how far the file reaches for it: to the last of them, or as far as it would.
+/// Draws the surviving sectors of a write, and the resulting file length: the end of the last
+/// sector, or the full length.
 fn tear(at: usize, len: usize, random: &mut Random) -> (Vec<Range<usize>>, usize) {
     let first = SECTOR_BYTES - at % SECTOR_BYTES;
     let starts = std::iter::once(0).chain((first..len).step_by(SECTOR_BYTES));
@@ -210,7 +214,7 @@ struct Random(u64);
 
 impl Random {
     fn new(seed: u64) -> Self {
-        // Seeds that follow each other must not begin alike.
+        // Consecutive seeds must not start with similar sequences.
         let mixed = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
         Self((mixed ^ mixed >> 29) | 1)
     }

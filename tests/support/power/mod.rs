@@ -1,7 +1,7 @@
-//! A filesystem whose power can be cut: what was synced is there afterwards, the rest is not, or in part.
+//! Filesystem whose power can be cut: synced data survives, other data does not, or only in part.
 //!
-//! The filesystem is served by a process of its own ([`FuseFs`]), and mounted anew after each cut, so that nothing is
-//! answered from the kernel's caches. What a cut leaves is said in [`image`].
+//! A separate process serves the filesystem ([`FuseFs`]). It is mounted again after each cut, so
+//! that the kernel's caches answer nothing. [`image`] describes what survives a cut.
 
 mod files;
 mod image;
@@ -14,27 +14,27 @@ use std::path::Path;
 pub(super) use self::orders::serve;
 use super::fuse::{FuseFs, POWER};
 
-/// Which syncs say that they were done, and do nothing.
+/// Syncs that report success without doing anything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Lie {
     #[default]
     Never,
-    /// Of every file and folder.
+    /// Syncs of every file and directory.
     Always,
-    /// Of files with `journal` in their names.
+    /// Syncs of files with `journal` in their names.
     OfJournals,
-    /// Of files with `heap` in their names.
+    /// Syncs of files with `heap` in their names.
     OfHeaps,
-    /// Of folders.
-    OfFolders,
+    /// Syncs of directories.
+    OfDirectories,
 }
 
-/// What happens to the power from one mount to the next.
+/// Behaviour of the power from one mount to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
-    /// So many operations succeed; the next fails, and everything after it.
+    /// Number of operations that succeed. The next one fails, and everything after it.
     pub(crate) operations_max: u64,
-    /// 0: nothing that was not synced is there after the cut. Otherwise a part of it, drawn with this seed.
+    /// 0: no unsynced data survives the cut. Otherwise a part of it, drawn with this seed.
     pub(crate) survivors_seed: u64,
     pub(crate) lie: Lie,
 }
@@ -48,38 +48,39 @@ impl Plan {
     };
 }
 
-/// How far it came.
+/// Progress until the cut.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Progress {
-    /// Since it was mounted; without those that found the power off.
+    /// Operations since the mount, without those that failed for lack of power.
     pub(crate) operations: u64,
     pub(crate) is_cut: bool,
-    /// The last of these operations, in words.
+    /// Description of the last operation.
     pub(crate) last: String,
 }
 
-/// The filesystem, mounted.
+/// Mounted filesystem.
 #[derive(Debug)]
 pub(crate) struct PowerFs(FuseFs);
 
 impl PowerFs {
-    /// Mounts one, empty, or records a skip.
+    /// Mounts an empty filesystem, or records a skip.
     #[track_caller]
     pub(crate) fn new() -> Option<Self> {
         FuseFs::start(POWER).map(Self)
     }
 
-    /// The root of the filesystem.
+    /// Returns the root of the filesystem.
     pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
 
-    /// Mounts it without a file. Nothing of it may be open.
+    /// Mounts it without files. None of its files may be open.
     pub(crate) fn begin_empty(&self, plan: Plan) {
         self.mount("empty", plan);
     }
 
-    /// Cuts the power, if it is still on, and mounts what is left. Nothing of it may be open.
+    /// Cuts the power if it is still on, and mounts the surviving files. None of its files may be
+    /// open.
     pub(crate) fn begin_again(&self, plan: Plan) {
         self.mount("again", plan);
     }

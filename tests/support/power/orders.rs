@@ -1,4 +1,4 @@
-//! The side of the daemon: mounts, cuts and mounts again, as it is told on its standard input.
+//! Daemon side: mounts, cuts the power and mounts again, as ordered on its standard input.
 
 use std::{
     io,
@@ -11,14 +11,14 @@ use fuser::BackgroundSession;
 use super::super::fuse;
 use super::{Lie, Plan, Progress, medium::Medium, server};
 
-/// What the server and the orders share.
+/// State that the server and the orders share.
 pub(super) type Shared = Arc<Mutex<Medium>>;
 
 pub(super) fn locked(medium: &Shared) -> MutexGuard<'_, Medium> {
     medium.lock().expect("no request panics")
 }
 
-/// Mounts, says so, and does as it is told, until the input ends.
+/// Mounts, reports readiness, and executes orders until the input ends.
 pub(in crate::support) fn serve(path: &Path, ready: impl FnOnce()) -> BackgroundSession {
     let medium = Arc::new(Mutex::new(Medium::empty()));
     let mut session = server::mount(&medium, path).expect("mount");
@@ -35,7 +35,7 @@ pub(in crate::support) fn serve(path: &Path, ready: impl FnOnce()) -> Background
             println!("{operations} {is_cut} {last}");
             continue;
         }
-        // Between a fork and its exec in another thread of the parent, a file may be open there still.
+        // A file may still be open between fork and exec in another thread of the parent.
         if session.umount_and_join().is_err() {
             fuse::unmount(path);
         }
@@ -58,7 +58,7 @@ fn plan(words: &str) -> Option<Plan> {
         "Always" => Lie::Always,
         "OfJournals" => Lie::OfJournals,
         "OfHeaps" => Lie::OfHeaps,
-        "OfFolders" => Lie::OfFolders,
+        "OfDirectories" => Lie::OfDirectories,
         _ => return None,
     };
     Some(Plan {

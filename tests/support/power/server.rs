@@ -1,4 +1,5 @@
-//! What the kernel asks for. Without the power everything fails; reads too, so that nothing goes on by chance.
+//! Requests of the kernel. Without power everything fails, including reads, so that nothing
+//! continues by chance.
 
 use std::{ffi::OsStr, io, path::Path, time::SystemTime};
 
@@ -17,7 +18,7 @@ use super::{
 };
 
 pub(super) fn mount(medium: &Shared, path: &Path) -> io::Result<BackgroundSession> {
-    let filesystem = PoweredFs(medium.clone());
+    let filesystem = PoweredFs(Shared::clone(medium));
     fuse_replies::mount(filesystem, "flatspan-test-power", &[], path)
 }
 
@@ -106,7 +107,7 @@ impl Filesystem for PoweredFs {
             return reply.error(Errno::EINVAL);
         }
         let [from, to] = [(parent, name), (newparent, newname)]
-            .map(|(folder, name)| (folder.0, name.to_owned()));
+            .map(|(directory, name)| (directory.0, name.to_owned()));
         answer(reply, self.move_to(from, to));
     }
 

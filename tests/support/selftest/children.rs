@@ -1,4 +1,4 @@
-//! Children run the one test asked for, under what was asked for; so does the ordinary user.
+//! Children run exactly the requested test under the requested limits; so does the ordinary user.
 
 use std::{
     env, fs,
@@ -21,7 +21,7 @@ use crate::support::{
 };
 
 #[test]
-fn limits_hold_in_the_child() {
+fn limits_apply_to_the_child() {
     let name = "selftest::children::limits_hold_in_the_child";
     if child::is_me(name) {
         assert_eq!(env::var("GREETING").as_deref(), Ok("hello"));
@@ -42,7 +42,7 @@ fn limits_hold_in_the_child() {
 }
 
 #[test]
-fn a_control_group_bounds_memory() {
+fn control_group_limits_memory() {
     let name = "selftest::children::a_control_group_bounds_memory";
     if child::is_me(name) {
         let bytes = vec![1_u8; 256 << 20];
@@ -63,11 +63,11 @@ fn a_control_group_bounds_memory() {
 }
 
 #[test]
-fn errors_are_injected() {
+fn strace_injects_errors() {
     let name = "selftest::children::errors_are_injected";
     if child::is_me(name) {
-        let folder = temp_dir();
-        let file = File::create(folder.path().join("file")).expect("create");
+        let directory = temp_dir();
+        let file = File::create(directory.path().join("file")).expect("create");
         let allocate = || fallocate(&file, FallocateFlags::empty(), 0, 4096);
         assert_eq!(allocate(), Ok(()));
         assert_eq!(allocate(), Err(Errno::NOSPC));
@@ -83,22 +83,22 @@ fn errors_are_injected() {
 }
 
 #[test]
-fn a_child_that_hangs_is_killed() {
+fn hanging_child_is_killed() {
     let name = "selftest::children::a_child_that_hangs_is_killed";
     if child::is_me(name) {
         thread::sleep(Duration::from_secs(60));
     } else {
-        let patience = Duration::from_millis(300);
+        let timeout = Duration::from_millis(300);
         let done = Child::new(name)
-            .timeout(patience)
+            .timeout(timeout)
             .run()
-            .expect("nothing needed");
+            .expect("child needs nothing of the machine");
         assert!(done.timed_out);
     }
 }
 
 #[test]
-fn a_killed_test_leaves_no_mount() {
+fn killed_test_leaves_no_mount() {
     let name = "selftest::children::a_killed_test_leaves_no_mount";
     if child::is_me(name) {
         let Some(fs) = SmallFs::new(Kind::Ext4, 0) else {
@@ -110,8 +110,8 @@ fn a_killed_test_leaves_no_mount() {
         thread::sleep(Duration::from_secs(60));
         return;
     }
-    let folder = temp_dir();
-    let told = folder.path().join("told");
+    let directory = temp_dir();
+    let told = directory.path().join("told");
     let done = Child::new(name)
         .env("TELL", &told)
         .timeout(Duration::from_secs(3))
@@ -119,16 +119,16 @@ fn a_killed_test_leaves_no_mount() {
     let Ok(mount) = fs::read_to_string(told) else {
         return; // skipped in the child, which recorded it
     };
-    assert!(done.expect("nothing needed").timed_out);
+    assert!(done.expect("child needs nothing of the machine").timed_out);
     let deadline = Instant::now() + Duration::from_secs(10);
     while fs::exists(&mount).expect("stat") {
-        assert!(Instant::now() < deadline, "{mount} is left");
+        assert!(Instant::now() < deadline, "{mount} is still mounted");
         thread::sleep(Duration::from_millis(5));
     }
 }
 
 #[test]
-fn measures_are_of_this_process() {
+fn measurements_are_of_this_process() {
     let status = "Name:\tx\nVmHWM:\t    1024 kB\nThreads:\t3\n";
     assert_eq!(memory::in_bytes(status, "VmHWM"), Some(1 << 20));
     assert_eq!(memory::in_bytes(status, "Threads"), None);
@@ -137,12 +137,12 @@ fn measures_are_of_this_process() {
 }
 
 #[test]
-fn root_becomes_an_ordinary_user() {
+fn root_runs_tests_as_an_ordinary_user() {
     as_ordinary_user("ordinary_user_test");
 }
 
 #[test]
-fn ordinary_user_test_writes_only_where_it_may() {
+fn ordinary_user_test_writes_only_to_permitted_directories() {
     if is_root() {
         return;
     }

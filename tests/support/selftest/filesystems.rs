@@ -1,4 +1,4 @@
-//! Filesystems mount, are full when they should be, and leave nothing.
+//! Filesystems can be mounted and filled, and leave nothing after a drop.
 
 use std::{
     fs::{self, File},
@@ -12,27 +12,27 @@ use std::{
 use crate::support::filesystem::{Kind, SmallFs};
 
 #[test]
-fn tmpfs_fills_and_goes() {
-    fills_and_goes(Kind::Tmpfs);
+fn tmpfs_fills_and_unmounts() {
+    fills_and_unmounts(Kind::Tmpfs);
 }
 
 #[test]
-fn ext4_fills_and_goes() {
-    fills_and_goes(Kind::Ext4);
+fn ext4_fills_and_unmounts() {
+    fills_and_unmounts(Kind::Ext4);
 }
 
 #[test]
-fn xfs_fills_and_goes() {
-    fills_and_goes(Kind::Xfs);
+fn xfs_fills_and_unmounts() {
+    fills_and_unmounts(Kind::Xfs);
 }
 
 #[test]
-fn btrfs_fills_and_goes() {
-    fills_and_goes(Kind::Btrfs);
+fn btrfs_fills_and_unmounts() {
+    fills_and_unmounts(Kind::Btrfs);
 }
 
 #[test]
-fn a_panic_and_an_open_file_leave_nothing_either() {
+fn panic_with_an_open_file_leaves_nothing() {
     let mut path = None;
     let mut open = None;
     let outcome = panic::catch_unwind(panic::AssertUnwindSafe(|| {
@@ -45,12 +45,15 @@ fn a_panic_and_an_open_file_leave_nothing_either() {
     }));
     let Some(path) = path else { return };
     assert!(outcome.is_err());
-    assert!(!path.exists(), "unmounted lazily, and its folder removed");
+    assert!(
+        !path.exists(),
+        "not unmounted lazily, or its directory is not removed"
+    );
     drop(open);
     assert_gone(&path);
 }
 
-fn fills_and_goes(kind: Kind) {
+fn fills_and_unmounts(kind: Kind) {
     let Some(fs) = SmallFs::new(kind, 16 << 20) else {
         return;
     };
@@ -77,9 +80,9 @@ fn fills_and_goes(kind: Kind) {
     assert_gone(&path);
 }
 
-fn write(folder: &Path, bytes: usize) -> Result<(), ErrorKind> {
+fn write(directory: &Path, bytes: usize) -> Result<(), ErrorKind> {
     let write = || {
-        let mut file = File::create(folder.join("file"))?;
+        let mut file = File::create(directory.join("file"))?;
         file.write_all(&vec![7; bytes])?;
         file.sync_all()
     };
@@ -87,17 +90,17 @@ fn write(folder: &Path, bytes: usize) -> Result<(), ErrorKind> {
 }
 
 fn assert_gone(mount: &Path) {
-    let folder = mount.parent().expect("a folder");
-    assert!(!folder.exists(), "{} is left", folder.display());
+    let directory = mount.parent().expect("a directory");
+    assert!(!directory.exists(), "{} is left", directory.display());
     let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
-    let folder = folder.to_str().expect("UTF-8");
-    assert!(!mounts.contains(folder), "{folder} is mounted");
-    // The kernel lets go of a loop device a moment later.
+    let directory = directory.to_str().expect("UTF-8");
+    assert!(!mounts.contains(directory), "{directory} is mounted");
+    // The kernel releases a loop device with a delay.
     let deadline = Instant::now() + Duration::from_secs(5);
-    while loop_devices().iter().any(|image| image.contains(folder)) {
+    while loop_devices().iter().any(|image| image.contains(directory)) {
         assert!(
             Instant::now() < deadline,
-            "a loop device of {folder} is left"
+            "a loop device of {directory} is left"
         );
         thread::sleep(Duration::from_millis(5));
     }

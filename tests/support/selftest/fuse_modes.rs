@@ -1,4 +1,4 @@
-//! Each mode of the FUSE daemon refuses what it says, and nothing else.
+//! Each mode of the FUSE daemon refuses its operations, and no others.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -18,7 +18,7 @@ use crate::support::fuse::{FuseFs, Mode};
 const ENODEV: Option<i32> = Some(libc::ENODEV);
 
 #[test]
-fn plain_maps_allocates_and_syncs() {
+fn plain_mode_maps_allocates_and_syncs() {
     let Some(fs) = FuseFs::new(Mode::Plain) else {
         return;
     };
@@ -46,16 +46,16 @@ fn plain_maps_allocates_and_syncs() {
 }
 
 #[test]
-fn folders_names_and_lengths_behave() {
+fn directories_names_and_lengths_work() {
     let Some(fs) = FuseFs::new(Mode::Plain) else {
         return;
     };
-    let folder = fs.path().join("a/b");
-    fs::create_dir_all(&folder).expect("mkdir");
-    fs::write(folder.join("old"), vec![1; 200_000]).expect("write");
-    fs::rename(folder.join("old"), fs.path().join("new")).expect("rename");
+    let directory = fs.path().join("a/b");
+    fs::create_dir_all(&directory).expect("mkdir");
+    fs::write(directory.join("old"), vec![1; 200_000]).expect("write");
+    fs::rename(directory.join("old"), fs.path().join("new")).expect("rename");
     assert_eq!(
-        fs::read(folder.join("old")).map_err(|e| e.kind()),
+        fs::read(directory.join("old")).map_err(|e| e.kind()),
         Err(ErrorKind::NotFound)
     );
 
@@ -80,7 +80,7 @@ fn folders_names_and_lengths_behave() {
 }
 
 #[test]
-fn direct_io_refuses_shared_mappings_only() {
+fn direct_io_mode_refuses_shared_mappings_only() {
     let Some(fs) = FuseFs::new(Mode::DirectIo) else {
         return;
     };
@@ -96,7 +96,7 @@ fn direct_io_refuses_shared_mappings_only() {
 }
 
 #[test]
-fn no_fallocate_maps_all_the_same() {
+fn no_fallocate_mode_still_maps() {
     let Some(fs) = FuseFs::new(Mode::NoFallocate) else {
         return;
     };
@@ -108,7 +108,7 @@ fn no_fallocate_maps_all_the_same() {
 }
 
 #[test]
-fn the_first_sync_fails_and_the_next_does_not() {
+fn sync_fails_once_mode_fails_only_the_first_sync() {
     let Some(fs) = FuseFs::new(Mode::SyncFailsOnce) else {
         return;
     };
@@ -124,7 +124,7 @@ fn the_first_sync_fails_and_the_next_does_not() {
 }
 
 #[test]
-fn no_mmap_reads_and_writes_but_fills_no_pages() {
+fn no_mmap_mode_reads_and_writes_but_fills_no_pages() {
     let Some(fs) = FuseFs::new(Mode::NoMmap) else {
         return;
     };
@@ -138,7 +138,7 @@ fn no_mmap_reads_and_writes_but_fills_no_pages() {
 }
 
 #[test]
-fn a_killed_daemon_is_an_error_and_leaves_nothing() {
+fn killed_daemon_returns_errors_and_leaves_nothing() {
     let Some(fs) = FuseFs::new(Mode::Plain) else {
         return;
     };
@@ -155,7 +155,7 @@ fn a_killed_daemon_is_an_error_and_leaves_nothing() {
     });
     assert!(
         attempts.any(|result| result.is_err()),
-        "the kernel still answers"
+        "the filesystem still answers"
     );
     drop(fs);
     assert!(!path.exists());
@@ -163,11 +163,11 @@ fn a_killed_daemon_is_an_error_and_leaves_nothing() {
     assert!(!mounts.contains(path.to_str().expect("UTF-8")));
 }
 
-fn new_file(folder: &Path, name: &str) -> File {
+fn new_file(directory: &Path, name: &str) -> File {
     OpenOptions::new()
         .read(true)
         .write(true)
         .create_new(true)
-        .open(folder.join(name))
+        .open(directory.join(name))
         .expect("create")
 }

@@ -1,4 +1,4 @@
-//! One file a part of the support.
+//! One file per part of the support.
 
 mod children;
 mod filesystems;

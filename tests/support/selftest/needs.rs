@@ -1,4 +1,4 @@
-//! Skips are visible, listed once, and refused where required.
+//! Skips are visible, listed once, and fail where required.
 
 use crate::support::{
     child::Child,
@@ -9,21 +9,21 @@ use crate::support::{
 const ABSENT: &str = "no-such-program-anywhere";
 
 #[test]
-fn skips_are_printed_listed_and_refused_where_required() {
+fn skips_are_printed_listed_and_fail_where_required() {
     let name = "selftest::needs::skips_are_printed_listed_and_refused_where_required";
     if crate::support::child::is_me(name) {
         assert!(!need(Need::Tools, ABSENT));
         assert!(need(Need::Tools, "sh"));
         return;
     }
-    let folder = temp_dir();
-    let list = folder.path().join("list");
+    let directory = temp_dir();
+    let list = directory.path().join("list");
     let child = || Child::new(name).env(skips::LIST_VARIABLE, &list);
 
     let done = child()
         .env("FLATSPAN_REQUIRE", "loom,uffd")
         .run()
-        .expect("nothing needed");
+        .expect("child needs nothing of the machine");
     done.assert_passed();
     let printed = done
         .stderr
@@ -39,7 +39,7 @@ fn skips_are_printed_listed_and_refused_where_required() {
     let done = child()
         .env("FLATSPAN_REQUIRE", "fuse, tools")
         .run()
-        .expect("nothing needed");
+        .expect("child needs nothing of the machine");
     assert!(!done.status.success());
     assert!(
         done.stderr.contains("FLATSPAN_REQUIRE names tools"),
@@ -48,28 +48,29 @@ fn skips_are_printed_listed_and_refused_where_required() {
 }
 
 #[test]
-fn long_runs_are_asked_for() {
+fn long_runs_need_the_variable() {
     let name = "selftest::needs::long_runs_are_asked_for";
     if crate::support::child::is_me(name) {
         let asked = std::env::var("FLATSPAN_LONG").is_ok_and(|asked| asked == "1");
         assert_eq!(need(Need::Long, "an hour"), asked);
         return;
     }
-    let folder = temp_dir();
+    let directory = temp_dir();
     for asked in ["0", "1"] {
-        let list = folder.path().join(asked);
+        let list = directory.path().join(asked);
         let child = Child::new(name).env(skips::LIST_VARIABLE, &list);
         let child = child.env("FLATSPAN_REQUIRE", "loom");
         let done = child.env("FLATSPAN_LONG", asked).run();
-        done.expect("nothing needed").assert_passed();
+        done.expect("child needs nothing of the machine")
+            .assert_passed();
         let listed = std::fs::read_to_string(&list).unwrap_or_default();
-        let is_listed = listed.contains("FLATSPAN_LONG=1 asks for it: an hour (long)");
+        let is_listed = listed.contains("FLATSPAN_LONG=1 requests it: an hour (long)");
         assert_eq!(is_listed, asked == "0", "{listed:?}");
     }
 }
 
 #[test]
-fn lists_of_needs_are_read() {
+fn lists_of_needs_are_parsed() {
     assert!(names("loom,uffd, tools", Need::Tools));
     assert!(!names("loom,uffd", Need::Tools));
     assert!(!names("", Need::Loom));
@@ -77,7 +78,7 @@ fn lists_of_needs_are_read() {
 }
 
 #[test]
-fn runs_that_are_over_are_known() {
+fn finished_runs_are_detected() {
     assert!(!skips::is_alive("1-1"), "process 1 did not start then");
     assert!(!skips::is_alive("rubbish"));
     let run = skips::list_path();

@@ -1,4 +1,4 @@
-//! The power is cut where it was told, and what is left is what was synced.
+//! The power fails at the planned operation, and exactly the synced data survives.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -9,17 +9,21 @@ use std::{
 
 use crate::support::power::{Lie, Plan, PowerFs};
 
-fn sync_folder(path: &Path) {
-    let folder = File::open(path).expect("open");
-    folder.sync_all().expect("fsyncdir");
+fn sync_directory(path: &Path) {
+    let directory = File::open(path).expect("open");
+    directory.sync_all().expect("fsyncdir");
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "used as a function for `map_err`"
+)]
 fn kind(error: std::io::Error) -> ErrorKind {
     error.kind()
 }
 
 #[test]
-fn what_was_not_synced_is_gone_after_a_cut() {
+fn unsynced_data_is_lost_after_a_power_cut() {
     let Some(fs) = PowerFs::new() else { return };
     let path = |name: &str| fs.path().join(name);
     for name in ["kept", "nameless", "gone"] {
@@ -28,7 +32,7 @@ fn what_was_not_synced_is_gone_after_a_cut() {
     File::open(path("kept"))
         .and_then(|file| file.sync_all())
         .expect("fsync");
-    sync_folder(fs.path());
+    sync_directory(fs.path());
     fs::write(path("late"), b"synced, but for its name").expect("write");
     File::open(path("late"))
         .and_then(|file| file.sync_all())
@@ -53,7 +57,7 @@ fn what_was_not_synced_is_gone_after_a_cut() {
 }
 
 #[test]
-fn everything_fails_behind_the_operation_that_was_told() {
+fn every_operation_fails_after_the_planned_one() {
     let Some(fs) = PowerFs::new() else { return };
     let plan = |operations_max| Plan {
         operations_max,
@@ -63,10 +67,10 @@ fn everything_fails_behind_the_operation_that_was_told() {
         let file = File::create(fs.path().join("file"))?;
         file.write_all_at(b"1", 0)?;
         file.sync_all()?;
-        fs::create_dir(fs.path().join("folder"))?;
+        fs::create_dir(fs.path().join("directory"))?;
         File::open(fs.path())?.sync_all()?;
-        fs::rename(fs.path().join("file"), fs.path().join("folder/file"))?;
-        fs::remove_file(fs.path().join("folder/file"))
+        fs::rename(fs.path().join("file"), fs.path().join("directory/file"))?;
+        fs::remove_file(fs.path().join("directory/file"))
     };
     fs.begin_empty(Plan::NO_CUT);
     work().expect("power");
@@ -79,7 +83,7 @@ fn everything_fails_behind_the_operation_that_was_told() {
         assert!(fs.progress().is_cut);
         assert!(fs::read_dir(fs.path()).is_err());
         fs.begin_again(Plan::NO_CUT);
-        // The entry is durable with the sync of the folder.
+        // The entry is durable with the sync of the directory.
         let found = fs::read(fs.path().join("file"));
         assert_eq!(
             found.map_err(kind),
@@ -92,7 +96,7 @@ fn everything_fails_behind_the_operation_that_was_told() {
 }
 
 #[test]
-fn a_write_that_was_not_synced_may_survive_torn() {
+fn unsynced_write_may_survive_torn() {
     let Some(fs) = PowerFs::new() else { return };
     let mut torn = 0;
     for survivors_seed in 1..=30 {
@@ -105,7 +109,7 @@ fn a_write_that_was_not_synced_may_survive_torn() {
         File::open(&path)
             .and_then(|file| file.sync_all())
             .expect("fsync");
-        sync_folder(fs.path());
+        sync_directory(fs.path());
         let file = OpenOptions::new().write(true).open(&path).expect("open");
         file.write_all_at(&[2; 4096], 0).expect("write");
         drop(file);
@@ -120,7 +124,7 @@ fn a_write_that_was_not_synced_may_survive_torn() {
 }
 
 #[test]
-fn a_sync_that_lies_leaves_nothing() {
+fn false_sync_leaves_no_data() {
     let Some(fs) = PowerFs::new() else { return };
     fs.begin_empty(Plan {
         lie: Lie::Always,
@@ -131,7 +135,7 @@ fn a_sync_that_lies_leaves_nothing() {
     File::open(&path)
         .and_then(|file| file.sync_all())
         .expect("said to be done");
-    sync_folder(fs.path());
+    sync_directory(fs.path());
     fs.begin_again(Plan::NO_CUT);
     assert_eq!(fs::read(&path).map_err(kind), Err(ErrorKind::NotFound));
 }

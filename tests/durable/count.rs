@@ -1,4 +1,4 @@
-//! `count` goes on where it was, however it ended.
+//! `count` continues at the stored number after any end of the process.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
@@ -10,9 +10,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::program::{durable, stdout};
 use crate::support::{self, cleaner};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// `durable count` at work, killed on drop.
+/// Running `durable count`, killed on drop.
 struct Counter {
     process: Child,
     stdout: BufReader<ChildStdout>,
@@ -25,7 +25,7 @@ impl Counter {
             .arg(store)
             .stdout(Stdio::piped())
             .spawn()
-            .expect("the program starts");
+            .expect("program starts");
         let stdout = BufReader::new(process.stdout.take().expect("piped"));
         Self { process, stdout }
     }
@@ -36,18 +36,18 @@ impl Counter {
         line
     }
 
-    /// Waits until it says so often where it is; the last that it said.
+    /// Reads `lines` progress lines and returns the number of the last one.
     fn count(&mut self, lines: usize) -> u64 {
         let lines = std::iter::repeat_with(|| self.line()).take(lines);
-        number_behind("at ", &lines.last().expect("a line"))
+        number_after("at ", &lines.last().expect("a line"))
     }
 
-    /// Ends it by a signal; what it said last.
+    /// Ends the process by a signal and returns the rest of its output.
     fn end(mut self, signal: Signal) -> String {
         kill_process(Pid::from_child(&self.process), signal).expect("a signal");
         assert!(
-            cleaner::wait(&mut self.process, PATIENCE),
-            "it does not end"
+            cleaner::wait(&mut self.process, TIMEOUT),
+            "the process does not end"
         );
         let mut rest = String::new();
         self.stdout.read_to_string(&mut rest).expect("its output");
@@ -57,12 +57,12 @@ impl Counter {
 
 impl Drop for Counter {
     fn drop(&mut self) {
-        let _gone = self.process.kill();
-        let _reaped = self.process.wait();
+        drop(self.process.kill());
+        drop(self.process.wait());
     }
 }
 
-fn number_behind(words: &str, text: &str) -> u64 {
+fn number_after(words: &str, text: &str) -> u64 {
     let rest = text
         .split_once(words)
         .unwrap_or_else(|| panic!("no {words:?} in {text:?}"))
@@ -73,55 +73,55 @@ fn number_behind(words: &str, text: &str) -> u64 {
         .expect("a number")
 }
 
-/// Counts one step; the greeting.
-fn once(store: &Path) -> String {
+/// Counts one step and returns the greeting.
+fn count_once(store: &Path) -> String {
     let output = durable()
         .arg("count")
         .arg(store)
         .args(["--times", "1"])
         .output();
-    let output = output.expect("the program starts");
+    let output = output.expect("program starts");
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     stdout(&output)
 }
 
 #[test]
-fn a_count_goes_on_after_it_was_killed() {
-    let folder = support::temp_dir();
-    let store = folder.path().join("store");
+fn count_continues_after_a_kill() {
+    let directory = support::temp_dir();
+    let store = directory.path().join("store");
     let mut counter = Counter::start(&store);
     assert!(counter.line().starts_with("begins at 0, "));
     let mut last = counter.count(3);
     counter.end(Signal::KILL);
     for _ in 0..3 {
         let mut counter = Counter::start(&store);
-        let begun = number_behind("continues at ", &counter.line());
+        let begun = number_after("continues at ", &counter.line());
         assert!(begun >= last, "{last} was counted, {begun} came back");
         last = counter.count(1);
         counter.end(Signal::KILL);
     }
-    let greeting = once(&store);
+    let greeting = count_once(&store);
     assert!(
-        number_behind("continues at ", &greeting) >= last,
+        number_after("continues at ", &greeting) >= last,
         "{greeting}"
     );
-    // The journal had it.
-    assert!(number_behind("generation ", &greeting) >= 1, "{greeting}");
+    // The journal has the last number.
+    assert!(number_after("generation ", &greeting) >= 1, "{greeting}");
 }
 
 #[test]
-fn a_count_that_is_interrupted_is_closed_and_goes_on_exactly_there() {
-    let folder = support::temp_dir();
-    let store = folder.path().join("store");
+fn interrupted_count_closes_the_store_and_continues_at_the_same_number() {
+    let directory = support::temp_dir();
+    let store = directory.path().join("store");
     for signal in [Signal::INT, Signal::TERM] {
         let mut counter = Counter::start(&store);
         counter.line();
         counter.count(1);
         let rest = counter.end(signal);
-        let closed = number_behind("closed at ", &rest);
-        let greeting = once(&store);
+        let closed = number_after("closed at ", &rest);
+        let greeting = count_once(&store);
         assert_eq!(
-            number_behind("continues at ", &greeting),
+            number_after("continues at ", &greeting),
             closed,
             "{greeting}"
         );
@@ -130,9 +130,9 @@ fn a_count_that_is_interrupted_is_closed_and_goes_on_exactly_there() {
 }
 
 #[test]
-fn what_is_no_count_is_refused() {
-    let folder = support::temp_dir();
-    let path = folder.path().join("other");
+fn count_rejects_a_store_without_a_count() {
+    let directory = support::temp_dir();
+    let path = directory.path().join("other");
     let options = flatspan::snapshot::StoreOptions::default().initial_bytes(4096);
     let store = flatspan::snapshot::Store::open(&path, options).expect("a store");
     let written: Result<(), flatspan::snapshot::SnapshotError> =
@@ -143,12 +143,12 @@ fn what_is_no_count_is_refused() {
         .arg("count")
         .arg(&path)
         .output()
-        .expect("the program starts");
+        .expect("program starts");
     assert_eq!(output.status.code(), Some(1), "{output:?}");
-    std::fs::write(folder.path().join("file"), "").expect("a file");
+    std::fs::write(directory.path().join("file"), "").expect("a file");
     let output = durable()
         .arg("count")
-        .arg(folder.path().join("file"))
+        .arg(directory.path().join("file"))
         .output();
-    assert_eq!(output.expect("the program starts").status.code(), Some(4));
+    assert_eq!(output.expect("program starts").status.code(), Some(4));
 }

@@ -1,4 +1,5 @@
-//! Bits that turn over while a store is not open: never a wrong state, and never an older one without a word.
+//! Bits that flip while a store is not open: never a wrong state, and never an older state without
+//! a report.
 
 use flatspan::snapshot::{Array, HeapName};
 
@@ -11,22 +12,20 @@ struct Found {
     healed: u64,
     fell_back: u64,
     refused: u64,
-    cut: u64,
+    ignored_tails: u64,
     unchanged: u64,
 }
 
-/// Opens the store with one bit turned over.
+/// Opens the store with one bit flipped.
 fn judge(way: Way, disk: &Recorder, file: (Array, u64), bit: u64, found: &mut Found) {
     let acknowledged = disk.marks().last().copied().expect("steps");
-    let rotten = disk.settled();
-    rotten.flip(file, bit);
+    let corrupt = disk.durable_copy();
+    corrupt.flip(file, bit);
     found.bits += 1;
-    let before = rotten.log().len();
-    let store = if let Ok(store) = rotten.open(way) {
-        store
-    } else {
+    let before = corrupt.log().len();
+    let Ok(store) = corrupt.open(way) else {
         found.refused += 1;
-        let changes = rotten
+        let changes = corrupt
             .log()
             .iter()
             .skip(before)
@@ -34,7 +33,7 @@ fn judge(way: Way, disk: &Recorder, file: (Array, u64), bit: u64, found: &mut Fo
             .count();
         assert_eq!(
             changes, 0,
-            "{way:?} {file:?} bit {bit}: refused, and written to"
+            "{way:?} {file:?} bit {bit}: rejected, but written to"
         );
         return;
     };
@@ -42,21 +41,22 @@ fn judge(way: Way, disk: &Recorder, file: (Array, u64), bit: u64, found: &mut Fo
     let step = way.look(&store);
     let step =
         step.unwrap_or_else(|error| panic!("{way:?} {file:?} bit {bit}: {error}: {report:?}"));
-    let told = report.fell_back.is_some();
-    // The last record of a store that was not closed cannot be told from one that was being written.
-    let is_cut = !report.cuts.is_empty();
+    let fell_back = report.fell_back.is_some();
+    // The last record of a store that was not closed cannot be distinguished from a record that was
+    // being written.
+    let has_ignored_tail = !report.cuts.is_empty();
     assert!(
-        step >= acknowledged || told || is_cut,
+        step >= acknowledged || fell_back || has_ignored_tail,
         "{way:?} {file:?} bit {bit}: {step} after {acknowledged}: {report:?}"
     );
-    found.fell_back += u64::from(told);
+    found.fell_back += u64::from(fell_back);
     found.healed += u64::from(!report.healed.is_empty());
-    found.cut += u64::from(is_cut);
-    found.unchanged += u64::from(!told && !is_cut && report.healed.is_empty());
+    found.ignored_tails += u64::from(has_ignored_tail);
+    found.unchanged += u64::from(!fell_back && !has_ignored_tail && report.healed.is_empty());
 }
 
 #[test]
-fn every_bit_of_metadata_is_noticed() {
+fn every_flipped_bit_of_metadata_is_detected() {
     let disk = recorded(TRANSACTIONS, 7, false);
     let mut found = Found::default();
     for heap in [HeapName::A, HeapName::B] {
@@ -73,7 +73,8 @@ fn every_bit_of_metadata_is_noticed() {
         }
     }
     println!("{found:?}");
-    // Of the heap that was chosen; the copies of the other one are written by the next checkpoint into it.
+    // Of the selected heap. The copies of the other heap are written by the next checkpoint into
+    // it.
     assert_eq!(
         (found.healed, found.fell_back),
         (2 * 4096 * 8, 0),
@@ -82,7 +83,7 @@ fn every_bit_of_metadata_is_noticed() {
 }
 
 #[test]
-fn ten_thousand_bits_anywhere_lead_to_no_wrong_state() {
+fn flipped_bits_never_lead_to_a_wrong_state() {
     let mut random = 0x9E37_79B9_u64;
     let mut below = |limit: u64| {
         random ^= random << 13;

@@ -1,4 +1,4 @@
-//! A disk on which a call can be made to wait, or to fail.
+//! Backend on which a call can be made to wait or fail.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,63 +7,64 @@ use std::sync::{Mutex, PoisonError};
 
 use flatspan::snapshot::{Array, GroupDisk};
 
-use crate::watched_disk::{Call, Watch, WatchedDisk};
+use crate::watched_backend::{Call, Watch, WatchedBackend};
 
-/// The next journal that is created waits, once, and from then on no checkpoint comes to its end: the disk is full.
-pub(crate) type GatedDisk = WatchedDisk<Gated>;
+/// Backend whose next journal creation waits once. From then on every checkpoint fails because the
+/// disk is full.
+pub(crate) type BlockingBackend = WatchedBackend<Blocking>;
 
 #[derive(Debug)]
-pub(crate) struct Gated {
-    gate: Mutex<Option<(SyncSender<()>, Receiver<()>)>>,
+pub(crate) struct Blocking {
+    blocker: Mutex<Option<(SyncSender<()>, Receiver<()>)>>,
     fails: Mutex<bool>,
     fails_to_sync: AtomicBool,
 }
 
-/// The other side of the gate.
+/// Test's side of the blocked call.
 #[derive(Debug)]
-pub(crate) struct Gate {
+pub(crate) struct Blocker {
     reached: Receiver<()>,
     open: SyncSender<()>,
 }
 
-impl Gate {
+impl Blocker {
     pub(crate) fn wait_reached(&self) {
         self.reached.recv().expect("a journal is created");
     }
 
     pub(crate) fn open(&self) {
-        self.open.send(()).expect("it waits");
+        self.open.send(()).expect("call is blocked");
     }
 }
 
-impl GatedDisk {
-    pub(crate) fn new(disk: GroupDisk) -> (Self, Gate) {
+impl BlockingBackend {
+    pub(crate) fn new(disk: GroupDisk) -> (Self, Blocker) {
         let (reaching, reached) = sync_channel(1);
         let (open, opened) = sync_channel(1);
-        let watch = Gated::behind(Some((reaching, opened)));
-        (Self::over(disk, watch), Gate { reached, open })
+        let watch = Blocking::with_blocker(Some((reaching, opened)));
+        (Self::over(disk, watch), Blocker { reached, open })
     }
 
-    /// Without a gate.
+    /// Opens a backend that does not block.
     pub(crate) fn open(disk: GroupDisk) -> Self {
-        Self::over(disk, Gated::behind(None))
+        Self::over(disk, Blocking::with_blocker(None))
     }
 
-    /// From now on no checkpoint comes to its end, and no second heap, or each does.
+    /// Sets whether checkpoints and the creation of a second heap fail.
     pub(crate) fn set_full(&self, full: bool) {
         *self.watch.fails() = full;
     }
 
-    /// From now on no sync succeeds.
+    /// Makes every later sync fail.
     pub(crate) fn fail_syncs(&self) {
         self.watch.fails_to_sync.store(true, Ordering::Relaxed);
     }
 }
 
-impl Gated {
-    fn behind(gate: Option<(SyncSender<()>, Receiver<()>)>) -> Self {
+impl Blocking {
+    fn with_blocker(blocker: Option<(SyncSender<()>, Receiver<()>)>) -> Self {
         Self {
-            gate: Mutex::new(gate),
+            blocker: Mutex::new(blocker),
             fails: Mutex::new(false),
             fails_to_sync: AtomicBool::new(false),
         }
@@ -74,14 +75,14 @@ impl Gated {
     }
 }
 
-impl Watch for Gated {
+impl Watch for Blocking {
     fn before(&self, call: Call) -> io::Result<()> {
         match call {
             Call::Create => {
-                let gate = self.gate.lock().expect("a lock").take();
-                if let Some((reaching, opened)) = gate {
-                    reaching.send(()).expect("the other side");
-                    opened.recv().expect("the other side");
+                let blocker = self.blocker.lock().expect("a lock").take();
+                if let Some((reaching, opened)) = blocker {
+                    reaching.send(()).expect("peer is connected");
+                    opened.recv().expect("peer is connected");
                     *self.fails() = true;
                 }
                 Ok(())
@@ -90,7 +91,7 @@ impl Watch for Gated {
                 Err(io::ErrorKind::StorageFull.into())
             }
             Call::Sync if self.fails_to_sync.load(Ordering::Relaxed) => {
-                Err(io::Error::other("the disk fails to sync"))
+                Err(io::Error::other("injected sync failure"))
             }
             _ => Ok(()),
         }

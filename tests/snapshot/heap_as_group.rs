@@ -1,5 +1,9 @@
-//! A store lies on the array: the parts of a heap are a group like any other, also while the store is open.
-#![expect(unsafe_code, reason = "groups whose files are trusted")]
+//! Store files as a group: the parts of a heap can be hashed and sent like any other files, also
+//! while the store is open.
+#![expect(
+    unsafe_code,
+    reason = "groups that assume exclusive use of their files"
+)]
 
 use std::env;
 use std::fs::File;
@@ -20,11 +24,11 @@ use sha1::{Digest as _, Sha1};
 use crate::support::{self, child};
 
 const PAGE: u64 = 4096;
-/// More than sockets hold, and not a whole number of parts or pieces.
+/// More than socket buffers hold, and no multiple of a part or a piece.
 const BYTES: u64 = (24 << 20) + 3 * PAGE;
 const PART_BYTES: u64 = 1 << 20;
 const PIECE_BYTES: u64 = 300_000;
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 fn open(path: &Path, readers_timeout: Duration) -> Store {
     let options = StoreOptions::default()
@@ -36,10 +40,10 @@ fn open(path: &Path, readers_timeout: Duration) -> Store {
     Store::open(path, options).expect("a store")
 }
 
-/// Long enough to be a try, too short for a reader that stays.
+/// Long enough for an attempt, too short for a reader that stays.
 const SOON: Duration = Duration::from_millis(20);
 
-/// Fills the region, but for a hole.
+/// Fills the region except for a hole.
 fn fill(store: &Store, seed: u64) {
     let mut state = seed;
     let mut next = || {
@@ -50,18 +54,18 @@ fn fill(store: &Store, seed: u64) {
     };
     let mut content: Vec<u8> = (0..BYTES).map(|_| next()).collect();
     content[5 << 20..7 << 20].fill(0);
-    let inside = store.enter().expect("the gate");
+    let inside = store.enter().expect("access lock is free");
     inside.write(0, &content).expect("written");
 }
 
 fn memory(store: &Store) -> Vec<u8> {
     let mut bytes = vec![0; BYTES as usize];
-    let inside = store.enter().expect("the gate");
+    let inside = store.enter().expect("access lock is free");
     inside.read(0, &mut bytes).expect("read");
     bytes
 }
 
-/// What the files hold, read without us.
+/// Reads the content of the files without the library.
 fn read_files(reader: &StoreReader, image: &Image) -> Vec<u8> {
     let mut bytes = Vec::new();
     for part in image.parts() {
@@ -69,7 +73,7 @@ fn read_files(reader: &StoreReader, image: &Image) -> Vec<u8> {
         let start = bytes.len();
         bytes.resize(start + (part.range.end - part.range.start) as usize, 0);
         file.read_exact_at(&mut bytes[start..], part.range.start)
-            .expect("all of a part");
+            .expect("complete part is read");
     }
     bytes
 }
@@ -86,7 +90,7 @@ fn digests(bytes: &[u8]) -> Vec<Sha1Digest> {
     pieces.map(|piece| Sha1::digest(piece).into()).collect()
 }
 
-/// Every piece, by every way to hash one.
+/// Asserts the hash of every piece, computed in every way.
 fn assert_hashes(pieces: &Pieces<'_>, expected: &[Sha1Digest]) {
     assert_eq!(pieces.count(), expected.len());
     for (piece, expected) in expected.iter().enumerate() {
@@ -95,7 +99,7 @@ fn assert_hashes(pieces: &Pieces<'_>, expected: &[Sha1Digest]) {
     #[cfg(feature = "rayon")]
     {
         let run = flatspan::span::HashRun::new();
-        let found = pieces.verify(expected, &run).expect("as many");
+        let found = pieces.verify(expected, &run).expect("digest count matches");
         assert!(found.is_ok(), "{found:?}");
         assert!(found.files.len() > 20, "one of each part");
     }
@@ -103,17 +107,19 @@ fn assert_hashes(pieces: &Pieces<'_>, expected: &[Sha1Digest]) {
 
 fn tcp_pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
-    let ours = TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
+    let ours = TcpStream::connect(listener.local_addr().expect("bound")).expect("peer listens");
     let (theirs, _) = listener.accept().expect("a peer");
     (ours, theirs)
 }
 
-/// What arrives when this is sent.
+/// Returns the bytes that a peer receives.
 fn received(send: impl FnOnce(TcpStream)) -> Vec<u8> {
     let (ours, mut theirs) = tcp_pair();
     let reading = thread::spawn(move || {
         let mut bytes = Vec::new();
-        theirs.read_to_end(&mut bytes).expect("all of it");
+        theirs
+            .read_to_end(&mut bytes)
+            .expect("complete range is read");
         bytes
     });
     send(ours);
@@ -126,7 +132,7 @@ fn is_busy(result: &Result<impl Sized, SnapshotError>) -> bool {
         .is_err_and(|error| error.kind() == ErrorKind::ResourceBusy)
 }
 
-/// Hashed and sent, through the door that makes no slices.
+/// Hashes and sends by the safe API, which creates no slices.
 fn use_safely(group: Group, expected: &[u8]) {
     assert_hashes(
         &Pieces::new(&group, PIECE_BYTES).expect("pieces"),
@@ -139,15 +145,16 @@ fn use_safely(group: Group, expected: &[u8]) {
         let mut sender = ZeroCopySender::new(to).expect("TCP can");
         let span = group.owned_span(..).expect("free");
         sender.send(span).expect("sent");
-        assert!(sender.finish(PATIENCE).expect("no error"));
+        assert!(sender.finish(TIMEOUT).expect("no error"));
     });
     assert!(sent == expected, "sent without a copy");
 }
 
-/// The same in mapped memory, by slices.
+/// Hashes and sends mapped memory by slices.
 fn use_in_place(group: &Group, expected: &[u8]) {
     let pieces = Pieces::new(group, PIECE_BYTES).expect("pieces");
-    // SAFETY: the group lies on a heap that is held, and nobody but stores uses its files.
+    // SAFETY: the group consists of files of a heap that is read-locked, and only stores use its
+    // files.
     assert_hashes(&unsafe { pieces.in_place() }, &digests(expected));
     let span = group.span(..).expect("free");
     let sent = received(|mut to| {
@@ -159,7 +166,7 @@ fn use_in_place(group: &Group, expected: &[u8]) {
 }
 
 #[test]
-fn h17_the_heap_of_an_open_store_is_hashed_and_sent_as_a_group() {
+fn i17_heap_of_an_open_store_is_hashed_and_sent_as_a_group() {
     let dir = support::temp_dir();
     let path = dir.path().join("store");
     let store = open(&path, SOON);
@@ -175,12 +182,12 @@ fn h17_the_heap_of_an_open_store_is_hashed_and_sent_as_a_group() {
     );
     assert!(read_files(&reader, &image) == expected);
     use_safely(builder(&reader, &image).open().expect("a group"), &expected);
-    // SAFETY: the heap is held as long as slices live, and nobody but stores uses its files.
+    // SAFETY: the heap is read-locked until the slices are dropped, and only stores use its files.
     let trusted = unsafe { builder(&reader, &image).trust_files() };
     let trusted = trusted.open().expect("a group");
     use_in_place(&trusted, &expected);
 
-    // The other heap is free; then it is the turn of this one.
+    // The other heap is free; the next base would be into this one.
     let metadata = *image.metadata();
     fill(&store, 2);
     let other = store.checkpoint_base().expect("into the other heap");
@@ -196,11 +203,14 @@ fn h17_the_heap_of_an_open_store_is_hashed_and_sent_as_a_group() {
     use_in_place(&trusted, &expected);
     drop((trusted, image));
 
-    let base = store.checkpoint_base().expect("nobody is there any more");
+    let base = store.checkpoint_base().expect("no reader is left");
     assert_eq!(base.kind, CheckpointKind::Base);
     let last = memory(&store);
     drop(store);
-    let image = reader.heap(metadata.heap).expect("a look").expect("whole");
+    let image = reader
+        .heap(metadata.heap)
+        .expect("heap is readable")
+        .expect("whole");
     assert_eq!(image.generation(), base.generation);
     let group = builder(&reader, &image).open().expect("a group");
     use_safely(group, &last);
@@ -211,10 +221,10 @@ fn h17_the_heap_of_an_open_store_is_hashed_and_sent_as_a_group() {
 }
 
 #[test]
-fn h17_a_checkpoint_waits_for_who_reads_the_parts() {
+fn i17_checkpoint_waits_for_readers_of_the_parts() {
     let dir = support::temp_dir();
     let path = dir.path().join("store");
-    let store = open(&path, PATIENCE);
+    let store = open(&path, TIMEOUT);
     fill(&store, 1);
     store.checkpoint_base().expect("a base");
     let expected = memory(&store);
@@ -238,7 +248,7 @@ fn h17_a_checkpoint_waits_for_who_reads_the_parts() {
 }
 
 #[test]
-fn parts_of_images_that_lie_in_one_file_or_in_none() {
+fn images_in_one_file_or_in_none_have_the_right_parts() {
     let dir = support::temp_dir();
     for (bytes, expected) in [(0, None), (3 * PAGE, Some(64 << 10..(64 << 10) + 3 * PAGE))] {
         let path = dir.path().join(bytes.to_string());
@@ -263,11 +273,11 @@ fn parts_of_images_that_lie_in_one_file_or_in_none() {
     );
 }
 
-const SENDER: &str = "on_the_array::h17_the_heap_of_an_open_store_is_sent_by_another_process";
+const SENDER: &str = "heap_as_group::i17_heap_of_an_open_store_is_sent_by_another_process";
 const STORE: &str = "FLATSPAN_SENT_STORE";
 const ADDRESS: &str = "FLATSPAN_SENT_ADDRESS";
 
-/// Sends the newest heap to its parent, first what the hashes of its pieces are.
+/// Sends the newest heap to the parent process, preceded by the hashes of its pieces.
 fn send_to_parent() {
     let path = PathBuf::from(env::var_os(STORE).expect("a store"));
     let mut to = TcpStream::connect(env::var(ADDRESS).expect("an address")).expect("a parent");
@@ -284,7 +294,7 @@ fn send_to_parent() {
 }
 
 #[test]
-fn h17_the_heap_of_an_open_store_is_sent_by_another_process() {
+fn i17_heap_of_an_open_store_is_sent_by_another_process() {
     if child::is_me(SENDER) {
         return send_to_parent();
     }
@@ -304,12 +314,13 @@ fn h17_the_heap_of_an_open_store_is_sent_by_another_process() {
         })
     };
     let (mut from, _) = listener.accept().expect("a child");
-    from.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    from.set_read_timeout(Some(TIMEOUT)).expect("a socket");
     let mut hashes = vec![Sha1Digest::default(); digests(&expected).len()];
     for hash in &mut hashes {
         from.read_exact(hash).expect("a hash");
     }
-    // The child is in the heap now, and stays until its bytes are taken, which are more than sockets hold.
+    // The child has the heap locked now, until its bytes are read. They are more than socket
+    // buffers hold.
     fill(&store, 2);
     store.checkpoint_base().expect("into the other heap");
     fill(&store, 3);
@@ -318,9 +329,13 @@ fn h17_the_heap_of_an_open_store_is_sent_by_another_process() {
     let delta = store.checkpoint().expect("into the journal");
     assert_eq!(delta.kind, CheckpointKind::Delta, "{delta:?}");
     let mut bytes = Vec::new();
-    from.read_to_end(&mut bytes).expect("all of it");
+    from.read_to_end(&mut bytes)
+        .expect("complete range is read");
     assert!(bytes == expected && hashes == digests(&expected));
-    let done = sending.join().expect("no panic").expect("nothing needed");
+    let done = sending
+        .join()
+        .expect("no panic")
+        .expect("child needs nothing of the machine");
     done.assert_passed();
 
     let last = memory(&store);

@@ -1,4 +1,4 @@
-//! Delta checkpoints that are given up in the middle, when part of their records is written.
+//! Delta checkpoints that fail after part of their records was written.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,12 +9,12 @@ use flatspan::snapshot::{
     Changes, CheckpointReport, Durability, GroupDisk, SnapshotError, Store, StoreOptions,
 };
 
-use crate::gated_disk::GatedDisk;
+use crate::blocking_backend::BlockingBackend;
 use crate::support;
 
 const PAGE: u64 = 4096;
 const PART_BYTES: u64 = 4 << 20;
-/// More than are copied while writers stand.
+/// More pages than are copied while writers are paused.
 const PAGES: u64 = 3000;
 
 fn options(durability: Durability) -> StoreOptions {
@@ -31,7 +31,7 @@ fn open(path: &Path, durability: Durability) -> Store {
 }
 
 fn stamp(store: &Store, pages: impl Iterator<Item = u64>, value: u8) {
-    let inside = store.enter().expect("the gate");
+    let inside = store.enter().expect("access lock is free");
     for page in pages {
         inside
             .write(page * PAGE + page % PAGE, &[value])
@@ -40,7 +40,7 @@ fn stamp(store: &Store, pages: impl Iterator<Item = u64>, value: u8) {
 }
 
 fn stamps(store: &Store) -> Vec<u8> {
-    let inside = store.enter().expect("the gate");
+    let inside = store.enter().expect("access lock is free");
     let stamp = |page: u64| {
         let mut byte = [0];
         let read = inside.read(page * PAGE + page % PAGE, &mut byte);
@@ -50,11 +50,11 @@ fn stamps(store: &Store) -> Vec<u8> {
     (0..PAGES).map(stamp).collect()
 }
 
-/// Every base fails, after the journal was rolled.
+/// Creates a store whose base checkpoints fail after the journal was rolled.
 fn without_bases(path: &Path, durability: Durability) -> Store {
     drop(open(path, durability));
     let disk = GroupDisk::open(path, PART_BYTES, Access::ReadWrite);
-    let disk = GatedDisk::open(disk.expect("the store"));
+    let disk = BlockingBackend::open(disk.expect("the store"));
     disk.set_full(true);
     Store::open_on(Arc::new(disk), options(durability)).expect("a store")
 }
@@ -67,19 +67,21 @@ fn fail_to_make_a_base(store: &Store) {
     );
 }
 
-/// A store with a delta, and then one that is given up, since a writer does not leave.
-fn with_one_given_up(path: &Path, durability: Durability) -> Store {
+/// Creates a store with a complete delta, and then one that fails because a writer stays in the
+/// access lock.
+fn with_a_failed_delta(path: &Path, durability: Durability) -> Store {
     let store = open(path, durability);
-    give_one_up(&store);
+    fail_one_delta(&store);
     store
 }
 
-fn give_one_up(store: &Store) {
-    give_up(store, || store.checkpoint_delta());
+fn fail_one_delta(store: &Store) {
+    fail_delta(store, || store.checkpoint_delta());
 }
 
-/// All pages are 1 in a delta, and then 2; then this is tried beside a writer that does not leave.
-fn give_up(store: &Store, checkpoint: impl Fn() -> Result<CheckpointReport, SnapshotError>) {
+/// Writes 1 to all pages in a delta, then 2, and runs `checkpoint` beside a writer that stays in
+/// the access lock.
+fn fail_delta(store: &Store, checkpoint: impl Fn() -> Result<CheckpointReport, SnapshotError>) {
     stamp(store, 0..PAGES, 1);
     store.checkpoint_delta().expect("a delta");
     stamp(store, 0..PAGES, 2);
@@ -98,9 +100,9 @@ fn fail_beside_a_writer(
         let (entered, inside) = std::sync::mpsc::channel();
         let (leave, asked) = std::sync::mpsc::channel::<()>();
         scope.spawn(move || {
-            let _inside = store.enter().expect("the gate");
-            entered.send(()).expect("somebody waits");
-            // Ends when the other end is dropped.
+            let _inside = store.enter().expect("access lock is free");
+            entered.send(()).expect("receiver exists");
+            // Ends when the sender is dropped.
             let _ = asked.recv();
         });
         inside.recv().expect("a writer");
@@ -115,25 +117,28 @@ fn fail_beside_a_writer(
 }
 
 #[test]
-fn what_was_written_of_it_never_counts() {
+fn records_of_a_failed_delta_are_ignored() {
     for durability in [Durability::Power, Durability::Process] {
         let dir = support::temp_dir();
         let path = dir.path().join("store");
-        drop(with_one_given_up(&path, durability));
+        drop(with_a_failed_delta(&path, durability));
         let store = open(&path, durability);
         let report = store.open_report();
-        let cut: u64 = report.cuts.iter().map(|cut| cut.bytes).sum();
-        assert!(cut > 1 << 20, "records are written early: {report:?}");
+        let ignored_bytes: u64 = report.cuts.iter().map(|tail| tail.bytes).sum();
+        assert!(
+            ignored_bytes > 1 << 20,
+            "records are written early: {report:?}"
+        );
         assert!(stamps(&store).iter().all(|stamp| *stamp == 1));
     }
 }
 
 #[test]
-fn the_next_delta_goes_on_without_it() {
+fn next_delta_succeeds_after_a_failed_delta() {
     for durability in [Durability::Power, Durability::Process] {
         let dir = support::temp_dir();
         let path = dir.path().join("store");
-        let store = with_one_given_up(&path, durability);
+        let store = with_a_failed_delta(&path, durability);
         stamp(&store, 7..9, 3);
         store.checkpoint_delta().expect("a delta");
         stamp(&store, 8..9, 4);
@@ -152,11 +157,11 @@ fn the_next_delta_goes_on_without_it() {
 }
 
 #[test]
-fn the_next_base_goes_on_without_it() {
+fn next_base_succeeds_after_a_failed_delta() {
     for durability in [Durability::Power, Durability::Process] {
         let dir = support::temp_dir();
         let path = dir.path().join("store");
-        let store = with_one_given_up(&path, durability);
+        let store = with_a_failed_delta(&path, durability);
         store.checkpoint_base().expect("a base");
         stamp(&store, 8..9, 4);
         store.checkpoint_delta().expect("a delta");
@@ -168,11 +173,11 @@ fn the_next_base_goes_on_without_it() {
 }
 
 #[test]
-fn a_base_that_fails_after_it_seals_nothing_that_was_not_complete() {
+fn failed_base_after_a_failed_delta_seals_only_complete_records() {
     let dir = support::temp_dir();
     let path = dir.path().join("store");
     let store = without_bases(&path, Durability::Power);
-    give_one_up(&store);
+    fail_one_delta(&store);
     fail_to_make_a_base(&store);
     stamp(&store, 8..9, 4);
     store.checkpoint_delta().expect("a delta");
@@ -183,7 +188,7 @@ fn a_base_that_fails_after_it_seals_nothing_that_was_not_complete() {
 }
 
 #[test]
-fn one_that_is_given_up_after_a_base_that_failed_keeps_the_seal() {
+fn failed_delta_after_a_failed_base_keeps_the_seal() {
     for durability in [Durability::Power, Durability::Process] {
         let dir = support::temp_dir();
         let path = dir.path().join("store");
@@ -191,7 +196,7 @@ fn one_that_is_given_up_after_a_base_that_failed_keeps_the_seal() {
         stamp(&store, 0..PAGES, 1);
         store.checkpoint_delta().expect("a delta");
         fail_to_make_a_base(&store);
-        // So few that they are not written before it is given up, nor is the seal.
+        // Few enough that neither the pages nor the seal are written before the failure.
         stamp(&store, 0..100, 2);
         fail_to_make_one(&store);
         stamp(&store, 8..9, 4);
@@ -209,20 +214,21 @@ fn one_that_is_given_up_after_a_base_that_failed_keeps_the_seal() {
     }
 }
 
-/// The base before it had made the next file of the journal, which must not be used when later ones are there.
+/// The base before it had created the next journal file, which must not be used if later files
+/// exist.
 #[test]
-fn a_base_and_a_delta_that_are_given_up_leave_no_file_that_later_ones_overtake() {
+fn failed_base_and_delta_leave_no_outdated_journal_file() {
     let dir = support::temp_dir();
     let path = dir.path().join("store");
     drop(open(&path, Durability::Power));
     let disk = GroupDisk::open(&path, PART_BYTES, Access::ReadWrite);
-    let (disk, gate) = GatedDisk::new(disk.expect("the store"));
+    let (disk, blocker) = BlockingBackend::new(disk.expect("the store"));
     let opener = std::thread::spawn(move || {
-        gate.wait_reached();
-        gate.open();
+        blocker.wait_reached();
+        blocker.open();
     });
     let store = Store::open_on(Arc::new(disk), options(Durability::Power)).expect("a store");
-    give_up(&store, || {
+    fail_delta(&store, || {
         let base = store.checkpoint_base();
         assert!(
             matches!(base, Err(SnapshotError::GateTimeout { .. })),

@@ -1,4 +1,4 @@
-//! Faults that `durable storm` (examples/durable) has found, without a storm.
+//! Regression tests for faults that `durable crash-test` (examples/durable) has found.
 
 use std::fs;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use flatspan::mapping_cache::Access;
 use flatspan::snapshot::{GroupDisk, SnapshotError, Store, StoreOptions};
 
-use crate::gated_disk::GatedDisk;
+use crate::blocking_backend::BlockingBackend;
 use crate::support;
 
 const PAGE: u64 = 4096;
@@ -28,9 +28,10 @@ fn fill(store: &Store, page: u64, byte: u8) {
         .expect("a transaction");
 }
 
-/// A kill while `OnClose::DropOlder` removed the older heap: from its end, and METADATA to the last.
+/// Kill while `OnClose::DropOlder` removed the older heap: parts are removed from the end, and
+/// METADATA last.
 #[test]
-fn a_heap_that_was_being_removed_is_no_older_image() {
+fn partially_removed_heap_is_no_fallback() {
     let dir = support::temp_dir();
     let path = dir.path().join("store");
     let store = Store::open(&path, options()).expect("a store");
@@ -61,10 +62,11 @@ fn a_heap_that_was_being_removed_is_no_older_image() {
     );
 }
 
-/// A checkpoint beside it must not take what the transaction wrote before it was undone.
+/// A checkpoint that runs beside a transaction must not store what the transaction wrote before its
+/// rollback.
 #[test]
-fn a_transaction_that_is_given_up_beside_a_checkpoint_is_in_no_image() {
-    const PATIENCE: Duration = Duration::from_secs(2);
+fn rolled_back_transaction_beside_a_checkpoint_is_in_no_image() {
+    const TIMEOUT: Duration = Duration::from_secs(2);
     let begun = Instant::now();
     let dir = support::temp_dir();
     let path = dir.path().join("store");
@@ -72,7 +74,7 @@ fn a_transaction_that_is_given_up_beside_a_checkpoint_is_in_no_image() {
     let end = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            // Seldom beside the last look of a checkpoint, which would see it.
+            // Rarely coincides with the final scan of a checkpoint, which would see the write.
             let pauses = (0..).map(|round: u64| Duration::from_micros(round * 611 % 3000));
             for pause in pauses.take_while(|_| !end.load(Ordering::Relaxed)) {
                 std::thread::sleep(pause);
@@ -89,7 +91,7 @@ fn a_transaction_that_is_given_up_beside_a_checkpoint_is_in_no_image() {
         for round in (0..=u8::MAX).cycle() {
             fill(&store, 0, round);
             let made = store.checkpoint();
-            let is_over = made.is_err() || begun.elapsed() >= PATIENCE;
+            let is_over = made.is_err() || begun.elapsed() >= TIMEOUT;
             end.store(is_over, Ordering::Relaxed);
             made.expect("a checkpoint");
             if is_over {
@@ -100,26 +102,26 @@ fn a_transaction_that_is_given_up_beside_a_checkpoint_is_in_no_image() {
     drop(store);
     let store = Store::open(&path, options()).expect("a store");
     let zeros = store.view(|bytes| bytes[4096..].iter().all(|byte| *byte == 0));
-    assert!(zeros.expect("a view"), "what was undone is in the image");
+    assert!(zeros.expect("a view"), "rolled back data is in the image");
 }
 
-/// The first transaction makes its journal file while a checkpoint has made the next one: the one that is written
-/// later must have the higher number, by which they are read.
+/// The first transaction creates its journal file while a checkpoint has created the next one. The
+/// file that is written later must have the higher number, because files are read in this order.
 #[test]
-fn a_checkpoint_beside_the_first_transaction_keeps_the_order_of_the_journal() {
+fn checkpoint_beside_the_first_transaction_keeps_the_journal_order() {
     let dir = support::temp_dir();
     let path = dir.path().join("store");
     let store = Store::open(&path, options()).expect("a store");
     fill(&store, 1, 1);
     drop(store);
     let disk = GroupDisk::open(&path, 256 << 10, Access::ReadWrite).expect("its disk");
-    let (disk, gate) = GatedDisk::new(disk);
+    let (disk, blocker) = BlockingBackend::new(disk);
     let store = Store::open_on(Arc::new(disk), options()).expect("a store");
     std::thread::scope(|scope| {
         let checkpoint = scope.spawn(|| store.checkpoint());
-        gate.wait_reached();
+        blocker.wait_reached();
         fill(&store, 2, 2);
-        gate.open();
+        blocker.open();
         let failed = checkpoint.join().expect("a thread");
         assert!(
             matches!(failed, Err(SnapshotError::Disk { .. })),

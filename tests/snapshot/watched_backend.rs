@@ -1,4 +1,4 @@
-//! A disk on which every call is seen before it is made, and may be held up or refused.
+//! Backend that passes every call to an observer, which may delay or reject it.
 
 use std::fmt::Debug;
 use std::fs::File;
@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use flatspan::snapshot::{Array, Disk, GroupDisk};
 
-/// What is asked for, as far as a test wants to know it.
+/// Calls that tests can observe.
 #[derive(Clone, Debug)]
 pub(crate) enum Call {
     Create,
@@ -20,19 +20,19 @@ pub(crate) enum Call {
 }
 
 pub(crate) trait Watch: Debug + Send + Sync {
-    /// An error is what the call gives.
+    /// Called before the call is made. An error becomes the result of the call.
     fn before(&self, call: Call) -> io::Result<()>;
 
     fn after(&self) {}
 }
 
 #[derive(Debug)]
-pub(crate) struct WatchedDisk<W> {
+pub(crate) struct WatchedBackend<W> {
     disk: GroupDisk,
     pub(crate) watch: W,
 }
 
-impl<W: Watch> WatchedDisk<W> {
+impl<W: Watch> WatchedBackend<W> {
     pub(crate) fn over(disk: GroupDisk, watch: W) -> Self {
         Self { disk, watch }
     }
@@ -49,7 +49,7 @@ impl<W: Watch> WatchedDisk<W> {
     }
 }
 
-impl<W: Watch> Disk for WatchedDisk<W> {
+impl<W: Watch> Disk for WatchedBackend<W> {
     fn part_bytes(&self) -> u64 {
         self.disk.part_bytes()
     }

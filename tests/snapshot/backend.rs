@@ -1,4 +1,5 @@
-//! The disk of a store on real files: arrays over several parts, their lengths, holes and copies.
+//! `DirectoryBackend` on real files: logical files of several parts, their lengths, holes and
+//! copies.
 
 use std::{
     fs,
@@ -26,7 +27,7 @@ pub(crate) fn open(dir: &Path) -> GroupDisk {
     GroupDisk::open(dir, PART, Access::ReadWrite).expect("a disk")
 }
 
-/// Bytes that tell where they belong, none of them zero.
+/// Returns non-zero bytes that identify their position.
 pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
     let byte = |at: u64| ((at ^ (seed << 40)).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8 | 1;
     (0..len as u64).map(byte).collect()
@@ -39,6 +40,10 @@ pub(crate) fn read(disk: &dyn Disk, array: Array, offset: u64, len: usize) -> Ve
 }
 
 #[track_caller]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "callers pass the result of a call"
+)]
 pub(crate) fn assert_kind<T: std::fmt::Debug>(done: io::Result<T>, kind: ErrorKind) {
     assert!(
         matches!(&done, Err(error) if error.kind() == kind),
@@ -47,7 +52,9 @@ pub(crate) fn assert_kind<T: std::fmt::Debug>(done: io::Result<T>, kind: ErrorKi
 }
 
 fn names(dir: &Path) -> Vec<String> {
-    let entries = fs::read_dir(dir).expect("a folder").map_while(Result::ok);
+    let entries = fs::read_dir(dir)
+        .expect("a directory")
+        .map_while(Result::ok);
     let mut names: Vec<_> = entries
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .collect();
@@ -55,7 +62,7 @@ fn names(dir: &Path) -> Vec<String> {
     names
 }
 
-/// Another disk sees the same: nothing is only in memory.
+/// Asserts that another backend reads the same bytes, so nothing is only in memory.
 #[track_caller]
 fn assert_reopens(dir: &Path, array: Array, bytes: &[u8]) {
     let disk = GroupDisk::open(dir, PART, Access::ReadOnly).expect("a disk");
@@ -64,16 +71,16 @@ fn assert_reopens(dir: &Path, array: Array, bytes: &[u8]) {
 }
 
 #[test]
-fn an_array_is_read_and_written_across_its_parts() {
-    let folder = temp_dir();
-    let disk = open(folder.path());
+fn reads_and_writes_span_several_parts() {
+    let directory = temp_dir();
+    let disk = open(directory.path());
     assert_kind(disk.len(HEAP), ErrorKind::NotFound);
     disk.create(HEAP).expect("created");
     assert_eq!(disk.len(HEAP).expect("its length"), 0);
     let mut model = noise(1, 3 * PART as usize + 100);
     disk.write(HEAP, 0, &model).expect("a write");
     assert_eq!(
-        names(folder.path()),
+        names(directory.path()),
         [
             "heap-a.00000",
             "heap-a.00001",
@@ -89,7 +96,7 @@ fn an_array_is_read_and_written_across_its_parts() {
     assert!(read(&disk, HEAP, 0, model.len()) == model);
     assert!(read(&disk, HEAP, PART - 100, 200) == model[PART as usize - 100..][..200]);
     disk.sync(HEAP).expect("a sync");
-    assert_reopens(folder.path(), HEAP, &model);
+    assert_reopens(directory.path(), HEAP, &model);
     let end = model.len() as u64;
     assert_kind(
         disk.read(HEAP, end - 1, &mut [0; 2]),
@@ -102,9 +109,9 @@ fn an_array_is_read_and_written_across_its_parts() {
 }
 
 #[test]
-fn a_write_behind_the_end_leaves_zeros_in_the_gap() {
-    let folder = temp_dir();
-    let disk = open(folder.path());
+fn write_after_the_end_leaves_zeros_in_the_gap() {
+    let directory = temp_dir();
+    let disk = open(directory.path());
     disk.create(HEAP).expect("created");
     disk.write(HEAP, 10, b"near").expect("a write");
     disk.write(HEAP, 2 * PART + 5, b"far").expect("a write");
@@ -112,13 +119,13 @@ fn a_write_behind_the_end_leaves_zeros_in_the_gap() {
     model[10..14].copy_from_slice(b"near");
     model[2 * PART as usize + 5..].copy_from_slice(b"far");
     assert!(read(&disk, HEAP, 0, model.len()) == model);
-    assert_reopens(folder.path(), HEAP, &model);
+    assert_reopens(directory.path(), HEAP, &model);
 }
 
 #[test]
-fn lengths_change_with_zeros_and_without_leftovers() {
-    let folder = temp_dir();
-    let disk = open(folder.path());
+fn length_changes_add_zeros_and_leave_no_old_bytes() {
+    let directory = temp_dir();
+    let disk = open(directory.path());
     disk.create(HEAP).expect("created");
     let mut model = noise(1, 2 * PART as usize + 9);
     disk.write(HEAP, 0, &model).expect("a write");
@@ -138,9 +145,12 @@ fn lengths_change_with_zeros_and_without_leftovers() {
         model.resize(len as usize, 0);
         assert_eq!(disk.len(HEAP).expect("its length"), len);
         assert!(read(&disk, HEAP, 0, model.len()) == model, "{len}");
-        assert_eq!(names(folder.path()).len() as u64, len.div_ceil(PART).max(1));
+        assert_eq!(
+            names(directory.path()).len() as u64,
+            len.div_ceil(PART).max(1)
+        );
         disk.sync(HEAP).expect("a sync");
-        assert_reopens(folder.path(), HEAP, &model);
+        assert_reopens(directory.path(), HEAP, &model);
         let tail = noise(len, 3);
         let at = len.saturating_sub(3);
         disk.write(HEAP, at, &tail).expect("a write");
@@ -150,7 +160,7 @@ fn lengths_change_with_zeros_and_without_leftovers() {
 }
 
 #[test]
-fn what_is_discarded_is_zeros_and_a_hole() {
+fn discarded_range_is_zeros_and_a_hole() {
     for kind in Kind::ALL {
         let Some(fs) = SmallFs::new(kind, 16 << 20) else {
             continue;
@@ -168,15 +178,19 @@ fn what_is_discarded_is_zeros_and_a_hole() {
         disk.sync(HEAP).expect("a sync");
         assert_eq!(disk.len(HEAP).expect("its length"), 3 * PART);
         assert_eq!(
-            disk.next_data(HEAP, 2 * PART + 4096).expect("asked"),
+            disk.next_data(HEAP, 2 * PART + 4096)
+                .expect("call succeeds"),
             None,
             "{kind:?}"
         );
-        let data = disk.next_data(HEAP, 0).expect("asked").expect("some data");
+        let data = disk
+            .next_data(HEAP, 0)
+            .expect("call succeeds")
+            .expect("some data");
         assert!(data.start == 0 && data.end >= PART - 5 && data.end <= PART);
         assert!(
             fs::metadata(fs.path().join("heap-a.00001"))
-                .expect("it")
+                .expect("metadata is readable")
                 .blocks()
                 < 16
         );
@@ -188,17 +202,23 @@ fn what_is_discarded_is_zeros_and_a_hole() {
 }
 
 #[test]
-fn holes_are_passed_over() {
-    let folder = temp_dir();
-    let disk = open(folder.path());
+fn next_data_skips_holes() {
+    let directory = temp_dir();
+    let disk = open(directory.path());
     disk.create(HEAP).expect("created");
     disk.set_len(HEAP, 4 * PART).expect("set_len");
-    assert_eq!(disk.next_data(HEAP, 0).expect("asked"), None);
+    assert_eq!(disk.next_data(HEAP, 0).expect("call succeeds"), None);
     disk.write(HEAP, PART + 8192, b"here").expect("a write");
-    let found = disk.next_data(HEAP, 0).expect("asked").expect("data");
+    let found = disk
+        .next_data(HEAP, 0)
+        .expect("call succeeds")
+        .expect("data");
     assert!(found.start <= PART + 8192 && found.end >= PART + 8196 && found.end < 2 * PART);
-    assert_eq!(disk.next_data(HEAP, found.end).expect("asked"), None);
-    assert_eq!(disk.next_data(HEAP, 9 * PART).expect("asked"), None);
+    assert_eq!(
+        disk.next_data(HEAP, found.end).expect("call succeeds"),
+        None
+    );
+    assert_eq!(disk.next_data(HEAP, 9 * PART).expect("call succeeds"), None);
 }
 
 fn clone_on(dir: &Path) -> GroupDisk {
@@ -213,7 +233,7 @@ fn clone_on(dir: &Path) -> GroupDisk {
         disk.write(HEAP, offset, &bytes).expect("a write");
         model[offset as usize..][..len].copy_from_slice(&bytes);
     }
-    // What is there is replaced, by zeros where there is a hole.
+    // Existing bytes are replaced, also by the zeros of a hole.
     let mut other = noise(9, 2 * PART as usize);
     disk.write(OTHER, 0, &other).expect("a write");
     let range = 4096 - 3..3 * PART;
@@ -223,7 +243,9 @@ fn clone_on(dir: &Path) -> GroupDisk {
     other[range.start as usize..].copy_from_slice(&model[range.start as usize..]);
     assert!(read(&disk, OTHER, 0, other.len()) == other);
     disk.sync(OTHER).expect("a sync");
-    let hole = disk.next_data(OTHER, 2 * PART + 8192).expect("asked");
+    let hole = disk
+        .next_data(OTHER, 2 * PART + 8192)
+        .expect("call succeeds");
     assert!(hole.is_some_and(|data| data.start >= 3 * PART - 4096));
     assert_reopens(dir, OTHER, &other);
     assert_kind(
@@ -236,7 +258,7 @@ fn clone_on(dir: &Path) -> GroupDisk {
 }
 
 #[test]
-fn a_range_is_cloned_with_its_holes_wherever_the_files_lie() {
+fn clone_range_keeps_holes_on_every_filesystem() {
     clone_on(temp_dir().path());
     for kind in Kind::ALL {
         if let Some(fs) = SmallFs::new(kind, 16 << 20) {
@@ -246,7 +268,7 @@ fn a_range_is_cloned_with_its_holes_wherever_the_files_lie() {
 }
 
 #[test]
-fn a_clone_shares_storage_where_the_filesystem_can() {
+fn clone_shares_storage_if_the_filesystem_supports_it() {
     for kind in [Kind::Xfs, Kind::Btrfs] {
         let Some(fs) = SmallFs::new(kind, 16 << 20) else {
             continue;
@@ -265,27 +287,30 @@ fn a_clone_shares_storage_where_the_filesystem_can() {
 }
 
 #[test]
-fn an_array_is_made_once_and_removed_with_all_its_parts() {
-    let folder = temp_dir();
-    let disk = open(folder.path());
+fn logical_file_is_created_once_and_removed_with_all_parts() {
+    let directory = temp_dir();
+    let disk = open(directory.path());
     disk.create(HEAP).expect("created");
     assert_kind(disk.create(HEAP), ErrorKind::AlreadyExists);
-    assert_kind(open(folder.path()).create(HEAP), ErrorKind::AlreadyExists);
+    assert_kind(
+        open(directory.path()).create(HEAP),
+        ErrorKind::AlreadyExists,
+    );
     disk.write(HEAP, 3 * PART, b"x").expect("a write");
     disk.create(Array::Journal(0xAB)).expect("created");
     assert_eq!(disk.arrays().expect("listed"), [HEAP, Array::Journal(0xAB)]);
     disk.remove(HEAP).expect("removed");
-    assert_eq!(names(folder.path()), ["journal-00000000000000ab.00000"]);
+    assert_eq!(names(directory.path()), ["journal-00000000000000ab.00000"]);
     assert_kind(disk.len(HEAP), ErrorKind::NotFound);
     assert_kind(disk.remove(HEAP), ErrorKind::NotFound);
-    disk.create(HEAP).expect("created anew");
+    disk.create(HEAP).expect("created again");
     assert_eq!(disk.len(HEAP).expect("its length"), 0);
     disk.sync(HEAP).expect("a sync");
 }
 
 #[test]
-fn names_that_are_not_of_a_store_are_passed_over() {
-    let folder = temp_dir();
+fn foreign_file_names_are_ignored() {
+    let directory = temp_dir();
     for name in [
         "heap-c.00000",
         "heap-a.0",
@@ -295,32 +320,32 @@ fn names_that_are_not_of_a_store_are_passed_over() {
         "lock",
         "heap-a",
     ] {
-        fs::write(folder.path().join(name), b"x").expect("a file");
+        fs::write(directory.path().join(name), b"x").expect("a file");
     }
-    let disk = open(folder.path());
+    let disk = open(directory.path());
     assert!(disk.arrays().expect("listed").is_empty());
     disk.create(HEAP).expect("created");
     assert_eq!(disk.len(HEAP).expect("its length"), 0);
 }
 
 #[test]
-fn a_gap_in_the_row_of_parts_is_named() {
-    let folder = temp_dir();
-    let disk = open(folder.path());
+fn missing_part_file_is_named_in_the_error() {
+    let directory = temp_dir();
+    let disk = open(directory.path());
     disk.create(HEAP).expect("created");
     disk.write(HEAP, 0, &noise(1, 3 * PART as usize))
         .expect("a write");
     drop(disk);
-    let middle = folder.path().join("heap-a.00001");
+    let middle = directory.path().join("heap-a.00001");
     let check = |what: &str| {
-        let disk = open(folder.path());
+        let disk = open(directory.path());
         let error = disk.len(HEAP).expect_err("a gap");
         assert_eq!(error.kind(), ErrorKind::InvalidData);
         assert!(
             error.to_string().contains("heap-a.00001"),
             "{what}: {error}"
         );
-        assert!(read(&disk, HEAP, 0, 4096) == noise(1, 4096), "the begin");
+        assert!(read(&disk, HEAP, 0, 4096) == noise(1, 4096), "the start");
         assert_kind(disk.write(HEAP, 0, b"x"), ErrorKind::InvalidData);
         assert_kind(disk.read(HEAP, 2 * PART, &mut [0]), ErrorKind::InvalidData);
         disk
@@ -328,42 +353,42 @@ fn a_gap_in_the_row_of_parts_is_named() {
     fs::File::options()
         .write(true)
         .open(&middle)
-        .expect("it")
+        .expect("file opens")
         .set_len(PART - 1)
-        .expect("cut");
+        .expect("file is truncated");
     check("short");
     fs::File::options()
         .write(true)
         .open(&middle)
-        .expect("it")
+        .expect("file opens")
         .set_len(PART + 1)
         .expect("grown");
     check("long");
     fs::remove_file(&middle).expect("rm");
     let disk = check("missing");
-    disk.remove(HEAP).expect("removed, whatever it was");
-    assert!(names(folder.path()).is_empty());
+    disk.remove(HEAP).expect("incomplete file is removed");
+    assert!(names(directory.path()).is_empty());
 }
 
 #[test]
-fn the_begin_can_be_read_without_knowing_the_length_of_parts() {
-    let folder = temp_dir();
-    let disk = open(folder.path());
+fn start_is_readable_with_an_unknown_part_length() {
+    let directory = temp_dir();
+    let disk = open(directory.path());
     disk.create(HEAP).expect("created");
     disk.write(HEAP, 0, &noise(1, 3 * PART as usize))
         .expect("a write");
-    let ignorant = GroupDisk::open(folder.path(), 1 << 40, Access::ReadOnly).expect("a disk");
+    let ignorant = GroupDisk::open(directory.path(), 1 << 40, Access::ReadOnly).expect("a disk");
     assert!(read(&ignorant, HEAP, 0, PART as usize) == noise(1, PART as usize));
     assert_kind(ignorant.len(HEAP), ErrorKind::InvalidData);
 }
 
 #[test]
-fn a_reader_sees_what_another_disk_adds_and_changes_nothing() {
-    let folder = temp_dir();
-    let writer = open(folder.path());
+fn read_only_backend_sees_new_files_and_changes_nothing() {
+    let directory = temp_dir();
+    let writer = open(directory.path());
     writer.create(HEAP).expect("created");
     writer.write(HEAP, 0, b"first").expect("a write");
-    let reader = GroupDisk::open(folder.path(), PART, Access::ReadOnly).expect("a disk");
+    let reader = GroupDisk::open(directory.path(), PART, Access::ReadOnly).expect("a disk");
     assert_eq!(reader.len(HEAP).expect("its length"), 5);
     writer.write(HEAP, PART, b"second").expect("a write");
     assert!(read(&reader, HEAP, PART, 6) == b"second");
@@ -381,19 +406,19 @@ fn a_reader_sees_what_another_disk_adds_and_changes_nothing() {
         assert_kind(refused, ErrorKind::PermissionDenied);
     }
     reader.forget_cached(HEAP).expect("forgotten");
-    reader.sync(HEAP).expect("nothing to sync");
+    reader.sync(HEAP).expect("sync without changes succeeds");
     writer.remove(HEAP).expect("removed");
     assert_kind(reader.len(HEAP), ErrorKind::NotFound);
 }
 
 #[test]
-fn a_part_is_given_as_a_file_and_as_a_span_of_the_same_cache() {
-    let folder = temp_dir();
+fn part_file_and_span_share_the_cache() {
+    let directory = temp_dir();
     let options = CacheOptions::default()
         .window_bytes(4096)
         .budget_bytes(64 << 10);
     let cache = MappingCache::new(options).expect("a cache");
-    let disk = open(folder.path()).cache(&cache);
+    let disk = open(directory.path()).cache(&cache);
     disk.create(HEAP).expect("created");
     disk.write(HEAP, 0, &noise(1, PART as usize + 9))
         .expect("a write");
@@ -403,7 +428,7 @@ fn a_part_is_given_as_a_file_and_as_a_span_of_the_same_cache() {
     assert!(bytes == noise(1, PART as usize + 9)[PART as usize..]);
     assert_kind(disk.part_file(HEAP, 2), ErrorKind::NotFound);
 
-    let group = Group::builder(folder.path())
+    let group = Group::builder(directory.path())
         .cache(&cache)
         .existing("heap-a.00001");
     let group = group.open().expect("a group");

@@ -1,4 +1,5 @@
-//! Rot in a heap that was mapped and not read: it gets no fresh checksum in the other heap (hazard 5).
+//! Corruption in a heap that was mapped and not read: it gets no new checksum in the other heap
+//! [I5].
 #![expect(unsafe_code, reason = "the heap is mapped")]
 
 use std::fs::File;
@@ -25,8 +26,8 @@ fn options() -> StoreOptions {
 }
 
 fn mapped() -> StoreOptions {
-    // SAFETY: nobody cuts the files while a store is open, and all of them are read in tests only; what is turned over in them
-    // is bytes, which are loaded by the kernel or seen as bytes.
+    // SAFETY: nothing truncates the files while a store is open, and only tests read all of them.
+    // Flipped bits change bytes that the kernel loads or that are read as bytes.
     unsafe { options().restore_by_map() }
 }
 
@@ -49,8 +50,8 @@ fn file(path: &Path, heap: HeapName) -> PathBuf {
     path.join(Array::Heap(heap).part_name(0))
 }
 
-/// Turns a bit of a page over.
-fn rot(path: &Path, heap: HeapName, page: u64) {
+/// Flips a bit of a page.
+fn corrupt_page(path: &Path, heap: HeapName, page: u64) {
     let file = File::options()
         .read(true)
         .write(true)
@@ -62,7 +63,8 @@ fn rot(path: &Path, heap: HeapName, page: u64) {
     file.write_all_at(&[byte[0] ^ 8], at).expect("written");
 }
 
-/// Every page `n` has `n + 1` in it, in both heaps; closed in order. Which heap is the newer one.
+/// Creates a store in which every page `n` holds `n + 1`, in both heaps, and closes it. Returns the
+/// newer heap.
 fn closed(path: &Path) -> HeapName {
     let store = open(path, options());
     for round in 0..2 {
@@ -102,12 +104,12 @@ fn assert_poisoned(store: &Store) {
 }
 
 #[test]
-fn h05_rot_in_a_mapped_heap_is_found_before_the_other_heap_is_touched() {
-    for rotten in [7, 30, PAGES - 1] {
+fn i05_corruption_in_a_mapped_heap_is_found_before_the_other_heap_is_written() {
+    for corrupt in [7, 30, PAGES - 1] {
         let dir = support::temp_dir();
         let path = dir.path().join("store");
         let heap = closed(&path);
-        rot(&path, heap, rotten);
+        corrupt_page(&path, heap, corrupt);
         let other = |files: Vec<(String, Vec<u8>)>| -> Vec<_> {
             let name = format!("-{}.", heap.other());
             let files = files.into_iter();
@@ -117,16 +119,16 @@ fn h05_rot_in_a_mapped_heap_is_found_before_the_other_heap_is_touched() {
         let store = open(&path, mapped());
         assert!(!store.open_report().verified, "{:?}", store.open_report());
         fill(&store, 20, 200);
-        let error = store.checkpoint_base().expect_err("it is read through");
+        let error = store.checkpoint_base().expect_err("all pages are verified");
         assert!(
             matches!(&error, SnapshotError::Damaged { array, what: Damage::Page { page }, .. }
-                if *array == Array::Heap(heap) && *page == rotten),
+                if *array == Array::Heap(heap) && *page == corrupt),
             "{error:?}"
         );
         assert_poisoned(&store);
         assert!(other(all_files(&path)) == before);
         drop(store);
-        // Of that page the other heap has what was written, and the journal has the rest.
+        // The other heap has the written bytes of that page, and the journal has the rest.
         let store = open(&path, options());
         let report = store.open_report();
         assert!(report.fell_back.is_some(), "{report:?}");
@@ -135,37 +137,38 @@ fn h05_rot_in_a_mapped_heap_is_found_before_the_other_heap_is_touched() {
 }
 
 #[test]
-fn h05_what_writers_did_not_change_is_not_taken_from_a_rotten_page() {
+fn i05_unchanged_bytes_are_not_copied_from_a_corrupt_page() {
     let dir = support::temp_dir();
     let path = dir.path().join("store");
     let heap = closed(&path);
-    rot(&path, heap, 7);
+    corrupt_page(&path, heap, 7);
     let options = mapped()
         .changes(Changes::Writers)
         .tracker(TrackerChoice::Compare);
     let store = open(&path, options);
     assert!(!store.open_report().verified);
-    let inside = store.enter().expect("the gate");
+    let inside = store.enter().expect("access lock is free");
     inside.write(20 * PAGE, &[200; 4096]).expect("written");
     drop(inside);
-    let error = store.checkpoint_base().expect_err("it is read through");
+    let error = store.checkpoint_base().expect_err("all pages are verified");
     assert!(matches!(error, SnapshotError::Damaged { .. }), "{error:?}");
     drop(store);
     let store = open(&path, self::options());
     assert_eq!(first_bytes(&store), expected(&[]));
 }
 
-/// Behind the verification: in the gap between two changed pages, through which it is written.
+/// Corruption after the verification, in the gap between two changed pages, which is written with
+/// them.
 #[test]
-fn h05_a_page_that_rots_later_gets_no_fresh_checksum() {
+fn i05_page_corrupted_after_verification_gets_no_new_checksum() {
     let dir = support::temp_dir();
     let path = dir.path().join("store");
     let heap = closed(&path);
     let store = open(&path, mapped());
     fill(&store, 20, 200);
     store.checkpoint_base().expect("verified, into the other");
-    rot(&path, heap, 22);
-    // So much of the image that gaps are written through.
+    corrupt_page(&path, heap, 22);
+    // A large share of the image, so that gaps are written too.
     fill(&store, 23, 203);
     fill(&store, 25, 205);
     let error = store.checkpoint_base().expect_err("page 22 is between");
@@ -182,14 +185,14 @@ fn h05_a_page_that_rots_later_gets_no_fresh_checksum() {
     );
 }
 
-/// The only heap, rotten.
-fn one_rotten_heap(path: &Path) -> HeapName {
+/// Creates a store with only one heap, which is corrupt.
+fn one_corrupt_heap(path: &Path) -> HeapName {
     closed(path);
     let store = open(path, options().on_close(OnClose::DropOlder));
     let heap = store.open_report().heap;
     store.close().expect("closed");
     assert!(!file(path, heap.other()).exists());
-    rot(path, heap, 41);
+    corrupt_page(path, heap, 41);
     heap
 }
 
@@ -206,38 +209,40 @@ fn assert_page_41(error: &SnapshotError) {
     );
 }
 
-/// The whole image is copied when the other heap is not there.
+/// The whole image is copied if the other heap does not exist.
 #[test]
-fn h05_rot_does_not_come_into_a_heap_that_is_made_anew() {
+fn i05_corruption_is_not_copied_into_a_recreated_heap() {
     let dir = support::temp_dir();
     let path = dir.path().join("store");
-    let heap = one_rotten_heap(&path);
+    let heap = one_corrupt_heap(&path);
     let store = open(&path, mapped().second_heap(false));
     fill(&store, 20, 200);
-    let error = store.checkpoint_base().expect_err("it is read through");
+    let error = store.checkpoint_base().expect_err("all pages are verified");
     assert_page_41(&error);
     drop(store);
     assert!(!file(&path, heap.other()).exists());
-    let error = Store::open(&path, options()).expect_err("there is no other heap");
+    let error = Store::open(&path, options()).expect_err("no other heap exists");
     assert_eq!(error.kind(), ErrorKind::InvalidData);
 }
 
 #[test]
-fn h05_rot_does_not_come_into_a_second_heap() {
+fn i05_corruption_is_not_copied_into_a_second_heap() {
     let dir = support::temp_dir();
     let path = dir.path().join("store");
-    one_rotten_heap(&path);
+    one_corrupt_heap(&path);
     let store = open(&path, mapped().second_heap(false));
-    let error = store.make_second_heap().expect_err("it is verified");
+    let error = store
+        .make_second_heap()
+        .expect_err("all pages are verified");
     assert_page_41(&error);
     assert_poisoned(&store);
     drop(store);
-    let error = Store::open(&path, options()).expect_err("there is no other heap");
+    let error = Store::open(&path, options()).expect_err("no other heap exists");
     assert_eq!(error.kind(), ErrorKind::InvalidData);
 }
 
 #[test]
-fn h05_after_an_unclean_end_a_mapped_heap_is_verified_at_once() {
+fn i05_mapped_heap_is_verified_at_once_after_an_unclean_shutdown() {
     let dir = support::temp_dir();
     let path = dir.path().join("store");
     closed(&path);
@@ -247,10 +252,10 @@ fn h05_after_an_unclean_end_a_mapped_heap_is_verified_at_once() {
     let store = open(&path, mapped());
     assert!(store.open_report().verified && !store.open_report().was_closed);
     drop(store);
-    rot(&path, heap, 7);
+    corrupt_page(&path, heap, 7);
     let store = open(&path, mapped());
     let report = store.open_report();
-    let why = report.fell_back.as_deref().expect("it fell back");
+    let why = report.fell_back.as_deref().expect("fallback was used");
     assert!(
         why.contains("page 7 does not have its checksum"),
         "{report:?}"
@@ -259,7 +264,7 @@ fn h05_after_an_unclean_end_a_mapped_heap_is_verified_at_once() {
 }
 
 #[test]
-fn h05_a_base_after_lazy_opening_reads_everything_once() {
+fn i05_first_base_after_lazy_opening_verifies_everything_once() {
     let dir = support::temp_dir();
     let path = dir.path().join("store");
     let heap = closed(&path);

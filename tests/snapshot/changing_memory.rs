@@ -1,4 +1,4 @@
-//! Memory that changes while it is checkpointed: whatever of it is stored has its checksum (hazard 6).
+//! Memory that changes during a checkpoint: everything that is stored has a matching checksum [I6].
 #![expect(unsafe_code, reason = "stores through the pointer of a store")]
 
 use std::io;
@@ -13,11 +13,11 @@ use flatspan::snapshot::{
 };
 
 use crate::support;
-use crate::watched_disk::{Call, Watch, WatchedDisk};
+use crate::watched_backend::{Call, Watch, WatchedBackend};
 
 const PAGE: usize = 4096;
 const PAGES: usize = 90;
-/// What is changed, and changes: too far apart to be written together.
+/// Changed pages, in ranges too far apart to be written together.
 const PLACES: [Range<usize>; 3] = [0..20, 40..60, 80..90];
 const CHANGED: u64 = 50;
 const PART_BYTES: u64 = 64 << 10;
@@ -26,7 +26,7 @@ fn pages() -> impl Iterator<Item = usize> {
     PLACES.into_iter().flatten()
 }
 
-/// Memory that somebody changes who does not ask: a device, another process.
+/// Memory that is changed outside of the store's control: by a device or another process.
 #[derive(Debug, Default)]
 struct Moving {
     memory: AtomicPtr<AtomicU8>,
@@ -40,7 +40,7 @@ impl Moving {
             .store(store.as_ptr().as_ptr().cast(), Ordering::Release);
     }
 
-    /// Every second page becomes another one.
+    /// Changes every second page.
     fn step(&self) {
         let memory = self.memory.load(Ordering::Acquire);
         if memory.is_null() {
@@ -48,14 +48,17 @@ impl Moving {
         }
         let value = self.moves.fetch_add(1, Ordering::Relaxed) as u8 | 1;
         for at in pages().filter(|page| page % 2 == 0).map(|page| page * PAGE) {
-            // SAFETY: within the region (`set`), which is mapped until the store is dropped, after which nobody steps. All who
-            // use its bytes do so by atomics or by the kernel.
-            unsafe { (*memory.add(at + 77)).store(value, Ordering::Relaxed) };
+            // SAFETY: the word is within the region (`set`).
+            let address = unsafe { memory.add(at + 77) };
+            // SAFETY: the region is mapped until the store is dropped; afterwards nothing calls
+            // this function. All accesses to its bytes are atomic or made by the kernel.
+            let word = unsafe { &*address };
+            word.store(value, Ordering::Relaxed);
         }
     }
 }
 
-/// Memory moves before and after every call.
+/// Changes memory before and after every call.
 impl Watch for Arc<Moving> {
     fn before(&self, _: Call) -> io::Result<()> {
         self.step();
@@ -77,16 +80,16 @@ fn options(strategy: Strategy) -> StoreOptions {
         .initial_bytes((PAGES * PAGE) as u64)
 }
 
-/// They are declared, so that both heaps lack them.
+/// Marks the pages as dirty, so that both heaps need them.
 fn change_all(store: &Store, byte: u8) {
-    let inside = store.enter().expect("the gate");
+    let inside = store.enter().expect("access lock is free");
     for page in pages().map(|page| (page * PAGE) as u64) {
         inside.write(page, &[byte; PAGE]).expect("written");
         inside.declare(page..page + PAGE as u64).expect("declared");
     }
 }
 
-/// Nothing on the disk is without its checksum, and what comes back is of the pages that were.
+/// Checks that every stored page has its checksum, and that restored pages existed before.
 fn look(path: &Path) {
     let reader = StoreReader::open(path).expect("a store");
     let found = reader.verify(|_| ControlFlow::Continue(()));
@@ -105,14 +108,14 @@ fn checkpoint(store: &Store, kind: CheckpointKind) {
 }
 
 #[test]
-fn h06_memory_that_changes_between_hashing_and_writing_has_its_checksums() {
+fn i06_memory_changed_between_hashing_and_writing_has_matching_checksums() {
     for strategy in [Strategy::PreCopy, Strategy::Quiesce] {
         let dir = support::temp_dir();
         let path = dir.path().join("store");
         drop(Store::open(&path, options(strategy)).expect("a store"));
         let disk = GroupDisk::open(&path, PART_BYTES, Access::ReadWrite).expect("its disk");
         let moving = Arc::new(Moving::default());
-        let disk = WatchedDisk::over(disk, Arc::clone(&moving));
+        let disk = WatchedBackend::over(disk, Arc::clone(&moving));
         let store = Store::open_on(Arc::new(disk), options(strategy)).expect("a store");
         moving.set(&store);
         for round in 0..6 {
@@ -131,7 +134,7 @@ fn h06_memory_that_changes_between_hashing_and_writing_has_its_checksums() {
         let report = store.open_report();
         assert!(report.fell_back.is_none() && report.verified, "{report:?}");
         let mut memory = vec![0; PAGES * PAGE];
-        let inside = store.enter().expect("the gate");
+        let inside = store.enter().expect("access lock is free");
         inside.read(0, &mut memory).expect("read");
         for (page, bytes) in memory.chunks(PAGE).enumerate() {
             let moved = [77].into_iter().filter(|_| page % 2 == 0);
@@ -147,7 +150,7 @@ fn h06_memory_that_changes_between_hashing_and_writing_has_its_checksums() {
 }
 
 #[test]
-fn h06_memory_that_changes_all_the_time_has_its_checksums() {
+fn i06_continuously_changing_memory_has_matching_checksums() {
     let dir = support::temp_dir();
     let path = dir.path().join("store");
     let store = Store::open(&path, options(Strategy::PreCopy)).expect("a store");

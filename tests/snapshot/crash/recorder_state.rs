@@ -1,4 +1,4 @@
-//! What a recorder knows of its files, and how it notes what is done to them.
+//! State of a recorder: its files, and the log of operations.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,26 +14,26 @@ use super::{
 };
 
 #[derive(Clone, Debug, Default)]
-pub(super) struct Books {
+pub(super) struct RecorderState {
     pub(super) base: State,
     pub(super) marks_of_base: Vec<u64>,
     pub(super) model: Model,
     pub(super) log: Vec<Op>,
     pub(super) next_inode: Inode,
-    /// Changed since they were last synced.
+    /// Files that changed since their last sync.
     pub(super) changed: BTreeSet<Inode>,
-    /// Arrays whose parts came or went since the directory was synced for them.
+    /// Logical files whose parts were created or removed since the directory was synced for them.
     pub(super) moved: BTreeSet<Array>,
-    /// Arrays of which a sync has failed.
+    /// Logical files whose sync has failed.
     pub(super) failed: BTreeMap<Array, ErrorKind>,
-    /// Length of the parts of an array, where it was said.
+    /// Part length of a logical file, if it was set.
     pub(super) part_bytes: BTreeMap<Array, u64>,
     pub(super) faults: Faults,
-    /// Of a disk that is nearly full: how far journals are reserved.
+    /// Preallocated length of each journal, for a nearly full backend.
     pub(super) reserved: Option<BTreeMap<Array, u64>>,
 }
 
-impl Books {
+impl RecorderState {
     pub(super) fn record(&mut self, op: Op) {
         self.model.step(&op);
         match &op {
@@ -78,12 +78,7 @@ impl Books {
     }
 
     pub(super) fn inode(&self, file: FileId) -> Inode {
-        *self
-            .model
-            .visible
-            .names
-            .get(&file)
-            .expect("a part in the row")
+        *self.model.visible.names.get(&file).expect("part exists")
     }
 
     pub(super) fn must_have(&self, array: Array) -> io::Result<()> {
@@ -93,7 +88,7 @@ impl Books {
         Ok(())
     }
 
-    /// How many parts there are, and bytes in them.
+    /// Returns the number of parts and their total length.
     pub(super) fn row(&self, array: Array, part_bytes: u64) -> io::Result<(u64, u64)> {
         self.must_have(array)?;
         let parts = self.parts(array);
@@ -117,7 +112,8 @@ impl Books {
         }
     }
 
-    /// There is room for what is needed, not for what is asked for ahead.
+    /// Preallocates space: a nearly full backend grants what is needed, not what is requested
+    /// ahead.
     pub(super) fn reserve(&mut self, array: Array, range: std::ops::Range<u64>) -> io::Result<()> {
         const AHEAD: u64 = 1 << 20;
         let Some(reserved) = &mut self.reserved else {

@@ -1,4 +1,5 @@
-//! Files of stores that are cut, lost, renamed, put back or of something else: what opening says, and that it has written nothing.
+//! Store files that are truncated, lost, renamed, replaced or of another store: the message of
+//! opening, and the absence of writes.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -7,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use flatspan::snapshot::{Store, StoreOptions};
 
-use crate::rot::forged;
+use crate::corruption::forged;
 use crate::support::{temp_dir, user};
 
 const PAGE: u64 = 4096;
@@ -26,7 +27,7 @@ fn fill(store: &Store, byte: u8) {
         .expect("a transaction");
 }
 
-/// Both heaps, a the newer one, and a record behind them.
+/// Store with both heaps, of which a is the newer one, and a later record.
 struct Place(tempfile::TempDir);
 
 impl Place {
@@ -53,11 +54,16 @@ impl Place {
         Store::open(self.store(), options).map_err(|error| in_full(&error))
     }
 
-    /// Comes up with all of it, and says why it is not from the newer heap; then goes on.
+    /// Asserts that the complete state is restored with a reason for the fallback, and that the
+    /// store continues.
     #[track_caller]
     fn falls_back(&self, says: &[&str]) {
         let store = self.open_with(options()).expect("the other heap");
-        let why = store.open_report().fell_back.clone().expect("it fell back");
+        let why = store
+            .open_report()
+            .fell_back
+            .clone()
+            .expect("fallback was used");
         assert!(says.iter().all(|part| why.contains(part)), "{why}");
         assert_complete(&store, LAST);
         fill(&store, 11);
@@ -95,7 +101,7 @@ fn in_full(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// All files but the one that holds a lock and nothing else.
+/// Returns the content of all files but the lock file.
 fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let entries = fs::read_dir(dir).expect("a directory");
     let paths = entries.map(|entry| entry.expect("an entry").path());
@@ -106,19 +112,23 @@ fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 #[test]
-fn a_part_that_was_cut_is_named() {
+fn truncated_part_is_named() {
     let place = Place::new();
     let part = File::options().write(true).open(place.file("heap-a.00001"));
-    part.expect("a part").set_len(100).expect("cut");
+    part.expect("a part")
+        .set_len(100)
+        .expect("file is truncated");
     place.falls_back(&["heap a", "heap-a.00001: 100 bytes long, not 65536"]);
     let place = Place::new();
     let part = File::options().write(true).open(place.file("heap-a.00004"));
-    part.expect("a part").set_len(100).expect("cut");
+    part.expect("a part")
+        .set_len(100)
+        .expect("file is truncated");
     place.falls_back(&["heap-a", "it ends at"]);
 }
 
 #[test]
-fn a_part_that_is_missing_is_named() {
+fn missing_part_is_named() {
     let place = Place::new();
     fs::remove_file(place.file("heap-a.00002")).expect("removed");
     place.falls_back(&["heap-a.00002: missing, where later parts are there"]);
@@ -128,17 +138,18 @@ fn a_part_that_is_missing_is_named() {
 }
 
 #[test]
-fn parts_that_changed_places_are_found_by_their_pages() {
+fn swapped_parts_are_detected() {
     let place = Place::new();
-    let [one, two, aside] = ["heap-a.00001", "heap-a.00004", "aside"].map(|name| place.file(name));
-    fs::rename(&one, &aside).expect("renamed");
+    let [one, two, temporary] =
+        ["heap-a.00001", "heap-a.00004", "temporary"].map(|name| place.file(name));
+    fs::rename(&one, &temporary).expect("renamed");
     fs::rename(&two, &one).expect("renamed");
-    fs::rename(&aside, &two).expect("renamed");
+    fs::rename(&temporary, &two).expect("renamed");
     place.falls_back(&["heap-a.00001: 49152 bytes long, not 65536"]);
 }
 
 #[test]
-fn an_older_copy_of_a_part_is_found_by_its_pages() {
+fn older_copy_of_a_part_is_detected() {
     let place = Place::new();
     let old = temp_dir();
     let kept = old.path().join("part");
@@ -155,7 +166,7 @@ fn an_older_copy_of_a_part_is_found_by_its_pages() {
 }
 
 #[test]
-fn heaps_that_changed_names_are_refused() {
+fn swapped_heaps_are_rejected() {
     let place = Place::new();
     for (path, _) in contents(&place.store()) {
         let name = path
@@ -179,13 +190,13 @@ fn heaps_that_changed_names_are_refused() {
 }
 
 #[test]
-fn random_bytes_instead_of_files_are_refused_or_passed_over() {
+fn random_bytes_instead_of_files_are_rejected_or_ignored() {
     let place = Place::new();
     let noise: Vec<u8> = (0..65536_u64)
         .map(|at| ((at * at) >> 7) as u8 | 1)
         .collect();
     fs::write(place.file("heap-a.00000"), &noise).expect("written");
-    // Its header is all that is lost: the other heap and the journal have the same state.
+    // Only its header is lost: the other heap and the journal have the same state.
     let store = place.open_with(options()).expect("the other heap");
     assert_complete(&store, LAST);
     drop(store);
@@ -201,7 +212,7 @@ fn random_bytes_instead_of_files_are_refused_or_passed_over() {
 }
 
 #[test]
-fn a_newer_version_is_refused() {
+fn newer_version_is_rejected() {
     let place = Place::new();
     let file = File::options()
         .read(true)
@@ -218,7 +229,7 @@ fn a_newer_version_is_refused() {
 }
 
 #[test]
-fn options_that_do_not_fit_the_store_are_refused() {
+fn options_that_do_not_match_the_store_are_rejected() {
     let place = Place::new();
     let parts = options().part_bytes(128 << 10);
     place.is_refused(
@@ -233,13 +244,13 @@ fn options_that_do_not_fit_the_store_are_refused() {
 }
 
 #[test]
-fn a_store_in_use_is_refused() {
+fn store_in_use_is_rejected() {
     let place = Place::new();
     let store = place.open_with(options()).expect("a store");
     let me = format!("in use by another writer (process {})", std::process::id());
     place.is_refused(options(), &[&me]);
     drop(store);
-    // Whoever else has the lock.
+    // Held by an arbitrary other process.
     let lock = File::options()
         .write(true)
         .open(place.file("lock"))
@@ -252,9 +263,10 @@ fn a_store_in_use_is_refused() {
 }
 
 #[test]
-fn an_empty_directory_becomes_a_store_unless_that_is_not_wanted() {
+fn empty_directory_becomes_a_store_unless_create_is_false() {
     let dir = temp_dir();
-    let error = Store::open(dir.path(), options().create(false)).expect_err("nothing there");
+    let error =
+        Store::open(dir.path(), options().create(false)).expect_err("directory has no store");
     assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
     assert_eq!(fs::read_dir(dir.path()).expect("listed").count(), 0);
     let store = Store::open(dir.path(), options()).expect("a store");
@@ -262,7 +274,7 @@ fn an_empty_directory_becomes_a_store_unless_that_is_not_wanted() {
 }
 
 #[test]
-fn files_of_another_store_are_refused() {
+fn files_of_another_store_are_rejected() {
     let (place, other) = (Place::new(), Place::new());
     for (path, bytes) in contents(&other.store()) {
         let name = path
@@ -290,14 +302,14 @@ fn files_of_another_store_are_refused() {
     place.is_refused(options(), &["journal-", "it belongs to another store"]);
 }
 
-/// Run by `a_directory_that_cannot_be_written_is_refused`, and by ordinary users.
+/// Run by `unwritable_directory_is_rejected`, and by ordinary users.
 mod ordinary_user {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
 
     #[test]
-    fn what_cannot_be_written_is_refused() {
+    fn unwritable_store_is_rejected() {
         if user::is_root() {
             return;
         }
@@ -318,6 +330,6 @@ mod ordinary_user {
 }
 
 #[test]
-fn a_directory_that_cannot_be_written_is_refused() {
-    user::as_ordinary_user("rot_files::ordinary_user::");
+fn unwritable_directory_is_rejected() {
+    user::as_ordinary_user("file_corruption::ordinary_user::");
 }

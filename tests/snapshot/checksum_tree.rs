@@ -1,4 +1,4 @@
-//! The checksum tables of stores: where they lie, what of them is read, what is in them (hazard 7).
+//! Checksum trees of stores: location, amount of data read, and content [I7].
 #![expect(unsafe_code, reason = "a heap is mapped")]
 
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use flatspan::mapping_cache::Access;
 use flatspan::snapshot::{GroupDisk, SnapshotError, Store, StoreOptions};
 
 use crate::support;
-use crate::watched_disk::{Call, Watch, WatchedDisk};
+use crate::watched_backend::{Call, Watch, WatchedBackend};
 
 const PAGE: u64 = 4096;
 const PART_BYTES: u64 = 64 << 10;
@@ -40,10 +40,10 @@ fn content(page: u64) -> Vec<u8> {
         .repeat(512)
 }
 
-/// What the files of an array hold, as one.
+/// Returns the content of a logical file.
 fn array(path: &Path, stem: &str) -> Vec<u8> {
     let mut parts = BTreeMap::new();
-    for entry in fs::read_dir(path).expect("a folder") {
+    for entry in fs::read_dir(path).expect("a directory") {
         let path = entry.expect("an entry").path();
         if path.file_stem().is_some_and(|found| found == stem) {
             parts.insert(path.clone(), fs::read(path).expect("a part"));
@@ -53,15 +53,15 @@ fn array(path: &Path, stem: &str) -> Vec<u8> {
 }
 
 #[test]
-fn h07_growth_overwrites_neither_pages_nor_table() {
+fn i07_growth_overwrites_neither_pages_nor_tree() {
     let dir = support::temp_dir();
     let path = dir.path().join("store");
     let store = Store::open(&path, options().initial_bytes(3 * PAGE)).expect("a store");
     (0..3).for_each(|page| fill(&store, page));
     let mut there = vec![0, 1, 2];
-    // Across the end of a part, of a leaf of the tree, and of many.
+    // Across the end of a part, of a leaf of the tree, and of many leaves.
     for pages in [4, 15, 512, 513, 1500, 9000] {
-        // Into both heaps, so that either holds the shorter image when the other one grows.
+        // Into both heaps, so that each holds the shorter image when the other one grows.
         store.checkpoint_base().expect("a base");
         fill(&store, 0);
         store.checkpoint_base().expect("a base");
@@ -78,7 +78,7 @@ fn h07_growth_overwrites_neither_pages_nor_table() {
         for (stem, before) in before {
             let now = array(&path, stem);
             if stem.starts_with("heap") {
-                assert!(now[65536..].starts_with(&before[65536..]), "{stem} {pages}")
+                assert!(now[65536..].starts_with(&before[65536..]), "{stem} {pages}");
             } else {
                 let leaf = 3 * PAGE as usize..3 * PAGE as usize + 3 * 8;
                 assert_eq!(now[leaf.clone()], before[leaf], "{stem} {pages}");
@@ -88,10 +88,10 @@ fn h07_growth_overwrites_neither_pages_nor_table() {
     }
     drop(store);
     for heap in ["heap-a", "heap-b"] {
-        // Either heap alone, by rot in the other one.
+        // Uses each heap alone, by corrupting the other one.
         let copy = dir.path().join(heap);
-        fs::create_dir(&copy).expect("a folder");
-        for entry in fs::read_dir(&path).expect("a folder") {
+        fs::create_dir(&copy).expect("a directory");
+        for entry in fs::read_dir(&path).expect("a directory") {
             let entry = entry.expect("an entry");
             let name = entry.file_name();
             if !name.to_string_lossy().starts_with(heap) {
@@ -111,7 +111,7 @@ fn h07_growth_overwrites_neither_pages_nor_table() {
                     .collect()
             })
             .expect("a view");
-        // Page 0 has content of zeros.
+        // Page 0 consists of zeros.
         assert_eq!(found, there[1..], "{heap} is lost");
     }
 }
@@ -131,7 +131,7 @@ impl Watch for Counting {
     }
 }
 
-/// Bytes read to open, by map, a store of so many pages that was closed in order.
+/// Returns the bytes read to open by map a store of `pages` pages after a clean shutdown.
 fn read_to_open(pages: u64) -> u64 {
     let dir = support::temp_dir();
     let path = dir.path().join("store");
@@ -144,10 +144,10 @@ fn read_to_open(pages: u64) -> u64 {
     });
     store.close().expect("closed");
     let disk = GroupDisk::open(&path, PART_BYTES, Access::ReadWrite).expect("its disk");
-    let disk = Arc::new(WatchedDisk::over(disk, Counting::default()));
-    // SAFETY: nobody changes or cuts the files while the store is open.
+    let disk = Arc::new(WatchedBackend::over(disk, Counting::default()));
+    // SAFETY: nothing changes or truncates the files while the store is open.
     let options = unsafe { options().restore_by_map() };
-    let store = Store::open_on(disk.clone(), options).expect("a store");
+    let store = Store::open_on(Arc::<WatchedBackend<_>>::clone(&disk), options).expect("a store");
     assert!(!store.open_report().verified);
     let read = disk.watch.read_bytes.load(Ordering::Relaxed);
     let last = (1..pages).step_by(7).last().expect("a page");
@@ -157,12 +157,12 @@ fn read_to_open(pages: u64) -> u64 {
 }
 
 #[test]
-fn h07_opening_by_map_reads_no_more_of_a_longer_table() {
+fn i07_opening_by_map_reads_the_same_amount_of_a_longer_tree() {
     assert_eq!(read_to_open(10), read_to_open(6000));
 }
 
 #[test]
-fn h07_hashes_of_pages_are_of_their_store() {
+fn i07_page_hashes_are_seeded_by_the_store_id() {
     let table = || {
         let dir = support::temp_dir();
         let path = dir.path().join("store");

@@ -1,4 +1,5 @@
-//! A disk that notes, before and after each call, which phase its store is in, and tells of the call that was asked for.
+//! Backend that notes the phase of its store before and after each call, and reports the targeted
+//! call.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -15,7 +16,7 @@ use crate::line::Line;
 use crate::phase::{Phase, PhaseFile};
 use crate::phases::{Call, Phases};
 
-/// Standard output, without a buffer.
+/// Standard output without a buffer.
 #[derive(Debug)]
 pub(crate) struct Pipe(File);
 
@@ -25,19 +26,19 @@ impl Pipe {
         Ok(Self(pipe.into()))
     }
 
-    /// Lines are far below `PIPE_BUF`: none is ever there in part, or mixed with another thread's.
-    pub(crate) fn say(&self, line: &Line) -> io::Result<()> {
+    /// Writes a line. Lines are shorter than `PIPE_BUF`, so each is written whole and unmixed.
+    pub(crate) fn send(&self, line: &Line) -> io::Result<()> {
         (&self.0).write_all(format!("{line}\n").as_bytes())
     }
 }
 
-/// Where the child is to be killed.
+/// Call at which the child is to be killed.
 #[derive(Debug)]
 pub(crate) struct Target {
     pub(crate) phase: Option<Phase>,
-    /// The number of the call in that phase, from 1 on.
+    /// Number of the call in that phase, starting at 1.
     pub(crate) call: u64,
-    /// So long the call is kept from being made.
+    /// Delay before the call is made.
     pub(crate) linger: Duration,
     pub(crate) calls: AtomicU64,
 }
@@ -50,8 +51,8 @@ impl Target {
         if self.calls.fetch_add(1, Ordering::Relaxed) + 1 != self.call {
             return Ok(());
         }
-        pipe.say(&Line::At(phase))?;
-        // Busy, so that it goes on at an instant of its own.
+        pipe.send(&Line::At(phase))?;
+        // A busy loop, so that the delay ends at an arbitrary moment.
         let begun = Instant::now();
         while begun.elapsed() < self.linger {
             std::hint::spin_loop();
@@ -61,24 +62,24 @@ impl Target {
 }
 
 #[derive(Debug)]
-pub(crate) struct RecordingDisk {
+pub(crate) struct RecordingBackend {
     disk: GroupDisk,
     file: PhaseFile,
     pipe: Arc<Pipe>,
     target: Arc<Target>,
     fault: Fault,
-    present: Mutex<Present>,
+    state: Mutex<State>,
 }
 
 #[derive(Debug)]
-struct Present {
+struct State {
     phases: Phases,
-    /// What the file says.
+    /// Phase that the file holds.
     noted: Phase,
 }
 
-impl RecordingDisk {
-    /// For a store that is opened now.
+impl RecordingBackend {
+    /// Creates the backend of a store that is about to be opened.
     pub(crate) fn new(
         disk: GroupDisk,
         file: PhaseFile,
@@ -87,7 +88,7 @@ impl RecordingDisk {
         fault: Fault,
         phases: Phases,
     ) -> io::Result<Self> {
-        let noted = phases.present();
+        let noted = phases.current();
         file.write(noted)?;
         Ok(Self {
             disk,
@@ -95,47 +96,48 @@ impl RecordingDisk {
             pipe,
             target,
             fault,
-            present: Mutex::new(Present { phases, noted }),
+            state: Mutex::new(State { phases, noted }),
         })
     }
 
-    /// The store is open.
+    /// Notes that the store is open.
     pub(crate) fn opened(&self) -> io::Result<()> {
-        let mut present = self.lock();
-        present.phases.opened();
-        self.note(&mut present)
+        let mut state = self.lock();
+        state.phases.opened();
+        self.note(&mut state)
     }
 
     fn around<R>(&self, call: Call<'_>, make: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
         let phase = {
-            let mut present = self.lock();
-            let phase = present.phases.before(call);
-            self.note(&mut present)?;
+            let mut state = self.lock();
+            let phase = state.phases.before(call);
+            self.note(&mut state)?;
             phase
         };
         self.target.meet(phase, &self.pipe)?;
         let made = make();
-        let mut present = self.lock();
-        present.phases.after(call);
-        self.note(&mut present)?;
+        let mut state = self.lock();
+        state.phases.after(call);
+        self.note(&mut state)?;
         made
     }
 
-    /// Under the lock, so that the file has what was noted last.
-    fn note(&self, present: &mut Present) -> io::Result<()> {
-        let phase = present.phases.present();
-        if std::mem::replace(&mut present.noted, phase) == phase {
+    /// Writes a changed phase to the file. The caller holds the lock, so the file has the last
+    /// phase.
+    fn note(&self, state: &mut State) -> io::Result<()> {
+        let phase = state.phases.current();
+        if std::mem::replace(&mut state.noted, phase) == phase {
             return Ok(());
         }
         self.file.write(phase)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Present> {
-        self.present.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Disk for RecordingDisk {
+impl Disk for RecordingBackend {
     fn part_bytes(&self) -> u64 {
         self.disk.part_bytes()
     }

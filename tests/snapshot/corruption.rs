@@ -1,5 +1,7 @@
-//! What rots on disks in memory, beside the bits of `crashes::rot`: headers, tails and holes of the journal, a base of writers. Each
-//! is healed, or told, or an error; and an opening that fails has written nothing.
+//! Corruption on backends in memory, in addition to the bits of `crashes::corruption`: headers,
+//! tails and holes of the journal, a base checkpoint of tracked memory.
+//!
+//! Each is repaired, reported, or an error. An opening that fails has written nothing.
 
 use flatspan::snapshot::{Array, Damage, Disk as _, HeapName, SnapshotError};
 
@@ -11,10 +13,10 @@ const NEWEST: Array = Array::Heap(HeapName::A);
 const HALF: u64 = 32 << 10;
 const BLOCK: u64 = 4096;
 
-/// Both heaps and a journal, left as by a crash.
-fn settled(way: Way) -> Recorder {
-    let disk = recorded(way, STEPS, false).settled();
-    let store = way.open(&disk.settled()).expect("a store");
+/// Returns both heaps and a journal as after a crash.
+fn durable_copy(way: Way) -> Recorder {
+    let disk = recorded(way, STEPS, false).durable_copy();
+    let store = way.open(&disk.durable_copy()).expect("a store");
     let report = store.open_report();
     assert_eq!(Array::Heap(report.heap), NEWEST);
     assert!(report.replayed_records > 0, "{report:?}");
@@ -29,13 +31,13 @@ fn assert_nothing_written(disk: &Recorder) {
 }
 
 #[test]
-fn bits_behind_metadata_are_never_read() {
-    let disk = settled(TRANSACTIONS);
+fn bytes_after_metadata_are_never_read() {
+    let disk = durable_copy(TRANSACTIONS);
     for half in [0, HALF] {
         for bit in (BLOCK * 8..HALF * 8).step_by(1009) {
-            let rotten = disk.settled();
-            rotten.flip((NEWEST, 0), half * 8 + bit);
-            let store = TRANSACTIONS.open(&rotten).expect("a store");
+            let corrupt = disk.durable_copy();
+            corrupt.flip((NEWEST, 0), half * 8 + bit);
+            let store = TRANSACTIONS.open(&corrupt).expect("a store");
             let report = store.open_report();
             assert_eq!(TRANSACTIONS.look(&store), Ok(STEPS));
             assert!(
@@ -47,13 +49,14 @@ fn bits_behind_metadata_are_never_read() {
 }
 
 #[test]
-fn a_heap_whose_headers_are_both_bad_is_written_anew() {
+fn heap_with_two_bad_headers_is_rewritten() {
     for at in [100, BLOCK - 3] {
         for newest in [NEWEST, Array::Heap(HeapName::B)] {
-            let disk = settled(TRANSACTIONS);
+            let disk = durable_copy(TRANSACTIONS);
             disk.overwrite((newest, 0), at, &[1]);
             disk.overwrite((newest, 0), HALF + at, &[1]);
-            // Two bases: into this heap, then into the other one, so that all hangs on this.
+            // Writes two base checkpoints: into this heap, then into the other one. So recovery
+            // depends on this heap.
             let store = TRANSACTIONS
                 .open(&disk)
                 .expect("the other heap and the journal");
@@ -69,16 +72,16 @@ fn a_heap_whose_headers_are_both_bad_is_written_anew() {
                 Array::Heap(heap) => Array::Heap(heap.other()),
                 _ => unreachable!("heaps"),
             };
-            // Now without the other one.
-            let alone = disk.settled();
+            // Opens the store without the other heap.
+            let alone = disk.durable_copy();
             alone.lose(other);
-            let store = TRANSACTIONS.open(&alone).expect("the heap written anew");
+            let store = TRANSACTIONS.open(&alone).expect("the rewritten heap opens");
             assert_eq!(TRANSACTIONS.look(&store), Ok(STEPS + 2));
         }
     }
 }
 
-/// Where the last two records begin, and the file ends.
+/// Returns the offsets of the last two records, and the end of the file.
 fn last_records(disk: &Recorder) -> (FileId, [u64; 3]) {
     let files = disk.files().into_iter();
     let mut journals =
@@ -97,22 +100,22 @@ fn last_records(disk: &Recorder) -> (FileId, [u64; 3]) {
 }
 
 #[test]
-fn a_torn_tail_is_cut_and_named() {
-    let disk = settled(TRANSACTIONS);
+fn torn_tail_is_ignored_and_reported() {
+    let disk = durable_copy(TRANSACTIONS);
     let (file, [_, last, len]) = last_records(&disk);
     disk.overwrite(file, len - 8, &[0xEE; 8]);
     let store = TRANSACTIONS.open(&disk).expect("a store");
-    let [cut] = &store.open_report().cuts[..] else {
+    let [tail] = &store.open_report().cuts[..] else {
         panic!("{:?}", store.open_report())
     };
-    assert_eq!(Array::Journal(cut.journal), file.0);
-    assert_eq!((cut.offset, cut.bytes), (last, len - last));
+    assert_eq!(Array::Journal(tail.journal), file.0);
+    assert_eq!((tail.offset, tail.bytes), (last, len - last));
     assert_eq!(TRANSACTIONS.look(&store), Ok(STEPS - 1));
 }
 
 #[test]
-fn h21_a_hole_below_a_durable_mark_is_damage() {
-    let disk = settled(TRANSACTIONS);
+fn i21_gap_below_a_durable_mark_is_corruption() {
+    let disk = durable_copy(TRANSACTIONS);
     let (file, [before, last, _]) = last_records(&disk);
     disk.overwrite(file, before, &vec![0; (last - before) as usize]);
     let error = TRANSACTIONS.open(&disk).expect_err("damage");
@@ -125,7 +128,7 @@ fn h21_a_hole_below_a_durable_mark_is_damage() {
     assert_nothing_written(&disk);
 }
 
-/// METADATA with other fields, and the checksum for them.
+/// Sets METADATA fields and the matching checksum.
 pub(crate) fn forged(block: &mut [u8], fields: &[(usize, &[u8])]) {
     for (at, bytes) in fields {
         block[*at..at + bytes.len()].copy_from_slice(bytes);
@@ -135,22 +138,22 @@ pub(crate) fn forged(block: &mut [u8], fields: &[(usize, &[u8])]) {
 }
 
 #[test]
-fn a_damaged_last_record_of_a_store_closed_in_order_is_an_error() {
-    let disk = settled(TRANSACTIONS);
-    let end = TRANSACTIONS.open(&disk.settled()).expect("a store");
+fn corrupt_last_record_after_a_clean_shutdown_is_an_error() {
+    let disk = durable_copy(TRANSACTIONS);
+    let end = TRANSACTIONS.open(&disk.durable_copy()).expect("a store");
     let end = end.open_report().sequence.to_le_bytes();
     for copy in [0, HALF] {
         let mut block = [0; BLOCK as usize];
-        let read = disk.settled();
+        let read = disk.durable_copy();
         read.read(NEWEST, copy, &mut block).expect("METADATA");
         forged(&mut block, &[(36, &[1]), (112, &end)]);
         disk.overwrite((NEWEST, 0), copy, &block);
     }
-    let whole = disk.settled();
-    let store = TRANSACTIONS.open(&whole).expect("nothing is missing");
+    let whole = disk.durable_copy();
+    let store = TRANSACTIONS.open(&whole).expect("complete store opens");
     assert!(store.open_report().was_closed);
     let (file, [_, last, _]) = last_records(&disk);
-    let disk = disk.settled();
+    let disk = disk.durable_copy();
     disk.flip(file, (last + 60) * 8);
     let error = TRANSACTIONS.open(&disk).expect_err("the end is missing");
     assert!(
@@ -161,14 +164,19 @@ fn a_damaged_last_record_of_a_store_closed_in_order_is_an_error() {
     assert_nothing_written(&disk);
 }
 
-/// A base of writers holds what no delta has.
+/// A base checkpoint of tracked memory holds changes that no delta has.
 #[test]
-fn a_base_of_writers_that_rots_is_told_and_given_up_for_good() {
-    // Nothing is on top of it: the delta before it comes back, and the store goes on from there.
-    let disk = recorded(WRITERS, 6, false).settled();
+fn corrupt_tracked_base_is_reported_and_dropped_permanently() {
+    // No delta depends on this base: the delta before it is restored, and the store continues from
+    // there.
+    let disk = recorded(WRITERS, 6, false).durable_copy();
     disk.flip((NEWEST, 1), 8);
     let store = WRITERS.open(&disk).expect("the other heap");
-    let why = store.open_report().fell_back.clone().expect("it says so");
+    let why = store
+        .open_report()
+        .fell_back
+        .clone()
+        .expect("reason is reported");
     assert!(
         why.contains("heap a, generation") && why.contains("page"),
         "{why}"
@@ -176,19 +184,19 @@ fn a_base_of_writers_that_rots_is_told_and_given_up_for_good() {
     assert_eq!(WRITERS.look(&store), Ok(5));
     WRITERS.touch(&store, 5).expect("declared");
     store.checkpoint_delta().expect("a delta on the older heap");
-    let again = disk.settled();
+    let again = disk.durable_copy();
     let found = WRITERS.look(&WRITERS.open(&again).expect("a store"));
     assert_eq!(found, Ok(5));
     for number in 6..9 {
         WRITERS.step(&disk, &store, number).expect("a step");
-        let again = disk.settled();
+        let again = disk.durable_copy();
         let store = WRITERS.open(&again).expect("a store");
         assert_eq!(WRITERS.look(&store), Ok(number));
         assert_eq!(store.open_report().fell_back, None);
     }
     drop(store);
     crash_everywhere(&disk, &Limits::default(), &|image| {
-        // What was acknowledged before the rot is lost with it.
+        // Data that was acknowledged before the corruption is lost with it.
         let acknowledged = match image.marks()[..] {
             [.., last] if image.marks().len() > 6 => last,
             _ => 5,
@@ -203,15 +211,15 @@ fn a_base_of_writers_that_rots_is_told_and_given_up_for_good() {
         }
     })
     .expect("no crash brings the base back");
-    // What lies on top of the lost base cannot come back without it.
-    let disk = recorded(WRITERS, 7, false).settled();
+    // Deltas on top of the lost base cannot be restored without it.
+    let disk = recorded(WRITERS, 7, false).durable_copy();
     disk.flip((NEWEST, 1), 8);
     let store = WRITERS.open(&disk).expect("the other heap");
     assert!(store.open_report().fell_back.is_some());
     assert_eq!(WRITERS.look(&store), Ok(5), "{:?}", store.open_report());
-    // It is written down at once: with the bit as it was, the base does not come back over it.
+    // The decision is written at once: the base does not return, even if the bit is restored.
     drop(store);
-    let again = disk.settled();
+    let again = disk.durable_copy();
     again.flip((NEWEST, 1), 8);
     let store = WRITERS.open(&again).expect("the other heap");
     assert_eq!(WRITERS.look(&store), Ok(5), "{:?}", store.open_report());

@@ -1,4 +1,4 @@
-//! Where a store lies: made under a temporary name, published under its own (hazard 19).
+//! Creation of a store under a temporary name, and its publication under the final name [I19].
 
 use std::{fs, io::ErrorKind, path::Path};
 
@@ -8,12 +8,12 @@ use flatspan::{
 };
 
 use crate::{
-    disk::{HEAP, PART, assert_kind, noise, open, read},
+    backend::{HEAP, PART, assert_kind, noise, open, read},
     support::temp_dir,
 };
 
 fn is_empty(dir: &Path) -> bool {
-    fs::read_dir(dir).expect("a folder").next().is_none()
+    fs::read_dir(dir).expect("a directory").next().is_none()
 }
 
 fn made(dir: &Path) -> GroupDisk {
@@ -26,9 +26,9 @@ fn made(dir: &Path) -> GroupDisk {
 }
 
 #[test]
-fn h19_nothing_has_the_name_of_a_store_before_it_is_published() {
-    let folder = temp_dir();
-    let dir = folder.path().join("new/parents/store");
+fn i19_store_name_does_not_exist_before_publish() {
+    let directory = temp_dir();
+    let dir = directory.path().join("new/parents/store");
     let disk = made(&dir);
     assert!(!dir.exists());
     let name = disk
@@ -41,7 +41,7 @@ fn h19_nothing_has_the_name_of_a_store_before_it_is_published() {
     assert!(name.starts_with(&prefix), "{name}");
     disk.publish().expect("published");
     assert_eq!(disk.dir(), dir);
-    // The groups have moved with their files, with what is not synced.
+    // The groups have moved with their files, including their dirty state.
     disk.write(HEAP, 2 * PART, b"later").expect("a write");
     disk.sync(HEAP).expect("a sync");
     assert!(read(&disk, HEAP, PART - 10, 100) == noise(1, 100));
@@ -49,26 +49,26 @@ fn h19_nothing_has_the_name_of_a_store_before_it_is_published() {
     drop(disk);
     assert!(read(&open(&dir), HEAP, 2 * PART, 5) == b"later");
     assert_eq!(
-        fs::read_dir(dir.parent().expect("it"))
-            .expect("a folder")
+        fs::read_dir(dir.parent().expect("directory has a parent"))
+            .expect("a directory")
             .count(),
         1
     );
 }
 
 #[test]
-fn a_store_that_is_not_published_goes_with_what_was_made_for_it() {
-    let folder = temp_dir();
-    let disk = made(&folder.path().join("new/parents/store"));
+fn unpublished_store_is_removed_on_drop() {
+    let directory = temp_dir();
+    let disk = made(&directory.path().join("new/parents/store"));
     fs::write(disk.dir().join("lock"), b"").expect("a file");
     drop(disk);
-    assert!(is_empty(folder.path()));
+    assert!(is_empty(directory.path()));
 }
 
 #[test]
-fn publishing_replaces_nothing_but_an_empty_directory() {
-    let folder = temp_dir();
-    let dir = folder.path().join("store");
+fn publish_replaces_only_an_empty_directory() {
+    let directory = temp_dir();
+    let dir = directory.path().join("store");
     let disk = made(&dir);
     fs::create_dir(&dir).expect("mkdir");
     fs::write(dir.join("theirs"), b"x").expect("a file");
@@ -79,7 +79,7 @@ fn publishing_replaces_nothing_but_an_empty_directory() {
     disk.publish().expect("onto an empty directory");
     assert!(read(&open(&dir), HEAP, PART - 10, 100) == noise(1, 100));
 
-    let file = folder.path().join("file");
+    let file = directory.path().join("file");
     let disk = made(&file);
     fs::write(&file, b"theirs").expect("a file");
     assert_kind(disk.publish(), ErrorKind::AlreadyExists);
@@ -89,26 +89,26 @@ fn publishing_replaces_nothing_but_an_empty_directory() {
 }
 
 #[test]
-fn places_and_parts_that_cannot_be_are_refused() {
-    let folder = temp_dir();
+fn invalid_paths_and_part_lengths_are_rejected() {
+    let directory = temp_dir();
     for part_bytes in [0, 1, PART + 4096, u64::MAX - PART + 1] {
         assert_kind(
-            GroupDisk::open(folder.path(), part_bytes, Access::ReadOnly),
+            GroupDisk::open(directory.path(), part_bytes, Access::ReadOnly),
             ErrorKind::InvalidInput,
         );
         assert_kind(
-            GroupDisk::create(&folder.path().join("a"), part_bytes),
+            GroupDisk::create(&directory.path().join("a"), part_bytes),
             ErrorKind::InvalidInput,
         );
     }
-    let none = GroupDisk::open(&folder.path().join("none"), PART, Access::ReadOnly);
+    let none = GroupDisk::open(&directory.path().join("none"), PART, Access::ReadOnly);
     assert_kind(none, ErrorKind::NotFound);
-    fs::write(folder.path().join("file"), b"x").expect("a file");
-    let file = GroupDisk::open(&folder.path().join("file"), PART, Access::ReadOnly);
+    fs::write(directory.path().join("file"), b"x").expect("a file");
+    let file = GroupDisk::open(&directory.path().join("file"), PART, Access::ReadOnly);
     assert_kind(file, ErrorKind::NotADirectory);
     assert_kind(
         GroupDisk::create(Path::new("/"), PART),
         ErrorKind::InvalidInput,
     );
-    assert_kind(open(folder.path()).publish(), ErrorKind::InvalidInput);
+    assert_kind(open(directory.path()).publish(), ErrorKind::InvalidInput);
 }

@@ -1,4 +1,4 @@
-//! A newest heap that is damaged: what comes back instead, and that the damaged one never does.
+//! Corrupt newest heap: which state is restored instead, and that the corrupt one never returns.
 
 use std::fs;
 use std::os::unix::fs::FileExt as _;
@@ -20,7 +20,7 @@ fn open(path: &Path) -> Store {
 }
 
 fn put(store: &Store, page: u64) {
-    let inside = store.enter().expect("the gate");
+    let inside = store.enter().expect("access lock is free");
     inside
         .write(page * PAGE, &[page as u8; 4096])
         .expect("written");
@@ -28,14 +28,15 @@ fn put(store: &Store, page: u64) {
 
 fn there(store: &Store) -> Vec<u64> {
     let mut memory = vec![0; store.len() as usize];
-    let inside = store.enter().expect("the gate");
+    let inside = store.enter().expect("access lock is free");
     inside.read(0, &mut memory).expect("read");
     let pages = memory.chunks(4096).enumerate();
     let pages = pages.filter(|(_, page)| page[0] != 0);
     pages.map(|(page, _)| page as u64).collect()
 }
 
-/// Page 1 in a base, 2 in the next one, 3 in a delta over that.
+/// Writes page 1 in a base checkpoint, page 2 in the next base and page 3 in a delta on it, and
+/// crashes.
 fn crashed(path: &Path) {
     let store = open(path);
     put(&store, 1);
@@ -52,18 +53,18 @@ fn flip(path: &Path, file: &str, at: u64) {
         .read(true)
         .write(true)
         .open(path.join(file));
-    let file = file.expect("it is there");
+    let file = file.expect("file exists");
     let mut byte = [0];
     file.read_exact_at(&mut byte, at).expect("read");
     file.write_all_at(&[byte[0] ^ 1], at).expect("written");
 }
 
 #[test]
-fn deltas_over_a_lost_base_are_left_out_and_the_base_never_comes_back() {
+fn deltas_after_a_lost_base_are_ignored_and_the_base_never_returns() {
     let dir = support::temp_dir();
     let path = dir.path().join("store");
     crashed(&path);
-    // The second page of the newest heap, which is a again: in its second part.
+    // The second page of the newest heap, which is heap a again; it is in the second part.
     flip(&path, "heap-a.00001", 2 * PAGE + 5);
     let store = open(&path);
     let report = store.open_report().clone();
@@ -72,7 +73,7 @@ fn deltas_over_a_lost_base_are_left_out_and_the_base_never_comes_back() {
     put(&store, 4);
     store.checkpoint_delta().expect("a delta");
     drop(store);
-    // As if it had never been damaged.
+    // Restores the original byte.
     flip(&path, "heap-a.00001", 2 * PAGE + 5);
     let store = open(&path);
     assert_eq!(there(&store), [1, 4], "{:?}", store.open_report());
@@ -83,11 +84,11 @@ fn deltas_over_a_lost_base_are_left_out_and_the_base_never_comes_back() {
 }
 
 #[test]
-fn a_heap_without_a_part_is_made_anew() {
+fn heap_with_a_missing_part_is_recreated() {
     let dir = support::temp_dir();
     let path = dir.path().join("store");
     crashed(&path);
-    fs::remove_file(path.join("heap-a.00001")).expect("it is there");
+    fs::remove_file(path.join("heap-a.00001")).expect("file exists");
     let store = open(&path);
     assert_eq!(there(&store), [1], "{:?}", store.open_report());
     put(&store, 6);
@@ -101,7 +102,7 @@ fn a_heap_without_a_part_is_made_anew() {
 }
 
 #[test]
-fn a_directory_of_something_else_is_refused_and_left_as_it_is() {
+fn foreign_directory_is_rejected_and_unchanged() {
     let dir = support::temp_dir();
     fs::write(dir.path().join("letters"), "abc").expect("written");
     let refused = Store::open(dir.path(), StoreOptions::default());
@@ -110,5 +111,5 @@ fn a_directory_of_something_else_is_refused_and_left_as_it_is() {
         "{refused:?}"
     );
     let entries = fs::read_dir(dir.path()).expect("the directory");
-    assert_eq!(entries.count(), 1, "no lock file either");
+    assert_eq!(entries.count(), 1, "no lock file is created");
 }

@@ -1,11 +1,11 @@
-//! A disk that is full, and one that fails to sync (hazards 3 and 4).
+//! Backend on a full disk, and on a disk that fails to sync [I3] [I4].
 
 use std::io::ErrorKind;
 
 use flatspan::snapshot::Disk as _;
 
 use crate::{
-    disk::{HEAP, OTHER, PART, assert_kind, noise, open, read},
+    backend::{HEAP, OTHER, PART, assert_kind, noise, open, read},
     support::{
         child,
         filesystem::{Kind, SmallFs},
@@ -14,7 +14,7 @@ use crate::{
 };
 
 #[test]
-fn room_is_reserved_or_what_is_missing_is_said() {
+fn missing_space_for_a_preallocation_is_reported() {
     for kind in Kind::ALL {
         let Some(fs) = SmallFs::new(kind, 16 << 20) else {
             continue;
@@ -22,7 +22,7 @@ fn room_is_reserved_or_what_is_missing_is_said() {
         let disk = open(fs.path());
         disk.create(HEAP).expect("created");
         disk.set_len(HEAP, 8 * PART).expect("set_len");
-        disk.reserve(HEAP, 0..8 * PART).expect("there is room");
+        disk.reserve(HEAP, 0..8 * PART).expect("space is available");
         assert_eq!(disk.len(HEAP).expect("its length"), 8 * PART);
         disk.sync(HEAP).expect("a sync");
         let free = fs.fill_leaving(0);
@@ -36,9 +36,10 @@ fn room_is_reserved_or_what_is_missing_is_said() {
         assert!(text.contains(&says) && text.contains("heap-a"), "{text}");
         assert_eq!(disk.len(HEAP).expect("its length"), 8 * PART);
         if kind != Kind::Btrfs {
-            // Copy on write: what is reserved there is reserved for the first write only, if at all.
+            // Copy on write: a preallocation is valid for the first write only, if at all.
             let bytes = noise(1, 8 * PART as usize);
-            disk.write(HEAP, 0, &bytes).expect("what was reserved");
+            disk.write(HEAP, 0, &bytes)
+                .expect("preallocated range is writable");
             disk.sync(HEAP).expect("a sync");
             disk.forget_cached(HEAP).expect("forgotten");
             assert!(read(&disk, HEAP, 0, bytes.len()) == bytes);
@@ -47,7 +48,7 @@ fn room_is_reserved_or_what_is_missing_is_said() {
 }
 
 #[test]
-fn a_write_that_finds_the_disk_full_says_so_and_the_rest_stays() {
+fn write_to_a_full_disk_fails_and_keeps_other_data() {
     let Some(fs) = SmallFs::new(Kind::Tmpfs, 1 << 20) else {
         return;
     };
@@ -59,25 +60,25 @@ fn a_write_that_finds_the_disk_full_says_so_and_the_rest_stays() {
         ErrorKind::StorageFull,
     );
     assert!(read(&disk, HEAP, 0, 500) == noise(1, 500));
-    let len = disk.len(HEAP).expect("a row of parts still");
+    let len = disk.len(HEAP).expect("parts are still complete");
     assert!((1000..500 + (2 << 20)).contains(&len));
-    disk.set_len(HEAP, 1000).expect("cut");
+    disk.set_len(HEAP, 1000).expect("file is truncated");
     disk.write(HEAP, 1000, &noise(3, 100_000))
-        .expect("there is room again");
+        .expect("space is available");
     disk.sync(HEAP).expect("a sync");
 }
 
 #[test]
-fn h03_h04_an_array_whose_sync_failed_never_syncs_again() {
-    let name = "disk_failing::h03_h04_an_array_whose_sync_failed_never_syncs_again";
+fn i03_i04_file_whose_sync_failed_never_syncs_again() {
+    let name = "backend_failures::i03_i04_file_whose_sync_failed_never_syncs_again";
     if !child::is_me(name) {
         if let Some(done) = child::with_injection(name, &["fdatasync:error=EIO:when=1"], &[]) {
             done.assert_passed();
         }
         return;
     }
-    let folder = temp_dir();
-    let disk = open(folder.path());
+    let directory = temp_dir();
+    let disk = open(directory.path());
     for array in [HEAP, OTHER] {
         disk.create(array).expect("created");
         disk.write(array, 0, b"x").expect("a write");
@@ -86,50 +87,51 @@ fn h03_h04_an_array_whose_sync_failed_never_syncs_again() {
     assert!(first.to_string().contains("heap-a.00000"), "{first}");
     for _ in 0..2 {
         disk.write(HEAP, 0, b"y").expect("a write");
-        let again = disk.sync(HEAP).expect_err("for ever");
+        let again = disk.sync(HEAP).expect_err("sync keeps failing");
         assert_eq!(again.kind(), first.kind());
         assert!(again.to_string().contains("heap-a.00000"), "{again}");
     }
     // Growing would need a sync, too.
     assert!(disk.write(HEAP, PART, b"z").is_err());
-    disk.set_len(HEAP, 0).expect("cut");
+    disk.set_len(HEAP, 0).expect("file is truncated");
     assert!(disk.sync(HEAP).is_err());
-    disk.sync(OTHER).expect("only the one array");
+    disk.sync(OTHER).expect("other file still syncs");
 }
 
 #[test]
-fn h04_a_directory_whose_sync_failed_is_not_tried_again() {
-    let name = "disk_failing::h04_a_directory_whose_sync_failed_is_not_tried_again";
+fn i04_directory_whose_sync_failed_is_not_synced_again() {
+    let name = "backend_failures::i04_directory_whose_sync_failed_is_not_synced_again";
     if !child::is_me(name) {
         if let Some(done) = child::with_injection(name, &["fsync:error=EIO:when=1"], &[]) {
             done.assert_passed();
         }
         return;
     }
-    let folder = temp_dir();
-    let disk = open(folder.path());
+    let directory = temp_dir();
+    let disk = open(directory.path());
     disk.create(HEAP).expect("created");
     assert!(disk.sync(HEAP).is_err());
     assert!(disk.sync(HEAP).is_err());
 }
 
 #[test]
-fn h03_forgetting_what_is_cached_goes_on_after_an_error() {
-    let name = "disk_failing::h03_forgetting_what_is_cached_goes_on_after_an_error";
+fn i03_drop_page_cache_continues_after_an_error() {
+    let name = "backend_failures::i03_drop_page_cache_continues_after_an_error";
     if !child::is_me(name) {
         if let Some(done) = child::with_injection(name, &["fdatasync:error=EIO:when=1+"], &[]) {
             done.assert_passed();
         }
         return;
     }
-    let folder = temp_dir();
-    let path = folder.path().join("heap-a.00000");
+    let directory = temp_dir();
+    let path = directory.path().join("heap-a.00000");
     std::fs::write(&path, noise(1, 8192)).expect("a file");
     std::fs::File::open(&path)
-        .expect("it")
+        .expect("file opens")
         .sync_all()
         .expect("fsync, which works");
-    let disk = open(folder.path());
-    disk.forget_cached(HEAP).expect("forgotten all the same");
+    let disk = open(directory.path());
+    disk.forget_cached(HEAP)
+        .expect("dropped from the page cache despite the error");
     assert!(read(&disk, HEAP, 0, 8192) == noise(1, 8192));
 }

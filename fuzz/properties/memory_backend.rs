@@ -1,4 +1,4 @@
-//! A disk in memory, for stores whose files are made up.
+//! Storage backend in memory, for stores whose files are generated.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -8,16 +8,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use flatspan::snapshot::{Array, Disk};
 
-/// No array becomes longer.
+/// Limit of the length of a file.
 const LEN_MAX: u64 = 64 << 20;
 
 #[derive(Debug)]
-pub(crate) struct MemoryDisk {
+pub(crate) struct MemoryBackend {
     part_bytes: u64,
     arrays: Mutex<BTreeMap<Array, Vec<u8>>>,
 }
 
-impl MemoryDisk {
+impl MemoryBackend {
     pub(crate) fn new(part_bytes: u64, arrays: BTreeMap<Array, Vec<u8>>) -> Self {
         Self {
             part_bytes,
@@ -49,7 +49,7 @@ fn within(range: Range<u64>) -> io::Result<Range<usize>> {
     }
 }
 
-impl Disk for MemoryDisk {
+impl Disk for MemoryBackend {
     fn part_bytes(&self) -> u64 {
         self.part_bytes
     }
@@ -122,7 +122,7 @@ impl Disk for MemoryDisk {
 
     fn remove(&self, array: Array) -> io::Result<()> {
         let removed = self.arrays().remove(&array);
-        removed.map(drop).ok_or(ErrorKind::NotFound.into())
+        removed.map(drop).ok_or_else(|| ErrorKind::NotFound.into())
     }
 
     fn clone_range(&self, from: Array, to: Array, range: Range<u64>) -> io::Result<()> {

@@ -1,4 +1,5 @@
-//! The parent: kills children until there were enough, and judges what the next one finds.
+//! Parent process: kills children until the requested number is reached, and judges what each next
+//! child finds.
 
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt as _;
@@ -12,46 +13,46 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::child::PHASE;
-use crate::cli::StormArgs;
-use crate::line::{FaultFound, Line};
+use crate::cli::CrashTestArgs;
+use crate::line::{Line, Problem};
 use crate::phase::{Phase, PhaseFile};
 use crate::plan::{Aim, Plan};
 use crate::random::Random;
 use crate::report;
 use crate::tally::Tally;
-use crate::victim::{Heard, Victim};
+use crate::victim::{Received, Victim};
 use crate::{cancel_on_signal, exit};
 
-/// For the child that is not killed.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// A signal is noticed after so long.
+/// Limit for the last child, which is not killed.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// Interval at which signals are noticed.
 const STEP: Duration = Duration::from_millis(100);
 
-pub(crate) fn run(args: &StormArgs) -> Result<u8> {
+pub(crate) fn run(args: &CrashTestArgs) -> Result<u8> {
     let seed = args.seed.unwrap_or_else(random_seed);
-    let mut storm = Storm::new(args, seed)?;
+    let mut test = CrashTest::new(args, seed)?;
     let begun = Instant::now();
-    storm.all(begun)?;
-    if storm.tally.fault.is_some() && args.dir.is_some() {
-        storm.dir.disable_cleanup(true);
-        eprintln!("the store is kept in {}", storm.dir.path().display());
+    test.run_all(begun)?;
+    if test.tally.fault.is_some() && args.dir.is_some() {
+        test.dir.disable_cleanup(true);
+        eprintln!("the store is kept in {}", test.dir.path().display());
     }
-    report::print(&storm.tally, seed, begun.elapsed(), args.json)?;
-    Ok(match storm.is_cancelled() {
+    report::print(&test.tally, seed, begun.elapsed(), args.json)?;
+    Ok(match test.is_cancelled() {
         true => exit::INTERRUPTED,
-        false if storm.tally.is_ok() => exit::OK,
+        false if test.tally.is_ok() => exit::OK,
         false => exit::PROBLEMS,
     })
 }
 
-/// Randomly keyed by the standard library.
+/// Returns a seed from the random keys of the standard library.
 fn random_seed() -> u64 {
     use std::hash::{BuildHasher as _, RandomState};
     RandomState::new().hash_one(0) % 1_000_000
 }
 
-struct Storm<'a> {
-    args: &'a StormArgs,
+struct CrashTest<'a> {
+    args: &'a CrashTestArgs,
     seed: u64,
     dir: TempDir,
     file: PhaseFile,
@@ -59,28 +60,28 @@ struct Storm<'a> {
     tally: Tally,
 }
 
-impl<'a> Storm<'a> {
-    fn new(args: &'a StormArgs, seed: u64) -> Result<Self> {
+impl<'a> CrashTest<'a> {
+    fn new(args: &'a CrashTestArgs, seed: u64) -> Result<Self> {
         let parent = args.dir.clone().unwrap_or_else(std::env::temp_dir);
         let dir = tempfile::Builder::new()
-            .prefix("flatspan-storm-")
+            .prefix("flatspan-crash-test-")
             .tempdir_in(&parent);
         let dir = dir.with_context(|| parent.display().to_string())?;
         Ok(Self {
             args,
             seed,
-            file: PhaseFile::open(&dir.path().join(PHASE)).context("the file of the phase")?,
+            file: PhaseFile::open(&dir.path().join(PHASE)).context("cannot open the phase file")?,
             dir,
             cancel: cancel_on_signal()?,
             tally: Tally::default(),
         })
     }
 
-    fn all(&mut self, begun: Instant) -> Result<()> {
+    fn run_all(&mut self, begun: Instant) -> Result<()> {
         let bar = ProgressBar::new(self.args.kills);
         let end = self
             .args
-            .seconds_max
+            .max_seconds
             .map(|seconds| begun + Duration::from_secs(seconds));
         let mut random = Random::of(&[self.seed, 0]);
         let mut run = 0;
@@ -88,15 +89,15 @@ impl<'a> Storm<'a> {
             let missing = self.tally.missing(self.args.kills);
             let left = self.args.kills - self.tally.kills();
             let plan = Plan::next(&mut random, &missing, left);
-            self.one(run, Some(plan))
+            self.run_child(run, Some(plan))
                 .with_context(|| format!("child {run}"))?;
             run += 1;
             bar.set_position(self.tally.kills());
         }
         bar.finish_and_clear();
-        // What the last kill left.
+        // Checks the state after the last kill.
         if self.tally.fault.is_none() && !self.is_cancelled() {
-            self.one(run, None).context("the last child")?;
+            self.run_child(run, None).context("the last child")?;
         }
         Ok(())
     }
@@ -111,48 +112,50 @@ impl<'a> Storm<'a> {
         self.cancel.load(Ordering::Relaxed)
     }
 
-    /// From the start of a child to its end; without a plan it ends by itself.
-    fn one(&mut self, run: u64, plan: Option<Plan>) -> Result<()> {
+    /// Runs one child from its start to its end. Without a plan the child ends by itself.
+    fn run_child(&mut self, run: u64, plan: Option<Plan>) -> Result<()> {
         self.file.write(Phase::Idle)?;
         let mut victim = Victim::start(&self.child_args(run, plan))?;
         if self.watch(&mut victim, plan)? {
             let status = victim.wait()?;
-            // It has told why, if it could.
+            // The child has reported a reason if it could.
             if plan.is_some() || !status.success() {
                 self.tally
-                    .wrong(FaultFound::Ended, format!("child {run}: {status}"));
+                    .wrong(Problem::ChildExited, format!("child {run}: {status}"));
             }
             return Ok(());
         }
         let (status, lines) = victim.kill()?;
-        lines.iter().for_each(|line| self.tally.hear(line));
+        for line in &lines {
+            self.tally.receive(line);
+        }
         if status.signal() == Some(Signal::KILL.as_raw()) && plan.is_some() {
             self.tally.killed(self.file.read()?);
         } else if !self.is_cancelled() {
             self.tally
-                .wrong(FaultFound::Ended, format!("child {run}: {status}"));
+                .wrong(Problem::ChildExited, format!("child {run}: {status}"));
         }
         Ok(())
     }
 
-    /// Listens until the instant of the kill; true when the child has ended by itself.
+    /// Reads lines until the time of the kill. Returns `true` if the child ended by itself.
     fn watch(&mut self, victim: &mut Victim, plan: Option<Plan>) -> Result<bool> {
-        let patience = plan.map_or(PATIENCE, |plan| plan.patience());
-        let mut instant = Instant::now() + patience;
+        let timeout = plan.map_or(TIMEOUT, |plan| plan.timeout());
+        let mut deadline = Instant::now() + timeout;
         loop {
-            let left = instant.saturating_duration_since(Instant::now());
+            let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() || self.is_cancelled() || self.tally.fault.is_some() {
                 return Ok(false);
             }
-            let lines = match victim.hear(left.min(STEP))? {
-                Heard::Lines(lines) => lines,
-                Heard::Nothing => continue,
-                Heard::End => return Ok(true),
+            let lines = match victim.receive(left.min(STEP))? {
+                Received::Lines(lines) => lines,
+                Received::Nothing => continue,
+                Received::End => return Ok(true),
             };
             for line in &lines {
-                self.tally.hear(line);
-                if let Some(plan) = plan.filter(|plan| is_instant(plan, line)) {
-                    instant = instant.min(Instant::now() + plan.delay);
+                self.tally.receive(line);
+                if let Some(plan) = plan.filter(|plan| starts_delay(plan, line)) {
+                    deadline = deadline.min(Instant::now() + plan.delay);
                 }
             }
         }
@@ -184,8 +187,9 @@ impl<'a> Storm<'a> {
     }
 }
 
-/// Is this the call that was aimed at? One aimed at in opening does not come any more when that is over.
-fn is_instant(plan: &Plan, line: &Line) -> bool {
+/// Returns whether the line starts the delay of the plan. A call targeted during opening can no
+/// longer come once the store is open.
+fn starts_delay(plan: &Plan, line: &Line) -> bool {
     match (plan.aim, line) {
         (Some(_), Line::At(_)) => true,
         (Some(aim), Line::Found(_)) => aim.phase == Phase::Restore,

@@ -1,0 +1,59 @@
+//! Tracked memory: threads write directly to the region, and checkpoints store the changed pages.
+//!
+//! Four threads write while the main thread takes checkpoints. Each checkpoint is of one point in
+//! time. After a crash the next run restores the last checkpoint.
+//!
+//! ```text
+//! cargo run --example tracked -- /tmp/tracked
+//! ```
+
+use std::env;
+use std::error::Error;
+use std::thread;
+use std::time::Duration;
+
+use flatspan::snapshot::{Changes, SnapshotError, Store, StoreOptions};
+
+const PAGE_BYTES: u64 = 4096;
+const ROUNDS: u64 = 5000;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let path = env::args().nth(1).ok_or("usage: tracked DIRECTORY")?;
+    let options = StoreOptions::default()
+        .changes(Changes::Writers)
+        .initial_bytes(1024 * PAGE_BYTES);
+    let store = Store::open(path, options)?;
+    println!("restored generation {}", store.generation());
+    let writing = &store;
+    thread::scope(|scope| -> Result<(), SnapshotError> {
+        let writers: Vec<_> = (0..4)
+            .map(|id| scope.spawn(move || write(writing, id)))
+            .collect();
+        while !writers.iter().all(|writer| writer.is_finished()) {
+            let report = store.checkpoint()?;
+            println!(
+                "generation {}: {} pages, writers paused for {:?}",
+                report.generation, report.pages, report.pause
+            );
+            thread::sleep(Duration::from_millis(5));
+        }
+        writers
+            .into_iter()
+            .try_for_each(|writer| writer.join().expect("writers do not panic"))
+    })?;
+    // Closing takes a last checkpoint.
+    store.close()?;
+    Ok(())
+}
+
+/// Writes one page per round. A checkpoint waits until the guard of `enter` is dropped.
+fn write(store: &Store, id: u64) -> Result<(), SnapshotError> {
+    for round in 0..ROUNDS {
+        let page = (4 * round + id) % 1024;
+        store
+            .enter()?
+            .write(page * PAGE_BYTES, &round.to_le_bytes())?;
+        thread::sleep(Duration::from_micros(50));
+    }
+    Ok(())
+}
