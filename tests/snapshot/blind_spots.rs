@@ -10,8 +10,8 @@ use std::{
 };
 
 use flatspan::snapshot::{
-    DirtyTracker as _, PageSet, Region, RegionKind, RegionOptions, TrackerChoice, TrackerError,
-    TrackerKind, Writers, choose,
+    DirtyTracker as _, PageSet, Region, RegionKind, TrackerChoice, TrackerError, TrackerKind,
+    Writers, choose,
 };
 use memmap2::MmapOptions;
 
@@ -101,10 +101,7 @@ fn h14_a_write_to_the_file_is_not_seen_and_so_it_is_refused() {
 fn h14_a_discard_is_not_seen_where_page_tables_go_with_it_and_so_it_is_told() {
     // Some kernels report single pages that are gone, but none reports all of them.
     const PAGES: usize = 2048;
-    let address = RegionOptions {
-        address: Some(0x3000_0000_0000),
-        ..reserving(PAGES)
-    };
+    let address = reserving(PAGES).fixed_address(0x3000_0000_0000);
     let mut unseen = 0;
     for kind in [RegionKind::Anonymous, RegionKind::Memfd, RegionKind::Files] {
         let folder = temp_dir();

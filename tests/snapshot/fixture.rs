@@ -24,10 +24,7 @@ pub(crate) const KINDS: [RegionKind; 4] = [
 ];
 
 pub(crate) fn reserving(pages: usize) -> RegionOptions {
-    RegionOptions {
-        reserve_bytes: pages * PAGE,
-        ..RegionOptions::default()
-    }
+    RegionOptions::default().reserve_bytes(pages * PAGE)
 }
 
 /// A new file for reading and writing.

@@ -1,9 +1,11 @@
 //! The journal: header of a file, records, and their bodies.
 
+use std::fmt;
+
 use xxhash_rust::xxh3::Xxh3;
 
-use super::metadata::{Defect, Writer, open, seal};
-use super::pages::{NUMBERS_END, PAGE_BYTES, StoreId};
+use super::ids_and_hashes::{NUMBERS_END, PAGE_BYTES, StoreId};
+use super::metadata::{Defect, Writer, open_block, write_checksum};
 
 const MAGIC: [u8; 8] = *b"FLATJRNL";
 const FIELDS_END: usize = 48;
@@ -35,12 +37,12 @@ impl JournalHeader {
         out.put(&self.number.to_le_bytes());
         out.put(&self.id.to_le_bytes());
         debug_assert_eq!(out.1, FIELDS_END);
-        seal(&mut block);
+        write_checksum(&mut block);
         block
     }
 
     pub(crate) fn decode(block: &[u8; PAGE_BYTES]) -> Result<Self, Defect> {
-        let mut fields = open(block, MAGIC, FIELDS_END)?;
+        let mut fields = open_block(block, MAGIC, FIELDS_END)?;
         let zero = fields.u32();
         let header = Self {
             store: StoreId(fields.take()),
@@ -60,11 +62,26 @@ impl JournalHeader {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RecordKind {
+/// Kind of a journal record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RecordKind {
+    /// Changes of one transaction.
     Transaction = 1,
+    /// Pages of a delta checkpoint, which may take several records.
     Pages = 2,
+    /// Last record of a finished journal file.
     Seal = 3,
+}
+
+impl fmt::Display for RecordKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Transaction => "transaction",
+            Self::Pages => "pages",
+            Self::Seal => "seal",
+        })
+    }
 }
 
 /// What stands before the body of a record.
@@ -106,7 +123,7 @@ impl RecordHeader {
         bytes
     }
 
-    /// The header, if it is shaped like one. Nothing is known to be true before [`is_true`](Self::is_true).
+    /// The header, if it is shaped like one. Nothing is known to be true before [`has_valid_checksum`](Self::has_valid_checksum).
     pub(crate) fn parse(bytes: &[u8; RECORD_HEADER_BYTES]) -> Option<Self> {
         let kind = match bytes[4] {
             1 => RecordKind::Transaction,
@@ -149,7 +166,7 @@ impl RecordHeader {
     }
 
     /// Does the checksum fit, in the journal with this id?
-    pub(crate) fn is_true(&self, journal_id: u64, body: &[u8]) -> bool {
+    pub(crate) fn has_valid_checksum(&self, journal_id: u64, body: &[u8]) -> bool {
         self.body_bytes == body.len() as u64 && self.checksum == self.sum(journal_id, body)
     }
 
@@ -234,7 +251,9 @@ impl<'a> Body<'a> {
             return Err(wrong("body_bytes", body.len() as u64));
         };
         let page = PAGE_BYTES as u64;
-        if !payload_bytes.is_multiple_of(page) || payload_bytes / page > super::tree::PAGES_MAX {
+        if !payload_bytes.is_multiple_of(page)
+            || payload_bytes / page > super::tree_layout::PAGES_MAX
+        {
             return Err(wrong("payload_bytes", payload_bytes));
         }
         // No more than fit, before anything is reserved for them.
@@ -327,7 +346,7 @@ mod tests {
         let (start, rest) = out[3..].split_first_chunk().expect("a header");
         let found = RecordHeader::parse(start).expect("a header");
         assert_eq!((found.sequence, found.checksum), (12, checksum));
-        assert!(found.is_true(77, rest) && !found.is_true(78, rest));
+        assert!(found.has_valid_checksum(77, rest) && !found.has_valid_checksum(78, rest));
         assert_eq!(rest.len(), body().len());
         assert_eq!(Body::parse(rest), Ok(body()));
     }
@@ -341,7 +360,10 @@ mod tests {
             bytes[bit / 8] ^= 1 << (bit % 8);
             let (start, rest) = bytes.split_first_chunk().expect("a header");
             let found = RecordHeader::parse(start);
-            assert!(found.is_none_or(|found| !found.is_true(77, rest)), "{bit}");
+            assert!(
+                found.is_none_or(|found| !found.has_valid_checksum(77, rest)),
+                "{bit}"
+            );
         }
     }
 

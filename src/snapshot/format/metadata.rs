@@ -1,8 +1,10 @@
 //! METADATA of a heap: what it holds, of which generation, and whether that is complete.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::pages::{HeapName, NUMBERS_END, PAGE_BYTES, StoreId, is_zero};
+use super::ids_and_hashes::{HeapName, NUMBERS_END, PAGE_BYTES, StoreId, is_zero};
 
 /// METADATA takes so much in front of PAYLOAD: two halves, a copy at the begin of each.
 pub(crate) const METADATA_BYTES: u64 = 64 << 10;
@@ -44,9 +46,9 @@ pub struct Metadata {
     /// The first journal file that may hold later ones.
     pub journal: u64,
     /// Where the journal ends, if the store was closed.
-    pub end: u64,
+    pub end: Option<u64>,
     /// When it was committed: nanoseconds since 1970.
-    pub committed_at: u64,
+    pub committed_at: SystemTime,
     /// The lowest generation of a heap from which the journal leads here.
     pub floor: u64,
 }
@@ -119,22 +121,23 @@ impl Metadata {
             self.sequence,
             self.chain,
             self.journal,
-            self.end,
-            self.committed_at,
+            self.end.unwrap_or(0),
+            nanoseconds(self.committed_at),
             self.floor,
         ] {
             out.put(&word.to_le_bytes());
         }
         debug_assert_eq!(out.1, FIELDS_END);
-        seal(&mut block);
+        write_checksum(&mut block);
         block
     }
 
     pub(crate) fn decode(block: &[u8; PAGE_BYTES]) -> Result<Self, Defect> {
-        let mut fields = open(block, MAGIC, FIELDS_END)?;
+        let mut fields = open_block(block, MAGIC, FIELDS_END)?;
         let page_bytes = fields.u32();
         let store = StoreId(fields.take());
-        let (heap, closed) = (fields.u32(), fields.u32());
+        let heap = fields.u32();
+        let closed = flag("closed", fields.u32().into())?;
         let mut next = || fields.u64();
         let (part_bytes, generation, lock, revision) = (next(), next(), next(), next());
         let field = |field, found| Defect::Field { field, found };
@@ -145,7 +148,7 @@ impl Metadata {
                 1 => HeapName::B,
                 found => return Err(field("heap", found.into())),
             },
-            closed: flag("closed", closed.into())?,
+            closed,
             part_bytes,
             generation,
             released: flag("WRITE_LOCK", lock)?,
@@ -155,8 +158,8 @@ impl Metadata {
             sequence: next(),
             chain: next(),
             journal: next(),
-            end: next(),
-            committed_at: next(),
+            end: closed_end(closed, next())?,
+            committed_at: UNIX_EPOCH + Duration::from_nanos(next()),
             floor: next(),
         };
         if page_bytes != PAGE_BYTES as u32 {
@@ -191,16 +194,13 @@ impl Metadata {
             (
                 "payload_bytes",
                 self.payload_bytes,
-                self.payload_bytes.is_multiple_of(page) && pages <= super::tree::PAGES_MAX,
+                self.payload_bytes.is_multiple_of(page) && pages <= super::tree_layout::PAGES_MAX,
             ),
             (
                 "end",
-                self.end,
-                if self.closed {
-                    self.end >= self.sequence && self.released
-                } else {
-                    self.end == 0
-                },
+                self.end.unwrap_or(0),
+                self.end
+                    .is_none_or(|end| end >= self.sequence && self.released),
             ),
         ];
         match fields.into_iter().find(|(_, _, fine)| !fine) {
@@ -208,6 +208,24 @@ impl Metadata {
             Some((field, found, _)) => Err(Defect::Field { field, found }),
         }
     }
+}
+
+/// `end` of a store that was closed. Other headers have 0 there.
+fn closed_end(closed: bool, found: u64) -> Result<Option<u64>, Defect> {
+    match (closed, found) {
+        (true, end) => Ok(Some(end)),
+        (false, 0) => Ok(None),
+        (false, found) => Err(Defect::Field {
+            field: "end",
+            found,
+        }),
+    }
+}
+
+/// Nanoseconds since 1970; 0 for times before.
+fn nanoseconds(at: SystemTime) -> u64 {
+    let since_epoch = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// May parts have this length?
@@ -262,13 +280,13 @@ pub(super) fn flag(field: &'static str, found: u64) -> Result<bool, Defect> {
 }
 
 /// Puts the checksum at the end of a block.
-pub(super) fn seal(block: &mut [u8; PAGE_BYTES]) {
+pub(super) fn write_checksum(block: &mut [u8; PAGE_BYTES]) {
     let checksum = xxh3_128(&block[..CHECKSUM_AT]);
     block[CHECKSUM_AT..].copy_from_slice(&checksum.to_le_bytes());
 }
 
 /// Checks what all headers have, and hands out the fields behind the version.
-pub(super) fn open(
+pub(super) fn open_block(
     block: &[u8; PAGE_BYTES],
     magic: [u8; 8],
     fields_end: usize,
@@ -342,8 +360,8 @@ pub(crate) mod tests {
             sequence: 12,
             chain: 99,
             journal: 2,
-            end: 0,
-            committed_at: 1,
+            end: None,
+            committed_at: UNIX_EPOCH + Duration::from_nanos(1),
             floor: 1,
         }
     }
@@ -364,7 +382,7 @@ pub(crate) mod tests {
         assert_eq!(Metadata::decode(&there.encode()), Ok(there));
         let closed = Metadata {
             closed: true,
-            end: 15,
+            end: Some(15),
             ..there
         };
         assert_eq!(Metadata::decode(&closed.encode()), Ok(closed));
@@ -477,11 +495,17 @@ pub(crate) mod tests {
                 },
                 "payload_bytes",
             ),
-            (Metadata { end: 1, ..good }, "end"),
+            (
+                Metadata {
+                    end: Some(1),
+                    ..good
+                },
+                "end",
+            ),
             (
                 Metadata {
                     closed: true,
-                    end: 11,
+                    end: Some(11),
                     ..good
                 },
                 "end",
@@ -499,11 +523,11 @@ pub(crate) mod tests {
     fn another_version_and_page_size_are_named() {
         let mut block = sample(HeapName::A, 9).encode();
         block[8] = 2;
-        seal(&mut block);
+        write_checksum(&mut block);
         assert_eq!(Metadata::decode(&block), Err(Defect::Version { found: 2 }));
         let mut block = sample(HeapName::A, 9).encode();
         block[13] = 0x40;
-        seal(&mut block);
+        write_checksum(&mut block);
         assert!(matches!(
             Metadata::decode(&block),
             Err(Defect::Field {

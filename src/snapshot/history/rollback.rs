@@ -10,7 +10,7 @@
 
 use std::io;
 
-use super::{History, Kept, failed};
+use super::snapshots::{History, Kept, failed};
 use crate::snapshot::error::SnapshotError;
 use crate::snapshot::lock::Locks;
 use crate::snapshot::options::{Changes, StoreOptions, Strategy};
@@ -108,7 +108,7 @@ impl History {
     fn snapshot(&self, name: &str) -> Result<Kept, SnapshotError> {
         let found = self.list()?.into_iter().find(|kept| kept.name() == name);
         found.ok_or_else(|| {
-            let path = self.folder().join(name);
+            let path = self.directory().join(name);
             failed("find the snapshot", &path)(io::ErrorKind::NotFound.into())
         })
     }

@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use super::clone::JournalEnds;
-use super::facts::StoreReader;
-use super::hold::{Hold, Which};
-use super::overlay::Overlay;
+use super::heap_read_lock::{HeapReadLock, HeapSelector};
+use super::inspect::StoreReader;
+use super::journal_ends::JournalEnds;
+use super::journal_overlay::JournalOverlay;
 use crate::snapshot::disk::{Array, Disk};
 use crate::snapshot::error::SnapshotError;
 use crate::snapshot::format::{FAN, HeapName, Metadata, PAGE_BYTES};
@@ -22,8 +22,8 @@ pub(super) const STEP_PAGES: u64 = FAN * FAN;
 #[derive(Debug)]
 pub struct Image {
     reader: StoreReader,
-    pub(super) hold: Hold,
-    pub(super) overlay: Overlay,
+    pub(super) heap_lock: HeapReadLock,
+    pub(super) overlay: JournalOverlay,
     len: u64,
     generation: u64,
     sequence: u64,
@@ -35,9 +35,9 @@ pub struct Image {
 }
 
 /// What the journal makes of a heap.
-struct Behind {
+struct JournalState {
     /// `None` where nobody reads it.
-    overlay: Option<Overlay>,
+    overlay: Option<JournalOverlay>,
     len: u64,
     generation: u64,
     sequence: u64,
@@ -53,13 +53,13 @@ impl StoreReader {
     /// [`SnapshotError::NoHeap`]; [`SnapshotError::Damaged`] for the journal; `ResourceBusy` in
     /// [`SnapshotError::Directory`] if checkpoints enter both heaps again and again.
     pub fn newest(&self) -> Result<Image, SnapshotError> {
-        let image = self.with_journal(Which::First, true)?;
+        let image = self.with_journal(HeapSelector::Primary, true)?;
         Ok(image.expect("there is a first or an error"))
     }
 
     /// As [`newest`](Self::newest), to be cloned and compared, not to be read: what the journal has is not in memory.
     pub(in crate::snapshot) fn newest_to_clone(&self) -> Result<Image, SnapshotError> {
-        let image = self.with_journal(Which::First, false)?;
+        let image = self.with_journal(HeapSelector::Primary, false)?;
         Ok(image.expect("there is a first or an error"))
     }
 
@@ -70,7 +70,7 @@ impl StoreReader {
     ///
     /// As for [`newest`](Self::newest).
     pub fn second_chance(&self) -> Result<Option<Image>, SnapshotError> {
-        self.with_journal(Which::Second, true)
+        self.with_journal(HeapSelector::Fallback, true)
     }
 
     /// One heap alone. `None` if it is not complete.
@@ -79,50 +79,54 @@ impl StoreReader {
     ///
     /// As for [`newest`](Self::newest), but for the journal.
     pub fn heap(&self, heap: HeapName) -> Result<Option<Image>, SnapshotError> {
-        let Some(hold) = self.hold(Which::Named(heap))? else {
+        let Some(heap_lock) = self.heap_lock(HeapSelector::Named(heap))? else {
             return Ok(None);
         };
-        heap::must_be_whole(&hold.disk, &hold.metadata)?;
+        heap::must_be_whole(&heap_lock.disk, &heap_lock.metadata)?;
         Ok(Some(Image {
             reader: self.clone(),
-            overlay: Overlay::default(),
-            len: hold.metadata.payload_bytes,
-            generation: hold.metadata.generation,
-            sequence: hold.metadata.sequence,
-            chain: hold.metadata.chain,
+            overlay: JournalOverlay::default(),
+            len: heap_lock.metadata.payload_bytes,
+            generation: heap_lock.metadata.generation,
+            sequence: heap_lock.metadata.sequence,
+            chain: heap_lock.metadata.chain,
             journal_ends: JournalEnds::default(),
             replayed_records: 0,
             cuts: Vec::new(),
-            hold,
+            heap_lock,
         }))
     }
 
-    fn with_journal(&self, which: Which, to_be_read: bool) -> Result<Option<Image>, SnapshotError> {
-        let Some(hold) = self.hold(which)? else {
+    fn with_journal(
+        &self,
+        which: HeapSelector,
+        to_be_read: bool,
+    ) -> Result<Option<Image>, SnapshotError> {
+        let Some(heap_lock) = self.heap_lock(which)? else {
             return Ok(None);
         };
-        heap::must_be_whole(&hold.disk, &hold.metadata)?;
-        let begin = || Behind::nothing(&hold.metadata, to_be_read);
-        let (replayed, behind) = hold.replay(begin, Behind::add)?;
+        heap::must_be_whole(&heap_lock.disk, &heap_lock.metadata)?;
+        let begin = || JournalState::nothing(&heap_lock.metadata, to_be_read);
+        let (replayed, journal_state) = heap_lock.replay(begin, JournalState::add)?;
         Ok(Some(Image {
             reader: self.clone(),
-            overlay: behind.overlay.unwrap_or_default(),
-            len: behind.len,
-            generation: behind.generation,
-            sequence: behind.sequence,
+            overlay: journal_state.overlay.unwrap_or_default(),
+            len: journal_state.len,
+            generation: journal_state.generation,
+            sequence: journal_state.sequence,
             chain: replayed.chain,
-            journal_ends: behind.journal_ends,
-            replayed_records: behind.records,
+            journal_ends: journal_state.journal_ends,
+            replayed_records: journal_state.records,
             cuts: replayed.cuts,
-            hold,
+            heap_lock,
         }))
     }
 }
 
-impl Behind {
+impl JournalState {
     fn nothing(metadata: &Metadata, to_be_read: bool) -> Self {
         Self {
-            overlay: to_be_read.then(Overlay::default),
+            overlay: to_be_read.then(JournalOverlay::default),
             len: metadata.payload_bytes,
             generation: metadata.generation,
             sequence: metadata.sequence,
@@ -153,7 +157,7 @@ impl Image {
     /// METADATA of the heap.
     #[must_use]
     pub fn metadata(&self) -> &Metadata {
-        &self.hold.metadata
+        &self.heap_lock.metadata
     }
 
     /// Length of the region in bytes.
@@ -229,7 +233,7 @@ impl Image {
     ///
     /// `ResourceBusy` in [`SnapshotError::Directory`]: a checkpoint has entered the heap meanwhile.
     pub fn check_unchanged(&self) -> Result<(), SnapshotError> {
-        self.hold.must_be_unchanged(&self.reader)
+        self.heap_lock.check_unchanged(&self.reader)
     }
 
     /// Fills `buf` with whole pages, from page `first` on; zeros behind the end.
@@ -257,7 +261,7 @@ impl Image {
     pub(super) fn table(&self) -> Result<Table, SnapshotError> {
         let metadata = self.metadata();
         Table::open(
-            &self.hold.disk,
+            &self.heap_lock.disk,
             metadata.heap,
             metadata.seed(),
             metadata.root,
@@ -270,7 +274,14 @@ impl Image {
         pages: Range<u64>,
         take: impl FnMut(u64, &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        heap::read_pages(&self.hold.disk, self.metadata(), table, pages, take, |_| ())
+        heap::read_pages(
+            &self.heap_lock.disk,
+            self.metadata(),
+            table,
+            pages,
+            take,
+            |_| (),
+        )
     }
 
     /// Bytes of the heap with what the journal has before them and over them.
@@ -307,7 +318,7 @@ impl Image {
     }
 }
 
-impl Hold {
+impl HeapReadLock {
     /// The array with the pages.
     pub(super) fn array(&self) -> Array {
         Array::Heap(self.metadata.heap)

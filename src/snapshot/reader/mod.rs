@@ -6,23 +6,25 @@
 //!
 //! What it does not know: the memory of a running writer. The newest state is what is on disk.
 
-mod clone;
-mod differences;
-mod facts;
-mod fault;
-mod hold;
+mod diff;
+mod heap_read_lock;
 mod image;
-mod journal;
-mod overlay;
-mod parts;
-mod trackers;
+mod image_clone;
+mod inspect;
+mod journal_ends;
+mod journal_info;
+mod journal_overlay;
+mod payload_files;
+mod probe_trackers;
+mod problem;
 mod verify;
 mod verify_heap;
+mod verify_report;
 
-pub use facts::{HeapFacts, StoreReader, Survey};
-pub use fault::{Fault, FaultKind};
 pub use image::Image;
-pub use journal::{JournalFacts, RecordFacts};
-pub use parts::HeapPart;
-pub use trackers::{TrackerTrial, try_trackers};
-pub use verify::{Progress, Verified};
+pub use inspect::{HeapFacts, StoreReader, Survey};
+pub use journal_info::{Change, HeapChoice, JournalFacts, RecordFacts};
+pub use payload_files::HeapPart;
+pub use probe_trackers::{TrackerProbes, TrackerTrial, try_trackers};
+pub use problem::{Fault, FaultKind};
+pub use verify_report::{Progress, Verified};

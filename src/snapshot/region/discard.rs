@@ -69,20 +69,20 @@ impl Region {
     /// would be undone, also under references (hazard 11).
     pub unsafe fn give_back(&self, pages: &PageSet) -> Result<u64, RegionError> {
         let shape = self.shape();
-        let mut given = 0;
+        let mut page_count = 0;
         for run in pages.runs() {
-            for range in overlaps(&shape.beneath, &bytes_of(&run)) {
-                given += (range.len() / PAGE_BYTES) as u64;
+            for range in overlaps(&shape.file_ranges, &bytes_of(&run)) {
+                page_count += (range.len() / PAGE_BYTES) as u64;
                 self.memory
                     .forget(range)
                     .map_err(RegionError::io("give pages back"))?;
             }
         }
-        Ok(given)
+        Ok(page_count)
     }
 
     fn discard_restored(&self, shape: &mut Shape, range: &Range<usize>) -> Result<(), RegionError> {
-        let over_files = overlaps(&shape.beneath, range);
+        let over_files = overlaps(&shape.file_ranges, range);
         let mut start = range.start;
         for part in over_files.iter().chain([&(range.end..range.end)]) {
             self.memory
@@ -92,11 +92,11 @@ impl Region {
         }
         over_files
             .into_iter()
-            .try_for_each(|part| self.hide_file(shape, part))
+            .try_for_each(|part| self.cover_file(shape, part))
     }
 
     /// Zeros over a file, which itself stays as it is.
-    fn hide_file(&self, shape: &mut Shape, range: Range<usize>) -> Result<(), RegionError> {
+    fn cover_file(&self, shape: &mut Shape, range: Range<usize>) -> Result<(), RegionError> {
         // At the limit of mappings zeros are written instead.
         if range.len() >= REPLACE_BYTES && self.memory.map_zeros(range.clone(), false).is_ok() {
             shape.uncover(&range);
@@ -114,13 +114,13 @@ impl Region {
 
 impl Shape {
     /// This range lies over no file any more.
-    fn uncover(&mut self, gone: &Range<usize>) {
-        let before = |range: &Range<usize>| range.start..range.end.min(gone.start);
-        let behind = |range: &Range<usize>| range.start.max(gone.end)..range.end;
-        self.beneath = self
-            .beneath
+    fn uncover(&mut self, hidden: &Range<usize>) {
+        let before = |range: &Range<usize>| range.start..range.end.min(hidden.start);
+        let after = |range: &Range<usize>| range.start.max(hidden.end)..range.end;
+        self.file_ranges = self
+            .file_ranges
             .iter()
-            .flat_map(|range| [before(range), behind(range)])
+            .flat_map(|range| [before(range), after(range)])
             .filter(|range| !range.is_empty())
             .collect();
     }
@@ -167,16 +167,16 @@ mod tests {
     #[test]
     fn what_lies_over_files_is_known_after_parts_of_it_were_hidden() {
         let mut shape = Shape {
-            beneath: vec![0..8, 8..16],
+            file_ranges: vec![0..8, 8..16],
             ..Shape::default()
         };
         shape.uncover(&(2..4));
-        assert_eq!(shape.beneath, [0..2, 4..8, 8..16]);
+        assert_eq!(shape.file_ranges, [0..2, 4..8, 8..16]);
         shape.uncover(&(6..10));
-        assert_eq!(shape.beneath, [0..2, 4..6, 10..16]);
-        assert_eq!(overlaps(&shape.beneath, &(1..12)), [1..2, 4..6, 10..12]);
-        assert_eq!(overlaps(&shape.beneath, &(2..4)), []);
+        assert_eq!(shape.file_ranges, [0..2, 4..6, 10..16]);
+        assert_eq!(overlaps(&shape.file_ranges, &(1..12)), [1..2, 4..6, 10..12]);
+        assert_eq!(overlaps(&shape.file_ranges, &(2..4)), []);
         shape.uncover(&(0..16));
-        assert_eq!(shape.beneath, []);
+        assert_eq!(shape.file_ranges, []);
     }
 }

@@ -28,7 +28,7 @@ pub enum RegionError {
         page_bytes: usize,
     },
     /// Something lies where the region should.
-    #[error("option `address`: something is mapped within {bytes} bytes from {address:#x}")]
+    #[error("option `fixed_address`: something is mapped within {bytes} bytes from {address:#x}")]
     AddressTaken {
         /// The address asked for.
         address: usize,

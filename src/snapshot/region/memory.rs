@@ -53,7 +53,7 @@ pub(super) struct Shape {
     /// The files of a region of files.
     pub(super) files: Vec<FilePart>,
     /// Where a restored region lies over files, in order.
-    pub(super) beneath: Vec<Range<usize>>,
+    pub(super) file_ranges: Vec<Range<usize>>,
 }
 
 impl Region {
@@ -137,9 +137,9 @@ impl Region {
     }
 
     /// The one tracker that reads the page tables of the region (hazard 13); `None` when there is one already.
-    pub(in crate::snapshot) fn claim_tracking(&self) -> Option<TrackingClaim> {
-        let taken = self.tracking.swap(true, Ordering::AcqRel);
-        (!taken).then(|| TrackingClaim(Arc::clone(&self.tracking)))
+    pub(in crate::snapshot) fn lock_tracking(&self) -> Option<TrackingLock> {
+        let was_locked = self.tracking.swap(true, Ordering::AcqRel);
+        (!was_locked).then(|| TrackingLock(Arc::clone(&self.tracking)))
     }
 
     pub(super) fn shape(&self) -> MutexGuard<'_, Shape> {
@@ -167,16 +167,16 @@ impl fmt::Debug for Region {
 
 /// Held by the tracker that reads the page tables of a region.
 #[derive(Debug)]
-pub(in crate::snapshot) struct TrackingClaim(Arc<AtomicBool>);
+pub(in crate::snapshot) struct TrackingLock(Arc<AtomicBool>);
 
-impl TrackingClaim {
+impl TrackingLock {
     /// Is it of this region?
     pub(in crate::snapshot) fn is_of(&self, region: &Region) -> bool {
         Arc::ptr_eq(&self.0, &region.tracking)
     }
 }
 
-impl Drop for TrackingClaim {
+impl Drop for TrackingLock {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Release);
     }

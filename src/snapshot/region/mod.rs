@@ -4,17 +4,17 @@
 //! reference to its memory: other threads, and for some kinds other processes, may write it at any time. Its own doors
 //! copy by the kernel, which checks every page and never raises a signal.
 
-mod adopt;
-mod copy;
+mod constructors;
 mod discard;
 mod error;
-mod length;
-mod make;
+mod kernel_copy;
+mod memfd;
 mod memory;
 mod options;
-mod scratch;
+mod probe_pages;
+mod resize;
 
 pub use error::RegionError;
 pub use memory::Region;
-pub(in crate::snapshot) use memory::TrackingClaim;
+pub(in crate::snapshot) use memory::TrackingLock;
 pub use options::{FilePart, RegionKind, RegionOptions, RestoredPart};

@@ -8,16 +8,49 @@ use crate::snapshot::format::PAGE_BYTES;
 use crate::sys::limits;
 use crate::sys::reserve::Reservation;
 
-/// How a region is made.
+/// Options of a region.
+///
+/// ```
+/// use flatspan::snapshot::{Region, RegionOptions};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let options = RegionOptions::default().reserve_bytes(1 << 30);
+/// let region = Region::anonymous(4096, options)?;
+/// assert_eq!(region.reserve_bytes(), 1 << 30);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use]
 pub struct RegionOptions {
-    /// Bytes of address space to reserve: how long the region may ever become. 0 for as much as it has at the start.
-    /// Reserving costs nothing, and terabytes are fine.
-    pub reserve_bytes: usize,
-    /// Where it must lie, a multiple of the page size; anywhere if not given.
-    pub address: Option<usize>,
-    /// Ask for huge pages. A wish: the kernel decides, and some kinds of memory have none.
-    pub huge_pages: bool,
+    reserve_bytes: usize,
+    fixed_address: Option<usize>,
+    pub(super) huge_pages: bool,
+}
+
+impl RegionOptions {
+    /// Sets the address space to reserve, in bytes: the greatest length that the region can have.
+    ///
+    /// Reserved addresses cost no memory, so terabytes are fine. Defaults to 0, which reserves the
+    /// length that the region has at first.
+    pub fn reserve_bytes(mut self, bytes: usize) -> Self {
+        self.reserve_bytes = bytes;
+        self
+    }
+
+    /// Sets the address of the region, a multiple of the page size. Defaults to any free address.
+    pub fn fixed_address(mut self, address: usize) -> Self {
+        self.fixed_address = Some(address);
+        self
+    }
+
+    /// Sets whether to ask the kernel for huge pages. Defaults to `false`.
+    ///
+    /// The kernel decides, and some kinds of memory have no huge pages.
+    pub fn huge_pages(mut self, huge_pages: bool) -> Self {
+        self.huge_pages = huge_pages;
+        self
+    }
 }
 
 /// What lies behind the memory of a region.
@@ -75,22 +108,22 @@ impl RegionOptions {
             }
             bytes => whole_pages(bytes)?,
         };
-        if let Some(address) = self.address
+        if let Some(address) = self.fixed_address
             && (address == 0 || !address.is_multiple_of(PAGE_BYTES))
         {
             let reason = format!("{address:#x} is not a multiple of {PAGE_BYTES} above 0");
-            return Err(RegionError::option("address", reason));
+            return Err(RegionError::option("fixed_address", reason));
         }
-        Reservation::new(wanted, self.address).map_err(|source| self.refused(wanted, source))
+        Reservation::new(wanted, self.fixed_address).map_err(|source| self.refused(wanted, source))
     }
 
     fn refused(&self, bytes: usize, source: std::io::Error) -> RegionError {
-        match (source.raw_os_error(), self.address) {
+        match (source.raw_os_error(), self.fixed_address) {
             (Some(libc::EEXIST), Some(address)) => RegionError::AddressTaken { address, bytes },
             // Below vm.mmap_min_addr.
             (Some(libc::EPERM), Some(address)) => {
                 let reason = format!("the kernel lets nobody map at {address:#x}");
-                RegionError::option("address", reason)
+                RegionError::option("fixed_address", reason)
             }
             _ => RegionError::of_mapping(bytes, source),
         }

@@ -4,7 +4,7 @@ use std::io;
 
 use thiserror::Error;
 
-use super::traits::TrackerKind;
+use super::kind::TrackerKind;
 use crate::snapshot::region::RegionError;
 
 /// An error of a tracker.

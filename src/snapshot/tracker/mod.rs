@@ -10,18 +10,22 @@
 //! [`choose`] picks one by trying it. Soft-dirty bits, page frame numbers and residency are no methods: the first are
 //! silently absent on some kernels, the others say something else.
 
-mod choose;
-mod compare;
-mod declared;
+mod dirty_marks;
+mod dirty_tracker;
 mod error;
+mod explicit;
+mod hash_compare;
+mod kind;
 mod private_pages;
-mod traits;
+mod select;
 mod wp_async;
 
-pub use choose::{Chosen, TrackerChoice, Writers, choose};
-pub use compare::Compare;
-pub use declared::{Declarations, Declared};
+pub use dirty_marks::Declarations;
+pub use dirty_tracker::DirtyTracker;
 pub use error::TrackerError;
+pub use explicit::Declared;
+pub use hash_compare::Compare;
+pub use kind::TrackerKind;
 pub use private_pages::PrivatePages;
-pub use traits::{DirtyTracker, TrackerKind};
+pub use select::{Chosen, TrackerChoice, Writers, choose};
 pub use wp_async::WpAsync;

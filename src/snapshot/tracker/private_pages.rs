@@ -1,10 +1,11 @@
 //! The pages that a restored region has of its own.
 
-use super::declared::Declarations;
+use super::dirty_marks::{Declarations, pages_of};
+use super::dirty_tracker::DirtyTracker;
 use super::error::TrackerError;
-use super::traits::{DirtyTracker, TrackerKind, pages_of};
+use super::kind::TrackerKind;
 use crate::snapshot::page_set::PageSet;
-use crate::snapshot::region::{Region, RegionKind, TrackingClaim};
+use crate::snapshot::region::{Region, RegionKind, TrackingLock};
 use crate::sys::pagemap::{PageRegion, Pagemap, Query};
 
 const KIND: TrackerKind = TrackerKind::PrivatePages;
@@ -28,7 +29,7 @@ pub struct PrivatePages {
     declared: PageSet,
     runs: Vec<PageRegion>,
     process: u32,
-    claim: Option<TrackingClaim>,
+    tracking_lock: Option<TrackingLock>,
 }
 
 impl PrivatePages {
@@ -48,7 +49,7 @@ impl PrivatePages {
             declared: PageSet::new(),
             runs: vec![PageRegion::default(); RUNS],
             process: std::process::id(),
-            claim: None,
+            tracking_lock: None,
         })
     }
 
@@ -82,9 +83,13 @@ impl DirtyTracker for PrivatePages {
                 reason: "only a restored region has private pages beside those of files",
             });
         }
-        if !self.claim.as_ref().is_some_and(|claim| claim.is_of(region)) {
-            let claim = region.claim_tracking();
-            self.claim = Some(claim.ok_or(TrackerError::Taken { tracker: KIND })?);
+        if !self
+            .tracking_lock
+            .as_ref()
+            .is_some_and(|lock| lock.is_of(region))
+        {
+            let lock = region.lock_tracking();
+            self.tracking_lock = Some(lock.ok_or(TrackerError::Taken { tracker: KIND })?);
         }
         self.declared.clear();
         self.declarations.take_into(&mut PageSet::new(), 0);
@@ -92,13 +97,17 @@ impl DirtyTracker for PrivatePages {
     }
 
     fn disarm(&mut self, _region: &Region) -> Result<(), TrackerError> {
-        self.claim = None;
+        self.tracking_lock = None;
         Ok(())
     }
 
     fn scan(&mut self, region: &Region, into: &mut PageSet) -> Result<(), TrackerError> {
         self.check_process()?;
-        if !self.claim.as_ref().is_some_and(|claim| claim.is_of(region)) {
+        if !self
+            .tracking_lock
+            .as_ref()
+            .is_some_and(|lock| lock.is_of(region))
+        {
             return Err(TrackerError::NotArmed { tracker: KIND });
         }
         let len = region.len();

@@ -3,11 +3,12 @@
 use std::io;
 use std::ops::Range;
 
-use super::declared::Declarations;
+use super::dirty_marks::{Declarations, pages_of};
+use super::dirty_tracker::DirtyTracker;
 use super::error::TrackerError;
-use super::traits::{DirtyTracker, TrackerKind, pages_of};
+use super::kind::TrackerKind;
 use crate::snapshot::page_set::PageSet;
-use crate::snapshot::region::{Region, TrackingClaim};
+use crate::snapshot::region::{Region, TrackingLock};
 use crate::sys::pagemap::{PageRegion, Pagemap, Query};
 use crate::sys::userfaultfd::WriteTracking;
 
@@ -42,7 +43,7 @@ pub struct WpAsync {
     runs: Vec<PageRegion>,
     /// Page tables are of one process.
     process: u32,
-    claim: Option<TrackingClaim>,
+    tracking_lock: Option<TrackingLock>,
 }
 
 impl WpAsync {
@@ -62,7 +63,7 @@ impl WpAsync {
             declarations: Declarations::default(),
             runs: vec![PageRegion::default(); RUNS],
             process: std::process::id(),
-            claim: None,
+            tracking_lock: None,
         })
     }
 
@@ -80,8 +81,8 @@ impl WpAsync {
     /// A child has descriptors to its parent's memory: a scan by it would take what the parent has to find.
     fn check_armed(&self, region: &Region) -> Result<(), TrackerError> {
         self.check_process()?;
-        match &self.claim {
-            Some(claim) if claim.is_of(region) => Ok(()),
+        match &self.tracking_lock {
+            Some(lock) if lock.is_of(region) => Ok(()),
             _ => Err(TrackerError::NotArmed { tracker: KIND }),
         }
     }
@@ -100,14 +101,18 @@ impl DirtyTracker for WpAsync {
 
     fn arm(&mut self, region: &Region) -> Result<(), TrackerError> {
         self.check_process()?;
-        if !self.claim.as_ref().is_some_and(|claim| claim.is_of(region)) {
-            let claim = region.claim_tracking();
-            let claim = claim.ok_or(TrackerError::Taken { tracker: KIND })?;
-            if self.claim.is_some() {
+        if !self
+            .tracking_lock
+            .as_ref()
+            .is_some_and(|lock| lock.is_of(region))
+        {
+            let lock = region.lock_tracking();
+            let lock = lock.ok_or(TrackerError::Taken { tracker: KIND })?;
+            if self.tracking_lock.is_some() {
                 // What it watched before ends with the descriptor.
                 self.tracking = Self::new()?.tracking;
             }
-            self.claim = Some(claim);
+            self.tracking_lock = Some(lock);
         }
         self.protect(region, 0..region.len())?;
         self.declarations.take_into(&mut PageSet::new(), 0);
@@ -119,7 +124,7 @@ impl DirtyTracker for WpAsync {
         self.tracking
             .disarm(region.memory(), 0..region.len())
             .map_err(io_error("lift the write protection of a region"))?;
-        self.claim = None;
+        self.tracking_lock = None;
         Ok(())
     }
 

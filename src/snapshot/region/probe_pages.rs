@@ -8,13 +8,13 @@ use super::options::{FilePart, RegionOptions, RestoredPart};
 use crate::snapshot::format::PAGE_BYTES;
 use crate::sys::reserve::{Reservation, Sharing};
 
-const SCRATCH_PAGES: usize = 4;
+const PROBE_PAGES: usize = 4;
 
 impl Region {
     /// Makes one that nobody else uses. Of files it maps the begin of the first once more, since what can be tracked may
     /// depend on the filesystem; nothing in it is changed.
-    pub(in crate::snapshot) fn scratch(&self) -> Result<Self, RegionError> {
-        let bytes = SCRATCH_PAGES * PAGE_BYTES;
+    pub(in crate::snapshot) fn probe_pages(&self) -> Result<Self, RegionError> {
+        let bytes = PROBE_PAGES * PAGE_BYTES;
         let options = RegionOptions::default();
         match &self.backing {
             Backing::Anonymous => Self::anonymous(bytes, options),
@@ -38,7 +38,7 @@ impl Region {
     }
 
     /// A store to a page, by an instruction. In files the kernel only does as if, so that no byte changes.
-    pub(in crate::snapshot) fn store_in_scratch(&mut self, page: usize) -> std::io::Result<()> {
+    pub(in crate::snapshot) fn store_in_probe(&mut self, page: usize) -> std::io::Result<()> {
         let at = page * PAGE_BYTES;
         match self.backing {
             Backing::Files => self.memory.populate_write(at..at + PAGE_BYTES),

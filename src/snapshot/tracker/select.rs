@@ -1,10 +1,11 @@
 //! Choosing a tracker by trying it.
 
-use super::compare::Compare;
-use super::declared::Declared;
+use super::dirty_tracker::DirtyTracker;
 use super::error::TrackerError;
+use super::explicit::Declared;
+use super::hash_compare::Compare;
+use super::kind::TrackerKind;
 use super::private_pages::PrivatePages;
-use super::traits::{DirtyTracker, TrackerKind};
 use super::wp_async::WpAsync;
 use crate::snapshot::format::PAGE_BYTES;
 use crate::snapshot::page_set::PageSet;
@@ -50,15 +51,15 @@ pub struct Chosen {
 ///
 /// # Errors
 ///
-/// With a certain wish, why it cannot be: [`Refused`](TrackerError::Refused),
+/// With a certain choice, why it cannot be: [`Refused`](TrackerError::Refused),
 /// [`Unavailable`](TrackerError::Unavailable), [`SelfTest`](TrackerError::SelfTest). With
 /// [`Auto`](TrackerChoice::Auto), what the last one said.
 pub fn choose(
     region: &Region,
-    wish: TrackerChoice,
+    choice: TrackerChoice,
     writers: Writers,
 ) -> Result<Chosen, TrackerError> {
-    let order: &[TrackerKind] = match wish {
+    let order: &[TrackerKind] = match choice {
         TrackerChoice::Auto if region.kind() == RegionKind::Restored => &[
             TrackerKind::WpAsync,
             TrackerKind::PrivatePages,
@@ -70,14 +71,14 @@ pub fn choose(
         TrackerChoice::Compare => &[TrackerKind::Compare],
         TrackerChoice::Declared => &[TrackerKind::Declared],
     };
-    first_good(order, |kind| {
-        refuse_blind(region, kind, writers)?;
-        make_tried(region, kind)
+    first_available(order, |kind| {
+        refuse_blind_spots(region, kind, writers)?;
+        create_tested(region, kind)
     })
 }
 
 /// The first that can be had; otherwise the last error.
-fn first_good(
+fn first_available(
     order: &[TrackerKind],
     mut make: impl FnMut(TrackerKind) -> Result<Box<dyn DirtyTracker>, TrackerError>,
 ) -> Result<Chosen, TrackerError> {
@@ -93,7 +94,7 @@ fn first_good(
                 return Ok(Chosen { tracker, why });
             }
             Err(error) => {
-                why.push_str(&full_text(&error));
+                why.push_str(&with_source(&error));
                 why.push_str("; ");
                 last = Some(error);
             }
@@ -102,7 +103,7 @@ fn first_good(
     Err(last.expect("the order names one at least"))
 }
 
-fn full_text(error: &TrackerError) -> String {
+fn with_source(error: &TrackerError) -> String {
     match std::error::Error::source(error) {
         Some(source) => format!("{error} ({source})"),
         None => error.to_string(),
@@ -110,7 +111,7 @@ fn full_text(error: &TrackerError) -> String {
 }
 
 /// Hazard 14: what a tracker is known not to see, it is not used for.
-fn refuse_blind(
+fn refuse_blind_spots(
     region: &Region,
     tracker: TrackerKind,
     writers: Writers,
@@ -128,20 +129,23 @@ fn refuse_blind(
     }
 }
 
-fn make_tried(region: &Region, kind: TrackerKind) -> Result<Box<dyn DirtyTracker>, TrackerError> {
+fn create_tested(
+    region: &Region,
+    kind: TrackerKind,
+) -> Result<Box<dyn DirtyTracker>, TrackerError> {
     Ok(match kind {
         TrackerKind::WpAsync => {
-            try_out(WpAsync::new()?, region.scratch()?)?;
+            self_test(WpAsync::new()?, region.probe_pages()?)?;
             Box::new(WpAsync::new()?)
         }
         TrackerKind::PrivatePages => {
-            try_out(PrivatePages::new()?, region.scratch()?)?;
+            self_test(PrivatePages::new()?, region.probe_pages()?)?;
             Box::new(PrivatePages::new()?)
         }
         TrackerKind::Compare => {
             // Of any kind: a comparison looks at bytes only, and in those of files none may change.
-            let scratch = Region::anonymous(2 * PAGE_BYTES, RegionOptions::default())?;
-            try_out(Compare::new(), scratch)?;
+            let probe = Region::anonymous(2 * PAGE_BYTES, RegionOptions::default())?;
+            self_test(Compare::new(), probe)?;
             Box::new(Compare::new())
         }
         TrackerKind::Declared => Box::new(Declared::new()),
@@ -149,13 +153,13 @@ fn make_tried(region: &Region, kind: TrackerKind) -> Result<Box<dyn DirtyTracker
 }
 
 /// Stores to a page after the other, and expects to see exactly that.
-fn try_out(mut tracker: impl DirtyTracker, mut scratch: Region) -> Result<(), TrackerError> {
-    tracker.arm(&scratch)?;
+fn self_test(mut tracker: impl DirtyTracker, mut probe: Region) -> Result<(), TrackerError> {
+    tracker.arm(&probe)?;
     let mut expected = PageSet::new();
-    expect(&mut tracker, &scratch, &expected)?;
-    for page in 0..scratch.len() / PAGE_BYTES {
-        scratch
-            .store_in_scratch(page)
+    expect_scan(&mut tracker, &probe, &expected)?;
+    for page in 0..probe.len() / PAGE_BYTES {
+        probe
+            .store_in_probe(page)
             .map_err(|source| TrackerError::Io {
                 tracker: tracker.kind(),
                 operation: "store to a page of its test",
@@ -165,12 +169,12 @@ fn try_out(mut tracker: impl DirtyTracker, mut scratch: Region) -> Result<(), Tr
             expected.clear();
         }
         expected.insert(page as u64);
-        expect(&mut tracker, &scratch, &expected)?;
+        expect_scan(&mut tracker, &probe, &expected)?;
     }
     Ok(())
 }
 
-fn expect(
+fn expect_scan(
     tracker: &mut impl DirtyTracker,
     scratch: &Region,
     expected: &PageSet,

@@ -1,33 +1,20 @@
 //! An image as a store of its own.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
 
-use super::facts::StoreReader;
 use super::image::Image;
+use super::inspect::StoreReader;
 use crate::snapshot::checkpoint::now;
 use crate::snapshot::disk::{Array, Disk};
 use crate::snapshot::error::SnapshotError;
 use crate::snapshot::format::{METADATA_BYTES, Metadata};
 use crate::snapshot::group_disk::GroupDisk;
 use crate::snapshot::heap;
-use crate::snapshot::replay::{Record, record_bytes};
 
 /// A journal is copied in such steps.
 const STEP_BYTES: usize = 1 << 20;
-
-/// How much of each journal file belongs to an image.
-#[derive(Clone, Debug, Default)]
-pub(super) struct JournalEnds(BTreeMap<u64, u64>);
-
-impl JournalEnds {
-    pub(super) fn add(&mut self, record: &Record<'_>) {
-        let end = record.offset + record_bytes(&record.header);
-        self.0.insert(record.journal, end);
-    }
-}
 
 impl Image {
     /// Makes a store of exactly this image: its heap, and as much of the journal as belongs to it. Where the filesystem can, they
@@ -48,11 +35,11 @@ impl Image {
         let target = made.map_err(SnapshotError::disk("make a clone of", heap))?;
 
         let table = Array::Table(metadata.heap);
-        let table_bytes = self.hold.disk.len(table);
+        let table_bytes = self.heap_lock.disk.len(table);
         let table_bytes = table_bytes.map_err(SnapshotError::disk("ask the length of", table))?;
         self.clone_array(&target, table, 0..table_bytes)?;
-        for (number, end) in &self.journal_ends.0 {
-            self.copy_journal(&target, *number, *end)?;
+        for (number, end) in self.journal_ends.iter() {
+            self.copy_journal(&target, number, end)?;
         }
         let payload = METADATA_BYTES..METADATA_BYTES + metadata.payload_bytes;
         self.clone_array(&target, heap, payload)?;
@@ -60,7 +47,7 @@ impl Image {
         // counts as one that was not closed.
         let own = Metadata {
             closed: false,
-            end: 0,
+            end: None,
             committed_at: now(),
             ..metadata
         };
@@ -98,7 +85,7 @@ impl Image {
         array: Array,
         range: Range<u64>,
     ) -> Result<(), SnapshotError> {
-        let cloned = self.hold.disk.clone_array(array, target, range);
+        let cloned = self.heap_lock.disk.clone_array(array, target, range);
         cloned.map_err(SnapshotError::disk("clone", array))?;
         heap::sync(target, array)
     }
@@ -106,7 +93,7 @@ impl Image {
     /// Copied, not shared: what is reserved behind the end of a journal that shares storage is worth nothing on btrfs.
     fn copy_journal(&self, target: &GroupDisk, number: u64, end: u64) -> Result<(), SnapshotError> {
         let array = Array::Journal(number);
-        let source = &self.hold.disk;
+        let source = &self.heap_lock.disk;
         let copy = || {
             target.set_part_bytes(array, source.part_bytes_of(array))?;
             target.create(array)?;

@@ -4,15 +4,15 @@ use std::io;
 use std::ops::Range;
 use std::time::Duration;
 
-use super::facts::StoreReader;
-use super::hold::{Hold, Which};
+use super::heap_read_lock::{HeapReadLock, HeapSelector};
+use super::inspect::StoreReader;
 use crate::snapshot::disk::{Array, Disk};
 use crate::snapshot::error::{Damage, SnapshotError, in_full};
-use crate::snapshot::format::{Change, Defect, Metadata, RECORDS_AT, RecordKind};
+use crate::snapshot::format::{self, Defect, Metadata, RECORDS_AT, RecordKind};
 use crate::snapshot::replay::{self, Cut, Record, Replayed, Start};
 
 /// Of a journal that grows, one look may see a later record without those before it.
-const LOOKS: u32 = 8;
+const ATTEMPTS_MAX: u32 = 8;
 
 /// A file of the journal.
 #[derive(Clone, Debug)]
@@ -44,8 +44,8 @@ pub struct RecordFacts {
     pub offset: u64,
     /// All its bytes.
     pub bytes: u64,
-    /// `transaction`, `pages` or `seal`.
-    pub kind: &'static str,
+    /// Kind of the record.
+    pub kind: RecordKind,
     /// Its number in the journal.
     pub sequence: u64,
     /// The generation it names.
@@ -56,8 +56,29 @@ pub struct RecordFacts {
     pub last: bool,
     /// Length of the region after it; a seal has none.
     pub region_bytes: Option<u64>,
-    /// What it changes, in order; true for what it makes zeros.
-    pub changes: Vec<(Range<u64>, bool)>,
+    /// Ranges of the region that the record changes, in order.
+    pub changes: Vec<Change>,
+}
+
+/// Range of the region that a record changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Change {
+    /// Byte range of the region.
+    pub range: Range<u64>,
+    /// Whether the record sets the range to zeros, without storing bytes.
+    pub is_zero: bool,
+}
+
+/// Heap after which [`StoreReader::records`] begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum HeapChoice {
+    /// The committed heap.
+    #[default]
+    Newest,
+    /// The fallback heap.
+    Fallback,
 }
 
 impl StoreReader {
@@ -76,10 +97,10 @@ impl StoreReader {
         let disk = self.disk()?;
         let mut files = Vec::new();
         for number in replay::numbers(&disk)? {
-            match facts_of(&disk, metadata, number) {
+            match journal_file_info(&disk, metadata, number) {
                 // A checkpoint has removed it meanwhile.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                facts => files.push(facts?),
+                info => files.push(info?),
             }
         }
         Ok(files)
@@ -93,35 +114,34 @@ impl StoreReader {
     /// As for [`newest`](Self::newest), after the records before the damage.
     pub fn records(
         &self,
-        behind_older: bool,
+        heap: HeapChoice,
         mut take: impl FnMut(RecordFacts),
     ) -> Result<Option<Vec<Cut>>, SnapshotError> {
-        let which = if behind_older {
-            Which::Second
-        } else {
-            Which::First
+        let selector = match heap {
+            HeapChoice::Newest => HeapSelector::Primary,
+            HeapChoice::Fallback => HeapSelector::Fallback,
         };
-        let Some(hold) = self.hold(which)? else {
+        let Some(heap_lock) = self.heap_lock(selector)? else {
             return Ok(None);
         };
-        let mut told = hold.metadata.sequence;
-        let replayed = hold.replay(
+        let mut last_sequence = heap_lock.metadata.sequence;
+        let replayed = heap_lock.replay(
             || (),
             |(), record| {
                 // Another look begins at the begin.
-                if record.header.sequence > told {
-                    told = record.header.sequence;
-                    take(facts_of_record(record));
+                if record.header.sequence > last_sequence {
+                    last_sequence = record.header.sequence;
+                    take(record_info(record));
                 }
             },
         )?;
-        hold.must_be_unchanged(self)?;
+        heap_lock.check_unchanged(self)?;
         Ok(Some(replayed.0.cuts))
     }
 }
 
-impl Hold {
-    /// Reads the journal behind the heap. Damage is believed when two looks see the same: a running writer appends between the
+impl HeapReadLock {
+    /// Reads the journal behind the heap. Damage is believed when two attempts see the same: a running writer appends between the
     /// reading of two files. Each look begins with a new `begin()`.
     pub(super) fn replay<T>(
         &self,
@@ -129,9 +149,9 @@ impl Hold {
         mut apply: impl FnMut(&mut T, &Record<'_>),
     ) -> Result<(Replayed, T), SnapshotError> {
         let mut seen = String::new();
-        let mut looks = 0;
+        let mut attempts = 0;
         loop {
-            looks += 1;
+            attempts += 1;
             let mut state = begin();
             let replayed = replay::records(self.disk(), self.start(), |record| {
                 apply(&mut state, record);
@@ -139,7 +159,7 @@ impl Hold {
             });
             match replayed {
                 Ok(replayed) => return Ok((replayed, state)),
-                Err(error @ SnapshotError::Damaged { .. }) if looks < LOOKS => {
+                Err(error @ SnapshotError::Damaged { .. }) if attempts < ATTEMPTS_MAX => {
                     let text = in_full(&error);
                     if text == seen {
                         return Err(error);
@@ -160,14 +180,14 @@ impl Hold {
     }
 }
 
-fn facts_of(
+fn journal_file_info(
     disk: &dyn Disk,
     metadata: &Metadata,
     number: u64,
 ) -> Result<JournalFacts, SnapshotError> {
     let array = Array::Journal(number);
     let len = disk.len(array);
-    let mut facts = JournalFacts {
+    let mut info = JournalFacts {
         number,
         bytes: len.map_err(SnapshotError::disk("ask the length of", array))?,
         defect: None,
@@ -179,51 +199,57 @@ fn facts_of(
     let file = match replay::open_file(disk, metadata.store, number) {
         Ok(Some(file)) => file,
         Ok(None) => {
-            facts.defect = Some(Defect::Blank);
-            return Ok(facts);
+            info.defect = Some(Defect::Blank);
+            return Ok(info);
         }
         Err(SnapshotError::Damaged {
             what: Damage::Header(defect),
             ..
         }) => {
-            facts.defect = Some(defect);
-            return Ok(facts);
+            info.defect = Some(defect);
+            return Ok(info);
         }
         Err(error) => return Err(error),
     };
-    while !facts.sealed
-        && let Some((header, _)) = replay::record_at(disk, &file, facts.records_end)?
+    while !info.sealed
+        && let Some((header, _)) = replay::record_at(disk, &file, info.records_end)?
     {
-        facts.records += 1;
-        facts.records_end += replay::record_bytes(&header);
-        facts.sealed = header.kind == RecordKind::Seal;
-        let first = facts.sequences.map_or(header.sequence, |(first, _)| first);
-        facts.sequences = Some((first, header.sequence));
+        info.records += 1;
+        info.records_end += replay::record_bytes(&header);
+        info.sealed = header.kind == RecordKind::Seal;
+        let first = info.sequences.map_or(header.sequence, |(first, _)| first);
+        info.sequences = Some((first, header.sequence));
     }
-    Ok(facts)
+    Ok(info)
 }
 
-fn facts_of_record(record: &Record<'_>) -> RecordFacts {
+fn record_info(record: &Record<'_>) -> RecordFacts {
     let header = &record.header;
-    let range = |(offset, change): &(u64, Change<'_>)| match change {
-        Change::Bytes(bytes) => (*offset..offset + bytes.len() as u64, false),
-        Change::Zeros(len) => (*offset..offset + len, true),
-    };
     let body = record.body.as_ref();
     RecordFacts {
         journal: record.journal,
         offset: record.offset,
         bytes: replay::record_bytes(header),
-        kind: match header.kind {
-            RecordKind::Transaction => "transaction",
-            RecordKind::Pages => "pages",
-            RecordKind::Seal => "seal",
-        },
+        kind: header.kind,
         sequence: header.sequence,
         generation: header.generation,
         durable: header.durable,
         last: header.last,
         region_bytes: body.map(|body| body.payload_bytes),
-        changes: body.map_or_else(Vec::new, |body| body.changes.iter().map(range).collect()),
+        changes: body.map(changes_of).unwrap_or_default(),
     }
+}
+
+fn changes_of(body: &format::Body<'_>) -> Vec<Change> {
+    let change = |(offset, change): &(u64, format::Change<'_>)| {
+        let (len, is_zero) = match change {
+            format::Change::Bytes(bytes) => (bytes.len() as u64, false),
+            format::Change::Zeros(len) => (*len, true),
+        };
+        Change {
+            range: *offset..offset + len,
+            is_zero,
+        }
+    };
+    body.changes.iter().map(change).collect()
 }

@@ -1,6 +1,6 @@
 //! Where the blocks of the checksum tree lie: arithmetic.
 
-use super::pages::PAGE_BYTES;
+use super::ids_and_hashes::PAGE_BYTES;
 
 /// Entries of a block.
 pub(crate) const FAN: u64 = 512;

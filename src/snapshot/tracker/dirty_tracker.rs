@@ -3,35 +3,11 @@
 use std::fmt;
 use std::ops::Range;
 
-use super::declared::Declarations;
+use super::dirty_marks::{Declarations, pages_of};
 use super::error::TrackerError;
-use crate::snapshot::format::PAGE_BYTES;
+use super::kind::TrackerKind;
 use crate::snapshot::page_set::PageSet;
 use crate::snapshot::region::Region;
-
-/// A way to find out which pages changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum TrackerKind {
-    /// [`WpAsync`](super::WpAsync)
-    WpAsync,
-    /// [`PrivatePages`](super::PrivatePages)
-    PrivatePages,
-    /// [`Compare`](super::Compare)
-    Compare,
-    /// [`Declared`](super::Declared)
-    Declared,
-}
-
-impl fmt::Display for TrackerKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::WpAsync => "wp-async",
-            Self::PrivatePages => "private-pages",
-            Self::Compare => "compare",
-            Self::Declared => "declared",
-        })
-    }
-}
 
 /// Tells which pages of a region changed.
 ///
@@ -110,10 +86,4 @@ pub trait DirtyTracker: Send + fmt::Debug {
         self.declare(pages_of(range));
         Ok(())
     }
-}
-
-/// The pages that a range of bytes touches.
-pub(super) fn pages_of(range: Range<usize>) -> Range<u64> {
-    let page = PAGE_BYTES as u64;
-    (range.start as u64 / page)..(range.end as u64).div_ceil(page)
 }

@@ -7,8 +7,8 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 
+use super::constructors::{finish, map_shared, prepare};
 use super::error::RegionError;
-use super::make::{finish, map_shared, prepare};
 use super::memory::{Backing, Region, Shape};
 use super::options::{RegionOptions, whole_pages};
 use crate::sys::memfd::{self, Seals};

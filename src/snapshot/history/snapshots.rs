@@ -4,24 +4,21 @@
 //! writer of the store needs none of this, but for generations: it gives no number that a kept state has (hazard 8). They are in the
 //! order in which they were kept: generations need not be, where a journal has lost its end.
 
-mod rollback;
-
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use self::rollback::{CurrentState, Rollback};
-use super::error::SnapshotError;
-use super::format::{HeapName, NUMBERS_END};
-use super::lock::{Locks, lock_file};
-use super::reader::StoreReader;
+use crate::snapshot::error::SnapshotError;
+use crate::snapshot::format::{HeapName, NUMBERS_END};
+use crate::snapshot::lock::{Locks, lock_file};
+use crate::snapshot::reader::StoreReader;
 use crate::sys::open::sync_directory;
 
-const FOLDER: &str = "kept";
+const DIRECTORY: &str = "kept";
 /// Others may be copying a large state.
-const PATIENCE: Duration = Duration::from_secs(10);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The history of one store: states that are kept until they are removed.
 ///
@@ -39,28 +36,28 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// ```
 #[derive(Clone, Debug)]
 pub struct History {
-    store: PathBuf,
+    pub(super) store: PathBuf,
 }
 
 /// A state that is kept: a store in a directory named `NUMBER-GENERATION`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kept {
-    name: Name,
+    name: SnapshotName,
     directory: PathBuf,
 }
 
 /// In the order in which they were kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Name {
+struct SnapshotName {
     number: u64,
     generation: u64,
 }
 
 /// Held as long as something is added or removed. Given back by hand, as a child that was forked meanwhile may have the
 /// file, too.
-struct Turn(File);
+struct HistoryLock(File);
 
-impl Drop for Turn {
+impl Drop for HistoryLock {
     fn drop(&mut self) {
         // Closing it does the same, but for such a child.
         let _ = self.0.unlock();
@@ -82,7 +79,10 @@ impl History {
     /// [`SnapshotError::Directory`].
     pub fn list(&self) -> Result<Vec<Kept>, SnapshotError> {
         let names = self.names()?;
-        let mut all: Vec<_> = names.iter().filter_map(|name| Name::parse(name)).collect();
+        let mut all: Vec<_> = names
+            .iter()
+            .filter_map(|name| SnapshotName::parse(name))
+            .collect();
         all.sort();
         let all = all.into_iter().map(|name| self.kept(name));
         Ok(all.filter(|kept| kept.directory.is_dir()).collect())
@@ -98,20 +98,20 @@ impl History {
     pub fn keep(&self) -> Result<Kept, SnapshotError> {
         // First, so that nothing is put where there is no store.
         let store = StoreReader::open(&self.store)?;
-        let _turn = self.turn()?;
+        let _lock = self.lock()?;
         let names = self.names()?;
         self.remove_leftovers(&names);
         let image = store.newest_to_clone()?;
         if let Some(last) = self.list()?.pop() {
-            let there = StoreReader::open(&last.directory);
-            let there = there.and_then(|reader| reader.newest_to_clone());
-            if there.is_ok_and(|there| there.is_same_state(&image)) {
+            let newest = StoreReader::open(&last.directory);
+            let newest = newest.and_then(|reader| reader.newest_to_clone());
+            if newest.is_ok_and(|newest| newest.is_same_state(&image)) {
                 return Ok(last);
             }
         }
-        let taken = names.iter().filter_map(|name| Name::parse(name));
-        let kept = self.kept(Name {
-            number: taken.max().map_or(1, |last| last.number.saturating_add(1)),
+        let known = names.iter().filter_map(|name| SnapshotName::parse(name));
+        let kept = self.kept(SnapshotName {
+            number: known.max().map_or(1, |last| last.number.saturating_add(1)),
             generation: image.generation(),
         });
         image.clone_to(&kept.directory)?;
@@ -128,7 +128,7 @@ impl History {
         if self.names()?.is_empty() {
             return Ok(Vec::new());
         }
-        let _turn = self.turn()?;
+        let _lock = self.lock()?;
         self.remove_leftovers(&self.names()?);
         let all = self.list()?;
         let mut removed = Vec::new();
@@ -149,18 +149,18 @@ impl History {
             Err(SnapshotError::InUse { .. }) => return Ok(false),
             locks => locks?,
         };
-        let mut heaps = Vec::new();
+        let mut heap_locks = Vec::new();
         for heap in [HeapName::A, HeapName::B] {
             match locks.writer_of(heap, Duration::ZERO) {
                 Err(error) if error.kind() == io::ErrorKind::ResourceBusy => return Ok(false),
-                lock => heaps.push(lock?),
+                lock => heap_locks.push(lock?),
             }
         }
         // Under another name nobody finds it half removed.
-        let hidden = self.folder().join(format!(".{}.old", kept.name));
-        fs::rename(&kept.directory, &hidden)
-            .and_then(|()| sync_directory(&self.folder()))
-            .and_then(|()| fs::remove_dir_all(&hidden))
+        let removed_path = self.directory().join(format!(".{}.old", kept.name));
+        fs::rename(&kept.directory, &removed_path)
+            .and_then(|()| sync_directory(&self.directory()))
+            .and_then(|()| fs::remove_dir_all(&removed_path))
             .map_err(failed("remove", &kept.directory))?;
         Ok(true)
     }
@@ -169,48 +169,48 @@ impl History {
     /// cannot be removed is in nobody's way.
     fn remove_leftovers(&self, names: &[String]) {
         for name in names.iter().filter(|name| is_leftover(name)) {
-            let _ = fs::remove_dir_all(self.folder().join(name));
+            let _ = fs::remove_dir_all(self.directory().join(name));
         }
     }
 
-    fn turn(&self) -> Result<Turn, SnapshotError> {
-        let folder = self.folder();
-        match fs::create_dir(&folder) {
+    fn lock(&self) -> Result<HistoryLock, SnapshotError> {
+        let directory = self.directory();
+        match fs::create_dir(&directory) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            made => made.map_err(failed("create", &folder))?,
+            created => created.map_err(failed("create", &directory))?,
         }
-        lock_file(&folder.join("lock"), PATIENCE).map(Turn)
+        lock_file(&directory.join("lock"), LOCK_TIMEOUT).map(HistoryLock)
     }
 
     /// None where there is no history.
     fn names(&self) -> Result<Vec<String>, SnapshotError> {
-        let folder = self.folder();
-        let entries = match fs::read_dir(&folder) {
+        let directory = self.directory();
+        let entries = match fs::read_dir(&directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.map_err(failed("read", &folder))?,
+            entries => entries.map_err(failed("read", &directory))?,
         };
         let mut names = Vec::new();
         for entry in entries {
-            let entry = entry.map_err(failed("read", &folder))?;
+            let entry = entry.map_err(failed("read", &directory))?;
             names.extend(entry.file_name().into_string());
         }
         Ok(names)
     }
 
-    fn kept(&self, name: Name) -> Kept {
+    fn kept(&self, name: SnapshotName) -> Kept {
         Kept {
             name,
-            directory: self.folder().join(name.to_string()),
+            directory: self.directory().join(name.to_string()),
         }
     }
 
-    fn folder(&self) -> PathBuf {
-        self.store.join(FOLDER)
+    pub(super) fn directory(&self) -> PathBuf {
+        self.store.join(DIRECTORY)
     }
 }
 
 /// The highest generation that a kept state has; 0 for none.
-pub(super) fn highest_generation(store: &Path) -> Result<u64, SnapshotError> {
+pub(in crate::snapshot) fn highest_generation(store: &Path) -> Result<u64, SnapshotError> {
     let all = History::of(store).list()?;
     Ok(all.iter().map(Kept::generation).max().unwrap_or(0))
 }
@@ -235,13 +235,13 @@ impl Kept {
     }
 }
 
-impl fmt::Display for Name {
+impl fmt::Display for SnapshotName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.number, self.generation)
     }
 }
 
-impl Name {
+impl SnapshotName {
     /// Nothing but what `fmt` makes: no other spelling of the same.
     fn parse(text: &str) -> Option<Self> {
         let (number, generation) = text.split_once('-')?;
@@ -259,11 +259,11 @@ impl Name {
 fn is_leftover(text: &str) -> bool {
     let name = text.strip_prefix('.').and_then(|text| text.split_once('.'));
     name.is_some_and(|(name, what)| {
-        Name::parse(name).is_some() && (what == "old" || what.starts_with("new-"))
+        SnapshotName::parse(name).is_some() && (what == "old" || what.starts_with("new-"))
     })
 }
 
-fn failed<'p>(
+pub(super) fn failed<'p>(
     operation: &'static str,
     path: &'p Path,
 ) -> impl FnOnce(io::Error) -> SnapshotError + use<'p> {
@@ -281,7 +281,7 @@ mod tests {
     #[test]
     fn a_name_has_one_spelling() {
         for text in ["1-0", "17-4", "18446744073709551615-9223372036854775806"] {
-            let name = Name::parse(text).expect("a name");
+            let name = SnapshotName::parse(text).expect("a name");
             assert_eq!(name.to_string(), text);
         }
         for text in [
@@ -298,9 +298,9 @@ mod tests {
             "1-9223372036854775807",
             "18446744073709551616-1",
         ] {
-            assert_eq!(Name::parse(text), None, "{text}");
+            assert_eq!(SnapshotName::parse(text), None, "{text}");
         }
-        assert!(Name::parse("9-100") < Name::parse("10-1"));
+        assert!(SnapshotName::parse("9-100") < SnapshotName::parse("10-1"));
     }
 
     #[test]

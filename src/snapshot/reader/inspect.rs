@@ -24,7 +24,7 @@ pub struct StoreReader {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct HeapFacts {
-    /// Which one.
+    /// HeapSelector one.
     pub heap: HeapName,
     /// Both copies of METADATA, or what is wrong with them; `None` without files.
     pub copies: Option<[Result<Metadata, Defect>; 2]>,
@@ -40,7 +40,7 @@ pub struct HeapFacts {
 pub struct Survey {
     /// Heap a, then heap b.
     pub heaps: [HeapFacts; 2],
-    /// Which one opening would begin with, or why none.
+    /// HeapSelector one opening would begin with, or why none.
     pub choice: Result<Choice, NoHeap>,
     /// The process that has the store open for writing, as far as the system tells.
     pub writer: Option<u32>,
@@ -110,7 +110,7 @@ impl StoreReader {
     /// A new one for each look: files are removed and made anew by a running writer.
     pub(super) fn disk(&self) -> Result<GroupDisk, SnapshotError> {
         let disk = open::read_only(&self.directory, self.part_bytes)?;
-        // So that it knows how long the parts of each heap are. What is wrong is met by who looks.
+        // So that it knows how long the parts of each heap are. What is wrong is met by who attempts.
         let _ = open::look(&disk);
         Ok(disk)
     }

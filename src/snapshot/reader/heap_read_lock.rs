@@ -6,7 +6,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::facts::StoreReader;
+use super::inspect::StoreReader;
 use crate::snapshot::choose::{HeapState, choose_heap};
 use crate::snapshot::error::SnapshotError;
 use crate::snapshot::format::{HeapName, Metadata};
@@ -15,12 +15,12 @@ use crate::snapshot::lock::HeapLock;
 use crate::snapshot::open::{self, Found};
 
 /// A writer makes so many checkpoints a second that none of both heaps stands still: then this is too short.
-const PATIENCE: Duration = Duration::from_secs(5);
-const PAUSE: Duration = Duration::from_millis(5);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+const RETRY_INTERVAL: Duration = Duration::from_millis(5);
 
 /// A complete heap that no checkpoint enters while this lives.
 #[derive(Debug)]
-pub(super) struct Hold {
+pub(super) struct HeapReadLock {
     pub(super) disk: GroupDisk,
     pub(super) metadata: Metadata,
     /// Of the newer complete heap, if this is the older one.
@@ -29,21 +29,21 @@ pub(super) struct Hold {
 }
 
 /// A heap, and the newer one beside it.
-type Picked = (Metadata, Option<Metadata>);
+type Selected = (Metadata, Option<Metadata>);
 
-/// Which heap.
+/// HeapSelector heap.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Which {
+pub(super) enum HeapSelector {
     /// That opening begins with.
-    First,
+    Primary,
     /// That it tries next.
-    Second,
+    Fallback,
     /// That one, if it is complete.
     Named(HeapName),
 }
 
-impl Which {
-    fn pick(self, found: &Found) -> Result<Option<Picked>, SnapshotError> {
+impl HeapSelector {
+    fn pick(self, found: &Found) -> Result<Option<Selected>, SnapshotError> {
         if let Self::Named(heap) = self {
             return Ok(match found.states[heap as usize] {
                 HeapState::Released(metadata) if metadata.heap == heap => Some((metadata, None)),
@@ -54,11 +54,11 @@ impl Which {
         // It was not the last that was closed.
         let second = choice.second.map(|second| Metadata {
             closed: false,
-            end: 0,
+            end: None,
             ..second
         });
         Ok(match self {
-            Self::First => Some((choice.first, None)),
+            Self::Primary => Some((choice.first, None)),
             _ => second.map(|second| (second, Some(choice.first))),
         })
     }
@@ -66,7 +66,10 @@ impl Which {
 
 impl StoreReader {
     /// `None` if there is no such complete heap.
-    pub(super) fn hold(&self, which: Which) -> Result<Option<Hold>, SnapshotError> {
+    pub(super) fn heap_lock(
+        &self,
+        which: HeapSelector,
+    ) -> Result<Option<HeapReadLock>, SnapshotError> {
         let begun = Instant::now();
         loop {
             let Some((wanted, _)) = which.pick(&open::look(&self.disk()?)?)? else {
@@ -79,7 +82,7 @@ impl StoreReader {
                 if let Some((metadata, newer)) = again
                     && same_image(&metadata, &wanted)
                 {
-                    return Ok(Some(Hold {
+                    return Ok(Some(HeapReadLock {
                         disk,
                         metadata,
                         newer,
@@ -87,10 +90,10 @@ impl StoreReader {
                     }));
                 }
             }
-            if begun.elapsed() > PATIENCE {
+            if begun.elapsed() > LOCK_TIMEOUT {
                 return Err(self.busy());
             }
-            std::thread::sleep(PAUSE);
+            std::thread::sleep(RETRY_INTERVAL);
         }
     }
 
@@ -103,14 +106,14 @@ impl StoreReader {
     }
 }
 
-impl Hold {
+impl HeapReadLock {
     /// Where nothing could be locked: was anybody in the heap meanwhile?
-    pub(super) fn must_be_unchanged(&self, reader: &StoreReader) -> Result<(), SnapshotError> {
+    pub(super) fn check_unchanged(&self, reader: &StoreReader) -> Result<(), SnapshotError> {
         if self.lock.holds() {
             return Ok(());
         }
         let found = open::look(&reader.disk()?)?;
-        match Which::Named(self.metadata.heap).pick(&found)? {
+        match HeapSelector::Named(self.metadata.heap).pick(&found)? {
             Some((now, _)) if same_image(&now, &self.metadata) => Ok(()),
             _ => Err(reader.busy()),
         }

@@ -1,7 +1,7 @@
 //! Growing and shrinking in place.
 
+use super::constructors::{lengthen, map_shared, map_zeros, prefer_huge_pages};
 use super::error::RegionError;
-use super::make::{lengthen, map_shared, map_zeros, prefer_huge_pages};
 use super::memory::{Backing, Region, Shape};
 use super::options::{FilePart, check_part, whole_pages};
 use crate::snapshot::format::PAGE_BYTES;
@@ -92,12 +92,12 @@ impl Region {
         match &self.backing {
             Backing::Anonymous => Ok(()),
             Backing::Restored(_) => {
-                shape.keep_beneath(len);
+                shape.truncate_file_ranges(len);
                 Ok(())
             }
             Backing::Memfd(file) => fallocate::punch(file, len as u64, (old - len) as u64)
                 .map_err(RegionError::io("give back memory of a memfd")),
-            Backing::Files => shape.cut_files(len),
+            Backing::Files => shape.truncate_files(len),
         }
     }
 
@@ -136,15 +136,15 @@ impl Region {
 }
 
 impl Shape {
-    fn keep_beneath(&mut self, len: usize) {
-        self.beneath.retain_mut(|range| {
+    fn truncate_file_ranges(&mut self, len: usize) {
+        self.file_ranges.retain_mut(|range| {
             range.end = range.end.min(len);
             range.start < range.end
         });
     }
 
     /// All are tried; the first error is told.
-    fn cut_files(&mut self, len: usize) -> Result<(), RegionError> {
+    fn truncate_files(&mut self, len: usize) -> Result<(), RegionError> {
         let mut start = 0;
         let mut result = Ok(());
         for part in &mut self.files {
@@ -152,8 +152,8 @@ impl Shape {
             start += part.bytes;
             if kept < part.bytes {
                 part.bytes = kept;
-                let cut = part.file.set_len(kept as u64);
-                result = result.and(cut.map_err(RegionError::io("cut a file")));
+                let truncated = part.file.set_len(kept as u64);
+                result = result.and(truncated.map_err(RegionError::io("cut a file")));
             }
         }
         let mut is_first = true;

@@ -8,7 +8,7 @@ use crate::snapshot::format::Change;
 
 /// Bytes by where they begin. In memory is what the journal has, less what was overwritten.
 #[derive(Debug, Default)]
-pub(super) struct Overlay {
+pub(super) struct JournalOverlay {
     pieces: BTreeMap<u64, Piece>,
 }
 
@@ -29,7 +29,7 @@ impl Piece {
     }
 
     /// Without so many at the begin.
-    fn behind(&self, skip: u64) -> Self {
+    fn skip(&self, skip: u64) -> Self {
         Self {
             len: self.len - skip,
             bytes: self
@@ -40,10 +40,10 @@ impl Piece {
     }
 }
 
-impl Overlay {
+impl JournalOverlay {
     /// What is cut off is gone, what is added is zeros.
     pub(super) fn set_len(&mut self, before: u64, after: u64) {
-        self.cut(before.min(after)..before.max(after));
+        self.remove_range(before.min(after)..before.max(after));
         if after > before {
             self.put(before, Change::Zeros(after - before));
         }
@@ -57,7 +57,7 @@ impl Overlay {
                 bytes: Some((bytes.into(), 0)),
             },
         };
-        self.cut(offset..offset + piece.len);
+        self.remove_range(offset..offset + piece.len);
         self.pieces.insert(offset, piece);
     }
 
@@ -97,13 +97,13 @@ impl Overlay {
     }
 
     /// Nothing is known of this range any more.
-    fn cut(&mut self, range: Range<u64>) {
+    fn remove_range(&mut self, range: Range<u64>) {
         let before = self.pieces.range_mut(..range.start).next_back();
         if let Some((start, piece)) = before
             && start + piece.len > range.start
         {
             let end = start + piece.len;
-            let rest = (end > range.end).then(|| piece.behind(range.end - start));
+            let rest = (end > range.end).then(|| piece.skip(range.end - start));
             piece.len = range.start - start;
             self.pieces.extend(rest.map(|rest| (range.end, rest)));
         }
@@ -111,8 +111,7 @@ impl Overlay {
             && let Some(piece) = self.pieces.remove(&start)
         {
             if start + piece.len > range.end {
-                self.pieces
-                    .insert(range.end, piece.behind(range.end - start));
+                self.pieces.insert(range.end, piece.skip(range.end - start));
             }
         }
     }
@@ -134,7 +133,7 @@ mod tests {
         ) {
             let base = [255; LEN as usize];
             let mut memory = base.to_vec();
-            let mut overlay = Overlay::default();
+            let mut overlay = JournalOverlay::default();
             for (start, len, byte, resize) in changes {
                 let end = (start + len).min(LEN);
                 if resize {

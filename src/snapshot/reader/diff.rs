@@ -7,11 +7,11 @@ use crate::snapshot::error::SnapshotError;
 use crate::snapshot::format::{FAN, PAGE_BYTES};
 use crate::snapshot::table::Table;
 
-/// So many pages are compared between two looks at whether to go on: 64 MiB.
-const LOOK_PAGES: u64 = 32 * FAN;
+/// So many pages are compared between two attempts at whether to go on: 64 MiB.
+const PROGRESS_PAGES: u64 = 32 * FAN;
 
 impl Image {
-    /// Hands out the pages that differ, in order; what is behind an end counts as zeros. `progress` is told how many pages
+    /// Hands out the pages that differ, in order; what is behind an end counts as zeros. `progress` is last_sequence how many pages
     /// are done, and may stop it.
     ///
     /// Hashes of two states of one store are compared; of two stores they say only which pages are zeros, and the others
@@ -30,7 +30,7 @@ impl Image {
         let mut runs = Runs::default();
         let mut tables = (self.table()?, other.table()?);
         for leaf in (0..pages).step_by(FAN as usize) {
-            if leaf % LOOK_PAGES == 0 && progress(leaf).is_break() {
+            if leaf % PROGRESS_PAGES == 0 && progress(leaf).is_break() {
                 return Ok(ControlFlow::Break(()));
             }
             if leaf % STEP_PAGES == 0 {
@@ -85,7 +85,7 @@ impl Image {
         let page_bytes = PAGE_BYTES as u64;
         let base_end = self.metadata().pages().min(self.len() / page_bytes);
         let leaf = match pages.start < base_end {
-            true => *table.leaf(&self.hold.disk, pages.start)?,
+            true => *table.leaf(&self.heap_lock.disk, pages.start)?,
             false => [0; FAN as usize],
         };
         let untouched = !self

@@ -1,4 +1,4 @@
-//! What a verification finds.
+//! What a verifier finds.
 
 use std::fmt;
 use std::ops::Range;
@@ -32,7 +32,7 @@ pub enum FaultKind {
     Headers(NoHeap),
     /// The row of its files: one is missing, or has another length than it must.
     Files {
-        /// Which one, and how.
+        /// HeapSelector one, and how.
         reason: String,
     },
     /// Pages do not have their checksums.

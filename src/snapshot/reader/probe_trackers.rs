@@ -1,4 +1,4 @@
-//! Which ways of finding changed pages this system has, by trying them.
+//! HeapSelector ways of finding changed pages this system has, by trying them.
 
 use crate::snapshot::error::in_full;
 use crate::snapshot::format::PAGE_BYTES;
@@ -10,18 +10,31 @@ use crate::sys::{memfd, userfaultfd};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TrackerTrial {
-    /// Which one.
+    /// HeapSelector one.
     pub tracker: TrackerKind,
     /// What it has shown, or why it cannot be had.
     pub outcome: Result<String, String>,
 }
 
+/// Result of [`try_trackers`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct TrackerProbes {
+    /// Trackers that depend on the system.
+    pub trackers: Vec<TrackerTrial>,
+    /// Whether a userfaultfd that also handles faults of the kernel can be opened. It needs a privilege or a sysctl.
+    pub userfaultfd: Result<(), String>,
+    /// Whether a userfaultfd for faults in user mode can be opened.
+    pub userfaultfd_user_mode: Result<(), String>,
+}
+
 /// Tries the trackers that need something of the system, and then opens userfaultfd as a privileged process may and as
 /// any may: in this order.
-pub fn try_trackers() -> (Vec<TrackerTrial>, [Result<(), String>; 2]) {
+#[must_use]
+pub fn try_trackers() -> TrackerProbes {
     let options = RegionOptions::default();
     let anonymous = || Region::anonymous(PAGE_BYTES, options).map_err(|error| in_full(&error));
-    let trials = vec![
+    let trackers = vec![
         trial(TrackerKind::WpAsync, TrackerChoice::WpAsync, anonymous()),
         trial(
             TrackerKind::PrivatePages,
@@ -30,11 +43,13 @@ pub fn try_trackers() -> (Vec<TrackerTrial>, [Result<(), String>; 2]) {
         ),
         trial(TrackerKind::Compare, TrackerChoice::Compare, anonymous()),
     ];
-    let opened = [false, true].map(|user_mode_only| {
-        let opened = userfaultfd::try_open(user_mode_only);
-        opened.map_err(|error| error.to_string())
-    });
-    (trials, opened)
+    let open =
+        |user_mode_only| userfaultfd::try_open(user_mode_only).map_err(|error| error.to_string());
+    TrackerProbes {
+        trackers,
+        userfaultfd: open(false),
+        userfaultfd_user_mode: open(true),
+    }
 }
 
 fn trial(

@@ -7,9 +7,10 @@ use std::sync::{Mutex, PoisonError};
 
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
-use super::declared::Declarations;
+use super::dirty_marks::{Declarations, pages_of};
+use super::dirty_tracker::DirtyTracker;
 use super::error::TrackerError;
-use super::traits::{DirtyTracker, TrackerKind, pages_of};
+use super::kind::TrackerKind;
 use crate::snapshot::format::PAGE_BYTES;
 use crate::snapshot::page_set::PageSet;
 use crate::snapshot::region::Region;
@@ -58,7 +59,7 @@ impl Compare {
 }
 
 /// One scan.
-struct Look<'r> {
+struct Scan<'r> {
     region: &'r Region,
     seed: u64,
     zero_page: u128,
@@ -70,7 +71,7 @@ struct Look<'r> {
     hole: Mutex<Range<usize>>,
 }
 
-impl Look<'_> {
+impl Scan<'_> {
     /// Scans all that `table` is about. What was found until then is in `into` also when it fails.
     fn all(
         &self,
@@ -184,7 +185,7 @@ impl DirtyTracker for Compare {
         let len = region.len();
         let known = self.table.len();
         self.table.resize(len / PAGE_BYTES, 0);
-        let look = Look {
+        let scan = Scan {
             region,
             seed: self.seed,
             zero_page: xxh3_128_with_seed(&[0; PAGE_BYTES], self.seed),
@@ -192,7 +193,7 @@ impl DirtyTracker for Compare {
             memfd: region.memfd_to_seek_in(),
             hole: Mutex::default(),
         };
-        look.all(&mut self.table, &mut self.bounce, into)?;
+        scan.all(&mut self.table, &mut self.bounce, into)?;
         self.declarations.take_into(into, pages_of(0..len).end);
         Ok(())
     }

@@ -104,7 +104,7 @@ impl Region {
     ) -> Result<Self, RegionError> {
         let (len, memory) = prepare(len, options)?;
         let mut start = 0_usize;
-        let mut beneath = Vec::with_capacity(parts.len());
+        let mut file_ranges = Vec::with_capacity(parts.len());
         for (part, at) in parts.iter().enumerate() {
             check_part(part, at.offset, at.bytes)?;
             let end = start.saturating_add(at.bytes);
@@ -112,11 +112,11 @@ impl Region {
                 let reason = format!("{len} bytes are less than those of the parts");
                 return Err(RegionError::option("len", reason));
             }
-            check_there(part, at)?;
+            check_length(part, at)?;
             memory
                 .map_file(start..end, &at.file, at.offset, Sharing::Private)
                 .map_err(|source| RegionError::of_part(part, at.bytes, source))?;
-            beneath.push(start..end);
+            file_ranges.push(start..end);
             start = end;
         }
         map_zeros(&memory, start..len)?;
@@ -125,7 +125,7 @@ impl Region {
             .next()
             .map(|part| (part.file, part.offset));
         let shape = Shape {
-            beneath,
+            file_ranges,
             ..Shape::default()
         };
         Ok(finish(
@@ -216,7 +216,7 @@ pub(super) fn lengthen(
 }
 
 /// A private mapping behind the end of a file would raise SIGBUS.
-fn check_there(part: usize, at: &RestoredPart) -> Result<(), RegionError> {
+fn check_length(part: usize, at: &RestoredPart) -> Result<(), RegionError> {
     let ask = RegionError::io("ask for the length of a file");
     let present_bytes = identity::len(&at.file).map_err(ask)?;
     let needed_bytes = at.offset.saturating_add(at.bytes as u64);

@@ -35,14 +35,14 @@ impl Image {
     /// let builder = parts.fold(builder, |builder, part| builder.file_range(part.path, part.range));
     /// let group = builder.open()?;
     /// let first = Pieces::new(&group, 256 << 10)?.hash(0)?;
-    /// // Before the hash is told to anybody.
+    /// // Before the hash is last_sequence to anybody.
     /// image.check_unchanged()?;
     /// # Ok(())
     /// # }
     /// ```
     #[must_use]
     pub fn parts(&self) -> Vec<HeapPart> {
-        let (array, part_bytes) = (self.hold.array(), self.metadata().part_bytes);
+        let (array, part_bytes) = (self.heap_lock.array(), self.metadata().part_bytes);
         let end = METADATA_BYTES + self.metadata().payload_bytes;
         let mut parts = Vec::new();
         let mut at = METADATA_BYTES;

@@ -1,12 +1,10 @@
-//! What writers say they wrote.
+//! Pages that writers mark as dirty.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::error::TrackerError;
-use super::traits::{DirtyTracker, TrackerKind, pages_of};
+use crate::snapshot::format::PAGE_BYTES;
 use crate::snapshot::page_set::PageSet;
-use crate::snapshot::region::Region;
 
 /// Pages that writers declare as written. Clones share one set: each writer may have its own.
 #[derive(Clone, Debug, Default)]
@@ -40,37 +38,8 @@ impl Declarations {
     }
 }
 
-/// Believes what writers declare, and sees nothing else: for those who know what they write, as transactions do.
-#[derive(Debug, Default)]
-pub struct Declared {
-    declarations: Declarations,
-}
-
-impl Declared {
-    /// Makes one.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-}
-
-impl DirtyTracker for Declared {
-    fn kind(&self) -> TrackerKind {
-        TrackerKind::Declared
-    }
-
-    fn arm(&mut self, _region: &Region) -> Result<(), TrackerError> {
-        self.declarations.take_into(&mut PageSet::new(), 0);
-        Ok(())
-    }
-
-    fn scan(&mut self, region: &Region, into: &mut PageSet) -> Result<(), TrackerError> {
-        self.declarations
-            .take_into(into, pages_of(0..region.len()).end);
-        Ok(())
-    }
-
-    fn declarations(&self) -> &Declarations {
-        &self.declarations
-    }
+/// The pages that a range of bytes touches.
+pub(super) fn pages_of(range: Range<usize>) -> Range<u64> {
+    let page = PAGE_BYTES as u64;
+    (range.start as u64 / page)..(range.end as u64).div_ceil(page)
 }
