@@ -1,4 +1,4 @@
-//! The journal: header of a file, records, and their bodies.
+//! The journal: header of a file, records and their bodies.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use super::metadata::{Defect, Writer, open_block, write_checksum};
 
 const MAGIC: [u8; 8] = *b"FLATJRNL";
 const FIELDS_END: usize = 48;
-/// Records follow the header.
+/// Offset of the first record.
 pub(crate) const RECORDS_AT: u64 = PAGE_BYTES as u64;
 
 pub(crate) const RECORD_MAGIC: [u8; 4] = *b"FSRC";
@@ -22,7 +22,7 @@ const ZEROS: u64 = 1 << 63;
 pub(crate) struct JournalHeader {
     pub(crate) store: StoreId,
     pub(crate) number: u64,
-    /// Random: records of another file are none of this one.
+    /// Random id, so that a record of another file does not match.
     pub(crate) id: u64,
 }
 
@@ -84,20 +84,20 @@ impl fmt::Display for RecordKind {
     }
 }
 
-/// What stands before the body of a record.
+/// Header of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RecordHeader {
     pub(crate) kind: RecordKind,
-    /// It completes what it belongs to.
+    /// Whether the record completes a transaction, a delta checkpoint or a journal file.
     pub(crate) last: bool,
     pub(crate) body_bytes: u64,
     pub(crate) sequence: u64,
     pub(crate) generation: u64,
-    /// The lowest generation of a heap that this may be applied to.
+    /// Minimum base generation: the lowest generation of a heap that the record may be applied to.
     pub(crate) floor: u64,
-    /// So far all was durable when this was written.
+    /// Last sequence number that was known to be durable when the record was written.
     pub(crate) durable: u64,
-    /// Checksum of the record before.
+    /// Checksum of the previous record.
     pub(crate) chain: u64,
     pub(crate) checksum: u64,
 }
@@ -123,7 +123,8 @@ impl RecordHeader {
         bytes
     }
 
-    /// The header, if it is shaped like one. Nothing is known to be true before [`has_valid_checksum`](Self::has_valid_checksum).
+    /// Parses a header. Its content is untrusted until
+    /// [`has_valid_checksum`](Self::has_valid_checksum) returns true.
     pub(crate) fn parse(bytes: &[u8; RECORD_HEADER_BYTES]) -> Option<Self> {
         let kind = match bytes[4] {
             1 => RecordKind::Transaction,
@@ -145,7 +146,7 @@ impl RecordHeader {
             checksum,
         ] = std::array::from_fn(|index| u64::from_le_bytes(words[index]));
         let last = bytes[5] == 1;
-        // Only pages are completed by a later record, and a seal has no body.
+        // Only records of pages are completed by a later record, and a seal record has no body.
         let fits = match kind {
             RecordKind::Pages => true,
             RecordKind::Transaction => last,
@@ -165,7 +166,7 @@ impl RecordHeader {
         })
     }
 
-    /// Does the checksum fit, in the journal with this id?
+    /// Returns whether the checksum matches header, body and journal id.
     pub(crate) fn has_valid_checksum(&self, journal_id: u64, body: &[u8]) -> bool {
         self.body_bytes == body.len() as u64 && self.checksum == self.sum(journal_id, body)
     }
@@ -177,7 +178,7 @@ impl RecordHeader {
         hash.digest()
     }
 
-    /// Appends the record, its length and checksum filled in; the checksum is returned.
+    /// Appends the record with its length and checksum, and returns the checksum.
     pub(crate) fn append(
         mut self,
         journal_id: u64,
@@ -197,15 +198,15 @@ impl RecordHeader {
     }
 }
 
-/// What happens to one range: it gets bytes, or so many zeros.
+/// New content of a range: bytes, or a number of zeros.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change<'a> {
     Bytes(&'a [u8]),
     Zeros(u64),
 }
 
-/// The body of a record: the length of the payload after it, and ranges. Of one that was parsed, every range lies in
-/// the payload.
+/// Body of a record: the length of PAYLOAD after it, and the changed ranges. All ranges of a parsed
+/// body are within that length.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Body<'a> {
     pub(crate) payload_bytes: u64,
@@ -213,7 +214,7 @@ pub(crate) struct Body<'a> {
 }
 
 impl<'a> Body<'a> {
-    /// Bytes of the body in the journal.
+    /// Length of the body in the journal, in bytes.
     pub(crate) fn len(&self) -> usize {
         let bytes = self.changes.iter().map(|(_, change)| match change {
             Change::Bytes(bytes) => bytes.len(),
@@ -256,7 +257,7 @@ impl<'a> Body<'a> {
         {
             return Err(wrong("payload_bytes", payload_bytes));
         }
-        // No more than fit, before anything is reserved for them.
+        // Check the count against the length before memory is allocated for it.
         let table = usize::try_from(count)
             .ok()
             .and_then(|count| count.checked_mul(2));

@@ -1,4 +1,4 @@
-//! METADATA of a heap: what it holds, of which generation, and whether that is complete.
+//! METADATA of a heap: what the heap holds, of which generation, and whether it is complete.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -6,11 +6,11 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::ids_and_hashes::{HeapName, NUMBERS_END, PAGE_BYTES, StoreId, is_zero};
 
-/// METADATA takes so much in front of PAYLOAD: two halves, a copy at the begin of each.
+/// Length of METADATA, which precedes PAYLOAD. Each half begins with a copy.
 pub(crate) const METADATA_BYTES: u64 = 64 << 10;
-/// Where the second copy lies.
+/// Offset of the second copy.
 pub(crate) const HALF_BYTES: u64 = METADATA_BYTES / 2;
-/// Lengths of parts are multiples of this.
+/// Unit of the lengths of part files.
 pub(crate) const PART_UNIT_BYTES: u64 = METADATA_BYTES;
 
 const MAGIC: [u8; 8] = *b"FLATSPAN";
@@ -18,72 +18,73 @@ const VERSION: u32 = 1;
 const CHECKSUM_AT: usize = PAGE_BYTES - 16;
 const FIELDS_END: usize = 136;
 
-/// METADATA as it is stored, once it was checked.
+/// Verified content of METADATA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Metadata {
-    /// Which store.
+    /// Id of the store.
     pub store: StoreId,
-    /// Which heap of it.
+    /// The heap that it describes.
     pub heap: HeapName,
-    /// The store was closed in order.
+    /// Whether the store was shut down cleanly after this generation.
     pub closed: bool,
-    /// Length of parts.
+    /// Length of part files in bytes.
     pub part_bytes: u64,
-    /// What the heap holds, or will hold once it is released.
+    /// Generation of the heap, or the one that is being written to it.
     pub generation: u64,
-    /// `WRITE_LOCK`: the heap is complete. While it is taken, `generation` is being written.
+    /// `WRITE_LOCK`: whether the heap is complete. If not, `generation` is being written.
     pub released: bool,
-    /// Of METADATA rewritten for one generation, the highest holds.
+    /// Number of this METADATA among those of the same generation; the highest is valid.
     pub revision: u64,
-    /// Length of the region.
+    /// Length of the region in bytes.
     pub payload_bytes: u64,
-    /// Hash of the root of the checksum tree.
+    /// Hash of the root of the checksum tree; 0 if all pages are zero.
     pub root: u64,
-    /// The last record of the journal that PAYLOAD contains; 0 for none.
+    /// Sequence number of the last journal record that PAYLOAD includes; 0 for none.
     pub sequence: u64,
-    /// Its checksum.
+    /// Checksum of that record.
     pub chain: u64,
-    /// The first journal file that may hold later ones.
+    /// Number of the first journal file that may hold later records.
     pub journal: u64,
-    /// Where the journal ends, if the store was closed.
+    /// Sequence number of the last journal record after a clean shutdown; `None` otherwise.
     pub end: Option<u64>,
-    /// When it was committed: nanoseconds since 1970.
+    /// Time of the commit.
     pub committed_at: SystemTime,
-    /// The lowest generation of a heap from which the journal leads here.
+    /// Minimum base generation: the lowest generation of a heap from which the journal leads to
+    /// this one.
     pub floor: u64,
 }
 
-/// What is wrong with a header.
+/// Error of a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Defect {
-    /// The disk did not give it.
+    /// The file could not be read.
     #[error("it cannot be read")]
     Unreadable,
-    /// Zeros: nothing was ever written there.
+    /// All bytes are zero, so no header was ever written.
     #[error("nothing was written there")]
     Blank,
-    /// It does not begin as it must.
+    /// The header does not begin with the magic bytes.
     #[error("it is none of ours")]
     Magic,
-    /// Of another store.
+    /// The header belongs to another store.
     #[error("it belongs to another store")]
     Strange,
-    /// Bytes are not as they were written.
+    /// The bytes do not match their checksum.
     #[error("its checksum does not fit")]
     Checksum,
-    /// Written by another version.
+    /// Another version of this library wrote the header.
     #[error("it has version {found}, this program knows 1")]
     Version {
-        /// The version it names.
+        /// Version of the format in the header.
         found: u32,
     },
-    /// A field that cannot be.
+    /// A field has an invalid value.
     #[error("its field `{field}` cannot be {found}")]
     Field {
-        /// As in docs/file-format.md.
+        /// Name of the field in docs/file-format.md.
         field: &'static str,
-        /// What is there.
+        /// Value of the field.
         found: u64,
     },
 }
@@ -97,7 +98,7 @@ impl Metadata {
         self.payload_bytes / PAGE_BYTES as u64
     }
 
-    /// Rank among the copies, and the revisions, of one heap.
+    /// Rank among the copies and revisions of a heap [I8].
     fn rank(&self) -> (u64, bool, u64) {
         (self.generation, self.released, self.revision)
     }
@@ -210,7 +211,7 @@ impl Metadata {
     }
 }
 
-/// `end` of a store that was closed. Other headers have 0 there.
+/// Value of the field `end`, which is 0 without a clean shutdown.
 fn closed_end(closed: bool, found: u64) -> Result<Option<u64>, Defect> {
     match (closed, found) {
         (true, end) => Ok(Some(end)),
@@ -228,28 +229,29 @@ fn nanoseconds(at: SystemTime) -> u64 {
     u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// May parts have this length?
+/// Returns whether part files may have this length.
 pub(crate) fn is_part_length(bytes: u64) -> bool {
     bytes > 0 && bytes.is_multiple_of(PART_UNIT_BYTES) && i64::try_from(bytes).is_ok()
 }
 
-/// Both copies, as found.
+/// Both copies of METADATA, as they were read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Copies(pub(crate) [Result<Metadata, Defect>; 2]);
 
 impl Copies {
-    /// From the bytes in front of PAYLOAD.
+    /// Decodes both copies from the bytes before PAYLOAD.
     pub(crate) fn read(area: &[u8]) -> Self {
         debug_assert_eq!(area.len() as u64, METADATA_BYTES);
         let (first, second) = area.split_at(HALF_BYTES as usize);
         Self([first, second].map(|half| {
-            // What follows the block in its half is nobody's, and may rot.
+            // The bytes after the block in each half are unused, so corruption in them has no
+            // effect.
             let block = half.first_chunk().expect("a half is longer than a block");
             Metadata::decode(block)
         }))
     }
 
-    /// The version of a copy that a newer program wrote.
+    /// Version of a copy that a newer program has written.
     pub(crate) fn newer_version(&self) -> Option<u32> {
         self.0.iter().find_map(|copy| match copy {
             Err(Defect::Version { found }) => Some(*found),
@@ -257,13 +259,13 @@ impl Copies {
         })
     }
 
-    /// What holds: the valid copy that ranks highest.
+    /// The valid copy with the highest rank.
     pub(crate) fn state(&self) -> Option<Metadata> {
         let valid = self.0.iter().filter_map(|copy| copy.as_ref().ok());
         valid.max_by_key(|copy| copy.rank()).copied()
     }
 
-    /// The copies that are bad beside a good one.
+    /// The invalid copy beside a valid one.
     pub(crate) fn bad_beside_good(&self) -> Option<(usize, Defect)> {
         self.state()?;
         let bad = |(index, copy): (usize, &Result<_, Defect>)| Some((index, copy.err()?));
@@ -279,13 +281,13 @@ pub(super) fn flag(field: &'static str, found: u64) -> Result<bool, Defect> {
     }
 }
 
-/// Puts the checksum at the end of a block.
+/// Writes the checksum to the end of a block.
 pub(super) fn write_checksum(block: &mut [u8; PAGE_BYTES]) {
     let checksum = xxh3_128(&block[..CHECKSUM_AT]);
     block[CHECKSUM_AT..].copy_from_slice(&checksum.to_le_bytes());
 }
 
-/// Checks what all headers have, and hands out the fields behind the version.
+/// Checks what all headers have in common, and returns the fields after the version.
 pub(super) fn open_block(
     block: &[u8; PAGE_BYTES],
     magic: [u8; 8],
@@ -314,7 +316,7 @@ pub(super) fn open_block(
     Ok(fields)
 }
 
-/// Fields of a block, one after the other.
+/// Reader of the fields of a block, in order.
 pub(super) struct Reader<'a>(&'a [u8]);
 
 impl Reader<'_> {

@@ -1,4 +1,4 @@
-//! The format of a store: bytes in, facts out, and back. No I/O (docs/file-format.md).
+//! Encoding and decoding of all files of a store, without I/O (docs/file-format.md).
 
 mod ids_and_hashes;
 mod journal;

@@ -1,10 +1,11 @@
 //! Returning a store to a snapshot of its history.
 //!
-//! The content of the snapshot is written as a new generation: a base checkpoint into the heap that is
-//! not committed. So a rollback is exactly as crash-safe as a checkpoint:
+//! The content of the snapshot is written as a new generation: a base checkpoint into the heap that
+//! is not committed. So a rollback is exactly as crash-safe as a checkpoint:
 //!
 //! - The state that is replaced stays the committed one until METADATA of the new one is durable.
-//! - The new generation is above all that the store, its journal and its history have ever used [I8].
+//! - The new generation is above all that the store, its journal and its history have ever used
+//!   [I8].
 //! - Nothing is renamed, so the history stays in place.
 //! - The lock of the writer is held from before the first write until the end [I16].
 
@@ -44,26 +45,26 @@ pub struct Rollback {
 impl History {
     /// Commits the content of a snapshot as the newest state of the store, and closes the store.
     ///
-    /// `name` is the [`name`](Kept::name) of the snapshot. Every page of the snapshot is verified while
-    /// it is read. With [`CurrentState::Keep`] the state that is replaced becomes a snapshot first. The
-    /// history is otherwise unchanged, so a rollback can be undone by another one.
+    /// `name` is the [`name`](Kept::name) of the snapshot. Every page of the snapshot is verified
+    /// while it is read. With [`CurrentState::Keep`] the state that is replaced becomes a snapshot
+    /// first. The history is otherwise unchanged, so a rollback can be undone by another one.
     ///
-    /// The new state gets a new generation. Until that generation is durable, the replaced state is the
-    /// committed one: a crash leaves either state complete, and a repeated call finishes the rollback.
-    /// The region is held in memory meanwhile.
+    /// The new state gets a new generation. Until that generation is durable, the replaced state is
+    /// the committed one: a crash leaves either state complete, and a repeated call finishes the
+    /// rollback. The region is held in memory meanwhile.
     ///
     /// # Errors
     ///
-    /// The newest state is unchanged on every error but one: if the last sync fails, either state may be
-    /// the newest one afterwards.
+    /// The newest state is unchanged on every error but one: if the last sync fails, either state
+    /// may be the newest one afterwards.
     ///
     /// - [`SnapshotError::InUse`] if a writer has the store open.
     /// - [`SnapshotError::Directory`] with `NotFound` if the history has no snapshot of this name.
     /// - [`SnapshotError::Damaged`] if the snapshot is corrupt.
     /// - Any error of [`keep`](Self::keep) if the replaced state cannot be kept. Pass
     ///   [`CurrentState::Discard`] if that state is not needed.
-    /// - Any error of [`Store::open`] and [`Store::checkpoint`]. A store without a usable heap cannot be
-    ///   rolled back: copy the directory of the snapshot, which is a complete store.
+    /// - Any error of [`Store::open`] and [`Store::checkpoint`]. A store without a usable heap
+    ///   cannot be rolled back: copy the directory of the snapshot, which is a complete store.
     ///
     /// # Examples
     ///
@@ -131,7 +132,8 @@ fn options(reader: &StoreReader, image: &Image) -> StoreOptions {
 }
 
 fn replace_content(store: &Store, image: &Image) -> Result<(), SnapshotError> {
-    // The new pages are zero and marked dirty, so that only the data of the image has to be written.
+    // The new pages are zero and marked dirty, so that only the data of the image has to be
+    // written.
     store.resize(0)?;
     store.resize(image.len())?;
     let memory = store.enter()?;

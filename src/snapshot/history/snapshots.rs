@@ -1,8 +1,11 @@
-//! States of a store that are kept beside the newest one (docs/file-format.md, "History").
+//! List, addition and removal of snapshots.
 //!
-//! Each is a store of its own, so that everything that works on stores works on them. Who adds and removes them takes turns by a lock; the
-//! writer of the store needs none of this, but for generations: it gives no number that a kept state has (hazard 8). They are in the
-//! order in which they were kept: generations need not be, where a journal has lost its end.
+//! Programs that add or remove snapshots take turns by a lock file. The writer of the store does
+//! not take this lock. It only reads the list, since it must not use a generation of a snapshot
+//! again [I8].
+//!
+//! Snapshots are ordered by the time at which they were added. Their generations need not be in
+//! this order if a journal lost its end.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -17,10 +20,12 @@ use crate::snapshot::reader::StoreReader;
 use crate::sys::open::sync_directory;
 
 const DIRECTORY: &str = "kept";
-/// Others may be copying a large state.
+/// Another process may be copying a large state.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The history of one store: states that are kept until they are removed.
+/// History of a store: snapshots that exist until they are removed.
+///
+/// # Examples
 ///
 /// ```no_run
 /// use flatspan::snapshot::{History, StoreReader};
@@ -29,7 +34,7 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 /// let history = History::of("/var/lib/counter");
 /// let kept = history.keep()?;
 /// history.prune(24)?;
-/// // Like any other store:
+/// // A snapshot is a store.
 /// let image = StoreReader::open(kept.directory())?.newest()?;
 /// # Ok(())
 /// # }
@@ -39,44 +44,44 @@ pub struct History {
     pub(super) store: PathBuf,
 }
 
-/// A state that is kept: a store in a directory named `NUMBER-GENERATION`.
+/// Snapshot of a store: a store in a directory named `NUMBER-GENERATION`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kept {
     name: SnapshotName,
     directory: PathBuf,
 }
 
-/// In the order in which they were kept.
+/// Name of a snapshot. Names are ordered by the time at which the snapshots were added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct SnapshotName {
     number: u64,
     generation: u64,
 }
 
-/// Held as long as something is added or removed. Given back by hand, as a child that was forked meanwhile may have the
-/// file, too.
+/// Lock for adding and removing snapshots. It is released explicitly, since a forked child may hold
+/// the same file description.
 struct HistoryLock(File);
 
 impl Drop for HistoryLock {
     fn drop(&mut self) {
-        // Closing it does the same, but for such a child.
+        // Closing the file would not release the lock if a child has inherited it.
         let _ = self.0.unlock();
     }
 }
 
 impl History {
-    /// Of the store in this directory.
+    /// Creates a handle for the history of the store in a directory. It does no I/O.
     pub fn of(store: impl AsRef<Path>) -> Self {
         Self {
             store: store.as_ref().to_path_buf(),
         }
     }
 
-    /// All that are kept, the oldest first.
+    /// Returns all snapshots, the oldest first.
     ///
     /// # Errors
     ///
-    /// [`SnapshotError::Directory`].
+    /// - [`StoreError::Directory`] if the directory cannot be read.
     pub fn list(&self) -> Result<Vec<Kept>, SnapshotError> {
         let names = self.names()?;
         let mut all: Vec<_> = names
@@ -88,15 +93,20 @@ impl History {
         Ok(all.filter(|kept| kept.directory.is_dir()).collect())
     }
 
-    /// Keeps the newest state ([`StoreReader::newest`], [`Image::clone_to`](super::Image::clone_to)). One that was kept last is not
-    /// kept twice.
+    /// Adds the newest state of the store as a snapshot, and returns it.
+    ///
+    /// The state is the one of [`StoreReader::newest`], copied by
+    /// [`Image::clone_to`](crate::snapshot::Image::clone_to). If it equals the last snapshot, that
+    /// one is returned instead.
     ///
     /// # Errors
     ///
-    /// Those of reading the store, and of making one; `ResourceBusy` in [`SnapshotError::Directory`] if others are adding or removing
-    /// states for long.
+    /// - Any error of [`StoreReader::newest`] and
+    ///   [`Image::clone_to`](crate::snapshot::Image::clone_to).
+    /// - [`StoreError::Directory`] with `ResourceBusy` if another process adds or removes snapshots
+    ///   for more than 10 seconds.
     pub fn keep(&self) -> Result<Kept, SnapshotError> {
-        // First, so that nothing is put where there is no store.
+        // Open the store first, so that no directory is created where no store exists.
         let store = StoreReader::open(&self.store)?;
         let _lock = self.lock()?;
         let names = self.names()?;
@@ -118,13 +128,17 @@ impl History {
         Ok(kept)
     }
 
-    /// Removes the oldest until `count` are left, and returns those that it has removed. What somebody reads or has open stays
-    /// until another time.
+    /// Removes the oldest snapshots until `keep_last` are left, and returns the removed ones.
+    ///
+    /// Snapshots that another process reads or has open are skipped.
     ///
     /// # Errors
     ///
-    /// As for [`keep`](Self::keep); those of the directories that could not be removed, the first of them. All others are.
-    pub fn prune(&self, count: usize) -> Result<Vec<Kept>, SnapshotError> {
+    /// - [`StoreError::Directory`] with `ResourceBusy` if another process adds or removes snapshots
+    ///   for more than 10 seconds.
+    /// - [`StoreError::Directory`] if a snapshot cannot be removed. The error is the first one; all
+    ///   other snapshots are removed nevertheless.
+    pub fn prune(&self, keep_last: usize) -> Result<Vec<Kept>, SnapshotError> {
         if self.names()?.is_empty() {
             return Ok(Vec::new());
         }
@@ -133,7 +147,7 @@ impl History {
         let all = self.list()?;
         let mut removed = Vec::new();
         let mut failed = None;
-        for kept in all.iter().take(all.len().saturating_sub(count)) {
+        for kept in all.iter().take(all.len().saturating_sub(keep_last)) {
             match self.remove(kept) {
                 Ok(true) => removed.push(kept.clone()),
                 Ok(false) => {}
@@ -143,7 +157,7 @@ impl History {
         failed.map_or(Ok(removed), Err)
     }
 
-    /// False if it is in use.
+    /// Returns false if the snapshot is in use.
     fn remove(&self, kept: &Kept) -> Result<bool, SnapshotError> {
         let locks = match Locks::of_writer(&kept.directory) {
             Err(SnapshotError::InUse { .. }) => return Ok(false),
@@ -156,7 +170,7 @@ impl History {
                 lock => heap_locks.push(lock?),
             }
         }
-        // Under another name nobody finds it half removed.
+        // Rename it first, so that no reader finds a partly removed snapshot.
         let removed_path = self.directory().join(format!(".{}.old", kept.name));
         fs::rename(&kept.directory, &removed_path)
             .and_then(|()| sync_directory(&self.directory()))
@@ -165,8 +179,9 @@ impl History {
         Ok(true)
     }
 
-    /// What is being made or removed has a name that begins with a dot; if it is nobody's turn, whoever did it was killed. What
-    /// cannot be removed is in nobody's way.
+    /// Removes directories of snapshots that are being added or removed. The lock is held, so a
+    /// killed process has left them. Errors are ignored, since leftovers have no effect on the
+    /// history.
     fn remove_leftovers(&self, names: &[String]) {
         for name in names.iter().filter(|name| is_leftover(name)) {
             let _ = fs::remove_dir_all(self.directory().join(name));
@@ -182,7 +197,7 @@ impl History {
         lock_file(&directory.join("lock"), LOCK_TIMEOUT).map(HistoryLock)
     }
 
-    /// None where there is no history.
+    /// Names in the directory of the history; none if it does not exist.
     fn names(&self) -> Result<Vec<String>, SnapshotError> {
         let directory = self.directory();
         let entries = match fs::read_dir(&directory) {
@@ -209,26 +224,26 @@ impl History {
     }
 }
 
-/// The highest generation that a kept state has; 0 for none.
+/// Highest generation of all snapshots; 0 if there are none.
 pub(in crate::snapshot) fn highest_generation(store: &Path) -> Result<u64, SnapshotError> {
     let all = History::of(store).list()?;
     Ok(all.iter().map(Kept::generation).max().unwrap_or(0))
 }
 
 impl Kept {
-    /// Its name in the history.
+    /// Returns the name of the snapshot, unique in its history.
     #[must_use]
     pub fn name(&self) -> String {
         self.name.to_string()
     }
 
-    /// Where it is: a store like any other.
+    /// Returns the directory of the snapshot, which is a store.
     #[must_use]
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// Its generation.
+    /// Returns the generation of the snapshot.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.name.generation
@@ -242,20 +257,20 @@ impl fmt::Display for SnapshotName {
 }
 
 impl SnapshotName {
-    /// Nothing but what `fmt` makes: no other spelling of the same.
+    /// Parses exactly what `fmt` writes, so that each snapshot has one name.
     fn parse(text: &str) -> Option<Self> {
         let (number, generation) = text.split_once('-')?;
         let name = Self {
             number: number.parse().ok()?,
             generation: generation.parse().ok()?,
         };
-        // One more must be a generation, too.
+        // The next generation must be valid, too.
         let is_known = name.generation < NUMBERS_END - 1 && name.to_string() == text;
         is_known.then_some(name)
     }
 }
 
-/// `.NAME.new-PID-RANDOM` or `.NAME.old`.
+/// Returns whether a name is `.NAME.new-PID-RANDOM` or `.NAME.old`.
 fn is_leftover(text: &str) -> bool {
     let name = text.strip_prefix('.').and_then(|text| text.split_once('.'));
     name.is_some_and(|(name, what)| {

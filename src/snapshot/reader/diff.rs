@@ -1,4 +1,4 @@
-//! The pages that differ between two states: by their tables where these tell, otherwise by content.
+//! Comparison of two images, by their checksum trees where possible, otherwise by content.
 
 use std::ops::{ControlFlow, Range};
 
@@ -7,19 +7,26 @@ use crate::snapshot::error::SnapshotError;
 use crate::snapshot::format::{FAN, PAGE_BYTES};
 use crate::snapshot::table::Table;
 
-/// So many pages are compared between two attempts at whether to go on: 64 MiB.
+/// Pages between two calls of the progress callback: 64 MiB.
 const PROGRESS_PAGES: u64 = 32 * FAN;
 
 impl Image {
-    /// Hands out the pages that differ, in order; what is behind an end counts as zeros. `progress` is last_sequence how many pages
-    /// are done, and may stop it.
+    /// Calls `found` with each range of pages that differ, in ascending order. The shorter image
+    /// counts as followed by zeros.
     ///
-    /// Hashes of two states of one store are compared; of two stores they say only which pages are zeros, and the others
-    /// are read. So are those that the journal has.
+    /// `progress` gets the number of pages that are compared so far. If it returns `Break`, the
+    /// comparison stops.
+    ///
+    /// The hashes of two images of the same store are compared. Hashes of different stores only
+    /// show which pages are zero, so the other pages are read. Pages that the journal changes are
+    /// also read.
     ///
     /// # Errors
     ///
-    /// [`SnapshotError::Damaged`], [`SnapshotError::Disk`].
+    /// - [`StoreError::Corrupt`] if a page that has to be read does not match its checksum.
+    /// - [`StoreError::Backend`] if a file cannot be read.
+    /// - [`StoreError::Directory`] with `ResourceBusy` if a checkpoint has changed one of the
+    ///   heaps.
     pub fn differences(
         &self,
         other: &Self,
@@ -34,7 +41,7 @@ impl Image {
                 return Ok(ControlFlow::Break(()));
             }
             if leaf % STEP_PAGES == 0 {
-                // They keep every block that they have seen.
+                // A tree keeps every block that it has read, so start with empty ones.
                 tables = (self.table()?, other.table()?);
             }
             let end = pages.min(leaf + FAN);
@@ -61,7 +68,7 @@ impl Image {
         let mut bytes = [[0; PAGE_BYTES]; 2];
         for (page, known) in pages.zip(ours_known.into_iter().zip(theirs_known)) {
             let differ = match known {
-                // A page of zeros has the hash 0 everywhere, and no other page has.
+                // The hash 0 means a page of zeros in every store.
                 (Some(one), Some(two)) if same_seed || one == 0 || two == 0 => one != two,
                 _ => {
                     self.read_pages(ours, page, &mut bytes[0])?;
@@ -76,7 +83,7 @@ impl Image {
         Ok(())
     }
 
-    /// The hashes of pages of one leaf; `None` where the journal has something else.
+    /// Hashes of pages of one leaf; `None` where the journal changes the page.
     fn hashes(
         &self,
         table: &mut Table,
@@ -107,7 +114,7 @@ impl Image {
     }
 }
 
-/// Puts neighbours together.
+/// Merges adjacent pages into ranges.
 #[derive(Default)]
 struct Runs(Option<Range<u64>>);
 

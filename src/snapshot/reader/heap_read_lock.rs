@@ -1,7 +1,7 @@
-//! Holding a complete heap while it is read (hazard 17).
+//! Shared lock on a complete heap while a reader uses it [I17].
 //!
-//! A checkpoint may enter the heap between reading its header and locking it, so the header is read again under the lock. If it
-//! is another one then, all begins anew.
+//! A checkpoint may start to write the heap after its header was read and before it was locked. So
+//! the header is read again under the lock. If it differs, the reader starts again.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -14,31 +14,31 @@ use crate::snapshot::group_disk::GroupDisk;
 use crate::snapshot::lock::HeapLock;
 use crate::snapshot::open::{self, Found};
 
-/// A writer makes so many checkpoints a second that none of both heaps stands still: then this is too short.
+/// Time to lock a heap. It is exceeded if a writer commits to both heaps many times per second.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 const RETRY_INTERVAL: Duration = Duration::from_millis(5);
 
-/// A complete heap that no checkpoint enters while this lives.
+/// Complete heap that no checkpoint writes until this value is dropped.
 #[derive(Debug)]
 pub(super) struct HeapReadLock {
     pub(super) disk: GroupDisk,
     pub(super) metadata: Metadata,
-    /// Of the newer complete heap, if this is the older one.
+    /// METADATA of the committed heap if this is the fallback heap.
     pub(super) newer: Option<Metadata>,
     lock: HeapLock,
 }
 
-/// A heap, and the newer one beside it.
+/// A heap, and the committed heap if the first one is the fallback heap.
 type Selected = (Metadata, Option<Metadata>);
 
-/// HeapSelector heap.
+/// Selection of the heap to read.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum HeapSelector {
-    /// That opening begins with.
+    /// The heap that a store opens from.
     Primary,
-    /// That it tries next.
+    /// The heap that a store opens from if the primary one is corrupt.
     Fallback,
-    /// That one, if it is complete.
+    /// This heap, if it is complete.
     Named(HeapName),
 }
 
@@ -51,7 +51,7 @@ impl HeapSelector {
             });
         }
         let choice = choose_heap(&found.states[0], &found.states[1])?;
-        // It was not the last that was closed.
+        // Only the heap that was committed last can carry the mark of a clean shutdown.
         let second = choice.second.map(|second| Metadata {
             closed: false,
             end: None,
@@ -65,20 +65,21 @@ impl HeapSelector {
 }
 
 impl StoreReader {
-    /// `None` if there is no such complete heap.
+    /// `None` if the selected heap is not complete.
     pub(super) fn heap_lock(
         &self,
-        which: HeapSelector,
+        selector: HeapSelector,
     ) -> Result<Option<HeapReadLock>, SnapshotError> {
         let begun = Instant::now();
         loop {
-            let Some((wanted, _)) = which.pick(&open::look(&self.disk()?)?)? else {
+            let Some((wanted, _)) = selector.pick(&open::look(&self.disk()?)?)? else {
                 return Ok(None);
             };
             if let Some(lock) = HeapLock::of_reader(&self.directory, wanted.heap)? {
                 let disk = self.disk()?;
-                // Other revisions of the same image are as good, and say better whether it was closed.
-                let again = which.pick(&open::look(&disk)?)?;
+                // Another revision of the same image is equally valid, and is newer information
+                // about a clean shutdown.
+                let again = selector.pick(&open::look(&disk)?)?;
                 if let Some((metadata, newer)) = again
                     && same_image(&metadata, &wanted)
                 {
@@ -107,7 +108,8 @@ impl StoreReader {
 }
 
 impl HeapReadLock {
-    /// Where nothing could be locked: was anybody in the heap meanwhile?
+    /// Checks that no checkpoint has written the heap, where the filesystem or the permissions do
+    /// not allow a lock.
     pub(super) fn check_unchanged(&self, reader: &StoreReader) -> Result<(), SnapshotError> {
         if self.lock.holds() {
             return Ok(());

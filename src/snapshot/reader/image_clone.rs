@@ -1,4 +1,4 @@
-//! An image as a store of its own.
+//! Copy of an image as a store of its own.
 
 use std::io;
 use std::ops::Range;
@@ -13,21 +13,28 @@ use crate::snapshot::format::{METADATA_BYTES, Metadata};
 use crate::snapshot::group_disk::GroupDisk;
 use crate::snapshot::heap;
 
-/// A journal is copied in such steps.
+/// Unit in which journals are copied.
 const STEP_BYTES: usize = 1 << 20;
 
 impl Image {
-    /// Makes a store of exactly this image: its heap, and as much of the journal as belongs to it. Where the filesystem can, they
-    /// share storage (xfs, btrfs), and this takes no longer for a larger region; elsewhere all that is not a hole is copied. A
-    /// checkpoint that wants this heap waits meanwhile.
+    /// Creates a store with exactly this state: the heap, and the journal records that belong to
+    /// the image.
     ///
-    /// The new store has the same id and generation. It appears as a whole, durably, or not at all. Its pages are not verified:
-    /// what is damaged here is damaged there, and is found by whoever opens or verifies it.
+    /// On filesystems with reflinks (XFS, btrfs) the stores share storage, so the time does not
+    /// depend on the size of the region. Elsewhere all data except holes is copied. A checkpoint
+    /// that has to write this heap waits.
+    ///
+    /// The new store has the same id and generation. It appears complete and durable, or not at
+    /// all. Pages are not verified: corruption is copied, and is found when the new store is opened
+    /// or verified.
     ///
     /// # Errors
     ///
-    /// `AlreadyExists` in [`SnapshotError::Disk`] where there is anything but an empty directory; those of the disk; `ResourceBusy`
-    /// in [`SnapshotError::Directory`] if the heap could not be locked and a checkpoint has entered it.
+    /// - [`StoreError::Backend`] with `AlreadyExists` if `directory` exists and is not an empty
+    ///   directory.
+    /// - [`StoreError::Backend`] with another kind if a file cannot be read or written.
+    /// - [`StoreError::Directory`] with `ResourceBusy` if the heap could not be locked and a
+    ///   checkpoint has changed it.
     pub fn clone_to(&self, directory: impl AsRef<Path>) -> Result<(), SnapshotError> {
         let metadata = *self.metadata();
         let heap = Array::Heap(metadata.heap);
@@ -43,8 +50,8 @@ impl Image {
         }
         let payload = METADATA_BYTES..METADATA_BYTES + metadata.payload_bytes;
         self.clone_array(&target, heap, payload)?;
-        // METADATA is of the image as it was found: a running writer may have gone on from there. Nobody has verified the clone, so it
-        // counts as one that was not closed.
+        // The image has METADATA as it was read; a running writer may have changed it since. The
+        // clone was not verified, so it must not look like a store after a clean shutdown.
         let own = Metadata {
             closed: false,
             end: None,
@@ -63,7 +70,7 @@ impl Image {
         published.map_err(SnapshotError::disk("publish a clone of", heap))
     }
 
-    /// Is it the same, byte for byte, as far as checksums tell?
+    /// Whether both images are equal byte for byte, as far as checksums show.
     pub(in crate::snapshot) fn is_same_state(&self, other: &Self) -> bool {
         let identity = |image: &Self| {
             let heap = image.metadata();
@@ -90,7 +97,8 @@ impl Image {
         heap::sync(target, array)
     }
 
-    /// Copied, not shared: what is reserved behind the end of a journal that shares storage is worth nothing on btrfs.
+    /// Copies instead of sharing storage: preallocation past the end of a journal with shared
+    /// storage has no effect on btrfs.
     fn copy_journal(&self, target: &GroupDisk, number: u64, end: u64) -> Result<(), SnapshotError> {
         let array = Array::Journal(number);
         let source = &self.heap_lock.disk;

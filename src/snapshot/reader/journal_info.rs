@@ -1,4 +1,4 @@
-//! The journal, record by record.
+//! Files and records of the journal.
 
 use std::io;
 use std::ops::Range;
@@ -11,50 +11,51 @@ use crate::snapshot::error::{Damage, SnapshotError, in_full};
 use crate::snapshot::format::{self, Defect, Metadata, RECORDS_AT, RecordKind};
 use crate::snapshot::replay::{self, Cut, Record, Replayed, Start};
 
-/// Of a journal that grows, one look may see a later record without those before it.
+/// Attempts to replay a journal that a writer appends to: one attempt may see a later record and
+/// miss an earlier one.
 const ATTEMPTS_MAX: u32 = 8;
 
-/// A file of the journal.
+/// State of a journal file.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct JournalFacts {
-    /// Its number.
+    /// Number of the file.
     pub number: u64,
-    /// Its length.
+    /// Length of the file in bytes.
     pub bytes: u64,
-    /// What is wrong with its header, if anything is. [`Defect::Blank`]: it was never finished being made.
+    /// Error of the header; [`HeaderError::Zeroed`] if the file was never completed.
     pub defect: Option<Defect>,
-    /// Good records from its begin on.
+    /// Number of valid records from the start of the file.
     pub records: u64,
-    /// Where the last of them ends.
+    /// End offset of the last valid record.
     pub records_end: u64,
-    /// The sequences of the first and the last of them.
+    /// Sequence numbers of the first and the last valid record.
     pub sequences: Option<(u64, u64)>,
-    /// The last one is a seal: nothing follows in this file.
+    /// Whether the last valid record is a seal record, after which nothing follows in this file.
     pub sealed: bool,
 }
 
-/// A record of the journal that belongs to the state.
+/// Journal record that belongs to the state of the store.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RecordFacts {
-    /// Number of its file.
+    /// Number of the journal file.
     pub journal: u64,
-    /// Where it begins in there.
+    /// Offset of the record in the file.
     pub offset: u64,
-    /// All its bytes.
+    /// Length of the record in bytes, including its header.
     pub bytes: u64,
     /// Kind of the record.
     pub kind: RecordKind,
-    /// Its number in the journal.
+    /// Sequence number of the record.
     pub sequence: u64,
-    /// The generation it names.
+    /// Generation of the record.
     pub generation: u64,
-    /// What was known to be durable when it was written.
+    /// Last sequence number that was known to be durable when the record was written.
     pub durable: u64,
-    /// It completes what it belongs to.
+    /// Whether the record completes a transaction, a delta checkpoint or a journal file.
     pub last: bool,
-    /// Length of the region after it; a seal has none.
+    /// Length of the region after the record; `None` for a seal record.
     pub region_bytes: Option<u64>,
     /// Ranges of the region that the record changes, in order.
     pub changes: Vec<Change>,
@@ -82,11 +83,16 @@ pub enum HeapChoice {
 }
 
 impl StoreReader {
-    /// All files of the journal, by number. What they contain counts only as far as [`records`](Self::records) goes.
+    /// Returns the state of all journal files, in ascending order of their numbers.
+    ///
+    /// Records of these files belong to the state of the store only if [`records`](Self::records)
+    /// returns them.
     ///
     /// # Errors
     ///
-    /// [`SnapshotError::Disk`], [`SnapshotError::Directory`], [`SnapshotError::NoHeap`].
+    /// - [`StoreError::Directory`] if the directory cannot be read.
+    /// - [`StoreError::Backend`] if a file cannot be read.
+    /// - [`StoreError::HeapSelection`] if no heap has a valid header.
     pub fn journal_files(&self) -> Result<Vec<JournalFacts>, SnapshotError> {
         let survey = self.survey()?;
         let known = survey.heaps.iter().find_map(|heap| heap.state.metadata());
@@ -98,7 +104,7 @@ impl StoreReader {
         let mut files = Vec::new();
         for number in replay::numbers(&disk)? {
             match journal_file_info(&disk, metadata, number) {
-                // A checkpoint has removed it meanwhile.
+                // A checkpoint has removed the file since the list was read.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 info => files.push(info?),
             }
@@ -106,12 +112,14 @@ impl StoreReader {
         Ok(files)
     }
 
-    /// Hands out the records behind the newer complete heap, or behind the older one; `None` if that is not complete. Returns the
-    /// tails that do not count.
+    /// Calls `take` with each journal record that follows the chosen heap, in order.
+    ///
+    /// Returns the ignored tails of the journal, or `None` if the chosen heap is not complete.
     ///
     /// # Errors
     ///
-    /// As for [`newest`](Self::newest), after the records before the damage.
+    /// The same as [`newest`](Self::newest), after all records before the error were passed to
+    /// `take`.
     pub fn records(
         &self,
         heap: HeapChoice,
@@ -128,7 +136,7 @@ impl StoreReader {
         let replayed = heap_lock.replay(
             || (),
             |(), record| {
-                // Another look begins at the begin.
+                // Another attempt starts again at the first record.
                 if record.header.sequence > last_sequence {
                     last_sequence = record.header.sequence;
                     take(record_info(record));
@@ -141,8 +149,9 @@ impl StoreReader {
 }
 
 impl HeapReadLock {
-    /// Reads the journal behind the heap. Damage is believed when two attempts see the same: a running writer appends between the
-    /// reading of two files. Each look begins with a new `begin()`.
+    /// Replays the journal that follows the heap. Corruption is reported only if two attempts
+    /// agree, because a running writer may append between the reads of two files. Each attempt
+    /// starts with a new `begin()`.
     pub(super) fn replay<T>(
         &self,
         begin: impl Fn() -> T,

@@ -1,10 +1,11 @@
-//! Looking at a store without changing it, also while its writer runs.
+//! Read-only access to a store, also while its writer runs.
 //!
-//! A reader takes no part in the writer's lock. It shares the lock of the heap it reads, which keeps checkpoints out of that heap
-//! (hazard 17), and the files of the journal behind it stay as long as that heap counts. A checkpoint that finds readers waits for them a
-//! while, then fails or goes on in the journal: so locks are held only as long as something is read.
+//! A reader does not use the lock of the writer. It shares the lock of the heap that it reads,
+//! which keeps checkpoints out of that heap [I17]. The journal files that follow the heap exist as
+//! long as that heap is complete. A checkpoint waits a bounded time for readers, then fails or
+//! continues in the journal, so readers hold locks only while they read.
 //!
-//! What it does not know: the memory of a running writer. The newest state is what is on disk.
+//! A reader does not know the memory of a running writer: the newest state is the one on disk.
 
 mod diff;
 mod heap_read_lock;

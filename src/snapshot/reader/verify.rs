@@ -1,4 +1,4 @@
-//! Verifying everything in a store, and naming all that is bad.
+//! Verification of a whole store.
 
 use std::ops::ControlFlow;
 
@@ -13,13 +13,18 @@ use crate::snapshot::error::SnapshotError;
 use crate::snapshot::format::{Defect, HeapName, METADATA_BYTES};
 
 impl StoreReader {
-    /// Looks at both copies of METADATA of each heap, every page of every complete heap, and every record of the journal
-    /// behind it. `progress` may stop it.
+    /// Verifies both copies of METADATA of each heap, every page of every complete heap, and every
+    /// journal record that follows them.
+    ///
+    /// `progress` is called regularly. If it returns `Break`, the verification stops.
     ///
     /// # Errors
     ///
-    /// [`SnapshotError::NoHeap`] for a newer version, which cannot be judged; [`SnapshotError::Disk`] and
-    /// [`SnapshotError::Directory`] if not even headers can be read. All else is part of the answer.
+    /// All corruption is part of the result. The call itself fails with:
+    ///
+    /// - [`StoreError::HeapSelection`] if a newer program has written the store.
+    /// - [`StoreError::Directory`] or [`StoreError::Backend`] if not even the headers can be read.
+    /// - [`StoreError::Directory`] with `ResourceBusy` if checkpoints keep writing the heap.
     pub fn verify(
         &self,
         mut progress: impl FnMut(Progress) -> ControlFlow<()>,
@@ -63,7 +68,7 @@ impl StoreReader {
                     "heap {heap} is not complete: generation {} is or was being written",
                     metadata.generation
                 )),
-                // What a crash leaves of the first checkpoint into it.
+                // A crash during the first checkpoint into the heap leaves a zeroed header.
                 HeapState::Damaged([Defect::Blank, Defect::Blank]) if !was_begun => {
                     found.notes.push(format!("heap {heap} was never written"));
                     continue;

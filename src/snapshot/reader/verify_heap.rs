@@ -1,4 +1,4 @@
-//! Verifying one heap and the journal behind it, past everything that is bad.
+//! Verification of one heap and the journal that follows it, which continues after each problem.
 
 use std::io;
 use std::ops::{ControlFlow, Range};
@@ -14,10 +14,10 @@ use crate::snapshot::format::{BlockId, FAN, METADATA_BYTES, PAGE_BYTES};
 use crate::snapshot::heap;
 use crate::snapshot::table::Table;
 
-/// So many pages are checked between two attempts at whether to go on: 64 MiB.
+/// Pages between two calls of the progress callback: 64 MiB.
 const PROGRESS_PAGES: u64 = 16 << 10;
 
-/// Of one heap.
+/// Verification of one heap.
 pub(super) struct HeapVerifier<'v> {
     pub(super) reader: &'v StoreReader,
     pub(super) heap_lock: &'v HeapReadLock,
@@ -26,7 +26,7 @@ pub(super) struct HeapVerifier<'v> {
 }
 
 impl HeapVerifier<'_> {
-    /// Goes in long steps, and after a fault in short ones that become longer again.
+    /// Verifies in large steps. After a problem the steps are short and then grow again.
     pub(super) fn pages(&mut self) -> Result<ControlFlow<()>, SnapshotError> {
         let pages = self.heap_lock.metadata.pages();
         let Some(end) = self.reachable_pages()? else {
@@ -39,7 +39,7 @@ impl HeapVerifier<'_> {
                 return Ok(ControlFlow::Break(()));
             }
             if page >= table_end {
-                // It keeps every block that it has seen.
+                // A tree keeps every block that it has read, so start with an empty one.
                 table = self.table()?;
                 table_end = page + STEP_PAGES;
             }
@@ -49,7 +49,7 @@ impl HeapVerifier<'_> {
                     step = PROGRESS_PAGES.min(step * 2);
                     range.end
                 }
-                // HeapSelector page it is must be found first.
+                // Read page by page to find the one that fails.
                 Err(SnapshotError::Disk { .. }) if step > 1 => {
                     step = 1;
                     page
@@ -95,7 +95,8 @@ impl HeapVerifier<'_> {
         })
     }
 
-    /// Notes a fault at or behind `page`, everything before it being good. Returns where to go on.
+    /// Records a problem at or after `page`; all pages before are valid. Returns the page to
+    /// continue with.
     fn add_error(
         &mut self,
         page: u64,
@@ -134,7 +135,7 @@ impl HeapVerifier<'_> {
         }
     }
 
-    /// How far the pages can be read; `None` if not at all, for want of a table.
+    /// Number of pages that can be read; `None` if there is no checksum tree.
     fn reachable_pages(&mut self) -> Result<Option<u64>, SnapshotError> {
         let heap = self.heap_lock.metadata.heap;
         if let Err(error) = self.heap_lock.disk().len(Array::Table(heap)) {
@@ -210,7 +211,7 @@ impl HeapVerifier<'_> {
 }
 
 impl StoreReader {
-    /// The bytes from the begin of an array to the first file of it that is missing or too short.
+    /// Bytes from the start of a logical file to its first part file that is missing or too short.
     fn row_bytes(&self, array: Array) -> u64 {
         let mut bytes = 0;
         let part_bytes = self
@@ -228,7 +229,7 @@ impl StoreReader {
     }
 }
 
-/// The pages beneath a block.
+/// Pages under a block of the checksum tree.
 fn pages_under(level: u8, index: u64, end: u64) -> Range<u64> {
     let block = BlockId { level, index };
     let each = FAN.pow(u32::from(block.level) + 1);

@@ -4,43 +4,43 @@ use super::problem::{Fault, FaultKind};
 use crate::snapshot::disk::Array;
 use crate::snapshot::format::HeapName;
 
-/// So many faults are named; neighbouring pages are one.
+/// Maximum number of listed problems; adjacent pages count as one.
 const PROBLEMS_MAX: usize = 10_000;
 
-/// How far a verifier is.
+/// Progress of a verification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
     /// The heap that is being read.
     pub heap: HeapName,
-    /// Its bytes that are done.
+    /// Bytes of the heap that are verified.
     pub done_bytes: u64,
-    /// And all of them.
+    /// Length of the heap in bytes.
     pub total_bytes: u64,
 }
 
-/// What a verifier found.
+/// Result of a verification.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Verified {
-    /// Everything was looked at: nobody stopped it.
+    /// Whether the verification was finished, not stopped by the progress callback.
     pub complete: bool,
-    /// Pages that were looked at, holes included.
+    /// Number of verified pages, including holes.
     pub pages: u64,
-    /// Records of the journal that are good, and behind a heap that is complete.
+    /// Number of valid journal records that follow a complete heap.
     pub records: u64,
-    /// Heaps whose pages were looked at.
+    /// Heaps whose pages were verified.
     pub heaps: Vec<HeapName>,
-    /// What is bad.
+    /// Problems, up to a maximum.
     pub faults: Vec<Fault>,
-    /// Faults beyond those that are named.
+    /// Number of problems that are not listed.
     pub more_faults: u64,
-    /// What is not bad but worth knowing: heaps that are not complete, tails of the journal that never counted.
+    /// Remarks that are no problems: incomplete heaps, ignored tails of the journal.
     pub notes: Vec<String>,
 }
 
 impl Verified {
-    /// Everything was looked at and is good.
+    /// Returns whether the verification was finished and found no problem.
     #[must_use]
     pub fn is_good(&self) -> bool {
         self.complete && self.faults.is_empty()

@@ -2,16 +2,16 @@
 
 use std::fmt;
 
-/// A way to find out which pages changed.
+/// Kind of a dirty tracker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TrackerKind {
-    /// [`WpAsync`](super::WpAsync)
+    /// [`WpAsyncTracker`](super::WpAsyncTracker).
     WpAsync,
-    /// [`PrivatePages`](super::PrivatePages)
+    /// [`PrivatePagesTracker`](super::PrivatePagesTracker).
     PrivatePages,
-    /// [`Compare`](super::Compare)
+    /// [`HashCompareTracker`](super::HashCompareTracker).
     Compare,
-    /// [`Declared`](super::Declared)
+    /// [`ExplicitTracker`](super::ExplicitTracker).
     Declared,
 }
 

@@ -1,4 +1,4 @@
-//! The pages that a restored region has of its own.
+//! Tracker of the private pages of a region over files.
 
 use super::dirty_marks::{Declarations, pages_of};
 use super::dirty_tracker::DirtyTracker;
@@ -10,22 +10,50 @@ use crate::sys::pagemap::{PageRegion, Pagemap, Query};
 
 const KIND: TrackerKind = TrackerKind::PrivatePages;
 
-/// Runs of pages that one call of the kernel may give: 192 KiB.
+/// Page ranges that one PAGEMAP_SCAN call can return: 192 KiB.
 const RUNS: usize = 8192;
 
-/// Finds the pages of a restored region that are not those of the file beneath, from the page tables: present or swapped,
-/// and not of a file. It needs no privilege and costs stores nothing but the copy that the kernel makes anyway.
+/// Tracker of a region over privately mapped files: finds the pages that differ from the files, by
+/// the page tables.
 ///
-/// It is *cumulative* ([`DirtyTracker::is_cumulative`]): a page stays private after it was persisted, so each scan reports
-/// all that changed since the region was made or [given back](Region::give_back) pages. Pages that were declared are
-/// reported until it is armed again: a discarded page need not be present.
+/// These pages are present or swapped, and do not belong to a file. The tracker needs no privilege,
+/// and adds nothing to the copy that the kernel makes at the first store to a page.
 ///
-/// In pages behind the files, a read alone makes a page present: more may be reported than was written, never less.
+/// It is *cumulative* ([`DirtyTracker::is_cumulative`]): a page stays private after it was stored.
+/// So each scan reports all pages that changed since the region was created or the page was
+/// [dropped](Region::drop_private_pages). Marked pages are reported until the tracker is armed
+/// again, since a discarded page need not be present.
+///
+/// After the end of the files even a load makes a page present, so a scan may report unchanged
+/// pages, but misses none.
+///
+/// # Examples
+///
+/// ```no_run
+/// use std::fs::File;
+///
+/// use flatspan::snapshot::{
+///     DirtyTracker as _, PageSet, PrivatePages, Region, RegionOptions, RestoredPart,
+/// };
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let file = File::open("image")?;
+/// let part = RestoredPart { file, offset: 0, bytes: 8 * 4096 };
+/// let region = Region::restored(vec![part], 8 * 4096, RegionOptions::default())?;
+/// let mut tracker = PrivatePages::new()?;
+/// tracker.arm(&region)?;
+/// region.copy_in(0, b"changed")?;
+/// let mut dirty = PageSet::new();
+/// tracker.scan(&region, &mut dirty)?;
+/// assert!(dirty.contains(0));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct PrivatePages {
     pagemap: Pagemap,
     declarations: Declarations,
-    /// All that were declared since it was armed.
+    /// Pages that were marked since the tracker was armed.
     declared: PageSet,
     runs: Vec<PageRegion>,
     process: u32,
@@ -33,11 +61,11 @@ pub struct PrivatePages {
 }
 
 impl PrivatePages {
-    /// Makes one.
+    /// Creates a tracker that is not armed.
     ///
     /// # Errors
     ///
-    /// [`Unavailable`](TrackerError::Unavailable) where page tables may not be read.
+    /// - [`TrackerError::Unavailable`] if the process cannot read its page tables.
     pub fn new() -> Result<Self, TrackerError> {
         let pagemap = Pagemap::open().map_err(|source| TrackerError::Unavailable {
             tracker: KIND,
@@ -74,7 +102,7 @@ impl DirtyTracker for PrivatePages {
         true
     }
 
-    /// Forgets what was declared; pages that are private already are reported all the same.
+    /// Clears the marks. Pages that are private already are reported nevertheless.
     fn arm(&mut self, region: &Region) -> Result<(), TrackerError> {
         self.check_process()?;
         if region.kind() != RegionKind::Restored {
@@ -158,7 +186,7 @@ mod tests {
         let mut tracker = PrivatePages::new().expect("a tracker");
         tracker.arm(&region).expect("armed");
 
-        // Behind its back, as two trackers would do.
+        // Write tracking behind the tracker's back, as two trackers would do.
         tracking.arm(region.memory(), 0..4 * 4096).expect("armed");
         let mut set = PageSet::new();
         tracker.scan(&region, &mut set).expect("a scan");

@@ -1,4 +1,4 @@
-//! Choosing a tracker by trying it.
+//! Selection of a dirty tracker by testing it.
 
 use super::dirty_tracker::DirtyTracker;
 use super::error::TrackerError;
@@ -11,49 +11,70 @@ use crate::snapshot::format::PAGE_BYTES;
 use crate::snapshot::page_set::PageSet;
 use crate::snapshot::region::{Region, RegionKind, RegionOptions};
 
-/// Which tracker is wanted.
+/// Tracker that [`select_tracker`] is asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TrackerChoice {
-    /// The first of these that can be had and sees everything: [`WpAsync`], [`PrivatePages`], [`Compare`].
+    /// The first of [`WpAsyncTracker`], [`PrivatePagesTracker`] and [`HashCompareTracker`] that
+    /// works and finds all changes of the region.
     #[default]
     Auto,
-    /// [`WpAsync`] or an error.
+    /// [`WpAsyncTracker`], or an error.
     WpAsync,
-    /// [`PrivatePages`] or an error.
+    /// [`PrivatePagesTracker`], or an error.
     PrivatePages,
-    /// [`Compare`].
+    /// [`HashCompareTracker`].
     Compare,
-    /// [`Declared`]: cannot be tried, and is believed.
+    /// [`ExplicitTracker`], which cannot be tested.
     Declared,
 }
 
-/// Who writes the memory of a region.
+/// Writers of the memory of a region.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Writers {
-    /// Whoever can: for a memfd and for files also other processes, other mappings, `write(2)`.
+    /// Any process with access. For a memfd and for files these are other processes, other mappings
+    /// and `write(2)`.
     #[default]
     Anyone,
-    /// Only who stores through the region's own mapping, and its own functions. The caller vouches for that.
+    /// Only this process, by stores through the mapping of the region and by methods of the region.
+    /// The caller guarantees it.
     OnlyThisMapping,
 }
 
-/// A tracker that was chosen; not armed yet.
+/// Result of [`select_tracker`].
 #[derive(Debug)]
 pub struct Chosen {
-    /// The tracker.
+    /// The tracker, not armed.
     pub tracker: Box<dyn DirtyTracker>,
-    /// Why this one: what it has shown, and why those before it were not taken. One line, for people.
+    /// One line for people: the result of the test, and why preferred trackers were not selected.
     pub why: String,
 }
 
-/// Chooses a tracker for a region, and tries it on scratch pages of the same kind of memory: what it does not show to
-/// find, it is not believed to find.
+/// Selects a tracker for a region.
+///
+/// The tracker is first tested on a few pages of the same kind of memory. It is rejected if it does
+/// not find exactly the pages that were stored to.
 ///
 /// # Errors
 ///
-/// With a certain choice, why it cannot be: [`Refused`](TrackerError::Refused),
-/// [`Unavailable`](TrackerError::Unavailable), [`SelfTest`](TrackerError::SelfTest). With
-/// [`Auto`](TrackerChoice::Auto), what the last one said.
+/// With [`TrackerChoice::Auto`] the error of the last candidate is returned.
+///
+/// - [`TrackerError::Unsuitable`] if the tracker cannot see all changes of the region.
+/// - [`TrackerError::Unavailable`] if the system lacks a facility that the tracker needs.
+/// - [`TrackerError::SelfTestFailed`] if the test failed.
+///
+/// # Examples
+///
+/// ```
+/// use flatspan::snapshot::{Region, RegionOptions, TrackerChoice, Writers, choose};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let region = Region::anonymous(8 * 4096, RegionOptions::default())?;
+/// let mut chosen = choose(&region, TrackerChoice::Auto, Writers::Anyone)?;
+/// chosen.tracker.arm(&region)?;
+/// println!("{}", chosen.why);
+/// # Ok(())
+/// # }
+/// ```
 pub fn choose(
     region: &Region,
     choice: TrackerChoice,
@@ -77,7 +98,7 @@ pub fn choose(
     })
 }
 
-/// The first that can be had; otherwise the last error.
+/// The first tracker that works, or the last error.
 fn first_available(
     order: &[TrackerKind],
     mut make: impl FnMut(TrackerKind) -> Result<Box<dyn DirtyTracker>, TrackerError>,
@@ -110,7 +131,7 @@ fn with_source(error: &TrackerError) -> String {
     }
 }
 
-/// Hazard 14: what a tracker is known not to see, it is not used for.
+/// Rejects a tracker that is known to miss changes of such a region [I14].
 fn refuse_blind_spots(
     region: &Region,
     tracker: TrackerKind,
@@ -143,7 +164,7 @@ fn create_tested(
             Box::new(PrivatePages::new()?)
         }
         TrackerKind::Compare => {
-            // Of any kind: a comparison looks at bytes only, and in those of files none may change.
+            // The kind of memory does not matter to a comparison, and files must not be changed.
             let probe = Region::anonymous(2 * PAGE_BYTES, RegionOptions::default())?;
             self_test(Compare::new(), probe)?;
             Box::new(Compare::new())
@@ -152,7 +173,7 @@ fn create_tested(
     })
 }
 
-/// Stores to a page after the other, and expects to see exactly that.
+/// Stores to one page after the other, and expects each scan to report exactly these.
 fn self_test(mut tracker: impl DirtyTracker, mut probe: Region) -> Result<(), TrackerError> {
     tracker.arm(&probe)?;
     let mut expected = PageSet::new();

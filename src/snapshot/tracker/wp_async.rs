@@ -1,4 +1,4 @@
-//! Write protection that the kernel lifts by itself.
+//! Tracker by asynchronous write protection, which the kernel lifts at the first store.
 
 use std::io;
 use std::ops::Range;
@@ -14,44 +14,67 @@ use crate::sys::userfaultfd::WriteTracking;
 
 const KIND: TrackerKind = TrackerKind::WpAsync;
 
-/// Runs of pages that one call of the kernel may give: 192 KiB.
+/// Page ranges that one PAGEMAP_SCAN call can return: 192 KiB.
 const RUNS: usize = 8192;
 
-/// Tracks stores by userfaultfd's asynchronous write protection (Linux 6.7), scanned and armed again in one call.
+/// Tracker by asynchronous write protection of `userfaultfd(2)` (Linux 6.7). One system call scans
+/// and arms again.
 ///
-/// Each first store to a page since the last scan costs a fault, which the kernel handles: about 1 us, and no thread waits.
-/// It works for ordinary users. Stores of the kernel on our behalf (`read(2)` into the region) are seen.
+/// The first store to a page after a scan causes a fault of about 1 us, which the kernel handles
+/// without waking a thread. The tracker needs no privilege. It finds stores that the kernel makes
+/// for this process, such as by `read(2)` into the region.
 ///
-/// # What it does not see (hazard 14)
+/// # Blind spots [I14]
 ///
-/// - stores through another mapping of the same memory: by other processes, by a child after a fork, by another mapping in
-///   this process;
-/// - writes to the file or memfd by `write` and the like;
-/// - reads of io_uring, RDMA and others into buffers registered with the kernel (fixed buffers): these pages stay pinned, and
-///   nothing faults. Regions with such buffers need [`Compare`](super::Compare);
-/// - discards (hole punching, `MADV_REMOVE`), even through its own mapping: [`DirtyTracker::discarded`] says so.
+/// The tracker does not find:
 ///
-/// [`choose`](super::choose()) refuses it where others may write, unless told that nobody does.
+/// - Stores through another mapping of the same memory: by another process, by a child after a
+///   fork, or by this process.
+/// - Writes to the file or memfd by `write(2)` and similar calls.
+/// - Reads of io_uring, RDMA and devices into registered buffers. Their pages stay pinned and cause
+///   no fault. Use [`HashCompareTracker`](super::HashCompareTracker) for such regions.
+/// - Discarded ranges (hole punching, `MADV_REMOVE`), even through the same mapping. Report them by
+///   [`DirtyTracker::note_discarded`].
 ///
-/// A part of the region that was mapped anew without [`DirtyTracker::grown`] or [`DirtyTracker::discarded`], or moved by
-/// `mremap`, is not watched any more: the next scan fails with [`Lost`](TrackerError::Lost) and reports every page.
+/// [`select_tracker`](super::select_tracker()) rejects it for memory that other processes can
+/// write, unless the caller guarantees that none does.
+///
+/// Part of the region that was mapped again without a report, or moved by `mremap(2)`, is not
+/// tracked any more. The next scan reports every page and fails with [`TrackerError::Lost`].
+///
+/// # Examples
+///
+/// ```no_run
+/// use flatspan::snapshot::{DirtyTracker as _, PageSet, Region, RegionOptions, WpAsync};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let region = Region::anonymous(8 * 4096, RegionOptions::default())?;
+/// let mut tracker = WpAsync::new()?;
+/// tracker.arm(&region)?;
+/// region.copy_in(4096, b"changed")?;
+/// let mut dirty = PageSet::new();
+/// tracker.scan(&region, &mut dirty)?;
+/// assert_eq!(dirty, PageSet::from_iter([1]));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct WpAsync {
     tracking: WriteTracking,
     pagemap: Pagemap,
     declarations: Declarations,
     runs: Vec<PageRegion>,
-    /// Page tables are of one process.
+    /// The page tables that the descriptors refer to belong to this process.
     process: u32,
     tracking_lock: Option<TrackingLock>,
 }
 
 impl WpAsync {
-    /// Makes one, for any region that only this process writes, through its own mapping.
+    /// Creates a tracker that is not armed.
     ///
     /// # Errors
     ///
-    /// [`Unavailable`](TrackerError::Unavailable) where the system does not offer it.
+    /// - [`TrackerError::Unavailable`] if the kernel does not offer the facility.
     pub fn new() -> Result<Self, TrackerError> {
         let unavailable = |source| TrackerError::Unavailable {
             tracker: KIND,
@@ -78,7 +101,8 @@ impl WpAsync {
         }
     }
 
-    /// A child has descriptors to its parent's memory: a scan by it would take what the parent has to find.
+    /// A child has descriptors for the memory of its parent. Its scan would consume changes that
+    /// the parent must find.
     fn check_armed(&self, region: &Region) -> Result<(), TrackerError> {
         self.check_process()?;
         match &self.tracking_lock {
@@ -109,7 +133,7 @@ impl DirtyTracker for WpAsync {
             let lock = region.lock_tracking();
             let lock = lock.ok_or(TrackerError::Taken { tracker: KIND })?;
             if self.tracking_lock.is_some() {
-                // What it watched before ends with the descriptor.
+                // Closing the descriptor ends the tracking of the previous region.
                 self.tracking = Self::new()?.tracking;
             }
             self.tracking_lock = Some(lock);
@@ -142,7 +166,7 @@ impl DirtyTracker for WpAsync {
         let pages = pages_of(0..len).end;
         self.declarations.take_into(into, pages);
         scanned.map_err(|source| {
-            // The kernel may have armed pages again that it could not report any more (hazard 1).
+            // The kernel may have armed pages that it could not report [I1].
             into.insert_range(0..pages);
             TrackerError::Lost {
                 tracker: KIND,
@@ -161,7 +185,7 @@ impl DirtyTracker for WpAsync {
 
     fn discarded(&mut self, region: &Region, range: Range<usize>) -> Result<(), TrackerError> {
         self.check_armed(region)?;
-        // Also where it is watched already: there it changes nothing, and a discarded range may be a new mapping.
+        // A discarded range may be a new mapping. Protecting a protected range has no effect.
         self.protect(region, range.clone())?;
         self.declare(pages_of(range));
         Ok(())
@@ -192,7 +216,7 @@ mod tests {
         tracker.scan(&region, &mut set).expect("nothing yet");
         assert!(set.is_empty(), "{set:?}");
 
-        // Closes the old one.
+        // Assigning the field closes the previous descriptor.
         tracker.tracking = other;
         let lost = tracker.scan(&region, &mut set);
         assert!(matches!(lost, Err(TrackerError::Lost { .. })), "{lost:?}");
