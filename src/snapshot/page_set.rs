@@ -37,6 +37,7 @@ impl PageSet {
     /// # Panics
     ///
     /// Panics if the bitmap up to this page does not fit in memory.
+    #[track_caller]
     pub fn insert(&mut self, page: u64) {
         let (word, bit) = place(page);
         self.make_room(word + 1);
@@ -48,6 +49,7 @@ impl PageSet {
     /// # Panics
     ///
     /// Panics if the bitmap up to the last page does not fit in memory.
+    #[track_caller]
     pub fn insert_range(&mut self, pages: Range<u64>) {
         let Some(last) = last(&pages) else { return };
         self.make_room(place(last).0 + 1);

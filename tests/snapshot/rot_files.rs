@@ -194,7 +194,7 @@ fn random_bytes_instead_of_files_are_refused_or_passed_over() {
     }
     let says = [
         "neither heap is complete",
-        "a has no valid METADATA (it is none of ours",
+        "a has no valid METADATA (does not begin with the magic bytes",
         "b has",
     ];
     place.is_refused(options(), &says);
@@ -287,7 +287,7 @@ fn files_of_another_store_are_refused() {
             fs::write(place.file(name), bytes).expect("written");
         }
     }
-    place.is_refused(options(), &["journal-", "it belongs to another store"]);
+    place.is_refused(options(), &["journal-", "belongs to another store"]);
 }
 
 /// Run by `a_directory_that_cannot_be_written_is_refused`, and by ordinary users.

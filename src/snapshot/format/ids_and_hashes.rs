@@ -13,6 +13,7 @@ pub(crate) const NUMBERS_END: u64 = 1 << 63;
 
 /// One of the two heaps of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[expect(clippy::exhaustive_enums, reason = "a store has two heaps")]
 pub enum HeapName {
     /// `heap-a`.
     A,

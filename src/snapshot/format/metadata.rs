@@ -20,6 +20,7 @@ const FIELDS_END: usize = 136;
 
 /// Verified content of METADATA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Metadata {
     /// Id of the store.
     pub store: StoreId,
@@ -59,28 +60,28 @@ pub struct Metadata {
 #[non_exhaustive]
 pub enum Defect {
     /// The file could not be read.
-    #[error("it cannot be read")]
+    #[error("cannot be read")]
     Unreadable,
     /// All bytes are zero, so no header was ever written.
-    #[error("nothing was written there")]
+    #[error("all bytes are zero")]
     Blank,
     /// The header does not begin with the magic bytes.
-    #[error("it is none of ours")]
+    #[error("does not begin with the magic bytes")]
     Magic,
     /// The header belongs to another store.
-    #[error("it belongs to another store")]
+    #[error("belongs to another store")]
     Strange,
     /// The bytes do not match their checksum.
-    #[error("its checksum does not fit")]
+    #[error("does not match its checksum")]
     Checksum,
     /// Another version of this library wrote the header.
-    #[error("it has version {found}, this program knows 1")]
+    #[error("has version {found}, but this program supports version 1")]
     Version {
         /// Version of the format in the header.
         found: u32,
     },
     /// A field has an invalid value.
-    #[error("its field `{field}` cannot be {found}")]
+    #[error("field `{field}` has the invalid value {found}")]
     Field {
         /// Name of the field in docs/file-format.md.
         field: &'static str,

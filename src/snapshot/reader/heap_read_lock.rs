@@ -101,7 +101,7 @@ impl StoreReader {
     fn busy(&self) -> SnapshotError {
         SnapshotError::Directory {
             path: self.directory.clone(),
-            operation: "read a heap that checkpoints enter again and again",
+            operation: "lock a heap for reading: checkpoints keep writing it",
             source: io::ErrorKind::ResourceBusy.into(),
         }
     }

@@ -100,19 +100,19 @@ impl fmt::Display for Fault {
             FaultKind::Metadata { copy, defect } => {
                 write!(f, "{array}: copy {copy} of METADATA: {defect}")
             }
-            FaultKind::Headers(error) => write!(f, "no heap to restore from: {error}"),
+            FaultKind::Headers(error) => write!(f, "no usable heap: {error}"),
             FaultKind::Files { reason } => write!(f, "{array}: {reason}"),
             FaultKind::Pages { pages } => match pages.end - pages.start {
                 1 => write!(
                     f,
-                    "{array}: page {} does not have its checksum",
+                    "{array}: page {} does not match its checksum",
                     pages.start
                 ),
                 _ => {
                     let (first, last) = (pages.start, pages.end - 1);
                     write!(
                         f,
-                        "{array}: pages {first} to {last} do not have their checksums"
+                        "{array}: pages {first} to {last} do not match their checksums"
                     )
                 }
             },
@@ -122,13 +122,13 @@ impl fmt::Display for Fault {
                 pages,
             } => write!(
                 f,
-                "{array}: a block of the checksum tree (level {level}, number {index}) does not have its checksum: \
-                 nothing is known of pages {} to {}",
+                "{array}: a block of the checksum tree (level {level}, number {index}) does not match its checksum, \
+                 so pages {} to {} cannot be verified",
                 pages.start,
                 pages.end - 1
             ),
             FaultKind::Journal { offset, reason } => {
-                write!(f, "{array}: at byte {offset}: {reason}")
+                write!(f, "{array}: at offset {offset}: {reason}")
             }
             FaultKind::Unreadable { pages, error } if pages.is_empty() => {
                 write!(f, "{array}: {error}")

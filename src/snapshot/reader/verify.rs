@@ -63,9 +63,9 @@ impl StoreReader {
                 .present_bytes
                 .is_none_or(|bytes| bytes > METADATA_BYTES);
             match info.state {
-                HeapState::Absent => found.notes.push(format!("heap {heap} is not there")),
+                HeapState::Absent => found.notes.push(format!("heap {heap} does not exist")),
                 HeapState::Taken(metadata) => found.notes.push(format!(
-                    "heap {heap} is not complete: generation {} is or was being written",
+                    "heap {heap} is incomplete: generation {} is or was being written",
                     metadata.generation
                 )),
                 // A crash during the first checkpoint into the heap leaves a zeroed header.

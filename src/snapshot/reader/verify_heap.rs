@@ -113,7 +113,7 @@ impl HeapVerifier<'_> {
                     .add_problem(array, FaultKind::Unreadable { pages, error });
                 return Ok(page + 1);
             }
-            _ => unreachable!("reading pages says nothing else"),
+            _ => unreachable!("reading pages returns no other error"),
         };
         match *what {
             Damage::Block { level, index } => {
@@ -131,7 +131,7 @@ impl HeapVerifier<'_> {
                 self.found.add_problem(array, FaultKind::Pages { pages });
                 Ok(page + 1)
             }
-            _ => unreachable!("pages and blocks are all that is read"),
+            _ => unreachable!("only pages and blocks are read"),
         }
     }
 
@@ -180,7 +180,7 @@ impl HeapVerifier<'_> {
                 self.found.records = self.found.records.max(records);
                 for tail in replayed.cuts {
                     let note = format!(
-                        "{}: {} bytes from {} on, behind record {}, never counted or are being written",
+                        "{}: ignored tail of {} bytes at offset {}, after record {}: never acknowledged, or being written",
                         Array::Journal(tail.journal),
                         tail.bytes,
                         tail.offset,
@@ -202,7 +202,7 @@ impl HeapVerifier<'_> {
             }
             Err(SnapshotError::Disk { array, source, .. }) => self.files(array, &source),
             Err(error) => {
-                let reason = format!("behind heap {heap}: {}", in_full(&error));
+                let reason = format!("journal after heap {heap}: {}", in_full(&error));
                 self.found.notes.push(reason);
             }
         }

@@ -1,7 +1,7 @@
-//! Regions of memfds that somebody else has made, or has too.
+//! Regions over a memfd that another component has created or also uses.
 //!
-//! A memfd is sealed against shrinking once what it holds is complete (hazard 25): without that seal it is to be restored into,
-//! with it it is live.
+//! A memfd gets the shrink seal once its content is complete [I25]. Without that seal a state is
+//! restored into it; with it, its content is live.
 
 use std::fs::File;
 use std::io;
@@ -15,13 +15,18 @@ use crate::sys::memfd::{self, Seals};
 use crate::sys::{fallocate, identity};
 
 impl Region {
-    /// Makes a region of a memfd that is not sealed yet: all it holds is thrown away, and it begins as zeros. Once
-    /// what belongs there is there, [`seal`](Self::seal) says so. Needs a descriptor for reading and writing.
+    /// Creates a region of zeros over a memfd without the shrink seal. The content of the memfd is
+    /// discarded.
+    ///
+    /// Call [`seal_shrink`](Self::seal_shrink) when the new content is complete. The descriptor
+    /// must be open for reading and writing.
     ///
     /// # Errors
     ///
-    /// [`Memfd`](RegionError::Memfd) for one that is sealed, or is no memfd; otherwise as
-    /// [`anonymous`](Self::anonymous), and [`Unmappable`](RegionError::Unmappable).
+    /// - [`RegionError::InvalidMemfd`] if the file is no memfd, has the shrink seal, or allows no
+    ///   more seals.
+    /// - [`RegionError::NotMappable`] if the memfd cannot be mapped.
+    /// - Any error of [`new_anonymous`](Self::new_anonymous).
     pub fn adopted(
         memfd: impl Into<OwnedFd>,
         len: usize,
@@ -30,20 +35,21 @@ impl Region {
         let file = File::from(memfd.into());
         let seals = writable(&file)?;
         if seals.shrink {
-            let reason = "is sealed against shrinking: its content is live and would be lost";
+            let reason = "has the shrink seal: its content is live and would be lost";
             return Err(RegionError::Memfd { reason });
         }
         if seals.seal {
-            let reason = "takes no more seals, so it can never be said to be complete";
+            let reason = "allows no more seals, so its content cannot be marked as complete";
             return Err(RegionError::Memfd { reason });
         }
         let (len, memory) = prepare(len, options)?;
         let present = length(&file)?;
         if present > 0 {
-            fallocate::punch(&file, 0, present).map_err(RegionError::io("empty a memfd"))?;
+            fallocate::punch(&file, 0, present)
+                .map_err(RegionError::io("discard the content of the memfd"))?;
         }
         if present < len as u64 {
-            let longer = RegionError::io("make a memfd longer");
+            let longer = RegionError::io("extend the memfd");
             file.set_len(len as u64).map_err(longer)?;
         }
         if len > 0 {
@@ -53,17 +59,20 @@ impl Region {
         Ok(finish(memory, len, backing, Shape::default(), options))
     }
 
-    /// Makes a region of all of a memfd that is sealed against shrinking, with what it holds. Where it ends within a page the
-    /// region has the rest of that page too, zeros that nobody may store to. Needs a descriptor for reading and writing.
+    /// Creates a region over all of a memfd with the shrink seal, and keeps its content.
+    ///
+    /// If the memfd ends within a page, the rest of that page belongs to the region. It is zero,
+    /// and must not be stored to. The descriptor must be open for reading and writing.
     ///
     /// # Errors
     ///
-    /// [`Memfd`](RegionError::Memfd) for one that is not sealed, or is no memfd; otherwise as
-    /// [`anonymous`](Self::anonymous), and [`Unmappable`](RegionError::Unmappable).
+    /// - [`RegionError::InvalidMemfd`] if the file is no memfd, or lacks the shrink seal.
+    /// - [`RegionError::NotMappable`] if the memfd cannot be mapped.
+    /// - Any error of [`new_anonymous`](Self::new_anonymous).
     pub fn live(memfd: impl Into<OwnedFd>, options: RegionOptions) -> Result<Self, RegionError> {
         let file = File::from(memfd.into());
         if !writable(&file)?.shrink {
-            let reason = "is not sealed against shrinking: nobody has completed its content";
+            let reason = "lacks the shrink seal: its content is not complete";
             return Err(RegionError::Memfd { reason });
         }
         let (len, memory) = prepare(length_in_memory(&file)?, options)?;
@@ -74,13 +83,18 @@ impl Region {
         Ok(finish(memory, len, backing, Shape::default(), options))
     }
 
-    /// Makes a region of a memfd as long as that has become, by others: what they have put there stays. Other kinds, and a
-    /// region that is as long already, stay as they are. A tracker must be told
-    /// ([`DirtyTracker::grown`](crate::snapshot::DirtyTracker::grown)).
+    /// Grows the region to the length of its memfd, which another process may have extended. The
+    /// new bytes keep their content.
+    ///
+    /// Regions of other kinds, and those that are as long already, do not change. Report the growth
+    /// to the tracker ([`DirtyTracker::note_grown`](crate::snapshot::DirtyTracker::note_grown)).
     ///
     /// # Errors
     ///
-    /// [`ReserveExceeded`](RegionError::ReserveExceeded), and as [`live`](Self::live). The length stays then.
+    /// The length does not change on errors.
+    ///
+    /// - [`RegionError::ReserveExceeded`] if the memfd is longer than the reserved addresses.
+    /// - Any error of [`attach_memfd`](Self::attach_memfd).
     pub fn follow(&self) -> Result<(), RegionError> {
         let Backing::Memfd(file) = &self.backing else {
             return Ok(());
@@ -95,16 +109,16 @@ impl Region {
         Ok(())
     }
 
-    /// Says that what is in the memfd is complete: seals it against shrinking. Nothing for other kinds.
+    /// Adds the shrink seal to the memfd, which marks its content as complete. Regions of other
+    /// kinds do not change.
     ///
     /// # Errors
     ///
-    /// [`Io`](RegionError::Io) where it takes no seals.
+    /// - [`RegionError::Io`] if the memfd allows no more seals.
     pub fn seal(&self) -> Result<(), RegionError> {
         match &self.backing {
-            Backing::Memfd(file) => {
-                memfd::seal_against_shrinking(file).map_err(RegionError::io("seal a memfd"))
-            }
+            Backing::Memfd(file) => memfd::seal_against_shrinking(file)
+                .map_err(RegionError::io("add the shrink seal to the memfd")),
             _ => Ok(()),
         }
     }
@@ -113,9 +127,9 @@ impl Region {
 fn writable(file: &File) -> Result<Seals, RegionError> {
     let seals = memfd::seals(file).map_err(|source| match source.kind() {
         io::ErrorKind::InvalidInput => RegionError::Memfd {
-            reason: "is no memfd",
+            reason: "is not a memfd",
         },
-        _ => RegionError::io("ask for the seals of a memfd")(source),
+        _ => RegionError::io("read the seals of the memfd")(source),
     })?;
     if seals.write {
         let reason = "is sealed against writing";
@@ -130,5 +144,5 @@ fn length_in_memory(file: &File) -> Result<usize, RegionError> {
 }
 
 fn length(file: &File) -> Result<u64, RegionError> {
-    identity::len(file).map_err(RegionError::io("ask for the length of a memfd"))
+    identity::len(file).map_err(RegionError::io("read the length of the memfd"))
 }

@@ -1,4 +1,4 @@
-//! What a region is made of, and the checks of what callers ask for.
+//! Options and kinds of regions, and checks of arguments.
 
 use std::fmt;
 use std::fs::File;
@@ -10,13 +10,15 @@ use crate::sys::reserve::Reservation;
 
 /// Options of a region.
 ///
+/// # Examples
+///
 /// ```
 /// use flatspan::snapshot::{Region, RegionOptions};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let options = RegionOptions::default().reserve_bytes(1 << 30);
 /// let region = Region::anonymous(4096, options)?;
-/// assert_eq!(region.reserve_bytes(), 1 << 30);
+/// region.grow(1 << 30)?;
 /// # Ok(())
 /// # }
 /// ```
@@ -29,10 +31,10 @@ pub struct RegionOptions {
 }
 
 impl RegionOptions {
-    /// Sets the address space to reserve, in bytes: the greatest length that the region can have.
+    /// Sets the address space to reserve, in bytes, which is the maximum length of the region.
     ///
-    /// Reserved addresses cost no memory, so terabytes are fine. Defaults to 0, which reserves the
-    /// length that the region has at first.
+    /// Reserved addresses cost no memory, so terabytes are possible. Defaults to 0, which reserves
+    /// the initial length.
     pub fn reserve_bytes(mut self, bytes: usize) -> Self {
         self.reserve_bytes = bytes;
         self
@@ -53,16 +55,18 @@ impl RegionOptions {
     }
 }
 
-/// What lies behind the memory of a region.
+/// Backing of the memory of a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum RegionKind {
-    /// Memory of this process only.
+    /// Private memory of this process.
     Anonymous,
     /// A memfd, which other processes may map.
     Memfd,
-    /// Files side by side, shared with whoever uses them.
+    /// Files next to each other, whose mappings are shared with other processes.
     Files,
-    /// Files side by side, mapped privately: they never change, changed pages are this process's own.
+    /// Files next to each other, mapped privately: the files never change, and changed pages are
+    /// private memory of this process.
     Restored,
 }
 
@@ -77,33 +81,35 @@ impl fmt::Display for RegionKind {
     }
 }
 
-/// A file of [`Region::files`](super::Region::files), opened for reading and writing.
+/// File of [`Region::map_files`](super::Region::map_files), open for reading and writing.
 #[derive(Debug)]
+#[expect(clippy::exhaustive_structs, reason = "callers construct it")]
 pub struct FilePart {
-    /// The file. If it is shorter, it is made longer; it must not be longer.
+    /// The file. A shorter file is extended; a longer one is an error.
     pub file: File,
-    /// Its bytes in the region, a multiple of 4096.
+    /// Length of the part in bytes, a multiple of 4096.
     pub bytes: usize,
 }
 
-/// A range of a file beneath [`Region::restored`](super::Region::restored), opened for reading.
+/// File range of [`Region::map_private_files`](super::Region::map_private_files), open for reading.
 #[derive(Debug)]
+#[expect(clippy::exhaustive_structs, reason = "callers construct it")]
 pub struct RestoredPart {
     /// The file.
     pub file: File,
-    /// Where the range begins in the file, a multiple of 4096.
+    /// Offset of the range in the file, a multiple of 4096.
     pub offset: u64,
-    /// Its length, a multiple of 4096.
+    /// Length of the range in bytes, a multiple of 4096.
     pub bytes: usize,
 }
 
 impl RegionOptions {
-    /// Reserves what a region of `len` bytes, whole pages already, needs.
+    /// Reserves addresses for a region of `len` bytes, which are whole pages.
     pub(super) fn reserve(&self, len: usize) -> Result<Reservation, RegionError> {
         let wanted = match self.reserve_bytes {
             0 => len.max(PAGE_BYTES),
             bytes if bytes < len => {
-                let reason = format!("{bytes} is less than the length, {len}");
+                let reason = format!("{bytes} bytes are less than the length of {len} bytes");
                 return Err(RegionError::option("reserve_bytes", reason));
             }
             bytes => whole_pages(bytes)?,
@@ -111,7 +117,7 @@ impl RegionOptions {
         if let Some(address) = self.fixed_address
             && (address == 0 || !address.is_multiple_of(PAGE_BYTES))
         {
-            let reason = format!("{address:#x} is not a multiple of {PAGE_BYTES} above 0");
+            let reason = format!("{address:#x} is not a positive multiple of {PAGE_BYTES}");
             return Err(RegionError::option("fixed_address", reason));
         }
         Reservation::new(wanted, self.fixed_address).map_err(|source| self.refused(wanted, source))
@@ -120,9 +126,10 @@ impl RegionOptions {
     fn refused(&self, bytes: usize, source: std::io::Error) -> RegionError {
         match (source.raw_os_error(), self.fixed_address) {
             (Some(libc::EEXIST), Some(address)) => RegionError::AddressTaken { address, bytes },
-            // Below vm.mmap_min_addr.
+            // The address is below vm.mmap_min_addr.
             (Some(libc::EPERM), Some(address)) => {
-                let reason = format!("the kernel lets nobody map at {address:#x}");
+                let reason =
+                    format!("the kernel allows no mapping at {address:#x} (vm.mmap_min_addr)");
                 RegionError::option("fixed_address", reason)
             }
             _ => RegionError::of_mapping(bytes, source),
@@ -130,7 +137,7 @@ impl RegionOptions {
     }
 }
 
-/// The format's pages must be the processor's, whose protection and page tables tell what changed.
+/// The pages of the format must be those of the system, since page tables show what changed.
 pub(super) fn check_page_size() -> Result<(), RegionError> {
     match limits::page_bytes() {
         PAGE_BYTES => Ok(()),
@@ -140,18 +147,19 @@ pub(super) fn check_page_size() -> Result<(), RegionError> {
 
 /// Rounds up to whole pages.
 pub(super) fn whole_pages(bytes: usize) -> Result<usize, RegionError> {
-    bytes
-        .checked_next_multiple_of(PAGE_BYTES)
-        .ok_or_else(|| RegionError::option("len", format!("{bytes} bytes are too many")))
+    bytes.checked_next_multiple_of(PAGE_BYTES).ok_or_else(|| {
+        RegionError::option("len", format!("{bytes} bytes exceed the address space"))
+    })
 }
 
-/// Refuses a part that is not whole pages.
+/// Rejects a part that does not consist of whole pages.
 pub(super) fn check_part(part: usize, offset: u64, bytes: usize) -> Result<(), RegionError> {
     let whole = bytes.is_multiple_of(PAGE_BYTES) && offset.is_multiple_of(PAGE_BYTES as u64);
     if whole && bytes > 0 {
         return Ok(());
     }
-    let reason =
-        format!("part {part}: {bytes} bytes from {offset} are not whole pages of {PAGE_BYTES}");
+    let reason = format!(
+        "part {part}: {bytes} bytes at offset {offset} are not whole pages of {PAGE_BYTES} bytes"
+    );
     Err(RegionError::option("parts", reason))
 }

@@ -12,7 +12,7 @@ use crate::snapshot::region::RegionError;
 #[non_exhaustive]
 pub enum TrackerError {
     /// The system lacks a facility that the tracker needs.
-    #[error("{tracker}: this system does not offer it")]
+    #[error("{tracker}: not available on this system")]
     Unavailable {
         /// The tracker.
         tracker: TrackerKind,
@@ -20,7 +20,7 @@ pub enum TrackerError {
         source: io::Error,
     },
     /// The tracker cannot see all changes of this region.
-    #[error("{tracker}: refused, because {reason}")]
+    #[error("{tracker}: unsuitable for this region: {reason}")]
     Refused {
         /// The tracker.
         tracker: TrackerKind,
@@ -28,7 +28,7 @@ pub enum TrackerError {
         reason: &'static str,
     },
     /// A test on memory of the same kind did not find exactly the stored pages.
-    #[error("{tracker}: it found {found} where {expected} was stored to")]
+    #[error("{tracker}: self-test failed: stored to pages {expected}, found {found}")]
     SelfTest {
         /// The tracker.
         tracker: TrackerKind,
@@ -38,7 +38,7 @@ pub enum TrackerError {
         found: String,
     },
     /// Another tracker already reads the page tables of this region [I13].
-    #[error("{tracker}: another tracker of this region is armed")]
+    #[error("{tracker}: another tracker is armed with this region")]
     Taken {
         /// The tracker.
         tracker: TrackerKind,
@@ -50,7 +50,9 @@ pub enum TrackerError {
         tracker: TrackerKind,
     },
     /// This process is a child of the one that armed the tracker, and has other memory.
-    #[error("{tracker}: armed by process {armed_by}, used by process {here}")]
+    #[error(
+        "{tracker}: armed by process {armed_by}, but used by its child {here}; create a tracker in each process"
+    )]
     OtherProcess {
         /// The tracker.
         tracker: TrackerKind,
@@ -62,7 +64,7 @@ pub enum TrackerError {
     /// Tracking ended: part of the region was mapped again without a report to the tracker, or the
     /// system failed. The scan has reported every page as dirty, and the tracker must be armed
     /// again.
-    #[error("{tracker}: tracking was lost, so every page counts as written")]
+    #[error("{tracker}: tracking was lost, so every page counts as dirty; arm the tracker again")]
     Lost {
         /// The tracker.
         tracker: TrackerKind,

@@ -4,6 +4,7 @@ use std::fmt;
 
 /// Kind of a dirty tracker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum TrackerKind {
     /// [`WpAsyncTracker`](super::WpAsyncTracker).
     WpAsync,

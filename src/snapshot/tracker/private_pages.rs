@@ -108,7 +108,7 @@ impl DirtyTracker for PrivatePages {
         if region.kind() != RegionKind::Restored {
             return Err(TrackerError::Refused {
                 tracker: KIND,
-                reason: "only a restored region has private pages beside those of files",
+                reason: "only a region over private mappings of files can be tracked",
             });
         }
         if !self

@@ -1,5 +1,7 @@
 //! Selection of a dirty tracker by testing it.
 
+use std::ops::Range;
+
 use super::dirty_tracker::DirtyTracker;
 use super::error::TrackerError;
 use super::explicit::Declared;
@@ -13,6 +15,7 @@ use crate::snapshot::region::{Region, RegionKind, RegionOptions};
 
 /// Tracker that [`select_tracker`] is asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TrackerChoice {
     /// The first of [`WpAsyncTracker`], [`PrivatePagesTracker`] and [`HashCompareTracker`] that
     /// works and finds all changes of the region.
@@ -30,6 +33,7 @@ pub enum TrackerChoice {
 
 /// Writers of the memory of a region.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Writers {
     /// Any process with access. For a memfd and for files these are other processes, other mappings
     /// and `write(2)`.
@@ -42,6 +46,7 @@ pub enum Writers {
 
 /// Result of [`select_tracker`].
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Chosen {
     /// The tracker, not armed.
     pub tracker: Box<dyn DirtyTracker>,
@@ -109,8 +114,8 @@ fn first_available(
         match make(kind) {
             Ok(tracker) => {
                 why.push_str(&match kind {
-                    TrackerKind::Declared => format!("{kind}: as asked for, on trust"),
-                    _ => format!("{kind}: found exactly the page that was stored to"),
+                    TrackerKind::Declared => format!("{kind}: as requested, without a test"),
+                    _ => format!("{kind}: the test found exactly the stored pages"),
                 });
                 return Ok(Chosen { tracker, why });
             }
@@ -121,7 +126,7 @@ fn first_available(
             }
         }
     }
-    Err(last.expect("the order names one at least"))
+    Err(last.expect("at least one candidate"))
 }
 
 fn with_source(error: &TrackerError) -> String {
@@ -140,11 +145,11 @@ fn refuse_blind_spots(
     let shared = matches!(region.kind(), RegionKind::Memfd | RegionKind::Files);
     let refused = |reason| Err(TrackerError::Refused { tracker, reason });
     match tracker {
-        TrackerKind::WpAsync if shared && writers == Writers::Anyone => {
-            refused("others may write this memory, and their writes would not be seen")
-        }
+        TrackerKind::WpAsync if shared && writers == Writers::Anyone => refused(
+            "other processes may write this memory unseen; use `WriterScope::ThisMapping` if none does",
+        ),
         TrackerKind::PrivatePages if region.kind() != RegionKind::Restored => {
-            refused("only a restored region has private pages beside those of files")
+            refused("only a region over private mappings of files can be tracked")
         }
         _ => Ok(()),
     }
@@ -183,7 +188,7 @@ fn self_test(mut tracker: impl DirtyTracker, mut probe: Region) -> Result<(), Tr
             .store_in_probe(page)
             .map_err(|source| TrackerError::Io {
                 tracker: tracker.kind(),
-                operation: "store to a page of its test",
+                operation: "store to a page of the test",
                 source,
             })?;
         if !tracker.is_cumulative() {
@@ -207,7 +212,20 @@ fn expect_scan(
     }
     Err(TrackerError::SelfTest {
         tracker: tracker.kind(),
-        expected: format!("{expected:?}"),
-        found: format!("{found:?}"),
+        expected: page_list(expected),
+        found: page_list(&found),
     })
+}
+
+/// Page numbers and ranges, such as `1, 4-6`.
+fn page_list(pages: &PageSet) -> String {
+    let text = |run: Range<u64>| match run.end - run.start {
+        1 => run.start.to_string(),
+        _ => format!("{}-{}", run.start, run.end - 1),
+    };
+    let list: Vec<_> = pages.runs().map(text).collect();
+    if list.is_empty() {
+        return "none".to_owned();
+    }
+    list.join(", ")
 }

@@ -114,7 +114,7 @@ impl WpAsync {
     fn protect(&self, region: &Region, range: Range<usize>) -> Result<(), TrackerError> {
         self.tracking
             .arm(region.memory(), range)
-            .map_err(io_error("write-protect a region"))
+            .map_err(io_error("write-protect the region"))
     }
 }
 
@@ -147,7 +147,7 @@ impl DirtyTracker for WpAsync {
         self.check_armed(region)?;
         self.tracking
             .disarm(region.memory(), 0..region.len())
-            .map_err(io_error("lift the write protection of a region"))?;
+            .map_err(io_error("remove the write protection of the region"))?;
         self.tracking_lock = None;
         Ok(())
     }
