@@ -65,7 +65,10 @@ fn check_written(body: &Body<'_>, bytes: &[u8]) {
     let (start, rest) = out.split_first_chunk().expect("a header");
     assert!(rest == bytes, "{body:?}");
     let found = RecordHeader::parse(start).expect("a header");
-    assert!(found.has_valid_checksum(JOURNAL_ID, rest) && !found.has_valid_checksum(JOURNAL_ID + 1, rest));
+    assert!(
+        found.has_valid_checksum(JOURNAL_ID, rest)
+            && !found.has_valid_checksum(JOURNAL_ID + 1, rest)
+    );
     let expected = RecordHeader {
         body_bytes: bytes.len() as u64,
         checksum,

@@ -129,10 +129,10 @@ impl PageSet {
 }
 
 /// Inserts all pages of the other set.
-impl BitOrAssign<&PageSet> for PageSet {
-    fn bitor_assign(&mut self, other: &PageSet) {
-        self.make_room(other.words.len());
-        for (word, more) in self.words.iter_mut().zip(&other.words) {
+impl BitOrAssign<&Self> for PageSet {
+    fn bitor_assign(&mut self, rhs: &Self) {
+        self.make_room(rhs.words.len());
+        for (word, more) in self.words.iter_mut().zip(&rhs.words) {
             *word |= more;
         }
     }
@@ -150,9 +150,11 @@ impl PartialEq for PageSet {
 impl Eq for PageSet {}
 
 impl FromIterator<u64> for PageSet {
-    fn from_iter<I: IntoIterator<Item = u64>>(pages: I) -> Self {
+    fn from_iter<I: IntoIterator<Item = u64>>(iter: I) -> Self {
         let mut set = Self::new();
-        pages.into_iter().for_each(|page| set.insert(page));
+        for page in iter {
+            set.insert(page);
+        }
         set
     }
 }

@@ -247,7 +247,7 @@ impl Copies {
         Self([first, second].map(|half| {
             // The bytes after the block in each half are unused, so corruption in them has no
             // effect.
-            let block = half.first_chunk().expect("a half is longer than a block");
+            let block = half.first_chunk().expect("a half holds a block");
             Metadata::decode(block)
         }))
     }
@@ -322,7 +322,10 @@ pub(super) struct Reader<'a>(&'a [u8]);
 
 impl Reader<'_> {
     pub(super) fn take<const N: usize>(&mut self) -> [u8; N] {
-        let (field, rest) = self.0.split_first_chunk().expect("blocks hold all fields");
+        let (field, rest) = self
+            .0
+            .split_first_chunk()
+            .expect("the block holds all fields");
         self.0 = rest;
         *field
     }
@@ -380,13 +383,13 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_is_encoded_is_decoded() {
-        let there = sample(HeapName::B, 9);
-        assert_eq!(Metadata::decode(&there.encode()), Ok(there));
+    fn encoding_and_decoding_round_trip() {
+        let metadata = sample(HeapName::B, 9);
+        assert_eq!(Metadata::decode(&metadata.encode()), Ok(metadata));
         let closed = Metadata {
             closed: true,
             end: Some(15),
-            ..there
+            ..metadata
         };
         assert_eq!(Metadata::decode(&closed.encode()), Ok(closed));
     }
@@ -399,7 +402,7 @@ pub(crate) mod tests {
             bytes[bit / 8] ^= 1 << (bit % 8);
             let copies = Copies::read(&bytes);
             bytes[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(copies.state(), Some(good), "the other copy holds");
+            assert_eq!(copies.state(), Some(good), "the other copy is valid");
             let (half, within) = (bit / 8 / HALF_BYTES as usize, bit / 8 % HALF_BYTES as usize);
             assert_eq!(
                 copies.bad_beside_good().map(|(index, _)| index),
@@ -410,19 +413,19 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn h08_the_highest_generation_holds_and_released_only_beats_taken_of_the_same() {
+    fn i08_highest_generation_wins_then_complete_beats_incomplete() {
         let old = sample(HeapName::A, 7);
-        let taken = Metadata {
+        let incomplete = Metadata {
             released: false,
             ..sample(HeapName::A, 9)
         };
         let new = sample(HeapName::A, 9);
         let rewritten = Metadata { revision: 4, ..new };
         for (copies, holds) in [
-            ([Some(old), Some(taken)], Some(taken)),
-            ([Some(taken), Some(old)], Some(taken)),
-            ([Some(new), Some(taken)], Some(new)),
-            ([Some(taken), Some(new)], Some(new)),
+            ([Some(old), Some(incomplete)], Some(incomplete)),
+            ([Some(incomplete), Some(old)], Some(incomplete)),
+            ([Some(new), Some(incomplete)], Some(new)),
+            ([Some(incomplete), Some(new)], Some(new)),
             ([Some(new), Some(rewritten)], Some(rewritten)),
             ([None, Some(old)], Some(old)),
             ([None, None], None),
@@ -432,88 +435,23 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn fields_that_cannot_be_are_named() {
-        let good = sample(HeapName::A, 9);
-        for (bad, name) in [
-            (
-                Metadata {
-                    part_bytes: 4096,
-                    ..good
-                },
-                "part_bytes",
-            ),
-            (
-                Metadata {
-                    part_bytes: 0,
-                    ..good
-                },
-                "part_bytes",
-            ),
-            (
-                Metadata {
-                    generation: 0,
-                    ..good
-                },
-                "generation",
-            ),
-            (
-                Metadata {
-                    generation: NUMBERS_END,
-                    ..good
-                },
-                "generation",
-            ),
-            (
-                Metadata {
-                    revision: u64::MAX,
-                    ..good
-                },
-                "revision",
-            ),
-            (
-                Metadata {
-                    sequence: NUMBERS_END,
-                    ..good
-                },
-                "sequence",
-            ),
-            (
-                Metadata {
-                    journal: u64::MAX,
-                    ..good
-                },
-                "journal",
-            ),
-            (
-                Metadata {
-                    payload_bytes: 100,
-                    ..good
-                },
-                "payload_bytes",
-            ),
-            (
-                Metadata {
-                    payload_bytes: u64::MAX - 4095,
-                    ..good
-                },
-                "payload_bytes",
-            ),
-            (
-                Metadata {
-                    end: Some(1),
-                    ..good
-                },
-                "end",
-            ),
-            (
-                Metadata {
-                    closed: true,
-                    end: Some(11),
-                    ..good
-                },
-                "end",
-            ),
-        ] {
+    fn invalid_fields_are_named() {
+        let invalid: [(fn(&mut Metadata), &str); 11] = [
+            (|it| it.part_bytes = 4096, "part_bytes"),
+            (|it| it.part_bytes = 0, "part_bytes"),
+            (|it| it.generation = 0, "generation"),
+            (|it| it.generation = NUMBERS_END, "generation"),
+            (|it| it.revision = u64::MAX, "revision"),
+            (|it| it.sequence = NUMBERS_END, "sequence"),
+            (|it| it.journal = u64::MAX, "journal"),
+            (|it| it.payload_bytes = 100, "payload_bytes"),
+            (|it| it.payload_bytes = u64::MAX - 4095, "payload_bytes"),
+            (|it| it.end = Some(1), "end"),
+            (|it| (it.closed, it.end) = (true, Some(11)), "end"),
+        ];
+        for (change, name) in invalid {
+            let mut bad = sample(HeapName::A, 9);
+            change(&mut bad);
             let found = Metadata::decode(&bad.encode());
             assert!(
                 matches!(found, Err(Defect::Field { field, .. }) if field == name),
@@ -523,7 +461,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn another_version_and_page_size_are_named() {
+    fn unsupported_versions_and_page_sizes_are_named() {
         let mut block = sample(HeapName::A, 9).encode();
         block[8] = 2;
         write_checksum(&mut block);

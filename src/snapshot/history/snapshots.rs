@@ -65,7 +65,7 @@ struct HistoryLock(File);
 impl Drop for HistoryLock {
     fn drop(&mut self) {
         // Closing the file would not release the lock if a child has inherited it.
-        let _ = self.0.unlock();
+        drop(self.0.unlock());
     }
 }
 
@@ -184,7 +184,7 @@ impl History {
     /// history.
     fn remove_leftovers(&self, names: &[String]) {
         for name in names.iter().filter(|name| is_leftover(name)) {
-            let _ = fs::remove_dir_all(self.directory().join(name));
+            drop(fs::remove_dir_all(self.directory().join(name)));
         }
     }
 

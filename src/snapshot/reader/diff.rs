@@ -46,7 +46,7 @@ impl Image {
             }
             let end = pages.min(leaf + FAN);
             self.compare_leaf(other, &mut tables, leaf..end, |page| {
-                runs.add(page, &mut found)
+                runs.add(page, &mut found);
             })?;
         }
         runs.end(&mut found);
@@ -91,9 +91,10 @@ impl Image {
     ) -> Result<Vec<Option<u64>>, SnapshotError> {
         let page_bytes = PAGE_BYTES as u64;
         let base_end = self.metadata().pages().min(self.len() / page_bytes);
-        let leaf = match pages.start < base_end {
-            true => *table.leaf(&self.heap_lock.disk, pages.start)?,
-            false => [0; FAN as usize],
+        let leaf = if pages.start < base_end {
+            *table.leaf(&self.heap_lock.disk, pages.start)?
+        } else {
+            [0; FAN as usize]
         };
         let untouched = !self
             .overlay

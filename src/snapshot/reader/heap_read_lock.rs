@@ -98,7 +98,7 @@ impl StoreReader {
         }
     }
 
-    fn busy(&self) -> SnapshotError {
+    pub(super) fn busy(&self) -> SnapshotError {
         SnapshotError::Directory {
             path: self.directory.clone(),
             operation: "lock a heap for reading: checkpoints keep writing it",

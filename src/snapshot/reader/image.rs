@@ -53,7 +53,7 @@ pub struct Image {
     pub(super) chain: u64,
     pub(super) journal_ends: JournalEnds,
     replayed_records: u64,
-    cuts: Vec<Cut>,
+    ignored_tails: Vec<Cut>,
 }
 
 /// State of a region after the journal records that follow a heap.
@@ -79,13 +79,13 @@ impl StoreReader {
     /// - [`StoreError::Directory`] with `ResourceBusy` if checkpoints keep writing both heaps.
     pub fn newest(&self) -> Result<Image, SnapshotError> {
         let image = self.with_journal(HeapSelector::Primary, true)?;
-        Ok(image.expect("there is a first or an error"))
+        image.ok_or_else(|| self.busy())
     }
 
     /// Newest state without the content of the journal: to be cloned and compared, not to be read.
     pub(in crate::snapshot) fn newest_to_clone(&self) -> Result<Image, SnapshotError> {
         let image = self.with_journal(HeapSelector::Primary, false)?;
-        Ok(image.expect("there is a first or an error"))
+        image.ok_or_else(|| self.busy())
     }
 
     /// Returns the state of the fallback heap and the journal records that follow it, or `None` if
@@ -120,7 +120,7 @@ impl StoreReader {
             chain: heap_lock.metadata.chain,
             journal_ends: JournalEnds::default(),
             replayed_records: 0,
-            cuts: Vec::new(),
+            ignored_tails: Vec::new(),
             heap_lock,
         }))
     }
@@ -145,7 +145,7 @@ impl StoreReader {
             chain: replayed.chain,
             journal_ends: journal_state.journal_ends,
             replayed_records: journal_state.records,
-            cuts: replayed.cuts,
+            ignored_tails: replayed.cuts,
             heap_lock,
         }))
     }
@@ -222,7 +222,7 @@ impl Image {
     /// runs, they may be records that it is writing.
     #[must_use]
     pub fn cuts(&self) -> &[Cut] {
-        &self.cuts
+        &self.ignored_tails
     }
 
     /// Calls `take` with the data of the region, in ascending order: an offset and the bytes from

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::image::Image;
 use super::inspect::StoreReader;
 use crate::snapshot::checkpoint::now;
-use crate::snapshot::disk::{Array, Disk};
+use crate::snapshot::disk::{Array, Disk as _};
 use crate::snapshot::error::SnapshotError;
 use crate::snapshot::format::{METADATA_BYTES, Metadata};
 use crate::snapshot::group_disk::GroupDisk;

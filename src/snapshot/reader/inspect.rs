@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::snapshot::choose::{Choice, HeapState, NoHeap, choose_heap};
-use crate::snapshot::disk::{Array, Disk};
+use crate::snapshot::disk::{Array, Disk as _};
 use crate::snapshot::error::SnapshotError;
 use crate::snapshot::format::{Copies, Defect, HeapName, Metadata};
 use crate::snapshot::group_disk::GroupDisk;
@@ -136,7 +136,7 @@ impl StoreReader {
     pub(super) fn disk(&self) -> Result<GroupDisk, SnapshotError> {
         let disk = open::read_only(&self.directory, self.part_bytes)?;
         // Sets the part lengths of both heaps. Errors are reported by the operation that follows.
-        let _ = open::look(&disk);
+        drop(open::look(&disk));
         Ok(disk)
     }
 

@@ -94,10 +94,10 @@ impl StoreReader {
     /// - [`StoreError::Backend`] if a file cannot be read.
     /// - [`StoreError::HeapSelection`] if no heap has a valid header.
     pub fn journal_files(&self) -> Result<Vec<JournalFacts>, SnapshotError> {
-        let survey = self.survey()?;
-        let known = survey.heaps.iter().find_map(|heap| heap.state.metadata());
+        let headers = self.survey()?;
+        let known = headers.heaps.iter().find_map(|heap| heap.state.metadata());
         let Some(metadata) = known else {
-            survey.choice?;
+            headers.choice?;
             return Ok(Vec::new());
         };
         let disk = self.disk()?;

@@ -35,7 +35,7 @@ impl Piece {
             bytes: self
                 .bytes
                 .as_ref()
-                .map(|(bytes, at)| (bytes.clone(), at + skip as usize)),
+                .map(|(bytes, at)| (Arc::clone(bytes), at + skip as usize)),
         }
     }
 }

@@ -102,20 +102,17 @@ impl fmt::Display for Fault {
             }
             FaultKind::Headers(error) => write!(f, "no usable heap: {error}"),
             FaultKind::Files { reason } => write!(f, "{array}: {reason}"),
-            FaultKind::Pages { pages } => match pages.end - pages.start {
-                1 => write!(
+            FaultKind::Pages { pages } if pages.end - pages.start == 1 => {
+                let page = pages.start;
+                write!(f, "{array}: page {page} does not match its checksum")
+            }
+            FaultKind::Pages { pages } => {
+                let (first, last) = (pages.start, pages.end - 1);
+                write!(
                     f,
-                    "{array}: page {} does not match its checksum",
-                    pages.start
-                ),
-                _ => {
-                    let (first, last) = (pages.start, pages.end - 1);
-                    write!(
-                        f,
-                        "{array}: pages {first} to {last} do not match their checksums"
-                    )
-                }
-            },
+                    "{array}: pages {first} to {last} do not match their checksums"
+                )
+            }
             FaultKind::Block {
                 level,
                 index,

@@ -45,7 +45,7 @@ impl StoreReader {
             if verifier.pages()?.is_break() {
                 return Ok(found);
             }
-            verifier.journal()?;
+            verifier.journal();
             heap_lock.check_unchanged(self)?;
         }
         found.complete = true;
@@ -53,11 +53,11 @@ impl StoreReader {
     }
 
     fn verify_headers(&self, found: &mut Verified) -> Result<(), SnapshotError> {
-        let survey = self.survey()?;
-        if let Err(error @ NoHeap::Version { .. }) = survey.choice {
+        let headers = self.survey()?;
+        if let Err(error @ NoHeap::Version { .. }) = headers.choice {
             return Err(error.into());
         }
-        for info in &survey.heaps {
+        for info in &headers.heaps {
             let heap = info.heap;
             let was_begun = info
                 .present_bytes
@@ -81,7 +81,7 @@ impl StoreReader {
                 }
             }
         }
-        if let Err(error) = survey.choice {
+        if let Err(error) = headers.choice {
             found.add_problem(Array::Heap(HeapName::A), FaultKind::Headers(error));
         }
         Ok(())

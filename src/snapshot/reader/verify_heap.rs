@@ -56,7 +56,7 @@ impl HeapVerifier<'_> {
                 }
                 Err(error) => {
                     step = 1;
-                    self.add_error(page, end, &error)?
+                    self.add_error(page, end, &error)
                 }
             };
             self.found.pages += next - page;
@@ -97,12 +97,7 @@ impl HeapVerifier<'_> {
 
     /// Records a problem at or after `page`; all pages before are valid. Returns the page to
     /// continue with.
-    fn add_error(
-        &mut self,
-        page: u64,
-        end: u64,
-        error: &SnapshotError,
-    ) -> Result<u64, SnapshotError> {
+    fn add_error(&mut self, page: u64, end: u64, error: &SnapshotError) -> u64 {
         let (array, what) = match error {
             SnapshotError::Damaged { array, what, .. } => (*array, what),
             SnapshotError::Disk { .. } => {
@@ -111,7 +106,7 @@ impl HeapVerifier<'_> {
                 let array = self.heap_lock.array();
                 self.found
                     .add_problem(array, FaultKind::Unreadable { pages, error });
-                return Ok(page + 1);
+                return page + 1;
             }
             _ => unreachable!("reading pages returns no other error"),
         };
@@ -124,12 +119,12 @@ impl HeapVerifier<'_> {
                     pages: pages.clone(),
                 };
                 self.found.add_problem(array, kind);
-                Ok(pages.end.max(page + 1))
+                pages.end.max(page + 1)
             }
             Damage::Page { page } => {
                 let pages = page..page + 1;
                 self.found.add_problem(array, FaultKind::Pages { pages });
-                Ok(page + 1)
+                page + 1
             }
             _ => unreachable!("only pages and blocks are read"),
         }
@@ -173,7 +168,7 @@ impl HeapVerifier<'_> {
         self.found.add_problem(array, kind);
     }
 
-    pub(super) fn journal(&mut self) -> Result<(), SnapshotError> {
+    pub(super) fn journal(&mut self) {
         let heap = self.heap_lock.metadata.heap;
         match self.heap_lock.replay(|| 0, |records, _| *records += 1) {
             Ok((replayed, records)) => {
@@ -206,7 +201,6 @@ impl HeapVerifier<'_> {
                 self.found.notes.push(reason);
             }
         }
-        Ok(())
     }
 }
 

@@ -61,9 +61,10 @@ impl Verified {
         if matches!(fault.kind, FaultKind::Journal { .. }) && self.faults.contains(&fault) {
             return;
         }
-        match self.faults.len() < PROBLEMS_MAX {
-            true => self.faults.push(fault),
-            false => self.more_faults += 1,
+        if self.faults.len() < PROBLEMS_MAX {
+            self.faults.push(fault);
+        } else {
+            self.more_faults += 1;
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::FileExt as _;
 
 use super::error::RegionError;
 use super::memory::{Backing, Region};

@@ -140,7 +140,8 @@ fn writable(file: &File) -> Result<Seals, RegionError> {
 
 fn length_in_memory(file: &File) -> Result<usize, RegionError> {
     let reason = "is longer than the address space";
-    usize::try_from(length(file)?).map_err(|_| RegionError::Memfd { reason })
+    let len = usize::try_from(length(file)?).ok();
+    len.ok_or(RegionError::Memfd { reason })
 }
 
 fn length(file: &File) -> Result<u64, RegionError> {

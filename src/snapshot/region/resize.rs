@@ -159,7 +159,8 @@ impl Shape {
             if kept < part.bytes {
                 part.bytes = kept;
                 let truncated = part.file.set_len(kept as u64);
-                result = result.and(truncated.map_err(RegionError::io("truncate a file")));
+                result =
+                    result.and_then(|()| truncated.map_err(RegionError::io("truncate a file")));
             }
         }
         let mut is_first = true;

@@ -10,7 +10,7 @@ use crate::sys::pagemap::{PageRegion, Pagemap, Query};
 
 const KIND: TrackerKind = TrackerKind::PrivatePages;
 
-/// Page ranges that one PAGEMAP_SCAN call can return: 192 KiB.
+/// Page ranges that one `PAGEMAP_SCAN` call can return: 192 KiB.
 const RUNS: usize = 8192;
 
 /// Tracker of a region over privately mapped files: finds the pages that differ from the files, by

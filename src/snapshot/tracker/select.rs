@@ -108,20 +108,21 @@ fn first_available(
     order: &[TrackerKind],
     mut make: impl FnMut(TrackerKind) -> Result<Box<dyn DirtyTracker>, TrackerError>,
 ) -> Result<Chosen, TrackerError> {
-    let mut why = String::new();
+    let mut rejected = String::new();
     let mut last = None;
     for &kind in order {
         match make(kind) {
             Ok(tracker) => {
-                why.push_str(&match kind {
-                    TrackerKind::Declared => format!("{kind}: as requested, without a test"),
-                    _ => format!("{kind}: the test found exactly the stored pages"),
-                });
+                let result = match kind {
+                    TrackerKind::Declared => "as requested, without a test",
+                    _ => "the test found exactly the stored pages",
+                };
+                let why = format!("{rejected}{kind}: {result}");
                 return Ok(Chosen { tracker, why });
             }
             Err(error) => {
-                why.push_str(&with_source(&error));
-                why.push_str("; ");
+                rejected.push_str(&with_source(&error));
+                rejected.push_str("; ");
                 last = Some(error);
             }
         }

@@ -14,7 +14,7 @@ use crate::sys::userfaultfd::WriteTracking;
 
 const KIND: TrackerKind = TrackerKind::WpAsync;
 
-/// Page ranges that one PAGEMAP_SCAN call can return: 192 KiB.
+/// Page ranges that one `PAGEMAP_SCAN` call can return: 192 KiB.
 const RUNS: usize = 8192;
 
 /// Tracker by asynchronous write protection of `userfaultfd(2)` (Linux 6.7). One system call scans
@@ -31,7 +31,7 @@ const RUNS: usize = 8192;
 /// - Stores through another mapping of the same memory: by another process, by a child after a
 ///   fork, or by this process.
 /// - Writes to the file or memfd by `write(2)` and similar calls.
-/// - Reads of io_uring, RDMA and devices into registered buffers. Their pages stay pinned and cause
+/// - Reads of `io_uring`, RDMA and devices into registered buffers. Their pages stay pinned and cause
 ///   no fault. Use [`HashCompareTracker`](super::HashCompareTracker) for such regions.
 /// - Discarded ranges (hole punching, `MADV_REMOVE`), even through the same mapping. Report them by
 ///   [`DirtyTracker::note_discarded`].
