@@ -141,9 +141,9 @@ impl BitOrAssign<&Self> for PageSet {
 impl PartialEq for PageSet {
     fn eq(&self, other: &Self) -> bool {
         let shared = self.words.len().min(other.words.len());
-        let (here, more) = self.words.split_at(shared);
-        let (there, others) = other.words.split_at(shared);
-        here == there && more.iter().chain(others).all(|word| *word == 0)
+        let (ours, more) = self.words.split_at(shared);
+        let (theirs, rest) = other.words.split_at(shared);
+        ours == theirs && more.iter().chain(rest).all(|word| *word == 0)
     }
 }
 

@@ -49,12 +49,12 @@ impl JournalHeader {
             number: fields.u64(),
             id: fields.u64(),
         };
-        for (field, found, fine) in [
+        for (field, found, is_valid) in [
             ("reserved", zero.into(), zero == 0),
             ("number", header.number, header.number > 0),
             ("journal id", header.id, header.id > 0),
         ] {
-            if !fine {
+            if !is_valid {
                 return Err(Defect::Field { field, found });
             }
         }
@@ -147,13 +147,13 @@ impl RecordHeader {
         ] = std::array::from_fn(|index| u64::from_le_bytes(words[index]));
         let last = bytes[5] == 1;
         // Only records of pages are completed by a later record, and a seal record has no body.
-        let fits = match kind {
+        let is_consistent = match kind {
             RecordKind::Pages => true,
             RecordKind::Transaction => last,
             RecordKind::Seal => last && body_bytes == 0,
         };
-        let counts = sequence < NUMBERS_END && generation < NUMBERS_END;
-        (fits && counts && body_bytes.is_multiple_of(8)).then_some(Self {
+        let is_in_range = sequence < NUMBERS_END && generation < NUMBERS_END;
+        (is_consistent && is_in_range && body_bytes.is_multiple_of(8)).then_some(Self {
             kind,
             last,
             body_bytes,
@@ -245,24 +245,24 @@ impl<'a> Body<'a> {
     }
 
     pub(crate) fn parse(body: &'a [u8]) -> Result<Self, Defect> {
-        let wrong = |field, found| Defect::Field { field, found };
+        let invalid = |field, found| Defect::Field { field, found };
         let (words, _) = body.as_chunks::<8>();
         let word = |index: usize| words.get(index).map(|word| u64::from_le_bytes(*word));
         let (Some(payload_bytes), Some(count)) = (word(0), word(1)) else {
-            return Err(wrong("body_bytes", body.len() as u64));
+            return Err(invalid("body_bytes", body.len() as u64));
         };
         let page = PAGE_BYTES as u64;
         if !payload_bytes.is_multiple_of(page)
             || payload_bytes / page > super::tree_layout::PAGES_MAX
         {
-            return Err(wrong("payload_bytes", payload_bytes));
+            return Err(invalid("payload_bytes", payload_bytes));
         }
         // Check the count against the length before memory is allocated for it.
         let table = usize::try_from(count)
             .ok()
             .and_then(|count| count.checked_mul(2));
         let table = table.filter(|table| *table <= words.len() - 2);
-        let table = table.ok_or_else(|| wrong("number of ranges", count))?;
+        let table = table.ok_or_else(|| invalid("number of ranges", count))?;
         let mut rest = &body[16 + 8 * table..];
         let mut changes = Vec::with_capacity(table / 2);
         for index in (2..2 + table).step_by(2) {
@@ -270,7 +270,7 @@ impl<'a> Body<'a> {
             let bytes = len & !ZEROS;
             let end = offset.checked_add(bytes);
             if bytes == 0 || end.is_none_or(|end| end > payload_bytes) {
-                return Err(wrong("range", offset));
+                return Err(invalid("range", offset));
             }
             if len & ZEROS != 0 {
                 changes.push((offset, Change::Zeros(bytes)));
@@ -279,12 +279,12 @@ impl<'a> Body<'a> {
             let here = usize::try_from(bytes)
                 .ok()
                 .and_then(|len| rest.split_at_checked(len));
-            let (here, after) = here.ok_or_else(|| wrong("length of a range", bytes))?;
+            let (here, after) = here.ok_or_else(|| invalid("length of a range", bytes))?;
             changes.push((offset, Change::Bytes(here)));
             rest = after;
         }
         if rest.len() >= 8 || rest.iter().any(|byte| *byte != 0) {
-            return Err(wrong("body_bytes", body.len() as u64));
+            return Err(invalid("body_bytes", body.len() as u64));
         }
         Ok(Self {
             payload_bytes,
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_of_files() {
+    fn file_headers_round_trip_and_detect_flipped_bits() {
         let header = JournalHeader {
             store: StoreId([7; 16]),
             number: 5,
@@ -326,11 +326,11 @@ mod tests {
             block[bit / 8] ^= 1 << (bit % 8);
             assert!(JournalHeader::decode(&block).is_err(), "{bit}");
         }
-        let numberless = JournalHeader {
+        let without_number = JournalHeader {
             number: 0,
             ..header
         };
-        assert!(JournalHeader::decode(&numberless.encode()).is_err());
+        assert!(JournalHeader::decode(&without_number.encode()).is_err());
     }
 
     fn body() -> Body<'static> {
@@ -341,11 +341,11 @@ mod tests {
     }
 
     #[test]
-    fn records_and_bodies() {
+    fn records_and_bodies_round_trip() {
         let mut out = vec![1; 3];
         let checksum = header(12).append(77, Some(&body()), &mut out);
-        let (start, rest) = out[3..].split_first_chunk().expect("a header");
-        let found = RecordHeader::parse(start).expect("a header");
+        let (start, rest) = out[3..].split_first_chunk().expect("a valid header");
+        let found = RecordHeader::parse(start).expect("a valid header");
         assert_eq!((found.sequence, found.checksum), (12, checksum));
         assert!(found.has_valid_checksum(77, rest) && !found.has_valid_checksum(78, rest));
         assert_eq!(rest.len(), body().len());
@@ -353,13 +353,13 @@ mod tests {
     }
 
     #[test]
-    fn every_flipped_bit_of_a_record_is_detected() {
+    fn flipped_bits_of_a_record_are_detected() {
         let mut good = Vec::new();
         header(12).append(77, Some(&body()), &mut good);
         for bit in 0..good.len() * 8 {
             let mut bytes = good.clone();
             bytes[bit / 8] ^= 1 << (bit % 8);
-            let (start, rest) = bytes.split_first_chunk().expect("a header");
+            let (start, rest) = bytes.split_first_chunk().expect("a valid header");
             let found = RecordHeader::parse(start);
             assert!(
                 found.is_none_or(|found| !found.has_valid_checksum(77, rest)),
@@ -369,10 +369,10 @@ mod tests {
     }
 
     #[test]
-    fn numbers_at_the_end_of_what_is_possible_are_no_records() {
+    fn records_with_numbers_past_the_maximum_are_rejected() {
         let last = header(NUMBERS_END - 1);
         let generation = NUMBERS_END;
-        for (header, fine) in [
+        for (header, is_valid) in [
             (last, true),
             (header(NUMBERS_END), false),
             (
@@ -386,12 +386,12 @@ mod tests {
             let mut out = Vec::new();
             header.append(77, None, &mut out);
             let found = out.first_chunk().and_then(RecordHeader::parse);
-            assert_eq!(found.is_some(), fine, "{header:?}");
+            assert_eq!(found.is_some(), is_valid, "{header:?}");
         }
     }
 
     #[test]
-    fn bodies_that_cannot_be_are_refused() {
+    fn invalid_bodies_are_rejected() {
         let words = |words: &[u64]| -> Vec<u8> {
             words.iter().flat_map(|word| word.to_le_bytes()).collect()
         };
@@ -416,7 +416,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_a_body_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn parsing_any_bytes_as_a_body_does_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = Body::parse(&bytes);
         }
     }

@@ -205,7 +205,7 @@ impl Metadata {
                     .is_none_or(|end| end >= self.sequence && self.released),
             ),
         ];
-        match fields.into_iter().find(|(_, _, fine)| !fine) {
+        match fields.into_iter().find(|(_, _, is_valid)| !is_valid) {
             None => Ok(()),
             Some((field, found, _)) => Err(Defect::Field { field, found }),
         }
@@ -395,7 +395,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn every_flipped_bit_of_metadata_is_detected() {
+    fn flipped_bits_of_metadata_are_detected() {
         let good = sample(HeapName::A, 9);
         let mut bytes = area([Some(good), Some(good)]);
         for bit in 0..bytes.len() * 8 {

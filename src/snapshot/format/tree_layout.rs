@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn blocks_lie_in_preorder_without_gaps() {
+    fn blocks_are_in_preorder_without_gaps() {
         // Walk through the first blocks of every level.
         let mut expected = vec![ROOT];
         'all: for two in 0.. {
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn as_the_document_says() {
+    fn positions_match_the_format_document() {
         let fan = FAN;
         for j in [0, 1, 511, 512, 513, fan * fan - 1, fan * fan + 5] {
             let expected = 1 + (1 + j / (fan * fan)) + (1 + j / fan) + j;
@@ -106,10 +106,10 @@ mod tests {
     fn parents_lead_to_the_root() {
         let (leaf, at) = BlockId::of_page(PAGES_MAX - 1);
         assert_eq!((leaf.index, at), (FAN.pow(3) - 1, 511));
-        let (one, at) = leaf.parent().expect("a leaf");
+        let (one, at) = leaf.parent().expect("a leaf has a parent");
         assert_eq!((one, at), (id(1, FAN.pow(2) - 1), 511));
-        let (two, _) = one.parent().expect("below the root");
-        let (root, at) = two.parent().expect("below the root");
+        let (two, _) = one.parent().expect("only the root has no parent");
+        let (root, at) = two.parent().expect("only the root has no parent");
         assert_eq!((root, at), (ROOT, 511));
         assert_eq!(root.parent(), None);
     }

@@ -45,23 +45,23 @@ pub struct Rollback {
 impl History {
     /// Commits the content of a snapshot as the newest state of the store, and closes the store.
     ///
-    /// `name` is the [`name`](Kept::name) of the snapshot. Every page of the snapshot is verified
+    /// `name` is the [`name`](HistorySnapshot::name) of the snapshot. Every page of the snapshot is verified
     /// while it is read. With [`CurrentState::Keep`] the state that is replaced becomes a snapshot
     /// first. The history is otherwise unchanged, so a rollback can be undone by another one.
     ///
     /// The new state gets a new generation. Until that generation is durable, the replaced state is
     /// the committed one: a crash leaves either state complete, and a repeated call finishes the
-    /// rollback. The region is held in memory meanwhile.
+    /// rollback. The region is held in memory during the call.
     ///
     /// # Errors
     ///
     /// The newest state is unchanged on every error but one: if the last sync fails, either state
     /// may be the newest one afterwards.
     ///
-    /// - [`SnapshotError::InUse`] if a writer has the store open.
-    /// - [`SnapshotError::Directory`] with `NotFound` if the history has no snapshot of this name.
-    /// - [`SnapshotError::Damaged`] if the snapshot is corrupt.
-    /// - Any error of [`keep`](Self::keep) if the replaced state cannot be kept. Pass
+    /// - [`StoreError::InUse`] if a writer has the store open.
+    /// - [`StoreError::Directory`] with `NotFound` if the history has no snapshot of this name.
+    /// - [`StoreError::Corrupt`] if the snapshot is corrupt.
+    /// - Any error of [`add`](Self::add) if the replaced state cannot be kept. Pass
     ///   [`CurrentState::Discard`] if that state is not needed.
     /// - Any error of [`Store::open`] and [`Store::checkpoint`]. A store without a usable heap
     ///   cannot be rolled back: copy the directory of the snapshot, which is a complete store.

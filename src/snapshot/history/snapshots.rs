@@ -265,16 +265,16 @@ impl SnapshotName {
             generation: generation.parse().ok()?,
         };
         // The next generation must be valid, too.
-        let is_known = name.generation < NUMBERS_END - 1 && name.to_string() == text;
-        is_known.then_some(name)
+        let is_valid = name.generation < NUMBERS_END - 1 && name.to_string() == text;
+        is_valid.then_some(name)
     }
 }
 
 /// Returns whether a name is `.NAME.new-PID-RANDOM` or `.NAME.old`.
 fn is_leftover(text: &str) -> bool {
     let name = text.strip_prefix('.').and_then(|text| text.split_once('.'));
-    name.is_some_and(|(name, what)| {
-        SnapshotName::parse(name).is_some() && (what == "old" || what.starts_with("new-"))
+    name.is_some_and(|(name, suffix)| {
+        SnapshotName::parse(name).is_some() && (suffix == "old" || suffix.starts_with("new-"))
     })
 }
 
@@ -294,9 +294,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_has_one_spelling() {
+    fn each_name_has_one_spelling() {
         for text in ["1-0", "17-4", "18446744073709551615-9223372036854775806"] {
-            let name = SnapshotName::parse(text).expect("a name");
+            let name = SnapshotName::parse(text).expect("a valid name");
             assert_eq!(name.to_string(), text);
         }
         for text in [
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn leftovers_are_of_ours_only() {
+    fn only_names_of_this_library_are_leftovers() {
         for text in [".1-4.old", ".17-4.new-77-0123456789abcdef"] {
             assert!(is_leftover(text), "{text}");
         }

@@ -43,7 +43,7 @@ pub(super) enum HeapSelector {
 }
 
 impl HeapSelector {
-    fn pick(self, found: &Found) -> Result<Option<Selected>, SnapshotError> {
+    fn select(self, found: &Found) -> Result<Option<Selected>, SnapshotError> {
         if let Self::Named(heap) = self {
             return Ok(match found.states[heap as usize] {
                 HeapState::Released(metadata) if metadata.heap == heap => Some((metadata, None)),
@@ -66,20 +66,20 @@ impl HeapSelector {
 
 impl StoreReader {
     /// `None` if the selected heap is not complete.
-    pub(super) fn heap_lock(
+    pub(super) fn lock_heap(
         &self,
         selector: HeapSelector,
     ) -> Result<Option<HeapReadLock>, SnapshotError> {
-        let begun = Instant::now();
+        let start = Instant::now();
         loop {
-            let Some((wanted, _)) = selector.pick(&open::look(&self.disk()?)?)? else {
+            let Some((wanted, _)) = selector.select(&open::look(&self.disk()?)?)? else {
                 return Ok(None);
             };
             if let Some(lock) = HeapLock::of_reader(&self.directory, wanted.heap)? {
                 let disk = self.disk()?;
                 // Another revision of the same image is equally valid, and is newer information
                 // about a clean shutdown.
-                let again = selector.pick(&open::look(&disk)?)?;
+                let again = selector.select(&open::look(&disk)?)?;
                 if let Some((metadata, newer)) = again
                     && same_image(&metadata, &wanted)
                 {
@@ -91,7 +91,7 @@ impl StoreReader {
                     }));
                 }
             }
-            if begun.elapsed() > LOCK_TIMEOUT {
+            if start.elapsed() > LOCK_TIMEOUT {
                 return Err(self.busy());
             }
             std::thread::sleep(RETRY_INTERVAL);
@@ -101,7 +101,7 @@ impl StoreReader {
     pub(super) fn busy(&self) -> SnapshotError {
         SnapshotError::Directory {
             path: self.directory.clone(),
-            operation: "lock a heap for reading: checkpoints keep writing it",
+            operation: "lock a heap for reading while checkpoints keep writing it",
             source: io::ErrorKind::ResourceBusy.into(),
         }
     }
@@ -115,7 +115,7 @@ impl HeapReadLock {
             return Ok(());
         }
         let found = open::look(&reader.disk()?)?;
-        match HeapSelector::Named(self.metadata.heap).pick(&found)? {
+        match HeapSelector::Named(self.metadata.heap).select(&found)? {
             Some((now, _)) if same_image(&now, &self.metadata) => Ok(()),
             _ => Err(reader.busy()),
         }

@@ -107,7 +107,7 @@ impl StoreReader {
     ///
     /// The same as [`newest`](Self::newest), except for errors of the journal.
     pub fn heap(&self, heap: HeapName) -> Result<Option<Image>, SnapshotError> {
-        let Some(heap_lock) = self.heap_lock(HeapSelector::Named(heap))? else {
+        let Some(heap_lock) = self.lock_heap(HeapSelector::Named(heap))? else {
             return Ok(None);
         };
         heap::must_be_whole(&heap_lock.disk, &heap_lock.metadata)?;
@@ -130,7 +130,7 @@ impl StoreReader {
         selector: HeapSelector,
         to_be_read: bool,
     ) -> Result<Option<Image>, SnapshotError> {
-        let Some(heap_lock) = self.heap_lock(selector)? else {
+        let Some(heap_lock) = self.lock_heap(selector)? else {
             return Ok(None);
         };
         heap::must_be_whole(&heap_lock.disk, &heap_lock.metadata)?;

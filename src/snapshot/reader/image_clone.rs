@@ -39,11 +39,11 @@ impl Image {
         let metadata = *self.metadata();
         let heap = Array::Heap(metadata.heap);
         let made = GroupDisk::create(directory.as_ref(), metadata.part_bytes);
-        let target = made.map_err(SnapshotError::disk("make a clone of", heap))?;
+        let target = made.map_err(SnapshotError::disk("clone", heap))?;
 
         let table = Array::Table(metadata.heap);
         let table_bytes = self.heap_lock.disk.len(table);
-        let table_bytes = table_bytes.map_err(SnapshotError::disk("ask the length of", table))?;
+        let table_bytes = table_bytes.map_err(SnapshotError::disk("read the length of", table))?;
         self.clone_array(&target, table, 0..table_bytes)?;
         for (number, end) in self.journal_ends.iter() {
             self.copy_journal(&target, number, end)?;
@@ -63,11 +63,11 @@ impl Image {
         self.check_unchanged()?;
         let made = StoreReader::open(target.dir())?.newest_to_clone()?;
         if !made.is_same_state(self) {
-            let differs = io::Error::other("what was copied is not what was there");
-            return Err(SnapshotError::disk("make a clone of", heap)(differs));
+            let differs = io::Error::other("the copy differs from the image");
+            return Err(SnapshotError::disk("clone", heap)(differs));
         }
         let published = target.publish();
-        published.map_err(SnapshotError::disk("publish a clone of", heap))
+        published.map_err(SnapshotError::disk("publish the clone of", heap))
     }
 
     /// Whether both images are equal byte for byte, as far as checksums show.

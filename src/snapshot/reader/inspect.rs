@@ -121,11 +121,11 @@ impl StoreReader {
     pub fn forget_cached(&self) -> Result<(), SnapshotError> {
         let disk = self.disk()?;
         let arrays = disk.arrays();
-        for array in arrays.map_err(SnapshotError::disk("look for", Array::Heap(HeapName::A)))? {
+        for array in arrays.map_err(SnapshotError::disk("list the files beside", Array::Heap(HeapName::A)))? {
             match disk.forget_cached(array) {
                 // A checkpoint has removed the file since the list was read.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                forgotten => forgotten.map_err(SnapshotError::disk("read anew", array))?,
+                forgotten => forgotten.map_err(SnapshotError::disk("drop the page cache of", array))?,
             }
         }
         Ok(())
@@ -146,10 +146,10 @@ impl StoreReader {
     fn writer(&self) -> Option<u32> {
         let path = self.directory.join("lock");
         let inode = fs::metadata(&path).ok()?.ino();
-        let said = fs::read_to_string(&path).ok()?.trim().parse().ok()?;
+        let recorded = fs::read_to_string(&path).ok()?.trim().parse().ok()?;
         let locks = fs::read_to_string("/proc/locks").ok()?;
         let mut holders = locks.lines().filter_map(|line| holder(line, inode));
-        holders.any(|pid| pid == said).then_some(said)
+        holders.any(|pid| pid == recorded).then_some(recorded)
     }
 }
 
@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_holder_of_a_lock_is_found_by_its_inode() {
+    fn lock_holder_is_found_by_inode() {
         let line = "1: FLOCK  ADVISORY  WRITE 4711 00:2a:1234 0 EOF";
         assert_eq!(holder(line, 1234), Some(4711));
         assert_eq!(holder(line, 234), None);

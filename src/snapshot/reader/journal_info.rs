@@ -129,7 +129,7 @@ impl StoreReader {
             HeapChoice::Newest => HeapSelector::Primary,
             HeapChoice::Fallback => HeapSelector::Fallback,
         };
-        let Some(heap_lock) = self.heap_lock(selector)? else {
+        let Some(heap_lock) = self.lock_heap(selector)? else {
             return Ok(None);
         };
         let mut last_sequence = heap_lock.metadata.sequence;
@@ -198,7 +198,7 @@ fn journal_file_info(
     let len = disk.len(array);
     let mut info = JournalFacts {
         number,
-        bytes: len.map_err(SnapshotError::disk("ask the length of", array))?,
+        bytes: len.map_err(SnapshotError::disk("read the length of", array))?,
         defect: None,
         records: 0,
         records_end: RECORDS_AT,

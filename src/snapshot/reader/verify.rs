@@ -32,7 +32,7 @@ impl StoreReader {
         let mut found = Verified::default();
         self.verify_headers(&mut found)?;
         for heap in [HeapName::A, HeapName::B] {
-            let Some(heap_lock) = self.heap_lock(HeapSelector::Named(heap))? else {
+            let Some(heap_lock) = self.lock_heap(HeapSelector::Named(heap))? else {
                 continue;
             };
             found.heaps.push(heap);
@@ -42,10 +42,10 @@ impl StoreReader {
                 found: &mut found,
                 progress: &mut progress,
             };
-            if verifier.pages()?.is_break() {
+            if verifier.verify_pages()?.is_break() {
                 return Ok(found);
             }
-            verifier.journal();
+            verifier.verify_journal();
             heap_lock.check_unchanged(self)?;
         }
         found.complete = true;

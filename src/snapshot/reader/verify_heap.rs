@@ -27,7 +27,7 @@ pub(super) struct HeapVerifier<'v> {
 
 impl HeapVerifier<'_> {
     /// Verifies in large steps. After a problem the steps are short and then grow again.
-    pub(super) fn pages(&mut self) -> Result<ControlFlow<()>, SnapshotError> {
+    pub(super) fn verify_pages(&mut self) -> Result<ControlFlow<()>, SnapshotError> {
         let pages = self.heap_lock.metadata.pages();
         let Some(end) = self.reachable_pages()? else {
             return Ok(ControlFlow::Continue(()));
@@ -134,12 +134,14 @@ impl HeapVerifier<'_> {
     fn reachable_pages(&mut self) -> Result<Option<u64>, SnapshotError> {
         let heap = self.heap_lock.metadata.heap;
         if let Err(error) = self.heap_lock.disk().len(Array::Table(heap)) {
-            self.files(Array::Table(heap), &error);
+            self.add_file_error(Array::Table(heap), &error);
             return Ok(None);
         }
         match heap::must_be_whole(self.heap_lock.disk(), &self.heap_lock.metadata) {
             Ok(()) => return Ok(Some(self.heap_lock.metadata.pages())),
-            Err(SnapshotError::Disk { source, .. }) => self.files(self.heap_lock.array(), &source),
+            Err(SnapshotError::Disk { source, .. }) => {
+                self.add_file_error(self.heap_lock.array(), &source)
+            }
             Err(SnapshotError::Damaged { what, .. }) => {
                 let reason = what.to_string();
                 self.found
@@ -149,13 +151,13 @@ impl HeapVerifier<'_> {
         }
         let reachable = self
             .reader
-            .row_bytes(self.heap_lock.array())
+            .contiguous_bytes(self.heap_lock.array())
             .saturating_sub(METADATA_BYTES);
         let pages = reachable / PAGE_BYTES as u64;
         Ok(Some(pages.min(self.heap_lock.metadata.pages())))
     }
 
-    fn files(&mut self, array: Array, error: &io::Error) {
+    fn add_file_error(&mut self, array: Array, error: &io::Error) {
         let kind = match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::InvalidData => FaultKind::Files {
                 reason: error.to_string(),
@@ -168,7 +170,7 @@ impl HeapVerifier<'_> {
         self.found.add_problem(array, kind);
     }
 
-    pub(super) fn journal(&mut self) {
+    pub(super) fn verify_journal(&mut self) {
         let heap = self.heap_lock.metadata.heap;
         match self.heap_lock.replay(|| 0, |records, _| *records += 1) {
             Ok((replayed, records)) => {
@@ -195,7 +197,7 @@ impl HeapVerifier<'_> {
                 self.found
                     .add_problem(array, FaultKind::Journal { offset, reason });
             }
-            Err(SnapshotError::Disk { array, source, .. }) => self.files(array, &source),
+            Err(SnapshotError::Disk { array, source, .. }) => self.add_file_error(array, &source),
             Err(error) => {
                 let reason = format!("journal after heap {heap}: {}", in_full(&error));
                 self.found.notes.push(reason);
@@ -206,7 +208,7 @@ impl HeapVerifier<'_> {
 
 impl StoreReader {
     /// Bytes from the start of a logical file to its first part file that is missing or too short.
-    fn row_bytes(&self, array: Array) -> u64 {
+    fn contiguous_bytes(&self, array: Array) -> u64 {
         let mut bytes = 0;
         let part_bytes = self
             .disk()

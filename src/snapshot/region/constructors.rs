@@ -104,9 +104,9 @@ impl Region {
     /// Stores never change the files: a page that is stored to becomes private memory of this
     /// process. The call returns at once, whatever the length.
     ///
-    /// Until a page is stored to, it shows the content of the file. So the files must not be
-    /// truncated, and may only be written with the bytes that the region has at that place, or
-    /// where the region has private pages [I10].
+    /// Until a page is stored to, it shows the content of the file. So the files must not be truncated.
+    /// They may only be written where the region has private pages, or with the bytes that the region
+    /// has at that place [I10].
     ///
     /// # Errors
     ///
@@ -180,7 +180,7 @@ pub(super) fn finish(
 
 /// Kernels and kinds of memory without huge pages refuse.
 pub(super) fn prefer_huge_pages(memory: &Reservation, range: Range<usize>) {
-    let _refused = memory.prefer_huge_pages(range);
+    drop(memory.prefer_huge_pages(range));
 }
 
 pub(super) fn map_zeros(memory: &Reservation, range: Range<usize>) -> Result<(), RegionError> {

@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_lies_over_files_is_known_after_parts_of_it_were_hidden() {
+    fn file_ranges_shrink_and_split_when_parts_are_hidden() {
         let mut shape = Shape {
             file_ranges: vec![0..8, 8..16],
             ..Shape::default()

@@ -170,12 +170,12 @@ mod tests {
     use crate::sys::userfaultfd::open_or_skip;
 
     #[test]
-    fn h13_reads_count_as_changes_where_writes_are_tracked_so_a_region_has_one_tracker() {
+    fn i13_a_region_has_one_tracker_because_write_tracking_makes_reads_look_private() {
         let Some(tracking) = open_or_skip() else {
             return;
         };
         let file = tempfile::tempfile().expect("a file");
-        file.set_len(4 * 4096).expect("longer");
+        file.set_len(4 * 4096).expect("extended");
         let part = RestoredPart {
             file,
             offset: 0,
@@ -186,13 +186,13 @@ mod tests {
         let mut tracker = PrivatePages::new().expect("a tracker");
         tracker.arm(&region).expect("armed");
 
-        // Write tracking behind the tracker's back, as two trackers would do.
+        // Arm write tracking without the tracker, as a second tracker would.
         tracking.arm(region.memory(), 0..4 * 4096).expect("armed");
         let mut set = PageSet::new();
         tracker.scan(&region, &mut set).expect("a scan");
         assert!(
             !set.is_empty(),
-            "the blind spot is gone: nothing was stored"
+            "reads are not reported any more: the restriction may be lifted"
         );
 
         let mut second = PrivatePages::new().expect("a tracker");
@@ -202,6 +202,6 @@ mod tests {
             "{taken:?}"
         );
         drop(tracker);
-        second.arm(&region).expect("the first is gone");
+        second.arm(&region).expect("the first tracker is dropped");
     }
 }

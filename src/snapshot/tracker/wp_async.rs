@@ -207,13 +207,15 @@ mod tests {
     use crate::sys::userfaultfd::open_or_skip;
 
     #[test]
-    fn a_closed_userfaultfd_is_an_error_and_every_page_counts_as_written() {
+    fn closed_userfaultfd_is_an_error_and_reports_every_page() {
         let Some(other) = open_or_skip() else { return };
         let mut tracker = WpAsync::new().expect("a tracker");
         let region = Region::anonymous(8 * 4096, RegionOptions::default()).expect("a region");
         tracker.arm(&region).expect("armed");
         let mut set = PageSet::new();
-        tracker.scan(&region, &mut set).expect("nothing yet");
+        tracker
+            .scan(&region, &mut set)
+            .expect("a scan without changes");
         assert!(set.is_empty(), "{set:?}");
 
         // Assigning the field closes the previous descriptor.
@@ -222,10 +224,10 @@ mod tests {
         assert!(matches!(lost, Err(TrackerError::Lost { .. })), "{lost:?}");
         assert_eq!(set.len(), 8);
 
-        tracker.arm(&region).expect("armed anew");
+        tracker.arm(&region).expect("armed again");
         set.clear();
-        region.copy_in(4096, b"x").expect("a page");
-        tracker.scan(&region, &mut set).expect("as before");
+        region.copy_in(4096, b"x").expect("written");
+        tracker.scan(&region, &mut set).expect("a scan as before");
         assert_eq!(set, PageSet::from_iter([1]));
     }
 }
