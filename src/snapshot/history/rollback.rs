@@ -10,6 +10,7 @@
 //! - The lock of the writer is held from before the first write until the end [I16].
 
 use std::io;
+use std::time::Duration;
 
 use super::snapshots::{History, Kept, failed};
 use crate::snapshot::error::SnapshotError;
@@ -19,6 +20,9 @@ use crate::snapshot::reader::{Image, StoreReader};
 use crate::snapshot::store::Store;
 use crate::snapshot::tracker::TrackerChoice;
 
+/// Time that readers of the fallback heap have to finish.
+const READERS_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Whether [`History::rollback`] first adds the state that it replaces to the history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -26,7 +30,7 @@ pub enum CurrentState {
     /// The state becomes a snapshot, so that the rollback can be undone.
     #[default]
     Keep,
-    /// The state is lost once the rollback is durable.
+    /// The state is not added to the history, so the rollback cannot be undone.
     Discard,
 }
 
@@ -55,8 +59,8 @@ impl History {
     ///
     /// # Errors
     ///
-    /// The newest state is unchanged on every error but one: if the last sync fails, either state
-    /// may be the newest one afterwards.
+    /// The newest state does not change, unless the error occurs during the commit itself. In that case
+    /// either state may be the newest one.
     ///
     /// - [`StoreError::InUse`] if a writer has the store open.
     /// - [`StoreError::Directory`] with `NotFound` if the history has no snapshot of this name.
@@ -128,6 +132,7 @@ fn options(reader: &StoreReader, image: &Image) -> StoreOptions {
         .strategy(Strategy::Quiesce)
         .tracker(TrackerChoice::Declared)
         .second_heap(false)
+        .readers_timeout(READERS_TIMEOUT)
         .reserve_bytes(reserve_bytes)
 }
 

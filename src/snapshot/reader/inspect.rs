@@ -121,11 +121,16 @@ impl StoreReader {
     pub fn forget_cached(&self) -> Result<(), SnapshotError> {
         let disk = self.disk()?;
         let arrays = disk.arrays();
-        for array in arrays.map_err(SnapshotError::disk("list the files beside", Array::Heap(HeapName::A)))? {
+        for array in arrays.map_err(SnapshotError::disk(
+            "list the files beside",
+            Array::Heap(HeapName::A),
+        ))? {
             match disk.forget_cached(array) {
                 // A checkpoint has removed the file since the list was read.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                forgotten => forgotten.map_err(SnapshotError::disk("drop the page cache of", array))?,
+                forgotten => {
+                    forgotten.map_err(SnapshotError::disk("drop the page cache of", array))?
+                }
             }
         }
         Ok(())
