@@ -59,7 +59,7 @@ fn h14_a_store_through_another_mapping_is_not_seen_and_so_it_is_refused() {
     );
     let chosen = choose(&region, TrackerChoice::Auto, Writers::Anyone).expect("another");
     assert_eq!(chosen.tracker.kind(), TrackerKind::Compare);
-    assert!(chosen.why.contains("wp-async: refused"), "{}", chosen.why);
+    assert!(chosen.why.contains("wp-async: unsuitable"), "{}", chosen.why);
     let mut tracker = chosen.tracker;
     tracker.arm(&region).expect("armed");
     store_through_another_mapping(fd, 5 * PAGE, 1);
