@@ -10,8 +10,8 @@ use std::{
 };
 
 use flatspan::snapshot::{
-    DirtyTracker as _, PageSet, Region, RegionKind, TrackerChoice, TrackerError, TrackerKind,
-    Writers, choose,
+    DirtyTracker as _, PageSet, Region, RegionKind, RegionOptions, TrackerChoice, TrackerError,
+    TrackerKind, Writers, choose,
 };
 use memmap2::MmapOptions;
 
@@ -59,7 +59,11 @@ fn h14_a_store_through_another_mapping_is_not_seen_and_so_it_is_refused() {
     );
     let chosen = choose(&region, TrackerChoice::Auto, Writers::Anyone).expect("another");
     assert_eq!(chosen.tracker.kind(), TrackerKind::Compare);
-    assert!(chosen.why.contains("wp-async: unsuitable"), "{}", chosen.why);
+    assert!(
+        chosen.why.contains("wp-async: unsuitable"),
+        "{}",
+        chosen.why
+    );
     let mut tracker = chosen.tracker;
     tracker.arm(&region).expect("armed");
     store_through_another_mapping(fd, 5 * PAGE, 1);

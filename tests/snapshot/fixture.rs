@@ -66,6 +66,7 @@ pub(crate) fn region(
             let second = restored_part(folder, "b", quarter, 2 * quarter, 3 * PAGE);
             Region::restored(vec![first, second], len, options)
         }
+        kind => panic!("no fixture for a region of kind {kind}"),
     }
     .expect("a region")
 }
