@@ -23,7 +23,7 @@ fn check_header(bytes: &[u8; RECORD_HEADER_BYTES], body: &[u8]) {
         return;
     };
     assert!(header.body_bytes.is_multiple_of(8));
-    if header.is_true(JOURNAL_ID, body) {
+    if header.has_valid_checksum(JOURNAL_ID, body) {
         assert_eq!(header.body_bytes, body.len() as u64);
     }
 }
@@ -67,7 +67,10 @@ fn check_written(body: &Body<'_>, bytes: &[u8]) {
     let (start, rest) = out.split_first_chunk().expect("a header");
     assert!(rest == bytes, "{body:?}");
     let found = RecordHeader::parse(start).expect("a header");
-    assert!(found.is_true(JOURNAL_ID, rest) && !found.is_true(JOURNAL_ID + 1, rest));
+    assert!(
+        found.has_valid_checksum(JOURNAL_ID, rest)
+            && !found.has_valid_checksum(JOURNAL_ID + 1, rest)
+    );
     let expected = RecordHeader {
         body_bytes: bytes.len() as u64,
         checksum,

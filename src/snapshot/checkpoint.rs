@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime};
 
 use super::capture::{Capture, Captured, Sink};
 use super::disk::Array;
@@ -114,7 +114,7 @@ impl Checkpointer {
             sequence: captured.position.sequence,
             chain: captured.position.chain,
             journal: captured.position.journal,
-            end: 0,
+            end: None,
             committed_at: now(),
             floor: match inner.options.changes {
                 // The journal leads here from the heap before, too.
@@ -267,7 +267,7 @@ impl Checkpointer {
             released: false,
             revision: 0,
             closed: false,
-            end: 0,
+            end: None,
             ..self.committed
         };
         if !seeded(Fault::LockNotTaken) {
@@ -520,7 +520,6 @@ fn make_hole(inner: &Inner, array: Array, range: Range<u64>) -> Result<(), Snaps
 }
 
 /// Nanoseconds since 1970.
-pub(crate) fn now() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.map_or(0, |now| u64::try_from(now.as_nanos()).unwrap_or(u64::MAX))
+pub(crate) fn now() -> SystemTime {
+    SystemTime::now()
 }

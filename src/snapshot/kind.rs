@@ -48,7 +48,7 @@ impl Inner {
         }
         let closed = Metadata {
             closed: true,
-            end,
+            end: Some(end),
             revision: committed.revision + 1,
             ..committed
         };

@@ -61,14 +61,14 @@ mod writing;
 pub use choose::{Choice, HeapState, NoHeap, Unfit};
 pub use disk::{Array, Disk};
 pub use error::{Damage, SnapshotError};
-pub use format::{Defect, HeapName, Metadata, StoreId};
+pub use format::{Defect, HeapName, Metadata, RecordKind, StoreId};
 pub use group_disk::GroupDisk;
-pub use history::{History, Kept};
+pub use history::{CurrentState, History, Kept, Rollback};
 pub use options::{Changes, Durability, Memory, OnClose, Restore, StoreOptions, Strategy};
 pub use page_set::{PageSet, Runs};
 pub use reader::{
-    Fault, FaultKind, HeapFacts, HeapPart, Image, JournalFacts, Progress, RecordFacts, StoreReader,
-    Survey, TrackerTrial, Verified, try_trackers,
+    Change, Fault, FaultKind, HeapChoice, HeapFacts, HeapPart, Image, JournalFacts, Progress,
+    RecordFacts, StoreReader, Survey, TrackerProbes, TrackerTrial, Verified, try_trackers,
 };
 pub use region::{FilePart, Region, RegionError, RegionKind, RegionOptions, RestoredPart};
 pub use replay::Cut;

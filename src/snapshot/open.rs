@@ -148,7 +148,7 @@ fn make(disk: &dyn Disk, options: &StoreOptions) -> Result<(), SnapshotError> {
         sequence: 0,
         chain: 0,
         journal: 1,
-        end: 0,
+        end: None,
         committed_at: now(),
         floor: 1,
     };
@@ -231,7 +231,7 @@ fn restore(
     }
     let committed = Metadata {
         closed: false,
-        end: 0,
+        end: None,
         revision: committed.revision + 1,
         ..committed
     };
@@ -366,7 +366,7 @@ fn retire(
         released: false,
         revision: 0,
         closed: false,
-        end: 0,
+        end: None,
         ..*committed
     };
     heap::write_metadata(disk, &taken)?;
@@ -460,7 +460,7 @@ fn first_good(
     // It was not the last that was closed.
     let second = Metadata {
         closed: false,
-        end: 0,
+        end: None,
         ..second
     };
     let start = Start::instead_of(&choice.first, &second);

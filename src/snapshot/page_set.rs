@@ -1,41 +1,55 @@
-//! A set of pages, as a bitmap: one bit a page, so 32 KiB for a region of 1 GiB.
+//! Set of pages as a bitmap. One bit per page needs 32 KiB for a region of 1 GiB.
 
 use std::fmt;
 use std::ops::{BitOrAssign, Range};
 
 const WORD_PAGES: u64 = 64;
 
-/// A set of page numbers: which pages of a region changed, or are stale in a heap.
+/// Set of page numbers, such as the dirty pages of a region or the stale pages of a heap.
 ///
-/// It grows on demand, to one bit for each page up to the highest one that was ever in it.
+/// The bitmap grows on demand, up to the highest page that was ever inserted.
+///
+/// # Examples
+///
+/// ```
+/// use flatspan::snapshot::PageSet;
+///
+/// let mut pages = PageSet::from_iter([1, 2, 7]);
+/// pages.insert_range(4..6);
+/// pages.remove(7);
+/// assert!(pages.runs().eq([1..3, 4..6]));
+/// assert_eq!(pages.len(), 4);
+/// ```
 #[derive(Clone, Default)]
 pub struct PageSet {
     words: Vec<u64>,
 }
 
 impl PageSet {
-    /// The empty set.
+    /// Creates an empty set.
     #[must_use]
     pub const fn new() -> Self {
         Self { words: Vec::new() }
     }
 
-    /// Puts a page in.
+    /// Inserts a page.
     ///
     /// # Panics
     ///
-    /// When the bitmap up to this page would not fit in memory.
+    /// Panics if the bitmap up to this page does not fit in memory.
+    #[track_caller]
     pub fn insert(&mut self, page: u64) {
         let (word, bit) = place(page);
         self.make_room(word + 1);
         self.words[word] |= 1 << bit;
     }
 
-    /// Puts in all pages of a range.
+    /// Inserts all pages of a range.
     ///
     /// # Panics
     ///
-    /// As [`insert`](Self::insert).
+    /// Panics if the bitmap up to the last page does not fit in memory.
+    #[track_caller]
     pub fn insert_range(&mut self, pages: Range<u64>) {
         let Some(last) = last(&pages) else { return };
         self.make_room(place(last).0 + 1);
@@ -44,26 +58,26 @@ impl PageSet {
         });
     }
 
-    /// Takes a page out.
+    /// Removes a page.
     pub fn remove(&mut self, page: u64) {
         self.remove_range(page..page.saturating_add(1));
     }
 
-    /// Takes out all pages of a range.
+    /// Removes all pages of a range.
     pub fn remove_range(&mut self, pages: Range<u64>) {
         masks(&pages, self.words.len(), |word, mask| {
             self.words[word] &= !mask;
         });
     }
 
-    /// Takes out all pages of another set.
+    /// Removes all pages of another set.
     pub fn remove_all(&mut self, other: &Self) {
         for (word, out) in self.words.iter_mut().zip(&other.words) {
             *word &= !out;
         }
     }
 
-    /// Is the page in it?
+    /// Returns whether the set contains a page.
     #[must_use]
     pub fn contains(&self, page: u64) -> bool {
         usize::try_from(page / WORD_PAGES)
@@ -72,7 +86,7 @@ impl PageSet {
             .is_some_and(|word| word >> (page % WORD_PAGES) & 1 == 1)
     }
 
-    /// How many pages are in it; counted anew by each call.
+    /// Returns the number of pages. Each call counts the whole bitmap.
     #[must_use]
     pub fn len(&self) -> u64 {
         self.words
@@ -81,24 +95,24 @@ impl PageSet {
             .sum()
     }
 
-    /// Is none in it?
+    /// Returns whether the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.words.iter().all(|word| *word == 0)
     }
 
-    /// Takes all pages out and gives them back as a set of their own.
+    /// Removes all pages and returns them as a new set.
     #[must_use]
     pub fn take(&mut self) -> Self {
         std::mem::take(self)
     }
 
-    /// Takes all pages out, and keeps the memory.
+    /// Removes all pages and keeps the memory of the bitmap.
     pub fn clear(&mut self) {
         self.words.fill(0);
     }
 
-    /// The runs of consecutive pages, in order, as long as they can be.
+    /// Returns the maximal ranges of consecutive pages, in ascending order.
     #[must_use]
     pub fn runs(&self) -> Runs<'_> {
         Runs {
@@ -114,11 +128,11 @@ impl PageSet {
     }
 }
 
-/// The union.
-impl BitOrAssign<&PageSet> for PageSet {
-    fn bitor_assign(&mut self, other: &PageSet) {
-        self.make_room(other.words.len());
-        for (word, more) in self.words.iter_mut().zip(&other.words) {
+/// Inserts all pages of the other set.
+impl BitOrAssign<&Self> for PageSet {
+    fn bitor_assign(&mut self, rhs: &Self) {
+        self.make_room(rhs.words.len());
+        for (word, more) in self.words.iter_mut().zip(&rhs.words) {
             *word |= more;
         }
     }
@@ -127,18 +141,20 @@ impl BitOrAssign<&PageSet> for PageSet {
 impl PartialEq for PageSet {
     fn eq(&self, other: &Self) -> bool {
         let shared = self.words.len().min(other.words.len());
-        let (here, more) = self.words.split_at(shared);
-        let (there, others) = other.words.split_at(shared);
-        here == there && more.iter().chain(others).all(|word| *word == 0)
+        let (ours, more) = self.words.split_at(shared);
+        let (theirs, rest) = other.words.split_at(shared);
+        ours == theirs && more.iter().chain(rest).all(|word| *word == 0)
     }
 }
 
 impl Eq for PageSet {}
 
 impl FromIterator<u64> for PageSet {
-    fn from_iter<I: IntoIterator<Item = u64>>(pages: I) -> Self {
+    fn from_iter<I: IntoIterator<Item = u64>>(iter: I) -> Self {
         let mut set = Self::new();
-        pages.into_iter().for_each(|page| set.insert(page));
+        for page in iter {
+            set.insert(page);
+        }
         set
     }
 }
@@ -149,16 +165,16 @@ impl fmt::Debug for PageSet {
     }
 }
 
-/// Iterator of [`PageSet::runs`].
+/// Iterator over the page ranges of a set, created by [`PageSet::runs`].
 #[derive(Clone, Debug)]
 pub struct Runs<'a> {
     words: &'a [u64],
-    /// Pages before this one were looked at.
+    /// All pages before this one were visited.
     at: u64,
 }
 
 impl Runs<'_> {
-    /// The first page from `at` on that is in the set, or that is not.
+    /// First page from `at` on that is in the set, or with `inside` false the first that is not.
     fn first_from(&self, at: u64, inside: bool) -> Option<u64> {
         let (first, bit) = place(at);
         let flip = if inside { 0 } else { u64::MAX };
@@ -183,7 +199,7 @@ impl Iterator for Runs<'_> {
     }
 }
 
-/// The page of the lowest bit that is set.
+/// Page of the lowest set bit.
 fn page(word: usize, bits: u64) -> u64 {
     word as u64 * WORD_PAGES + u64::from(bits.trailing_zeros())
 }
@@ -197,7 +213,8 @@ fn last(pages: &Range<u64>) -> Option<u64> {
     (!pages.is_empty()).then(|| pages.end - 1)
 }
 
-/// Gives the words below `words` that a range touches, each with a mask of its pages.
+/// Calls `each` with the words below `words` that a range touches, and the mask of its pages in
+/// them.
 fn masks(pages: &Range<u64>, words: usize, mut each: impl FnMut(usize, u64)) {
     let Some(last) = last(pages) else { return };
     let (first_word, first_bit) = place(pages.start);

@@ -33,7 +33,7 @@ impl Start {
                 journal: metadata.journal,
             },
             generation: metadata.generation,
-            end: metadata.closed.then_some(metadata.end),
+            end: metadata.end,
             promised: metadata.sequence,
         }
     }
@@ -426,7 +426,9 @@ pub(crate) fn record_at(
     body.resize(header.body_bytes as usize, 0);
     disk.read(array, at + RECORD_HEADER_BYTES as u64, &mut body)
         .map_err(SnapshotError::disk("read", array))?;
-    Ok(header.is_true(file.id, &body).then_some((header, body)))
+    Ok(header
+        .has_valid_checksum(file.id, &body)
+        .then_some((header, body)))
 }
 
 /// Does any good record from there on say that this sequence was durable?

@@ -31,11 +31,13 @@ pub(crate) fn to_copy_into(
 }
 
 fn region_options(options: &StoreOptions) -> RegionOptions {
-    RegionOptions {
+    let region_options = RegionOptions::default()
         // Lossless: checked by the options.
-        reserve_bytes: options.reserve_bytes as usize,
-        address: options.address,
-        huge_pages: options.huge_pages,
+        .reserve_bytes(options.reserve_bytes as usize)
+        .huge_pages(options.huge_pages);
+    match options.address {
+        Some(address) => region_options.fixed_address(address),
+        None => region_options,
     }
 }
 

@@ -178,7 +178,7 @@ impl Checkpointer {
             released: true,
             revision: 0,
             closed: false,
-            end: 0,
+            end: None,
             committed_at: now(),
             ..self.committed
         };

@@ -179,7 +179,7 @@ fn a_journal_that_is_cut_in_its_last_record_is_a_note() {
     let found = json(0, "verify", &[&made.path]);
     let notes = found["notes"].to_string();
     assert!(
-        notes.contains(&journal) && notes.contains("never counted"),
+        notes.contains(&journal) && notes.contains("never acknowledged"),
         "{notes}"
     );
 }

@@ -62,7 +62,11 @@ fn i14_other_mappings_are_not_tracked_and_rejected() {
     );
     let chosen = choose(&region, TrackerChoice::Auto, Writers::Anyone).expect("another");
     assert_eq!(chosen.tracker.kind(), TrackerKind::Compare);
-    assert!(chosen.why.contains("wp-async: refused"), "{}", chosen.why);
+    assert!(
+        chosen.why.contains("wp-async: unsuitable"),
+        "{}",
+        chosen.why
+    );
     let mut tracker = chosen.tracker;
     tracker.arm(&region).expect("armed");
     store_through_another_mapping(fd, 5 * PAGE, 1);
@@ -104,10 +108,7 @@ fn i14_file_writes_are_not_tracked_and_rejected() {
 fn i14_discards_that_free_page_tables_are_not_tracked_and_must_be_noted() {
     // Some kernels report single discarded pages, but none reports all of them.
     const PAGES: usize = 2048;
-    let address = RegionOptions {
-        address: Some(0x3000_0000_0000),
-        ..reserving(PAGES)
-    };
+    let address = reserving(PAGES).fixed_address(0x3000_0000_0000);
     let mut missed = 0;
     for kind in [RegionKind::Anonymous, RegionKind::Memfd, RegionKind::Files] {
         let directory = temp_dir();

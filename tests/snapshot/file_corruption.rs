@@ -205,7 +205,7 @@ fn random_bytes_instead_of_files_are_rejected_or_ignored() {
     }
     let says = [
         "neither heap is complete",
-        "a has no valid METADATA (it is none of ours",
+        "a has no valid METADATA (does not begin with the magic bytes",
         "b has",
     ];
     place.is_refused(options(), &says);
@@ -299,7 +299,7 @@ fn files_of_another_store_are_rejected() {
             fs::write(place.file(name), bytes).expect("written");
         }
     }
-    place.is_refused(options(), &["journal-", "it belongs to another store"]);
+    place.is_refused(options(), &["journal-", "belongs to another store"]);
 }
 
 /// Run by `unwritable_directory_is_rejected`, and by ordinary users.

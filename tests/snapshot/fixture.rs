@@ -24,10 +24,7 @@ pub(crate) const KINDS: [RegionKind; 4] = [
 ];
 
 pub(crate) fn reserving(pages: usize) -> RegionOptions {
-    RegionOptions {
-        reserve_bytes: pages * PAGE,
-        ..RegionOptions::default()
-    }
+    RegionOptions::default().reserve_bytes(pages * PAGE)
 }
 
 /// Creates a file that is open for reading and writing.
@@ -71,6 +68,7 @@ pub(crate) fn region(
             let second = restored_part(directory, "b", quarter, 2 * quarter, 3 * PAGE);
             Region::restored(vec![first, second], len, options)
         }
+        kind => panic!("no fixture for a region of kind {kind}"),
     }
     .expect("a region")
 }

@@ -122,10 +122,7 @@ fn out_of_bounds_and_unaligned_ranges_are_rejected() {
 fn address_in_use_is_an_error_and_a_free_one_is_used() {
     let first = Region::anonymous(PAGE, reserving(64)).expect("a region");
     let taken = first.as_ptr().addr().get() + 8 * PAGE;
-    let at = |address| RegionOptions {
-        address: Some(address),
-        ..reserving(16)
-    };
+    let at = |address| reserving(16).fixed_address(address);
     let refused = Region::memfd(PAGE, at(taken));
     assert!(
         matches!(&refused, Err(RegionError::AddressTaken { address, bytes })
@@ -153,12 +150,9 @@ fn invalid_options_are_named_in_the_error() {
     let options = RegionOptions::default();
     named(Region::anonymous(2 * PAGE, reserving(1)), "reserve_bytes");
     named(Region::anonymous(usize::MAX, options), "len");
-    let address = |address| RegionOptions {
-        address: Some(address),
-        ..options
-    };
-    named(Region::anonymous(PAGE, address(0)), "address");
-    named(Region::anonymous(PAGE, address(4097)), "address");
+    let address = |address| options.fixed_address(address);
+    named(Region::anonymous(PAGE, address(0)), "fixed_address");
+    named(Region::anonymous(PAGE, address(4097)), "fixed_address");
     let file = || tempfile::tempfile().expect("a file");
     for bytes in [0, 100] {
         let parts = vec![FilePart {
@@ -273,10 +267,7 @@ fn i09_foreign_bytes_after_a_shrunk_memfd_do_not_appear() {
 fn huge_pages_are_optional() {
     for kind in KINDS {
         let directory = temp_dir();
-        let options = RegionOptions {
-            huge_pages: true,
-            ..reserving(2048)
-        };
+        let options = reserving(2048).huge_pages(true);
         let region = region(kind, directory.path(), 8, options);
         region.grow(1024 * PAGE).expect("grown");
         store(&region, 1023 * PAGE, 1);

@@ -138,6 +138,7 @@ impl World {
             TrackerKind::Compare => self.differing(),
             TrackerKind::PrivatePages => self.ever.clone(),
             TrackerKind::WpAsync | TrackerKind::Declared => self.written.clone(),
+            kind => panic!("no model of tracker {kind}"),
         };
         expected.remove_all(&found);
         self.missed += expected.len();

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use flatspan::snapshot::{TrackerKind, TrackerTrial, try_trackers};
+use flatspan::snapshot::{TrackerKind, TrackerProbes, TrackerTrial, try_trackers};
 
 use crate::doctor::{Finding, Verdict};
 
@@ -16,11 +16,11 @@ const BLIND_SPOTS: &str = "wp-async sees only stores through the region's own ma
     pages, images are torn.";
 
 pub(crate) fn look() -> Vec<Finding> {
-    let (trials, opened) = try_trackers();
+    let probes = try_trackers();
     let mut findings = vec![kernel(), page_size()];
-    findings.extend(userfaultfd(&opened));
-    findings.extend(trials.iter().map(tracker));
-    findings.push(pagemap_scan(&trials));
+    findings.extend(userfaultfd(&probes));
+    findings.extend(probes.trackers.iter().map(tracker));
+    findings.push(pagemap_scan(&probes.trackers));
     findings.push(Finding::new(
         "blind spots of trackers",
         "known",
@@ -66,7 +66,8 @@ fn page_size() -> Finding {
     Finding::new("page size", bytes.to_string(), verdict, meaning)
 }
 
-fn userfaultfd([all, own]: &[Result<(), String>; 2]) -> [Finding; 2] {
+fn userfaultfd(probes: &TrackerProbes) -> [Finding; 2] {
+    let (all, own) = (&probes.userfaultfd, &probes.userfaultfd_user_mode);
     let sysctl = read("/proc/sys/vm/unprivileged_userfaultfd");
     let sysctl = sysctl.unwrap_or_else(|| "not there".to_owned());
     let said = |opened: &Result<(), String>| match opened {

@@ -5,7 +5,7 @@ use flatspan::snapshot::{History, Image, Kept, StoreReader};
 use serde_json::json;
 
 use crate::cli::StoreArgs;
-use crate::text::{BinaryBytes, count, time};
+use crate::text::{BinaryBytes, count, nanoseconds, time};
 use crate::{exit, output};
 
 pub(crate) fn run(args: &StoreArgs) -> Result<u8> {
@@ -34,7 +34,7 @@ fn print(args: &StoreArgs, kept: &Kept, image: Result<Image>) -> Result<u8> {
             "generation": kept.generation(),
             "sequence": image.ok().map(Image::sequence),
             "bytes": image.ok().map(Image::len),
-            "kept_at": image.ok().map(|image| image.metadata().committed_at),
+            "kept_at": image.ok().map(|image| nanoseconds(image.metadata().committed_at)),
             "error": image.err().map(|error| format!("{error:#}")),
         }))?;
         return Ok(code);
@@ -42,7 +42,7 @@ fn print(args: &StoreArgs, kept: &Kept, image: Result<Image>) -> Result<u8> {
     let what = match &image {
         Ok(image) => format!(
             "kept {}, region of {}",
-            time(image.metadata().committed_at),
+            time(nanoseconds(image.metadata().committed_at)),
             BinaryBytes(image.len())
         ),
         Err(error) => format!("{error:#}"),

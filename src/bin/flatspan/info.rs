@@ -7,7 +7,7 @@ use flatspan::snapshot::{
 use serde_json::{Value, json};
 
 use crate::cli::StoreArgs;
-use crate::text::{BinaryBytes, count, time};
+use crate::text::{BinaryBytes, count, nanoseconds, time};
 use crate::{exit, output};
 
 pub(crate) fn run(args: &StoreArgs) -> Result<u8> {
@@ -85,7 +85,7 @@ fn heap_line(facts: &HeapFacts) -> String {
         metadata.generation,
         BinaryBytes(metadata.payload_bytes),
         metadata.sequence,
-        time(metadata.committed_at),
+        time(nanoseconds(metadata.committed_at)),
     )
 }
 
@@ -118,7 +118,7 @@ fn journal_line(file: &JournalFacts) -> String {
 
 fn opens_line(first: &Metadata, second: Option<&Metadata>, journal: &[JournalFacts]) -> String {
     let how = if first.closed {
-        format!("closed at record {}", first.end)
+        format!("closed at record {}", first.end.unwrap_or(0))
     } else {
         "not closed: verified first".to_owned()
     };
@@ -195,9 +195,9 @@ fn metadata(metadata: &Metadata) -> Value {
         "sequence": metadata.sequence,
         "chain": format!("{:016x}", metadata.chain),
         "journal": metadata.journal,
-        "end": metadata.end,
-        "committed_at": metadata.committed_at,
-        "committed": time(metadata.committed_at),
+        "end": metadata.end.unwrap_or(0),
+        "committed_at": nanoseconds(metadata.committed_at),
+        "committed": time(nanoseconds(metadata.committed_at)),
     })
 }
 

@@ -1,7 +1,7 @@
 //! `flatspan log`.
 
 use anyhow::{Error, Result, bail};
-use flatspan::snapshot::{Cut, RecordFacts};
+use flatspan::snapshot::{Change, Cut, HeapChoice, RecordFacts};
 use serde_json::{Value, json};
 
 use crate::cli::LogArgs;
@@ -15,7 +15,12 @@ pub(crate) fn run(args: &LogArgs) -> Result<u8> {
     let reader = output::reader(&args.store)?;
     let mut printed = Ok(());
     let mut number = 0_u64;
-    let done = reader.records(args.older, |record| {
+    let heap = if args.older {
+        HeapChoice::Fallback
+    } else {
+        HeapChoice::Newest
+    };
+    let done = reader.records(heap, |record| {
         number += 1;
         // Not again after an error.
         if printed.is_ok() {
@@ -61,7 +66,7 @@ fn text(record: &RecordFacts) -> String {
         record.journal,
         record.offset,
         record.sequence,
-        record.kind,
+        record.kind.to_string(),
         record.generation,
         record.bytes
     );
@@ -69,7 +74,8 @@ fn text(record: &RecordFacts) -> String {
         text += &format!(", region {bytes}");
     }
     let named = record.changes.iter().take(NAMED_MAX);
-    let named = named.map(|(bytes, zeros)| range(bytes) + if *zeros { " zeros" } else { "" });
+    let named =
+        named.map(|change| range(&change.range) + if change.is_zero { " zeros" } else { "" });
     let named: Vec<_> = named.collect();
     if !named.is_empty() {
         text += &format!(", bytes {}", named.join(", "));
@@ -86,13 +92,14 @@ fn text(record: &RecordFacts) -> String {
 
 fn object(record: &RecordFacts) -> Value {
     let changes = record.changes.iter();
-    let changes =
-        changes.map(|(bytes, zeros)| json!([bytes.start, bytes.end - bytes.start, zeros]));
+    let changes = changes.map(|Change { range, is_zero, .. }| {
+        json!([range.start, range.end - range.start, is_zero])
+    });
     json!({
         "journal": record.journal,
         "offset": record.offset,
         "bytes": record.bytes,
-        "kind": record.kind,
+        "kind": record.kind.to_string(),
         "sequence": record.sequence,
         "generation": record.generation,
         "durable": record.durable,

@@ -1,8 +1,15 @@
 //! Numbers for people.
 
 use std::ops::Range;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 pub(crate) use indicatif::BinaryBytes;
+
+/// Nanoseconds since 1970; 0 for times before.
+pub(crate) fn nanoseconds(at: SystemTime) -> u64 {
+    let since_epoch = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX)
+}
 
 /// Nanoseconds since 1970 as `2026-01-31 23:59:59 UTC`.
 pub(crate) fn time(nanoseconds: u64) -> String {

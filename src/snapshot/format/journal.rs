@@ -1,13 +1,15 @@
-//! The journal: header of a file, records, and their bodies.
+//! The journal: header of a file, records and their bodies.
+
+use std::fmt;
 
 use xxhash_rust::xxh3::Xxh3;
 
-use super::metadata::{Defect, Writer, open, seal};
-use super::pages::{NUMBERS_END, PAGE_BYTES, StoreId};
+use super::ids_and_hashes::{NUMBERS_END, PAGE_BYTES, StoreId};
+use super::metadata::{Defect, Writer, open_block, write_checksum};
 
 const MAGIC: [u8; 8] = *b"FLATJRNL";
 const FIELDS_END: usize = 48;
-/// Records follow the header.
+/// Offset of the first record.
 pub(crate) const RECORDS_AT: u64 = PAGE_BYTES as u64;
 
 pub(crate) const RECORD_MAGIC: [u8; 4] = *b"FSRC";
@@ -20,7 +22,7 @@ const ZEROS: u64 = 1 << 63;
 pub(crate) struct JournalHeader {
     pub(crate) store: StoreId,
     pub(crate) number: u64,
-    /// Random: records of another file are none of this one.
+    /// Random id, so that a record of another file does not match.
     pub(crate) id: u64,
 }
 
@@ -35,24 +37,24 @@ impl JournalHeader {
         out.put(&self.number.to_le_bytes());
         out.put(&self.id.to_le_bytes());
         debug_assert_eq!(out.1, FIELDS_END);
-        seal(&mut block);
+        write_checksum(&mut block);
         block
     }
 
     pub(crate) fn decode(block: &[u8; PAGE_BYTES]) -> Result<Self, Defect> {
-        let mut fields = open(block, MAGIC, FIELDS_END)?;
+        let mut fields = open_block(block, MAGIC, FIELDS_END)?;
         let zero = fields.u32();
         let header = Self {
             store: StoreId(fields.take()),
             number: fields.u64(),
             id: fields.u64(),
         };
-        for (field, found, fine) in [
+        for (field, found, is_valid) in [
             ("reserved", zero.into(), zero == 0),
             ("number", header.number, header.number > 0),
             ("journal id", header.id, header.id > 0),
         ] {
-            if !fine {
+            if !is_valid {
                 return Err(Defect::Field { field, found });
             }
         }
@@ -60,27 +62,42 @@ impl JournalHeader {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RecordKind {
+/// Kind of a journal record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RecordKind {
+    /// Changes of one transaction.
     Transaction = 1,
+    /// Pages of a delta checkpoint, which may take several records.
     Pages = 2,
+    /// Last record of a finished journal file.
     Seal = 3,
 }
 
-/// What stands before the body of a record.
+impl fmt::Display for RecordKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Transaction => "transaction",
+            Self::Pages => "pages",
+            Self::Seal => "seal",
+        })
+    }
+}
+
+/// Header of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RecordHeader {
     pub(crate) kind: RecordKind,
-    /// It completes what it belongs to.
+    /// Whether the record completes a transaction, a delta checkpoint or a journal file.
     pub(crate) last: bool,
     pub(crate) body_bytes: u64,
     pub(crate) sequence: u64,
     pub(crate) generation: u64,
-    /// The lowest generation of a heap that this may be applied to.
+    /// Minimum base generation: the lowest generation of a heap that the record may be applied to.
     pub(crate) floor: u64,
-    /// So far all was durable when this was written.
+    /// Last sequence number that was known to be durable when the record was written.
     pub(crate) durable: u64,
-    /// Checksum of the record before.
+    /// Checksum of the previous record.
     pub(crate) chain: u64,
     pub(crate) checksum: u64,
 }
@@ -106,7 +123,8 @@ impl RecordHeader {
         bytes
     }
 
-    /// The header, if it is shaped like one. Nothing is known to be true before [`is_true`](Self::is_true).
+    /// Parses a header. Its content is untrusted until
+    /// [`has_valid_checksum`](Self::has_valid_checksum) returns true.
     pub(crate) fn parse(bytes: &[u8; RECORD_HEADER_BYTES]) -> Option<Self> {
         let kind = match bytes[4] {
             1 => RecordKind::Transaction,
@@ -128,14 +146,14 @@ impl RecordHeader {
             checksum,
         ] = std::array::from_fn(|index| u64::from_le_bytes(words[index]));
         let last = bytes[5] == 1;
-        // Only pages are completed by a later record, and a seal has no body.
-        let fits = match kind {
+        // Only records of pages are completed by a later record, and a seal record has no body.
+        let is_consistent = match kind {
             RecordKind::Pages => true,
             RecordKind::Transaction => last,
             RecordKind::Seal => last && body_bytes == 0,
         };
-        let counts = sequence < NUMBERS_END && generation < NUMBERS_END;
-        (fits && counts && body_bytes.is_multiple_of(8)).then_some(Self {
+        let is_in_range = sequence < NUMBERS_END && generation < NUMBERS_END;
+        (is_consistent && is_in_range && body_bytes.is_multiple_of(8)).then_some(Self {
             kind,
             last,
             body_bytes,
@@ -148,8 +166,8 @@ impl RecordHeader {
         })
     }
 
-    /// Does the checksum fit, in the journal with this id?
-    pub(crate) fn is_true(&self, journal_id: u64, body: &[u8]) -> bool {
+    /// Returns whether the checksum matches header, body and journal id.
+    pub(crate) fn has_valid_checksum(&self, journal_id: u64, body: &[u8]) -> bool {
         self.body_bytes == body.len() as u64 && self.checksum == self.sum(journal_id, body)
     }
 
@@ -160,7 +178,7 @@ impl RecordHeader {
         hash.digest()
     }
 
-    /// Appends the record, its length and checksum filled in; the checksum is returned.
+    /// Appends the record with its length and checksum, and returns the checksum.
     pub(crate) fn append(
         mut self,
         journal_id: u64,
@@ -180,15 +198,15 @@ impl RecordHeader {
     }
 }
 
-/// What happens to one range: it gets bytes, or so many zeros.
+/// New content of a range: bytes, or a number of zeros.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change<'a> {
     Bytes(&'a [u8]),
     Zeros(u64),
 }
 
-/// The body of a record: the length of the payload after it, and ranges. Of one that was parsed, every range lies in
-/// the payload.
+/// Body of a record: the length of PAYLOAD after it, and the changed ranges. All ranges of a parsed
+/// body are within that length.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Body<'a> {
     pub(crate) payload_bytes: u64,
@@ -196,7 +214,7 @@ pub(crate) struct Body<'a> {
 }
 
 impl<'a> Body<'a> {
-    /// Bytes of the body in the journal.
+    /// Length of the body in the journal, in bytes.
     pub(crate) fn len(&self) -> usize {
         let bytes = self.changes.iter().map(|(_, change)| match change {
             Change::Bytes(bytes) => bytes.len(),
@@ -227,22 +245,24 @@ impl<'a> Body<'a> {
     }
 
     pub(crate) fn parse(body: &'a [u8]) -> Result<Self, Defect> {
-        let wrong = |field, found| Defect::Field { field, found };
+        let invalid = |field, found| Defect::Field { field, found };
         let (words, _) = body.as_chunks::<8>();
         let word = |index: usize| words.get(index).map(|word| u64::from_le_bytes(*word));
         let (Some(payload_bytes), Some(count)) = (word(0), word(1)) else {
-            return Err(wrong("body_bytes", body.len() as u64));
+            return Err(invalid("body_bytes", body.len() as u64));
         };
         let page = PAGE_BYTES as u64;
-        if !payload_bytes.is_multiple_of(page) || payload_bytes / page > super::tree::PAGES_MAX {
-            return Err(wrong("payload_bytes", payload_bytes));
+        if !payload_bytes.is_multiple_of(page)
+            || payload_bytes / page > super::tree_layout::PAGES_MAX
+        {
+            return Err(invalid("payload_bytes", payload_bytes));
         }
-        // No more than fit, before anything is reserved for them.
+        // Check the count against the length before memory is allocated for it.
         let table = usize::try_from(count)
             .ok()
             .and_then(|count| count.checked_mul(2));
         let table = table.filter(|table| *table <= words.len() - 2);
-        let table = table.ok_or_else(|| wrong("number of ranges", count))?;
+        let table = table.ok_or_else(|| invalid("number of ranges", count))?;
         let mut rest = &body[16 + 8 * table..];
         let mut changes = Vec::with_capacity(table / 2);
         for index in (2..2 + table).step_by(2) {
@@ -250,7 +270,7 @@ impl<'a> Body<'a> {
             let bytes = len & !ZEROS;
             let end = offset.checked_add(bytes);
             if bytes == 0 || end.is_none_or(|end| end > payload_bytes) {
-                return Err(wrong("range", offset));
+                return Err(invalid("range", offset));
             }
             if len & ZEROS != 0 {
                 changes.push((offset, Change::Zeros(bytes)));
@@ -259,12 +279,12 @@ impl<'a> Body<'a> {
             let here = usize::try_from(bytes)
                 .ok()
                 .and_then(|len| rest.split_at_checked(len));
-            let (here, after) = here.ok_or_else(|| wrong("length of a range", bytes))?;
+            let (here, after) = here.ok_or_else(|| invalid("length of a range", bytes))?;
             changes.push((offset, Change::Bytes(here)));
             rest = after;
         }
         if rest.len() >= 8 || rest.iter().any(|byte| *byte != 0) {
-            return Err(wrong("body_bytes", body.len() as u64));
+            return Err(invalid("body_bytes", body.len() as u64));
         }
         Ok(Self {
             payload_bytes,
@@ -294,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_of_files() {
+    fn file_headers_round_trip_and_detect_flipped_bits() {
         let header = JournalHeader {
             store: StoreId([7; 16]),
             number: 5,
@@ -306,11 +326,11 @@ mod tests {
             block[bit / 8] ^= 1 << (bit % 8);
             assert!(JournalHeader::decode(&block).is_err(), "{bit}");
         }
-        let numberless = JournalHeader {
+        let without_number = JournalHeader {
             number: 0,
             ..header
         };
-        assert!(JournalHeader::decode(&numberless.encode()).is_err());
+        assert!(JournalHeader::decode(&without_number.encode()).is_err());
     }
 
     fn body() -> Body<'static> {
@@ -321,35 +341,38 @@ mod tests {
     }
 
     #[test]
-    fn records_and_bodies() {
+    fn records_and_bodies_round_trip() {
         let mut out = vec![1; 3];
         let checksum = header(12).append(77, Some(&body()), &mut out);
-        let (start, rest) = out[3..].split_first_chunk().expect("a header");
-        let found = RecordHeader::parse(start).expect("a header");
+        let (start, rest) = out[3..].split_first_chunk().expect("a valid header");
+        let found = RecordHeader::parse(start).expect("a valid header");
         assert_eq!((found.sequence, found.checksum), (12, checksum));
-        assert!(found.is_true(77, rest) && !found.is_true(78, rest));
+        assert!(found.has_valid_checksum(77, rest) && !found.has_valid_checksum(78, rest));
         assert_eq!(rest.len(), body().len());
         assert_eq!(Body::parse(rest), Ok(body()));
     }
 
     #[test]
-    fn every_flipped_bit_of_a_record_is_detected() {
+    fn flipped_bits_of_a_record_are_detected() {
         let mut good = Vec::new();
         header(12).append(77, Some(&body()), &mut good);
         for bit in 0..good.len() * 8 {
             let mut bytes = good.clone();
             bytes[bit / 8] ^= 1 << (bit % 8);
-            let (start, rest) = bytes.split_first_chunk().expect("a header");
+            let (start, rest) = bytes.split_first_chunk().expect("a valid header");
             let found = RecordHeader::parse(start);
-            assert!(found.is_none_or(|found| !found.is_true(77, rest)), "{bit}");
+            assert!(
+                found.is_none_or(|found| !found.has_valid_checksum(77, rest)),
+                "{bit}"
+            );
         }
     }
 
     #[test]
-    fn numbers_at_the_end_of_what_is_possible_are_no_records() {
+    fn records_with_numbers_past_the_maximum_are_rejected() {
         let last = header(NUMBERS_END - 1);
         let generation = NUMBERS_END;
-        for (header, fine) in [
+        for (header, is_valid) in [
             (last, true),
             (header(NUMBERS_END), false),
             (
@@ -363,12 +386,12 @@ mod tests {
             let mut out = Vec::new();
             header.append(77, None, &mut out);
             let found = out.first_chunk().and_then(RecordHeader::parse);
-            assert_eq!(found.is_some(), fine, "{header:?}");
+            assert_eq!(found.is_some(), is_valid, "{header:?}");
         }
     }
 
     #[test]
-    fn bodies_that_cannot_be_are_refused() {
+    fn invalid_bodies_are_rejected() {
         let words = |words: &[u64]| -> Vec<u8> {
             words.iter().flat_map(|word| word.to_le_bytes()).collect()
         };
@@ -393,7 +416,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_a_body_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn parsing_any_bytes_as_a_body_does_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = Body::parse(&bytes);
         }
     }

@@ -1,14 +1,16 @@
-//! METADATA of a heap: what it holds, of which generation, and whether that is complete.
+//! METADATA of a heap: what the heap holds, of which generation, and whether it is complete.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::pages::{HeapName, NUMBERS_END, PAGE_BYTES, StoreId, is_zero};
+use super::ids_and_hashes::{HeapName, NUMBERS_END, PAGE_BYTES, StoreId, is_zero};
 
-/// METADATA takes so much in front of PAYLOAD: two halves, a copy at the begin of each.
+/// Length of METADATA, which precedes PAYLOAD. Each half begins with a copy.
 pub(crate) const METADATA_BYTES: u64 = 64 << 10;
-/// Where the second copy lies.
+/// Offset of the second copy.
 pub(crate) const HALF_BYTES: u64 = METADATA_BYTES / 2;
-/// Lengths of parts are multiples of this.
+/// Unit of the lengths of part files.
 pub(crate) const PART_UNIT_BYTES: u64 = METADATA_BYTES;
 
 const MAGIC: [u8; 8] = *b"FLATSPAN";
@@ -16,72 +18,74 @@ const VERSION: u32 = 1;
 const CHECKSUM_AT: usize = PAGE_BYTES - 16;
 const FIELDS_END: usize = 136;
 
-/// METADATA as it is stored, once it was checked.
+/// Verified content of METADATA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Metadata {
-    /// Which store.
+    /// Id of the store.
     pub store: StoreId,
-    /// Which heap of it.
+    /// The heap that it describes.
     pub heap: HeapName,
-    /// The store was closed in order.
+    /// Whether the store was shut down cleanly after this generation.
     pub closed: bool,
-    /// Length of parts.
+    /// Length of part files in bytes.
     pub part_bytes: u64,
-    /// What the heap holds, or will hold once it is released.
+    /// Generation of the heap, or the one that is being written to it.
     pub generation: u64,
-    /// `WRITE_LOCK`: the heap is complete. While it is taken, `generation` is being written.
+    /// `WRITE_LOCK`: whether the heap is complete. If not, `generation` is being written.
     pub released: bool,
-    /// Of METADATA rewritten for one generation, the highest holds.
+    /// Number of this METADATA among those of the same generation; the highest is valid.
     pub revision: u64,
-    /// Length of the region.
+    /// Length of the region in bytes.
     pub payload_bytes: u64,
-    /// Hash of the root of the checksum tree.
+    /// Hash of the root of the checksum tree; 0 if all pages are zero.
     pub root: u64,
-    /// The last record of the journal that PAYLOAD contains; 0 for none.
+    /// Sequence number of the last journal record that PAYLOAD includes; 0 for none.
     pub sequence: u64,
-    /// Its checksum.
+    /// Checksum of that record.
     pub chain: u64,
-    /// The first journal file that may hold later ones.
+    /// Number of the first journal file that may hold later records.
     pub journal: u64,
-    /// Where the journal ends, if the store was closed.
-    pub end: u64,
-    /// When it was committed: nanoseconds since 1970.
-    pub committed_at: u64,
-    /// The lowest generation of a heap from which the journal leads here.
+    /// Sequence number of the last journal record after a clean shutdown; `None` otherwise.
+    pub end: Option<u64>,
+    /// Time of the commit.
+    pub committed_at: SystemTime,
+    /// Minimum base generation: the lowest generation of a heap from which the journal leads to
+    /// this one.
     pub floor: u64,
 }
 
-/// What is wrong with a header.
+/// Error of a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Defect {
-    /// The disk did not give it.
-    #[error("it cannot be read")]
+    /// The file could not be read.
+    #[error("cannot be read")]
     Unreadable,
-    /// Zeros: nothing was ever written there.
-    #[error("nothing was written there")]
+    /// All bytes are zero, so no header was ever written.
+    #[error("all bytes are zero")]
     Blank,
-    /// It does not begin as it must.
-    #[error("it is none of ours")]
+    /// The header does not begin with the magic bytes.
+    #[error("does not begin with the magic bytes")]
     Magic,
-    /// Of another store.
-    #[error("it belongs to another store")]
+    /// The header belongs to another store.
+    #[error("belongs to another store")]
     Strange,
-    /// Bytes are not as they were written.
-    #[error("its checksum does not fit")]
+    /// The bytes do not match their checksum.
+    #[error("does not match its checksum")]
     Checksum,
-    /// Written by another version.
-    #[error("it has version {found}, this program knows 1")]
+    /// Another version of this library wrote the header.
+    #[error("has version {found}, but this program supports version 1")]
     Version {
-        /// The version it names.
+        /// Version of the format in the header.
         found: u32,
     },
-    /// A field that cannot be.
-    #[error("its field `{field}` cannot be {found}")]
+    /// A field has an invalid value.
+    #[error("field `{field}` has the invalid value {found}")]
     Field {
-        /// As in docs/file-format.md.
+        /// Name of the field in docs/file-format.md.
         field: &'static str,
-        /// What is there.
+        /// Value of the field.
         found: u64,
     },
 }
@@ -95,7 +99,7 @@ impl Metadata {
         self.payload_bytes / PAGE_BYTES as u64
     }
 
-    /// Rank among the copies, and the revisions, of one heap.
+    /// Rank among the copies and revisions of a heap [I8].
     fn rank(&self) -> (u64, bool, u64) {
         (self.generation, self.released, self.revision)
     }
@@ -119,22 +123,23 @@ impl Metadata {
             self.sequence,
             self.chain,
             self.journal,
-            self.end,
-            self.committed_at,
+            self.end.unwrap_or(0),
+            nanoseconds(self.committed_at),
             self.floor,
         ] {
             out.put(&word.to_le_bytes());
         }
         debug_assert_eq!(out.1, FIELDS_END);
-        seal(&mut block);
+        write_checksum(&mut block);
         block
     }
 
     pub(crate) fn decode(block: &[u8; PAGE_BYTES]) -> Result<Self, Defect> {
-        let mut fields = open(block, MAGIC, FIELDS_END)?;
+        let mut fields = open_block(block, MAGIC, FIELDS_END)?;
         let page_bytes = fields.u32();
         let store = StoreId(fields.take());
-        let (heap, closed) = (fields.u32(), fields.u32());
+        let heap = fields.u32();
+        let closed = flag("closed", fields.u32().into())?;
         let mut next = || fields.u64();
         let (part_bytes, generation, lock, revision) = (next(), next(), next(), next());
         let field = |field, found| Defect::Field { field, found };
@@ -145,7 +150,7 @@ impl Metadata {
                 1 => HeapName::B,
                 found => return Err(field("heap", found.into())),
             },
-            closed: flag("closed", closed.into())?,
+            closed,
             part_bytes,
             generation,
             released: flag("WRITE_LOCK", lock)?,
@@ -155,8 +160,8 @@ impl Metadata {
             sequence: next(),
             chain: next(),
             journal: next(),
-            end: next(),
-            committed_at: next(),
+            end: closed_end(closed, next())?,
+            committed_at: UNIX_EPOCH + Duration::from_nanos(next()),
             floor: next(),
         };
         if page_bytes != PAGE_BYTES as u32 {
@@ -191,47 +196,63 @@ impl Metadata {
             (
                 "payload_bytes",
                 self.payload_bytes,
-                self.payload_bytes.is_multiple_of(page) && pages <= super::tree::PAGES_MAX,
+                self.payload_bytes.is_multiple_of(page) && pages <= super::tree_layout::PAGES_MAX,
             ),
             (
                 "end",
-                self.end,
-                if self.closed {
-                    self.end >= self.sequence && self.released
-                } else {
-                    self.end == 0
-                },
+                self.end.unwrap_or(0),
+                self.end
+                    .is_none_or(|end| end >= self.sequence && self.released),
             ),
         ];
-        match fields.into_iter().find(|(_, _, fine)| !fine) {
+        match fields.into_iter().find(|(_, _, is_valid)| !is_valid) {
             None => Ok(()),
             Some((field, found, _)) => Err(Defect::Field { field, found }),
         }
     }
 }
 
-/// May parts have this length?
+/// Value of the field `end`, which is 0 without a clean shutdown.
+fn closed_end(closed: bool, found: u64) -> Result<Option<u64>, Defect> {
+    match (closed, found) {
+        (true, end) => Ok(Some(end)),
+        (false, 0) => Ok(None),
+        (false, found) => Err(Defect::Field {
+            field: "end",
+            found,
+        }),
+    }
+}
+
+/// Nanoseconds since 1970; 0 for times before.
+fn nanoseconds(at: SystemTime) -> u64 {
+    let since_epoch = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Returns whether part files may have this length.
 pub(crate) fn is_part_length(bytes: u64) -> bool {
     bytes > 0 && bytes.is_multiple_of(PART_UNIT_BYTES) && i64::try_from(bytes).is_ok()
 }
 
-/// Both copies, as found.
+/// Both copies of METADATA, as they were read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Copies(pub(crate) [Result<Metadata, Defect>; 2]);
 
 impl Copies {
-    /// From the bytes in front of PAYLOAD.
+    /// Decodes both copies from the bytes before PAYLOAD.
     pub(crate) fn read(area: &[u8]) -> Self {
         debug_assert_eq!(area.len() as u64, METADATA_BYTES);
         let (first, second) = area.split_at(HALF_BYTES as usize);
         Self([first, second].map(|half| {
-            // What follows the block in its half is nobody's, and may rot.
-            let block = half.first_chunk().expect("a half is longer than a block");
+            // The bytes after the block in each half are unused, so corruption in them has no
+            // effect.
+            let block = half.first_chunk().expect("a half holds a block");
             Metadata::decode(block)
         }))
     }
 
-    /// The version of a copy that a newer program wrote.
+    /// Version of a copy that a newer program has written.
     pub(crate) fn newer_version(&self) -> Option<u32> {
         self.0.iter().find_map(|copy| match copy {
             Err(Defect::Version { found }) => Some(*found),
@@ -239,13 +260,13 @@ impl Copies {
         })
     }
 
-    /// What holds: the valid copy that ranks highest.
+    /// The valid copy with the highest rank.
     pub(crate) fn state(&self) -> Option<Metadata> {
         let valid = self.0.iter().filter_map(|copy| copy.as_ref().ok());
         valid.max_by_key(|copy| copy.rank()).copied()
     }
 
-    /// The copies that are bad beside a good one.
+    /// The invalid copy beside a valid one.
     pub(crate) fn bad_beside_good(&self) -> Option<(usize, Defect)> {
         self.state()?;
         let bad = |(index, copy): (usize, &Result<_, Defect>)| Some((index, copy.err()?));
@@ -261,14 +282,14 @@ pub(super) fn flag(field: &'static str, found: u64) -> Result<bool, Defect> {
     }
 }
 
-/// Puts the checksum at the end of a block.
-pub(super) fn seal(block: &mut [u8; PAGE_BYTES]) {
+/// Writes the checksum to the end of a block.
+pub(super) fn write_checksum(block: &mut [u8; PAGE_BYTES]) {
     let checksum = xxh3_128(&block[..CHECKSUM_AT]);
     block[CHECKSUM_AT..].copy_from_slice(&checksum.to_le_bytes());
 }
 
-/// Checks what all headers have, and hands out the fields behind the version.
-pub(super) fn open(
+/// Checks what all headers have in common, and returns the fields after the version.
+pub(super) fn open_block(
     block: &[u8; PAGE_BYTES],
     magic: [u8; 8],
     fields_end: usize,
@@ -296,12 +317,15 @@ pub(super) fn open(
     Ok(fields)
 }
 
-/// Fields of a block, one after the other.
+/// Reader of the fields of a block, in order.
 pub(super) struct Reader<'a>(&'a [u8]);
 
 impl Reader<'_> {
     pub(super) fn take<const N: usize>(&mut self) -> [u8; N] {
-        let (field, rest) = self.0.split_first_chunk().expect("blocks hold all fields");
+        let (field, rest) = self
+            .0
+            .split_first_chunk()
+            .expect("the block holds all fields");
         self.0 = rest;
         *field
     }
@@ -342,8 +366,8 @@ pub(crate) mod tests {
             sequence: 12,
             chain: 99,
             journal: 2,
-            end: 0,
-            committed_at: 1,
+            end: None,
+            committed_at: UNIX_EPOCH + Duration::from_nanos(1),
             floor: 1,
         }
     }
@@ -359,26 +383,26 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_is_encoded_is_decoded() {
-        let there = sample(HeapName::B, 9);
-        assert_eq!(Metadata::decode(&there.encode()), Ok(there));
+    fn encoding_and_decoding_round_trip() {
+        let metadata = sample(HeapName::B, 9);
+        assert_eq!(Metadata::decode(&metadata.encode()), Ok(metadata));
         let closed = Metadata {
             closed: true,
-            end: 15,
-            ..there
+            end: Some(15),
+            ..metadata
         };
         assert_eq!(Metadata::decode(&closed.encode()), Ok(closed));
     }
 
     #[test]
-    fn every_flipped_bit_of_metadata_is_detected() {
+    fn flipped_bits_of_metadata_are_detected() {
         let good = sample(HeapName::A, 9);
         let mut bytes = area([Some(good), Some(good)]);
         for bit in 0..bytes.len() * 8 {
             bytes[bit / 8] ^= 1 << (bit % 8);
             let copies = Copies::read(&bytes);
             bytes[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(copies.state(), Some(good), "the other copy holds");
+            assert_eq!(copies.state(), Some(good), "the other copy is valid");
             let (half, within) = (bit / 8 / HALF_BYTES as usize, bit / 8 % HALF_BYTES as usize);
             assert_eq!(
                 copies.bad_beside_good().map(|(index, _)| index),
@@ -389,19 +413,19 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn h08_the_highest_generation_holds_and_released_only_beats_taken_of_the_same() {
+    fn i08_highest_generation_wins_then_complete_beats_incomplete() {
         let old = sample(HeapName::A, 7);
-        let taken = Metadata {
+        let incomplete = Metadata {
             released: false,
             ..sample(HeapName::A, 9)
         };
         let new = sample(HeapName::A, 9);
         let rewritten = Metadata { revision: 4, ..new };
         for (copies, holds) in [
-            ([Some(old), Some(taken)], Some(taken)),
-            ([Some(taken), Some(old)], Some(taken)),
-            ([Some(new), Some(taken)], Some(new)),
-            ([Some(taken), Some(new)], Some(new)),
+            ([Some(old), Some(incomplete)], Some(incomplete)),
+            ([Some(incomplete), Some(old)], Some(incomplete)),
+            ([Some(new), Some(incomplete)], Some(new)),
+            ([Some(incomplete), Some(new)], Some(new)),
             ([Some(new), Some(rewritten)], Some(rewritten)),
             ([None, Some(old)], Some(old)),
             ([None, None], None),
@@ -411,82 +435,23 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn fields_that_cannot_be_are_named() {
-        let good = sample(HeapName::A, 9);
-        for (bad, name) in [
-            (
-                Metadata {
-                    part_bytes: 4096,
-                    ..good
-                },
-                "part_bytes",
-            ),
-            (
-                Metadata {
-                    part_bytes: 0,
-                    ..good
-                },
-                "part_bytes",
-            ),
-            (
-                Metadata {
-                    generation: 0,
-                    ..good
-                },
-                "generation",
-            ),
-            (
-                Metadata {
-                    generation: NUMBERS_END,
-                    ..good
-                },
-                "generation",
-            ),
-            (
-                Metadata {
-                    revision: u64::MAX,
-                    ..good
-                },
-                "revision",
-            ),
-            (
-                Metadata {
-                    sequence: NUMBERS_END,
-                    ..good
-                },
-                "sequence",
-            ),
-            (
-                Metadata {
-                    journal: u64::MAX,
-                    ..good
-                },
-                "journal",
-            ),
-            (
-                Metadata {
-                    payload_bytes: 100,
-                    ..good
-                },
-                "payload_bytes",
-            ),
-            (
-                Metadata {
-                    payload_bytes: u64::MAX - 4095,
-                    ..good
-                },
-                "payload_bytes",
-            ),
-            (Metadata { end: 1, ..good }, "end"),
-            (
-                Metadata {
-                    closed: true,
-                    end: 11,
-                    ..good
-                },
-                "end",
-            ),
-        ] {
+    fn invalid_fields_are_named() {
+        let invalid: [(fn(&mut Metadata), &str); 11] = [
+            (|it| it.part_bytes = 4096, "part_bytes"),
+            (|it| it.part_bytes = 0, "part_bytes"),
+            (|it| it.generation = 0, "generation"),
+            (|it| it.generation = NUMBERS_END, "generation"),
+            (|it| it.revision = u64::MAX, "revision"),
+            (|it| it.sequence = NUMBERS_END, "sequence"),
+            (|it| it.journal = u64::MAX, "journal"),
+            (|it| it.payload_bytes = 100, "payload_bytes"),
+            (|it| it.payload_bytes = u64::MAX - 4095, "payload_bytes"),
+            (|it| it.end = Some(1), "end"),
+            (|it| (it.closed, it.end) = (true, Some(11)), "end"),
+        ];
+        for (change, name) in invalid {
+            let mut bad = sample(HeapName::A, 9);
+            change(&mut bad);
             let found = Metadata::decode(&bad.encode());
             assert!(
                 matches!(found, Err(Defect::Field { field, .. }) if field == name),
@@ -496,14 +461,14 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn another_version_and_page_size_are_named() {
+    fn unsupported_versions_and_page_sizes_are_named() {
         let mut block = sample(HeapName::A, 9).encode();
         block[8] = 2;
-        seal(&mut block);
+        write_checksum(&mut block);
         assert_eq!(Metadata::decode(&block), Err(Defect::Version { found: 2 }));
         let mut block = sample(HeapName::A, 9).encode();
         block[13] = 0x40;
-        seal(&mut block);
+        write_checksum(&mut block);
         assert!(matches!(
             Metadata::decode(&block),
             Err(Defect::Field {

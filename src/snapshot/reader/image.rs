@@ -1,11 +1,11 @@
-//! A state of a store, read piece by piece.
+//! Committed state of a store, read piece by piece.
 
 use std::ops::Range;
 
-use super::clone::JournalEnds;
-use super::facts::StoreReader;
-use super::hold::{Hold, Which};
-use super::overlay::Overlay;
+use super::heap_read_lock::{HeapReadLock, HeapSelector};
+use super::inspect::StoreReader;
+use super::journal_ends::JournalEnds;
+use super::journal_overlay::JournalOverlay;
 use crate::snapshot::disk::{Array, Disk};
 use crate::snapshot::error::SnapshotError;
 use crate::snapshot::format::{FAN, HeapName, Metadata, PAGE_BYTES};
@@ -13,31 +13,53 @@ use crate::snapshot::heap;
 use crate::snapshot::replay::{Cut, Record};
 use crate::snapshot::table::Table;
 
-/// So many pages are read with one table in memory, which keeps every block it has seen: 1 GiB.
+/// Pages that are read with one checksum tree in memory, which keeps every block that it has read:
+/// 1 GiB.
 pub(super) const STEP_PAGES: u64 = FAN * FAN;
 
-/// A complete heap, with the journal behind it or without. While it lives, no checkpoint enters that heap.
+/// Committed state of a store: a complete heap, with or without the journal records that follow it.
 ///
-/// Pages are checked against the heap's checksum tree as they are read; what the journal has is in memory.
+/// No checkpoint writes the heap until the image is dropped. Pages are verified against the
+/// checksum tree of the heap while they are read. The changes in the journal are held in memory.
+///
+/// # Examples
+///
+/// ```
+/// use flatspan::snapshot::{SnapshotError, Store, StoreOptions, StoreReader};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path().join("counter");
+/// Store::open(&path, StoreOptions::default().initial_bytes(8192))?.close()?;
+/// let image = StoreReader::open(&path)?.newest()?;
+/// let mut data_bytes = 0;
+/// image.read(|_offset, bytes| {
+///     data_bytes += bytes.len();
+///     Ok::<_, SnapshotError>(())
+/// })?;
+/// assert_eq!((image.len(), data_bytes), (8192, 0));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Image {
     reader: StoreReader,
-    pub(super) hold: Hold,
-    pub(super) overlay: Overlay,
+    pub(super) heap_lock: HeapReadLock,
+    pub(super) overlay: JournalOverlay,
     len: u64,
     generation: u64,
     sequence: u64,
-    /// Checksum of the record of that sequence.
+    /// Checksum of the last record.
     pub(super) chain: u64,
     pub(super) journal_ends: JournalEnds,
     replayed_records: u64,
-    cuts: Vec<Cut>,
+    ignored_tails: Vec<Cut>,
 }
 
-/// What the journal makes of a heap.
-struct Behind {
-    /// `None` where nobody reads it.
-    overlay: Option<Overlay>,
+/// State of a region after the journal records that follow a heap.
+struct JournalState {
+    /// `None` if the content is not needed.
+    overlay: Option<JournalOverlay>,
     len: u64,
     generation: u64,
     sequence: u64,
@@ -46,83 +68,93 @@ struct Behind {
 }
 
 impl StoreReader {
-    /// The newest state: what opening the store would give, if the newer heap holds what it promises.
+    /// Returns the newest state: the one that a store opens with if the committed heap is not
+    /// corrupt.
     ///
     /// # Errors
     ///
-    /// [`SnapshotError::NoHeap`]; [`SnapshotError::Damaged`] for the journal; `ResourceBusy` in
-    /// [`SnapshotError::Directory`] if checkpoints enter both heaps again and again.
+    /// - [`StoreError::HeapSelection`] if no heap is complete.
+    /// - [`StoreError::Corrupt`] if the journal is corrupt.
+    /// - [`StoreError::Backend`] if a file cannot be read.
+    /// - [`StoreError::Directory`] with `ResourceBusy` if checkpoints keep writing both heaps.
     pub fn newest(&self) -> Result<Image, SnapshotError> {
-        let image = self.with_journal(Which::First, true)?;
-        Ok(image.expect("there is a first or an error"))
+        let image = self.with_journal(HeapSelector::Primary, true)?;
+        image.ok_or_else(|| self.busy())
     }
 
-    /// As [`newest`](Self::newest), to be cloned and compared, not to be read: what the journal has is not in memory.
+    /// Newest state without the content of the journal: to be cloned and compared, not to be read.
     pub(in crate::snapshot) fn newest_to_clone(&self) -> Result<Image, SnapshotError> {
-        let image = self.with_journal(Which::First, false)?;
-        Ok(image.expect("there is a first or an error"))
+        let image = self.with_journal(HeapSelector::Primary, false)?;
+        image.ok_or_else(|| self.busy())
     }
 
-    /// What opening tries next: the older heap and the journal behind it. `None` if it is not complete. Changes that only went into
-    /// the newer heap are not in it.
+    /// Returns the state of the fallback heap and the journal records that follow it, or `None` if
+    /// that heap is not complete.
+    ///
+    /// A store opens with this state if the committed heap is corrupt. Changes that were written
+    /// only to the committed heap are missing from it.
     ///
     /// # Errors
     ///
-    /// As for [`newest`](Self::newest).
+    /// The same as [`newest`](Self::newest).
     pub fn second_chance(&self) -> Result<Option<Image>, SnapshotError> {
-        self.with_journal(Which::Second, true)
+        self.with_journal(HeapSelector::Fallback, true)
     }
 
-    /// One heap alone. `None` if it is not complete.
+    /// Returns the state of one heap without the journal, or `None` if the heap is not complete.
     ///
     /// # Errors
     ///
-    /// As for [`newest`](Self::newest), but for the journal.
+    /// The same as [`newest`](Self::newest), except for errors of the journal.
     pub fn heap(&self, heap: HeapName) -> Result<Option<Image>, SnapshotError> {
-        let Some(hold) = self.hold(Which::Named(heap))? else {
+        let Some(heap_lock) = self.lock_heap(HeapSelector::Named(heap))? else {
             return Ok(None);
         };
-        heap::must_be_whole(&hold.disk, &hold.metadata)?;
+        heap::must_be_whole(&heap_lock.disk, &heap_lock.metadata)?;
         Ok(Some(Image {
             reader: self.clone(),
-            overlay: Overlay::default(),
-            len: hold.metadata.payload_bytes,
-            generation: hold.metadata.generation,
-            sequence: hold.metadata.sequence,
-            chain: hold.metadata.chain,
+            overlay: JournalOverlay::default(),
+            len: heap_lock.metadata.payload_bytes,
+            generation: heap_lock.metadata.generation,
+            sequence: heap_lock.metadata.sequence,
+            chain: heap_lock.metadata.chain,
             journal_ends: JournalEnds::default(),
             replayed_records: 0,
-            cuts: Vec::new(),
-            hold,
+            ignored_tails: Vec::new(),
+            heap_lock,
         }))
     }
 
-    fn with_journal(&self, which: Which, to_be_read: bool) -> Result<Option<Image>, SnapshotError> {
-        let Some(hold) = self.hold(which)? else {
+    fn with_journal(
+        &self,
+        selector: HeapSelector,
+        to_be_read: bool,
+    ) -> Result<Option<Image>, SnapshotError> {
+        let Some(heap_lock) = self.lock_heap(selector)? else {
             return Ok(None);
         };
-        heap::must_be_whole(&hold.disk, &hold.metadata)?;
-        let begin = || Behind::nothing(&hold.metadata, to_be_read);
-        let (replayed, behind) = hold.replay(begin, Behind::add)?;
+        heap::must_be_whole(&heap_lock.disk, &heap_lock.metadata)?;
+        let begin = || JournalState::nothing(&heap_lock.metadata, to_be_read);
+        let (replayed, journal_state) = heap_lock.replay(begin, JournalState::add)?;
         Ok(Some(Image {
             reader: self.clone(),
-            overlay: behind.overlay.unwrap_or_default(),
-            len: behind.len,
-            generation: behind.generation,
-            sequence: behind.sequence,
+            overlay: journal_state.overlay.unwrap_or_default(),
+            len: journal_state.len,
+            generation: journal_state.generation,
+            sequence: journal_state.sequence,
             chain: replayed.chain,
-            journal_ends: behind.journal_ends,
-            replayed_records: behind.records,
-            cuts: replayed.cuts,
-            hold,
+            journal_ends: journal_state.journal_ends,
+            replayed_records: journal_state.records,
+            ignored_tails: replayed.cuts,
+            heap_lock,
         }))
     }
 }
 
-impl Behind {
+impl JournalState {
     fn nothing(metadata: &Metadata, to_be_read: bool) -> Self {
         Self {
-            overlay: to_be_read.then(Overlay::default),
+            overlay: to_be_read.then(JournalOverlay::default),
             len: metadata.payload_bytes,
             generation: metadata.generation,
             sequence: metadata.sequence,
@@ -150,55 +182,61 @@ impl Behind {
 }
 
 impl Image {
-    /// METADATA of the heap.
+    /// Returns METADATA of the heap.
     #[must_use]
     pub fn metadata(&self) -> &Metadata {
-        &self.hold.metadata
+        &self.heap_lock.metadata
     }
 
-    /// Length of the region in bytes.
+    /// Returns the length of the region in bytes.
     #[must_use]
     pub fn len(&self) -> u64 {
         self.len
     }
 
-    /// True without a byte.
+    /// Returns whether the region has no bytes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The generation, which may be one of the journal.
+    /// Returns the generation of the state, which may come from the journal.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// The last record of the journal that is in it.
+    /// Returns the sequence number of the last journal record that the state includes.
     #[must_use]
     pub fn sequence(&self) -> u64 {
         self.sequence
     }
 
-    /// Records of the journal that are behind the heap.
+    /// Returns the number of journal records that follow the heap.
     #[must_use]
     pub fn replayed_records(&self) -> u64 {
         self.replayed_records
     }
 
-    /// Tails of the journal that were never acknowledged, and are left out; with a running writer, also what it is
-    /// about to write.
+    /// Returns the ignored tails of the journal: bytes that were never acknowledged. While a writer
+    /// runs, they may be records that it is writing.
     #[must_use]
     pub fn cuts(&self) -> &[Cut] {
-        &self.cuts
+        &self.ignored_tails
     }
 
-    /// Hands out, in ascending order, all that is not zeros: an offset, and bytes from there on. It is also called with no bytes
-    /// now and then, to tell how far it is, and ends with the first error that it returns.
+    /// Calls `take` with the data of the region, in ascending order: an offset and the bytes from
+    /// there on. Ranges that are not passed are zero.
+    ///
+    /// Now and then `take` is called with no bytes, to report the offset that is reached. The first
+    /// error that it returns ends the reading.
     ///
     /// # Errors
     ///
-    /// Those of `take`; [`SnapshotError::Damaged`] and [`SnapshotError::Disk`].
+    /// - Any error that `take` returns.
+    /// - [`StoreError::Corrupt`] if a page does not match its checksum.
+    /// - [`StoreError::Backend`] if a file cannot be read.
+    /// - [`StoreError::Directory`] with `ResourceBusy` if a checkpoint has changed the heap.
     pub fn read<E: From<SnapshotError>>(
         &self,
         mut take: impl FnMut(u64, &[u8]) -> Result<(), E>,
@@ -222,17 +260,20 @@ impl Image {
         Ok(self.check_unchanged()?)
     }
 
-    /// Makes sure that what was read from the [`parts`](Self::parts) so far is of this image. That is so where
-    /// the heap could be locked; on a filesystem or for a user that may not lock it, its header is read once more.
+    /// Verifies that everything read from the [`payload_files`](Self::payload_files) so far belongs
+    /// to this image.
+    ///
+    /// This is always so if the heap could be locked. Otherwise, for example on a read-only
+    /// filesystem, the header of the heap is read again.
     ///
     /// # Errors
     ///
-    /// `ResourceBusy` in [`SnapshotError::Directory`]: a checkpoint has entered the heap meanwhile.
+    /// - [`StoreError::Directory`] with `ResourceBusy` if a checkpoint has changed the heap.
     pub fn check_unchanged(&self) -> Result<(), SnapshotError> {
-        self.hold.must_be_unchanged(&self.reader)
+        self.heap_lock.check_unchanged(&self.reader)
     }
 
-    /// Fills `buf` with whole pages, from page `first` on; zeros behind the end.
+    /// Fills `buf` with whole pages from page `first` on, with zeros past the end of the region.
     pub(super) fn read_pages(
         &self,
         table: &mut Table,
@@ -257,7 +298,7 @@ impl Image {
     pub(super) fn table(&self) -> Result<Table, SnapshotError> {
         let metadata = self.metadata();
         Table::open(
-            &self.hold.disk,
+            &self.heap_lock.disk,
             metadata.heap,
             metadata.seed(),
             metadata.root,
@@ -270,10 +311,17 @@ impl Image {
         pages: Range<u64>,
         take: impl FnMut(u64, &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        heap::read_pages(&self.hold.disk, self.metadata(), table, pages, take, |_| ())
+        heap::read_pages(
+            &self.heap_lock.disk,
+            self.metadata(),
+            table,
+            pages,
+            take,
+            |_| (),
+        )
     }
 
-    /// Bytes of the heap with what the journal has before them and over them.
+    /// Passes on bytes of the heap, and the journal changes before them and over them.
     fn emit<E>(
         &self,
         done: &mut u64,
@@ -292,7 +340,7 @@ impl Image {
         take(offset, &patched)
     }
 
-    /// A hole of the heap.
+    /// Passes on journal changes over a hole of the heap.
     fn gap<E>(
         &self,
         range: Range<u64>,
@@ -307,8 +355,8 @@ impl Image {
     }
 }
 
-impl Hold {
-    /// The array with the pages.
+impl HeapReadLock {
+    /// Logical file with the pages.
     pub(super) fn array(&self) -> Array {
         Array::Heap(self.metadata.heap)
     }

@@ -1,28 +1,31 @@
-//! Looking at a store without changing it, also while its writer runs.
+//! Read-only access to a store, also while its writer runs.
 //!
-//! A reader takes no part in the writer's lock. It shares the lock of the heap it reads, which keeps checkpoints out of that heap
-//! (hazard 17), and the files of the journal behind it stay as long as that heap counts. A checkpoint that finds readers waits for them a
-//! while, then fails or goes on in the journal: so locks are held only as long as something is read.
+//! A reader does not use the lock of the writer. It shares the lock of the heap that it reads,
+//! which keeps checkpoints out of that heap [I17]. The journal files that follow the heap exist as
+//! long as that heap is complete. A checkpoint waits a bounded time for readers, then fails or
+//! continues in the journal, so readers hold locks only while they read.
 //!
-//! What it does not know: the memory of a running writer. The newest state is what is on disk.
+//! A reader does not know the memory of a running writer: the newest state is the one on disk.
 
-mod clone;
-mod differences;
-mod facts;
-mod fault;
-mod hold;
+mod diff;
+mod heap_read_lock;
 mod image;
-mod journal;
-mod overlay;
-mod parts;
-mod trackers;
+mod image_clone;
+mod inspect;
+mod journal_ends;
+mod journal_info;
+mod journal_overlay;
+mod payload_files;
+mod probe_trackers;
+mod problem;
 mod verify;
 mod verify_heap;
+mod verify_report;
 
-pub use facts::{HeapFacts, StoreReader, Survey};
-pub use fault::{Fault, FaultKind};
 pub use image::Image;
-pub use journal::{JournalFacts, RecordFacts};
-pub use parts::HeapPart;
-pub use trackers::{TrackerTrial, try_trackers};
-pub use verify::{Progress, Verified};
+pub use inspect::{HeapFacts, StoreReader, Survey};
+pub use journal_info::{Change, HeapChoice, JournalFacts, RecordFacts};
+pub use payload_files::HeapPart;
+pub use probe_trackers::{TrackerProbes, TrackerTrial, try_trackers};
+pub use problem::{Fault, FaultKind};
+pub use verify_report::{Progress, Verified};

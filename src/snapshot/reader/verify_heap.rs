@@ -1,74 +1,74 @@
-//! Verifying one heap and the journal behind it, past everything that is bad.
+//! Verification of one heap and the journal that follows it, which continues after each problem.
 
 use std::io;
 use std::ops::{ControlFlow, Range};
 
-use super::facts::StoreReader;
-use super::fault::FaultKind;
-use super::hold::Hold;
+use super::heap_read_lock::HeapReadLock;
 use super::image::STEP_PAGES;
-use super::verify::{Progress, Verified};
+use super::inspect::StoreReader;
+use super::problem::FaultKind;
+use super::verify_report::{Progress, Verified};
 use crate::snapshot::disk::Array;
 use crate::snapshot::error::{Damage, SnapshotError, in_full};
 use crate::snapshot::format::{BlockId, FAN, METADATA_BYTES, PAGE_BYTES};
 use crate::snapshot::heap;
 use crate::snapshot::table::Table;
 
-/// So many pages are checked between two looks at whether to go on: 64 MiB.
-const LOOK_PAGES: u64 = 16 << 10;
+/// Pages between two calls of the progress callback: 64 MiB.
+const PROGRESS_PAGES: u64 = 16 << 10;
 
-/// Of one heap.
-pub(super) struct Verification<'v> {
+/// Verification of one heap.
+pub(super) struct HeapVerifier<'v> {
     pub(super) reader: &'v StoreReader,
-    pub(super) hold: &'v Hold,
+    pub(super) heap_lock: &'v HeapReadLock,
     pub(super) found: &'v mut Verified,
     pub(super) progress: &'v mut dyn FnMut(Progress) -> ControlFlow<()>,
 }
 
-impl Verification<'_> {
-    /// Goes in long steps, and after a fault in short ones that become longer again.
-    pub(super) fn pages(&mut self) -> Result<ControlFlow<()>, SnapshotError> {
-        let pages = self.hold.metadata.pages();
+impl HeapVerifier<'_> {
+    /// Verifies in large steps. After a problem the steps are short and then grow again.
+    pub(super) fn verify_pages(&mut self) -> Result<ControlFlow<()>, SnapshotError> {
+        let pages = self.heap_lock.metadata.pages();
         let Some(end) = self.reachable_pages()? else {
             return Ok(ControlFlow::Continue(()));
         };
         let mut table = self.table()?;
-        let (mut page, mut table_end, mut step) = (0, STEP_PAGES, LOOK_PAGES);
+        let (mut page, mut table_end, mut step) = (0, STEP_PAGES, PROGRESS_PAGES);
         while page < end {
-            if self.tell(page, pages).is_break() {
+            if self.report_progress(page, pages).is_break() {
                 return Ok(ControlFlow::Break(()));
             }
             if page >= table_end {
-                // It keeps every block that it has seen.
+                // A tree keeps every block that it has read, so start with an empty one.
                 table = self.table()?;
                 table_end = page + STEP_PAGES;
             }
             let range = page..end.min(page + step);
             let next = match self.check(&mut table, range.clone()) {
                 Ok(()) => {
-                    step = LOOK_PAGES.min(step * 2);
+                    step = PROGRESS_PAGES.min(step * 2);
                     range.end
                 }
-                // Which page it is must be found first.
+                // Read page by page to find the one that fails.
                 Err(SnapshotError::Disk { .. }) if step > 1 => {
                     step = 1;
                     page
                 }
                 Err(error) => {
                     step = 1;
-                    self.name(page, end, &error)?
+                    self.add_error(page, end, &error)
                 }
             };
             self.found.pages += next - page;
             page = next;
         }
-        Ok(self.tell(end, pages))
+        Ok(self.report_progress(end, pages))
     }
 
     fn table(&self) -> Result<Table, SnapshotError> {
-        let metadata = &self.hold.metadata;
+        let metadata = &self.heap_lock.metadata;
         Table::open(
-            self.hold.disk(),
+            self.heap_lock.disk(),
             metadata.heap,
             metadata.seed(),
             metadata.root,
@@ -78,8 +78,8 @@ impl Verification<'_> {
     fn check(&self, table: &mut Table, pages: Range<u64>) -> Result<(), SnapshotError> {
         let ignore = |_: u64, _: &[u8]| Ok(());
         heap::read_pages(
-            self.hold.disk(),
-            &self.hold.metadata,
+            self.heap_lock.disk(),
+            &self.heap_lock.metadata,
             table,
             pages,
             ignore,
@@ -87,74 +87,77 @@ impl Verification<'_> {
         )
     }
 
-    fn tell(&mut self, page: u64, pages: u64) -> ControlFlow<()> {
+    fn report_progress(&mut self, page: u64, pages: u64) -> ControlFlow<()> {
         (self.progress)(Progress {
-            heap: self.hold.metadata.heap,
+            heap: self.heap_lock.metadata.heap,
             done_bytes: page * PAGE_BYTES as u64,
             total_bytes: pages * PAGE_BYTES as u64,
         })
     }
 
-    /// Notes a fault at or behind `page`, everything before it being good. Returns where to go on.
-    fn name(&mut self, page: u64, end: u64, error: &SnapshotError) -> Result<u64, SnapshotError> {
+    /// Records a problem at or after `page`; all pages before are valid. Returns the page to
+    /// continue with.
+    fn add_error(&mut self, page: u64, end: u64, error: &SnapshotError) -> u64 {
         let (array, what) = match error {
             SnapshotError::Damaged { array, what, .. } => (*array, what),
             SnapshotError::Disk { .. } => {
                 let pages = page..page + 1;
                 let error = in_full(error);
-                let array = self.hold.array();
+                let array = self.heap_lock.array();
                 self.found
-                    .fault(array, FaultKind::Unreadable { pages, error });
-                return Ok(page + 1);
+                    .add_problem(array, FaultKind::Unreadable { pages, error });
+                return page + 1;
             }
-            _ => unreachable!("reading pages says nothing else"),
+            _ => unreachable!("reading pages returns no other error"),
         };
         match *what {
             Damage::Block { level, index } => {
-                let pages = beneath(level, index, end);
+                let pages = pages_under(level, index, end);
                 let kind = FaultKind::Block {
                     level,
                     index,
                     pages: pages.clone(),
                 };
-                self.found.fault(array, kind);
-                Ok(pages.end.max(page + 1))
+                self.found.add_problem(array, kind);
+                pages.end.max(page + 1)
             }
             Damage::Page { page } => {
                 let pages = page..page + 1;
-                self.found.fault(array, FaultKind::Pages { pages });
-                Ok(page + 1)
+                self.found.add_problem(array, FaultKind::Pages { pages });
+                page + 1
             }
-            _ => unreachable!("pages and blocks are all that is read"),
+            _ => unreachable!("only pages and blocks are read"),
         }
     }
 
-    /// How far the pages can be read; `None` if not at all, for want of a table.
+    /// Number of pages that can be read; `None` if there is no checksum tree.
     fn reachable_pages(&mut self) -> Result<Option<u64>, SnapshotError> {
-        let heap = self.hold.metadata.heap;
-        if let Err(error) = self.hold.disk().len(Array::Table(heap)) {
-            self.files(Array::Table(heap), &error);
+        let heap = self.heap_lock.metadata.heap;
+        if let Err(error) = self.heap_lock.disk().len(Array::Table(heap)) {
+            self.add_file_error(Array::Table(heap), &error);
             return Ok(None);
         }
-        match heap::must_be_whole(self.hold.disk(), &self.hold.metadata) {
-            Ok(()) => return Ok(Some(self.hold.metadata.pages())),
-            Err(SnapshotError::Disk { source, .. }) => self.files(self.hold.array(), &source),
+        match heap::must_be_whole(self.heap_lock.disk(), &self.heap_lock.metadata) {
+            Ok(()) => return Ok(Some(self.heap_lock.metadata.pages())),
+            Err(SnapshotError::Disk { source, .. }) => {
+                self.add_file_error(self.heap_lock.array(), &source)
+            }
             Err(SnapshotError::Damaged { what, .. }) => {
                 let reason = what.to_string();
                 self.found
-                    .fault(self.hold.array(), FaultKind::Files { reason });
+                    .add_problem(self.heap_lock.array(), FaultKind::Files { reason });
             }
             Err(error) => return Err(error),
         }
         let reachable = self
             .reader
-            .row_bytes(self.hold.array())
+            .contiguous_bytes(self.heap_lock.array())
             .saturating_sub(METADATA_BYTES);
         let pages = reachable / PAGE_BYTES as u64;
-        Ok(Some(pages.min(self.hold.metadata.pages())))
+        Ok(Some(pages.min(self.heap_lock.metadata.pages())))
     }
 
-    fn files(&mut self, array: Array, error: &io::Error) {
+    fn add_file_error(&mut self, array: Array, error: &io::Error) {
         let kind = match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::InvalidData => FaultKind::Files {
                 reason: error.to_string(),
@@ -164,21 +167,21 @@ impl Verification<'_> {
                 error: error.to_string(),
             },
         };
-        self.found.fault(array, kind);
+        self.found.add_problem(array, kind);
     }
 
-    pub(super) fn journal(&mut self) -> Result<(), SnapshotError> {
-        let heap = self.hold.metadata.heap;
-        match self.hold.replay(|| 0, |records, _| *records += 1) {
+    pub(super) fn verify_journal(&mut self) {
+        let heap = self.heap_lock.metadata.heap;
+        match self.heap_lock.replay(|| 0, |records, _| *records += 1) {
             Ok((replayed, records)) => {
                 self.found.records = self.found.records.max(records);
-                for cut in replayed.cuts {
+                for tail in replayed.cuts {
                     let note = format!(
-                        "{}: {} bytes from {} on, behind record {}, never counted or are being written",
-                        Array::Journal(cut.journal),
-                        cut.bytes,
-                        cut.offset,
-                        cut.sequence - 1
+                        "{}: ignored tail of {} bytes at offset {}, after record {}: never acknowledged, or being written",
+                        Array::Journal(tail.journal),
+                        tail.bytes,
+                        tail.offset,
+                        tail.sequence - 1
                     );
                     if !self.found.notes.contains(&note) {
                         self.found.notes.push(note);
@@ -192,21 +195,20 @@ impl Verification<'_> {
             }) => {
                 let reason = what.to_string();
                 self.found
-                    .fault(array, FaultKind::Journal { offset, reason });
+                    .add_problem(array, FaultKind::Journal { offset, reason });
             }
-            Err(SnapshotError::Disk { array, source, .. }) => self.files(array, &source),
+            Err(SnapshotError::Disk { array, source, .. }) => self.add_file_error(array, &source),
             Err(error) => {
-                let reason = format!("behind heap {heap}: {}", in_full(&error));
+                let reason = format!("journal after heap {heap}: {}", in_full(&error));
                 self.found.notes.push(reason);
             }
         }
-        Ok(())
     }
 }
 
 impl StoreReader {
-    /// The bytes from the begin of an array to the first file of it that is missing or too short.
-    fn row_bytes(&self, array: Array) -> u64 {
+    /// Bytes from the start of a logical file to its first part file that is missing or too short.
+    fn contiguous_bytes(&self, array: Array) -> u64 {
         let mut bytes = 0;
         let part_bytes = self
             .disk()
@@ -223,8 +225,8 @@ impl StoreReader {
     }
 }
 
-/// The pages beneath a block.
-fn beneath(level: u8, index: u64, end: u64) -> Range<u64> {
+/// Pages under a block of the checksum tree.
+fn pages_under(level: u8, index: u64, end: u64) -> Range<u64> {
     let block = BlockId { level, index };
     let each = FAN.pow(u32::from(block.level) + 1);
     (block.index * each).min(end)..((block.index + 1) * each).min(end)

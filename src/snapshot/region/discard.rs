@@ -1,11 +1,12 @@
-//! Making pages zeros, and giving private pages back to the file beneath.
+//! Discarding pages, and dropping private pages of a region over files.
 //!
 //! # Safety
 //!
-//! [`Region::give_back`] is `unsafe` for what it does to the caller's data; what it asks of the kernel is not.
+//! [`Region::drop_private_pages`] is `unsafe` because it can undo stores of the caller. Its system
+//! calls are sound.
 #![expect(
     unsafe_code,
-    reason = "giving pages back may undo stores: a promise of the caller"
+    reason = "dropping private pages may undo stores, so the caller must rule that out"
 )]
 
 use std::ops::Range;
@@ -16,25 +17,28 @@ use crate::snapshot::format::PAGE_BYTES;
 use crate::snapshot::page_set::PageSet;
 use crate::sys::fallocate;
 
-/// In a restored region fewer bytes than these are overwritten with zeros, which takes a page each; more are replaced by
-/// new memory, which takes up to two mappings more.
+/// In a region over files shorter ranges are overwritten with zeros, which need a page each. Longer
+/// ones get new memory, which needs up to two mappings more.
 const REPLACE_BYTES: usize = 1 << 20;
 
-/// What is copied in at once where zeros have to be written.
+/// Zeros that are copied at a time.
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 impl Region {
-    /// Makes whole pages zeros, and gives their memory back where it can. The file beneath a restored region never
-    /// shows again.
+    /// Sets whole pages to zero and frees their memory where possible. The content of a file under
+    /// a private mapping does not show again.
     ///
-    /// No tracker sees this by itself: it must be told
-    /// ([`DirtyTracker::discarded`](crate::snapshot::DirtyTracker::discarded), hazard 14). With files their storage is
-    /// kept.
+    /// Trackers do not notice a discard: call
+    /// [`DirtyTracker::note_discarded`](crate::snapshot::DirtyTracker::note_discarded) after it
+    /// [I14]. A region of files keeps its storage.
     ///
     /// # Errors
     ///
-    /// [`OutOfRange`](RegionError::OutOfRange), [`Unaligned`](RegionError::Unaligned), or what the system refused; then
-    /// some of the pages are zeros.
+    /// Some of the pages may be zero after an error.
+    ///
+    /// - [`RegionError::OutOfBounds`] if the range is not within the region.
+    /// - [`RegionError::Unaligned`] if it does not consist of whole pages.
+    /// - [`RegionError::Io`] if a system call fails.
     pub fn discard(&self, range: Range<usize>) -> Result<(), RegionError> {
         let (offset, bytes) = (range.start, range.len());
         if !offset.is_multiple_of(PAGE_BYTES) || !bytes.is_multiple_of(PAGE_BYTES) {
@@ -45,7 +49,7 @@ impl Region {
         if bytes == 0 {
             return Ok(());
         }
-        let failed = RegionError::io("give pages back");
+        let failed = RegionError::io("free pages of the region");
         match &self.backing {
             Backing::Anonymous => self.memory.forget(range).map_err(failed),
             Backing::Memfd(file) => {
@@ -56,48 +60,51 @@ impl Region {
         }
     }
 
-    /// Gives pages of a restored region back to the files they lie over, and with them their memory; pages that have no
-    /// file beneath stay. Returns how many lie over files.
+    /// Drops private pages of a region over files, so that they show the files again. This frees
+    /// their memory.
+    ///
+    /// Pages without a file under them are not changed. Returns the number of pages that have a
+    /// file.
     ///
     /// # Errors
     ///
-    /// [`Io`](RegionError::Io); then some were given back.
+    /// - [`RegionError::Io`] if a system call fails. Some of the pages may be dropped then.
     ///
     /// # Safety
     ///
-    /// Each of these pages equals the file beneath it, durably, and nobody stores to it meanwhile: stores since
-    /// would be undone, also under references (hazard 11).
+    /// Each of these pages must equal the durable content of the file under it. No thread may store
+    /// to them during the call, not even through a reference: such stores would be undone [I11].
     pub unsafe fn give_back(&self, pages: &PageSet) -> Result<u64, RegionError> {
         let shape = self.shape();
-        let mut given = 0;
+        let mut page_count = 0;
         for run in pages.runs() {
-            for range in overlaps(&shape.beneath, &bytes_of(&run)) {
-                given += (range.len() / PAGE_BYTES) as u64;
+            for range in overlaps(&shape.file_ranges, &bytes_of(&run)) {
+                page_count += (range.len() / PAGE_BYTES) as u64;
                 self.memory
                     .forget(range)
-                    .map_err(RegionError::io("give pages back"))?;
+                    .map_err(RegionError::io("free pages of the region"))?;
             }
         }
-        Ok(given)
+        Ok(page_count)
     }
 
     fn discard_restored(&self, shape: &mut Shape, range: &Range<usize>) -> Result<(), RegionError> {
-        let over_files = overlaps(&shape.beneath, range);
+        let over_files = overlaps(&shape.file_ranges, range);
         let mut start = range.start;
         for part in over_files.iter().chain([&(range.end..range.end)]) {
             self.memory
                 .forget(start..part.start)
-                .map_err(RegionError::io("give pages back"))?;
+                .map_err(RegionError::io("free pages of the region"))?;
             start = part.end;
         }
         over_files
             .into_iter()
-            .try_for_each(|part| self.hide_file(shape, part))
+            .try_for_each(|part| self.cover_file(shape, part))
     }
 
-    /// Zeros over a file, which itself stays as it is.
-    fn hide_file(&self, shape: &mut Shape, range: Range<usize>) -> Result<(), RegionError> {
-        // At the limit of mappings zeros are written instead.
+    /// Hides a file range under zeros. The file does not change.
+    fn cover_file(&self, shape: &mut Shape, range: Range<usize>) -> Result<(), RegionError> {
+        // At the limit of mappings, write zeros instead.
         if range.len() >= REPLACE_BYTES && self.memory.map_zeros(range.clone(), false).is_ok() {
             shape.uncover(&range);
             return Ok(());
@@ -113,14 +120,14 @@ impl Region {
 }
 
 impl Shape {
-    /// This range lies over no file any more.
-    fn uncover(&mut self, gone: &Range<usize>) {
-        let before = |range: &Range<usize>| range.start..range.end.min(gone.start);
-        let behind = |range: &Range<usize>| range.start.max(gone.end)..range.end;
-        self.beneath = self
-            .beneath
+    /// Removes a range from those that show files.
+    fn uncover(&mut self, hidden: &Range<usize>) {
+        let before = |range: &Range<usize>| range.start..range.end.min(hidden.start);
+        let after = |range: &Range<usize>| range.start.max(hidden.end)..range.end;
+        self.file_ranges = self
+            .file_ranges
             .iter()
-            .flat_map(|range| [before(range), behind(range)])
+            .flat_map(|range| [before(range), after(range)])
             .filter(|range| !range.is_empty())
             .collect();
     }
@@ -131,7 +138,7 @@ impl Shape {
             let here = overlap(&(start..start + part.bytes), range);
             if !here.is_empty() {
                 fallocate::zero(&part.file, (here.start - start) as u64, here.len() as u64)
-                    .map_err(RegionError::io("make a range of a file zeros"))?;
+                    .map_err(RegionError::io("zero a range of a file"))?;
             }
             start += part.bytes;
         }
@@ -150,7 +157,7 @@ fn overlap(a: &Range<usize>, b: &Range<usize>) -> Range<usize> {
     a.start.max(b.start)..a.end.min(b.end)
 }
 
-/// The parts of a range that lie in others, in order.
+/// Intersections of a range with ascending, disjoint ranges.
 fn overlaps(ranges: &[Range<usize>], range: &Range<usize>) -> Vec<Range<usize>> {
     let first = ranges.partition_point(|at| at.end <= range.start);
     ranges[first..]
@@ -165,18 +172,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_lies_over_files_is_known_after_parts_of_it_were_hidden() {
+    fn file_ranges_shrink_and_split_when_parts_are_hidden() {
         let mut shape = Shape {
-            beneath: vec![0..8, 8..16],
+            file_ranges: vec![0..8, 8..16],
             ..Shape::default()
         };
         shape.uncover(&(2..4));
-        assert_eq!(shape.beneath, [0..2, 4..8, 8..16]);
+        assert_eq!(shape.file_ranges, [0..2, 4..8, 8..16]);
         shape.uncover(&(6..10));
-        assert_eq!(shape.beneath, [0..2, 4..6, 10..16]);
-        assert_eq!(overlaps(&shape.beneath, &(1..12)), [1..2, 4..6, 10..12]);
-        assert_eq!(overlaps(&shape.beneath, &(2..4)), []);
+        assert_eq!(shape.file_ranges, [0..2, 4..6, 10..16]);
+        assert_eq!(overlaps(&shape.file_ranges, &(1..12)), [1..2, 4..6, 10..12]);
+        assert_eq!(overlaps(&shape.file_ranges, &(2..4)), []);
         shape.uncover(&(0..16));
-        assert_eq!(shape.beneath, []);
+        assert_eq!(shape.file_ranges, []);
     }
 }

@@ -1,4 +1,4 @@
-//! What can go wrong with a region.
+//! Errors of regions.
 
 use std::io;
 
@@ -6,137 +6,146 @@ use thiserror::Error;
 
 use crate::sys::limits;
 
-/// How close to the limit the number of mappings is when it is the reason: one call may split two.
+/// Distance to the limit of mappings at which the limit counts as the cause, since one call may
+/// split two mappings.
 const SPLITS: usize = 4;
 
 /// An error of a region.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum RegionError {
-    /// An option or argument has a value that cannot work.
-    #[error("option `{field}`: {reason}")]
+    /// An option or argument is invalid.
+    #[error("invalid `{field}`: {reason}")]
     Option {
-        /// Its name.
+        /// Name of the option or argument.
         field: &'static str,
-        /// What is wrong with it.
+        /// Reason why it is invalid.
         reason: String,
     },
-    /// The processor's pages are not those of the format.
-    #[error("pages of this system have {page_bytes} bytes; regions need pages of 4096")]
+    /// The pages of the system do not have the length that the format needs.
+    #[error("the system has pages of {page_bytes} bytes, but regions need pages of 4096 bytes")]
     PageSize {
-        /// What they have.
+        /// Length of a page of the system in bytes.
         page_bytes: usize,
     },
-    /// Something lies where the region should.
-    #[error("option `address`: something is mapped within {bytes} bytes from {address:#x}")]
+    /// Something is mapped at the address that was asked for.
+    #[error(
+        "the {bytes} bytes at {address:#x} overlap an existing mapping; choose another `fixed_address`"
+    )]
     AddressTaken {
-        /// The address asked for.
+        /// The address.
         address: usize,
-        /// The bytes to be reserved there.
+        /// Length of the address range in bytes.
         bytes: usize,
     },
-    /// The region would become longer than what it reserved.
+    /// The region would become longer than its reserved addresses.
     #[error(
-        "option `reserve_bytes`: {needed_bytes} bytes are needed but {reserve_bytes} are reserved"
+        "region of {needed_bytes} bytes exceeds the {reserve_bytes} reserved bytes; increase `reserve_bytes`"
     )]
     ReserveExceeded {
-        /// The length asked for.
+        /// The new length in bytes.
         needed_bytes: usize,
-        /// What was reserved at the start.
+        /// Reserved addresses in bytes.
         reserve_bytes: usize,
     },
-    /// A range leaves the region.
-    #[error("{bytes} bytes from {offset} leave the region, which has {len_bytes}")]
+    /// A range is not within the region.
+    #[error("{bytes} bytes at offset {offset} are not within the region of {len_bytes} bytes")]
     OutOfRange {
-        /// Where the range begins.
+        /// Start of the range.
         offset: usize,
-        /// Its length.
+        /// Length of the range.
         bytes: usize,
         /// Length of the region.
         len_bytes: usize,
     },
-    /// A range is not made of whole pages.
-    #[error("{bytes} bytes from {offset} are not whole pages of 4096 bytes")]
+    /// A range does not consist of whole pages.
+    #[error("{bytes} bytes at offset {offset} are not whole pages of 4096 bytes")]
     Unaligned {
-        /// Where the range begins.
+        /// Start of the range.
         offset: usize,
-        /// Its length.
+        /// Length of the range.
         bytes: usize,
     },
-    /// A file is shorter than the range of it that is to be mapped.
-    #[error("part {part}: bytes up to {needed_bytes} are needed but the file has {present_bytes}")]
+    /// A file ends before the range that is to be mapped.
+    #[error("part {part}: the file has {present_bytes} bytes, but {needed_bytes} are required")]
     ShortFile {
-        /// Which part, from 0.
+        /// Index of the part.
         part: usize,
-        /// Length the file should have.
+        /// Length that the file should have.
         needed_bytes: u64,
-        /// Length it has.
+        /// Length that it has.
         present_bytes: u64,
     },
-    /// A file is longer than its part of the region: what lies behind would come up when the region grows.
+    /// A file is longer than its part of the region. The extra bytes would appear when the region
+    /// grows.
     #[error(
-        "part {part}: the file has {present_bytes} bytes, more than its {expected_bytes} in the region"
+        "part {part}: the file has {present_bytes} bytes, more than the {expected_bytes} of its part"
     )]
     LongFile {
-        /// Which part, from 0.
+        /// Index of the part.
         part: usize,
-        /// Length the file should have at most.
+        /// Maximum length of the file.
         expected_bytes: u64,
-        /// Length it has.
+        /// Length that it has.
         present_bytes: u64,
     },
-    /// The filesystem is full, or the user's quota on it.
-    #[error("part {part}: no space left for its bytes up to {needed_bytes}")]
+    /// The filesystem is full, or the quota of the user is reached.
+    #[error("part {part}: cannot reserve storage for {needed_bytes} bytes")]
     StorageFull {
-        /// Which part, from 0.
+        /// Index of the part.
         part: usize,
-        /// Length that was to be reserved.
+        /// Length for which storage was to be reserved.
         needed_bytes: u64,
-        /// The system's error.
+        /// Error of the system.
         source: io::Error,
     },
-    /// The file cannot be mapped: it is not opened for this, or its filesystem cannot.
-    #[error("part {part} cannot be mapped")]
+    /// A file cannot be mapped: it is opened with the wrong access mode, or its filesystem does not
+    /// support mappings.
+    #[error("part {part}: cannot map the file")]
     Unmappable {
-        /// Which part, from 0.
+        /// Index of the part.
         part: usize,
-        /// The system's error.
+        /// Error of the system.
         source: io::Error,
     },
-    /// A memfd that cannot be adopted, or not so.
+    /// A memfd cannot be used for this kind of region.
     #[error("the memfd {reason}")]
     Memfd {
-        /// What is wrong with it.
+        /// Reason, as a predicate of the memfd.
         reason: &'static str,
     },
-    /// The process has as many mappings as it may.
-    #[error("the process has {mappings} mappings; vm.max_map_count allows {max_map_count}")]
+    /// The process has reached the limit of mappings.
+    #[error(
+        "the process has {mappings} mappings, and vm.max_map_count allows {max_map_count}; raise that limit"
+    )]
     MapLimit {
-        /// Mappings it has.
+        /// Mappings of the process.
         mappings: usize,
         /// The limit.
         max_map_count: usize,
     },
     /// There is not enough memory or address space.
-    #[error("no memory or address space for {bytes} bytes")]
+    #[error("cannot map {bytes} bytes")]
     OutOfMemory {
-        /// Bytes asked for.
+        /// Length of the mapping in bytes.
         bytes: usize,
-        /// The system's error.
+        /// Error of the system.
         source: io::Error,
     },
-    /// A page has no storage: its file was cut, or its disk is full or broken.
-    #[error("the page at {offset} has no storage: its file was cut, or its disk is full or failed")]
+    /// A page has no storage: its file was truncated, or its disk is full or failed.
+    #[error(
+        "the page at offset {offset} has no storage: its file was truncated, or its disk is full or failed"
+    )]
     BadPage {
-        /// Where the first such page begins, or the copy that met it.
+        /// Offset of the first such page, or of the copy that found it.
         offset: usize,
     },
-    /// The system refused something.
+    /// A system call failed.
     #[error("cannot {operation}")]
     Io {
-        /// What was to be done.
+        /// Failed operation.
         operation: &'static str,
-        /// The system's error.
+        /// Error of the system.
         source: io::Error,
     },
 }
@@ -146,12 +155,12 @@ impl RegionError {
         Self::Option { field, reason }
     }
 
-    /// For `map_err`.
+    /// Error conversion for `map_err`.
     pub(in crate::snapshot) fn io(operation: &'static str) -> impl Fn(io::Error) -> Self {
         move |source| Self::Io { operation, source }
     }
 
-    /// What a failed mapping of so many bytes means.
+    /// Cause of a failed mapping of this length.
     pub(super) fn of_mapping(bytes: usize, source: io::Error) -> Self {
         if source.raw_os_error() != Some(libc::ENOMEM) {
             return Self::Io {
@@ -169,7 +178,7 @@ impl RegionError {
         Self::OutOfMemory { bytes, source }
     }
 
-    /// What a failed mapping of a file means.
+    /// Cause of a failed mapping of a file.
     pub(super) fn of_part(part: usize, bytes: usize, source: io::Error) -> Self {
         match source.raw_os_error() {
             Some(libc::ENODEV | libc::EACCES | libc::EPERM) => Self::Unmappable { part, source },
@@ -177,7 +186,7 @@ impl RegionError {
         }
     }
 
-    /// What a failed reservation of storage means.
+    /// Cause of a failed preallocation.
     pub(super) fn of_storage(part: usize, needed_bytes: u64, source: io::Error) -> Self {
         match source.raw_os_error() {
             Some(libc::ENOSPC | libc::EDQUOT) => Self::StorageFull {
@@ -186,7 +195,7 @@ impl RegionError {
                 source,
             },
             _ => Self::Io {
-                operation: "make a file longer",
+                operation: "extend a file",
                 source,
             },
         }

@@ -1,15 +1,16 @@
-//! The region itself: what it has, and what it tells.
+//! The region: its memory, length and backing.
 //!
 //! # Safety
 //!
-//! One call here is unsafe, that of the SIGBUS watch: the flag is in an `Arc` that the region holds, and the watch is
-//! dropped before it and before the addresses (order of fields).
-#![expect(unsafe_code, reason = "a watched flag must stay where it is")]
+//! The only unsafe call registers a SIGBUS watch with a flag. The flag is in an `Arc` that the
+//! region holds. By the order of the fields, the watch is dropped before the flag and before the
+//! addresses.
+#![expect(unsafe_code, reason = "the SIGBUS watch keeps a pointer to a flag")]
 
 use std::fmt;
 use std::fs::File;
 use std::ops::Range;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,16 +19,36 @@ use super::options::{FilePart, RegionKind};
 use crate::sys::reserve::Reservation;
 use crate::sys::sigbus::Watch;
 
-/// Contiguous memory whose state is to be persisted; its length is always whole pages of 4096 bytes.
+/// Contiguous memory whose content is persisted. Its length is a multiple of the page size, 4096
+/// bytes, and it never moves.
 ///
-/// Everything takes `&self` and may be called from any thread. [`as_ptr`](Self::as_ptr) is the only way to plain loads
-/// and stores; whoever makes references from it promises that nothing here that changes the same bytes is called while
-/// they live: [`copy_in`](Self::copy_in), [`discard`](Self::discard), [`shrink`](Self::shrink), `give_back`.
+/// All methods take `&self` and may be called from any thread. Plain loads and stores are only
+/// possible through [`as_ptr`](Self::as_ptr). Code that creates references from the pointer must
+/// not call methods that change the same bytes while a reference exists. These methods are
+/// [`write_at`](Self::write_at), [`discard`](Self::discard), [`shrink`](Self::shrink) and
+/// `drop_private_pages`.
 ///
-/// Where `mapping_cache::install_sigbus_dispatcher` was called, a page of a file that lost its
-/// storage becomes zeros when it is touched, and the region is [poisoned](Self::is_poisoned).
+/// With `mapping_cache::install_sigbus_handler`, a page of a file that lost its storage becomes
+/// zero when it is accessed, and the region is [poisoned](Self::is_poisoned).
+///
+/// # Examples
+///
+/// ```
+/// use flatspan::snapshot::{Region, RegionOptions};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let region = Region::anonymous(4096, RegionOptions::default().reserve_bytes(1 << 30))?;
+/// let start = region.as_ptr();
+/// region.copy_in(10, b"hello")?;
+/// region.grow(1 << 20)?;
+/// let mut bytes = [0; 5];
+/// region.copy_out(10, &mut bytes)?;
+/// assert_eq!((&bytes, region.as_ptr()), (b"hello", start));
+/// # Ok(())
+/// # }
+/// ```
 pub struct Region {
-    // Dropped in this order.
+    // The fields are dropped in this order.
     watch: Option<Watch>,
     poisoned: Arc<AtomicBool>,
     pub(super) memory: Reservation,
@@ -43,17 +64,17 @@ pub(super) enum Backing {
     Anonymous,
     Memfd(File),
     Files,
-    /// A file beneath and an offset of a page in it, for tests of trackers.
+    /// A file and an offset of a page in it, for testing trackers.
     Restored(Option<(File, u64)>),
 }
 
-/// What changes with the length. Its lock is held while memory is mapped or given back.
+/// State that changes with the length. Its lock is held while memory is mapped or freed.
 #[derive(Debug, Default)]
 pub(super) struct Shape {
-    /// The files of a region of files.
+    /// Files of a region of files.
     pub(super) files: Vec<FilePart>,
-    /// Where a restored region lies over files, in order.
-    pub(super) beneath: Vec<Range<usize>>,
+    /// Ranges of a region over private mappings that show files, in ascending order.
+    pub(super) file_ranges: Vec<Range<usize>>,
 }
 
 impl Region {
@@ -66,7 +87,8 @@ impl Region {
     ) -> Self {
         let poisoned = Arc::new(AtomicBool::new(false));
         let on_files = matches!(backing, Backing::Files | Backing::Restored(_));
-        // SAFETY: the flag lies in an `Arc` that is dropped after the watch, as is the memory (module documentation).
+        // SAFETY: the flag lies in an `Arc` that is dropped after the watch, as is the memory
+        // (module documentation).
         let watch = on_files.then(|| unsafe { memory.watch(Arc::as_ptr(&poisoned)) });
         Self {
             watch,
@@ -80,32 +102,34 @@ impl Region {
         }
     }
 
-    /// Present length in bytes, whole pages.
+    /// Returns the length in bytes, a multiple of 4096.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len.load(Ordering::Acquire)
     }
 
-    /// Has it no bytes at present?
+    /// Returns whether the length is 0.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How long it may become.
+    /// Returns the maximum length in bytes, for which addresses are reserved.
     #[must_use]
     pub fn reserve_bytes(&self) -> usize {
         self.memory.bytes()
     }
 
-    /// Where it begins, for as long as it lives. Using the pointer is `unsafe`: only the first [`len`](Self::len) bytes
-    /// may be used, other threads and processes may write them, and a page of a file may have no storage (SIGBUS).
+    /// Returns the address of the region, which is valid until the region is dropped.
+    ///
+    /// Only the first [`len`](Self::len) bytes may be accessed. Other threads and processes may
+    /// write them, and a page of a file may have no storage (SIGBUS).
     #[must_use]
     pub fn as_ptr(&self) -> NonNull<u8> {
         self.memory.start()
     }
 
-    /// What lies behind it.
+    /// Returns the kind of the region.
     #[must_use]
     pub fn kind(&self) -> RegionKind {
         match self.backing {
@@ -116,7 +140,8 @@ impl Region {
         }
     }
 
-    /// The memfd, to be handed to other processes; `None` for the other kinds. It may be longer than the region.
+    /// Returns the memfd, to be passed to other processes, or `None` for other kinds. The memfd may
+    /// be longer than the region.
     #[must_use]
     pub fn as_fd(&self) -> Option<BorrowedFd<'_>> {
         match &self.backing {
@@ -125,8 +150,10 @@ impl Region {
         }
     }
 
-    /// Was a page without storage replaced by zeros, because a thread touched it? For good: what was stored there is
-    /// lost, so no state of the region may be persisted any more (hazard 12). To be asked after each capture.
+    /// Returns whether a page without storage was replaced by zeros when a thread accessed it.
+    ///
+    /// The state is permanent: data was lost, so the content must not be persisted any more [I12].
+    /// Callers check this after each capture.
     #[must_use]
     pub fn is_poisoned(&self) -> bool {
         self.poisoned.load(Ordering::SeqCst)
@@ -136,18 +163,20 @@ impl Region {
         &self.memory
     }
 
-    /// The one tracker that reads the page tables of the region (hazard 13); `None` when there is one already.
-    pub(in crate::snapshot) fn claim_tracking(&self) -> Option<TrackingClaim> {
-        let taken = self.tracking.swap(true, Ordering::AcqRel);
-        (!taken).then(|| TrackingClaim(Arc::clone(&self.tracking)))
+    /// Lock for the one tracker that reads the page tables of the region [I13]; `None` if another
+    /// tracker has it.
+    pub(in crate::snapshot) fn lock_tracking(&self) -> Option<TrackingLock> {
+        let was_locked = self.tracking.swap(true, Ordering::AcqRel);
+        (!was_locked).then(|| TrackingLock(Arc::clone(&self.tracking)))
     }
 
     pub(super) fn shape(&self) -> MutexGuard<'_, Shape> {
-        // What is under it is changed only after the system call that makes it true.
+        // The state is changed only after the system call that makes it true, so a panic leaves it
+        // consistent.
         self.shape.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// With the shape locked.
+    /// Requires the lock of the shape.
     pub(super) fn set_len(&self, len: usize) {
         self.len.store(len, Ordering::Release);
     }
@@ -165,18 +194,18 @@ impl fmt::Debug for Region {
     }
 }
 
-/// Held by the tracker that reads the page tables of a region.
+/// Lock held by the tracker that reads the page tables of a region.
 #[derive(Debug)]
-pub(in crate::snapshot) struct TrackingClaim(Arc<AtomicBool>);
+pub(in crate::snapshot) struct TrackingLock(Arc<AtomicBool>);
 
-impl TrackingClaim {
-    /// Is it of this region?
+impl TrackingLock {
+    /// Whether the lock belongs to this region.
     pub(in crate::snapshot) fn is_of(&self, region: &Region) -> bool {
         Arc::ptr_eq(&self.0, &region.tracking)
     }
 }
 
-impl Drop for TrackingClaim {
+impl Drop for TrackingLock {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Release);
     }

@@ -1,20 +1,21 @@
-//! Regions: contiguous memory whose state is to be persisted.
+//! Regions: contiguous memory whose content is persisted.
 //!
-//! A region reserves its addresses at the start, so that growth never moves it. It gives out a raw pointer and makes no
-//! reference to its memory: other threads, and for some kinds other processes, may write it at any time. Its own doors
-//! copy by the kernel, which checks every page and never raises a signal.
+//! A region reserves its addresses when it is created, so that growth never moves it. It provides a
+//! raw pointer and creates no reference to its memory, since other threads, and for some kinds
+//! other processes, may write it at any time. Its own methods copy by system calls, which check
+//! every page and raise no signal.
 
-mod adopt;
-mod copy;
+mod constructors;
 mod discard;
 mod error;
-mod length;
-mod make;
+mod kernel_copy;
+mod memfd;
 mod memory;
 mod options;
-mod scratch;
+mod probe_pages;
+mod resize;
 
 pub use error::RegionError;
 pub use memory::Region;
-pub(in crate::snapshot) use memory::TrackingClaim;
+pub(in crate::snapshot) use memory::TrackingLock;
 pub use options::{FilePart, RegionKind, RegionOptions, RestoredPart};

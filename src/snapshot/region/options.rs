@@ -1,4 +1,4 @@
-//! What a region is made of, and the checks of what callers ask for.
+//! Options and kinds of regions, and checks of arguments.
 
 use std::fmt;
 use std::fs::File;
@@ -8,28 +8,65 @@ use crate::snapshot::format::PAGE_BYTES;
 use crate::sys::limits;
 use crate::sys::reserve::Reservation;
 
-/// How a region is made.
+/// Options of a region.
+///
+/// # Examples
+///
+/// ```
+/// use flatspan::snapshot::{Region, RegionOptions};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let options = RegionOptions::default().reserve_bytes(1 << 30);
+/// let region = Region::anonymous(4096, options)?;
+/// region.grow(1 << 30)?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use]
 pub struct RegionOptions {
-    /// Bytes of address space to reserve: how long the region may ever become. 0 for as much as it has at the start.
-    /// Reserving costs nothing, and terabytes are fine.
-    pub reserve_bytes: usize,
-    /// Where it must lie, a multiple of the page size; anywhere if not given.
-    pub address: Option<usize>,
-    /// Ask for huge pages. A wish: the kernel decides, and some kinds of memory have none.
-    pub huge_pages: bool,
+    reserve_bytes: usize,
+    fixed_address: Option<usize>,
+    pub(super) huge_pages: bool,
 }
 
-/// What lies behind the memory of a region.
+impl RegionOptions {
+    /// Sets the address space to reserve, in bytes, which is the maximum length of the region.
+    ///
+    /// Reserved addresses cost no memory, so terabytes are possible. Defaults to 0, which reserves
+    /// the initial length.
+    pub fn reserve_bytes(mut self, bytes: usize) -> Self {
+        self.reserve_bytes = bytes;
+        self
+    }
+
+    /// Sets the address of the region, a multiple of the page size. Defaults to any free address.
+    pub fn fixed_address(mut self, address: usize) -> Self {
+        self.fixed_address = Some(address);
+        self
+    }
+
+    /// Sets whether to ask the kernel for huge pages. Defaults to `false`.
+    ///
+    /// The kernel decides, and some kinds of memory have no huge pages.
+    pub fn huge_pages(mut self, huge_pages: bool) -> Self {
+        self.huge_pages = huge_pages;
+        self
+    }
+}
+
+/// Backing of the memory of a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum RegionKind {
-    /// Memory of this process only.
+    /// Private memory of this process.
     Anonymous,
     /// A memfd, which other processes may map.
     Memfd,
-    /// Files side by side, shared with whoever uses them.
+    /// Files next to each other, whose mappings are shared with other processes.
     Files,
-    /// Files side by side, mapped privately: they never change, changed pages are this process's own.
+    /// Files next to each other, mapped privately: the files never change, and changed pages are
+    /// private memory of this process.
     Restored,
 }
 
@@ -44,60 +81,63 @@ impl fmt::Display for RegionKind {
     }
 }
 
-/// A file of [`Region::files`](super::Region::files), opened for reading and writing.
+/// File of [`Region::map_files`](super::Region::map_files), open for reading and writing.
 #[derive(Debug)]
+#[expect(clippy::exhaustive_structs, reason = "callers construct it")]
 pub struct FilePart {
-    /// The file. If it is shorter, it is made longer; it must not be longer.
+    /// The file. A shorter file is extended; a longer one is an error.
     pub file: File,
-    /// Its bytes in the region, a multiple of 4096.
+    /// Length of the part in bytes, a multiple of 4096.
     pub bytes: usize,
 }
 
-/// A range of a file beneath [`Region::restored`](super::Region::restored), opened for reading.
+/// File range of [`Region::map_private_files`](super::Region::map_private_files), open for reading.
 #[derive(Debug)]
+#[expect(clippy::exhaustive_structs, reason = "callers construct it")]
 pub struct RestoredPart {
     /// The file.
     pub file: File,
-    /// Where the range begins in the file, a multiple of 4096.
+    /// Offset of the range in the file, a multiple of 4096.
     pub offset: u64,
-    /// Its length, a multiple of 4096.
+    /// Length of the range in bytes, a multiple of 4096.
     pub bytes: usize,
 }
 
 impl RegionOptions {
-    /// Reserves what a region of `len` bytes, whole pages already, needs.
+    /// Reserves addresses for a region of `len` bytes, which are whole pages.
     pub(super) fn reserve(&self, len: usize) -> Result<Reservation, RegionError> {
         let wanted = match self.reserve_bytes {
             0 => len.max(PAGE_BYTES),
             bytes if bytes < len => {
-                let reason = format!("{bytes} is less than the length, {len}");
+                let reason = format!("{bytes} bytes are less than the length of {len} bytes");
                 return Err(RegionError::option("reserve_bytes", reason));
             }
             bytes => whole_pages(bytes)?,
         };
-        if let Some(address) = self.address
+        if let Some(address) = self.fixed_address
             && (address == 0 || !address.is_multiple_of(PAGE_BYTES))
         {
-            let reason = format!("{address:#x} is not a multiple of {PAGE_BYTES} above 0");
-            return Err(RegionError::option("address", reason));
+            let reason = format!("{address:#x} is not a positive multiple of {PAGE_BYTES}");
+            return Err(RegionError::option("fixed_address", reason));
         }
-        Reservation::new(wanted, self.address).map_err(|source| self.refused(wanted, source))
+        Reservation::new(wanted, self.fixed_address).map_err(|source| self.refused(wanted, source))
     }
 
     fn refused(&self, bytes: usize, source: std::io::Error) -> RegionError {
-        match (source.raw_os_error(), self.address) {
+        match (source.raw_os_error(), self.fixed_address) {
             (Some(libc::EEXIST), Some(address)) => RegionError::AddressTaken { address, bytes },
-            // Below vm.mmap_min_addr.
+            // The address is below vm.mmap_min_addr.
             (Some(libc::EPERM), Some(address)) => {
-                let reason = format!("the kernel lets nobody map at {address:#x}");
-                RegionError::option("address", reason)
+                let reason =
+                    format!("the kernel allows no mapping at {address:#x} (vm.mmap_min_addr)");
+                RegionError::option("fixed_address", reason)
             }
             _ => RegionError::of_mapping(bytes, source),
         }
     }
 }
 
-/// The format's pages must be the processor's, whose protection and page tables tell what changed.
+/// The pages of the format must be those of the system, since page tables show what changed.
 pub(super) fn check_page_size() -> Result<(), RegionError> {
     match limits::page_bytes() {
         PAGE_BYTES => Ok(()),
@@ -107,18 +147,19 @@ pub(super) fn check_page_size() -> Result<(), RegionError> {
 
 /// Rounds up to whole pages.
 pub(super) fn whole_pages(bytes: usize) -> Result<usize, RegionError> {
-    bytes
-        .checked_next_multiple_of(PAGE_BYTES)
-        .ok_or_else(|| RegionError::option("len", format!("{bytes} bytes are too many")))
+    bytes.checked_next_multiple_of(PAGE_BYTES).ok_or_else(|| {
+        RegionError::option("len", format!("{bytes} bytes exceed the address space"))
+    })
 }
 
-/// Refuses a part that is not whole pages.
+/// Rejects a part that does not consist of whole pages.
 pub(super) fn check_part(part: usize, offset: u64, bytes: usize) -> Result<(), RegionError> {
     let whole = bytes.is_multiple_of(PAGE_BYTES) && offset.is_multiple_of(PAGE_BYTES as u64);
     if whole && bytes > 0 {
         return Ok(());
     }
-    let reason =
-        format!("part {part}: {bytes} bytes from {offset} are not whole pages of {PAGE_BYTES}");
+    let reason = format!(
+        "part {part}: {bytes} bytes at offset {offset} are not whole pages of {PAGE_BYTES} bytes"
+    );
     Err(RegionError::option("parts", reason))
 }

@@ -1,84 +1,87 @@
-//! What can go wrong with tracking.
+//! Errors of dirty trackers.
 
 use std::io;
 
 use thiserror::Error;
 
-use super::traits::TrackerKind;
+use super::kind::TrackerKind;
 use crate::snapshot::region::RegionError;
 
 /// An error of a tracker.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum TrackerError {
-    /// This system does not offer what the tracker needs.
-    #[error("{tracker}: this system does not offer it")]
+    /// The system lacks a facility that the tracker needs.
+    #[error("{tracker}: not available on this system")]
     Unavailable {
-        /// Which one.
+        /// The tracker.
         tracker: TrackerKind,
-        /// The system's error.
+        /// Error of the system.
         source: io::Error,
     },
-    /// The tracker would not see all changes of this region.
-    #[error("{tracker}: refused, because {reason}")]
+    /// The tracker cannot see all changes of this region.
+    #[error("{tracker}: unsuitable for this region: {reason}")]
     Refused {
-        /// Which one.
+        /// The tracker.
         tracker: TrackerKind,
-        /// What it would not see.
+        /// Changes that the tracker would miss.
         reason: &'static str,
     },
-    /// The tracker was tried on pages of the same kind, and did not find what was stored.
-    #[error("{tracker}: it found {found} where {expected} was stored to")]
+    /// A test on memory of the same kind did not find exactly the stored pages.
+    #[error("{tracker}: self-test failed: stored to pages {expected}, found {found}")]
     SelfTest {
-        /// Which one.
+        /// The tracker.
         tracker: TrackerKind,
-        /// The pages that were stored to.
+        /// Pages that the test has stored to.
         expected: String,
-        /// Those that it found.
+        /// Pages that the tracker has found.
         found: String,
     },
-    /// Another tracker reads the page tables of this region already (hazard 13).
-    #[error("{tracker}: another tracker of this region is armed")]
+    /// Another tracker already reads the page tables of this region [I13].
+    #[error("{tracker}: another tracker is armed with this region")]
     Taken {
-        /// Which one.
+        /// The tracker.
         tracker: TrackerKind,
     },
-    /// It was not armed, or with another region.
+    /// The tracker was not armed, or was armed with another region.
     #[error("{tracker}: not armed with this region")]
     NotArmed {
-        /// Which one.
+        /// The tracker.
         tracker: TrackerKind,
     },
-    /// This process is a child of the one that armed it, and has other memory.
-    #[error("{tracker}: armed by process {armed_by}, used by process {here}")]
+    /// This process is a child of the one that armed the tracker, and has other memory.
+    #[error(
+        "{tracker}: armed by process {armed_by}, but used by its child {here}; create a tracker in each process"
+    )]
     OtherProcess {
-        /// Which one.
+        /// The tracker.
         tracker: TrackerKind,
-        /// Who armed it.
+        /// Process that armed the tracker.
         armed_by: u32,
-        /// Who uses it.
+        /// Process that uses the tracker.
         here: u32,
     },
-    /// Tracking ended: a part of the region was mapped anew and the tracker not told, or the system failed. Every page
-    /// counts as written, and is in the set of the scan. The tracker must be armed anew.
-    #[error("{tracker}: tracking was lost, so every page counts as written")]
+    /// Tracking ended: part of the region was mapped again without a report to the tracker, or the
+    /// system failed. The scan has reported every page as dirty, and the tracker must be armed
+    /// again.
+    #[error("{tracker}: tracking was lost, so every page counts as dirty; arm the tracker again")]
     Lost {
-        /// Which one.
+        /// The tracker.
         tracker: TrackerKind,
-        /// The system's error.
+        /// Error of the system.
         source: io::Error,
     },
     /// The region could not be read.
     #[error(transparent)]
     Region(#[from] RegionError),
-    /// The system refused something.
+    /// A system call failed.
     #[error("{tracker}: cannot {operation}")]
     Io {
-        /// Which one.
+        /// The tracker.
         tracker: TrackerKind,
-        /// What was to be done.
+        /// Failed operation.
         operation: &'static str,
-        /// The system's error.
+        /// Error of the system.
         source: io::Error,
     },
 }

@@ -1,27 +1,31 @@
-//! Which pages of a region changed.
+//! Dirty trackers: which pages of a region have changed.
 //!
-//! | tracker | sees | costs (1 GiB) |
+//! | tracker | finds | cost for 1 GiB |
 //! | --- | --- | --- |
-//! | [`WpAsync`] | stores through the region's own mapping | 0.4 ms a scan, and about 1 us a first store |
-//! | [`PrivatePages`] | all pages that a restored region has of its own, cumulatively | 6 to 16 ms a scan |
-//! | [`Compare`] | everything, whoever wrote it | reads all: 60 ms a scan and more |
-//! | [`Declared`] | what writers declare | nothing |
+//! | [`WpAsyncTracker`] | stores through the mapping of the region | 0.4 ms per scan, about 1 us per first store to a page |
+//! | [`PrivatePagesTracker`] | private pages of a region over files, cumulatively | 6 to 16 ms per scan |
+//! | [`HashCompareTracker`] | every change by any process | 60 ms per scan or more, as it reads everything |
+//! | [`ExplicitTracker`] | pages that writers mark as dirty | none |
 //!
-//! [`choose`] picks one by trying it. Soft-dirty bits, page frame numbers and residency are no methods: the first are
-//! silently absent on some kernels, the others say something else.
+//! [`select_tracker`] selects one by testing it. Soft-dirty bits are silently missing on some
+//! kernels; page frame numbers and residency do not show changes.
 
-mod choose;
-mod compare;
-mod declared;
+mod dirty_marks;
+mod dirty_tracker;
 mod error;
+mod explicit;
+mod hash_compare;
+mod kind;
 mod private_pages;
-mod traits;
+mod select;
 mod wp_async;
 
-pub use choose::{Chosen, TrackerChoice, Writers, choose};
-pub use compare::Compare;
-pub use declared::{Declarations, Declared};
+pub use dirty_marks::Declarations;
+pub use dirty_tracker::DirtyTracker;
 pub use error::TrackerError;
+pub use explicit::Declared;
+pub use hash_compare::Compare;
+pub use kind::TrackerKind;
 pub use private_pages::PrivatePages;
-pub use traits::{DirtyTracker, TrackerKind};
+pub use select::{Chosen, TrackerChoice, Writers, choose};
 pub use wp_async::WpAsync;

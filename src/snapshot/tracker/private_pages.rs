@@ -1,42 +1,71 @@
-//! The pages that a restored region has of its own.
+//! Tracker of the private pages of a region over files.
 
-use super::declared::Declarations;
+use super::dirty_marks::{Declarations, pages_of};
+use super::dirty_tracker::DirtyTracker;
 use super::error::TrackerError;
-use super::traits::{DirtyTracker, TrackerKind, pages_of};
+use super::kind::TrackerKind;
 use crate::snapshot::page_set::PageSet;
-use crate::snapshot::region::{Region, RegionKind, TrackingClaim};
+use crate::snapshot::region::{Region, RegionKind, TrackingLock};
 use crate::sys::pagemap::{PageRegion, Pagemap, Query};
 
 const KIND: TrackerKind = TrackerKind::PrivatePages;
 
-/// Runs of pages that one call of the kernel may give: 192 KiB.
+/// Page ranges that one `PAGEMAP_SCAN` call can return: 192 KiB.
 const RUNS: usize = 8192;
 
-/// Finds the pages of a restored region that are not those of the file beneath, from the page tables: present or swapped,
-/// and not of a file. It needs no privilege and costs stores nothing but the copy that the kernel makes anyway.
+/// Tracker of a region over privately mapped files: finds the pages that differ from the files, by
+/// the page tables.
 ///
-/// It is *cumulative* ([`DirtyTracker::is_cumulative`]): a page stays private after it was persisted, so each scan reports
-/// all that changed since the region was made or [given back](Region::give_back) pages. Pages that were declared are
-/// reported until it is armed again: a discarded page need not be present.
+/// These pages are present or swapped, and do not belong to a file. The tracker needs no privilege,
+/// and adds nothing to the copy that the kernel makes at the first store to a page.
 ///
-/// In pages behind the files, a read alone makes a page present: more may be reported than was written, never less.
+/// It is *cumulative* ([`DirtyTracker::is_cumulative`]): a page stays private after it was stored.
+/// So each scan reports all pages that changed since the region was created or the page was
+/// [dropped](Region::drop_private_pages). Marked pages are reported until the tracker is armed
+/// again, since a discarded page need not be present.
+///
+/// After the end of the files even a load makes a page present, so a scan may report unchanged
+/// pages, but misses none.
+///
+/// # Examples
+///
+/// ```no_run
+/// use std::fs::File;
+///
+/// use flatspan::snapshot::{
+///     DirtyTracker as _, PageSet, PrivatePages, Region, RegionOptions, RestoredPart,
+/// };
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let file = File::open("image")?;
+/// let part = RestoredPart { file, offset: 0, bytes: 8 * 4096 };
+/// let region = Region::restored(vec![part], 8 * 4096, RegionOptions::default())?;
+/// let mut tracker = PrivatePages::new()?;
+/// tracker.arm(&region)?;
+/// region.copy_in(0, b"changed")?;
+/// let mut dirty = PageSet::new();
+/// tracker.scan(&region, &mut dirty)?;
+/// assert!(dirty.contains(0));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct PrivatePages {
     pagemap: Pagemap,
     declarations: Declarations,
-    /// All that were declared since it was armed.
+    /// Pages that were marked since the tracker was armed.
     declared: PageSet,
     runs: Vec<PageRegion>,
     process: u32,
-    claim: Option<TrackingClaim>,
+    tracking_lock: Option<TrackingLock>,
 }
 
 impl PrivatePages {
-    /// Makes one.
+    /// Creates a tracker that is not armed.
     ///
     /// # Errors
     ///
-    /// [`Unavailable`](TrackerError::Unavailable) where page tables may not be read.
+    /// - [`TrackerError::Unavailable`] if the process cannot read its page tables.
     pub fn new() -> Result<Self, TrackerError> {
         let pagemap = Pagemap::open().map_err(|source| TrackerError::Unavailable {
             tracker: KIND,
@@ -48,7 +77,7 @@ impl PrivatePages {
             declared: PageSet::new(),
             runs: vec![PageRegion::default(); RUNS],
             process: std::process::id(),
-            claim: None,
+            tracking_lock: None,
         })
     }
 
@@ -73,18 +102,22 @@ impl DirtyTracker for PrivatePages {
         true
     }
 
-    /// Forgets what was declared; pages that are private already are reported all the same.
+    /// Clears the marks. Pages that are private already are reported nevertheless.
     fn arm(&mut self, region: &Region) -> Result<(), TrackerError> {
         self.check_process()?;
         if region.kind() != RegionKind::Restored {
             return Err(TrackerError::Refused {
                 tracker: KIND,
-                reason: "only a restored region has private pages beside those of files",
+                reason: "only a region over private mappings of files can be tracked",
             });
         }
-        if !self.claim.as_ref().is_some_and(|claim| claim.is_of(region)) {
-            let claim = region.claim_tracking();
-            self.claim = Some(claim.ok_or(TrackerError::Taken { tracker: KIND })?);
+        if !self
+            .tracking_lock
+            .as_ref()
+            .is_some_and(|lock| lock.is_of(region))
+        {
+            let lock = region.lock_tracking();
+            self.tracking_lock = Some(lock.ok_or(TrackerError::Taken { tracker: KIND })?);
         }
         self.declared.clear();
         self.declarations.take_into(&mut PageSet::new(), 0);
@@ -92,13 +125,17 @@ impl DirtyTracker for PrivatePages {
     }
 
     fn disarm(&mut self, _region: &Region) -> Result<(), TrackerError> {
-        self.claim = None;
+        self.tracking_lock = None;
         Ok(())
     }
 
     fn scan(&mut self, region: &Region, into: &mut PageSet) -> Result<(), TrackerError> {
         self.check_process()?;
-        if !self.claim.as_ref().is_some_and(|claim| claim.is_of(region)) {
+        if !self
+            .tracking_lock
+            .as_ref()
+            .is_some_and(|lock| lock.is_of(region))
+        {
             return Err(TrackerError::NotArmed { tracker: KIND });
         }
         let len = region.len();
@@ -133,12 +170,12 @@ mod tests {
     use crate::sys::userfaultfd::open_or_skip;
 
     #[test]
-    fn h13_reads_count_as_changes_where_writes_are_tracked_so_a_region_has_one_tracker() {
+    fn i13_a_region_has_one_tracker_because_write_tracking_makes_reads_look_private() {
         let Some(tracking) = open_or_skip() else {
             return;
         };
         let file = tempfile::tempfile().expect("a file");
-        file.set_len(4 * 4096).expect("longer");
+        file.set_len(4 * 4096).expect("extended");
         let part = RestoredPart {
             file,
             offset: 0,
@@ -149,13 +186,13 @@ mod tests {
         let mut tracker = PrivatePages::new().expect("a tracker");
         tracker.arm(&region).expect("armed");
 
-        // Behind its back, as two trackers would do.
+        // Arm write tracking without the tracker, as a second tracker would.
         tracking.arm(region.memory(), 0..4 * 4096).expect("armed");
         let mut set = PageSet::new();
         tracker.scan(&region, &mut set).expect("a scan");
         assert!(
             !set.is_empty(),
-            "the blind spot is gone: nothing was stored"
+            "reads are not reported any more: the restriction may be lifted"
         );
 
         let mut second = PrivatePages::new().expect("a tracker");
@@ -165,6 +202,6 @@ mod tests {
             "{taken:?}"
         );
         drop(tracker);
-        second.arm(&region).expect("the first is gone");
+        second.arm(&region).expect("the first tracker is dropped");
     }
 }

@@ -1,56 +1,80 @@
-//! Write protection that the kernel lifts by itself.
+//! Tracker by asynchronous write protection, which the kernel lifts at the first store.
 
 use std::io;
 use std::ops::Range;
 
-use super::declared::Declarations;
+use super::dirty_marks::{Declarations, pages_of};
+use super::dirty_tracker::DirtyTracker;
 use super::error::TrackerError;
-use super::traits::{DirtyTracker, TrackerKind, pages_of};
+use super::kind::TrackerKind;
 use crate::snapshot::page_set::PageSet;
-use crate::snapshot::region::{Region, TrackingClaim};
+use crate::snapshot::region::{Region, TrackingLock};
 use crate::sys::pagemap::{PageRegion, Pagemap, Query};
 use crate::sys::userfaultfd::WriteTracking;
 
 const KIND: TrackerKind = TrackerKind::WpAsync;
 
-/// Runs of pages that one call of the kernel may give: 192 KiB.
+/// Page ranges that one `PAGEMAP_SCAN` call can return: 192 KiB.
 const RUNS: usize = 8192;
 
-/// Tracks stores by userfaultfd's asynchronous write protection (Linux 6.7), scanned and armed again in one call.
+/// Tracker by asynchronous write protection of `userfaultfd(2)` (Linux 6.7). One system call scans
+/// and arms again.
 ///
-/// Each first store to a page since the last scan costs a fault, which the kernel handles: about 1 us, and no thread waits.
-/// It works for ordinary users. Stores of the kernel on our behalf (`read(2)` into the region) are seen.
+/// The first store to a page after a scan causes a fault of about 1 us, which the kernel handles
+/// without waking a thread. The tracker needs no privilege. It finds stores that the kernel makes
+/// for this process, such as by `read(2)` into the region.
 ///
-/// # What it does not see (hazard 14)
+/// # Blind spots [I14]
 ///
-/// - stores through another mapping of the same memory: by other processes, by a child after a fork, by another mapping in
-///   this process;
-/// - writes to the file or memfd by `write` and the like;
-/// - reads of io_uring, RDMA and others into buffers registered with the kernel (fixed buffers): these pages stay pinned, and
-///   nothing faults. Regions with such buffers need [`Compare`](super::Compare);
-/// - discards (hole punching, `MADV_REMOVE`), even through its own mapping: [`DirtyTracker::discarded`] says so.
+/// The tracker does not find:
 ///
-/// [`choose`](super::choose()) refuses it where others may write, unless told that nobody does.
+/// - Stores through another mapping of the same memory: by another process, by a child after a
+///   fork, or by this process.
+/// - Writes to the file or memfd by `write(2)` and similar calls.
+/// - Reads of `io_uring`, RDMA and devices into registered buffers. Their pages stay pinned and cause
+///   no fault. Use [`HashCompareTracker`](super::HashCompareTracker) for such regions.
+/// - Discarded ranges (hole punching, `MADV_REMOVE`), even through the same mapping. Report them by
+///   [`DirtyTracker::note_discarded`].
 ///
-/// A part of the region that was mapped anew without [`DirtyTracker::grown`] or [`DirtyTracker::discarded`], or moved by
-/// `mremap`, is not watched any more: the next scan fails with [`Lost`](TrackerError::Lost) and reports every page.
+/// [`select_tracker`](super::select_tracker()) rejects it for memory that other processes can
+/// write, unless the caller guarantees that none does.
+///
+/// Part of the region that was mapped again without a report, or moved by `mremap(2)`, is not
+/// tracked any more. The next scan reports every page and fails with [`TrackerError::Lost`].
+///
+/// # Examples
+///
+/// ```no_run
+/// use flatspan::snapshot::{DirtyTracker as _, PageSet, Region, RegionOptions, WpAsync};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let region = Region::anonymous(8 * 4096, RegionOptions::default())?;
+/// let mut tracker = WpAsync::new()?;
+/// tracker.arm(&region)?;
+/// region.copy_in(4096, b"changed")?;
+/// let mut dirty = PageSet::new();
+/// tracker.scan(&region, &mut dirty)?;
+/// assert_eq!(dirty, PageSet::from_iter([1]));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct WpAsync {
     tracking: WriteTracking,
     pagemap: Pagemap,
     declarations: Declarations,
     runs: Vec<PageRegion>,
-    /// Page tables are of one process.
+    /// The page tables that the descriptors refer to belong to this process.
     process: u32,
-    claim: Option<TrackingClaim>,
+    tracking_lock: Option<TrackingLock>,
 }
 
 impl WpAsync {
-    /// Makes one, for any region that only this process writes, through its own mapping.
+    /// Creates a tracker that is not armed.
     ///
     /// # Errors
     ///
-    /// [`Unavailable`](TrackerError::Unavailable) where the system does not offer it.
+    /// - [`TrackerError::Unavailable`] if the kernel does not offer the facility.
     pub fn new() -> Result<Self, TrackerError> {
         let unavailable = |source| TrackerError::Unavailable {
             tracker: KIND,
@@ -62,7 +86,7 @@ impl WpAsync {
             declarations: Declarations::default(),
             runs: vec![PageRegion::default(); RUNS],
             process: std::process::id(),
-            claim: None,
+            tracking_lock: None,
         })
     }
 
@@ -77,11 +101,12 @@ impl WpAsync {
         }
     }
 
-    /// A child has descriptors to its parent's memory: a scan by it would take what the parent has to find.
+    /// A child has descriptors for the memory of its parent. Its scan would consume changes that
+    /// the parent must find.
     fn check_armed(&self, region: &Region) -> Result<(), TrackerError> {
         self.check_process()?;
-        match &self.claim {
-            Some(claim) if claim.is_of(region) => Ok(()),
+        match &self.tracking_lock {
+            Some(lock) if lock.is_of(region) => Ok(()),
             _ => Err(TrackerError::NotArmed { tracker: KIND }),
         }
     }
@@ -89,7 +114,7 @@ impl WpAsync {
     fn protect(&self, region: &Region, range: Range<usize>) -> Result<(), TrackerError> {
         self.tracking
             .arm(region.memory(), range)
-            .map_err(io_error("write-protect a region"))
+            .map_err(io_error("write-protect the region"))
     }
 }
 
@@ -100,14 +125,18 @@ impl DirtyTracker for WpAsync {
 
     fn arm(&mut self, region: &Region) -> Result<(), TrackerError> {
         self.check_process()?;
-        if !self.claim.as_ref().is_some_and(|claim| claim.is_of(region)) {
-            let claim = region.claim_tracking();
-            let claim = claim.ok_or(TrackerError::Taken { tracker: KIND })?;
-            if self.claim.is_some() {
-                // What it watched before ends with the descriptor.
+        if !self
+            .tracking_lock
+            .as_ref()
+            .is_some_and(|lock| lock.is_of(region))
+        {
+            let lock = region.lock_tracking();
+            let lock = lock.ok_or(TrackerError::Taken { tracker: KIND })?;
+            if self.tracking_lock.is_some() {
+                // Closing the descriptor ends the tracking of the previous region.
                 self.tracking = Self::new()?.tracking;
             }
-            self.claim = Some(claim);
+            self.tracking_lock = Some(lock);
         }
         self.protect(region, 0..region.len())?;
         self.declarations.take_into(&mut PageSet::new(), 0);
@@ -118,8 +147,8 @@ impl DirtyTracker for WpAsync {
         self.check_armed(region)?;
         self.tracking
             .disarm(region.memory(), 0..region.len())
-            .map_err(io_error("lift the write protection of a region"))?;
-        self.claim = None;
+            .map_err(io_error("remove the write protection of the region"))?;
+        self.tracking_lock = None;
         Ok(())
     }
 
@@ -137,7 +166,7 @@ impl DirtyTracker for WpAsync {
         let pages = pages_of(0..len).end;
         self.declarations.take_into(into, pages);
         scanned.map_err(|source| {
-            // The kernel may have armed pages again that it could not report any more (hazard 1).
+            // The kernel may have armed pages that it could not report [I1].
             into.insert_range(0..pages);
             TrackerError::Lost {
                 tracker: KIND,
@@ -156,7 +185,7 @@ impl DirtyTracker for WpAsync {
 
     fn discarded(&mut self, region: &Region, range: Range<usize>) -> Result<(), TrackerError> {
         self.check_armed(region)?;
-        // Also where it is watched already: there it changes nothing, and a discarded range may be a new mapping.
+        // A discarded range may be a new mapping. Protecting a protected range has no effect.
         self.protect(region, range.clone())?;
         self.declare(pages_of(range));
         Ok(())
@@ -178,25 +207,27 @@ mod tests {
     use crate::sys::userfaultfd::open_or_skip;
 
     #[test]
-    fn a_closed_userfaultfd_is_an_error_and_every_page_counts_as_written() {
+    fn closed_userfaultfd_is_an_error_and_reports_every_page() {
         let Some(other) = open_or_skip() else { return };
         let mut tracker = WpAsync::new().expect("a tracker");
         let region = Region::anonymous(8 * 4096, RegionOptions::default()).expect("a region");
         tracker.arm(&region).expect("armed");
         let mut set = PageSet::new();
-        tracker.scan(&region, &mut set).expect("nothing yet");
+        tracker
+            .scan(&region, &mut set)
+            .expect("a scan without changes");
         assert!(set.is_empty(), "{set:?}");
 
-        // Closes the old one.
+        // Assigning the field closes the previous descriptor.
         tracker.tracking = other;
         let lost = tracker.scan(&region, &mut set);
         assert!(matches!(lost, Err(TrackerError::Lost { .. })), "{lost:?}");
         assert_eq!(set.len(), 8);
 
-        tracker.arm(&region).expect("armed anew");
+        tracker.arm(&region).expect("armed again");
         set.clear();
-        region.copy_in(4096, b"x").expect("a page");
-        tracker.scan(&region, &mut set).expect("as before");
+        region.copy_in(4096, b"x").expect("written");
+        tracker.scan(&region, &mut set).expect("a scan as before");
         assert_eq!(set, PageSet::from_iter([1]));
     }
 }

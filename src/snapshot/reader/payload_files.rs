@@ -1,4 +1,4 @@
-//! The files that an image lies on, for who reads them by other means: hashed as pieces, sent by span, given to programs.
+//! Files of an image, for readers with their own I/O.
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -6,23 +6,29 @@ use std::path::PathBuf;
 use super::image::Image;
 use crate::snapshot::format::METADATA_BYTES;
 
-/// A range of a file with a part of PAYLOAD.
+/// Range of a file that holds a part of PAYLOAD.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HeapPart {
-    /// The file, as seen from the [directory of the store](super::StoreReader::directory).
+    /// Path relative to the [directory of the store](super::StoreReader::directory).
     pub path: PathBuf,
-    /// Where in the file.
+    /// Byte range in the file.
     pub range: Range<u64>,
 }
 
 impl Image {
-    /// Where the heap has the memory, in order: one range of each file, without METADATA. All of them together are as long as the
-    /// region was when the heap was written, holes included. What the journal has behind the heap is not in there
-    /// ([`replayed_records`](Self::replayed_records), [`StoreReader::heap`](super::StoreReader::heap)).
+    /// Returns the file ranges that hold PAYLOAD, in order: one range per file, without METADATA.
     ///
-    /// No checkpoint changes these bytes as long as the image lives, where the heap could be locked
-    /// ([`check_unchanged`](Self::check_unchanged)). Nothing is verified by this: [`read`](Self::read) does it.
+    /// Together they are as long as the region was when the heap was written, including holes.
+    /// Changes in the journal are not part of them: see
+    /// [`replayed_records`](Self::replayed_records) and
+    /// [`StoreReader::heap`](super::StoreReader::heap).
+    ///
+    /// If the heap could be locked, no checkpoint changes these bytes until the image is dropped
+    /// ([`verify_unchanged`](Self::verify_unchanged)). Their checksums are not verified;
+    /// [`for_each_data`](Self::for_each_data) verifies them.
+    ///
+    /// # Examples
     ///
     /// ```no_run
     /// use flatspan::{snapshot::StoreReader, span::{Group, Pieces}};
@@ -35,14 +41,14 @@ impl Image {
     /// let builder = parts.fold(builder, |builder, part| builder.file_range(part.path, part.range));
     /// let group = builder.open()?;
     /// let first = Pieces::new(&group, 256 << 10)?.hash(0)?;
-    /// // Before the hash is told to anybody.
+    /// // Check before the hash is used.
     /// image.check_unchanged()?;
     /// # Ok(())
     /// # }
     /// ```
     #[must_use]
     pub fn parts(&self) -> Vec<HeapPart> {
-        let (array, part_bytes) = (self.hold.array(), self.metadata().part_bytes);
+        let (array, part_bytes) = (self.heap_lock.array(), self.metadata().part_bytes);
         let end = METADATA_BYTES + self.metadata().payload_bytes;
         let mut parts = Vec::new();
         let mut at = METADATA_BYTES;

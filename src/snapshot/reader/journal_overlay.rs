@@ -1,4 +1,4 @@
-//! What the journal changes of an image: pieces of bytes and of zeros, none over another.
+//! Changes of the journal to an image, as disjoint pieces of bytes and of zeros.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -6,16 +6,16 @@ use std::sync::Arc;
 
 use crate::snapshot::format::Change;
 
-/// Bytes by where they begin. In memory is what the journal has, less what was overwritten.
+/// Pieces by their offset. Overwritten bytes of the journal are not held.
 #[derive(Debug, Default)]
-pub(super) struct Overlay {
+pub(super) struct JournalOverlay {
     pieces: BTreeMap<u64, Piece>,
 }
 
 #[derive(Clone, Debug)]
 struct Piece {
     len: u64,
-    /// And where they begin in there; `None` for zeros.
+    /// Bytes of a record and the start of the piece in them; `None` for zeros.
     bytes: Option<(Arc<[u8]>, usize)>,
 }
 
@@ -28,22 +28,22 @@ impl Piece {
             .map(|(bytes, at)| &bytes[*at..*at + len])
     }
 
-    /// Without so many at the begin.
-    fn behind(&self, skip: u64) -> Self {
+    /// The piece without its first `skip` bytes.
+    fn skip(&self, skip: u64) -> Self {
         Self {
             len: self.len - skip,
             bytes: self
                 .bytes
                 .as_ref()
-                .map(|(bytes, at)| (bytes.clone(), at + skip as usize)),
+                .map(|(bytes, at)| (Arc::clone(bytes), at + skip as usize)),
         }
     }
 }
 
-impl Overlay {
-    /// What is cut off is gone, what is added is zeros.
+impl JournalOverlay {
+    /// Applies a new length: removed bytes are forgotten, added bytes are zeros.
     pub(super) fn set_len(&mut self, before: u64, after: u64) {
-        self.cut(before.min(after)..before.max(after));
+        self.remove_range(before.min(after)..before.max(after));
         if after > before {
             self.put(before, Change::Zeros(after - before));
         }
@@ -57,11 +57,11 @@ impl Overlay {
                 bytes: Some((bytes.into(), 0)),
             },
         };
-        self.cut(offset..offset + piece.len);
+        self.remove_range(offset..offset + piece.len);
         self.pieces.insert(offset, piece);
     }
 
-    /// The pieces within a range, in order; `None` for zeros.
+    /// Pieces within a range, in ascending order; `None` for zeros.
     pub(super) fn within(
         &self,
         range: Range<u64>,
@@ -85,7 +85,7 @@ impl Overlay {
         self.within(range).next().is_some()
     }
 
-    /// Puts what is known of a range over bytes that begin at `offset`.
+    /// Applies the pieces to bytes that begin at `offset`.
     pub(super) fn patch(&self, offset: u64, buf: &mut [u8]) {
         for (range, bytes) in self.within(offset..offset + buf.len() as u64) {
             let place = (range.start - offset) as usize..(range.end - offset) as usize;
@@ -96,14 +96,14 @@ impl Overlay {
         }
     }
 
-    /// Nothing is known of this range any more.
-    fn cut(&mut self, range: Range<u64>) {
+    /// Forgets a range.
+    fn remove_range(&mut self, range: Range<u64>) {
         let before = self.pieces.range_mut(..range.start).next_back();
         if let Some((start, piece)) = before
             && start + piece.len > range.start
         {
             let end = start + piece.len;
-            let rest = (end > range.end).then(|| piece.behind(range.end - start));
+            let rest = (end > range.end).then(|| piece.skip(range.end - start));
             piece.len = range.start - start;
             self.pieces.extend(rest.map(|rest| (range.end, rest)));
         }
@@ -111,8 +111,7 @@ impl Overlay {
             && let Some(piece) = self.pieces.remove(&start)
         {
             if start + piece.len > range.end {
-                self.pieces
-                    .insert(range.end, piece.behind(range.end - start));
+                self.pieces.insert(range.end, piece.skip(range.end - start));
             }
         }
     }
@@ -134,11 +133,11 @@ mod tests {
         ) {
             let base = [255; LEN as usize];
             let mut memory = base.to_vec();
-            let mut overlay = Overlay::default();
+            let mut overlay = JournalOverlay::default();
             for (start, len, byte, resize) in changes {
                 let end = (start + len).min(LEN);
                 if resize {
-                    // Cut off, and added again.
+                    // Shorten the region, then grow it again.
                     overlay.set_len(LEN, start);
                     overlay.set_len(start, LEN);
                     memory[start as usize..].fill(0);

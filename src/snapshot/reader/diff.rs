@@ -1,4 +1,4 @@
-//! The pages that differ between two states: by their tables where these tell, otherwise by content.
+//! Comparison of two images, by their checksum trees where possible, otherwise by content.
 
 use std::ops::{ControlFlow, Range};
 
@@ -7,19 +7,26 @@ use crate::snapshot::error::SnapshotError;
 use crate::snapshot::format::{FAN, PAGE_BYTES};
 use crate::snapshot::table::Table;
 
-/// So many pages are compared between two looks at whether to go on: 64 MiB.
-const LOOK_PAGES: u64 = 32 * FAN;
+/// Pages between two calls of the progress callback: 64 MiB.
+const PROGRESS_PAGES: u64 = 32 * FAN;
 
 impl Image {
-    /// Hands out the pages that differ, in order; what is behind an end counts as zeros. `progress` is told how many pages
-    /// are done, and may stop it.
+    /// Calls `found` with each range of pages that differ, in ascending order. The shorter image
+    /// counts as followed by zeros.
     ///
-    /// Hashes of two states of one store are compared; of two stores they say only which pages are zeros, and the others
-    /// are read. So are those that the journal has.
+    /// `progress` gets the number of pages that are compared so far. If it returns `Break`, the
+    /// comparison stops.
+    ///
+    /// The hashes of two images of the same store are compared. Hashes of different stores only
+    /// show which pages are zero, so the other pages are read. Pages that the journal changes are
+    /// also read.
     ///
     /// # Errors
     ///
-    /// [`SnapshotError::Damaged`], [`SnapshotError::Disk`].
+    /// - [`StoreError::Corrupt`] if a page that has to be read does not match its checksum.
+    /// - [`StoreError::Backend`] if a file cannot be read.
+    /// - [`StoreError::Directory`] with `ResourceBusy` if a checkpoint has changed one of the
+    ///   heaps.
     pub fn differences(
         &self,
         other: &Self,
@@ -30,16 +37,16 @@ impl Image {
         let mut runs = Runs::default();
         let mut tables = (self.table()?, other.table()?);
         for leaf in (0..pages).step_by(FAN as usize) {
-            if leaf % LOOK_PAGES == 0 && progress(leaf).is_break() {
+            if leaf % PROGRESS_PAGES == 0 && progress(leaf).is_break() {
                 return Ok(ControlFlow::Break(()));
             }
             if leaf % STEP_PAGES == 0 {
-                // They keep every block that they have seen.
+                // A tree keeps every block that it has read, so start with empty ones.
                 tables = (self.table()?, other.table()?);
             }
             let end = pages.min(leaf + FAN);
             self.compare_leaf(other, &mut tables, leaf..end, |page| {
-                runs.add(page, &mut found)
+                runs.add(page, &mut found);
             })?;
         }
         runs.end(&mut found);
@@ -61,7 +68,7 @@ impl Image {
         let mut bytes = [[0; PAGE_BYTES]; 2];
         for (page, known) in pages.zip(ours_known.into_iter().zip(theirs_known)) {
             let differ = match known {
-                // A page of zeros has the hash 0 everywhere, and no other page has.
+                // The hash 0 means a page of zeros in every store.
                 (Some(one), Some(two)) if same_seed || one == 0 || two == 0 => one != two,
                 _ => {
                     self.read_pages(ours, page, &mut bytes[0])?;
@@ -76,7 +83,7 @@ impl Image {
         Ok(())
     }
 
-    /// The hashes of pages of one leaf; `None` where the journal has something else.
+    /// Hashes of pages of one leaf; `None` where the journal changes the page.
     fn hashes(
         &self,
         table: &mut Table,
@@ -84,9 +91,10 @@ impl Image {
     ) -> Result<Vec<Option<u64>>, SnapshotError> {
         let page_bytes = PAGE_BYTES as u64;
         let base_end = self.metadata().pages().min(self.len() / page_bytes);
-        let leaf = match pages.start < base_end {
-            true => *table.leaf(&self.hold.disk, pages.start)?,
-            false => [0; FAN as usize],
+        let leaf = if pages.start < base_end {
+            *table.leaf(&self.heap_lock.disk, pages.start)?
+        } else {
+            [0; FAN as usize]
         };
         let untouched = !self
             .overlay
@@ -107,7 +115,7 @@ impl Image {
     }
 }
 
-/// Puts neighbours together.
+/// Merges adjacent pages into ranges.
 #[derive(Default)]
 struct Runs(Option<Range<u64>>);
 

@@ -1,9 +1,9 @@
-//! Copies out of and into a region, done by the kernel (hazard 6).
+//! Copies from and to a region, made by the kernel [I6].
 
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::FileExt as _;
 
 use super::error::RegionError;
 use super::memory::{Backing, Region};
@@ -11,24 +11,27 @@ use crate::snapshot::format::PAGE_BYTES;
 use crate::sys::memfd;
 
 impl Region {
-    /// Copies from the region into `buf`, whoever writes it meanwhile: then each byte is one that was there.
+    /// Reads bytes of the region. If another thread writes them meanwhile, each byte is an old or a
+    /// new one.
     ///
     /// # Errors
     ///
-    /// [`OutOfRange`](RegionError::OutOfRange); [`BadPage`](RegionError::BadPage) where a plain load would raise a
-    /// signal. `buf` may be filled in part.
+    /// `buf` may be partly filled.
+    ///
+    /// - [`RegionError::OutOfBounds`] if the range is not within the region.
+    /// - [`RegionError::BadPage`] if a load would raise SIGBUS.
+    /// - [`RegionError::Io`] if the copy fails otherwise.
     pub fn copy_out(&self, offset: usize, buf: &mut [u8]) -> Result<(), RegionError> {
         self.check_range(offset, buf.len())?;
         let copied = match &self.backing {
             Backing::Memfd(file) => read_memfd(file, offset, buf),
             _ => self.memory.read(offset, buf),
         };
-        let copied = copied.map_err(RegionError::io("copy out of a region"))?;
+        let copied = copied.map_err(RegionError::io("read from the region"))?;
         bad_page(offset, copied, buf.len())
     }
 
-    /// As [`copy_out`](Self::copy_out), of several ranges in order, to one behind the other: `buf` is as long as they are
-    /// together.
+    /// Reads several ranges, one after the other, into `buf`, which has the length of all of them.
     pub(crate) fn gather(
         &self,
         ranges: &[Range<usize>],
@@ -38,17 +41,17 @@ impl Region {
             self.check_range(range.start, range.len())?;
         }
         let copied = match &self.backing {
-            // Each by itself.
+            // A memfd is read range by range.
             Backing::Memfd(_) => 0,
             _ => self
                 .memory
                 .gather(ranges, buf)
-                .map_err(RegionError::io("copy out of a region"))?,
+                .map_err(RegionError::io("read from the region"))?,
         };
         let mut before = 0;
         for range in ranges {
             if copied < before + range.len() {
-                // What one call copies is more than 2 GiB or has a bad page in it.
+                // One call copies at most 2 GiB, and stops at a bad page.
                 self.copy_out(range.start, &mut buf[before..before + range.len()])?;
             }
             before += range.len();
@@ -56,8 +59,8 @@ impl Region {
         Ok(())
     }
 
-    /// A description of the memfd of its own, to look for holes, which moves its position; `None` for the other kinds, and where
-    /// there is no `/proc`.
+    /// Separate description of the memfd for finding holes, which moves its position. `None` for
+    /// other kinds, and without `/proc`.
     pub(crate) fn memfd_to_seek_in(&self) -> Option<File> {
         match &self.backing {
             Backing::Memfd(file) => memfd::reopen(file, false).ok(),
@@ -65,12 +68,15 @@ impl Region {
         }
     }
 
-    /// Copies `buf` into the region. Its trackers see that as they see stores.
+    /// Writes bytes to the region. Trackers find the change as they find stores.
     ///
     /// # Errors
     ///
-    /// [`OutOfRange`](RegionError::OutOfRange); [`BadPage`](RegionError::BadPage) where a plain store would raise a
-    /// signal. A part of `buf` may be there then.
+    /// Some of the bytes may be written.
+    ///
+    /// - [`RegionError::OutOfBounds`] if the range is not within the region.
+    /// - [`RegionError::BadPage`] if a store would raise SIGBUS.
+    /// - [`RegionError::Io`] if the copy fails otherwise.
     pub fn copy_in(&self, offset: usize, buf: &[u8]) -> Result<(), RegionError> {
         self.check_range(offset, buf.len())?;
         self.write_all(offset, buf)
@@ -80,7 +86,7 @@ impl Region {
         let copied = self
             .memory
             .write(offset, buf)
-            .map_err(RegionError::io("copy into a region"))?;
+            .map_err(RegionError::io("write to the region"))?;
         bad_page(offset, copied, buf.len())
     }
 
@@ -97,8 +103,8 @@ impl Region {
     }
 }
 
-/// By the file, not by its mapping: reading a hole there, also by the kernel, would give it memory. What is missing of the page
-/// that the file ends in is zeros.
+/// Reads the file, not its mapping, because reading a hole of a mapping allocates memory. The rest
+/// of the page in which the file ends is zero.
 fn read_memfd(file: &File, offset: usize, buf: &mut [u8]) -> io::Result<usize> {
     let mut copied = 0;
     while copied < buf.len() {

@@ -1,4 +1,4 @@
-//! Finding changes by reading everything.
+//! Tracker that reads and hashes the whole region.
 
 use std::fs::File;
 use std::hash::{BuildHasher as _, RandomState};
@@ -7,28 +7,36 @@ use std::sync::{Mutex, PoisonError};
 
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
-use super::declared::Declarations;
+use super::dirty_marks::{Declarations, pages_of};
+use super::dirty_tracker::DirtyTracker;
 use super::error::TrackerError;
-use super::traits::{DirtyTracker, TrackerKind, pages_of};
+use super::kind::TrackerKind;
 use crate::snapshot::format::PAGE_BYTES;
 use crate::snapshot::page_set::PageSet;
 use crate::snapshot::region::Region;
 use crate::sys::sparse;
 
-/// What is copied at once: 256 KiB fit the second-level cache, where they are hashed.
+/// Pages that are copied and hashed together: 256 KiB fit the second-level cache.
 const STEP_PAGES: usize = 64;
-/// What a thread takes at once.
+/// Pages that a thread takes at a time.
 const CHUNK_PAGES: usize = 4096;
-/// More wait for memory.
+/// More threads would wait for memory.
 const THREADS_MAX: usize = 4;
 
-/// Compares the hash of each page with its hash at the last scan: 16 bytes of memory a page.
+/// Tracker that compares the hash of each page with its hash at the last scan. It needs 16 bytes of
+/// memory per page.
 ///
-/// It needs nothing of the system and sees what anybody wrote, through whatever mapping or file. Each scan reads all of
-/// the region, by kernel copies on several threads, but for holes of a memfd. A page that was written and has its former bytes
-/// again is not reported; what its former bytes are is what the last scan saw, or what was
-/// [copied](DirtyTracker::copied) since. Two contents of a page with the same hash of 128 bits, seeded at random, would be
-/// taken for one.
+/// It needs no facility of the system, and finds every change, through any mapping, file or
+/// process. Each scan reads the whole region except holes of a memfd, by kernel copies on several
+/// threads.
+///
+/// A page that was written and has its previous bytes again is not reported. The previous bytes are
+/// those of the last scan, or those that were [copied](DirtyTracker::note_copied) since. The hash
+/// has 128 bits and a random seed; two different pages with the same hash would count as equal.
+///
+/// # Examples
+///
+/// See [`DirtyTracker`].
 #[derive(Debug)]
 pub struct Compare {
     seed: u64,
@@ -45,7 +53,7 @@ impl Default for Compare {
 }
 
 impl Compare {
-    /// Makes one.
+    /// Creates a tracker that is not armed.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -57,21 +65,22 @@ impl Compare {
     }
 }
 
-/// One scan.
-struct Look<'r> {
+/// State of one scan.
+struct Scan<'r> {
     region: &'r Region,
     seed: u64,
     zero_page: u128,
-    /// Pages that the scan before has seen.
+    /// Number of pages that the previous scan has hashed.
     known: usize,
-    /// To look for holes in.
+    /// Descriptor for finding holes.
     memfd: Option<File>,
-    /// The last one that was found: where it ends may have taken long to find. That it was one during the scan is enough.
+    /// The last hole that was found, since finding its end may take long. It need not be a hole
+    /// until the scan ends.
     hole: Mutex<Range<usize>>,
 }
 
-impl Look<'_> {
-    /// Scans all that `table` is about. What was found until then is in `into` also when it fails.
+impl Scan<'_> {
+    /// Scans all pages of `table`. On errors, `into` holds the pages that were found before.
     fn all(
         &self,
         table: &mut [u128],
@@ -101,7 +110,7 @@ impl Look<'_> {
             let mut threads = Vec::new();
             for _ in 0..helpers {
                 let thread = std::thread::Builder::new().name("flatspan compares".to_owned());
-                // Without it the scan takes longer.
+                // If a thread cannot be started, the scan only takes longer.
                 threads.extend(thread.spawn_scoped(scope, || work(&mut Vec::new())));
             }
             let (changed, mut done) = work(bounce);
@@ -117,7 +126,7 @@ impl Look<'_> {
         })
     }
 
-    /// Hashes the pages from `first` on; those that differ are put into both.
+    /// Hashes the pages from `first` on, and records those that differ.
     fn chunk(
         &self,
         first: usize,
@@ -147,7 +156,7 @@ impl Look<'_> {
         Ok(())
     }
 
-    /// The first page from `at` to `end` that may hold anything but zeros.
+    /// First page from `at` to `end` that is not in a hole.
     fn next_data(&self, at: usize, end: usize) -> usize {
         let Some(memfd) = &self.memfd else {
             return at;
@@ -184,7 +193,7 @@ impl DirtyTracker for Compare {
         let len = region.len();
         let known = self.table.len();
         self.table.resize(len / PAGE_BYTES, 0);
-        let look = Look {
+        let scan = Scan {
             region,
             seed: self.seed,
             zero_page: xxh3_128_with_seed(&[0; PAGE_BYTES], self.seed),
@@ -192,12 +201,12 @@ impl DirtyTracker for Compare {
             memfd: region.memfd_to_seek_in(),
             hole: Mutex::default(),
         };
-        look.all(&mut self.table, &mut self.bounce, into)?;
+        scan.all(&mut self.table, &mut self.bounce, into)?;
         self.declarations.take_into(into, pages_of(0..len).end);
         Ok(())
     }
 
-    /// Pages that no scan has seen yet are reported by the next one.
+    /// Pages that no scan has hashed yet are reported by the next one.
     fn copied(&mut self, first_page: u64, bytes: &[u8], into: &mut PageSet) {
         for (number, page) in (first_page..).zip(bytes.chunks_exact(PAGE_BYTES)) {
             let hash = xxh3_128_with_seed(page, self.seed);

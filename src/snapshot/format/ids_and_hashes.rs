@@ -1,27 +1,28 @@
-//! Pages, their hashes, and what names a store and its heaps.
+//! Pages and their hashes, names of heaps, ids of stores.
 
 use std::fmt;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-/// Length of a page in bytes, whatever the processor's is.
+/// Length of a page of the format in bytes, independent of the processor.
 pub(crate) const PAGE_BYTES: usize = 4096;
 
-/// Numbers that are counted on from (generations, revisions, sequences, journal files) are below this: one more is always a
-/// number.
+/// Upper bound of generations, revisions, sequence numbers and journal numbers. The number after
+/// any valid one is representable.
 pub(crate) const NUMBERS_END: u64 = 1 << 63;
 
 /// One of the two heaps of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[expect(clippy::exhaustive_enums, reason = "a store has two heaps")]
 pub enum HeapName {
-    /// `heap-a`
+    /// `heap-a`.
     A,
-    /// `heap-b`
+    /// `heap-b`.
     B,
 }
 
 impl HeapName {
-    /// The other one.
+    /// Returns the other heap of the store.
     #[must_use]
     pub fn other(self) -> Self {
         match self {
@@ -48,12 +49,12 @@ impl fmt::Display for HeapName {
     }
 }
 
-/// What tells one store from all others; its first half is the seed of its hashes.
+/// Random id of a store. Its first half seeds the hashes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StoreId(pub(crate) [u8; 16]);
 
 impl StoreId {
-    /// The bytes, as they are stored.
+    /// Returns the bytes as they are stored.
     #[must_use]
     pub fn to_bytes(self) -> [u8; 16] {
         self.0
@@ -77,7 +78,7 @@ impl fmt::Debug for StoreId {
     }
 }
 
-/// The hash of a page, or of a block of the tree: 0 for zeros, which are not stored, and for nothing else.
+/// Hash of a page or of a block of the checksum tree. It is 0 only for zeros, which are not stored.
 pub(crate) fn hash_page(seed: u64, page: &[u8]) -> u64 {
     debug_assert_eq!(page.len(), PAGE_BYTES);
     if is_zero(page) {
@@ -86,10 +87,10 @@ pub(crate) fn hash_page(seed: u64, page: &[u8]) -> u64 {
     xxh3_64_with_seed(page, seed).max(1)
 }
 
-/// Are all bytes zeros?
+/// Returns whether all bytes are zero.
 pub(crate) fn is_zero(bytes: &[u8]) -> bool {
     let (words, rest) = bytes.as_chunks::<64>();
-    // Chunk by chunk: most pages that are not zero differ at once.
+    // Test 64 bytes at a time: most pages with data differ in the first ones.
     words
         .iter()
         .all(|words| words.iter().fold(0, |any, byte| any | byte) == 0)

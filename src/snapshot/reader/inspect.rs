@@ -1,57 +1,78 @@
-//! What the headers of a store say, and what opening would make of them.
+//! Headers of a store, and the heap that a store would open from.
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::snapshot::choose::{Choice, HeapState, NoHeap, choose_heap};
-use crate::snapshot::disk::{Array, Disk};
+use crate::snapshot::disk::{Array, Disk as _};
 use crate::snapshot::error::SnapshotError;
 use crate::snapshot::format::{Copies, Defect, HeapName, Metadata};
 use crate::snapshot::group_disk::GroupDisk;
 use crate::snapshot::open;
 
-/// Looks at the store in a directory. Writes nothing, but for making the files of the locks where they are missing and
-/// can be made.
+/// Read-only access to the store in a directory, also while a writer has it open.
+///
+/// It writes nothing. Lock files are created if they are missing and the directory is writable.
+///
+/// # Examples
+///
+/// ```
+/// use std::ops::ControlFlow;
+///
+/// use flatspan::snapshot::{Store, StoreOptions, StoreReader};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path().join("counter");
+/// Store::open(&path, StoreOptions::default().initial_bytes(4096))?.close()?;
+/// let reader = StoreReader::open(&path)?;
+/// assert_eq!(reader.newest()?.len(), 4096);
+/// assert!(reader.verify(|_progress| ControlFlow::Continue(()))?.is_good());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct StoreReader {
     pub(super) directory: PathBuf,
     pub(super) part_bytes: u64,
 }
 
-/// One heap, as it is on the disk.
+/// State of one heap as it is stored.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct HeapFacts {
-    /// Which one.
+    /// The heap.
     pub heap: HeapName,
-    /// Both copies of METADATA, or what is wrong with them; `None` without files.
+    /// Both copies of METADATA, or the error of each; `None` if the heap has no files.
     pub copies: Option<[Result<Metadata, Defect>; 2]>,
-    /// What follows from them.
+    /// State of the heap according to the copies.
     pub state: HeapState,
-    /// Present length of its files, if they are a row.
+    /// Length of the heap in bytes; `None` if a part file is missing or has a wrong length.
     pub present_bytes: Option<u64>,
 }
 
-/// Both heaps.
+/// Headers of a store.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Survey {
     /// Heap a, then heap b.
     pub heaps: [HeapFacts; 2],
-    /// Which one opening would begin with, or why none.
+    /// The heap that a store would open from, or why there is none.
     pub choice: Result<Choice, NoHeap>,
-    /// The process that has the store open for writing, as far as the system tells.
+    /// Process that has the store open for writing, if `/proc/locks` shows one.
     pub writer: Option<u32>,
 }
 
 impl StoreReader {
-    /// Looks for a store.
+    /// Opens a store for reading.
     ///
     /// # Errors
     ///
-    /// [`SnapshotError::Directory`], [`SnapshotError::NotAStore`], [`SnapshotError::Disk`].
+    /// - [`StoreError::Directory`] if the directory cannot be read.
+    /// - [`StoreError::NotAStore`] if it has no files of a store.
+    /// - [`StoreError::Backend`] if a header cannot be read.
     pub fn open(directory: impl AsRef<Path>) -> Result<Self, SnapshotError> {
         let directory = directory.as_ref().to_path_buf();
         let part_bytes = open::part_bytes_of(&directory)?;
@@ -61,17 +82,18 @@ impl StoreReader {
         })
     }
 
-    /// Where the store is.
+    /// Returns the directory of the store.
     #[must_use]
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// What the headers say.
+    /// Reads the headers of both heaps. Corrupt headers are part of the result.
     ///
     /// # Errors
     ///
-    /// [`SnapshotError::Disk`], [`SnapshotError::Directory`]; damage is part of the answer.
+    /// - [`StoreError::Directory`] if the directory cannot be read.
+    /// - [`StoreError::Backend`] if a header cannot be read.
     pub fn survey(&self) -> Result<Survey, SnapshotError> {
         let disk = self.disk()?;
         let found = open::look(&disk)?;
@@ -88,46 +110,55 @@ impl StoreReader {
         })
     }
 
-    /// Sees to it that what is read next comes from the disk, where it may be worse than in memory after a sync that failed (hazard
-    /// 3). Waits until what a running writer has written so far is there.
+    /// Drops the files of the store from the page cache, so that later reads return what is stored.
+    ///
+    /// After a failed sync the page cache may hold data that the disk does not [I3]. The call waits
+    /// until everything that a running writer has written is stored.
     ///
     /// # Errors
     ///
-    /// [`SnapshotError::Disk`].
+    /// - [`StoreError::Backend`] if a file cannot be synced or dropped.
     pub fn forget_cached(&self) -> Result<(), SnapshotError> {
         let disk = self.disk()?;
         let arrays = disk.arrays();
-        for array in arrays.map_err(SnapshotError::disk("look for", Array::Heap(HeapName::A)))? {
+        for array in arrays.map_err(SnapshotError::disk(
+            "list the files beside",
+            Array::Heap(HeapName::A),
+        ))? {
             match disk.forget_cached(array) {
-                // A checkpoint has removed it meanwhile.
+                // A checkpoint has removed the file since the list was read.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                forgotten => forgotten.map_err(SnapshotError::disk("read anew", array))?,
+                forgotten => {
+                    forgotten.map_err(SnapshotError::disk("drop the page cache of", array))?
+                }
             }
         }
         Ok(())
     }
 
-    /// A new one for each look: files are removed and made anew by a running writer.
+    /// Opens the files again for each operation, because a running writer removes and recreates
+    /// files.
     pub(super) fn disk(&self) -> Result<GroupDisk, SnapshotError> {
         let disk = open::read_only(&self.directory, self.part_bytes)?;
-        // So that it knows how long the parts of each heap are. What is wrong is met by who looks.
-        let _ = open::look(&disk);
+        // Sets the part lengths of both heaps. Errors are reported by the operation that follows.
+        drop(open::look(&disk));
         Ok(disk)
     }
 
-    /// Who has the lock, without touching it: a try would keep out a writer that comes at this moment. Inodes have the same
-    /// number on many filesystems, so the writer's own word counts too.
+    /// Finds the writer without trying its lock, which could make a writer fail that starts at this
+    /// moment. Inode numbers are not unique across filesystems, so the process number in the lock
+    /// file must match, too.
     fn writer(&self) -> Option<u32> {
         let path = self.directory.join("lock");
         let inode = fs::metadata(&path).ok()?.ino();
-        let said = fs::read_to_string(&path).ok()?.trim().parse().ok()?;
+        let recorded = fs::read_to_string(&path).ok()?.trim().parse().ok()?;
         let locks = fs::read_to_string("/proc/locks").ok()?;
         let mut holders = locks.lines().filter_map(|line| holder(line, inode));
-        holders.any(|pid| pid == said).then_some(said)
+        holders.any(|pid| pid == recorded).then_some(recorded)
     }
 }
 
-/// `1: FLOCK  ADVISORY  WRITE 4711 00:2a:1234 0 EOF`
+/// Parses a line such as `1: FLOCK  ADVISORY  WRITE 4711 00:2a:1234 0 EOF`.
 fn holder(line: &str, inode: u64) -> Option<u32> {
     let words: Vec<_> = line.split_whitespace().collect();
     let [_, "FLOCK", _, "WRITE", pid, file, ..] = words[..] else {
@@ -142,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_holder_of_a_lock_is_found_by_its_inode() {
+    fn lock_holder_is_found_by_inode() {
         let line = "1: FLOCK  ADVISORY  WRITE 4711 00:2a:1234 0 EOF";
         assert_eq!(holder(line, 1234), Some(4711));
         assert_eq!(holder(line, 234), None);

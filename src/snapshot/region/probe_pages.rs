@@ -1,4 +1,4 @@
-//! A few pages of the same kind as a region, for a tracker to be tried on.
+//! Small regions of the same kind as another one, for testing trackers.
 
 use std::fs::File;
 
@@ -8,13 +8,13 @@ use super::options::{FilePart, RegionOptions, RestoredPart};
 use crate::snapshot::format::PAGE_BYTES;
 use crate::sys::reserve::{Reservation, Sharing};
 
-const SCRATCH_PAGES: usize = 4;
+const PROBE_PAGES: usize = 4;
 
 impl Region {
-    /// Makes one that nobody else uses. Of files it maps the begin of the first once more, since what can be tracked may
-    /// depend on the filesystem; nothing in it is changed.
-    pub(in crate::snapshot) fn scratch(&self) -> Result<Self, RegionError> {
-        let bytes = SCRATCH_PAGES * PAGE_BYTES;
+    /// Region of a few pages that no other code uses. For files it maps the start of the first file
+    /// again without changing it, since the filesystem may decide what can be tracked.
+    pub(in crate::snapshot) fn probe_pages(&self) -> Result<Self, RegionError> {
+        let bytes = PROBE_PAGES * PAGE_BYTES;
         let options = RegionOptions::default();
         match &self.backing {
             Backing::Anonymous => Self::anonymous(bytes, options),
@@ -37,8 +37,9 @@ impl Region {
         }
     }
 
-    /// A store to a page, by an instruction. In files the kernel only does as if, so that no byte changes.
-    pub(in crate::snapshot) fn store_in_scratch(&mut self, page: usize) -> std::io::Result<()> {
+    /// Stores to a page by an instruction. In files the kernel only prepares the store, so that no
+    /// byte changes.
+    pub(in crate::snapshot) fn store_in_probe(&mut self, page: usize) -> std::io::Result<()> {
         let at = page * PAGE_BYTES;
         match self.backing {
             Backing::Files => self.memory.populate_write(at..at + PAGE_BYTES),
@@ -49,7 +50,7 @@ impl Region {
 
 fn second_mapping(part: &FilePart, bytes: usize) -> Result<Region, RegionError> {
     let file = duplicate(&part.file)?;
-    let failed = RegionError::io("map a page to test a tracker on");
+    let failed = RegionError::io("map a page for testing a tracker");
     let memory = Reservation::new(bytes, None).map_err(&failed)?;
     memory
         .map_file(0..bytes, &file, 0, Sharing::Shared)

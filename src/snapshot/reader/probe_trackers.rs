@@ -1,4 +1,4 @@
-//! Which ways of finding changed pages this system has, by trying them.
+//! Tests of the dirty trackers on this system.
 
 use crate::snapshot::error::in_full;
 use crate::snapshot::format::PAGE_BYTES;
@@ -6,22 +6,36 @@ use crate::snapshot::region::{Region, RegionOptions, RestoredPart};
 use crate::snapshot::tracker::{self, TrackerChoice, TrackerKind, Writers};
 use crate::sys::{memfd, userfaultfd};
 
-/// A way to find changed pages, tried out on scratch memory.
+/// Result of testing one tracker on memory of its own.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TrackerTrial {
-    /// Which one.
+    /// The tracker.
     pub tracker: TrackerKind,
-    /// What it has shown, or why it cannot be had.
+    /// Result of the test, or why the tracker cannot be used.
     pub outcome: Result<String, String>,
 }
 
-/// Tries the trackers that need something of the system, and then opens userfaultfd as a privileged process may and as
-/// any may: in this order.
-pub fn try_trackers() -> (Vec<TrackerTrial>, [Result<(), String>; 2]) {
+/// Result of [`try_trackers`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct TrackerProbes {
+    /// Trackers that depend on the system.
+    pub trackers: Vec<TrackerTrial>,
+    /// Whether a userfaultfd that also handles faults of the kernel can be opened. It needs a
+    /// privilege or a sysctl.
+    pub userfaultfd: Result<(), String>,
+    /// Whether a userfaultfd for faults in user mode can be opened.
+    pub userfaultfd_user_mode: Result<(), String>,
+}
+
+/// Tests the trackers that depend on the system, and whether userfaultfd can be opened with and
+/// without privileges.
+#[must_use]
+pub fn try_trackers() -> TrackerProbes {
     let options = RegionOptions::default();
     let anonymous = || Region::anonymous(PAGE_BYTES, options).map_err(|error| in_full(&error));
-    let trials = vec![
+    let trackers = vec![
         trial(TrackerKind::WpAsync, TrackerChoice::WpAsync, anonymous()),
         trial(
             TrackerKind::PrivatePages,
@@ -30,11 +44,13 @@ pub fn try_trackers() -> (Vec<TrackerTrial>, [Result<(), String>; 2]) {
         ),
         trial(TrackerKind::Compare, TrackerChoice::Compare, anonymous()),
     ];
-    let opened = [false, true].map(|user_mode_only| {
-        let opened = userfaultfd::try_open(user_mode_only);
-        opened.map_err(|error| error.to_string())
-    });
-    (trials, opened)
+    let open =
+        |user_mode_only| userfaultfd::try_open(user_mode_only).map_err(|error| error.to_string());
+    TrackerProbes {
+        trackers,
+        userfaultfd: open(false),
+        userfaultfd_user_mode: open(true),
+    }
 }
 
 fn trial(
@@ -51,7 +67,7 @@ fn trial(
     TrackerTrial { tracker, outcome }
 }
 
-/// A page of a file, mapped privately.
+/// One page of a file, mapped privately.
 fn restored() -> Result<Region, String> {
     let file = memfd::create("flatspan-trial").map_err(|error| error.to_string())?;
     file.set_len(PAGE_BYTES as u64)

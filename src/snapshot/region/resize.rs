@@ -1,22 +1,26 @@
-//! Growing and shrinking in place.
+//! Growing and shrinking a region in place.
 
+use super::constructors::{lengthen, map_shared, map_zeros, prefer_huge_pages};
 use super::error::RegionError;
-use super::make::{lengthen, map_shared, map_zeros, prefer_huge_pages};
 use super::memory::{Backing, Region, Shape};
 use super::options::{FilePart, check_part, whole_pages};
 use crate::snapshot::format::PAGE_BYTES;
 use crate::sys::{fallocate, identity};
 
 impl Region {
-    /// Makes it at least `len` bytes long, rounded up to whole pages; it does not move, and what is new is zeros. With
-    /// files the last one becomes longer ([`append`](Self::append) adds another).
+    /// Grows the region to at least `len` bytes, rounded up to whole pages. It does not move, and
+    /// the new bytes are zero.
     ///
-    /// A tracker must be told ([`DirtyTracker::grown`](crate::snapshot::DirtyTracker::grown)) before anybody stores
-    /// there.
+    /// In a region of files the last file is extended; [`append_file`](Self::append_file) adds
+    /// another one. Report the growth to the tracker before any thread stores to the new bytes
+    /// ([`DirtyTracker::note_grown`](crate::snapshot::DirtyTracker::note_grown)).
     ///
     /// # Errors
     ///
-    /// [`ReserveExceeded`](RegionError::ReserveExceeded), and as when it was made. The length stays then.
+    /// The length does not change on errors.
+    ///
+    /// - [`RegionError::ReserveExceeded`] if `len` exceeds the reserved addresses.
+    /// - Any error of the constructor.
     pub fn grow(&self, len: usize) -> Result<(), RegionError> {
         let len = self.within_reserve(whole_pages(len)?)?;
         let mut shape = self.shape();
@@ -27,9 +31,10 @@ impl Region {
         match &self.backing {
             Backing::Anonymous | Backing::Restored(_) => map_zeros(&self.memory, old..len)?,
             Backing::Memfd(file) => {
-                let longer = RegionError::io("make a memfd longer");
+                let longer = RegionError::io("extend the memfd");
                 let present = identity::len(file).map_err(&longer)?;
-                // Left from before it shrank; others who have the memfd may have written there.
+                // The bytes are left from before the region shrank, and another process may have
+                // written them.
                 let left = present.saturating_sub(old as u64);
                 if left > 0 {
                     fallocate::punch(file, old as u64, left).map_err(&longer)?;
@@ -45,16 +50,17 @@ impl Region {
         Ok(())
     }
 
-    /// Makes a region of files longer by one more file; otherwise as [`grow`](Self::grow).
+    /// Grows a region of files by one more file; otherwise the same as [`grow`](Self::grow).
     ///
     /// # Errors
     ///
-    /// As [`grow`](Self::grow) and [`files`](Self::files); option `parts` when it is not a region of files.
+    /// - [`RegionError::InvalidOption`] for `parts` if the region is of another kind.
+    /// - Any error of [`grow`](Self::grow) and [`map_files`](Self::map_files).
     pub fn append(&self, part: FilePart) -> Result<(), RegionError> {
         let mut shape = self.shape();
         let number = shape.files.len();
         if !matches!(self.backing, Backing::Files) {
-            let reason = format!("a region of kind {} takes no files", self.kind());
+            let reason = format!("a region of kind {} has no files", self.kind());
             return Err(RegionError::option("parts", reason));
         }
         check_part(number, 0, part.bytes)?;
@@ -67,17 +73,17 @@ impl Region {
         Ok(())
     }
 
-    /// Makes it at most `len` bytes long, rounded up to whole pages: the pages behind are given back, and are zeros if
-    /// it grows again. Nobody may use them any more.
+    /// Shrinks the region to at most `len` bytes, rounded up to whole pages. The removed pages are
+    /// freed, and are zero if the region grows again.
     ///
-    /// A memfd keeps its length, since it is sealed, and gives its memory back. Files are cut, and those of which
-    /// nothing is left have 0 bytes and leave the region, but the first. Files beneath a restored region stay as they
-    /// are.
+    /// Other threads must not access the removed pages. A memfd keeps its length because of its
+    /// seal, and frees its memory. Files are truncated; those with no bytes left are removed from
+    /// the region, except the first. Files under private mappings do not change.
     ///
     /// # Errors
     ///
-    /// [`Io`](RegionError::Io) or [`MapLimit`](RegionError::MapLimit). When files could not be cut, the region is
-    /// shorter all the same.
+    /// - [`RegionError::TooManyMappings`] or [`RegionError::Io`] if the pages cannot be unmapped.
+    /// - [`RegionError::Io`] if a file cannot be truncated. The region is shorter nevertheless.
     pub fn shrink(&self, len: usize) -> Result<(), RegionError> {
         let len = whole_pages(len)?;
         let mut shape = self.shape();
@@ -92,12 +98,12 @@ impl Region {
         match &self.backing {
             Backing::Anonymous => Ok(()),
             Backing::Restored(_) => {
-                shape.keep_beneath(len);
+                shape.truncate_file_ranges(len);
                 Ok(())
             }
             Backing::Memfd(file) => fallocate::punch(file, len as u64, (old - len) as u64)
-                .map_err(RegionError::io("give back memory of a memfd")),
-            Backing::Files => shape.cut_files(len),
+                .map_err(RegionError::io("free memory of the memfd")),
+            Backing::Files => shape.truncate_files(len),
         }
     }
 
@@ -125,7 +131,7 @@ impl Region {
         Ok(())
     }
 
-    /// With the shape locked.
+    /// Requires the lock of the shape.
     pub(super) fn finish_growth(&self, old: usize, len: usize) {
         if self.huge_pages {
             prefer_huge_pages(&self.memory, old..len);
@@ -136,15 +142,15 @@ impl Region {
 }
 
 impl Shape {
-    fn keep_beneath(&mut self, len: usize) {
-        self.beneath.retain_mut(|range| {
+    fn truncate_file_ranges(&mut self, len: usize) {
+        self.file_ranges.retain_mut(|range| {
             range.end = range.end.min(len);
             range.start < range.end
         });
     }
 
-    /// All are tried; the first error is told.
-    fn cut_files(&mut self, len: usize) -> Result<(), RegionError> {
+    /// Truncates all files, and returns the first error.
+    fn truncate_files(&mut self, len: usize) -> Result<(), RegionError> {
         let mut start = 0;
         let mut result = Ok(());
         for part in &mut self.files {
@@ -152,8 +158,9 @@ impl Shape {
             start += part.bytes;
             if kept < part.bytes {
                 part.bytes = kept;
-                let cut = part.file.set_len(kept as u64);
-                result = result.and(cut.map_err(RegionError::io("cut a file")));
+                let truncated = part.file.set_len(kept as u64);
+                result =
+                    result.and_then(|()| truncated.map_err(RegionError::io("truncate a file")));
             }
         }
         let mut is_first = true;

@@ -1,15 +1,15 @@
-//! Where the blocks of the checksum tree lie: arithmetic.
+//! Positions of the blocks of the checksum tree, as arithmetic only.
 
-use super::pages::PAGE_BYTES;
+use super::ids_and_hashes::PAGE_BYTES;
 
 /// Entries of a block.
 pub(crate) const FAN: u64 = 512;
 /// Level of the root; leaves have level 0.
 pub(crate) const ROOT_LEVEL: u8 = 3;
-/// So many pages the tree covers.
+/// Number of pages that the tree covers.
 pub(crate) const PAGES_MAX: u64 = FAN.pow(ROOT_LEVEL as u32 + 1);
 
-/// A block, by its level and its number in there.
+/// Block of the tree, by its level and its number on that level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct BlockId {
     pub(crate) level: u8,
@@ -22,17 +22,17 @@ pub(crate) const ROOT: BlockId = BlockId {
 };
 
 impl BlockId {
-    /// The leaf with the hash of a page, and where in it.
+    /// Leaf with the hash of a page, and the index of the entry.
     pub(crate) fn of_page(page: u64) -> (Self, usize) {
         let leaf = Self {
             level: 0,
             index: page / FAN,
         };
-        // Lossless: less than the fan.
+        // Lossless: less than the fan-out.
         (leaf, (page % FAN) as usize)
     }
 
-    /// The block with the hash of this one, and where in it; `None` for the root.
+    /// Block with the hash of this one, and the index of the entry; `None` for the root.
     pub(crate) fn parent(self) -> Option<(Self, usize)> {
         let parent = Self {
             level: self.level + 1,
@@ -41,10 +41,10 @@ impl BlockId {
         (self.level < ROOT_LEVEL).then_some((parent, (self.index % FAN) as usize))
     }
 
-    /// Its place in the table, in blocks: preorder.
+    /// Position in the table file, in blocks. The order is preorder.
     pub(crate) fn position(self) -> u64 {
-        // All blocks before it on its own level, and on every other those that begin before it: below, all
-        // those under the blocks before it; above, those of its ancestors and before them.
+        // Three kinds of blocks precede it: those before it on its own level, those of lower levels
+        // under these, and those of higher levels up to its ancestors.
         let below: u64 = (0..self.level)
             .map(|level| self.index * FAN.pow(u32::from(self.level - level)))
             .sum();
@@ -54,7 +54,7 @@ impl BlockId {
         self.index + below + above
     }
 
-    /// Its place in the table, in bytes.
+    /// Offset in the table file, in bytes.
     pub(crate) fn offset(self) -> u64 {
         self.position() * PAGE_BYTES as u64
     }
@@ -69,8 +69,8 @@ mod tests {
     }
 
     #[test]
-    fn blocks_lie_in_preorder_without_gaps() {
-        // A walk through the first blocks of every level.
+    fn blocks_are_in_preorder_without_gaps() {
+        // Walk through the first blocks of every level.
         let mut expected = vec![ROOT];
         'all: for two in 0.. {
             expected.push(id(2, two));
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn as_the_document_says() {
+    fn positions_match_the_format_document() {
         let fan = FAN;
         for j in [0, 1, 511, 512, 513, fan * fan - 1, fan * fan + 5] {
             let expected = 1 + (1 + j / (fan * fan)) + (1 + j / fan) + j;
@@ -106,10 +106,10 @@ mod tests {
     fn parents_lead_to_the_root() {
         let (leaf, at) = BlockId::of_page(PAGES_MAX - 1);
         assert_eq!((leaf.index, at), (FAN.pow(3) - 1, 511));
-        let (one, at) = leaf.parent().expect("a leaf");
+        let (one, at) = leaf.parent().expect("a leaf has a parent");
         assert_eq!((one, at), (id(1, FAN.pow(2) - 1), 511));
-        let (two, _) = one.parent().expect("below the root");
-        let (root, at) = two.parent().expect("below the root");
+        let (two, _) = one.parent().expect("only the root has no parent");
+        let (root, at) = two.parent().expect("only the root has no parent");
         assert_eq!((root, at), (ROOT, 511));
         assert_eq!(root.parent(), None);
     }

@@ -1,4 +1,4 @@
-//! Making regions of each kind.
+//! Constructors of regions of each kind.
 
 use std::fs::File;
 use std::ops::Range;
@@ -12,12 +12,17 @@ use crate::sys::reserve::{Reservation, Sharing};
 use crate::sys::{fallocate, identity, memfd};
 
 impl Region {
-    /// Makes a region of memory that only this process has. It begins as zeros.
+    /// Creates a region of zeros in private memory of this process.
     ///
     /// # Errors
     ///
-    /// An option that cannot work, by name; [`OutOfMemory`](RegionError::OutOfMemory),
-    /// [`MapLimit`](RegionError::MapLimit), [`PageSize`](RegionError::PageSize). So with all kinds.
+    /// These errors apply to all constructors.
+    ///
+    /// - [`RegionError::InvalidOption`] if an option or `len` is invalid.
+    /// - [`RegionError::OutOfMemory`] or [`RegionError::TooManyMappings`] if the memory cannot be
+    ///   mapped.
+    /// - [`RegionError::AddressInUse`] if something is mapped at the fixed address.
+    /// - [`RegionError::UnsupportedPageSize`] if the system does not use pages of 4096 bytes.
     pub fn anonymous(len: usize, options: RegionOptions) -> Result<Self, RegionError> {
         let (len, memory) = prepare(len, options)?;
         map_zeros(&memory, 0..len)?;
@@ -30,18 +35,20 @@ impl Region {
         ))
     }
 
-    /// Makes a region of a new memfd, which [`as_fd`](Self::as_fd) gives out, sealed against shrinking. It begins as
-    /// zeros.
+    /// Creates a region of zeros in a new memfd with the shrink seal, which [`as_fd`](Self::as_fd)
+    /// returns.
     ///
     /// # Errors
     ///
-    /// As [`anonymous`](Self::anonymous).
+    /// - Any error of [`new_anonymous`](Self::new_anonymous).
+    /// - [`RegionError::Io`] if the memfd cannot be created or sealed.
     pub fn memfd(len: usize, options: RegionOptions) -> Result<Self, RegionError> {
         let (len, memory) = prepare(len, options)?;
-        let file = memfd::create("flatspan-region").map_err(RegionError::io("make a memfd"))?;
-        let long = RegionError::io("make a memfd longer");
+        let file = memfd::create("flatspan-region").map_err(RegionError::io("create a memfd"))?;
+        let long = RegionError::io("extend the memfd");
         file.set_len(len as u64).map_err(long)?;
-        memfd::seal_against_shrinking(&file).map_err(RegionError::io("seal a memfd"))?;
+        memfd::seal_against_shrinking(&file)
+            .map_err(RegionError::io("add the shrink seal to the memfd"))?;
         if len > 0 {
             map_shared(&memory, 0..len, &file, 0, 0)?;
         }
@@ -54,18 +61,23 @@ impl Region {
         ))
     }
 
-    /// Makes a region of files mapped side by side: stores go to the files. Each is made as long as its part, with
-    /// storage for all of it where the filesystem can reserve; it must be opened for reading and writing. One
-    /// descriptor a file is kept.
+    /// Creates a region of files that are mapped next to each other. Stores change the files.
     ///
-    /// On filesystems that copy on write a reservation is worth less: a store to a full disk may still raise SIGBUS
-    /// (hazard 35).
+    /// Each file must be open for reading and writing. It is extended to the length of its part,
+    /// with preallocated storage if the filesystem supports that. The region keeps one descriptor
+    /// per file.
+    ///
+    /// Preallocation does not help on copy-on-write filesystems: a store may still raise SIGBUS if
+    /// the disk is full [I35].
     ///
     /// # Errors
     ///
-    /// As [`anonymous`](Self::anonymous), and [`LongFile`](RegionError::LongFile),
-    /// [`StorageFull`](RegionError::StorageFull), [`Unmappable`](RegionError::Unmappable). Files that were made longer
-    /// before stay so.
+    /// Files that were extended before the error keep their length.
+    ///
+    /// - Any error of [`new_anonymous`](Self::new_anonymous).
+    /// - [`RegionError::FileTooLong`] if a file is longer than its part.
+    /// - [`RegionError::StorageFull`] if the filesystem is full.
+    /// - [`RegionError::NotMappable`] if a file cannot be mapped.
     pub fn files(parts: Vec<FilePart>, options: RegionOptions) -> Result<Self, RegionError> {
         let mut bytes = 0_usize;
         for (part, FilePart { bytes: more, .. }) in parts.iter().enumerate() {
@@ -86,17 +98,22 @@ impl Region {
         Ok(finish(memory, len, Backing::Files, shape, options))
     }
 
-    /// Makes a region over ranges of files, side by side from its begin, that it never changes: a page that is stored to
-    /// becomes this process's own, as behind the ranges all pages are, which begin as zeros. So it is there at once,
-    /// however long it is.
+    /// Creates a region over file ranges that are mapped privately next to each other, followed by
+    /// zeros.
     ///
-    /// Until a page is stored to, it is what the file holds: the ranges may be written only with the bytes that the
-    /// region has there anyway, or where it has pages of its own, and the files may not be cut (hazard 10).
+    /// Stores never change the files: a page that is stored to becomes private memory of this
+    /// process. The call returns at once, whatever the length.
+    ///
+    /// Until a page is stored to, it shows the content of the file. So the files must not be truncated.
+    /// They may only be written where the region has private pages, or with the bytes that the region
+    /// has at that place [I10].
     ///
     /// # Errors
     ///
-    /// As [`anonymous`](Self::anonymous); option `len` when the parts are longer, and
-    /// [`ShortFile`](RegionError::ShortFile), [`Unmappable`](RegionError::Unmappable).
+    /// - Any error of [`new_anonymous`](Self::new_anonymous).
+    /// - [`RegionError::InvalidOption`] for `len` if the parts are longer than the region.
+    /// - [`RegionError::FileTooShort`] if a file ends before its range.
+    /// - [`RegionError::NotMappable`] if a file cannot be mapped.
     pub fn restored(
         parts: Vec<RestoredPart>,
         len: usize,
@@ -104,19 +121,19 @@ impl Region {
     ) -> Result<Self, RegionError> {
         let (len, memory) = prepare(len, options)?;
         let mut start = 0_usize;
-        let mut beneath = Vec::with_capacity(parts.len());
+        let mut file_ranges = Vec::with_capacity(parts.len());
         for (part, at) in parts.iter().enumerate() {
             check_part(part, at.offset, at.bytes)?;
             let end = start.saturating_add(at.bytes);
             if end > len {
-                let reason = format!("{len} bytes are less than those of the parts");
+                let reason = format!("{len} bytes are less than the total length of the parts");
                 return Err(RegionError::option("len", reason));
             }
-            check_there(part, at)?;
+            check_length(part, at)?;
             memory
                 .map_file(start..end, &at.file, at.offset, Sharing::Private)
                 .map_err(|source| RegionError::of_part(part, at.bytes, source))?;
-            beneath.push(start..end);
+            file_ranges.push(start..end);
             start = end;
         }
         map_zeros(&memory, start..len)?;
@@ -125,7 +142,7 @@ impl Region {
             .next()
             .map(|part| (part.file, part.offset));
         let shape = Shape {
-            beneath,
+            file_ranges,
             ..Shape::default()
         };
         Ok(finish(
@@ -138,7 +155,7 @@ impl Region {
     }
 }
 
-/// Checks and reserves. Gives the length in whole pages.
+/// Checks the length and reserves addresses. Returns the length in whole pages.
 pub(super) fn prepare(
     len: usize,
     options: RegionOptions,
@@ -161,9 +178,9 @@ pub(super) fn finish(
     Region::new(memory, len, backing, shape, options.huge_pages)
 }
 
-/// A wish: kernels and kinds of memory without huge pages refuse.
+/// Kernels and kinds of memory without huge pages refuse.
 pub(super) fn prefer_huge_pages(memory: &Reservation, range: Range<usize>) {
-    let _refused = memory.prefer_huge_pages(range);
+    drop(memory.prefer_huge_pages(range));
 }
 
 pub(super) fn map_zeros(memory: &Reservation, range: Range<usize>) -> Result<(), RegionError> {
@@ -186,15 +203,15 @@ pub(super) fn map_shared(
         .map_err(|source| RegionError::of_part(part, bytes, source))
 }
 
-/// Gives a file storage for a range up to its new end. It has no more than `longest_bytes` now: what it gets later must
-/// be zeros, only at first may it hold a state.
+/// Extends a file to the end of `range`, with preallocated storage. The file must not be longer
+/// than `longest_bytes`: bytes that the region gains later must be zero.
 pub(super) fn lengthen(
     part: usize,
     file: &File,
     range: Range<usize>,
     longest_bytes: usize,
 ) -> Result<(), RegionError> {
-    let ask = RegionError::io("ask for the length of a file");
+    let ask = RegionError::io("read the length of a file");
     let present = identity::len(file).map_err(ask)?;
     if present > longest_bytes as u64 {
         return Err(RegionError::LongFile {
@@ -215,9 +232,9 @@ pub(super) fn lengthen(
     Ok(())
 }
 
-/// A private mapping behind the end of a file would raise SIGBUS.
-fn check_there(part: usize, at: &RestoredPart) -> Result<(), RegionError> {
-    let ask = RegionError::io("ask for the length of a file");
+/// A private mapping past the end of a file would raise SIGBUS.
+fn check_length(part: usize, at: &RestoredPart) -> Result<(), RegionError> {
+    let ask = RegionError::io("read the length of a file");
     let present_bytes = identity::len(&at.file).map_err(ask)?;
     let needed_bytes = at.offset.saturating_add(at.bytes as u64);
     if present_bytes >= needed_bytes {

@@ -1,4 +1,4 @@
-//! What a verification finds.
+//! Problems that a verification finds.
 
 use std::fmt;
 use std::ops::Range;
@@ -7,66 +7,67 @@ use crate::snapshot::choose::NoHeap;
 use crate::snapshot::disk::Array;
 use crate::snapshot::format::Defect;
 
-/// Something that is not as it was written.
+/// Part of a store that differs from what was written, or cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Fault {
-    /// The array it is in.
+    /// Logical file with the problem.
     pub array: Array,
-    /// What it is.
+    /// Kind and position of the problem.
     pub kind: FaultKind,
 }
 
-/// What is wrong, and where.
+/// Kind and position of a problem.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FaultKind {
-    /// A copy of METADATA.
+    /// A copy of METADATA is invalid.
     Metadata {
-        /// 0 or 1.
+        /// Number of the copy, 0 or 1.
         copy: usize,
-        /// What is wrong with it.
+        /// Error of the copy.
         defect: Defect,
     },
-    /// The headers of both heaps contradict each other, or none is complete.
+    /// The headers of both heaps contradict each other, or no heap is complete.
     Headers(NoHeap),
-    /// The row of its files: one is missing, or has another length than it must.
+    /// A part file is missing or has a wrong length.
     Files {
-        /// Which one, and how.
+        /// File and error.
         reason: String,
     },
-    /// Pages do not have their checksums.
+    /// Pages do not match their checksums.
     Pages {
-        /// Their numbers.
+        /// Page numbers.
         pages: Range<u64>,
     },
-    /// A block of the checksum tree does not have its own: nothing is known of the pages beneath.
+    /// A block of the checksum tree does not match its checksum, so the pages under it cannot be
+    /// verified.
     Block {
-        /// 0 is next to the pages.
+        /// Level of the block; level 0 holds the hashes of pages.
         level: u8,
-        /// Its number on that level.
+        /// Number of the block on its level.
         index: u64,
-        /// The pages beneath.
+        /// Pages under the block.
         pages: Range<u64>,
     },
-    /// A record, or the header of a file of the journal.
+    /// A journal record or the header of a journal file is invalid.
     Journal {
-        /// Where.
+        /// Offset in the journal file.
         offset: u64,
-        /// What is wrong there.
+        /// Error at that offset.
         reason: String,
     },
-    /// The disk did not give it. That is no damage of what is stored, as far as is known.
+    /// The system could not read a file. The stored bytes may still be intact.
     Unreadable {
-        /// The pages in question, of a heap.
+        /// Pages of a heap that could not be read; empty if the error concerns no pages.
         pages: Range<u64>,
-        /// What the system said.
+        /// Error of the system.
         error: String,
     },
 }
 
 impl FaultKind {
-    /// A word for it, that does not change.
+    /// Returns a stable name of the kind, for machine-readable output.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -80,7 +81,7 @@ impl FaultKind {
         }
     }
 
-    /// The pages that it is about.
+    /// Returns the pages that the problem affects.
     #[must_use]
     pub fn pages(&self) -> Option<Range<u64>> {
         match self {
@@ -99,35 +100,32 @@ impl fmt::Display for Fault {
             FaultKind::Metadata { copy, defect } => {
                 write!(f, "{array}: copy {copy} of METADATA: {defect}")
             }
-            FaultKind::Headers(error) => write!(f, "no heap to restore from: {error}"),
+            FaultKind::Headers(error) => write!(f, "no usable heap: {error}"),
             FaultKind::Files { reason } => write!(f, "{array}: {reason}"),
-            FaultKind::Pages { pages } => match pages.end - pages.start {
-                1 => write!(
+            FaultKind::Pages { pages } if pages.end - pages.start == 1 => {
+                let page = pages.start;
+                write!(f, "{array}: page {page} does not match its checksum")
+            }
+            FaultKind::Pages { pages } => {
+                let (first, last) = (pages.start, pages.end - 1);
+                write!(
                     f,
-                    "{array}: page {} does not have its checksum",
-                    pages.start
-                ),
-                _ => {
-                    let (first, last) = (pages.start, pages.end - 1);
-                    write!(
-                        f,
-                        "{array}: pages {first} to {last} do not have their checksums"
-                    )
-                }
-            },
+                    "{array}: pages {first} to {last} do not match their checksums"
+                )
+            }
             FaultKind::Block {
                 level,
                 index,
                 pages,
             } => write!(
                 f,
-                "{array}: a block of the checksum tree (level {level}, number {index}) does not have its checksum: \
-                 nothing is known of pages {} to {}",
+                "{array}: a block of the checksum tree (level {level}, number {index}) does not match its checksum, \
+                 so pages {} to {} cannot be verified",
                 pages.start,
                 pages.end - 1
             ),
             FaultKind::Journal { offset, reason } => {
-                write!(f, "{array}: at byte {offset}: {reason}")
+                write!(f, "{array}: at offset {offset}: {reason}")
             }
             FaultKind::Unreadable { pages, error } if pages.is_empty() => {
                 write!(f, "{array}: {error}")
