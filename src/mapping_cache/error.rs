@@ -227,7 +227,7 @@ impl From<MappingError> for io::Error {
 }
 
 /// Quota is full disk to the one who writes.
-pub(super) fn is_storage_full(error: &io::Error) -> bool {
+pub(in crate::mapping_cache) fn is_storage_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded

@@ -100,14 +100,14 @@ pub struct FileOptions {
 /// Options of a [`MappingCache`](super::MappingCache).
 #[derive(Clone, Debug)]
 pub struct CacheOptions {
-    pub(super) window_bytes: usize,
-    pub(super) budget_bytes: u64,
-    pub(super) mappings_max: usize,
-    pub(super) idle_age: Option<Duration>,
-    pub(super) descriptors_max: usize,
-    pub(super) map_cutoff_bytes: u64,
-    pub(super) when_pinned: WhenPinned,
-    pub(super) copy_path: CopyPath,
+    pub(in crate::mapping_cache) window_bytes: usize,
+    pub(in crate::mapping_cache) budget_bytes: u64,
+    pub(in crate::mapping_cache) mappings_max: usize,
+    pub(in crate::mapping_cache) idle_age: Option<Duration>,
+    pub(in crate::mapping_cache) descriptors_max: usize,
+    pub(in crate::mapping_cache) map_cutoff_bytes: u64,
+    pub(in crate::mapping_cache) when_pinned: WhenPinned,
+    pub(in crate::mapping_cache) copy_path: CopyPath,
 }
 
 const DESCRIPTORS_MIN: usize = 4;
@@ -192,7 +192,7 @@ impl CacheOptions {
         self
     }
 
-    pub(super) fn check(&self) -> Result<(), MappingError> {
+    pub(in crate::mapping_cache) fn check(&self) -> Result<(), MappingError> {
         let refuse = |field, reason: String| Err(MappingError::Option { field, reason });
         let page = limits::page_bytes();
         if !self.window_bytes.is_power_of_two() || self.window_bytes < page {
