@@ -123,7 +123,9 @@ impl Group {
         Ok(claim_patiently(Patience::Copies, || {
             let claim = |sharing| {
                 move |target: &Target<'g>| {
-                    target.file.lock_range(target.range.clone(), sharing, Stay::Copy)
+                    target
+                        .file
+                        .lock_range(target.range.clone(), sharing, Stay::Copy)
                 }
             };
             let claims = sources.iter().map(claim(Sharing::Shared));
@@ -202,9 +204,11 @@ fn claim_all<'g>(
     sharing: Sharing,
 ) -> Result<CopyClaims<'g>, MappingError> {
     claim_patiently(Patience::Copies, || {
-        let claims = targets
-            .iter()
-            .map(|target| target.file.lock_range(target.range.clone(), sharing, Stay::Copy));
+        let claims = targets.iter().map(|target| {
+            target
+                .file
+                .lock_range(target.range.clone(), sharing, Stay::Copy)
+        });
         let more = claims.collect::<Result<Vec<_>, Refused<'g>>>()?;
         Ok(CopyClaims {
             _first: None,

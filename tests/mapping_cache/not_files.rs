@@ -10,9 +10,7 @@ use std::{
     time::Duration,
 };
 
-use flatspan::mapping_cache::{
-    Access, CachedFile, FileOptions, Location, MappingError, UnsyncedDirectories,
-};
+use flatspan::mapping_cache::{Access, CachedFile, FileOptions, Location, MappingError};
 
 use crate::{
     fixture::{PAGE, assert_reads, cache, put, reader, writable, writer},
@@ -154,12 +152,7 @@ fn paths_that_leave_the_root_are_refused_before_anything_is_opened() {
 
 fn anywhere(path: PathBuf, options: FileOptions) -> CachedFile {
     let location = Location::anywhere(Arc::from(Path::new("/")), path);
-    cache(4).file(
-        location,
-        PAGE as u64,
-        options,
-        UnsyncedDirectories::default(),
-    )
+    cache(4).file(location, PAGE as u64, options)
 }
 
 #[test]

@@ -139,10 +139,7 @@ fn room_is_reserved_without_a_longer_file() {
         return;
     };
     let cache = cache(8);
-    let options = FileOptions {
-        preallocation: Preallocation::Sparse,
-        ..writable()
-    };
+    let options = writable().preallocation(Preallocation::Sparse);
     let file = file_with(&cache, fs.path(), "a", BYTES, options);
     file.reserve(0..1 << 20).expect("there is room");
     assert_eq!(len_of(fs.path(), "a"), 0);

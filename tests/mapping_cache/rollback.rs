@@ -119,14 +119,11 @@ fn h37_many_growers_of_one_file_on_a_disk_that_fills_up() {
             for number in 0..4u64 {
                 let (cache, fs) = (&cache, &fs);
                 scope.spawn(move || {
-                    let options = FileOptions {
-                        preallocation: if number == 0 {
-                            Preallocation::Full
-                        } else {
-                            Preallocation::Window
-                        },
-                        ..writable()
-                    };
+                    let options = writable().preallocation(if number == 0 {
+                        Preallocation::Full
+                    } else {
+                        Preallocation::Window
+                    });
                     let file = file_with(cache, fs.path(), "a", 4 * share, options);
                     let first = number * share as u64;
                     let mut full = false;

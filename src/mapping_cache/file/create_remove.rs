@@ -24,7 +24,9 @@ impl CachedFile {
         }
         let created = match self.opened_state() {
             Some(_) => Err(io::ErrorKind::AlreadyExists.into()),
-            None => self.location.create(|changed| self.directories.note(changed)),
+            None => self
+                .location
+                .create(|changed| self.directories.note(changed)),
         };
         created.map_err(|source| self.io_error("create", source))?;
         // Counts as a write, so that the next sync makes the file itself durable.

@@ -62,3 +62,23 @@ impl UnsyncedDirectories {
         self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shared_set_is_synced_once_and_removed_directories_need_no_sync() {
+        let directory = std::env::temp_dir();
+        let removed = directory.join(format!("flatspan-removed-{}", std::process::id()));
+        let set = UnsyncedDirectories::default();
+        let shared = set.clone();
+        shared.note(directory.clone());
+        shared.note(directory);
+        shared.note(removed);
+        assert_eq!(set.lock().len(), 2);
+        set.sync().expect("a removed directory needs no sync");
+        assert!(shared.lock().is_empty());
+        shared.sync().expect("nothing is left");
+    }
+}

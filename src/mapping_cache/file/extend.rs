@@ -133,7 +133,8 @@ impl CachedFile {
         before: u64,
         end: u64,
     ) -> Result<u64, MappingError> {
-        let query = || identity::len(file).map_err(|error| self.io_error("query its length", error));
+        let query =
+            || identity::len(file).map_err(|error| self.io_error("query its length", error));
         let present = query()?;
         if present >= end {
             return Ok(present);

@@ -162,7 +162,7 @@ impl FdPool {
     fn sync_batch(&self, batch: Vec<(u64, Arc<DirtyState>)>) {
         for (_, dirty) in &batch {
             // Writeback of all files starts before the first sync waits. The syncs report errors.
-            let _ = dirty.start_writeback(0, 0);
+            drop(dirty.start_writeback(0, 0));
         }
         for (file, dirty) in batch {
             let still_open = match dirty.sync() {

@@ -194,7 +194,9 @@ impl CachedFile {
             Err(error) if writable && create && error.kind() == io::ErrorKind::NotFound => {}
             opened => return opened,
         }
-        let created = self.location.create(|changed| self.directories.note(changed));
+        let created = self
+            .location
+            .create(|changed| self.directories.note(changed));
         match created {
             // Another process created the file at the same moment.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {

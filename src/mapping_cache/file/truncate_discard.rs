@@ -144,8 +144,8 @@ impl CachedFile {
     pub fn forget_cached(&self) -> Result<(), MappingError> {
         let (file, state) = self.descriptor(Access::ReadOnly)?;
         // The next `sync` returns the first error again. The second concerns other processes only.
-        let _ = state.sync(&self.path());
-        let _ = file.sync_data();
+        drop(state.sync(&self.path()));
+        drop(file.sync_data());
         if !state.evict_all().1 {
             return Err(self.window_pinned_error(0));
         }

@@ -57,7 +57,7 @@ impl CachedFile {
                 self.evict(range.clone())?;
                 let len = range.end.saturating_sub(range.start);
                 // Advice only, so an error is ignored.
-                let _ = writeback::drop_cached(&file, range.start, len);
+                drop(writeback::drop_cached(&file, range.start, len));
                 Ok(())
             }
             Advice::Lock => self.lock(range),
@@ -74,7 +74,7 @@ impl CachedFile {
         let (file, _) = self.descriptor(Access::ReadOnly)?;
         let len = range.end.saturating_sub(range.start);
         // Advice only: a filesystem without read-ahead reads the pages on demand.
-        let _ = writeback::read_ahead(&file, range.start, len);
+        drop(writeback::read_ahead(&file, range.start, len));
         Ok(())
     }
 
@@ -114,7 +114,7 @@ impl CachedFile {
         for step in self.steps(&range) {
             if let Some(pin) = self.pin_if_mapped(step.window, step.end()) {
                 // Advice only, so an error is ignored.
-                let _ = pin.advise(step.within, step.len, pattern);
+                drop(pin.advise(step.within, step.len, pattern));
             }
         }
         Ok(())

@@ -170,7 +170,10 @@ impl CachedFile {
     fn is_worth_mapping(&self, window: u64) -> Result<bool, MappingError> {
         let slots = self.slots_of(self.state()?, window);
         Ok(slots.is_ok_and(|slots| slots.count_cold_copy() > 0)
-            && self.resources.budget.has_room(self.resources.windows.bytes() as u64))
+            && self
+                .resources
+                .budget
+                .has_room(self.resources.windows.bytes() as u64))
     }
 
     fn may_map(&self) -> bool {

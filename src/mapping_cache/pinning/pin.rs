@@ -3,9 +3,9 @@
 //! # Safety
 //!
 //! A [`Pin`] is created from a slot that holds the address of a mapped window. It keeps the pin
-//! count of the slot above zero, so that the window is not unmapped (docs/unsafe.md, U1). The kernel
-//! makes the copies, at addresses inside that mapping. This layer creates no references to mapped
-//! memory.
+//! count of the slot above zero, so that the window is not unmapped (docs/unsafe.md, U1). The
+//! kernel makes the copies, at addresses inside that mapping. This layer creates no references to
+//! mapped memory.
 #![expect(
     unsafe_code,
     reason = "copies into and out of mapped memory by raw address"
@@ -287,7 +287,7 @@ impl Pin<'_> {
     /// not support is ignored.
     pub(super) fn apply_patterns(&self) {
         for pattern in self.at.file.patterns() {
-            let _ = self.advise(0, self.len(), pattern);
+            drop(self.advise(0, self.len(), pattern));
         }
     }
 

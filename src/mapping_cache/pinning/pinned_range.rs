@@ -96,8 +96,8 @@ impl CachedFile {
         })
     }
 
-    /// Locks and pins the first part of a range, up to the end of its window. Returns the pinned range
-    /// and its end.
+    /// Locks and pins the first part of a range, up to the end of its window. Returns the pinned
+    /// range and its end.
     pub(crate) fn pinned_range(
         &self,
         range: Range<u64>,
@@ -107,8 +107,8 @@ impl CachedFile {
         Ok((self.pin_locked_range(locked, access)?, end))
     }
 
-    /// Locks the first part of a range, up to the end of its window. Returns the lock and the end of
-    /// the locked part.
+    /// Locks the first part of a range, up to the end of its window. Returns the lock and the end
+    /// of the locked part.
     pub(crate) fn lock_window_range(
         &self,
         range: Range<u64>,
@@ -159,7 +159,8 @@ impl CachedFile {
         // Under the length lock, so that growth that a failed write will undo is not recorded. A
         // recorded length is never undone.
         let _length = state.lock_length();
-        let present = identity::len(&file).map_err(|error| self.io_error("query its length", error))?;
+        let present =
+            identity::len(&file).map_err(|error| self.io_error("query its length", error))?;
         if end > present {
             return Err(self.too_short_error(end, present));
         }

@@ -117,10 +117,10 @@ pub(crate) enum Patience {
     Until(Instant),
 }
 
-/// Calls `attempt` until all of its locks are granted, as long as `patience` permits. A refused
+/// Calls `attempt` until all of its locks are granted, as long as `timeout` permits. A refused
 /// `attempt` holds no lock, so no thread waits while it holds one [I38].
 pub(crate) fn claim_patiently<'a, T>(
-    patience: Patience,
+    timeout: Patience,
     mut attempt: impl FnMut() -> Result<T, Refused<'a>>,
 ) -> Result<T, MappingError> {
     let mut waiting: Option<LockWait<'a>> = None;
@@ -130,7 +130,7 @@ pub(crate) fn claim_patiently<'a, T>(
             Err(Refused::Failed(error)) => return Err(error),
             Err(Refused::Busy(busy)) => busy,
         };
-        let deadline = match patience {
+        let deadline = match timeout {
             Patience::Copies if busy.conflict.only_copies => None,
             Patience::Copies | Patience::None => return Err(busy.into_error()),
             Patience::Until(deadline) => Some(deadline),

@@ -1,27 +1,28 @@
 //! The range locks of one file: shared and exclusive locks that do not overlap each other.
 //!
-//! Shared locks are stored in stripes, so that threads that read do not share cache lines. Exclusive
-//! locks are stored in one ordered table. The mutex of a stripe may be acquired under that of the
-//! table, but not the reverse.
+//! Shared locks are stored in stripes, so that threads that read do not share cache lines.
+//! Exclusive locks are stored in one ordered table. The mutex of a stripe may be acquired under
+//! that of the table, but not the reverse.
 //!
 //! A stripe has a few quick entries and a slab. A quick entry is one word that holds a lock of
 //! ordinary size. The slab is under a mutex and holds all other locks.
 //!
-//! A shared lock is stored in a free quick entry by a compare-and-swap, and *then* loads the count of
-//! exclusive locks. If the count is zero, the lock is granted. Otherwise it is removed and retried
-//! under the mutex of the table. For the slab, it acquires the mutex, loads the count, and is stored.
+//! A shared lock is stored in a free quick entry by a compare-and-swap, and *then* loads the count
+//! of exclusive locks. If the count is zero, the lock is granted. Otherwise it is removed and
+//! retried under the mutex of the table. For the slab, it acquires the mutex, loads the count, and
+//! is stored.
 //!
 //! An exclusive lock holds the mutex of the table. It increments the count, *then* loads every
 //! stripe, and is then stored in the table or decrements the count. The cases:
 //!
-//! 1. *A shared lock finds no count.* In a quick entry, both locks do a read-modify-write. If that of
-//!    the exclusive lock is later, it sees the shared lock. If it is earlier, the shared lock
+//! 1. *A shared lock finds no count.* In a quick entry, both locks do a read-modify-write. If that
+//!    of the exclusive lock is later, it sees the shared lock. If it is earlier, the shared lock
 //!    acquires what the exclusive lock released there, and sees the count. In the slab, the mutex
 //!    has the same effect. No step relies on sequential consistency.
 //! 2. *A shared lock finds a count.* The mutex of the table orders it with all exclusive locks, and
 //!    later requests see its entry. An exclusive lock that is refused was never visible. A shared
-//!    lock that is removed may have been visible. It then refuses an exclusive lock like a lock that
-//!    was unlocked at once.
+//!    lock that is removed may have been visible. It then refuses an exclusive lock like a lock
+//!    that was unlocked at once.
 //! 3. *All stripes but the first are created when a guard first needs one,* under the mutex of the
 //!    table. An exclusive lock either sees them, or released that mutex before with its count
 //!    visible. Files that are only copied from and to never have them.
@@ -306,7 +307,12 @@ impl LockTable {
         }
     }
 
-    fn lock_shared(&self, range: Range<u64>, stay: Stay, stripe: Stripe) -> Result<LockToken<'_>, Conflict> {
+    fn lock_shared(
+        &self,
+        range: Range<u64>,
+        stay: Stay,
+        stripe: Stripe,
+    ) -> Result<LockToken<'_>, Conflict> {
         match self.try_lock_shared(range.clone(), stay, stripe) {
             Some(token) => Ok(token),
             None => self.lock_shared_in_table(range, stay, stripe),
@@ -354,7 +360,12 @@ impl LockTable {
     }
 
     #[inline(never)]
-    fn lock_shared_in_slab(&self, range: Range<u64>, stay: Stay, stripe: Stripe) -> Option<LockToken<'_>> {
+    fn lock_shared_in_slab(
+        &self,
+        range: Range<u64>,
+        stay: Stay,
+        stripe: Stripe,
+    ) -> Option<LockToken<'_>> {
         let (stripe, here) = self.existing_stripe(stripe);
         let mut slab = lock_mutex(&here.slab);
         // Under the mutex: case 1. Acquire: case 5.
@@ -433,7 +444,11 @@ impl LockTable {
         // Before any stripe is loaded: case 1. Relaxed: the entries and the mutex of a stripe
         // publish the count.
         self.exclusive_count.fetch_add(1, Ordering::Relaxed);
-        let others = self.other_stripes.get().into_iter().flat_map(|all| all.iter());
+        let others = self
+            .other_stripes
+            .get()
+            .into_iter()
+            .flat_map(|all| all.iter());
         let stripes = std::iter::once(&self.first).chain(others);
         let conflict = stripes
             .map(|stripe| stripe.conflict(&range))
@@ -453,7 +468,8 @@ impl LockTable {
     pub(in crate::mapping_cache) fn unlock(&self, token: LockToken<'_>) {
         match token.quick {
             Some(entry) => {
-                // AcqRel: the next load acquires the accesses (case 5), or this sees the waiter (case 6).
+                // AcqRel: the next load acquires the accesses (case 5), or this sees the waiter
+                // (case 6).
                 let word = entry.swap(0, Ordering::AcqRel);
                 assert!(word != 0, "a lock is unlocked once");
             }
@@ -500,7 +516,10 @@ impl LockTable {
 
     /// Registers a waiter. The caller tries again, and [sleeps](LockWait::sleep) if that fails.
     /// Shared copies that overlap the `wanted` range wait until this is dropped.
-    pub(in crate::mapping_cache) fn start_waiting(&self, wanted: Option<Range<u64>>) -> LockWait<'_> {
+    pub(in crate::mapping_cache) fn start_waiting(
+        &self,
+        wanted: Option<Range<u64>>,
+    ) -> LockWait<'_> {
         if let Some(wanted) = &wanted {
             let mut table = lock_mutex(&self.exclusive);
             table.wanted.push(wanted.clone());
@@ -533,8 +552,8 @@ impl LockWait<'_> {
         std::ptr::eq(self.table, table)
     }
 
-    /// Sleeps until a lock was unlocked since this was created or last slept. Returns `false` if the
-    /// deadline passed first.
+    /// Sleeps until a lock was unlocked since this was created or last slept. Returns `false` if
+    /// the deadline passed first.
     pub(in crate::mapping_cache) fn sleep(&mut self, deadline: Option<Instant>) -> bool {
         let LockTable { epoch, changed, .. } = self.table;
         let mut now = lock_mutex(epoch);

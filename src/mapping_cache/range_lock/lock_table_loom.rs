@@ -1,12 +1,12 @@
-//! The table of claims under loom.
+//! The lock table under loom.
 //!
-//! What is claimed is played by a `loom::cell::UnsafeCell`: two claims granted at once, or one granted
-//! without an ordering behind the one before, are a race that loom reports.
+//! A `loom::cell::UnsafeCell` models the locked bytes. Loom reports a race if two conflicting locks
+//! are granted at once, or if a lock is granted without an ordering after the lock before it.
 //!
 //! # Safety
 //!
-//! The cell is dereferenced through loom's pointers, which fail the test when two threads do so without
-//! an ordering between them and one of them writes. That is what is tested here.
+//! The cell is dereferenced through loom's pointers. Loom fails the test if two threads do so
+//! without an ordering between them and one of them writes, which is the property under test.
 #![expect(unsafe_code, reason = "loom's cells give out pointers")]
 
 use loom::cell::UnsafeCell;
@@ -15,46 +15,46 @@ use loom::thread;
 
 use super::*;
 
-struct Borrowed {
-    claims: LockTable,
+struct LockedByte {
+    locks: LockTable,
     byte: UnsafeCell<u8>,
 }
 
-impl Borrowed {
+impl LockedByte {
     fn new() -> Arc<Self> {
         Arc::new(Self {
-            claims: LockTable::new(),
+            locks: LockTable::new(),
             byte: UnsafeCell::new(0),
         })
     }
 
     fn read(&self, thread: usize) -> bool {
         let stripe = Stripe::number(thread);
-        let Ok(token) = self.claims.claim(0..4, Sharing::Shared, Stay::Copy, stripe) else {
+        let Ok(token) = self.locks.lock(0..4, Sharing::Shared, Stay::Copy, stripe) else {
             return false;
         };
-        // SAFETY: loom checks that nobody writes the cell meanwhile.
+        // SAFETY: loom checks that no other thread writes the cell.
         self.byte.with(|byte| unsafe { *byte });
-        self.claims.give_back(token);
+        self.locks.unlock(token);
         true
     }
 
     fn write(&self) -> bool {
-        let Ok(token) = self.claims.exclude(2..6, Stay::Copy) else {
+        let Ok(token) = self.locks.lock_exclusive(2..6, Stay::Copy) else {
             return false;
         };
-        // SAFETY: loom checks that nobody else is at the cell.
+        // SAFETY: loom checks that no other thread accesses the cell.
         self.byte.with_mut(|byte| unsafe { *byte += 1 });
-        self.claims.give_back(token);
+        self.locks.unlock(token);
         true
     }
 
-    /// Writes, waiting for whoever is there.
-    fn write_at_last(&self) {
+    /// Writes, and waits for conflicting locks.
+    fn write_blocking(&self) {
         if self.write() {
             return;
         }
-        let mut waiting = self.claims.wait(Some(2..6));
+        let mut waiting = self.locks.start_waiting(Some(2..6));
         while !self.write() {
             assert!(waiting.sleep(None));
         }
@@ -62,31 +62,28 @@ impl Borrowed {
 }
 
 #[test]
-fn loom_a_reader_and_a_writer_are_never_there_at_once() {
+fn loom_reader_and_writer_exclude_each_other() {
     loom::model(|| {
-        let borrowed = Borrowed::new();
+        let borrowed = LockedByte::new();
         let there = borrowed.clone();
         let reader = thread::spawn(move || there.read(1));
         borrowed.write();
         reader.join().unwrap();
-        // Nobody is left: both get it now.
+        // No lock is left, so both succeed.
         assert!(borrowed.write());
         assert!(borrowed.read(0));
     });
 }
 
 #[test]
-fn loom_two_writers_are_never_there_at_once() {
+fn loom_two_writers_exclude_each_other() {
     loom::model(|| {
-        let borrowed = Borrowed::new();
+        let borrowed = LockedByte::new();
         let there = borrowed.clone();
         let writer = thread::spawn(move || there.write());
         let here = borrowed.write();
         let there = writer.join().unwrap();
-        assert!(
-            here || there,
-            "one of two that only meet each other gets it"
-        );
+        assert!(here || there, "one of two conflicting writers succeeds");
     });
 }
 
@@ -95,7 +92,7 @@ fn loom_readers_of_two_stripes_and_a_writer() {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(3);
     builder.check(|| {
-        let borrowed = Borrowed::new();
+        let borrowed = LockedByte::new();
         let (one, two) = (borrowed.clone(), borrowed.clone());
         let readers = [
             thread::spawn(move || one.read(0)),
@@ -109,13 +106,13 @@ fn loom_readers_of_two_stripes_and_a_writer() {
     });
 }
 
-/// One of the readers finds the only quick place taken.
+/// One of the readers finds the only quick entry in use.
 #[test]
 fn loom_readers_of_one_stripe_and_a_writer() {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(3);
     builder.check(|| {
-        let borrowed = Borrowed::new();
+        let borrowed = LockedByte::new();
         let (one, two) = (borrowed.clone(), borrowed.clone());
         let readers = [
             thread::spawn(move || one.read(1)),
@@ -129,57 +126,60 @@ fn loom_readers_of_one_stripe_and_a_writer() {
     });
 }
 
-/// The quick place is taken all the time.
+/// The quick entry is always in use.
 #[test]
-fn loom_a_reader_in_the_slab_and_a_writer() {
+fn loom_reader_in_the_slab_and_a_writer() {
     loom::model(|| {
-        let borrowed = Borrowed::new();
+        let borrowed = LockedByte::new();
         let there = borrowed.clone();
         let stripe = Stripe::number(1);
-        let beside = borrowed.claims.share(8..9, Stay::Copy, stripe).unwrap();
+        let beside = borrowed
+            .locks
+            .lock_shared(8..9, Stay::Copy, stripe)
+            .unwrap();
         let reader = thread::spawn(move || there.read(1));
-        borrowed.write_at_last();
+        borrowed.write_blocking();
         reader.join().unwrap();
-        borrowed.claims.give_back(beside);
+        borrowed.locks.unlock(beside);
         assert!(borrowed.write());
     });
 }
 
 #[test]
-fn loom_who_waits_is_woken() {
+fn loom_waiter_is_woken() {
     loom::model(|| {
-        let borrowed = Borrowed::new();
+        let borrowed = LockedByte::new();
         let there = borrowed.clone();
         let reader = thread::spawn(move || there.read(1));
-        borrowed.write_at_last();
+        borrowed.write_blocking();
         reader.join().unwrap();
     });
 }
 
 #[test]
-fn loom_two_that_wait_are_both_woken() {
+fn loom_two_waiters_are_woken() {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(3);
     builder.check(|| {
-        let borrowed = Borrowed::new();
+        let borrowed = LockedByte::new();
         let there = borrowed.clone();
-        let writer = thread::spawn(move || there.write_at_last());
-        borrowed.write_at_last();
+        let writer = thread::spawn(move || there.write_blocking());
+        borrowed.write_blocking();
         writer.join().unwrap();
     });
 }
 
-/// A reader that comes while a writer waits stands behind it, and is woken.
+/// A reader that arrives while a writer waits, waits for it and is woken.
 #[test]
-fn loom_a_reader_behind_a_waiting_writer_is_woken() {
+fn loom_reader_after_a_waiting_writer_is_woken() {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(3);
     builder.check(|| {
-        let borrowed = Borrowed::new();
+        let borrowed = LockedByte::new();
         let there = borrowed.clone();
-        let writer = thread::spawn(move || there.write_at_last());
+        let writer = thread::spawn(move || there.write_blocking());
         if !borrowed.read(0) {
-            let mut waiting = borrowed.claims.wait(None);
+            let mut waiting = borrowed.locks.start_waiting(None);
             while !borrowed.read(0) {
                 assert!(waiting.sleep(None));
             }

@@ -260,9 +260,8 @@ impl Budget {
     pub(in crate::mapping_cache) fn evict_half(&self, wait_table: &WaitTable) {
         let mut list = self.lock();
         let most = list.recency.len().div_ceil(2);
-        let mut victims = list.remove_while(EvictionMode::SpareReferenced, wait_table, |_, n| {
-            n < most
-        });
+        let mut victims =
+            list.remove_while(EvictionMode::SpareReferenced, wait_table, |_, n| n < most);
         let rest = most - victims.len();
         victims.extend(list.remove_while(EvictionMode::Any, wait_table, |_, n| n < rest));
         drop(list);
@@ -385,8 +384,8 @@ impl MappingList {
             && self.mappings - self.unmapping <= budget.mappings_max
     }
 
-    /// Passes once through the LRU list and removes windows while `needs_more` returns `true`. It is
-    /// called with the list and the number of removed windows.
+    /// Passes once through the LRU list and removes windows while `needs_more` returns `true`. It
+    /// is called with the list and the number of removed windows.
     fn remove_while(
         &mut self,
         mode: EvictionMode,

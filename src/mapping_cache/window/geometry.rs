@@ -24,7 +24,10 @@ pub(in crate::mapping_cache) struct Windows {
 
 impl Windows {
     pub(in crate::mapping_cache) fn new(window_bytes: usize) -> Self {
-        assert!(window_bytes.is_power_of_two(), "the window size is a power of two");
+        assert!(
+            window_bytes.is_power_of_two(),
+            "the window size is a power of two"
+        );
         Self {
             shift: window_bytes.trailing_zeros(),
         }
@@ -66,7 +69,11 @@ impl Windows {
     }
 
     /// Returns all steps of a request.
-    pub(in crate::mapping_cache) fn steps(self, offset: u64, len: u64) -> impl Iterator<Item = Step> {
+    pub(in crate::mapping_cache) fn steps(
+        self,
+        offset: u64,
+        len: u64,
+    ) -> impl Iterator<Item = Step> {
         let mut at = offset;
         let end = offset.saturating_add(len);
         std::iter::from_fn(move || {

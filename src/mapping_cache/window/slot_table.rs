@@ -1,9 +1,9 @@
 //! The slots of one file by window number. Lookups take no lock, and growth moves no slot.
 //!
-//! Bucket `k` holds windows `2^k - 1 .. 2^(k+1) - 1`. So a file of one window has one pair of slots,
-//! and a file that grows keeps its slots. Small buckets are one array. Large buckets are trees of
-//! two levels over arrays of 64, allocated on first use. A window at a large offset of a sparse file
-//! costs at most a few MiB.
+//! Bucket `k` holds windows `2^k - 1 .. 2^(k+1) - 1`. So a file of one window has one pair of
+//! slots, and a file that grows keeps its slots. Small buckets are one array. Large buckets are
+//! trees of two levels over arrays of 64, allocated on first use. A window at a large offset of a
+//! sparse file costs at most a few MiB.
 
 use std::sync::OnceLock;
 

@@ -13,8 +13,8 @@
 //!             the same thread, when unmapped EMPTY, epoch+1  finish_evict
 //! ```
 //!
-//! A pin adds one to its stripe and *then* loads the state. An eviction changes the state and *then*
-//! loads the stripes. The following cases matter:
+//! A pin adds one to its stripe and *then* loads the state. An eviction changes the state and
+//! *then* loads the stripes. The following cases matter:
 //!
 //! 1. *A pin meets an eviction.* Both do a read-modify-write of the stripe. If that of the eviction
 //!    is later, the eviction sees the pin and restores READY. If that of the pin is later, it
@@ -22,7 +22,8 @@
 //!    pin. Both use AcqRel. No step relies on sequential consistency.
 //! 2. *A pin loads the address of the mapping that it pinned.* `publish` stores the address, then
 //!    the state (Release). `try_pin` loads the state (Acquire), then the address. By case 1, no
-//!    thread unmaps the window while the stripe counts the pin. So no thread stores another address.
+//!    thread unmaps the window while the stripe counts the pin. So no thread stores another
+//!    address.
 //! 3. *No memory is unmapped while a reader uses it.* The accesses of a thread happen before its
 //!    `unpin` (Release). The eviction loads that stripe (Acquire) after it, and calls munmap later.
 //! 4. *A pin sees another mapping than it looked up*, if the window was evicted and mapped again
@@ -183,7 +184,8 @@ impl Slot {
         assert!(before & PINS > 0, "an unpinned window was pinned before");
     }
 
-    /// Marks an empty window as being mapped by the caller. Returns `false` if it is not empty. Case 5.
+    /// Marks an empty window as being mapped by the caller. Returns `false` if it is not empty.
+    /// Case 5.
     pub(in crate::mapping_cache) fn begin_mapping(&self) -> bool {
         let word = self.word.load(Ordering::Relaxed);
         // Acquire: pairs with Release in `finish_evict`.
@@ -221,7 +223,11 @@ impl Slot {
     }
 
     /// Marks the window as being unmapped by the caller, if it has no pins. Cases 1, 3 and 7.
-    pub(in crate::mapping_cache) fn begin_evict(&self, mode: EvictionMode, wait_table: &WaitTable) -> BeginEvict {
+    pub(in crate::mapping_cache) fn begin_evict(
+        &self,
+        mode: EvictionMode,
+        wait_table: &WaitTable,
+    ) -> BeginEvict {
         // Acquire, here and below: pairs with Release in `publish`, which stored the pin and the
         // address before. Restoring READY releases them again.
         let mut word = self.word.load(Ordering::Acquire);
@@ -346,5 +352,5 @@ impl Slot {
 }
 
 #[cfg(all(loom, test))]
-#[path = "slot_loom.rs"]
-mod slot_loom;
+#[path = "window_slot_loom.rs"]
+mod window_slot_loom;

@@ -1,12 +1,12 @@
-//! The slot protocol under loom: every interleaving, every value a relaxed load may return.
+//! The slot protocol under loom: all interleavings, and all values that a relaxed load may return.
 //!
-//! A window in memory is played by a `loom::cell::UnsafeCell`: reading it as a pinner and "unmapping"
-//! it as an evictor without an ordering between the two is a race that loom reports.
+//! A `loom::cell::UnsafeCell` models the memory of a window. Loom reports a race if one thread
+//! reads the cell under a pin and another "unmaps" it without an ordering between them.
 //!
 //! # Safety
 //!
-//! The cells are dereferenced through loom's pointers, which fail the test when two threads do so
-//! without an ordering between them and one of them writes. That is what is tested here.
+//! The cells are dereferenced through loom's pointers. Loom fails the test if two threads do so
+//! without an ordering between them and one of them writes, which is the property under test.
 #![expect(unsafe_code, reason = "loom's cells give out pointers")]
 
 use loom::cell::UnsafeCell;
@@ -17,7 +17,7 @@ use super::super::wait_table::WaitTable;
 use super::*;
 
 const BYTE: u8 = 7;
-/// Addresses of two generations of the mapping; only their difference matters.
+/// Addresses of two generations of the mapping. Only their difference matters.
 const FIRST: usize = 0x1000;
 const SECOND: usize = 0x2000;
 
@@ -41,7 +41,7 @@ impl Window {
         match address.start.addr() {
             FIRST => &self.memory[0],
             SECOND => &self.memory[1],
-            other => panic!("pinned at {other:#x}, where nothing was ever mapped"),
+            other => panic!("pinned at {other:#x}, which was never mapped"),
         }
     }
 
@@ -50,18 +50,18 @@ impl Window {
             start: std::ptr::without_provenance_mut(start),
             len: 1,
         };
-        // SAFETY: loom checks that nobody else is at the cell.
+        // SAFETY: loom checks that no other thread accesses the cell.
         self.at(address).with_mut(|byte| unsafe { *byte = BYTE });
         self.slot.publish(address, stripe);
-        self.wait_table.wake(&self.slot);
+        self.slot.wake(&self.wait_table);
     }
 
     fn unmap(&self, start: usize) {
         let memory = &self.memory[(start - FIRST) / (SECOND - FIRST)];
-        // SAFETY: loom checks that nobody else is at the cell.
+        // SAFETY: loom checks that no other thread accesses the cell.
         memory.with_mut(|byte| unsafe { *byte = 0 });
         self.slot.finish_evict();
-        self.wait_table.wake(&self.slot);
+        self.slot.wake(&self.wait_table);
     }
 
     fn mapped() -> Arc<Self> {
@@ -81,9 +81,9 @@ impl Window {
         true
     }
 
-    /// Reads what was mapped at the address.
+    /// Reads the memory at the address.
     fn check(&self, address: Address) {
-        // SAFETY: loom checks that nobody writes the cell meanwhile.
+        // SAFETY: loom checks that no other thread writes the cell.
         let byte = self.at(address).with(|byte| unsafe { *byte });
         assert_eq!(byte, BYTE);
     }
@@ -97,7 +97,8 @@ impl Window {
     }
 }
 
-/// With three threads the interleavings are too many to try all: those with up to three preemptions.
+/// Runs a model of three threads with at most three preemptions, since all interleavings are too
+/// many.
 fn model_of_three(model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(3);
@@ -122,7 +123,7 @@ fn loom_pin_against_evict() {
         };
         let evicted = window.evict(FIRST);
         let read = reader.join().unwrap();
-        // Both may lose to a pin that was taken off again (case 8), but then the window is as it was.
+        // Both may fail due to a pin that was undone (case 8). The window is then unchanged.
         if !evicted && !read {
             assert!(window.read_if_mapped(main_stripe()));
         }
@@ -167,7 +168,7 @@ fn loom_only_one_thread_maps_and_the_other_waits() {
                     window.slot.unpin(stripe);
                     return true;
                 }
-                TryPin::Busy => window.wait_table.wait(&window.slot),
+                TryPin::Busy => window.slot.wait_while_busy(&window.wait_table),
                 TryPin::Empty => {}
                 other => panic!("{other:?}"),
             }
@@ -178,7 +179,7 @@ fn loom_only_one_thread_maps_and_the_other_waits() {
         };
         let here = map_or_wait(&window, main_stripe());
         let there = other.join().unwrap();
-        assert!(here != there, "exactly one of the two maps");
+        assert!(here != there, "exactly one of the two threads maps");
     });
 }
 
@@ -202,8 +203,8 @@ fn loom_two_evictors_and_a_reader() {
     });
 }
 
-/// The writable mapping has a slot of its own: it comes up while the read-only one is pinned, and
-/// the read-only one goes as soon as nobody pins it.
+/// The writable mapping has its own slot. It is published while the read-only mapping is pinned,
+/// and the read-only mapping is unmapped once no reader pins it.
 #[test]
 fn loom_upgrade_never_waits_for_readers() {
     loom::model(|| {
@@ -226,7 +227,7 @@ fn loom_upgrade_never_waits_for_readers() {
     });
 }
 
-/// Dropping the last handle takes every window, also one that an evictor has in hand.
+/// Dropping the last handle unmaps every window, also one that another thread evicts.
 #[test]
 fn loom_drop_drains_beside_an_evictor() {
     loom::model(|| {
@@ -236,9 +237,12 @@ fn loom_drop_drains_beside_an_evictor() {
             thread::spawn(move || window.evict(FIRST))
         };
         loop {
-            match window.slot.begin_evict(EvictionMode::Any, &window.wait_table) {
+            match window
+                .slot
+                .begin_evict(EvictionMode::Any, &window.wait_table)
+            {
                 BeginEvict::Begun => window.unmap(FIRST),
-                BeginEvict::Busy => window.wait_table.wait(&window.slot),
+                BeginEvict::Busy => window.slot.wait_while_busy(&window.wait_table),
                 BeginEvict::Empty => break,
                 other => panic!("{other:?} without pins"),
             }
@@ -248,7 +252,7 @@ fn loom_drop_drains_beside_an_evictor() {
     });
 }
 
-/// Case 5: who maps after an eviction comes after the unmapping.
+/// Case 5: a mapping after an eviction happens after the unmapping.
 #[test]
 fn loom_mapping_comes_after_unmapping() {
     loom::model(|| {
@@ -267,9 +271,9 @@ fn loom_mapping_comes_after_unmapping() {
     });
 }
 
-/// The thread that mapped a window has it pinned from the first moment others see it.
+/// A window is pinned by the thread that mapped it when other threads first see it.
 #[test]
-fn loom_who_maps_has_the_first_pin() {
+fn loom_mapping_thread_has_the_first_pin() {
     loom::model(|| {
         let window = Window::empty();
         let evictor = {
@@ -279,7 +283,7 @@ fn loom_who_maps_has_the_first_pin() {
         assert!(window.slot.begin_mapping());
         window.map(FIRST, main_stripe());
         window.memory[0].with(|byte| {
-            // SAFETY: loom checks that nobody writes the cell meanwhile.
+            // SAFETY: loom checks that no other thread writes the cell.
             assert_eq!(unsafe { *byte }, BYTE);
         });
         window.slot.unpin(main_stripe());
@@ -287,9 +291,9 @@ fn loom_who_maps_has_the_first_pin() {
     });
 }
 
-/// Case 7: whoever waits because an eviction was tried is woken when it is given back.
+/// Case 7: threads that wait for an eviction are woken if it restores READY.
 #[test]
-fn loom_eviction_that_gives_back_wakes_who_waits() {
+fn loom_failed_eviction_wakes_waiters() {
     model_of_three(|| {
         let window = Window::mapped();
         let holder = {
@@ -299,9 +303,9 @@ fn loom_eviction_that_gives_back_wakes_who_waits() {
         let waiter = {
             let window = window.clone();
             thread::spawn(move || {
-                // As a reader does that finds the window busy.
+                // Like a reader that finds the window busy.
                 if window.slot.is_busy() {
-                    window.wait_table.wait(&window.slot);
+                    window.slot.wait_while_busy(&window.wait_table);
                 }
             })
         };
@@ -313,9 +317,9 @@ fn loom_eviction_that_gives_back_wakes_who_waits() {
     });
 }
 
-/// An eviction that gives the window back hands on the address that the mapper published, in whichever
-/// order the stripes of the mapper and of the reader are looked at.
-fn giving_back_hands_the_address_on(mapper: Stripe, others: Stripe, held: bool) {
+/// An eviction that restores READY passes on the address that the mapping thread published, in any
+/// order of the stripes of the mapping thread and of the reader.
+fn failed_eviction_passes_the_address_on(mapper: Stripe, others: Stripe, held: bool) {
     model_of_three(move || {
         let window = Window::empty();
         let evictor = {
@@ -334,23 +338,23 @@ fn giving_back_hands_the_address_on(mapper: Stripe, others: Stripe, held: bool) 
         reader.join().unwrap();
         let evicted = evictor.join().unwrap();
         if held {
-            assert!(!evicted, "it was pinned from the first moment");
+            assert!(!evicted, "a published window is pinned");
             window.slot.unpin(mapper);
         }
     });
 }
 
 #[test]
-fn loom_giving_back_hands_the_address_on_first_stripe_held() {
-    giving_back_hands_the_address_on(main_stripe(), other_stripe(), true);
+fn loom_failed_eviction_passes_the_address_on_first_stripe_held() {
+    failed_eviction_passes_the_address_on(main_stripe(), other_stripe(), true);
 }
 
 #[test]
-fn loom_giving_back_hands_the_address_on_last_stripe_held() {
-    giving_back_hands_the_address_on(other_stripe(), main_stripe(), true);
+fn loom_failed_eviction_passes_the_address_on_last_stripe_held() {
+    failed_eviction_passes_the_address_on(other_stripe(), main_stripe(), true);
 }
 
 #[test]
-fn loom_giving_back_hands_the_address_on_last_stripe() {
-    giving_back_hands_the_address_on(other_stripe(), main_stripe(), false);
+fn loom_failed_eviction_passes_the_address_on_last_stripe() {
+    failed_eviction_passes_the_address_on(other_stripe(), main_stripe(), false);
 }
