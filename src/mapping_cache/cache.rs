@@ -49,6 +49,10 @@ impl MappingCache {
     /// # Errors
     ///
     /// - [`MappingError::InvalidOption`] if an option has an invalid value.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "options are built for one cache"
+    )]
     pub fn new(options: CacheOptions) -> Result<Self, MappingError> {
         options.check()?;
         let resources = Arc::new(Resources::new(&options));
@@ -96,6 +100,7 @@ impl MappingCache {
     /// Unmaps the windows that were idle for `age` and returns how many bytes were unmapped.
     ///
     /// Use of a window is not timed. It is noticed when the cache searches for idle windows.
+    #[expect(clippy::must_use_candidate, reason = "called for its effect")]
     pub fn evict_idle(&self, age: Duration) -> u64 {
         let resources = &*self.files.resources;
         resources.budget.evict_idle(age, &resources.wait_table)

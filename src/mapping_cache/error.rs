@@ -99,9 +99,9 @@ pub enum MappingError {
         /// Offset of the window in the file.
         offset: u64,
     },
-    /// A span holds a conflicting lock on the range. Copies wait for other copies, but not for
-    /// spans.
-    #[error("{}: bytes {offset} + {len} are locked by a span", path.display())]
+    /// A span or a copy holds a conflicting lock on the range. A copy waits for other copies, but
+    /// not for spans. A span without a timeout waits for neither.
+    #[error("{}: bytes {offset} + {len} are locked by another span or copy", path.display())]
     Busy {
         /// The file.
         path: PathBuf,
@@ -204,10 +204,9 @@ impl MappingError {
     pub fn kind(&self) -> io::ErrorKind {
         use io::ErrorKind as Kind;
         match self {
-            Self::Option { .. } | Self::Offset { .. } => Kind::InvalidInput,
             Self::Missing { .. } => Kind::NotFound,
             Self::NotAFile { found, .. } if *found == "a directory" => Kind::IsADirectory,
-            Self::NotAFile { .. } => Kind::InvalidInput,
+            Self::Option { .. } | Self::Offset { .. } | Self::NotAFile { .. } => Kind::InvalidInput,
             Self::OutsideRoot { .. } | Self::ReadOnly { .. } => Kind::PermissionDenied,
             Self::Replaced { .. } => Kind::StaleNetworkFileHandle,
             Self::ShortFile { .. } => Kind::UnexpectedEof,

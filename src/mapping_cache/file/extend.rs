@@ -80,24 +80,6 @@ impl CachedFile {
         Ok(present)
     }
 
-    /// Undoes the growth of a failed preallocation or write. `before` is the length of the file
-    /// before it, and `ours` the length after it. Requires the length lock.
-    pub(in crate::mapping_cache) fn undo_growth(
-        &self,
-        state: &FileState,
-        file: &File,
-        before: u64,
-        ours: u64,
-    ) {
-        // Any other length was set by another process and stays.
-        if identity::len(file).is_ok_and(|now| now == before || now == ours)
-            // An error here is ignored: the caller reports the failure that is undone.
-            && file.set_len(before).is_ok()
-        {
-            state.note_truncated(before);
-        }
-    }
-
     pub(super) fn preallocate_range(
         &self,
         state: &FileState,
@@ -117,7 +99,7 @@ impl CachedFile {
                 state.set_preallocation_status(Reservation::Unsupported);
             }
             Err(error) => {
-                self.undo_growth(state, file, present, present);
+                state.undo_growth(file, present, present);
                 return Err(self.storage_error("preallocate storage", len, error));
             }
         }
@@ -144,12 +126,26 @@ impl CachedFile {
             extended = file.set_len(end);
         }
         if let Err(error) = extended {
-            self.undo_growth(state, file, before, before);
+            state.undo_growth(file, before, before);
             return Err(self.storage_error("extend", end - present, error));
         }
         state.note_holes();
         let reached = query()?;
         state.note_len(reached);
         Ok(reached)
+    }
+}
+
+impl FileState {
+    /// Undoes the growth of a failed preallocation or write. `before` is the length of the file
+    /// before it, and `ours` the length after it. Requires the length lock.
+    pub(in crate::mapping_cache) fn undo_growth(&self, file: &File, before: u64, ours: u64) {
+        // Any other length was set by another process and stays.
+        if identity::len(file).is_ok_and(|now| now == before || now == ours)
+            // An error here is ignored: the caller reports the failure that is undone.
+            && file.set_len(before).is_ok()
+        {
+            self.note_truncated(before);
+        }
     }
 }

@@ -165,12 +165,11 @@ impl CachedFile {
         let idle = self
             .opened_state()
             .and_then(|state| Some((fd_pool.take_writable(state.id)?, state)));
-        let (file, state) = match idle {
-            Some(idle) => idle,
-            None => {
-                let (file, state) = self.open(Access::ReadWrite)?;
-                (Arc::new(file), state)
-            }
+        let (file, state) = if let Some(idle) = idle {
+            idle
+        } else {
+            let (file, state) = self.open(Access::ReadWrite)?;
+            (Arc::new(file), state)
         };
         let (file, is_first) = state.dirty.begin(file);
         if is_first {

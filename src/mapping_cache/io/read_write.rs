@@ -87,9 +87,9 @@ impl CachedFile {
         // write can be undone: no other thread has seen a mapping of the new part.
         if self.resources.copy_path != CopyPath::Mapped
             || !self.may_map()
-            || !self
+            || self
                 .opened_state()
-                .is_some_and(|state| end <= state.known_bytes())
+                .is_none_or(|state| end > state.known_bytes())
         {
             return self.write_positioned(offset, buf);
         }
@@ -297,7 +297,7 @@ impl CachedFile {
                 0 => before,
                 _ => before.max(offset + written as u64),
             };
-            self.undo_growth(state, file, before, ours);
+            state.undo_growth(file, before, ours);
             return Err(self.storage_error("write", buf.len() as u64, error));
         }
         if offset > before {

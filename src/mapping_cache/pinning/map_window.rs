@@ -8,6 +8,7 @@
 
 use std::fs::File;
 use std::io;
+use std::sync::Arc;
 
 use memmap2::{MmapOptions, MmapRaw};
 
@@ -52,7 +53,7 @@ impl CachedFile {
         // SAFETY: the flag is in the slot, which `mapping` keeps alive with the watch. No code maps
         // anything over this mapping before the watch is dropped (`Budget::unmap`).
         let watch = unsafe { sigbus::watch(map.as_ptr(), map.len(), slot.poison_flag()) };
-        let mapping = WindowMapping::new(state.slots.clone(), watch, map);
+        let mapping = WindowMapping::new(Arc::clone(&state.slots), watch, map);
         let key = state.key(request.window, request.access);
         self.resources.budget.admit(charge, key, mapping);
         slot.publish(address, stripe);

@@ -303,6 +303,9 @@ impl CachedFile {
     fn declared_in_window(&self, window: u64) -> usize {
         let windows = self.resources.windows;
         let left = self.declared_bytes.saturating_sub(windows.start(window));
-        usize::try_from(left).map_or(windows.bytes(), |left| left.min(windows.bytes()))
+        match usize::try_from(left) {
+            Ok(left) => left.min(windows.bytes()),
+            Err(_) => windows.bytes(),
+        }
     }
 }

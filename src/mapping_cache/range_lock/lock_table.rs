@@ -1,4 +1,5 @@
-//! The range locks of one file: shared and exclusive locks that do not overlap each other.
+//! The range locks of one file. Shared locks may overlap each other. An exclusive lock overlaps no
+//! other lock.
 //!
 //! Shared locks are stored in stripes, so that threads that read do not share cache lines.
 //! Exclusive locks are stored in one ordered table. The mutex of a stripe may be acquired under
@@ -18,7 +19,9 @@
 //! 1. *A shared lock finds no count.* In a quick entry, both locks do a read-modify-write. If that
 //!    of the exclusive lock is later, it sees the shared lock. If it is earlier, the shared lock
 //!    acquires what the exclusive lock released there, and sees the count. In the slab, the mutex
-//!    has the same effect. No step relies on sequential consistency.
+//!    has the same effect: an exclusive lock that has not loaded the slab yet will see the shared
+//!    lock, and one that has loaded it has published its count. No step relies on sequential
+//!    consistency.
 //! 2. *A shared lock finds a count.* The mutex of the table orders it with all exclusive locks, and
 //!    later requests see its entry. An exclusive lock that is refused was never visible. A shared
 //!    lock that is removed may have been visible. It then refuses an exclusive lock like a lock
@@ -36,7 +39,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::OnceLock;
+use std::sync::{OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::mapping_cache::stripe::{STRIPES, Stripe};
@@ -51,10 +54,12 @@ pub(crate) enum Stay {
     Guard,
 }
 
-/// Whether other shared locks may overlap a lock.
+/// The mode of a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sharing {
+    /// Other shared locks may overlap it.
     Shared,
+    /// No other lock may overlap it.
     Exclusive,
 }
 
@@ -152,13 +157,13 @@ impl SharedStripe {
 
     /// Returns the conflict of an exclusive lock with this stripe.
     fn conflict(&self, range: &Range<u64>) -> Option<Conflict> {
-        let quick = self.quick.iter().filter_map(|entry| {
+        let quick = merge(self.quick.iter().filter_map(|entry| {
             // A read-modify-write. Release: case 1. Acquire: case 5.
             let (locked, stay) = unpack(entry.fetch_add(0, Ordering::AcqRel));
             overlap(&locked, range).then_some((locked.start, stay))
-        });
-        let slab = lock_mutex(&self.slab);
-        both(merge(quick), slab.conflict(range))
+        }));
+        let slab = lock_mutex(&self.slab).conflict(range);
+        both(quick, slab)
     }
 }
 
@@ -559,14 +564,14 @@ impl LockWait<'_> {
         let mut now = lock_mutex(epoch);
         while *now == self.epoch {
             now = match deadline {
-                None => changed.wait(now).unwrap_or_else(|e| e.into_inner()),
+                None => changed.wait(now).unwrap_or_else(PoisonError::into_inner),
                 Some(deadline) => {
                     let left = deadline.saturating_duration_since(Instant::now());
                     if left == Duration::ZERO {
                         return false;
                     }
                     let woken = changed.wait_timeout(now, left);
-                    woken.unwrap_or_else(|e| e.into_inner()).0
+                    woken.unwrap_or_else(PoisonError::into_inner).0
                 }
             };
         }
@@ -606,7 +611,7 @@ fn overlap(one: &Range<u64>, other: &Range<u64>) -> bool {
 
 #[inline(always)]
 fn lock_mutex<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poison| poison.into_inner())
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(all(loom, test))]

@@ -4,6 +4,8 @@
 //! reads the state of its slot under the lock, and a waker acquires the lock after it changed the
 //! slot.
 
+use std::sync::PoisonError;
+
 use crate::mapping_cache::sync::{Condvar, Mutex, MutexGuard};
 
 const QUEUES: usize = if cfg!(loom) { 1 } else { 32 };
@@ -21,9 +23,7 @@ struct Queue {
 
 impl Queue {
     fn lock(&self) -> MutexGuard<'_, ()> {
-        self.lock
-            .lock()
-            .unwrap_or_else(|poison| poison.into_inner())
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -44,7 +44,7 @@ impl WaitTable {
             guard = queue
                 .changed
                 .wait(guard)
-                .unwrap_or_else(|poison| poison.into_inner());
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 

@@ -19,7 +19,7 @@
 //! 1. *A pin meets an eviction.* Both do a read-modify-write of the stripe. If that of the eviction
 //!    is later, the eviction sees the pin and restores READY. If that of the pin is later, it
 //!    acquires what the eviction released. It then sees EVICTING or a later state and undoes the
-//!    pin. Both use AcqRel. No step relies on sequential consistency.
+//!    pin. Both use `AcqRel`. No step relies on sequential consistency.
 //! 2. *A pin loads the address of the mapping that it pinned.* `publish` stores the address, then
 //!    the state (Release). `try_pin` loads the state (Acquire), then the address. By case 1, no
 //!    thread unmaps the window while the stripe counts the pin. So no thread stores another
@@ -291,7 +291,7 @@ impl Slot {
     }
 
     /// Returns whether a page of this mapping was replaced. Reads may then return zeros, and stores
-    /// may be lost. SeqCst: the handler sets the flag before it replaces the page.
+    /// may be lost. `SeqCst`: the handler sets the flag before it replaces the page.
     #[inline(always)]
     pub(in crate::mapping_cache) fn is_poisoned(&self) -> bool {
         self.poisoned.load(Ordering::SeqCst)
