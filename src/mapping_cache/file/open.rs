@@ -80,9 +80,9 @@ impl CachedFile {
         Ok((file, state))
     }
 
-    /// Opens a descriptor for copies. The first descriptor of a writable file is opened for
-    /// writing if possible: overlayfs replaces the file at that moment, and a descriptor that was
-    /// opened for reading before would refer to the old file.
+    /// Opens a descriptor for copies. The first descriptor of a writable file is opened for writing
+    /// if possible. Overlayfs replaces the file when it is first opened for writing, and an earlier
+    /// descriptor for reading would refer to the old file.
     fn open_for_copies(
         &self,
         access: Access,

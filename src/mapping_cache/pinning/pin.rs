@@ -256,7 +256,7 @@ impl Pin<'_> {
         self.copy_in(offset, buf)
     }
 
-    /// Does the same as [`copy_from`](Self::copy_from) for a caller that has locked the range.
+    /// Does the same as [`write_at`](Self::write_at) for a caller that has locked the range.
     ///
     /// # Panics
     ///

@@ -19,8 +19,8 @@
 //! 1. *A shared lock finds no count.* In a quick entry, both locks do a read-modify-write. If that
 //!    of the exclusive lock is later, it sees the shared lock. If it is earlier, the shared lock
 //!    acquires what the exclusive lock released there, and sees the count. In the slab, the mutex
-//!    has the same effect: an exclusive lock that has not loaded the slab yet will see the shared
-//!    lock, and one that has loaded it has published its count. No step relies on sequential
+//!    has the same effect. An exclusive lock that has not loaded the slab yet will see the shared
+//!    lock. One that has loaded it has published its count. No step relies on sequential
 //!    consistency.
 //! 2. *A shared lock finds a count.* The mutex of the table orders it with all exclusive locks, and
 //!    later requests see its entry. An exclusive lock that is refused was never visible. A shared
@@ -30,8 +30,8 @@
 //!    table. An exclusive lock either sees them, or released that mutex before with its count
 //!    visible. Files that are only copied from and to never have them.
 //! 4. *Exclusive locks meet:* one mutex orders them.
-//! 5. *Accesses under a lock happen before those under the next lock.* Removing an entry (Release)
-//!    and loading it (Acquire) are read-modify-writes of one word, or hold the same mutex. A load
+//! 5. *Accesses under a lock happen before those under the next lock.* An entry is removed
+//!    (Release) and loaded (Acquire) by read-modify-writes of one word, or under one mutex. A load
 //!    that finds no count (case 1) acquires what unlocking released there.
 //! 6. *No wake-up is lost.* A waiter increments the waiter count, loads the epoch, and then tries
 //!    again, under the mutex or by the read-modify-write of the conflicting entry. Unlocking uses
