@@ -28,7 +28,7 @@
 //! | `file` | a file and its state | `range_lock`, `window` |
 //! | `pinning` | pins, and mapping a window | `file`, `range_lock`, `window` |
 //! | `io` | copies, sockets, advice | `pinning`, `file`, `range_lock`, `window` |
-//! | `cache` | the public handle | `file`, `window` |
+//! | `cache` | the public handle | `file` |
 
 mod cache;
 mod error;
