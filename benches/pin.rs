@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use flatspan::mapping_cache::{
-    Access, CacheOptions, CachedFile, FileOptions, Location, MappingCache, UnsyncedDirectories,
+    Access, CacheOptions, CachedFile, FileOptions, Location, MappingCache,
 };
 use support::{Files, median, name, random};
 
@@ -17,12 +17,7 @@ const WINDOW_BYTES: usize = 1 << 20;
 fn file(cache: &MappingCache, files: &Files) -> CachedFile {
     let location = Location::beneath(files.path().into(), name(0).into()).expect("a plain name");
     let options = FileOptions::default();
-    cache.file(
-        location,
-        files.file_bytes,
-        options,
-        UnsyncedDirectories::default(),
-    )
+    cache.file(location, files.file_bytes, options)
 }
 
 /// Pins random windows `times` times.

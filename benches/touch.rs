@@ -11,7 +11,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use flatspan::mapping_cache::{
-    Access, CacheOptions, CachedFile, FileOptions, Location, MappingCache, UnsyncedDirectories,
+    Access, CacheOptions, CachedFile, FileOptions, Location, MappingCache,
 };
 use flatspan::span::Layout;
 use memmap2::{MmapOptions, MmapRaw};
@@ -107,7 +107,6 @@ fn touch(criterion: &mut Criterion) {
                 location.expect("a plain name"),
                 files.file_bytes,
                 FileOptions::default(),
-                UnsyncedDirectories::default(),
             )
         })
         .collect();

@@ -1,4 +1,4 @@
-//! What can go wrong with a mapped file, each with the path and numbers a caller can act on.
+//! Errors of the mapping cache, with the path and the numbers that a caller needs.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,119 +9,123 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum MappingError {
-    /// An option has a value that cannot work.
+    /// An option has an invalid value.
     #[error("option `{field}`: {reason}")]
     Option {
         /// The option's name.
         field: &'static str,
-        /// What is wrong with it.
+        /// The reason why the value is invalid.
         reason: String,
     },
-    /// There is no file at this path.
+    /// No file exists at this path.
     #[error("{}: no such file", path.display())]
     Missing {
         /// The file.
         path: PathBuf,
     },
-    /// Something that is not a regular file lies at this path.
-    #[error("{}: not a regular file but {found}", path.display())]
+    /// The path leads to a file that is not a regular file.
+    #[error("{}: is {found}, not a regular file", path.display())]
     NotAFile {
         /// The path.
         path: PathBuf,
-        /// What lies there.
+        /// The kind of the file.
         found: &'static str,
     },
-    /// The path would leave the root directory.
-    #[error("{}: leaves the root directory; allow it explicitly if that is meant", path.display())]
+    /// The path leads out of the root directory.
+    #[error("{}: leads out of the root directory; if that is intended, set `allow_outside_root`", path.display())]
     OutsideRoot {
         /// The path.
         path: PathBuf,
     },
     /// The path leads to another file than when it was first opened.
-    #[error("{}: another file has taken the place of the one opened before; release the file to accept it", path.display())]
+    #[error("{}: another file has replaced the one that was opened before; close the file to accept it", path.display())]
     Replaced {
         /// The file.
         path: PathBuf,
     },
-    /// The file ends before the bytes that were asked for: it is shorter than declared, or somebody
-    /// has cut it.
-    #[error("{}: bytes up to {needed_bytes} are needed but the file has {present_bytes}", path.display())]
+    /// The file ends before the requested bytes: it is shorter than declared, or another process
+    /// truncated it.
+    #[error("{}: the file has {present_bytes} bytes but {needed_bytes} are required", path.display())]
     ShortFile {
         /// The file.
         path: PathBuf,
-        /// Length the file should have.
+        /// Required length of the file.
         needed_bytes: u64,
-        /// Length the file has.
+        /// Present length of the file.
         present_bytes: u64,
     },
-    /// The filesystem is full, or the user's quota on it.
+    /// The filesystem or the user's quota is full.
     #[error("{}: no space left for {needed_bytes} bytes ({available_bytes} available)", path.display())]
     StorageFull {
-        /// The file that could not grow or be filled.
+        /// The file that could not be extended or written.
         path: PathBuf,
-        /// Bytes that were to be reserved or written.
+        /// Bytes that were to be preallocated or written.
         needed_bytes: u64,
-        /// Bytes the filesystem says it has for this user.
+        /// Bytes that the filesystem reports as available to this user.
         available_bytes: u64,
         /// The system's error.
         source: io::Error,
     },
-    /// The filesystem does not offer the operation.
+    /// The filesystem does not support the operation.
     #[error("{}: the filesystem does not support {operation}", path.display())]
     Unsupported {
         /// The file.
         path: PathBuf,
-        /// What it cannot do.
+        /// The operation.
         operation: &'static str,
     },
-    /// The filesystem refuses to map the file; copies work all the same.
-    #[error("{}: cannot be mapped on this filesystem; copy from it instead", path.display())]
+    /// The filesystem cannot map the file. Copies still work.
+    #[error("{}: the filesystem cannot map the file; use `read_at` and `write_at` instead", path.display())]
     Unmappable {
         /// The file.
         path: PathBuf,
     },
-    /// All of the budget is pinned and [`WhenPinned::Fail`](super::WhenPinned::Fail) was chosen.
-    #[error("all {budget_bytes} bytes or {mappings_max} mappings of the budget are pinned")]
+    /// All of the budget is pinned, and the policy is
+    /// [`BudgetPolicy::Fail`](super::BudgetPolicy::Fail).
+    #[error(
+        "all of the budget is pinned ({budget_bytes} bytes, {mappings_max} mappings); raise `budget_bytes` or `mappings_max`"
+    )]
     BudgetPinned {
         /// The budget in bytes.
         budget_bytes: u64,
         /// The budget in mappings.
         mappings_max: usize,
     },
-    /// The window is pinned and cannot be unmapped or mapped longer now.
+    /// The window is pinned, so that it cannot be unmapped or mapped with another length.
     #[error("{}: the window at byte {offset} is pinned", path.display())]
     WindowPinned {
         /// The file.
         path: PathBuf,
-        /// Where the window starts in the file.
+        /// Offset of the window in the file.
         offset: u64,
     },
-    /// The range is borrowed: by a span, or for writing while it is read. Copies wait for each other, not
-    /// for spans.
-    #[error("{}: bytes {offset} + {len} are borrowed", path.display())]
+    /// A span or a copy holds a conflicting lock on the range. A copy waits for other copies, but
+    /// not for spans. A span without a timeout waits for neither.
+    #[error("{}: bytes {offset} + {len} are locked by another span or copy", path.display())]
     Busy {
         /// The file.
         path: PathBuf,
-        /// Where the range starts in the file.
+        /// Offset of the range in the file.
         offset: u64,
         /// Its length in bytes.
         len: u64,
     },
-    /// A page of mapped memory was lost and replaced by zeros: somebody cut the file, the disk is full,
-    /// or it failed. What was read through the mapping may be zeros; what was stored may be gone.
-    #[error("{}: mapped memory behind byte {offset} was lost; what was read or stored there is void", path.display())]
+    /// A page of mapped memory was lost and replaced by zeros: the file was truncated, the disk is
+    /// full, or the disk failed. Reads through the mapping may return zeros, and stores may be
+    /// lost.
+    #[error("{}: a mapped page at or after byte {offset} was lost; data read or stored there is invalid", path.display())]
     Poisoned {
         /// The file.
         path: PathBuf,
-        /// Where the range that was used starts in the file.
+        /// Offset of the accessed range in the file.
         offset: u64,
     },
-    /// The kernel grants no more mappings, even after windows were evicted.
-    #[error("{}: no more mappings; raise the sysctl vm.max_map_count (now {max_map_count}) or lower `mappings_max`", path.display())]
+    /// The kernel refuses more mappings, even after windows were evicted.
+    #[error("{}: too many mappings; raise the sysctl vm.max_map_count (now {max_map_count}) or lower `mappings_max`", path.display())]
     MapLimit {
         /// The file that was to be mapped.
         path: PathBuf,
-        /// The limit of this kernel.
+        /// The present value of the sysctl.
         max_map_count: usize,
     },
     /// The process may open no more files, even after all idle descriptors were closed.
@@ -132,37 +136,37 @@ pub enum MappingError {
         /// The soft limit of this process.
         descriptors_max: usize,
     },
-    /// Writing the file to disk failed. This is final: what was written before may be lost, and no
-    /// later sync of this file will say otherwise.
-    #[error("{}: sync failed; writes made before it may be lost", path.display())]
+    /// Syncing the file failed, so that earlier writes may be lost. Later syncs of this file return
+    /// the error again.
+    #[error("{}: sync failed; earlier writes may be lost", path.display())]
     SyncFailed {
-        /// The file or folder.
+        /// The file or directory.
         path: PathBuf,
         /// The system's error.
         source: io::Error,
     },
     /// The file is opened for reading only.
-    #[error("{}: opened for reading only", path.display())]
+    #[error("{}: opened for reading only; set `access(Access::ReadWrite)`", path.display())]
     ReadOnly {
         /// The file.
         path: PathBuf,
     },
-    /// An offset past what a file can have.
-    #[error("{}: bytes {offset} + {len} are past the largest offset of a file", path.display())]
+    /// The range ends past the largest offset of a file, 2^63 - 1.
+    #[error("{}: bytes {offset} + {len} exceed the largest offset of a file", path.display())]
     Offset {
         /// The file.
         path: PathBuf,
         /// The offset.
         offset: u64,
-        /// Bytes from there.
+        /// The length of the range.
         len: u64,
     },
-    /// Any other error of the system.
+    /// Any other error of a system call.
     #[error("{}: cannot {operation}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// What was tried.
+        /// The operation that failed.
         operation: &'static str,
         /// The system's error.
         source: io::Error,
@@ -170,7 +174,7 @@ pub enum MappingError {
 }
 
 impl MappingError {
-    /// The file it happened with, if it was one.
+    /// Returns the path of the file, if the error concerns a file.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         match self {
@@ -195,15 +199,14 @@ impl MappingError {
         }
     }
 
-    /// The kind of `std::io` error this is closest to.
+    /// Returns the closest kind of `std::io` error.
     #[must_use]
     pub fn kind(&self) -> io::ErrorKind {
         use io::ErrorKind as Kind;
         match self {
-            Self::Option { .. } | Self::Offset { .. } => Kind::InvalidInput,
             Self::Missing { .. } => Kind::NotFound,
             Self::NotAFile { found, .. } if *found == "a directory" => Kind::IsADirectory,
-            Self::NotAFile { .. } => Kind::InvalidInput,
+            Self::Option { .. } | Self::Offset { .. } | Self::NotAFile { .. } => Kind::InvalidInput,
             Self::OutsideRoot { .. } | Self::ReadOnly { .. } => Kind::PermissionDenied,
             Self::Replaced { .. } => Kind::StaleNetworkFileHandle,
             Self::ShortFile { .. } => Kind::UnexpectedEof,
@@ -220,14 +223,14 @@ impl MappingError {
 }
 
 impl From<MappingError> for io::Error {
-    /// Keeps the kind; the error itself is the new one's inner error.
+    /// Wraps the error and keeps its kind.
     fn from(error: MappingError) -> Self {
         Self::new(error.kind(), error)
     }
 }
 
-/// Quota is full disk to the one who writes.
-pub(super) fn is_storage_full(error: &io::Error) -> bool {
+/// Returns whether the disk or the quota is full.
+pub(in crate::mapping_cache) fn is_storage_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded

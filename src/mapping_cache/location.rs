@@ -1,4 +1,4 @@
-//! Where a file lies: a path beneath a root directory that it may not leave.
+//! The location of a file: a root directory and a path.
 
 use std::fs::File;
 use std::io;
@@ -6,11 +6,10 @@ use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use super::directories::UnsyncedDirectories;
 use super::error::MappingError;
 use crate::sys::open::{self, Containment};
 
-/// A path and the root directory it is seen from.
+/// A path and the root directory that it is relative to.
 #[derive(Clone, Debug)]
 pub struct Location {
     root: Arc<Path>,
@@ -19,12 +18,13 @@ pub struct Location {
 }
 
 impl Location {
-    /// A path that stays beneath `root`: no `..`, not absolute, and no symlink on it, which is
-    /// checked by the kernel whenever the file is opened.
+    /// Returns the location of a path that stays under `root`: relative, without `..` and without
+    /// symlinks. The kernel checks for symlinks each time the file is opened (`RESOLVE_BENEATH` and
+    /// `RESOLVE_NO_SYMLINKS` of `openat2(2)`).
     ///
     /// # Errors
     ///
-    /// [`MappingError::OutsideRoot`] for a path that would leave, and for one that names nothing.
+    /// - [`MappingError::OutsideRoot`] if the path is absolute, contains `..` or is empty.
     pub fn beneath(root: Arc<Path>, path: PathBuf) -> Result<Self, MappingError> {
         let inside = path
             .components()
@@ -32,7 +32,7 @@ impl Location {
         if !inside || path.file_name().is_none() {
             return Err(MappingError::OutsideRoot { path });
         }
-        // One spelling for each file: without `.` and doubled or trailing slashes.
+        // One spelling for each file: without `.` and without doubled or trailing slashes.
         let path = path.components().filter(|step| *step != Component::CurDir);
         Ok(Self {
             root,
@@ -41,7 +41,7 @@ impl Location {
         })
     }
 
-    /// Any path; a relative one is seen from `root`. Symlinks are followed.
+    /// Returns the location of any path. A relative path starts at `root`. Symlinks are followed.
     #[must_use]
     pub fn anywhere(root: Arc<Path>, path: PathBuf) -> Self {
         Self {
@@ -51,7 +51,7 @@ impl Location {
         }
     }
 
-    /// The same path beneath another root.
+    /// Returns the same path under another root.
     #[must_use]
     pub fn moved_to(&self, root: Arc<Path>) -> Self {
         Self {
@@ -60,13 +60,13 @@ impl Location {
         }
     }
 
-    /// The root with the path, for messages and for calls that take a whole path.
+    /// Returns the root joined with the path.
     #[must_use]
     pub fn full_path(&self) -> PathBuf {
         self.root.join(&self.path)
     }
 
-    /// The path as it was given.
+    /// Returns the path as it was given.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -76,23 +76,23 @@ impl Location {
         open::open(&self.root, &self.path, writable, self.containment)
     }
 
-    pub(super) fn create(&self, directories: &UnsyncedDirectories) -> io::Result<File> {
-        open::create(&self.root, &self.path, self.containment, |directory| {
-            directories.note(directory);
-        })
+    /// Creates the file and missing directories. Calls `changed` with each directory that received
+    /// an entry.
+    pub(super) fn create(&self, changed: impl FnMut(PathBuf)) -> io::Result<File> {
+        open::create(&self.root, &self.path, self.containment, changed)
     }
 
-    /// The folder it lies in, and its name there.
+    /// Opens the parent directory. Returns it with the name of the file.
     pub(super) fn parent(&self) -> io::Result<(OwnedFd, &Path)> {
         open::parent(&self.root, &self.path, self.containment)
     }
 
-    /// As [`parent`](Self::parent), creating the folders that are missing.
+    /// Does the same as [`parent`](Self::parent), but creates missing directories. Calls `changed`
+    /// with each directory that received an entry.
     pub(super) fn make_parent(
         &self,
-        directories: &UnsyncedDirectories,
+        mut changed: impl FnMut(PathBuf),
     ) -> io::Result<(OwnedFd, &Path)> {
-        let mut changed = |directory| directories.note(directory);
         open::make_parent(&self.root, &self.path, self.containment, &mut changed)
     }
 }

@@ -1,70 +1,62 @@
-//! Windows of files, mapped on demand and kept by recency within a hard budget.
+//! A cache of file mappings with a hard budget and least-recently-used eviction.
 //!
-//! A [`MappingCache`] is shared by any number of files and groups. A [`CachedFile`] is a path with a
-//! declared length; its bytes are copied out and in ([`CachedFile::read_at`],
-//! [`CachedFile::write_at`]) or its windows are pinned in memory ([`CachedFile::pin`]).
+//! A [`MappingCache`] is shared by any number of files and groups. A [`CachedFile`] is a path with
+//! a declared length. Its bytes are copied out and in ([`CachedFile::read_at`],
+//! [`CachedFile::write_at`]), or its windows are pinned in memory ([`CachedFile::pin`]).
 //!
-//! The rules this layer keeps:
+//! Guarantees of this layer:
 //!
-//! - **Hits take no lock.** Pinning a mapped window is one atomic addition in a stripe of its pins and a
-//!   look at its state (the protocol is in `slot`, checked with loom). No `open`, `fallocate`, `mmap` or `munmap` happens
-//!   under a lock that a hit needs.
-//! - **The budget is hard** for what is not pinned, and exact: the credit of a window returns after it
-//!   was unmapped, and dropping the last handle of a file gives everything back.
-//! - **No signal.** Copies are made by the kernel; a truncated file or a full disk is an error that
-//!   names the file, never SIGBUS. Who takes raw pointers from a [`Pin`] is on his own.
-//! - **Descriptors are few.** A file has one while it is being mapped, extended or synced, and from its
-//!   first unsynced write until its barrier returned; beyond that a bounded number is kept for copies.
-//! - **A file is its identity**, not its path: repeated paths and hard links share their windows, and a
-//!   path that leads to another file than before is refused.
+//! - **Hits take no lock.** Pinning a mapped window adds one to an atomic counter and reads the
+//!   state of the window (`window::window_slot`, checked with loom). No `open`, `fallocate`, `mmap`
+//!   or `munmap` runs under a lock that a hit needs.
+//! - **The budget is hard** for windows that are not pinned, and exact. A window is charged until
+//!   it is unmapped. Dropping the last handle of a file unmaps all of its windows.
+//! - **No signal.** The kernel makes all copies. A truncated file or a full disk is an error that
+//!   names the file, never SIGBUS. Only the raw pointers of a [`Pin`] can raise the signal.
+//! - **Few descriptors.** A file has a descriptor while it is mapped, extended or synced, and from
+//!   its first write until the next successful sync. A bounded number is kept open for copies.
+//! - **A file is its identity**, not its path. Repeated paths and hard links share their windows.
+//!   A path that leads to another file than before is an error.
 //!
-//! What it does not know: groups, roots of torrents, pieces.
+//! This layer knows no groups, no piece hashes and no stores.
+//!
+//! | module | purpose | uses |
+//! | --- | --- | --- |
+//! | `stripe`, `sync`, `options`, `stats`, `error`, `location` | small types | each other |
+//! | `range_lock` | range locks of one file | small types |
+//! | `window` | window arithmetic, slots, budget | small types |
+//! | `file` | a file and its state | `range_lock`, `window` |
+//! | `pinning` | pins, and mapping a window | `file`, `range_lock`, `window` |
+//! | `io` | copies, sockets, advice | `pinning`, `file`, `range_lock`, `window` |
+//! | `cache` | the public handle | `file` |
 
 mod cache;
-mod claims;
-mod clone;
-mod copy;
-mod descriptors;
-mod directories;
-mod entry;
 mod error;
-mod existence;
 mod file;
-mod hints;
-mod ledger;
-mod length;
+mod io;
 mod location;
-mod map;
 mod options;
-mod parking;
-mod part;
-mod pin;
-mod relocate;
-mod resize;
-mod shared;
-mod slot;
-mod slot_table;
+mod pinning;
+mod range_lock;
 mod stats;
 mod stripe;
 mod sync;
-mod transfer;
-mod unsynced;
 mod window;
 
 pub use cache::{MappingCache, install_sigbus_dispatcher};
-pub(crate) use claims::{Sharing, Stay};
-pub use directories::UnsyncedDirectories;
 pub use error::MappingError;
 pub use file::CachedFile;
-pub use hints::Advice;
+pub(crate) use file::UnsyncedDirectories;
+pub use io::Advice;
+pub(crate) use io::{
+    Stretch, allow_zerocopy, reap, receive, send, send_zerocopy, wait_for_completions,
+};
 pub use location::Location;
 pub use options::{
     Access, CacheOptions, CopyPath, FileOptions, FlushMode, Preallocation, Reservation,
     Unreservable, WhenPinned,
 };
-pub(crate) use part::{Claim, Part, Patience, Refused, claim_patiently};
-pub use pin::Pin;
+pub(crate) use pinning::Part;
+pub use pinning::Pin;
+pub(crate) use range_lock::{Claim, Patience, Refused, Sharing, Stay, claim_patiently};
 pub use stats::CacheStats;
-pub(crate) use transfer::{
-    Stretch, allow_zerocopy, reap, receive, send, send_zerocopy, wait_for_completions,
-};

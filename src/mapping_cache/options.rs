@@ -1,103 +1,168 @@
-//! Options of the cache and of a file in it, checked before anything is built from them.
+//! Options of a cache and of its files. They are checked before anything is built from them.
 
 use std::time::Duration;
 
 use super::error::MappingError;
 use crate::sys::limits;
 
-/// May the file be changed?
+/// The access mode of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
 pub enum Access {
-    /// Reading only; files are opened and mapped read-only.
+    /// Reading only. Files are opened and mapped read-only.
     #[default]
     ReadOnly,
     /// Reading and writing.
     ReadWrite,
 }
 
-/// How copies reach the file.
+/// The method of copies out of and into a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum CopyPath {
-    /// Through the mapping where the window is mapped, by positioned I/O elsewhere; a window is mapped
-    /// for a copy when that spares opening its file again and again. Writes are positioned.
+    /// Reads from a window if it is mapped, and by positioned I/O otherwise. Maps a window for a
+    /// copy if that avoids opening its file repeatedly. Writes by positioned I/O.
     #[default]
     Auto,
-    /// Through mappings, which are made for each copy. Positioned I/O only where a file cannot be
-    /// mapped.
+    /// Copies through mappings and maps each window. Uses positioned I/O only for files that cannot
+    /// be mapped.
     Mapped,
-    /// Positioned I/O always.
+    /// Copies by positioned I/O only.
     Positioned,
 }
 
-/// What to do when a window is needed and all others are pinned.
+/// The action if a window is needed and all of the budget is pinned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum WhenPinned {
-    /// Exceed the budget by the windows that are pinned, and say so in the statistics.
+    /// Exceeds the budget, and counts the mapping in [`CacheStats`](super::CacheStats).
     #[default]
     Exceed,
-    /// Fail with [`MappingError::BudgetPinned`].
+    /// Fails with [`MappingError::BudgetExhausted`].
     Fail,
 }
 
-/// How much storage is reserved before a file is written.
+/// The storage that is preallocated before a file is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Preallocation {
-    /// The whole declared length at the first write.
+    /// The whole declared length, at the first write.
     Full,
-    /// Each window before it is mapped for writing.
+    /// Each window, before it is mapped for writing.
     #[default]
     Window,
-    /// Nothing: a write that finds the disk full fails then.
+    /// None. A write to a full disk fails at that time.
     Sparse,
 }
 
-/// What to do on a filesystem that cannot reserve storage.
+/// The action on a filesystem that cannot preallocate storage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Unreservable {
-    /// Go on as with [`Preallocation::Sparse`]; [`CachedFile::reservation`](super::CachedFile::reservation)
-    /// tells.
+    /// Continues as with [`Preallocation::Sparse`].
+    /// [`CachedFile::preallocation_status`](super::CachedFile::preallocation_status) reports it.
     #[default]
     GoOn,
-    /// Fail with [`MappingError::Unsupported`].
+    /// Fails with [`MappingError::Unsupported`].
     Fail,
 }
 
-/// What was really reserved for a file.
+/// The result of the preallocation of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Reservation {
-    /// Nothing was asked for yet.
+    /// No preallocation was requested yet.
     None,
-    /// What was asked for is reserved, for every later write.
+    /// The requested storage is preallocated for all later writes.
     Reserved,
-    /// Reserved for the first write of each block only: the filesystem copies on write (btrfs).
+    /// Storage is preallocated for the first write of each block only, since the filesystem copies
+    /// on write (btrfs).
     FirstWriteOnly,
-    /// The filesystem cannot reserve.
+    /// The filesystem cannot preallocate.
     Unsupported,
 }
 
-/// Does a flush wait?
+/// The mode of a flush.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum FlushMode {
-    /// Returns when the data is durable.
+    /// Returns after the data is durable.
     Sync,
-    /// Starts writing and returns; nothing is known to be durable.
+    /// Starts writeback and returns. The data may not be durable yet.
     Async,
 }
 
 /// Options of a file in the cache.
+///
+/// # Examples
+///
+/// ```
+/// use flatspan::mapping_cache::{Access, FileOptions, Preallocation};
+///
+/// let options = FileOptions::default()
+///     .access(Access::ReadWrite)
+///     .create(true)
+///     .preallocation(Preallocation::Full);
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
 pub struct FileOptions {
-    /// May it be changed?
-    pub access: Access,
-    /// Create it, and the folders on its path, at the first write if it is missing.
-    pub create: bool,
-    /// How much is reserved, and when.
-    pub preallocation: Preallocation,
-    /// What to do where nothing can be reserved.
-    pub unreservable: Unreservable,
+    pub(crate) access: Access,
+    pub(crate) create: bool,
+    pub(crate) preallocation: Preallocation,
+    pub(crate) unreservable: Unreservable,
+}
+
+impl FileOptions {
+    /// Sets the access mode. Defaults to [`Access::ReadOnly`].
+    #[must_use]
+    pub fn access(mut self, access: Access) -> Self {
+        self.access = access;
+        self
+    }
+
+    /// Sets whether the first write creates a missing file and the missing directories of its path.
+    /// Defaults to `false`.
+    #[must_use]
+    pub fn create(mut self, create: bool) -> Self {
+        self.create = create;
+        self
+    }
+
+    /// Sets the storage that is preallocated. Defaults to [`Preallocation::Window`].
+    #[must_use]
+    pub fn preallocation(mut self, preallocation: Preallocation) -> Self {
+        self.preallocation = preallocation;
+        self
+    }
+
+    /// Sets the action on a filesystem that cannot preallocate storage. Defaults to
+    /// [`PreallocationFallback::Sparse`](super::PreallocationFallback::Sparse).
+    #[must_use]
+    pub fn preallocation_fallback(mut self, fallback: Unreservable) -> Self {
+        self.unreservable = fallback;
+        self
+    }
 }
 
 /// Options of a [`MappingCache`](super::MappingCache).
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use flatspan::mapping_cache::{CacheOptions, MappingCache};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let options = CacheOptions::default()
+///     .window_bytes(1 << 20)
+///     .budget_bytes(64 << 20);
+/// let cache = MappingCache::new(options)?;
+/// assert_eq!(cache.evict_idle(Duration::from_secs(60)), 0);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct CacheOptions {
     pub(super) window_bytes: usize,
@@ -113,13 +178,17 @@ pub struct CacheOptions {
 const DESCRIPTORS_MIN: usize = 4;
 
 impl Default for CacheOptions {
-    /// Windows of 4 MiB (1 MiB on 32 bit), a budget of 256 MiB (64 MiB), half of the mappings that
-    /// `vm.max_map_count` grants, a quarter of the descriptors of `RLIMIT_NOFILE`, 256 at the most.
+    /// Returns the default options. On 32-bit platforms, windows and budget are smaller.
     fn default() -> Self {
         let small = cfg!(target_pointer_width = "32");
+        let (window_bytes, budget_bytes) = if small {
+            (1 << 20, 64 << 20)
+        } else {
+            (4 << 20, 256 << 20)
+        };
         Self {
-            window_bytes: if small { 1 << 20 } else { 4 << 20 },
-            budget_bytes: if small { 64 << 20 } else { 256 << 20 },
+            window_bytes,
+            budget_bytes,
             mappings_max: limits::max_map_count() / 2,
             idle_age: None,
             descriptors_max: (limits::descriptors_max() / 4).clamp(DESCRIPTORS_MIN, 256),
@@ -131,61 +200,68 @@ impl Default for CacheOptions {
 }
 
 impl CacheOptions {
-    /// Length of a window in bytes: a power of two, a page or more.
+    /// Sets the length of a window in bytes: a power of two of at least one page. Defaults to 4 MiB
+    /// (1 MiB on 32-bit platforms).
     #[must_use]
     pub fn window_bytes(mut self, bytes: usize) -> Self {
         self.window_bytes = bytes;
         self
     }
 
-    /// How many bytes may be mapped, one window or more. Pinned windows may exceed it, see
-    /// [`WhenPinned`].
+    /// Sets how many bytes may be mapped, at least one window. Pinned windows may exceed it, as the
+    /// [budget policy](Self::budget_policy) says. Defaults to 256 MiB (64 MiB on 32-bit platforms).
     #[must_use]
     pub fn budget_bytes(mut self, bytes: u64) -> Self {
         self.budget_bytes = bytes;
         self
     }
 
-    /// How many mappings there may be, one or more; keep it well under `vm.max_map_count`.
+    /// Sets the maximum number of mappings, at least one. Defaults to half of the sysctl
+    /// `vm.max_map_count`, which it should stay well below.
     #[must_use]
     pub fn mappings_max(mut self, mappings: usize) -> Self {
         self.mappings_max = mappings;
         self
     }
 
-    /// Unmap windows that nobody used for so long. They are looked for when another window is mapped
-    /// and by [`MappingCache::evict_idle`](super::MappingCache::evict_idle); there is no thread that
-    /// waits for them.
+    /// Sets the time after which an idle window is unmapped. Defaults to no limit.
+    ///
+    /// The cache has no thread for it. Idle windows are unmapped when another window is mapped, and
+    /// by [`MappingCache::evict_idle`](super::MappingCache::evict_idle).
     #[must_use]
     pub fn idle_age(mut self, age: Option<Duration>) -> Self {
         self.idle_age = age;
         self
     }
 
-    /// How many descriptors the cache keeps, four or more; half of them may be files with unsynced
-    /// writes, which are synced before the limit is passed. Threads that are opening a file hold one
-    /// more each.
+    /// Sets how many descriptors the cache keeps open, at least four. Defaults to a quarter of
+    /// `RLIMIT_NOFILE`, at most 256.
+    ///
+    /// Half of them may belong to dirty files. The oldest dirty files are synced before that limit
+    /// is exceeded. A thread that opens a file holds one more descriptor.
     #[must_use]
     pub fn descriptors_max(mut self, descriptors: usize) -> Self {
         self.descriptors_max = descriptors;
         self
     }
 
-    /// Copies from and to files shorter than this never map them.
+    /// Sets the declared length from which copies may map a file. Shorter files are copied by
+    /// positioned I/O. Defaults to 0.
     #[must_use]
     pub fn map_cutoff_bytes(mut self, bytes: u64) -> Self {
         self.map_cutoff_bytes = bytes;
         self
     }
 
-    /// What to do when a window is needed and all others are pinned.
+    /// Sets the action if a window is needed and all of the budget is pinned. Defaults to
+    /// [`BudgetPolicy::AllowExceeding`](super::BudgetPolicy::AllowExceeding).
     #[must_use]
     pub fn when_pinned(mut self, choice: WhenPinned) -> Self {
         self.when_pinned = choice;
         self
     }
 
-    /// How copies reach the files.
+    /// Sets the method of copies. Defaults to [`CopyMethod::Auto`](super::CopyMethod::Auto).
     #[must_use]
     pub fn copy_path(mut self, path: CopyPath) -> Self {
         self.copy_path = path;
@@ -197,30 +273,25 @@ impl CacheOptions {
         let page = limits::page_bytes();
         if !self.window_bytes.is_power_of_two() || self.window_bytes < page {
             let given = self.window_bytes;
-            return refuse(
-                "window_bytes",
-                format!("{given} is not a power of two of {page} or more"),
-            );
+            let reason = format!("{given} is not a power of two of at least {page}");
+            return refuse("window_bytes", reason);
         }
         if self.window_bytes > isize::MAX as usize / 4 {
-            return refuse("window_bytes", "larger than the address space".to_owned());
+            let given = self.window_bytes;
+            return refuse("window_bytes", format!("{given} exceeds the address space"));
         }
         if self.budget_bytes < self.window_bytes as u64 {
             let (given, window) = (self.budget_bytes, self.window_bytes);
-            return refuse(
-                "budget_bytes",
-                format!("{given} is less than one window of {window}"),
-            );
+            let reason = format!("{given} is less than one window of {window}");
+            return refuse("budget_bytes", reason);
         }
         if self.mappings_max == 0 {
-            return refuse("mappings_max", "at least one is needed".to_owned());
+            return refuse("mappings_max", "0 is less than 1".to_owned());
         }
         if self.descriptors_max < DESCRIPTORS_MIN {
             let given = self.descriptors_max;
-            return refuse(
-                "descriptors_max",
-                format!("{given} is less than {DESCRIPTORS_MIN}"),
-            );
+            let reason = format!("{given} is less than {DESCRIPTORS_MIN}");
+            return refuse("descriptors_max", reason);
         }
         Ok(())
     }

@@ -1,43 +1,43 @@
-//! Counters that threads do not fight over, and the statistics made of them.
+//! Striped counters, and the statistics of a cache.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::stripe::{STRIPES, Stripe};
 
-/// What a cache did and holds.
+/// Statistics of a cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CacheStats {
-    /// Pins that found their window mapped; those of a file that was released while another handle
-    /// still has it count when that goes.
+    /// Pins that found their window mapped. If a file is closed while another handle has it open,
+    /// its hits are added when that handle is closed.
     pub hits: u64,
     /// Pins that had to map their window.
     pub misses: u64,
-    /// Windows unmapped: for others, by age or on request.
+    /// Windows that were unmapped: for other windows, after an idle time, or on request.
     pub evictions: u64,
-    /// Times a thread waited for another that was mapping or unmapping its window.
+    /// Waits for another thread that mapped or unmapped the same window.
     pub stalls: u64,
-    /// Copies made by positioned I/O instead of through a mapping.
+    /// Copies by positioned I/O instead of through a mapping.
     pub positioned_copies: u64,
-    /// Mappings made although the budget was used up, as all other windows were pinned.
+    /// Mappings that exceeded the budget, since all other windows were pinned.
     pub budget_exceeded: u64,
-    /// Bytes mapped now.
+    /// Bytes that are mapped.
     pub mapped_bytes: u64,
-    /// The most bytes that were ever mapped.
+    /// Largest number of bytes that were mapped at once.
     pub mapped_bytes_max: u64,
-    /// Mappings now.
+    /// Number of mappings.
     pub mappings: usize,
-    /// Mappings that are pinned now.
+    /// Mappings that are pinned.
     pub pinned: usize,
-    /// Descriptors kept open now.
+    /// Descriptors that the cache keeps open.
     pub descriptors: usize,
-    /// Files among them with writes that are not synced.
+    /// Files with writes that are not synced. Each holds one of the descriptors.
     pub unsynced_files: usize,
 }
 
-/// A counter in stripes: each thread adds to a cache line it seldom shares.
+/// A striped counter. Each thread adds to a cache line that few other threads use.
 #[derive(Debug, Default)]
-pub(super) struct Counter {
+pub(in crate::mapping_cache) struct Counter {
     stripes: [Line; STRIPES],
 }
 
@@ -46,22 +46,22 @@ pub(super) struct Counter {
 struct Line(AtomicU64);
 
 impl Counter {
-    pub(super) fn add_one(&self) {
+    pub(in crate::mapping_cache) fn add_one(&self) {
         self.stripes[Stripe::mine().index()]
             .0
             .fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn sum(&self) -> u64 {
+    pub(in crate::mapping_cache) fn sum(&self) -> u64 {
         let stripes = self.stripes.iter();
-        stripes.map(|stripe| stripe.0.load(Ordering::Relaxed)).sum()
+        stripes.map(|line| line.0.load(Ordering::Relaxed)).sum()
     }
 }
 
 /// The counters of a cache.
 #[derive(Debug, Default)]
-pub(super) struct Counters {
-    pub(super) misses: Counter,
-    pub(super) stalls: Counter,
-    pub(super) positioned_copies: Counter,
+pub(in crate::mapping_cache) struct Counters {
+    pub(in crate::mapping_cache) misses: Counter,
+    pub(in crate::mapping_cache) waits: Counter,
+    pub(in crate::mapping_cache) positioned_copies: Counter,
 }

@@ -1,14 +1,14 @@
-//! Which of a few cache lines a thread writes to, so that threads seldom share one.
+//! Stripes: a thread writes to one of a few cache lines, so that threads seldom share one.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// How many stripes there are. Threads beyond share theirs, which costs time and nothing else.
-pub(super) const STRIPES: usize = if cfg!(loom) { 2 } else { 8 };
+/// The number of stripes. With more threads, some share a stripe, which only costs time.
+pub(in crate::mapping_cache) const STRIPES: usize = if cfg!(loom) { 2 } else { 8 };
 
-/// A stripe. What was counted in one is taken back in the same, by whichever thread.
+/// A stripe. A count is removed from the stripe in which it was added, by any thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stripe(u32);
+pub(in crate::mapping_cache) struct Stripe(u32);
 
 const NONE: u32 = u32::MAX;
 
@@ -17,9 +17,9 @@ thread_local! {
 }
 
 impl Stripe {
-    /// The stripe of this thread.
+    /// Returns the stripe of this thread.
     #[inline(always)]
-    pub(super) fn mine() -> Self {
+    pub(in crate::mapping_cache) fn mine() -> Self {
         let mine = MINE.get();
         if mine == NONE {
             return Self::choose();
@@ -36,14 +36,14 @@ impl Stripe {
         stripe
     }
 
-    /// The stripe of the thread with this number.
-    pub(super) fn number(thread: usize) -> Self {
-        // Lossless: there are few.
+    /// Returns the stripe of the thread with this number.
+    pub(in crate::mapping_cache) fn number(thread: usize) -> Self {
+        // Lossless: less than `STRIPES`.
         Self((thread % STRIPES) as u32)
     }
 
     #[inline(always)]
-    pub(super) fn index(self) -> usize {
+    pub(in crate::mapping_cache) fn index(self) -> usize {
         self.0 as usize % STRIPES
     }
 }

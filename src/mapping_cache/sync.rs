@@ -1,12 +1,12 @@
-//! Atomics and locks of the lock-free protocol: the standard ones, or loom's while it is checked.
+//! Atomics and locks of the lock-free protocols: those of `std`, or those of loom in its tests.
 
 #[cfg(all(loom, test))]
-pub(super) use loom::sync::{
+pub(in crate::mapping_cache) use loom::sync::{
     Condvar, Mutex, MutexGuard,
     atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };
 #[cfg(not(all(loom, test)))]
-pub(super) use std::sync::{
+pub(in crate::mapping_cache) use std::sync::{
     Condvar, Mutex, MutexGuard,
     atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };

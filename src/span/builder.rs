@@ -180,7 +180,7 @@ impl Group {
             Some(len) => len,
             None => {
                 let present = file.present_bytes()?;
-                file.declare(present);
+                file.declare(present)?;
                 present
             }
         };
@@ -234,7 +234,7 @@ impl Group {
         let directories = self.directories.clone();
         Ok(self
             .cache
-            .file(location, declared_bytes, self.options, directories))
+            .file_of_group(location, declared_bytes, self.options, directories))
     }
 
     fn create_if_empty(&self, entry: usize) -> Result<(), SpanError> {

@@ -30,7 +30,7 @@ impl Group {
             let target = to.entries[into.entry].place(into);
             let (file, place) = source.ok_or(SpanError::Padding { entry: from.entry })?;
             let (target, into) = target.ok_or(SpanError::Padding { entry: into.entry })?;
-            file.clone_claimed(place, target, into.start)?;
+            file.copy_range_locked(place, target, into.start)?;
         }
         Ok(())
     }

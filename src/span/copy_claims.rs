@@ -123,7 +123,9 @@ impl Group {
         Ok(claim_patiently(Patience::Copies, || {
             let claim = |sharing| {
                 move |target: &Target<'g>| {
-                    target.file.claim(target.range.clone(), sharing, Stay::Copy)
+                    target
+                        .file
+                        .lock_range(target.range.clone(), sharing, Stay::Copy)
                 }
             };
             let claims = sources.iter().map(claim(Sharing::Shared));
@@ -148,7 +150,7 @@ impl Group {
         }
         let (file, place) = self.entries[only.entry].place(only)?;
         let claim = claim_patiently(Patience::Copies, || {
-            file.claim(place.clone(), sharing, Stay::Copy)
+            file.lock_range(place.clone(), sharing, Stay::Copy)
         });
         Some(claim.map(|claim| CopyClaims {
             _first: Some(claim),
@@ -202,9 +204,11 @@ fn claim_all<'g>(
     sharing: Sharing,
 ) -> Result<CopyClaims<'g>, MappingError> {
     claim_patiently(Patience::Copies, || {
-        let claims = targets
-            .iter()
-            .map(|target| target.file.claim(target.range.clone(), sharing, Stay::Copy));
+        let claims = targets.iter().map(|target| {
+            target
+                .file
+                .lock_range(target.range.clone(), sharing, Stay::Copy)
+        });
         let more = claims.collect::<Result<Vec<_>, Refused<'g>>>()?;
         Ok(CopyClaims {
             _first: None,

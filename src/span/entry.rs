@@ -90,7 +90,7 @@ impl Entry {
     /// Reads a part of the entry that is claimed; `Ok(n)` with fewer bytes than asked when the file ends before.
     pub(super) fn read(&self, extent: Extent, buf: &mut [u8]) -> Result<usize, MappingError> {
         match self.place(extent) {
-            Some((file, range)) => file.read_claimed(range.start, buf),
+            Some((file, range)) => file.read_locked(range.start, buf),
             None => {
                 buf.fill(0);
                 Ok(buf.len())
@@ -101,7 +101,7 @@ impl Entry {
     /// Writes a part of the entry that is claimed. Zeros may be written to padding: they are there already.
     pub(super) fn write(&self, extent: Extent, buf: &[u8]) -> Result<(), SpanError> {
         match self.place(extent) {
-            Some((file, range)) => Ok(file.write_claimed(range.start, buf)?),
+            Some((file, range)) => Ok(file.write_locked(range.start, buf)?),
             None if buf.iter().all(|byte| *byte == 0) => Ok(()),
             None => Err(SpanError::Padding {
                 entry: extent.entry,

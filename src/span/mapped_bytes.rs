@@ -49,7 +49,7 @@ impl<'g> MappedBytes<'g> {
             return None;
         };
         let (file, range) = group.entries[only.entry].place(only)?;
-        let (part, end) = file.part(range.clone(), Access::ReadOnly).ok()?;
+        let (part, end) = file.pinned_range(range.clone(), Access::ReadOnly).ok()?;
         let there =
             end == range.end && part.populate().is_ok() && file.must_reach(range.end).is_ok();
         there.then_some(Self { part })

@@ -84,7 +84,7 @@ impl<G> Parts<G> {
             return None;
         };
         let len = usize::try_from(range.end - range.start).ok()?;
-        let part = file.part_if_mapped(start + offset, len)?;
+        let part = file.pinned_range_if_mapped(start + offset, len)?;
         // SAFETY: the caller keeps what it borrows from.
         let part = unsafe { std::mem::transmute::<Part<'_>, Part<'static>>(part) };
         Some(Self {
@@ -208,13 +208,13 @@ fn pieces_of(
             continue;
         };
         while place.start < place.end {
-            let (claim, end) = file.claim_part(place.clone(), access)?;
+            let (claim, end) = file.lock_window_range(place.clone(), access)?;
             claimed.push(Ok((file, claim)));
             place.start = end;
         }
     }
     let pieces = claimed.into_iter().map(|piece| match piece {
-        Ok((file, claim)) => Ok(Piece::File(file.pin_part(claim, access)?)),
+        Ok((file, claim)) => Ok(Piece::File(file.pin_locked_range(claim, access)?)),
         Err(zeros) => Ok(Piece::Zeros(zeros)),
     });
     pieces.collect()

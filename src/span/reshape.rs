@@ -45,7 +45,7 @@ impl Group {
             });
         }
         self.layout.resize_last(declared_bytes)?;
-        file.declare(end);
+        file.declare(end)?;
         Ok(())
     }
 

@@ -70,7 +70,7 @@ impl Group {
     pub fn discard(&self, range: impl RangeBounds<u64>) -> Result<(), SpanError> {
         let range = self.layout.resolve(range)?;
         let _claims = self.claim_for_writing(range.clone())?;
-        self.each(&range, |file, part| file.discard_claimed(part))
+        self.each(&range, |file, part| file.discard_locked(part))
     }
 
     /// The first run in a range that may hold anything but zeros: no padding, no hole. Bytes that a file does not

@@ -50,25 +50,32 @@ fn a_read_pin_gives_no_writable_address() {
 }
 
 #[test]
-#[should_panic(expected = "pinned for writing")]
-fn writing_through_a_read_pin_is_refused() {
+fn copying_into_a_pin_for_reading_is_refused() {
     let folder = temp_dir();
     let cache = cache(4);
     put(folder.path(), "a", 1, WINDOW);
     let file = reader(&cache, folder.path(), "a", WINDOW);
     let pin = file.pin(0, Access::ReadOnly).expect("a pin");
-    pin.copy_from(0, b"x").ok();
+    let refused = pin.copy_from(0, b"x").expect_err("a pin for reading");
+    assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
 }
 
 #[test]
-#[should_panic(expected = "of a window of")]
-fn copying_past_a_window_is_refused() {
+fn copying_past_a_window_is_invalid_input() {
     let folder = temp_dir();
     let cache = cache(4);
     put(folder.path(), "a", 1, WINDOW);
     let file = reader(&cache, folder.path(), "a", WINDOW);
     let pin = file.pin(0, Access::ReadOnly).expect("a pin");
-    pin.copy_to(WINDOW - 1, &mut [0; 2]).ok();
+    let refused = [
+        pin.copy_to(WINDOW - 1, &mut [0; 2]).map(drop),
+        pin.copy_to(usize::MAX, &mut [0; 2]).map(drop),
+        pin.populate(WINDOW, 1),
+    ];
+    for refused in refused {
+        let error = refused.expect_err("out of the window");
+        assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+    }
 }
 
 #[test]
@@ -162,10 +169,7 @@ fn i38_an_upgrade_to_writing_does_not_wait_for_readers() {
 fn a_missing_file_is_created_only_on_request() {
     let folder = temp_dir();
     let cache = cache(4);
-    let uncreated = FileOptions {
-        access: Access::ReadWrite,
-        ..FileOptions::default()
-    };
+    let uncreated = FileOptions::default().access(Access::ReadWrite);
     let file = file_with(&cache, folder.path(), "a", WINDOW, uncreated);
     let refused = file.write_at(0, b"x");
     assert!(matches!(refused, Err(MappingError::Missing { .. })));

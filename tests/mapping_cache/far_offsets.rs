@@ -21,12 +21,9 @@ fn the_last_window_of_a_tebibyte_file_works() {
     for path in [CopyPath::Auto, CopyPath::Mapped, CopyPath::Positioned] {
         let folder = temp_dir();
         let cache = cache_of(CacheOptions::default().copy_path(path));
-        let options = FileOptions {
-            preallocation: Preallocation::Sparse,
-            ..writable()
-        };
+        let options = writable().preallocation(Preallocation::Sparse);
         let location = crate::fixture::place(folder.path(), "a");
-        let file = cache.file(location, TIB + 100, options, Default::default());
+        let file = cache.file(location, TIB + 100, options);
         let at = TIB - 500;
         file.write_at(at, &pattern(1, at, 600)).expect("a write");
         assert_eq!(len_of(folder.path(), "a"), TIB + 100);

@@ -4,7 +4,6 @@ use std::{fs, path::Path, sync::Arc};
 
 use flatspan::mapping_cache::{
     Access, CacheOptions, CachedFile, CopyPath, FileOptions, Location, MappingCache,
-    UnsyncedDirectories,
 };
 
 /// Size of a page; windows and offsets of the tests are multiples of it.
@@ -45,8 +44,7 @@ pub(crate) fn file_with(
     bytes: usize,
     options: FileOptions,
 ) -> CachedFile {
-    let directories = UnsyncedDirectories::default();
-    cache.file(place(folder, name), bytes as u64, options, directories)
+    cache.file(place(folder, name), bytes as u64, options)
 }
 
 /// A file opened for reading.
@@ -56,11 +54,9 @@ pub(crate) fn reader(cache: &MappingCache, folder: &Path, name: &str, bytes: usi
 
 /// Options of a file that is created, read and written.
 pub(crate) fn writable() -> FileOptions {
-    FileOptions {
-        access: Access::ReadWrite,
-        create: true,
-        ..FileOptions::default()
-    }
+    FileOptions::default()
+        .access(Access::ReadWrite)
+        .create(true)
 }
 
 /// A file opened for writing, created if it is missing.

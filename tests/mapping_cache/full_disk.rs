@@ -39,10 +39,7 @@ fn cache_for(path: CopyPath, window: usize) -> MappingCache {
 }
 
 fn allocating(preallocation: Preallocation) -> FileOptions {
-    FileOptions {
-        preallocation,
-        ..writable()
-    }
+    writable().preallocation(preallocation)
 }
 
 #[track_caller]

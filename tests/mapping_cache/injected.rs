@@ -36,10 +36,7 @@ fn exercise(folder: &Path) {
         ] {
             let cache = copying(path);
             let name = format!("{path:?}/{preallocation:?}");
-            let options = FileOptions {
-                preallocation,
-                ..writable()
-            };
+            let options = writable().preallocation(preallocation);
             let mut file = file_with(&cache, folder, &name, 3 * WINDOW, options);
             file.write_at(0, &pattern(1, 0, WINDOW)).expect("a write");
             let pin = file.pin(2, Access::ReadWrite).expect("a pin");

@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use flatspan::mapping_cache::{Access, CachedFile, MappingError, UnsyncedDirectories};
+use flatspan::mapping_cache::{Access, CachedFile, MappingError};
 
 use crate::{
     fixture::{WINDOW, assert_reads, cache, len_of, pattern, place, put, writable, writer},
@@ -192,19 +192,19 @@ fn a_pinned_file_is_not_moved() {
 }
 
 #[test]
-fn each_directory_with_new_entries_is_synced_once() {
+fn new_entries_are_synced_also_after_their_directory_was_removed() {
     let folder = temp_dir();
     let cache = cache(8);
-    let directories = UnsyncedDirectories::default();
-    for name in ["x/a", "x/b", "y/z/c"] {
-        let location = place(folder.path(), name);
-        let file = cache.file(location, 10, writable(), directories.clone());
+    let files = ["x/a", "x/b", "y/z/c"].map(|name| {
+        let file = cache.file(place(folder.path(), name), 10, writable());
         file.write_at(0, b"data").expect("a write");
         file.sync().expect("a sync");
-    }
+        file
+    });
     fs::remove_dir_all(folder.path().join("x")).expect("removed");
-    directories
-        .sync()
-        .expect("a removed directory needs no sync");
-    directories.sync().expect("no file is left");
+    for file in files {
+        file.sync_directories()
+            .expect("a removed directory needs no sync");
+        file.sync_directories().expect("nothing is left");
+    }
 }

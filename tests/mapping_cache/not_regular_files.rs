@@ -11,9 +11,7 @@ use std::{
     time::Duration,
 };
 
-use flatspan::mapping_cache::{
-    Access, CachedFile, FileOptions, Location, MappingError, UnsyncedDirectories,
-};
+use flatspan::mapping_cache::{Access, CachedFile, FileOptions, Location, MappingError};
 
 use crate::{
     fixture::{PAGE, assert_reads, cache, put, reader, writable, writer},
@@ -156,12 +154,7 @@ fn paths_outside_the_root_are_refused_before_opening() {
 
 fn unrestricted_file(path: PathBuf, options: FileOptions) -> CachedFile {
     let location = Location::anywhere(Arc::from(Path::new("/")), path);
-    cache(4).file(
-        location,
-        PAGE as u64,
-        options,
-        UnsyncedDirectories::default(),
-    )
+    cache(4).file(location, PAGE as u64, options)
 }
 
 #[test]

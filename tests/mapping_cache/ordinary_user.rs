@@ -93,10 +93,7 @@ fn locking_above_the_limit_fails_and_pins_nothing() {
     let folder = temp_dir();
     let window = (allowed + 1).next_power_of_two().max(1 << 20);
     let cache = cache_of(options(1).window_bytes(window).budget_bytes(window as u64));
-    let sparse = FileOptions {
-        preallocation: Preallocation::Sparse,
-        ..writable()
-    };
+    let sparse = writable().preallocation(Preallocation::Sparse);
     let file = file_with(&cache, folder.path(), "a", window, sparse);
     drop(file.pin(0, Access::ReadWrite).expect("a pin"));
     let refused = file.advise(0..window as u64, Advice::Lock);

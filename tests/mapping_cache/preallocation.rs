@@ -59,10 +59,7 @@ fn the_whole_length_is_preallocated_at_the_first_write() {
     for mapped in [false, true] {
         let folder = temp_dir();
         let cache = cache(8);
-        let options = FileOptions {
-            preallocation: Preallocation::Full,
-            ..writable()
-        };
+        let options = writable().preallocation(Preallocation::Full);
         let mut file = file_with(&cache, folder.path(), "a", 8 * WINDOW + 5, options);
         if mapped {
             drop(file.pin(3, Access::ReadWrite).expect("a pin"));
@@ -71,7 +68,10 @@ fn the_whole_length_is_preallocated_at_the_first_write() {
         }
         assert_eq!(len_of(folder.path(), "a"), 8 * WINDOW as u64 + 5);
         assert!(allocated(folder.path(), "a") >= 8 * WINDOW as u64);
-        file.declare(10 * WINDOW as u64);
+        file.declare(10 * WINDOW as u64).expect("it grows");
+        let refused = file.declare(WINDOW as u64);
+        assert!(matches!(refused, Err(MappingError::Option { .. })));
+        assert_eq!(file.declared_bytes(), 10 * WINDOW as u64);
         file.write_at(7, b"x").expect("a write");
         assert_eq!(len_of(folder.path(), "a"), 10 * WINDOW as u64);
         let bytes = allocated(folder.path(), "a");
@@ -84,10 +84,7 @@ fn the_whole_length_is_preallocated_at_the_first_write() {
 fn sparse_preallocates_nothing() {
     let folder = temp_dir();
     let cache = cache(8);
-    let options = FileOptions {
-        preallocation: Preallocation::Sparse,
-        ..writable()
-    };
+    let options = writable().preallocation(Preallocation::Sparse);
     let file = file_with(&cache, folder.path(), "a", 8 * WINDOW, options);
     drop(file.pin(7, Access::ReadWrite).expect("a pin"));
     assert_eq!(file.reservation(), Reservation::None);
@@ -127,10 +124,7 @@ fn a_file_longer_than_declared_is_not_truncated() {
     let folder = temp_dir();
     let cache = cache(8);
     crate::fixture::put(folder.path(), "a", 6, 3 * WINDOW);
-    let options = FileOptions {
-        preallocation: Preallocation::Full,
-        ..writable()
-    };
+    let options = writable().preallocation(Preallocation::Full);
     let file = file_with(&cache, folder.path(), "a", WINDOW, options);
     drop(file.pin(0, Access::ReadWrite).expect("a pin"));
     file.write_at(0, &pattern(6, 0, 10)).expect("a write");
@@ -148,10 +142,7 @@ fn unsupported_preallocation_falls_back_to_sparse_and_is_reported() {
         .enumerate()
     {
         let cache = copying(CopyPath::Mapped);
-        let options = FileOptions {
-            preallocation,
-            ..writable()
-        };
+        let options = writable().preallocation(preallocation);
         let name = format!("a{number}");
         let file = file_with(&cache, fs.path(), &name, 2 * WINDOW, options);
         for window in [0, 1] {
@@ -172,10 +163,7 @@ fn unsupported_preallocation_fails_under_the_fail_policy() {
         return;
     };
     let cache = cache(8);
-    let options = FileOptions {
-        unreservable: Unreservable::Fail,
-        ..writable()
-    };
+    let options = writable().preallocation_fallback(Unreservable::Fail);
     let file = file_with(&cache, fs.path(), "a", 2 * WINDOW, options);
     let refused = file
         .pin(0, Access::ReadWrite)

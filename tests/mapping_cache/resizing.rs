@@ -142,10 +142,7 @@ fn preallocation_does_not_change_the_length() {
         return;
     };
     let cache = cache(8);
-    let options = FileOptions {
-        preallocation: Preallocation::Sparse,
-        ..writable()
-    };
+    let options = writable().preallocation(Preallocation::Sparse);
     let file = file_with(&cache, fs.path(), "a", BYTES, options);
     file.reserve(0..1 << 20).expect("space is left");
     assert_eq!(len_of(fs.path(), "a"), 0);

@@ -119,14 +119,11 @@ fn i37_concurrent_growth_on_a_full_disk_loses_no_acknowledged_bytes() {
             for number in 0..4u64 {
                 let (cache, fs) = (&cache, &fs);
                 scope.spawn(move || {
-                    let options = FileOptions {
-                        preallocation: if number == 0 {
-                            Preallocation::Full
-                        } else {
-                            Preallocation::Window
-                        },
-                        ..writable()
-                    };
+                    let options = writable().preallocation(if number == 0 {
+                        Preallocation::Full
+                    } else {
+                        Preallocation::Window
+                    });
                     let file = file_with(cache, fs.path(), "a", 4 * share, options);
                     let first = number * share as u64;
                     let mut full = false;

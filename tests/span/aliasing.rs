@@ -15,7 +15,6 @@ use std::{
 use flatspan::{
     mapping_cache::{
         Access, CacheOptions, CopyPath, FileOptions, Location, MappingCache, MappingError,
-        UnsyncedDirectories,
     },
     span::{Cursor, Group, GroupBuilder, Pieces, Sha1, SpanError},
 };
@@ -302,17 +301,9 @@ fn pins_and_cached_files_in_a_locked_range_fail() {
     let cache = small_cache(64, CopyPath::Mapped);
     let group = group_of(&["a"], folder.path(), &cache);
     let location = Location::beneath(folder.path().into(), "a".into()).expect("a location");
-    let options = FileOptions {
-        access: Access::ReadWrite,
-        ..FileOptions::default()
-    };
+    let options = FileOptions::default().access(Access::ReadWrite);
     for cache in [cache, small_cache(64, CopyPath::Auto)] {
-        let file = cache.file(
-            location.clone(),
-            FILE_BYTES,
-            options,
-            UnsyncedDirectories::default(),
-        );
+        let file = cache.file(location.clone(), FILE_BYTES, options);
         let pin = file.pin(1, Access::ReadWrite).expect("a pin");
         let busy = |done: io::Result<usize>| {
             assert_eq!(done.unwrap_err().kind(), io::ErrorKind::ResourceBusy);

@@ -1,0 +1,182 @@
+//! The descriptors that a cache keeps open, and their limit.
+//!
+//! There are two kinds. Idle descriptors are kept so that copies need not open a file each time.
+//! Descriptors of dirty files must stay open until their next sync [I4]. Dirty files may use half
+//! of the limit: before one more is added, the oldest ones are synced.
+
+use std::fs::File;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use lru::LruCache;
+
+use super::dirty_state::{DirtyState, SyncOutcome};
+use crate::mapping_cache::options::Access;
+
+#[derive(Debug)]
+pub(in crate::mapping_cache) struct FdPool {
+    max: usize,
+    pool: Mutex<Pool>,
+}
+
+#[derive(Debug)]
+struct Pool {
+    idle: LruCache<(u64, Access), Arc<File>>,
+    dirty: LruCache<u64, Weak<DirtyState>>,
+}
+
+impl FdPool {
+    pub(super) fn new(max: usize) -> Self {
+        let pool = Mutex::new(Pool {
+            idle: LruCache::unbounded(),
+            dirty: LruCache::unbounded(),
+        });
+        Self { max, pool }
+    }
+
+    /// Returns an idle descriptor of the file that permits this access.
+    pub(super) fn get(&self, file: u64, access: Access) -> Option<Arc<File>> {
+        let mut pool = self.lock();
+        let kinds: &[Access] = match access {
+            Access::ReadOnly => &[Access::ReadOnly, Access::ReadWrite],
+            Access::ReadWrite => &[Access::ReadWrite],
+        };
+        kinds
+            .iter()
+            .find_map(|kind| pool.idle.get(&(file, *kind)).cloned())
+    }
+
+    /// Removes an idle descriptor that permits writing from the pool and returns it.
+    pub(super) fn take_writable(&self, file: u64) -> Option<Arc<File>> {
+        self.lock().idle.pop(&(file, Access::ReadWrite))
+    }
+
+    /// Keeps an idle descriptor. Closes the descriptors that were idle longest if the pool is full.
+    pub(super) fn keep(&self, file: u64, access: Access, descriptor: Arc<File>) {
+        let mut closing = Vec::new();
+        let mut pool = self.lock();
+        closing.extend(pool.idle.put((file, access), descriptor));
+        while pool.idle.len() + pool.dirty.len() > self.max {
+            match pool.idle.pop_lru() {
+                Some((_, oldest)) => closing.push(oldest),
+                None => break,
+            }
+        }
+        drop(pool);
+        // close(2) may take long, so it is not called under the lock.
+        drop(closing);
+    }
+
+    /// Adds a dirty file, which holds a descriptor. A file that was forgotten is not added.
+    pub(super) fn add_dirty(&self, file: u64, dirty: &Arc<DirtyState>) {
+        let mut pool = self.lock();
+        if dirty.is_forgotten() {
+            return;
+        }
+        pool.dirty.put(file, Arc::downgrade(dirty));
+        let closing = (pool.idle.len() + pool.dirty.len() > self.max)
+            .then(|| pool.idle.pop_lru())
+            .flatten();
+        drop(pool);
+        drop(closing);
+    }
+
+    /// Removes a file that was synced, unless another write began since.
+    pub(super) fn note_synced(&self, file: u64, dirty: &DirtyState) {
+        let mut pool = self.lock();
+        if dirty.file().is_none() {
+            pool.dirty.pop(&file);
+        }
+    }
+
+    /// Removes a file that is being dropped.
+    pub(super) fn forget(&self, file: u64, dirty: &DirtyState) {
+        // Marked before the pool is locked, so that a concurrent `add_dirty` either sees the mark
+        // or is undone here.
+        dirty.note_forgotten();
+        self.lock().dirty.pop(&file);
+    }
+
+    /// Closes the idle descriptors of a file.
+    pub(super) fn close_idle(&self, file: u64) {
+        let mut pool = self.lock();
+        let closing =
+            [Access::ReadOnly, Access::ReadWrite].map(|access| pool.idle.pop(&(file, access)));
+        drop(pool);
+        drop(closing);
+    }
+
+    /// Syncs the oldest dirty files if one more would exceed their half of the limit. A file whose
+    /// sync fails keeps the error for its next sync.
+    pub(super) fn sync_oldest_if_full(&self) {
+        let max_dirty = self.max / 2;
+        let mut batch = Vec::new();
+        // Dropped after the lock is released, since dropping may close a descriptor.
+        let mut kept = Vec::new();
+        {
+            let mut pool = self.lock();
+            if pool.dirty.len() < max_dirty {
+                return;
+            }
+            for _ in 0..pool.dirty.len() {
+                let Some((file, weak)) = pool.dirty.pop_lru() else {
+                    break;
+                };
+                match weak.upgrade() {
+                    // A sync would not permit closing it.
+                    Some(dirty) if dirty.is_writing() => {
+                        pool.dirty.put(file, weak);
+                        kept.push(dirty);
+                    }
+                    Some(dirty) => batch.push((file, dirty)),
+                    None => {}
+                }
+                if batch.len() >= max_dirty.div_ceil(2) {
+                    break;
+                }
+            }
+        }
+        self.sync_batch(batch);
+    }
+
+    /// Closes every descriptor that may be closed, since the process has reached its limit.
+    pub(super) fn close_all(&self) {
+        let (idle, dirty) = {
+            let mut pool = self.lock();
+            let idle = std::mem::replace(&mut pool.idle, LruCache::unbounded());
+            let dirty = std::mem::replace(&mut pool.dirty, LruCache::unbounded());
+            (idle, dirty)
+        };
+        drop(idle);
+        let batch = dirty
+            .iter()
+            .filter_map(|(file, dirty)| Some((*file, dirty.upgrade()?)));
+        self.sync_batch(batch.collect());
+    }
+
+    /// Returns the number of open descriptors, and of those that belong to dirty files.
+    pub(in crate::mapping_cache) fn counts(&self) -> (usize, usize) {
+        let pool = self.lock();
+        (pool.idle.len() + pool.dirty.len(), pool.dirty.len())
+    }
+
+    fn sync_batch(&self, batch: Vec<(u64, Arc<DirtyState>)>) {
+        for (_, dirty) in &batch {
+            // Writeback of all files starts before the first sync waits. The syncs report errors.
+            drop(dirty.start_writeback(0, 0));
+        }
+        for (file, dirty) in batch {
+            let still_open = match dirty.sync() {
+                Ok(SyncOutcome::Clean(_)) => false,
+                Ok(SyncOutcome::StillWriting) => true,
+                Err(_) => !dirty.close_failed(),
+            };
+            if still_open && dirty.file().is_some() {
+                self.add_dirty(file, &dirty);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Pool> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,62 @@
+//! The files of the process by identity: the state of a file that all caches share.
+//!
+//! It consists of the range locks [I33] and the lock under which the length changes [I37].
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+
+use crate::mapping_cache::range_lock::LockTable;
+use crate::sys::identity::FileIdentity;
+
+/// Device and inode, without the birth time. Two files that are mistaken for one only wait for each
+/// other. One file that is mistaken for two would not be locked.
+type RegistryKey = ((u32, u32), u64);
+type Files = HashMap<RegistryKey, Weak<RegisteredFile>>;
+
+static FILES: LazyLock<Mutex<Files>> = LazyLock::new(Mutex::default);
+
+/// One file, independent of the cache, group or path that leads to it.
+#[derive(Debug)]
+pub(in crate::mapping_cache) struct RegisteredFile {
+    key: RegistryKey,
+    pub(in crate::mapping_cache) locks: LockTable,
+    /// Held while the length changes [I37].
+    length: Mutex<()>,
+}
+
+impl RegisteredFile {
+    /// Returns the file with this identity. Registers it if no cache has it open.
+    pub(super) fn get_or_insert(identity: FileIdentity) -> Arc<Self> {
+        let key = (identity.device(), identity.inode());
+        let mut files = lock_files();
+        if let Some(file) = files.get(&key).and_then(Weak::upgrade) {
+            return file;
+        }
+        let file = Arc::new(Self {
+            key,
+            locks: LockTable::new(),
+            length: Mutex::new(()),
+        });
+        files.insert(key, Arc::downgrade(&file));
+        file
+    }
+
+    pub(super) fn lock_length(&self) -> MutexGuard<'_, ()> {
+        self.length.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for RegisteredFile {
+    fn drop(&mut self) {
+        let mut files = lock_files();
+        // Another thread may have registered the file again after the last reference was dropped.
+        let listed = files.get(&self.key).map(Weak::as_ptr);
+        if listed.is_some_and(|listed| std::ptr::eq(listed, self)) {
+            files.remove(&self.key);
+        }
+    }
+}
+
+fn lock_files() -> MutexGuard<'static, Files> {
+    FILES.lock().unwrap_or_else(PoisonError::into_inner)
+}

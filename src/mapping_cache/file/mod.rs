@@ -1,0 +1,26 @@
+//! A cached file: its path, its state by identity, its descriptors, its length and its syncs.
+
+mod cached_file;
+mod create_remove;
+mod dirty_directories;
+mod dirty_state;
+mod errors;
+mod extend;
+mod fd_pool;
+mod file_registry;
+mod file_state;
+mod file_table;
+mod lock;
+mod open;
+mod rename;
+mod resources;
+mod truncate_discard;
+mod unmap;
+
+pub use cached_file::CachedFile;
+pub(in crate::mapping_cache) use cached_file::Opened;
+pub(crate) use dirty_directories::UnsyncedDirectories;
+pub(in crate::mapping_cache) use file_state::FileState;
+pub(in crate::mapping_cache) use file_table::FileTable;
+pub(in crate::mapping_cache) use open::Writing;
+pub(in crate::mapping_cache) use resources::Resources;

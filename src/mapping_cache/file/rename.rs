@@ -1,0 +1,99 @@
+//! Renaming a file, and following it after a rename.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::cached_file::CachedFile;
+use super::lock::WHOLE_FILE;
+use crate::mapping_cache::error::MappingError;
+use crate::mapping_cache::location::Location;
+use crate::mapping_cache::range_lock::Sharing;
+use crate::sys::relocate::{self, Place};
+
+impl CachedFile {
+    /// Renames the file to a location where no file exists, and uses the new location from then on.
+    /// The file is [closed](Self::close) first. On another filesystem the file is copied and the
+    /// old one removed. Returns whether the file existed. If not, only the location changes.
+    ///
+    /// # Errors
+    ///
+    /// - [`MappingError::Io`] with `AlreadyExists` if a file exists at the new location, or with
+    ///   another error of renaming it. The file then stays at its old location.
+    /// - [`MappingError::WindowPinned`] if a window is pinned.
+    /// - [`MappingError::SyncFailed`] if the sync failed.
+    pub fn move_to(&mut self, location: Location) -> Result<bool, MappingError> {
+        self.release()?;
+        // Keeps other caches from writing meanwhile: their writes would be lost with the old file.
+        let lock = match self.lock_for_copy(0, WHOLE_FILE, Sharing::Shared) {
+            Err(MappingError::Missing { .. }) => None,
+            lock => lock?,
+        };
+        let renamed = self.rename_or_copy(&location);
+        drop(lock);
+        let existed = match renamed {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match self.present_bytes() {
+                Err(MappingError::Missing { .. }) => false,
+                // The file exists, so the missing one is the new root.
+                _ => return Err(self.io_error("move", error)),
+            },
+            Err(error) => return Err(self.io_error("move", error)),
+        };
+        self.relocate(location)?;
+        Ok(existed)
+    }
+
+    /// Sets the location of a file that another component has moved there. Closes the file without
+    /// a sync.
+    ///
+    /// # Errors
+    ///
+    /// - [`MappingError::WindowPinned`] if a window is pinned.
+    pub(crate) fn relocate(&mut self, location: Location) -> Result<(), MappingError> {
+        self.abandon()?;
+        self.location = location;
+        Ok(())
+    }
+
+    /// Follows the rename of directory `from` to `to`. The file keeps its mappings and its dirty
+    /// state.
+    pub(crate) fn follow(&mut self, from: &Path, to: &Arc<Path>) {
+        self.directories.renamed(from, to);
+        self.location = self.location.moved_to(Arc::clone(to));
+    }
+
+    fn rename_or_copy(&self, location: &Location) -> io::Result<()> {
+        // Opened first, so that no directories are created for a file that is missing.
+        let file = self.location.open(false)?;
+        let (old_directory, old_name) = self.location.parent()?;
+        let (new_directory, new_name) =
+            location.make_parent(|changed| self.directories.note(changed))?;
+        let old = Place {
+            folder: &old_directory,
+            name: old_name,
+        };
+        let new = Place {
+            folder: &new_directory,
+            name: new_name,
+        };
+        match relocate::rename(&old, &new) {
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+                self.note_directory_of(location);
+                let sync_directories = || self.directories.sync().map_err(io::Error::from);
+                relocate::copy_over(&file, &old, &new, sync_directories)?;
+            }
+            renamed => renamed?,
+        }
+        self.note_directory_of(location);
+        self.note_directory_of(&self.location);
+        Ok(())
+    }
+
+    /// Marks the directory of a location as dirty.
+    pub(super) fn note_directory_of(&self, location: &Location) {
+        if let Some(directory) = location.full_path().parent() {
+            self.directories.note(directory.to_path_buf());
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! Pinning a window: the lookup of its mapping, and the slow path that maps it.
+
+use super::pin::{Pin, Pinned};
+use crate::mapping_cache::error::MappingError;
+use crate::mapping_cache::file::{CachedFile, FileState, Opened, Writing};
+use crate::mapping_cache::options::Access;
+use crate::mapping_cache::stripe::Stripe;
+use crate::mapping_cache::window::{Address, Slot, TryPin, WindowSlots};
+
+/// The result of a lookup in the slots of a window.
+enum Lookup<'a> {
+    /// The mapping with this access is pinned.
+    Hit(Access, &'a Slot, Address),
+    /// The mapping ends before the needed byte.
+    TooShort,
+    Busy,
+    Unmapped,
+    Exhausted,
+}
+
+/// Pins the window if it is mapped for this access up to byte `needed`. Reading prefers the
+/// writable mapping.
+#[inline(always)]
+fn look_up(slots: &WindowSlots, stripe: Stripe, needed: usize, access: Access) -> Lookup<'_> {
+    if access == Access::ReadOnly
+        && let hit @ Lookup::Hit(..) = look_up_one(slots, stripe, needed, Access::ReadWrite)
+    {
+        return hit;
+    }
+    look_up_one(slots, stripe, needed, access)
+}
+
+#[inline(always)]
+fn look_up_one(slots: &WindowSlots, stripe: Stripe, needed: usize, access: Access) -> Lookup<'_> {
+    let slot = slots.slot(access);
+    match slot.try_pin(stripe, needed) {
+        TryPin::Hit(address) => Lookup::Hit(access, slot, address),
+        TryPin::TooShort => Lookup::TooShort,
+        TryPin::Empty => Lookup::Unmapped,
+        TryPin::Busy => Lookup::Busy,
+        TryPin::Exhausted => Lookup::Exhausted,
+    }
+}
+
+/// A window to be pinned.
+#[derive(Clone, Copy)]
+pub(super) struct Request {
+    pub(super) window: u64,
+    /// Bytes that the mapping must have.
+    pub(super) needed: usize,
+    pub(super) access: Access,
+}
+
+/// A mapping that the slow path has pinned.
+struct Found<'a> {
+    access: Access,
+    slot: &'a Slot,
+    address: Address,
+    /// Whether the mapping was created for this pin.
+    is_new: bool,
+}
+
+impl CachedFile {
+    /// Pins a window of the file in memory and maps it if necessary.
+    ///
+    /// For reading, the mapping ends with the file. For writing, the file is extended first and its
+    /// storage is preallocated as the options say.
+    ///
+    /// # Errors
+    ///
+    /// - [`MappingError::FileTooShort`] if the window starts past the end of the file.
+    /// - [`MappingError::StorageFull`] if the filesystem is full.
+    /// - [`MappingError::NotMappable`] if the filesystem cannot map files.
+    /// - [`MappingError::BudgetExhausted`] if all of the budget is pinned.
+    /// - [`MappingError::TooManyMappings`] if the kernel refuses another mapping.
+    /// - Any other error of opening or mapping the file.
+    #[inline(always)]
+    pub fn pin(&self, window: u64, access: Access) -> Result<Pin<'_>, MappingError> {
+        if access == Access::ReadOnly
+            && let Some(pin) = self.pin_if_mapped(window, 1)
+        {
+            return Ok(pin);
+        }
+        self.pin_covering(window, 1, access)
+    }
+
+    /// Pins a window for reading if it is mapped up to byte `needed`.
+    #[inline(always)]
+    pub(in crate::mapping_cache) fn pin_if_mapped(
+        &self,
+        window: u64,
+        needed: usize,
+    ) -> Option<Pin<'_>> {
+        self.pin_opened(self.opened()?, Stripe::mine(), window, needed)
+    }
+
+    /// Does the same as [`pin_if_mapped`](Self::pin_if_mapped) for a caller that has loaded the
+    /// state of the file and the stripe of the thread.
+    #[inline(always)]
+    pub(super) fn pin_opened<'a>(
+        &'a self,
+        opened: &'a Opened,
+        stripe: Stripe,
+        window: u64,
+        needed: usize,
+    ) -> Option<Pin<'a>> {
+        let Opened { state, slots, .. } = opened;
+        let slots = slots.get(window)?;
+        let Lookup::Hit(access, slot, address) = look_up(slots, stripe, needed, Access::ReadOnly)
+        else {
+            return None;
+        };
+        let at = Pinned {
+            file: state,
+            window,
+            access,
+            slot,
+            stripe,
+            address,
+            writing: None,
+        };
+        let resources = &*self.resources;
+        Some(Pin { resources, at })
+    }
+
+    /// Pins the first `needed` bytes of a window.
+    #[inline(always)]
+    pub(in crate::mapping_cache) fn pin_covering(
+        &self,
+        window: u64,
+        needed: usize,
+        access: Access,
+    ) -> Result<Pin<'_>, MappingError> {
+        let at = self.pin_or_map(window, needed, access)?;
+        let resources = &*self.resources;
+        Ok(Pin { resources, at })
+    }
+
+    #[inline(never)]
+    fn pin_or_map(
+        &self,
+        window: u64,
+        needed: usize,
+        access: Access,
+    ) -> Result<Pinned<'_>, MappingError> {
+        let writing = match access {
+            Access::ReadOnly => None,
+            Access::ReadWrite => Some(self.begin_write()?),
+        };
+        let file = match &writing {
+            Some(writing) => writing.state,
+            None => self.state()?,
+        };
+        let slots = self.slots_of(file, window)?;
+        let needed = match &writing {
+            Some(writing) => {
+                self.preallocate_before_write(writing)?;
+                needed.max(self.declared_in_window(window))
+            }
+            None => needed,
+        };
+        let stripe = Stripe::mine();
+        let request = Request {
+            window,
+            needed,
+            access,
+        };
+        let found = self.find_or_map(file, slots, stripe, request)?;
+        let at = Pinned {
+            file,
+            window,
+            access: found.access,
+            slot: found.slot,
+            stripe,
+            address: found.address,
+            writing: writing.map(Writing::continue_without_guard),
+        };
+        let resources = &*self.resources;
+        let pin = Pin { resources, at };
+        if found.is_new {
+            pin.apply_patterns();
+        }
+        Ok(pin.into_pinned())
+    }
+
+    /// Looks up a mapping until one is pinned. Maps the window if it is unmapped.
+    fn find_or_map<'a>(
+        &self,
+        file: &'a FileState,
+        slots: &'a WindowSlots,
+        stripe: Stripe,
+        request: Request,
+    ) -> Result<Found<'a>, MappingError> {
+        let resources = &*self.resources;
+        let Request {
+            window,
+            needed,
+            access,
+        } = request;
+        let own = slots.slot(access);
+        loop {
+            match look_up(slots, stripe, needed, access) {
+                Lookup::Hit(access, slot, address) => {
+                    return Ok(Found {
+                        access,
+                        slot,
+                        address,
+                        is_new: false,
+                    });
+                }
+                Lookup::Exhausted => return Err(self.window_pinned_error(window)),
+                Lookup::TooShort => {
+                    let key = file.key(window, access);
+                    let evicted = resources.budget.evict(key, own, &resources.wait_table);
+                    if evicted.is_none() {
+                        return Err(self.window_pinned_error(window));
+                    }
+                }
+                Lookup::Busy => {
+                    resources.counters.waits.add_one();
+                    own.wait_while_busy(&resources.wait_table);
+                }
+                Lookup::Unmapped if own.begin_mapping() => {
+                    resources.counters.misses.add_one();
+                    let address = self.map_and_publish(file, own, stripe, request)?;
+                    if access == Access::ReadWrite {
+                        // The read-only mapping is obsolete, and is unmapped if no reader pins it.
+                        let read_only = slots.slot(Access::ReadOnly);
+                        let key = file.key(window, Access::ReadOnly);
+                        resources
+                            .budget
+                            .evict(key, read_only, &resources.wait_table);
+                    }
+                    return Ok(Found {
+                        access,
+                        slot: own,
+                        address,
+                        is_new: true,
+                    });
+                }
+                Lookup::Unmapped => {}
+            }
+        }
+    }
+
+    /// Preallocates the declared length if the options request it before the first write.
+    fn preallocate_before_write(&self, writing: &Writing<'_>) -> Result<(), MappingError> {
+        let Writing { state, file } = writing;
+        if self.is_preallocated(state) {
+            return Ok(());
+        }
+        let _length = state.lock_length();
+        let present = self.checked_len(state, file)?;
+        self.preallocate_declared(state, file, present)
+    }
+
+    /// Returns the pin that [`Pin::lock`] left on a window.
+    pub(in crate::mapping_cache) fn locked_pin(
+        &self,
+        window: u64,
+        access: Access,
+    ) -> Option<Pin<'_>> {
+        let file = self.opened_state()?;
+        let stripe = file.take_locked(file.key(window, access))?;
+        let slot = file.slots.get(window)?.slot(access);
+        let at = Pinned {
+            file,
+            window,
+            access,
+            slot,
+            stripe,
+            address: slot.address(),
+            writing: None,
+        };
+        let resources = &*self.resources;
+        Some(Pin { resources, at })
+    }
+
+    /// Returns the slots of a window that starts before the declared and the known end of the file.
+    /// Creates no slots for others.
+    pub(in crate::mapping_cache) fn slots_of<'s>(
+        &self,
+        state: &'s FileState,
+        window: u64,
+    ) -> Result<&'s WindowSlots, MappingError> {
+        let windows = self.resources.windows;
+        let end = self.declared_bytes.max(state.known_bytes());
+        let slots = if window > windows.of(i64::MAX as u64) {
+            None
+        } else if windows.start(window) >= end {
+            return Err(self.too_short_error(windows.start(window) + 1, end));
+        } else {
+            state.slots.get_or_create(window)
+        };
+        slots.ok_or_else(|| MappingError::Offset {
+            path: self.path(),
+            offset: window.saturating_mul(windows.bytes() as u64),
+            len: 1,
+        })
+    }
+
+    /// Returns how many bytes of a window are declared.
+    fn declared_in_window(&self, window: u64) -> usize {
+        let windows = self.resources.windows;
+        let left = self.declared_bytes.saturating_sub(windows.start(window));
+        match usize::try_from(left) {
+            Ok(left) => left.min(windows.bytes()),
+            Err(_) => windows.bytes(),
+        }
+    }
+}
