@@ -82,7 +82,7 @@ fn a_group_that_is_smaller_than_the_load_fails_it() {
         .expect("the program starts");
     assert_eq!(output.status.code(), Some(4), "{output:?}");
     let text = String::from_utf8(output.stderr).expect("text");
-    assert!(text.contains("does not lie in the group"), "{text}");
+    assert!(text.contains("is out of bounds"), "{text}");
     // An empty load is none.
     let mut args = vec!["load", "--json", &server.address, "--bytes", "0"];
     args.extend(["--peers", "3", "--seed", "1"]);

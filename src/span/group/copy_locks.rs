@@ -1,25 +1,26 @@
-//! The claims of copies: all of a range at once, so that no copy sees half of another.
+//! Range locks for the duration of a copy. A copy locks its whole range at once, so that it never
+//! observes part of another copy [I33].
 
 use std::ops::Range;
 
-use super::error::SpanError;
 use super::group::Group;
 use super::layout::Extent;
 use crate::mapping_cache::{
     CachedFile, Claim, MappingError, Patience, Refused, Sharing, Stay, claim_patiently,
 };
+use crate::span::error::SpanError;
 
-/// Claims on a range, given back on drop. Most ranges lie in one file.
+/// Range locks that are released on drop. Most ranges are in one file and need no allocation.
 #[derive(Debug, Default)]
-pub(super) struct CopyClaims<'g> {
+pub(super) struct CopyLocks<'g> {
     _first: Option<Claim<'g>>,
     _more: Vec<Claim<'g>>,
 }
 
-/// Claims, how far they go, and why not farther.
-type Reading<'g> = (CopyClaims<'g>, u64, Option<SpanError>);
+/// Locks of a prefix of a range, the end of the prefix, and the error that ended it.
+type ReadablePrefix<'g> = (CopyLocks<'g>, u64, Option<SpanError>);
 
-/// A range of a file; two handles of one file have one number.
+/// A range of a file. Handles of the same file have the same number.
 struct Target<'g> {
     number: usize,
     range: Range<u64>,
@@ -27,15 +28,17 @@ struct Target<'g> {
 }
 
 impl Group {
-    /// Claims a range for reading as far as its files can be opened; the error is that of the first one
-    /// that cannot.
-    pub(super) fn claim_for_reading(&self, range: Range<u64>) -> Result<Reading<'_>, SpanError> {
+    /// Locks a range for reading, up to the first file that cannot be opened.
+    pub(super) fn lock_for_reading(
+        &self,
+        range: Range<u64>,
+    ) -> Result<ReadablePrefix<'_>, SpanError> {
         let Range { start, end } = range;
-        if let Some(claims) = self.claim_one(start..end, Sharing::Shared) {
-            return match claims {
-                Ok(claims) => Ok((claims, end, None)),
+        if let Some(locks) = self.lock_single_file(start..end, Sharing::Shared) {
+            return match locks {
+                Ok(locks) => Ok((locks, end, None)),
                 Err(error @ MappingError::Busy { .. }) => Err(error.into()),
-                Err(error) => Ok((CopyClaims::default(), start, Some(error.into()))),
+                Err(error) => Ok((CopyLocks::default(), start, Some(error.into()))),
             };
         }
         let (mut targets, mut reached, mut error) = (Vec::new(), start, None);
@@ -49,16 +52,19 @@ impl Group {
             }
             reached += extent.len;
         }
-        let claims = claim_all(merge(targets), Sharing::Shared)?;
-        Ok((claims, reached, error))
+        let locks = lock_all(&merge(targets), Sharing::Shared)?;
+        Ok((locks, reached, error))
     }
 
-    /// As [`claim_for_reading`](Self::claim_for_reading), of a range that ends before the first byte that
-    /// somebody has for writing. An error only when that is the first of all.
-    pub(super) fn claim_what_is_free(&self, range: Range<u64>) -> Result<Reading<'_>, SpanError> {
+    /// Locks a range for reading, up to the first file that cannot be opened or the first byte that a
+    /// span holds for writing. Fails only if a span holds the first byte.
+    pub(super) fn lock_readable_prefix(
+        &self,
+        range: Range<u64>,
+    ) -> Result<ReadablePrefix<'_>, SpanError> {
         let Range { start, mut end } = range;
         loop {
-            let error = match self.claim_for_reading(start..end) {
+            let error = match self.lock_for_reading(start..end) {
                 Err(error @ SpanError::File(MappingError::Busy { .. })) => error,
                 done => return done,
             };
@@ -67,11 +73,13 @@ impl Group {
                 return Err(error);
             };
             end = match &error {
-                // Which of several files it was is not said: one file at a time.
+                // The error does not identify one of several files: try the first file alone.
                 _ if first.len < end - start => start + first.len,
                 SpanError::File(MappingError::Busy { offset, .. }) => {
-                    let place = self.entries[first.entry].place(first);
-                    let from = place.map_or(0, |(_, place)| offset.saturating_sub(place.start));
+                    let from = match self.entries[first.entry].file_range(first) {
+                        Some((_, range)) => offset.saturating_sub(range.start),
+                        None => 0,
+                    };
                     if from == 0 || from >= end - start {
                         return Err(error);
                     }
@@ -82,25 +90,25 @@ impl Group {
         }
     }
 
-    /// Claims a range for writing, creating files that may be created.
-    pub(super) fn claim_for_writing(&self, range: Range<u64>) -> Result<CopyClaims<'_>, SpanError> {
-        if let Some(claims) = self.claim_one(range.clone(), Sharing::Exclusive) {
-            return Ok(claims?);
+    /// Locks a range for writing, and creates missing files if the options allow it.
+    pub(super) fn lock_for_writing(&self, range: Range<u64>) -> Result<CopyLocks<'_>, SpanError> {
+        if let Some(locks) = self.lock_single_file(range.clone(), Sharing::Exclusive) {
+            return Ok(locks?);
         }
         let mut targets = Vec::new();
         for extent in self.layout.extents(range)? {
             targets.extend(self.target(extent, Sharing::Exclusive)?);
         }
-        Ok(claim_all(merge(targets), Sharing::Exclusive)?)
+        Ok(lock_all(&merge(targets), Sharing::Exclusive)?)
     }
 
-    /// Claims a range for reading and one of another group for writing.
-    pub(super) fn claim_for_cloning<'g>(
+    /// Locks a range for reading and a range of another group for writing.
+    pub(super) fn lock_for_copy_range<'g>(
         &'g self,
         range: Range<u64>,
         to: &'g Self,
         into: Range<u64>,
-    ) -> Result<CopyClaims<'g>, SpanError> {
+    ) -> Result<CopyLocks<'g>, SpanError> {
         let targets_of = |group: &'g Self, range, sharing| {
             let extents = group.layout.extents(range)?;
             let targets = extents.map(|extent| group.target(extent, sharing));
@@ -110,55 +118,60 @@ impl Group {
         };
         let sources = targets_of(self, range, Sharing::Shared)?;
         let targets = targets_of(to, into, Sharing::Exclusive)?;
-        let meets = |a: &Target<'_>, b: &Target<'_>| {
+        let overlap = |a: &Target<'_>, b: &Target<'_>| {
             a.number == b.number && a.range.start < b.range.end && b.range.start < a.range.end
         };
-        if sources.iter().any(|a| targets.iter().any(|b| meets(a, b))) {
+        if sources
+            .iter()
+            .any(|a| targets.iter().any(|b| overlap(a, b)))
+        {
             return Err(SpanError::Argument {
                 argument: "at",
-                reason: "the range would be copied onto itself".to_owned(),
+                reason: "source and target overlap".to_owned(),
             });
         }
-        // Both kinds at once: nobody waits while holding one (hazard 38).
+        // Take both kinds at once: no thread waits while it holds a range lock [I38].
         Ok(claim_patiently(Patience::Copies, || {
-            let claim = |sharing| {
+            let lock = |sharing| {
                 move |target: &Target<'g>| {
                     target.file.claim(target.range.clone(), sharing, Stay::Copy)
                 }
             };
-            let claims = sources.iter().map(claim(Sharing::Shared));
-            let claims = claims.chain(targets.iter().map(claim(Sharing::Exclusive)));
-            Ok(CopyClaims {
+            let shared = sources.iter().map(lock(Sharing::Shared));
+            let exclusive = targets.iter().map(lock(Sharing::Exclusive));
+            Ok(CopyLocks {
                 _first: None,
-                _more: claims.collect::<Result<Vec<_>, Refused<'g>>>()?,
+                _more: shared
+                    .chain(exclusive)
+                    .collect::<Result<Vec<_>, Refused<'g>>>()?,
             })
         })?)
     }
 
-    /// Claims a range that lies in one file; `None` for another.
-    fn claim_one(
+    /// Locks a range of a single file. `None` for a range that crosses entries or is padding.
+    fn lock_single_file(
         &self,
         range: Range<u64>,
         sharing: Sharing,
-    ) -> Option<Result<CopyClaims<'_>, MappingError>> {
+    ) -> Option<Result<CopyLocks<'_>, MappingError>> {
         let mut extents = self.layout.extents(range.clone()).ok()?;
         let only = extents.next()?;
         if only.len < range.end - range.start {
             return None;
         }
-        let (file, place) = self.entries[only.entry].place(only)?;
-        let claim = claim_patiently(Patience::Copies, || {
-            file.claim(place.clone(), sharing, Stay::Copy)
+        let (file, range) = self.entries[only.entry].file_range(only)?;
+        let lock = claim_patiently(Patience::Copies, || {
+            file.claim(range.clone(), sharing, Stay::Copy)
         });
-        Some(claim.map(|claim| CopyClaims {
-            _first: Some(claim),
+        Some(lock.map(|lock| CopyLocks {
+            _first: Some(lock),
             _more: Vec::new(),
         }))
     }
 
-    /// What to claim for an extent; nothing for padding.
+    /// The file range to lock for an extent; `None` for padding.
     fn target(&self, extent: Extent, sharing: Sharing) -> Result<Option<Target<'_>>, MappingError> {
-        let Some((file, range)) = self.entries[extent.entry].place(extent) else {
+        let Some((file, range)) = self.entries[extent.entry].file_range(extent) else {
             return Ok(None);
         };
         let number = file.number(sharing)?;
@@ -169,8 +182,8 @@ impl Group {
         }))
     }
 
-    /// Does the range meet the same bytes of a file twice?
-    pub(super) fn meets_itself(&self, range: Range<u64>) -> Result<bool, SpanError> {
+    /// Whether a range contains the same bytes of a file twice.
+    pub(in crate::span) fn overlaps_itself(&self, range: Range<u64>) -> Result<bool, SpanError> {
         let mut targets = Vec::new();
         for extent in self.layout.extents(range)? {
             targets.extend(self.target(extent, Sharing::Exclusive)?);
@@ -184,31 +197,27 @@ impl Group {
     }
 }
 
-/// A range may meet a file twice, by repeated paths or hard links: it is claimed once.
+/// Merges targets that overlap by repeated paths or hard links, so that each byte is locked once.
 fn merge(mut targets: Vec<Target<'_>>) -> Vec<Target<'_>> {
     targets.sort_by_key(|target| (target.number, target.range.start));
     targets.dedup_by(|next, kept| {
-        let meets = next.number == kept.number && next.range.start <= kept.range.end;
-        if meets {
+        let overlaps = next.number == kept.number && next.range.start <= kept.range.end;
+        if overlaps {
             kept.range.end = kept.range.end.max(next.range.end);
         }
-        meets
+        overlaps
     });
     targets
 }
 
-fn claim_all<'g>(
-    targets: Vec<Target<'g>>,
-    sharing: Sharing,
-) -> Result<CopyClaims<'g>, MappingError> {
+fn lock_all<'g>(targets: &[Target<'g>], sharing: Sharing) -> Result<CopyLocks<'g>, MappingError> {
     claim_patiently(Patience::Copies, || {
-        let claims = targets
+        let locks = targets
             .iter()
             .map(|target| target.file.claim(target.range.clone(), sharing, Stay::Copy));
-        let more = claims.collect::<Result<Vec<_>, Refused<'g>>>()?;
-        Ok(CopyClaims {
+        Ok(CopyLocks {
             _first: None,
-            _more: more,
+            _more: locks.collect::<Result<Vec<_>, Refused<'g>>>()?,
         })
     })
 }

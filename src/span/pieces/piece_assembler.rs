@@ -1,57 +1,70 @@
-//! Hashing a piece while its blocks arrive, so that a piece that is complete need not be read again.
+//! Hashing of a piece while its blocks arrive, so that the complete piece need not be read again.
 
 use std::collections::BTreeMap;
 
-use super::error::SpanError;
-use super::guard::SpanMut;
 use super::hasher::{PieceHasher, Sha1};
-use super::parts::GroupHandle;
 use super::pieces::Pieces;
+use crate::span::error::SpanError;
+use crate::span::guard::{GroupHandle, SpanMut};
 
-/// Bytes copied out of a span at a time: small enough to stay in the second cache, where they still are
-/// after they arrived.
+/// Bytes copied out of a span at a time. They fit in the L2 cache, which may still contain them from their
+/// arrival.
 const BLOCK_BYTES: usize = 64 << 10;
 
-/// A piece whose blocks arrive in any order. Those that arrive early are kept until the gap before them is
-/// filled; see [`early_bytes`](Self::early_bytes).
+/// Hasher of a piece whose blocks arrive in any order.
 ///
-/// A block counts once: bytes that arrive again are not looked at, so what is in the files must not be
-/// written again either.
+/// A block that arrives early is buffered until the gap before it is filled: see
+/// [`buffered_bytes`](Self::buffered_bytes).
+///
+/// Bytes that arrive a second time are ignored. The caller must not write them to the group again either,
+/// since the hash would not match them.
+///
+/// ```
+/// use flatspan::span::{ArrivingPiece, Group, Pieces};
+///
+/// let group = Group::builder("/").padding(100).open()?;
+/// let pieces = Pieces::new(&group, 40)?;
+/// let mut piece: ArrivingPiece = ArrivingPiece::new(&pieces, 1)?;
+/// piece.block(50, &[0; 30])?;
+/// assert_eq!(piece.early_bytes(), 30);
+/// piece.block(40, &[0; 10])?;
+/// assert_eq!(piece.finish().expect("no gap"), pieces.hash(1)?);
+/// # Ok::<(), flatspan::span::SpanError>(())
+/// ```
 #[derive(Debug)]
 pub struct ArrivingPiece<H: PieceHasher = Sha1> {
-    /// Where the piece starts in the group.
+    /// Offset of the piece in the group.
     start: u64,
     len: u64,
-    /// So many bytes from its start went into the hasher.
+    /// Length of the prefix that is hashed.
     hashed: u64,
     hasher: H,
-    /// By their offset in the piece, all behind `hashed`. They may overlap.
-    early: BTreeMap<u64, Vec<u8>>,
+    /// Blocks by their offset in the piece, all after `hashed`. They may overlap.
+    buffered: BTreeMap<u64, Vec<u8>>,
 }
 
 impl<H: PieceHasher> ArrivingPiece<H> {
-    /// A piece of which nothing has arrived.
+    /// Creates the hasher of a piece without any block.
     ///
     /// # Errors
     ///
-    /// [`SpanError::Argument`] for a number past the last.
+    /// - [`GroupError::InvalidArgument`] if there is no such piece.
     pub fn new(pieces: &Pieces<'_>, piece: usize) -> Result<Self, SpanError> {
-        pieces.check(piece)?;
-        let range = pieces.range(piece);
+        let range = pieces.checked_range(piece)?;
         Ok(Self {
             start: range.start,
             len: range.end - range.start,
             hashed: 0,
             hasher: H::default(),
-            early: BTreeMap::new(),
+            buffered: BTreeMap::new(),
         })
     }
 
-    /// Takes a block that arrived, at its offset in the group.
+    /// Adds a block at its offset in the group.
     ///
     /// # Errors
     ///
-    /// [`SpanError::Range`] when it does not lie in the piece; then it is not taken.
+    /// - [`GroupError::OutOfBounds`] if the block exceeds the piece. The block is ignored.
     pub fn block(&mut self, offset: u64, bytes: &[u8]) -> Result<(), SpanError> {
         let at = offset.checked_sub(self.start);
         let inside = at.filter(|at| {
@@ -65,27 +78,27 @@ impl<H: PieceHasher> ArrivingPiece<H> {
             });
         };
         if at > self.hashed {
-            let known = self.early.get(&at).map_or(0, Vec::len);
+            let known = self.buffered.get(&at).map_or(0, Vec::len);
             if bytes.len() > known {
-                self.early.insert(at, bytes.to_vec());
+                self.buffered.insert(at, bytes.to_vec());
             }
             return Ok(());
         }
         self.hash(at, bytes);
-        while let Some(early) = self.early.first_entry()
-            && *early.key() <= self.hashed
+        while let Some(first) = self.buffered.first_entry()
+            && *first.key() <= self.hashed
         {
-            let (at, bytes) = early.remove_entry();
+            let (at, bytes) = first.remove_entry();
             self.hash(at, &bytes);
         }
         Ok(())
     }
 
-    /// Takes what was just received into a span.
+    /// Adds the content of a span, for example after it was received from a socket.
     ///
     /// # Errors
     ///
-    /// As for [`block`](Self::block), and for [`SpanMut::copy_to`].
+    /// The errors of [`push_block`](Self::push_block) and [`SpanMut::read_at`].
     pub fn span<G: GroupHandle>(&mut self, span: &SpanMut<G>) -> Result<(), SpanError> {
         let mut buf = vec![0; span.len().min(BLOCK_BYTES)];
         let mut at = 0;
@@ -98,23 +111,23 @@ impl<H: PieceHasher> ArrivingPiece<H> {
         Ok(())
     }
 
-    /// Bytes of blocks that arrived early and are kept in memory.
+    /// Returns the bytes in memory of blocks that arrived early.
     #[must_use]
     pub fn early_bytes(&self) -> usize {
-        self.early.values().map(Vec::len).sum()
+        self.buffered.values().map(Vec::len).sum()
     }
 
-    /// Bytes hashed so far: all from the start of the piece up to the first gap.
+    /// Returns the number of hashed bytes: from the start of the piece to the first gap.
     #[must_use]
     pub fn hashed_bytes(&self) -> u64 {
         self.hashed
     }
 
-    /// The hash, once all has arrived; before that the piece comes back.
+    /// Returns the hash of the complete piece.
     ///
     /// # Errors
     ///
-    /// The piece itself, with gaps.
+    /// Returns the hasher itself if the piece has a gap.
     pub fn finish(self) -> Result<H::Digest, Self> {
         if self.hashed < self.len {
             return Err(self);
@@ -122,7 +135,7 @@ impl<H: PieceHasher> ArrivingPiece<H> {
         Ok(self.hasher.finish())
     }
 
-    /// Hashes what is new of bytes that begin in, or right behind, what was hashed.
+    /// Hashes the new bytes of a block that starts in the hashed prefix, or at its end.
     fn hash(&mut self, at: u64, bytes: &[u8]) {
         let known = usize::try_from(self.hashed - at).unwrap_or(usize::MAX);
         if let Some(new) = bytes.get(known..) {
@@ -136,25 +149,25 @@ impl<H: PieceHasher> ArrivingPiece<H> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::group::Group;
     use super::*;
+    use crate::span::group::Group;
 
     proptest! {
-        /// Blocks of any size in any order, some of them twice, hash as the whole.
+        /// Blocks of any length in any order, some of them twice, have the hash of the whole piece.
         #[test]
         fn any_order_gives_the_same_hash(
-            cuts in prop::collection::vec(1usize..700, 1..20),
+            lens in prop::collection::vec(1usize..700, 1..20),
             order in prop::collection::vec(any::<u32>(), 60),
         ) {
-            let len: usize = cuts.iter().sum();
+            let len: usize = lens.iter().sum();
             let bytes: Vec<u8> = (0..len).map(|at| (at * 31 % 251) as u8).collect();
             let group = Group::builder("/").padding(len as u64).open().unwrap();
             let pieces = Pieces::new(&group, len as u64).unwrap();
             let mut blocks: Vec<(usize, usize)> = Vec::new();
             let mut at = 0;
-            for cut in cuts {
-                blocks.push((at, at + cut));
-                at += cut;
+            for block_len in lens {
+                blocks.push((at, at + block_len));
+                at += block_len;
             }
             for extra in order.iter().take(5) {
                 let start = *extra as usize % len;

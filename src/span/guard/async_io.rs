@@ -1,8 +1,10 @@
-//! Spans on a tokio runtime. Whatever may wait for a disk (opening, mapping, bringing pages in) is done on
-//! a blocking thread; sending and receiving then only touch pages that are in memory.
+//! Spans on a tokio runtime.
 //!
-//! Every future here may be dropped at any time: what a blocking thread has in hand is given back when it is
-//! done, and a transfer that was not awaited to its end did not take place.
+//! Operations that may wait for a disk (open, map, populate) run on the blocking pool. Transfers then
+//! only access pages that are in memory.
+//!
+//! Every future may be dropped at any time. The result of a blocking task is then released when the task
+//! ends, and a transfer of which the future was dropped did not happen.
 
 use std::io;
 use std::ops::{Range, RangeBounds};
@@ -13,10 +15,10 @@ use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::spawn_blocking;
 
-use super::error::SpanError;
-use super::group::Group;
-use super::guard::{Span, SpanMut};
-use super::parts::GroupHandle;
+use super::pinned_parts::GroupHandle;
+use super::span_guard::{Span, SpanMut};
+use crate::span::error::SpanError;
+use crate::span::group::Group;
 
 mod sealed {
     pub trait Sealed {}
@@ -24,9 +26,9 @@ mod sealed {
     impl Sealed for tokio::net::UnixStream {}
 }
 
-/// A socket of tokio that spans are sent to and received from.
+/// Socket of tokio for transfers from and to spans. Implemented by [`TcpStream`] and [`UnixStream`].
 pub trait AsyncSocket: AsFd + Sync + sealed::Sealed {
-    /// Waits until the socket is ready, then tries; again when it was not after all.
+    /// Calls `attempt` whenever the socket is ready, until it does not return `WouldBlock`.
     #[doc(hidden)]
     fn when_ready<T: Send>(
         &self,
@@ -56,23 +58,23 @@ impl AsyncSocket for UnixStream {
 }
 
 impl Group {
-    /// As [`owned_span`](Self::owned_span), with all of it brought into memory. A range that is mapped and in
-    /// memory is given at once.
+    /// Locks and pins a range for reading, as [`owned_span`](Self::owned_span), and brings all of it into
+    /// memory. Uses no blocking thread if the range is mapped and in memory.
     ///
     /// # Errors
     ///
-    /// As for [`span`](Self::span) and [`Span::populate`].
+    /// The errors of [`span`](Self::span) and [`Span::populate`].
     pub async fn span_async(
         self: &Arc<Self>,
         range: impl RangeBounds<u64>,
     ) -> Result<Span<Arc<Self>>, SpanError> {
         let range = self.layout.resolve(range)?;
-        if let Some(span) = Span::if_mapped(self.clone(), range.clone())
+        if let Some(span) = Span::if_mapped(Arc::clone(self), range.clone())
             && span.is_resident()
         {
             return Ok(span);
         }
-        let group = self.clone();
+        let group = Arc::clone(self);
         blocking(move || {
             let span = group.owned_span(range)?;
             span.populate()?;
@@ -81,16 +83,17 @@ impl Group {
         .await
     }
 
-    /// As [`owned_span_mut`](Self::owned_span_mut), with all of it brought into memory.
+    /// Locks and pins a range for writing, as [`owned_span_mut`](Self::owned_span_mut), and brings all of
+    /// it into memory.
     ///
     /// # Errors
     ///
-    /// As for [`span_mut`](Self::span_mut) and [`Span::populate`].
+    /// The errors of [`span_mut`](Self::span_mut) and [`Span::populate`].
     pub async fn span_mut_async(
         self: &Arc<Self>,
         range: impl RangeBounds<u64>,
     ) -> Result<SpanMut<Arc<Self>>, SpanError> {
-        let (range, group) = (self.layout.resolve(range)?, self.clone());
+        let (range, group) = (self.layout.resolve(range)?, Arc::clone(self));
         blocking(move || {
             let span = group.owned_span_mut(range)?;
             span.as_span().populate()?;
@@ -99,20 +102,23 @@ impl Group {
         .await
     }
 
-    /// Reads a range, as [`read_exact_at`](Self::read_exact_at).
+    /// Reads all of a range, as [`read_exact_at`](Self::read_exact_at).
     ///
     /// # Errors
     ///
-    /// As for [`read_exact_at`](Self::read_exact_at); [`SpanError::Argument`] for a range longer than memory.
+    /// - [`GroupError::InvalidArgument`] if the range exceeds the address space.
+    /// - The errors of [`read_exact_at`](Self::read_exact_at).
     pub async fn read_async(
         self: &Arc<Self>,
         range: impl RangeBounds<u64>,
     ) -> Result<Vec<u8>, SpanError> {
-        let (Range { start, end }, group) = (self.layout.resolve(range)?, self.clone());
-        let len = usize::try_from(end - start).map_err(|_| SpanError::Argument {
-            argument: "range",
-            reason: "longer than memory".to_owned(),
-        })?;
+        let (Range { start, end }, group) = (self.layout.resolve(range)?, Arc::clone(self));
+        let Ok(len) = usize::try_from(end - start) else {
+            return Err(SpanError::Argument {
+                argument: "range",
+                reason: "the range exceeds the address space".to_owned(),
+            });
+        };
         blocking(move || {
             let mut buf = vec![0; len];
             group.read_exact_at(start, &mut buf)?;
@@ -123,12 +129,12 @@ impl Group {
 }
 
 impl<G: GroupHandle + Send + Sync> Span<G> {
-    /// Sends bytes from `at` on, as many as the socket takes; returns how many. 0 only at the end of the
-    /// span. Dropping the future sends nothing.
+    /// Writes bytes from offset `at` of the span to a socket, and returns their number. The number is zero
+    /// only at the end of the span. If the future is dropped, no bytes are written.
     ///
     /// # Errors
     ///
-    /// As for [`send_some_to`](Self::send_some_to).
+    /// The errors of [`write_to`](Self::write_to), without `WouldBlock`.
     pub async fn send_some_async(
         &self,
         at: usize,
@@ -136,19 +142,19 @@ impl<G: GroupHandle + Send + Sync> Span<G> {
     ) -> Result<usize, SpanError> {
         let attempt = || self.send_some_to(at, to).map_err(would_block);
         let sent = to.when_ready(Interest::WRITABLE, attempt).await;
-        sent.map_err(|error| restore(0, error))
+        sent.map_err(|error| unwrap_error(0, error))
     }
 
-    /// Sends all of the span. If the future is dropped, some of it may have been sent.
+    /// Writes all of the span to a socket. If the future is dropped, part of it may be written.
     ///
     /// # Errors
     ///
-    /// As for [`send_to`](Self::send_to).
+    /// The errors of [`write_all_to`](Self::write_all_to).
     pub async fn send_async(&self, to: &impl AsyncSocket) -> Result<(), SpanError> {
         let mut done = 0;
         while done < self.len() {
             match self.send_some_async(done, to).await {
-                Ok(0) => return Err(restore(done, io::ErrorKind::WriteZero.into())),
+                Ok(0) => return Err(unwrap_error(done, io::ErrorKind::WriteZero.into())),
                 Ok(sent) => done += sent,
                 Err(error) => return Err(error.after(done)),
             }
@@ -158,12 +164,12 @@ impl<G: GroupHandle + Send + Sync> Span<G> {
 }
 
 impl<G: GroupHandle + Send + Sync> SpanMut<G> {
-    /// Receives into the span from `at` on, as many bytes as there are; returns how many. 0 at the end of the
-    /// span, or when the peer has ended. Dropping the future receives nothing.
+    /// Reads bytes from a socket to offset `at` of the span, and returns their number. The number is zero at
+    /// the end of the span, or if the peer closed. If the future is dropped, no bytes are read.
     ///
     /// # Errors
     ///
-    /// As for [`receive_some_from`](Self::receive_some_from).
+    /// The errors of [`read_from`](Self::read_from), without `WouldBlock`.
     pub async fn receive_some_async(
         &mut self,
         at: usize,
@@ -171,19 +177,19 @@ impl<G: GroupHandle + Send + Sync> SpanMut<G> {
     ) -> Result<usize, SpanError> {
         let attempt = || self.receive_some_from(at, from).map_err(would_block);
         let received = from.when_ready(Interest::READABLE, attempt).await;
-        received.map_err(|error| restore(0, error))
+        received.map_err(|error| unwrap_error(0, error))
     }
 
-    /// Fills all of the span. If the future is dropped, some of it may have been filled.
+    /// Fills the span from a socket. If the future is dropped, part of the span may be filled.
     ///
     /// # Errors
     ///
-    /// As for [`receive_from`](Self::receive_from).
+    /// The errors of [`read_exact_from`](Self::read_exact_from).
     pub async fn receive_async(&mut self, from: &impl AsyncSocket) -> Result<(), SpanError> {
         let mut done = 0;
         while done < self.len() {
             match self.receive_some_async(done, from).await {
-                Ok(0) => return Err(restore(done, io::ErrorKind::UnexpectedEof.into())),
+                Ok(0) => return Err(unwrap_error(done, io::ErrorKind::UnexpectedEof.into())),
                 Ok(received) => done += received,
                 Err(error) => return Err(error.after(done)),
             }
@@ -192,7 +198,7 @@ impl<G: GroupHandle + Send + Sync> SpanMut<G> {
     }
 }
 
-/// What tokio has to see to wait for the socket, and everything else as an inner error.
+/// The plain `WouldBlock` on which tokio waits for the socket, or any other error as an inner error.
 fn would_block(error: SpanError) -> io::Error {
     match error {
         SpanError::Transfer {
@@ -203,11 +209,11 @@ fn would_block(error: SpanError) -> io::Error {
     }
 }
 
-/// The error that was wrapped by `would_block`, or one of the socket.
-fn restore(done_bytes: usize, error: io::Error) -> SpanError {
+/// The error that `would_block` wrapped, or an error of the socket.
+fn unwrap_error(done_bytes: usize, error: io::Error) -> SpanError {
     match error.downcast::<SpanError>() {
         Ok(inner) => inner,
-        Err(source) => SpanError::Transfer { done_bytes, source },
+        Err(source) => SpanError::transfer(done_bytes, source),
     }
 }
 
@@ -218,6 +224,6 @@ async fn blocking<T: Send + 'static>(
         Ok(done) => done,
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
         // The runtime is shutting down.
-        Err(error) => Err(restore(0, io::Error::other(error))),
+        Err(error) => Err(unwrap_error(0, io::Error::other(error))),
     }
 }

@@ -1,9 +1,9 @@
-//! Spans as the traits of the crate `bytes`: `Bytes` without a copy, `Buf` and `BufMut`.
+//! Spans as types of the crate `bytes`: `Bytes` without a copy, `Buf` and `BufMut`.
 //!
 //! # Safety
 //!
-//! What is handed to `BufMut` are the slices of a [`SpanMut`], which are initialised and borrowed
-//! exclusively; what is told to be written stays within them (checked).
+//! The memory of `BufMut` consists of the slices of a [`SpanMut`], which are initialised and borrowed
+//! exclusively. Advancing past their end panics.
 #![expect(unsafe_code, reason = "BufMut is an unsafe trait")]
 
 use std::sync::Arc;
@@ -11,36 +11,38 @@ use std::sync::Arc;
 use bytes::buf::UninitSlice;
 use bytes::{Buf, BufMut, Bytes};
 
-use super::group::Group;
-use super::guard::{Span, SpanMut};
-use super::parts::GroupHandle;
+use super::pinned_parts::GroupHandle;
+use super::span_guard::{Span, SpanMut};
+use crate::span::group::Group;
 
-/// One slice of a span, which stays claimed and pinned as long as any of them is there.
+/// One slice of a span. The span stays locked and pinned until all of its owners are dropped.
 struct Owner {
     span: Arc<Span<Arc<Group>>>,
     slice: usize,
 }
 
 impl AsRef<[u8]> for Owner {
-    /// Called once, when the `Bytes` is made.
+    /// Called once, when the `Bytes` is created.
     fn as_ref(&self) -> &[u8] {
         self.span.slices().nth(self.slice).unwrap_or(&[])
     }
 }
 
 impl Span<Arc<Group>> {
-    /// The bytes as `Bytes`, without a copy: one for each window they touch. The range is given back when
-    /// the last of them, and of their clones, is dropped.
+    /// Converts the span to `Bytes` without a copy, one for each window of mapped memory.
+    ///
+    /// The range stays locked and pinned until the last of them, and of their clones, is dropped.
     ///
     /// # Panics
     ///
-    /// As for [`slices`](Self::slices).
+    /// Panics if the group does not [allow slices](Group::allows_slices).
     #[must_use]
+    #[track_caller]
     pub fn into_bytes(self) -> Vec<Bytes> {
         let slices = self.slices().count();
         let span = Arc::new(self);
         let owner = |slice| Owner {
-            span: span.clone(),
+            span: Arc::clone(&span),
             slice,
         };
         (0..slices)
@@ -49,7 +51,7 @@ impl Span<Arc<Group>> {
     }
 }
 
-/// A span read front to back.
+/// Reader of a span for the trait [`Buf`], from [`Span::buf`].
 #[derive(Debug)]
 pub struct SpanBuf<'s> {
     current: &'s [u8],
@@ -57,7 +59,7 @@ pub struct SpanBuf<'s> {
     remaining: usize,
 }
 
-/// A span written front to back.
+/// Writer of a span for the trait [`BufMut`], from [`SpanMut::buf_mut`].
 #[derive(Debug)]
 pub struct SpanBufMut<'s> {
     current: &'s mut [u8],
@@ -66,12 +68,13 @@ pub struct SpanBufMut<'s> {
 }
 
 impl<G: GroupHandle> Span<G> {
-    /// The bytes to be read by [`Buf`].
+    /// Returns a [`Buf`] that reads the span from its start.
     ///
     /// # Panics
     ///
-    /// As for [`slices`](Self::slices).
+    /// Panics if the group does not [allow slices](Group::allows_slices).
     #[must_use]
+    #[track_caller]
     pub fn buf(&self) -> SpanBuf<'_> {
         let slices: Vec<_> = self.slices().collect();
         let mut rest = slices.into_iter();
@@ -84,12 +87,13 @@ impl<G: GroupHandle> Span<G> {
 }
 
 impl<G: GroupHandle> SpanMut<G> {
-    /// The bytes to be written by [`BufMut`].
+    /// Returns a [`BufMut`] that writes the span from its start.
     ///
     /// # Panics
     ///
-    /// As for [`slices_mut`](Self::slices_mut).
+    /// Panics if the group does not [allow slices](Group::allows_slices).
     #[must_use]
+    #[track_caller]
     pub fn buf_mut(&mut self) -> SpanBufMut<'_> {
         let remaining = self.len();
         let slices: Vec<_> = self.slices_mut().collect();
@@ -128,8 +132,8 @@ impl Buf for SpanBuf<'_> {
     }
 }
 
-// SAFETY: `chunk_mut` gives the same memory until `advance_mut`, which moves by what is asked for and
-// panics past the end; `remaining_mut` is what is left of all slices.
+// SAFETY: `chunk_mut` returns the same memory until `advance_mut`, which advances by the requested count
+// and panics past the end. `remaining_mut` is the length of all remaining slices.
 unsafe impl BufMut for SpanBufMut<'_> {
     fn remaining_mut(&self) -> usize {
         self.remaining

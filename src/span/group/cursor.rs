@@ -1,4 +1,4 @@
-//! A place in a group that moves along: `Read`, `Write`, `Seek` and `BufRead`.
+//! Sequential access to a group: `Read`, `BufRead`, `Write` and `Seek`.
 
 use std::io::{self, BufRead, Read, Seek, SeekFrom, Write};
 use std::ops::Deref;
@@ -7,21 +7,38 @@ use super::group::Group;
 
 const BUFFER_BYTES: usize = 64 << 10;
 
-/// Reads and writes a group in order. `G` is what leads to the group: `&Group`, `Arc<Group>`, ...
+/// Position in a group for sequential reads and writes. `G` dereferences to the group, as `&Group` and
+/// `Arc<Group>` do.
 ///
-/// Reading through [`BufRead`] sees a copy that may be older than writes made elsewhere; seeking or
-/// writing through the cursor drops it. Writing stops at the end of the group with `WriteZero`.
+/// [`BufRead`] returns buffered bytes, which may be older than concurrent writes to the group. Seeking
+/// and writing through the cursor discard the buffer. Writing stops at the end of the group with
+/// [`WriteZero`](io::ErrorKind::WriteZero).
+///
+/// ```
+/// use std::io::{Read as _, Seek as _, SeekFrom};
+///
+/// use flatspan::span::Group;
+///
+/// let group = Group::builder("/").padding(100).open()?;
+/// let mut cursor = group.cursor();
+/// cursor.seek(SeekFrom::End(-4))?;
+/// let mut rest = Vec::new();
+/// cursor.read_to_end(&mut rest)?;
+/// assert_eq!(rest, [0; 4]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Cursor<G> {
     group: G,
     position: u64,
     buffer: Vec<u8>,
-    /// How much of the buffer was read already.
+    /// Bytes of the buffer that are consumed.
     used: usize,
 }
 
 impl<G: Deref<Target = Group>> Cursor<G> {
-    /// A cursor at the start of the group.
+    /// Creates a cursor at the start of the group.
+    #[must_use]
     pub fn new(group: G) -> Self {
         Self {
             group,
@@ -31,24 +48,39 @@ impl<G: Deref<Target = Group>> Cursor<G> {
         }
     }
 
-    /// Where the next byte is read or written.
+    /// Returns the offset of the next byte to be read or written.
     #[must_use]
     pub fn position(&self) -> u64 {
         self.position
     }
 
-    fn drop_buffer(&mut self) {
+    fn discard_buffer(&mut self) {
         self.buffer.clear();
         self.used = 0;
     }
 }
 
 impl Group {
-    /// A cursor at the start of the group.
+    /// Creates a cursor at the start of the group.
     #[must_use]
     pub fn cursor(&self) -> Cursor<&Self> {
         Cursor::new(self)
     }
+}
+
+/// The position `to` of a seek in a group of `len` bytes.
+pub(super) fn seek_position(len: u64, current: u64, to: SeekFrom) -> io::Result<u64> {
+    let position = match to {
+        SeekFrom::Start(position) => Some(position),
+        SeekFrom::End(distance) => len.checked_add_signed(distance),
+        SeekFrom::Current(distance) => current.checked_add_signed(distance),
+    };
+    position.ok_or_else(|| {
+        io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "seek to a negative or overflowing position",
+        )
+    })
 }
 
 impl<G: Deref<Target = Group>> Read for Cursor<G> {
@@ -87,7 +119,7 @@ impl<G: Deref<Target = Group>> BufRead for Cursor<G> {
 
 impl<G: Deref<Target = Group>> Write for Cursor<G> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.drop_buffer();
+        self.discard_buffer();
         if self.position >= self.group.len() {
             return Ok(0);
         }
@@ -96,23 +128,18 @@ impl<G: Deref<Target = Group>> Write for Cursor<G> {
         Ok(copied)
     }
 
-    /// Nothing is held back here; [`Group::sync_all`] makes writes durable.
+    /// Does nothing, since writes are not buffered. [`Group::sync_all`] makes them durable.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
 
 impl<G: Deref<Target = Group>> Seek for Cursor<G> {
-    /// Places behind the end are allowed, as for files; nothing can be read or written there.
+    /// Sets the position, which may be after the end of the group as for files. Nothing can be read or
+    /// written there.
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let position = match to {
-            SeekFrom::Start(position) => Some(position),
-            SeekFrom::End(distance) => self.group.len().checked_add_signed(distance),
-            SeekFrom::Current(distance) => self.position.checked_add_signed(distance),
-        };
-        let before_start = || io::Error::new(io::ErrorKind::InvalidInput, "seek before byte 0");
-        self.position = position.ok_or_else(before_start)?;
-        self.drop_buffer();
+        self.position = seek_position(self.group.len(), self.position, to)?;
+        self.discard_buffer();
         Ok(self.position)
     }
 }

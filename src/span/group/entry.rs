@@ -1,33 +1,33 @@
-//! What a group is made of.
+//! Entries of a group and positioned I/O on one of them.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use super::error::SpanError;
 use super::layout::Extent;
 use crate::mapping_cache::{CachedFile, MappingError};
+use crate::span::error::SpanError;
 
-/// One entry of a group.
+/// Entry of an open group.
 #[derive(Debug)]
-pub(super) struct Entry {
-    /// As given to the builder.
-    pub(super) path: PathBuf,
-    pub(super) body: Body,
+pub(in crate::span) struct GroupEntry {
+    /// Path as given to the builder.
+    pub(in crate::span) path: PathBuf,
+    pub(in crate::span) body: EntryBody,
 }
 
 #[derive(Debug)]
-pub(super) enum Body {
+pub(in crate::span) enum EntryBody {
     File {
         file: CachedFile,
-        /// Where the entry starts in the file.
+        /// Offset of the entry in the file.
         start: u64,
-        /// The entry is a range of the file, which may go on behind it.
+        /// The entry is a range of the file, which may continue after it.
         is_range: bool,
     },
     Padding,
 }
 
-/// What kind of entry it is.
+/// Kind of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EntryKind {
@@ -35,72 +35,70 @@ pub enum EntryKind {
     File,
     /// A range of a file.
     FileRange,
-    /// Virtual zeros, never on disk.
+    /// Virtual zeros that are not stored.
     Padding,
 }
 
-/// An entry as its group sees it.
+/// Description of an entry, from [`Group::entries`](super::Group::entries).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct EntryInfo<'a> {
     /// Path as given to the builder; empty for padding.
     pub path: &'a Path,
-    /// Where it lies in the group.
+    /// Byte range of the entry in the group.
     pub range: Range<u64>,
-    /// What it is.
+    /// Kind of the entry.
     pub kind: EntryKind,
 }
 
-impl Entry {
+impl GroupEntry {
     pub(super) fn kind(&self) -> EntryKind {
         match self.body {
-            Body::File {
+            EntryBody::File {
                 is_range: false, ..
             } => EntryKind::File,
-            Body::File { is_range: true, .. } => EntryKind::FileRange,
-            Body::Padding => EntryKind::Padding,
+            EntryBody::File { is_range: true, .. } => EntryKind::FileRange,
+            EntryBody::Padding => EntryKind::Padding,
         }
     }
 
-    pub(super) fn file(&self) -> Option<&CachedFile> {
+    pub(in crate::span) fn file(&self) -> Option<&CachedFile> {
         match &self.body {
-            Body::File { file, .. } => Some(file),
-            Body::Padding => None,
+            EntryBody::File { file, .. } => Some(file),
+            EntryBody::Padding => None,
         }
     }
 
     pub(super) fn file_mut(&mut self) -> Option<&mut CachedFile> {
         match &mut self.body {
-            Body::File { file, .. } => Some(file),
-            Body::Padding => None,
+            EntryBody::File { file, .. } => Some(file),
+            EntryBody::Padding => None,
         }
     }
 
-    /// The file and the range of it that an extent of this entry is.
-    pub(super) fn place(&self, extent: Extent) -> Option<(&CachedFile, Range<u64>)> {
+    /// The file of an extent and the range in it; `None` for padding.
+    pub(in crate::span) fn file_range(&self, extent: Extent) -> Option<(&CachedFile, Range<u64>)> {
         match &self.body {
-            Body::File { file, start, .. } => {
+            EntryBody::File { file, start, .. } => {
                 let from = start + extent.offset;
                 Some((file, from..from + extent.len))
             }
-            Body::Padding => None,
+            EntryBody::Padding => None,
         }
     }
 
-    /// Reads a part of the entry that is claimed; `Ok(n)` with fewer bytes than asked when the file ends before.
+    /// Reads an extent that the caller has locked; the count is short if the file ends before it.
     pub(super) fn read(&self, extent: Extent, buf: &mut [u8]) -> Result<usize, MappingError> {
-        match self.place(extent) {
-            Some((file, range)) => file.read_claimed(range.start, buf),
-            None => {
-                buf.fill(0);
-                Ok(buf.len())
-            }
+        if let Some((file, range)) = self.file_range(extent) {
+            return file.read_claimed(range.start, buf);
         }
+        buf.fill(0);
+        Ok(buf.len())
     }
 
-    /// Writes a part of the entry that is claimed. Zeros may be written to padding: they are there already.
+    /// Writes an extent that the caller has locked. Padding accepts zeros, which it contains already.
     pub(super) fn write(&self, extent: Extent, buf: &[u8]) -> Result<(), SpanError> {
-        match self.place(extent) {
+        match self.file_range(extent) {
             Some((file, range)) => Ok(file.write_claimed(range.start, buf)?),
             None if buf.iter().all(|byte| *byte == 0) => Ok(()),
             None => Err(SpanError::Padding {
@@ -109,9 +107,9 @@ impl Entry {
         }
     }
 
-    /// The error for bytes that the file does not have.
-    pub(super) fn short(&self, extent: Extent) -> SpanError {
-        let Some((file, range)) = self.place(extent) else {
+    /// The error for an extent whose file ends before it.
+    pub(super) fn too_short(&self, extent: Extent) -> SpanError {
+        let Some((file, range)) = self.file_range(extent) else {
             unreachable!("padding is never short");
         };
         match file.present_bytes() {

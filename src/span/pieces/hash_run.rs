@@ -1,4 +1,4 @@
-//! Hashing all pieces of a group on a pool of threads.
+//! Hashing and verification of all pieces of a group on a thread pool.
 
 use std::fmt;
 use std::ops::Range;
@@ -7,42 +7,57 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::ThreadPool;
 
-use super::batch::{Batches, Outcome};
-use super::entry::Body;
-use super::error::SpanError;
+use super::hash_batch::{BatchHasher, Outcome};
 use super::hasher::Sha1Digest;
 use super::pieces::Pieces;
 use super::read_ahead::ReadAhead;
-use super::sha1_lanes::lanes;
-use super::verify::{PieceState, Subject, Verification, conclude};
+use super::sha1_simd::lanes;
+use super::verify::{CheckedFile, PieceState, Verification, assess};
+use crate::span::error::SpanError;
+use crate::span::group::EntryBody;
 
-/// How far a run has come.
+/// Progress of hashing all pieces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
-    /// Pieces looked at, whatever came of it.
+    /// Pieces that were hashed or failed.
     pub pieces_done: usize,
-    /// Pieces in all.
+    /// Total number of pieces.
     pub pieces: usize,
-    /// Bytes of the pieces looked at.
+    /// Bytes of the pieces that were hashed or failed.
     pub bytes_done: u64,
-    /// Bytes in all.
+    /// Total number of bytes.
     pub bytes: u64,
 }
 
-/// What became of a piece.
+/// Result of hashing a piece.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum PieceOutcome {
-    /// Its hash.
+    /// Hash of the piece.
     Hashed(Sha1Digest),
-    /// Some of its bytes could not be read.
+    /// Bytes of the piece could not be read.
     Failed(Arc<SpanError>),
-    /// The run was cancelled before.
+    /// Hashing was cancelled before the piece was hashed.
     Cancelled,
 }
 
-/// How to hash: on which threads, telling whom, until when.
+/// Options for hashing all pieces: thread pool, progress callback and cancellation.
+///
+/// ```
+/// use std::sync::atomic::AtomicBool;
+///
+/// use flatspan::span::{Group, HashRun, PieceOutcome, Pieces};
+///
+/// let group = Group::builder("/").padding(1000).open()?;
+/// let pieces = Pieces::new(&group, 100)?;
+/// let cancel = AtomicBool::new(false);
+/// let report = |progress: flatspan::span::Progress| println!("{}", progress.pieces_done);
+/// let options = HashRun::new().progress(&report).cancel(&cancel);
+/// let outcomes = pieces.hash_all(&options);
+/// assert!(matches!(outcomes[9], PieceOutcome::Hashed(_)));
+/// # Ok::<(), flatspan::span::SpanError>(())
+/// ```
 #[derive(Clone, Copy, Default)]
 pub struct HashRun<'a> {
     pool: Option<&'a ThreadPool>,
@@ -61,27 +76,28 @@ impl fmt::Debug for HashRun<'_> {
 }
 
 impl<'a> HashRun<'a> {
-    /// On rayon's current pool, to the end, in silence.
+    /// Creates options that use the current rayon pool, without a callback or cancellation.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Uses the threads of this pool.
+    /// Sets the thread pool. Defaults to the current rayon pool.
     #[must_use]
     pub fn pool(mut self, pool: &'a ThreadPool) -> Self {
         self.pool = Some(pool);
         self
     }
 
-    /// Calls this after every few pieces, from whichever thread hashed them. It should be quick.
+    /// Sets a callback that is called after every few pieces, on the thread that hashed them. It should
+    /// return quickly.
     #[must_use]
     pub fn progress(mut self, progress: &'a (dyn Fn(Progress) + Sync)) -> Self {
         self.progress = Some(progress);
         self
     }
 
-    /// Stops soon after this becomes true; pieces that were hashed keep their results.
+    /// Sets a flag that stops hashing soon after it becomes `true`. Pieces that are hashed keep their results.
     #[must_use]
     pub fn cancel(mut self, cancel: &'a AtomicBool) -> Self {
         self.cancel = Some(cancel);
@@ -94,22 +110,23 @@ impl<'a> HashRun<'a> {
 }
 
 impl Pieces<'_> {
-    /// Hashes all pieces; one outcome for each, in order.
+    /// Hashes all pieces and returns one result for each, in order.
     #[must_use]
     pub fn hash_all(&self, run: &HashRun<'_>) -> Vec<PieceOutcome> {
-        let work = || Work::new(self, run).on_all_threads();
+        let work = || Work::new(self, run).run_on_all_threads();
         match run.pool {
             Some(pool) => pool.install(work),
             None => work(),
         }
     }
 
-    /// Hashes all pieces, compares them with what is expected, and says what is wrong with which file.
+    /// Hashes all pieces, compares them with the expected hashes, and returns a report for each file.
+    ///
+    /// Missing, unreadable and corrupt files are part of the report, not errors.
     ///
     /// # Errors
     ///
-    /// [`SpanError::Argument`] when the number of hashes is not that of pieces. What is wrong with the
-    /// files is not an error but the result.
+    /// - [`GroupError::InvalidArgument`] if the number of hashes differs from the number of pieces.
     pub fn verify(
         &self,
         expected: &[Sha1Digest],
@@ -128,35 +145,38 @@ impl Pieces<'_> {
             PieceOutcome::Failed(error) => PieceState::Unreadable(error),
             PieceOutcome::Cancelled => PieceState::Unchecked,
         });
-        let states = states.collect();
-        Ok(conclude(self.piece_bytes(), states, self.subjects()))
+        Ok(assess(
+            self.piece_bytes(),
+            states.collect(),
+            self.checked_files(),
+        ))
     }
 
-    fn subjects(&self) -> Vec<Subject> {
+    fn checked_files(&self) -> Vec<CheckedFile> {
         let entries = self.group.entries.iter().enumerate();
-        let files = entries.filter_map(|(entry, of_group)| match &of_group.body {
-            Body::File { file, is_range, .. } => Some(Subject {
-                entry,
-                path: of_group.path.clone(),
+        let files = entries.filter_map(|(index, entry)| match &entry.body {
+            EntryBody::File { file, is_range, .. } => Some(CheckedFile {
+                entry: index,
+                path: entry.path.clone(),
                 full_path: file.location().full_path(),
-                range: self.group.layout.range_of(entry),
+                range: self.group.layout.bounds(index),
                 declared_bytes: file.declared_bytes(),
                 is_range: *is_range,
-                present: file.present_bytes().map_err(SpanError::from),
+                actual_bytes: file.present_bytes().map_err(SpanError::from),
             }),
-            Body::Padding => None,
+            EntryBody::Padding => None,
         });
         files.collect()
     }
 }
 
-/// A run over all pieces, shared by its threads.
+/// State of hashing all pieces, shared by the threads.
 struct Work<'a> {
     pieces: &'a Pieces<'a>,
     run: &'a HashRun<'a>,
     read_ahead: ReadAhead<'a>,
     threads: usize,
-    /// Pieces a thread takes at a time.
+    /// Pieces that a thread hashes at a time.
     batch: usize,
     next: AtomicUsize,
     pieces_done: AtomicUsize,
@@ -167,13 +187,13 @@ struct Work<'a> {
 impl<'a> Work<'a> {
     fn new(pieces: &'a Pieces<'a>, run: &'a HashRun<'a>) -> Self {
         let threads = rayon::current_num_threads().max(1);
-        let fair = pieces.count().div_ceil(threads).max(1);
+        let fair_share = pieces.count().div_ceil(threads).max(1);
         Self {
             pieces,
             run,
             read_ahead: ReadAhead::new(pieces.group),
             threads,
-            batch: lanes().min(fair),
+            batch: lanes().min(fair_share),
             next: AtomicUsize::new(0),
             pieces_done: AtomicUsize::new(0),
             bytes_done: AtomicU64::new(0),
@@ -181,27 +201,28 @@ impl<'a> Work<'a> {
         }
     }
 
-    fn on_all_threads(self) -> Vec<PieceOutcome> {
+    fn run_on_all_threads(self) -> Vec<PieceOutcome> {
         rayon::scope(|scope| {
             for _ in 0..self.threads {
-                scope.spawn(|_| self.on_this_thread());
+                scope.spawn(|_| self.run_on_this_thread());
             }
         });
         let outcomes = self.outcomes.into_inner();
         outcomes.unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn on_this_thread(&self) {
-        let mut batches = Batches::new(self.pieces);
+    fn run_on_this_thread(&self) {
+        let mut hasher = BatchHasher::new(self.pieces);
         while !self.run.is_cancelled() {
             let first = self.next.fetch_add(self.batch, Ordering::Relaxed);
             if first >= self.pieces.count() {
                 break;
             }
             let batch = first..(first + self.batch).min(self.pieces.count());
-            let bytes = self.pieces.range(batch.start).start..self.pieces.range(batch.end - 1).end;
+            let bytes =
+                self.pieces.bounds(batch.start).start..self.pieces.bounds(batch.end - 1).end;
             let reading = self.read_ahead.before(&bytes);
-            let results = batches.hash(batch.clone(), &|| self.run.is_cancelled());
+            let results = hasher.hash(batch.clone(), &|| self.run.is_cancelled());
             drop(reading);
             let stopped = results.iter().any(Option::is_none);
             self.record(batch, results);

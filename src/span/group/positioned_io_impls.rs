@@ -1,4 +1,4 @@
-//! The traits of `positioned-io`, for code that is written against them.
+//! The traits of the crate `positioned-io` for groups.
 
 use std::io;
 
@@ -17,7 +17,7 @@ impl WriteAt for &Group {
         Ok(Group::write_at(self, pos, buf)?)
     }
 
-    /// Makes everything written before durable.
+    /// Makes all writes to the group durable, as [`Group::sync_all`].
     fn flush(&mut self) -> io::Result<()> {
         Ok(self.sync_all()?)
     }
@@ -28,7 +28,7 @@ impl WriteAt for Group {
         Ok(Self::write_at(self, pos, buf)?)
     }
 
-    /// Makes everything written before durable.
+    /// Makes all writes to the group durable, as [`Group::sync_all`].
     fn flush(&mut self) -> io::Result<()> {
         Ok(self.sync_all()?)
     }

@@ -1,40 +1,77 @@
-//! Hashing a few pieces side by side, block by block, by kernel copies.
+//! Hashing of pieces: one alone, or several side by side, block by block.
 //!
-//! No reference to mapped memory is made (hazard 34): the kernel copies a block of each piece into a
-//! buffer that stays in the second cache, and the buffers are hashed. Only where the caller of
-//! [`Pieces::in_place`] has promised that nobody changes the files are blocks hashed where they are
-//! mapped. Whole pieces in holes or padding are not read at all.
+//! No reference to mapped memory is created [I34]. The kernel copies a block of each piece into a buffer
+//! that fits in the L2 cache, and the buffers are hashed. Blocks are hashed in mapped memory only if the
+//! caller of [`Pieces::hash_in_place`] promised that no other code changes the files. Pieces that consist
+//! of holes or padding are not read.
 
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::error::SpanError;
-use super::hasher::Sha1Digest;
+use super::hasher::{PieceHasher, Sha1Digest};
 use super::mapped_bytes::MappedBytes;
 use super::pieces::Pieces;
-use super::sha1_lanes::Sha1Lanes;
+use super::sha1_simd::Sha1Lanes;
+use crate::span::error::SpanError;
 
-/// Bytes of all buffers of a thread: what a second cache holds beside other things.
+/// Length of all buffers of a thread, which fits in the L2 cache together with other data.
 const BUFFERS_BYTES: usize = 512 << 10;
-/// No less than this is read at a time, so that system calls do not dominate.
+/// Smallest read, so that system calls do not dominate.
 const BLOCK_MIN_BYTES: usize = 32 << 10;
 
-/// Bytes looked at in place at a time: more costs no cache, but crosses windows and files more often.
+/// Block length in mapped memory. Longer blocks use no more cache, but cross windows and files more often.
 const BLOCK_IN_PLACE_BYTES: usize = 128 << 10;
 
-/// What hashing a piece gives.
+/// Block length of a piece that is hashed alone; it fits in the L2 cache.
+const BLOCK_ALONE_BYTES: usize = 128 << 10;
+
+/// Hash of a piece.
 pub(super) type Outcome = Result<Sha1Digest, SpanError>;
 
-/// One thread's tools for hashing pieces of a group.
+impl Pieces<'_> {
+    /// Hashes one piece with SHA-1.
+    ///
+    /// # Errors
+    ///
+    /// - [`GroupError::InvalidArgument`] if there is no such piece.
+    /// - [`GroupError::File`] if any byte of the piece cannot be read.
+    pub fn hash(&self, piece: usize) -> Result<Sha1Digest, SpanError> {
+        self.checked_range(piece)?;
+        let mut hasher = BatchHasher::new(self);
+        let mut results = hasher.hash(piece..piece + 1, &|| false);
+        let result = results.pop().flatten();
+        result.expect("one result, as nothing cancels it")
+    }
+
+    /// Hashes one piece with any hash function.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`hash`](Self::hash).
+    pub fn hash_with<H: PieceHasher>(&self, piece: usize) -> Result<H::Digest, SpanError> {
+        let Range { mut start, end } = self.checked_range(piece)?;
+        let mut hasher = H::default();
+        let mut buf = vec![0; BLOCK_ALONE_BYTES];
+        while start < end {
+            let len = usize::try_from(end - start).map_or(buf.len(), |left| left.min(buf.len()));
+            self.group.read_exact_at(start, &mut buf[..len])?;
+            hasher.update(&buf[..len]);
+            start += len as u64;
+        }
+        Ok(hasher.finish())
+    }
+}
+
+/// Hasher of several pieces at once, with the buffers of one thread.
 #[derive(Debug)]
-pub(super) struct Batches<'p> {
+pub(super) struct BatchHasher<'p> {
     pieces: &'p Pieces<'p>,
     buffers: Vec<u8>,
-    /// Hashes of zeros, by length.
+    /// Hashes of zeros by their length.
     zeros: HashMap<u64, Sha1Digest>,
 }
 
-impl<'p> Batches<'p> {
+impl<'p> BatchHasher<'p> {
     pub(super) fn new(pieces: &'p Pieces<'p>) -> Self {
         Self {
             pieces,
@@ -43,28 +80,28 @@ impl<'p> Batches<'p> {
         }
     }
 
-    /// Hashes a run of pieces, as many as the hasher has lanes at the most; one result for each, or none
-    /// for those that were under way when `stop` said so. It is asked before each block.
+    /// Hashes a batch of pieces, at most as many as the SIMD hasher has lanes. Returns one result for each,
+    /// or `None` for a piece that `stop`, which is called before each block, interrupted.
     pub(super) fn hash(
         &mut self,
-        run: Range<usize>,
+        batch: Range<usize>,
         stop: &dyn Fn() -> bool,
     ) -> Vec<Option<Outcome>> {
         let mut results: Vec<Option<Outcome>> = Vec::new();
         let mut streams: Vec<Stream> = Vec::new();
-        for piece in run.clone() {
-            let range = self.pieces.range(piece);
+        for piece in batch.clone() {
+            let range = self.pieces.bounds(piece);
             let len = range.end - range.start;
             match self.pieces.group.has_data(range.clone()) {
                 Ok(true) => {
-                    streams.push(Stream::new(piece - run.start, range));
+                    streams.push(Stream::new(piece - batch.start, range));
                     results.push(None);
                 }
                 Ok(false) => results.push(Some(Ok(self.hash_of_zeros(len)))),
                 Err(error) => results.push(Some(Err(error))),
             }
         }
-        // The last piece of the group may be shorter than its neighbours: it goes alone.
+        // The last piece of the group may be shorter than the others: hash it alone.
         let full = self.pieces.piece_bytes();
         let (even, short): (Vec<_>, Vec<_>) =
             streams.into_iter().partition(|stream| stream.len() == full);
@@ -76,7 +113,7 @@ impl<'p> Batches<'p> {
         results
     }
 
-    /// Hashes streams of one length; gives nothing if it is stopped.
+    /// Hashes streams of equal length. Returns nothing if `stop` interrupts it.
     fn hash_streams(
         &mut self,
         mut streams: Vec<Stream>,
@@ -86,8 +123,8 @@ impl<'p> Batches<'p> {
             return Vec::new();
         };
         let len = first.len();
-        // Whole blocks of the hash until the end: a multiple of 64, and of the page.
-        let block = if self.pieces.promise.is_some() {
+        // A multiple of the block length of SHA-1 (64 bytes) and of the page size.
+        let block = if self.pieces.no_writers.is_some() {
             BLOCK_IN_PLACE_BYTES
         } else {
             (BUFFERS_BYTES / streams.len()).max(BLOCK_MIN_BYTES) & !4095
@@ -110,7 +147,7 @@ impl<'p> Batches<'p> {
             hasher.update(&blocks);
             let lost: Vec<bool> = views.iter().map(View::is_lost).collect();
             for (stream, _) in streams.iter_mut().zip(lost).filter(|(_, lost)| *lost) {
-                stream.failed = Some(self.pieces.group.lost(stream.range.start + at));
+                stream.failed = Some(self.pieces.group.page_lost(stream.range.start + at));
             }
             at += part as u64;
         }
@@ -118,7 +155,10 @@ impl<'p> Batches<'p> {
         streams
             .into_iter()
             .zip(digests)
-            .map(|(stream, digest)| (stream.index, stream.failed.map_or(Ok(digest), Err)))
+            .map(|(stream, digest)| match stream.failed {
+                None => (stream.index, Ok(Sha1Digest::new(digest))),
+                Some(error) => (stream.index, Err(error)),
+            })
             .collect()
     }
 
@@ -132,15 +172,15 @@ impl<'p> Batches<'p> {
                 hasher.update(&[&zeros[..part]]);
                 left -= part as u64;
             }
-            hasher.finish()[0]
+            Sha1Digest::new(hasher.finish()[0])
         })
     }
 }
 
-/// A piece on its way through the hasher.
+/// Piece that is being hashed.
 #[derive(Debug)]
 struct Stream {
-    /// Its place in the run.
+    /// Index in the batch.
     index: usize,
     range: Range<u64>,
     failed: Option<SpanError>,
@@ -159,12 +199,13 @@ impl Stream {
         self.range.end - self.range.start
     }
 
-    /// Reads the next block. A stream that failed goes on with whatever is in its buffer.
+    /// Reads the block at offset `at` of the piece. A stream that failed keeps the content of its buffer,
+    /// since all streams advance in lock step.
     fn read<'b>(&mut self, pieces: &'b Pieces<'_>, at: u64, buf: &'b mut [u8]) -> View<'b> {
         let offset = self.range.start + at;
         if self.failed.is_none()
-            && let Some(promise) = pieces.promise
-            && let Some(mapped) = MappedBytes::new(promise, pieces.group, offset, buf.len())
+            && let Some(no_writers) = pieces.no_writers
+            && let Some(mapped) = MappedBytes::new(no_writers, pieces.group, offset, buf.len())
         {
             return View::Mapped(mapped);
         }
@@ -175,7 +216,7 @@ impl Stream {
     }
 }
 
-/// The block of a stream.
+/// Block of a stream.
 #[derive(Debug)]
 enum View<'b> {
     Copied(&'b [u8]),
@@ -183,7 +224,7 @@ enum View<'b> {
 }
 
 impl View<'_> {
-    /// Was a page of it replaced by zeros while it was hashed?
+    /// Whether a page of the block was replaced by zeros while it was hashed.
     fn is_lost(&self) -> bool {
         matches!(self, Self::Mapped(mapped) if mapped.is_poisoned())
     }

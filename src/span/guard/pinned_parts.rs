@@ -1,9 +1,9 @@
-//! The memory of a span: claimed and pinned parts, in order, with the lifetime of their group erased.
+//! Memory of a span: locked and pinned parts in order, with the lifetime of their group erased.
 //!
 //! # Safety
 //!
-//! [`Parts`] hold [`Part`]s that borrow from the files of a group, under a lifetime that says nothing.
-//! They are made only together with a [`GroupHandle`], which keeps the group where it is, and are dropped
+//! [`PinnedParts`] hold [`Part`]s that borrow from the files of a group, under a `'static` lifetime. They
+//! are created only together with a [`GroupHandle`], which keeps the group in place, and are dropped
 //! before it (docs/unsafe.md, U5).
 #![expect(unsafe_code, reason = "erases the lifetime of parts")]
 
@@ -12,51 +12,50 @@ use std::mem::ManuallyDrop;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
-use super::entry::Body;
-use super::error::SpanError;
-use super::group::Group;
-use super::layout::Extent;
 use crate::mapping_cache::{Access, MappingError, Part, Patience, Refused, claim_patiently};
+use crate::span::error::SpanError;
+use crate::span::group::{EntryBody, Extent, Group};
 
-/// What a span keeps its group by: `&Group` for one that is borrowed, `Arc<Group>` for one that is owned and
-/// may go anywhere.
+/// Handle that keeps the group of a span alive: `&Group` for a borrowed span, `Arc<Group>` for an owned
+/// one.
 ///
 /// # Safety
 ///
-/// As long as it lives, the group stays where it is and is not changed: nobody gets a `&mut Group`. It always
-/// leads to the same group.
+/// While the handle exists, the group does not move and no `&mut Group` to it exists. The handle always
+/// dereferences to the same group.
 pub unsafe trait GroupHandle: Deref<Target = Group> {}
 
 // SAFETY: a shared borrow.
 unsafe impl GroupHandle for &Group {}
 
-// SAFETY: the group lies on the heap, and `Arc` gives a `&mut` only to the last handle, which this is one
-// of; `Group` is not `Clone`, so `make_mut` is not there.
+// SAFETY: the group is heap-allocated, and `Arc::get_mut` requires that no other handle exists. `Group` is
+// not `Clone`, so `Arc::make_mut` is not available.
 unsafe impl GroupHandle for Arc<Group> {}
 
-/// A piece of a span.
+/// Part of a span that is in one window, or padding.
 #[derive(Debug)]
-pub(super) enum Piece<'a> {
+pub(super) enum PartOrPadding<'a> {
     File(Part<'a>),
-    /// Padding, in bytes.
-    Zeros(usize),
+    /// Length of padding in bytes.
+    Padding(usize),
 }
 
-/// The pieces of a span. One that was found mapped is kept apart so that it may stay in registers.
+/// Parts of a span. A single part that was already mapped has its own field, so that it can stay in
+/// registers.
 #[derive(Debug)]
-pub(super) struct Parts<G> {
-    /// As if they held the handle: so the compiler wants it alive when they are dropped.
+pub(super) struct PinnedParts<G> {
+    /// Makes the drop checker require that the handle outlives the parts.
     handle: PhantomData<G>,
     first: ManuallyDrop<Option<Part<'static>>>,
-    rest: ManuallyDrop<Option<Box<[Piece<'static>]>>>,
+    rest: ManuallyDrop<Option<Box<[PartOrPadding<'static>]>>>,
 }
 
-impl<G> Drop for Parts<G> {
+impl<G> Drop for PinnedParts<G> {
     #[inline(always)]
     fn drop(&mut self) {
-        // In place: a part that is moved is read by wide loads, which wait for the narrow stores that
-        // made it (docs/benchmarks.md).
-        // SAFETY: dropped once, here; nothing looks at it afterwards.
+        // Dropped in place. Moving a part would read it by wide loads, which wait for the narrow stores
+        // that created it (docs/benchmarks.md).
+        // SAFETY: this is the only drop, and nothing accesses the field afterwards.
         unsafe { ManuallyDrop::drop(&mut self.first) };
         // SAFETY: as above.
         if let Some(rest) = unsafe { ManuallyDrop::take(&mut self.rest) } {
@@ -65,27 +64,28 @@ impl<G> Drop for Parts<G> {
     }
 }
 
-/// By value, so that what is on the fast path has no address.
+/// Takes the box by value, so that the fast path takes no address of it.
 #[inline(never)]
-fn drop_rest(rest: Box<[Piece<'static>]>) {
+fn drop_rest(rest: Box<[PartOrPadding<'static>]>) {
     drop(rest);
 }
 
-impl<G> Parts<G> {
-    /// The parts of a range, resolved before, for reading that lies in one mapped window, with nothing in the way.
+impl<G> PinnedParts<G> {
+    /// The part of a resolved range for reading. `None` unless the range is in one mapped window and no
+    /// writer has locked it.
     ///
     /// # Safety
     ///
-    /// The group stays where it is, unchanged, until they are dropped.
+    /// The group neither moves nor changes until the parts are dropped.
     #[inline(always)]
     pub(super) unsafe fn if_mapped(group: &Group, range: Range<u64>) -> Option<Self> {
         let (entry, offset) = group.layout.locate(range.start, range.end)?;
-        let Body::File { file, start, .. } = &group.entries[entry].body else {
+        let EntryBody::File { file, start, .. } = &group.entries[entry].body else {
             return None;
         };
         let len = usize::try_from(range.end - range.start).ok()?;
         let part = file.part_if_mapped(start + offset, len)?;
-        // SAFETY: the caller keeps what it borrows from.
+        // SAFETY: the caller keeps the group, from which the part borrows.
         let part = unsafe { std::mem::transmute::<Part<'_>, Part<'static>>(part) };
         Some(Self {
             handle: PhantomData,
@@ -98,7 +98,7 @@ impl<G> Parts<G> {
     ///
     /// # Safety
     ///
-    /// As for [`if_mapped`](Self::if_mapped).
+    /// The requirements of [`if_mapped`](Self::if_mapped).
     #[inline(always)]
     pub(super) unsafe fn new(
         group: &Group,
@@ -106,31 +106,31 @@ impl<G> Parts<G> {
         access: Access,
         patience: Patience,
     ) -> Result<Self, SpanError> {
-        // SAFETY: as the caller promises.
-        let pieces = unsafe { Self::pieces(group, range, access, patience)? };
+        // SAFETY: the caller meets the same requirements.
+        let parts = unsafe { Self::slow_parts(group, range, access, patience)? };
         Ok(Self {
             handle: PhantomData,
             first: ManuallyDrop::new(None),
-            rest: ManuallyDrop::new(Some(pieces)),
+            rest: ManuallyDrop::new(Some(parts)),
         })
     }
 
-    /// Two words when they come out of the call, so that the fast path, which meets them, stays short.
+    /// The parts as two words, which keeps the fast path short where it joins this one.
     ///
     /// # Safety
     ///
-    /// As for [`if_mapped`](Self::if_mapped).
+    /// The requirements of [`if_mapped`](Self::if_mapped).
     #[inline(never)]
-    unsafe fn pieces(
+    unsafe fn slow_parts(
         group: &Group,
         range: Range<u64>,
         access: Access,
         patience: Patience,
-    ) -> Result<Box<[Piece<'static>]>, SpanError> {
+    ) -> Result<Box<[PartOrPadding<'static>]>, SpanError> {
         if usize::try_from(range.end - range.start).is_err() {
             return Err(SpanError::Argument {
                 argument: "range",
-                reason: "longer than memory".to_owned(),
+                reason: "the range exceeds the address space".to_owned(),
             });
         }
         if access == Access::ReadWrite {
@@ -138,21 +138,23 @@ impl<G> Parts<G> {
             refuse_read_only(group, range.clone())?;
         }
         let patience = match patience {
-            // Its own other half would be waited for.
+            // Waiting would be for the other half of the same span.
             Patience::Until(_)
-                if access == Access::ReadWrite && group.meets_itself(range.clone())? =>
+                if access == Access::ReadWrite && group.overlaps_itself(range.clone())? =>
             {
                 Patience::None
             }
             patience => patience,
         };
-        let pieces = claim_patiently(patience, || pieces_of(group, range.clone(), access))?;
-        // SAFETY: the caller keeps what they borrow from.
-        let pieces = unsafe { std::mem::transmute::<Vec<Piece<'_>>, Vec<Piece<'static>>>(pieces) };
-        Ok(pieces.into_boxed_slice())
+        let parts = claim_patiently(patience, || lock_and_pin(group, range.clone(), access))?;
+        // SAFETY: the caller keeps the group, from which the parts borrow.
+        let parts = unsafe {
+            std::mem::transmute::<Vec<PartOrPadding<'_>>, Vec<PartOrPadding<'static>>>(parts)
+        };
+        Ok(parts.into_boxed_slice())
     }
 
-    /// The only part, if there is only one.
+    /// The part of a span that is in one window.
     #[inline(always)]
     pub(super) fn only(&self) -> Option<&Part<'static>> {
         match &*self.first {
@@ -164,22 +166,22 @@ impl<G> Parts<G> {
     #[inline(never)]
     fn only_of_rest(&self) -> Option<&Part<'static>> {
         match self.rest.as_deref() {
-            Some([Piece::File(part)]) => Some(part),
+            Some([PartOrPadding::File(part)]) => Some(part),
             _ => None,
         }
     }
 
-    /// The parts in order, with how many bytes each has; `None` for padding.
+    /// The parts in order and their lengths in bytes; `None` for padding.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Option<&Part<'static>>, usize)> {
         let first = self.first.iter().map(|part| (Some(part), part.len()));
         let rest = self.rest.iter().flat_map(|rest| rest.iter());
-        first.chain(rest.map(|piece| match piece {
-            Piece::File(part) => (Some(part), part.len()),
-            Piece::Zeros(len) => (None, *len),
+        first.chain(rest.map(|part| match part {
+            PartOrPadding::File(part) => (Some(part), part.len()),
+            PartOrPadding::Padding(len) => (None, *len),
         }))
     }
 
-    /// Was a page of any of them lost?
+    /// Whether a page of any part was lost.
     #[inline(always)]
     pub(super) fn are_poisoned(&self) -> bool {
         let first = self.first.as_ref();
@@ -193,31 +195,31 @@ impl<G> Parts<G> {
     }
 }
 
-/// Claims all of it, then maps: what is refused was held for a moment only.
-fn pieces_of(
+/// Locks the whole range before mapping any of it, so that a refused range maps nothing.
+fn lock_and_pin(
     group: &Group,
     range: Range<u64>,
     access: Access,
-) -> Result<Vec<Piece<'_>>, Refused<'_>> {
-    let mut claimed = Vec::new();
+) -> Result<Vec<PartOrPadding<'_>>, Refused<'_>> {
+    let mut locked = Vec::new();
     let extents = group.layout.extents(range);
-    for extent in extents.expect("resolved by the caller") {
-        let Some((file, mut place)) = group.entries[extent.entry].place(extent) else {
-            // Lossless: the whole range fits a usize.
-            claimed.push(Err(extent.len as usize));
+    for extent in extents.expect("the caller has resolved the range") {
+        let Some((file, mut rest)) = group.entries[extent.entry].file_range(extent) else {
+            // Lossless: the length of the whole range is a `usize`.
+            locked.push(Err(extent.len as usize));
             continue;
         };
-        while place.start < place.end {
-            let (claim, end) = file.claim_part(place.clone(), access)?;
-            claimed.push(Ok((file, claim)));
-            place.start = end;
+        while rest.start < rest.end {
+            let (lock, end) = file.claim_part(rest.clone(), access)?;
+            locked.push(Ok((file, lock)));
+            rest.start = end;
         }
     }
-    let pieces = claimed.into_iter().map(|piece| match piece {
-        Ok((file, claim)) => Ok(Piece::File(file.pin_part(claim, access)?)),
-        Err(zeros) => Ok(Piece::Zeros(zeros)),
+    let parts = locked.into_iter().map(|part| match part {
+        Ok((file, lock)) => Ok(PartOrPadding::File(file.pin_part(lock, access)?)),
+        Err(len) => Ok(PartOrPadding::Padding(len)),
     });
-    pieces.collect()
+    parts.collect()
 }
 
 fn refuse_read_only(group: &Group, range: Range<u64>) -> Result<(), SpanError> {
