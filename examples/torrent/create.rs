@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use flatspan::span::{Group, HashRun, PieceOutcome};
+use flatspan::span::{Group, HashRun, PieceOutcome, Sha1Digest};
 use indicatif::BinaryBytes;
 use serde_json::json;
 

@@ -6,6 +6,7 @@
 
 use std::path::PathBuf;
 
+use flatspan::span::Sha1Digest;
 use sha1::{Digest as _, Sha1};
 
 use crate::bencode::{self, Item, Value};

@@ -79,7 +79,7 @@ fn pieces_of_every_length_hash_like_the_same_bytes_in_memory() {
             );
             let in_memory = bytes.chunks(usize::try_from(piece_bytes).expect("64 bit"));
             for (piece, chunk) in in_memory.enumerate() {
-                let range = pieces.range(piece);
+                let range = pieces.range(piece).expect("a piece");
                 assert_eq!(range.end - range.start, chunk.len() as u64);
                 let hash = pieces.hash(piece).expect("a hash");
                 assert_eq!(hash, sha1(chunk), "piece {piece} of {piece_bytes} bytes");

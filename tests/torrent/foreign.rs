@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use flatspan::span::Sha1Digest;
 use sha1::{Digest as _, Sha1};
 
 use crate::metainfo::Metainfo;
@@ -84,7 +85,7 @@ fn in_the_order_of_mktorrent_the_torrent_is_the_same() {
     assert_eq!(parsed_ours.info_hash, parsed_theirs.info_hash);
     for (bytes, metainfo) in [(&theirs, &parsed_theirs), (&ours, &parsed_ours)] {
         let value: bt_bencode::Value = bt_bencode::from_slice(bytes).expect("bencode");
-        assert_eq!(info_hash(&value), metainfo.info_hash);
+        assert_eq!(info_hash(&value), *metainfo.info_hash.as_bytes());
     }
 }
 
@@ -112,9 +113,9 @@ fn pieces_are_the_digests_of_the_concatenation() {
     }
     // The map has the order that the torrent should have.
     let bytes = files.values().flatten().copied().collect::<Vec<_>>();
-    let digests: Vec<[u8; 20]> = bytes
+    let digests: Vec<Sha1Digest> = bytes
         .chunks(16 << 10)
-        .map(|piece| Sha1::digest(piece).into())
+        .map(|piece| Sha1Digest::new(Sha1::digest(piece).into()))
         .collect();
     assert_eq!(metainfo.pieces, digests);
 }

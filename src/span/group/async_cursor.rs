@@ -224,9 +224,9 @@ impl AsyncWrite for AsyncCursor {
 }
 
 impl AsyncSeek for AsyncCursor {
-    fn start_seek(self: Pin<&mut Self>, to: SeekFrom) -> io::Result<()> {
+    fn start_seek(self: Pin<&mut Self>, position: SeekFrom) -> io::Result<()> {
         let this = self.get_mut();
-        this.position = seek_position(this.group.len(), this.position, to)?;
+        this.position = seek_position(this.group.len(), this.position, position)?;
         match &mut this.state {
             State::Idle => {}
             // The buffer of the read is dropped with its task.

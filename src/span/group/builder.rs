@@ -199,7 +199,7 @@ impl GroupBuilder {
             layout: Layout::default(),
             entries: Vec::with_capacity(self.entries.len()),
             cache,
-            root: Arc::from(absolute(self.root)?),
+            root: Arc::from(absolute(&self.root)?),
             options: self.options,
             outside_root: self.outside_root,
             is_exclusive: self.is_exclusive,
@@ -216,8 +216,8 @@ impl GroupBuilder {
 }
 
 /// The absolute path of a root: later changes of the current directory do not affect the group.
-pub(super) fn absolute(root: PathBuf) -> Result<PathBuf, SpanError> {
-    std::path::absolute(&root).map_err(|error| SpanError::Argument {
+pub(super) fn absolute(root: &Path) -> Result<PathBuf, SpanError> {
+    std::path::absolute(root).map_err(|error| SpanError::Argument {
         argument: "root",
         reason: format!("{}: {error}", root.display()),
     })

@@ -137,8 +137,8 @@ impl<G: Deref<Target = Group>> Write for Cursor<G> {
 impl<G: Deref<Target = Group>> Seek for Cursor<G> {
     /// Sets the position, which may be after the end of the group as for files. Nothing can be read or
     /// written there.
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        self.position = seek_position(self.group.len(), self.position, to)?;
+    fn seek(&mut self, pos: SeekFrom) -> io::Result<u64> {
+        self.position = seek_position(self.group.len(), self.position, pos)?;
         self.discard_buffer();
         Ok(self.position)
     }

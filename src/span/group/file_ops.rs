@@ -72,7 +72,7 @@ impl Group {
     /// - [`GroupError::File`] if a file cannot be opened or the disk is full. The preallocation of the
     ///   files before it remains.
     pub fn reserve(&self, range: impl RangeBounds<u64>) -> Result<(), SpanError> {
-        self.for_each_file_range(&range, |file, part| file.reserve(part))
+        self.for_each_file_range(&range, CachedFile::reserve)
     }
 
     /// Replaces a range by zeros, and frees its storage where the filesystem supports it. The lengths
@@ -85,7 +85,7 @@ impl Group {
     pub fn discard(&self, range: impl RangeBounds<u64>) -> Result<(), SpanError> {
         let range = self.layout.resolve(range)?;
         let _locks = self.lock_for_writing(range.clone())?;
-        self.for_each_file_range(&range, |file, part| file.discard_claimed(part))
+        self.for_each_file_range(&range, CachedFile::discard_claimed)
     }
 
     /// Returns the first part of a range that may contain other bytes than zero: it is neither padding

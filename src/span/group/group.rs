@@ -83,6 +83,7 @@ impl Group {
     }
 
     /// Returns the entries in order.
+    #[must_use]
     pub fn entries(&self) -> impl ExactSizeIterator<Item = EntryInfo<'_>> {
         self.entries
             .iter()

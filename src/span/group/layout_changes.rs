@@ -120,7 +120,7 @@ impl Group {
     ///   cannot be a path.
     pub(crate) fn follow_root(&mut self, root: impl Into<PathBuf>) -> Result<(), SpanError> {
         self.refuse_outside_root()?;
-        let new_root: Arc<Path> = Arc::from(absolute(root.into())?);
+        let new_root: Arc<Path> = Arc::from(absolute(&root.into())?);
         let old_root = std::mem::replace(&mut self.root, Arc::clone(&new_root));
         for file in self.entries.iter_mut().filter_map(|entry| entry.file_mut()) {
             file.follow(&old_root, &new_root);
@@ -147,7 +147,7 @@ impl Group {
         self.refuse_outside_root()?;
         self.sync_all()?;
         let old_root = Arc::clone(&self.root);
-        let new_root: Arc<Path> = Arc::from(absolute(root.into())?);
+        let new_root: Arc<Path> = Arc::from(absolute(&root.into())?);
         let files = self.entries.iter().filter_map(|entry| entry.file());
         let paths: BTreeSet<_> = files
             .map(|file| file.location().path().to_path_buf())
@@ -219,5 +219,44 @@ fn remove_empty_directories(root: &Path, files: &[PathBuf]) {
     for directory in directories.into_iter().rev() {
         // Fails for a directory that is not empty, which stays.
         drop(std::fs::remove_dir(root.join(directory)));
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::mapping_cache::Access;
+
+    #[test]
+    fn a_renamed_root_keeps_data_that_is_not_synced() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (old, new) = (directory.path().join("old"), directory.path().join("new"));
+        fs::create_dir(&old).expect("mkdir");
+        let content: Vec<u8> = (0..100).collect();
+        let mut group = Group::builder(&old)
+            .access(Access::ReadWrite)
+            .create(true)
+            .file("deep/a", 100)
+            .open()
+            .expect("a group");
+        group.write_all_at(0, &content).expect("a write");
+        let unsynced = group.stats().unsynced_files;
+        fs::rename(&old, &new).expect("renamed");
+        group.follow_root(&new).expect("followed");
+        assert_eq!(group.root(), new);
+        assert_eq!(group.stats().unsynced_files, unsynced);
+        group.sync_all().expect("under the new names");
+        group.write_all_at(0, b"later").expect("a write");
+        drop(group);
+        let group = Group::builder(&new).existing("deep/a");
+        let mut found = vec![0; 100];
+        group
+            .open()
+            .expect("a group")
+            .read_exact_at(0, &mut found)
+            .expect("a read");
+        assert!(found[..5] == *b"later" && found[5..] == content[5..]);
     }
 }

@@ -115,20 +115,18 @@ impl Buf for SpanBuf<'_> {
         self.current
     }
 
-    fn advance(&mut self, mut count: usize) {
-        assert!(count <= self.remaining, "advanced past the end of a span");
-        self.remaining -= count;
-        while count >= self.current.len() {
-            count -= self.current.len();
-            match self.rest.next() {
-                Some(next) => self.current = next,
-                None => {
-                    self.current = &[];
-                    return;
-                }
-            }
+    fn advance(&mut self, mut cnt: usize) {
+        assert!(cnt <= self.remaining, "advanced past the end of a span");
+        self.remaining -= cnt;
+        while cnt >= self.current.len() {
+            cnt -= self.current.len();
+            let Some(next) = self.rest.next() else {
+                self.current = &[];
+                return;
+            };
+            self.current = next;
         }
-        self.current = &self.current[count..];
+        self.current = &self.current[cnt..];
     }
 }
 
@@ -143,20 +141,18 @@ unsafe impl BufMut for SpanBufMut<'_> {
         UninitSlice::new(self.current)
     }
 
-    unsafe fn advance_mut(&mut self, mut count: usize) {
-        assert!(count <= self.remaining, "advanced past the end of a span");
-        self.remaining -= count;
-        while count >= self.current.len() {
-            count -= self.current.len();
-            match self.rest.next() {
-                Some(next) => self.current = next,
-                None => {
-                    self.current = &mut [];
-                    return;
-                }
-            }
+    unsafe fn advance_mut(&mut self, mut cnt: usize) {
+        assert!(cnt <= self.remaining, "advanced past the end of a span");
+        self.remaining -= cnt;
+        while cnt >= self.current.len() {
+            cnt -= self.current.len();
+            let Some(next) = self.rest.next() else {
+                self.current = &mut [];
+                return;
+            };
+            self.current = next;
         }
         let current = std::mem::take(&mut self.current);
-        self.current = &mut current[count..];
+        self.current = &mut current[cnt..];
     }
 }

@@ -159,10 +159,9 @@ impl<G: GroupHandle> SpanMut<G> {
     pub fn receive_some_from(&mut self, at: usize, from: impl AsFd) -> Result<usize, SpanError> {
         let span = &self.span;
         span.offset_in_group(at, 0)?;
-        let parts = span.parts_from(at).map(|(part, from, _)| {
-            let part = part.expect("a span for writing has no padding");
-            (part, from)
-        });
+        // A span for writing has no padding.
+        let parts = span.parts_from(at);
+        let parts = parts.filter_map(|(part, from, _)| part.map(|part| (part, from)));
         if at == span.len() {
             return Ok(0);
         }

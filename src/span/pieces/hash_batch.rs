@@ -39,8 +39,10 @@ impl Pieces<'_> {
         self.checked_range(piece)?;
         let mut hasher = BatchHasher::new(self);
         let mut results = hasher.hash(piece..piece + 1, &|| false);
-        let result = results.pop().flatten();
-        result.expect("one result, as nothing cancels it")
+        match results.pop().flatten() {
+            Some(result) => result,
+            None => unreachable!("a batch of one piece that nothing cancels has one result"),
+        }
     }
 
     /// Hashes one piece with any hash function.
