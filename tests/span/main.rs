@@ -6,12 +6,16 @@ mod layout_property;
 mod support;
 
 mod aliasing;
+#[cfg(feature = "tokio")]
+mod async_cursor;
 mod budget;
 mod building;
 mod containment;
 mod content;
 mod cursor;
 mod dispatcher;
+mod entries;
+mod errors;
 mod full_disk;
 mod growing;
 mod guards;
@@ -35,6 +39,8 @@ mod releasing;
 mod sharing;
 mod short_files;
 mod storage;
+#[cfg(any(feature = "stream", feature = "http-body"))]
+mod streams;
 mod stress;
 mod syncing;
 mod transferring;

@@ -2,10 +2,7 @@
 
 use std::{fs, io::ErrorKind};
 
-use flatspan::{
-    mapping_cache::MappingError,
-    span::SpanError,
-};
+use flatspan::{mapping_cache::MappingError, span::SpanError};
 
 use crate::{
     building::creating,

@@ -1,26 +1,27 @@
-//! SHA-1 (FIPS 180-4, section 6.1) of several equally long streams side by side.
+//! SHA-1 (FIPS 180-4, section 6.1) of several streams of equal length, side by side.
 //!
-//! One SHA-1 stream is a chain of dependent steps that leaves most of a core idle. Independent
-//! streams, such as the pieces of a torrent, fill it: word `t` of every stream lies in one vector
-//! register, a lane each, and every step of the standard becomes one instruction for all of them.
-//! The words arrive stream by stream, so each row of blocks is transposed first; that is spread
-//! over the rounds of the row before it, where it hides behind their arithmetic.
+//! One SHA-1 stream is a chain of dependent steps that leaves most of a core idle. Independent streams, such
+//! as the pieces of a torrent, use it fully. A vector register holds word `t` of every stream, one per
+//! lane, and every step of the standard becomes one instruction for all streams.
 //!
-//! Knows nothing of pieces, files or threads. Streams of different length, or too few to fill the
-//! lanes, are better hashed one by one.
+//! The words arrive stream by stream, so each row of blocks is transposed first. The transposition is
+//! distributed over the rounds of the row before it, where it overlaps their arithmetic.
+//!
+//! This module does no I/O and starts no threads. Streams of different length, or too few to fill the lanes,
+//! are faster when they are hashed one by one.
 //!
 //! # Safety
 //!
-//! Three things here need `unsafe`, and nothing else does:
+//! Three operations need `unsafe`:
 //!
-//! 1. Calling `Engine::compress`, which may be compiled for instructions this CPU lacks. It is
-//!    called in one place, right after `Engine::detect` said that it may.
-//! 2. Vector loads and stores through pointers. Each takes its pointer from a reference to an
-//!    array of exactly the vector's size; no alignment is asked for.
-//! 3. Prefetching, which is a hint and may name any address.
+//! 1. Calling `Engine::compress`, which may be compiled for instructions that this CPU lacks. The only
+//!    call follows a check by `Engine::detect`.
+//! 2. Vector loads and stores through pointers. Each pointer comes from a reference to an array of exactly
+//!    the vector's size. No alignment is required.
+//! 3. Prefetching, which is a hint and accepts any address.
 //!
-//! Input may lie in mapped file memory. That nobody changes it meanwhile is what whoever made the
-//! slice promised. A stream whose bytes change has a wrong digest; the others do not notice.
+//! Input may be mapped file memory. The code that created the slice guarantees that its bytes do not
+//! change. If they do, the digest of that stream is wrong and the others are not affected.
 
 #![expect(
     unsafe_code,
@@ -29,7 +30,7 @@
 
 type Block = [u8; 64];
 
-/// Word `r` of the hash value of lane `l` at `[r][l]`: a row is what a vector register holds.
+/// Word `r` of the hash value of lane `l` is at `[r][l]`: a row is one vector register.
 type State = [[u32; LANES_MAX]; 5];
 
 const LANES_MAX: usize = 16;
@@ -43,31 +44,31 @@ const INITIAL: [u32; 5] = [
     0xc3d2_e1f0,
 ];
 
-/// How many messages the best engine of this CPU hashes side by side: 16 with AVX-512, 8 with
-/// AVX2, else 1.
+/// Number of streams that the best engine of this CPU hashes side by side: 16 with AVX-512, 8 with AVX2,
+/// otherwise 1.
 #[cfg(feature = "rayon")]
 pub(super) fn lanes() -> usize {
     Engine::best().lanes
 }
 
-/// Equally long streams hashed side by side. All advance in lock step.
+/// Streams of equal length that are hashed side by side, in lock step.
 #[derive(Debug)]
 pub(super) struct Sha1Lanes {
     engine: &'static Engine,
     streams: usize,
     state: State,
-    /// Bytes of each stream so far.
+    /// Bytes of each stream that were hashed.
     length_bytes: u64,
-    /// The bytes after the last whole block of each stream, then zeros: room for the padding.
+    /// Bytes after the last whole block of each stream, followed by zeros for the padding.
     tails: [[u8; 128]; LANES_MAX],
 }
 
 impl Sha1Lanes {
-    /// Starts `streams` empty streams.
+    /// Creates `streams` empty streams.
     ///
     /// # Panics
     ///
-    /// If `streams` is 0 or more than [`lanes()`].
+    /// Panics if `streams` is 0 or more than [`lanes()`].
     pub(super) fn new(streams: usize) -> Self {
         let best = Engine::best();
         assert!(
@@ -94,12 +95,12 @@ impl Sha1Lanes {
         })
     }
 
-    /// Feeds the next bytes of each stream: as many blocks as streams, all of one length.
+    /// Hashes the next block of each stream. All blocks have the same length.
     ///
     /// # Panics
     ///
-    /// If the number of blocks or their lengths differ, or if an earlier call had a length that is
-    /// no multiple of 64: only the last one may.
+    /// Panics if the number of blocks differs from the number of streams, if their lengths differ, or if an
+    /// earlier call had a length that is not a multiple of 64.
     pub(super) fn update(&mut self, blocks: &[&[u8]]) {
         assert_eq!(blocks.len(), self.streams, "one block for each stream");
         assert!(
@@ -118,7 +119,7 @@ impl Sha1Lanes {
         self.engine.run(&mut self.state, &whole[..self.streams]);
     }
 
-    /// The digest of each stream, in the order of the streams.
+    /// Returns the digest of each stream, in order.
     pub(super) fn finish(mut self) -> Vec<[u8; 20]> {
         // FIPS 180-4, section 5.1.1: a one bit, zeros, and the length in bits.
         let used = (self.length_bytes % 64) as usize;
@@ -143,18 +144,19 @@ impl Sha1Lanes {
     }
 }
 
-/// One way to hash, and what it needs.
+/// Implementation of the compression function, and its requirements.
 #[derive(Debug)]
 struct Engine {
     lanes: usize,
-    /// Fewer streams than this are hashed faster one by one (measured beside SHA-NI).
+    /// Fewer streams than this are faster one by one (measured against SHA-NI).
     streams_min: usize,
     detect: fn() -> bool,
-    /// Hashes as many blocks of each stream as the first stream has; needs what `detect` looks for.
+    /// Hashes as many blocks of each stream as the first stream has. Requires the features that `detect`
+    /// checks.
     compress: unsafe fn(&mut State, &[&[Block]]),
 }
 
-/// Best first. The last one runs everywhere.
+/// Engines in descending order of preference. The last one runs on every CPU.
 static ENGINES: &[Engine] = &[
     #[cfg(target_arch = "x86_64")]
     Engine {
@@ -173,7 +175,7 @@ static ENGINES: &[Engine] = &[
     SERIAL,
 ];
 
-/// One stream after another, with whatever the `sha1` crate finds.
+/// Hashes one stream after the other by the crate `sha1`.
 const SERIAL: Engine = Engine {
     lanes: 1,
     streams_min: 1,
@@ -186,13 +188,13 @@ impl Engine {
         ENGINES
             .iter()
             .find(|engine| (engine.detect)())
-            .expect("the last one runs everywhere")
+            .expect("the last engine runs on every CPU")
     }
 
     fn run(&self, state: &mut State, streams: &[&[Block]]) {
         assert!((self.detect)());
-        // SAFETY: the CPU has the features `compress` is compiled for: `detect`, which stands beside
-        // it in the table and names the same ones, just said so.
+        // SAFETY: `detect`, which names the features that `compress` of the same engine is compiled for,
+        // has just returned `true`.
         unsafe { (self.compress)(state, streams) }
     }
 }
@@ -207,8 +209,8 @@ fn serial(state: &mut State, streams: &[&[Block]]) {
     }
 }
 
-/// The 80 rounds of FIPS 180-4, section 6.1.2, of a row of blocks, written out so that all words
-/// stay in registers. `$next!($v, n)`, for `n` in `0..8`, comes after every tenth round.
+/// The 80 rounds of FIPS 180-4, section 6.1.2, for a row of blocks, unrolled so that all words stay in
+/// registers. `$next!($v, n)`, for `n` in `0..8`, follows every tenth round.
 #[cfg(target_arch = "x86_64")]
 macro_rules! rounds {
     ($v:ident, $w:ident, $next:ident) => {
@@ -231,7 +233,7 @@ macro_rules! rounds {
     };
     ($v:ident, $w:ident, $f:ident, $k:literal, $($t:literal)*) => {$(
         if $t >= 16 {
-            // The word that dies comes first: its register takes the result.
+            // The first operand is not used again: its register receives the result.
             let [w16, w14, w8, w3] = [0, 2, 8, 13].map(|i| $w[($t + i) % 16]);
             $w[$t % 16] = rol1(xor(parity(w16, w14, w8), w3));
         }
@@ -241,8 +243,7 @@ macro_rules! rounds {
     )*};
 }
 
-/// An engine of `$lanes` lanes in a vector type: its operations, compiled for `$features`, and
-/// `compress`, which is made of them.
+/// Engine of `$lanes` lanes in a vector type: its operations, compiled for `$features`, and `compress`.
 #[cfg(target_arch = "x86_64")]
 macro_rules! engine {
     ($features:literal, $lanes:literal, $vector:ty;
@@ -257,13 +258,13 @@ macro_rules! engine {
         #[inline]
         fn $name($($arg: $type),*) $(-> $result)? $body)*
 
-        /// Asks for what comes four blocks later: the hardware alone is late for data in memory,
-        /// by a tenth of the rate.
+        /// Prefetches the data four blocks ahead. The hardware prefetcher alone costs a tenth of the
+        /// throughput.
         #[inline]
         fn prefetch(bytes: &[u8]) {
             let later = bytes.as_ptr().wrapping_add(4 * size_of::<Block>());
-            // SAFETY: a prefetch of any address is a hint: it never faults, and the pointer, which
-            // may lie beyond the stream, is not dereferenced.
+            // SAFETY: a prefetch is a hint and never faults. The pointer, which may be past the end of the
+            // stream, is not dereferenced.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(later.cast()) }
         }
 
@@ -271,7 +272,7 @@ macro_rules! engine {
         pub(super) fn compress(state: &mut State, streams: &[&[Block]]) {
             assert!((1..=LANES).contains(&streams.len()));
             let Some(last) = streams[0].len().checked_sub(1) else { return };
-            // Lanes without a stream repeat the first one.
+            // Lanes without a stream repeat the first stream.
             let lanes: [&[Block]; LANES] =
                 array::from_fn(|lane| *streams.get(lane).unwrap_or(&streams[0]));
 
@@ -296,7 +297,7 @@ macro_rules! engine {
                     ($v:ident, 7) => { spread_columns(&mut next, 3) };
                     ($v:ident, $n:literal) => {
                         read_rows(&mut next, &lanes, ahead, $n);
-                        // Else the compiler moves all of this behind the last round.
+                        // Keeps the compiler from moving all of this after the last round.
                         black_box(&mut next);
                         $v[4] = black_box($v[4]);
                     };
@@ -323,22 +324,22 @@ mod avx512 {
         fn rol1(x: V) -> V { _mm512_rol_epi32::<1>(x) }
         fn rol5(x: V) -> V { _mm512_rol_epi32::<5>(x) }
         fn rol30(x: V) -> V { _mm512_rol_epi32::<30>(x) }
-        // The constants are the truth tables of `x ? y : z`, `x ^ y ^ z` and "two of three".
+        // The constants are the truth tables of `x ? y : z`, `x ^ y ^ z` and the majority.
         fn choose(x: V, y: V, z: V) -> V { _mm512_ternarylogic_epi32::<0xca>(x, y, z) }
         fn parity(x: V, y: V, z: V) -> V { _mm512_ternarylogic_epi32::<0x96>(x, y, z) }
         fn majority(x: V, y: V, z: V) -> V { _mm512_ternarylogic_epi32::<0xe8>(x, y, z) }
 
         fn load(row: &[u32; LANES]) -> V {
-            // SAFETY: the pointer is to 64 readable bytes; the load asks for no alignment.
+            // SAFETY: the pointer is to 64 readable bytes; the load requires no alignment.
             unsafe { _mm512_loadu_si512(row.as_ptr().cast()) }
         }
         fn store(row: &mut [u32; LANES], x: V) {
-            // SAFETY: the pointer is to 64 writable bytes; the store asks for no alignment.
+            // SAFETY: the pointer is to 64 writable bytes; the store requires no alignment.
             unsafe { _mm512_storeu_si512(row.as_mut_ptr().cast(), x) }
         }
         fn load_words(block: &Block) -> V {
             prefetch(block);
-            // SAFETY: the pointer is to 64 readable bytes; the load asks for no alignment.
+            // SAFETY: the pointer is to 64 readable bytes; the load requires no alignment.
             let bytes = unsafe { _mm512_loadu_si512(block.as_ptr().cast()) };
             let swap = _mm_set_epi64x(0x0c0d_0e0f_0809_0a0b, 0x0405_0607_0001_0203);
             _mm512_shuffle_epi8(bytes, _mm512_broadcast_i32x4(swap))
@@ -357,7 +358,7 @@ mod avx512 {
             w[4 * n + 2] = _mm512_unpacklo_epi64(high01, high23);
             w[4 * n + 3] = _mm512_unpackhi_epi64(high01, high23);
         }
-        // Second half: the 4 x 4 quarters of every fourth vector change places.
+        // Second half: transposes the 4 x 4 quarters of every fourth vector.
         fn spread_columns(w: &mut [V; 16], n: usize) {
             let low01 = _mm512_shuffle_i32x4::<0x44>(w[n], w[n + 4]);
             let low23 = _mm512_shuffle_i32x4::<0x44>(w[n + 8], w[n + 12]);
@@ -387,16 +388,16 @@ mod avx2 {
         fn majority(x: V, y: V, z: V) -> V { or(and(x, y), and(or(x, y), z)) }
 
         fn load(row: &[u32; LANES]) -> V {
-            // SAFETY: the pointer is to 32 readable bytes; the load asks for no alignment.
+            // SAFETY: the pointer is to 32 readable bytes; the load requires no alignment.
             unsafe { _mm256_loadu_si256(row.as_ptr().cast()) }
         }
         fn store(row: &mut [u32; LANES], x: V) {
-            // SAFETY: the pointer is to 32 writable bytes; the store asks for no alignment.
+            // SAFETY: the pointer is to 32 writable bytes; the store requires no alignment.
             unsafe { _mm256_storeu_si256(row.as_mut_ptr().cast(), x) }
         }
         fn load_words(half: &[u8; 32]) -> V {
             prefetch(half);
-            // SAFETY: the pointer is to 32 readable bytes; the load asks for no alignment.
+            // SAFETY: the pointer is to 32 readable bytes; the load requires no alignment.
             let bytes = unsafe { _mm256_loadu_si256(half.as_ptr().cast()) };
             let swap = _mm_set_epi64x(0x0c0d_0e0f_0809_0a0b, 0x0405_0607_0001_0203);
             _mm256_shuffle_epi8(bytes, _mm256_broadcastsi128_si256(swap))
@@ -416,7 +417,7 @@ mod avx2 {
             w[4 * n + 2] = _mm256_unpacklo_epi64(high01, high23);
             w[4 * n + 3] = _mm256_unpackhi_epi64(high01, high23);
         }
-        // Second half: the 2 x 2 halves of every fourth vector change places.
+        // Second half: transposes the 2 x 2 halves of every fourth vector.
         fn spread_columns(w: &mut [V; 16], n: usize) {
             for (x, y) in [(n, n + 4), (n + 8, n + 12)] {
                 let (low, high) = (w[x], w[y]);
@@ -433,10 +434,10 @@ mod tests {
     use proptest::prelude::*;
     use sha1::{Digest, Sha1};
 
-    /// Every engine this CPU can run, with every number of streams it takes.
+    /// Every engine that this CPU supports, with every number of streams that it accepts.
     fn cases() -> impl Iterator<Item = (&'static Engine, usize)> {
-        let here = ENGINES.iter().filter(|engine| (engine.detect)());
-        here.flat_map(|engine| {
+        let supported = ENGINES.iter().filter(|engine| (engine.detect)());
+        supported.flat_map(|engine| {
             let most = if engine.lanes == 1 {
                 LANES_MAX
             } else {
@@ -459,7 +460,7 @@ mod tests {
             .collect()
     }
 
-    /// Bytes without a period that lanes, words or blocks could share.
+    /// Bytes whose period is no multiple of lanes, words or blocks.
     fn noise(length_bytes: usize) -> Vec<u8> {
         let mut x = 1_u32;
         let mut next = || {
@@ -470,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn published_vectors() {
+    fn digests_equal_the_published_vectors() {
         let million = vec![b'a'; 1_000_000];
         let vectors: [(&[u8], &str); 4] = [
             (b"", "da39a3ee5e6b4b0d3255bfef95601890afd80709"),
@@ -492,7 +493,7 @@ mod tests {
     }
 
     #[test]
-    fn every_short_length_and_some_long_ones() {
+    fn every_length_is_padded_correctly() {
         let data = noise(16 * 70_001);
         for (engine, streams) in cases() {
             for length in (0..=300).chain([4096, 16_384, 65_535, 70_000]) {
@@ -512,7 +513,7 @@ mod tests {
     }
 
     #[test]
-    fn new_takes_every_number_of_streams() {
+    fn new_accepts_every_number_of_streams() {
         let data = noise(16 * 100);
         for streams in 1..=lanes() {
             let messages: Vec<_> = data.chunks(100).take(streams).collect();
@@ -540,7 +541,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_cuts_and_alignments(
+        fn any_split_and_alignment_gives_the_same_digest(
             offsets in prop::collection::vec(0..4096_usize, LANES_MAX),
             steps in prop::collection::vec(0..20_usize, 0..6),
             rest in 0..200_usize,
