@@ -58,12 +58,12 @@ pub enum SpanError {
         /// Length of the group in bytes.
         group_bytes: u64,
     },
-    /// A transfer to or from a descriptor ended early. If a file caused it, the inner error of `source`
-    /// is the error of that file.
+    /// A transfer to or from a descriptor ended early. If a file caused it, the inner error of
+    /// `source` is the error of that file.
     #[error("transfer ended after {done_bytes} bytes")]
     Transfer {
-        /// Bytes that the descriptor accepted or delivered before. If a file was truncated meanwhile,
-        /// the last of them may be zeros that the file does not contain, or may be lost.
+        /// Bytes that the descriptor accepted or delivered before. If a file was truncated
+        /// meanwhile, the last of them may be zeros that the file does not contain, or may be lost.
         done_bytes: usize,
         /// Cause.
         source: io::Error,

@@ -17,13 +17,13 @@ const BUFFER_BYTES: usize = 256 << 10;
 
 /// Position in a group for sequential reads and writes on a tokio runtime.
 ///
-/// All file access happens on the blocking pool of the runtime, so that no worker thread waits for a
-/// disk. Methods must be called in the context of a runtime.
+/// All file access happens on the blocking pool of the runtime, so that no worker thread waits for
+/// a disk. Methods must be called in the context of a runtime.
 ///
-/// As for `tokio::fs::File`, a write returns when its bytes are buffered. A failed write is reported by
-/// the next write, flush or shutdown, and the position returns to the start of that write. Await
-/// [`flush`](tokio::io::AsyncWriteExt::flush) before dropping the cursor: it returns when the bytes are
-/// in the page cache. [`Group::sync_all`] makes them durable.
+/// As for `tokio::fs::File`, a write returns when its bytes are buffered. A failed write is
+/// reported by the next write, flush or shutdown, and the position returns to the start of that
+/// write. Await [`flush`](tokio::io::AsyncWriteExt::flush) before dropping the cursor: it returns
+/// when the bytes are in the page cache. [`Group::sync_all`] makes them durable.
 ///
 /// ```
 /// use std::sync::Arc;

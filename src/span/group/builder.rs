@@ -67,8 +67,8 @@ enum EntrySpec {
 }
 
 impl Entry {
-    /// Creates an entry for a file of `declared_bytes` bytes. The file may be missing, or be shorter or
-    /// longer than declared.
+    /// Creates an entry for a file of `declared_bytes` bytes. The file may be missing, or be
+    /// shorter or longer than declared.
     pub fn file(path: impl Into<PathBuf>, declared_bytes: u64) -> Self {
         Self(EntrySpec::File {
             path: path.into(),
@@ -76,7 +76,8 @@ impl Entry {
         })
     }
 
-    /// Creates an entry for a file that exists. Its length is that of the file when the group is opened.
+    /// Creates an entry for a file that exists. Its length is that of the file when the group is
+    /// opened.
     pub fn existing_file(path: impl Into<PathBuf>) -> Self {
         Self(EntrySpec::ExistingFile { path: path.into() })
     }
@@ -120,8 +121,8 @@ impl GroupBuilder {
     }
 
     /// Sets whether missing files, and the directories of their paths, are created on their first
-    /// write. Empty files are created when the group is opened. Defaults to `false`; `true` requires
-    /// [`Access::ReadWrite`].
+    /// write. Empty files are created when the group is opened. Defaults to `false`; `true`
+    /// requires [`Access::ReadWrite`].
     pub fn create(mut self, create: bool) -> Self {
         self.options.create = create;
         self
@@ -178,8 +179,8 @@ impl GroupBuilder {
     ///
     /// - [`GroupError::LengthOverflow`] if the sum of the lengths exceeds 2^64 - 1.
     /// - [`GroupError::InvalidEntry`] if no file can have an entry.
-    /// - [`GroupError::InvalidArgument`] if options contradict each other, or if the root cannot be a
-    ///   path.
+    /// - [`GroupError::InvalidArgument`] if options contradict each other, or if the root cannot be
+    ///   a path.
     /// - [`GroupError::File`] if a path leaves the root, the length of an existing file cannot be
     ///   read, or an empty file cannot be created.
     pub fn open(self) -> Result<Group, SpanError> {

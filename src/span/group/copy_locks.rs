@@ -56,8 +56,8 @@ impl Group {
         Ok((locks, reached, error))
     }
 
-    /// Locks a range for reading, up to the first file that cannot be opened or the first byte that a
-    /// span holds for writing. Fails only if a span holds the first byte.
+    /// Locks a range for reading, up to the first file that cannot be opened or the first byte that
+    /// a span holds for writing. Fails only if a span holds the first byte.
     pub(super) fn lock_readable_prefix(
         &self,
         range: Range<u64>,

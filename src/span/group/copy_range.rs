@@ -9,8 +9,8 @@ use crate::span::error::SpanError;
 impl Group {
     /// Copies a range to offset `at` of another group, whose files must be long enough.
     ///
-    /// The copy shares storage where the filesystem supports it (reflink). Otherwise the kernel copies
-    /// the bytes, or as a last resort this process. Holes remain holes.
+    /// The copy shares storage where the filesystem supports it (reflink). Otherwise the kernel
+    /// copies the bytes, or as a last resort this process. Holes remain holes.
     ///
     /// # Errors
     ///
@@ -19,8 +19,8 @@ impl Group {
     /// - [`GroupError::OutOfBounds`] if the range exceeds either group.
     /// - [`GroupError::WriteToPadding`] if either range contains padding.
     /// - [`GroupError::InvalidArgument`] if source and target overlap in a file.
-    /// - [`GroupError::File`] if a span holds either range, a source file is too short, the target is
-    ///   read-only or its disk is full.
+    /// - [`GroupError::File`] if a span holds either range, a source file is too short, the target
+    ///   is read-only or its disk is full.
     pub fn clone_range(
         &self,
         range: impl RangeBounds<u64>,

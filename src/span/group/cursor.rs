@@ -7,12 +7,12 @@ use super::group::Group;
 
 const BUFFER_BYTES: usize = 64 << 10;
 
-/// Position in a group for sequential reads and writes. `G` dereferences to the group, as `&Group` and
-/// `Arc<Group>` do.
+/// Position in a group for sequential reads and writes. `G` dereferences to the group, as `&Group`
+/// and `Arc<Group>` do.
 ///
-/// [`BufRead`] returns buffered bytes, which may be older than concurrent writes to the group. Seeking
-/// and writing through the cursor discard the buffer. Writing stops at the end of the group with
-/// [`WriteZero`](io::ErrorKind::WriteZero).
+/// [`BufRead`] returns buffered bytes, which may be older than concurrent writes to the group.
+/// Seeking and writing through the cursor discard the buffer. Writing stops at the end of the group
+/// with [`WriteZero`](io::ErrorKind::WriteZero).
 ///
 /// ```
 /// use std::io::{Read as _, Seek as _, SeekFrom};
@@ -135,8 +135,8 @@ impl<G: Deref<Target = Group>> Write for Cursor<G> {
 }
 
 impl<G: Deref<Target = Group>> Seek for Cursor<G> {
-    /// Sets the position, which may be after the end of the group as for files. Nothing can be read or
-    /// written there.
+    /// Sets the position, which may be after the end of the group as for files. Nothing can be read
+    /// or written there.
     fn seek(&mut self, pos: SeekFrom) -> io::Result<u64> {
         self.position = seek_position(self.group.len(), self.position, pos)?;
         self.discard_buffer();

@@ -96,7 +96,8 @@ impl GroupEntry {
         Ok(buf.len())
     }
 
-    /// Writes an extent that the caller has locked. Padding accepts zeros, which it contains already.
+    /// Writes an extent that the caller has locked. Padding accepts zeros, which it contains
+    /// already.
     pub(super) fn write(&self, extent: Extent, buf: &[u8]) -> Result<(), SpanError> {
         match self.file_range(extent) {
             Some((file, range)) => Ok(file.write_claimed(range.start, buf)?),

@@ -20,8 +20,8 @@ impl Group {
         Ok(self.file_of(entry)?.create_new()?)
     }
 
-    /// Returns the actual length of the file of an entry, in bytes. An entry that is a range of a file
-    /// returns the length of the whole file.
+    /// Returns the actual length of the file of an entry, in bytes. An entry that is a range of a
+    /// file returns the length of the whole file.
     ///
     /// # Errors
     ///
@@ -33,18 +33,18 @@ impl Group {
 
     /// Sets the length of the file of an entry, up to its declared length.
     ///
-    /// Added bytes are a hole, removed bytes are lost. The file becomes dirty even if the length does
-    /// not change.
+    /// Added bytes are a hole, removed bytes are lost. The file becomes dirty even if the length
+    /// does not change.
     ///
     /// # Errors
     ///
     /// The length is unchanged on error.
     ///
     /// - [`GroupError::NoSuchEntry`] if the entry does not exist or is padding.
-    /// - [`GroupError::InvalidArgument`] if `bytes` exceeds the declared length, or if the entry is a
-    ///   range of a file.
-    /// - [`GroupError::File`] if a span or a pin extends past the new end, the group is read-only, the
-    ///   disk is full, or another process changed the length.
+    /// - [`GroupError::InvalidArgument`] if `bytes` exceeds the declared length, or if the entry is
+    ///   a range of a file.
+    /// - [`GroupError::File`] if a span or a pin extends past the new end, the group is read-only,
+    ///   the disk is full, or another process changed the length.
     pub fn set_file_len(&self, entry: usize, bytes: u64) -> Result<(), SpanError> {
         let file = self.file_of(entry)?;
         let invalid = |reason: String| SpanError::Argument {
@@ -63,20 +63,20 @@ impl Group {
         Ok(file.set_len(bytes)?)
     }
 
-    /// Preallocates storage for a range regardless of the options, without changing the length of any
-    /// file.
+    /// Preallocates storage for a range regardless of the options, without changing the length of
+    /// any file.
     ///
     /// # Errors
     ///
     /// - [`GroupError::OutOfBounds`] if the range exceeds the group.
-    /// - [`GroupError::File`] if a file cannot be opened or the disk is full. The preallocation of the
-    ///   files before it remains.
+    /// - [`GroupError::File`] if a file cannot be opened or the disk is full. The preallocation of
+    ///   the files before it remains.
     pub fn reserve(&self, range: impl RangeBounds<u64>) -> Result<(), SpanError> {
         self.for_each_file_range(&range, CachedFile::reserve)
     }
 
-    /// Replaces a range by zeros, and frees its storage where the filesystem supports it. The lengths
-    /// of the files do not change.
+    /// Replaces a range by zeros, and frees its storage where the filesystem supports it. The
+    /// lengths of the files do not change.
     ///
     /// # Errors
     ///
@@ -88,8 +88,8 @@ impl Group {
         self.for_each_file_range(&range, CachedFile::discard_claimed)
     }
 
-    /// Returns the first part of a range that may contain other bytes than zero: it is neither padding
-    /// nor a hole.
+    /// Returns the first part of a range that may contain other bytes than zero: it is neither
+    /// padding nor a hole.
     ///
     /// Bytes that a file lacks count as data. The part ends with its file.
     ///
@@ -111,8 +111,8 @@ impl Group {
         Ok(None)
     }
 
-    /// Drops the files from the page cache, so that the next read comes from the disk. Missing files
-    /// are skipped. See [`CachedFile::drop_page_cache`].
+    /// Drops the files from the page cache, so that the next read comes from the disk. Missing
+    /// files are skipped. See [`CachedFile::drop_page_cache`].
     ///
     /// # Errors
     ///

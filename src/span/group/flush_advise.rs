@@ -10,13 +10,14 @@ use crate::span::error::SpanError;
 impl Group {
     /// Writes a range to the disk.
     ///
-    /// With [`FlushMode::Sync`], all data written to the files of the range is durable on return. New
-    /// directory entries are synced by [`sync_all`](Self::sync_all) only.
+    /// With [`FlushMode::Sync`], all data written to the files of the range is durable on return.
+    /// New directory entries are synced by [`sync_all`](Self::sync_all) only.
     ///
     /// # Errors
     ///
     /// - [`GroupError::OutOfBounds`] if the range exceeds the group.
-    /// - [`GroupError::File`] with [`MappingError::SyncFailed`] if a sync fails. The file is poisoned.
+    /// - [`GroupError::File`] with [`MappingError::SyncFailed`] if a sync fails. The file is
+    ///   poisoned.
     pub fn flush(&self, range: impl RangeBounds<u64>, mode: FlushMode) -> Result<(), SpanError> {
         if mode == FlushMode::Sync {
             // Start all writes before waiting for the first, so that the waits overlap.
@@ -25,12 +26,13 @@ impl Group {
         self.for_each_file_range(&range, |file, part| file.flush(part, mode))
     }
 
-    /// Makes all writes to the group durable: data, lengths, and the directory entries of new files.
+    /// Makes all writes to the group durable: data, lengths, and the directory entries of new
+    /// files.
     ///
     /// # Errors
     ///
-    /// - [`GroupError::File`] with the first [`MappingError::SyncFailed`]. The other files are synced.
-    ///   The file that failed is poisoned.
+    /// - [`GroupError::File`] with the first [`MappingError::SyncFailed`]. The other files are
+    ///   synced. The file that failed is poisoned.
     pub fn sync_all(&self) -> Result<(), SpanError> {
         let files = || self.entries.iter().filter_map(GroupEntry::file);
         for file in files() {
@@ -77,7 +79,8 @@ impl Group {
         })
     }
 
-    /// Returns whether all of a range is in memory. Padding always is. Bytes that a file lacks are not.
+    /// Returns whether all of a range is in memory. Padding always is. Bytes that a file lacks are
+    /// not.
     ///
     /// # Errors
     ///
@@ -110,7 +113,8 @@ impl Group {
         Ok(bytes)
     }
 
-    /// Whether a range contains anything but padding and holes. Bytes that a file lacks count as data.
+    /// Whether a range contains anything but padding and holes. Bytes that a file lacks count as
+    /// data.
     pub(in crate::span) fn has_data(&self, range: Range<u64>) -> Result<bool, SpanError> {
         Ok(self.next_data(range)?.is_some())
     }

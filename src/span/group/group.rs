@@ -18,8 +18,8 @@ use crate::span::error::SpanError;
 ///
 /// Reads and writes are safe even if another process truncates a file: missing bytes are an error,
 /// never a signal. Each read or write is atomic with respect to every overlapping read or write of
-/// this process, whichever group, path or cache it uses. Where a span holds the range, it fails with
-/// [`MappingError::RangeLocked`].
+/// this process, whichever group, path or cache it uses. Where a span holds the range, it fails
+/// with [`MappingError::RangeLocked`].
 ///
 /// Dropping a group does not sync its files: see [`sync_all`](Self::sync_all).
 ///
@@ -133,8 +133,8 @@ impl Group {
         Ok(file.reservation())
     }
 
-    /// Returns the bytes of storage that the file of an entry uses. An entry that is a range of a file
-    /// counts the whole file.
+    /// Returns the bytes of storage that the file of an entry uses. An entry that is a range of a
+    /// file counts the whole file.
     ///
     /// # Errors
     ///

@@ -41,7 +41,8 @@ impl Layout {
     ///
     /// # Errors
     ///
-    /// - [`GroupError::LengthOverflow`] if the sum exceeds 2^64 - 1. It names the entry that overflows.
+    /// - [`GroupError::LengthOverflow`] if the sum exceeds 2^64 - 1. It names the entry that
+    ///   overflows.
     pub fn new(lengths: impl IntoIterator<Item = u64>) -> Result<Self, SpanError> {
         let mut layout = Self::default();
         for len in lengths {

@@ -72,8 +72,8 @@ impl Group {
 
     /// Closes a file without syncing it and clears its failed state.
     ///
-    /// This is for a file whose sync failed, or that another process truncated, after the caller has
-    /// decided how to continue.
+    /// This is for a file whose sync failed, or that another process truncated, after the caller
+    /// has decided how to continue.
     ///
     /// # Errors
     ///
@@ -89,14 +89,14 @@ impl Group {
 
     /// Removes the file of an entry, including data that was not synced.
     ///
-    /// The entry remains, with a missing file. So do other entries with the same path. The removal is
-    /// durable after the next [`sync_all`](Self::sync_all).
+    /// The entry remains, with a missing file. So do other entries with the same path. The removal
+    /// is durable after the next [`sync_all`](Self::sync_all).
     ///
     /// # Errors
     ///
     /// - [`GroupError::NoSuchEntry`] if the entry does not exist or is padding.
-    /// - [`GroupError::File`] if the range is locked, a window is pinned, the group is read-only or the
-    ///   file is missing.
+    /// - [`GroupError::File`] if the range is locked, a window is pinned, the group is read-only or
+    ///   the file is missing.
     pub fn remove_file(&mut self, entry: usize) -> Result<(), SpanError> {
         let path = self.relative_path(entry)?;
         let mut files = self.files_at(&path);
@@ -111,8 +111,8 @@ impl Group {
 
     /// Updates the root after the caller renamed that directory, with all files of the group in it.
     ///
-    /// Mappings, spans and data that is not synced stay valid. A relative path is resolved against the
-    /// current directory.
+    /// Mappings, spans and data that is not synced stay valid. A relative path is resolved against
+    /// the current directory.
     ///
     /// # Errors
     ///
@@ -130,19 +130,20 @@ impl Group {
 
     /// Moves all files of the group to another root directory, which must exist.
     ///
-    /// Files on the same filesystem are renamed, others are copied and removed. No file is replaced,
-    /// and missing files are skipped. Directories are created as needed, and directories that become
-    /// empty are removed.
+    /// Files on the same filesystem are renamed, others are copied and removed. No file is
+    /// replaced, and missing files are skipped. Directories are created as needed, and directories
+    /// that become empty are removed.
     ///
-    /// All data is synced. If a file cannot be moved, the files before it are moved back. If only the
-    /// sync of the directories fails at the end, the group uses the new root and the error is
+    /// All data is synced. If a file cannot be moved, the files before it are moved back. If only
+    /// the sync of the directories fails at the end, the group uses the new root and the error is
     /// [`MappingError::SyncFailed`](crate::mapping_cache::MappingError::SyncFailed).
     ///
     /// # Errors
     ///
     /// - [`GroupError::InvalidArgument`] if the group may have files outside its root, or if `root`
     ///   cannot be a path.
-    /// - [`GroupError::File`] if a file cannot be closed, renamed or copied, or exists at its new path.
+    /// - [`GroupError::File`] if a file cannot be closed, renamed or copied, or exists at its new
+    ///   path.
     pub fn move_to(&mut self, root: impl Into<PathBuf>) -> Result<(), SpanError> {
         self.refuse_outside_root()?;
         self.sync_all()?;

@@ -1,4 +1,5 @@
-//! Groups: ordered entries addressed as one byte array, their layout, and operations on their files.
+//! Groups: ordered entries addressed as one byte array, their layout, and operations on their
+//! files.
 
 #[cfg(feature = "tokio")]
 mod async_cursor;

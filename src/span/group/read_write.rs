@@ -7,14 +7,16 @@ use crate::span::error::SpanError;
 impl Group {
     /// Reads bytes from `offset` and returns their number.
     ///
-    /// The read stops when `buf` is full, at the end of the group, or before the first byte that cannot
-    /// be read. The number is zero only at the end of the group or for an empty `buf`. An error after
-    /// the first byte is not returned here, but by a read that starts at the failing byte.
+    /// The read stops when `buf` is full, at the end of the group, or before the first byte that
+    /// cannot be read. The number is zero only at the end of the group or for an empty `buf`. An
+    /// error after the first byte is not returned here, but by a read that starts at the failing
+    /// byte.
     ///
     /// # Errors
     ///
     /// - [`GroupError::File`] if the first byte cannot be read, for example with
-    ///   [`MappingError::NotFound`], [`MappingError::FileTooShort`] or [`MappingError::RangeLocked`].
+    ///   [`MappingError::NotFound`], [`MappingError::FileTooShort`] or
+    ///   [`MappingError::RangeLocked`].
     ///
     /// [`MappingError::NotFound`]: crate::mapping_cache::MappingError::NotFound
     /// [`MappingError::FileTooShort`]: crate::mapping_cache::MappingError::FileTooShort

@@ -1,10 +1,10 @@
 //! Spans on a tokio runtime.
 //!
-//! Operations that may wait for a disk (open, map, populate) run on the blocking pool. Transfers then
-//! only access pages that are in memory.
+//! Operations that may wait for a disk (open, map, populate) run on the blocking pool. Transfers
+//! then only access pages that are in memory.
 //!
-//! Every future may be dropped at any time. The result of a blocking task is then released when the task
-//! ends, and a transfer of which the future was dropped did not happen.
+//! Every future may be dropped at any time. The result of a blocking task is then released when the
+//! task ends, and a transfer of which the future was dropped did not happen.
 
 use std::io;
 use std::ops::{Range, RangeBounds};
@@ -26,7 +26,8 @@ mod sealed {
     impl Sealed for tokio::net::UnixStream {}
 }
 
-/// Socket of tokio for transfers from and to spans. Implemented by [`TcpStream`] and [`UnixStream`].
+/// Socket of tokio for transfers from and to spans. Implemented by [`TcpStream`] and
+/// [`UnixStream`].
 pub trait AsyncSocket: AsFd + Sync + sealed::Sealed {
     /// Calls `attempt` whenever the socket is ready, until it does not return `WouldBlock`.
     #[doc(hidden)]
@@ -58,8 +59,8 @@ impl AsyncSocket for UnixStream {
 }
 
 impl Group {
-    /// Locks and pins a range for reading, as [`owned_span`](Self::owned_span), and brings all of it into
-    /// memory. Uses no blocking thread if the range is mapped and in memory.
+    /// Locks and pins a range for reading, as [`owned_span`](Self::owned_span), and brings all of
+    /// it into memory. Uses no blocking thread if the range is mapped and in memory.
     ///
     /// # Errors
     ///
@@ -83,8 +84,8 @@ impl Group {
         .await
     }
 
-    /// Locks and pins a range for writing, as [`owned_span_mut`](Self::owned_span_mut), and brings all of
-    /// it into memory.
+    /// Locks and pins a range for writing, as [`owned_span_mut`](Self::owned_span_mut), and brings
+    /// all of it into memory.
     ///
     /// # Errors
     ///
@@ -129,8 +130,8 @@ impl Group {
 }
 
 impl<G: GroupHandle + Send + Sync> Span<G> {
-    /// Writes bytes from offset `at` of the span to a socket, and returns their number. The number is zero
-    /// only at the end of the span. If the future is dropped, no bytes are written.
+    /// Writes bytes from offset `at` of the span to a socket, and returns their number. The number
+    /// is zero only at the end of the span. If the future is dropped, no bytes are written.
     ///
     /// # Errors
     ///
@@ -164,8 +165,9 @@ impl<G: GroupHandle + Send + Sync> Span<G> {
 }
 
 impl<G: GroupHandle + Send + Sync> SpanMut<G> {
-    /// Reads bytes from a socket to offset `at` of the span, and returns their number. The number is zero at
-    /// the end of the span, or if the peer closed. If the future is dropped, no bytes are read.
+    /// Reads bytes from a socket to offset `at` of the span, and returns their number. The number
+    /// is zero at the end of the span, or if the peer closed. If the future is dropped, no bytes
+    /// are read.
     ///
     /// # Errors
     ///
@@ -198,7 +200,8 @@ impl<G: GroupHandle + Send + Sync> SpanMut<G> {
     }
 }
 
-/// The plain `WouldBlock` on which tokio waits for the socket, or any other error as an inner error.
+/// The plain `WouldBlock` on which tokio waits for the socket, or any other error as an inner
+/// error.
 fn would_block(error: SpanError) -> io::Error {
     match error {
         SpanError::Transfer {

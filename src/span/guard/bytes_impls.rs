@@ -2,8 +2,8 @@
 //!
 //! # Safety
 //!
-//! The memory of `BufMut` consists of the slices of a [`SpanMut`], which are initialised and borrowed
-//! exclusively. Advancing past their end panics.
+//! The memory of `BufMut` consists of the slices of a [`SpanMut`], which are initialised and
+//! borrowed exclusively. Advancing past their end panics.
 #![expect(unsafe_code, reason = "BufMut is an unsafe trait")]
 
 use std::sync::Arc;
@@ -130,8 +130,8 @@ impl Buf for SpanBuf<'_> {
     }
 }
 
-// SAFETY: `chunk_mut` returns the same memory until `advance_mut`, which advances by the requested count
-// and panics past the end. `remaining_mut` is the length of all remaining slices.
+// SAFETY: `chunk_mut` returns the same memory until `advance_mut`, which advances by the requested
+// count and panics past the end. `remaining_mut` is the length of all remaining slices.
 unsafe impl BufMut for SpanBufMut<'_> {
     fn remaining_mut(&self) -> usize {
         self.remaining

@@ -2,9 +2,9 @@
 //!
 //! # Safety
 //!
-//! [`PinnedParts`] hold [`Part`]s that borrow from the files of a group, under a `'static` lifetime. They
-//! are created only together with a [`GroupHandle`], which keeps the group in place, and are dropped
-//! before it (docs/unsafe.md, U5).
+//! [`PinnedParts`] hold [`Part`]s that borrow from the files of a group, under a `'static`
+//! lifetime. They are created only together with a [`GroupHandle`], which keeps the group in place,
+//! and are dropped before it (docs/unsafe.md, U5).
 #![expect(unsafe_code, reason = "erases the lifetime of parts")]
 
 use std::marker::PhantomData;
@@ -16,20 +16,20 @@ use crate::mapping_cache::{Access, MappingError, Part, Patience, Refused, claim_
 use crate::span::error::SpanError;
 use crate::span::group::{EntryBody, Extent, Group};
 
-/// Handle that keeps the group of a span alive: `&Group` for a borrowed span, `Arc<Group>` for an owned
-/// one.
+/// Handle that keeps the group of a span alive: `&Group` for a borrowed span, `Arc<Group>` for an
+/// owned one.
 ///
 /// # Safety
 ///
-/// While the handle exists, the group does not move and no `&mut Group` to it exists. The handle always
-/// dereferences to the same group.
+/// While the handle exists, the group does not move and no `&mut Group` to it exists. The handle
+/// always dereferences to the same group.
 pub unsafe trait GroupHandle: Deref<Target = Group> {}
 
 // SAFETY: a shared borrow.
 unsafe impl GroupHandle for &Group {}
 
-// SAFETY: the group is heap-allocated, and `Arc::get_mut` requires that no other handle exists. `Group` is
-// not `Clone`, so `Arc::make_mut` is not available.
+// SAFETY: the group is heap-allocated, and `Arc::get_mut` requires that no other handle exists.
+// `Group` is not `Clone`, so `Arc::make_mut` is not available.
 unsafe impl GroupHandle for Arc<Group> {}
 
 /// Part of a span that is in one window, or padding.
@@ -53,9 +53,9 @@ pub(super) struct PinnedParts<G> {
 impl<G> Drop for PinnedParts<G> {
     #[inline(always)]
     fn drop(&mut self) {
-        // Dropped in place. Moving a part would read it by wide loads, which wait for the narrow stores
-        // that created it (docs/benchmarks.md).
-        // SAFETY: this is the only drop, and nothing accesses the field afterwards.
+        // Dropped in place. Moving a part would read it by wide loads, which wait for the narrow
+        // stores that created it (docs/benchmarks.md). SAFETY: this is the only drop, and nothing
+        // accesses the field afterwards.
         unsafe { ManuallyDrop::drop(&mut self.first) };
         // SAFETY: as above.
         if let Some(rest) = unsafe { ManuallyDrop::take(&mut self.rest) } {
@@ -71,8 +71,8 @@ fn drop_rest(rest: Box<[PartOrPadding<'static>]>) {
 }
 
 impl<G> PinnedParts<G> {
-    /// The part of a resolved range for reading. `None` unless the range is in one mapped window and no
-    /// writer has locked it.
+    /// The part of a resolved range for reading. `None` unless the range is in one mapped window
+    /// and no writer has locked it.
     ///
     /// # Safety
     ///
@@ -104,10 +104,10 @@ impl<G> PinnedParts<G> {
         group: &Group,
         range: Range<u64>,
         access: Access,
-        patience: Patience,
+        timeout: Patience,
     ) -> Result<Self, SpanError> {
         // SAFETY: the caller meets the same requirements.
-        let parts = unsafe { Self::slow_parts(group, range, access, patience)? };
+        let parts = unsafe { Self::slow_parts(group, range, access, timeout)? };
         Ok(Self {
             handle: PhantomData,
             first: ManuallyDrop::new(None),
@@ -125,7 +125,7 @@ impl<G> PinnedParts<G> {
         group: &Group,
         range: Range<u64>,
         access: Access,
-        patience: Patience,
+        timeout: Patience,
     ) -> Result<Box<[PartOrPadding<'static>]>, SpanError> {
         if usize::try_from(range.end - range.start).is_err() {
             return Err(SpanError::Argument {
@@ -137,16 +137,16 @@ impl<G> PinnedParts<G> {
             refuse_padding(group, range.clone())?;
             refuse_read_only(group, range.clone())?;
         }
-        let patience = match patience {
+        let timeout = match timeout {
             // Waiting would be for the other half of the same span.
             Patience::Until(_)
                 if access == Access::ReadWrite && group.overlaps_itself(range.clone())? =>
             {
                 Patience::None
             }
-            patience => patience,
+            timeout => timeout,
         };
-        let parts = claim_patiently(patience, || lock_and_pin(group, range.clone(), access))?;
+        let parts = claim_patiently(timeout, || lock_and_pin(group, range.clone(), access))?;
         // SAFETY: the caller keeps the group, from which the parts borrow.
         let parts = unsafe {
             std::mem::transmute::<Vec<PartOrPadding<'_>>, Vec<PartOrPadding<'static>>>(parts)

@@ -15,8 +15,8 @@ impl<G: GroupHandle> Span<G> {
     ///
     /// # Errors
     ///
-    /// - [`GroupError::Transfer`] if the descriptor fails, with the number of bytes that were written. No
-    ///   SIGPIPE is raised for sockets.
+    /// - [`GroupError::Transfer`] if the descriptor fails, with the number of bytes that were
+    ///   written. No SIGPIPE is raised for sockets.
     /// - [`GroupError::Transfer`] with the file's error as inner error if a page cannot be read.
     pub fn send_to(&self, to: impl AsFd) -> Result<(), SpanError> {
         let mut done = 0;
@@ -30,14 +30,14 @@ impl<G: GroupHandle> Span<G> {
         Ok(())
     }
 
-    /// Writes bytes from offset `at` of the span to a descriptor by one system call, and returns their
-    /// number. The number is zero only at the end of the span.
+    /// Writes bytes from offset `at` of the span to a descriptor by one system call, and returns
+    /// their number. The number is zero only at the end of the span.
     ///
     /// # Errors
     ///
     /// - [`GroupError::OutOfBounds`] if `at` exceeds the span.
-    /// - [`GroupError::Transfer`] with [`io::ErrorKind::WouldBlock`] if a non-blocking descriptor accepts
-    ///   no bytes now.
+    /// - [`GroupError::Transfer`] with [`io::ErrorKind::WouldBlock`] if a non-blocking descriptor
+    ///   accepts no bytes now.
     /// - The errors of [`write_all_to`](Self::write_all_to).
     pub fn send_some_to(&self, at: usize, to: impl AsFd) -> Result<usize, SpanError> {
         self.offset_in_group(at, 0)?;
@@ -67,8 +67,8 @@ impl<G: GroupHandle> Span<G> {
         Ok(sent)
     }
 
-    /// Checks that the bytes of a transfer existed. A replaced page [I36], or a file that now ends within
-    /// its last page, transfers zeros without any error.
+    /// Checks that the bytes of a transfer existed. A replaced page [I36], or a file that now ends
+    /// within its last page, transfers zeros without any error.
     fn check_transferred(&self, at: usize, len: usize) -> Result<(), SpanError> {
         let lost = |error: SpanError| SpanError::transfer(0, error.into());
         self.check().map_err(lost)?;
@@ -147,14 +147,14 @@ impl<G: GroupHandle> SpanMut<G> {
         Ok(())
     }
 
-    /// Reads bytes from a descriptor to offset `at` of the span by one system call, and returns their
-    /// number. The number is zero at the end of the span, or if the peer closed.
+    /// Reads bytes from a descriptor to offset `at` of the span by one system call, and returns
+    /// their number. The number is zero at the end of the span, or if the peer closed.
     ///
     /// # Errors
     ///
     /// - [`GroupError::OutOfBounds`] if `at` exceeds the span.
-    /// - [`GroupError::Transfer`] with [`io::ErrorKind::WouldBlock`] if a non-blocking descriptor has no
-    ///   bytes now.
+    /// - [`GroupError::Transfer`] with [`io::ErrorKind::WouldBlock`] if a non-blocking descriptor
+    ///   has no bytes now.
     /// - The errors of [`read_exact_from`](Self::read_exact_from).
     pub fn receive_some_from(&mut self, at: usize, from: impl AsFd) -> Result<usize, SpanError> {
         let span = &self.span;

@@ -90,10 +90,10 @@
 //!
 //! # Safety
 //!
-//! A span holds range locks, so that no other span or copy of this process writes the range (nor, for a
-//! [`SpanMut`], reads it). It also holds pins, so that the memory stays mapped (docs/unsafe.md, U1, U5).
-//! The caller of [`GroupBuilder::assume_exclusive`] guarantees that no other process changes or truncates
-//! the files. Without that guarantee no slice is given out (U6).
+//! A span holds range locks, so that no other span or copy of this process writes the range (nor,
+//! for a [`SpanMut`], reads it). It also holds pins, so that the memory stays mapped
+//! (docs/unsafe.md, U1, U5). The caller of [`GroupBuilder::assume_exclusive`] guarantees that no
+//! other process changes or truncates the files. Without that guarantee no slice is given out (U6).
 #![expect(unsafe_code, reason = "slices over mapped memory")]
 
 use std::fmt;
@@ -113,11 +113,12 @@ static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 /// Largest number of buffers of one system call (`IOV_MAX`).
 const IO_SLICES_MAX: usize = 1024;
 
-/// Guard for reading a range of a group: pinned in memory, and locked against writes by this process.
+/// Guard for reading a range of a group: pinned in memory, and locked against writes by this
+/// process.
 ///
-/// `Span<&Group>` borrows the group. `Span<Arc<Group>>` owns a handle of it, and can be sent to other
-/// threads and kept without limit. Dropping a span releases the range. A span that is leaked keeps its
-/// range locked and pinned forever, which is otherwise harmless.
+/// `Span<&Group>` borrows the group. `Span<Arc<Group>>` owns a handle of it, and can be sent to
+/// other threads and kept without limit. Dropping a span releases the range. A span that is leaked
+/// keeps its range locked and pinned forever, which is otherwise harmless.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -173,19 +174,20 @@ pub struct SpanMut<G: GroupHandle> {
 impl GroupBuilder {
     /// Lets spans of the group give out slices of mapped memory.
     ///
-    /// This and [`Pieces::hash_in_place`](crate::span::Pieces::hash_in_place), which only hashes, are the
-    /// `unsafe` functions that allow references to mapped memory. Spans and copies of this process
-    /// exclude each other without this promise, across groups, caches, repeated paths and hard links.
+    /// This and [`Pieces::hash_in_place`](crate::span::Pieces::hash_in_place), which only hashes,
+    /// are the `unsafe` functions that allow references to mapped memory. Spans and copies of this
+    /// process exclude each other without this promise, across groups, caches, repeated paths and
+    /// hard links.
     ///
     /// # Safety
     ///
-    /// While a slice of a span exists, only this crate may change the bytes of the slice in the file, and
-    /// nothing may truncate the file. This includes other processes and other code of this process.
-    /// Otherwise the behaviour is undefined.
+    /// While a slice of a span exists, only this crate may change the bytes of the slice in the
+    /// file, and nothing may truncate the file. This includes other processes and other code of
+    /// this process. Otherwise the behaviour is undefined.
     ///
-    /// Accessing a slice raises SIGBUS if the file was truncated, the disk fails, or (for mutable slices
-    /// that could not be preallocated) the disk is full. With the
-    /// [SIGBUS handler](crate::mapping_cache::install_sigbus_handler) installed, such bytes read as zeros
+    /// Accessing a slice raises SIGBUS if the file was truncated, the disk fails, or (for mutable
+    /// slices that could not be preallocated) the disk is full. With the [SIGBUS
+    /// handler](crate::mapping_cache::install_sigbus_handler) installed, such bytes read as zeros
     /// instead, and [`Span::check_intact`] reports them.
     pub unsafe fn trust_files(mut self) -> Self {
         self.is_exclusive = true;
@@ -200,8 +202,8 @@ impl Group {
     ///
     /// - [`GroupError::OutOfBounds`] if the range exceeds the group.
     /// - [`GroupError::File`] with
-    ///   [`MappingError::RangeLocked`](crate::mapping_cache::MappingError::RangeLocked) if another span or
-    ///   copy writes the range.
+    ///   [`MappingError::RangeLocked`](crate::mapping_cache::MappingError::RangeLocked) if another
+    ///   span or copy writes the range.
     /// - [`GroupError::File`] if a file is too short, or cannot be opened or mapped.
     #[inline(always)]
     pub fn span(&self, range: impl RangeBounds<u64>) -> Result<Span<&Self>, SpanError> {
@@ -234,8 +236,8 @@ impl Group {
         Span::mapped_or_new(Arc::clone(self), range)
     }
 
-    /// Locks and pins a range for reading, and waits up to `timeout` for writers of it. The span owns a
-    /// handle of the group.
+    /// Locks and pins a range for reading, and waits up to `timeout` for writers of it. The span
+    /// owns a handle of the group.
     ///
     /// # Errors
     ///
@@ -249,21 +251,22 @@ impl Group {
         Span::new(Arc::clone(self), range, Access::ReadOnly, deadline)
     }
 
-    /// Locks and pins a range for writing. The options of the group decide whether files are created,
-    /// extended and preallocated.
+    /// Locks and pins a range for writing. The options of the group decide whether files are
+    /// created, extended and preallocated.
     ///
     /// Stores are durable after [`flush`](Self::flush) with
-    /// [`FlushMode::Sync`](crate::mapping_cache::FlushMode::Sync), or after [`sync_all`](Self::sync_all).
+    /// [`FlushMode::Sync`](crate::mapping_cache::FlushMode::Sync), or after
+    /// [`sync_all`](Self::sync_all).
     ///
     /// # Errors
     ///
     /// - [`GroupError::OutOfBounds`] if the range exceeds the group.
     /// - [`GroupError::WriteToPadding`] if the range includes padding.
     /// - [`GroupError::File`] with
-    ///   [`MappingError::RangeLocked`](crate::mapping_cache::MappingError::RangeLocked) if another span or
-    ///   copy uses the range.
-    /// - [`GroupError::File`] if the group is read-only, the disk is full, or a file cannot be opened or
-    ///   mapped.
+    ///   [`MappingError::RangeLocked`](crate::mapping_cache::MappingError::RangeLocked) if another
+    ///   span or copy uses the range.
+    /// - [`GroupError::File`] if the group is read-only, the disk is full, or a file cannot be
+    ///   opened or mapped.
     pub fn span_mut(&self, range: impl RangeBounds<u64>) -> Result<SpanMut<&Self>, SpanError> {
         SpanMut::new(self, range, Patience::None)
     }
@@ -272,7 +275,8 @@ impl Group {
     ///
     /// # Errors
     ///
-    /// The errors of [`span_mut`](Self::span_mut). A locked range is an error only after the timeout.
+    /// The errors of [`span_mut`](Self::span_mut). A locked range is an error only after the
+    /// timeout.
     pub fn span_mut_within(
         &self,
         range: impl RangeBounds<u64>,
@@ -293,8 +297,8 @@ impl Group {
         SpanMut::new(Arc::clone(self), range, Patience::None)
     }
 
-    /// Locks and pins a range for writing, and waits up to `timeout` for other users of it. The span owns
-    /// a handle of the group.
+    /// Locks and pins a range for writing, and waits up to `timeout` for other users of it. The
+    /// span owns a handle of the group.
     ///
     /// # Errors
     ///
@@ -351,11 +355,11 @@ impl<G: GroupHandle> Span<G> {
         group: G,
         range: impl RangeBounds<u64>,
         access: Access,
-        patience: Patience,
+        timeout: Patience,
     ) -> Result<Self, SpanError> {
         let range = group.layout.resolve(range)?;
         // SAFETY: the handle keeps the group alive and is dropped after the parts.
-        let parts = unsafe { PinnedParts::new(&group, range.clone(), access, patience)? };
+        let parts = unsafe { PinnedParts::new(&group, range.clone(), access, timeout)? };
         Ok(Self {
             parts,
             group,
@@ -383,8 +387,8 @@ impl<G: GroupHandle> Span<G> {
         self.start..self.start + self.len as u64
     }
 
-    /// Returns the bytes as one slice if they are in one window of one file, otherwise `None`. An empty
-    /// span has no window. See [`slices`](Self::slices).
+    /// Returns the bytes as one slice if they are in one window of one file, otherwise `None`. An
+    /// empty span has no window. See [`slices`](Self::slices).
     ///
     /// # Panics
     ///
@@ -397,7 +401,8 @@ impl<G: GroupHandle> Span<G> {
         self.parts.only().map(bytes_of)
     }
 
-    /// Returns the bytes in order as slices: one for each window of mapped memory, and zeros for padding.
+    /// Returns the bytes in order as slices: one for each window of mapped memory, and zeros for
+    /// padding.
     ///
     /// # Panics
     ///
@@ -457,14 +462,14 @@ impl<G: GroupHandle> Span<G> {
         parts.all(Part::is_resident)
     }
 
-    /// Checks that no page of the span's windows was lost, for use after the memory was accessed with the
-    /// SIGBUS handler installed [I36].
+    /// Checks that no page of the span's windows was lost, for use after the memory was accessed
+    /// with the SIGBUS handler installed [I36].
     ///
     /// # Errors
     ///
     /// - [`GroupError::File`] with
-    ///   [`MappingError::Poisoned`](crate::mapping_cache::MappingError::Poisoned) if a page was lost. The
-    ///   window remains poisoned while it is pinned.
+    ///   [`MappingError::Poisoned`](crate::mapping_cache::MappingError::Poisoned) if a page was
+    ///   lost. The window remains poisoned while it is pinned.
     #[inline(always)]
     pub fn check(&self) -> Result<(), SpanError> {
         if self.parts.are_poisoned() {
@@ -473,8 +478,8 @@ impl<G: GroupHandle> Span<G> {
         Ok(())
     }
 
-    /// The error for a poisoned window. It names the first file of the span, since windows do not record
-    /// which page was lost.
+    /// The error for a poisoned window. It names the first file of the span, since windows do not
+    /// record which page was lost.
     #[cold]
     fn poisoned(&self) -> SpanError {
         self.group.page_lost(self.start)
@@ -513,8 +518,8 @@ impl<G: GroupHandle> Span<G> {
 }
 
 impl<G: GroupHandle> SpanMut<G> {
-    fn new(group: G, range: impl RangeBounds<u64>, patience: Patience) -> Result<Self, SpanError> {
-        let span = Span::new(group, range, Access::ReadWrite, patience)?;
+    fn new(group: G, range: impl RangeBounds<u64>, timeout: Patience) -> Result<Self, SpanError> {
+        let span = Span::new(group, range, Access::ReadWrite, timeout)?;
         Ok(Self { span })
     }
 
@@ -541,8 +546,8 @@ impl<G: GroupHandle> SpanMut<G> {
         self.span.range()
     }
 
-    /// Returns the bytes as one slice if they are in one window of one file, otherwise `None`. An empty
-    /// span has no window.
+    /// Returns the bytes as one slice if they are in one window of one file, otherwise `None`. An
+    /// empty span has no window.
     ///
     /// # Panics
     ///
@@ -587,8 +592,8 @@ impl<G: GroupHandle> SpanMut<G> {
         })
     }
 
-    /// Writes `buf` to offset `at` of the span by a copy. Safe even if another process truncates the
-    /// file.
+    /// Writes `buf` to offset `at` of the span by a copy. Safe even if another process truncates
+    /// the file.
     ///
     /// # Errors
     ///
@@ -608,8 +613,8 @@ impl<G: GroupHandle> SpanMut<G> {
         self.span.copy_to(at, buf)
     }
 
-    /// Checks that no page of the span's windows was lost, as [`Span::check_intact`]. The next sync of a
-    /// file that lost stores fails as well.
+    /// Checks that no page of the span's windows was lost, as [`Span::check_intact`]. The next sync
+    /// of a file that lost stores fails as well.
     ///
     /// # Errors
     ///
@@ -622,8 +627,8 @@ impl<G: GroupHandle> SpanMut<G> {
 /// The memory of a part. The caller has checked that the group allows slices.
 #[inline(always)]
 fn bytes_of<'p>(part: &'p Part<'static>) -> &'p [u8] {
-    // SAFETY: the memory is pinned (U1) and locked (U5) while the part exists, which the slice borrows.
-    // Nothing else changes it (U6). Every byte of a file is initialised.
+    // SAFETY: the memory is pinned (U1) and locked (U5) while the part exists, which the slice
+    // borrows. Nothing else changes it (U6). Every byte of a file is initialised.
     unsafe { std::slice::from_raw_parts(part.as_ptr(), part.len()) }
 }
 

@@ -16,18 +16,20 @@ const CHUNK_BYTES: u64 = 256 << 10;
 
 /// Bytes of a range of a group, chunk by chunk.
 ///
-/// It implements `futures_core::Stream` (feature `stream`) and `http_body::Body` (feature `http-body`).
-/// Each item is a [`Bytes`] of one chunk. After an error, the stream ends.
+/// It implements `futures_core::Stream` (feature `stream`) and `http_body::Body` (feature
+/// `http-body`). Each item is a [`Bytes`] of one chunk. After an error, the stream ends.
 ///
-/// **Locks and memory.** A chunk is locked and pinned when the reader requests it, never before. A slow
-/// reader therefore blocks no writer of the bytes that it has not reached, and the content of different
-/// chunks may be of different points in time. If the group [allows slices](Group::allows_slices), a chunk
-/// that is in one window is not copied: its `Bytes` keep the range locked and the window pinned until the
-/// last clone is dropped, and the pin counts against the budget of the cache. All other chunks are copied,
-/// and hold no lock after that. The stream itself holds no chunk.
+/// **Locks and memory.** A chunk is locked and pinned when the reader requests it, never before. A
+/// slow reader therefore blocks no writer of the bytes that it has not reached, and the content of
+/// different chunks may be of different points in time. If the group [allows
+/// slices](Group::allows_slices), a chunk that is in one window is not copied: its `Bytes` keep the
+/// range locked and the window pinned until the last clone is dropped, and the pin counts against
+/// the budget of the cache. All other chunks are copied, and hold no lock after that. The stream
+/// itself holds no chunk.
 ///
-/// **Blocking.** Chunks that are not in memory are read from the disk. With the feature `tokio` and in the
-/// context of a runtime, this happens on its blocking pool. Otherwise polling waits for the disk.
+/// **Blocking.** Chunks that are not in memory are read from the disk. With the feature `tokio` and
+/// in the context of a runtime, this happens on its blocking pool. Otherwise polling waits for the
+/// disk.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -71,10 +73,11 @@ impl Group {
 }
 
 impl Span<Arc<Group>> {
-    /// Releases the span and returns its range as a stream of bytes, which locks one chunk at a time.
+    /// Releases the span and returns its range as a stream of bytes, which locks one chunk at a
+    /// time.
     ///
-    /// Between this call and the reading of a chunk, the chunk can be written. To keep the whole range
-    /// locked and pinned instead, use [`into_bytes`](Self::into_bytes).
+    /// Between this call and the reading of a chunk, the chunk can be written. To keep the whole
+    /// range locked and pinned instead, use [`into_bytes`](Self::into_bytes).
     pub fn into_stream(self) -> SpanStream {
         SpanStream::new(Arc::clone(&self.group), self.range())
     }
@@ -91,8 +94,8 @@ impl SpanStream {
         }
     }
 
-    /// Sets the length of a chunk. Chunks end at multiples of it in the group, so the first and the last
-    /// one may be shorter. Zero is treated as one. Defaults to 256 KiB.
+    /// Sets the length of a chunk. Chunks end at multiples of it in the group, so the first and the
+    /// last one may be shorter. Zero is treated as one. Defaults to 256 KiB.
     pub fn chunk_bytes(mut self, bytes: usize) -> Self {
         self.chunk_bytes = (bytes as u64).max(1);
         self

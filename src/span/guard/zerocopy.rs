@@ -2,9 +2,9 @@
 //!
 //! # Safety
 //!
-//! A span that is being sent stays in the list of pending sends, with its range locks and pins, until the
-//! kernel reports that the send is complete [I39]. Dropping the sender leaks the spans that are still
-//! pending.
+//! A span that is being sent stays in the list of pending sends, with its range locks and pins,
+//! until the kernel reports that the send is complete [I39]. Dropping the sender leaks the spans
+//! that are still pending.
 #![expect(unsafe_code, reason = "the kernel uses the pages after the call")]
 
 use std::collections::VecDeque;
@@ -20,12 +20,12 @@ use crate::span::group::Group;
 
 /// Sender of spans over a TCP socket without any copy.
 ///
-/// Not all network devices support it. On loopback and others the kernel copies after all, which costs
-/// more than [`Span::write_all_to`]. Measure before use.
+/// Not all network devices support it. On loopback and others the kernel copies after all, which
+/// costs more than [`Span::write_all_to`]. Measure before use.
 ///
 /// A span stays locked and pinned until the kernel no longer uses its pages.
-/// [`poll_completions`](Self::poll_completions) and [`flush_timeout`](Self::flush_timeout) release such
-/// spans. Dropping the sender earlier leaves the ranges of pending sends locked forever.
+/// [`poll_completions`](Self::poll_completions) and [`flush_timeout`](Self::flush_timeout) release
+/// such spans. Dropping the sender earlier leaves the ranges of pending sends locked forever.
 ///
 /// ```
 /// use std::io::Read as _;
@@ -60,8 +60,8 @@ pub struct ZeroCopySender<S: AsFd> {
 impl<S: AsFd> ZeroCopySender<S> {
     /// Creates a sender for a connected TCP socket.
     ///
-    /// No other code may send with `MSG_ZEROCOPY` on the socket, neither before nor meanwhile: the kernel
-    /// counts the calls of a socket, not of a sender.
+    /// No other code may send with `MSG_ZEROCOPY` on the socket, neither before nor meanwhile: the
+    /// kernel counts the calls of a socket, not of a sender.
     ///
     /// # Errors
     ///
@@ -81,8 +81,8 @@ impl<S: AsFd> ZeroCopySender<S> {
         &self.socket
     }
 
-    /// Sends all of a span on a blocking socket. Returns when the kernel has accepted all bytes, which is
-    /// before it has sent them.
+    /// Sends all of a span on a blocking socket. Returns when the kernel has accepted all bytes,
+    /// which is before it has sent them.
     ///
     /// # Errors
     ///

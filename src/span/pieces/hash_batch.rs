@@ -1,9 +1,9 @@
 //! Hashing of pieces: one alone, or several side by side, block by block.
 //!
-//! No reference to mapped memory is created [I34]. The kernel copies a block of each piece into a buffer
-//! that fits in the L2 cache, and the buffers are hashed. Blocks are hashed in mapped memory only if the
-//! caller of [`Pieces::hash_in_place`] promised that no other code changes the files. Pieces that consist
-//! of holes or padding are not read.
+//! No reference to mapped memory is created [I34]. The kernel copies a block of each piece into a
+//! buffer that fits in the L2 cache, and the buffers are hashed. Blocks are hashed in mapped memory
+//! only if the caller of [`Pieces::hash_in_place`] promised that no other code changes the files.
+//! Pieces that consist of holes or padding are not read.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -19,7 +19,8 @@ const BUFFERS_BYTES: usize = 512 << 10;
 /// Smallest read, so that system calls do not dominate.
 const BLOCK_MIN_BYTES: usize = 32 << 10;
 
-/// Block length in mapped memory. Longer blocks use no more cache, but cross windows and files more often.
+/// Block length in mapped memory. Longer blocks use no more cache, but cross windows and files more
+/// often.
 const BLOCK_IN_PLACE_BYTES: usize = 128 << 10;
 
 /// Block length of a piece that is hashed alone; it fits in the L2 cache.
@@ -82,8 +83,8 @@ impl<'p> BatchHasher<'p> {
         }
     }
 
-    /// Hashes a batch of pieces, at most as many as the SIMD hasher has lanes. Returns one result for each,
-    /// or `None` for a piece that `stop`, which is called before each block, interrupted.
+    /// Hashes a batch of pieces, at most as many as the SIMD hasher has lanes. Returns one result
+    /// for each, or `None` for a piece that `stop`, which is called before each block, interrupted.
     pub(super) fn hash(
         &mut self,
         batch: Range<usize>,
@@ -201,8 +202,8 @@ impl Stream {
         self.range.end - self.range.start
     }
 
-    /// Reads the block at offset `at` of the piece. A stream that failed keeps the content of its buffer,
-    /// since all streams advance in lock step.
+    /// Reads the block at offset `at` of the piece. A stream that failed keeps the content of its
+    /// buffer, since all streams advance in lock step.
     fn read<'b>(&mut self, pieces: &'b Pieces<'_>, at: u64, buf: &'b mut [u8]) -> View<'b> {
         let offset = self.range.start + at;
         if self.failed.is_none()

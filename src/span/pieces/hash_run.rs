@@ -89,15 +89,16 @@ impl<'a> HashRun<'a> {
         self
     }
 
-    /// Sets a callback that is called after every few pieces, on the thread that hashed them. It should
-    /// return quickly.
+    /// Sets a callback that is called after every few pieces, on the thread that hashed them. It
+    /// should return quickly.
     #[must_use]
     pub fn progress(mut self, progress: &'a (dyn Fn(Progress) + Sync)) -> Self {
         self.progress = Some(progress);
         self
     }
 
-    /// Sets a flag that stops hashing soon after it becomes `true`. Pieces that are hashed keep their results.
+    /// Sets a flag that stops hashing soon after it becomes `true`. Pieces that are hashed keep
+    /// their results.
     #[must_use]
     pub fn cancel(mut self, cancel: &'a AtomicBool) -> Self {
         self.cancel = Some(cancel);
@@ -120,7 +121,8 @@ impl Pieces<'_> {
         }
     }
 
-    /// Hashes all pieces, compares them with the expected hashes, and returns a report for each file.
+    /// Hashes all pieces, compares them with the expected hashes, and returns a report for each
+    /// file.
     ///
     /// Missing, unreadable and corrupt files are part of the report, not errors.
     ///

@@ -131,7 +131,8 @@ impl From<Sha1Digest> for [u8; 20] {
     }
 }
 
-/// SHA-1 (FIPS 180-4) by the crate `sha1`, which uses the SHA instructions of the CPU if it has them.
+/// SHA-1 (FIPS 180-4) by the crate `sha1`, which uses the SHA instructions of the CPU if it has
+/// them.
 #[derive(Clone, Debug, Default)]
 pub struct Sha1(sha1::Sha1);
 

@@ -7,8 +7,8 @@ use super::pieces::Pieces;
 use crate::span::error::SpanError;
 use crate::span::guard::{GroupHandle, SpanMut};
 
-/// Bytes copied out of a span at a time. They fit in the L2 cache, which may still contain them from their
-/// arrival.
+/// Bytes copied out of a span at a time. They fit in the L2 cache, which may still contain them
+/// from their arrival.
 const BLOCK_BYTES: usize = 64 << 10;
 
 /// Hasher of a piece whose blocks arrive in any order.
@@ -16,8 +16,8 @@ const BLOCK_BYTES: usize = 64 << 10;
 /// A block that arrives early is buffered until the gap before it is filled: see
 /// [`buffered_bytes`](Self::buffered_bytes).
 ///
-/// Bytes that arrive a second time are ignored. The caller must not write them to the group again either,
-/// since the hash would not match them.
+/// Bytes that arrive a second time are ignored. The caller must not write them to the group again
+/// either, since the hash would not match them.
 ///
 /// ```
 /// use flatspan::span::{ArrivingPiece, Group, Pieces};

@@ -31,8 +31,8 @@ impl<'g> Pieces<'g> {
     ///
     /// # Errors
     ///
-    /// - [`GroupError::InvalidArgument`] if `piece_bytes` is zero, or if the number of pieces exceeds
-    ///   `isize::MAX`.
+    /// - [`GroupError::InvalidArgument`] if `piece_bytes` is zero, or if the number of pieces
+    ///   exceeds `isize::MAX`.
     pub fn new(group: &'g Group, piece_bytes: u64) -> Result<Self, SpanError> {
         let invalid = |reason: &str| SpanError::Argument {
             argument: "piece_bytes",

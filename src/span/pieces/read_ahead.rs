@@ -1,9 +1,9 @@
 //! Prefetch ahead of the hashing threads where data is not in the page cache.
 //!
-//! To the kernel, several threads that read in turn look like random reads, which disables its read-ahead.
-//! Therefore the range that follows is prefetched explicitly. Data that is in memory is not prefetched,
-//! since the request costs more than it saves. On a rotational device only one thread at a time reads
-//! data that is not in memory.
+//! To the kernel, several threads that read in turn look like random reads, which disables its
+//! read-ahead. Therefore the range that follows is prefetched explicitly. Data that is in memory is
+//! not prefetched, since the request costs more than it saves. On a rotational device only one
+//! thread at a time reads data that is not in memory.
 
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -32,7 +32,8 @@ impl<'g> ReadAhead<'g> {
         }
     }
 
-    /// Prefetches for a run that is about to be read. The caller holds the guard until it has read the run.
+    /// Prefetches for a run that is about to be read. The caller holds the guard until it has read
+    /// the run.
     pub(super) fn before(&self, run: &Range<u64>) -> Option<MutexGuard<'_, ()>> {
         let request = {
             let mut requested_end = self

@@ -1,27 +1,28 @@
 //! SHA-1 (FIPS 180-4, section 6.1) of several streams of equal length, side by side.
 //!
-//! One SHA-1 stream is a chain of dependent steps that leaves most of a core idle. Independent streams, such
-//! as the pieces of a torrent, use it fully. A vector register holds word `t` of every stream, one per
-//! lane, and every step of the standard becomes one instruction for all streams.
+//! One SHA-1 stream is a chain of dependent steps that leaves most of a core idle. Independent
+//! streams, such as the pieces of a torrent, use it fully. A vector register holds word `t` of
+//! every stream, one per lane, and every step of the standard becomes one instruction for all
+//! streams.
 //!
-//! The words arrive stream by stream, so each row of blocks is transposed first. The transposition is
-//! distributed over the rounds of the row before it, where it overlaps their arithmetic.
+//! The words arrive stream by stream, so each row of blocks is transposed first. The transposition
+//! is distributed over the rounds of the row before it, where it overlaps their arithmetic.
 //!
-//! This module does no I/O and starts no threads. Streams of different length, or too few to fill the lanes,
-//! are faster when they are hashed one by one.
+//! This module does no I/O and starts no threads. Streams of different length, or too few to fill
+//! the lanes, are faster when they are hashed one by one.
 //!
 //! # Safety
 //!
 //! Three operations need `unsafe`:
 //!
-//! 1. Calling `Engine::compress`, which may be compiled for instructions that this CPU lacks. The only
-//!    call follows a check by `Engine::detect`.
-//! 2. Vector loads and stores through pointers. Each pointer comes from a reference to an array of exactly
-//!    the vector's size. No alignment is required.
+//! 1. Calling `Engine::compress`, which may be compiled for instructions that this CPU lacks. The
+//!    only call follows a check by `Engine::detect`.
+//! 2. Vector loads and stores through pointers. Each pointer comes from a reference to an array of
+//!    exactly the vector's size. No alignment is required.
 //! 3. Prefetching, which is a hint and accepts any address.
 //!
-//! Input may be mapped file memory. The code that created the slice guarantees that its bytes do not
-//! change. If they do, the digest of that stream is wrong and the others are not affected.
+//! Input may be mapped file memory. The code that created the slice guarantees that its bytes do
+//! not change. If they do, the digest of that stream is wrong and the others are not affected.
 
 #![expect(
     unsafe_code,
@@ -44,8 +45,8 @@ const INITIAL: [u32; 5] = [
     0xc3d2_e1f0,
 ];
 
-/// Number of streams that the best engine of this CPU hashes side by side: 16 with AVX-512, 8 with AVX2,
-/// otherwise 1.
+/// Number of streams that the best engine of this CPU hashes side by side: 16 with AVX-512, 8 with
+/// AVX2, otherwise 1.
 #[cfg(feature = "rayon")]
 pub(super) fn lanes() -> usize {
     Engine::best().lanes
@@ -99,8 +100,8 @@ impl Sha1Lanes {
     ///
     /// # Panics
     ///
-    /// Panics if the number of blocks differs from the number of streams, if their lengths differ, or if an
-    /// earlier call had a length that is not a multiple of 64.
+    /// Panics if the number of blocks differs from the number of streams, if their lengths differ,
+    /// or if an earlier call had a length that is not a multiple of 64.
     pub(super) fn update(&mut self, blocks: &[&[u8]]) {
         assert_eq!(blocks.len(), self.streams, "one block for each stream");
         assert!(
@@ -151,8 +152,8 @@ struct Engine {
     /// Fewer streams than this are faster one by one (measured against SHA-NI).
     streams_min: usize,
     detect: fn() -> bool,
-    /// Hashes as many blocks of each stream as the first stream has. Requires the features that `detect`
-    /// checks.
+    /// Hashes as many blocks of each stream as the first stream has. Requires the features that
+    /// `detect` checks.
     compress: unsafe fn(&mut State, &[&[Block]]),
 }
 
@@ -193,8 +194,8 @@ impl Engine {
 
     fn run(&self, state: &mut State, streams: &[&[Block]]) {
         assert!((self.detect)());
-        // SAFETY: `detect`, which names the features that `compress` of the same engine is compiled for,
-        // has just returned `true`.
+        // SAFETY: `detect`, which names the features that `compress` of the same engine is compiled
+        // for, has just returned `true`.
         unsafe { (self.compress)(state, streams) }
     }
 }
@@ -209,8 +210,8 @@ fn serial(state: &mut State, streams: &[&[Block]]) {
     }
 }
 
-/// The 80 rounds of FIPS 180-4, section 6.1.2, for a row of blocks, unrolled so that all words stay in
-/// registers. `$next!($v, n)`, for `n` in `0..8`, follows every tenth round.
+/// The 80 rounds of FIPS 180-4, section 6.1.2, for a row of blocks, unrolled so that all words stay
+/// in registers. `$next!($v, n)`, for `n` in `0..8`, follows every tenth round.
 #[cfg(target_arch = "x86_64")]
 macro_rules! rounds {
     ($v:ident, $w:ident, $next:ident) => {
@@ -243,7 +244,8 @@ macro_rules! rounds {
     )*};
 }
 
-/// Engine of `$lanes` lanes in a vector type: its operations, compiled for `$features`, and `compress`.
+/// Engine of `$lanes` lanes in a vector type: its operations, compiled for `$features`, and
+/// `compress`.
 #[cfg(target_arch = "x86_64")]
 macro_rules! engine {
     ($features:literal, $lanes:literal, $vector:ty;
@@ -258,13 +260,13 @@ macro_rules! engine {
         #[inline]
         fn $name($($arg: $type),*) $(-> $result)? $body)*
 
-        /// Prefetches the data four blocks ahead. The hardware prefetcher alone costs a tenth of the
-        /// throughput.
+        /// Prefetches the data four blocks ahead. The hardware prefetcher alone costs a tenth of
+        /// the throughput.
         #[inline]
         fn prefetch(bytes: &[u8]) {
             let later = bytes.as_ptr().wrapping_add(4 * size_of::<Block>());
-            // SAFETY: a prefetch is a hint and never faults. The pointer, which may be past the end of the
-            // stream, is not dereferenced.
+            // SAFETY: a prefetch is a hint and never faults. The pointer, which may be past the end
+            // of the stream, is not dereferenced.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(later.cast()) }
         }
 

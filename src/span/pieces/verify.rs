@@ -37,11 +37,11 @@ pub enum FileStatus {
     Corrupt,
     /// All bytes are as expected, but the file is longer than declared.
     TooLong,
-    /// All pieces that are only in this file are good. A piece that it shares with other files is bad, and
-    /// either of the files may be corrupt.
+    /// All pieces that are only in this file are good. A piece that it shares with other files is
+    /// bad, and either of the files may be corrupt.
     Undecided {
-        /// Entries that share the bad pieces: those that have a problem of their own if any do, otherwise
-        /// all. Limited to the first 16.
+        /// Entries that share the bad pieces: those that have a problem of their own if any do,
+        /// otherwise all. Limited to the first 16.
         because_of: Vec<usize>,
     },
     /// No problem was found, but verification was cancelled before the whole file was hashed.
@@ -132,8 +132,8 @@ pub(super) fn assess(
     }
 }
 
-/// Attributes each bad piece to the only file of it. Returns the findings for each file, and for each bad
-/// piece of several files, these files.
+/// Attributes each bad piece to the only file of it. Returns the findings for each file, and for
+/// each bad piece of several files, these files.
 fn collect_findings(
     piece_bytes: u64,
     pieces: &[PieceState],
@@ -238,7 +238,8 @@ fn report(file: CheckedFile, found: Findings) -> FileReport {
     }
 }
 
-/// Limit of `shared_with`. Complete lists would grow with the square of the number of small files in a piece.
+/// Limit of `shared_with`. Complete lists would grow with the square of the number of small files
+/// in a piece.
 const SHARED_WITH_MAX: usize = 16;
 
 /// Marks files that share a bad piece and have no other problem as undecided.
