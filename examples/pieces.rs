@@ -36,9 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     );
     // With the feature `rayon`, `hash_all` hashes all pieces in parallel.
     for piece in 0..pieces.count() {
-        let digest = pieces.hash(piece)?;
-        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        println!("{piece:>6} {hex}");
+        println!("{piece:>6} {}", pieces.hash(piece)?);
     }
     Ok(())
 }

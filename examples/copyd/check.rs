@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::ops::Range;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use flatspan::span::{HashRun, PieceHasher as _, PieceOutcome, Pieces, Sha1, Sha1Digest};
 use serde_json::json;
 
@@ -19,8 +19,9 @@ pub(crate) fn run(args: &CheckArgs) -> Result<u8> {
     let pieces = Pieces::new(&group, args.piece_length.get())?;
     let (mut mismatched, mut unreadable) = (Vec::new(), Vec::new());
     for (piece, outcome) in pieces.hash_all(&HashRun::new()).into_iter().enumerate() {
+        let range = pieces.range(piece).context("a piece outside the group")?;
         match outcome {
-            PieceOutcome::Hashed(digest) if digest == expected(args.seed, pieces.range(piece)) => {}
+            PieceOutcome::Hashed(digest) if digest == expected(args.seed, range) => {}
             PieceOutcome::Hashed(_) => mismatched.push(piece),
             PieceOutcome::Failed(error) => unreadable.push((piece, error.to_string())),
             _ => unreadable.push((piece, "not checked".to_owned())),

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use flatspan::span::{Group, HashRun, PieceOutcome};
+use flatspan::span::{Group, HashRun, PieceOutcome, Sha1Digest};
 use indicatif::BinaryBytes;
 use serde_json::json;
 
@@ -119,7 +119,7 @@ fn hash(
     entries: &[FileEntry],
     piece_bytes: u64,
     engine: &Engine,
-) -> Result<Option<Vec<[u8; 20]>>> {
+) -> Result<Option<Vec<Sha1Digest>>> {
     let mut builder = Group::builder(&scan.root).cache(&engine.cache);
     let mut on_disk = scan.files.iter().map(|file| &file.on_disk);
     for entry in entries {
@@ -157,7 +157,7 @@ fn describe(
     scan: Scan,
     files: Vec<FileEntry>,
     piece_bytes: u64,
-    pieces: Vec<[u8; 20]>,
+    pieces: Vec<Sha1Digest>,
 ) -> Result<Metainfo> {
     let tier = |urls: &String| {
         urls.split(',')
@@ -172,7 +172,7 @@ fn describe(
         .map(tier)
         .filter(|urls: &Vec<_>| !urls.is_empty());
     Ok(Metainfo {
-        info_hash: [0; 20],
+        info_hash: Sha1Digest::new([0; 20]),
         name: scan.name,
         piece_bytes,
         pieces,

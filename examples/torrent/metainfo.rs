@@ -7,6 +7,7 @@
 
 use std::path::PathBuf;
 
+use flatspan::span::Sha1Digest;
 use sha1::{Digest as _, Sha1};
 
 use crate::bencode::{self, Item, Value};
@@ -24,10 +25,10 @@ const DIGEST_BYTES: usize = 20;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Metainfo {
     /// SHA-1 of the bytes of `info` in the torrent.
-    pub(crate) info_hash: [u8; DIGEST_BYTES],
+    pub(crate) info_hash: Sha1Digest,
     pub(crate) name: String,
     pub(crate) piece_bytes: u64,
-    pub(crate) pieces: Vec<[u8; DIGEST_BYTES]>,
+    pub(crate) pieces: Vec<Sha1Digest>,
     pub(crate) private: bool,
     pub(crate) source: Option<String>,
     /// Whether `files` are in a directory called `name`. Otherwise there is one file, with an empty
@@ -92,7 +93,7 @@ impl Metainfo {
             .transpose()?;
 
         Ok(Self {
-            info_hash: Sha1::digest(outer.required("info")?.raw).into(),
+            info_hash: Sha1Digest::new(Sha1::digest(outer.required("info")?.raw).into()),
             name: name.to_owned(),
             piece_bytes,
             pieces: parse_pieces(&info, total_bytes, piece_bytes)?,
@@ -117,10 +118,7 @@ impl Metainfo {
 
     /// The info-hash in hexadecimal.
     pub(crate) fn info_hash_hex(&self) -> String {
-        self.info_hash
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        self.info_hash.to_string()
     }
 
     /// The number of entries of a kind.
@@ -232,7 +230,7 @@ fn parse_pieces(
     info: &Fields<'_, '_>,
     bytes: u64,
     piece_bytes: u64,
-) -> Result<Vec<[u8; DIGEST_BYTES]>, MetainfoError> {
+) -> Result<Vec<Sha1Digest>, MetainfoError> {
     let digests = info.bytes("pieces")?;
     let (pieces, rest) = digests.as_chunks::<DIGEST_BYTES>();
     if !rest.is_empty() {
@@ -249,7 +247,7 @@ fn parse_pieces(
             },
         ));
     }
-    Ok(pieces.to_vec())
+    Ok(pieces.iter().copied().map(Sha1Digest::new).collect())
 }
 
 /// The trackers of `announce-list` if it has any (BEP 12), and of `announce` otherwise.

@@ -41,7 +41,15 @@ impl Metainfo {
         let mut info = vec![
             ("name", Node::text(&self.name)),
             ("piece length", int(self.piece_bytes)),
-            ("pieces", Node::Bytes(self.pieces.concat())),
+            (
+                "pieces",
+                Node::Bytes(
+                    self.pieces
+                        .iter()
+                        .flat_map(|hash| *hash.as_bytes())
+                        .collect(),
+                ),
+            ),
         ];
         if self.multi_file {
             info.push(("files", Node::List(self.files.iter().map(file).collect())));

@@ -1,4 +1,4 @@
-//! What can go wrong with a group.
+//! Errors of a group.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,79 +7,85 @@ use thiserror::Error;
 
 use crate::mapping_cache::MappingError;
 
-/// An error of a group.
+/// Error of a group.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum SpanError {
-    /// A file of the group could not do what was asked.
+    /// An operation on a file of the group failed.
     #[error(transparent)]
     File(#[from] MappingError),
-    /// A range that is inverted, passes 2^64 - 1 or leaves the group.
-    #[error("range {range} does not lie in the group of {group_bytes} bytes")]
+    /// The range is inverted, exceeds 2^64 - 1 or exceeds the group.
+    #[error("range {range} is out of bounds (length {group_bytes} bytes)")]
     Range {
         /// The bounds as given.
         range: String,
-        /// Length of the group.
+        /// Length of the group, or of the span or piece that the range refers to, in bytes.
         group_bytes: u64,
     },
-    /// The lengths of the entries sum up to more than 2^64 - 1 bytes.
-    #[error("entry {entry}: the lengths up to here pass 2^64 - 1 bytes")]
+    /// The sum of the entry lengths exceeds 2^64 - 1 bytes.
+    #[error("entry {entry}: the sum of the entry lengths exceeds 2^64 - 1 bytes")]
     TooLong {
-        /// The entry at which they do.
+        /// Number of the entry at which the sum overflows.
         entry: usize,
     },
-    /// An entry that no file can have: longer than 2^63 - 1 bytes, or an inverted range.
+    /// No file can have this entry: it ends after 2^63 - 1 bytes, or its range is inverted.
     #[error("entry {entry} ({}): {reason}", path.display())]
     Entry {
         /// Number of the entry.
         entry: usize,
-        /// Its path.
+        /// Path of the entry.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Reason of the refusal.
         reason: &'static str,
     },
-    /// There is no entry of this number, or it is not a file.
-    #[error("entry {entry} of {entries} is not a file of the group")]
+    /// The entry does not exist, or it is padding.
+    #[error("entry {entry} of {entries} is not a file")]
     NoSuchFile {
-        /// The number.
+        /// Requested number.
         entry: usize,
-        /// How many entries there are.
+        /// Number of entries of the group.
         entries: usize,
     },
-    /// Padding is zeros and cannot be written.
-    #[error("entry {entry} is padding: only zeros can be written there")]
+    /// A write to padding contains bytes other than zero, or a span for writing includes padding.
+    #[error("entry {entry} is padding, which only accepts zeros by positioned writes")]
     Padding {
         /// Number of the entry.
         entry: usize,
     },
-    /// The bytes behind this offset are not there.
-    #[error("the group ends at byte {group_bytes}")]
+    /// A write starts at or after the end of the group.
+    #[error("write starts at or after the end of the group ({group_bytes} bytes)")]
     End {
-        /// Length of the group.
+        /// Length of the group in bytes.
         group_bytes: u64,
     },
-    /// A transfer to or from a descriptor ended early. Where a file is at fault, its error is the inner
-    /// error of `source`.
-    #[error("the transfer ended after {done_bytes} bytes")]
+    /// A transfer to or from a descriptor ended early. If a file caused it, the inner error of
+    /// `source` is the error of that file.
+    #[error("transfer ended after {done_bytes} bytes")]
     Transfer {
-        /// Bytes that the descriptor took or gave before. Where a file was cut, the last of them may be zeros
-        /// that are not in the file, or be lost.
+        /// Bytes that the descriptor accepted or delivered before. If a file was truncated
+        /// meanwhile, the last of them may be zeros that the file does not contain, or may be lost.
         done_bytes: usize,
-        /// Why it ended.
+        /// Cause.
         source: io::Error,
     },
-    /// An argument that cannot work.
-    #[error("`{argument}`: {reason}")]
+    /// The kernel still used the memory of zero-copy sends when the timeout elapsed.
+    #[error("timed out while the kernel still sends from {pending_sends} zero-copy buffers")]
+    TimedOut {
+        /// Sends that are not complete.
+        pending_sends: usize,
+    },
+    /// An argument or an option is invalid.
+    #[error("invalid `{argument}`: {reason}")]
     Argument {
-        /// Name of the argument.
+        /// Name of the argument or option.
         argument: &'static str,
-        /// What is wrong with it.
+        /// Reason of the refusal.
         reason: String,
     },
 }
 
 impl SpanError {
-    /// The file it happened with, root included, if it was one.
+    /// Returns the full path of the file that caused the error, if any.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         match self {
@@ -95,12 +101,13 @@ impl SpanError {
         }
     }
 
-    /// The kind of `std::io` error this is closest to.
+    /// Returns the kind of `std::io` error that is closest to this error.
     #[must_use]
     pub fn kind(&self) -> io::ErrorKind {
         match self {
             Self::File(error) => error.kind(),
             Self::Transfer { source, .. } => source.kind(),
+            Self::TimedOut { .. } => io::ErrorKind::TimedOut,
             Self::End { .. } => io::ErrorKind::UnexpectedEof,
             Self::NoSuchFile { .. } => io::ErrorKind::NotFound,
             Self::Padding { .. } => io::ErrorKind::PermissionDenied,
@@ -110,10 +117,23 @@ impl SpanError {
             | Self::Argument { .. } => io::ErrorKind::InvalidInput,
         }
     }
+
+    /// An error of a transfer after `done_bytes`.
+    pub(super) fn transfer(done_bytes: usize, source: io::Error) -> Self {
+        Self::Transfer { done_bytes, source }
+    }
+
+    /// The same error, with `before` added to the bytes that were transferred.
+    pub(super) fn after(self, before: usize) -> Self {
+        match self {
+            Self::Transfer { done_bytes, source } => Self::transfer(before + done_bytes, source),
+            other => other,
+        }
+    }
 }
 
 impl From<SpanError> for io::Error {
-    /// Keeps the kind; the error itself is the new one's inner error.
+    /// Keeps the kind; the group's error becomes the inner error.
     fn from(error: SpanError) -> Self {
         Self::new(error.kind(), error)
     }

@@ -1,70 +1,45 @@
 //! A group of files as one byte array.
 //!
-//! A [`Group`] is files in order, seen as one array of bytes: existing files, files to be created when
-//! they are first written, ranges of files, virtual zeros. [`Layout`] says which bytes are where;
-//! everything else asks the files of the [mapping cache](crate::mapping_cache).
+//! A [`Group`] consists of entries in a fixed order: files, ranges of files, and padding of virtual
+//! zeros. Missing files can be created when they are first written. [`Layout`] maps an offset of
+//! the group to an entry. All file access goes through the [mapping cache](crate::mapping_cache).
 //!
-//! The rules this layer keeps:
+//! This layer guarantees:
 //!
-//! - A range that is inverted, overflows or leaves the group is an error, never another range.
-//! - Paths stay beneath the group's root unless the caller allows otherwise.
-//! - Nothing is opened, created or mapped before it is needed, except empty files, which nobody would
-//!   ever write.
-//! - Reading where a file is missing or too short is an error that names it; the bytes before can be
-//!   read, and nothing behind it shifts.
+//! - A range that is inverted, overflows or exceeds the group is an error. It is never adjusted.
+//! - Paths stay below the root directory of the group unless the caller allows otherwise.
+//! - A file is opened, created or mapped on first use only. Empty files are the exception: no write
+//!   would create them, so the group creates them when it is opened.
+//! - Reading a missing or too short file is an error that names the file. The bytes before it
+//!   remain readable, and the offsets after it do not change.
 //!
-//! What it does not know: how a file is opened, mapped or kept within a budget.
+//! Opening, mapping and evicting files is the task of the mapping cache.
+//!
+//! Modules: `group` holds the group, its layout and its file operations. `guard` holds spans, which
+//! lock and pin a range. `pieces` hashes a group piece by piece. `group` uses neither of the
+//! others, `guard` uses `group`, and `pieces` uses both.
 
-mod arriving;
-#[cfg(feature = "bytes")]
-mod as_bytes;
-mod batch;
-mod builder;
-mod clone;
-mod copy_claims;
-mod cursor;
-mod entry;
 mod error;
 mod group;
 mod guard;
-mod hasher;
-mod layout;
-mod mapped_bytes;
-#[cfg(feature = "tokio")]
-mod on_tokio;
-mod parts;
 mod pieces;
-mod positioned;
-#[cfg(feature = "rayon")]
-mod read_ahead;
-mod reshape;
-#[cfg(feature = "rayon")]
-mod run;
-mod sha1_lanes;
-mod storage;
-mod transfer;
-mod upkeep;
-#[cfg(feature = "rayon")]
-mod verify;
-mod zerocopy;
 
-pub use arriving::ArrivingPiece;
-#[cfg(feature = "bytes")]
-pub use as_bytes::{SpanBuf, SpanBufMut};
-pub use builder::GroupBuilder;
-pub use cursor::Cursor;
-pub use entry::{EntryInfo, EntryKind};
 pub use error::SpanError;
-pub use group::Group;
-pub use guard::{Span, SpanMut};
-pub use hasher::{PieceHasher, Sha1, Sha1Digest};
-pub use layout::{Extent, Extents, Layout};
+pub use group::{
+    Cursor, Entry, EntryInfo, EntryKind, Extent, Extents, Group, GroupBuilder, Layout,
+};
+pub use guard::{GroupHandle, Span, SpanMut, ZeroCopySender};
+pub use pieces::{ArrivingPiece, PieceHasher, Pieces, Sha1, Sha1Digest, Sha1DigestParseError};
+
 #[cfg(feature = "tokio")]
-pub use on_tokio::AsyncSocket;
-pub use parts::GroupHandle;
-pub use pieces::Pieces;
+pub use group::AsyncCursor;
+#[cfg(feature = "tokio")]
+pub use guard::AsyncSocket;
+#[cfg(any(feature = "stream", feature = "http-body"))]
+pub use guard::SpanStream;
+#[cfg(feature = "bytes")]
+pub use guard::{SpanBuf, SpanBufMut};
 #[cfg(feature = "rayon")]
-pub use run::{HashRun, PieceOutcome, Progress};
-#[cfg(feature = "rayon")]
-pub use verify::{FileReport, FileStatus, PieceState, Verification};
-pub use zerocopy::ZeroCopySender;
+pub use pieces::{
+    FileReport, FileStatus, HashRun, PieceOutcome, PieceState, Progress, Verification,
+};

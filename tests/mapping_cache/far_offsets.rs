@@ -2,9 +2,7 @@
 
 use std::{fs::File, os::unix::fs::FileExt as _};
 
-use flatspan::mapping_cache::{
-    Access, CacheOptions, CopyPath, FileOptions, MappingError, Preallocation,
-};
+use flatspan::mapping_cache::{Access, CacheOptions, CopyPath, MappingError, Preallocation};
 
 use crate::{
     fixture::{WINDOW, assert_reads, cache_of, copying, len_of, pattern, put, writable, writer},

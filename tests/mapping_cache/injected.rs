@@ -3,9 +3,7 @@
 
 use std::{os::unix::fs::symlink, path::Path};
 
-use flatspan::mapping_cache::{
-    Access, CopyPath, FileOptions, MappingError, Preallocation, Reservation,
-};
+use flatspan::mapping_cache::{Access, CopyPath, MappingError, Preallocation, Reservation};
 
 use crate::{
     fixture::{

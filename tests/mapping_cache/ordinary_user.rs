@@ -4,7 +4,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
-use flatspan::mapping_cache::{Access, Advice, FileOptions, MappingError, Preallocation};
+use flatspan::mapping_cache::{Access, Advice, MappingError, Preallocation};
 
 use crate::{
     fixture::{

@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt as _;
 
 use flatspan::mapping_cache::{
-    Access, CopyPath, FileOptions, MappingError, Preallocation, Reservation, Unreservable,
+    Access, CopyPath, MappingError, Preallocation, Reservation, Unreservable,
 };
 
 use crate::{

@@ -2,9 +2,7 @@
 
 use std::{fs, io::ErrorKind, os::unix::fs::MetadataExt as _};
 
-use flatspan::mapping_cache::{
-    Access, CopyPath, FileOptions, MappingError, Preallocation, Reservation,
-};
+use flatspan::mapping_cache::{Access, CopyPath, MappingError, Preallocation, Reservation};
 
 use crate::{
     fixture::{

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use flatspan::mapping_cache::{Access, FileOptions, MappingError, Preallocation};
+use flatspan::mapping_cache::{Access, MappingError, Preallocation};
 
 use crate::{
     fixture::{WINDOW, assert_reads, cache, file_with, len_of, pattern, writable, writer},

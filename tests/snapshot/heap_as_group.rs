@@ -87,7 +87,9 @@ fn builder(reader: &StoreReader, image: &Image) -> GroupBuilder {
 
 fn digests(bytes: &[u8]) -> Vec<Sha1Digest> {
     let pieces = bytes.chunks(PIECE_BYTES as usize);
-    pieces.map(|piece| Sha1::digest(piece).into()).collect()
+    pieces
+        .map(|piece| Sha1Digest::from(<[u8; 20]>::from(Sha1::digest(piece))))
+        .collect()
 }
 
 /// Asserts the hash of every piece, computed in every way.
@@ -145,7 +147,7 @@ fn use_safely(group: Group, expected: &[u8]) {
         let mut sender = ZeroCopySender::new(to).expect("TCP can");
         let span = group.owned_span(..).expect("free");
         sender.send(span).expect("sent");
-        assert!(sender.finish(TIMEOUT).expect("no error"));
+        sender.flush_timeout(TIMEOUT).expect("all is sent");
     });
     assert!(sent == expected, "sent without a copy");
 }
@@ -286,7 +288,7 @@ fn send_to_parent() {
     let group = builder(&reader, &image).open().expect("a group");
     let pieces = Pieces::new(&group, PIECE_BYTES).expect("pieces");
     for piece in 0..pieces.count() {
-        to.write_all(&pieces.hash(piece).expect("all there"))
+        to.write_all(pieces.hash(piece).expect("all there").as_ref())
             .expect("sent");
     }
     group.span(..).expect("free").send_to(&to).expect("sent");
@@ -315,9 +317,11 @@ fn i17_heap_of_an_open_store_is_sent_by_another_process() {
     };
     let (mut from, _) = listener.accept().expect("a child");
     from.set_read_timeout(Some(TIMEOUT)).expect("a socket");
-    let mut hashes = vec![Sha1Digest::default(); digests(&expected).len()];
-    for hash in &mut hashes {
-        from.read_exact(hash).expect("a hash");
+    let mut hashes = Vec::new();
+    for _ in digests(&expected) {
+        let mut hash = [0; 20];
+        from.read_exact(&mut hash).expect("a hash");
+        hashes.push(Sha1Digest::from(hash));
     }
     // The child has the heap locked now, until its bytes are read. They are more than socket
     // buffers hold.

@@ -2,10 +2,7 @@
 
 use std::{fs, io::ErrorKind};
 
-use flatspan::{
-    mapping_cache::{Access, MappingError},
-    span::{Group, SpanError},
-};
+use flatspan::{mapping_cache::MappingError, span::SpanError};
 
 use crate::{
     building::creating,
@@ -153,31 +150,4 @@ fn a_file_is_removed_and_its_entry_stays() {
     ));
     group.write_all_at(0, b"anew").expect("a write");
     assert_eq!(fs::read(folder.path().join("a")).expect("read"), b"anew");
-}
-
-#[test]
-fn a_group_with_dirty_files_follows_its_new_root() {
-    let folder = support::temp_dir();
-    let (old, new) = (folder.path().join("old"), folder.path().join("new"));
-    fs::create_dir(&old).expect("mkdir");
-    let mut group = creating(&old).file("deep/a", 100).open().expect("a group");
-    group.write_all_at(0, &noise(1, 100)).expect("a write");
-    let unsynced = group.stats().unsynced_files;
-    fs::rename(&old, &new).expect("renamed");
-    group.follow_root(&new).expect("followed");
-    assert_eq!(group.root(), new);
-    assert_eq!(group.stats().unsynced_files, unsynced);
-    group.sync_all().expect("reads under the new names");
-    group.write_all_at(0, b"later").expect("a write");
-    drop(group);
-    let group = Group::builder(&new)
-        .access(Access::ReadOnly)
-        .existing("deep/a");
-    let mut found = vec![0; 100];
-    group
-        .open()
-        .expect("a group")
-        .read_exact_at(0, &mut found)
-        .expect("a read");
-    assert!(found[..5] == *b"later" && found[5..] == noise(1, 100)[5..]);
 }

@@ -30,7 +30,7 @@ fn hashes_agree(cache: &MappingCache) {
         // SAFETY: no other code writes to the files of this test.
         let pieces = unsafe { pieces.in_place() };
         for piece in 0..pieces.count() {
-            let range = pieces.range(piece);
+            let range = pieces.range(piece).expect("a piece");
             let expected = sha1(&bytes[range.start as usize..range.end as usize]);
             assert_eq!(pieces.hash(piece).expect("all bytes exist"), expected);
         }
@@ -40,7 +40,7 @@ fn hashes_agree(cache: &MappingCache) {
             .into_iter()
             .enumerate()
         {
-            let range = pieces.range(piece);
+            let range = pieces.range(piece).expect("a piece");
             let expected = sha1(&bytes[range.start as usize..range.end as usize]);
             assert!(
                 matches!(outcome, flatspan::span::PieceOutcome::Hashed(hash) if hash == expected),

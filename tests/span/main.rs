@@ -7,6 +7,8 @@ mod support;
 
 mod aliasing;
 #[cfg(feature = "tokio")]
+mod async_cursor;
+#[cfg(feature = "tokio")]
 mod async_io;
 mod budget;
 mod building;
@@ -16,6 +18,8 @@ mod closing;
 mod containment;
 mod content;
 mod cursor;
+mod entries;
+mod errors;
 mod file_ops;
 mod flush_advise;
 mod full_disk;
@@ -37,6 +41,8 @@ mod sharing;
 mod short_files;
 mod sigbus_handler;
 mod socket_io;
+#[cfg(any(feature = "stream", feature = "http-body"))]
+mod streams;
 mod stress;
 mod syncing;
 mod truncation;

@@ -96,7 +96,7 @@ fn an_empty_file_never_shares_a_bad_piece() {
     let builder = Group::builder(folder.path())
         .file("a", 100)
         .file("empty", 0);
-    let found = verify(builder.file("b", 100), &[[0; 20]], 200);
+    let found = verify(builder.file("b", 100), &[[0; 20].into()], 200);
     assert_found(&found, "u.u", &[&[], &[], &[]]);
     assert_eq!(
         (suspects(&found, 0), suspects(&found, 2)),
@@ -106,7 +106,7 @@ fn an_empty_file_never_shares_a_bad_piece() {
     let builder = Group::builder(folder.path())
         .file("a", 100)
         .file("empty", 0);
-    let found = verify(builder.file("b", 100), &[[0; 20]], 100 + 100);
+    let found = verify(builder.file("b", 100), &[[0; 20].into()], 100 + 100);
     assert_found(&found, "umu", &[&[], &[], &[]]);
     assert_eq!(
         suspects(&found, 0),

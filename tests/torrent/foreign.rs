@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use flatspan::span::Sha1Digest;
 use sha1::{Digest as _, Sha1};
 
 use crate::metainfo::Metainfo;
@@ -85,7 +86,7 @@ fn same_order_gives_the_info_hash_of_mktorrent() {
     assert_eq!(parsed_ours.info_hash, parsed_theirs.info_hash);
     for (bytes, metainfo) in [(&theirs, &parsed_theirs), (&ours, &parsed_ours)] {
         let value: bt_bencode::Value = bt_bencode::from_slice(bytes).expect("bencode");
-        assert_eq!(info_hash(&value), metainfo.info_hash);
+        assert_eq!(info_hash(&value), *metainfo.info_hash.as_bytes());
     }
 }
 
@@ -113,9 +114,9 @@ fn pieces_are_digests_of_the_concatenated_files() {
     }
     // The map has the order that the torrent should have.
     let bytes = files.values().flatten().copied().collect::<Vec<_>>();
-    let digests: Vec<[u8; 20]> = bytes
+    let digests: Vec<Sha1Digest> = bytes
         .chunks(16 << 10)
-        .map(|piece| Sha1::digest(piece).into())
+        .map(|piece| Sha1Digest::new(Sha1::digest(piece).into()))
         .collect();
     assert_eq!(metainfo.pieces, digests);
 }

@@ -23,7 +23,7 @@ fn a_single_file_torrent_is_parsed() {
     let metainfo = Metainfo::parse(&torrent(vec![])).expect("a torrent");
     assert!(!metainfo.multi_file && !metainfo.private);
     assert_eq!((metainfo.total_bytes, metainfo.piece_bytes), (5, 4));
-    assert_eq!(metainfo.pieces, [[7; 20]; 2]);
+    assert_eq!(metainfo.pieces, [[7; 20].into(); 2]);
     assert_eq!(metainfo.disk_path(0).to_str(), Some("a"));
 }
 
@@ -142,10 +142,10 @@ prop_compose! {
         let files: Vec<_> = if multi_file { lengths.iter().map(entry).collect() } else { vec![single] };
         let total_bytes: u64 = files.iter().map(|file| file.bytes).sum();
         Metainfo {
-            info_hash: [0; 20],
+            info_hash: [0; 20].into(),
             name: "näme".into(),
             piece_bytes,
-            pieces: vec![digest; usize::try_from(total_bytes.div_ceil(piece_bytes)).expect("the number is small")],
+            pieces: vec![digest.into(); usize::try_from(total_bytes.div_ceil(piece_bytes)).expect("the number is small")],
             private,
             source: texts.0,
             multi_file,
@@ -165,8 +165,8 @@ proptest! {
         let bytes = metainfo.encode();
         let mut read = Metainfo::parse(&bytes).expect("own torrent");
         let value: bt_bencode::Value = bt_bencode::from_slice(&bytes).expect("bencode");
-        prop_assert_eq!(crate::foreign::info_hash(&value), read.info_hash);
-        read.info_hash = [0; 20];
+        prop_assert_eq!(crate::foreign::info_hash(&value), *read.info_hash.as_bytes());
+        read.info_hash = [0; 20].into();
         prop_assert_eq!(read, metainfo);
         crate::property::check(&bytes);
     }

@@ -649,7 +649,7 @@ mod tests {
         let held = table
             .lock(0..10, Sharing::Exclusive, Stay::Guard, stripe(0))
             .unwrap();
-        let mut waiting = table.wait(None);
+        let mut waiting = table.start_waiting(None);
         assert!(!waiting.sleep(Some(Instant::now())));
         table.unlock(held);
         assert!(waiting.sleep(None));

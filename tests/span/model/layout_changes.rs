@@ -123,7 +123,7 @@ impl World {
         let pieces = Pieces::new(group, len).expect("pieces");
         for _ in 0..8.min(pieces.count()) {
             let piece = rng.below(pieces.count() as u64) as usize;
-            let range = pieces.range(piece);
+            let range = pieces.range(piece).expect("a piece");
             let bytes = self.files.bytes(&range);
             let is_there = self.files.certain(&range) == bytes.len();
             match pieces.hash(piece) {

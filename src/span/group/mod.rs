@@ -1,0 +1,26 @@
+//! Groups: ordered entries addressed as one byte array, their layout, and operations on their
+//! files.
+
+#[cfg(feature = "tokio")]
+mod async_cursor;
+mod builder;
+mod copy_locks;
+mod copy_range;
+mod cursor;
+mod entry;
+mod file_ops;
+mod flush_advise;
+mod group;
+mod layout;
+mod layout_changes;
+mod positioned_io_impls;
+mod read_write;
+
+#[cfg(feature = "tokio")]
+pub use async_cursor::AsyncCursor;
+pub use builder::{Entry, GroupBuilder};
+pub use cursor::Cursor;
+pub(super) use entry::EntryBody;
+pub use entry::{EntryInfo, EntryKind};
+pub use group::Group;
+pub use layout::{Extent, Extents, Layout};

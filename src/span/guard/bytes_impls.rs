@@ -1,0 +1,158 @@
+//! Spans as types of the crate `bytes`: `Bytes` without a copy, `Buf` and `BufMut`.
+//!
+//! # Safety
+//!
+//! The memory of `BufMut` consists of the slices of a [`SpanMut`], which are initialised and
+//! borrowed exclusively. Advancing past their end panics.
+#![expect(unsafe_code, reason = "BufMut is an unsafe trait")]
+
+use std::sync::Arc;
+
+use bytes::buf::UninitSlice;
+use bytes::{Buf, BufMut, Bytes};
+
+use super::pinned_parts::GroupHandle;
+use super::span_guard::{Span, SpanMut};
+use crate::span::group::Group;
+
+/// One slice of a span. The span stays locked and pinned until all of its owners are dropped.
+struct Owner {
+    span: Arc<Span<Arc<Group>>>,
+    slice: usize,
+}
+
+impl AsRef<[u8]> for Owner {
+    /// Called once, when the `Bytes` is created.
+    fn as_ref(&self) -> &[u8] {
+        self.span.slices().nth(self.slice).unwrap_or(&[])
+    }
+}
+
+impl Span<Arc<Group>> {
+    /// Converts the span to `Bytes` without a copy, one for each window of mapped memory.
+    ///
+    /// The range stays locked and pinned until the last of them, and of their clones, is dropped.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the group does not [allow slices](Group::allows_slices).
+    #[must_use]
+    #[track_caller]
+    pub fn into_bytes(self) -> Vec<Bytes> {
+        let slices = self.slices().count();
+        let span = Arc::new(self);
+        let owner = |slice| Owner {
+            span: Arc::clone(&span),
+            slice,
+        };
+        (0..slices)
+            .map(|slice| Bytes::from_owner(owner(slice)))
+            .collect()
+    }
+}
+
+/// Reader of a span for the trait [`Buf`], from [`Span::buf`].
+#[derive(Debug)]
+pub struct SpanBuf<'s> {
+    current: &'s [u8],
+    rest: std::vec::IntoIter<&'s [u8]>,
+    remaining: usize,
+}
+
+/// Writer of a span for the trait [`BufMut`], from [`SpanMut::buf_mut`].
+#[derive(Debug)]
+pub struct SpanBufMut<'s> {
+    current: &'s mut [u8],
+    rest: std::vec::IntoIter<&'s mut [u8]>,
+    remaining: usize,
+}
+
+impl<G: GroupHandle> Span<G> {
+    /// Returns a [`Buf`] that reads the span from its start.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the group does not [allow slices](Group::allows_slices).
+    #[must_use]
+    #[track_caller]
+    pub fn buf(&self) -> SpanBuf<'_> {
+        let slices: Vec<_> = self.slices().collect();
+        let mut rest = slices.into_iter();
+        SpanBuf {
+            current: rest.next().unwrap_or(&[]),
+            rest,
+            remaining: self.len(),
+        }
+    }
+}
+
+impl<G: GroupHandle> SpanMut<G> {
+    /// Returns a [`BufMut`] that writes the span from its start.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the group does not [allow slices](Group::allows_slices).
+    #[must_use]
+    #[track_caller]
+    pub fn buf_mut(&mut self) -> SpanBufMut<'_> {
+        let remaining = self.len();
+        let slices: Vec<_> = self.slices_mut().collect();
+        let mut rest = slices.into_iter();
+        SpanBufMut {
+            current: rest.next().unwrap_or(&mut []),
+            rest,
+            remaining,
+        }
+    }
+}
+
+impl Buf for SpanBuf<'_> {
+    fn remaining(&self) -> usize {
+        self.remaining
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.current
+    }
+
+    fn advance(&mut self, mut cnt: usize) {
+        assert!(cnt <= self.remaining, "advanced past the end of a span");
+        self.remaining -= cnt;
+        while cnt >= self.current.len() {
+            cnt -= self.current.len();
+            let Some(next) = self.rest.next() else {
+                self.current = &[];
+                return;
+            };
+            self.current = next;
+        }
+        self.current = &self.current[cnt..];
+    }
+}
+
+// SAFETY: `chunk_mut` returns the same memory until `advance_mut`, which advances by the requested
+// count and panics past the end. `remaining_mut` is the length of all remaining slices.
+unsafe impl BufMut for SpanBufMut<'_> {
+    fn remaining_mut(&self) -> usize {
+        self.remaining
+    }
+
+    fn chunk_mut(&mut self) -> &mut UninitSlice {
+        UninitSlice::new(self.current)
+    }
+
+    unsafe fn advance_mut(&mut self, mut cnt: usize) {
+        assert!(cnt <= self.remaining, "advanced past the end of a span");
+        self.remaining -= cnt;
+        while cnt >= self.current.len() {
+            cnt -= self.current.len();
+            let Some(next) = self.rest.next() else {
+                self.current = &mut [];
+                return;
+            };
+            self.current = next;
+        }
+        let current = std::mem::take(&mut self.current);
+        self.current = &mut current[cnt..];
+    }
+}

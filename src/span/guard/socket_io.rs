@@ -1,0 +1,185 @@
+//! Transfers between spans and descriptors, straight from and to mapped memory.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use super::pinned_parts::GroupHandle;
+use super::span_guard::{Span, SpanMut};
+use crate::mapping_cache::{Access, MappingError, Part, Stretch, receive, send};
+use crate::span::error::SpanError;
+
+impl<G: GroupHandle> Span<G> {
+    /// Writes all of the span to a socket, pipe or file, straight from mapped memory.
+    ///
+    /// For a non-blocking descriptor use [`write_to`](Self::write_to).
+    ///
+    /// # Errors
+    ///
+    /// - [`GroupError::Transfer`] if the descriptor fails, with the number of bytes that were
+    ///   written. No SIGPIPE is raised for sockets.
+    /// - [`GroupError::Transfer`] with the file's error as inner error if a page cannot be read.
+    pub fn send_to(&self, to: impl AsFd) -> Result<(), SpanError> {
+        let mut done = 0;
+        while done < self.len() {
+            match self.send_some_to(done, &to) {
+                Ok(0) => return Err(SpanError::transfer(done, io::ErrorKind::WriteZero.into())),
+                Ok(sent) => done += sent,
+                Err(error) => return Err(error.after(done)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes bytes from offset `at` of the span to a descriptor by one system call, and returns
+    /// their number. The number is zero only at the end of the span.
+    ///
+    /// # Errors
+    ///
+    /// - [`GroupError::OutOfBounds`] if `at` exceeds the span.
+    /// - [`GroupError::Transfer`] with [`io::ErrorKind::WouldBlock`] if a non-blocking descriptor
+    ///   accepts no bytes now.
+    /// - The errors of [`write_all_to`](Self::write_all_to).
+    pub fn send_some_to(&self, at: usize, to: impl AsFd) -> Result<usize, SpanError> {
+        self.offset_in_group(at, 0)?;
+        if at == self.len() {
+            return Ok(0);
+        }
+        let sent = send(to.as_fd(), self.buffers(at));
+        self.check_sent(at, sent)
+    }
+
+    pub(super) fn buffers(&self, at: usize) -> impl Iterator<Item = Stretch<'_>> {
+        self.parts_from(at).map(|(part, from, len)| match part {
+            Some(part) => Stretch::Part(part, from),
+            None => Stretch::Zeros(len - from),
+        })
+    }
+
+    /// Checks the outcome of a send that started at `at`.
+    pub(super) fn check_sent(
+        &self,
+        at: usize,
+        sent: io::Result<usize>,
+    ) -> Result<usize, SpanError> {
+        let sent = sent.map_err(|error| self.transfer_error(at, Access::ReadOnly, error))?;
+        self.check_transferred(at, sent)
+            .map_err(|error| error.after(sent))?;
+        Ok(sent)
+    }
+
+    /// Checks that the bytes of a transfer existed. A replaced page [I36], or a file that now ends
+    /// within its last page, transfers zeros without any error.
+    fn check_transferred(&self, at: usize, len: usize) -> Result<(), SpanError> {
+        let lost = |error: SpanError| SpanError::transfer(0, error.into());
+        self.check().map_err(lost)?;
+        if self.group.is_exclusive {
+            return Ok(());
+        }
+        let start = self.start + at as u64;
+        for extent in self.group.layout.extents(start..start + len as u64)? {
+            if let Some((file, range)) = self.group.entries[extent.entry].file_range(extent) {
+                file.must_reach(range.end)
+                    .map_err(|error| lost(error.into()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The error of a transfer: that of a file if a page is bad (EFAULT), otherwise that of the
+    /// descriptor.
+    fn transfer_error(&self, at: usize, access: Access, error: io::Error) -> SpanError {
+        if error.raw_os_error() != Some(libc::EFAULT) {
+            return SpanError::transfer(0, error);
+        }
+        let rest = self.start + at as u64..self.start + self.len() as u64;
+        let extents = self.group.layout.extents(rest).into_iter().flatten();
+        let files =
+            extents.filter_map(|extent| self.group.entries[extent.entry].file_range(extent));
+        // The kernel does not report which page is bad: prefer a file that is too short.
+        let errors = files.map(|(file, range)| file.bad_page(range, access));
+        let (short, other): (Vec<_>, Vec<_>) =
+            errors.partition(|error| matches!(error, MappingError::ShortFile { .. }));
+        let source = match short.into_iter().chain(other).next() {
+            Some(file_error) => io::Error::from(file_error),
+            None => error,
+        };
+        SpanError::transfer(0, source)
+    }
+
+    /// The parts from offset `at` of the span: the part, the first offset in it, and its length.
+    fn parts_from(
+        &self,
+        at: usize,
+    ) -> impl Iterator<Item = (Option<&Part<'static>>, usize, usize)> {
+        let mut skip = at;
+        self.parts.iter().filter_map(move |(part, len)| {
+            let from = skip.min(len);
+            skip -= from;
+            (from < len).then_some((part, from, len))
+        })
+    }
+}
+
+impl<G: GroupHandle> SpanMut<G> {
+    /// Fills the span from a socket, pipe or file, straight into mapped memory.
+    ///
+    /// For a non-blocking descriptor use [`read_from`](Self::read_from).
+    ///
+    /// # Errors
+    ///
+    /// The span contains the bytes that arrived before the error.
+    ///
+    /// - [`GroupError::Transfer`] with [`io::ErrorKind::UnexpectedEof`] if the peer closes early.
+    /// - [`GroupError::Transfer`] if the descriptor fails, with the number of bytes that arrived.
+    /// - [`GroupError::Transfer`] with the file's error as inner error if a page cannot be written.
+    pub fn receive_from(&mut self, from: impl AsFd) -> Result<(), SpanError> {
+        let mut done = 0;
+        while done < self.len() {
+            match self.receive_some_from(done, &from) {
+                Ok(0) => {
+                    let source = io::ErrorKind::UnexpectedEof.into();
+                    return Err(SpanError::transfer(done, source));
+                }
+                Ok(received) => done += received,
+                Err(error) => return Err(error.after(done)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads bytes from a descriptor to offset `at` of the span by one system call, and returns
+    /// their number. The number is zero at the end of the span, or if the peer closed.
+    ///
+    /// # Errors
+    ///
+    /// - [`GroupError::OutOfBounds`] if `at` exceeds the span.
+    /// - [`GroupError::Transfer`] with [`io::ErrorKind::WouldBlock`] if a non-blocking descriptor
+    ///   has no bytes now.
+    /// - The errors of [`read_exact_from`](Self::read_exact_from).
+    pub fn receive_some_from(&mut self, at: usize, from: impl AsFd) -> Result<usize, SpanError> {
+        let span = &self.span;
+        span.offset_in_group(at, 0)?;
+        // A span for writing has no padding.
+        let parts = span.parts_from(at);
+        let parts = parts.filter_map(|(part, from, _)| part.map(|part| (part, from)));
+        if at == span.len() {
+            return Ok(0);
+        }
+        let received = match receive(from.as_fd(), parts) {
+            Ok(received) => received,
+            Err(error) => return Err(span.transfer_error(at, Access::ReadWrite, error)),
+        };
+        span.check_transferred(at, received)
+            .map_err(|error| error.after(received))?;
+        Ok(received)
+    }
+
+    /// Writes all of the span to a descriptor, as [`Span::write_all_to`].
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`Span::write_all_to`].
+    pub fn send_to(&self, to: impl AsFd) -> Result<(), SpanError> {
+        self.span.send_to(to)
+    }
+}
