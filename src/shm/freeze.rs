@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use super::freeze_error::FreezeError;
 use crate::snapshot::{Standstill, Stopped};
-use crate::sys::fate::is_killed;
+use crate::sys::fatal_signals::is_killed;
 use crate::sys::process_tree::{of_thread, threads, tree};
 use crate::sys::ptrace::{self, State};
 

@@ -16,7 +16,7 @@ use std::process::{Child, Command};
 use super::error::ShmError;
 use super::fd_name::{check, join};
 use super::listen_fds::{FDS, FIRST, NAMES, PID, PIDFD_ID};
-use crate::sys::descriptor;
+use crate::sys::fcntl;
 
 /// Descriptors for a program, in order, with their names.
 #[derive(Debug, Default)]
@@ -114,7 +114,7 @@ impl Placed {
     fn leave_open(&self, leave: bool) -> Result<(), ShmError> {
         self.given.iter().try_for_each(|given| {
             let failed = ShmError::io(given.fd.as_raw_fd(), "change its flag for exec");
-            descriptor::close_on_exec(&given.fd, !leave).map_err(failed)
+            fcntl::close_on_exec(&given.fd, !leave).map_err(failed)
         })
     }
 }
@@ -146,7 +146,7 @@ fn make_room(place: RawFd, places: &Range<RawFd>, given: Given) -> Result<Given,
     if number == place || !places.contains(&number) {
         return Ok(given);
     }
-    let moved = descriptor::duplicate_from(&given.fd, places.end);
+    let moved = fcntl::duplicate_from(&given.fd, places.end);
     Ok(Given {
         fd: moved.map_err(ShmError::io(number, "move it to another number"))?,
         ..given
@@ -158,14 +158,14 @@ fn put(place: RawFd, given: Given) -> Result<Given, ShmError> {
     if number == place {
         return Ok(given);
     }
-    let put = descriptor::duplicate_from(&given.fd, place)
+    let put = fcntl::duplicate_from(&given.fd, place)
         .map_err(ShmError::io(number, "move it to the number it must have"))?;
     if put.as_raw_fd() == place {
         return Ok(Given { fd: put, ..given });
     }
     Err(ShmError::NumberTaken {
         fd: place,
-        what: descriptor::target(place),
+        what: fcntl::target(place),
         name: given.name,
     })
 }
@@ -187,7 +187,7 @@ mod tests {
     fn file_at(number: RawFd, name: &str) -> Given {
         let mut file = tempfile::tempfile().expect("a file");
         file.write_all(name.as_bytes()).expect("its name");
-        let fd = descriptor::duplicate_from(&file, number).expect("a descriptor");
+        let fd = fcntl::duplicate_from(&file, number).expect("a descriptor");
         assert_eq!(fd.as_raw_fd(), number, "the number is free");
         Given {
             name: name.to_owned(),

@@ -10,8 +10,8 @@ use std::vec;
 use super::error::ShmError;
 use super::fd_name::{UNKNOWN, split};
 use super::variables::{self, Lookup, refuse};
-use crate::sys::inherited::{self, Refusal};
-use crate::sys::{descriptor, pidfd};
+use crate::sys::inherited_fds::{self, Refusal};
+use crate::sys::{fcntl, pidfd};
 
 /// The first of them.
 pub(super) const FIRST: RawFd = 3;
@@ -211,7 +211,8 @@ fn or_unknown(name: String) -> String {
 
 impl Announced {
     fn receive(self) -> Result<ListenFds, ShmError> {
-        let taken = inherited::take(FIRST, self.count).map_err(|refusal| self.refused(refusal))?;
+        let taken =
+            inherited_fds::take(FIRST, self.count).map_err(|refusal| self.refused(refusal))?;
         let is_named = !self.names.is_empty();
         let behind = FIRST.saturating_add_unsigned(self.count);
         let names = self
@@ -235,7 +236,7 @@ impl Announced {
             Refusal::Closed(fd) => ShmError::NotOpen { fd, announced },
             Refusal::OpenedHere(fd) => ShmError::NotInherited {
                 fd,
-                what: descriptor::target(fd),
+                what: fcntl::target(fd),
                 announced,
             },
             Refusal::Taken => ShmError::Received,
@@ -245,11 +246,11 @@ impl Announced {
 
 /// With another number, which an exec closes. Where the process may have no more descriptors it stays where it is.
 fn out_of_the_way(fd: OwnedFd, behind: RawFd) -> Result<OwnedFd, ShmError> {
-    if let Ok(moved) = descriptor::duplicate_from(&fd, behind) {
+    if let Ok(moved) = fcntl::duplicate_from(&fd, behind) {
         return Ok(moved);
     }
     let number = fd.as_raw_fd();
-    descriptor::close_on_exec(&fd, true).map_err(ShmError::io(number, "have it closed by exec"))?;
+    fcntl::close_on_exec(&fd, true).map_err(ShmError::io(number, "have it closed by exec"))?;
     Ok(fd)
 }
 

@@ -54,4 +54,4 @@ pub use shared_map::{SharedMap, SharedMapMut};
 pub use unaware::{Unaware, UnawareError, UnawareOptions};
 
 #[cfg(not(all(loom, test)))]
-pub use crate::sys::fate::FAULT_SIGNALS;
+pub use crate::sys::fatal_signals::FAULT_SIGNALS;

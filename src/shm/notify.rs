@@ -13,7 +13,7 @@ use super::error::ShmError;
 use super::fd_name::check_plain;
 use super::notify_address::{SOCKET, parse};
 use super::variables::{self, Lookup, refuse};
-use crate::sys::datagram;
+use crate::sys::unix_datagram;
 
 const WATCHDOG_USEC: &str = "WATCHDOG_USEC";
 const WATCHDOG_PID: &str = "WATCHDOG_PID";
@@ -177,14 +177,14 @@ impl Notify {
         let (end, sent) = io::pipe().map_err(failed)?;
         self.send("BARRIER=1", &[sent.as_fd()])?;
         drop(sent);
-        datagram::wait_for_end(&end, patience).map_err(failed)
+        unix_datagram::wait_for_end(&end, patience).map_err(failed)
     }
 
     fn send(&self, message: &str, descriptors: &[BorrowedFd<'_>]) -> Result<(), ShmError> {
         let Some(manager) = &self.manager else {
             return Ok(());
         };
-        datagram::send(&manager.address, message.as_bytes(), descriptors, PATIENCE)
+        unix_datagram::send(&manager.address, message.as_bytes(), descriptors, PATIENCE)
             .map_err(|source| manager.failed(message, source))
     }
 }

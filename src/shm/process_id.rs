@@ -5,7 +5,7 @@ use std::io;
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
-use crate::sys::fate::is_ending;
+use crate::sys::fatal_signals::is_ending;
 use crate::sys::process_tree::{Stat, of_process, of_thread, threads};
 
 /// A process, by its number and by when it was started. Numbers are used again; as long as the system runs, no other process has both.

@@ -7,8 +7,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use super::error::ShmError;
 use super::shared_map::{SharedMap, SharedMapMut};
-use crate::sys::limits::page_bytes;
-use crate::sys::{descriptor, fallocate, identity, memfd};
+use crate::sys::rlimits::page_bytes;
+use crate::sys::{fallocate, fcntl, memfd, statx};
 
 /// A file of memory (a memfd) that processes share. Which of them made it makes no difference.
 ///
@@ -57,14 +57,14 @@ impl SharedFile {
     }
 
     fn check(&self) -> Result<(), ShmError> {
-        let (fd, what) = (self.number(), || descriptor::target_of(&self.file));
+        let (fd, what) = (self.number(), || fcntl::target_of(&self.file));
         let refuse = |why| ShmError::NotWritable {
             fd,
             what: what(),
             why,
         };
         let is_read_write =
-            descriptor::is_read_write(&self.file).map_err(self.io("ask how it was opened"))?;
+            fcntl::is_read_write(&self.file).map_err(self.io("ask how it was opened"))?;
         let seals = match memfd::seals(&self.file) {
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
                 return Err(ShmError::NotAMemfd { fd, what: what() });
@@ -95,7 +95,7 @@ impl SharedFile {
     ///
     /// [`Io`](ShmError::Io).
     pub fn len(&self) -> Result<u64, ShmError> {
-        identity::len(&self.file).map_err(self.io("ask for its length"))
+        statx::len(&self.file).map_err(self.io("ask for its length"))
     }
 
     /// Has it no bytes at present?

@@ -10,7 +10,7 @@ use super::geometry::{Header, Lineage, PAGE_BYTES, tail_of};
 use super::mapped::{Mapped, header_of, len_of};
 use super::words::Words;
 use crate::snapshot::random;
-use crate::sys::{flock, memfd, sparse};
+use crate::sys::{flock, memfd, seek_data};
 
 const WORD_BYTES: usize = 8;
 
@@ -331,7 +331,7 @@ fn refuse_content(file: &File) -> Result<(), QueueError> {
     std::os::unix::fs::FileExt::read_exact_at(file, &mut page[..there], 0).map_err(failed)?;
     let fields = 8..80;
     let is_empty = page[..fields.start].iter().chain(&page[fields.end..]);
-    let behind = sparse::next_data(file, PAGE_BYTES as u64);
+    let behind = seek_data::next_data(file, PAGE_BYTES as u64);
     let behind = behind.map_err(QueueError::io("look for data in the memfd"))?;
     match is_empty.into_iter().all(|byte| *byte == 0) && behind.is_none() {
         true => Ok(()),

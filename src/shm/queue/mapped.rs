@@ -8,7 +8,7 @@ use super::error::QueueError;
 use super::geometry::{Header, PAGE_BYTES, Shape};
 use super::words::Words;
 use crate::shm::shared_map::{SharedMap, SharedMapMut};
-use crate::sys::{identity, memfd, sparse};
+use crate::sys::{memfd, seek_data, statx};
 
 const WORD_BYTES: u64 = 8;
 
@@ -55,7 +55,7 @@ impl Mapped {
         );
         let mut runs = Vec::new();
         while at < end {
-            match sparse::next_data(&self.file, at)? {
+            match seek_data::next_data(&self.file, at)? {
                 Some(data) if data.start < end => {
                     let run = data.start..data.end.min(end);
                     // Lossless: within the mapping. What a page is written to holds data from its begin on.
@@ -124,5 +124,5 @@ fn must_be_sealed(file: &File) -> Result<(), QueueError> {
 }
 
 pub(super) fn len_of(file: &File) -> Result<u64, QueueError> {
-    identity::len(file).map_err(QueueError::io("ask for the length of the memfd"))
+    statx::len(file).map_err(QueueError::io("ask for the length of the memfd"))
 }
