@@ -9,7 +9,7 @@ use std::vec;
 
 use super::error::ShmError;
 use super::fd_name::{UNKNOWN, split};
-use super::variables::{self, Lookup, refuse};
+use super::environment::{self, Lookup, refuse};
 use crate::sys::inherited_fds::{self, Refusal};
 use crate::sys::{fcntl, pidfd};
 
@@ -64,7 +64,7 @@ impl ListenFds {
     /// [`NotOpen`](ShmError::NotOpen) and [`NotInherited`](ShmError::NotInherited) for the first descriptor that is not
     /// there, then none is received; [`Received`](ShmError::Received).
     pub fn from_env() -> Result<Self, ShmError> {
-        match announced(&variables::of_process)? {
+        match announced(&environment::of_process)? {
             Err(absent) => Ok(Self {
                 absent: Some(absent),
                 is_named: false,
@@ -154,7 +154,7 @@ struct Announced {
 }
 
 fn announced(lookup: Lookup<'_>) -> Result<Result<Announced, Absent>, ShmError> {
-    let Some(count) = variables::number::<i32>(lookup, FDS, "it is not a number of descriptors")?
+    let Some(count) = environment::number::<i32>(lookup, FDS, "it is not a number of descriptors")?
     else {
         return Ok(Err(Absent::NotSet));
     };
@@ -172,11 +172,11 @@ fn announced(lookup: Lookup<'_>) -> Result<Result<Announced, Absent>, ShmError> 
 }
 
 fn meant_for_another(lookup: Lookup<'_>) -> Result<Option<Absent>, ShmError> {
-    let pid = variables::number::<u32>(lookup, PID, "it is not the number of a process")?;
+    let pid = environment::number::<u32>(lookup, PID, "it is not the number of a process")?;
     if let Some(pid) = pid.filter(|pid| *pid != process::id()) {
         return Ok(Some(Absent::ForProcess { pid }));
     }
-    let meant = variables::number::<u64>(lookup, PIDFD_ID, "it is not the id of a process")?;
+    let meant = environment::number::<u64>(lookup, PIDFD_ID, "it is not the id of a process")?;
     // A kernel that has no ids cannot be asked, and is not what the parent has asked.
     let own = meant.and_then(|_| pidfd::own_id().ok().flatten());
     Ok(match (meant, own) {
@@ -186,7 +186,7 @@ fn meant_for_another(lookup: Lookup<'_>) -> Result<Option<Absent>, ShmError> {
 }
 
 fn names(lookup: Lookup<'_>, count: u32) -> Result<Vec<String>, ShmError> {
-    let Some(list) = variables::text(lookup, NAMES)? else {
+    let Some(list) = environment::text(lookup, NAMES)? else {
         return Ok(Vec::new());
     };
     if list.is_empty() {

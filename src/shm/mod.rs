@@ -17,25 +17,25 @@
 //! What it does not know: how a state is stored (`snapshot` does).
 
 #[cfg(not(all(loom, test)))]
-pub mod descendants;
+pub mod process_users;
 mod error;
 mod fd_name;
 #[cfg(not(all(loom, test)))]
 mod freeze;
 #[cfg(not(all(loom, test)))]
 mod freeze_error;
-mod hand_over;
+mod fd_passing;
 mod listen_fds;
 mod notify;
 mod notify_address;
 #[cfg(not(all(loom, test)))]
 mod process_id;
 pub mod queue;
-mod shared_file;
-mod shared_map;
+mod memfd;
+mod memfd_map;
 #[cfg(not(all(loom, test)))]
-mod unaware;
-mod variables;
+mod transparent_host;
+mod environment;
 
 pub use error::ShmError;
 pub use fd_name::SHARED_FD_NAME;
@@ -43,15 +43,15 @@ pub use fd_name::SHARED_FD_NAME;
 pub use freeze::{Freezer, Frozen};
 #[cfg(not(all(loom, test)))]
 pub use freeze_error::FreezeError;
-pub use hand_over::{HandOver, Placed};
+pub use fd_passing::{HandOver, Placed};
 pub use listen_fds::{Absent, ListenFds};
 pub use notify::Notify;
 #[cfg(not(all(loom, test)))]
 pub use process_id::ProcessId;
-pub use shared_file::SharedFile;
-pub use shared_map::{SharedMap, SharedMapMut};
+pub use memfd::SharedFile;
+pub use memfd_map::{SharedMap, SharedMapMut};
 #[cfg(not(all(loom, test)))]
-pub use unaware::{Unaware, UnawareError, UnawareOptions};
+pub use transparent_host::{Unaware, UnawareError, UnawareOptions};
 
 #[cfg(not(all(loom, test)))]
 pub use crate::sys::fatal_signals::FAULT_SIGNALS;

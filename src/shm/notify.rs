@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::error::ShmError;
 use super::fd_name::check_plain;
 use super::notify_address::{SOCKET, parse};
-use super::variables::{self, Lookup, refuse};
+use super::environment::{self, Lookup, refuse};
 use crate::sys::unix_datagram;
 
 const WATCHDOG_USEC: &str = "WATCHDOG_USEC";
@@ -42,7 +42,7 @@ impl Notify {
     ///
     /// [`Variable`](ShmError::Variable) for a variable that says something impossible.
     pub fn from_env() -> Result<Self, ShmError> {
-        Self::from_variables(&variables::of_process)
+        Self::from_variables(&environment::of_process)
     }
 
     fn from_variables(lookup: Lookup<'_>) -> Result<Self, ShmError> {
@@ -201,10 +201,10 @@ impl Manager {
 
 fn watchdog(lookup: Lookup<'_>) -> Result<Option<Duration>, ShmError> {
     let what = "it is not a number of microseconds";
-    let Some(interval) = variables::number::<u64>(lookup, WATCHDOG_USEC, what)? else {
+    let Some(interval) = environment::number::<u64>(lookup, WATCHDOG_USEC, what)? else {
         return Ok(None);
     };
-    let pid = variables::number::<u32>(lookup, WATCHDOG_PID, "it is not the number of a process")?;
+    let pid = environment::number::<u32>(lookup, WATCHDOG_PID, "it is not the number of a process")?;
     if pid.is_some_and(|pid| pid != process::id()) {
         return Ok(None);
     }

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::SocketAddr;
 
 use super::error::ShmError;
-use super::variables::refuse;
+use super::environment::refuse;
 
 pub(super) const SOCKET: &str = "NOTIFY_SOCKET";
 

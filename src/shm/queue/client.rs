@@ -4,11 +4,11 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::committing::{Change, Committer};
+use super::client_protocol::{Change, Committer};
 use super::error::QueueError;
-use super::geometry::{Header, Lineage, PAGE_BYTES, tail_of};
-use super::mapped::{Mapped, header_of, len_of};
-use super::words::Words;
+use super::layout::{Header, Lineage, PAGE_BYTES, tail_of};
+use super::mapped_words::{Mapped, header_of, len_of};
+use super::shared_words::Words;
 use crate::snapshot::random;
 use crate::sys::{flock, memfd, seek_data};
 

@@ -9,11 +9,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::error::QueueError;
-use super::geometry::{Header, Lineage, Shape};
-use super::image::{self, Stored};
-use super::mapped::{Mapped, header_of, host_page};
-use super::taking::{Taken, take};
-use crate::shm::shared_map::SharedMapMut;
+use super::layout::{Header, Lineage, Shape};
+use super::store_image::{self, Stored};
+use super::mapped_words::{Mapped, header_of, host_page};
+use super::host_protocol::{Taken, take};
+use crate::shm::memfd_map::SharedMapMut;
 use crate::snapshot::{Changes, CheckpointReport, OpenReport, Store, StoreOptions, TrackerChoice};
 use crate::sys::memfd;
 
@@ -123,7 +123,7 @@ impl Host {
     ) -> Result<Self, QueueError> {
         let file = memfd::reopen(&File::from(memfd.into()), true);
         let file = file.map_err(QueueError::io("open the memfd anew by /proc/self/fd"))?;
-        let live = image::is_restored(&file)?;
+        let live = store_image::is_restored(&file)?;
         let mut store_options = options
             .store
             .changes(Changes::Writers)
@@ -135,7 +135,7 @@ impl Host {
         if !live {
             // A store without a state empties nothing.
             if let Some(stored) = &stored {
-                image::restore(&store, stored, &file)?;
+                store_image::restore(&store, stored, &file)?;
             }
             memfd::seal_against_shrinking(&file).map_err(QueueError::io("seal the memfd"))?;
         }
@@ -336,7 +336,7 @@ impl Client {
         let taken = take(&self.memory, &shape, known, begin, |page, words| {
             let inside = inside.borrow();
             let inside = inside.as_ref().expect("begun before");
-            image::put_page(inside, &shape, page, words)
+            store_image::put_page(inside, &shape, page, words)
         });
         match taken? {
             Taken::Nothing if was_torn => Ok(Copied::Torn),
@@ -349,7 +349,7 @@ impl Client {
             } => {
                 let inside = inside.borrow();
                 let inside = inside.as_ref().expect("begun before");
-                image::put_generation(inside, &self.header, generation, &tail)?;
+                store_image::put_generation(inside, &self.header, generation, &tail)?;
                 self.known = generation;
                 self.unsaved = Some((generation, tail, pages));
                 self.is_torn = false;

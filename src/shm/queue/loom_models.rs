@@ -19,10 +19,10 @@ use std::ops::Range;
 use loom::sync::Arc;
 use loom::thread;
 
-use super::committing::Committer;
-use super::geometry::{Shape, mark};
-use super::taking::{Taken, take};
-use super::words::{AtomicU64, Ordering, Words, fence};
+use super::client_protocol::Committer;
+use super::layout::{Shape, mark};
+use super::host_protocol::{Taken, take};
+use super::shared_words::{AtomicU64, Ordering, Words, fence};
 
 const PAGES: usize = 2;
 
@@ -120,8 +120,8 @@ fn client(heap: &Heap, shape: Shape, commits: usize, dies: bool) {
 /// Takes what there is into an image, and judges it.
 fn host(heap: &Heap, shape: Shape, image: &mut [u64; PAGES], known: &mut u64) {
     if heap.without == Without::SecondLook {
-        let marks = super::geometry::marks(heap, &shape);
-        let newest = super::geometry::newest_first(&marks).first().copied();
+        let marks = super::layout::marks(heap, &shape);
+        let newest = super::layout::newest_first(&marks).first().copied();
         heap.seen
             .set(newest.map(|(generation, _)| mark(generation, true)));
     }

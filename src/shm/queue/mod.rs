@@ -3,21 +3,21 @@
 
 #[cfg(not(all(loom, test)))]
 mod client;
-mod committing;
+mod client_protocol;
 mod error;
-mod geometry;
+mod layout;
 #[cfg(not(all(loom, test)))]
 mod host;
 #[cfg(not(all(loom, test)))]
-mod image;
+mod store_image;
 #[cfg(all(test, not(loom)))]
-mod litmus;
+mod torn_copy_tests;
 #[cfg(all(loom, test))]
 mod loom_models;
 #[cfg(not(all(loom, test)))]
-mod mapped;
-mod taking;
-mod words;
+mod mapped_words;
+mod host_protocol;
+mod shared_words;
 
 #[cfg(not(all(loom, test)))]
 pub use client::{Commit, QueueOptions, Writer};

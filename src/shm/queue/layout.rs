@@ -3,7 +3,7 @@
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::error::QueueError;
-use super::words::{AtomicU64, Ordering, Words};
+use super::shared_words::{AtomicU64, Ordering, Words};
 
 pub(crate) const PAGE_BYTES: usize = 4096;
 const WORD_BYTES: usize = 8;
@@ -115,14 +115,14 @@ impl Header {
     pub(crate) fn read(words: &impl Words) -> Result<Option<Self>, QueueError> {
         let mut copy = [0; 10];
         copy[0] = words.word(0).load(Ordering::Acquire);
-        super::words::load(words.words(1..10), &mut copy[1..]);
+        super::shared_words::load(words.words(1..10), &mut copy[1..]);
         Self::decode(&copy)
     }
 
     /// The magic last.
     pub(crate) fn write(&self, words: &impl Words) {
         let encoded = self.encode();
-        super::words::store(words.words(1..10), &encoded[1..]);
+        super::shared_words::store(words.words(1..10), &encoded[1..]);
         words.word(0).store(encoded[0], Ordering::Release);
     }
 

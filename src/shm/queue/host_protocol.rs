@@ -1,7 +1,7 @@
 //! The host's side of the protocol (docs/shared-memory-protocol.md, H1 to H5), on any words.
 
-use super::geometry::{Shape, marks, newest_first, tail_of};
-use super::words::{Ordering, Words, load};
+use super::layout::{Shape, marks, newest_first, tail_of};
+use super::shared_words::{Ordering, Words, load};
 
 /// What an attempt came to.
 #[derive(Clone, Debug, PartialEq, Eq)]

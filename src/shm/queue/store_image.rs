@@ -4,8 +4,8 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use super::error::QueueError;
-use super::geometry::{Header, Lineage, PAGE_BYTES, Shape, mark, newest_first, to_words};
-use super::mapped::len_of;
+use super::layout::{Header, Lineage, PAGE_BYTES, Shape, mark, newest_first, to_words};
+use super::mapped_words::len_of;
 use crate::snapshot::{Store, Writing, random};
 use crate::sys::memfd;
 

@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::client::{QueueOptions, Writer};
 use super::error::QueueError;
-use super::geometry::newest_first;
-use super::mapped::{Mapped, header_of};
-use super::taking::{Taken, take};
-use super::words::Words;
+use super::layout::newest_first;
+use super::mapped_words::{Mapped, header_of};
+use super::host_protocol::{Taken, take};
+use super::shared_words::Words;
 use crate::sys::memfd;
 
 const STATE_BYTES: usize = 64 << 10;
@@ -50,7 +50,7 @@ impl Hammer {
         let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
         let program = std::env::current_exe().expect("this program");
         let child = Command::new(program)
-            .args(["--exact", "shm::queue::litmus::hammer"])
+            .args(["--exact", "shm::queue::torn_copy_tests::hammer"])
             .env(MEMFD, path)
             .stdout(std::process::Stdio::null())
             .spawn();
@@ -87,7 +87,7 @@ struct Counts {
     torn_accepted: u64,
 }
 
-fn count(counts: &mut Counts, words: &impl Words, shape: &super::geometry::Shape) {
+fn count(counts: &mut Counts, words: &impl Words, shape: &super::layout::Shape) {
     let (mut least, mut most) = (u64::MAX, 0);
     // Every page, as if nothing was known, and without looking for holes.
     let taken: Result<_, Infallible> = take(
@@ -144,7 +144,7 @@ fn torn_state_accepted_because_the_copy_was_checked() -> Result<(), QueueError> 
     // The same without it finds torn ones.
     let mut counts = Counts::default();
     while counts.copies < copies && counts.torn_accepted == 0 {
-        let marks = super::geometry::marks(&memory, &shape);
+        let marks = super::layout::marks(&memory, &shape);
         let newest = newest_first(&marks).first().copied();
         let seen = newest.map_or(0, |(_, entry)| marks[entry]);
         count(&mut counts, &Credulous(&memory, seen.into()), &shape);

@@ -9,7 +9,7 @@ use std::path::Path;
 use rustix::process::{Pid, WaitId, WaitIdOptions, getpid, set_child_subreaper, waitid};
 
 use super::error::ShmError;
-use super::shared_file::SharedFile;
+use super::memfd::SharedFile;
 use crate::sys::process_tree::{descendants, numbers, of_process};
 
 /// A process.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::ShmError;
-use super::shared_file::SharedFile;
+use super::memfd::SharedFile;
 use crate::snapshot::{
     Changes, CheckpointReport, Memory, OpenReport, SnapshotError, Standstill, Store, StoreOptions,
     StoreReader, TrackerChoice, Writers,

@@ -5,9 +5,9 @@ use std::ops::Range;
 use std::sync::atomic::AtomicU64;
 
 use super::error::QueueError;
-use super::geometry::{Header, PAGE_BYTES, Shape};
-use super::words::Words;
-use crate::shm::shared_map::{SharedMap, SharedMapMut};
+use super::layout::{Header, PAGE_BYTES, Shape};
+use super::shared_words::Words;
+use crate::shm::memfd_map::{SharedMap, SharedMapMut};
 use crate::sys::{memfd, seek_data, statx};
 
 const WORD_BYTES: u64 = 8;

@@ -1,8 +1,8 @@
 //! The client's side of the protocol (docs/shared-memory-protocol.md, W1 to W6), on any words.
 
 use super::error::QueueError;
-use super::geometry::{Shape, mark, newest_first, tail_of, to_words};
-use super::words::{Ordering, Words, store};
+use super::layout::{Shape, mark, newest_first, tail_of, to_words};
+use super::shared_words::{Ordering, Words, store};
 use crate::snapshot::PageSet;
 
 /// So that twice a number is a word, with room for a few.

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use super::error::ShmError;
-use super::shared_map::{SharedMap, SharedMapMut};
+use super::memfd_map::{SharedMap, SharedMapMut};
 use crate::sys::rlimits::page_bytes;
 use crate::sys::{fallocate, fcntl, memfd, statx};
 
