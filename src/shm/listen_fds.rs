@@ -7,9 +7,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::process;
 use std::vec;
 
+use super::environment::{self, Lookup, refuse};
 use super::error::ShmError;
 use super::fd_name::{UNKNOWN, split};
-use super::environment::{self, Lookup, refuse};
 use crate::sys::inherited_fds::{self, Refusal};
 use crate::sys::{fcntl, pidfd};
 

@@ -16,40 +16,40 @@
 //!
 //! What it does not know: how a state is stored (`snapshot` does).
 
-#[cfg(not(all(loom, test)))]
-pub mod process_users;
+mod environment;
 mod error;
 mod fd_name;
+mod fd_passing;
 #[cfg(not(all(loom, test)))]
 mod freeze;
 #[cfg(not(all(loom, test)))]
 mod freeze_error;
-mod fd_passing;
 mod listen_fds;
+mod memfd;
+mod memfd_map;
 mod notify;
 mod notify_address;
 #[cfg(not(all(loom, test)))]
 mod process_id;
+#[cfg(not(all(loom, test)))]
+pub mod process_users;
 pub mod queue;
-mod memfd;
-mod memfd_map;
 #[cfg(not(all(loom, test)))]
 mod transparent_host;
-mod environment;
 
 pub use error::ShmError;
 pub use fd_name::SHARED_FD_NAME;
+pub use fd_passing::{HandOver, Placed};
 #[cfg(not(all(loom, test)))]
 pub use freeze::{Freezer, Frozen};
 #[cfg(not(all(loom, test)))]
 pub use freeze_error::FreezeError;
-pub use fd_passing::{HandOver, Placed};
 pub use listen_fds::{Absent, ListenFds};
+pub use memfd::SharedFile;
+pub use memfd_map::{SharedMap, SharedMapMut};
 pub use notify::Notify;
 #[cfg(not(all(loom, test)))]
 pub use process_id::ProcessId;
-pub use memfd::SharedFile;
-pub use memfd_map::{SharedMap, SharedMapMut};
 #[cfg(not(all(loom, test)))]
 pub use transparent_host::{Unaware, UnawareError, UnawareOptions};
 

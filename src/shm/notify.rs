@@ -9,10 +9,10 @@ use std::os::unix::net::SocketAddr;
 use std::process;
 use std::time::Duration;
 
+use super::environment::{self, Lookup, refuse};
 use super::error::ShmError;
 use super::fd_name::check_plain;
 use super::notify_address::{SOCKET, parse};
-use super::environment::{self, Lookup, refuse};
 use crate::sys::unix_datagram;
 
 const WATCHDOG_USEC: &str = "WATCHDOG_USEC";
@@ -204,7 +204,8 @@ fn watchdog(lookup: Lookup<'_>) -> Result<Option<Duration>, ShmError> {
     let Some(interval) = environment::number::<u64>(lookup, WATCHDOG_USEC, what)? else {
         return Ok(None);
     };
-    let pid = environment::number::<u32>(lookup, WATCHDOG_PID, "it is not the number of a process")?;
+    let pid =
+        environment::number::<u32>(lookup, WATCHDOG_PID, "it is not the number of a process")?;
     if pid.is_some_and(|pid| pid != process::id()) {
         return Ok(None);
     }

@@ -6,8 +6,8 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::SocketAddr;
 
-use super::error::ShmError;
 use super::environment::refuse;
+use super::error::ShmError;
 
 pub(super) const SOCKET: &str = "NOTIFY_SOCKET";
 

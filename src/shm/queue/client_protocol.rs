@@ -1,71 +1,74 @@
-//! The client's side of the protocol (docs/shared-memory-protocol.md, W1 to W6), on any words.
+//! Client side of the protocol on any [`Words`]: steps W1 to W6 of docs/shared-memory-protocol.md.
 
 use super::error::QueueError;
-use super::layout::{Shape, mark, newest_first, tail_of, to_words};
+use super::layout::{Layout, mark, newest_first, read_aux, to_words};
 use super::shared_words::{Ordering, Words, store};
 use crate::snapshot::PageSet;
 
-/// So that twice a number is a word, with room for a few.
+/// A mark is twice its generation. Two bits stay free.
 const GENERATION_MAX: u64 = u64::MAX >> 2;
 
-/// What the one writer knows.
+/// Private knowledge of the only client of a queue.
 #[derive(Debug)]
-pub(super) struct Committer {
-    shape: Shape,
+pub(super) struct ClientProtocol {
+    layout: Layout,
     /// The newest generation, and its entry.
     newest: Option<(u64, usize)>,
     next: u64,
-    /// Of each buffer the pages that are not as in the newest one; or not zeros, as long as there is none.
-    behind: Vec<PageSet>,
+    /// Per buffer, the pages in which it may differ from the buffer of the newest generation, or
+    /// from zeros before the first one.
+    stale: Vec<PageSet>,
 }
 
-/// A change on its way: of one entry, which is invalid. Dropped, it is given up.
+/// A commit in progress. Its entry is invalid until [`complete`](Self::complete).
+///
+/// Touched pages are recorded as stale at once, so a commit that is dropped or forgotten needs no
+/// cleanup: the next one copies these pages again.
 #[derive(Debug)]
-pub(super) struct Change<'c, W: Words> {
+pub(super) struct PendingCommit<'c, W: Words> {
     words: &'c W,
-    committer: &'c mut Committer,
+    protocol: &'c mut ClientProtocol,
     generation: u64,
     entry: usize,
-    touched: PageSet,
 }
 
-impl Committer {
-    /// Goes on with what is there.
-    pub(super) fn begin(words: &impl Words, shape: Shape) -> Result<Self, QueueError> {
+impl ClientProtocol {
+    /// Continues with the generations that the ring holds.
+    pub(super) fn resume(words: &impl Words, layout: Layout) -> Result<Self, QueueError> {
         let read = |at: usize, to: &mut [u64]| words.load_own(at, to);
-        let mut marks = vec![0; shape.depth];
+        let mut marks = vec![0; layout.depth];
         for (entry, mark) in marks.iter_mut().enumerate() {
-            read(shape.mark_at(entry), std::slice::from_mut(mark));
+            read(layout.mark_at(entry), std::slice::from_mut(mark));
         }
         let newest = newest_first(&marks)
             .into_iter()
-            .find(|(generation, entry)| tail_of(read, &shape, *entry, *generation).is_some());
+            .find(|(generation, entry)| read_aux(read, &layout, *entry, *generation).is_some());
         let highest = marks.iter().max().map_or(0, |mark| mark / 2);
-        let mut committer = Self {
-            shape,
+        let mut protocol = Self {
+            layout,
             newest,
             next: highest + 1,
-            behind: vec![PageSet::new(); shape.depth],
+            stale: vec![PageSet::new(); layout.depth],
         };
-        if committer.next > GENERATION_MAX {
+        if protocol.next > GENERATION_MAX {
             return Err(QueueError::NumbersExhausted {
                 generation: highest,
             });
         }
         let source = newest.map(|(_, entry)| entry);
-        for entry in (0..shape.depth).filter(|entry| Some(*entry) != source) {
-            let mut behind = committer.with_data(words, entry);
+        for entry in (0..layout.depth).filter(|entry| Some(*entry) != source) {
+            let mut stale = protocol.pages_with_data(words, entry);
             if let Some(source) = source {
-                behind |= &committer.with_data(words, source);
+                stale |= &protocol.pages_with_data(words, source);
             }
-            committer.behind[entry] = behind;
+            protocol.stale[entry] = stale;
         }
-        Ok(committer)
+        Ok(protocol)
     }
 
-    fn with_data(&self, words: &impl Words, entry: usize) -> PageSet {
-        let buffer = self.shape.buffer(entry);
-        let page_words = self.shape.page_words;
+    fn pages_with_data(&self, words: &impl Words, entry: usize) -> PageSet {
+        let buffer = self.layout.buffer(entry);
+        let page_words = self.layout.page_words;
         let mut pages = PageSet::new();
         for run in words.with_data(buffer.clone()) {
             let first = (run.start - buffer.start) / page_words;
@@ -80,100 +83,93 @@ impl Committer {
     }
 
     /// W1 to W3.
-    pub(super) fn start<'c, W: Words>(
+    pub(super) fn begin<'c, W: Words>(
         &'c mut self,
         words: &'c W,
-    ) -> Result<Change<'c, W>, QueueError> {
+    ) -> Result<PendingCommit<'c, W>, QueueError> {
         let generation = self.next;
         if generation > GENERATION_MAX {
             return Err(QueueError::NumbersExhausted { generation });
         }
         self.next += 1;
-        // Never the newest one: that is what counts until this is complete.
+        // The newest entry must stay valid until this commit is complete.
         let entry = match self.newest {
-            Some((_, newest)) => (newest + 1) % self.shape.depth,
+            Some((_, newest)) => (newest + 1) % self.layout.depth,
             None => 0,
         };
-        let at = self.shape.mark_at(entry);
+        let at = self.layout.mark_at(entry);
         words
             .word(at)
             .store(mark(generation, false), Ordering::Relaxed);
         words.fence_after_invalid_mark();
-        self.catch_up(words, entry);
-        Ok(Change {
+        self.refresh_buffer(words, entry);
+        Ok(PendingCommit {
             words,
-            committer: self,
+            protocol: self,
             generation,
             entry,
-            touched: PageSet::new(),
         })
     }
 
-    fn catch_up(&mut self, words: &impl Words, entry: usize) {
-        let behind = self.behind[entry].take();
-        for page in behind.runs().flatten() {
+    /// Copies the stale pages of a buffer from the buffer of the newest generation.
+    fn refresh_buffer(&mut self, words: &impl Words, entry: usize) {
+        let stale = self.stale[entry].take();
+        for page in stale.runs().flatten() {
             // Lossless: a page of a buffer in memory.
             let page = page as usize;
-            let target = self.shape.page(entry, page);
-            match self.newest {
-                Some((_, newest)) => words.copy_own(self.shape.page(newest, page), target),
-                None => {
-                    let target = words.words(target);
-                    target.iter().for_each(|to| to.store(0, Ordering::Relaxed));
+            let target = self.layout.page(entry, page);
+            if let Some((_, newest)) = self.newest {
+                words.copy_own(self.layout.page(newest, page), target);
+            } else {
+                for word in words.words(target) {
+                    word.store(0, Ordering::Relaxed);
                 }
             }
         }
     }
 }
 
-impl<W: Words> Change<'_, W> {
+impl<W: Words> PendingCommit<'_, W> {
     pub(super) fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// The state as it is with the change so far: words of the buffer.
+    /// Words of the buffer that holds the state, including the changes made so far.
     pub(super) fn buffer(&self) -> std::ops::Range<usize> {
-        self.committer.shape.buffer(self.entry)
+        self.protocol.layout.buffer(self.entry)
     }
 
-    /// W4: to be called before the first store to a page.
+    /// W4. Must precede the first store to the page.
     pub(super) fn touch(&mut self, page: usize) {
-        if self.touched.contains(page as u64) {
+        let touched = &mut self.protocol.stale[self.entry];
+        if touched.contains(page as u64) {
             return;
         }
-        let stamps = self.committer.shape.stamps();
+        touched.insert(page as u64);
+        let stamps = self.protocol.layout.stamps();
         self.words
             .word(stamps.start + page)
             .store(self.generation, Ordering::Relaxed);
-        self.touched.insert(page as u64);
     }
 
-    /// W5 and W6. The tail fits.
-    pub(super) fn complete(mut self, tail: &[u8]) -> u64 {
+    /// W5 and W6. The caller has checked that `aux` fits into an entry.
+    pub(super) fn complete(self, aux: &[u8]) {
         let (words, entry, generation) = (self.words, self.entry, self.generation);
-        let shape = self.committer.shape;
-        let at = shape.mark_at(entry);
-        let descriptor = shape.descriptor(entry, generation, tail.len() as u64);
+        let layout = self.protocol.layout;
+        let at = layout.mark_at(entry);
+        let descriptor = layout.descriptor(entry, generation, aux.len() as u64);
         store(words.words(at + 1..at + 8), &descriptor);
-        let tail = to_words(tail);
-        let tail_at = shape.tail_at(entry);
-        store(words.words(tail_at..tail_at + tail.len()), &tail);
+        let aux = to_words(aux);
+        let aux_at = layout.aux_at(entry);
+        store(words.words(aux_at..aux_at + aux.len()), &aux);
         words
             .word(at)
             .store(mark(generation, true), Ordering::Release);
-        let touched = self.touched.take();
-        let others = self.committer.behind.iter_mut().enumerate();
-        for (_, behind) in others.filter(|(other, _)| *other != entry) {
-            *behind |= &touched;
+        let touched = self.protocol.stale[entry].take();
+        let others = self.protocol.stale.iter_mut().enumerate();
+        for (_, stale) in others.filter(|(other, _)| *other != entry) {
+            *stale |= &touched;
         }
-        self.committer.newest = Some((generation, entry));
-        generation
-    }
-}
-
-impl<W: Words> Drop for Change<'_, W> {
-    /// Completed, nothing is touched any more.
-    fn drop(&mut self) {
-        self.committer.behind[self.entry] |= &self.touched;
+        self.protocol.newest = Some((generation, entry));
     }
 }

@@ -1,78 +1,80 @@
-//! The host's side of the protocol (docs/shared-memory-protocol.md, H1 to H5), on any words.
+//! Host side of the protocol on any [`Words`]: steps H1 to H5 of docs/shared-memory-protocol.md.
 
-use super::layout::{Shape, marks, newest_first, tail_of};
+use super::layout::{Layout, marks, newest_first, read_aux};
 use super::shared_words::{Ordering, Words, load};
 
-/// What an attempt came to.
+/// Result of one attempt to copy the newest generation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Taken {
-    /// There is none newer.
-    Nothing,
-    /// The entry was used again meanwhile; what was put is worth nothing.
+pub(super) enum CopyOutcome {
+    /// The ring holds no newer generation.
+    Unchanged,
+    /// The client reused the entry during the copy. The copied pages must not be used.
     Torn,
-    /// All that was put is of this generation.
+    /// All copied pages are of this generation.
     Accepted {
         generation: u64,
-        tail: Vec<u8>,
+        aux: Vec<u8>,
         pages: u64,
     },
 }
 
-/// Tries to bring an image of generation `known` to the newest one. `begin` comes first, if there is any; `put` gets the pages that
-/// may differ.
-pub(super) fn take<E>(
+/// Tries to bring an image of generation `known` (0: none) to the newest generation.
+///
+/// Calls `begin` once if a newer generation exists, then `put` for each page that may differ.
+pub(super) fn copy_newest<E>(
     words: &impl Words,
-    shape: &Shape,
+    layout: &Layout,
     known: u64,
     begin: impl FnOnce() -> Result<(), E>,
     mut put: impl FnMut(usize, &[u64]) -> Result<(), E>,
-) -> Result<Taken, E> {
-    let marks = marks(words, shape);
-    let newer = newest_first(&marks).into_iter();
-    let newer: Vec<_> = newer
+) -> Result<CopyOutcome, E> {
+    let marks = marks(words, layout);
+    let newer: Vec<_> = newest_first(&marks)
+        .into_iter()
         .filter(|(generation, _)| *generation > known)
         .collect();
     let read = |at: usize, to: &mut [u64]| load(words.words(at..at + to.len()), to);
-    // One whose descriptor is not good does not count.
-    let good = newer.iter().find_map(|(generation, entry)| {
-        let tail = tail_of(read, shape, *entry, *generation)?;
-        Some((*generation, *entry, tail))
+    // Entries with an invalid descriptor do not count.
+    let found = newer.iter().find_map(|(generation, entry)| {
+        let aux = read_aux(read, layout, *entry, *generation)?;
+        Some((*generation, *entry, aux))
     });
-    let Some((generation, entry, tail)) = good else {
-        // It may be that it was used again since its mark was read.
-        return Ok(match newer.is_empty() {
-            true => Taken::Nothing,
-            false => Taken::Torn,
+    let Some((generation, entry, aux)) = found else {
+        // The client may have reused the entry after its mark was read.
+        return Ok(if newer.is_empty() {
+            CopyOutcome::Unchanged
+        } else {
+            CopyOutcome::Torn
         });
     };
     begin()?;
     let mut pages = 0;
-    let mut copy = vec![0; shape.page_words];
+    let mut copy = vec![0; layout.page_words];
     let mut copy_page = |page: usize| {
-        load(words.words(shape.page(entry, page)), &mut copy);
+        load(words.words(layout.page(entry, page)), &mut copy);
         pages += 1;
         put(page, &copy)
     };
     if known == 0 {
-        let buffer = shape.buffer(entry);
+        let buffer = layout.buffer(entry);
         for run in words.with_data(buffer.clone()) {
-            let first = (run.start - buffer.start) / shape.page_words;
-            let end = (run.end - buffer.start).div_ceil(shape.page_words);
+            let first = (run.start - buffer.start) / layout.page_words;
+            let end = (run.end - buffer.start).div_ceil(layout.page_words);
             (first..end).try_for_each(&mut copy_page)?;
         }
     } else {
-        let stamps = words.words(shape.stamps()).iter().enumerate();
+        let stamps = words.words(layout.stamps()).iter().enumerate();
         let newer = stamps.filter(|(_, stamp)| stamp.load(Ordering::Relaxed) > known);
         newer.map(|(page, _)| page).try_for_each(&mut copy_page)?;
     }
-    // Of live memory, not of what was copied.
-    let again = words.look_again(shape.mark_at(entry));
+    // The check must read live memory: a copy of the mark would miss a reuse during the copy.
+    let again = words.load_mark_again(layout.mark_at(entry));
     if again != marks[entry] {
-        return Ok(Taken::Torn);
+        return Ok(CopyOutcome::Torn);
     }
-    Ok(Taken::Accepted {
+    Ok(CopyOutcome::Accepted {
         generation,
-        tail,
+        aux,
         pages,
     })
 }

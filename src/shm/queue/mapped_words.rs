@@ -1,54 +1,51 @@
-//! The words of a memfd.
+//! Words of a mapped memfd.
 
 use std::fs::File;
+use std::io;
 use std::ops::Range;
 use std::sync::atomic::AtomicU64;
 
 use super::error::QueueError;
-use super::layout::{Header, PAGE_BYTES, Shape};
+use super::layout::{Header, Layout, PAGE_BYTES};
 use super::shared_words::Words;
 use crate::shm::memfd_map::{SharedMap, SharedMapMut};
 use crate::sys::{memfd, seek_data, statx};
 
 const WORD_BYTES: u64 = 8;
 
-/// A queue that is mapped.
+/// A mapped queue.
 #[derive(Debug)]
-pub(super) struct Mapped {
-    memory: Memory,
-    /// A description of its own: its position moves when holes are looked for.
+pub(super) struct MappedWords {
+    mapping: Mapping,
+    /// Open file description of its own, since lseek(2) for holes moves the position.
     file: File,
 }
 
 #[derive(Debug)]
-enum Memory {
-    /// Of a client.
-    Own(SharedMapMut),
-    /// Of a host, which loads only.
-    Other(SharedMap),
+enum Mapping {
+    /// Mapping of a client.
+    ReadWrite(SharedMapMut),
+    /// Mapping of a host, which only loads.
+    ReadOnly(SharedMap),
 }
 
-impl Mapped {
-    /// Maps all of a queue of this shape.
-    pub(super) fn new(file: File, shape: &Shape, writable: bool) -> Result<Self, QueueError> {
-        let needed = shape.len_bytes();
-        let len = len_of(&file)?;
-        if len < needed as u64 {
-            return Err(QueueError::TooShort {
-                len,
-                needed: needed as u64,
-            });
-        }
-        must_be_sealed(&file)?;
-        let memory = match writable {
-            true => SharedMapMut::new(&file, 0, needed).map(Memory::Own),
-            false => SharedMap::new(&file, 0, needed).map(Memory::Other),
+impl MappedWords {
+    /// Maps a whole queue of this layout.
+    pub(super) fn new(file: File, layout: &Layout, writable: bool) -> Result<Self, QueueError> {
+        let needed = layout.len_bytes();
+        check_len(len_of(&file)?, needed)?;
+        check_shrink_seal(&file)?;
+        let mapping = if writable {
+            SharedMapMut::new(&file, 0, needed).map(Mapping::ReadWrite)
+        } else {
+            SharedMap::new(&file, 0, needed).map(Mapping::ReadOnly)
         };
-        let memory = memory.map_err(QueueError::io("map the memfd"))?;
-        Ok(Self { memory, file })
+        let mapping = mapping.map_err(QueueError::io("map the memfd"))?;
+        Ok(Self { mapping, file })
     }
 
-    fn holes_left_out(&self, range: Range<usize>) -> std::io::Result<Vec<Range<usize>>> {
+    /// The parts of a range that are not holes of the file.
+    fn without_holes(&self, range: Range<usize>) -> io::Result<Vec<Range<usize>>> {
         let (mut at, end) = (
             range.start as u64 * WORD_BYTES,
             range.end as u64 * WORD_BYTES,
@@ -58,7 +55,8 @@ impl Mapped {
             match seek_data::next_data(&self.file, at)? {
                 Some(data) if data.start < end => {
                     let run = data.start..data.end.min(end);
-                    // Lossless: within the mapping. What a page is written to holds data from its begin on.
+                    // Lossless: within the mapping. A run may start before `range`, since a page
+                    // that was written counts as data from its first byte.
                     let first = (run.start / WORD_BYTES) as usize;
                     runs.push(first.max(range.start)..run.end.div_ceil(WORD_BYTES) as usize);
                     at = data.end.max(at + 1);
@@ -70,59 +68,76 @@ impl Mapped {
     }
 }
 
-impl Words for Mapped {
+impl Words for MappedWords {
     fn words(&self, range: Range<usize>) -> &[AtomicU64] {
-        let words = match &self.memory {
-            Memory::Own(memory) => memory.words(),
-            Memory::Other(memory) => memory.words_to_load(),
+        let words = match &self.mapping {
+            Mapping::ReadWrite(mapping) => mapping.words(),
+            Mapping::ReadOnly(mapping) => mapping.words_to_load(),
         };
         &words[range]
     }
 
     fn with_data(&self, range: Range<usize>) -> Vec<Range<usize>> {
-        // Where it cannot be asked, all of it is looked at.
-        self.holes_left_out(range.clone())
+        // Without SEEK_DATA the whole range counts as data.
+        self.without_holes(range.clone())
             .unwrap_or_else(|_| vec![range])
     }
 }
 
-/// The header of a memfd, if a queue is in it. It is sealed, or was made by us and is being restored into.
+/// The header of a memfd, `None` if it holds no queue. The memfd must have the shrink seal.
 pub(super) fn header_of(file: &File) -> Result<Option<Header>, QueueError> {
     if len_of(file)? < 2 * PAGE_BYTES as u64 {
         return Ok(None);
     }
-    must_be_sealed(file)?;
+    check_shrink_seal(file)?;
     let page = SharedMap::new(file, 0, PAGE_BYTES);
     let page = page.map_err(QueueError::io("map the memfd"))?;
-    Header::read(&Page(page))
+    Header::read(&HeaderPage(page))
 }
 
-struct Page(SharedMap);
+struct HeaderPage(SharedMap);
 
-impl Words for Page {
+impl Words for HeaderPage {
     fn words(&self, range: Range<usize>) -> &[AtomicU64] {
         &self.0.words_to_load()[range]
     }
 }
 
-/// The page that a host writes.
+/// Maps the page that the host writes.
 pub(super) fn host_page(file: &File) -> Result<SharedMapMut, QueueError> {
-    must_be_sealed(file)?;
+    check_shrink_seal(file)?;
     let page = SharedMapMut::new(file, PAGE_BYTES as u64, PAGE_BYTES);
     page.map_err(QueueError::io("map the memfd"))
 }
 
-/// Otherwise its pages may go while they are mapped.
-fn must_be_sealed(file: &File) -> Result<(), QueueError> {
-    let seals = memfd::seals(file).map_err(QueueError::io("ask for the seals of the memfd"))?;
-    match seals.shrink {
-        true => Ok(()),
-        false => Err(QueueError::io("map the memfd, which may shrink")(
-            std::io::ErrorKind::PermissionDenied.into(),
-        )),
+/// Without the shrink seal mapped pages may lose their storage at any time.
+fn check_shrink_seal(file: &File) -> Result<(), QueueError> {
+    if has_shrink_seal(file)? {
+        return Ok(());
     }
+    let refuse = QueueError::io("map the memfd, which lacks the shrink seal");
+    Err(refuse(io::ErrorKind::PermissionDenied.into()))
+}
+
+pub(super) fn has_shrink_seal(file: &File) -> Result<bool, QueueError> {
+    let seals = memfd::seals(file).map_err(QueueError::io("read the seals of the memfd"))?;
+    Ok(seals.shrink)
+}
+
+/// A new open file description, with its own position and locks.
+pub(super) fn reopen(file: &File, writable: bool) -> Result<File, QueueError> {
+    let failed = QueueError::io("reopen the memfd through /proc/self/fd");
+    memfd::reopen(file, writable).map_err(failed)
+}
+
+pub(super) fn check_len(len: u64, needed: usize) -> Result<(), QueueError> {
+    let needed = needed as u64;
+    if len < needed {
+        return Err(QueueError::TooShort { len, needed });
+    }
+    Ok(())
 }
 
 pub(super) fn len_of(file: &File) -> Result<u64, QueueError> {
-    statx::len(file).map_err(QueueError::io("ask for the length of the memfd"))
+    statx::len(file).map_err(QueueError::io("read the length of the memfd"))
 }
