@@ -1,13 +1,17 @@
-//! Shared memory, mapped.
+//! Mapped memfds.
+//!
+//! See [`mmap(2)`](https://man7.org/linux/man-pages/man2/mmap.2.html).
 //!
 //! # Safety
 //!
-//! Other processes write the memory at any time. So there are no references to it but to atomics, whose loads and stores are
-//! defined whoever else writes, and raw pointers, whose user answers for himself. Both end with the mapping: it is
-//! unmapped when it is dropped, and references borrow from it. Mappings begin with a page, so words are aligned.
+//! Other processes write the memory at any time. The only references to it are therefore to atomics,
+//! whose loads and stores are defined with any other writer. Raw pointers are the responsibility of
+//! their user. References borrow from the mapping, which is unmapped when it is dropped. A mapping
+//! starts at a page, so words are aligned.
 //!
-//! A file that is made shorter takes the memory behind its new end away: a load or store there raises SIGBUS, which ends the
-//! process; it gives no wrong value. A [restored](super::SharedFile::is_restored) file cannot be made shorter.
+//! Truncating the memfd removes the memory past its new end. A load or store there raises SIGBUS,
+//! which ends the process, but never returns a wrong value. A
+//! [restored](super::SharedFile::is_restored) memfd cannot be truncated.
 #![expect(unsafe_code, reason = "atomics in mapped memory")]
 
 use std::fs::File;
@@ -18,13 +22,13 @@ use memmap2::{MmapOptions, MmapRaw};
 
 const WORD: usize = size_of::<AtomicU64>();
 
-/// A range of a [`SharedFile`](super::SharedFile), mapped for reading.
+/// A range of a [`SharedFile`](super::SharedFile) that is mapped for reading.
 #[derive(Debug)]
 pub struct SharedMap {
     memory: MmapRaw,
 }
 
-/// A range of a [`SharedFile`](super::SharedFile), mapped for reading and writing.
+/// A range of a [`SharedFile`](super::SharedFile) that is mapped for reading and writing.
 #[derive(Debug)]
 pub struct SharedMapMut {
     memory: MmapRaw,
@@ -39,40 +43,40 @@ impl SharedMap {
         Ok(Self { memory })
     }
 
-    /// Where it begins, at a page, for as long as it lives.
+    /// Returns the page-aligned start of the mapping. The pointer is valid until this is dropped.
     ///
-    /// # Safety
-    ///
-    /// Using the pointer is `unsafe`: only the [`len`](Self::len) bytes from it on may be read, and none written. Other
-    /// processes write them meanwhile, so they are read by atomics, or copied by the kernel; a reference to them is
-    /// undefined behaviour. Unless the file is restored, memory may be gone (SIGBUS).
+    /// Only the [`len`](Self::len) bytes from it on may be read, and none written. Other processes
+    /// write them concurrently, so they must be read by atomics or copied by the kernel. A reference
+    /// to them is undefined behaviour. A read may raise SIGBUS unless the memfd is
+    /// [restored](super::SharedFile::is_restored).
     #[must_use]
     pub fn as_ptr(&self) -> *const u8 {
         self.memory.as_ptr()
     }
 
-    /// Its length in bytes, never 0.
+    /// Returns the length in bytes, which is never 0.
     #[must_use]
-    #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
+    #[expect(clippy::len_without_is_empty, reason = "a mapping is never empty")]
     pub fn len(&self) -> usize {
         self.memory.len()
     }
 
-    /// The word of this number, counted in words of 8 bytes, read relaxed; `None` behind the last whole one. An acquiring read
-    /// is this and `fence(Acquire)`.
+    /// Returns the 8-byte word with this index by a relaxed load, `None` past the last whole word.
+    ///
+    /// A following `fence(Acquire)` makes it an acquire load.
     #[must_use]
     pub fn load(&self, word: usize) -> Option<u64> {
         if word >= self.len() / WORD {
             return None;
         }
-        let place = self.memory.as_ptr().wrapping_add(word * WORD);
-        // SAFETY: the word lies in the mapping, as was just checked, and is aligned; the mapping outlives the load. Nothing
-        // but a relaxed load of a word is done, which is defined for memory that can only be read.
-        let word = unsafe { AtomicU64::from_ptr(place.cast_mut().cast()) };
+        let address = self.memory.as_ptr().wrapping_add(word * WORD);
+        // SAFETY: the word is inside the mapping (checked above) and aligned, and the mapping
+        // outlives the load. A relaxed load is defined for read-only memory.
+        let word = unsafe { AtomicU64::from_ptr(address.cast_mut().cast()) };
         Some(word.load(Ordering::Relaxed))
     }
 
-    /// Its whole words, to be loaded: whoever stored one would end the process.
+    /// The whole words. They must only be loaded: a store to the read-only mapping raises SIGSEGV.
     pub(super) fn words_to_load(&self) -> &[AtomicU64] {
         words_at(&self.memory)
     }
@@ -84,26 +88,25 @@ impl SharedMapMut {
         Ok(Self { memory })
     }
 
-    /// Where it begins, at a page, for as long as it lives.
+    /// Returns the page-aligned start of the mapping. The pointer is valid until this is dropped.
     ///
-    /// # Safety
-    ///
-    /// Using the pointer is `unsafe`: only the [`len`](Self::len) bytes from it on may be used. Other processes read and
-    /// write them meanwhile, as do users of [`words`](Self::words), so they are used by atomics, or copied by the kernel;
-    /// a reference to them is undefined behaviour, but to atomics. Unless the file is restored, memory may be gone (SIGBUS).
+    /// Only the [`len`](Self::len) bytes from it on may be accessed. Other processes and users of
+    /// [`words`](Self::words) access them concurrently, so they must be accessed by atomics or copied
+    /// by the kernel. A reference to them is undefined behaviour, except to atomics. An access may
+    /// raise SIGBUS unless the memfd is [restored](super::SharedFile::is_restored).
     #[must_use]
     pub fn as_ptr(&self) -> *mut u8 {
         self.memory.as_mut_ptr()
     }
 
-    /// Its length in bytes, never 0.
+    /// Returns the length in bytes, which is never 0.
     #[must_use]
-    #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
+    #[expect(clippy::len_without_is_empty, reason = "a mapping is never empty")]
     pub fn len(&self) -> usize {
         self.memory.len()
     }
 
-    /// Its whole words of 8 bytes. What lies behind the last one has no word.
+    /// Returns the whole 8-byte words of the mapping.
     #[must_use]
     pub fn words(&self) -> &[AtomicU64] {
         words_at(&self.memory)
@@ -112,8 +115,8 @@ impl SharedMapMut {
 
 fn words_at(memory: &MmapRaw) -> &[AtomicU64] {
     let words = memory.as_ptr().cast::<AtomicU64>();
-    // SAFETY: so many whole words lie in the mapping, which begins with a page and lives as long as the borrow.
-    // Atomics may be changed by others. In a mapping for reading they are only loaded, relaxed or acquiring, which is defined for
-    // words of 64 bits in memory that can only be read.
+    // SAFETY: the words are inside the mapping, which starts at a page and outlives the borrow.
+    // Other writers may change atomics. In a read-only mapping they are only loaded, relaxed or
+    // acquire, which is defined for 64-bit words of read-only memory.
     unsafe { std::slice::from_raw_parts(words, memory.len() / WORD) }
 }

@@ -1,9 +1,13 @@
-//! The processes that a command becomes, and who else has its memory.
+//! Descendants of this process, and the processes that use a memfd.
+//!
+//! See [`PR_SET_CHILD_SUBREAPER(2const)`](https://man7.org/linux/man-pages/man2/PR_SET_CHILD_SUBREAPER.2const.html),
+//! [`waitid(2)`](https://man7.org/linux/man-pages/man2/waitid.2.html) and
+//! [`proc_pid_maps(5)`](https://man7.org/linux/man-pages/man5/proc_pid_maps.5.html).
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use rustix::process::{Pid, WaitId, WaitIdOptions, getpid, set_child_subreaper, waitid};
@@ -14,80 +18,89 @@ use crate::sys::process_tree::{descendants, numbers, of_process};
 
 /// A process.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Descendant {
-    /// Its number.
+    /// Process id.
     pub pid: u32,
-    /// Its name, as `/proc/PID/comm` has it.
+    /// Name in `/proc/PID/comm`.
     pub name: String,
 }
 
-/// From now on descendants of this process whose parents end become its children, so that they stay in its tree. They are to
-/// be [reaped](reap_orphans) then.
+/// Makes this process the parent of descendants whose own parents exit.
+///
+/// They stay in its process tree. It must [reap](reap_orphans) them.
 ///
 /// # Errors
 ///
-/// What the system says.
+/// Returns the error of prctl(2).
 pub fn adopt_orphans() -> io::Result<()> {
     Ok(set_child_subreaper(Some(getpid()))?)
 }
 
-/// Reaps the children of this process that have ended, but this one, which is somebody else's to wait for. Other children of
-/// this process should not be waited for by anybody.
+/// Reaps the exited children of this process, except for one that another caller waits for.
+///
+/// No other code may wait for other children of this process.
 ///
 /// # Errors
 ///
-/// Where `/proc` cannot be read.
+/// Returns an error if `/proc` cannot be read.
 pub fn reap_orphans(except: u32) -> io::Result<()> {
-    let me = own_number();
+    let me = own_pid();
     for pid in descendants(me)? {
-        let is_ended = of_process(pid)?.is_some_and(|stat| stat.parent == me && stat.state == 'Z');
-        if is_ended && pid != except.cast_signed() {
+        let is_exited = of_process(pid)?.is_some_and(|stat| stat.parent == me && stat.state == 'Z');
+        if is_exited && pid != except.cast_signed() {
             let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-            // Whoever was faster is welcome.
-            let _reaped = Pid::from_raw(pid).map(|pid| waitid(WaitId::Pid(pid), options));
+            // Fails if another thread has reaped the child.
+            Pid::from_raw(pid).map(|pid| waitid(WaitId::Pid(pid), options));
         }
     }
     Ok(())
 }
 
-/// The descendants of this process that have this memory open or mapped, as far as we may look.
+/// Returns the descendants of this process that have the memfd open or mapped.
+///
+/// Processes that this one is not permitted to inspect are omitted.
 ///
 /// # Errors
 ///
-/// Where `/proc` cannot be read.
+/// Returns [`ShmError::Io`] if `/proc` cannot be read.
 pub fn descendants_with(memory: &SharedFile) -> Result<Vec<Descendant>, ShmError> {
-    let (own, failed) = look_at(memory)?;
-    let all = descendants(own_number()).map_err(failed)?;
-    let with = all.into_iter();
-    Ok(with
-        .filter(|pid| has_open(*pid, &own) || has_mapped(*pid, own.ino()))
+    let file = metadata(memory)?;
+    let all = descendants(own_pid()).map_err(io_error(memory))?;
+    Ok(all
+        .into_iter()
+        .filter(|pid| has_open(*pid, &file) || has_mapped(*pid, file.ino()))
         .map(named)
         .collect())
 }
 
-/// All processes but this one that have this memory mapped, as far as we may look. Those that have a descriptor only, as a service manager,
-/// are left out.
+/// Returns all processes except this one that have the memfd mapped.
+///
+/// Processes that only have a descriptor, such as a service manager, are omitted, and those that
+/// this one is not permitted to inspect.
 ///
 /// # Errors
 ///
-/// Where `/proc` cannot be read.
+/// Returns [`ShmError::Io`] if `/proc` cannot be read.
 pub fn users_of(memory: &SharedFile) -> Result<Vec<Descendant>, ShmError> {
-    let (own, failed) = look_at(memory)?;
-    let all = numbers("/proc").map_err(failed)?;
-    let with = all.into_iter().filter(|pid| *pid != own_number());
-    Ok(with
-        .filter(|pid| has_mapped(*pid, own.ino()))
+    let file = metadata(memory)?;
+    let all = numbers("/proc").map_err(io_error(memory))?;
+    Ok(all
+        .into_iter()
+        .filter(|pid| *pid != own_pid())
+        .filter(|pid| has_mapped(*pid, file.ino()))
         .map(named)
         .collect())
 }
 
-fn look_at(
-    memory: &SharedFile,
-) -> Result<(fs::Metadata, impl FnOnce(io::Error) -> ShmError), ShmError> {
+fn metadata(memory: &SharedFile) -> Result<fs::Metadata, ShmError> {
     let fd = memory.as_fd().as_raw_fd();
-    let failed = || ShmError::io(fd, "look who has it");
-    let own = fs::metadata(format!("/proc/self/fd/{fd}")).map_err(failed())?;
-    Ok((own, failed()))
+    fs::metadata(format!("/proc/self/fd/{fd}")).map_err(io_error(memory))
+}
+
+fn io_error(memory: &SharedFile) -> impl FnOnce(io::Error) -> ShmError + use<> {
+    let fd = memory.as_fd().as_raw_fd();
+    ShmError::io(fd, "find the processes that use the memfd")
 }
 
 fn named(pid: i32) -> Descendant {
@@ -98,7 +111,7 @@ fn named(pid: i32) -> Descendant {
     }
 }
 
-fn own_number() -> i32 {
+fn own_pid() -> i32 {
     std::process::id().cast_signed()
 }
 
@@ -116,7 +129,10 @@ fn is_file(link: &Path, file: &fs::Metadata) -> bool {
     found.is_ok_and(|found| (found.dev(), found.ino()) == (file.dev(), file.ino()))
 }
 
-/// Devices are shown otherwise than stat has them; a memfd of the same number on another one is out of the ordinary.
+/// Whether the process has a memfd with this inode mapped.
+///
+/// `/proc/PID/maps` states another device number than stat(2), so only the inode is compared. A
+/// memfd with the same inode on another device is unlikely.
 fn has_mapped(pid: i32, inode: u64) -> bool {
     let Ok(maps) = fs::read_to_string(format!("/proc/{pid}/maps")) else {
         return false;

@@ -1,13 +1,14 @@
-//! Keeping the state of a program that knows nothing of us.
+//! Host of an unmodified program: stores the content of its memfd.
 //!
-//! The memfd is the memory of a [`Store`]. What changed is found by comparing, since the program writes through mappings of
-//! its own. A checkpoint has each page as it was at some time while it was made; it is one instant only if nobody writes, as
-//! when the program has ended, or when a [`Standstill`] stops it. Even an instant is any instant: the program may be in
-//! the middle of a change. What comes back is what a program finds that was killed there and then.
+//! The memfd is the region of a [`Store`]. Changes are found by comparing hashes, since the program
+//! writes through its own mappings. A checkpoint has each page as it was at some time during the
+//! checkpoint. It is of one point in time only if no process writes: after the program has exited,
+//! or if a [`Standstill`] freezes it. The program may still be in the middle of a change. A restored
+//! state is then what the program would find after being killed at that point.
 
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::FileExt;
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,35 +20,36 @@ use crate::snapshot::{
 };
 use crate::sys::{fallocate, memfd};
 
-/// Addresses for the memory to grow into; they cost nothing.
+/// Address reservation for growth of the memfd. It uses no memory.
 const RESERVE_BYTES: u64 = if cfg!(target_pointer_width = "32") {
     1 << 30
 } else {
     256 << 30
 };
 
-/// How such a state is kept.
+/// Options of a transparent host.
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct UnawareOptions {
     part_bytes: Option<u64>,
-    standstill: Option<Arc<dyn Standstill>>,
+    quiesce: Option<Arc<dyn Standstill>>,
 }
 
 impl UnawareOptions {
-    /// Length of the files of the store; one that has another length gets this.
+    /// Sets the length of the store's part files. An existing store is converted.
     pub fn part_bytes(mut self, bytes: u64) -> Self {
         self.part_bytes = Some(bytes);
         self
     }
 
-    /// Stops the program for the instant of each checkpoint.
+    /// Sets what freezes the program during the stop-and-copy part of each checkpoint. Defaults to
+    /// nothing.
     pub fn standstill(mut self, standstill: Arc<dyn Standstill>) -> Self {
-        self.standstill = Some(standstill);
+        self.quiesce = Some(standstill);
         self
     }
 
-    fn store(self, memory: Memory) -> StoreOptions {
+    fn store_options(self, memory: Memory) -> StoreOptions {
         let mut options = StoreOptions::default()
             .changes(Changes::Writers)
             .memory(memory)
@@ -58,29 +60,53 @@ impl UnawareOptions {
         if let Some(bytes) = self.part_bytes {
             options = options.part_bytes(bytes).change_part_bytes(true);
         }
-        match self.standstill {
-            Some(standstill) => options.standstill(standstill),
+        match self.quiesce {
+            Some(quiesce) => options.standstill(quiesce),
             None => options,
         }
     }
 }
 
-/// Why such a state cannot be restored or kept.
+/// An error of a transparent host.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum UnawareError {
-    /// The memfd.
+    /// The memfd failed.
     #[error(transparent)]
     Memory(#[from] ShmError),
-    /// The store.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] SnapshotError),
 }
 
-/// Keeps the memory of a program in a store: restores it before the program starts, and makes checkpoints of it.
+/// Transparent host: restores the memfd before an unmodified program starts, and stores its content
+/// by checkpoints.
 ///
-/// The store has whole pages of 4096 bytes. So a memfd that ends within a page comes back with that page to its end, the rest of
-/// it zeros.
+/// The store has whole pages of 4096 bytes. A memfd that ends within a page is restored with that
+/// page completed by zeros.
+///
+/// # Examples
+///
+/// ```
+/// use flatspan::shm::{SharedFile, Unaware, UnawareOptions};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let store = dir.path().join("store");
+/// let memfd = SharedFile::create("state", 4096)?;
+/// let host = Unaware::open(&store, &memfd, UnawareOptions::default())?;
+/// // The program maps the memfd, runs and exits.
+/// memfd.map_mut(0..4096)?.words()[0].store(7, std::sync::atomic::Ordering::Relaxed);
+/// host.snapshot_once()?;
+/// host.close()?;
+///
+/// let restored = SharedFile::create("state", 0)?;
+/// let host = Unaware::open(&store, &restored, UnawareOptions::default())?;
+/// assert!(host.restored());
+/// assert_eq!(restored.map(0..4096)?.load(0), Some(7));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Unaware {
     store: Store,
@@ -90,17 +116,18 @@ pub struct Unaware {
 }
 
 impl Unaware {
-    /// Opens the store, or makes it, and restores its newest state into the memfd if, and only if, that has no seal against
-    /// shrinking: then it was never completed. What is in such a memfd goes, but where the store has no byte, which
-    /// empties nothing: then the memory is the first state. In the end the memfd is sealed.
+    /// Opens or creates the store and restores its newest state into the memfd.
     ///
-    /// A live memfd is emptied only by [`roll_back`](Self::roll_back).
+    /// A memfd with the shrink seal is live and keeps its content; only
+    /// [`roll_back`](Self::roll_back) overwrites it. Otherwise the state replaces the content, and
+    /// the seal is added. If the store is empty, the content of the memfd is its first state.
     ///
-    /// Nobody may write the memfd meanwhile.
+    /// No process may write the memfd during the call.
     ///
     /// # Errors
     ///
-    /// Those of opening a store; what the system says of the memfd.
+    /// - [`UnawareError::Store`] if the store cannot be opened.
+    /// - [`UnawareError::Memory`] if a system call on the memfd fails.
     pub fn open(
         store: impl AsRef<Path>,
         memfd: &SharedFile,
@@ -108,84 +135,91 @@ impl Unaware {
     ) -> Result<Self, UnawareError> {
         let path = store.as_ref();
         let mut is_live = memfd.is_restored()?;
-        if !is_live && !memfd.is_empty()? && has_nothing(path)? {
+        if !is_live && !memfd.is_empty()? && is_store_empty(path)? {
             memfd.mark_restored()?;
             is_live = true;
         }
-        let own = own_description(memfd)?;
-        let memory = match is_live {
-            true => Memory::live(own),
-            false => Memory::adopted(own),
+        let own = reopen(memfd)?;
+        let memory = if is_live {
+            Memory::live(own)
+        } else {
+            Memory::adopted(own)
         };
         Ok(Self {
-            store: Store::open(path, options.store(memory))?,
+            store: Store::open(path, options.store_options(memory))?,
             directory: path.to_path_buf(),
             memfd: memfd.try_clone()?,
             restored: !is_live,
         })
     }
 
-    /// The content of a live memfd is bad, as after a crash in the middle of a change: restores the newest state of the store into it,
-    /// all the same, with zeros behind. Nobody else does so meanwhile, as the store is ours.
+    /// Restores the newest state of the store into a live memfd, followed by zeros.
     ///
-    /// The caller remembers that it is to be done until it is, since the seal does not tell that it is half restored. Nobody may
-    /// write the memfd meanwhile.
+    /// Use it if the content is bad, such as after a crash in the middle of a change. The seal does
+    /// not show an incomplete rollback, so the caller must remember to repeat it. This host holds
+    /// the store's lock, so no other host restores at the same time. No process may write the memfd
+    /// during the call.
     ///
     /// # Errors
     ///
-    /// Those of reading the store, before anything is emptied where that can be known; what the system says of the memfd.
+    /// - [`UnawareError::Store`] if the store cannot be read. The memfd is not modified unless the
+    ///   error is found during the copy.
+    /// - [`UnawareError::Memory`] if a system call on the memfd fails.
     pub fn roll_back(&mut self) -> Result<(), UnawareError> {
-        put_back(&self.directory, &self.memfd)?;
+        restore_newest(&self.directory, &self.memfd)?;
         self.restored = true;
         Ok(())
     }
 
-    /// Was the store's state restored into the memfd? Otherwise that was live.
+    /// Returns whether the state of the store was restored into the memfd. Returns `false` for a
+    /// live memfd.
     #[must_use]
     pub fn restored(&self) -> bool {
         self.restored
     }
 
-    /// What opening the store found.
+    /// Returns the report of opening the store.
     #[must_use]
     pub fn open_report(&self) -> &OpenReport {
         self.store.open_report()
     }
 
-    /// The generation that is durable.
+    /// Returns the durable generation.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.store.generation()
     }
 
-    /// Makes what is in the memory durable, as long as it has become.
+    /// Makes the content of the memfd durable, including what the program appended.
     ///
     /// # Errors
     ///
-    /// Those of the store: what it had before stays, and the next call tries again unless it is
-    /// [poisoned](SnapshotError::Poisoned). Then it must be opened again, which takes the memory as it is.
+    /// Returns [`UnawareError::Store`] if the checkpoint fails. The store keeps its state, and the
+    /// next call retries. A [poisoned](SnapshotError::Poisoned) store must be opened again, which
+    /// keeps the content of the memfd.
     pub fn snapshot_once(&self) -> Result<CheckpointReport, UnawareError> {
-        // What is new is copied before the program stands; what it adds until then, when it stands.
+        // Appended pages are copied before the program is frozen. The checkpoint follows the memfd
+        // again for those appended in between.
         self.store.follow_memory()?;
         Ok(self.store.checkpoint()?)
     }
 
-    /// Closes the store, with what has changed since the last snapshot. Dropping it leaves that out.
+    /// Closes the store after a final checkpoint. Dropping the host skips that checkpoint.
     ///
     /// # Errors
     ///
-    /// Those of the store; then it is as after a crash.
+    /// Returns [`UnawareError::Store`] if the checkpoint fails. The store is then as after a crash.
     pub fn close(self) -> Result<(), UnawareError> {
         Ok(self.store.close()?)
     }
 }
 
-/// Makes the memory what the store has, and zeros behind it.
-fn put_back(store: &Path, memfd: &SharedFile) -> Result<(), UnawareError> {
-    let failed = || ShmError::io(memfd.as_fd().as_raw_fd(), "restore into it");
-    // Nothing is emptied before it is known what takes its place.
+/// Replaces the content of the memfd by the newest state of the store, followed by zeros.
+fn restore_newest(store: &Path, memfd: &SharedFile) -> Result<(), UnawareError> {
+    let failed = || ShmError::io(memfd.as_fd().as_raw_fd(), "restore into the memfd");
+    // The image is opened before the memfd is emptied, so that an unusable store changes nothing.
     let image = StoreReader::open(store)?.newest()?;
-    let own = own_description(memfd)?;
+    let own = reopen(memfd)?;
     if !memfd.is_empty()? {
         fallocate::punch(&own, 0, memfd.len()?).map_err(failed())?;
     }
@@ -196,8 +230,8 @@ fn put_back(store: &Path, memfd: &SharedFile) -> Result<(), UnawareError> {
     })
 }
 
-/// Is there no store yet, or one without a byte?
-fn has_nothing(store: &Path) -> Result<bool, SnapshotError> {
+/// Whether the directory holds no store, or one without a byte.
+fn is_store_empty(store: &Path) -> Result<bool, SnapshotError> {
     let is_new = match std::fs::read_dir(store) {
         Ok(mut entries) => entries.next().is_none(),
         Err(error) => error.kind() == std::io::ErrorKind::NotFound,
@@ -208,10 +242,15 @@ fn has_nothing(store: &Path) -> Result<bool, SnapshotError> {
     Ok(StoreReader::open(store)?.newest()?.is_empty())
 }
 
-/// A description of the memfd with a position of its own: that of the program's is the program's affair.
-fn own_description(memfd: &SharedFile) -> Result<File, ShmError> {
+/// A new open file description: the program's one has a position that only the program may move.
+fn reopen(memfd: &SharedFile) -> Result<File, ShmError> {
     let fd = memfd.as_fd();
-    let failed = || ShmError::io(fd.as_raw_fd(), "open it anew by /proc/self/fd");
-    let copy = fd.try_clone_to_owned().map_err(failed())?;
-    memfd::reopen(&File::from(copy), true).map_err(failed())
+    let number = fd.as_raw_fd();
+    let copy = fd
+        .try_clone_to_owned()
+        .map_err(ShmError::io(number, "duplicate the descriptor"))?;
+    memfd::reopen(&File::from(copy), true).map_err(ShmError::io(
+        number,
+        "reopen the memfd through /proc/self/fd",
+    ))
 }

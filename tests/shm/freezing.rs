@@ -155,7 +155,7 @@ fn what_another_traces_is_refused_by_name_and_goes_on() {
     let FreezeError::Refused { pid, tracer, .. } = refused else {
         panic!("{refused}");
     };
-    assert_eq!(pid, counting.pid().cast_signed());
+    assert_eq!(pid, counting.pid());
     assert!(tracer.is_some_and(|tracer| tracer > 0));
     drop(frozen);
     counting.must_go_on();
@@ -230,7 +230,7 @@ fn h27_nobody_escapes_between_two_forks() {
         let done = child::in_child(CHAIN, &[], child::Limits::default());
         return done.expect("nothing is needed for it").assert_passed();
     }
-    flatspan::shm::descendants::adopt_orphans().expect("they come to us");
+    flatspan::shm::process::adopt_orphans().expect("they come to us");
     let folder = folder();
     let log = folder.path().join("log");
     fs::write(&log, "").expect("a file");
@@ -261,7 +261,7 @@ fn h27_nobody_escapes_between_two_forks() {
             }
             Err(error) => assert!(matches!(error, FreezeError::Deadline { .. }), "{error}"),
         }
-        flatspan::shm::descendants::reap_orphans(0).expect("reaped");
+        flatspan::shm::process::reap_orphans(0).expect("reaped");
     }
     assert!(stood > 0, "it never stands");
     fs::remove_file(&log).expect("an end");
@@ -373,7 +373,7 @@ fn h27_what_a_fault_kills_is_not_stopped_for_an_instant_of_its_work() {
         let is_late = |error: &FreezeError| matches!(error, FreezeError::Deadline { .. });
         let mut refusals = std::iter::repeat_with(refused).take(100);
         let refused = refusals.find(|error| !is_late(error)).expect("it stops");
-        let own = shell.0.id().cast_signed();
+        let own = shell.0.id();
         assert!(
             matches!(refused, FreezeError::Dying { pid, .. } if pid == own),
             "{refused}"

@@ -178,7 +178,7 @@ impl Writer {
         extend(&file, layout.len_bytes() as u64)?;
         // The seal comes before the mapping, so that no other process can remove mapped pages. An
         // empty memfd counts as completely restored.
-        memfd::seal_against_shrinking(&file).map_err(QueueError::io("seal the memfd"))?;
+        memfd::seal_shrink(&file).map_err(QueueError::io("seal the memfd"))?;
         let memory = MappedWords::new(file, &layout, true)?;
         header.write(&memory);
         Self::start(memory, &header)

@@ -176,7 +176,7 @@ impl Host {
             if let Some(stored) = &stored {
                 store_image::restore(&store, stored, &file)?;
             }
-            memfd::seal_against_shrinking(&file).map_err(QueueError::io("seal the memfd"))?;
+            memfd::seal_shrink(&file).map_err(QueueError::io("seal the memfd"))?;
         }
         Ok(Self {
             store,

@@ -103,7 +103,7 @@ impl Region {
     pub fn seal(&self) -> Result<(), RegionError> {
         match &self.backing {
             Backing::Memfd(file) => {
-                memfd::seal_against_shrinking(file).map_err(RegionError::io("seal a memfd"))
+                memfd::seal_shrink(file).map_err(RegionError::io("seal a memfd"))
             }
             _ => Ok(()),
         }

@@ -41,7 +41,7 @@ impl Region {
         let file = memfd::create("flatspan-region").map_err(RegionError::io("make a memfd"))?;
         let long = RegionError::io("make a memfd longer");
         file.set_len(len as u64).map_err(long)?;
-        memfd::seal_against_shrinking(&file).map_err(RegionError::io("seal a memfd"))?;
+        memfd::seal_shrink(&file).map_err(RegionError::io("seal a memfd"))?;
         if len > 0 {
             map_shared(&memory, 0..len, &file, 0, 0)?;
         }
