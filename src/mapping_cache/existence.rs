@@ -9,7 +9,8 @@ use super::claims::Sharing;
 use super::error::MappingError;
 use super::file::CachedFile;
 use super::options::Access;
-use crate::sys::rename::{self, Place};
+use crate::sys::openat2::DirectoryEntry;
+use crate::sys::rename;
 
 impl CachedFile {
     /// Creates the file, which must not be there, whether or not the options allow to create it when it is written.
@@ -52,7 +53,10 @@ impl CachedFile {
         self.let_go()?;
         let removed = self.location.parent().and_then(|(folder, name)| {
             let folder = &folder;
-            rename::remove(&Place { folder, name })
+            rename::remove(&DirectoryEntry {
+                directory: folder,
+                name,
+            })
         });
         drop(claim);
         removed.map_err(|source| self.io("remove it", source))?;

@@ -13,7 +13,7 @@ use super::entry::FileEntry;
 use super::error::{MappingError, is_storage_full};
 use super::file::CachedFile;
 use super::options::{Preallocation, Reservation, Unreservable};
-use crate::sys::fallocate::{self, Promise};
+use crate::sys::fallocate::{self, Coverage};
 use crate::sys::statx;
 
 impl CachedFile {
@@ -97,9 +97,9 @@ impl CachedFile {
         present: u64,
     ) -> Result<(), MappingError> {
         let len = range.end - range.start;
-        match fallocate::reserve(file, range.start, len) {
-            Ok(Promise::EveryWrite) => entry.note_reservation(Reservation::Reserved),
-            Ok(Promise::FirstWrite) => entry.note_reservation(Reservation::FirstWriteOnly),
+        match fallocate::preallocate(file, range.start, len) {
+            Ok(Coverage::EveryWrite) => entry.note_reservation(Reservation::Reserved),
+            Ok(Coverage::FirstWrite) => entry.note_reservation(Reservation::FirstWriteOnly),
             Err(error) if fallocate::is_unsupported(&error) => {
                 if self.options.unreservable == Unreservable::Fail {
                     let (path, operation) = (self.path(), "reserving storage (fallocate)");

@@ -93,6 +93,6 @@ impl Location {
         directories: &UnsyncedDirectories,
     ) -> io::Result<(OwnedFd, &Path)> {
         let mut changed = |directory| directories.note(directory);
-        openat2::make_parent(&self.root, &self.path, self.containment, &mut changed)
+        openat2::create_parent(&self.root, &self.path, self.containment, &mut changed)
     }
 }

@@ -6,7 +6,8 @@ use super::claims::Sharing;
 use super::error::MappingError;
 use super::file::CachedFile;
 use super::location::Location;
-use crate::sys::rename::{self, Place};
+use crate::sys::openat2::DirectoryEntry;
+use crate::sys::rename;
 
 impl CachedFile {
     /// Moves the file to another location, where nothing may be yet, and goes on from there: by
@@ -57,12 +58,12 @@ impl CachedFile {
         let file = self.location.open(false)?;
         let (old_folder, old_name) = self.location.parent()?;
         let (new_folder, new_name) = location.make_parent(&self.directories)?;
-        let old = Place {
-            folder: &old_folder,
+        let old = DirectoryEntry {
+            directory: &old_folder,
             name: old_name,
         };
-        let new = Place {
-            folder: &new_folder,
+        let new = DirectoryEntry {
+            directory: &new_folder,
             name: new_name,
         };
         match rename::rename(&old, &new) {

@@ -1,19 +1,22 @@
-//! Numbers and flags of descriptors. See [`fcntl(2)`](https://man7.org/linux/man-pages/man2/fcntl.2.html).
+//! Numbers and flags of descriptors.
+//!
+//! See [`fcntl(2)`](https://man7.org/linux/man-pages/man2/fcntl.2.html).
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd, RawFd};
 
 use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 
-/// Another descriptor of the same open file, with the lowest free number from `lowest` on. An exec closes it.
+/// Duplicates a descriptor to the lowest free number from `lowest` on. The duplicate is
+/// close-on-exec.
 pub(crate) fn duplicate_from(fd: impl AsFd, lowest: RawFd) -> io::Result<OwnedFd> {
     Ok(fcntl_dupfd_cloexec(fd, lowest)?)
 }
 
-/// Does an exec close it, or leave it to the new program?
-pub(crate) fn set_close_on_exec(fd: impl AsFd, closes: bool) -> io::Result<()> {
-    let flags = if closes {
+/// Sets or clears the close-on-exec flag.
+pub(crate) fn set_close_on_exec(fd: impl AsFd, close: bool) -> io::Result<()> {
+    let flags = if close {
         FdFlags::CLOEXEC
     } else {
         FdFlags::empty()
@@ -21,19 +24,19 @@ pub(crate) fn set_close_on_exec(fd: impl AsFd, closes: bool) -> io::Result<()> {
     Ok(fcntl_setfd(fd, flags)?)
 }
 
-/// Was it opened for reading and writing?
+/// Returns whether the descriptor was opened for reading and writing.
 pub(crate) fn is_read_write(fd: impl AsFd) -> io::Result<bool> {
     let flags = fcntl_getfl(fd)?;
-    // A path only (`O_PATH`) is for neither.
+    // An `O_PATH` descriptor permits neither, whatever its access mode.
     Ok(flags & OFlags::ACCMODE == OFlags::RDWR && !flags.contains(OFlags::PATH))
 }
 
-/// What a number is open on, as the kernel names it.
+/// Target of the `/proc/self/fd` link of a descriptor, for messages.
 pub(crate) fn target(number: RawFd) -> String {
-    std::fs::read_link(format!("/proc/self/fd/{number}")).map_or_else(
-        |error| format!("something unknown ({error})"),
-        |path| path.display().to_string(),
-    )
+    match std::fs::read_link(format!("/proc/self/fd/{number}")) {
+        Ok(path) => path.display().to_string(),
+        Err(error) => format!("unknown file: {error}"),
+    }
 }
 
 /// As [`target`].

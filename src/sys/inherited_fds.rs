@@ -1,55 +1,61 @@
-//! Descriptors that a parent left open for this program, known by number only.
+//! Descriptors that the parent process passed, known by number only.
+//!
+//! See [`fcntl(2)`](https://man7.org/linux/man-pages/man2/fcntl.2.html).
 //!
 //! # Safety
 //!
-//! A number becomes an [`OwnedFd`] here, which is right when nobody else in this process owns it. [`take`] sees to that:
+//! A number becomes an [`OwnedFd`] here, which is sound if no other code of this process owns it.
+//! [`take`] ensures that:
 //!
-//! 1. It gives out descriptors once in the life of a process (`TAKEN`), so never one twice.
-//! 2. It refuses what would be closed by an exec. A descriptor that came through the exec of this program is not of that
-//!    kind, as it would not be here; what the standard library and this crate open is, from the very call that opens it. What
-//!    remains are descriptors that foreign code opened without `O_CLOEXEC`; who announces their numbers to a process lies
-//!    about what it has left there, and the caller takes it at its word, as `sd_listen_fds(3)` does.
+//! 1. It returns descriptors once per process (`IS_TAKEN`), so never one twice.
+//! 2. It refuses close-on-exec descriptors. A descriptor that came through the exec of this program
+//!    is never close-on-exec. Files that the standard library and this crate open are close-on-exec
+//!    from the start. Only descriptors that foreign code opened without `O_CLOEXEC` remain. A parent
+//!    that announces such numbers breaks the protocol, which this module trusts as
+//!    `sd_listen_fds(3)` does.
 #![expect(
     unsafe_code,
-    reason = "a descriptor that a parent left is only a number"
+    reason = "a descriptor that the parent passed is only a number"
 )]
 
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-static TAKEN: AtomicBool = AtomicBool::new(false);
+static IS_TAKEN: AtomicBool = AtomicBool::new(false);
 
-/// Why descriptors were not taken. None was, then.
+/// Reason why no descriptor was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// This number is not open.
+    /// The number is not open.
     Closed(RawFd),
-    /// This one was opened by this process.
+    /// This process opened the descriptor.
     OpenedHere(RawFd),
-    /// They were taken before.
+    /// The descriptors were taken before.
     AlreadyTaken,
 }
 
-/// Takes `count` descriptors from `first` on, all or none, once in the life of a process. Looking ends at the first that
-/// is not there, however many are announced.
+/// Takes `count` descriptors from `first` on, all or none, once per process.
+///
+/// The check ends at the first invalid number, however large `count` is.
 pub(crate) fn take(first: RawFd, count: u32) -> Result<Vec<OwnedFd>, Refusal> {
-    if count > 0 && TAKEN.load(Ordering::Acquire) {
+    if count > 0 && IS_TAKEN.load(Ordering::Acquire) {
         return Err(Refusal::AlreadyTaken);
     }
-    // Numbers beyond the last possible one are not open.
-    let numbers = (0..count).map(|place| first.saturating_add_unsigned(place));
-    numbers.clone().try_for_each(look)?;
-    if count > 0 && TAKEN.swap(true, Ordering::AcqRel) {
+    // Saturated numbers are not open.
+    let numbers = (0..count).map(|index| first.saturating_add_unsigned(index));
+    numbers.clone().try_for_each(check)?;
+    if count > 0 && IS_TAKEN.swap(true, Ordering::AcqRel) {
         return Err(Refusal::AlreadyTaken);
     }
-    // SAFETY: each was open a moment ago and is of the kind that nobody here owns (2); nobody else takes them (1).
     Ok(numbers
+        // SAFETY: the number was open a moment ago, has no owner in this process (2), and is taken
+        // only once (1).
         .map(|number| unsafe { OwnedFd::from_raw_fd(number) })
         .collect())
 }
 
-fn look(number: RawFd) -> Result<(), Refusal> {
+fn check(number: RawFd) -> Result<(), Refusal> {
     match flags(number) {
         Err(_) => Err(Refusal::Closed(number)),
         Ok(flags) if flags & libc::FD_CLOEXEC != 0 => Err(Refusal::OpenedHere(number)),
@@ -58,7 +64,7 @@ fn look(number: RawFd) -> Result<(), Refusal> {
 }
 
 fn flags(number: RawFd) -> io::Result<i32> {
-    // SAFETY: asks for the flags of a number, open or not, and changes nothing.
+    // SAFETY: F_GETFD only reads flags. The number may be closed.
     match unsafe { libc::fcntl(number, libc::F_GETFD) } {
         -1 => Err(io::Error::last_os_error()),
         flags => Ok(flags),
@@ -72,10 +78,10 @@ mod tests {
 
     use super::*;
 
-    // Taking itself is once in the life of a process: tests/shm has it in processes of its own.
+    // Success is possible once per process, so tests/shm tests it in child processes.
 
     #[test]
-    fn what_is_closed_or_opened_here_is_refused() {
+    fn closed_and_own_descriptors_are_refused() {
         let file = File::open("/dev/null").expect("a file");
         let number = file.as_raw_fd();
         assert_eq!(take(number, 1).err(), Some(Refusal::OpenedHere(number)));

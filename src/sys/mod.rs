@@ -1,7 +1,8 @@
-//! Kernel facilities, one file each: thin, `std::io::Result` out, no type of another layer in.
+//! Kernel facilities, one file per system call or facility. They return `std::io::Result` and use no
+//! type of another layer.
 //!
-//! What the rest of the crate asks of the system goes through here or through `std`; where a call
-//! is `unsafe`, its proof is in the file of that call and nowhere else.
+//! Other layers reach the system only through this module or `std`. An `unsafe` system call is made
+//! in a single file, which also proves its safety.
 
 pub(crate) mod address_space;
 pub(crate) mod fallocate;

@@ -1,14 +1,15 @@
-//! Copies into and out of mapped files, done by the kernel.
+//! Kernel copies from and to mapped memory of this process.
 //!
-//! A load or store of a page that has no storage behind it (the file was cut, the disk is full)
-//! raises SIGBUS; the same copy done by a system call comes back short or with `EFAULT`. So the safe
-//! doors copy with [`process_vm_readv(2)`](https://man7.org/linux/man-pages/man2/process_vm_readv.2.html)
-//! on ourselves: no reference to memory that others may write is ever made, and no signal is raised.
+//! A load or store of a page without storage (the file was truncated, the disk is full) raises
+//! SIGBUS. The same copy by a system call is short or fails with `EFAULT`. The safe API therefore
+//! copies with [`process_vm_readv(2)`](https://man7.org/linux/man-pages/man2/process_vm_readv.2.html)
+//! on this process. No reference is made to memory that other processes may write.
 //!
 //! # Safety
 //!
-//! Both functions hand raw addresses to the kernel. The caller proves that the range lies in a
-//! mapping that stays mapped for the call, and that no Rust reference covers it (docs/unsafe.md, U1).
+//! All functions pass raw addresses to the kernel. The caller proves that each range is inside a
+//! mapping that stays mapped during the call, and that no Rust reference conflicts with the copy
+//! (docs/unsafe.md, U1).
 #![expect(
     unsafe_code,
     reason = "rustix does not wrap process_vm_readv and _writev"
@@ -19,8 +20,10 @@ use std::ptr;
 
 use libc::{c_void, iovec};
 
-/// Copies from mapped memory into `buf`, and one byte from `probe` if it is given. Returns how many
-/// bytes arrived, the probed one included: fewer than asked means that a page was bad.
+/// Copies from mapped memory into `buf`, and one byte from `probe` if it is given.
+///
+/// Returns the number of copied bytes, including the probed one. Fewer than requested means that a
+/// page is bad.
 ///
 /// # Safety
 ///
@@ -41,26 +44,20 @@ pub(crate) unsafe fn read_mapped(
         part(probe.unwrap_or(ptr::null()).cast_mut(), 1),
     ];
     let parts = if probe.is_some() { 2 } else { 1 };
-    // SAFETY: `local` names memory we borrow exclusively; `remote` is only read, and the caller
-    // vouches for it. The kernel checks every address and answers EFAULT instead of faulting.
+    // SAFETY: `local` names memory that is borrowed exclusively. `remote` is only read, and the
+    // caller guarantees it. The kernel checks every address and returns EFAULT instead of faulting.
     let copied = unsafe {
-        libc::process_vm_readv(
-            libc::getpid(),
-            local.as_ptr(),
-            parts,
-            remote.as_ptr(),
-            parts,
-            0,
-        )
+        libc::process_vm_readv(own_pid(), local.as_ptr(), parts, remote.as_ptr(), parts, 0)
     };
     count(copied)
 }
 
-/// So many parts the kernel takes in one call (`IOV_MAX`).
+/// Maximum number of parts in one call (`IOV_MAX`).
 pub(crate) const PARTS_MAX: usize = 1024;
 
-/// Copies parts of mapped memory, no more than [`PARTS_MAX`], one behind the other into `buf`. Returns how many bytes
-/// arrived: fewer than asked means that a page was bad.
+/// Copies up to [`PARTS_MAX`] parts of mapped memory into `buf`, one after the other.
+///
+/// Returns the number of copied bytes. Fewer than requested means that a page is bad.
 ///
 /// # Safety
 ///
@@ -73,11 +70,12 @@ pub(crate) unsafe fn gather_mapped(
     let remote: Vec<_> = sources
         .map(|(start, bytes)| part(start.cast_mut(), bytes))
         .collect();
-    // SAFETY: `local` names memory we borrow exclusively, and no more than `buf.len()` bytes go there; `remote` is only
-    // read, and the caller vouches for it. The kernel checks every address, and the number of parts.
+    // SAFETY: `local` names memory that is borrowed exclusively and receives at most `buf.len()`
+    // bytes. `remote` is only read, and the caller guarantees it. The kernel checks every address,
+    // and the number of parts.
     let copied = unsafe {
         libc::process_vm_readv(
-            libc::getpid(),
+            own_pid(),
             &raw const local,
             1,
             remote.as_ptr(),
@@ -88,7 +86,7 @@ pub(crate) unsafe fn gather_mapped(
     count(copied)
 }
 
-/// Copies `buf` into mapped memory. Returns how many bytes arrived.
+/// Copies `buf` into mapped memory. Returns the number of copied bytes.
 ///
 /// # Safety
 ///
@@ -97,11 +95,14 @@ pub(crate) unsafe fn gather_mapped(
 pub(crate) unsafe fn write_mapped(target: *mut u8, buf: &[u8]) -> io::Result<usize> {
     let local = [part(buf.as_ptr().cast_mut(), buf.len())];
     let remote = [part(target, buf.len())];
-    // SAFETY: `local` is only read and borrowed for the call; the caller vouches for `remote`.
-    let copied = unsafe {
-        libc::process_vm_writev(libc::getpid(), local.as_ptr(), 1, remote.as_ptr(), 1, 0)
-    };
+    // SAFETY: `local` is borrowed for the call and only read. The caller guarantees `remote`.
+    let copied =
+        unsafe { libc::process_vm_writev(own_pid(), local.as_ptr(), 1, remote.as_ptr(), 1, 0) };
     count(copied)
+}
+
+fn own_pid() -> libc::pid_t {
+    std::process::id().cast_signed()
 }
 
 fn part(base: *mut u8, len: usize) -> iovec {
@@ -111,7 +112,7 @@ fn part(base: *mut u8, len: usize) -> iovec {
     }
 }
 
-/// A bad page at the very start is `EFAULT`: nothing arrived, which is what the caller must know.
+/// Number of copied bytes. `EFAULT` means that the first page is bad, so 0 bytes were copied.
 fn count(copied: isize) -> io::Result<usize> {
     match usize::try_from(copied) {
         Ok(copied) => Ok(copied),

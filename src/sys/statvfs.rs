@@ -1,14 +1,16 @@
-//! Room on a filesystem. See [`statvfs(3)`](https://man7.org/linux/man-pages/man3/statvfs.3.html).
+//! Available space of a filesystem.
+//!
+//! See [`statvfs(3)`](https://man7.org/linux/man-pages/man3/statvfs.3.html).
 
 use std::io;
 use std::path::Path;
 
 use rustix::fs::statvfs;
 
-/// Bytes that this user may still take where the path lies.
+/// Returns the number of bytes that this user may still allocate on the filesystem of the path.
 pub(crate) fn available_bytes(path: &Path) -> io::Result<u64> {
     let found = statvfs(path)?;
-    // One that is just being filled may count below zero, where a product would overflow.
+    // A filesystem that is being filled may report a negative count as a huge one.
     if found.f_bavail > found.f_blocks {
         return Ok(0);
     }

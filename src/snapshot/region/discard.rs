@@ -47,7 +47,7 @@ impl Region {
         }
         let failed = RegionError::io("give pages back");
         match &self.backing {
-            Backing::Anonymous => self.memory.forget(range).map_err(failed),
+            Backing::Anonymous => self.memory.drop_private_pages(range).map_err(failed),
             Backing::Memfd(file) => {
                 fallocate::punch(file, offset as u64, bytes as u64).map_err(failed)
             }
@@ -74,7 +74,7 @@ impl Region {
             for range in overlaps(&shape.beneath, &bytes_of(&run)) {
                 given += (range.len() / PAGE_BYTES) as u64;
                 self.memory
-                    .forget(range)
+                    .drop_private_pages(range)
                     .map_err(RegionError::io("give pages back"))?;
             }
         }
@@ -86,7 +86,7 @@ impl Region {
         let mut start = range.start;
         for part in over_files.iter().chain([&(range.end..range.end)]) {
             self.memory
-                .forget(start..part.start)
+                .drop_private_pages(start..part.start)
                 .map_err(RegionError::io("give pages back"))?;
             start = part.end;
         }

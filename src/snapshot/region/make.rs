@@ -205,7 +205,7 @@ pub(super) fn lengthen(
     }
     let (start, end) = (range.start as u64, range.end as u64);
     let full = |source| RegionError::of_storage(part, end, source);
-    match fallocate::reserve(file, start, end - start) {
+    match fallocate::preallocate(file, start, end - start) {
         Err(error) if !fallocate::is_unsupported(&error) => return Err(full(error)),
         _ => {}
     }
