@@ -12,7 +12,9 @@ use std::os::fd::BorrowedFd;
 
 use super::part::Part;
 use crate::sys::sendmsg::{self, PARTS_MAX, RawPart};
-pub(crate) use crate::sys::sendmsg::{allow_zerocopy, reap, wait_for_completions};
+pub(crate) use crate::sys::sendmsg::{
+    allow_zerocopy, next_completion as reap, wait_for_completions,
+};
 
 /// What padding is sent as.
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
