@@ -10,7 +10,7 @@ use super::absence::Absent;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ShmError {
-    /// memfd_create(2) or ftruncate(2) failed.
+    /// Creating a memfd failed.
     #[error("cannot create memfd `{name}` of {len_bytes} bytes")]
     Create {
         /// Name of the memfd.

@@ -1,8 +1,9 @@
 //! Names of descriptors, and their list in `LISTEN_FDNAMES`.
 //!
-//! Colons separate the names. [`sd_listen_fds(3)`](https://man7.org/linux/man-pages/man3/sd_listen_fds.3.html)
-//! reads a backslash as an escape of the next character, but systemd writes names without escapes.
-//! This module reads as systemd does, and escapes colons and backslashes when it writes.
+//! Colons separate the names.
+//! [`sd_listen_fds(3)`](https://man7.org/linux/man-pages/man3/sd_listen_fds.3.html) reads a
+//! backslash as an escape of the next character, but systemd writes names without escapes. This
+//! module reads as systemd does, and escapes colons and backslashes when it writes.
 
 use super::error::ShmError;
 

@@ -1,14 +1,15 @@
 //! Passing descriptors to a program.
 //!
-//! A program expects them from number 3 on. [`fcntl(2)`](https://man7.org/linux/man-pages/man2/fcntl.2.html)
-//! with `F_DUPFD_CLOEXEC` moves each one there, since it returns the lowest free number from 3 on.
-//! Descriptors of other code are therefore never closed or replaced, and no `unsafe` code runs
-//! between fork and exec. A passed descriptor that has the number of another one is moved first. A
-//! number that other code uses is an error.
+//! A program expects them from number 3 on.
+//! [`fcntl(2)`](https://man7.org/linux/man-pages/man2/fcntl.2.html) with `F_DUPFD_CLOEXEC` moves
+//! each one there, since it returns the lowest free number from 3 on. Descriptors of other code are
+//! therefore never closed or replaced, and no `unsafe` code runs between fork and exec. A passed
+//! descriptor that has the number of another one is moved first. A number that other code uses is
+//! an error.
 //!
 //! Other tools overwrite such descriptors: systemd closes all others between fork and exec, and the
-//! tools of s6 replace them. That is safe in a child that only calls exec. Here a descriptor 3 that a
-//! shell opened on purpose would be lost silently.
+//! tools of s6 replace them. That is safe in a child that only calls exec. Here a descriptor 3 that
+//! a shell opened on purpose would be lost silently.
 
 use std::ops::Range;
 use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
@@ -80,8 +81,8 @@ impl HandOver {
 
     /// Moves the descriptors to the numbers from 3 on.
     ///
-    /// Must be called before other files are opened, since these would get such numbers. Descriptors
-    /// from [`ListenFds`](super::ListenFds) have other numbers already.
+    /// Must be called before other files are opened, since these would get such numbers.
+    /// Descriptors from [`ListenFds`](super::ListenFds) have other numbers already.
     ///
     /// # Errors
     ///
@@ -99,8 +100,8 @@ impl HandOver {
 impl Placed {
     /// Replaces this process by the program, which inherits the descriptors and their names.
     ///
-    /// Returns only on error. The variables `LISTEN_PID` and `LISTEN_PIDFDID` are removed, since the
-    /// program may be a wrapper that starts the intended receiver.
+    /// Returns only on error. The variables `LISTEN_PID` and `LISTEN_PIDFDID` are removed, since
+    /// the program may be a wrapper that starts the intended receiver.
     #[must_use]
     pub fn exec(&self, command: &mut Command) -> ShmError {
         if let Err(error) = self.set_inheritable(true) {

@@ -78,8 +78,8 @@ impl Freezer {
     }
 
     /// Sets how long [`freeze`](Self::freeze) waits for all threads to stop. Defaults to 5 s.
-    pub fn patience(mut self, patience: Duration) -> Self {
-        self.timeout = patience;
+    pub fn patience(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
         self
     }
 

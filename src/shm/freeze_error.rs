@@ -44,8 +44,8 @@ pub enum FreezeError {
     },
     /// A system call failed.
     ///
-    /// With `/proc` mounted with `hidepid=1`, processes of other users cannot be inspected. They may
-    /// be descendants.
+    /// With `/proc` mounted with `hidepid=1`, processes of other users cannot be inspected. They
+    /// may be descendants.
     #[error("cannot {operation}")]
     Io {
         /// Attempted operation.

@@ -15,8 +15,8 @@ use crate::sys::ptrace::{self, State};
 
 /// Timeout of the first attempt. Each later one has twice the timeout.
 ///
-/// A thread in `vfork` does not stop while its child is stopped. The attempt then fails, all threads
-/// continue, and the next attempt finds the thread after its `vfork`.
+/// A thread in `vfork` does not stop while its child is stopped. The attempt then fails, all
+/// threads continue, and the next attempt finds the thread after its `vfork`.
 const FIRST_TIMEOUT: Duration = Duration::from_millis(50);
 /// Time during which a refused seizure is retried.
 const SEIZE_TIMEOUT: Duration = Duration::from_millis(20);
@@ -205,8 +205,8 @@ impl FrozenTree {
 
     /// Reads the states of all traced threads.
     ///
-    /// A stopped thread may have been killed. An `execve` of another thread of its process also ends
-    /// it, and that thread then runs under its id.
+    /// A stopped thread may have been killed. An `execve` of another thread of its process also
+    /// ends it, and that thread then runs under its id.
     fn update_states(&mut self) -> Result<(), FreezeError> {
         self.seized.reap();
         let pending = std::mem::take(&mut self.pending);

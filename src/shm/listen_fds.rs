@@ -1,7 +1,8 @@
 //! Descriptors that the parent process passed, by name.
 //!
-//! The protocol is that of [`sd_listen_fds(3)`](https://man7.org/linux/man-pages/man3/sd_listen_fds.3.html),
-//! with one difference: `LISTEN_PID` is optional. It is checked if it is set.
+//! The protocol is that of
+//! [`sd_listen_fds(3)`](https://man7.org/linux/man-pages/man3/sd_listen_fds.3.html), with one
+//! difference: `LISTEN_PID` is optional. It is checked if it is set.
 
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::process;
@@ -253,8 +254,8 @@ impl Announced {
     }
 }
 
-/// Moves a descriptor to a number from `lowest` on and sets its close-on-exec flag. At the descriptor
-/// limit it keeps its number.
+/// Moves a descriptor to a number from `lowest` on and sets its close-on-exec flag. At the
+/// descriptor limit it keeps its number.
 fn move_above(fd: OwnedFd, lowest: RawFd) -> Result<OwnedFd, ShmError> {
     if let Ok(moved) = fcntl::duplicate_from(&fd, lowest) {
         return Ok(moved);

@@ -46,7 +46,7 @@ impl SharedFile {
     ///
     /// # Errors
     ///
-    /// Returns [`ShmError::Create`] if memfd_create(2) or ftruncate(2) fails.
+    /// Returns [`ShmError::Create`] if `memfd_create(2)` or `ftruncate(2)` fails.
     pub fn create(name: &str, len_bytes: u64) -> Result<Self, ShmError> {
         let create = || {
             let file = memfd::create(name)?;

@@ -4,10 +4,10 @@
 //!
 //! # Safety
 //!
-//! Other processes write the memory at any time. The only references to it are therefore to atomics,
-//! whose loads and stores are defined with any other writer. Raw pointers are the responsibility of
-//! their user. References borrow from the mapping, which is unmapped when it is dropped. A mapping
-//! starts at a page, so words are aligned.
+//! Other processes write the memory at any time. The only references to it are therefore to
+//! atomics, whose loads and stores are defined with any other writer. Raw pointers are the
+//! responsibility of their user. References borrow from the mapping, which is unmapped when it is
+//! dropped. A mapping starts at a page, so words are aligned.
 //!
 //! Truncating the memfd removes the memory past its new end. A load or store there raises SIGBUS,
 //! which ends the process, but never returns a wrong value. A
@@ -46,8 +46,8 @@ impl SharedMap {
     /// Returns the page-aligned start of the mapping. The pointer is valid until this is dropped.
     ///
     /// Only the [`len`](Self::len) bytes from it on may be read, and none written. Other processes
-    /// write them concurrently, so they must be read by atomics or copied by the kernel. A reference
-    /// to them is undefined behaviour. A read may raise SIGBUS unless the memfd is
+    /// write them concurrently, so they must be read by atomics or copied by the kernel. A
+    /// reference to them is undefined behaviour. A read may raise SIGBUS unless the memfd is
     /// [restored](super::SharedFile::is_restored).
     #[must_use]
     pub fn as_ptr(&self) -> *const u8 {
@@ -91,9 +91,9 @@ impl SharedMapMut {
     /// Returns the page-aligned start of the mapping. The pointer is valid until this is dropped.
     ///
     /// Only the [`len`](Self::len) bytes from it on may be accessed. Other processes and users of
-    /// [`words`](Self::words) access them concurrently, so they must be accessed by atomics or copied
-    /// by the kernel. A reference to them is undefined behaviour, except to atomics. An access may
-    /// raise SIGBUS unless the memfd is [restored](super::SharedFile::is_restored).
+    /// [`words`](Self::words) access them concurrently, so they must be accessed by atomics or
+    /// copied by the kernel. A reference to them is undefined behaviour, except to atomics. An
+    /// access may raise SIGBUS unless the memfd is [restored](super::SharedFile::is_restored).
     #[must_use]
     pub fn as_ptr(&self) -> *mut u8 {
         self.memory.as_mut_ptr()

@@ -1,6 +1,7 @@
 //! Messages to the service manager.
 //!
-//! The protocol is that of [`sd_notify(3)`](https://man7.org/linux/man-pages/man3/sd_notify.3.html).
+//! The protocol is that of
+//! [`sd_notify(3)`](https://man7.org/linux/man-pages/man3/sd_notify.3.html).
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -163,8 +164,8 @@ impl Notify {
     /// Adds descriptors to the manager's fd store under this name.
     ///
     /// The manager passes them to the next start of the service and does not poll them
-    /// (`FDPOLL=0`). Its configuration decides whether it keeps any (`FileDescriptorStoreMax=`), and
-    /// it reports no refusal.
+    /// (`FDPOLL=0`). Its configuration decides whether it keeps any (`FileDescriptorStoreMax=`),
+    /// and it reports no refusal.
     ///
     /// # Errors
     ///
@@ -188,13 +189,13 @@ impl Notify {
 
     /// Waits until the manager has processed all previous messages.
     ///
-    /// Returns `false` after `patience`, as with managers that do not support this message (systemd
+    /// Returns `false` after `timeout`, as with managers that do not support this message (systemd
     /// does since version 246).
     ///
     /// # Errors
     ///
     /// Those of [`ready`](Self::ready).
-    pub fn barrier(&self, patience: Duration) -> Result<bool, ShmError> {
+    pub fn barrier(&self, timeout: Duration) -> Result<bool, ShmError> {
         let Some(manager) = &self.manager else {
             return Ok(true);
         };
@@ -202,7 +203,7 @@ impl Notify {
         let (end, passed) = io::pipe().map_err(failed)?;
         self.send("BARRIER=1", &[passed.as_fd()])?;
         drop(passed);
-        unix_datagram::wait_for_close(&end, patience).map_err(failed)
+        unix_datagram::wait_for_close(&end, timeout).map_err(failed)
     }
 
     fn send(&self, message: &str, descriptors: &[BorrowedFd<'_>]) -> Result<(), ShmError> {

@@ -1,6 +1,7 @@
 //! Descendants of this process, and the processes that use a memfd.
 //!
-//! See [`PR_SET_CHILD_SUBREAPER(2const)`](https://man7.org/linux/man-pages/man2/PR_SET_CHILD_SUBREAPER.2const.html),
+//! See
+//! [`PR_SET_CHILD_SUBREAPER(2const)`](https://man7.org/linux/man-pages/man2/PR_SET_CHILD_SUBREAPER.2const.html),
 //! [`waitid(2)`](https://man7.org/linux/man-pages/man2/waitid.2.html) and
 //! [`proc_pid_maps(5)`](https://man7.org/linux/man-pages/man5/proc_pid_maps.5.html).
 

@@ -3,8 +3,8 @@
 //! The memfd is the region of a [`Store`]. Changes are found by comparing hashes, since the program
 //! writes through its own mappings. A checkpoint has each page as it was at some time during the
 //! checkpoint. It is of one point in time only if no process writes: after the program has exited,
-//! or if a [`Standstill`] freezes it. The program may still be in the middle of a change. A restored
-//! state is then what the program would find after being killed at that point.
+//! or if a [`Standstill`] freezes it. The program may still be in the middle of a change. A
+//! restored state is then what the program would find after being killed at that point.
 
 use std::fs::File;
 use std::os::fd::{AsFd as _, AsRawFd as _};
@@ -44,8 +44,8 @@ impl UnawareOptions {
 
     /// Sets what freezes the program during the stop-and-copy part of each checkpoint. Defaults to
     /// nothing.
-    pub fn standstill(mut self, standstill: Arc<dyn Standstill>) -> Self {
-        self.quiesce = Some(standstill);
+    pub fn standstill(mut self, quiesce: Arc<dyn Standstill>) -> Self {
+        self.quiesce = Some(quiesce);
         self
     }
 

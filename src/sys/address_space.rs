@@ -8,7 +8,8 @@
 //! A [`Reservation`] owns its addresses from its creation until it is dropped (docs/unsafe.md, U9).
 //! No other code maps anything there, and every function checks that `MAP_FIXED` stays inside. The
 //! memory is accessed by system calls, which check every page, and through the raw pointer of
-//! [`Reservation::start`], for which its user is responsible (U10). The functions are therefore safe.
+//! [`Reservation::start`], for which its user is responsible (U10). The functions are therefore
+//! safe.
 #![expect(unsafe_code, reason = "mmap, munmap and madvise take raw addresses")]
 
 use std::ffi::c_void;
@@ -173,15 +174,15 @@ impl Reservation {
         Ok(())
     }
 
-    /// Copies bytes out by the kernel. Returns the number of copied bytes, which is less than requested
-    /// if a page cannot be read.
+    /// Copies bytes out by the kernel. Returns the number of copied bytes, which is less than
+    /// requested if a page cannot be read.
     pub(crate) fn read(&self, at: usize, buf: &mut [u8]) -> io::Result<usize> {
         let address = self.address_of(&(at..at + buf.len())).cast::<u8>();
         let mut done = 0;
         // A call copies at most 2 GiB.
         while done < buf.len() {
-            // SAFETY: the range stays reserved while `self` is borrowed (U9). A caller with a `&mut` to
-            // it has promised that no thread reads it (U10).
+            // SAFETY: the range stays reserved while `self` is borrowed (U9). A caller with a
+            // `&mut` to it has promised that no thread reads it (U10).
             match unsafe { read_mapped(address.wrapping_add(done), &mut buf[done..], None)? } {
                 0 => break,
                 copied => done += copied,
@@ -190,8 +191,8 @@ impl Reservation {
         Ok(done)
     }
 
-    /// Copies ranges out by the kernel, one after the other. `buf` has their total length. Returns the
-    /// number of copied bytes, which is less than requested if a page cannot be read.
+    /// Copies ranges out by the kernel, one after the other. `buf` has their total length. Returns
+    /// the number of copied bytes, which is less than requested if a page cannot be read.
     pub(crate) fn gather(&self, ranges: &[Range<usize>], buf: &mut [u8]) -> io::Result<usize> {
         let mut done = 0;
         for ranges in ranges.chunks(PARTS_MAX) {
@@ -200,8 +201,8 @@ impl Reservation {
                 let address = self.address_of(range).cast::<u8>().cast_const();
                 (address, range.len())
             });
-            // SAFETY: the ranges stay reserved while `self` is borrowed (U9). A caller with a `&mut` to
-            // them has promised that no thread reads them (U10).
+            // SAFETY: the ranges stay reserved while `self` is borrowed (U9). A caller with a
+            // `&mut` to them has promised that no thread reads them (U10).
             let copied = unsafe { gather_mapped(sources, &mut buf[done..done + wanted])? };
             done += copied;
             if copied < wanted {
@@ -211,14 +212,14 @@ impl Reservation {
         Ok(done)
     }
 
-    /// Copies bytes in by the kernel. Returns the number of copied bytes, which is less than requested
-    /// if a page cannot be written.
+    /// Copies bytes in by the kernel. Returns the number of copied bytes, which is less than
+    /// requested if a page cannot be written.
     pub(crate) fn write(&self, at: usize, buf: &[u8]) -> io::Result<usize> {
         let address = self.address_of(&(at..at + buf.len())).cast::<u8>();
         let mut done = 0;
         while done < buf.len() {
-            // SAFETY: the range stays reserved while `self` is borrowed (U9). A caller with a reference
-            // to it has promised that no thread writes it (U10).
+            // SAFETY: the range stays reserved while `self` is borrowed (U9). A caller with a
+            // reference to it has promised that no thread writes it (U10).
             match unsafe { write_mapped(address.wrapping_add(done), &buf[done..])? } {
                 0 => break,
                 copied => done += copied,
@@ -231,11 +232,12 @@ impl Reservation {
     ///
     /// # Safety
     ///
-    /// `flag` stays where it is until the watch is dropped, and the watch is dropped before the reservation.
+    /// `flag` stays where it is until the watch is dropped, and the watch is dropped before the
+    /// reservation.
     pub(crate) unsafe fn watch(&self, flag: *const AtomicBool) -> Watch {
-        // SAFETY: the caller guarantees the flag. The range is reserved until after the watch (U9). If
-        // it is remapped in between, a thread that faults there violates U10 and gets a page of zeros
-        // inside the range.
+        // SAFETY: the caller guarantees the flag. The range is reserved until after the watch (U9).
+        // If it is remapped in between, a thread that faults there violates U10 and gets a page of
+        // zeros inside the range.
         unsafe { sigbus::watch(self.start.as_ptr(), self.bytes, flag) }
     }
 

@@ -24,14 +24,14 @@ pub const FAULT_SIGNALS: [i32; 8] = [
 /// Kernel flag in field 9 of `stat`: the thread runs no more user code.
 const PF_EXITING: u64 = 4;
 
-/// Returns whether a thread is exiting, or will before it runs user code again. Returns `false` after
-/// its exit.
+/// Returns whether a thread is exiting, or will before it runs user code again. Returns `false`
+/// after its exit.
 pub(crate) fn is_ending(pid: i32, thread: i32) -> io::Result<bool> {
     Ok(is_killed(pid, thread, 0)? || shows_exit(&read(pid, thread, "stat")?))
 }
 
-/// Returns whether a thread will be killed before it runs user code again. `next` is a signal that it
-/// is about to receive, 0 for none.
+/// Returns whether a thread will be killed before it runs user code again. `next` is a signal that
+/// it is about to receive, 0 for none.
 pub(crate) fn is_killed(pid: i32, thread: i32, next: i32) -> io::Result<bool> {
     Ok(shows_kill(&read(pid, thread, "status")?, next))
 }

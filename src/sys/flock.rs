@@ -6,8 +6,10 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::time::{Duration, Instant};
 
-/// Time in which a lock of a dead owner disappears: a killed process takes a moment to exit, and a
-/// child shares the locks of its parent between fork and exec.
+/// Time in which a lock of a dead owner disappears.
+///
+/// A killed process takes a moment to exit. A child shares the locks of its parent between fork and
+/// exec.
 pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// Takes an exclusive lock. Returns `false` if another open file description holds it until the

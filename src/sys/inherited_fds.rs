@@ -10,8 +10,8 @@
 //! 1. It returns descriptors once per process (`IS_TAKEN`), so never one twice.
 //! 2. It refuses close-on-exec descriptors. A descriptor that came through the exec of this program
 //!    is never close-on-exec. Files that the standard library and this crate open are close-on-exec
-//!    from the start. Only descriptors that foreign code opened without `O_CLOEXEC` remain. A parent
-//!    that announces such numbers breaks the protocol, which this module trusts as
+//!    from the start. Only descriptors that foreign code opened without `O_CLOEXEC` remain. A
+//!    parent that announces such numbers breaks the protocol, which this module trusts as
 //!    `sd_listen_fds(3)` does.
 #![expect(
     unsafe_code,
@@ -74,7 +74,7 @@ fn flags(number: RawFd) -> io::Result<i32> {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use std::fs::File;
-    use std::os::fd::AsRawFd;
+    use std::os::fd::AsRawFd as _;
 
     use super::*;
 

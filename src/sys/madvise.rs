@@ -1,13 +1,14 @@
 //! Advice and queries about mapped pages.
 //!
-//! See [`madvise(2)`](https://man7.org/linux/man-pages/man2/madvise.2.html), [`mincore(2)`](https://man7.org/linux/man-pages/man2/mincore.2.html)
-//! and [`mlock(2)`](https://man7.org/linux/man-pages/man2/mlock.2.html).
+//! See [`madvise(2)`](https://man7.org/linux/man-pages/man2/madvise.2.html),
+//! [`mincore(2)`](https://man7.org/linux/man-pages/man2/mincore.2.html) and
+//! [`mlock(2)`](https://man7.org/linux/man-pages/man2/mlock.2.html).
 //!
 //! # Safety
 //!
-//! Every function takes an address range. The caller proves that the range is inside one mapping of a
-//! file that stays mapped during the call (docs/unsafe.md, U1). The advice used here never changes
-//! the content of the pages of a shared file mapping.
+//! Every function takes an address range. The caller proves that the range is inside one mapping of
+//! a file that stays mapped during the call (docs/unsafe.md, U1). The advice used here never
+//! changes the content of the pages of a shared file mapping.
 #![expect(unsafe_code, reason = "madvise, mincore and mlock take raw addresses")]
 
 use std::io;
@@ -21,18 +22,18 @@ use super::rlimits::page_bytes;
 ///
 /// # Safety
 ///
-/// The range lies in one mapping that outlives the call.
+/// The range is inside one mapping that outlives the call.
 pub(crate) unsafe fn populate_read(start: *const u8, len: usize) -> io::Result<()> {
     // SAFETY: the caller guarantees the range; populating changes no content.
     unsafe { advise(start, len, Advice::LinuxPopulateRead) }
 }
 
-/// Populates the pages for writing and marks them dirty. A page without storage is `EFAULT`, never a
-/// signal.
+/// Populates the pages for writing and marks them dirty. A page without storage is `EFAULT`, never
+/// a signal.
 ///
 /// # Safety
 ///
-/// The range lies in one writable mapping that outlives the call.
+/// The range is inside one writable mapping that outlives the call.
 pub(crate) unsafe fn populate_write(start: *const u8, len: usize) -> io::Result<()> {
     // SAFETY: the caller guarantees the range; populating changes no content.
     unsafe { advise(start, len, Advice::LinuxPopulateWrite) }
@@ -42,8 +43,8 @@ pub(crate) unsafe fn populate_write(start: *const u8, len: usize) -> io::Result<
 ///
 /// # Safety
 ///
-/// The range lies in one mapping of a shared file that outlives the call, and `advice` does not free
-/// or unmap anything but clean page-table entries.
+/// The range is inside one mapping of a shared file that outlives the call, and `advice` does not
+/// free or unmap anything but clean page-table entries.
 pub(crate) unsafe fn advise(start: *const u8, len: usize, advice: Advice) -> io::Result<()> {
     let (start, len) = whole_pages(start, len);
     // SAFETY: forwarded to the caller. Mappings start at a page, so whole pages stay inside.
@@ -55,7 +56,7 @@ pub(crate) unsafe fn advise(start: *const u8, len: usize, advice: Advice) -> io:
 ///
 /// # Safety
 ///
-/// The range lies in one mapping that outlives the call.
+/// The range is inside one mapping that outlives the call.
 pub(crate) unsafe fn lock(start: *const u8, len: usize) -> io::Result<()> {
     let (start, len) = whole_pages(start, len);
     // SAFETY: the caller guarantees the range; locking changes no content.
@@ -67,7 +68,7 @@ pub(crate) unsafe fn lock(start: *const u8, len: usize) -> io::Result<()> {
 ///
 /// # Safety
 ///
-/// The range lies in one mapping that outlives the call.
+/// The range is inside one mapping that outlives the call.
 pub(crate) unsafe fn unlock(start: *const u8, len: usize) -> io::Result<()> {
     let (start, len) = whole_pages(start, len);
     // SAFETY: the caller guarantees the range; unlocking changes no content.
@@ -81,7 +82,7 @@ pub(crate) unsafe fn unlock(start: *const u8, len: usize) -> io::Result<()> {
 ///
 /// # Safety
 ///
-/// The range lies in one mapping that outlives the call.
+/// The range is inside one mapping that outlives the call.
 pub(crate) unsafe fn is_resident(start: *const u8, len: usize) -> io::Result<bool> {
     let (start, len) = whole_pages(start, len);
     let mut pages = vec![0u8; len / page_bytes()];

@@ -52,7 +52,8 @@ pub(crate) fn reopen(file: &File, writable: bool) -> io::Result<File> {
     File::options().read(true).write(writable).open(path)
 }
 
-/// Returns whether the memfd has huge pages. All its lengths and offsets are then multiples of them.
+/// Returns whether the memfd has huge pages. All its lengths and offsets are then multiples of
+/// them.
 pub(crate) fn is_huge(file: &File) -> io::Result<bool> {
     Ok(u64::try_from(fstatfs(file)?.f_type).unwrap_or(0) == HUGETLBFS_MAGIC)
 }

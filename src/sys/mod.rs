@@ -1,5 +1,5 @@
-//! Kernel facilities, one file per system call or facility. They return `std::io::Result` and use no
-//! type of another layer.
+//! Kernel facilities, one file per system call or facility. They return `std::io::Result` and use
+//! no type of another layer.
 //!
 //! Other layers reach the system only through this module or `std`. An `unsafe` system call is made
 //! in a single file, which also proves its safety.

@@ -1,8 +1,9 @@
 //! Opening and creating files under a root directory that paths cannot leave.
 //!
-//! The kernel enforces containment for each path component: by [`openat2(2)`](https://man7.org/linux/man-pages/man2/openat2.2.html),
-//! or by a walk with `O_NOFOLLOW` where a sandbox or an old kernel lacks it. A symlink that another
-//! process creates between check and use is therefore refused.
+//! The kernel enforces containment for each path component: by
+//! [`openat2(2)`](https://man7.org/linux/man-pages/man2/openat2.2.html), or by a walk with
+//! `O_NOFOLLOW` where a sandbox or an old kernel lacks it. A symlink that another process creates
+//! between check and use is therefore refused.
 //!
 //! See also [`open(2)`](https://man7.org/linux/man-pages/man2/open.2.html) and
 //! [`mkdir(2)`](https://man7.org/linux/man-pages/man2/mkdir.2.html).
@@ -165,7 +166,7 @@ fn walk(
     mut missing: impl FnMut(Missing<'_>, usize) -> io::Result<()>,
 ) -> io::Result<(OwnedFd, &Path)> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    let directories = path.parent().unwrap_or(Path::new(""));
+    let directories = path.parent().unwrap_or_else(|| Path::new(""));
     for (step, component) in directories.components().filter(is_step).enumerate() {
         if component == Component::ParentDir && follow == OFlags::NOFOLLOW {
             return Err(Errno::XDEV.into());

@@ -99,8 +99,8 @@ impl Query {
 pub(crate) struct Pagemap(File);
 
 impl Pagemap {
-    /// Opens `/proc/self/pagemap`. Fails with `EACCES` in a process that changed its user without an
-    /// exec.
+    /// Opens `/proc/self/pagemap`. Fails with `EACCES` in a process that changed its user without
+    /// an exec.
     pub(crate) fn open() -> io::Result<Self> {
         File::open("/proc/self/pagemap").map(Self)
     }
@@ -157,8 +157,8 @@ impl Scan<'_> {
     }
 }
 
-// SAFETY: PAGEMAP_SCAN takes a `pm_scan_arg` that states its own size. It writes to the struct and to
-// the array it names, which is borrowed exclusively, and returns the number of filled entries.
+// SAFETY: PAGEMAP_SCAN takes a `pm_scan_arg` that states its own size. It writes to the struct and
+// to the array it names, which is borrowed exclusively, and returns the number of filled entries.
 unsafe impl Ioctl for Scan<'_> {
     /// Number of filled entries, and the address at which the scan ended.
     type Output = (usize, u64);
@@ -174,12 +174,12 @@ unsafe impl Ioctl for Scan<'_> {
     }
 
     unsafe fn output_from_ptr(
-        filled: IoctlOutput,
-        argument: *mut c_void,
+        out: IoctlOutput,
+        extract_output: *mut c_void,
     ) -> rustix::io::Result<Self::Output> {
         // SAFETY: the pointer that `as_ptr` returned.
-        let walk_end = unsafe { (*argument.cast::<PmScanArg>()).walk_end };
-        Ok((usize::try_from(filled).unwrap_or(0), walk_end))
+        let walk_end = unsafe { (*extract_output.cast::<PmScanArg>()).walk_end };
+        Ok((usize::try_from(out).unwrap_or(0), walk_end))
     }
 }
 

@@ -17,8 +17,8 @@ pub(crate) struct Stat {
     pub(crate) started: u64,
 }
 
-/// Returns the fields of a process, which are those of its first thread. Returns `None` if the process
-/// does not exist. Any other failure is an error, since the process may exist.
+/// Returns the fields of a process, which are those of its first thread. Returns `None` if the
+/// process does not exist. Any other failure is an error, since the process may exist.
 pub(crate) fn of_process(pid: i32) -> io::Result<Option<Stat>> {
     read(&format!("/proc/{pid}/stat"))
 }
@@ -55,7 +55,7 @@ fn read(path: &str) -> io::Result<Option<Stat>> {
 fn hint(kind: io::ErrorKind) -> &'static str {
     match kind {
         io::ErrorKind::PermissionDenied => {
-            " (the parents of processes of other users are unknown if /proc is mounted with hidepid=1 (noaccess); use hidepid=2 or 0)"
+            " (hidepid=1 or noaccess of /proc hides the parents of processes; mount it with hidepid=2 or 0)"
         }
         _ => "",
     }
@@ -160,11 +160,11 @@ mod tests {
 
     #[test]
     fn only_missing_files_mean_exited() {
-        let read = |path: &str| super::read(path).map_err(|error| error.kind());
-        assert_eq!(read("/proc/self/none"), Ok(None));
+        let kind_of = |path: &str| read(path).map_err(|error| error.kind());
+        assert_eq!(kind_of("/proc/self/none"), Ok(None));
         // The path exists but is not readable as a file.
-        assert_eq!(read("/proc/self"), Err(io::ErrorKind::IsADirectory));
-        assert_eq!(read("/proc/self/comm"), Err(io::ErrorKind::InvalidData));
+        assert_eq!(kind_of("/proc/self"), Err(io::ErrorKind::IsADirectory));
+        assert_eq!(kind_of("/proc/self/comm"), Err(io::ErrorKind::InvalidData));
         let refuse = |_| Err(io::ErrorKind::PermissionDenied.into());
         let refused = list_tree(1, refuse).map_err(|error| error.kind());
         assert!(matches!(refused, Err(io::ErrorKind::PermissionDenied)));

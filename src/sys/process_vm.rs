@@ -2,8 +2,9 @@
 //!
 //! A load or store of a page without storage (the file was truncated, the disk is full) raises
 //! SIGBUS. The same copy by a system call is short or fails with `EFAULT`. The safe API therefore
-//! copies with [`process_vm_readv(2)`](https://man7.org/linux/man-pages/man2/process_vm_readv.2.html)
-//! on this process. No reference is made to memory that other processes may write.
+//! copies with
+//! [`process_vm_readv(2)`](https://man7.org/linux/man-pages/man2/process_vm_readv.2.html) on this
+//! process. No reference is made to memory that other processes may write.
 //!
 //! # Safety
 //!
@@ -27,8 +28,8 @@ use libc::{c_void, iovec};
 ///
 /// # Safety
 ///
-/// `source..source + buf.len()` and `probe` lie in a mapping that outlives the call, and no `&mut`
-/// covers them.
+/// `source..source + buf.len()` and `probe` are inside a mapping that outlives the call, and no
+/// `&mut` covers them.
 pub(crate) unsafe fn read_mapped(
     source: *const u8,
     buf: &mut [u8],
@@ -61,7 +62,7 @@ pub(crate) const PARTS_MAX: usize = 1024;
 ///
 /// # Safety
 ///
-/// Each `(start, bytes)` lies in a mapping that outlives the call, and no `&mut` covers it.
+/// Each `(start, bytes)` is inside a mapping that outlives the call, and no `&mut` covers it.
 pub(crate) unsafe fn gather_mapped(
     sources: impl Iterator<Item = (*const u8, usize)>,
     buf: &mut [u8],
@@ -90,7 +91,7 @@ pub(crate) unsafe fn gather_mapped(
 ///
 /// # Safety
 ///
-/// `target..target + buf.len()` lies in a writable mapping that outlives the call, and no Rust
+/// `target..target + buf.len()` is inside a writable mapping that outlives the call, and no Rust
 /// reference covers it.
 pub(crate) unsafe fn write_mapped(target: *mut u8, buf: &[u8]) -> io::Result<usize> {
     let local = [part(buf.as_ptr().cast_mut(), buf.len())];

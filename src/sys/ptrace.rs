@@ -1,7 +1,7 @@
 //! Stopping threads of other processes.
 //!
-//! The kernel identifies a tracer by its thread, so the thread that seized must call these functions.
-//! When it exits for any reason, all its traced threads continue.
+//! The kernel identifies a tracer by its thread, so the thread that seized must call these
+//! functions. When it exits for any reason, all its traced threads continue.
 //!
 //! See [`ptrace(2)`](https://man7.org/linux/man-pages/man2/ptrace.2.html),
 //! [`waitid(2)`](https://man7.org/linux/man-pages/man2/waitid.2.html) and
@@ -9,8 +9,8 @@
 //!
 //! # Safety
 //!
-//! The requests used here take no address of this process and change no memory of the traced thread.
-//! They only stop and resume it.
+//! The requests used here take no address of this process and change no memory of the traced
+//! thread. They only stop and resume it.
 #![expect(unsafe_code, reason = "ptrace and waitid with __WALL")]
 
 use std::io;

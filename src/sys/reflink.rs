@@ -1,13 +1,13 @@
-//! Copies between files by the kernel: by sharing storage if the filesystem supports it, otherwise by
-//! copying bytes.
+//! Copies between files by the kernel: by sharing storage if the filesystem supports it, otherwise
+//! by copying bytes.
 //!
-//! See [`ioctl_ficlonerange(2)`](https://man7.org/linux/man-pages/man2/ioctl_ficlonerange.2.html) and
-//! [`copy_file_range(2)`](https://man7.org/linux/man-pages/man2/copy_file_range.2.html).
+//! See [`ioctl_ficlonerange(2)`](https://man7.org/linux/man-pages/man2/ioctl_ficlonerange.2.html)
+//! and [`copy_file_range(2)`](https://man7.org/linux/man-pages/man2/copy_file_range.2.html).
 //!
 //! # Safety
 //!
-//! The ioctl takes two descriptors and a struct of numbers that it only reads. It is `unsafe` because
-//! `libc` declares every ioctl as such.
+//! The ioctl takes two descriptors and a struct of numbers that it only reads. It is `unsafe`
+//! because `libc` declares every ioctl as such.
 #![expect(unsafe_code, reason = "rustix does not wrap FICLONERANGE")]
 
 use std::fs::File;
@@ -31,8 +31,8 @@ pub(crate) fn clone(from: &File, offset: u64, to: &File, at: u64, len: u64) -> i
         src_length: len,
         dest_offset: at,
     };
-    // SAFETY: both files are borrowed, so their descriptors are open. The kernel only reads `request`,
-    // which outlives the call.
+    // SAFETY: both files are borrowed, so their descriptors are open. The kernel only reads
+    // `request`, which outlives the call.
     let done = unsafe { libc::ioctl(to.as_raw_fd(), libc::FICLONERANGE, &raw const request) };
     if done == 0 {
         Ok(())

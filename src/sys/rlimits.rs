@@ -16,8 +16,8 @@ pub(crate) fn descriptors_max() -> usize {
     limit.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX))
 }
 
-/// Returns the maximum number of mappings (`vm.max_map_count`), or the kernel's default if it cannot
-/// be read.
+/// Returns the maximum number of mappings (`vm.max_map_count`), or the kernel's default if it
+/// cannot be read.
 pub(crate) fn max_map_count() -> usize {
     const KERNEL_DEFAULT: usize = 65_530;
     std::fs::read_to_string("/proc/sys/vm/max_map_count")

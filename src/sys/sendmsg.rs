@@ -1,14 +1,15 @@
 //! Transfers between mapped memory and a descriptor by raw addresses.
 //!
-//! No reference to the memory is made. A bad page causes `EFAULT` or a short transfer, never a signal.
-//! See [`sendmsg(2)`](https://man7.org/linux/man-pages/man2/sendmsg.2.html),
+//! No reference to the memory is made. A bad page causes `EFAULT` or a short transfer, never a
+//! signal. See [`sendmsg(2)`](https://man7.org/linux/man-pages/man2/sendmsg.2.html),
 //! [`recvmsg(2)`](https://man7.org/linux/man-pages/man2/recvmsg.2.html),
 //! [`readv(2)`](https://man7.org/linux/man-pages/man2/readv.2.html) and
 //! [MSG_ZEROCOPY](https://docs.kernel.org/networking/msg_zerocopy.html).
 //!
 //! # Safety
 //!
-//! The caller proves that each part is inside a mapping that outlives the call (docs/unsafe.md, U1).
+//! The caller proves that each part is inside a mapping that outlives the call (docs/unsafe.md,
+//! U1).
 #![expect(unsafe_code, reason = "system calls on raw addresses")]
 
 use std::io;
@@ -35,7 +36,7 @@ pub(crate) const PARTS_MAX: usize = 1024;
 ///
 /// # Safety
 ///
-/// The parts lie in mappings that outlive the call; no `&mut` covers them.
+/// The parts are inside mappings that outlive the call; no `&mut` covers them.
 pub(crate) unsafe fn send(to: BorrowedFd<'_>, parts: &[RawPart]) -> io::Result<usize> {
     // SAFETY: forwarded to the caller.
     match unsafe { send_message(to, parts, 0) } {
@@ -44,8 +45,9 @@ pub(crate) unsafe fn send(to: BorrowedFd<'_>, parts: &[RawPart]) -> io::Result<u
     }
     let parts = vectors(parts);
     loop {
-        // SAFETY: `parts` outlives the call. It has at most IOV_MAX entries, so their number fits. The
-        // caller guarantees the memory, which is only read, and the kernel checks every address.
+        // SAFETY: `parts` outlives the call. It has at most IOV_MAX entries, so their number fits.
+        // The caller guarantees the memory, which is only read, and the kernel checks every
+        // address.
         let written = unsafe { libc::writev(to.as_raw_fd(), parts.as_ptr(), parts.len() as i32) };
         match count(written) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -56,8 +58,8 @@ pub(crate) unsafe fn send(to: BorrowedFd<'_>, parts: &[RawPart]) -> io::Result<u
 
 /// Writes parts to a socket like [`send`], without a copy by the kernel if possible.
 ///
-/// The kernel reads the pages until the completion of the call is [read](next_completion). Fails with
-/// `ENOBUFS` if too many calls are incomplete.
+/// The kernel reads the pages until the completion of the call is [read](next_completion). Fails
+/// with `ENOBUFS` if too many calls are incomplete.
 ///
 /// # Safety
 ///
@@ -79,8 +81,8 @@ unsafe fn send_message(
     message.msg_iovlen = parts.len() as _;
     loop {
         let flags = flags | libc::MSG_NOSIGNAL;
-        // SAFETY: `message` and `parts` outlive the call. The caller guarantees the memory, which is
-        // only read, and the kernel checks every address.
+        // SAFETY: `message` and `parts` outlive the call. The caller guarantees the memory, which
+        // is only read, and the kernel checks every address.
         let sent = unsafe { libc::sendmsg(to.as_raw_fd(), &raw const message, flags) };
         match count(sent) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -199,12 +201,12 @@ pub(crate) fn wait_for_completions(socket: BorrowedFd<'_>, timeout: Duration) ->
 ///
 /// # Safety
 ///
-/// The parts lie in writable mappings that outlive the call; no reference covers them.
+/// The parts are inside writable mappings that outlive the call; no reference covers them.
 pub(crate) unsafe fn receive(from: BorrowedFd<'_>, parts: &[RawPart]) -> io::Result<usize> {
     let parts = vectors(parts);
     loop {
-        // SAFETY: `parts` outlives the call. The caller guarantees the memory, and the kernel checks
-        // every address.
+        // SAFETY: `parts` outlives the call. The caller guarantees the memory, and the kernel
+        // checks every address.
         let read = unsafe { libc::readv(from.as_raw_fd(), parts.as_ptr(), parts.len() as i32) };
         match count(read) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

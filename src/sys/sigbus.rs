@@ -1,7 +1,7 @@
 //! Process-wide handler of SIGBUS: replaces a bad page of a watched range by zeros and sets a flag.
 //!
-//! The handler is optional; ranges are watched with or without it. It forwards a fault outside of the
-//! watched ranges to the previous handler. It reads its table without a lock: each entry has a
+//! The handler is optional; ranges are watched with or without it. It forwards a fault outside of
+//! the watched ranges to the previous handler. It reads its table without a lock: each entry has a
 //! sequence number that is odd during a change. An entry that covers a faulting address is not
 //! changing, since memory in use is not unmapped.
 //!
@@ -15,8 +15,8 @@
 //! # Safety
 //!
 //! The handler calls `madvise`, `mmap` and the previous handler, accesses atomics, and preserves
-//! `errno`. It allocates nothing and takes no lock. The flag that it sets is alive, as its owner has
-//! promised to [`watch`].
+//! `errno`. It allocates nothing and takes no lock. The flag that it sets is alive, as its owner
+//! has promised to [`watch`].
 #![expect(unsafe_code, reason = "signal handlers, and mmap over a bad page")]
 
 use std::io;
@@ -65,8 +65,8 @@ struct Indexes {
 #[derive(Debug)]
 pub(crate) struct Watch(Option<usize>);
 
-/// Watches a range of mapped memory: if one of its pages is bad, the handler sets `flag` and replaces
-/// the page by zeros.
+/// Watches a range of mapped memory: if one of its pages is bad, the handler sets `flag` and
+/// replaces the page by zeros.
 ///
 /// # Safety
 ///
@@ -118,8 +118,8 @@ impl Entry {
         let sequence = self.sequence.load(Ordering::Relaxed);
         self.sequence
             .store(sequence.wrapping_add(1), Ordering::Relaxed);
-        // Pairs with the fence of `Entry::flag_of`: a load that sees a store below also sees the odd
-        // number.
+        // Pairs with the fence of `Entry::flag_of`: a load that sees a store below also sees the
+        // odd number.
         fence(Ordering::Release);
         self.start.store(start, Ordering::Relaxed);
         self.end.store(end, Ordering::Relaxed);
@@ -173,11 +173,11 @@ pub(crate) fn install() -> io::Result<()> {
     let mut action = empty_action();
     action.sa_sigaction = handler;
     action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
-    // With all signals blocked nothing interrupts this thread, so the spin lock of `patch` is released.
-    // SAFETY: the mask is borrowed for the call.
+    // With all signals blocked nothing interrupts this thread, so the spin lock of `patch` is
+    // released. SAFETY: the mask is borrowed for the call.
     unsafe { libc::sigfillset(&raw mut action.sa_mask) };
-    // SAFETY: the handler has the signature that SA_SIGINFO requires, and is async-signal-safe (module
-    // documentation).
+    // SAFETY: the handler has the signature that SA_SIGINFO requires, and is async-signal-safe
+    // (module documentation).
     if unsafe { libc::sigaction(libc::SIGBUS, &raw const action, ptr::null_mut()) } != 0 {
         return Err(io::Error::last_os_error());
     }
@@ -217,8 +217,8 @@ fn patch(address: usize) -> bool {
     let Some(flag) = flag_of(address) else {
         return false;
     };
-    // SAFETY: the entry covers an address in use, so it is not changing, and its owner keeps the flag
-    // valid.
+    // SAFETY: the entry covers an address in use, so it is not changing, and its owner keeps the
+    // flag valid.
     unsafe { (*flag).store(true, Ordering::SeqCst) };
     let page_bytes = PAGE_BYTES.load(Ordering::Relaxed);
     let page = ptr::without_provenance_mut::<c_void>(address & !(page_bytes - 1));
@@ -286,9 +286,9 @@ fn forward(signal: c_int, is_fault: bool, info: *mut siginfo_t, context: *mut c_
         return;
     }
     if handler == libc::SIG_DFL || handler == libc::SIG_IGN {
-        // A fault occurs again when the handler returns. It ends the process, as the kernel does even
-        // if the signal is ignored. A signal that was sent is raised again.
-        // SAFETY: `signal` is async-signal-safe, and SIG_DFL is a valid action.
+        // A fault occurs again when the handler returns. It ends the process, as the kernel does
+        // even if the signal is ignored. A signal that was sent is raised again. SAFETY: `signal`
+        // is async-signal-safe, and SIG_DFL is a valid action.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
         // SAFETY: `raise` is async-signal-safe.
         unsafe { libc::raise(signal) };

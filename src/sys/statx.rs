@@ -1,7 +1,8 @@
 //! File identity and status.
 //!
 //! A file is identified by device, inode and birth time. A reused inode number therefore does not
-//! pass for the previous file. See [`statx(2)`](https://man7.org/linux/man-pages/man2/statx.2.html).
+//! pass for the previous file. See
+//! [`statx(2)`](https://man7.org/linux/man-pages/man2/statx.2.html).
 
 use std::fs::File;
 use std::io;

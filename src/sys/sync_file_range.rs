@@ -6,8 +6,8 @@
 //!
 //! # Safety
 //!
-//! `sync_file_range(2)` takes a descriptor and three numbers, and accesses no memory. It is `unsafe`
-//! because `libc` declares it as such.
+//! `sync_file_range(2)` takes a descriptor and three numbers, and accesses no memory. It is
+//! `unsafe` because `libc` declares it as such.
 #![expect(unsafe_code, reason = "rustix does not wrap sync_file_range")]
 
 use std::fs::File;

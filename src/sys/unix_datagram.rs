@@ -1,7 +1,8 @@
 //! Unix datagrams with descriptors.
 //!
-//! See [`unix(7)`](https://man7.org/linux/man-pages/man7/unix.7.html), [`sendmsg(2)`](https://man7.org/linux/man-pages/man2/sendmsg.2.html)
-//! and [`poll(2)`](https://man7.org/linux/man-pages/man2/poll.2.html).
+//! See [`unix(7)`](https://man7.org/linux/man-pages/man7/unix.7.html),
+//! [`sendmsg(2)`](https://man7.org/linux/man-pages/man2/sendmsg.2.html) and
+//! [`poll(2)`](https://man7.org/linux/man-pages/man2/poll.2.html).
 
 use std::io::{self, IoSlice, PipeReader};
 use std::mem::MaybeUninit;

@@ -83,8 +83,8 @@ const UFFDIO_WRITEPROTECT: Opcode = opcode::read_write::<UffdioWriteprotect>(0xA
 pub(crate) struct WriteTracking(OwnedFd);
 
 impl WriteTracking {
-    /// Opens a userfaultfd. Fails with `EINVAL` before Linux 6.7, and with `ENOSYS` if the kernel has no
-    /// userfaultfd.
+    /// Opens a userfaultfd. Fails with `EINVAL` before Linux 6.7, and with `ENOSYS` if the kernel
+    /// has no userfaultfd.
     pub(crate) fn open() -> io::Result<Self> {
         let tracking = Self(open()?);
         let mut api = UffdioApi {
@@ -131,16 +131,19 @@ impl WriteTracking {
         unsafe { self.call::<UFFDIO_UNREGISTER, _>(&mut range) }
     }
 
-    /// Makes an ioctl call. Retries `EAGAIN`, which it returns while the process forks or maps memory.
+    /// Makes an ioctl call. Retries `EAGAIN`, which it returns while the process forks or maps
+    /// memory.
     ///
     /// # Safety
     ///
     /// `T` is the struct that `CALL` expects.
     unsafe fn call<const CALL: Opcode, T>(&self, argument: &mut T) -> io::Result<()> {
         loop {
-            // SAFETY: the caller guarantees the type. The calls of this file write only to the struct.
-            let done = retry_on_intr(|| unsafe {
-                ioctl(&self.0, Updater::<CALL, T>::new(&mut *argument))
+            let done = retry_on_intr(|| {
+                // SAFETY: the caller guarantees the type of the argument.
+                let call = unsafe { Updater::<CALL, T>::new(&mut *argument) };
+                // SAFETY: the calls of this file write only to their argument.
+                unsafe { ioctl(&self.0, call) }
             });
             match done {
                 Err(Errno::AGAIN) => std::thread::yield_now(),
@@ -150,8 +153,8 @@ impl WriteTracking {
     }
 }
 
-/// Tries to open a userfaultfd: for all faults, which needs a privilege or a permissive system, or for
-/// user-mode faults only.
+/// Tries to open a userfaultfd: for all faults, which needs a privilege or a permissive system, or
+/// for user-mode faults only.
 pub(crate) fn try_open(user_mode_only: bool) -> io::Result<()> {
     let mut flags = UserfaultfdFlags::CLOEXEC | UserfaultfdFlags::NONBLOCK;
     if user_mode_only {
@@ -180,7 +183,8 @@ fn addresses(memory: &Reservation, range: Range<usize>) -> UffdioRange {
     }
 }
 
-/// For unit tests: [`WriteTracking::open`], or a visible skip unless `FLATSPAN_REQUIRE` names `uffd`.
+/// For unit tests: [`WriteTracking::open`], or a visible skip unless `FLATSPAN_REQUIRE` names
+/// `uffd`.
 #[cfg(all(test, not(loom)))]
 pub(crate) fn open_or_skip() -> Option<WriteTracking> {
     use std::io::Write as _;

@@ -144,6 +144,10 @@ impl Writer {
     /// - [`QueueError::Header`] if the options or the existing header are out of range.
     /// - [`QueueError::Version`], [`QueueError::TooShort`] if the existing queue is not usable.
     /// - [`QueueError::Io`] if a system call on the memfd fails.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "options are consumed, as by the other constructors"
+    )]
     pub fn open(memfd: impl Into<OwnedFd>, options: QueueOptions) -> Result<Self, QueueError> {
         let dimensions = options.dimensions;
         let file = reopen_and_lock(memfd.into())?;

@@ -51,7 +51,8 @@ pub enum QueueError {
 
     /// The memfd or the store holds other data than a queue.
     #[error(
-        "not a queue: the magic at the start is missing, the data is of a program without queue code"
+        "not a queue: the magic at the start is missing, so the data is of a program without queue \
+         code"
     )]
     NotAQueue,
 

@@ -257,16 +257,17 @@ impl Host {
         })
     }
 
-    /// Takes a snapshot every `every` and passes each outcome, including errors, to `told`.
+    /// Takes a snapshot every `interval` and passes each outcome, including errors, to
+    /// `on_outcome`.
     ///
-    /// Returns when `told` returns [`ControlFlow::Break`].
+    /// Returns when `on_outcome` returns [`ControlFlow::Break`].
     pub fn run(
         &mut self,
-        every: Duration,
-        mut told: impl FnMut(Result<Snapshot, QueueError>) -> ControlFlow<()>,
+        interval: Duration,
+        mut on_outcome: impl FnMut(Result<Snapshot, QueueError>) -> ControlFlow<()>,
     ) {
-        while told(self.snapshot_once()).is_continue() {
-            std::thread::sleep(every);
+        while on_outcome(self.snapshot_once()).is_continue() {
+            std::thread::sleep(interval);
         }
     }
 

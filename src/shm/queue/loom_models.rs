@@ -143,12 +143,12 @@ fn host(heap: &Heap, layout: Layout, image: &mut [u64; PAGES], known: &mut u64) 
     }
 }
 
-/// Runs two clients one after the other. A host copies `takes` times concurrently, and a second host
-/// copies at the end, starting from the image of the first.
+/// Runs two clients one after the other. A host copies `takes` times concurrently, and a second
+/// host copies at the end, starting from the image of the first.
 ///
-/// Loom remembers only the last access to each atomic. After loads by two threads and a store by the
-/// second one it misses that the first load might follow the store. The client's loads of its own
-/// words are therefore not counted.
+/// Loom remembers only the last access to each atomic. After loads by two threads and a store by
+/// the second one it misses that the first load might follow the store. The client's loads of its
+/// own words are therefore not counted.
 fn model(depth: usize, without: Without, clients: [(usize, bool); 2], takes: usize) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(2);

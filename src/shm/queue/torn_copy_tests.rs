@@ -1,7 +1,8 @@
 //! Copies of a state that another process overwrites: many are torn, and none of these is accepted
 //! [I31].
 //!
-//! Each commit sets every word of the state to its generation, so a copy whose words differ is torn.
+//! Each commit sets every word of the state to its generation, so a copy whose words differ is
+//! torn.
 
 use std::convert::Infallible;
 use std::fs::File;
@@ -62,8 +63,8 @@ impl Overwriter {
 impl Drop for Overwriter {
     fn drop(&mut self) {
         // The process may have failed already. The test reports why.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        drop(self.0.kill());
+        drop(self.0.wait());
     }
 }
 
