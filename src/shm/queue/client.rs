@@ -449,3 +449,39 @@ fn check_range(offset: u64, len: usize, state_bytes: u64) -> Result<usize, Queue
         }),
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn state(client: &Writer) -> Vec<u8> {
+        let mut state = vec![0; client.state_bytes() as usize];
+        client.read(0, &mut state).expect("the state");
+        state
+    }
+
+    #[test]
+    fn i31_dropped_and_forgotten_updates_leave_no_trace() {
+        let memfd = memfd::create("flatspan-test").expect("a memfd");
+        let options = QueueOptions::new(2 * PAGE_BYTES as u64).depth(2);
+        let mut client = Writer::open(memfd, options).expect("a client");
+        client
+            .commit(|update| update.write(0, &[1; 2 * PAGE_BYTES]))
+            .expect("a commit");
+        let mut update = client.begin().expect("an update");
+        update.write(10, &[2; PAGE_BYTES]).expect("a change");
+        drop(update);
+        let mut update = client.begin().expect("an update");
+        update.write(0, &[3; 5]).expect("a change");
+        std::mem::forget(update);
+        assert_eq!(state(&client), [1; 2 * PAGE_BYTES]);
+
+        let mut update = client.begin().expect("an update");
+        update.write(0, &[4]).expect("a change");
+        let generation = update.commit().expect("a commit");
+        assert_eq!(client.generation(), Some(generation));
+        let mut expected = vec![1; 2 * PAGE_BYTES];
+        expected[0] = 4;
+        assert_eq!(state(&client), expected);
+    }
+}
