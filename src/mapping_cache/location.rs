@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::MappingError;
-use crate::sys::open::{self, Containment};
+use crate::sys::openat2::{self, Containment};
 
 /// A path and the root directory that it is relative to.
 #[derive(Clone, Debug)]
@@ -73,26 +73,26 @@ impl Location {
     }
 
     pub(super) fn open(&self, writable: bool) -> io::Result<File> {
-        open::open(&self.root, &self.path, writable, self.containment)
+        openat2::open(&self.root, &self.path, writable, self.containment)
     }
 
     /// Creates the file and missing directories. Calls `changed` with each directory that received
     /// an entry.
     pub(super) fn create(&self, changed: impl FnMut(PathBuf)) -> io::Result<File> {
-        open::create(&self.root, &self.path, self.containment, changed)
+        openat2::create(&self.root, &self.path, self.containment, changed)
     }
 
     /// Opens the parent directory. Returns it with the name of the file.
     pub(super) fn parent(&self) -> io::Result<(OwnedFd, &Path)> {
-        open::parent(&self.root, &self.path, self.containment)
+        openat2::parent(&self.root, &self.path, self.containment)
     }
 
     /// Does the same as [`parent`](Self::parent), but creates missing directories. Calls `changed`
     /// with each directory that received an entry.
-    pub(super) fn make_parent(
+    pub(super) fn create_parent(
         &self,
         mut changed: impl FnMut(PathBuf),
     ) -> io::Result<(OwnedFd, &Path)> {
-        open::make_parent(&self.root, &self.path, self.containment, &mut changed)
+        openat2::create_parent(&self.root, &self.path, self.containment, &mut changed)
     }
 }

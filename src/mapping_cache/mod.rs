@@ -49,7 +49,7 @@ pub use file::CachedFile;
 pub(crate) use file::UnsyncedDirectories;
 pub use io::Advice;
 pub(crate) use io::{
-    Stretch, allow_zerocopy, reap, receive, send, send_zerocopy, wait_for_completions,
+    Stretch, allow_zerocopy, next_completion, receive, send, send_zerocopy, wait_for_completions,
 };
 pub use location::Location;
 pub use options::{

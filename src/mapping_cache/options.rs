@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::error::MappingError;
-use crate::sys::limits;
+use crate::sys::rlimits;
 
 /// The access mode of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -189,9 +189,9 @@ impl Default for CacheOptions {
         Self {
             window_bytes,
             budget_bytes,
-            mappings_max: limits::max_map_count() / 2,
+            mappings_max: rlimits::max_map_count() / 2,
             idle_age: None,
-            descriptors_max: (limits::descriptors_max() / 4).clamp(DESCRIPTORS_MIN, 256),
+            descriptors_max: (rlimits::descriptors_max() / 4).clamp(DESCRIPTORS_MIN, 256),
             map_cutoff_bytes: 0,
             when_pinned: WhenPinned::default(),
             copy_path: CopyPath::default(),
@@ -270,7 +270,7 @@ impl CacheOptions {
 
     pub(super) fn check(&self) -> Result<(), MappingError> {
         let refuse = |field, reason: String| Err(MappingError::Option { field, reason });
-        let page = limits::page_bytes();
+        let page = rlimits::page_bytes();
         if !self.window_bytes.is_power_of_two() || self.window_bytes < page {
             let given = self.window_bytes;
             let reason = format!("{given} is not a power of two of at least {page}");

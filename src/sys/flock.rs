@@ -1,20 +1,26 @@
-//! Locks of open files, waited for a moment. See [`flock(2)`](https://man7.org/linux/man-pages/man2/flock.2.html).
+//! Locks of open file descriptions with a timeout.
+//!
+//! See [`flock(2)`](https://man7.org/linux/man-pages/man2/flock.2.html).
 
 use std::fs::{File, TryLockError};
 use std::io;
 use std::time::{Duration, Instant};
 
-/// A child between its fork and its exec has the locks of its parent, and a killed process takes a moment to end.
-pub(crate) const PATIENCE: Duration = Duration::from_millis(300);
+/// Time in which a lock of a dead owner disappears.
+///
+/// A killed process takes a moment to exit. A child shares the locks of its parent between fork and
+/// exec.
+pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// Locks it for this description alone. False if others did not give it back in time.
-pub(crate) fn try_for(file: &File, patience: Duration) -> io::Result<bool> {
-    let begun = Instant::now();
+/// Takes an exclusive lock. Returns `false` if another open file description holds it until the
+/// timeout.
+pub(crate) fn lock_timeout(file: &File, timeout: Duration) -> io::Result<bool> {
+    let started = Instant::now();
     let mut pause = Duration::from_micros(100);
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(true),
-            Err(TryLockError::WouldBlock) if begun.elapsed() >= patience => return Ok(false),
+            Err(TryLockError::WouldBlock) if started.elapsed() >= timeout => return Ok(false),
             Err(TryLockError::WouldBlock) => {
                 std::thread::sleep(pause);
                 pause = (pause * 2).min(Duration::from_millis(20));

@@ -1,31 +1,34 @@
-//! Files that are memory. See [`memfd_create(2)`](https://man7.org/linux/man-pages/man2/memfd_create.2.html).
+//! Memfds and their seals.
+//!
+//! See [`memfd_create(2)`](https://man7.org/linux/man-pages/man2/memfd_create.2.html) and
+//! [`F_GET_SEALS(2const)`](https://man7.org/linux/man-pages/man2/F_GET_SEALS.2const.html).
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::AsRawFd as _;
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstatfs, memfd_create};
 
 // From linux/magic.h.
 const HUGETLBFS_MAGIC: u64 = 0x9584_58F6;
 
-/// An empty one that can be sealed. The name is for `/proc` only.
+/// Creates an empty memfd that can be sealed. The name is only for display in `/proc`.
 pub(crate) fn create(name: &str) -> io::Result<File> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     Ok(memfd_create(name, flags)?.into())
 }
 
-/// Nobody can make it shorter any more, so no page of it that is mapped loses its storage.
-pub(crate) fn seal_against_shrinking(file: &File) -> io::Result<()> {
+/// Adds `F_SEAL_SHRINK`: no process can truncate the memfd, so no mapped page loses its storage.
+pub(crate) fn seal_shrink(file: &File) -> io::Result<()> {
     Ok(fcntl_add_seals(file, SealFlags::SHRINK)?)
 }
 
-/// Nobody can make it longer any more.
-pub(crate) fn seal_against_growing(file: &File) -> io::Result<()> {
+/// Adds `F_SEAL_GROW`: no process can extend the memfd.
+pub(crate) fn seal_grow(file: &File) -> io::Result<()> {
     Ok(fcntl_add_seals(file, SealFlags::GROW)?)
 }
 
-/// What may not be done to a memfd any more.
+/// Seals of a memfd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Seals {
     pub(crate) shrink: bool,
@@ -33,7 +36,7 @@ pub(crate) struct Seals {
     pub(crate) seal: bool,
 }
 
-/// `InvalidInput` for a file that is none.
+/// Returns the seals of a memfd. Fails with `InvalidInput` for other files.
 pub(crate) fn seals(file: &File) -> io::Result<Seals> {
     let seals = fcntl_get_seals(file)?;
     Ok(Seals {
@@ -43,13 +46,14 @@ pub(crate) fn seals(file: &File) -> io::Result<Seals> {
     })
 }
 
-/// Another description of the same memfd: with a position and locks of its own. Needs `/proc`.
-pub(crate) fn reopen(file: &File, write: bool) -> io::Result<File> {
+/// Opens a new open file description, with its own position and locks. Requires `/proc`.
+pub(crate) fn reopen(file: &File, writable: bool) -> io::Result<File> {
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    File::options().read(true).write(write).open(path)
+    File::options().read(true).write(writable).open(path)
 }
 
-/// Is it made of huge pages? Its length, its mappings and its offsets are multiples of these then.
+/// Returns whether the memfd has huge pages. All its lengths and offsets are then multiples of
+/// them.
 pub(crate) fn is_huge(file: &File) -> io::Result<bool> {
     Ok(u64::try_from(fstatfs(file)?.f_type).unwrap_or(0) == HUGETLBFS_MAGIC)
 }
@@ -59,10 +63,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sealed_one_grows_and_does_not_shrink() {
+    fn shrink_seal_permits_growth_only() {
         let file = create("flatspan-test").expect("a memfd");
         file.set_len(8192).expect("longer");
-        seal_against_shrinking(&file).expect("a seal");
+        seal_shrink(&file).expect("a seal");
         file.set_len(16384).expect("longer still");
         let refused = file.set_len(8192).map_err(|error| error.kind());
         assert_eq!(refused, Err(io::ErrorKind::PermissionDenied));

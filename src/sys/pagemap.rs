@@ -1,10 +1,12 @@
-//! What the page tables of this process say of a range.
-//! See [`PAGEMAP_SCAN`](https://man7.org/linux/man-pages/man2/PAGEMAP_SCAN.2const.html) (Linux 6.7).
+//! Page tables of this process.
+//!
+//! See [`PAGEMAP_SCAN(2const)`](https://man7.org/linux/man-pages/man2/PAGEMAP_SCAN.2const.html)
+//! (Linux 6.7).
 //!
 //! # Safety
 //!
-//! The structs below are those of `linux/fs.h`, with their sizes asserted, and the number of the call is made from
-//! those sizes. The kernel writes to the array it is given, which is borrowed for the call, and nowhere else.
+//! The structs are those of `linux/fs.h`. Their sizes are asserted, and the ioctl number contains
+//! the size. The kernel writes only to the given array, which is borrowed for the call.
 #![expect(unsafe_code, reason = "an ioctl")]
 
 use std::ffi::c_void;
@@ -15,18 +17,18 @@ use std::ops::Range;
 use rustix::io::retry_on_intr;
 use rustix::ioctl::{Ioctl, IoctlOutput, Opcode, ioctl, opcode};
 
-use super::reserve::Reservation;
+use super::address_space::Reservation;
 
 const PAGE_IS_WRITTEN: u64 = 1 << 1;
 const PAGE_IS_FILE: u64 = 1 << 2;
 const PAGE_IS_PRESENT: u64 = 1 << 3;
 const PAGE_IS_SWAPPED: u64 = 1 << 4;
-/// Protect again what was found written.
+/// Write-protects the pages that were found written.
 const PM_SCAN_WP_MATCHING: u64 = 1 << 0;
-/// Fail where writes are not tracked, instead of finding nothing there (hazard 14).
+/// Fails if writes are not tracked, instead of finding nothing [I14].
 const PM_SCAN_CHECK_WPASYNC: u64 = 1 << 1;
 
-/// A run of pages that the kernel found.
+/// A run of matching pages.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct PageRegion {
@@ -55,20 +57,22 @@ struct PmScanArg {
 const _: () = assert!(size_of::<PageRegion>() == 24);
 const _: () = assert!(size_of::<PmScanArg>() == 96);
 
-/// What to look for.
+/// Pages to find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Query {
-    /// Pages written since they were write-protected; they are protected again, each in one step with being found.
-    /// `EPERM` where writes are not tracked. What an error leaves unreported is lost.
+    /// Pages that were written since they were write-protected.
+    ///
+    /// Each page is found and protected again in one atomic step. Pages that an error leaves
+    /// unreported are lost. Fails with `EPERM` if writes are not tracked.
     TakeWritten,
-    /// Pages of the process's own: in memory or swap, and not those of a file. In a private mapping of a file, the
-    /// pages that were stored to.
+    /// Anonymous pages in memory or swap. In a private mapping of a file, the pages that were
+    /// written.
     Private,
 }
 
 impl Query {
     fn arguments(self) -> PmScanArg {
-        let any = PmScanArg {
+        let base = PmScanArg {
             size: size_of::<PmScanArg>() as u64,
             ..PmScanArg::default()
         };
@@ -77,31 +81,33 @@ impl Query {
                 flags: PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC,
                 category_mask: PAGE_IS_WRITTEN,
                 return_mask: PAGE_IS_WRITTEN,
-                ..any
+                ..base
             },
             Self::Private => PmScanArg {
                 category_inverted: PAGE_IS_FILE,
                 category_mask: PAGE_IS_FILE,
                 category_anyof_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
                 return_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
-                ..any
+                ..base
             },
         }
     }
 }
 
-/// The page tables of the process that opened this, also where a child inherits it.
+/// Page tables of the process that opened this. A child that inherits it sees those of its parent.
 #[derive(Debug)]
 pub(crate) struct Pagemap(File);
 
 impl Pagemap {
-    /// Opens it. `EACCES` in a process that changed its user without an exec.
+    /// Opens `/proc/self/pagemap`. Fails with `EACCES` in a process that changed its user without
+    /// an exec.
     pub(crate) fn open() -> io::Result<Self> {
         File::open("/proc/self/pagemap").map(Self)
     }
 
-    /// Gives each run of pages that the query finds to `found`, as offsets in `memory`, through the array `runs`.
-    /// Those found before an error were given.
+    /// Calls `found` with each run of matching pages, as offsets in `memory`. `runs` is a buffer.
+    ///
+    /// On error the runs found so far were passed to `found`.
     pub(crate) fn scan(
         &self,
         query: Query,
@@ -125,10 +131,10 @@ impl Pagemap {
             };
             scan.argument.vec = scan.runs.as_mut_ptr().expose_provenance() as u64;
             scan.argument.vec_len = scan.runs.len() as u64;
-            // SAFETY: `Scan` says what this call is; it changes no content of memory but the struct and the array.
-            let (count, walk_end) = retry_on_intr(|| unsafe { ioctl(&self.0, scan.again()) })?;
+            // SAFETY: `Scan` describes the call, which writes only to the struct and the array.
+            let (count, walk_end) = retry_on_intr(|| unsafe { ioctl(&self.0, scan.reborrow()) })?;
             for run in &runs[..count] {
-                // Lossless: offsets in memory that is reserved.
+                // Lossless: offsets in reserved memory.
                 found((run.start - base) as usize..(run.end - base) as usize);
             }
             start = walk_end;
@@ -143,7 +149,7 @@ struct Scan<'a> {
 }
 
 impl Scan<'_> {
-    fn again(&mut self) -> Scan<'_> {
+    fn reborrow(&mut self) -> Scan<'_> {
         Scan {
             argument: self.argument,
             runs: self.runs,
@@ -151,10 +157,10 @@ impl Scan<'_> {
     }
 }
 
-// SAFETY: PAGEMAP_SCAN takes a `pm_scan_arg` of the size it names, writes to it and to the array it names, which is
-// borrowed exclusively, and returns how many entries it filled.
+// SAFETY: PAGEMAP_SCAN takes a `pm_scan_arg` that states its own size. It writes to the struct and
+// to the array it names, which is borrowed exclusively, and returns the number of filled entries.
 unsafe impl Ioctl for Scan<'_> {
-    /// Entries filled, and the address up to which pages were looked at.
+    /// Number of filled entries, and the address at which the scan ended.
     type Output = (usize, u64);
 
     const IS_MUTATING: bool = true;
@@ -168,19 +174,19 @@ unsafe impl Ioctl for Scan<'_> {
     }
 
     unsafe fn output_from_ptr(
-        filled: IoctlOutput,
-        argument: *mut c_void,
+        out: IoctlOutput,
+        extract_output: *mut c_void,
     ) -> rustix::io::Result<Self::Output> {
-        // SAFETY: the pointer that `as_ptr` gave.
-        let walk_end = unsafe { (*argument.cast::<PmScanArg>()).walk_end };
-        Ok((usize::try_from(filled).unwrap_or(0), walk_end))
+        // SAFETY: the pointer that `as_ptr` returned.
+        let walk_end = unsafe { (*extract_output.cast::<PmScanArg>()).walk_end };
+        Ok((usize::try_from(out).unwrap_or(0), walk_end))
     }
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::sys::limits::page_bytes;
+    use crate::sys::rlimits::page_bytes;
     use crate::sys::userfaultfd::open_or_skip;
 
     const PAGES: usize = 64;
@@ -202,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_found_once_also_when_the_array_is_short() {
+    fn written_pages_are_found_once_with_a_short_array() {
         let Some(tracking) = open_or_skip() else {
             return;
         };
@@ -213,7 +219,7 @@ mod tests {
             memory.write(page * page_bytes(), b"x").expect("a page");
         }
         let mut buf = vec![0; memory.bytes()];
-        memory.read(0, &mut buf).expect("reads do not count");
+        memory.read(0, &mut buf).expect("reads are not writes");
         let found = written(&memory, &mut runs).expect("a scan");
         assert_eq!(found.len(), PAGES / 2);
         assert!(found.iter().all(|run| run.len() == page_bytes()));
@@ -221,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn h14_untracked_memory_is_an_error_and_not_unwritten() {
+    fn i14_untracked_memory_is_an_error() {
         let Some(tracking) = open_or_skip() else {
             return;
         };
@@ -246,14 +252,14 @@ mod tests {
     }
 
     #[test]
-    fn a_child_after_a_fork_tracks_nothing() {
+    fn i14_a_forked_child_tracks_no_writes() {
         let Some(tracking) = open_or_skip() else {
             return;
         };
         let memory = memory();
         tracking.arm(&memory, 0..memory.bytes()).expect("armed");
         let mut runs = [PageRegion::default(); 8];
-        // SAFETY: the child makes system calls, allocates nothing, and ends by `_exit`.
+        // SAFETY: the child only makes system calls, allocates nothing, and ends by `_exit`.
         let child = unsafe { libc::fork() };
         if child == 0 {
             let all = 0..memory.bytes();
@@ -262,11 +268,11 @@ mod tests {
             };
             let error = Pagemap::open().and_then(scan).err();
             let code = error.and_then(|error| error.raw_os_error()).unwrap_or(0);
-            // SAFETY: ends the child, and nothing of its parent.
+            // SAFETY: `_exit` ends only the child.
             unsafe { libc::_exit(code) };
         }
         let mut status = 0;
-        // SAFETY: a child of ours, and a status of our own.
+        // SAFETY: the child exists, and `status` is borrowed for the call.
         assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
         assert!(libc::WIFEXITED(status));
         assert_eq!(libc::WEXITSTATUS(status), libc::EPERM);

@@ -1,5 +1,6 @@
-//! The identity of a process that is never used again. See
-//! [`pidfd_open(2)`](https://man7.org/linux/man-pages/man2/pidfd_open.2.html).
+//! Process identity that is never reused.
+//!
+//! See [`pidfd_open(2)`](https://man7.org/linux/man-pages/man2/pidfd_open.2.html).
 
 use std::io;
 
@@ -9,12 +10,13 @@ use rustix::process::{PidfdFlags, getpid, pidfd_open};
 // From linux/magic.h.
 const PID_FS_MAGIC: u64 = 0x5049_4446;
 
-/// Inode number of this process on the filesystem of pidfds; `None` before Linux 6.9, where all have the same.
+/// Returns the inode number of a pidfd of this process. Returns `None` before Linux 6.9, where all
+/// pidfds share one inode.
 pub(crate) fn own_id() -> io::Result<Option<u64>> {
     let pidfd = pidfd_open(getpid(), PidfdFlags::empty())?;
     let magic = u64::try_from(fstatfs(&pidfd)?.f_type).unwrap_or(0);
-    Ok(match magic {
-        PID_FS_MAGIC => Some(fstat(&pidfd)?.st_ino),
-        _ => None,
-    })
+    if magic != PID_FS_MAGIC {
+        return Ok(None);
+    }
+    Ok(Some(fstat(&pidfd)?.st_ino))
 }

@@ -1,4 +1,4 @@
-//! The platforms this crate runs on, said before anything else fails to compile.
+//! Platforms that this crate supports, checked before other code fails to compile.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!(

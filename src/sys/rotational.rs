@@ -1,9 +1,12 @@
-//! Does the file lie on a disk that has to move its head?
+//! Rotational storage devices.
+//!
+//! See [`sysfs(5)`](https://man7.org/linux/man-pages/man5/sysfs.5.html).
 
-/// True when the kernel says that the block device of these numbers rotates; unknown devices do not.
+/// Returns whether the block device with these numbers is rotational (sysfs `queue/rotational`).
+/// Returns `false` for unknown devices.
 pub(crate) fn is_rotational((major, minor): (u32, u32)) -> bool {
     let device = format!("/sys/dev/block/{major}:{minor}");
-    // A partition has no queue of its own: its disk is the folder above.
+    // A partition has no queue of its own: its disk is the parent directory.
     ["queue/rotational", "../queue/rotational"]
         .iter()
         .find_map(|queue| std::fs::read_to_string(format!("{device}/{queue}")).ok())

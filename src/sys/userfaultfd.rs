@@ -1,14 +1,15 @@
 //! Write tracking by userfaultfd, without a thread that handles faults.
-//! See [`userfaultfd(2)`](https://man7.org/linux/man-pages/man2/userfaultfd.2.html) and
-//! [`ioctl_userfaultfd(2)`](https://man7.org/linux/man-pages/man2/UFFDIO_API.2const.html).
 //!
-//! Only write protection in its asynchronous form is used: the kernel lifts the protection of a page at its first
-//! store and notes that. No fault is ever reported, no thread ever waits, and no content changes.
+//! Only asynchronous write protection is used: the kernel removes the protection of a page at its
+//! first store and records that. It reports no fault, no thread waits, and no content changes.
+//!
+//! See [`userfaultfd(2)`](https://man7.org/linux/man-pages/man2/userfaultfd.2.html) and
+//! [`ioctl_userfaultfd(2)`](https://man7.org/linux/man-pages/man2/ioctl_userfaultfd.2.html).
 //!
 //! # Safety
 //!
-//! The structs below are those of `linux/userfaultfd.h`, with their sizes asserted, and the numbers of the calls are
-//! made from those sizes. Ranges come from a [`Reservation`], which owns them.
+//! The structs are those of `linux/userfaultfd.h`. Their sizes are asserted, and each ioctl number
+//! contains the size. Ranges are inside a [`Reservation`], which owns them.
 #![expect(unsafe_code, reason = "userfaultfd and its ioctls")]
 
 use std::io;
@@ -19,10 +20,10 @@ use rustix::io::{Errno, retry_on_intr};
 use rustix::ioctl::{Opcode, Updater, ioctl, opcode};
 use rustix::mm::{UserfaultfdFlags, userfaultfd};
 
-use super::reserve::Reservation;
+use super::address_space::Reservation;
 
-/// Faults of this process's own instructions only: all that ordinary users may have (Linux 5.11). Stores that the
-/// kernel does for us are noted all the same, since nobody has to be asked.
+/// Only faults of user-mode instructions, which needs no privilege (Linux 5.11). Asynchronous write
+/// protection also records stores by the kernel, since it reports no fault.
 const USER_MODE_ONLY: UserfaultfdFlags = UserfaultfdFlags::from_bits_retain(1);
 
 const API: u64 = 0xAA;
@@ -30,9 +31,9 @@ const FEATURE_WP_HUGETLBFS_SHMEM: u64 = 1 << 12;
 const FEATURE_WP_UNPOPULATED: u64 = 1 << 13;
 const FEATURE_WP_ASYNC: u64 = 1 << 15;
 const FEATURES: u64 = FEATURE_WP_ASYNC | FEATURE_WP_UNPOPULATED | FEATURE_WP_HUGETLBFS_SHMEM;
-/// Of registering: nothing but write protection, so that every kind of mapping is taken.
+/// Registers for write protection only, which every kind of mapping supports.
 const REGISTER_MODE_WP: u64 = 1 << 1;
-/// Of write-protecting: to protect, not to lift it.
+/// Adds the protection instead of removing it.
 const WRITEPROTECT_MODE_WP: u64 = 1 << 0;
 
 #[repr(C)]
@@ -75,12 +76,15 @@ const UFFDIO_REGISTER: Opcode = opcode::read_write::<UffdioRegister>(0xAA, 0x00)
 const UFFDIO_UNREGISTER: Opcode = opcode::read::<UffdioRange>(0xAA, 0x01);
 const UFFDIO_WRITEPROTECT: Opcode = opcode::read_write::<UffdioWriteprotect>(0xAA, 0x06);
 
-/// Ranges whose pages are write-protected until their next store. Closing it ends the tracking of all of them, silently.
+/// Ranges whose pages are write-protected until their next store.
+///
+/// Dropping it ends the tracking of all ranges without an error.
 #[derive(Debug)]
 pub(crate) struct WriteTracking(OwnedFd);
 
 impl WriteTracking {
-    /// Opens one. `EINVAL`: this kernel cannot do it (it takes Linux 6.7). `ENOSYS`: it has no userfaultfd.
+    /// Opens a userfaultfd. Fails with `EINVAL` before Linux 6.7, and with `ENOSYS` if the kernel
+    /// has no userfaultfd.
     pub(crate) fn open() -> io::Result<Self> {
         let tracking = Self(open()?);
         let mut api = UffdioApi {
@@ -88,7 +92,7 @@ impl WriteTracking {
             features: FEATURES,
             ioctls: 0,
         };
-        // SAFETY: the struct that this call expects.
+        // SAFETY: the call expects this struct.
         unsafe { tracking.call::<UFFDIO_API, _>(&mut api)? };
         if api.features & FEATURES != FEATURES {
             return Err(Errno::INVAL.into());
@@ -96,7 +100,7 @@ impl WriteTracking {
         Ok(tracking)
     }
 
-    /// Takes a range in and write-protects it: from now on its first store to each page is noted.
+    /// Registers and write-protects a range. The first store to each page is recorded afterwards.
     pub(crate) fn arm(&self, memory: &Reservation, range: Range<usize>) -> io::Result<()> {
         if range.is_empty() {
             return Ok(());
@@ -107,37 +111,39 @@ impl WriteTracking {
             mode: REGISTER_MODE_WP,
             ioctls: 0,
         };
-        // SAFETY: the struct that this call expects.
+        // SAFETY: the call expects this struct.
         unsafe { self.call::<UFFDIO_REGISTER, _>(&mut register)? };
         let mut protect = UffdioWriteprotect {
             range,
             mode: WRITEPROTECT_MODE_WP,
         };
-        // SAFETY: the struct that this call expects.
+        // SAFETY: the call expects this struct.
         unsafe { self.call::<UFFDIO_WRITEPROTECT, _>(&mut protect) }
     }
 
-    /// Ends the tracking of a range and lifts its protection.
+    /// Unregisters a range and removes its protection.
     pub(crate) fn disarm(&self, memory: &Reservation, range: Range<usize>) -> io::Result<()> {
         if range.is_empty() {
             return Ok(());
         }
         let mut range = addresses(memory, range);
-        // SAFETY: the struct that this call expects.
+        // SAFETY: the call expects this struct.
         unsafe { self.call::<UFFDIO_UNREGISTER, _>(&mut range) }
     }
 
-    /// The calls say `EAGAIN` while the process forks or maps.
+    /// Makes an ioctl call. Retries `EAGAIN`, which it returns while the process forks or maps
+    /// memory.
     ///
     /// # Safety
     ///
     /// `T` is the struct that `CALL` expects.
     unsafe fn call<const CALL: Opcode, T>(&self, argument: &mut T) -> io::Result<()> {
         loop {
-            // SAFETY: the caller vouches for the type; none of the calls of this file changes the content of memory,
-            // or any memory but the struct.
-            let done = retry_on_intr(|| unsafe {
-                ioctl(&self.0, Updater::<CALL, T>::new(&mut *argument))
+            let done = retry_on_intr(|| {
+                // SAFETY: the caller guarantees the type of the argument.
+                let call = unsafe { Updater::<CALL, T>::new(&mut *argument) };
+                // SAFETY: the calls of this file write only to their argument.
+                unsafe { ioctl(&self.0, call) }
             });
             match done {
                 Err(Errno::AGAIN) => std::thread::yield_now(),
@@ -147,21 +153,21 @@ impl WriteTracking {
     }
 }
 
-/// Can one be opened, for faults of all kinds (which takes a privilege, or a system that gives it to all), or for those of this
-/// process's own instructions only?
+/// Tries to open a userfaultfd: for all faults, which needs a privilege or a permissive system, or
+/// for user-mode faults only.
 pub(crate) fn try_open(user_mode_only: bool) -> io::Result<()> {
     let mut flags = UserfaultfdFlags::CLOEXEC | UserfaultfdFlags::NONBLOCK;
     if user_mode_only {
         flags |= USER_MODE_ONLY;
     }
-    // SAFETY: it is closed at once.
+    // SAFETY: the descriptor is closed immediately.
     unsafe { userfaultfd(flags)? };
     Ok(())
 }
 
 fn open() -> io::Result<OwnedFd> {
     let flags = UserfaultfdFlags::CLOEXEC | UserfaultfdFlags::NONBLOCK;
-    // SAFETY: what is done with it is in this file, and changes no content of memory.
+    // SAFETY: the calls of this file change no content of memory.
     match unsafe { userfaultfd(flags) } {
         // SAFETY: as above.
         Err(Errno::PERM) => Ok(unsafe { userfaultfd(flags | USER_MODE_ONLY)? }),
@@ -177,7 +183,8 @@ fn addresses(memory: &Reservation, range: Range<usize>) -> UffdioRange {
     }
 }
 
-/// For unit tests: as [`WriteTracking::open`], or a skip that is seen, unless `FLATSPAN_REQUIRE` names `uffd`.
+/// For unit tests: [`WriteTracking::open`], or a visible skip unless `FLATSPAN_REQUIRE` names
+/// `uffd`.
 #[cfg(all(test, not(loom)))]
 pub(crate) fn open_or_skip() -> Option<WriteTracking> {
     use std::io::Write as _;
@@ -189,7 +196,7 @@ pub(crate) fn open_or_skip() -> Option<WriteTracking> {
     assert!(!is_required, "FLATSPAN_REQUIRE names uffd, but {error}");
     let thread = std::thread::current();
     let test = thread.name().unwrap_or_default();
-    // Past libtest's capture.
-    let _best_effort = writeln!(io::stderr(), "SKIPPED {test}: {error} (uffd)");
+    // Bypasses the output capture of libtest.
+    drop(writeln!(io::stderr(), "SKIPPED {test}: {error} (uffd)"));
     None
 }

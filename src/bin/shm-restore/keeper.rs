@@ -97,7 +97,7 @@ impl Keeper {
     pub(crate) fn generation(&self) -> u64 {
         match self {
             Self::Unaware(unaware) => unaware.generation(),
-            Self::Queue(host) => host.persisted(),
+            Self::Queue(host) => host.persisted().unwrap_or(0),
         }
     }
 

@@ -22,7 +22,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use flatspan::shm::{ProcessId, SharedFile};
+use flatspan::shm::SharedFile;
+use flatspan::shm::process::ProcessId;
 
 /// Of so many memories, the newest ones, it is known.
 const LINES_MAX: usize = 64;
@@ -329,7 +330,7 @@ fn parse_command(word: &str) -> Option<ProcessId> {
         .ok()
         .filter(|pid| (1..=i32::MAX.cast_unsigned()).contains(pid))?;
     let started = started.parse().ok()?;
-    Some(ProcessId { pid, started })
+    Some(ProcessId::new(pid, started))
 }
 
 #[cfg(test)]
@@ -337,7 +338,7 @@ mod tests {
     use super::*;
 
     fn command(pid: u32) -> ProcessId {
-        ProcessId { pid, started: 5 }
+        ProcessId::new(pid, 5)
     }
 
     /// One that lives, and one that is gone.
@@ -348,10 +349,7 @@ mod tests {
     }
 
     fn gone() -> ProcessId {
-        ProcessId {
-            started: living().started + 1,
-            ..living()
-        }
+        ProcessId::new(living().pid, living().started + 1)
     }
 
     struct Folder {

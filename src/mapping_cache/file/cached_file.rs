@@ -11,7 +11,7 @@ use crate::mapping_cache::error::MappingError;
 use crate::mapping_cache::location::Location;
 use crate::mapping_cache::options::{Access, FileOptions, FlushMode, Reservation};
 use crate::mapping_cache::window::SlotTable;
-use crate::sys::identity;
+use crate::sys::statx;
 
 /// A file whose bytes are accessed through a [`MappingCache`](crate::mapping_cache::MappingCache).
 ///
@@ -130,7 +130,7 @@ impl CachedFile {
     /// - Any other error of opening the file.
     pub fn present_bytes(&self) -> Result<u64, MappingError> {
         let (file, _) = self.descriptor(Access::ReadOnly)?;
-        identity::len(&file).map_err(|source| self.io_error("query its length", source))
+        statx::len(&file).map_err(|source| self.io_error("query its length", source))
     }
 
     /// Returns the bytes of storage that the file occupies. They are fewer than its length if it

@@ -7,7 +7,8 @@ use super::lock::WHOLE_FILE;
 use crate::mapping_cache::error::MappingError;
 use crate::mapping_cache::options::Access;
 use crate::mapping_cache::range_lock::Sharing;
-use crate::sys::relocate::{self, Place};
+use crate::sys::openat2::DirectoryEntry;
+use crate::sys::rename;
 
 impl CachedFile {
     /// Creates the file, which must not exist. Ignores
@@ -55,8 +56,8 @@ impl CachedFile {
         let lock = self.lock_for_copy(0, WHOLE_FILE, Sharing::Exclusive)?;
         self.unmap_and_close_idle()?;
         let removed = self.location.parent().and_then(|(directory, name)| {
-            relocate::remove(&Place {
-                folder: &directory,
+            rename::remove(&DirectoryEntry {
+                directory: &directory,
                 name,
             })
         });

@@ -44,7 +44,7 @@ impl UnsyncedDirectories {
     pub(crate) fn sync(&self) -> Result<(), MappingError> {
         let changed: Vec<_> = self.lock().clone().into_iter().collect();
         for (path, changes) in changed {
-            match sys::open::sync_directory(&path) {
+            match sys::openat2::sync_directory(&path) {
                 Ok(()) => {}
                 // The directory was removed together with its entries.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}

@@ -14,7 +14,7 @@ use std::fs::File;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::sys::writeback;
+use crate::sys::sync_file_range;
 
 #[derive(Debug, Default)]
 pub(in crate::mapping_cache) struct DirtyState {
@@ -94,7 +94,7 @@ impl DirtyState {
         let Some(file) = self.lock().file.clone() else {
             return Ok(());
         };
-        writeback::start(&file, offset, len)
+        sync_file_range::start(&file, offset, len)
     }
 
     /// Returns after all writes that ended before the call are durable.

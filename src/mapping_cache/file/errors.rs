@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::cached_file::CachedFile;
 use crate::mapping_cache::error::{MappingError, is_storage_full};
 use crate::mapping_cache::options::Access;
-use crate::sys::{limits, room};
+use crate::sys::{rlimits, statvfs};
 
 impl CachedFile {
     pub(in crate::mapping_cache) fn path(&self) -> PathBuf {
@@ -46,7 +46,7 @@ impl CachedFile {
     fn storage_full_error(&self, needed_bytes: u64, source: io::Error) -> MappingError {
         let path = self.path();
         // Used in the message only. 0 if the filesystem does not report it.
-        let available_bytes = room::available_bytes(&path).unwrap_or(0);
+        let available_bytes = statvfs::available_bytes(&path).unwrap_or(0);
         MappingError::StorageFull {
             path,
             needed_bytes,
@@ -135,7 +135,7 @@ impl CachedFile {
     pub(super) fn open_error(&self, source: io::Error) -> MappingError {
         let path = self.path();
         if is_out_of_descriptors(&source) {
-            let descriptors_max = limits::descriptors_max();
+            let descriptors_max = rlimits::descriptors_max();
             return MappingError::TooManyDescriptors {
                 path,
                 descriptors_max,

@@ -11,8 +11,8 @@ use super::cached_file::CachedFile;
 use super::file_state::FileState;
 use crate::mapping_cache::error::MappingError;
 use crate::mapping_cache::options::{Preallocation, Reservation, Unreservable};
-use crate::sys::fallocate::{self, Promise};
-use crate::sys::identity;
+use crate::sys::fallocate::{self, Coverage};
+use crate::sys::statx;
 
 impl CachedFile {
     /// Prepares a window for stores. Extends the file to the end of the window or to its declared
@@ -71,7 +71,7 @@ impl CachedFile {
         state: &FileState,
         file: &File,
     ) -> Result<u64, MappingError> {
-        let present = identity::len(file).map_err(|e| self.io_error("query its length", e))?;
+        let present = statx::len(file).map_err(|e| self.io_error("query its length", e))?;
         let known = state.known_bytes();
         if present < known {
             return Err(self.too_short_error(known, present));
@@ -88,9 +88,9 @@ impl CachedFile {
         present: u64,
     ) -> Result<(), MappingError> {
         let len = range.end - range.start;
-        match fallocate::reserve(file, range.start, len) {
-            Ok(Promise::EveryWrite) => state.set_preallocation_status(Reservation::Reserved),
-            Ok(Promise::FirstWrite) => state.set_preallocation_status(Reservation::FirstWriteOnly),
+        match fallocate::preallocate(file, range.start, len) {
+            Ok(Coverage::EveryWrite) => state.set_preallocation_status(Reservation::Reserved),
+            Ok(Coverage::FirstWrite) => state.set_preallocation_status(Reservation::FirstWriteOnly),
             Err(error) if fallocate::is_unsupported(&error) => {
                 if self.options.unreservable == Unreservable::Fail {
                     let (path, operation) = (self.path(), "preallocation (fallocate)");
@@ -115,8 +115,7 @@ impl CachedFile {
         before: u64,
         end: u64,
     ) -> Result<u64, MappingError> {
-        let query =
-            || identity::len(file).map_err(|error| self.io_error("query its length", error));
+        let query = || statx::len(file).map_err(|error| self.io_error("query its length", error));
         let present = query()?;
         if present >= end {
             return Ok(present);
@@ -141,7 +140,7 @@ impl FileState {
     /// before it, and `ours` the length after it. Requires the length lock.
     pub(in crate::mapping_cache) fn undo_growth(&self, file: &File, before: u64, ours: u64) {
         // Any other length was set by another process and stays.
-        if identity::len(file).is_ok_and(|now| now == before || now == ours)
+        if statx::len(file).is_ok_and(|now| now == before || now == ours)
             // An error here is ignored: the caller reports the failure that is undone.
             && file.set_len(before).is_ok()
         {

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::mapping_cache::range_lock::LockTable;
-use crate::sys::identity::FileIdentity;
+use crate::sys::statx::FileIdentity;
 
 /// Device and inode, without the birth time. Two files that are mistaken for one only wait for each
 /// other. One file that is mistaken for two would not be locked.

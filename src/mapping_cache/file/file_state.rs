@@ -14,8 +14,8 @@ use crate::mapping_cache::error::MappingError;
 use crate::mapping_cache::options::{Access, Reservation};
 use crate::mapping_cache::stripe::Stripe;
 use crate::mapping_cache::window::{Key, SlotTable};
-use crate::sys::identity::{FileIdentity, Status};
 use crate::sys::rotational::is_rotational;
+use crate::sys::statx::{FileIdentity, Status};
 
 #[derive(Debug)]
 pub(in crate::mapping_cache) struct FileState {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::file_state::FileState;
 use super::resources::Resources;
-use crate::sys::identity::{FileIdentity, Status};
+use crate::sys::statx::{FileIdentity, Status};
 
 /// The files of a cache, and what they share.
 #[derive(Debug)]

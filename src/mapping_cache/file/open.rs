@@ -12,7 +12,7 @@ use super::file_state::FileState;
 use super::file_table::ListedFile;
 use crate::mapping_cache::error::MappingError;
 use crate::mapping_cache::options::Access;
-use crate::sys::identity::{self, Status};
+use crate::sys::statx::{self, Status};
 
 /// A write in progress. The file has held the descriptor that will report writeback errors since
 /// before the write began.
@@ -117,7 +117,7 @@ impl CachedFile {
     ) -> Result<(File, &Arc<ListedFile>), MappingError> {
         let file = self.open_or_create(access, create)?;
         let status =
-            identity::status(&file).map_err(|source| self.io_error("query its status", source))?;
+            statx::status(&file).map_err(|source| self.io_error("query its status", source))?;
         if status.kind != FileType::RegularFile {
             let (path, found) = (self.path(), name_of(status.kind));
             return Err(MappingError::NotAFile { path, found });
@@ -139,7 +139,7 @@ impl CachedFile {
         {
             // Under the length lock, so that growth that a failed write will undo is not recorded.
             let _length = state.lock_length();
-            let present = identity::len(file);
+            let present = statx::len(file);
             state.note_len(present.map_err(|error| self.io_error("query its length", error))?);
         }
         let opened = Opened {

@@ -9,7 +9,8 @@ use super::lock::WHOLE_FILE;
 use crate::mapping_cache::error::MappingError;
 use crate::mapping_cache::location::Location;
 use crate::mapping_cache::range_lock::Sharing;
-use crate::sys::relocate::{self, Place};
+use crate::sys::openat2::DirectoryEntry;
+use crate::sys::rename;
 
 impl CachedFile {
     /// Renames the file to a location where no file exists, and uses the new location from then on.
@@ -68,20 +69,20 @@ impl CachedFile {
         let file = self.location.open(false)?;
         let (old_directory, old_name) = self.location.parent()?;
         let (new_directory, new_name) =
-            location.make_parent(|changed| self.directories.note(changed))?;
-        let old = Place {
-            folder: &old_directory,
+            location.create_parent(|changed| self.directories.note(changed))?;
+        let old = DirectoryEntry {
+            directory: &old_directory,
             name: old_name,
         };
-        let new = Place {
-            folder: &new_directory,
+        let new = DirectoryEntry {
+            directory: &new_directory,
             name: new_name,
         };
-        match relocate::rename(&old, &new) {
+        match rename::rename(&old, &new) {
             Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
                 self.note_directory_of(location);
                 let sync_directories = || self.directories.sync().map_err(io::Error::from);
-                relocate::copy_over(&file, &old, &new, sync_directories)?;
+                rename::copy_over(&file, &old, &new, sync_directories)?;
             }
             renamed => renamed?,
         }

@@ -14,7 +14,7 @@ use super::open::Writing;
 use crate::mapping_cache::error::MappingError;
 use crate::mapping_cache::options::Access;
 use crate::mapping_cache::range_lock::Sharing;
-use crate::sys::{fallocate, identity, writeback};
+use crate::sys::{fallocate, statx, sync_file_range};
 
 /// Written where the filesystem cannot make holes.
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
@@ -150,14 +150,14 @@ impl CachedFile {
             return Err(self.window_pinned_error(0));
         }
         // The kernel treats a length of zero as "up to the end".
-        writeback::drop_cached(&file, 0, 0)
+        sync_file_range::drop_cached(&file, 0, 0)
             .map_err(|source| self.io_error("drop it from the page cache", source))
     }
 }
 
 fn write_zeros(file: &File, range: Range<u64>) -> io::Result<()> {
     // Queried again, since another process may have truncated the file.
-    let end = range.end.min(identity::len(file)?);
+    let end = range.end.min(statx::len(file)?);
     let mut at = range.start;
     while at < end {
         let len = usize::try_from(end - at).map_or(ZEROS.len(), |left| left.min(ZEROS.len()));

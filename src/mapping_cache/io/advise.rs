@@ -6,7 +6,7 @@ use crate::mapping_cache::error::MappingError;
 use crate::mapping_cache::file::CachedFile;
 use crate::mapping_cache::options::Access;
 use crate::mapping_cache::window::Step;
-use crate::sys::writeback;
+use crate::sys::sync_file_range;
 
 /// Advice about a range, see `madvise(2)` and `posix_fadvise(2)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +57,7 @@ impl CachedFile {
                 self.evict(range.clone())?;
                 let len = range.end.saturating_sub(range.start);
                 // Advice only, so an error is ignored.
-                drop(writeback::drop_cached(&file, range.start, len));
+                drop(sync_file_range::drop_cached(&file, range.start, len));
                 Ok(())
             }
             Advice::Lock => self.lock(range),
@@ -74,7 +74,7 @@ impl CachedFile {
         let (file, _) = self.descriptor(Access::ReadOnly)?;
         let len = range.end.saturating_sub(range.start);
         // Advice only: a filesystem without read-ahead reads the pages on demand.
-        drop(writeback::read_ahead(&file, range.start, len));
+        drop(sync_file_range::read_ahead(&file, range.start, len));
         Ok(())
     }
 

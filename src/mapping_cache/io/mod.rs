@@ -8,5 +8,5 @@ mod socket_io;
 
 pub use advise::Advice;
 pub(crate) use socket_io::{
-    Stretch, allow_zerocopy, reap, receive, send, send_zerocopy, wait_for_completions,
+    Stretch, allow_zerocopy, next_completion, receive, send, send_zerocopy, wait_for_completions,
 };

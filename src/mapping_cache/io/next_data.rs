@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::mapping_cache::error::MappingError;
 use crate::mapping_cache::file::CachedFile;
 use crate::mapping_cache::options::Access;
-use crate::sys::{identity, sparse};
+use crate::sys::{seek_data, statx};
 
 impl CachedFile {
     /// Returns the first run of data at or after `offset` and before `end`, or `None` if only holes
@@ -22,11 +22,11 @@ impl CachedFile {
         let (file, _) = self.descriptor(Access::ReadOnly)?;
         // For the kernel, a hole follows the end of the file.
         let present =
-            identity::len(&file).map_err(|source| self.io_error("query its length", source))?;
+            statx::len(&file).map_err(|source| self.io_error("query its length", source))?;
         if offset >= present {
             return Ok(Some(offset..end));
         }
-        Ok(match sparse::next_data(&file, offset) {
+        Ok(match seek_data::next_data(&file, offset) {
             Ok(Some(run)) if run.start >= end => None,
             Ok(Some(run)) => Some(run.start..run.end.min(end)),
             Ok(None) if present < end => Some(present..end),

@@ -15,7 +15,7 @@ use crate::mapping_cache::options::{Access, CopyPath};
 use crate::mapping_cache::pinning::Pin;
 use crate::mapping_cache::range_lock::Sharing;
 use crate::mapping_cache::window::Step;
-use crate::sys::{identity, writeback};
+use crate::sys::{statx, sync_file_range};
 
 impl CachedFile {
     /// Reads bytes at `offset` into `buf`. Returns how many bytes were read, which are fewer than
@@ -117,7 +117,7 @@ impl CachedFile {
         self.check_offset(offset, buf.len() as u64)?;
         let _lock = self.lock_for_copy(offset, buf.len(), Sharing::Shared)?;
         let (file, _) = self.descriptor(Access::ReadOnly)?;
-        match writeback::read_cached(&file, buf, offset) {
+        match sync_file_range::read_cached(&file, buf, offset) {
             Ok(copied) => Ok(Some(copied)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Some(0)),
             Err(_) => Ok(None),
@@ -228,7 +228,7 @@ impl CachedFile {
         }
         // A page that is truncated while the kernel copies it may be read as zeros. The length
         // after the copy decides.
-        let present = identity::len(file).map_err(|e| self.io_error("query its length", e))?;
+        let present = statx::len(file).map_err(|e| self.io_error("query its length", e))?;
         // Lossless: at most `done`.
         Ok(present.saturating_sub(offset).min(done as u64) as usize)
     }
@@ -269,7 +269,7 @@ impl CachedFile {
         let Writing { state, file } = &writing;
         let end = offset + buf.len() as u64;
         if end <= state.known_bytes() && self.is_preallocated(state) {
-            let present = identity::len(file).map_err(|e| self.io_error("query its length", e))?;
+            let present = statx::len(file).map_err(|e| self.io_error("query its length", e))?;
             if present < end {
                 return Err(self.too_short_error(state.known_bytes(), present));
             }
@@ -290,7 +290,7 @@ impl CachedFile {
         let _length = state.lock_length();
         let before = self.checked_len(state, file)?;
         self.preallocate_declared(state, file, before)?;
-        let before = identity::len(file).map_err(|e| self.io_error("query its length", e))?;
+        let before = statx::len(file).map_err(|e| self.io_error("query its length", e))?;
         if let (written, Err(error)) = write_some(file, offset, buf) {
             // Any other length was set by another process [I37].
             let ours = match written {

@@ -12,8 +12,8 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use crate::mapping_cache::pinning::Part;
-use crate::sys::transfer::{self, PARTS_MAX, RawPart};
-pub(crate) use crate::sys::transfer::{allow_zerocopy, reap, wait_for_completions};
+use crate::sys::sendmsg::{self, PARTS_MAX, RawPart};
+pub(crate) use crate::sys::sendmsg::{allow_zerocopy, next_completion, wait_for_completions};
 
 /// Zeros that are sent for padding.
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
@@ -35,7 +35,7 @@ pub(crate) fn send<'p>(
     let raw_parts = raw_parts_of(stretches);
     // SAFETY: the addresses are inside pinned ranges, which are borrowed for the call (U1), or in a
     // static. They are only read.
-    unsafe { transfer::send(to, &raw_parts) }
+    unsafe { sendmsg::send(to, &raw_parts) }
 }
 
 /// Does the same as [`send`] without a copy in the kernel (`MSG_ZEROCOPY` of `send(2)`).
@@ -50,7 +50,7 @@ pub(crate) unsafe fn send_zerocopy<'p>(
     let raw_parts = raw_parts_of(stretches);
     // SAFETY: the addresses are inside pinned ranges, which the caller keeps (U1), or in a static.
     // They are only read.
-    unsafe { transfer::send_zerocopy(to, &raw_parts) }
+    unsafe { sendmsg::send_zerocopy(to, &raw_parts) }
 }
 
 fn raw_parts_of<'p>(stretches: impl Iterator<Item = Stretch<'p>>) -> Vec<RawPart> {
@@ -96,5 +96,5 @@ pub(crate) fn receive<'p>(
     let raw: Vec<_> = raw.collect();
     // SAFETY: the addresses are inside writable ranges (checked), which are borrowed for the call
     // (U1). They are locked exclusively, and the caller borrows their owner exclusively.
-    unsafe { transfer::receive(from, &raw) }
+    unsafe { sendmsg::receive(from, &raw) }
 }

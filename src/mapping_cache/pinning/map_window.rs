@@ -18,7 +18,7 @@ use crate::mapping_cache::file::{CachedFile, FileState};
 use crate::mapping_cache::options::Access;
 use crate::mapping_cache::stripe::Stripe;
 use crate::mapping_cache::window::{Address, Charge, Slot, WaitTable, WindowMapping};
-use crate::sys::{identity, limits, sigbus};
+use crate::sys::{rlimits, sigbus, statx};
 
 /// The obligation to map a window. Dropping it returns the slot to empty.
 struct MappingDuty<'a> {
@@ -79,14 +79,14 @@ impl CachedFile {
         let (file, _) = self.open(access)?;
         let end = match access {
             Access::ReadOnly => {
-                identity::len(&file).map_err(|e| self.io_error("query its length", e))?
+                statx::len(&file).map_err(|e| self.io_error("query its length", e))?
             }
             Access::ReadWrite => self.prepare_for_stores(state, &file, window)?,
         };
         let file_len = end.saturating_sub(start).min(windows.bytes() as u64);
         // Lossless: at most a window, whose size is a usize.
         let file_len = file_len as usize;
-        let len = file_len.next_multiple_of(limits::page_bytes());
+        let len = file_len.next_multiple_of(rlimits::page_bytes());
         // Stores must not exceed the file. Loads past its end read zeros up to the end of the page.
         let usable = match access {
             Access::ReadOnly => len,
@@ -113,7 +113,7 @@ impl CachedFile {
         match source.raw_os_error() {
             Some(libc::ENOMEM) => MappingError::MapLimit {
                 path,
-                max_map_count: limits::max_map_count(),
+                max_map_count: rlimits::max_map_count(),
             },
             Some(libc::ENODEV | libc::EACCES | libc::EINVAL) => {
                 state.note_unmappable();

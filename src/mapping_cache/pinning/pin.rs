@@ -18,7 +18,7 @@ use crate::mapping_cache::options::Access;
 use crate::mapping_cache::range_lock::{Claim, Sharing};
 use crate::mapping_cache::stripe::Stripe;
 use crate::mapping_cache::window::{Address, Key, Slot};
-use crate::sys::{advice, copy, limits};
+use crate::sys::{madvise, process_vm, rlimits};
 
 /// A window of a file that stays mapped until this is dropped.
 ///
@@ -174,7 +174,7 @@ impl Pin<'_> {
     pub fn populate(&self, offset: usize, len: usize) -> io::Result<()> {
         self.check(offset, len)?;
         // SAFETY: inside the mapping (checked), which stays while pinned (U1).
-        unsafe { advice::populate_read(self.at.address.start.wrapping_add(offset), len) }
+        unsafe { madvise::populate_read(self.at.address.start.wrapping_add(offset), len) }
     }
 
     /// Populates pages for writing, so that they have storage. Returns `EFAULT` if a page has none.
@@ -185,7 +185,7 @@ impl Pin<'_> {
     ) -> io::Result<()> {
         self.check(offset, len)?;
         // SAFETY: inside the mapping (checked), which stays while pinned (U1).
-        unsafe { advice::populate_write(self.at.address.start.wrapping_add(offset), len) }
+        unsafe { madvise::populate_write(self.at.address.start.wrapping_add(offset), len) }
     }
 
     /// Copies out of the window. Returns the copied bytes, which end at the first bad page, and
@@ -197,11 +197,11 @@ impl Pin<'_> {
     ) -> io::Result<(usize, bool)> {
         self.check(offset, buf.len())?;
         let start = self.at.address.start.cast_const();
-        let next_page = (offset + buf.len()).next_multiple_of(limits::page_bytes());
+        let next_page = (offset + buf.len()).next_multiple_of(rlimits::page_bytes());
         let probe = (next_page < self.at.address.len).then(|| start.wrapping_add(next_page));
         // SAFETY: source and probe are inside the mapping (checked), which stays while pinned (U1).
         // This crate creates no references to it.
-        let copied = unsafe { copy::read_mapped(start.wrapping_add(offset), buf, probe)? };
+        let copied = unsafe { process_vm::read_mapped(start.wrapping_add(offset), buf, probe)? };
         Ok((copied.min(buf.len()), copied > buf.len()))
     }
 
@@ -266,7 +266,7 @@ impl Pin<'_> {
         let start = self.as_mut_ptr().expect("the window is pinned for writing");
         // SAFETY: the target is inside a writable mapping (checked), which stays while pinned (U1).
         // This crate creates no references to it.
-        unsafe { copy::write_mapped(start.wrapping_add(offset), buf) }
+        unsafe { process_vm::write_mapped(start.wrapping_add(offset), buf) }
     }
 
     /// Advises the kernel about a range of the window.
@@ -280,7 +280,7 @@ impl Pin<'_> {
         let start = self.at.address.start.wrapping_add(offset);
         // SAFETY: inside the mapping (checked), which stays while pinned (U1). The callers pass
         // access patterns and huge pages only, which free no pages.
-        unsafe { advice::advise(start, len, advice) }
+        unsafe { madvise::advise(start, len, advice) }
     }
 
     /// Advises the kernel about the whole window as its file remembers. Advice that the kernel does
@@ -299,7 +299,7 @@ impl Pin<'_> {
     ) -> io::Result<bool> {
         self.check(offset, len)?;
         // SAFETY: inside the mapping (checked), which stays while pinned (U1).
-        unsafe { advice::is_resident(self.at.address.start.wrapping_add(offset), len) }
+        unsafe { madvise::is_resident(self.at.address.start.wrapping_add(offset), len) }
     }
 
     /// Locks pages in memory. The window stays pinned for them.
@@ -311,7 +311,7 @@ impl Pin<'_> {
     ) -> io::Result<()> {
         self.check(offset, len)?;
         // SAFETY: inside the mapping (checked), which stays while pinned (U1).
-        unsafe { advice::lock(self.at.address.start.wrapping_add(offset), len)? };
+        unsafe { madvise::lock(self.at.address.start.wrapping_add(offset), len)? };
         if file.note_locked(self.at.key(), self.at.stripe) {
             // `CachedFile::locked_pin` recreates the pin.
             self.into_pinned();
@@ -322,7 +322,7 @@ impl Pin<'_> {
     /// Unlocks the pages of the window.
     pub(in crate::mapping_cache) fn unlock(&self) -> io::Result<()> {
         // SAFETY: the whole mapping, which stays while pinned (U1).
-        unsafe { advice::unlock(self.at.address.start, self.at.address.len) }
+        unsafe { madvise::unlock(self.at.address.start, self.at.address.len) }
     }
 
     fn check(&self, offset: usize, len: usize) -> io::Result<()> {

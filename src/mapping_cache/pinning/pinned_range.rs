@@ -10,7 +10,7 @@ use crate::mapping_cache::options::{Access, Preallocation, Reservation};
 use crate::mapping_cache::range_lock::{Claim, Refused, Sharing, Stay};
 use crate::mapping_cache::stripe::Stripe;
 use crate::mapping_cache::window::Step;
-use crate::sys::identity;
+use crate::sys::statx;
 
 /// A range within one window of a file, locked and pinned.
 ///
@@ -160,7 +160,7 @@ impl CachedFile {
         // recorded length is never undone.
         let _length = state.lock_length();
         let present =
-            identity::len(&file).map_err(|error| self.io_error("query its length", error))?;
+            statx::len(&file).map_err(|error| self.io_error("query its length", error))?;
         if end > present {
             return Err(self.too_short_error(end, present));
         }

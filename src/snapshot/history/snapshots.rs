@@ -17,7 +17,7 @@ use crate::snapshot::error::SnapshotError;
 use crate::snapshot::format::{HeapName, NUMBERS_END};
 use crate::snapshot::lock::{Locks, lock_file};
 use crate::snapshot::reader::StoreReader;
-use crate::sys::open::sync_directory;
+use crate::sys::openat2::sync_directory;
 
 const DIRECTORY: &str = "kept";
 /// Another process may be copying a large state.

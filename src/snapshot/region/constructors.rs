@@ -8,8 +8,8 @@ use super::memory::{Backing, Region, Shape};
 use super::options::{
     FilePart, RegionOptions, RestoredPart, check_page_size, check_part, whole_pages,
 };
-use crate::sys::reserve::{Reservation, Sharing};
-use crate::sys::{fallocate, identity, memfd};
+use crate::sys::address_space::{Reservation, Sharing};
+use crate::sys::{fallocate, memfd, statx};
 
 impl Region {
     /// Creates a region of zeros in private memory of this process.
@@ -47,8 +47,7 @@ impl Region {
         let file = memfd::create("flatspan-region").map_err(RegionError::io("create a memfd"))?;
         let long = RegionError::io("extend the memfd");
         file.set_len(len as u64).map_err(long)?;
-        memfd::seal_against_shrinking(&file)
-            .map_err(RegionError::io("add the shrink seal to the memfd"))?;
+        memfd::seal_shrink(&file).map_err(RegionError::io("add the shrink seal to the memfd"))?;
         if len > 0 {
             map_shared(&memory, 0..len, &file, 0, 0)?;
         }
@@ -212,7 +211,7 @@ pub(super) fn lengthen(
     longest_bytes: usize,
 ) -> Result<(), RegionError> {
     let ask = RegionError::io("read the length of a file");
-    let present = identity::len(file).map_err(ask)?;
+    let present = statx::len(file).map_err(ask)?;
     if present > longest_bytes as u64 {
         return Err(RegionError::LongFile {
             part,
@@ -222,7 +221,7 @@ pub(super) fn lengthen(
     }
     let (start, end) = (range.start as u64, range.end as u64);
     let full = |source| RegionError::of_storage(part, end, source);
-    match fallocate::reserve(file, start, end - start) {
+    match fallocate::preallocate(file, start, end - start) {
         Err(error) if !fallocate::is_unsupported(&error) => return Err(full(error)),
         _ => {}
     }
@@ -235,7 +234,7 @@ pub(super) fn lengthen(
 /// A private mapping past the end of a file would raise SIGBUS.
 fn check_length(part: usize, at: &RestoredPart) -> Result<(), RegionError> {
     let ask = RegionError::io("read the length of a file");
-    let present_bytes = identity::len(&at.file).map_err(ask)?;
+    let present_bytes = statx::len(&at.file).map_err(ask)?;
     let needed_bytes = at.offset.saturating_add(at.bytes as u64);
     if present_bytes >= needed_bytes {
         return Ok(());

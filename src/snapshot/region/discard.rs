@@ -51,7 +51,7 @@ impl Region {
         }
         let failed = RegionError::io("free pages of the region");
         match &self.backing {
-            Backing::Anonymous => self.memory.forget(range).map_err(failed),
+            Backing::Anonymous => self.memory.drop_private_pages(range).map_err(failed),
             Backing::Memfd(file) => {
                 fallocate::punch(file, offset as u64, bytes as u64).map_err(failed)
             }
@@ -81,7 +81,7 @@ impl Region {
             for range in overlaps(&shape.file_ranges, &bytes_of(&run)) {
                 page_count += (range.len() / PAGE_BYTES) as u64;
                 self.memory
-                    .forget(range)
+                    .drop_private_pages(range)
                     .map_err(RegionError::io("free pages of the region"))?;
             }
         }
@@ -93,7 +93,7 @@ impl Region {
         let mut start = range.start;
         for part in over_files.iter().chain([&(range.end..range.end)]) {
             self.memory
-                .forget(start..part.start)
+                .drop_private_pages(start..part.start)
                 .map_err(RegionError::io("free pages of the region"))?;
             start = part.end;
         }

@@ -4,7 +4,7 @@ use std::io;
 
 use thiserror::Error;
 
-use crate::sys::limits;
+use crate::sys::rlimits;
 
 /// Distance to the limit of mappings at which the limit counts as the cause, since one call may
 /// split two mappings.
@@ -168,7 +168,7 @@ impl RegionError {
                 source,
             };
         }
-        let (mappings, max_map_count) = (limits::mappings(), limits::max_map_count());
+        let (mappings, max_map_count) = (rlimits::mappings(), rlimits::max_map_count());
         if mappings + SPLITS >= max_map_count {
             return Self::MapLimit {
                 mappings,

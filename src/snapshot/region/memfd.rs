@@ -12,7 +12,7 @@ use super::error::RegionError;
 use super::memory::{Backing, Region, Shape};
 use super::options::{RegionOptions, whole_pages};
 use crate::sys::memfd::{self, Seals};
-use crate::sys::{fallocate, identity};
+use crate::sys::{fallocate, statx};
 
 impl Region {
     /// Creates a region of zeros over a memfd without the shrink seal. The content of the memfd is
@@ -117,7 +117,7 @@ impl Region {
     /// - [`RegionError::Io`] if the memfd allows no more seals.
     pub fn seal(&self) -> Result<(), RegionError> {
         match &self.backing {
-            Backing::Memfd(file) => memfd::seal_against_shrinking(file)
+            Backing::Memfd(file) => memfd::seal_shrink(file)
                 .map_err(RegionError::io("add the shrink seal to the memfd")),
             _ => Ok(()),
         }
@@ -145,5 +145,5 @@ fn length_in_memory(file: &File) -> Result<usize, RegionError> {
 }
 
 fn length(file: &File) -> Result<u64, RegionError> {
-    identity::len(file).map_err(RegionError::io("read the length of the memfd"))
+    statx::len(file).map_err(RegionError::io("read the length of the memfd"))
 }

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::options::{FilePart, RegionKind};
-use crate::sys::reserve::Reservation;
+use crate::sys::address_space::Reservation;
 use crate::sys::sigbus::Watch;
 
 /// Contiguous memory whose content is persisted. Its length is a multiple of the page size, 4096

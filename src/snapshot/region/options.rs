@@ -5,8 +5,8 @@ use std::fs::File;
 
 use super::error::RegionError;
 use crate::snapshot::format::PAGE_BYTES;
-use crate::sys::limits;
-use crate::sys::reserve::Reservation;
+use crate::sys::address_space::Reservation;
+use crate::sys::rlimits;
 
 /// Options of a region.
 ///
@@ -139,7 +139,7 @@ impl RegionOptions {
 
 /// The pages of the format must be those of the system, since page tables show what changed.
 pub(super) fn check_page_size() -> Result<(), RegionError> {
-    match limits::page_bytes() {
+    match rlimits::page_bytes() {
         PAGE_BYTES => Ok(()),
         page_bytes => Err(RegionError::PageSize { page_bytes }),
     }

@@ -5,7 +5,7 @@ use super::error::RegionError;
 use super::memory::{Backing, Region, Shape};
 use super::options::{FilePart, check_part, whole_pages};
 use crate::snapshot::format::PAGE_BYTES;
-use crate::sys::{fallocate, identity};
+use crate::sys::{fallocate, statx};
 
 impl Region {
     /// Grows the region to at least `len` bytes, rounded up to whole pages. It does not move, and
@@ -32,7 +32,7 @@ impl Region {
             Backing::Anonymous | Backing::Restored(_) => map_zeros(&self.memory, old..len)?,
             Backing::Memfd(file) => {
                 let longer = RegionError::io("extend the memfd");
-                let present = identity::len(file).map_err(&longer)?;
+                let present = statx::len(file).map_err(&longer)?;
                 // The bytes are left from before the region shrank, and another process may have
                 // written them.
                 let left = present.saturating_sub(old as u64);

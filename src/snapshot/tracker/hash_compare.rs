@@ -14,7 +14,7 @@ use super::kind::TrackerKind;
 use crate::snapshot::format::PAGE_BYTES;
 use crate::snapshot::page_set::PageSet;
 use crate::snapshot::region::Region;
-use crate::sys::sparse;
+use crate::sys::seek_data;
 
 /// Pages that are copied and hashed together: 256 KiB fit the second-level cache.
 const STEP_PAGES: usize = 64;
@@ -166,7 +166,7 @@ impl Scan<'_> {
         if known.contains(&at) {
             return known.end.min(end);
         }
-        let data = match sparse::next_byte(memfd, (at * PAGE_BYTES) as u64) {
+        let data = match seek_data::next_byte(memfd, (at * PAGE_BYTES) as u64) {
             Ok(Some(byte)) => usize::try_from(byte / PAGE_BYTES as u64).unwrap_or(usize::MAX),
             Ok(None) => usize::MAX,
             Err(_) => at,

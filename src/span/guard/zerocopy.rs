@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::span_guard::Span;
-use crate::mapping_cache::{allow_zerocopy, reap, send_zerocopy, wait_for_completions};
+use crate::mapping_cache::{allow_zerocopy, next_completion, send_zerocopy, wait_for_completions};
 use crate::span::error::SpanError;
 use crate::span::group::Group;
 
@@ -161,7 +161,9 @@ impl<S: AsFd> ZeroCopySender<S> {
     }
 
     fn receive_completions(&mut self) -> Result<(), SpanError> {
-        let next = |socket: &S| reap(socket.as_fd()).map_err(|error| SpanError::transfer(0, error));
+        let next = |socket: &S| {
+            next_completion(socket.as_fd()).map_err(|error| SpanError::transfer(0, error))
+        };
         while let Some(done) = next(&self.socket)? {
             let calls = done.last.wrapping_sub(done.first);
             let is_done = |number: u32| number.wrapping_sub(done.first) <= calls;

@@ -1,6 +1,7 @@
-//! Holes of files. See [`lseek(2)`](https://man7.org/linux/man-pages/man2/lseek.2.html).
+//! Holes of files.
 //!
-//! The position of the descriptor moves; all our reads and writes are positioned and do not care.
+//! The functions move the position of the open file description. All other I/O of this crate is
+//! positioned and ignores it. See [`lseek(2)`](https://man7.org/linux/man-pages/man2/lseek.2.html).
 
 use std::fs::File;
 use std::io;
@@ -9,7 +10,7 @@ use std::ops::Range;
 use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
 
-/// The first run of data at or after `offset`, or `None` where only a hole follows.
+/// Returns the first run of data at or after `offset`, `None` if only a hole follows.
 pub(crate) fn next_data(file: &File, offset: u64) -> io::Result<Option<Range<u64>>> {
     let Some(start) = next_byte(file, offset)? else {
         return Ok(None);
@@ -18,7 +19,7 @@ pub(crate) fn next_data(file: &File, offset: u64) -> io::Result<Option<Range<u64
     Ok(Some(start..end.max(start)))
 }
 
-/// Where that run begins. Where it ends may take long to find: all of it is looked at.
+/// Returns the start of that run. Its end may take long to find, since the kernel searches the run.
 pub(crate) fn next_byte(file: &File, offset: u64) -> io::Result<Option<u64>> {
     match seek(file, SeekFrom::Data(offset)) {
         Ok(start) => Ok(Some(start)),

@@ -1,11 +1,15 @@
-//! Threads that are about to die, as `/proc` has them. See [`signal(7)`](https://man7.org/linux/man-pages/man7/signal.7.html) and
-//! [`proc_pid_status(5)`](https://man7.org/linux/man-pages/man5/proc_pid_status.5.html).
+//! Threads that are about to die, as `/proc` reports them.
+//!
+//! See [`signal(7)`](https://man7.org/linux/man-pages/man7/signal.7.html),
+//! [`proc_pid_status(5)`](https://man7.org/linux/man-pages/man5/proc_pid_status.5.html) and
+//! [`proc_pid_stat(5)`](https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html).
 
 use std::fs;
 use std::io;
 
-/// Signals that kill a program which does not handle them, and mean that something is wrong with it, or that it is to go at
-/// once. Of the others a program dies too, but not by a fault of its own.
+/// Signals that indicate a fault of the program if they kill it, and SIGKILL.
+///
+/// Other signals also kill a program that does not handle them, but are requests to exit.
 pub const FAULT_SIGNALS: [i32; 8] = [
     libc::SIGILL,
     libc::SIGTRAP,
@@ -17,17 +21,19 @@ pub const FAULT_SIGNALS: [i32; 8] = [
     libc::SIGSYS,
 ];
 
-/// A flag of the kernel in field 9 of `stat`: it runs no more of its program.
+/// Kernel flag in field 9 of `stat`: the thread runs no more user code.
 const PF_EXITING: u64 = 4;
 
-/// Is it ending, or will it before it runs any more of its program? False for one that has ended.
+/// Returns whether a thread is exiting, or will before it runs user code again. Returns `false`
+/// after its exit.
 pub(crate) fn is_ending(pid: i32, thread: i32) -> io::Result<bool> {
     Ok(is_killed(pid, thread, 0)? || shows_exit(&read(pid, thread, "stat")?))
 }
 
-/// Will it be killed before it runs any more of its program? `next` is a signal that it has been given already (0 for none).
+/// Returns whether a thread will be killed before it runs user code again. `next` is a signal that
+/// it is about to receive, 0 for none.
 pub(crate) fn is_killed(pid: i32, thread: i32, next: i32) -> io::Result<bool> {
-    Ok(shows_death(&read(pid, thread, "status")?, next))
+    Ok(shows_kill(&read(pid, thread, "status")?, next))
 }
 
 fn read(pid: i32, thread: i32, file: &str) -> io::Result<String> {
@@ -45,26 +51,26 @@ fn is_gone(error: &io::Error) -> bool {
 
 fn shows_exit(stat: &str) -> bool {
     let fields = stat.rsplit_once(')').map(|(_, fields)| fields.trim_start());
-    // The first thread of a process may have ended long before the others.
+    // The first thread of a process may have exited long before the others.
     if fields.is_some_and(|fields| fields.starts_with(['Z', 'X', 'x'])) {
         return false;
     }
-    // Field 9, behind fields 3 to 8.
+    // Field 9, which follows fields 3 to 8.
     let flags = fields.and_then(|fields| fields.split_ascii_whitespace().nth(6));
     let flags = flags.and_then(|flags| flags.parse::<u64>().ok());
     flags.is_some_and(|flags| flags & PF_EXITING != 0)
 }
 
-fn shows_death(status: &str, next: i32) -> bool {
+fn shows_kill(status: &str, next: i32) -> bool {
     let field = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name));
         line.map_or("", str::trim)
     };
     let mask = |name| u64::from_str_radix(field(name), 16).unwrap_or(0);
-    let spared = (mask("SigCgt:") | mask("SigIgn:")) & !bit(libc::SIGKILL);
-    let waiting = (mask("SigPnd:") | mask("ShdPnd:")) & !(mask("SigBlk:") & !bit(libc::SIGKILL));
+    let handled = (mask("SigCgt:") | mask("SigIgn:")) & !bit(libc::SIGKILL);
+    let pending = (mask("SigPnd:") | mask("ShdPnd:")) & !(mask("SigBlk:") & !bit(libc::SIGKILL));
     let fatal = FAULT_SIGNALS.into_iter().map(bit).sum::<u64>();
-    (waiting | bit(next)) & fatal & !spared != 0 || field("CoreDumping:") == "1"
+    (pending | bit(next)) & fatal & !handled != 0 || field("CoreDumping:") == "1"
 }
 
 fn bit(signal: i32) -> u64 {
@@ -88,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn what_kills_is_told_from_what_does_not() {
+    fn only_unhandled_fault_signals_kill() {
         let (segv, term, kill) = (libc::SIGSEGV, libc::SIGTERM, libc::SIGKILL);
         for (killed, status, next) in [
             (false, status(0, 0, 0, 0, 0), 0),
@@ -104,7 +110,7 @@ mod tests {
             (true, status(0, 0, 0, 0, 0).replace("g:\t0", "g:\t1"), 0),
             (false, String::new(), 0),
         ] {
-            assert_eq!(shows_death(&status, next), killed, "{status}{next}");
+            assert_eq!(shows_kill(&status, next), killed, "{status}{next}");
         }
         assert!(shows_exit("7 (a) b) R 42 7 7 0 -1 4194564 113 0"));
         assert!(!shows_exit("7 (a) b) R 42 7 7 0 -1 4194560 113 0"));
@@ -113,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_runs_is_not_ending_and_one_that_is_gone_neither() {
+    fn running_and_missing_threads_are_not_ending() {
         let me = std::process::id().cast_signed();
         assert!(!is_ending(me, me).expect("/proc"));
         assert!(is_killed(me, me, libc::SIGKILL).expect("/proc"));

@@ -1,43 +1,46 @@
-//! Which file is it? Device, inode and birth time, so that a reused inode number does not pass for
-//! the file that had it before. See [`statx(2)`](https://man7.org/linux/man-pages/man2/statx.2.html).
+//! File identity and status.
+//!
+//! A file is identified by device, inode and birth time. A reused inode number therefore does not
+//! pass for the previous file. See
+//! [`statx(2)`](https://man7.org/linux/man-pages/man2/statx.2.html).
 
 use std::fs::File;
 use std::io;
 
 use rustix::fs::{AtFlags, FileType, StatxFlags, statx};
 
-/// The identity of a file as the kernel tells it. Two paths with one identity are one file.
+/// Identity of a file. Two paths with the same identity are the same file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct FileIdentity {
     device: (u32, u32),
     inode: u64,
-    /// Seconds and nanoseconds; zero where the filesystem keeps no birth time.
+    /// Seconds and nanoseconds, zero if the filesystem stores no birth time.
     birth: (i64, u32),
 }
 
 impl FileIdentity {
-    /// Number of the file on its device, which may be another's once it is gone.
+    /// Inode number. It may be reused after the file is deleted.
     pub(crate) fn inode(&self) -> u64 {
         self.inode
     }
 
-    /// Major and minor number of the device the file lies on.
+    /// Major and minor number of the device that stores the file.
     pub(crate) fn device(&self) -> (u32, u32) {
         self.device
     }
 }
 
-/// What one `statx` of an open descriptor tells.
+/// Result of one `statx` of an open file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Status {
     pub(crate) identity: FileIdentity,
     pub(crate) kind: FileType,
     pub(crate) len: u64,
-    /// Bytes of storage; less than `len` where the file has holes.
+    /// Bytes of storage. Less than `len` if the file has holes.
     pub(crate) allocated_bytes: u64,
 }
 
-/// Status of an open file.
+/// Returns the status of an open file.
 pub(crate) fn status(file: &File) -> io::Result<Status> {
     let wanted = StatxFlags::TYPE
         | StatxFlags::INO
@@ -62,7 +65,7 @@ pub(crate) fn status(file: &File) -> io::Result<Status> {
     })
 }
 
-/// Present length of an open file: the cheapest question there is.
+/// Returns the current length of an open file by fstat(2), the cheapest query.
 pub(crate) fn len(file: &File) -> io::Result<u64> {
     let stat = rustix::fs::fstat(file)?;
     Ok(u64::try_from(stat.st_size).unwrap_or(0))

@@ -1,11 +1,14 @@
-//! What to tell and ask the kernel about mapped pages.
-//! See [`madvise(2)`](https://man7.org/linux/man-pages/man2/madvise.2.html).
+//! Advice and queries about mapped pages.
+//!
+//! See [`madvise(2)`](https://man7.org/linux/man-pages/man2/madvise.2.html),
+//! [`mincore(2)`](https://man7.org/linux/man-pages/man2/mincore.2.html) and
+//! [`mlock(2)`](https://man7.org/linux/man-pages/man2/mlock.2.html).
 //!
 //! # Safety
 //!
-//! Every function takes a range of addresses that the caller proves to lie in one mapping of a file
-//! that stays mapped for the call (docs/unsafe.md, U1). None of the advice used here changes what the
-//! pages of a shared file mapping contain.
+//! Every function takes an address range. The caller proves that the range is inside one mapping of
+//! a file that stays mapped during the call (docs/unsafe.md, U1). The advice used here never
+//! changes the content of the pages of a shared file mapping.
 #![expect(unsafe_code, reason = "madvise, mincore and mlock take raw addresses")]
 
 use std::io;
@@ -13,38 +16,38 @@ use std::io;
 use libc::c_void;
 use rustix::mm::{Advice, madvise, mlock, munlock};
 
-use super::limits::page_bytes;
+use super::rlimits::page_bytes;
 
-/// Brings the pages in for reading. A page without storage behind it is `EFAULT`, never a signal.
+/// Populates the pages for reading. A page without storage is `EFAULT`, never a signal.
 ///
 /// # Safety
 ///
-/// The range lies in one mapping that outlives the call.
+/// The range is inside one mapping that outlives the call.
 pub(crate) unsafe fn populate_read(start: *const u8, len: usize) -> io::Result<()> {
-    // SAFETY: the caller vouches for the range; populating changes no content.
+    // SAFETY: the caller guarantees the range; populating changes no content.
     unsafe { advise(start, len, Advice::LinuxPopulateRead) }
 }
 
-/// Brings the pages in for writing and makes them dirty. A page that gets no storage is `EFAULT`, never a
-/// signal.
+/// Populates the pages for writing and marks them dirty. A page without storage is `EFAULT`, never
+/// a signal.
 ///
 /// # Safety
 ///
-/// The range lies in one writable mapping that outlives the call.
+/// The range is inside one writable mapping that outlives the call.
 pub(crate) unsafe fn populate_write(start: *const u8, len: usize) -> io::Result<()> {
-    // SAFETY: the caller vouches for the range; populating changes no content.
+    // SAFETY: the caller guarantees the range; populating changes no content.
     unsafe { advise(start, len, Advice::LinuxPopulateWrite) }
 }
 
-/// Gives `advice` for the range, widened to whole pages.
+/// Applies `advice` to the range, extended to whole pages.
 ///
 /// # Safety
 ///
-/// The range lies in one mapping of a shared file that outlives the call, and `advice` does not free
-/// or unmap anything but clean page-table entries.
+/// The range is inside one mapping of a shared file that outlives the call, and `advice` does not
+/// free or unmap anything but clean page-table entries.
 pub(crate) unsafe fn advise(start: *const u8, len: usize, advice: Advice) -> io::Result<()> {
     let (start, len) = whole_pages(start, len);
-    // SAFETY: forwarded to the caller; mappings start at a page, so widening stays inside.
+    // SAFETY: forwarded to the caller. Mappings start at a page, so whole pages stay inside.
     unsafe { madvise(start.cast_mut().cast(), len, advice)? };
     Ok(())
 }
@@ -53,10 +56,10 @@ pub(crate) unsafe fn advise(start: *const u8, len: usize, advice: Advice) -> io:
 ///
 /// # Safety
 ///
-/// The range lies in one mapping that outlives the call.
+/// The range is inside one mapping that outlives the call.
 pub(crate) unsafe fn lock(start: *const u8, len: usize) -> io::Result<()> {
     let (start, len) = whole_pages(start, len);
-    // SAFETY: the caller vouches for the range; locking changes no content.
+    // SAFETY: the caller guarantees the range; locking changes no content.
     unsafe { mlock(start.cast_mut().cast(), len)? };
     Ok(())
 }
@@ -65,24 +68,25 @@ pub(crate) unsafe fn lock(start: *const u8, len: usize) -> io::Result<()> {
 ///
 /// # Safety
 ///
-/// The range lies in one mapping that outlives the call.
+/// The range is inside one mapping that outlives the call.
 pub(crate) unsafe fn unlock(start: *const u8, len: usize) -> io::Result<()> {
     let (start, len) = whole_pages(start, len);
-    // SAFETY: the caller vouches for the range; unlocking changes no content.
+    // SAFETY: the caller guarantees the range; unlocking changes no content.
     unsafe { munlock(start.cast_mut().cast(), len)? };
     Ok(())
 }
 
-/// Are all pages of the range in the page cache? The kernel answers yes for files that this user
-/// could neither write nor owns. See [`mincore(2)`](https://man7.org/linux/man-pages/man2/mincore.2.html).
+/// Returns whether all pages of the range are in the page cache.
+///
+/// The kernel also answers yes for files that this user neither owns nor may write.
 ///
 /// # Safety
 ///
-/// The range lies in one mapping that outlives the call.
+/// The range is inside one mapping that outlives the call.
 pub(crate) unsafe fn is_resident(start: *const u8, len: usize) -> io::Result<bool> {
     let (start, len) = whole_pages(start, len);
     let mut pages = vec![0u8; len / page_bytes()];
-    // SAFETY: the caller vouches for the range; `pages` has one byte for each page of it.
+    // SAFETY: the caller guarantees the range; `pages` has one byte for each page of it.
     let answer =
         unsafe { libc::mincore(start.cast_mut().cast::<c_void>(), len, pages.as_mut_ptr()) };
     if answer == 0 {

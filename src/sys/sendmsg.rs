@@ -1,15 +1,19 @@
-//! Moving bytes between mapped memory and a descriptor, by raw addresses: no reference is made, and a bad page
-//! is `EFAULT` or fewer bytes, never a signal. See
-//! [`sendmsg(2)`](https://man7.org/linux/man-pages/man2/sendmsg.2.html) and
-//! [`readv(2)`](https://man7.org/linux/man-pages/man2/readv.2.html).
+//! Transfers between mapped memory and a descriptor by raw addresses.
+//!
+//! No reference to the memory is made. A bad page causes `EFAULT` or a short transfer, never a
+//! signal. See [`sendmsg(2)`](https://man7.org/linux/man-pages/man2/sendmsg.2.html),
+//! [`recvmsg(2)`](https://man7.org/linux/man-pages/man2/recvmsg.2.html),
+//! [`readv(2)`](https://man7.org/linux/man-pages/man2/readv.2.html) and
+//! [MSG_ZEROCOPY](https://docs.kernel.org/networking/msg_zerocopy.html).
 //!
 //! # Safety
 //!
-//! The caller proves of every part that it lies in a mapping that outlives the call (docs/unsafe.md, U1).
+//! The caller proves that each part is inside a mapping that outlives the call (docs/unsafe.md,
+//! U1).
 #![expect(unsafe_code, reason = "system calls on raw addresses")]
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::time::Duration;
 
 use libc::{c_void, iovec};
@@ -23,15 +27,16 @@ pub(crate) struct RawPart {
     pub(crate) len: usize,
 }
 
-/// So many parts the kernel takes in one call (`IOV_MAX`).
+/// Maximum number of parts in one call (`IOV_MAX`).
 pub(crate) const PARTS_MAX: usize = 1024;
 
-/// Writes parts to a socket, pipe or file, as many bytes as it takes. A peer that has gone is `EPIPE`;
-/// for sockets no SIGPIPE is raised.
+/// Writes parts to a socket, pipe or file. Returns the number of written bytes.
+///
+/// A closed peer is `EPIPE`. A socket raises no SIGPIPE.
 ///
 /// # Safety
 ///
-/// The parts lie in mappings that outlive the call; no `&mut` covers them.
+/// The parts are inside mappings that outlive the call; no `&mut` covers them.
 pub(crate) unsafe fn send(to: BorrowedFd<'_>, parts: &[RawPart]) -> io::Result<usize> {
     // SAFETY: forwarded to the caller.
     match unsafe { send_message(to, parts, 0) } {
@@ -40,8 +45,9 @@ pub(crate) unsafe fn send(to: BorrowedFd<'_>, parts: &[RawPart]) -> io::Result<u
     }
     let parts = vectors(parts);
     loop {
-        // SAFETY: `parts` lives during the call; the caller vouches for the memory the parts name, which
-        // is only read, and every address of it is checked by the kernel. `parts` has no more than IOV_MAX entries, so their number fits.
+        // SAFETY: `parts` outlives the call. It has at most IOV_MAX entries, so their number fits.
+        // The caller guarantees the memory, which is only read, and the kernel checks every
+        // address.
         let written = unsafe { libc::writev(to.as_raw_fd(), parts.as_ptr(), parts.len() as i32) };
         match count(written) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -50,12 +56,14 @@ pub(crate) unsafe fn send(to: BorrowedFd<'_>, parts: &[RawPart]) -> io::Result<u
     }
 }
 
-/// As [`send`], to a socket, without a copy by the kernel either, where it can: until the completion of this
-/// call is [reaped](reap), the pages are being sent. `ENOBUFS` when too many are under way.
+/// Writes parts to a socket like [`send`], without a copy by the kernel if possible.
+///
+/// The kernel reads the pages until the completion of the call is [read](next_completion). Fails
+/// with `ENOBUFS` if too many calls are incomplete.
 ///
 /// # Safety
 ///
-/// As for [`send`], with the mappings and what is in them staying until the completion.
+/// Those of [`send`]. The mappings and their content must stay until the completion.
 pub(crate) unsafe fn send_zerocopy(to: BorrowedFd<'_>, parts: &[RawPart]) -> io::Result<usize> {
     // SAFETY: forwarded to the caller.
     unsafe { send_message(to, parts, libc::MSG_ZEROCOPY) }
@@ -67,14 +75,14 @@ unsafe fn send_message(
     flags: libc::c_int,
 ) -> io::Result<usize> {
     let parts = vectors(parts);
-    // SAFETY: a `msghdr` of zeros is one: no address, no control data.
+    // SAFETY: zeros are a valid `msghdr` without address and control data.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
     message.msg_iov = parts.as_ptr().cast_mut();
     message.msg_iovlen = parts.len() as _;
     loop {
         let flags = flags | libc::MSG_NOSIGNAL;
-        // SAFETY: `message` and `parts` live during the call; the caller vouches for the memory the parts
-        // name, which is only read, and every address of it is checked by the kernel.
+        // SAFETY: `message` and `parts` outlive the call. The caller guarantees the memory, which
+        // is only read, and the kernel checks every address.
         let sent = unsafe { libc::sendmsg(to.as_raw_fd(), &raw const message, flags) };
         match count(sent) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -83,11 +91,11 @@ unsafe fn send_message(
     }
 }
 
-/// Allows [`send_zerocopy`] on a socket.
+/// Enables [`send_zerocopy`] on a socket.
 pub(crate) fn allow_zerocopy(socket: BorrowedFd<'_>) -> io::Result<()> {
     let yes: libc::c_int = 1;
     let len = size_of::<libc::c_int>() as libc::socklen_t;
-    // SAFETY: the option takes an int, which lives during the call.
+    // SAFETY: the option takes an int, which outlives the call.
     let done = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
@@ -104,30 +112,26 @@ pub(crate) fn allow_zerocopy(socket: BorrowedFd<'_>) -> io::Result<()> {
     }
 }
 
-/// Completions of [`send_zerocopy`]: which calls on this socket, counted from 0, are done.
+/// Range of completed [`send_zerocopy`] calls of a socket, counted from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Completion {
     pub(crate) first: u32,
-    /// Inclusive.
+    /// Last call, inclusive.
     pub(crate) last: u32,
-    /// The kernel made a copy after all.
+    /// The kernel copied the data.
     pub(crate) was_copied: bool,
 }
 
-/// The next completions, if any are there; does not wait. See
-/// [MSG_ZEROCOPY](https://docs.kernel.org/networking/msg_zerocopy.html).
-pub(crate) fn reap(socket: BorrowedFd<'_>) -> io::Result<Option<Completion>> {
-    // From linux/errqueue.h.
-    const ORIGIN_ZEROCOPY: u8 = 5;
-    const CODE_COPIED: u8 = 1;
-    // Room for one `sock_extended_err` with an address, aligned as headers are.
+/// Returns the next completions of a socket, `None` if there are none. Does not wait.
+pub(crate) fn next_completion(socket: BorrowedFd<'_>) -> io::Result<Option<Completion>> {
+    // Room for one `sock_extended_err` with an address, aligned like a header.
     let mut control = [0u64; 16];
-    // SAFETY: a `msghdr` of zeros is one.
+    // SAFETY: zeros are a valid `msghdr`.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
     message.msg_control = control.as_mut_ptr().cast::<c_void>();
     message.msg_controllen = size_of_val(&control) as _;
     let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;
-    // SAFETY: `message` names `control`, which lives during the call and is as long as it says.
+    // SAFETY: `message` names `control` with its length, and both outlive the call.
     let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
     if let Err(error) = count(received) {
         return match error.kind() {
@@ -135,38 +139,54 @@ pub(crate) fn reap(socket: BorrowedFd<'_>) -> io::Result<Option<Completion>> {
             _ => Err(error),
         };
     }
-    // SAFETY: the kernel filled `message`; the header it gives lies in `control`, or is null.
+    // SAFETY: the kernel filled `message`. The returned header is inside `control`, or null.
     let mut header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
     // SAFETY: null, or a header inside `control`, which is aligned for it.
     while let Some(found) = unsafe { header.as_ref() } {
-        let of_errors = matches!(
-            (found.cmsg_level, found.cmsg_type),
-            (libc::SOL_IP, libc::IP_RECVERR) | (libc::SOL_IPV6, libc::IPV6_RECVERR)
-        );
-        if of_errors
-            && found.cmsg_len >= size_of::<libc::cmsghdr>() + size_of::<libc::sock_extended_err>()
-        {
-            // SAFETY: the data of the header lies in `control` and is long enough (checked).
-            let error = unsafe {
-                libc::CMSG_DATA(header)
-                    .cast::<libc::sock_extended_err>()
-                    .read_unaligned()
-            };
-            if error.ee_origin == ORIGIN_ZEROCOPY && error.ee_errno == 0 {
-                return Ok(Some(Completion {
-                    first: error.ee_info,
-                    last: error.ee_data,
-                    was_copied: error.ee_code == CODE_COPIED,
-                }));
-            }
+        // SAFETY: the header is inside `control`, which outlives the call.
+        if let Some(completion) = unsafe { parse_completion(found) } {
+            return Ok(Some(completion));
         }
-        // SAFETY: as for the first.
+        // SAFETY: as for the first header.
         header = unsafe { libc::CMSG_NXTHDR(&raw const message, header) };
     }
-    Err(io::Error::other("the error queue held something else"))
+    Err(io::Error::other(
+        "the error queue of the socket holds an unknown message",
+    ))
 }
 
-/// Waits until there may be completions; false after the timeout.
+/// Parses a control message, `None` if it is no completion.
+///
+/// # Safety
+///
+/// The header is followed by `cmsg_len` bytes in total.
+unsafe fn parse_completion(header: &libc::cmsghdr) -> Option<Completion> {
+    // From linux/errqueue.h.
+    const ORIGIN_ZEROCOPY: u8 = 5;
+    const CODE_COPIED: u8 = 1;
+    let is_error = matches!(
+        (header.cmsg_level, header.cmsg_type),
+        (libc::SOL_IP, libc::IP_RECVERR) | (libc::SOL_IPV6, libc::IPV6_RECVERR)
+    );
+    let required_bytes = size_of::<libc::cmsghdr>() + size_of::<libc::sock_extended_err>();
+    if !is_error || header.cmsg_len < required_bytes {
+        return None;
+    }
+    // SAFETY: the header is valid. Its data follows it.
+    let data = unsafe { libc::CMSG_DATA(header) }.cast::<libc::sock_extended_err>();
+    // SAFETY: the data is long enough, as checked above.
+    let error = unsafe { data.read_unaligned() };
+    if error.ee_origin != ORIGIN_ZEROCOPY || error.ee_errno != 0 {
+        return None;
+    }
+    Some(Completion {
+        first: error.ee_info,
+        last: error.ee_data,
+        was_copied: error.ee_code == CODE_COPIED,
+    })
+}
+
+/// Waits until completions may be available. Returns `false` after the timeout.
 pub(crate) fn wait_for_completions(socket: BorrowedFd<'_>, timeout: Duration) -> io::Result<bool> {
     let mut fds = [PollFd::new(&socket, PollFlags::empty())];
     let timeout = Timespec::try_from(timeout).ok();
@@ -177,16 +197,16 @@ pub(crate) fn wait_for_completions(socket: BorrowedFd<'_>, timeout: Duration) ->
     }
 }
 
-/// Reads from a socket, pipe or file into parts, as many bytes as there are; 0 at its end.
+/// Reads from a socket, pipe or file into parts. Returns the number of read bytes, 0 at the end.
 ///
 /// # Safety
 ///
-/// The parts lie in writable mappings that outlive the call; no reference covers them.
+/// The parts are inside writable mappings that outlive the call; no reference covers them.
 pub(crate) unsafe fn receive(from: BorrowedFd<'_>, parts: &[RawPart]) -> io::Result<usize> {
     let parts = vectors(parts);
     loop {
-        // SAFETY: `parts` lives during the call; the caller vouches for the memory they name, and every
-        // address of it is checked by the kernel.
+        // SAFETY: `parts` outlives the call. The caller guarantees the memory, and the kernel
+        // checks every address.
         let read = unsafe { libc::readv(from.as_raw_fd(), parts.as_ptr(), parts.len() as i32) };
         match count(read) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -205,5 +225,8 @@ fn vectors(parts: &[RawPart]) -> Vec<iovec> {
 }
 
 fn count(done: isize) -> io::Result<usize> {
-    usize::try_from(done).map_err(|_| io::Error::last_os_error())
+    match usize::try_from(done) {
+        Ok(done) => Ok(done),
+        Err(_) => Err(io::Error::last_os_error()),
+    }
 }

@@ -1,13 +1,15 @@
-//! Address space reserved in one piece, and memory mapped into parts of it.
+//! Address reservations, and memory mapped into parts of them.
+//!
 //! See [`mmap(2)`](https://man7.org/linux/man-pages/man2/mmap.2.html) and
 //! [`madvise(2)`](https://man7.org/linux/man-pages/man2/madvise.2.html).
 //!
 //! # Safety
 //!
-//! A [`Reservation`] owns its addresses from the call that reserved them to its end (docs/unsafe.md, U9): nothing
-//! else is mapped there, and what is mapped by `MAP_FIXED` lies inside, which every function checks. Its memory is
-//! reached by system calls, which check every page, and through the raw pointer that [`Reservation::start`] gives out;
-//! whoever uses that pointer answers for it (U10). So the functions here are safe to call.
+//! A [`Reservation`] owns its addresses from its creation until it is dropped (docs/unsafe.md, U9).
+//! No other code maps anything there, and every function checks that `MAP_FIXED` stays inside. The
+//! memory is accessed by system calls, which check every page, and through the raw pointer of
+//! [`Reservation::start`], for which its user is responsible (U10). The functions are therefore
+//! safe.
 #![expect(unsafe_code, reason = "mmap, munmap and madvise take raw addresses")]
 
 use std::ffi::c_void;
@@ -20,64 +22,68 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 
-use super::copy::{PARTS_MAX, gather_mapped, read_mapped, write_mapped};
-use super::limits::page_bytes;
+use super::process_vm::{PARTS_MAX, gather_mapped, read_mapped, write_mapped};
+use super::rlimits::page_bytes;
 use super::sigbus::{self, Watch};
 
 const READ_WRITE: ProtFlags = ProtFlags::READ.union(ProtFlags::WRITE);
 
-/// Who sees what is stored into a mapped file.
+/// Visibility of stores to a mapped file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sharing {
-    /// The file and all its other mappings.
+    /// The file and all its mappings have them.
     Shared,
-    /// Nobody else: the page is copied at its first store.
+    /// Only this mapping has them: the first store copies the page.
     Private,
 }
 
-/// A range of addresses that is ours until this is dropped. Nothing can be loaded or stored where nothing was mapped.
+/// A range of addresses that is reserved until this is dropped. Unmapped parts cannot be accessed.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     start: NonNull<u8>,
     bytes: usize,
 }
 
-// SAFETY: it owns a range of addresses, which mean the same in every thread, and reaches them by system calls only.
+// SAFETY: the addresses are valid in every thread, and are accessed by system calls only.
 unsafe impl Send for Reservation {}
-// SAFETY: as above; the kernel orders the calls of several threads.
+// SAFETY: as above. The kernel orders the calls of several threads.
 unsafe impl Sync for Reservation {}
 
 impl Reservation {
-    /// Reserves addresses, at `address` if one is given: then `EEXIST` if something lies there.
+    /// Reserves addresses, at `address` if one is given. Fails with `EEXIST` if it is in use.
     pub(crate) fn new(bytes: usize, address: Option<usize>) -> io::Result<Self> {
         let mut flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
         if address.is_some() {
             flags |= MapFlags::FIXED_NOREPLACE;
         }
-        let wish = ptr::without_provenance_mut(address.unwrap_or(0));
-        // SAFETY: without MAP_FIXED nothing is replaced, and the range is new to everybody.
-        let start = unsafe { mmap_anonymous(wish, bytes, ProtFlags::empty(), flags)? };
+        let hint = ptr::without_provenance_mut(address.unwrap_or(0));
+        // SAFETY: without MAP_FIXED no mapping is replaced, so no other code uses the range.
+        let start = unsafe { mmap_anonymous(hint, bytes, ProtFlags::empty(), flags)? };
         let reserved = Self {
             start: NonNull::new(start.cast()).ok_or(Errno::FAULT)?,
             bytes,
         };
-        // A kernel before 4.17 takes the flag for a hint and may choose another place.
+        // Before Linux 4.17 the address is only a hint.
         if address.is_some_and(|address| address != reserved.start.addr().get()) {
             return Err(Errno::EXIST.into());
         }
         Ok(reserved)
     }
 
+    /// Returns the first address.
     pub(crate) fn start(&self) -> NonNull<u8> {
         self.start
     }
 
+    /// Returns the length in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Maps zeros for reading and writing over what is there. `charged`: the kernel refuses what memory and swap could
-    /// never hold (as it counts; see `vm.overcommit_memory`).
+    /// Maps zeros for reading and writing, and replaces existing mappings.
+    ///
+    /// With `charged` the kernel counts the memory as committed and may refuse it
+    /// (`vm.overcommit_memory`).
     pub(crate) fn map_zeros(&self, range: Range<usize>, charged: bool) -> io::Result<()> {
         if range.is_empty() {
             return Ok(());
@@ -86,13 +92,13 @@ impl Reservation {
         if !charged {
             flags |= MapFlags::NORESERVE;
         }
-        let place = self.place(&range);
-        // SAFETY: the range is ours, checked by `place` (U9).
-        unsafe { mmap_anonymous(place, range.len(), READ_WRITE, flags)? };
+        let address = self.address_of(&range);
+        // SAFETY: the range is reserved, as `address_of` has checked (U9).
+        unsafe { mmap_anonymous(address, range.len(), READ_WRITE, flags)? };
         Ok(())
     }
 
-    /// Maps a part of a file over what is there, for reading and writing.
+    /// Maps a range of a file for reading and writing, and replaces existing mappings.
     pub(crate) fn map_file(
         &self,
         range: Range<usize>,
@@ -104,11 +110,11 @@ impl Reservation {
             Sharing::Shared => MapFlags::SHARED,
             Sharing::Private => MapFlags::PRIVATE | MapFlags::NORESERVE,
         };
-        let place = self.place(&range);
-        // SAFETY: the range is ours, checked by `place` (U9).
+        let address = self.address_of(&range);
+        // SAFETY: the range is reserved, as `address_of` has checked (U9).
         unsafe {
             mmap(
-                place,
+                address,
                 range.len(),
                 READ_WRITE,
                 flags | MapFlags::FIXED,
@@ -119,42 +125,42 @@ impl Reservation {
         Ok(())
     }
 
-    /// Gives back the memory of a range; the addresses stay ours.
+    /// Unmaps the memory of a range. The addresses stay reserved.
     pub(crate) fn unmap(&self, range: Range<usize>) -> io::Result<()> {
         if range.is_empty() {
             return Ok(());
         }
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
-        let place = self.place(&range);
-        // SAFETY: the range is ours, checked by `place` (U9).
-        unsafe { mmap_anonymous(place, range.len(), ProtFlags::empty(), flags)? };
+        let address = self.address_of(&range);
+        // SAFETY: the range is reserved, as `address_of` has checked (U9).
+        unsafe { mmap_anonymous(address, range.len(), ProtFlags::empty(), flags)? };
         Ok(())
     }
 
-    /// Forgets private pages: they are zeros again, or what the file beneath them holds.
-    pub(crate) fn forget(&self, range: Range<usize>) -> io::Result<()> {
+    /// Drops private pages. They then read as zeros, or as the mapped file.
+    pub(crate) fn drop_private_pages(&self, range: Range<usize>) -> io::Result<()> {
         self.advise(range, Advice::LinuxDontNeed)
     }
 
-    /// Asks for huge pages. A kernel without them says `EINVAL`.
+    /// Requests huge pages. Fails with `EINVAL` if the kernel lacks them.
     pub(crate) fn prefer_huge_pages(&self, range: Range<usize>) -> io::Result<()> {
         self.advise(range, Advice::LinuxHugepage)
     }
 
-    /// Does as if each page was stored to, and changes nothing. A page that gets no storage is `EFAULT`.
+    /// Populates the pages for writing without changing them. A page without storage is `EFAULT`.
     pub(crate) fn populate_write(&self, range: Range<usize>) -> io::Result<()> {
         self.advise(range, Advice::LinuxPopulateWrite)
     }
 
-    /// Stores a byte, by an instruction. A page that cannot be read is an error.
+    /// Stores a byte by an instruction of this process. Fails if the page cannot be read.
     pub(crate) fn store(&mut self, at: usize, byte: u8) -> io::Result<()> {
         let page = at - at % page_bytes();
         self.advise(page..page + page_bytes(), Advice::LinuxPopulateRead)?;
-        let place = self.place(&(at..at + 1)).cast::<u8>();
-        // SAFETY: the page is mapped, as the call before has found, and all mappings of a reservation that can be read
-        // can be written; `&mut self` keeps it mapped. Others may use the byte through the pointer of `start` only by
-        // their own promise (U10), or through another mapping of its file: hence an atomic.
-        unsafe { AtomicU8::from_ptr(place) }.store(byte, Ordering::Relaxed);
+        let address = self.address_of(&(at..at + 1)).cast::<u8>();
+        // SAFETY: the previous call has shown that the page is mapped. Every readable mapping of a
+        // reservation is writable, and `&mut self` keeps it mapped. Other users of the byte are
+        // responsible for their pointer (U10) or use another mapping of the file, hence an atomic.
+        unsafe { AtomicU8::from_ptr(address) }.store(byte, Ordering::Relaxed);
         Ok(())
     }
 
@@ -162,21 +168,22 @@ impl Reservation {
         if range.is_empty() {
             return Ok(());
         }
-        let place = self.place(&range);
-        // SAFETY: the range is ours, checked by `place` (U9).
-        unsafe { madvise(place, range.len(), advice)? };
+        let address = self.address_of(&range);
+        // SAFETY: the range is reserved, as `address_of` has checked (U9).
+        unsafe { madvise(address, range.len(), advice)? };
         Ok(())
     }
 
-    /// Copies out by the kernel. Returns how much arrived: less than asked means a page that cannot be read.
+    /// Copies bytes out by the kernel. Returns the number of copied bytes, which is less than
+    /// requested if a page cannot be read.
     pub(crate) fn read(&self, at: usize, buf: &mut [u8]) -> io::Result<usize> {
-        let place = self.place(&(at..at + buf.len())).cast::<u8>();
+        let address = self.address_of(&(at..at + buf.len())).cast::<u8>();
         let mut done = 0;
-        // A call copies 2 GiB at most.
+        // A call copies at most 2 GiB.
         while done < buf.len() {
-            // SAFETY: the range stays ours while `self` is borrowed (U9); who made a `&mut` to it has promised that
-            // nobody reads meanwhile (U10).
-            match unsafe { read_mapped(place.wrapping_add(done), &mut buf[done..], None)? } {
+            // SAFETY: the range stays reserved while `self` is borrowed (U9). A caller with a
+            // `&mut` to it has promised that no thread reads it (U10).
+            match unsafe { read_mapped(address.wrapping_add(done), &mut buf[done..], None)? } {
                 0 => break,
                 copied => done += copied,
             }
@@ -184,18 +191,18 @@ impl Reservation {
         Ok(done)
     }
 
-    /// Copies ranges out by the kernel, one behind the other: `buf` is as long as they are together. Returns how much
-    /// arrived: less than asked means a page that cannot be read.
+    /// Copies ranges out by the kernel, one after the other. `buf` has their total length. Returns
+    /// the number of copied bytes, which is less than requested if a page cannot be read.
     pub(crate) fn gather(&self, ranges: &[Range<usize>], buf: &mut [u8]) -> io::Result<usize> {
         let mut done = 0;
         for ranges in ranges.chunks(PARTS_MAX) {
             let wanted: usize = ranges.iter().map(ExactSizeIterator::len).sum();
             let sources = ranges.iter().map(|range| {
-                let place = self.place(range).cast::<u8>().cast_const();
-                (place, range.len())
+                let address = self.address_of(range).cast::<u8>().cast_const();
+                (address, range.len())
             });
-            // SAFETY: the ranges stay ours while `self` is borrowed (U9); who made a `&mut` to them has promised that
-            // nobody reads meanwhile (U10).
+            // SAFETY: the ranges stay reserved while `self` is borrowed (U9). A caller with a
+            // `&mut` to them has promised that no thread reads them (U10).
             let copied = unsafe { gather_mapped(sources, &mut buf[done..done + wanted])? };
             done += copied;
             if copied < wanted {
@@ -205,14 +212,15 @@ impl Reservation {
         Ok(done)
     }
 
-    /// Copies in by the kernel. Returns how much arrived: less than asked means a page that cannot be written.
+    /// Copies bytes in by the kernel. Returns the number of copied bytes, which is less than
+    /// requested if a page cannot be written.
     pub(crate) fn write(&self, at: usize, buf: &[u8]) -> io::Result<usize> {
-        let place = self.place(&(at..at + buf.len())).cast::<u8>();
+        let address = self.address_of(&(at..at + buf.len())).cast::<u8>();
         let mut done = 0;
         while done < buf.len() {
-            // SAFETY: the range stays ours while `self` is borrowed (U9); who made a reference to it has promised that
-            // nobody writes meanwhile (U10).
-            match unsafe { write_mapped(place.wrapping_add(done), &buf[done..])? } {
+            // SAFETY: the range stays reserved while `self` is borrowed (U9). A caller with a
+            // reference to it has promised that no thread writes it (U10).
+            match unsafe { write_mapped(address.wrapping_add(done), &buf[done..])? } {
                 0 => break,
                 copied => done += copied,
             }
@@ -220,24 +228,28 @@ impl Reservation {
         Ok(done)
     }
 
-    /// Watches the range for pages without storage, which set `flag` ([`sigbus::watch`]).
+    /// Watches the range for pages without storage, which set `flag` (see [`sigbus::watch`]).
     ///
     /// # Safety
     ///
-    /// `flag` stays where it is until the watch is dropped, and the watch is dropped before the reservation.
+    /// `flag` stays where it is until the watch is dropped, and the watch is dropped before the
+    /// reservation.
     pub(crate) unsafe fn watch(&self, flag: *const AtomicBool) -> Watch {
-        // SAFETY: the caller vouches for the flag. The range is ours until after the watch (U9); where it is mapped
-        // anew meanwhile, a thread that faults there breaks U10, and gets a page of zeros inside the range.
+        // SAFETY: the caller guarantees the flag. The range is reserved until after the watch (U9).
+        // If it is remapped in between, a thread that faults there violates U10 and gets a page of
+        // zeros inside the range.
         unsafe { sigbus::watch(self.start.as_ptr(), self.bytes, flag) }
     }
 
+    /// Returns the address of a range.
+    ///
     /// # Panics
     ///
-    /// When the range leaves the reservation.
-    fn place(&self, range: &Range<usize>) -> *mut c_void {
+    /// Panics if the range exceeds the reservation.
+    fn address_of(&self, range: &Range<usize>) -> *mut c_void {
         assert!(
             range.start <= range.end && range.end <= self.bytes,
-            "{range:?} leaves {} reserved bytes",
+            "{range:?} exceeds {} reserved bytes",
             self.bytes
         );
         self.start.as_ptr().wrapping_add(range.start).cast()
@@ -246,9 +258,9 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        // SAFETY: the range is ours, and nothing that borrows from it is left (U9).
-        // Nothing can be done about a failure (too many mappings); the addresses stay taken then.
-        let _best_effort = unsafe { munmap(self.start.as_ptr().cast(), self.bytes) };
+        // With too many mappings the call fails, and the addresses stay in use.
+        // SAFETY: the range is reserved, and no borrow of it is left (U9).
+        let _ = unsafe { munmap(self.start.as_ptr().cast(), self.bytes) };
     }
 }
 
@@ -257,7 +269,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_only_reserved_cannot_be_read_or_written() {
+    fn unmapped_addresses_cannot_be_read_or_written() {
         let memory = Reservation::new(4 * page_bytes(), None).expect("addresses");
         assert_eq!(memory.read(0, &mut [0; 8]).expect("no page"), 0);
         assert_eq!(memory.write(0, &[1; 8]).expect("no page"), 0);
@@ -271,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_taken_address_is_refused_and_a_free_one_is_used() {
+    fn fixed_address_must_be_free() {
         let memory = Reservation::new(16 * page_bytes(), None).expect("addresses");
         let address = memory.start().addr().get();
         let refused = Reservation::new(page_bytes(), Some(address + 4 * page_bytes()));
@@ -279,16 +291,16 @@ mod tests {
             refused.map(|_| ()).map_err(|error| error.kind()),
             Err(io::ErrorKind::AlreadyExists)
         );
-        // Far from where the kernel places what other threads map.
+        // Far from the addresses that the kernel chooses for other threads.
         let address = 0x1234_5600_0000;
         let memory = Reservation::new(page_bytes(), Some(address)).expect("addresses");
         assert_eq!(memory.start().addr().get(), address);
     }
 
     #[test]
-    #[should_panic(expected = "leaves")]
-    fn nothing_is_mapped_outside() {
+    #[should_panic(expected = "exceeds")]
+    fn mapping_outside_panics() {
         let memory = Reservation::new(4 * page_bytes(), None).expect("addresses");
-        let _unreachable = memory.map_zeros(0..5 * page_bytes(), true);
+        drop(memory.map_zeros(0..5 * page_bytes(), true));
     }
 }

@@ -1,25 +1,29 @@
-//! Starting writeback without waiting for it, and read-ahead hints.
+//! Writeback without waiting, and page-cache hints.
+//!
+//! See [`sync_file_range(2)`](https://man7.org/linux/man-pages/man2/sync_file_range.2.html),
+//! [`posix_fadvise(2)`](https://man7.org/linux/man-pages/man2/posix_fadvise.2.html) and
+//! [`preadv2(2)`](https://man7.org/linux/man-pages/man2/preadv2.2.html).
 //!
 //! # Safety
 //!
-//! `sync_file_range(2)` takes a descriptor and three numbers and touches no memory of ours; it is
-//! `unsafe` only because `libc` declares it so.
+//! `sync_file_range(2)` takes a descriptor and three numbers, and accesses no memory. It is
+//! `unsafe` because `libc` declares it as such.
 #![expect(unsafe_code, reason = "rustix does not wrap sync_file_range")]
 
 use std::fs::File;
 use std::io;
 use std::num::NonZeroU64;
-use std::os::fd::AsRawFd;
+use std::os::fd::AsRawFd as _;
 
 use rustix::fs::{Advice, fadvise};
 use rustix::io::{ReadWriteFlags, preadv2};
 
-/// Starts writing the dirty pages of the range; says nothing about when they are durable.
+/// Starts writeback of the dirty pages of the range. They are not durable when it returns.
 pub(crate) fn start(file: &File, offset: u64, len: u64) -> io::Result<()> {
     let invalid = |_| io::Error::from(io::ErrorKind::InvalidInput);
     let offset = i64::try_from(offset).map_err(invalid)?;
     let len = i64::try_from(len).map_err(invalid)?;
-    // SAFETY: the descriptor is open, as `file` is borrowed; no memory is passed.
+    // SAFETY: `file` is borrowed, so its descriptor is open. No memory is passed.
     let done = unsafe {
         libc::sync_file_range(file.as_raw_fd(), offset, len, libc::SYNC_FILE_RANGE_WRITE)
     };
@@ -30,7 +34,7 @@ pub(crate) fn start(file: &File, offset: u64, len: u64) -> io::Result<()> {
     }
 }
 
-/// Asks the kernel to read the range soon.
+/// Starts reading the range into the page cache.
 pub(crate) fn read_ahead(file: &File, offset: u64, len: u64) -> io::Result<()> {
     Ok(fadvise(
         file,
@@ -40,7 +44,7 @@ pub(crate) fn read_ahead(file: &File, offset: u64, len: u64) -> io::Result<()> {
     )?)
 }
 
-/// Lets the kernel drop the clean pages of the range.
+/// Drops the clean pages of the range from the page cache.
 pub(crate) fn drop_cached(file: &File, offset: u64, len: u64) -> io::Result<()> {
     Ok(fadvise(
         file,
@@ -50,7 +54,7 @@ pub(crate) fn drop_cached(file: &File, offset: u64, len: u64) -> io::Result<()> 
     )?)
 }
 
-/// Reads what is in the page cache and stops where the disk would be asked.
+/// Reads from the page cache, up to the first page that is not in it.
 pub(crate) fn read_cached(file: &File, buf: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut buffers = [io::IoSliceMut::new(buf)];
     Ok(preadv2(file, &mut buffers, offset, ReadWriteFlags::NOWAIT)?)

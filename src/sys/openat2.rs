@@ -1,9 +1,12 @@
-//! Opening files beneath a root directory, without being led out of it.
+//! Opening and creating files under a root directory that paths cannot leave.
 //!
-//! Containment is kept by the kernel, one path component at a time
-//! ([`openat2(2)`](https://man7.org/linux/man-pages/man2/openat2.2.html) where there is one, a walk
-//! with `O_NOFOLLOW` where it is filtered or missing), so that a symlink put in place between check
-//! and use leads nowhere.
+//! The kernel enforces containment for each path component: by
+//! [`openat2(2)`](https://man7.org/linux/man-pages/man2/openat2.2.html), or by a walk with
+//! `O_NOFOLLOW` where a sandbox or an old kernel lacks it. A symlink that another process creates
+//! between check and use is therefore refused.
+//!
+//! See also [`open(2)`](https://man7.org/linux/man-pages/man2/open.2.html) and
+//! [`mkdir(2)`](https://man7.org/linux/man-pages/man2/mkdir.2.html).
 
 use std::fs::File;
 use std::io;
@@ -13,19 +16,24 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::relocate::Place;
-
-/// May the path leave its root or pass through symlinks?
+/// Files that a path may reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Containment {
-    /// `..`, absolute paths and symlinks are refused by the kernel.
+    /// Files under the root. The kernel refuses `..`, absolute paths and symlinks.
     Beneath,
-    /// Any path that `open(2)` takes.
+    /// Any file.
     Anywhere,
 }
 
+/// A name in an open directory.
+#[derive(Debug)]
+pub(crate) struct DirectoryEntry<'a> {
+    pub(crate) directory: &'a OwnedFd,
+    pub(crate) name: &'a Path,
+}
+
 const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
-/// `NONBLOCK`: a FIFO in place of a file must not hang us; regular files do not heed it.
+/// `NONBLOCK`: opening a FIFO must not block. Regular files ignore the flag.
 const FILE: OFlags = OFlags::CLOEXEC
     .union(OFlags::NONBLOCK)
     .union(OFlags::NOCTTY);
@@ -50,7 +58,7 @@ pub(crate) fn open(
     let directory = openat(CWD, root, DIRECTORY, Mode::empty())?;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     match retry_on_intr(|| openat2(&directory, path, flags, Mode::empty(), resolve)) {
-        // Filtered by a sandbox, or older than Linux 5.6.
+        // A sandbox filters the call, or the kernel is older than Linux 5.6.
         Err(Errno::NOSYS | Errno::PERM) => {
             let (parent, name) = parent(root, path, containment)?;
             let flags = flags | OFlags::NOFOLLOW;
@@ -60,17 +68,19 @@ pub(crate) fn open(
     }
 }
 
-/// Creates a file that is not there yet, with the folders it needs. `changed` is called with each
-/// folder that received a new entry; it has to be synced before the file is durable.
+/// Creates a file that does not exist yet, and missing parent directories.
+///
+/// Calls `changed` with each directory that received an entry. The file is durable after all of
+/// these are synced.
 pub(crate) fn create(
     root: &Path,
     path: &Path,
     containment: Containment,
     mut changed: impl FnMut(PathBuf),
 ) -> io::Result<File> {
-    let (parent, name) = make_parent(root, path, containment, &mut changed)?;
-    let file = create_in(&Place {
-        folder: &parent,
+    let (parent, name) = create_parent(root, path, containment, &mut changed)?;
+    let file = create_in(&DirectoryEntry {
+        directory: &parent,
         name,
     })?;
     if let Some(parent) = root.join(path).parent() {
@@ -79,16 +89,16 @@ pub(crate) fn create(
     Ok(file)
 }
 
-/// Creates a file of this name in an open folder, where there must be none.
-pub(crate) fn create_in(place: &Place<'_>) -> io::Result<File> {
+/// Creates a file. The name must not exist.
+pub(crate) fn create_in(entry: &DirectoryEntry<'_>) -> io::Result<File> {
     let flags = FILE | OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
     let mode = Mode::from_raw_mode(0o666);
-    Ok(retry_on_intr(|| openat(place.folder, place.name, flags, mode))?.into())
+    Ok(retry_on_intr(|| openat(entry.directory, entry.name, flags, mode))?.into())
 }
 
-/// Opens the folder a path lies in, creating the folders that are missing. Returns it with the
-/// path's last name. `changed` as for [`create`].
-pub(crate) fn make_parent<'p>(
+/// Opens the parent directory of a path, and creates missing directories. Returns it with the last
+/// name of the path. `changed` is as for [`create`].
+pub(crate) fn create_parent<'p>(
     root: &Path,
     path: &'p Path,
     containment: Containment,
@@ -98,7 +108,7 @@ pub(crate) fn make_parent<'p>(
     let directory = openat(CWD, base, DIRECTORY, Mode::empty())?;
     walk(directory, path, follow, |missing, step| {
         match mkdirat(missing.parent, missing.name, Mode::from_raw_mode(0o777)) {
-            // Where somebody else was faster, that is not durable yet either.
+            // A directory that another process has just created is not durable yet either.
             Ok(()) | Err(Errno::EXIST) => {
                 let above = path.components().filter(is_step).take(step);
                 changed(base.join(above.collect::<PathBuf>()));
@@ -109,7 +119,7 @@ pub(crate) fn make_parent<'p>(
     })
 }
 
-/// Opens the folder a path lies in. Returns it with the path's last name.
+/// Opens the parent directory of a path. Returns it with the last name of the path.
 pub(crate) fn parent<'p>(
     root: &Path,
     path: &'p Path,
@@ -120,14 +130,14 @@ pub(crate) fn parent<'p>(
     walk(directory, path, follow, |_, _| Err(Errno::NOENT.into()))
 }
 
-/// Makes the entries of a folder durable.
+/// Syncs the entries of a directory.
 pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory: File = openat(CWD, path, flags, Mode::empty())?.into();
     directory.sync_all()
 }
 
-/// The folder a walk starts in, and whether it may follow symlinks.
+/// The directory in which a walk starts, and whether it may follow symlinks.
 fn start_of_walk<'r>(root: &'r Path, path: &Path, containment: Containment) -> (&'r Path, OFlags) {
     match containment {
         Containment::Beneath => (root, OFlags::NOFOLLOW),
@@ -145,8 +155,10 @@ fn is_step(component: &Component<'_>) -> bool {
     matches!(component, Component::Normal(_) | Component::ParentDir)
 }
 
-/// Goes down to the folder of `path`, one component at a time; `missing` may create a folder that is
-/// not there (its place among the steps is given) or refuse. Returns the folder and the last name.
+/// Opens the parent directory of `path`, one component at a time. Returns it with the last name.
+///
+/// `missing` creates a missing directory, or refuses. Its second argument is the index of the
+/// component.
 fn walk(
     mut directory: OwnedFd,
     path: &Path,
@@ -154,8 +166,8 @@ fn walk(
     mut missing: impl FnMut(Missing<'_>, usize) -> io::Result<()>,
 ) -> io::Result<(OwnedFd, &Path)> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    let folders = path.parent().unwrap_or(Path::new(""));
-    for (step, component) in folders.components().filter(is_step).enumerate() {
+    let directories = path.parent().unwrap_or_else(|| Path::new(""));
+    for (step, component) in directories.components().filter(is_step).enumerate() {
         if component == Component::ParentDir && follow == OFlags::NOFOLLOW {
             return Err(Errno::XDEV.into());
         }
