@@ -10,10 +10,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::error::SnapshotError;
-use super::format::{HeapName, NUMBERS_END};
-use super::lock::{Locks, lock_file};
-use super::reader::StoreReader;
+use crate::snapshot::error::SnapshotError;
+use crate::snapshot::format::{HeapName, NUMBERS_END};
+use crate::snapshot::backend::{StoreLocks as Locks, lock_file};
+use crate::snapshot::reader::StoreReader;
 use crate::sys::open::sync_directory;
 
 const FOLDER: &str = "kept";
@@ -85,7 +85,7 @@ impl History {
         Ok(all.filter(|kept| kept.directory.is_dir()).collect())
     }
 
-    /// Keeps the newest state ([`StoreReader::newest`], [`Image::clone_to`](super::Image::clone_to)). One that was kept last is not
+    /// Keeps the newest state ([`StoreReader::newest`], [`Image::clone_to`](crate::snapshot::Image::clone_to)). One that was kept last is not
     /// kept twice.
     ///
     /// # Errors

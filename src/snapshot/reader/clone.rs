@@ -7,13 +7,13 @@ use std::path::Path;
 
 use super::facts::StoreReader;
 use super::image::Image;
-use crate::snapshot::checkpoint::now;
-use crate::snapshot::disk::{Array, Disk};
+use crate::snapshot::backend::Disk;
 use crate::snapshot::error::SnapshotError;
+use crate::snapshot::file_names::Array;
 use crate::snapshot::format::{METADATA_BYTES, Metadata};
-use crate::snapshot::group_disk::GroupDisk;
-use crate::snapshot::heap;
-use crate::snapshot::replay::{Record, record_bytes};
+use crate::snapshot::backend::GroupDisk;
+use crate::snapshot::heap::{self, now};
+use crate::snapshot::journal::{Record, record_bytes};
 
 /// A journal is copied in such steps.
 const STEP_BYTES: usize = 1 << 20;

@@ -5,7 +5,7 @@ use std::ops::{ControlFlow, Range};
 use super::image::{Image, STEP_PAGES};
 use crate::snapshot::error::SnapshotError;
 use crate::snapshot::format::{FAN, PAGE_BYTES};
-use crate::snapshot::table::Table;
+use crate::snapshot::heap::ChecksumTree as Table;
 
 /// So many pages are compared between two looks at whether to go on: 64 MiB.
 const LOOK_PAGES: u64 = 32 * FAN;

@@ -5,12 +5,13 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::snapshot::choose::{Choice, HeapState, NoHeap, choose_heap};
-use crate::snapshot::disk::{Array, Disk};
-use crate::snapshot::error::SnapshotError;
+use crate::snapshot::heap::{Choice, HeapState, choose_heap};
+use crate::snapshot::backend::Disk;
+use crate::snapshot::error::{NoHeap, SnapshotError};
+use crate::snapshot::file_names::Array;
 use crate::snapshot::format::{Copies, Defect, HeapName, Metadata};
-use crate::snapshot::group_disk::GroupDisk;
-use crate::snapshot::open;
+use crate::snapshot::backend::GroupDisk;
+use crate::snapshot::heap::{open_read_only, read_headers, stored_part_bytes};
 
 /// Looks at the store in a directory. Writes nothing, but for making the files of the locks where they are missing and
 /// can be made.
@@ -54,7 +55,7 @@ impl StoreReader {
     /// [`SnapshotError::Directory`], [`SnapshotError::NotAStore`], [`SnapshotError::Disk`].
     pub fn open(directory: impl AsRef<Path>) -> Result<Self, SnapshotError> {
         let directory = directory.as_ref().to_path_buf();
-        let part_bytes = open::part_bytes_of(&directory)?;
+        let part_bytes = stored_part_bytes(&directory)?;
         Ok(Self {
             directory,
             part_bytes,
@@ -74,7 +75,7 @@ impl StoreReader {
     /// [`SnapshotError::Disk`], [`SnapshotError::Directory`]; damage is part of the answer.
     pub fn survey(&self) -> Result<Survey, SnapshotError> {
         let disk = self.disk()?;
-        let found = open::look(&disk)?;
+        let found = read_headers(&disk)?;
         let heaps = [HeapName::A, HeapName::B].map(|heap| HeapFacts {
             heap,
             copies: found.copies[heap as usize].map(|Copies(copies)| copies),
@@ -109,9 +110,9 @@ impl StoreReader {
 
     /// A new one for each look: files are removed and made anew by a running writer.
     pub(super) fn disk(&self) -> Result<GroupDisk, SnapshotError> {
-        let disk = open::read_only(&self.directory, self.part_bytes)?;
+        let disk = open_read_only(&self.directory, self.part_bytes)?;
         // So that it knows how long the parts of each heap are. What is wrong is met by who looks.
-        let _ = open::look(&disk);
+        let _ = read_headers(&disk);
         Ok(disk)
     }
 

@@ -7,12 +7,12 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::facts::StoreReader;
-use crate::snapshot::choose::{HeapState, choose_heap};
+use crate::snapshot::heap::{HeapState, choose_heap};
 use crate::snapshot::error::SnapshotError;
 use crate::snapshot::format::{HeapName, Metadata};
-use crate::snapshot::group_disk::GroupDisk;
-use crate::snapshot::lock::HeapLock;
-use crate::snapshot::open::{self, Found};
+use crate::snapshot::backend::GroupDisk;
+use crate::snapshot::backend::HeapLock;
+use crate::snapshot::heap::{HeapHeaders as Found, read_headers};
 
 /// A writer makes so many checkpoints a second that none of both heaps stands still: then this is too short.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -69,13 +69,13 @@ impl StoreReader {
     pub(super) fn hold(&self, which: Which) -> Result<Option<Hold>, SnapshotError> {
         let begun = Instant::now();
         loop {
-            let Some((wanted, _)) = which.pick(&open::look(&self.disk()?)?)? else {
+            let Some((wanted, _)) = which.pick(&read_headers(&self.disk()?)?)? else {
                 return Ok(None);
             };
             if let Some(lock) = HeapLock::of_reader(&self.directory, wanted.heap)? {
                 let disk = self.disk()?;
                 // Other revisions of the same image are as good, and say better whether it was closed.
-                let again = which.pick(&open::look(&disk)?)?;
+                let again = which.pick(&read_headers(&disk)?)?;
                 if let Some((metadata, newer)) = again
                     && same_image(&metadata, &wanted)
                 {
@@ -109,7 +109,7 @@ impl Hold {
         if self.lock.holds() {
             return Ok(());
         }
-        let found = open::look(&reader.disk()?)?;
+        let found = read_headers(&reader.disk()?)?;
         match Which::Named(self.metadata.heap).pick(&found)? {
             Some((now, _)) if same_image(&now, &self.metadata) => Ok(()),
             _ => Err(reader.busy()),

@@ -6,12 +6,13 @@ use super::clone::JournalEnds;
 use super::facts::StoreReader;
 use super::hold::{Hold, Which};
 use super::overlay::Overlay;
-use crate::snapshot::disk::{Array, Disk};
+use crate::snapshot::backend::Disk;
 use crate::snapshot::error::SnapshotError;
+use crate::snapshot::file_names::Array;
 use crate::snapshot::format::{FAN, HeapName, Metadata, PAGE_BYTES};
 use crate::snapshot::heap;
-use crate::snapshot::replay::{Cut, Record};
-use crate::snapshot::table::Table;
+use crate::snapshot::journal::{Cut, Record};
+use crate::snapshot::heap::ChecksumTree as Table;
 
 /// So many pages are read with one table in memory, which keeps every block it has seen: 1 GiB.
 pub(super) const STEP_PAGES: u64 = FAN * FAN;

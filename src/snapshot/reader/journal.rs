@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use super::facts::StoreReader;
 use super::hold::{Hold, Which};
-use crate::snapshot::disk::{Array, Disk};
-use crate::snapshot::error::{Damage, SnapshotError, in_full};
+use crate::snapshot::backend::Disk;
+use crate::snapshot::error::{Damage, SnapshotError, error_chain};
+use crate::snapshot::file_names::Array;
 use crate::snapshot::format::{Change, Defect, Metadata, RECORDS_AT, RecordKind};
-use crate::snapshot::replay::{self, Cut, Record, Replayed, Start};
+use crate::snapshot::journal::{self, Cut, Record, Replayed, Start};
 
 /// Of a journal that grows, one look may see a later record without those before it.
 const LOOKS: u32 = 8;
@@ -75,7 +76,7 @@ impl StoreReader {
         };
         let disk = self.disk()?;
         let mut files = Vec::new();
-        for number in replay::numbers(&disk)? {
+        for number in journal::numbers(&disk)? {
             match facts_of(&disk, metadata, number) {
                 // A checkpoint has removed it meanwhile.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -133,14 +134,14 @@ impl Hold {
         loop {
             looks += 1;
             let mut state = begin();
-            let replayed = replay::records(self.disk(), self.start(), |record| {
+            let replayed = journal::records(self.disk(), self.start(), |record| {
                 apply(&mut state, record);
                 Ok(())
             });
             match replayed {
                 Ok(replayed) => return Ok((replayed, state)),
                 Err(error @ SnapshotError::Damaged { .. }) if looks < LOOKS => {
-                    let text = in_full(&error);
+                    let text = error_chain(&error);
                     if text == seen {
                         return Err(error);
                     }
@@ -176,7 +177,7 @@ fn facts_of(
         sequences: None,
         sealed: false,
     };
-    let file = match replay::open_file(disk, metadata.store, number) {
+    let file = match journal::open_file(disk, metadata.store, number) {
         Ok(Some(file)) => file,
         Ok(None) => {
             facts.defect = Some(Defect::Blank);
@@ -192,10 +193,10 @@ fn facts_of(
         Err(error) => return Err(error),
     };
     while !facts.sealed
-        && let Some((header, _)) = replay::record_at(disk, &file, facts.records_end)?
+        && let Some((header, _)) = journal::record_at(disk, &file, facts.records_end)?
     {
         facts.records += 1;
-        facts.records_end += replay::record_bytes(&header);
+        facts.records_end += journal::record_bytes(&header);
         facts.sealed = header.kind == RecordKind::Seal;
         let first = facts.sequences.map_or(header.sequence, |(first, _)| first);
         facts.sequences = Some((first, header.sequence));
@@ -213,7 +214,7 @@ fn facts_of_record(record: &Record<'_>) -> RecordFacts {
     RecordFacts {
         journal: record.journal,
         offset: record.offset,
-        bytes: replay::record_bytes(header),
+        bytes: journal::record_bytes(header),
         kind: match header.kind {
             RecordKind::Transaction => "transaction",
             RecordKind::Pages => "pages",

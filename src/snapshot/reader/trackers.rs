@@ -1,6 +1,6 @@
 //! Which ways of finding changed pages this system has, by trying them.
 
-use crate::snapshot::error::in_full;
+use crate::snapshot::error::error_chain;
 use crate::snapshot::format::PAGE_BYTES;
 use crate::snapshot::region::{Region, RegionOptions, RestoredPart};
 use crate::snapshot::tracker::{self, TrackerChoice, TrackerKind, Writers};
@@ -20,7 +20,7 @@ pub struct TrackerTrial {
 /// any may: in this order.
 pub fn try_trackers() -> (Vec<TrackerTrial>, [Result<(), String>; 2]) {
     let options = RegionOptions::default();
-    let anonymous = || Region::anonymous(PAGE_BYTES, options).map_err(|error| in_full(&error));
+    let anonymous = || Region::anonymous(PAGE_BYTES, options).map_err(|error| error_chain(&error));
     let trials = vec![
         trial(TrackerKind::WpAsync, TrackerChoice::WpAsync, anonymous()),
         trial(
@@ -46,7 +46,7 @@ fn trial(
         let chosen = tracker::choose(&region, choice, Writers::OnlyThisMapping);
         chosen
             .map(|chosen| chosen.why)
-            .map_err(|error| in_full(&error))
+            .map_err(|error| error_chain(&error))
     });
     TrackerTrial { tracker, outcome }
 }
@@ -62,5 +62,5 @@ fn restored() -> Result<Region, String> {
         bytes: PAGE_BYTES,
     };
     Region::restored(vec![part], PAGE_BYTES, RegionOptions::default())
-        .map_err(|error| in_full(&error))
+        .map_err(|error| error_chain(&error))
 }

@@ -6,9 +6,9 @@ use super::facts::StoreReader;
 use super::fault::{Fault, FaultKind};
 use super::hold::Which;
 use super::verify_heap::Verification;
-use crate::snapshot::choose::{HeapState, NoHeap};
-use crate::snapshot::disk::Array;
-use crate::snapshot::error::SnapshotError;
+use crate::snapshot::heap::HeapState;
+use crate::snapshot::file_names::Array;
+use crate::snapshot::error::{NoHeap, SnapshotError};
 use crate::snapshot::format::{Defect, HeapName, METADATA_BYTES};
 
 /// So many faults are named; neighbouring pages are one.

@@ -8,11 +8,11 @@ use super::fault::FaultKind;
 use super::hold::Hold;
 use super::image::STEP_PAGES;
 use super::verify::{Progress, Verified};
-use crate::snapshot::disk::Array;
-use crate::snapshot::error::{Damage, SnapshotError, in_full};
+use crate::snapshot::file_names::Array;
+use crate::snapshot::error::{Damage, SnapshotError, error_chain};
 use crate::snapshot::format::{BlockId, FAN, METADATA_BYTES, PAGE_BYTES};
 use crate::snapshot::heap;
-use crate::snapshot::table::Table;
+use crate::snapshot::heap::ChecksumTree as Table;
 
 /// So many pages are checked between two looks at whether to go on: 64 MiB.
 const LOOK_PAGES: u64 = 16 << 10;
@@ -101,7 +101,7 @@ impl Verification<'_> {
             SnapshotError::Damaged { array, what, .. } => (*array, what),
             SnapshotError::Disk { .. } => {
                 let pages = page..page + 1;
-                let error = in_full(error);
+                let error = error_chain(error);
                 let array = self.hold.array();
                 self.found
                     .fault(array, FaultKind::Unreadable { pages, error });
@@ -196,7 +196,7 @@ impl Verification<'_> {
             }
             Err(SnapshotError::Disk { array, source, .. }) => self.files(array, &source),
             Err(error) => {
-                let reason = format!("behind heap {heap}: {}", in_full(&error));
+                let reason = format!("behind heap {heap}: {}", error_chain(&error));
                 self.found.notes.push(reason);
             }
         }

@@ -15,6 +15,7 @@ mod compare;
 mod declared;
 mod error;
 mod private_pages;
+mod region_tracker;
 mod traits;
 mod wp_async;
 
@@ -23,5 +24,6 @@ pub use compare::Compare;
 pub use declared::{Declarations, Declared};
 pub use error::TrackerError;
 pub use private_pages::PrivatePages;
+pub(crate) use region_tracker::RegionTracker;
 pub use traits::{DirtyTracker, TrackerKind};
 pub use wp_async::WpAsync;
