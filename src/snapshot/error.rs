@@ -38,7 +38,7 @@ pub enum SnapshotError {
     NotAStore {
         /// Directory.
         path: PathBuf,
-        /// What the directory contains instead.
+        /// Content of the directory.
         reason: String,
     },
     /// Another process, or another `Store` of this process, has the store open for writing.
@@ -263,9 +263,9 @@ impl SnapshotError {
     #[must_use]
     pub fn kind(&self) -> io::ErrorKind {
         match self {
-            Self::Disk { source, .. } | Self::Directory { source, .. } | Self::Standstill(source) => {
-                source.kind()
-            }
+            Self::Disk { source, .. }
+            | Self::Directory { source, .. }
+            | Self::Standstill(source) => source.kind(),
             Self::InUse { .. } => io::ErrorKind::ResourceBusy,
             Self::Option { .. } | Self::Range { .. } | Self::Door { .. } => {
                 io::ErrorKind::InvalidInput

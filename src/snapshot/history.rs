@@ -10,9 +10,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::snapshot::backend::{StoreLocks as Locks, lock_file};
 use crate::snapshot::error::SnapshotError;
 use crate::snapshot::format::{HeapName, NUMBERS_END};
-use crate::snapshot::backend::{StoreLocks as Locks, lock_file};
 use crate::snapshot::reader::StoreReader;
 use crate::sys::open::sync_directory;
 

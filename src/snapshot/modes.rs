@@ -52,7 +52,7 @@ pub enum Strategy {
     Quiesce,
 }
 
-/// What happens to the fallback heap when a store is closed.
+/// Treatment of the fallback heap when a store is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum OnClose {

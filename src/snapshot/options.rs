@@ -158,7 +158,7 @@ impl StoreOptions {
         self
     }
 
-    /// Sets who writes the memory. With [`Writers::OnlyThisMapping`] the caller guarantees that a memfd is
+    /// Sets the scope of writers of the memory. With [`Writers::OnlyThisMapping`] the caller guarantees that a memfd is
     /// written through this store only. Trackers that see no other writes can then be used.
     pub fn memory_writers(mut self, writers: Writers) -> Self {
         self.memory_writers = writers;

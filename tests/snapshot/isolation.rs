@@ -78,7 +78,7 @@ fn h23_one_writer_at_a_time_until_it_has_its_sequence_or_is_undone() {
             entered.recv_timeout(PATIENCE).expect("it enters");
             assert_kept_out(put(store, 8));
             assert_kept_out(first(store));
-            assert_kept_out(store.transaction(|_| Ok::<_, SnapshotError>(())));
+            assert_kept_out(store.transaction(|_| Ok(())));
             leave.send(()).expect("it listens");
             let result = writer.join().expect("no panic");
             assert_eq!(result.is_err(), gives_up);
@@ -152,7 +152,7 @@ fn h23_nobody_comes_between_the_last_change_and_its_sequence() {
             store.transaction(|tx| {
                 tx.resize(LONG + PAGE)?;
                 tx.bytes_mut(0..LONG)?.fill(7);
-                Ok::<_, SnapshotError>(())
+                Ok(())
             })
         });
         reached.recv_timeout(PATIENCE).expect("the closure is over");
@@ -210,18 +210,19 @@ fn h23_sequences_are_in_the_order_of_the_changes() {
     const EACH: u64 = 200;
     let (_dir, store) = store();
     let seen = Mutex::new(Vec::new());
-    let count = |tx: &mut Transaction<'_>| {
+    let count = || -> Result<(u64, u64), SnapshotError> {
+        let mut tx = store.begin()?;
         let (word, _) = tx.bytes().split_first_chunk().expect("8 bytes");
         let next = u64::from_le_bytes(*word) + 1;
         tx.write(0, &next.to_le_bytes())?;
-        Ok::<_, SnapshotError>(next)
+        Ok((next, tx.commit_deferred()?))
     };
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
                 let mut done = 0;
                 while done < EACH {
-                    match store.transaction_deferred(count) {
+                    match count() {
                         Ok(pair) => {
                             seen.lock().expect("a lock").push(pair);
                             done += 1;
@@ -328,8 +329,10 @@ fn h23_what_was_seen_is_durable_once_it_was_waited_for() {
     let disk = Recorder::unpublished(PART_BYTES);
     let store = way.open(&disk).expect("a store");
     for round in 1..=5_u64 {
-        let deferred = store.transaction_deferred(|tx| tx.write(0, &round.to_le_bytes()));
-        let ((), sequence) = deferred.map_err(|error: SnapshotError| error).expect("one");
+        let mut tx = store.begin().expect("no transaction is open");
+        tx.write(0, &round.to_le_bytes())
+            .expect("the word is in the region");
+        let sequence = tx.commit_deferred().expect("the journal is intact");
         assert_eq!(word(&store), round);
         assert!(store.durable_sequence() < sequence);
         store.wait_durable(sequence).expect("durable");

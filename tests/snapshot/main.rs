@@ -39,5 +39,6 @@ mod stamps;
 mod stores;
 mod tables;
 mod trackers;
+mod transaction_guard;
 mod unprivileged;
 mod watched_disk;

@@ -133,7 +133,12 @@ impl GroupDisk {
 
     /// Creates the file in another backend with the same part length and copies a range to the same
     /// offset there. The new file ends with the range.
-    pub(in crate::snapshot) fn clone_array(&self, array: Array, to: &Self, range: Range<u64>) -> io::Result<()> {
+    pub(in crate::snapshot) fn clone_array(
+        &self,
+        array: Array,
+        to: &Self,
+        range: Range<u64>,
+    ) -> io::Result<()> {
         let from = self.parts(array)?;
         to.set_part_bytes(array, from.part_bytes)?;
         to.create(array)?;

@@ -113,10 +113,9 @@ impl FileParts {
                 range.start.max(self.start_of(part))..range.end.min(self.start_of(part + 1));
             if inside.start < inside.end {
                 let unreserved = range.end - inside.start;
-                shape
-                    .group
-                    .reserve(inside)
-                    .map_err(|error| self.storage_error(&shape, requested, unreserved, error.into()))?;
+                shape.group.reserve(inside).map_err(|error| {
+                    self.storage_error(&shape, requested, unreserved, error.into())
+                })?;
             }
         }
         let unreserved = range
@@ -255,7 +254,8 @@ impl FileParts {
         let missing = unreserved.saturating_sub(available);
         let path = shape.group.root().join(self.array.to_string());
         let path = path.display();
-        let message = format!("{path}: cannot reserve {requested} bytes, {missing} are missing: {error}");
+        let message =
+            format!("{path}: cannot reserve {requested} bytes, {missing} are missing: {error}");
         io::Error::new(io::ErrorKind::StorageFull, message)
     }
 

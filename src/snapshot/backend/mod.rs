@@ -8,8 +8,8 @@ mod staging_directory;
 mod storage_backend;
 mod store_lock;
 
-pub use directory_backend::GroupDisk;
 pub(crate) use directory_backend::DEFAULT_PART_BYTES;
+pub use directory_backend::GroupDisk;
 pub(crate) use staging_directory::sync_above;
 pub use storage_backend::Disk;
 pub(crate) use store_lock::{HeapLock, StoreLocks, lock_file};

@@ -25,7 +25,7 @@ pub(crate) struct StoreLocks {
     _writer: Option<File>,
 }
 
-/// Lock on one heap, released on drop.
+/// Lock on the files of a heap. Dropping it unlocks them.
 #[derive(Debug)]
 pub(crate) struct HeapLock {
     file: Option<File>,

@@ -70,10 +70,7 @@ pub(crate) trait Sink: Sync {
 }
 
 /// Scans for changed pages, and adds them to the stale pages even if the scan fails.
-pub(crate) fn scan(
-    memory: &StoreMemory,
-    stale: &mut StalePages,
-) -> Result<PageSet, SnapshotError> {
+pub(crate) fn scan(memory: &StoreMemory, stale: &mut StalePages) -> Result<PageSet, SnapshotError> {
     let mut changed = PageSet::default();
     let scanned = memory.scan(&mut changed);
     stale.add(&changed);

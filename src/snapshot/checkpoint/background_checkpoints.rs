@@ -40,9 +40,7 @@ const READERS_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Signal {
     fn requests(&self) -> MutexGuard<'_, Requests> {
-        self.requests
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -40,8 +40,7 @@ impl Checkpointer {
         let before = files.journal.written_bytes();
         let generation = self.take_generation();
         let appended = self.append_delta(parts, generation, captured);
-        let (captured, sequence) =
-            appended.inspect_err(|_| files.journal.rollback_to(position))?;
+        let (captured, sequence) = appended.inspect_err(|_| files.journal.rollback_to(position))?;
         files.commit(sequence)?;
         let pages = self.stale.since_checkpoint().len();
         self.stale.journaled();

@@ -10,7 +10,7 @@
 //! The copy has a generation of its own, above the generation of its source. It becomes the committed
 //! heap when it is complete. Otherwise its METADATA equals that of the source, including the minimum base
 //! generation, and the journal leads from either heap to the same state. With the generation of the
-//! source, neither heap could be told to be the newer one.
+//! source, neither heap would be the newer one.
 //!
 //! The copy is made in steps. Checkpoints wait for one step at most.
 
@@ -44,10 +44,7 @@ pub(crate) enum Progress {
 impl StoreInner {
     /// Makes one step of the second heap if none exists. Fails with `ResourceBusy` if readers hold the heap
     /// for longer than `timeout`. Checkpoints wait for that time, too.
-    pub(crate) fn step_of_second_heap(
-        &self,
-        timeout: Duration,
-    ) -> Result<Progress, SnapshotError> {
+    pub(crate) fn step_of_second_heap(&self, timeout: Duration) -> Result<Progress, SnapshotError> {
         self.parts.files.check()?;
         self.parts.memory.refuse_nested("make_second_heap")?;
         if self.waiting_checkpoints.load(Ordering::Relaxed) > 0 {

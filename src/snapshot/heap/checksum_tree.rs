@@ -153,7 +153,11 @@ impl ChecksumTree {
     }
 
     /// Adds the unchanged blocks of short gaps, so that one write covers the blocks on both sides.
-    fn fill_short_gaps(&mut self, disk: &dyn Disk, update: &mut TreeUpdate) -> Result<(), SnapshotError> {
+    fn fill_short_gaps(
+        &mut self,
+        disk: &dyn Disk,
+        update: &mut TreeUpdate,
+    ) -> Result<(), SnapshotError> {
         const GAP_BLOCKS: u64 = 8;
         let leaves = update.blocks.values().map(|(id, _)| *id);
         let leaves: Vec<_> = leaves.filter(|id| id.level == 0).collect();
@@ -294,7 +298,9 @@ mod tests {
         let hashes = hashes.iter().copied().collect();
         let update = tree.update(disk, &hashes).expect("the tree is readable");
         update.write(disk, HeapName::A).expect("the backend works");
-        let len = disk.len(Array::Table(HeapName::A)).expect("the file exists");
+        let len = disk
+            .len(Array::Table(HeapName::A))
+            .expect("the file exists");
         tree.apply(HeapName::A, len, update);
     }
 
@@ -307,14 +313,16 @@ mod tests {
         let update = tree.update(disk, &BTreeMap::from([(3, 31), (4, 40)]));
         let update = update.expect("the tree is readable");
         assert_ne!(update.root, root);
-        let now =
-            |tree: &mut ChecksumTree| [3, 4, 600].map(|page| tree.hash_of(disk, page).expect("the tree is readable"));
+        let now = |tree: &mut ChecksumTree| {
+            [3, 4, 600].map(|page| tree.hash_of(disk, page).expect("the tree is readable"))
+        };
         assert_eq!((now(&mut tree), tree.root), ([30, 0, 60], root));
         // The next update starts from the committed tree.
         drop(update);
         commit(&mut tree, disk, &[(4, 41)]);
         assert_eq!(now(&mut tree), [30, 41, 60]);
-        let mut read = ChecksumTree::open(disk, HeapName::A, SEED, tree.root).expect("the file exists");
+        let mut read =
+            ChecksumTree::open(disk, HeapName::A, SEED, tree.root).expect("the file exists");
         assert_eq!(now(&mut read), [30, 41, 60]);
     }
 
@@ -332,9 +340,13 @@ mod tests {
             let now: Vec<_> = before.iter().map(|id| id.position()).collect();
             assert_eq!(now, positions);
             // Open the tree with the root hash that METADATA would have.
-            let mut read = ChecksumTree::open(disk, HeapName::A, SEED, tree.root).expect("the file exists");
+            let mut read =
+                ChecksumTree::open(disk, HeapName::A, SEED, tree.root).expect("the file exists");
             for page in &known {
-                assert_eq!(read.hash_of(disk, *page).expect("the tree is readable"), page + 1);
+                assert_eq!(
+                    read.hash_of(disk, *page).expect("the tree is readable"),
+                    page + 1
+                );
             }
         }
     }
@@ -362,7 +374,8 @@ mod tests {
             "{error}"
         );
         // A wrong root hash.
-        let mut other = ChecksumTree::open(disk, HeapName::A, SEED, root ^ 1).expect("the file exists");
+        let mut other =
+            ChecksumTree::open(disk, HeapName::A, SEED, root ^ 1).expect("the file exists");
         let error = other.hash_of(disk, 3).expect_err("the root hash is wrong");
         assert!(
             matches!(

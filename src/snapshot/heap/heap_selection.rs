@@ -8,7 +8,7 @@ use crate::snapshot::format::{Copies, Defect, HeapName, Metadata};
 
 /// State of a heap, as recorded in its METADATA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
+#[expect(clippy::exhaustive_enums, reason = "programs print every state")]
 pub enum HeapState {
     /// The heap has no files.
     Absent,
@@ -136,8 +136,8 @@ pub(crate) fn choose_heap(a: &HeapState, b: &HeapState) -> Result<Choice, NoHeap
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use crate::snapshot::format::tests::sample;
     use super::*;
+    use crate::snapshot::format::tests::sample;
 
     /// Returns every state of a heap, with the generations 5, 6 and 7.
     fn states(heap: HeapName) -> Vec<HeapState> {
@@ -180,7 +180,9 @@ mod tests {
                         let chosen = chosen.expect("a heap is complete");
                         assert_eq!(chosen.first, first);
                         assert_eq!(chosen.second, rest.first().copied());
-                        let highest = generation(&a).max(generation(&b)).expect("one state has a generation");
+                        let highest = generation(&a)
+                            .max(generation(&b))
+                            .expect("one state has a generation");
                         assert_eq!(
                             chosen.next_generation,
                             highest + 1,

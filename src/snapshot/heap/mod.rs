@@ -9,8 +9,8 @@ mod stale_pages;
 pub(crate) use checksum_tree::ChecksumTree;
 pub(crate) use headers::{HeapHeaders, open_read_only, read_headers, stored_part_bytes};
 pub(crate) use heap_io::{
-    must_be_whole, now, offset_of, read_image, read_pages, remove_if_broken, rewrite_metadata, sync,
-    write_metadata,
+    must_be_whole, now, offset_of, read_image, read_pages, remove_if_broken, rewrite_metadata,
+    sync, write_metadata,
 };
 #[cfg(all(test, not(loom)))]
 pub(crate) use heap_io::{read_copies, state};

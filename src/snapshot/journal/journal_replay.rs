@@ -172,7 +172,10 @@ impl Replay<'_> {
     ) -> Result<bool, SnapshotError> {
         // A later file that continues after the last complete record replaces the rest of this file, which is
         // an ignored tail.
-        let later = |file: &JournalFile| file.first.is_some_and(|first| continues(&first, self.complete));
+        let later = |file: &JournalFile| {
+            file.first
+                .is_some_and(|first| continues(&first, self.complete))
+        };
         let rest = self.files.get(self.index + 1..).unwrap_or_default();
         if let Some(index) = rest.iter().rposition(later) {
             self.held.clear();
@@ -299,7 +302,8 @@ pub(crate) fn record_bytes(header: &RecordHeader) -> u64 {
 
 /// Returns whether a record continues after another one.
 fn continues(header: &RecordHeader, (sequence, chain): Link) -> bool {
-    header.sequence == sequence + 1 && (header.chain == chain || is_active(Failpoint::IgnoreRecordChain))
+    header.sequence == sequence + 1
+        && (header.chain == chain || is_active(Failpoint::IgnoreRecordChain))
 }
 
 /// Returns the files that may have records after the start, in order.

@@ -154,10 +154,14 @@ impl Journal {
         }
         let mut block = [0; crate::snapshot::format::PAGE_BYTES];
         let array = Array::Journal(number);
-        self.disk.read(array, 0, &mut block).expect("the file has a header");
+        self.disk
+            .read(array, 0, &mut block)
+            .expect("the file has a header");
         self.lock().file = Some(OpenFile {
             number,
-            id: JournalHeader::decode(&block).expect("the header is valid").id,
+            id: JournalHeader::decode(&block)
+                .expect("the header is valid")
+                .id,
             end: offset,
             reserved: u64::MAX,
         });
@@ -466,7 +470,9 @@ impl Journal {
             }
         }
         if sync {
-            std::mem::take(unsynced).into_iter().try_for_each(sync_file)?;
+            std::mem::take(unsynced)
+                .into_iter()
+                .try_for_each(sync_file)?;
         }
         Ok(())
     }

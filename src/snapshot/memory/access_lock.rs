@@ -180,9 +180,7 @@ mod tests {
     fn i24_a_nested_request_is_an_error() {
         let lock = AccessLock::default();
         let shared = lock.lock_shared("view", None).expect("lock is free");
-        let again = lock
-            .lock_shared("view", None)
-            .expect("shared access nests");
+        let again = lock.lock_shared("view", None).expect("shared access nests");
         for refused in [
             lock.lock_exclusive("transaction", None).map(drop),
             lock.refuse_nested("checkpoint"),

@@ -21,9 +21,7 @@ pub trait Standstill: Send + Sync + fmt::Debug {
 }
 
 /// Guard that keeps external writers stopped until it is dropped.
-pub struct Stopped(
-    #[expect(dead_code, reason = "dropping it resumes the writers")] Box<dyn Send>,
-);
+pub struct Stopped(#[expect(dead_code, reason = "dropping it resumes the writers")] Box<dyn Send>);
 
 impl Stopped {
     /// Creates a guard that resumes the writers by dropping `guard`.

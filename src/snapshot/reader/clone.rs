@@ -8,10 +8,10 @@ use std::path::Path;
 use super::facts::StoreReader;
 use super::image::Image;
 use crate::snapshot::backend::Disk;
+use crate::snapshot::backend::GroupDisk;
 use crate::snapshot::error::SnapshotError;
 use crate::snapshot::file_names::Array;
 use crate::snapshot::format::{METADATA_BYTES, Metadata};
-use crate::snapshot::backend::GroupDisk;
 use crate::snapshot::heap::{self, now};
 use crate::snapshot::journal::{Record, record_bytes};
 

@@ -5,12 +5,12 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::snapshot::heap::{Choice, HeapState, choose_heap};
 use crate::snapshot::backend::Disk;
+use crate::snapshot::backend::GroupDisk;
 use crate::snapshot::error::{NoHeap, SnapshotError};
 use crate::snapshot::file_names::Array;
 use crate::snapshot::format::{Copies, Defect, HeapName, Metadata};
-use crate::snapshot::backend::GroupDisk;
+use crate::snapshot::heap::{Choice, HeapState, choose_heap};
 use crate::snapshot::heap::{open_read_only, read_headers, stored_part_bytes};
 
 /// Looks at the store in a directory. Writes nothing, but for making the files of the locks where they are missing and

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::ops::Range;
 
-use crate::snapshot::file_names::Array;
 use crate::snapshot::error::NoHeap;
+use crate::snapshot::file_names::Array;
 use crate::snapshot::format::Defect;
 
 /// Something that is not as it was written.

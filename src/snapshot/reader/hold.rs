@@ -7,12 +7,12 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::facts::StoreReader;
-use crate::snapshot::heap::{HeapState, choose_heap};
-use crate::snapshot::error::SnapshotError;
-use crate::snapshot::format::{HeapName, Metadata};
 use crate::snapshot::backend::GroupDisk;
 use crate::snapshot::backend::HeapLock;
+use crate::snapshot::error::SnapshotError;
+use crate::snapshot::format::{HeapName, Metadata};
 use crate::snapshot::heap::{HeapHeaders as Found, read_headers};
+use crate::snapshot::heap::{HeapState, choose_heap};
 
 /// A writer makes so many checkpoints a second that none of both heaps stands still: then this is too short.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -11,8 +11,8 @@ use crate::snapshot::error::SnapshotError;
 use crate::snapshot::file_names::Array;
 use crate::snapshot::format::{FAN, HeapName, Metadata, PAGE_BYTES};
 use crate::snapshot::heap;
-use crate::snapshot::journal::{Cut, Record};
 use crate::snapshot::heap::ChecksumTree as Table;
+use crate::snapshot::journal::{Cut, Record};
 
 /// So many pages are read with one table in memory, which keeps every block it has seen: 1 GiB.
 pub(super) const STEP_PAGES: u64 = FAN * FAN;

@@ -6,10 +6,10 @@ use super::facts::StoreReader;
 use super::fault::{Fault, FaultKind};
 use super::hold::Which;
 use super::verify_heap::Verification;
-use crate::snapshot::heap::HeapState;
-use crate::snapshot::file_names::Array;
 use crate::snapshot::error::{NoHeap, SnapshotError};
+use crate::snapshot::file_names::Array;
 use crate::snapshot::format::{Defect, HeapName, METADATA_BYTES};
+use crate::snapshot::heap::HeapState;
 
 /// So many faults are named; neighbouring pages are one.
 const FAULTS_MAX: usize = 10_000;

@@ -11,9 +11,9 @@ mod store_handle;
 mod transaction;
 mod write_guard;
 
+#[cfg(all(test, not(loom)))]
+pub(crate) use open::in_directory as open_in_directory;
 pub use report::OpenReport;
 pub use store_handle::Store;
 pub use transaction::Transaction;
 pub use write_guard::Writing;
-#[cfg(all(test, not(loom)))]
-pub(crate) use open::in_directory as open_in_directory;

@@ -107,7 +107,8 @@ fn zero(region: &Region, offset: u64, len: u64) -> Result<(), SnapshotError> {
     let page = PAGE_BYTES as u64;
     let end = offset + len;
     let whole = offset.next_multiple_of(page).min(end)..(end / page * page).max(offset);
-    let write_zeros = |from: u64, to: u64| region.copy_in(from as usize, &ZEROS[..(to - from) as usize]);
+    let write_zeros =
+        |from: u64, to: u64| region.copy_in(from as usize, &ZEROS[..(to - from) as usize]);
     if whole.start >= whole.end {
         let middle = offset.next_multiple_of(page).clamp(offset, end);
         write_zeros(offset, middle)?;

@@ -31,7 +31,9 @@ struct WritingTracker {
 type Queue = Arc<Mutex<VecDeque<[u8; 2]>>>;
 
 fn put(region: &Region, page: usize, byte: u8) {
-    region.copy_in(page * 4096, &[byte; 4096]).expect("the page is in the region");
+    region
+        .copy_in(page * 4096, &[byte; 4096])
+        .expect("the page is in the region");
 }
 
 impl DirtyTracker for WritingTracker {
@@ -42,7 +44,11 @@ impl DirtyTracker for WritingTracker {
         self.tracker.arm(region)
     }
     fn scan(&mut self, region: &Region, into: &mut PageSet) -> Result<(), TrackerError> {
-        let bytes = self.bytes.lock().expect("no test panics under the lock").pop_front();
+        let bytes = self
+            .bytes
+            .lock()
+            .expect("no test panics under the lock")
+            .pop_front();
         let Some([before, after]) = bytes else {
             return self.tracker.scan(region, into);
         };
@@ -64,15 +70,18 @@ fn opened(path: &Path, pages: usize) -> StoreInner {
         .changes(Changes::Writers)
         .reserve_bytes(64 << 20)
         .initial_bytes(pages as u64 * 4096);
-    open_in_directory(path, options)
-        .expect("the store opens")
-        .0
+    open_in_directory(path, options).expect("the store opens").0
 }
 
 fn byte_of(inner: &StoreInner, page: usize) -> u8 {
     let mut byte = [0];
     let at = page * 4096;
-    inner.parts.memory.region.copy_out(at, &mut byte).expect("the page is in the region");
+    inner
+        .parts
+        .memory
+        .region
+        .copy_out(at, &mut byte)
+        .expect("the page is in the region");
     byte[0]
 }
 
@@ -84,7 +93,9 @@ fn write_during_scans(inner: &StoreInner, page: usize) -> Queue {
         page,
         bytes: Arc::clone(&bytes),
     };
-    tracker.arm(&inner.parts.memory.region).expect("the tracker is available");
+    tracker
+        .arm(&inner.parts.memory.region)
+        .expect("the tracker is available");
     *inner.parts.memory.tracker() = RegionTracker::new(Some(Box::new(tracker)));
     bytes
 }
@@ -97,13 +108,25 @@ fn a_page_that_changes_during_its_copy_is_restored_as_of_the_point_in_time() {
         let inner = opened(&path, PAGES);
         let bytes = write_during_scans(&inner, 5);
         (0..PAGES).for_each(|page| put(&inner.parts.memory.region, page, 1 + (page % 200) as u8));
-        inner.checkpoint(Some(kind)).expect("the checkpoint succeeds");
+        inner
+            .checkpoint(Some(kind))
+            .expect("the checkpoint succeeds");
         (0..2000).for_each(|page| put(&inner.parts.memory.region, page, 50 + (page % 200) as u8));
         // The first scan chooses the kind, the second one follows the copy.
         let scans = [[77, 88], [77, 77]];
-        bytes.lock().expect("no test panics under the lock").extend(scans);
-        inner.checkpoint(Some(kind)).expect("the checkpoint succeeds");
-        assert!(bytes.lock().expect("no test panics under the lock").is_empty());
+        bytes
+            .lock()
+            .expect("no test panics under the lock")
+            .extend(scans);
+        inner
+            .checkpoint(Some(kind))
+            .expect("the checkpoint succeeds");
+        assert!(
+            bytes
+                .lock()
+                .expect("no test panics under the lock")
+                .is_empty()
+        );
         assert_eq!(byte_of(&inner, 5), 77);
         drop(inner);
         assert_eq!(byte_of(&opened(&path, PAGES), 5), 77, "{kind:?}");
@@ -118,15 +141,22 @@ fn a_page_of_a_gap_written_meanwhile_is_in_this_or_the_next_checkpoint() {
     let bytes = write_during_scans(&inner, 5);
     (0..FEW).for_each(|page| put(&inner.parts.memory.region, page, 1 + (page % 200) as u8));
     for page in [3, 7] {
-        inner.checkpoint(Some(CheckpointKind::Base)).expect("the checkpoint succeeds");
+        inner
+            .checkpoint(Some(CheckpointKind::Base))
+            .expect("the checkpoint succeeds");
         put(&inner.parts.memory.region, page, 99);
     }
-    inner.checkpoint(Some(CheckpointKind::Base)).expect("the checkpoint succeeds");
+    inner
+        .checkpoint(Some(CheckpointKind::Base))
+        .expect("the checkpoint succeeds");
     // Page 5 is in a gap between changed pages. They are few, so they are copied after the last scan.
     (0..40)
         .step_by(2)
         .for_each(|page| put(&inner.parts.memory.region, page, 33));
-    bytes.lock().expect("no test panics under the lock").extend([[6, 6], [6, 66]]);
+    bytes
+        .lock()
+        .expect("no test panics under the lock")
+        .extend([[6, 6], [6, 66]]);
     for _ in 0..2 {
         let made = inner.checkpoint(Some(CheckpointKind::Base));
         made.expect("no page is reported as changed without a report");

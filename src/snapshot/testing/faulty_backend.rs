@@ -27,7 +27,7 @@ pub(super) enum Omission {
     SyncSealedJournal,
 }
 
-/// Recorder behind a backend that leaves out an operation. Its clones are the same backend.
+/// Recorder wrapped in a backend that leaves out an operation. Its clones are the same backend.
 #[derive(Clone, Debug)]
 pub(super) struct FaultyBackend {
     recorder: Recorder,

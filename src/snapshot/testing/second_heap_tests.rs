@@ -39,7 +39,12 @@ fn put(inner: &StoreInner, page: u64, byte: u8) {
 fn get(inner: &StoreInner, page: u64) -> u8 {
     let mut byte = [0];
     let at = page as usize * PAGE_BYTES;
-    inner.parts.memory.region.copy_out(at, &mut byte).expect("the page is in the region");
+    inner
+        .parts
+        .memory
+        .region
+        .copy_out(at, &mut byte)
+        .expect("the page is in the region");
     byte[0]
 }
 
@@ -49,7 +54,9 @@ fn after_first_step(path: &Path) -> StoreInner {
     for page in 0..PAGES {
         let guard = store.enter().expect("the access lock is free");
         let at = page * PAGE_BYTES as u64;
-        guard.write(at, &[1; PAGE_BYTES]).expect("the page is in the region");
+        guard
+            .write(at, &[1; PAGE_BYTES])
+            .expect("the page is in the region");
     }
     store.close().expect("the store closes");
     let inner = opened(path);
@@ -62,7 +69,10 @@ fn after_first_step(path: &Path) -> StoreInner {
 
 fn finish(inner: &StoreInner) -> Progress {
     loop {
-        match inner.step_of_second_heap(Duration::ZERO).expect("the step succeeds") {
+        match inner
+            .step_of_second_heap(Duration::ZERO)
+            .expect("the step succeeds")
+        {
             Progress::More => {}
             end => return end,
         }
@@ -77,7 +87,9 @@ fn deltas_between_the_steps_are_in_the_next_base() {
     put(&inner, 7, 70);
     let delta = inner.checkpoint(Some(CheckpointKind::Delta));
     assert_eq!(delta.expect("the checkpoint succeeds").pages, 1);
-    inner.step_of_second_heap(Duration::ZERO).expect("the step succeeds");
+    inner
+        .step_of_second_heap(Duration::ZERO)
+        .expect("the step succeeds");
     put(&inner, PAGES - 1, 71);
     assert_eq!(finish(&inner), Progress::Made);
     put(&inner, 5000, 72);
