@@ -4,12 +4,13 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Changes {
-    /// By [`Store::transaction`](super::Store::transaction) and [`Store::begin`](super::Store::begin)
-    /// only. A committed transaction is durable, and a checkpoint only shortens the journal.
+    /// By [`Store::transaction`](super::Store::transaction) and
+    /// [`Store::begin`](super::Store::begin) only. A committed transaction is durable, and a
+    /// checkpoint only shortens the journal.
     #[default]
     Transactions,
-    /// By threads that hold a guard of [`Store::enter`](super::Store::enter) and by other writers of
-    /// the memory. The state of the last checkpoint is restored.
+    /// By threads that hold a guard of [`Store::enter`](super::Store::enter) and by other writers
+    /// of the memory. The state of the last checkpoint is restored.
     Writers,
 }
 
@@ -22,9 +23,10 @@ pub enum Durability {
     Power,
     /// The end of the process, including SIGKILL.
     ///
-    /// After a power failure an earlier complete state is restored. Acknowledged commits may be lost,
-    /// back to the base checkpoint before the last one. Transactions and delta checkpoints wait for no
-    /// sync. A base checkpoint waits for the syncs that keep the two heaps distinguishable.
+    /// After a power failure an earlier complete state is restored. Acknowledged commits may be
+    /// lost, back to the base checkpoint before the last one. Transactions and delta checkpoints
+    /// wait for no sync. A base checkpoint waits for the syncs that keep the two heaps
+    /// distinguishable.
     Process,
 }
 
@@ -44,8 +46,8 @@ pub enum Restore {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Strategy {
-    /// Copies pages while writers run, repeatedly where they change. Writers are paused for the last
-    /// few pages only.
+    /// Copies pages while writers run, repeatedly where they change. Writers are paused for the
+    /// last few pages only.
     #[default]
     PreCopy,
     /// Pauses writers while all pages are copied.
@@ -59,8 +61,8 @@ pub enum OnClose {
     /// It is kept. The next base checkpoint writes only the pages that changed.
     #[default]
     KeepBoth,
-    /// It is removed, which halves the storage. The first base checkpoint of the next run writes every
-    /// page, unless the second heap was created before
+    /// It is removed, which halves the storage. The first base checkpoint of the next run writes
+    /// every page, unless the second heap was created before
     /// ([`StoreOptions::second_heap`](super::StoreOptions::second_heap)).
     DropOlder,
 }

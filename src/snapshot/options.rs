@@ -13,14 +13,14 @@ use super::tracker::{TrackerChoice, Writers};
 
 /// Source of the memory of a store.
 ///
-/// Other processes can map a memfd, too ([`Store::memory_fd`](super::Store::memory_fd)). They do not use
-/// the access lock of the store. A checkpoint then has each page as it was at some time during the
-/// checkpoint, or since the checkpoint before. It is one point in time only if these processes pause or
-/// use a protocol of their own.
+/// Other processes can map a memfd, too ([`Store::memory_fd`](super::Store::memory_fd)). They do
+/// not use the access lock of the store. A checkpoint then has each page as it was at some time
+/// during the checkpoint, or since the checkpoint before. It is one point in time only if these
+/// processes pause or use a protocol of their own.
 ///
-/// Their changes are found by comparing pages, unless the caller guarantees that no other process writes
-/// the memory ([`StoreOptions::memory_writers`]). No references to such memory exist, so it needs
-/// [`Changes::Writers`], and it is restored by copying.
+/// Their changes are found by comparing pages, unless the caller guarantees that no other process
+/// writes the memory ([`StoreOptions::memory_writers`]). No references to such memory exist, so it
+/// needs [`Changes::Writers`], and it is restored by copying.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub enum Memory {
@@ -31,13 +31,13 @@ pub enum Memory {
     Shared,
     /// An existing memfd without a shrink seal.
     ///
-    /// Its content is discarded, the state of the store is restored into it, and the shrink seal is added.
-    /// If opening fails, it gets no seal and can be used again.
+    /// Its content is discarded, the state of the store is restored into it, and the shrink seal is
+    /// added. If opening fails, it gets no seal and can be used again.
     Adopted(Arc<OwnedFd>),
     /// An existing memfd with a shrink seal.
     ///
-    /// Its content is kept and is the new state. The first checkpoint writes every page. The stored state
-    /// is verified, but not restored.
+    /// Its content is kept and is the new state. The first checkpoint writes every page. The stored
+    /// state is verified, but not restored.
     Live(Arc<OwnedFd>),
 }
 
@@ -110,8 +110,8 @@ pub struct StoreOptions {
 impl Default for StoreOptions {
     /// Returns options for a store with transactions that survive power failures.
     ///
-    /// The store is restored by copying and created if it does not exist. It reserves 64 GiB of addresses
-    /// (1 GiB on 32-bit systems) and has parts of 256 MiB.
+    /// The store is restored by copying and created if it does not exist. It reserves 64 GiB of
+    /// addresses (1 GiB on 32-bit systems) and has parts of 256 MiB.
     fn default() -> Self {
         Self {
             changes: Changes::default(),
@@ -158,8 +158,9 @@ impl StoreOptions {
         self
     }
 
-    /// Sets the scope of writers of the memory. With [`Writers::OnlyThisMapping`] the caller guarantees that a memfd is
-    /// written through this store only. Trackers that see no other writes can then be used.
+    /// Sets the scope of writers of the memory. With [`Writers::OnlyThisMapping`] the caller
+    /// guarantees that a memfd is written through this store only. Trackers that see no other
+    /// writes can then be used.
     pub fn memory_writers(mut self, writers: Writers) -> Self {
         self.memory_writers = writers;
         self
@@ -193,35 +194,36 @@ impl StoreOptions {
     /// [`OnClose::DropOlder`]; see [`Store::make_second_heap`](super::Store::make_second_heap).
     ///
     /// Defaults to true for a store with background checkpoints. An error is
-    /// [reported](Self::on_background_error). The next base checkpoint then creates the heap and writes
-    /// every page.
+    /// [reported](Self::on_background_error). The next base checkpoint then creates the heap and
+    /// writes every page.
     pub fn second_heap(mut self, second_heap: bool) -> Self {
         self.second_heap = Some(second_heap);
         self
     }
 
-    /// Sets whether a missing store is created. Otherwise a missing store is an error. Defaults to true.
+    /// Sets whether a missing store is created. Otherwise a missing store is an error. Defaults to
+    /// true.
     pub fn create(mut self, create: bool) -> Self {
         self.create = create;
         self
     }
 
-    /// Sets the length of the region of a new store, rounded up to pages of 4096 bytes. A shorter existing
-    /// region is extended. Defaults to 0.
+    /// Sets the length of the region of a new store, rounded up to pages of 4096 bytes. A shorter
+    /// existing region is extended. Defaults to 0.
     pub fn initial_bytes(mut self, bytes: u64) -> Self {
         self.initial_bytes = bytes;
         self
     }
 
-    /// Sets how many bytes of addresses are reserved. The region grows up to this length without moving.
-    /// Defaults to 64 GiB, or 1 GiB on 32-bit systems.
+    /// Sets how many bytes of addresses are reserved. The region grows up to this length without
+    /// moving. Defaults to 64 GiB, or 1 GiB on 32-bit systems.
     pub fn reserve_bytes(mut self, bytes: u64) -> Self {
         self.reserve_bytes = bytes;
         self
     }
 
-    /// Sets the part length of a new store: a multiple of 64 KiB. Defaults to 256 MiB. Another part length
-    /// of an existing store is an error, unless it is [converted](Self::change_part_bytes).
+    /// Sets the part length of a new store: a multiple of 64 KiB. Defaults to 256 MiB. Another part
+    /// length of an existing store is an error, unless it is [converted](Self::change_part_bytes).
     pub fn part_bytes(mut self, bytes: u64) -> Self {
         self.part_bytes = Some(bytes);
         self
@@ -230,11 +232,11 @@ impl StoreOptions {
     /// Sets whether an existing store is converted to parts of [`part_bytes`](Self::part_bytes).
     /// Defaults to false.
     ///
-    /// Opening writes nothing. The next base checkpoint writes one heap with the new part length, and the
-    /// base checkpoint after it the other heap. Each writes every page. A crash in between leaves heaps
-    /// with different part lengths, which is a valid store. Opened without this option, it continues with
-    /// the part length of the newer heap. A heap that is [mapped](Self::restore_by_map) keeps its part
-    /// length while it is mapped.
+    /// Opening writes nothing. The next base checkpoint writes one heap with the new part length,
+    /// and the base checkpoint after it the other heap. Each writes every page. A crash in between
+    /// leaves heaps with different part lengths, which is a valid store. Opened without this
+    /// option, it continues with the part length of the newer heap. A heap that is
+    /// [mapped](Self::restore_by_map) keeps its part length while it is mapped.
     pub fn change_part_bytes(mut self, change: bool) -> Self {
         self.change_part_bytes = change;
         self
@@ -252,8 +254,8 @@ impl StoreOptions {
         self
     }
 
-    /// Sets the journal length that triggers a base checkpoint in the background. Defaults to a quarter of
-    /// the region, and at least 64 MiB.
+    /// Sets the journal length that triggers a base checkpoint in the background. Defaults to a
+    /// quarter of the region, and at least 64 MiB.
     pub fn journal_bytes_max(mut self, bytes: u64) -> Self {
         self.journal_bytes_max = Some(bytes);
         self
@@ -284,38 +286,41 @@ impl StoreOptions {
         self
     }
 
-    /// Sets how long a base checkpoint waits for readers of its target heap. Afterwards it fails or becomes
-    /// a delta checkpoint. Defaults to 1 s.
+    /// Sets how long a base checkpoint waits for readers of its target heap. Afterwards it fails or
+    /// becomes a delta checkpoint. Defaults to 1 s.
     pub fn readers_timeout(mut self, timeout: Duration) -> Self {
         self.readers_timeout = timeout;
         self
     }
 
-    /// Sets how external writers are stopped at the point in time of a checkpoint. They run while the
-    /// checkpoint scans for changed pages before, and while it waits for the disk.
+    /// Sets how external writers are stopped at the point in time of a checkpoint. They run while
+    /// the checkpoint scans for changed pages before, and while it waits for the disk.
     pub fn standstill(mut self, standstill: Arc<dyn Standstill>) -> Self {
         self.standstill = Some(standstill);
         self
     }
 
-    /// Sets whether each checkpoint extends the region to the length of its memfd. Defaults to false.
+    /// Sets whether each checkpoint extends the region to the length of its memfd. Defaults to
+    /// false.
     ///
     /// The checkpoint does so while writers are paused and external writers are
-    /// [stopped](Self::standstill). An image is then as long as the memory was at its point in time.
-    /// Otherwise the region keeps its length until [`resize`](super::Store::resize) or
-    /// [`Store::follow_memory`](super::Store::follow_memory), and no checkpoint has the bytes after its
-    /// end.
+    /// [stopped](Self::standstill). An image is then as long as the memory was at its point in
+    /// time. Otherwise the region keeps its length until [`resize`](super::Store::resize) or
+    /// [`Store::follow_memory`](super::Store::follow_memory), and no checkpoint has the bytes after
+    /// its end.
     ///
     /// This is for memory that programs without this store extend ([`Memory::Shared`],
-    /// [`Memory::Adopted`], [`Memory::Live`]), which needs [`Changes::Writers`]. It has no effect on
-    /// [`Memory::Private`].
+    /// [`Memory::Adopted`], [`Memory::Live`]), which needs [`Changes::Writers`]. It has no effect
+    /// on [`Memory::Private`].
     ///
     /// - The region never shrinks.
     /// - If the memfd ends within a page, the whole page belongs to the region. Its rest is zeros.
-    /// - If the memfd is longer than [`reserve_bytes`](Self::reserve_bytes), the checkpoint fails with
-    ///   [`SnapshotError::Memory`] and stores nothing. Reserve enough, since addresses cost nothing.
+    /// - If the memfd is longer than [`reserve_bytes`](Self::reserve_bytes), the checkpoint fails
+    ///   with [`SnapshotError::Memory`] and stores nothing. Reserve enough, since addresses cost
+    ///   nothing.
     /// - New pages are copied while writers are paused. If many are expected, call
-    ///   `Store::follow_memory` before each checkpoint: most pages are then copied before the pause.
+    ///   `Store::follow_memory` before each checkpoint: most pages are then copied before the
+    ///   pause.
     pub fn follow_memory(mut self, follow: bool) -> Self {
         self.follow_memory = follow;
         self

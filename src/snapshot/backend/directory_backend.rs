@@ -1,7 +1,7 @@
 //! Storage backend on a directory: one group of files for each logical file, opened on first use.
 //!
-//! Lock order: the list of files, then the shape of one logical file, then the shape of a logical file
-//! with a higher name, or with the same name in a backend at a higher address.
+//! Lock order: the list of files, then the shape of one logical file, then the shape of a logical
+//! file with a higher name, or with the same name in a backend at a higher address.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -27,12 +27,13 @@ const PART_BYTES_STEP: u64 = 64 << 10;
 
 /// Storage backend on a directory. Parts are sparse files, accessed by positioned I/O.
 ///
-/// The locks of the store admit one writing process. Changes by other programs are reported as errors
-/// at best. With [`Access::ReadOnly`] another process may write, so lengths are read again where
-/// necessary.
+/// The locks of the store admit one writing process. Changes by other programs are reported as
+/// errors at best. With [`Access::ReadOnly`] another process may write, so lengths are read again
+/// where necessary.
 ///
-/// A change of length across the end of a part syncs the files and the directory on the way. A crash
-/// therefore leaves no gap between the parts. If a write fails there, the file may be longer, with zeros.
+/// A change of length across the end of a part syncs the files and the directory on the way. A
+/// crash therefore leaves no gap between the parts. If a write fails there, the file may be longer,
+/// with zeros.
 #[derive(Debug)]
 pub struct GroupDisk {
     part_bytes: u64,
@@ -54,8 +55,8 @@ struct Files {
 impl GroupDisk {
     /// Opens the files of an existing store.
     ///
-    /// `part_bytes` is a multiple of 64 KiB. The first part of a file can be read with any value. METADATA
-    /// is in the first part and records the actual value for [`Disk::set_part_bytes`].
+    /// `part_bytes` is a multiple of 64 KiB. The first part of a file can be read with any value.
+    /// METADATA is in the first part and records the actual value for [`Disk::set_part_bytes`].
     ///
     /// # Errors
     ///
@@ -117,8 +118,8 @@ impl GroupDisk {
         })
     }
 
-    /// Sets the cache for files that were not used yet. Groups of the caller over the same parts then share
-    /// its descriptors and states.
+    /// Sets the cache for files that were not used yet. Groups of the caller over the same parts
+    /// then share its descriptors and states.
     #[must_use]
     pub fn cache(mut self, cache: &MappingCache) -> Self {
         self.cache = cache.clone();

@@ -1,4 +1,5 @@
-//! One logical file of a store: a group of part files. `part_files` keeps all parts full but the last.
+//! One logical file of a store: a group of part files. `part_files` keeps all parts full but the
+//! last.
 
 use std::fs::{self, File};
 use std::io;
@@ -14,7 +15,8 @@ use crate::span::{Group, SpanError};
 use crate::sys::room;
 
 impl FileParts {
-    /// Opens the parts of an existing file. `group` has no entries. Fails with `NotFound` without parts.
+    /// Opens the parts of an existing file. `group` has no entries. Fails with `NotFound` without
+    /// parts.
     pub(super) fn open(
         array: Array,
         part_bytes: u64,
@@ -86,7 +88,7 @@ impl FileParts {
 
     pub(super) fn start_writing(&self, range: Range<u64>) {
         // This is a hint. A later sync reports the error.
-        let _ = self.read_shape().group.flush(range, FlushMode::Async);
+        drop(self.read_shape().group.flush(range, FlushMode::Async));
     }
 
     pub(super) fn set_len(&self, len: u64) -> io::Result<()> {
@@ -181,16 +183,16 @@ impl FileParts {
         Ok(())
     }
 
-    /// Copies a range to the same offset of another file, in this or another backend. Extends that file if
-    /// necessary.
+    /// Copies a range to the same offset of another file, in this or another backend. Extends that
+    /// file if necessary.
     pub(super) fn clone_range(&self, to: &Self, range: Range<u64>) -> io::Result<()> {
         if std::ptr::eq(self, to) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         self.require_len(&self.read_shape(), range.end)?;
         to.grow_to(range.end)?;
-        // Lock in one order for all threads: two threads that copy in opposite directions, and a third that
-        // waits for the write lock, must not wait for each other.
+        // Lock in one order for all threads: two threads that copy in opposite directions, and a
+        // third that waits for the write lock, must not wait for each other.
         let rank = |files: &Self| (files.array, std::ptr::from_ref(files));
         let (source, target) = if rank(self) < rank(to) {
             let source = self.read_shape();

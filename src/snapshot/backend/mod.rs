@@ -1,4 +1,5 @@
-//! Storage backend of a store: the [`Disk`] trait, its implementation on a directory, and the locks.
+//! Storage backend of a store: the [`Disk`] trait, its implementation on a directory, and the
+//! locks.
 
 mod directory_backend;
 mod io_context;

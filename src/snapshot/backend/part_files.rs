@@ -1,9 +1,9 @@
 //! Part files of one logical file: how many exist, how they are added and removed.
 //!
-//! After a crash a directory may have any subset of the entries that were not synced, and a file any
-//! part of the length that was not synced. To leave no gap between the parts, a part is created only
-//! when the part before it is durably full. It is removed only when all parts after it are durably
-//! removed. This costs a sync where a file grows or is truncated across the end of a part.
+//! After a crash a directory may have any subset of the entries that were not synced, and a file
+//! any part of the length that was not synced. To leave no gap between the parts, a part is created
+//! only when the part before it is durably full. It is removed only when all parts after it are
+//! durably removed. This costs a sync where a file grows or is truncated across the end of a part.
 
 use std::fs;
 use std::io;

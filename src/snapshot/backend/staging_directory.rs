@@ -12,8 +12,8 @@ use crate::sys::{open::sync_directory, relocate::rename_directory};
 
 /// Temporary directory next to its final path, named `.NAME.new-<pid>-<random>`.
 ///
-/// Dropping it before it is published removes it with its content and the parents that were created for
-/// it. A directory that a killed process left is not reused and can be deleted by hand.
+/// Dropping it before it is published removes it with its content and the parents that were created
+/// for it. A directory that a killed process left is not reused and can be deleted by hand.
 #[derive(Debug)]
 pub(super) struct StagingDirectory {
     temporary: PathBuf,
@@ -26,7 +26,8 @@ pub(super) struct StagingDirectory {
 }
 
 impl StagingDirectory {
-    /// Creates the directory. Fails with `AlreadyExists` if `target` exists and is not an empty directory.
+    /// Creates the directory. Fails with `AlreadyExists` if `target` exists and is not an empty
+    /// directory.
     pub(super) fn create(target: &Path) -> io::Result<Self> {
         let target = std::path::absolute(target)?;
         let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else {
@@ -62,7 +63,8 @@ impl StagingDirectory {
 
     /// Renames the directory to its final path, durably. Does nothing if that path exists.
     ///
-    /// If only the final sync fails, the directory keeps its new path, which [`dir`](Self::dir) returns.
+    /// If only the final sync fails, the directory keeps its new path, which [`dir`](Self::dir)
+    /// returns.
     pub(super) fn publish(&mut self) -> io::Result<()> {
         sync(&self.temporary)?;
         rename_directory(&self.temporary, &self.target)
@@ -86,8 +88,8 @@ impl StagingDirectory {
     }
 }
 
-/// Makes the path of a directory durable: the entries of the directory and of its ancestors on the same
-/// filesystem.
+/// Makes the path of a directory durable: the entries of the directory and of its ancestors on the
+/// same filesystem.
 ///
 /// Another process may have created or moved any of them and may have been killed before it synced.
 /// Existing ancestors are therefore synced, too. Ancestors without read permission are skipped.
@@ -132,10 +134,10 @@ impl Drop for StagingDirectory {
         }
         // Drop cannot report errors. The name of a directory that stays explains what it is.
         if self.is_created {
-            let _ = fs::remove_dir_all(&self.temporary);
+            drop(fs::remove_dir_all(&self.temporary));
         }
         for parent in self.created_parents.iter().rev() {
-            let _ = fs::remove_dir(parent);
+            drop(fs::remove_dir(parent));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Storage interface of a store. All files of a store are accessed through it.
 //!
-//! The implementation for production is [`GroupDisk`](super::GroupDisk), on groups of files. A test can
-//! use a backend of its own to record the operations and to replay every crash.
+//! The implementation for production is [`GroupDisk`](super::GroupDisk), on groups of files. A test
+//! can use a backend of its own to record the operations and to replay every crash.
 
 use std::fmt;
 use std::fs::File;
@@ -13,8 +13,9 @@ use crate::snapshot::file_names::Array;
 /// Storage backend: durable I/O on the logical files of one store.
 ///
 /// Every method takes `&self` and can be called from any thread. Written bytes are visible to
-/// [`read`](Self::read) at once. They are durable when a later [`sync`](Self::sync) of the file returned
-/// `Ok`. A failed sync is not repeated on the same file: the store gives up the generation.
+/// [`read`](Self::read) at once. They are durable when a later [`sync`](Self::sync) of the file
+/// returned `Ok`. A failed sync is not repeated on the same file: the store gives up the
+/// generation.
 pub trait Disk: fmt::Debug + Send + Sync {
     /// Returns the part length of files without a length of their own.
     fn part_bytes(&self) -> u64;
@@ -72,12 +73,12 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// - Errors of the storage.
     fn write(&self, array: Array, offset: u64, buf: &[u8]) -> io::Result<()>;
 
-    /// Starts the writeback of a range, so that a later [`sync`](Self::sync) takes less time. This is a
-    /// hint and makes nothing durable.
+    /// Starts the writeback of a range, so that a later [`sync`](Self::sync) takes less time. This
+    /// is a hint and makes nothing durable.
     fn start_writing(&self, _array: Array, _range: Range<u64>) {}
 
-    /// Reserves storage for a range where the filesystem supports it. Writing the range then does not
-    /// fail for lack of space. The length of the file does not change.
+    /// Reserves storage for a range where the filesystem supports it. Writing the range then does
+    /// not fail for lack of space. The length of the file does not change.
     ///
     /// # Errors
     ///
@@ -91,7 +92,8 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// - Errors of the storage.
     fn set_len(&self, array: Array, len: u64) -> io::Result<()>;
 
-    /// Sets a range inside the file to zeros and releases its storage where the filesystem supports it.
+    /// Sets a range inside the file to zeros and releases its storage where the filesystem supports
+    /// it.
     ///
     /// # Errors
     ///
@@ -105,15 +107,17 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// - Errors of the storage.
     fn next_data(&self, array: Array, offset: u64) -> io::Result<Option<Range<u64>>>;
 
-    /// Makes earlier changes of the file durable: its bytes, its length and the existence of its parts.
+    /// Makes earlier changes of the file durable: its bytes, its length and the existence of its
+    /// parts.
     ///
     /// # Errors
     ///
     /// - Errors of the storage. The durable state is then unknown.
     fn sync(&self, array: Array) -> io::Result<()>;
 
-    /// Drops the file from the page cache, so that the next read returns the bytes on the disk. After a
-    /// failed sync the page cache may differ from the disk. It is called before anything is written.
+    /// Drops the file from the page cache, so that the next read returns the bytes on the disk.
+    /// After a failed sync the page cache may differ from the disk. It is called before anything is
+    /// written.
     ///
     /// # Errors
     ///
@@ -135,8 +139,8 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// - Errors of the storage.
     fn clone_range(&self, from: Array, to: Array, range: Range<u64>) -> io::Result<()>;
 
-    /// Gives a store that was created under a temporary name its final name, durably. Everything was
-    /// synced before.
+    /// Gives a store that was created under a temporary name its final name, durably. Everything
+    /// was synced before.
     ///
     /// # Errors
     ///

@@ -1,8 +1,8 @@
 //! Locks of a store: flock(2) on files of its directory, which end with their holder [I16].
 //!
-//! The writer holds `lock`. Readers share `lock-a` or `lock-b` while they read that heap, and a checkpoint
-//! locks it exclusively while it writes that heap [I17]. flock(2) locks belong to the open file
-//! description, so they also exclude threads of the same process.
+//! The writer holds `lock`. Readers share `lock-a` or `lock-b` while they read that heap, and a
+//! checkpoint locks it exclusively while it writes that heap [I17]. flock(2) locks belong to the
+//! open file description, so they also exclude threads of the same process.
 //!
 //! # References
 //!
@@ -17,7 +17,8 @@ use crate::snapshot::error::SnapshotError;
 use crate::snapshot::format::HeapName;
 use crate::sys::flock;
 
-/// Lock of the writer, and the directory of the heap locks. A store without a directory has no locks.
+/// Lock of the writer, and the directory of the heap locks. A store without a directory has no
+/// locks.
 #[derive(Debug, Default)]
 pub(crate) struct StoreLocks {
     directory: Option<PathBuf>,
@@ -40,7 +41,7 @@ impl StoreLocks {
             Ok(true) => {}
             Ok(false) => {
                 let mut text = String::new();
-                let _ = file.read_to_string(&mut text);
+                drop(file.read_to_string(&mut text));
                 let pid = text.trim().parse().ok();
                 let path = directory.to_path_buf();
                 return Err(SnapshotError::InUse { path, pid });
@@ -58,7 +59,8 @@ impl StoreLocks {
         })
     }
 
-    /// Locks a heap for writing. Fails with `ResourceBusy` if readers hold it for longer than `timeout`.
+    /// Locks a heap for writing. Fails with `ResourceBusy` if readers hold it for longer than
+    /// `timeout`.
     pub(crate) fn writer_of(
         &self,
         heap: HeapName,
@@ -100,8 +102,8 @@ pub(crate) fn lock_file(path: &Path, timeout: Duration) -> Result<File, Snapshot
 impl HeapLock {
     /// Locks a heap for reading. Returns `None` while its writer holds it.
     ///
-    /// Returns a value that [holds](Self::holds) nothing if the lock file cannot be created or opened for
-    /// lack of permission.
+    /// Returns a value that [holds](Self::holds) nothing if the lock file cannot be created or
+    /// opened for lack of permission.
     pub(crate) fn of_reader(
         directory: &Path,
         heap: HeapName,

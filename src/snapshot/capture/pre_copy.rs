@@ -6,17 +6,18 @@
 //! - *copied*: the copy is not older than the last report of the page.
 //! - *unchanged*.
 //!
-//! A scan moves the pages that were written since the last scan to *changed* and arms the tracker again.
-//! A page that is written after it was copied is therefore reported by a later scan. Writers are paused
-//! during the last scan. Once the pages of that scan are copied, every copy equals memory at that point
-//! in time. The kernel copies the pages [I6].
+//! A scan moves the pages that were written since the last scan to *changed* and arms the tracker
+//! again. A page that is written after it was copied is therefore reported by a later scan. Writers
+//! are paused during the last scan. Once the pages of that scan are copied, every copy equals
+//! memory at that point in time. The kernel copies the pages [I6].
 //!
 //! Pages copied while writers run are written at once. A later copy of the same page replaces them.
 //!
 //! A tracker that compares content could miss a page that is A at a scan, B when it is copied and A
-//! again at the next scan. The tracker therefore gets the copied content and compares with that. A page
-//! that differed from the scan before counts as reported. This also covers writers without the access
-//! lock: each page that they change after the last scan is in this checkpoint or in the next.
+//! again at the next scan. The tracker therefore gets the copied content and compares with that. A
+//! page that differed from the scan before counts as reported. This also covers writers without the
+//! access lock: each page that they change after the last scan is in this checkpoint or in the
+//! next.
 
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
@@ -171,8 +172,8 @@ impl Capture<'_> {
         }
     }
 
-    /// Copies the pages that the region has, and returns the length of the region. Adds the pages that
-    /// the tracker reports for the copies to `reported`.
+    /// Copies the pages that the region has, and returns the length of the region. Adds the pages
+    /// that the tracker reports for the copies to `reported`.
     fn copy(
         &self,
         mut runs: Vec<Range<u64>>,

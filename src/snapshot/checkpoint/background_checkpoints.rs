@@ -1,5 +1,5 @@
-//! Background thread: makes checkpoints when the journal is long and at an interval, and creates the
-//! second heap after opening.
+//! Background thread: makes checkpoints when the journal is long and at an interval, and creates
+//! the second heap after opening.
 
 use std::io::ErrorKind;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -82,7 +82,7 @@ impl Drop for BackgroundCheckpoints {
         self.signal.changed.notify_all();
         if let Some(thread) = self.thread.take() {
             // A panic of the thread was reported by the panic hook.
-            let _ = thread.join();
+            drop(thread.join());
         }
     }
 }
@@ -126,8 +126,9 @@ fn run(inner: &StoreInner, signal: &Signal) {
     }
 }
 
-/// Returns the pause before the next step of the second heap, or `None` at its end. The heap is left to
-/// the next base checkpoint after an error, or after readers held it for [`READERS_TIMEOUT`].
+/// Returns the pause before the next step of the second heap, or `None` at its end. The heap is
+/// left to the next base checkpoint after an error, or after readers held it for
+/// [`READERS_TIMEOUT`].
 fn pause_before_next_step(
     step: &Result<Progress, SnapshotError>,
     begun: Instant,

@@ -1,7 +1,8 @@
-//! Base checkpoints: bring the heap that is not committed up to date (docs/file-format.md, "Writing").
+//! Base checkpoints: bring the heap that is not committed up to date (docs/file-format.md,
+//! "Writing").
 //!
 //! ```text
-//!   target heap    complete g-1 --1--> incomplete g --2,3--> incomplete g, with pages --4--> complete g
+//!   target heap    complete g-1 --1--> incomplete g --2,3--> incomplete g, written --4--> complete g
 //!   a failure      in 1, 2, 3: the heap stays incomplete, its pages stay stale; a failed sync
 //!                  poisons the store
 //!                  in 4: the heap is marked incomplete again, the store is poisoned
@@ -33,7 +34,8 @@ impl Checkpointer {
         let files = &parts.files;
         let target = self.committed.heap.other();
         let mut cost = Cost::default();
-        // The checkpoint overwrites an unfinished copy. Dropping the copy releases its lock on the heap.
+        // The checkpoint overwrites an unfinished copy. Dropping the copy releases its lock on the
+        // heap.
         self.second_heap_copy = None;
         self.verify_and_compare(files)?;
         let _heap_lock = files
@@ -118,8 +120,8 @@ impl Checkpointer {
                 .and_then(|mut tree| self.tree.differences(backend, &mut tree, pages));
             match differ {
                 Ok(differ) => self.stale.add_to(other.heap, &differ),
-                // The tree is missing, or closing the store was interrupted while it was removed. Write all
-                // pages of that heap.
+                // The tree is missing, or closing the store was interrupted while it was removed.
+                // Write all pages of that heap.
                 Err(SnapshotError::Damaged { array, .. } | SnapshotError::Disk { array, .. })
                     if array == Array::Table(other.heap) =>
                 {

@@ -134,8 +134,8 @@ impl Checkpointer {
         self.delta(parts, why, begun, Some(captured)).map(Some)
     }
 
-    /// Returns whether a delta checkpoint of few pages is expected. A scan before the pause would then cost
-    /// more than it saves.
+    /// Returns whether a delta checkpoint of few pages is expected. A scan before the pause would
+    /// then cost more than it saves.
     fn is_quick(&self, parts: &StoreParts, kind: Option<CheckpointKind>) -> bool {
         let journal = parts.files.journal.written_bytes() - self.journal_bytes_at_base;
         let left = parts.journal_bytes_max().saturating_sub(journal);

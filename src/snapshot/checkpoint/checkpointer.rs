@@ -1,5 +1,5 @@
-//! State of the checkpointer, and the operations that base checkpoints and the creation of the second
-//! heap share.
+//! State of the checkpointer, and the operations that base checkpoints and the creation of the
+//! second heap share.
 
 use std::io;
 
@@ -104,7 +104,8 @@ impl Checkpointer {
         generation
     }
 
-    /// Syncs the committed heap before the other heap is written, if its commit was not synced [I18].
+    /// Syncs the committed heap before the other heap is written, if its commit was not synced
+    /// [I18].
     pub(super) fn sync_committed(
         &self,
         files: &StoreFiles,
@@ -117,8 +118,8 @@ impl Checkpointer {
         Ok(())
     }
 
-    /// Marks the other heap as stale if its part length must be converted. It is the fallback heap until
-    /// the next checkpoint into it.
+    /// Marks the other heap as stale if its part length must be converted. It is the fallback heap
+    /// until the next checkpoint into it.
     pub(crate) fn discard_unconverted_heap(&mut self) {
         let other = self.committed.heap.other();
         if self.needs_conversion(other) {
@@ -127,7 +128,8 @@ impl Checkpointer {
         }
     }
 
-    /// Returns whether the part length of a heap must be converted. A mapped heap keeps its length [I10].
+    /// Returns whether the part length of a heap must be converted. A mapped heap keeps its length
+    /// [I10].
     fn needs_conversion(&self, heap: HeapName) -> bool {
         self.part_bytes_of[heap as usize] != self.part_bytes && self.mapped_heap != Some(heap)
     }
@@ -150,7 +152,8 @@ impl Checkpointer {
         Ok(())
     }
 
-    /// Step 1: sets WRITE_LOCK of a heap to incomplete, and creates or empties a heap without content.
+    /// Step 1: sets WRITE_LOCK of a heap to incomplete, and creates or empties a heap without
+    /// content.
     pub(super) fn mark_incomplete(
         &mut self,
         files: &StoreFiles,
@@ -188,8 +191,8 @@ impl Checkpointer {
         // The heap is no fallback from here on.
         self.fallback = None;
         cost.bytes += 2 * PAGE_BYTES as u64;
-        // Sync in every mode [I2]: pages that reach the disk before WRITE_LOCK would look like pages of the
-        // earlier image, and would stay in the next one.
+        // Sync in every mode [I2]: pages that reach the disk before WRITE_LOCK would look like
+        // pages of the earlier image, and would stay in the next one.
         cost.sync_always(files, Array::Heap(target))?;
         if self.stale.is_blank(target) {
             // Nothing in the files is used, and holes are zeros.
@@ -219,8 +222,8 @@ impl Checkpointer {
         Ok(())
     }
 
-    /// Step 4: sets WRITE_LOCK of a heap to complete. On failure sets it to incomplete again and poisons
-    /// the store [I3].
+    /// Step 4: sets WRITE_LOCK of a heap to complete. On failure sets it to incomplete again and
+    /// poisons the store [I3].
     pub(super) fn mark_complete(
         files: &StoreFiles,
         metadata: &Metadata,
@@ -259,8 +262,8 @@ impl Checkpointer {
         Ok(())
     }
 
-    /// Step 5: removes the journal files that neither heap needs. A later checkpoint removes files that
-    /// cannot be removed now.
+    /// Step 5: removes the journal files that neither heap needs. A later checkpoint removes files
+    /// that cannot be removed now.
     pub(super) fn remove_unneeded_journals(&self, files: &StoreFiles) {
         let fallback = self.fallback.map_or(u64::MAX, |fallback| fallback.journal);
         let needed = if is_active(Failpoint::DropFallbackJournals) {
@@ -287,6 +290,6 @@ pub(super) fn remove_journals_before(files: &StoreFiles, needed: u64) {
         return;
     };
     for number in numbers.into_iter().filter(|number| *number < needed) {
-        let _ = files.backend.remove(Array::Journal(number));
+        drop(files.backend.remove(Array::Journal(number)));
     }
 }

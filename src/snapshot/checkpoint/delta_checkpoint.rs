@@ -6,7 +6,8 @@
 //! ```
 //!
 //! If a page is in several records, the latest one counts. No record counts without the last one. A
-//! checkpoint that fails before leaves its records after the position at which the journal continues.
+//! checkpoint that fails before leaves its records after the position at which the journal
+//! continues.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -35,7 +36,8 @@ impl Checkpointer {
         let files = &parts.files;
         files.journal.make_ready()?;
         let position = files.journal.position();
-        // A failed base checkpoint may have left a pending seal record. A rollback must not discard it.
+        // A failed base checkpoint may have left a pending seal record. A rollback must not discard
+        // it.
         files.commit(position.sequence)?;
         let before = files.journal.written_bytes();
         let generation = self.take_generation();
@@ -78,7 +80,8 @@ impl Checkpointer {
         let captured = if let Some(captured) = captured {
             captured
         } else {
-            // Reserve all storage first, so that a full disk is reported before anything is written.
+            // Reserve all storage first, so that a full disk is reported before anything is
+            // written.
             records.reserve(self.stale.since_checkpoint().len())?;
             let capture = Capture {
                 memory: &parts.memory,
@@ -97,8 +100,8 @@ impl Checkpointer {
 struct PageRecords<'a> {
     files: &'a StoreFiles,
     generation: u64,
-    /// Held from reserving storage for a record until it is appended, so that no two threads use the
-    /// same storage.
+    /// Held from reserving storage for a record until it is appended, so that no two threads use
+    /// the same storage.
     appending: Mutex<()>,
 }
 

@@ -13,8 +13,8 @@ use crate::snapshot::heap::offset_of;
 use crate::snapshot::journal::Position;
 use crate::snapshot::store_files::StoreFiles;
 
-/// Step 2: writes pages to a heap, adjacent pages by one call, and collects their hashes. Pages of zeros
-/// become holes.
+/// Step 2: writes pages to a heap, adjacent pages by one call, and collects their hashes. Pages of
+/// zeros become holes.
 pub(super) struct HeapWriter<'a> {
     files: &'a StoreFiles,
     target: HeapName,

@@ -2,15 +2,15 @@
 //! checkpoint then writes the changed pages only.
 //!
 //! ```text
-//!   target heap    missing, or anything --1--> incomplete g --2--> incomplete g, copied --3--> complete g
+//!   target heap    missing, or any --1--> incomplete g --2--> incomplete g, copied --3--> complete g
 //!   a base         at any time: it uses the target with a generation of its own, and starts over
 //!   a failure      in 1, 2: the target is removed; a failed sync poisons the store
 //! ```
 //!
-//! The copy has a generation of its own, above the generation of its source. It becomes the committed
-//! heap when it is complete. Otherwise its METADATA equals that of the source, including the minimum base
-//! generation, and the journal leads from either heap to the same state. With the generation of the
-//! source, neither heap would be the newer one.
+//! The copy has a generation of its own, above the generation of its source. It becomes the
+//! committed heap when it is complete. Otherwise its METADATA equals that of the source, including
+//! the minimum base generation, and the journal leads from either heap to the same state. With the
+//! generation of the source, neither heap would be the newer one.
 //!
 //! The copy is made in steps. Checkpoints wait for one step at most.
 
@@ -42,13 +42,14 @@ pub(crate) enum Progress {
 }
 
 impl StoreInner {
-    /// Makes one step of the second heap if none exists. Fails with `ResourceBusy` if readers hold the heap
-    /// for longer than `timeout`. Checkpoints wait for that time, too.
+    /// Makes one step of the second heap if none exists. Fails with `ResourceBusy` if readers hold
+    /// the heap for longer than `timeout`. Checkpoints wait for that time, too.
     pub(crate) fn step_of_second_heap(&self, timeout: Duration) -> Result<Progress, SnapshotError> {
         self.parts.files.check()?;
         self.parts.memory.refuse_nested("make_second_heap")?;
         if self.waiting_checkpoints.load(Ordering::Relaxed) > 0 {
-            // Let a waiting checkpoint lock first: a mutex that is locked again at once is rarely passed on.
+            // Let a waiting checkpoint lock first: a mutex that is locked again at once is rarely
+            // passed on.
             std::thread::sleep(Duration::from_millis(1));
         }
         let mut checkpointer = self.checkpointer();
@@ -135,8 +136,8 @@ impl Checkpointer {
         Ok(Progress::Made)
     }
 
-    /// Verifies the pages of a step if the committed heap was not verified yet [I5]. The target has nothing
-    /// that could be lost.
+    /// Verifies the pages of a step if the committed heap was not verified yet [I5]. The target has
+    /// nothing that could be lost.
     fn verify(&mut self, files: &StoreFiles, range: &Range<u64>) -> Result<(), SnapshotError> {
         if !self.is_unverified {
             return Ok(());
@@ -188,7 +189,7 @@ impl Checkpointer {
     fn remove_copy(&self, files: &StoreFiles) {
         let target = self.committed.heap.other();
         for array in [Array::Table(target), Array::Heap(target)] {
-            let _ = files.backend.remove(array);
+            drop(files.backend.remove(array));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Checksum tree of a heap. Its blocks are read on demand.
 //!
-//! A block is accepted only if it matches the hash in its parent, up to the root hash in METADATA. The
-//! changes of a checkpoint are collected in a [`TreeUpdate`] and applied after the commit [I7].
+//! A block is accepted only if it matches the hash in its parent, up to the root hash in METADATA.
+//! The changes of a checkpoint are collected in a [`TreeUpdate`] and applied after the commit [I7].
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -189,8 +189,8 @@ impl ChecksumTree {
         self.len = len;
     }
 
-    /// Returns the pages below `pages` that differ between two heaps. Includes every page under a corrupt
-    /// block of `other`.
+    /// Returns the pages below `pages` that differ between two heaps. Includes every page under a
+    /// corrupt block of `other`.
     pub(crate) fn differences(
         &mut self,
         disk: &dyn Disk,
@@ -241,8 +241,8 @@ impl ChecksumTree {
 }
 
 impl TreeUpdate {
-    /// Writes the blocks to the table file of a heap, adjacent blocks by one call. Returns the number of
-    /// bytes written.
+    /// Writes the blocks to the table file of a heap, adjacent blocks by one call. Returns the
+    /// number of bytes written.
     pub(crate) fn write(&self, disk: &dyn Disk, heap: HeapName) -> Result<u64, SnapshotError> {
         const RUN_BYTES: usize = 1 << 20;
         let array = Array::Table(heap);

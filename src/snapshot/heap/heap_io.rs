@@ -72,8 +72,8 @@ pub(crate) fn write_metadata(disk: &dyn Disk, metadata: &Metadata) -> Result<(),
 
 /// Rewrites METADATA of a committed heap, one copy at a time.
 ///
-/// Each copy is durable before the other one is written, and an invalid copy is written first. One copy
-/// is therefore valid after any crash.
+/// Each copy is durable before the other one is written, and an invalid copy is written first. One
+/// copy is therefore valid after any crash.
 pub(crate) fn rewrite_metadata(
     disk: &dyn Disk,
     metadata: &Metadata,
@@ -94,8 +94,8 @@ pub(crate) fn rewrite_metadata(
     Ok(())
 }
 
-/// Removes a file if one of its parts is missing or has a wrong length. Such a file cannot be written.
-/// Returns whether it was removed.
+/// Removes a file if one of its parts is missing or has a wrong length. Such a file cannot be
+/// written. Returns whether it was removed.
 pub(crate) fn remove_if_broken(disk: &dyn Disk, array: Array) -> Result<bool, SnapshotError> {
     let is_broken = disk
         .len(array)
@@ -114,7 +114,8 @@ pub(crate) fn sync(disk: &dyn Disk, array: Array) -> Result<(), SnapshotError> {
 
 /// Reads the image of a heap in order and verifies each page.
 ///
-/// Calls `take` with runs of pages that have data, and `progress` with the number of pages read so far.
+/// Calls `take` with runs of pages that have data, and `progress` with the number of pages read so
+/// far.
 pub(crate) fn read_image(
     disk: &dyn Disk,
     metadata: &Metadata,

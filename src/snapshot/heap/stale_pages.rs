@@ -5,8 +5,8 @@ use crate::snapshot::page_set::PageSet;
 
 /// Stale pages of each heap, and the pages that changed since the last checkpoint.
 ///
-/// Each scan adds its pages to all three sets, even if the scan fails later. The stale pages of a heap
-/// are cleared only when a checkpoint into that heap is durable.
+/// Each scan adds its pages to all three sets, even if the scan fails later. The stale pages of a
+/// heap are cleared only when a checkpoint into that heap is durable.
 #[derive(Debug, Default)]
 pub(crate) struct StalePages {
     heaps: [PageSet; 2],

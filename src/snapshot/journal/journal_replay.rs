@@ -170,8 +170,8 @@ impl Replay<'_> {
         &mut self,
         apply: &mut impl FnMut(&Record<'_>) -> Result<(), SnapshotError>,
     ) -> Result<bool, SnapshotError> {
-        // A later file that continues after the last complete record replaces the rest of this file, which is
-        // an ignored tail.
+        // A later file that continues after the last complete record replaces the rest of this
+        // file, which is an ignored tail.
         let later = |file: &JournalFile| {
             file.first
                 .is_some_and(|first| continues(&first, self.complete))
@@ -337,7 +337,8 @@ pub(crate) fn numbers(disk: &dyn Disk) -> Result<Vec<u64>, SnapshotError> {
     Ok(numbers)
 }
 
-/// Opens a journal file. Returns `None` for a file whose creation was interrupted, which has no records.
+/// Opens a journal file. Returns `None` for a file whose creation was interrupted, which has no
+/// records.
 pub(crate) fn open_file(
     disk: &dyn Disk,
     store: StoreId,

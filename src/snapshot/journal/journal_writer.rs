@@ -9,13 +9,14 @@
 //!
 //! Rules:
 //!
-//! - A journal file is created under a number that was never used. It is durable with its header before
-//!   a record is written to it [I20].
-//! - The previous file gets a seal record and is synced before a record of the next file counts [I20].
+//! - A journal file is created under a number that was never used. It is durable with its header
+//!   before a record is written to it [I20].
+//! - The previous file gets a seal record and is synced before a record of the next file counts
+//!   [I20].
 //! - No record is appended after an ignored tail [I21].
 //! - A record with a sequence number is never undone. A later error poisons the store [I22].
-//! - No file is created and nothing is synced under the access lock. No backend call is made under the
-//!   lock that appending takes [I24].
+//! - No file is created and nothing is synced under the access lock. No backend call is made under
+//!   the lock that appending takes [I24].
 //! - A record states that earlier records are durable only if they were synced [I18].
 
 use std::collections::BTreeSet;
@@ -167,8 +168,8 @@ impl Journal {
         });
     }
 
-    /// Creates a file for new records if there is none, and reserves storage in it. Requires that the
-    /// caller does not hold the access lock.
+    /// Creates a file for new records if there is none, and reserves storage in it. Requires that
+    /// the caller does not hold the access lock.
     pub(crate) fn make_ready(&self) -> Result<(), SnapshotError> {
         if self.healthy()?.file.is_none() {
             let created = self.create()?;
@@ -177,13 +178,13 @@ impl Journal {
         }
         if let Some(end) = self.unreserved_end(RESERVE_BYTES / 2)? {
             // On a full disk the record may still fit: `reserve` tries again with the exact length.
-            let _ = self.reserve_at(end, RESERVE_BYTES);
+            drop(self.reserve_at(end, RESERVE_BYTES));
         }
         Ok(())
     }
 
-    /// Creates the file for the next [`roll`](Self::roll). Requires that the caller does not hold the access
-    /// lock.
+    /// Creates the file for the next [`roll`](Self::roll). Requires that the caller does not hold
+    /// the access lock.
     pub(crate) fn prepare_roll(&self) -> Result<(), SnapshotError> {
         // The present file must get the lower number. The first transaction may be creating it now.
         self.make_ready()?;
@@ -197,7 +198,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Creates a journal file. Does not hold the state lock, which appending takes under the access lock.
+    /// Creates a journal file. Does not hold the state lock, which appending takes under the access
+    /// lock.
     fn create(&self) -> Result<OpenFile, SnapshotError> {
         let number = {
             let mut state = self.lock();
@@ -216,8 +218,8 @@ impl Journal {
             .create(array)
             .and_then(|()| self.disk.write(array, 0, &header.encode()))
             .map_err(SnapshotError::disk("create", array))?;
-        // Sync in every mode: records after a missing header would be corruption. The sync covers the
-        // directory, too, so a failure puts more than this file in doubt.
+        // Sync in every mode: records after a missing header would be corruption. The sync covers
+        // the directory, too, so a failure puts more than this file in doubt.
         self.disk
             .sync(array)
             .map_err(SnapshotError::disk("sync", array))
@@ -230,10 +232,11 @@ impl Journal {
         })
     }
 
-    /// Reserves storage for records with bodies of `body_bytes` in all, and for a seal record after them.
+    /// Reserves storage for records with bodies of `body_bytes` in all, and for a seal record after
+    /// them.
     ///
-    /// A full disk is therefore reported before the records have sequence numbers. The caller excludes
-    /// other appends. Storage from [`make_ready`](Self::make_ready) is used first.
+    /// A full disk is therefore reported before the records have sequence numbers. The caller
+    /// excludes other appends. Storage from [`make_ready`](Self::make_ready) is used first.
     pub(crate) fn reserve(&self, body_bytes: u64, records: u64) -> Result<(), SnapshotError> {
         let exact = body_bytes + (records + 1) * RECORD_HEADER_BYTES as u64;
         let Some(end) = self.unreserved_end(exact)? else {
@@ -248,7 +251,8 @@ impl Journal {
             ))
     }
 
-    /// Returns the file number and the end of the records, if less than `bytes` are reserved after them.
+    /// Returns the file number and the end of the records, if less than `bytes` are reserved after
+    /// them.
     fn unreserved_end(&self, bytes: u64) -> Result<Option<(u64, u64)>, SnapshotError> {
         let state = self.healthy()?;
         let file = state.file.expect("`make_ready` created a file");
@@ -411,8 +415,8 @@ impl Journal {
         Ok(state)
     }
 
-    /// Discards the records after a position, since a checkpoint failed before its last record. Later
-    /// records continue at the position in a new file (docs/file-format.md, "Reading back").
+    /// Discards the records after a position, since a checkpoint failed before its last record.
+    /// Later records continue at the position in a new file (docs/file-format.md, "Reading back").
     pub(crate) fn rollback_to(&self, position: Position) {
         let mut state = self.lock();
         while state.flushing {
@@ -424,8 +428,8 @@ impl Journal {
         }
         state.pending.clear();
         state.file = None;
-        // Replay reads files in the order of their numbers, so the file for later records must be created
-        // after this point.
+        // Replay reads files in the order of their numbers, so the file for later records must be
+        // created after this point.
         state.prepared = None;
         (state.sequence, state.chain) = (position.sequence, position.chain);
         if state.synced >= position.sequence {
@@ -439,7 +443,8 @@ impl Journal {
 
     /// Writes batches in order.
     ///
-    /// With syncs, each file is synced before the next file is written. `sync` syncs all remaining files.
+    /// With syncs, each file is synced before the next file is written. `sync` syncs all remaining
+    /// files.
     fn write_out(
         &self,
         batches: &[Batch],

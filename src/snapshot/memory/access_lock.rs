@@ -7,9 +7,9 @@
 //! | transactional | views, the end of a capture | a transaction |
 //! | tracked | writers | the end of a capture |
 //!
-//! A thread that holds shared access can take shared access again. Every other nested request would wait
-//! for its own thread and is an error [I24]. No I/O happens under the lock, except for reserving storage
-//! for a record that is longer than the storage reserved in advance.
+//! A thread that holds shared access can take shared access again. Every other nested request would
+//! wait for its own thread and is an error [I24]. No I/O happens under the lock, except for
+//! reserving storage for a record that is longer than the storage reserved in advance.
 
 use std::collections::HashMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};

@@ -208,8 +208,8 @@ fn part_lengths(headers: &HeapHeaders, disk: &dyn Disk) -> [u64; 2] {
     metadata.map(|metadata| metadata.map_or(disk.part_bytes(), |metadata| metadata.part_bytes))
 }
 
-/// Returns whether a heap has its full length. A heap whose removal was interrupted keeps its METADATA and
-/// loses its end.
+/// Returns whether a heap has its full length. A heap whose removal was interrupted keeps its
+/// METADATA and loses its end.
 fn is_whole(disk: &dyn Disk, metadata: &Metadata) -> bool {
     let end = METADATA_BYTES + metadata.payload_bytes;
     let present = disk.len(Array::Heap(metadata.heap));

@@ -52,7 +52,8 @@ pub(crate) fn in_directory(
     let stored = stored_part_bytes(directory)?;
     let part_bytes = options.changed_part_bytes().unwrap_or(stored);
     if !is_new {
-        // The process that created or moved the store may have been killed before its path was durable.
+        // The process that created or moved the store may have been killed before its path was
+        // durable.
         let synced = sync_above(directory);
         synced.map_err(|error| failed("sync the path of", error))?;
     }
@@ -115,8 +116,8 @@ fn next_journal_number(disk: &dyn Disk, metadata: &Metadata) -> Result<u64, Snap
     Ok(next.max(metadata.journal))
 }
 
-/// Rewrites the METADATA of the restored heap [I3], and invalidates a newer heap that was not restored if
-/// the journal must not lead to it. Returns the METADATA and the next generation.
+/// Rewrites the METADATA of the restored heap [I3], and invalidates a newer heap that was not
+/// restored if the journal must not lead to it. Returns the METADATA and the next generation.
 fn prepare_heaps(
     disk: &dyn Disk,
     selection: &Selection,
@@ -144,8 +145,8 @@ fn prepare_heaps(
     Ok((committed, next_generation))
 }
 
-/// Marks a corrupt newer heap as incomplete. The journal does not lead to its state, so later records must
-/// not be applied to it.
+/// Marks a corrupt newer heap as incomplete. The journal does not lead to its state, so later
+/// records must not be applied to it.
 fn invalidate(
     disk: &dyn Disk,
     corrupt: &Metadata,

@@ -29,15 +29,16 @@ pub struct OpenReport {
     pub cuts: Vec<Cut>,
     /// Invalid copies of METADATA that were rewritten.
     pub healed: Vec<String>,
-    /// Reason for not using the newer heap. With [`Changes::Writers`](crate::snapshot::Changes::Writers)
-    /// the state is then that of an earlier checkpoint, and later changes are lost.
+    /// Reason for not using the newer heap. With
+    /// [`Changes::Writers`](crate::snapshot::Changes::Writers) the state is then that of an earlier
+    /// checkpoint, and later changes are lost.
     pub fell_back: Option<String>,
     /// State of the other heap, as recorded in its header.
     pub other_heap: String,
     /// Length of the region.
     pub region_bytes: u64,
-    /// The memory kept its content ([`Memory::Live`](crate::snapshot::Memory::Live)) and nothing was
-    /// restored.
+    /// The memory kept its content ([`Memory::Live`](crate::snapshot::Memory::Live)) and nothing
+    /// was restored.
     pub kept_live: bool,
     /// All pages were verified. Otherwise each page is verified before it is overwritten.
     pub verified: bool,

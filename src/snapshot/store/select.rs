@@ -94,8 +94,8 @@ pub(super) fn restore_newest(
     }
 }
 
-/// Returns whether the other heap would not help: the journal is corrupt after an intact heap, or the
-/// memory or an option is unusable.
+/// Returns whether the other heap would not help: the journal is corrupt after an intact heap, or
+/// the memory or an option is unusable.
 fn is_final(error: &SnapshotError) -> bool {
     matches!(
         error,

@@ -2,8 +2,9 @@
 //!
 //! # Safety
 //!
-//! A view holds shared access, which excludes transactions, so nothing changes the memory while its slice
-//! exists. Captures only copy. A tracked store has no slices except through `unsafe` (docs/unsafe.md).
+//! A view holds shared access, which excludes transactions, so nothing changes the memory while its
+//! slice exists. Captures only copy. A tracked store has no slices except through `unsafe`
+//! (docs/unsafe.md).
 #![expect(unsafe_code, reason = "a slice of the region for views")]
 
 use std::fmt;
@@ -29,8 +30,8 @@ use crate::snapshot::store_files::StoreFiles;
 
 /// Directory that persists one region of memory: two NVHeaps with checksum trees, and a journal.
 ///
-/// One process writes a store at a time. Dropping a store leaves it as a crash would, and loses nothing
-/// that was acknowledged. [`close`](Self::close) makes the next opening faster.
+/// One process writes a store at a time. Dropping a store leaves it as a crash would, and loses
+/// nothing that was acknowledged. [`close`](Self::close) makes the next opening faster.
 ///
 /// # Examples
 ///
@@ -58,16 +59,16 @@ pub struct Store {
 impl StoreOptions {
     /// Maps the files of the heap privately instead of reading them.
     ///
-    /// The time to open the store is then independent of its size, and only used pages occupy memory. After
-    /// an unclean shutdown all pages are still read once to verify them. After a clean shutdown they are
-    /// verified before the first base checkpoint.
+    /// The time to open the store is then independent of its size, and only used pages occupy
+    /// memory. After an unclean shutdown all pages are still read once to verify them. After a
+    /// clean shutdown they are verified before the first base checkpoint.
     ///
     /// # Safety
     ///
-    /// While the store is open, no other program changes or truncates the files of its heaps: slices of the
-    /// memory show these files. An unreadable page raises SIGBUS, unless the
-    /// [handler](crate::mapping_cache::install_sigbus_dispatcher) is installed. The handler poisons the
-    /// store.
+    /// While the store is open, no other program changes or truncates the files of its heaps:
+    /// slices of the memory show these files. An unreadable page raises SIGBUS, unless the
+    /// [handler](crate::mapping_cache::install_sigbus_dispatcher) is installed. The handler poisons
+    /// the store.
     pub unsafe fn restore_by_map(mut self) -> Self {
         self.restore = Restore::Map;
         self
@@ -87,12 +88,14 @@ impl Store {
     /// - [`SnapshotError::NoHeap`] if the headers lead to no heap.
     /// - [`SnapshotError::Damaged`] if the journal is corrupt.
     /// - [`SnapshotError::NothingGood`] if neither heap can be restored.
-    /// - [`SnapshotError::Directory`] and [`SnapshotError::Disk`] if an operation of the system fails.
+    /// - [`SnapshotError::Directory`] and [`SnapshotError::Disk`] if an operation of the system
+    ///   fails.
     pub fn open(directory: impl AsRef<Path>, options: StoreOptions) -> Result<Self, SnapshotError> {
         Self::start(open::in_directory(directory.as_ref(), options)?)
     }
 
-    /// Opens a store with a storage backend, without locks: for tests, and for storage without a directory.
+    /// Opens a store with a storage backend, without locks: for tests, and for storage without a
+    /// directory.
     ///
     /// # Errors
     ///
@@ -105,7 +108,8 @@ impl Store {
         let memory = &inner.parts.memory;
         let options = &inner.parts.options;
         if memory.len() < options.initial_bytes {
-            // The new pages are in neither heap, and are durable with the next checkpoint or transaction.
+            // The new pages are in neither heap, and are durable with the next checkpoint or
+            // transaction.
             memory.resize_tracked(memory.whole_pages(options.initial_bytes)?)?;
         }
         if let Memory::Adopted(_) = options.memory {
@@ -157,15 +161,15 @@ impl Store {
         self.files().journal.durable()
     }
 
-    /// Returns the address of the region, which is constant while the store exists. Using it is `unsafe`: it
-    /// needs a guard of [`enter`](Self::enter), and the other writers must permit it.
+    /// Returns the address of the region, which is constant while the store exists. Using it is
+    /// `unsafe`: it needs a guard of [`enter`](Self::enter), and the other writers must permit it.
     #[must_use]
     pub fn as_ptr(&self) -> NonNull<u8> {
         self.memory().region.as_ptr()
     }
 
-    /// Returns the memfd of the memory for other processes, or `None` for [`Memory::Private`]. It may be
-    /// longer than the region. A checkpoint covers the first [`len`](Self::len) bytes.
+    /// Returns the memfd of the memory for other processes, or `None` for [`Memory::Private`]. It
+    /// may be longer than the region. A checkpoint covers the first [`len`](Self::len) bytes.
     #[must_use]
     pub fn memory_fd(&self) -> Option<BorrowedFd<'_>> {
         self.memory().region.as_fd()
@@ -187,8 +191,8 @@ impl Store {
         let memory = self.memory();
         let _access = memory.lock_shared("view")?;
         let region = &memory.region;
-        // SAFETY: the region has this many bytes. Its bytes and its length change under exclusive access only,
-        // which the shared access of this thread excludes.
+        // SAFETY: the region has this many bytes. Its bytes and its length change under exclusive
+        // access only, which the shared access of this thread excludes.
         let bytes = unsafe { std::slice::from_raw_parts(region.as_ptr().as_ptr(), region.len()) };
         let result = look(bytes);
         memory.check_intact()?;
@@ -197,8 +201,8 @@ impl Store {
 
     /// Begins a transaction. Dropping it undoes its changes.
     ///
-    /// [`Transaction::commit`] makes the changes durable. This form works with any error type of the
-    /// caller; see [`transaction`](Self::transaction) for a closure.
+    /// [`Transaction::commit`] makes the changes durable. This form works with any error type of
+    /// the caller; see [`transaction`](Self::transaction) for a closure.
     ///
     /// # Errors
     ///
@@ -211,8 +215,8 @@ impl Store {
         self.begin_for("begin")
     }
 
-    /// Calls `change` with a transaction and commits it. On `Ok`, all changes are durable. If the closure
-    /// returns an error or panics, all changes are undone.
+    /// Calls `change` with a transaction and commits it. On `Ok`, all changes are durable. If the
+    /// closure returns an error or panics, all changes are undone.
     ///
     /// # Errors
     ///
@@ -243,15 +247,15 @@ impl Store {
     /// # Errors
     ///
     /// - [`SnapshotError::Nested`] inside of a transaction, view or write guard.
-    /// - [`SnapshotError::Disk`] or [`SnapshotError::Poisoned`] if the journal failed. The transaction may be
-    ///   durable or not.
+    /// - [`SnapshotError::Disk`] or [`SnapshotError::Poisoned`] if the journal failed. The
+    ///   transaction may be durable or not.
     pub fn wait_durable(&self, sequence: u64) -> Result<(), SnapshotError> {
         self.memory().refuse_nested("wait_durable")?;
         self.files().commit(sequence)
     }
 
-    /// Returns a guard for writing the memory, next to other writers. A checkpoint waits for all guards, so
-    /// it has all changes under one guard or none.
+    /// Returns a guard for writing the memory, next to other writers. A checkpoint waits for all
+    /// guards, so it has all changes under one guard or none.
     ///
     /// # Errors
     ///
@@ -266,8 +270,8 @@ impl Store {
         })
     }
 
-    /// Sets the length of the region, rounded up to pages of 4096 bytes. See [`Transaction::resize`] for a
-    /// store with transactions.
+    /// Sets the length of the region, rounded up to pages of 4096 bytes. See
+    /// [`Transaction::resize`] for a store with transactions.
     ///
     /// # Errors
     ///
@@ -284,12 +288,12 @@ impl Store {
         memory.resize_tracked(len)
     }
 
-    /// Extends the region to the length of its memfd, which another process may have extended, and returns
-    /// the length.
+    /// Extends the region to the length of its memfd, which another process may have extended, and
+    /// returns the length.
     ///
-    /// The new bytes keep their content and are in the next checkpoint. If the memfd ends within a page,
-    /// the whole page belongs to the region. Does nothing for [`Memory::Private`], or if the region is as
-    /// long already.
+    /// The new bytes keep their content and are in the next checkpoint. If the memfd ends within a
+    /// page, the whole page belongs to the region. Does nothing for [`Memory::Private`], or if the
+    /// region is as long already.
     ///
     /// # Errors
     ///
@@ -305,13 +309,13 @@ impl Store {
         Ok(memory.len())
     }
 
-    /// Makes the present memory durable as a new generation, by the cheaper kind of checkpoint, and shortens
-    /// the journal.
+    /// Makes the present memory durable as a new generation, by the cheaper kind of checkpoint, and
+    /// shortens the journal.
     ///
     /// # Errors
     ///
-    /// - [`SnapshotError::Disk`] if the storage fails. The earlier generation stays durable. A failed sync
-    ///   poisons the store.
+    /// - [`SnapshotError::Disk`] if the storage fails. The earlier generation stays durable. A
+    ///   failed sync poisons the store.
     /// - [`SnapshotError::Nested`] inside of a transaction, view or write guard.
     /// - [`SnapshotError::GateTimeout`] if writers hold the access lock for too long.
     /// - [`SnapshotError::Poisoned`] if an earlier error poisoned the store.
@@ -332,8 +336,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// - [`SnapshotError::Door`] if the store was not opened with [`Changes::Writers`]. The journal of other
-    ///   stores has every transaction already.
+    /// - [`SnapshotError::Door`] if the store was not opened with [`Changes::Writers`]. The journal
+    ///   of other stores has every transaction already.
     /// - The errors of [`checkpoint`](Self::checkpoint).
     pub fn checkpoint_delta(&self) -> Result<CheckpointReport, SnapshotError> {
         self.require(Changes::Writers, "checkpoint_delta", "Writers")?;
@@ -344,9 +348,10 @@ impl Store {
     /// [`OnClose::DropOlder`](crate::snapshot::OnClose::DropOlder), and returns whether it did.
     ///
     /// The heap is a copy of the committed one and shares its storage where the filesystem supports
-    /// reflinks. The next base checkpoint then writes the changed pages only. Writers and checkpoints run
-    /// meanwhile. A checkpoint waits for one step at most. A base checkpoint creates the second heap
-    /// itself and ends the copy. [`StoreOptions::second_heap`] creates the heap in the background.
+    /// reflinks. The next base checkpoint then writes the changed pages only. Writers and
+    /// checkpoints run meanwhile. A checkpoint waits for one step at most. A base checkpoint
+    /// creates the second heap itself and ends the copy. [`StoreOptions::second_heap`] creates the
+    /// heap in the background.
     ///
     /// # Errors
     ///
@@ -362,13 +367,14 @@ impl Store {
         }
     }
 
-    /// Returns the error of the last background checkpoint or of the creation of the second heap. Returns
-    /// `None` after a successful checkpoint.
+    /// Returns the error of the last background checkpoint or of the creation of the second heap.
+    /// Returns `None` after a successful checkpoint.
     ///
     /// Acknowledged transactions are durable regardless, but the journal grows. After an error the
-    /// background thread waits one second before the next checkpoint. It leaves the second heap to the next
-    /// base checkpoint, also if readers hold its lock for a minute. Nothing more is made after an error
-    /// that poisons the store. [`StoreOptions::on_background_error`] reports errors at once.
+    /// background thread waits one second before the next checkpoint. It leaves the second heap to
+    /// the next base checkpoint, also if readers hold its lock for a minute. Nothing more is made
+    /// after an error that poisons the store. [`StoreOptions::on_background_error`] reports errors
+    /// at once.
     #[must_use]
     pub fn background_error(&self) -> Option<Arc<SnapshotError>> {
         self.inner.background_error().clone()

@@ -2,9 +2,10 @@
 //!
 //! # Safety
 //!
-//! A transaction holds exclusive access, so no other reference to the region's memory exists in this
-//! process: views hold shared access, and captures copy by the kernel. The slices of a transaction borrow
-//! from it. The region stays mapped at its address while the store exists (docs/unsafe.md).
+//! A transaction holds exclusive access, so no other reference to the region's memory exists in
+//! this process: views hold shared access, and captures copy by the kernel. The slices of a
+//! transaction borrow from it. The region stays mapped at its address while the store exists
+//! (docs/unsafe.md).
 #![expect(unsafe_code, reason = "slices of the region")]
 
 use std::collections::BTreeMap;
@@ -22,9 +23,9 @@ use crate::snapshot::store_files::StoreFiles;
 /// [`Store::begin`](crate::snapshot::Store::begin) and
 /// [`Store::transaction`](crate::snapshot::Store::transaction).
 ///
-/// Dropping a transaction undoes its changes. It saves the earlier bytes of every range before the range
-/// can be written. A transaction stays on the thread that began it, since that thread holds the access
-/// lock.
+/// Dropping a transaction undoes its changes. It saves the earlier bytes of every range before the
+/// range can be written. A transaction stays on the thread that began it, since that thread holds
+/// the access lock.
 ///
 /// # Examples
 ///
@@ -79,9 +80,10 @@ impl<'s> Transaction<'s> {
     /// # Errors
     ///
     /// - [`SnapshotError::Disk`] with `StorageFull` if the disk is full. The changes are undone.
-    /// - [`SnapshotError::Poisoned`] if an earlier error poisoned the store. The changes are undone.
-    /// - [`SnapshotError::Disk`] if writing or syncing the journal fails. The changes may be durable or
-    ///   not, and the store is poisoned.
+    /// - [`SnapshotError::Poisoned`] if an earlier error poisoned the store. The changes are
+    ///   undone.
+    /// - [`SnapshotError::Disk`] if writing or syncing the journal fails. The changes may be
+    ///   durable or not, and the store is poisoned.
     pub fn commit(self) -> Result<(), SnapshotError> {
         let files = &self.parts.files;
         let sequence = self.commit_deferred()?;
@@ -90,13 +92,15 @@ impl<'s> Transaction<'s> {
 
     /// Commits the changes without waiting, and returns their sequence number.
     ///
-    /// The changes are durable when [`Store::wait_durable`](crate::snapshot::Store::wait_durable) returns
-    /// for this number or a later one. Without changes, the last sequence number is returned.
+    /// The changes are durable when [`Store::wait_durable`](crate::snapshot::Store::wait_durable)
+    /// returns for this number or a later one. Without changes, the last sequence number is
+    /// returned.
     ///
     /// # Errors
     ///
     /// - [`SnapshotError::Disk`] if no storage can be reserved for the changes. They are undone.
-    /// - [`SnapshotError::Poisoned`] if an earlier error poisoned the store. The changes are undone.
+    /// - [`SnapshotError::Poisoned`] if an earlier error poisoned the store. The changes are
+    ///   undone.
     pub fn commit_deferred(mut self) -> Result<u64, SnapshotError> {
         let sequence = self.append()?;
         let (parts, background) = (self.parts, self.background);
@@ -128,8 +132,8 @@ impl<'s> Transaction<'s> {
         unsafe { std::slice::from_raw_parts(start, self.memory().region.len()) }
     }
 
-    /// Returns a range of the memory for writing. The transaction saves the range and writes it to the
-    /// journal.
+    /// Returns a range of the memory for writing. The transaction saves the range and writes it to
+    /// the journal.
     ///
     /// # Errors
     ///
@@ -179,7 +183,8 @@ impl<'s> Transaction<'s> {
         Ok(self.memory().region.discard(whole)?)
     }
 
-    /// Sets the length of the region, rounded up to pages of 4096 bytes. Adds zeros or truncates it.
+    /// Sets the length of the region, rounded up to pages of 4096 bytes. Adds zeros or truncates
+    /// it.
     ///
     /// # Errors
     ///
@@ -214,8 +219,8 @@ impl<'s> Transaction<'s> {
         })
     }
 
-    /// Saves the bytes of a range that were not saved before. Bytes that this transaction added to the
-    /// region are not saved.
+    /// Saves the bytes of a range that were not saved before. Bytes that this transaction added to
+    /// the region are not saved.
     fn save(&mut self, range: Range<u64>) {
         let end = range.end.min(self.len_before);
         let mut at = range.start;
@@ -254,8 +259,8 @@ impl<'s> Transaction<'s> {
         }
     }
 
-    /// Appends the changes to the journal and returns their sequence number, or `None` without changes.
-    /// Nothing is undone afterwards [I22].
+    /// Appends the changes to the journal and returns their sequence number, or `None` without
+    /// changes. Nothing is undone afterwards [I22].
     fn append(&mut self) -> Result<Option<u64>, SnapshotError> {
         let body = self.body();
         let mut sequence = None;
@@ -267,8 +272,8 @@ impl<'s> Transaction<'s> {
             sequence = Some(appended?);
         }
         self.is_finished = true;
-        // A capture that copied a page during the transaction copies it again. The marks must be set under
-        // the access lock.
+        // A capture that copied a page during the transaction copies it again. The marks must be
+        // set under the access lock.
         *self.memory().dirty() |= &self.touched();
         Ok(sequence)
     }
@@ -292,7 +297,8 @@ impl<'s> Transaction<'s> {
         }
         let memory = self.memory().region.as_ptr().as_ptr();
         for (start, saved) in std::mem::take(&mut self.before) {
-            // SAFETY: the range was within the region when it was saved, and the region has that length again.
+            // SAFETY: the range was within the region when it was saved, and the region has that
+            // length again.
             let start = unsafe { memory.add(start as usize) };
             // SAFETY: as in `bytes_mut`.
             unsafe { std::slice::from_raw_parts_mut(start, saved.len()) }.copy_from_slice(&saved);

@@ -27,13 +27,15 @@ impl Writing<'_> {
         self.len() == 0
     }
 
-    /// Returns the address of the region. Using it is `unsafe`, since other writers may write the memory.
+    /// Returns the address of the region. Using it is `unsafe`, since other writers may write the
+    /// memory.
     #[must_use]
     pub fn as_ptr(&self) -> NonNull<u8> {
         self.memory.region.as_ptr()
     }
 
-    /// Writes bytes at `offset`. The kernel copies them. Concurrent writes of the same bytes may mix.
+    /// Writes bytes at `offset`. The kernel copies them. Concurrent writes of the same bytes may
+    /// mix.
     ///
     /// # Errors
     ///
@@ -55,8 +57,8 @@ impl Writing<'_> {
         Ok(self.memory.region.copy_out(start, buf)?)
     }
 
-    /// Marks a range as dirty. Needed for changes that the tracker may not see: by another process, by
-    /// another mapping, or by a device.
+    /// Marks a range as dirty. Needed for changes that the tracker may not see: by another process,
+    /// by another mapping, or by a device.
     ///
     /// # Errors
     ///

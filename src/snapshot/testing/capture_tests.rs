@@ -149,7 +149,8 @@ fn a_page_of_a_gap_written_meanwhile_is_in_this_or_the_next_checkpoint() {
     inner
         .checkpoint(Some(CheckpointKind::Base))
         .expect("the checkpoint succeeds");
-    // Page 5 is in a gap between changed pages. They are few, so they are copied after the last scan.
+    // Page 5 is in a gap between changed pages. They are few, so they are copied after the last
+    // scan.
     (0..40)
         .step_by(2)
         .for_each(|page| put(&inner.parts.memory.region, page, 33));

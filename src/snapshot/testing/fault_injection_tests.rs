@@ -1,4 +1,5 @@
-//! Tests of the crash tests: they must find each injected fault, and nothing in the same run without it.
+//! Tests of the crash tests: they must find each injected fault, and nothing in the same run
+//! without it.
 
 use super::crash::{Fault as Failure, Limits, Recorder, crash_everywhere};
 use super::faulty_backend::{FaultyBackend, Omission};

@@ -66,8 +66,8 @@ impl RegionTracker {
         })
     }
 
-    /// Records the content of pages that a checkpoint copied: the next scan compares with it. Adds pages
-    /// that differed at the last scan to `changed`.
+    /// Records the content of pages that a checkpoint copied: the next scan compares with it. Adds
+    /// pages that differed at the last scan to `changed`.
     pub(crate) fn copied(&mut self, first_page: u64, bytes: &[u8], changed: &mut PageSet) {
         let Some(tracker) = &mut self.tracker else {
             return;
