@@ -49,10 +49,11 @@ impl StoreLocks {
             Err(source) => return Err(failed("lock", path)(source)),
         }
         // The process id is for the error message above only.
-        let _ = file
+        let recorded = file
             .set_len(0)
             .and_then(|()| file.rewind())
             .and_then(|()| writeln!(file, "{}", std::process::id()));
+        drop(recorded);
         Ok(Self {
             directory: Some(directory.to_path_buf()),
             _writer: Some(file),

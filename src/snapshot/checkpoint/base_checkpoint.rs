@@ -2,7 +2,7 @@
 //! "Writing").
 //!
 //! ```text
-//!   target heap    complete g-1 --1--> incomplete g --2,3--> incomplete g, written --4--> complete g
+//!   target heap  complete g-1 --1--> incomplete g --2,3--> incomplete g, written --4--> complete g
 //!   a failure      in 1, 2, 3: the heap stays incomplete, its pages stay stale; a failed sync
 //!                  poisons the store
 //!                  in 4: the heap is marked incomplete again, the store is poisoned

@@ -240,8 +240,10 @@ impl Checkpointer {
                 ..*metadata
             };
             // An error here changes nothing: the store is poisoned, and opening it reads the disk.
-            let _ = heap::write_metadata(&*files.backend, &incomplete)
-                .and_then(|()| heap::sync(&*files.backend, array));
+            drop(
+                heap::write_metadata(&*files.backend, &incomplete)
+                    .and_then(|()| heap::sync(&*files.backend, array)),
+            );
             files.poison(error);
         })
     }

@@ -2,7 +2,7 @@
 //! checkpoint then writes the changed pages only.
 //!
 //! ```text
-//!   target heap    missing, or any --1--> incomplete g --2--> incomplete g, copied --3--> complete g
+//!   target heap  missing, or any --1--> incomplete g --2--> incomplete g, copied --3--> complete g
 //!   a base         at any time: it uses the target with a generation of its own, and starts over
 //!   a failure      in 1, 2: the target is removed; a failed sync poisons the store
 //! ```
