@@ -10,7 +10,6 @@ use super::location::Location;
 use super::options::{CacheOptions, FileOptions};
 use super::stats::CacheStats;
 use crate::sys::sigbus;
-use crate::sys::statx::{FileIdentity, Status};
 
 /// A cache of file mappings with a hard budget and least-recently-used eviction.
 ///

@@ -1,194 +1,256 @@
-//! What can go wrong with a store.
+//! Errors of a store.
 
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::choose::NoHeap;
-use super::disk::Array;
+use super::file_names::Array;
 use super::format::{Defect, HeapName};
 use super::region::RegionError;
 use super::tracker::TrackerError;
 
-/// An error of a store. What it says of the memory: nothing of it was changed, unless the variant says so.
+/// Error of a store. The memory is unchanged unless the variant says otherwise.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SnapshotError {
-    /// The disk refused something.
+    /// An operation of the storage backend failed.
     #[error("cannot {operation} {array}")]
     Disk {
-        /// What was asked for.
+        /// Operation that failed.
         operation: &'static str,
-        /// Of which array of the store.
+        /// Logical file that it was applied to.
         array: Array,
-        /// What it said, with the file.
+        /// Error of the backend, which names the file.
         source: io::Error,
     },
-    /// Something about the directory of the store.
+    /// An operation on the directory of the store failed.
     #[error("{}: cannot {operation}", path.display())]
     Directory {
-        /// The directory, or the file in it.
+        /// Directory, or file in it.
         path: PathBuf,
-        /// What was asked for.
+        /// Operation that failed.
         operation: &'static str,
-        /// What the system said.
+        /// Error of the system.
         source: io::Error,
     },
-    /// There are files, but none of a store.
+    /// The directory has files, but none of a store.
     #[error("{}: not a store: {reason}", path.display())]
     NotAStore {
-        /// The directory.
+        /// Directory.
         path: PathBuf,
-        /// What is there instead.
+        /// Content of the directory.
         reason: String,
     },
-    /// Another process, or another `Store` of this one, has it open for writing.
-    #[error("{}: in use by another writer{}", path.display(), held_by(*pid))]
+    /// Another process, or another `Store` of this process, has the store open for writing.
+    #[error("{}: in use by another writer{}", path.display(), writer_pid(*pid))]
     InUse {
-        /// The directory.
+        /// Directory.
         path: PathBuf,
-        /// Who wrote its number there last.
+        /// Process that last recorded its id in the lock file.
         pid: Option<u32>,
     },
     /// The headers lead to no complete heap.
     #[error("no heap to restore from")]
     NoHeap(#[source] Box<NoHeap>),
-    /// Stored bytes are not what was written.
+    /// Stored bytes differ from what was written.
     #[error("{array} is damaged at byte {offset}: {what}")]
     Damaged {
-        /// The array.
+        /// Logical file.
         array: Array,
-        /// Where in it.
+        /// Offset of the corruption in it.
         offset: u64,
-        /// What is wrong there.
+        /// Kind of corruption.
         what: Damage,
     },
-    /// No heap could be restored.
+    /// Neither heap could be restored.
     #[error("nothing to restore from: heap {first} failed ({first_error}), {rest}")]
     NothingGood {
-        /// The newest.
+        /// Newest heap.
         first: HeapName,
-        /// What was wrong with it.
+        /// Error of the newest heap.
         first_error: Box<SnapshotError>,
-        /// What became of the other one.
+        /// Result of trying the other heap.
         rest: String,
     },
-    /// An earlier error has left the store behind the memory; it must be opened again.
-    #[error("the store is poisoned: {why}; what is durable comes back when it is opened again")]
+    /// An earlier error left the store without the latest state of the memory. Reopening the store
+    /// restores what is durable.
+    #[error("the store is poisoned: {why}; reopen it to restore the durable state")]
     Poisoned {
-        /// The error that did it.
+        /// Error that poisoned the store.
         why: String,
     },
-    /// An option that cannot work.
+    /// An option has an unusable value.
     #[error("`{option}`: {reason}")]
     Option {
-        /// Its name.
+        /// Name of the option.
         option: &'static str,
-        /// What is wrong with it.
+        /// Why the value is unusable.
         reason: String,
     },
-    /// A range that is not in the region.
-    #[error("{offset} + {len} is not within the region of {region_bytes} bytes")]
+    /// A range is outside of the region.
+    #[error("{len} bytes at offset {offset} exceed the region of {region_bytes} bytes")]
     Range {
-        /// Where it begins.
+        /// Start of the range.
         offset: u64,
-        /// Its length.
+        /// Length of the range.
         len: u64,
         /// Length of the region.
         region_bytes: u64,
     },
-    /// This store is changed in another way ([`Changes`](super::Changes)).
+    /// The store was opened for another way of writing ([`Changes`](super::Changes)).
     #[error("`{door}` needs a store opened with Changes::{needs}")]
     Door {
-        /// What was called.
+        /// Method that was called.
         door: &'static str,
-        /// What it needs.
+        /// Mode that the method needs.
         needs: &'static str,
     },
-    /// The thread has the store's memory in its hands already, so it would wait for itself.
-    #[error("`{door}` inside of a transaction, view or write of the same store")]
+    /// The calling thread holds the access lock already and would wait for itself.
+    #[error("`{door}` inside of a transaction, view or write guard of the same store")]
     Nested {
-        /// What was called.
+        /// Method that was called.
         door: &'static str,
     },
-    /// Writers did not come to an end in time.
-    #[error("waited {waited:?} for thread {holder} to leave the memory")]
+    /// Another thread held the access lock for longer than the timeout.
+    #[error("waited {waited:?} for thread {holder} to release the memory")]
     GateTimeout {
-        /// How long.
+        /// Time waited.
         waited: Duration,
-        /// Who is inside.
+        /// Name or id of a thread that holds the lock.
         holder: String,
     },
-    /// Writers who stand at no gate ([`Standstill`](super::Standstill)) could not be stopped for the instant of a checkpoint.
-    #[error("those who write the memory could not be stopped")]
+    /// External writers could not be stopped for a checkpoint ([`Standstill`](super::Standstill)).
+    #[error("cannot stop the external writers of the memory")]
     Standstill(#[source] io::Error),
-    /// The memory itself: reserving, mapping, copying.
-    #[error("the memory of the region")]
+    /// Reserving, mapping or copying the memory failed.
+    #[error("cannot use the memory of the region")]
     Memory(#[from] RegionError),
-    /// Finding out which pages changed.
-    #[error("which pages changed cannot be found out")]
+    /// The dirty tracker failed.
+    #[error("cannot determine which pages changed")]
     Tracker(#[from] TrackerError),
-    /// A page of the region's memory had no storage and was replaced by zeros (a file was cut, or a disk failed).
-    #[error("memory was lost: a page of the heap beneath could not be read")]
+    /// A page of the region's memory lost its storage and was replaced by zeros: its file was
+    /// truncated, or the disk failed.
+    #[error("memory was lost: a page of the mapped heap could not be read")]
     MemoryLost,
-    /// A page changed though nobody reported it, or memory is bad.
-    #[error("page {page} is not what was checkpointed, and nobody reported a change: {why}")]
+    /// A page changed without a report from the tracker, or memory is faulty.
+    #[error("page {page} differs from its last checkpoint without a reported change: {why}")]
     Untracked {
-        /// Number of the page.
+        /// Page number.
         page: u64,
-        /// What may have happened.
+        /// Possible cause.
         why: &'static str,
     },
 }
 
-/// What is wrong with stored bytes.
+/// Kind of corruption of stored bytes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Damage {
-    /// A page does not have the hash that the table has for it.
+    /// A page does not match its hash in the checksum tree.
     #[error("page {page} does not have its checksum")]
     Page {
-        /// Its number.
+        /// Page number.
         page: u64,
     },
-    /// A block of the checksum tree does not have its own.
+    /// A block of the checksum tree does not match its hash.
     #[error(
         "a block of the checksum tree (level {level}, number {index}) does not have its checksum"
     )]
     Block {
-        /// 0 is next to the pages.
+        /// Level in the tree. Level 0 has the hashes of pages.
         level: u8,
-        /// Its number on that level.
+        /// Number of the block on its level.
         index: u64,
     },
-    /// The array is shorter than its header says.
-    #[error("it ends at {present_bytes}, {needed_bytes} are needed")]
+    /// The logical file is shorter than its header says.
+    #[error("it has {present_bytes} bytes, {needed_bytes} are needed")]
     Short {
-        /// What is there.
+        /// Present length.
         present_bytes: u64,
-        /// What must be.
+        /// Required length.
         needed_bytes: u64,
     },
-    /// The header of a journal file.
+    /// The header of a journal file is invalid.
     #[error("{0}")]
     Header(#[from] Defect),
-    /// A record of the journal that was durable cannot be read.
+    /// A durable record of the journal cannot be read.
     #[error("record {sequence} was durable and cannot be read")]
     Record {
-        /// Its sequence.
+        /// Sequence number of the record.
         sequence: u64,
     },
-    /// A record that is whole says something impossible.
+    /// A record has a valid checksum and an invalid body.
     #[error("record {sequence}: {defect}")]
     Body {
-        /// Its sequence.
+        /// Sequence number of the record.
         sequence: u64,
-        /// What it says.
+        /// Reason why the body is invalid.
         defect: Defect,
     },
 }
 
+/// Why the headers lead to no heap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NoHeap {
+    /// Neither heap is complete.
+    #[error("neither heap is complete: a {a}, b {b}")]
+    NoneComplete {
+        /// Why heap a is unusable.
+        a: Unfit,
+        /// Why heap b is unusable.
+        b: Unfit,
+    },
+    /// A newer program wrote one of the heaps.
+    #[error("heap {heap} has version {found}, this program knows 1")]
+    Version {
+        /// Heap.
+        heap: HeapName,
+        /// Format version of the heap.
+        found: u32,
+    },
+    /// The heaps belong to different stores.
+    #[error("the heaps are of different stores: one was copied here from elsewhere")]
+    Strangers,
+    /// Both heaps have the same generation.
+    #[error("both heaps have generation {generation}: one is a copy of the other")]
+    Twins {
+        /// Generation of both heaps.
+        generation: u64,
+    },
+    /// The files of one heap contain the header of the other heap.
+    #[error("the files of heap {heap} hold the other heap: they were renamed")]
+    Swapped {
+        /// Heap that the files are named after.
+        heap: HeapName,
+    },
+}
+
+/// Why a heap cannot be selected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unfit {
+    /// The heap has no files.
+    #[error("is missing")]
+    Absent,
+    /// Neither copy of METADATA is valid.
+    #[error("has no valid METADATA ({first}; {second})")]
+    Damaged {
+        /// Error of the first copy.
+        first: Defect,
+        /// Error of the second copy.
+        second: Defect,
+    },
+    /// A checkpoint into the heap was interrupted.
+    #[error("was being written (generation {generation})")]
+    Taken {
+        /// Generation of the interrupted checkpoint.
+        generation: u64,
+    },
+}
+
 impl SnapshotError {
+    /// Returns a closure that adds the operation and the logical file to an error of the backend.
     pub(crate) fn disk(operation: &'static str, array: Array) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Disk {
             operation,
@@ -197,17 +259,18 @@ impl SnapshotError {
         }
     }
 
-    /// The kind, as [`io::Error`] has it.
+    /// Returns the matching [`io::ErrorKind`].
     #[must_use]
     pub fn kind(&self) -> io::ErrorKind {
         match self {
-            Self::Disk { source, .. } | Self::Directory { source, .. } => source.kind(),
+            Self::Disk { source, .. }
+            | Self::Directory { source, .. }
+            | Self::Standstill(source) => source.kind(),
             Self::InUse { .. } => io::ErrorKind::ResourceBusy,
             Self::Option { .. } | Self::Range { .. } | Self::Door { .. } => {
                 io::ErrorKind::InvalidInput
             }
             Self::GateTimeout { .. } => io::ErrorKind::TimedOut,
-            Self::Standstill(source) => source.kind(),
             Self::Nested { .. } => io::ErrorKind::Deadlock,
             Self::Poisoned { .. } | Self::Memory(_) | Self::Tracker(_) => io::ErrorKind::Other,
             Self::NotAStore { .. }
@@ -232,16 +295,17 @@ impl From<SnapshotError> for io::Error {
     }
 }
 
-fn held_by(pid: Option<u32>) -> String {
+fn writer_pid(pid: Option<u32>) -> String {
     pid.map_or_else(String::new, |pid| format!(" (process {pid})"))
 }
 
-/// An error with its sources, in one line.
-pub(crate) fn in_full(error: &dyn std::error::Error) -> String {
+/// Returns an error and its sources in one line.
+pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
-        text = format!("{text}: {error}");
+        text.push_str(": ");
+        text.push_str(&error.to_string());
         source = error.source();
     }
     text

@@ -1,83 +1,65 @@
 //! Memory that outlives the process.
 //!
-//! A [`Store`] is a region of memory, a pair of NVHeaps on disk that hold complete images of it, and a journal of what
-//! changed since. Whatever happens to the process or the power, the newest complete state comes back when the store is
-//! opened again. docs/file-format.md has the format, the order of writing, and what each crash leaves.
+//! A [`Store`] persists a region of memory. It has two NVHeaps, which hold complete images of the
+//! region, and a journal of the changes since. After a crash or a power failure, opening the store
+//! restores the newest complete state. docs/file-format.md describes the format, the order of
+//! writes and the result of each crash.
 //!
-//! The rules this layer keeps:
+//! Rules of this layer:
 //!
-//! - A heap is written only while the other one is complete and durable, and counts only when everything in it is.
-//! - Nothing is written before opening has chosen what to restore.
-//! - A sync that failed is final: the store is poisoned, and what is on disk is looked at anew by who opens it.
-//! - Memory that others may be writing is copied by the kernel, never by plain loads.
-//! - Bytes from disk are believed once their checksum was seen to fit.
+//! - A heap is written only while the other heap is complete and durable. It counts only when all
+//!   of it is durable.
+//! - Opening writes nothing before it has selected the heap to restore.
+//! - A failed sync poisons the store. Opening it again reads the disk.
+//! - The kernel copies memory that other threads or processes may write. Plain loads are not used.
+//! - Bytes from the disk are used only after their checksum was verified.
 //!
-//! What it does not know: files, directories and mappings of the heaps (`span` does), and what the memory means.
+//! This layer does not know the files and mappings of the heaps, which belong to `span`, or the
+//! meaning of the memory.
 
-mod array_files;
-mod background;
+mod backend;
 mod capture;
 mod checkpoint;
-mod choose;
-mod delta;
-mod disk;
 mod error;
-mod fault;
+mod failpoint;
+mod file_names;
 mod format;
-mod gate;
-mod group_disk;
 mod heap;
 mod history;
-mod inner;
 mod journal;
-#[cfg(all(test, not(loom)))]
-mod journal_given_up;
-mod kind;
-mod lock;
-mod new_place;
-mod open;
+mod memory;
+mod modes;
 mod options;
-mod page_buffer;
 mod page_set;
-mod part_row;
+mod poison;
 pub(crate) mod random;
 mod reader;
 mod region;
-mod replay;
-mod report;
-mod restore_memory;
-mod second_heap;
-#[cfg(all(test, not(loom)))]
-mod seeded;
-mod stale;
-mod standstill;
 mod store;
-mod table;
+mod store_files;
+#[cfg(all(test, not(loom)))]
+mod testing;
 mod tracker;
-mod tracking;
-mod transaction;
-mod writing;
 
-pub use choose::{Choice, HeapState, NoHeap, Unfit};
-pub use disk::{Array, Disk};
-pub use error::{Damage, SnapshotError};
+pub use backend::{Disk, GroupDisk};
+pub use checkpoint::{CheckpointKind, CheckpointReport};
+pub use error::{Damage, NoHeap, SnapshotError, Unfit};
+pub use file_names::Array;
 pub use format::{Defect, HeapName, Metadata, RecordKind, StoreId};
-pub use group_disk::GroupDisk;
-pub use history::{CurrentState, History, Kept, Rollback};
-pub use options::{Changes, Durability, Memory, OnClose, Restore, StoreOptions, Strategy};
+pub use heap::{Choice, HeapState};
+pub use history::{History, Kept};
+pub use journal::Cut;
+pub use memory::{Standstill, Stopped};
+pub use modes::{Changes, Durability, OnClose, Restore, Strategy};
+pub use options::{Memory, StoreOptions};
 pub use page_set::{PageSet, Runs};
 pub use reader::{
     Change, Fault, FaultKind, HeapChoice, HeapFacts, HeapPart, Image, JournalFacts, Progress,
     RecordFacts, StoreReader, Survey, TrackerProbes, TrackerTrial, Verified, try_trackers,
 };
 pub use region::{FilePart, Region, RegionError, RegionKind, RegionOptions, RestoredPart};
-pub use replay::Cut;
-pub use report::{CheckpointKind, CheckpointReport, OpenReport};
-pub use standstill::{Standstill, Stopped};
-pub use store::Store;
+pub use store::{CurrentState, OpenReport, Rollback, Store, Transaction, Writing};
 pub use tracker::{
     Chosen, Compare, Declarations, Declared, DirtyTracker, PrivatePages, TrackerChoice,
     TrackerError, TrackerKind, WpAsync, Writers, choose,
 };
-pub use transaction::Transaction;
-pub use writing::Writing;

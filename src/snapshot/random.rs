@@ -1,10 +1,12 @@
-//! Random numbers for names: ids of stores and of journals.
+//! Random numbers for the ids of stores and journal files.
 
 use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher};
+use std::hash::{BuildHasher as _, Hasher as _};
 
-/// A word that nobody has had before, as good as certain: the standard library's keys come from the system's
-/// generator, and differ with every call.
+/// Returns a random word that is unique with high probability.
+///
+/// The keys of [`RandomState`] come from the system's random number generator and differ with every
+/// call.
 pub(crate) fn word() -> u64 {
     let mut hasher = RandomState::new().build_hasher();
     hasher.write_u128(
@@ -16,7 +18,7 @@ pub(crate) fn word() -> u64 {
     hasher.finish()
 }
 
-/// As many bytes as an id of a store has.
+/// Returns a random store id.
 pub(crate) fn id() -> [u8; 16] {
     let mut bytes = [0; 16];
     bytes[..8].copy_from_slice(&word().to_le_bytes());

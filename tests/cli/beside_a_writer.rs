@@ -3,14 +3,14 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use flatspan::snapshot::{Changes, SnapshotError, Store, StoreOptions};
+use flatspan::snapshot::{Changes, Store, StoreOptions};
 
 use crate::fixture::{PAGE, PAGES, expect, json, json_lines, options};
 use crate::support;
 
 /// All pages are the same at every instant that counts.
 fn write_all(store: &Store, byte: u8) {
-    let done: Result<(), SnapshotError> = store.transaction(|tx| {
+    let done = store.transaction(|tx| {
         (0..PAGES).try_for_each(|page| tx.write(page * PAGE, &[byte; PAGE as usize]))
     });
     done.expect("a transaction");

@@ -32,7 +32,7 @@ fn missing_space_for_a_preallocation_is_reported() {
         let error = refused.expect_err("full");
         assert_eq!(error.kind(), ErrorKind::StorageFull, "{kind:?}: {error}");
         let text = error.to_string();
-        let says = format!("{asked} bytes to be reserved, ");
+        let says = format!("cannot reserve {asked} bytes, ");
         assert!(text.contains(&says) && text.contains("heap-a"), "{text}");
         assert_eq!(disk.len(HEAP).expect("its length"), 8 * PART);
         if kind != Kind::Btrfs {

@@ -137,10 +137,10 @@ fn read_to_open(pages: u64) -> u64 {
     let path = dir.path().join("store");
     let store = Store::open(&path, options().initial_bytes(pages * PAGE)).expect("a store");
     (1..pages).step_by(7).for_each(|page| {
-        let (_, _) = store
-            .transaction_deferred(|tx| tx.write(page * PAGE, &content(page)))
-            .map_err(|error: SnapshotError| error)
-            .expect("a transaction");
+        let mut tx = store.begin().expect("no transaction is open");
+        tx.write(page * PAGE, &content(page))
+            .expect("the page is in the region");
+        tx.commit_deferred().expect("the journal is intact");
     });
     store.close().expect("closed");
     let disk = GroupDisk::open(&path, PART_BYTES, Access::ReadWrite).expect("its disk");

@@ -198,7 +198,7 @@ fn i17_heap_of_an_open_store_is_hashed_and_sent_as_a_group() {
     assert!(is_busy(&refused), "{refused:?}");
     let delta = store.checkpoint().expect("into the journal");
     assert_eq!(delta.kind, CheckpointKind::Delta, "{delta:?}");
-    assert!(delta.why.contains("readers are in heap"), "{delta:?}");
+    assert!(delta.why.contains("readers have held heap"), "{delta:?}");
     assert!(delta.generation > other.generation);
     image.check_unchanged().expect("held");
     assert!(read_files(&reader, &image) == expected);

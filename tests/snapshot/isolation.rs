@@ -82,7 +82,7 @@ fn i23_transactions_exclude_each_other_until_sequence_or_rollback() {
             entered.recv_timeout(TIMEOUT).expect("writer enters");
             assert_lock_timeout(put(store, 8));
             assert_lock_timeout(first(store));
-            assert_lock_timeout(store.transaction(|_| Ok::<_, SnapshotError>(())));
+            assert_lock_timeout(store.transaction(|_| Ok(())));
             leave.send(()).expect("receiver exists");
             let result = writer.join().expect("no panic");
             assert_eq!(result.is_err(), gives_up);
@@ -161,7 +161,7 @@ fn i23_no_transaction_starts_between_the_last_change_and_its_sequence() {
             store.transaction(|tx| {
                 tx.resize(LONG + PAGE)?;
                 tx.bytes_mut(0..LONG)?.fill(7);
-                Ok::<_, SnapshotError>(())
+                Ok(())
             })
         });
         reached.recv_timeout(TIMEOUT).expect("the closure is over");
@@ -219,18 +219,19 @@ fn i23_sequences_follow_the_order_of_changes() {
     const EACH: u64 = 200;
     let (_dir, store) = store();
     let seen = Mutex::new(Vec::new());
-    let count = |tx: &mut Transaction<'_>| {
+    let count = || -> Result<(u64, u64), SnapshotError> {
+        let mut tx = store.begin()?;
         let (word, _) = tx.bytes().split_first_chunk().expect("8 bytes");
         let next = u64::from_le_bytes(*word) + 1;
         tx.write(0, &next.to_le_bytes())?;
-        Ok::<_, SnapshotError>(next)
+        Ok((next, tx.commit_deferred()?))
     };
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
                 let mut done = 0;
                 while done < EACH {
-                    match store.transaction_deferred(count) {
+                    match count() {
                         Ok(pair) => {
                             seen.lock().expect("a lock").push(pair);
                             done += 1;
@@ -337,8 +338,10 @@ fn i23_viewed_data_is_durable_after_wait_durable() {
     let disk = Recorder::unpublished(PART_BYTES);
     let store = way.open(&disk).expect("a store");
     for round in 1..=5_u64 {
-        let deferred = store.transaction_deferred(|tx| tx.write(0, &round.to_le_bytes()));
-        let ((), sequence) = deferred.map_err(|error: SnapshotError| error).expect("one");
+        let mut tx = store.begin().expect("no transaction is open");
+        tx.write(0, &round.to_le_bytes())
+            .expect("the word is in the region");
+        let sequence = tx.commit_deferred().expect("the journal is intact");
         assert_eq!(word(&store), round);
         assert!(store.durable_sequence() < sequence);
         store.wait_durable(sequence).expect("durable");

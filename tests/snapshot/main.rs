@@ -39,5 +39,6 @@ mod shared_memory;
 mod stamps;
 mod stores;
 mod trackers;
+mod transaction_guard;
 mod unprivileged;
 mod watched_backend;

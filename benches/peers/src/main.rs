@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use flatspan::snapshot::{Changes, CheckpointKind, SnapshotError, Store, StoreOptions};
+use flatspan::snapshot::{Changes, CheckpointKind, Store, StoreOptions};
 use heed::types::Bytes;
 use heed::{Database, Env, EnvOpenOptions};
 use redb::{ReadableDatabase as _, TableDefinition};
@@ -90,7 +90,7 @@ impl Peer for OurTransactions {
     }
 
     fn commit(&mut self, pages: &[u64], round: u64) {
-        let done: Result<(), SnapshotError> = self.0.transaction(|tx| {
+        let done = self.0.transaction(|tx| {
             for page in pages {
                 tx.write(page * PAGE_BYTES, &value(*page, round))?;
             }

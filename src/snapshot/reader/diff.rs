@@ -5,7 +5,7 @@ use std::ops::{ControlFlow, Range};
 use super::image::{Image, STEP_PAGES};
 use crate::snapshot::error::SnapshotError;
 use crate::snapshot::format::{FAN, PAGE_BYTES};
-use crate::snapshot::table::Table;
+use crate::snapshot::heap::ChecksumTree as Table;
 
 /// Pages between two calls of the progress callback: 64 MiB.
 const PROGRESS_PAGES: u64 = 32 * FAN;

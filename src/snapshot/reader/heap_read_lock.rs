@@ -7,12 +7,13 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::inspect::StoreReader;
-use crate::snapshot::choose::{HeapState, choose_heap};
+use crate::snapshot::backend::GroupDisk;
+use crate::snapshot::backend::HeapLock;
 use crate::snapshot::error::SnapshotError;
 use crate::snapshot::format::{HeapName, Metadata};
-use crate::snapshot::group_disk::GroupDisk;
-use crate::snapshot::lock::HeapLock;
-use crate::snapshot::open::{self, Found};
+use crate::snapshot::heap::HeapState;
+use crate::snapshot::heap::choose_heap;
+use crate::snapshot::heap::{HeapHeaders as Found, read_headers};
 
 /// Time to lock a heap. It is exceeded if a writer commits to both heaps many times per second.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -72,14 +73,14 @@ impl StoreReader {
     ) -> Result<Option<HeapReadLock>, SnapshotError> {
         let start = Instant::now();
         loop {
-            let Some((wanted, _)) = selector.select(&open::look(&self.disk()?)?)? else {
+            let Some((wanted, _)) = selector.select(&read_headers(&self.disk()?)?)? else {
                 return Ok(None);
             };
             if let Some(lock) = HeapLock::of_reader(&self.directory, wanted.heap)? {
                 let disk = self.disk()?;
                 // Another revision of the same image is equally valid, and is newer information
                 // about a clean shutdown.
-                let again = selector.select(&open::look(&disk)?)?;
+                let again = selector.select(&read_headers(&disk)?)?;
                 if let Some((metadata, newer)) = again
                     && same_image(&metadata, &wanted)
                 {
@@ -114,7 +115,7 @@ impl HeapReadLock {
         if self.lock.holds() {
             return Ok(());
         }
-        let found = open::look(&reader.disk()?)?;
+        let found = read_headers(&reader.disk()?)?;
         match HeapSelector::Named(self.metadata.heap).select(&found)? {
             Some((now, _)) if same_image(&now, &self.metadata) => Ok(()),
             _ => Err(reader.busy()),

@@ -6,12 +6,14 @@ use super::heap_read_lock::{HeapReadLock, HeapSelector};
 use super::inspect::StoreReader;
 use super::journal_ends::JournalEnds;
 use super::journal_overlay::JournalOverlay;
-use crate::snapshot::disk::{Array, Disk};
+use crate::snapshot::backend::Disk;
 use crate::snapshot::error::SnapshotError;
+use crate::snapshot::file_names::Array;
 use crate::snapshot::format::{FAN, HeapName, Metadata, PAGE_BYTES};
 use crate::snapshot::heap;
-use crate::snapshot::replay::{Cut, Record};
-use crate::snapshot::table::Table;
+use crate::snapshot::heap::ChecksumTree as Table;
+use crate::snapshot::journal::Cut;
+use crate::snapshot::journal::Record;
 
 /// Pages that are read with one checksum tree in memory, which keeps every block that it has read:
 /// 1 GiB.

@@ -3,14 +3,15 @@
 use std::io;
 use std::ops::Range;
 use std::path::Path;
+use std::time::SystemTime;
 
 use super::image::Image;
 use super::inspect::StoreReader;
-use crate::snapshot::checkpoint::now;
-use crate::snapshot::disk::{Array, Disk as _};
+use crate::snapshot::backend::Disk as _;
+use crate::snapshot::backend::GroupDisk;
 use crate::snapshot::error::SnapshotError;
+use crate::snapshot::file_names::Array;
 use crate::snapshot::format::{METADATA_BYTES, Metadata};
-use crate::snapshot::group_disk::GroupDisk;
 use crate::snapshot::heap;
 
 /// Unit in which journals are copied.
@@ -55,7 +56,7 @@ impl Image {
         let own = Metadata {
             closed: false,
             end: None,
-            committed_at: now(),
+            committed_at: SystemTime::now(),
             ..metadata
         };
         heap::write_metadata(&target, &own)?;

@@ -5,12 +5,16 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::snapshot::choose::{Choice, HeapState, NoHeap, choose_heap};
-use crate::snapshot::disk::{Array, Disk as _};
+use crate::snapshot::backend::Disk as _;
+use crate::snapshot::backend::GroupDisk;
+use crate::snapshot::error::NoHeap;
 use crate::snapshot::error::SnapshotError;
+use crate::snapshot::file_names::Array;
 use crate::snapshot::format::{Copies, Defect, HeapName, Metadata};
-use crate::snapshot::group_disk::GroupDisk;
-use crate::snapshot::open;
+use crate::snapshot::heap::Choice;
+use crate::snapshot::heap::HeapState;
+use crate::snapshot::heap::choose_heap;
+use crate::snapshot::heap::{open_read_only, read_headers, stored_part_bytes};
 
 /// Read-only access to the store in a directory, also while a writer has it open.
 ///
@@ -75,7 +79,7 @@ impl StoreReader {
     /// - [`StoreError::Backend`] if a header cannot be read.
     pub fn open(directory: impl AsRef<Path>) -> Result<Self, SnapshotError> {
         let directory = directory.as_ref().to_path_buf();
-        let part_bytes = open::part_bytes_of(&directory)?;
+        let part_bytes = stored_part_bytes(&directory)?;
         Ok(Self {
             directory,
             part_bytes,
@@ -96,7 +100,7 @@ impl StoreReader {
     /// - [`StoreError::Backend`] if a header cannot be read.
     pub fn survey(&self) -> Result<Survey, SnapshotError> {
         let disk = self.disk()?;
-        let found = open::look(&disk)?;
+        let found = read_headers(&disk)?;
         let heaps = [HeapName::A, HeapName::B].map(|heap| HeapFacts {
             heap,
             copies: found.copies[heap as usize].map(|Copies(copies)| copies),
@@ -139,9 +143,9 @@ impl StoreReader {
     /// Opens the files again for each operation, because a running writer removes and recreates
     /// files.
     pub(super) fn disk(&self) -> Result<GroupDisk, SnapshotError> {
-        let disk = open::read_only(&self.directory, self.part_bytes)?;
+        let disk = open_read_only(&self.directory, self.part_bytes)?;
         // Sets the part lengths of both heaps. Errors are reported by the operation that follows.
-        drop(open::look(&disk));
+        drop(read_headers(&disk));
         Ok(disk)
     }
 

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::snapshot::replay::{Record, record_bytes};
+use crate::snapshot::journal::Record;
+use crate::snapshot::journal::record_bytes;
 
 /// End of the records of an image, by the number of the journal file.
 #[derive(Clone, Debug, Default)]

@@ -6,10 +6,15 @@ use std::time::Duration;
 
 use super::heap_read_lock::{HeapReadLock, HeapSelector};
 use super::inspect::StoreReader;
-use crate::snapshot::disk::{Array, Disk};
-use crate::snapshot::error::{Damage, SnapshotError, in_full};
+use crate::snapshot::backend::Disk;
+use crate::snapshot::error::{Damage, SnapshotError, error_chain};
+use crate::snapshot::file_names::Array;
 use crate::snapshot::format::{self, Defect, Metadata, RECORDS_AT, RecordKind};
-use crate::snapshot::replay::{self, Cut, Record, Replayed, Start};
+use crate::snapshot::journal;
+use crate::snapshot::journal::Cut;
+use crate::snapshot::journal::Record;
+use crate::snapshot::journal::Replayed;
+use crate::snapshot::journal::Start;
 
 /// Attempts to replay a journal that a writer appends to: one attempt may see a later record and
 /// miss an earlier one.
@@ -102,7 +107,7 @@ impl StoreReader {
         };
         let disk = self.disk()?;
         let mut files = Vec::new();
-        for number in replay::numbers(&disk)? {
+        for number in journal::numbers(&disk)? {
             match journal_file_info(&disk, metadata, number) {
                 // A checkpoint has removed the file since the list was read.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -162,14 +167,14 @@ impl HeapReadLock {
         loop {
             attempts += 1;
             let mut state = begin();
-            let replayed = replay::records(self.disk(), self.start(), |record| {
+            let replayed = journal::records(self.disk(), self.start(), |record| {
                 apply(&mut state, record);
                 Ok(())
             });
             match replayed {
                 Ok(replayed) => return Ok((replayed, state)),
                 Err(error @ SnapshotError::Damaged { .. }) if attempts < ATTEMPTS_MAX => {
-                    let text = in_full(&error);
+                    let text = error_chain(&error);
                     if text == seen {
                         return Err(error);
                     }
@@ -205,7 +210,7 @@ fn journal_file_info(
         sequences: None,
         sealed: false,
     };
-    let file = match replay::open_file(disk, metadata.store, number) {
+    let file = match journal::open_file(disk, metadata.store, number) {
         Ok(Some(file)) => file,
         Ok(None) => {
             info.defect = Some(Defect::Blank);
@@ -221,10 +226,10 @@ fn journal_file_info(
         Err(error) => return Err(error),
     };
     while !info.sealed
-        && let Some((header, _)) = replay::record_at(disk, &file, info.records_end)?
+        && let Some((header, _)) = journal::record_at(disk, &file, info.records_end)?
     {
         info.records += 1;
-        info.records_end += replay::record_bytes(&header);
+        info.records_end += journal::record_bytes(&header);
         info.sealed = header.kind == RecordKind::Seal;
         let first = info.sequences.map_or(header.sequence, |(first, _)| first);
         info.sequences = Some((first, header.sequence));
@@ -238,7 +243,7 @@ fn record_info(record: &Record<'_>) -> RecordFacts {
     RecordFacts {
         journal: record.journal,
         offset: record.offset,
-        bytes: replay::record_bytes(header),
+        bytes: journal::record_bytes(header),
         kind: header.kind,
         sequence: header.sequence,
         generation: header.generation,

@@ -1,6 +1,6 @@
 //! Tests of the dirty trackers on this system.
 
-use crate::snapshot::error::in_full;
+use crate::snapshot::error::error_chain;
 use crate::snapshot::format::PAGE_BYTES;
 use crate::snapshot::region::{Region, RegionOptions, RestoredPart};
 use crate::snapshot::tracker::{self, TrackerChoice, TrackerKind, Writers};
@@ -34,7 +34,7 @@ pub struct TrackerProbes {
 #[must_use]
 pub fn try_trackers() -> TrackerProbes {
     let options = RegionOptions::default();
-    let anonymous = || Region::anonymous(PAGE_BYTES, options).map_err(|error| in_full(&error));
+    let anonymous = || Region::anonymous(PAGE_BYTES, options).map_err(|error| error_chain(&error));
     let trackers = vec![
         trial(TrackerKind::WpAsync, TrackerChoice::WpAsync, anonymous()),
         trial(
@@ -62,7 +62,7 @@ fn trial(
         let chosen = tracker::choose(&region, choice, Writers::OnlyThisMapping);
         chosen
             .map(|chosen| chosen.why)
-            .map_err(|error| in_full(&error))
+            .map_err(|error| error_chain(&error))
     });
     TrackerTrial { tracker, outcome }
 }
@@ -78,5 +78,5 @@ fn restored() -> Result<Region, String> {
         bytes: PAGE_BYTES,
     };
     Region::restored(vec![part], PAGE_BYTES, RegionOptions::default())
-        .map_err(|error| in_full(&error))
+        .map_err(|error| error_chain(&error))
 }

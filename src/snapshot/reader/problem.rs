@@ -3,8 +3,8 @@
 use std::fmt;
 use std::ops::Range;
 
-use crate::snapshot::choose::NoHeap;
-use crate::snapshot::disk::Array;
+use crate::snapshot::error::NoHeap;
+use crate::snapshot::file_names::Array;
 use crate::snapshot::format::Defect;
 
 /// Part of a store that differs from what was written, or cannot be read.

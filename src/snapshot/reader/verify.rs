@@ -7,10 +7,11 @@ use super::inspect::StoreReader;
 use super::problem::FaultKind;
 use super::verify_heap::HeapVerifier;
 use super::verify_report::{Progress, Verified};
-use crate::snapshot::choose::{HeapState, NoHeap};
-use crate::snapshot::disk::Array;
+use crate::snapshot::error::NoHeap;
 use crate::snapshot::error::SnapshotError;
+use crate::snapshot::file_names::Array;
 use crate::snapshot::format::{Defect, HeapName, METADATA_BYTES};
+use crate::snapshot::heap::HeapState;
 
 impl StoreReader {
     /// Verifies both copies of METADATA of each heap, every page of every complete heap, and every

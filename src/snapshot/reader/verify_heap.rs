@@ -8,11 +8,11 @@ use super::image::STEP_PAGES;
 use super::inspect::StoreReader;
 use super::problem::FaultKind;
 use super::verify_report::{Progress, Verified};
-use crate::snapshot::disk::Array;
-use crate::snapshot::error::{Damage, SnapshotError, in_full};
+use crate::snapshot::error::{Damage, SnapshotError, error_chain};
+use crate::snapshot::file_names::Array;
 use crate::snapshot::format::{BlockId, FAN, METADATA_BYTES, PAGE_BYTES};
 use crate::snapshot::heap;
-use crate::snapshot::table::Table;
+use crate::snapshot::heap::ChecksumTree as Table;
 
 /// Pages between two calls of the progress callback: 64 MiB.
 const PROGRESS_PAGES: u64 = 16 << 10;
@@ -102,7 +102,7 @@ impl HeapVerifier<'_> {
             SnapshotError::Damaged { array, what, .. } => (*array, what),
             SnapshotError::Disk { .. } => {
                 let pages = page..page + 1;
-                let error = in_full(error);
+                let error = error_chain(error);
                 let array = self.heap_lock.array();
                 self.found
                     .add_problem(array, FaultKind::Unreadable { pages, error });
@@ -199,7 +199,7 @@ impl HeapVerifier<'_> {
             }
             Err(SnapshotError::Disk { array, source, .. }) => self.add_file_error(array, &source),
             Err(error) => {
-                let reason = format!("journal after heap {heap}: {}", in_full(&error));
+                let reason = format!("journal after heap {heap}: {}", error_chain(&error));
                 self.found.notes.push(reason);
             }
         }

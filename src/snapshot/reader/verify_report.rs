@@ -1,7 +1,7 @@
 //! Progress and result of a verification.
 
 use super::problem::{Fault, FaultKind};
-use crate::snapshot::disk::Array;
+use crate::snapshot::file_names::Array;
 use crate::snapshot::format::HeapName;
 
 /// Maximum number of listed problems; adjacent pages count as one.

@@ -17,6 +17,7 @@ mod explicit;
 mod hash_compare;
 mod kind;
 mod private_pages;
+mod region_tracker;
 mod select;
 mod wp_async;
 
@@ -27,5 +28,6 @@ pub use explicit::Declared;
 pub use hash_compare::Compare;
 pub use kind::TrackerKind;
 pub use private_pages::PrivatePages;
+pub(crate) use region_tracker::RegionTracker;
 pub use select::{Chosen, TrackerChoice, Writers, choose};
 pub use wp_async::WpAsync;

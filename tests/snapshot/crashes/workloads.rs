@@ -167,7 +167,7 @@ impl Way {
             Changes::Transactions => {
                 store.transaction(|tx| self.change(tx, number))?;
             }
-            Changes::Writers => {
+            _ => {
                 for change in step(self.shape, number, store.len()) {
                     match change {
                         Change::Resize(len) => store.resize(len)?,
@@ -203,7 +203,9 @@ impl Way {
         store: &Store,
         number: u64,
     ) -> Result<(), SnapshotError> {
-        store.transaction_deferred(|tx| self.change(tx, number))?;
+        let mut tx = store.begin()?;
+        self.change(&mut tx, number)?;
+        tx.commit_deferred()?;
         store.checkpoint()?;
         ground.mark(number);
         Ok(())
@@ -215,7 +217,7 @@ impl Way {
         match self.changes {
             _ if store.len() < 8 => Ok(()),
             Changes::Transactions => store.transaction(|tx| tx.write(0, &number.to_le_bytes())),
-            Changes::Writers => store.enter()?.declare(0..8),
+            _ => store.enter()?.declare(0..8),
         }
     }
 
@@ -239,7 +241,7 @@ impl Way {
         match self.changes {
             _ if store.len() == len => Ok(()),
             Changes::Transactions => store.transaction(|tx| tx.resize(len)),
-            Changes::Writers => store.resize(len),
+            _ => store.resize(len),
         }
     }
 
@@ -274,7 +276,7 @@ impl Way {
         let error = |error: SnapshotError| error.to_string();
         match self.changes {
             Changes::Transactions => store.view(<[u8]>::to_vec).map_err(error),
-            Changes::Writers => {
+            _ => {
                 let inside = store.enter().map_err(error)?;
                 let mut memory = vec![0; inside.len() as usize];
                 inside.read(0, &mut memory).map_err(error)?;

@@ -1,0 +1,210 @@
+//! Creation of the second heap as a copy of the committed one, where none exists. The first base
+//! checkpoint then writes the changed pages only.
+//!
+//! ```text
+//!   target heap  missing, or any --1--> incomplete g --2--> incomplete g, copied --3--> complete g
+//!   a base         at any time: it uses the target with a generation of its own, and starts over
+//!   a failure      in 1, 2: the target is removed; a failed sync poisons the store
+//! ```
+//!
+//! The copy has a generation of its own, above the generation of its source. It becomes the
+//! committed heap when it is complete. Otherwise its METADATA equals that of the source, including
+//! the minimum base generation, and the journal leads from either heap to the same state. With the
+//! generation of the source, neither heap would be the newer one.
+//!
+//! The copy is made in steps. Checkpoints wait for one step at most.
+
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+
+use super::checkpointer::{Checkpointer, Cost, SecondHeapCopy, StoreParts};
+use super::store_inner::StoreInner;
+use crate::snapshot::error::SnapshotError;
+use crate::snapshot::file_names::Array;
+use crate::snapshot::format::{METADATA_BYTES, Metadata, PAGE_BYTES};
+use crate::snapshot::heap;
+use crate::snapshot::modes::Durability;
+use crate::snapshot::store_files::StoreFiles;
+
+/// Bytes of one step, which takes tens of milliseconds if the filesystem cannot share storage.
+const STEP_BYTES: u64 = 16 << 20;
+
+/// Progress of the creation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// Another step is needed.
+    More,
+    /// The second heap is complete.
+    Made,
+    /// A second heap exists, or an empty heap needs none.
+    NotNeeded,
+}
+
+impl StoreInner {
+    /// Makes one step of the second heap if none exists. Fails with `ResourceBusy` if readers hold
+    /// the heap for longer than `timeout`. Checkpoints wait for that time, too.
+    pub(crate) fn step_of_second_heap(&self, timeout: Duration) -> Result<Progress, SnapshotError> {
+        self.parts.files.check()?;
+        self.parts.memory.refuse_nested("make_second_heap")?;
+        if self.waiting_checkpoints.load(Ordering::Relaxed) > 0 {
+            // Let a waiting checkpoint lock first: a mutex that is locked again at once is rarely
+            // passed on.
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let mut checkpointer = self.checkpointer();
+        let progress = checkpointer.step_of_second_heap(&self.parts, timeout);
+        self.parts.files.set_generation(checkpointer.generation);
+        progress
+    }
+}
+
+impl Checkpointer {
+    fn step_of_second_heap(
+        &mut self,
+        parts: &StoreParts,
+        timeout: Duration,
+    ) -> Result<Progress, SnapshotError> {
+        let copy = match self.second_heap_copy.take() {
+            Some(copy) => copy,
+            None if self.needs_second_heap() => self.start_copy(&parts.files, timeout)?,
+            None => return Ok(Progress::NotNeeded),
+        };
+        self.continue_copy(&parts.files, copy).inspect_err(|_| {
+            if parts.files.check().is_ok() {
+                self.remove_copy(&parts.files);
+            }
+        })
+    }
+
+    fn needs_second_heap(&self) -> bool {
+        let target = self.committed.heap.other();
+        // A checkpoint of zeros costs nothing, and a mapped heap is not rewritten [I10].
+        let is_empty = self.committed.root == 0;
+        self.stale.is_blank(target) && !is_empty && self.mapped_heap != Some(target)
+    }
+
+    /// Step 1.
+    fn start_copy(
+        &mut self,
+        files: &StoreFiles,
+        timeout: Duration,
+    ) -> Result<SecondHeapCopy, SnapshotError> {
+        let target = self.committed.heap.other();
+        let heap_lock = files.locks.writer_of(target, timeout)?;
+        heap::must_be_whole(&*files.backend, &self.committed)?;
+        let mut cost = Cost::default();
+        self.sync_committed(files, &mut cost)?;
+        let generation = self.take_generation();
+        self.mark_incomplete(files, target, generation, &mut cost)?;
+        Ok(SecondHeapCopy {
+            _heap_lock: heap_lock,
+            generation,
+            heap_at: METADATA_BYTES,
+            table_at: 0,
+        })
+    }
+
+    /// Steps 2 and 3.
+    fn continue_copy(
+        &mut self,
+        files: &StoreFiles,
+        mut copy: SecondHeapCopy,
+    ) -> Result<Progress, SnapshotError> {
+        let source = self.committed.heap;
+        let target = source.other();
+        let heap_end = METADATA_BYTES + self.committed.payload_bytes;
+        let table = Array::Table(source);
+        let table_end = files.backend.len(table);
+        let table_end = table_end.map_err(SnapshotError::disk("get the length of", table))?;
+        if copy.heap_at < heap_end {
+            let range = copy.heap_at..heap_end.min(copy.heap_at + STEP_BYTES);
+            self.verify(files, &range)?;
+            copy.heap_at = range.end;
+            copy_range(files, Array::Heap(source), Array::Heap(target), range)?;
+        } else if copy.table_at < table_end {
+            let range = copy.table_at..table_end.min(copy.table_at + STEP_BYTES);
+            copy.table_at = range.end;
+            copy_range(files, table, Array::Table(target), range)?;
+        }
+        if copy.heap_at < heap_end || copy.table_at < table_end {
+            self.second_heap_copy = Some(copy);
+            return Ok(Progress::More);
+        }
+        self.is_unverified = false;
+        self.finish_copy(files, copy.generation)?;
+        Ok(Progress::Made)
+    }
+
+    /// Verifies the pages of a step if the committed heap was not verified yet [I5]. The target has
+    /// nothing that could be lost.
+    fn verify(&mut self, files: &StoreFiles, range: &Range<u64>) -> Result<(), SnapshotError> {
+        if !self.is_unverified {
+            return Ok(());
+        }
+        let page_of = |offset: u64| (offset - METADATA_BYTES) / PAGE_BYTES as u64;
+        let pages = page_of(range.start)..page_of(range.end);
+        let ignore = |_: u64, _: &[u8]| Ok(());
+        heap::read_pages(
+            &*files.backend,
+            &self.committed,
+            &mut self.tree,
+            pages,
+            ignore,
+            |_| (),
+        )
+        .inspect_err(|error| files.poison(error))
+    }
+
+    /// Step 3.
+    fn finish_copy(&mut self, files: &StoreFiles, generation: u64) -> Result<(), SnapshotError> {
+        let source = self.committed.heap;
+        let target = source.other();
+        let mut cost = Cost::default();
+        self.set_heap_len(files, target, METADATA_BYTES + self.committed.payload_bytes)?;
+        cost.sync(files, Array::Heap(target))?;
+        cost.sync(files, Array::Table(target))?;
+        let metadata = Metadata {
+            heap: target,
+            part_bytes: self.part_bytes_of[target as usize],
+            generation,
+            released: true,
+            revision: 0,
+            closed: false,
+            end: None,
+            committed_at: SystemTime::now(),
+            ..self.committed
+        };
+        Self::mark_complete(files, &metadata, &mut cost)?;
+        let table_bytes = files.backend.len(Array::Table(target)).unwrap_or(u64::MAX);
+        self.tree.moved_to(target, table_bytes);
+        self.fallback = Some(std::mem::replace(&mut self.committed, metadata));
+        self.generation = self.generation.max(generation);
+        self.stale.copied(source, target);
+        self.discard_unconverted_heap();
+        Ok(())
+    }
+
+    /// Removes the copy, since the storage may be short. If this fails, the rest stays incomplete.
+    fn remove_copy(&self, files: &StoreFiles) {
+        let target = self.committed.heap.other();
+        for array in [Array::Table(target), Array::Heap(target)] {
+            drop(files.backend.remove(array));
+        }
+    }
+}
+
+/// Copies a range and syncs it, so that the final sync takes little time.
+fn copy_range(
+    files: &StoreFiles,
+    from: Array,
+    to: Array,
+    range: Range<u64>,
+) -> Result<(), SnapshotError> {
+    let copied = files.backend.clone_range(from, to, range);
+    copied.map_err(SnapshotError::disk("copy from the other heap to", to))?;
+    if files.durability == Durability::Power {
+        files.sync(to)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,224 @@
+//! Selection of the heap with the newest complete state, by the headers of both heaps and without
+//! I/O.
+
+use std::fmt;
+
+use crate::snapshot::error::{NoHeap, Unfit};
+use crate::snapshot::format::{Copies, Defect, HeapName, Metadata};
+
+/// State of a heap, as recorded in its METADATA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "programs print every state")]
+pub enum HeapState {
+    /// The heap has no files.
+    Absent,
+    /// A newer program wrote a copy of METADATA with this format version.
+    Newer(u32),
+    /// No copy of METADATA is valid.
+    Damaged([Defect; 2]),
+    /// A checkpoint of the recorded generation was not completed.
+    Taken(Metadata),
+    /// The heap is complete.
+    Released(Metadata),
+}
+
+/// Heaps to restore from, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Choice {
+    /// Newest complete heap.
+    pub first: Metadata,
+    /// Complete heap to use if the first one is corrupt.
+    pub second: Option<Metadata>,
+    /// Generation above every generation in a header.
+    pub next_generation: u64,
+}
+
+impl fmt::Display for HeapState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Newer(version) => write!(f, "has version {version}"),
+            Self::Released(metadata) => {
+                write!(f, "is complete, generation {}", metadata.generation)
+            }
+            _ => self.unusable().fmt(f),
+        }
+    }
+}
+
+impl HeapState {
+    /// Returns the state that the copies of METADATA record.
+    pub(crate) fn of(copies: &Copies) -> Self {
+        if let Some(version) = copies.newer_version() {
+            return Self::Newer(version);
+        }
+        match copies.state() {
+            Some(metadata) if metadata.released => Self::Released(metadata),
+            Some(metadata) => Self::Taken(metadata),
+            None => Self::Damaged(copies.0.map(|copy| match copy {
+                Err(defect) => defect,
+                Ok(_) => unreachable!("a valid copy is a state"),
+            })),
+        }
+    }
+
+    /// Returns the valid METADATA of the heap, if it has a valid copy.
+    #[must_use]
+    pub fn metadata(&self) -> Option<&Metadata> {
+        match self {
+            Self::Taken(metadata) | Self::Released(metadata) => Some(metadata),
+            Self::Absent | Self::Damaged(_) | Self::Newer(_) => None,
+        }
+    }
+
+    fn unusable(&self) -> Unfit {
+        match *self {
+            Self::Absent | Self::Newer(_) => Unfit::Absent,
+            Self::Damaged([first, second]) => Unfit::Damaged { first, second },
+            Self::Taken(Metadata { generation, .. })
+            | Self::Released(Metadata { generation, .. }) => Unfit::Taken { generation },
+        }
+    }
+}
+
+/// Selects the heap to restore from by the headers alone. The content is verified afterwards.
+///
+/// | a | b | primary | fallback |
+/// | --- | --- | --- | --- |
+/// | complete, generation g | complete, generation h < g | a | b |
+/// | complete | incomplete, corrupt, missing | a | - |
+/// | incomplete, corrupt, missing | incomplete, corrupt, missing | error | |
+///
+/// The table holds with a and b exchanged, too. Contradictory headers are an error.
+#[expect(
+    clippy::result_large_err,
+    reason = "called once, when a store is opened"
+)]
+pub(crate) fn choose_heap(a: &HeapState, b: &HeapState) -> Result<Choice, NoHeap> {
+    let both = [(HeapName::A, a), (HeapName::B, b)];
+    for (heap, state) in both {
+        if let HeapState::Newer(found) = *state {
+            return Err(NoHeap::Version { heap, found });
+        }
+        if state.metadata().is_some_and(|found| found.heap != heap) {
+            return Err(NoHeap::Swapped { heap });
+        }
+    }
+    if let (Some(a), Some(b)) = (a.metadata(), b.metadata()) {
+        if a.store != b.store {
+            return Err(NoHeap::Strangers);
+        }
+        if a.generation == b.generation {
+            let generation = a.generation;
+            return Err(NoHeap::Twins { generation });
+        }
+    }
+    let known = both.iter().filter_map(|(_, state)| state.metadata());
+    let highest = known.map(|metadata| metadata.generation).max().unwrap_or(0);
+    let (first, second) = match (a, b) {
+        (HeapState::Released(a), HeapState::Released(b)) if a.generation > b.generation => {
+            (*a, Some(*b))
+        }
+        (HeapState::Released(a), HeapState::Released(b)) => (*b, Some(*a)),
+        (HeapState::Released(a), _) => (*a, None),
+        (_, HeapState::Released(b)) => (*b, None),
+        _ => {
+            let (a, b) = (a.unusable(), b.unusable());
+            return Err(NoHeap::NoneComplete { a, b });
+        }
+    };
+    Ok(Choice {
+        first,
+        second,
+        next_generation: highest.saturating_add(1),
+    })
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::snapshot::format::tests::sample;
+
+    /// Returns every state of a heap, with the generations 5, 6 and 7.
+    fn states(heap: HeapName) -> Vec<HeapState> {
+        let mut all = vec![
+            HeapState::Absent,
+            HeapState::Damaged([Defect::Checksum, Defect::Blank]),
+        ];
+        for generation in [5, 6, 7] {
+            let released = sample(heap, generation);
+            all.push(HeapState::Released(released));
+            all.push(HeapState::Taken(Metadata {
+                released: false,
+                ..released
+            }));
+        }
+        all
+    }
+
+    #[test]
+    fn every_pair_of_states_is_selected_as_in_the_table() {
+        for a in states(HeapName::A) {
+            for b in states(HeapName::B) {
+                let chosen = choose_heap(&a, &b);
+                let generation = |state: &HeapState| state.metadata().map(|found| found.generation);
+                let complete = |state: &HeapState| match state {
+                    HeapState::Released(metadata) => Some(*metadata),
+                    _ => None,
+                };
+                let is_duplicate = generation(&a).is_some() && generation(&a) == generation(&b);
+                if is_duplicate {
+                    assert!(matches!(chosen, Err(NoHeap::Twins { .. })), "{a:?} {b:?}");
+                    continue;
+                }
+                let mut candidates: Vec<_> =
+                    [complete(&a), complete(&b)].into_iter().flatten().collect();
+                candidates.sort_by_key(|found| std::cmp::Reverse(found.generation));
+                match candidates[..] {
+                    [] => assert!(matches!(chosen, Err(NoHeap::NoneComplete { .. }))),
+                    [first, ref rest @ ..] => {
+                        let chosen = chosen.expect("a heap is complete");
+                        assert_eq!(chosen.first, first);
+                        assert_eq!(chosen.second, rest.first().copied());
+                        let highest = generation(&a)
+                            .max(generation(&b))
+                            .expect("one state has a generation");
+                        assert_eq!(
+                            chosen.next_generation,
+                            highest + 1,
+                            "i08: generations of incomplete heaps count"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn contradictory_headers_are_named_in_the_error() {
+        let a = sample(HeapName::A, 5);
+        let b = sample(HeapName::B, 6);
+        #[expect(clippy::result_large_err, reason = "the error is compared")]
+        let chosen = |a, b| choose_heap(&HeapState::Released(a), &HeapState::Released(b));
+        let of_another_store = Metadata {
+            store: crate::snapshot::format::StoreId([1; 16]),
+            ..b
+        };
+        assert_eq!(chosen(a, of_another_store), Err(NoHeap::Strangers));
+        let other = Metadata {
+            part_bytes: 2 << 20,
+            ..b
+        };
+        // Part lengths may differ while they are converted.
+        assert!(matches!(chosen(a, other), Ok(choice) if choice.first == other));
+        let heap = HeapName::B;
+        assert_eq!(
+            chosen(a, sample(HeapName::A, 6)),
+            Err(NoHeap::Swapped { heap })
+        );
+        let newer = HeapState::Newer(2);
+        let found = 2;
+        let error = choose_heap(&HeapState::Released(a), &newer);
+        assert_eq!(error, Err(NoHeap::Version { heap, found }));
+    }
+}

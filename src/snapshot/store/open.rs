@@ -1,0 +1,171 @@
+//! Opening a store. Both heaps are read, one is selected, verified and restored, and the journal is
+//! replayed before anything is written.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::assemble::Opened;
+use super::create::create;
+use super::report::OpenReport;
+use super::select::{Newest, Selection, check_options, restore_newest, select};
+use crate::mapping_cache::Access;
+use crate::snapshot::backend::{DEFAULT_PART_BYTES, Disk, GroupDisk, StoreLocks, sync_above};
+use crate::snapshot::checkpoint::StoreInner;
+use crate::snapshot::error::SnapshotError;
+use crate::snapshot::file_names::Array;
+use crate::snapshot::format::{HeapName, Metadata};
+use crate::snapshot::heap::{self, stored_part_bytes};
+use crate::snapshot::history;
+use crate::snapshot::journal;
+use crate::snapshot::options::StoreOptions;
+
+/// Opens or creates the store in a directory, with its locks.
+pub(crate) fn in_directory(
+    directory: &Path,
+    options: StoreOptions,
+) -> Result<(StoreInner, OpenReport), SnapshotError> {
+    options.check()?;
+    let failed = |operation, source| SnapshotError::Directory {
+        path: directory.to_path_buf(),
+        operation,
+        source,
+    };
+    let is_new = match std::fs::read_dir(directory) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+        Err(error) => return Err(failed("read", error)),
+    };
+    if is_new {
+        if !options.create {
+            return Err(failed("open", io::ErrorKind::NotFound.into()));
+        }
+        let part_bytes = options.part_bytes.unwrap_or(DEFAULT_PART_BYTES);
+        let disk = GroupDisk::create(directory, part_bytes);
+        let disk = disk.map_err(|error| failed("create a store in", error))?;
+        create(&disk, &options)?;
+    }
+    // Fail before a lock file is created in a directory without a store.
+    stored_part_bytes(directory)?;
+    let locks = StoreLocks::of_writer(directory)?;
+    let stored = stored_part_bytes(directory)?;
+    let part_bytes = options.changed_part_bytes().unwrap_or(stored);
+    if !is_new {
+        // The process that created or moved the store may have been killed before its path was
+        // durable.
+        let synced = sync_above(directory);
+        synced.map_err(|error| failed("sync the path of", error))?;
+    }
+    let disk = GroupDisk::open(directory, part_bytes, Access::ReadWrite);
+    let disk = disk.map_err(|error| failed("open", error))?;
+    let history_generation = history::highest_generation(directory)?;
+    let (inner, mut report) = open_existing(Arc::new(disk), locks, history_generation, options)?;
+    report.created = is_new;
+    Ok((inner, report))
+}
+
+/// Opens or creates the store in a backend, without locks.
+pub(crate) fn with_backend(
+    disk: Arc<dyn Disk>,
+    options: StoreOptions,
+) -> Result<(StoreInner, OpenReport), SnapshotError> {
+    options.check()?;
+    let arrays = disk.arrays();
+    let arrays = arrays.map_err(SnapshotError::disk("find", Array::Heap(HeapName::A)))?;
+    let is_new = arrays.is_empty();
+    if is_new {
+        create(&*disk, &options)?;
+    }
+    let (inner, mut report) = open_existing(disk, StoreLocks::default(), 0, options)?;
+    report.created = is_new;
+    Ok((inner, report))
+}
+
+fn open_existing(
+    disk: Arc<dyn Disk>,
+    locks: StoreLocks,
+    history_generation: u64,
+    options: StoreOptions,
+) -> Result<(StoreInner, OpenReport), SnapshotError> {
+    let begun = Instant::now();
+    let selection = select(&*disk)?;
+    check_options(&selection.choice.first, &options)?;
+    let newest = restore_newest(&*disk, &selection.choice, &options)?;
+    let next_number = next_journal_number(&*disk, &newest.metadata)?;
+    // Everything up to here only reads.
+    let (committed, next_generation) =
+        prepare_heaps(&*disk, &selection, &newest, history_generation)?;
+    let opened = Opened {
+        disk,
+        locks,
+        options,
+        headers: selection.headers,
+        newest,
+        committed,
+        next_number,
+        next_generation,
+    };
+    opened.assemble(begun)
+}
+
+/// Returns the number of the next journal file, which was never used.
+fn next_journal_number(disk: &dyn Disk, metadata: &Metadata) -> Result<u64, SnapshotError> {
+    let last = journal::numbers(disk)?.last().copied();
+    let next = last.map_or(1, |last| last + 1);
+    Ok(next.max(metadata.journal))
+}
+
+/// Rewrites the METADATA of the restored heap [I3], and invalidates a newer heap that was not
+/// restored if the journal must not lead to it. Returns the METADATA and the next generation.
+fn prepare_heaps(
+    disk: &dyn Disk,
+    selection: &Selection,
+    newest: &Newest,
+    history_generation: u64,
+) -> Result<(Metadata, u64), SnapshotError> {
+    let choice = &selection.choice;
+    let mut next_generation = choice
+        .next_generation
+        .max(newest.restored.replayed.seen_generation + 1)
+        .max(history_generation + 1);
+    let is_fallback = newest.fallback_reason.is_some();
+    if is_fallback && choice.first.floor > newest.metadata.generation {
+        invalidate(disk, &choice.first, &newest.metadata, next_generation)?;
+        next_generation += 1;
+    }
+    let committed = Metadata {
+        closed: false,
+        end: None,
+        revision: newest.metadata.revision + 1,
+        ..newest.metadata
+    };
+    let copies = selection.headers.copies[committed.heap as usize].as_ref();
+    heap::rewrite_metadata(disk, &committed, copies)?;
+    Ok((committed, next_generation))
+}
+
+/// Marks a corrupt newer heap as incomplete. The journal does not lead to its state, so later
+/// records must not be applied to it.
+fn invalidate(
+    disk: &dyn Disk,
+    corrupt: &Metadata,
+    committed: &Metadata,
+    generation: u64,
+) -> Result<(), SnapshotError> {
+    if heap::remove_if_broken(disk, Array::Heap(corrupt.heap))? {
+        return Ok(());
+    }
+    let incomplete = Metadata {
+        heap: corrupt.heap,
+        part_bytes: corrupt.part_bytes,
+        generation,
+        released: false,
+        revision: 0,
+        closed: false,
+        end: None,
+        ..*committed
+    };
+    heap::write_metadata(disk, &incomplete)?;
+    heap::sync(disk, Array::Heap(corrupt.heap))
+}

@@ -1,0 +1,99 @@
+//! Write guard of a tracked store.
+
+use std::ops::Range;
+use std::ptr::NonNull;
+
+use crate::snapshot::error::SnapshotError;
+use crate::snapshot::memory::{SharedAccess, StoreMemory, pages_of};
+
+/// Access to the memory of a store for writing, next to other writers; see
+/// [`Store::enter`](crate::snapshot::Store::enter).
+#[derive(Debug)]
+pub struct Writing<'s> {
+    pub(super) memory: &'s StoreMemory,
+    pub(super) _access: SharedAccess<'s>,
+}
+
+impl Writing<'_> {
+    /// Returns the length of the region in bytes. It does not change while the guard exists.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.memory.len()
+    }
+
+    /// Returns whether the region has no bytes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Returns the address of the region. Using it is `unsafe`, since other writers may write the
+    /// memory.
+    #[must_use]
+    pub fn as_ptr(&self) -> NonNull<u8> {
+        self.memory.region.as_ptr()
+    }
+
+    /// Writes bytes at `offset`. The kernel copies them. Concurrent writes of the same bytes may
+    /// mix.
+    ///
+    /// # Errors
+    ///
+    /// - [`SnapshotError::Range`] if the range is outside of the region.
+    /// - [`SnapshotError::Memory`] if the copy fails.
+    pub fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), SnapshotError> {
+        let start = self.checked(offset, bytes.len())?;
+        Ok(self.memory.region.copy_in(start, bytes)?)
+    }
+
+    /// Reads bytes at `offset`. The kernel copies them.
+    ///
+    /// # Errors
+    ///
+    /// - [`SnapshotError::Range`] if the range is outside of the region.
+    /// - [`SnapshotError::Memory`] if the copy fails.
+    pub fn read(&self, offset: u64, buf: &mut [u8]) -> Result<(), SnapshotError> {
+        let start = self.checked(offset, buf.len())?;
+        Ok(self.memory.region.copy_out(start, buf)?)
+    }
+
+    /// Marks a range as dirty. Needed for changes that the tracker may not see: by another process,
+    /// by another mapping, or by a device.
+    ///
+    /// # Errors
+    ///
+    /// - [`SnapshotError::Range`] if the range is outside of the region.
+    pub fn declare(&self, range: Range<u64>) -> Result<(), SnapshotError> {
+        let len = range.end.saturating_sub(range.start);
+        // A length above `usize::MAX` exceeds every region.
+        self.checked(range.start, usize::try_from(len).unwrap_or(usize::MAX))?;
+        self.memory.dirty().insert_range(pages_of(&range));
+        Ok(())
+    }
+
+    /// Sets whole pages to zeros and releases their memory.
+    ///
+    /// # Errors
+    ///
+    /// - [`SnapshotError::Range`] if the range is outside of the region.
+    /// - [`SnapshotError::Memory`] if the range is not in whole pages of 4096 bytes.
+    pub fn discard(&self, range: Range<u64>) -> Result<(), SnapshotError> {
+        self.declare(range.clone())?;
+        // Lossless: `declare` has checked the range.
+        self.memory
+            .discard(range.start as usize..range.end as usize)
+    }
+
+    /// Returns the offset of a range within the region.
+    fn checked(&self, offset: u64, len: usize) -> Result<usize, SnapshotError> {
+        let end = offset.checked_add(len as u64);
+        match end {
+            Some(end) if end <= self.len() => Ok(offset as usize),
+            _ => Err(SnapshotError::Range {
+                offset,
+                len: len as u64,
+                region_bytes: self.len(),
+            }),
+        }
+    }
+}

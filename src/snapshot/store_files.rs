@@ -1,0 +1,89 @@
+//! Files of an open store: the backend, the locks and the journal.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::backend::{Disk, StoreLocks};
+use super::error::SnapshotError;
+use super::file_names::Array;
+use super::format::StoreId;
+use super::journal::Journal;
+use super::modes::Durability;
+use super::poison::Poison;
+
+/// Files of an open store.
+#[derive(Debug)]
+pub(crate) struct StoreFiles {
+    pub(crate) backend: Arc<dyn Disk>,
+    pub(crate) locks: StoreLocks,
+    pub(crate) journal: Journal,
+    pub(crate) id: StoreId,
+    pub(crate) durability: Durability,
+    /// Durable generation.
+    generation: AtomicU64,
+    poison: Arc<Poison>,
+}
+
+impl StoreFiles {
+    pub(crate) fn new(
+        backend: Arc<dyn Disk>,
+        locks: StoreLocks,
+        journal: Journal,
+        (id, generation): (StoreId, u64),
+        durability: Durability,
+        poison: Arc<Poison>,
+    ) -> Self {
+        Self {
+            backend,
+            locks,
+            journal,
+            id,
+            durability,
+            generation: AtomicU64::new(generation),
+            poison,
+        }
+    }
+
+    /// Returns the durable generation.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    /// Sets the durable generation.
+    pub(crate) fn set_generation(&self, generation: u64) {
+        self.generation.store(generation, Ordering::Relaxed);
+    }
+
+    /// Syncs a file. A failure poisons the store, since the state of the disk is then unknown.
+    pub(crate) fn sync(&self, array: Array) -> Result<(), SnapshotError> {
+        self.backend
+            .sync(array)
+            .map_err(SnapshotError::disk("sync", array))
+            .inspect_err(|error| self.poison(error))
+    }
+
+    /// Starts the writeback of a range, so that a later sync takes less time.
+    pub(crate) fn start_writeback(&self, array: Array, range: Range<u64>) {
+        if self.durability == Durability::Power {
+            self.backend.start_writing(array, range);
+        }
+    }
+
+    /// Waits until a record is durable. A failure poisons the store.
+    pub(crate) fn commit(&self, sequence: u64) -> Result<(), SnapshotError> {
+        let committed = self.journal.commit(sequence);
+        committed.inspect_err(|error| self.poison(error))
+    }
+
+    /// Poisons the store.
+    pub(crate) fn poison(&self, error: &SnapshotError) {
+        self.poison.set(error);
+    }
+
+    /// Fails if the store is poisoned.
+    pub(crate) fn check(&self) -> Result<(), SnapshotError> {
+        self.poison.check()?;
+        self.journal.check()
+    }
+}
