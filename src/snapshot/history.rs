@@ -16,7 +16,7 @@ use super::lock::{Locks, lock_file};
 use super::reader::StoreReader;
 use crate::sys::open::sync_directory;
 
-const FOLDER: &str = "kept";
+const FOLDER: &str = "history";
 /// Others may be copying a large state.
 const PATIENCE: Duration = Duration::from_secs(10);
 

@@ -238,7 +238,7 @@ fn a_state_that_is_older_by_its_numbers_is_the_newest_where_it_came_last() {
     }
     let lost = History::of(&one).keep().expect("kept");
     // As if what this one has were lost, and the other came instead.
-    fs::rename(one.join("kept"), other.join("kept")).expect("moved");
+    fs::rename(one.join("history"), other.join("history")).expect("moved");
     let history = History::of(&other);
     let kept = history.keep().expect("kept");
     assert_eq!(kept.generation(), lost.generation());
@@ -362,7 +362,7 @@ fn what_is_in_use_stays_until_another_time() {
     assert_eq!(names(&history), [kept[3].name()]);
     assert_eq!(history.prune(0).expect("pruned").len(), 1);
     let left: Vec<_> = path
-        .join("kept")
+        .join("history")
         .read_dir()
         .expect("it")
         .flatten()
@@ -379,24 +379,24 @@ fn what_a_killed_process_has_left_goes_and_what_is_not_ours_stays() {
     store.checkpoint_base().expect("a base");
     assert_eq!(names(&history), [""; 0]);
     assert!(history.prune(0).expect("nothing").is_empty());
-    assert!(!path.join("kept").exists(), "asking makes nothing");
+    assert!(!path.join("history").exists(), "asking makes nothing");
     let kept = history.keep().expect("kept");
     let leftovers = [".9-9.new-17-0123456789abcdef", ".1-7.old"];
     for name in leftovers {
-        copy(kept.directory(), &path.join("kept").join(name));
+        copy(kept.directory(), &path.join("history").join(name));
     }
     let others = ["1-0-x", "notes", "01-1", ".git", ".mine.new-17-0"];
     for name in others {
-        fs::create_dir(path.join("kept").join(name)).expect("made");
+        fs::create_dir(path.join("history").join(name)).expect("made");
     }
     assert_eq!(names(&history), [kept.name()]);
     assert_eq!(history.keep().expect("kept already"), kept);
     for name in leftovers {
-        assert!(!path.join("kept").join(name).exists(), "{name}");
+        assert!(!path.join("history").join(name).exists(), "{name}");
     }
     history.prune(0).expect("pruned");
     for name in others {
-        assert!(path.join("kept").join(name).exists(), "{name}");
+        assert!(path.join("history").join(name).exists(), "{name}");
     }
     // Nor is any of it a part of the store.
     drop(store);
@@ -423,7 +423,7 @@ fn a_store_on_a_full_disk_goes_on_without_its_history() {
     small.fill_leaving(140 << 10);
     let error = history.keep().expect_err("there is no room");
     assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
-    let left = path.join("kept").read_dir().expect("it").count();
+    let left = path.join("history").read_dir().expect("it").count();
     assert_eq!(left, 2, "one, and the lock");
     put(&store, Changes::Writers, 3, 3);
     store.checkpoint_base().expect("its own files are there");

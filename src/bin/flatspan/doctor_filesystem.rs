@@ -1,4 +1,4 @@
-//! What the filesystem of a directory offers, by trying it on a file there.
+//! Properties of the filesystem of a directory, tested on temporary files there.
 
 use std::fs::{self, File};
 use std::io;
@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, SeekFrom, fallocate, ioctl_ficlone, seek, statfs};
 
-use crate::doctor::{Finding, Verdict};
-use crate::text::BinaryBytes;
+use crate::finding::{Finding, Status};
+use crate::format::BinaryBytes;
 
 const BLOCK_BYTES: u64 = 64 << 10;
 
-/// What kind of filesystem it is, as far as that matters.
+/// The kinds of filesystems that stores are affected by.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Local,
@@ -22,7 +22,7 @@ enum Kind {
     Unknown,
 }
 
-/// The numbers are those of `linux/magic.h` and of the filesystems' own headers.
+/// Filesystems by `f_type` of statfs(2), from `linux/magic.h` and the filesystems' own headers.
 const KINDS: [(i64, &str, Kind); 19] = [
     (0xEF53, "ext2/3/4", Kind::Local),
     (0x5846_5342, "xfs", Kind::Local),
@@ -45,15 +45,15 @@ const KINDS: [(i64, &str, Kind); 19] = [
     (0x6573_5546, "fuse", Kind::Unknown),
 ];
 
-/// A file to try things on, removed on drop.
+/// A temporary file, removed on drop.
 struct Scratch {
     path: PathBuf,
     file: File,
 }
 
 impl Scratch {
-    fn new(dir: &Path, name: &str) -> io::Result<Self> {
-        let path = dir.join(format!(".flatspan-doctor-{}-{name}", std::process::id()));
+    fn new(directory: &Path, name: &str) -> io::Result<Self> {
+        let path = directory.join(format!(".flatspan-doctor-{}-{name}", std::process::id()));
         let file = File::options()
             .read(true)
             .write(true)
@@ -69,144 +69,141 @@ impl Drop for Scratch {
     }
 }
 
-pub(crate) fn look(dir: &Path) -> Vec<Finding> {
-    let mut findings = vec![filesystem(dir)];
-    findings.extend(room(dir));
-    match (Scratch::new(dir, "a"), Scratch::new(dir, "b")) {
-        (Ok(one), Ok(other)) => findings.extend(try_all(&one, &other)),
+pub(crate) fn findings(directory: &Path) -> Vec<Finding> {
+    let mut findings = vec![filesystem(directory)];
+    findings.extend(free_space(directory));
+    match (Scratch::new(directory, "a"), Scratch::new(directory, "b")) {
+        (Ok(one), Ok(other)) => findings.extend(probe_all(&one, &other)),
         (Err(error), _) | (_, Err(error)) => findings.push(Finding::new(
             "writing in DIR",
             error.to_string(),
-            Verdict::Missing,
-            "no store can be made or opened here; one that is there can be looked at",
+            Status::Unavailable,
+            "stores cannot be created or opened here; existing ones can be read",
         )),
     }
     findings
 }
 
-fn filesystem(dir: &Path) -> Finding {
+fn filesystem(directory: &Path) -> Finding {
     let name = "filesystem of DIR";
-    let found = match statfs(dir) {
+    let found = match statfs(directory) {
         Ok(found) => found,
-        Err(error) => return Finding::new(name, error.to_string(), Verdict::Note, "unknown"),
+        Err(error) => return Finding::new(name, error.to_string(), Status::Warning, "unknown"),
     };
     let magic = found.f_type as u32;
     let known = KINDS
         .iter()
         .find(|(number, ..)| *number == i64::from(magic));
-    let (text, kind) = match known {
-        Some((_, text, kind)) => ((*text).to_owned(), *kind),
+    let (value, kind) = match known {
+        Some((_, name, kind)) => ((*name).to_owned(), *kind),
         None => (format!("number {magic:#x}"), Kind::Unknown),
     };
-    let (verdict, meaning) = match kind {
+    let (status, explanation) = match kind {
         Kind::Local => (
-            Verdict::Good,
-            "written in place: what is reserved can be written",
+            Status::Ok,
+            "writes in place: preallocated storage can always be written",
         ),
         Kind::CopyOnWrite => (
-            Verdict::Note,
-            "copy-on-write: a reservation holds for the first write of a block only, so a full disk can be met late; \
-             clones of a store share storage",
+            Status::Warning,
+            "copy-on-write: preallocation covers only the first write of a block, so a full disk may be detected late; \
+             copies of a store share storage",
         ),
         Kind::Network => (
-            Verdict::Note,
-            "network: locks and syncs are as good as the server; one that another machine has open may not be noticed",
+            Status::Warning,
+            "network: locks and syncs are as reliable as the server; a writer on another machine may go unnoticed",
         ),
         Kind::Memory => (
-            Verdict::Note,
-            "in memory: nothing here survives a power cut",
+            Status::Warning,
+            "in memory: stores do not survive a power failure",
         ),
         Kind::Unknown => (
-            Verdict::Note,
-            "what lies beneath is not known from here: what is tried below counts",
+            Status::Warning,
+            "the underlying storage is unknown: rely on the tests below",
         ),
     };
-    Finding::new(name, text, verdict, meaning)
+    Finding::new(name, value, status, explanation)
 }
 
-fn room(dir: &Path) -> Option<Finding> {
-    let found = rustix::fs::statvfs(dir).ok()?;
+fn free_space(directory: &Path) -> Option<Finding> {
+    let found = rustix::fs::statvfs(directory).ok()?;
     let bytes = found.f_bavail.saturating_mul(found.f_frsize);
     Some(Finding::new(
-        "room in DIR",
+        "free space in DIR",
         BinaryBytes(bytes).to_string(),
-        Verdict::Note,
-        "a store takes twice its region, and its journal, at the most",
+        Status::Warning,
+        "a store needs at most twice its region plus its journal",
     ))
 }
 
-fn try_all(one: &Scratch, other: &Scratch) -> Vec<Finding> {
+fn probe_all(one: &Scratch, other: &Scratch) -> Vec<Finding> {
+    let probe = |name, outcome, explanations| finding(name, outcome, Status::Warning, explanations);
+    let require =
+        |name, outcome, explanations| finding(name, outcome, Status::Unavailable, explanations);
     vec![
-        tried(
+        probe(
             "fallocate",
-            reserve(one),
-            Verdict::Note,
+            preallocate(one),
             [
-                "a full disk is known before a record is written",
-                "room cannot be reserved: a full disk is met when the journal is written, and poisons the store",
+                "a full disk is detected before a record is written",
+                "storage cannot be preallocated: a full disk is detected while the journal is written, and poisons the store",
             ],
         ),
-        tried(
+        probe(
             "punch hole",
-            punch(one),
-            Verdict::Note,
+            punch_hole(one),
             [
-                "pages of zeros give their storage back",
+                "pages of zeros free their storage",
                 "pages that become zeros keep their storage",
             ],
         ),
-        tried(
+        probe(
             "holes",
-            holes(one),
-            Verdict::Note,
+            find_holes(one),
             [
-                "sparse stores are read and verified without reading their zeros",
-                "all of a sparse store is read, zeros too",
+                "zeros of sparse stores are skipped when they are read and verified",
+                "sparse stores are read completely, including their zeros",
             ],
         ),
-        tried(
+        probe(
             "reflink",
             reflink(one, other),
-            Verdict::Note,
             [
-                "copies of a store can share storage with it",
-                "copies of a store take their full size",
+                "copies of a store can share its storage",
+                "copies of a store need their full size",
             ],
         ),
-        tried(
+        require(
             "flock",
             lock(one),
-            Verdict::Missing,
             [
-                "two writers keep out of each other's way",
-                "two writers would not notice each other",
+                "two writers exclude each other",
+                "two writers would not exclude each other",
             ],
         ),
-        tried(
+        require(
             "sync",
             one.file.sync_all(),
-            Verdict::Missing,
             [
-                "what is acknowledged is on the disk, as far as the disk tells the truth",
+                "acknowledged data is on the disk, as far as the disk reports the truth",
                 "nothing is durable here",
             ],
         ),
     ]
 }
 
-fn tried(
+fn finding(
     name: &'static str,
     outcome: io::Result<()>,
-    otherwise: Verdict,
-    [good, bad]: [&str; 2],
+    otherwise: Status,
+    [works, fails]: [&str; 2],
 ) -> Finding {
     match outcome {
-        Ok(()) => Finding::new(name, "works", Verdict::Good, good),
-        Err(error) => Finding::new(name, error.to_string(), otherwise, bad),
+        Ok(()) => Finding::new(name, "works", Status::Ok, works),
+        Err(error) => Finding::new(name, error.to_string(), otherwise, fails),
     }
 }
 
-fn reserve(scratch: &Scratch) -> io::Result<()> {
+fn preallocate(scratch: &Scratch) -> io::Result<()> {
     Ok(fallocate(
         &scratch.file,
         FallocateFlags::KEEP_SIZE,
@@ -215,29 +212,28 @@ fn reserve(scratch: &Scratch) -> io::Result<()> {
     )?)
 }
 
-fn punch(scratch: &Scratch) -> io::Result<()> {
-    // Lossless: a constant.
+fn punch_hole(scratch: &Scratch) -> io::Result<()> {
     scratch
         .file
         .write_all_at(&[1; 2 * BLOCK_BYTES as usize], 0)?;
     scratch.file.sync_all()?;
     let before = scratch.file.metadata()?.blocks();
-    let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-    fallocate(&scratch.file, how, 0, BLOCK_BYTES)?;
+    let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    fallocate(&scratch.file, flags, 0, BLOCK_BYTES)?;
     scratch.file.sync_all()?;
     if scratch.file.metadata()?.blocks() < before {
         Ok(())
     } else {
-        Err(io::Error::other("gives no storage back"))
+        Err(io::Error::other("frees no storage"))
     }
 }
 
-fn holes(scratch: &Scratch) -> io::Result<()> {
+fn find_holes(scratch: &Scratch) -> io::Result<()> {
     scratch.file.set_len(0)?;
     scratch.file.set_len(64 * BLOCK_BYTES)?;
     scratch.file.write_all_at(&[1; 4096], 32 * BLOCK_BYTES)?;
     match seek(&scratch.file, SeekFrom::Data(0))? {
-        0 => Err(io::Error::other("are not told from data")),
+        0 => Err(io::Error::other("holes are reported as data")),
         _ => Ok(()),
     }
 }
@@ -252,6 +248,6 @@ fn lock(scratch: &Scratch) -> io::Result<()> {
     match second.try_lock_shared() {
         Err(fs::TryLockError::WouldBlock) => Ok(()),
         Err(fs::TryLockError::Error(error)) => Err(error),
-        Ok(()) => Err(io::Error::other("has no effect")),
+        Ok(()) => Err(io::Error::other("locks do not conflict")),
     }
 }
