@@ -4,12 +4,15 @@
 //! writer of the store needs none of this, but for generations: it gives no number that a kept state has (hazard 8). They are in the
 //! order in which they were kept: generations need not be, where a journal has lost its end.
 
+mod rollback;
+
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use self::rollback::{CurrentState, Rollback};
 use super::error::SnapshotError;
 use super::format::{HeapName, NUMBERS_END};
 use super::lock::{Locks, lock_file};

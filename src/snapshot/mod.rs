@@ -63,7 +63,7 @@ pub use disk::{Array, Disk};
 pub use error::{Damage, SnapshotError};
 pub use format::{Defect, HeapName, Metadata, StoreId};
 pub use group_disk::GroupDisk;
-pub use history::{History, Kept};
+pub use history::{CurrentState, History, Kept, Rollback};
 pub use options::{Changes, Durability, Memory, OnClose, Restore, StoreOptions, Strategy};
 pub use page_set::{PageSet, Runs};
 pub use reader::{

@@ -7,11 +7,15 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
+use std::time::{Duration, Instant};
 
-use flatspan::snapshot::{Changes, History, Kept, SnapshotError, Store, StoreOptions, StoreReader};
+use flatspan::snapshot::{
+    Changes, CurrentState, History, Kept, Rollback, SnapshotError, Store, StoreOptions, StoreReader,
+};
 use proptest::prelude::*;
 
 use crate::support::filesystem::{Kind, SmallFs};
+use crate::support::power::{Lie, Plan, PowerFs};
 use crate::support::temp_dir;
 
 const PAGE: u64 = 4096;
@@ -517,4 +521,210 @@ fn holes_stay_holes() {
         .sum();
     assert!(blocks * 512 < 1 << 20, "{blocks} blocks");
     assert!(read(kept.directory()) == read(&path));
+}
+
+/// Two states of different lengths: the snapshot, and the newest one.
+struct Rolled {
+    snapshot: Kept,
+    before: Vec<u8>,
+    after: Vec<u8>,
+}
+
+/// Makes a store with a snapshot of 48 pages and a newest state of 40 or 64, and closes it or not.
+fn prepare(path: &Path, changes: Changes, pages: u64, is_closed: bool) -> Rolled {
+    let store = open(path, changes);
+    resize(&store, changes, 48);
+    for page in [0, 3, 47] {
+        put(&store, changes, page, 1);
+    }
+    store.checkpoint_base().expect("a base checkpoint");
+    put(&store, changes, 5, 2);
+    checkpoint_delta(&store, changes);
+    let snapshot = History::of(path).keep().expect("a snapshot");
+    let before = read(path);
+    resize(&store, changes, pages);
+    for page in [0, 7, pages - 1] {
+        put(&store, changes, page, 3);
+    }
+    store.checkpoint_base().expect("a base checkpoint");
+    put(&store, changes, 9, 4);
+    checkpoint_delta(&store, changes);
+    if is_closed {
+        store.close().expect("closed");
+    } else {
+        drop(store);
+    }
+    let after = read(path);
+    Rolled {
+        snapshot,
+        before,
+        after,
+    }
+}
+
+fn checkpoint_delta(store: &Store, changes: Changes) {
+    if changes == Changes::Writers {
+        store.checkpoint_delta().expect("a delta checkpoint");
+    }
+}
+
+fn resize(store: &Store, changes: Changes, pages: u64) {
+    let resized = if changes == Changes::Transactions {
+        store.transaction(|tx| tx.resize(pages * PAGE))
+    } else {
+        store.resize(pages * PAGE)
+    };
+    resized.expect("resized");
+}
+
+/// Another test may fork at this moment, and its child has the lock until it calls exec.
+fn roll_back(path: &Path, name: &str, current: CurrentState) -> Result<Rollback, SnapshotError> {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        match History::of(path).rollback(name, current) {
+            Err(SnapshotError::InUse { .. }) if Instant::now() < deadline => {}
+            done => return done,
+        }
+    }
+}
+
+#[test]
+fn rollback_commits_the_snapshot_and_keeps_the_replaced_state() {
+    for changes in [Changes::Writers, Changes::Transactions] {
+        for (pages, is_closed) in [(40, true), (64, false)] {
+            let directory = temp_dir();
+            let path = directory.path().join("store");
+            let rolled = prepare(&path, changes, pages, is_closed);
+            let history = History::of(&path);
+            let newest = StoreReader::open(&path).and_then(|reader| reader.newest());
+            let generation = newest.expect("a state").generation();
+
+            let done = roll_back(&path, &rolled.snapshot.name(), CurrentState::Keep);
+            let done = done.expect("rolled back");
+            assert!(read(&path) == rolled.before, "{changes:?}");
+            verify(&path);
+            assert!(done.generation > generation);
+            assert_eq!(done.region_bytes, rolled.before.len() as u64);
+            let replaced = done.replaced.expect("a snapshot of what was replaced");
+            assert!(read(replaced.directory()) == rolled.after);
+            assert_eq!(names(&history), [rolled.snapshot.name(), replaced.name()]);
+
+            let store = open(&path, changes);
+            assert_eq!(store.generation(), done.generation);
+            assert!(store.open_report().was_closed);
+            put(&store, changes, 2, 9);
+            store.checkpoint_base().expect("a base checkpoint");
+            put(&store, changes, 3, 9);
+            checkpoint_delta(&store, changes);
+            drop(store);
+            verify(&path);
+            assert_eq!(read(&path)[3 * PAGE as usize], 9);
+
+            let undone = roll_back(&path, &replaced.name(), CurrentState::Discard);
+            let undone = undone.expect("rolled back");
+            assert!(read(&path) == rolled.after);
+            assert!(undone.generation > done.generation);
+            assert_eq!(undone.replaced, None);
+            assert_eq!(names(&history), [rolled.snapshot.name(), replaced.name()]);
+            assert!(read(rolled.snapshot.directory()) == rolled.before);
+        }
+    }
+}
+
+#[test]
+fn rollback_refuses_while_a_writer_holds_the_store() {
+    let directory = temp_dir();
+    let path = directory.path().join("store");
+    let rolled = prepare(&path, Changes::Writers, 40, true);
+    let store = open(&path, Changes::Writers);
+    let refused = History::of(&path).rollback(&rolled.snapshot.name(), CurrentState::Keep);
+    assert!(
+        matches!(refused, Err(SnapshotError::InUse { .. })),
+        "{refused:?}"
+    );
+    drop(store);
+    assert!(read(&path) == rolled.after);
+    assert_eq!(names(&History::of(&path)), [rolled.snapshot.name()]);
+}
+
+#[test]
+fn rollback_to_a_missing_or_corrupt_snapshot_changes_nothing() {
+    let directory = temp_dir();
+    let path = directory.path().join("store");
+    let rolled = prepare(&path, Changes::Writers, 40, true);
+    let history = History::of(&path);
+    for name in ["9-9", "", "../x", "lock", "01-1"] {
+        let error = roll_back(&path, name, CurrentState::Keep).expect_err("no such snapshot");
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{name}: {error}");
+    }
+    assert_eq!(names(&history), [rolled.snapshot.name()]);
+    // The page of zeros has a hash, too.
+    for entry in rolled.snapshot.directory().read_dir().expect("it").flatten() {
+        if entry.file_name().to_string_lossy().contains("heap") {
+            let mut bytes = fs::read(entry.path()).expect("read");
+            let last = bytes.len() - 1;
+            bytes[last] ^= 1;
+            fs::write(entry.path(), bytes).expect("written");
+        }
+    }
+    let error = roll_back(&path, &rolled.snapshot.name(), CurrentState::Discard);
+    let error = error.expect_err("the snapshot is corrupt");
+    assert_eq!(error.kind(), ErrorKind::InvalidData, "{error}");
+    assert!(read(&path) == rolled.after);
+    verify(&path);
+}
+
+/// Operations of the filesystem that a rollback takes, with a power cut after each of them.
+#[test]
+fn i08_rollback_interrupted_at_any_operation_leaves_one_of_both_states() {
+    /// Cuts of one kind of store; all of them with `FLATSPAN_POWER_ALL`.
+    const CUTS_MAX: u64 = 40;
+    let Some(fs) = PowerFs::new() else { return };
+    for (changes, seed) in [(Changes::Writers, 0), (Changes::Transactions, 0), (Changes::Writers, 77)]
+    {
+        let path = fs.path().join("store");
+        let begin = |plan: Plan| {
+            fs.begin_empty(Plan::NO_CUT);
+            let rolled = prepare(&path, changes, 40, false);
+            fs.begin_again(plan);
+            rolled
+        };
+        let rolled = begin(Plan::NO_CUT);
+        roll_back(&path, &rolled.snapshot.name(), CurrentState::Keep).expect("rolled back");
+        let operations = fs.progress().operations;
+        let step = match std::env::var_os("FLATSPAN_POWER_ALL") {
+            Some(_) => 1,
+            None => operations.div_ceil(CUTS_MAX),
+        };
+        let mut outcomes = [0; 2];
+        for at in (0..=operations).step_by(step as usize) {
+            let plan = Plan {
+                operations_max: at,
+                survivors_seed: seed * (1 + at),
+                lie: Lie::Never,
+            };
+            let rolled = begin(plan);
+            let name = rolled.snapshot.name();
+            let done = roll_back(&path, &name, CurrentState::Keep);
+            let last = fs.progress().last;
+            fs.begin_again(Plan::NO_CUT);
+            let found = read(&path);
+            let is_new = found == rolled.before;
+            assert!(is_new || found == rolled.after, "{at}, after `{last}`");
+            assert!(is_new || done.is_err(), "{at}: acknowledged and lost");
+            verify(&path);
+            assert!(read(rolled.snapshot.directory()) == rolled.before);
+            let kept = History::of(&path).list().expect("a list");
+            assert!(!is_new || kept.len() == 2, "{at}: {kept:?}");
+            if let Some(replaced) = kept.get(1) {
+                assert!(read(replaced.directory()) == rolled.after, "{at}");
+            }
+            outcomes[usize::from(is_new)] += 1;
+            let again = roll_back(&path, &name, CurrentState::Keep).expect("rolled back");
+            assert!(read(&path) == rolled.before, "{at}");
+            let highest = kept.iter().map(Kept::generation).max();
+            assert!(highest.is_some_and(|kept| again.generation > kept), "{at}");
+        }
+        assert!(outcomes[0] > 0 && outcomes[1] > 0, "{outcomes:?}");
+    }
 }
