@@ -659,7 +659,13 @@ fn rollback_to_a_missing_or_corrupt_snapshot_changes_nothing() {
     }
     assert_eq!(names(&history), [rolled.snapshot.name()]);
     // The page of zeros has a hash, too.
-    for entry in rolled.snapshot.directory().read_dir().expect("it").flatten() {
+    for entry in rolled
+        .snapshot
+        .directory()
+        .read_dir()
+        .expect("it")
+        .flatten()
+    {
         if entry.file_name().to_string_lossy().contains("heap") {
             let mut bytes = fs::read(entry.path()).expect("read");
             let last = bytes.len() - 1;
@@ -680,8 +686,11 @@ fn i08_rollback_interrupted_at_any_operation_leaves_one_of_both_states() {
     /// Cuts of one kind of store; all of them with `FLATSPAN_POWER_ALL`.
     const CUTS_MAX: u64 = 40;
     let Some(fs) = PowerFs::new() else { return };
-    for (changes, seed) in [(Changes::Writers, 0), (Changes::Transactions, 0), (Changes::Writers, 77)]
-    {
+    for (changes, seed) in [
+        (Changes::Writers, 0),
+        (Changes::Transactions, 0),
+        (Changes::Writers, 77),
+    ] {
         let path = fs.path().join("store");
         let begin = |plan: Plan| {
             fs.begin_empty(Plan::NO_CUT);

@@ -65,7 +65,7 @@ impl AtomicOutput {
 impl Drop for AtomicOutput {
     fn drop(&mut self) {
         if !self.is_finished {
-            let _ = fs::remove_file(&self.temporary);
+            drop(fs::remove_file(&self.temporary));
         }
     }
 }

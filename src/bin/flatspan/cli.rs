@@ -8,12 +8,11 @@ use clap_complete::Shell;
 use crate::exit_code::{self, Program};
 use crate::parse_size::parse_size;
 
-/// The sections that follow the options in `--help`.
-fn sections(examples: &str) -> String {
-    format!(
-        "Examples:\n{examples}\n\n{}",
-        exit_code::help(Program::Flatspan)
-    )
+/// The text after the options in `--help`: details, each line of at most 100 columns, examples and
+/// exit codes. Details in the doc comments would make clap print each option in several lines.
+fn sections(details: &str, examples: &str) -> String {
+    let exit_codes = exit_code::help(Program::Flatspan);
+    format!("{details}Examples:\n{examples}\n\n{exit_codes}")
 }
 
 const PROGRAM_EXAMPLES: &str = "  \
@@ -28,17 +27,43 @@ const INFO_EXAMPLES: &str = "  \
   flatspan info /var/lib/counter
   flatspan info --json /var/lib/counter | jq .open_plan";
 
+const VERIFY_DETAILS: &str = "\
+Reads both copies of METADATA, every page of every complete heap, and the journal. The last records
+of a store that was not closed may be corrupt without being a problem: they look like unacknowledged
+records and are reported as notes.
+
+";
+
 const VERIFY_EXAMPLES: &str = "  \
   flatspan verify /var/lib/counter
   flatspan verify --json /srv/a /srv/b | jq 'select(.ok | not)'";
+
+const EXPORT_DETAILS: &str = "\
+If the committed heap is corrupt, the fallback heap is exported and a warning names it. The output
+is sparse where the state has zeros, and appears under its name only when complete. A store made by
+flatspan import is exported with the length of the imported file.
+
+";
 
 const EXPORT_EXAMPLES: &str = "  \
   flatspan export /var/lib/counter counter.bin
   flatspan export /var/lib/counter - | sha256sum";
 
+const IMPORT_DETAILS: &str = "\
+The region is the file, padded with zeros to pages of 4096 bytes; it is held in memory meanwhile.
+The store appears under its name only when complete.
+
+";
+
 const IMPORT_EXAMPLES: &str = "  \
   flatspan import counter.bin /var/lib/counter
   zcat counter.bin.gz | flatspan import --part-size 1G - /var/lib/counter";
+
+const DIFF_DETAILS: &str = "\
+Compares the newest states of two stores, or the two heaps of one store without the journal. Bytes
+past the end of the shorter state count as zeros.
+
+";
 
 const DIFF_EXAMPLES: &str = "  \
   flatspan diff /var/lib/counter /backup/counter   newest states of two stores
@@ -48,9 +73,21 @@ const JOURNAL_EXAMPLES: &str = "  \
   flatspan journal /var/lib/counter
   flatspan journal --from-fallback --json /var/lib/counter | jq .sequence";
 
+const HISTORY_DETAILS: &str = "\
+Each snapshot is a store in the directory STORE/history/SNAPSHOT; every command accepts it.
+
+";
+
 const HISTORY_EXAMPLES: &str = "  \
   flatspan history /var/lib/counter
   flatspan export /var/lib/counter/history/17-204 old.bin";
+
+const ROLLBACK_DETAILS: &str = "\
+The snapshot is committed as a new generation; the state that it replaces becomes a snapshot itself.
+The store must not be in use. A memfd that still exists (kept by a service manager, for example)
+takes precedence over the store at the next start, so close it first.
+
+";
 
 const ROLLBACK_EXAMPLES: &str = "  \
   flatspan history /var/lib/counter
@@ -69,7 +106,7 @@ const COMPLETIONS_EXAMPLES: &str = "  \
 
 /// Inspect, verify, export, import and roll back flatspan stores.
 #[derive(Debug, Parser)]
-#[command(name = "flatspan", version, after_help = sections(PROGRAM_EXAMPLES))]
+#[command(name = "flatspan", version, after_help = sections("", PROGRAM_EXAMPLES))]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -78,56 +115,37 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Print what a store holds and what opening it would do.
-    #[command(after_help = sections(INFO_EXAMPLES))]
+    #[command(after_help = sections("", INFO_EXAMPLES))]
     Info(StoreArgs),
     /// Read all data of stores and report every corruption.
-    ///
-    /// Reads both copies of METADATA, every page of every complete heap, and the journal. The last
-    /// records of a store that was not closed may be corrupt without being a problem: they look like
-    /// unacknowledged records and are reported as notes.
-    #[command(after_help = sections(VERIFY_EXAMPLES))]
+    #[command(after_help = sections(VERIFY_DETAILS, VERIFY_EXAMPLES))]
     Verify(VerifyArgs),
     /// Write the newest state of a store to a file.
-    ///
-    /// If the committed heap is corrupt, the fallback heap is exported and a warning names it. The
-    /// output is sparse where the state has zeros, and appears under its name only when complete. A
-    /// store made by `flatspan import` is exported with the length of the imported file.
-    #[command(after_help = sections(EXPORT_EXAMPLES))]
+    #[command(after_help = sections(EXPORT_DETAILS, EXPORT_EXAMPLES))]
     Export(ExportArgs),
     /// Create a store from the bytes of a file.
-    ///
-    /// The region is the file, padded with zeros to pages of 4096 bytes; it is held in memory
-    /// meanwhile. The store appears under its name only when complete.
-    #[command(after_help = sections(IMPORT_EXAMPLES))]
+    #[command(after_help = sections(IMPORT_DETAILS, IMPORT_EXAMPLES))]
     Import(ImportArgs),
     /// Print the pages that differ between two stores, or between the heaps of one.
-    ///
-    /// Compares the newest states of two stores, or the two heaps of one store without the journal.
-    /// Bytes past the end of the shorter state count as zeros.
-    #[command(after_help = sections(DIFF_EXAMPLES))]
+    #[command(after_help = sections(DIFF_DETAILS, DIFF_EXAMPLES))]
     Diff(DiffArgs),
     /// Print the journal records that opening the store would replay.
-    #[command(after_help = sections(JOURNAL_EXAMPLES))]
+    #[command(after_help = sections("", JOURNAL_EXAMPLES))]
     Journal(JournalArgs),
     /// Print the snapshots in the history of a store, oldest first.
-    ///
-    /// Each snapshot is a store in the directory STORE/history/SNAPSHOT; every command accepts it.
-    #[command(after_help = sections(HISTORY_EXAMPLES))]
+    #[command(after_help = sections(HISTORY_DETAILS, HISTORY_EXAMPLES))]
     History(StoreArgs),
     /// Make a snapshot of the history the newest state of its store.
-    ///
-    /// The store must not be in use. Memory that still exists (kept by a service manager, for
-    /// example) takes precedence over the store at the next start, so stop its programs first.
-    #[command(after_help = sections(ROLLBACK_EXAMPLES))]
+    #[command(after_help = sections(ROLLBACK_DETAILS, ROLLBACK_EXAMPLES))]
     Rollback(RollbackArgs),
     /// Report what this kernel and a filesystem offer, and what that means for stores.
-    #[command(after_help = sections(DOCTOR_EXAMPLES))]
+    #[command(after_help = sections("", DOCTOR_EXAMPLES))]
     Doctor(DoctorArgs),
     /// Write the man pages of flatspan, shm-fd and shm-restore.
-    #[command(after_help = sections(MAN_EXAMPLES))]
+    #[command(after_help = sections("", MAN_EXAMPLES))]
     Man(ManArgs),
     /// Print a completion script for a shell.
-    #[command(after_help = sections(COMPLETIONS_EXAMPLES))]
+    #[command(after_help = sections("", COMPLETIONS_EXAMPLES))]
     Completions(CompletionsArgs),
 }
 
@@ -214,6 +232,12 @@ pub(crate) struct RollbackArgs {
     /// Name of the snapshot, as printed by `flatspan history`.
     #[arg(value_name = "SNAPSHOT")]
     pub(crate) snapshot: String,
+    /// Do not add the replaced state to the history.
+    #[arg(long)]
+    pub(crate) discard_current: bool,
+    /// Print JSON, one object.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

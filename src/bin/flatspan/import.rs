@@ -28,7 +28,7 @@ struct StagedStore(PathBuf);
 
 impl Drop for StagedStore {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+        drop(fs::remove_dir_all(&self.0));
     }
 }
 

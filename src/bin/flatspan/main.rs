@@ -26,15 +26,11 @@ mod parse_size;
 mod progress;
 mod rollback;
 #[path = "../shm-fd/cli.rs"]
-#[expect(
-    dead_code,
-    reason = "only the command line is used, to generate its man page"
-)]
 mod shm_fd_cli;
 #[path = "../shm-restore/cli.rs"]
 #[expect(
     dead_code,
-    reason = "only the command line is used, to generate its man page"
+    reason = "only the command line is used; its checks are of shm-restore"
 )]
 mod shm_restore_cli;
 mod signals;
