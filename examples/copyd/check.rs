@@ -1,4 +1,4 @@
-//! `copyd check`: the content on disk, by pieces.
+//! `copyd check`: compares the content on disk, piece by piece.
 
 use std::io::Write as _;
 use std::ops::Range;
@@ -10,46 +10,48 @@ use serde_json::json;
 use crate::cli::CheckArgs;
 use crate::{content, exit};
 
-/// Content is made so many bytes at a time.
+/// The expected content is generated in steps of this length.
 const STEP_BYTES: u64 = 64 << 10;
 
 pub(crate) fn run(args: &CheckArgs) -> Result<u8> {
     let (builder, _) = args.group.builder()?;
     let group = builder.open()?;
-    let pieces = Pieces::new(&group, args.piece_bytes.get())?;
+    let pieces = Pieces::new(&group, args.piece_length.get())?;
     let (mut mismatched, mut unreadable) = (Vec::new(), Vec::new());
     for (piece, outcome) in pieces.hash_all(&HashRun::new()).into_iter().enumerate() {
         match outcome {
             PieceOutcome::Hashed(digest) if digest == expected(args.seed, pieces.range(piece)) => {}
             PieceOutcome::Hashed(_) => mismatched.push(piece),
             PieceOutcome::Failed(error) => unreadable.push((piece, error.to_string())),
-            _ => unreadable.push((piece, "not looked at".to_owned())),
+            _ => unreadable.push((piece, "not checked".to_owned())),
         }
     }
     let bad = mismatched.len() + unreadable.len();
     let mut stdout = std::io::stdout();
     if args.json {
-        let list = unreadable.iter();
-        let list = list.map(|(piece, error)| json!({ "piece": piece, "error": error }));
+        let unreadable: Vec<_> = unreadable
+            .iter()
+            .map(|(piece, error)| json!({ "piece": piece, "error": error }))
+            .collect();
         let object = json!({
-            "bytes": group.len(),
+            "total_bytes": group.len(),
             "piece_bytes": pieces.piece_bytes(),
             "pieces": pieces.count(),
             "ok": pieces.count() - bad,
             "mismatched": mismatched,
-            "unreadable": list.collect::<Vec<_>>(),
+            "unreadable": unreadable,
         });
         writeln!(stdout, "{object}")?;
     } else {
         for piece in &mismatched {
-            writeln!(stdout, "piece {piece}: other content")?;
+            writeln!(stdout, "piece {piece}: wrong content")?;
         }
         for (piece, error) in &unreadable {
             writeln!(stdout, "piece {piece}: {error}")?;
         }
         writeln!(
             stdout,
-            "{} of {} pieces are right",
+            "{} of {} pieces are correct",
             pieces.count() - bad,
             pieces.count()
         )?;
@@ -60,12 +62,12 @@ pub(crate) fn run(args: &CheckArgs) -> Result<u8> {
     })
 }
 
-/// The hash of what should be there.
+/// The hash of the expected content.
 fn expected(seed: u64, range: Range<u64>) -> Sha1Digest {
     let mut hasher = Sha1::default();
     let mut step = Vec::new();
     for start in range.clone().step_by(STEP_BYTES as usize) {
-        // Lossless: no more than a step.
+        // Lossless: at most one step.
         step.resize((range.end - start).min(STEP_BYTES) as usize, 0);
         content::fill(seed, start, &mut step);
         hasher.update(&step);

@@ -10,35 +10,36 @@ use flatspan::span::{Group, GroupBuilder};
 
 const EXIT_CODES: &str = "\
 Exit codes:
-    0  done; serve: ended by SIGTERM or SIGINT, with everything on disk
-    1  the content is not as expected
-    2  wrong usage
+    0  success; serve: ended by SIGTERM or SIGINT after syncing all files
+    1  the content differs from the expected content
+    2  invalid usage
     4  an I/O error or another failure
-  130  serve: ended by a second signal, before everything was on disk";
+  130  serve: ended by a second signal before all files were synced";
 
 const SERVE_HELP: &str = "\
-The first line on standard output is the address it listens on. The last one, at the end, says what the cache
-of mappings did; with --json as an object:
-  budget_bytes, window_bytes, mapped_bytes_max, mapped_bytes, pinned, hits, misses, evictions, stalls,
-  budget_exceeded, connections, gets, puts, refused, broken";
+The first line on standard output is the address that the server listens on. The last line has the
+statistics of the mapping cache; with --json as an object:
+  budget_bytes, window_bytes, mapped_bytes_max, mapped_bytes, pinned_mappings, hits, misses, evictions,
+  waits, over_budget_mappings, connections, gets, puts, refused, broken";
 
 const LOAD_HELP: &str = "\
-Each worker is a process with its share of the blocks, 16 KiB each, which it puts in random order and gets back
-between the puts. With --kills, workers are killed by SIGKILL, at random instants, and started again with what
-the server has not acknowledged yet.
+Each worker is a process with its share of the blocks of 16 KiB. It puts them in random order and gets
+them back between the puts. With --kills, workers are killed by SIGKILL at random times and started again
+with the requests that the server has not acknowledged.
 
 With --json, one object on standard output:
-  bytes, blocks, peers, puts, gets   what was acknowledged
-  kills                              workers that were killed
-  busy                               requests that were repeated because the range was busy
-  mismatched                         blocks that came back with other content
-  seconds, mib_per_second            both directions together";
+  total_bytes, blocks, peers
+  puts, gets                numbers of acknowledged requests
+  kills                     number of killed workers
+  busy                      number of requests repeated because the range was busy
+  mismatched                number of blocks with wrong content
+  seconds, mib_per_second   of both directions together";
 
 const CHECK_HELP: &str = "\
 With --json, one object on standard output:
-  bytes, piece_bytes, pieces, ok
-  mismatched   numbers of the pieces with other content
-  unreadable   a list of {piece, error}";
+  total_bytes, piece_bytes, pieces, ok
+  mismatched   list of the numbers of pieces with wrong content
+  unreadable   list of {piece, error}";
 
 /// Serves ranges of a group of files over TCP and receives blocks into it.
 #[derive(Debug, Parser)]
@@ -50,71 +51,73 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Serve a group
+    /// Serve a group.
     #[command(after_help = format!("{SERVE_HELP}\n\n{EXIT_CODES}"))]
     Serve(ServeArgs),
-    /// Put blocks of known content into a server and get them back
+    /// Put blocks of known content into a server and get them back.
     #[command(after_help = format!("{LOAD_HELP}\n\n{EXIT_CODES}"))]
     Load(LoadArgs),
-    /// Compare the content of a group with what load puts there, by pieces
+    /// Compare the content of a group, by pieces, with the content that load puts there.
     #[command(after_help = format!("{CHECK_HELP}\n\n{EXIT_CODES}"))]
     Check(CheckArgs),
-    /// A process of load: work on standard input, what was done on standard output
+    /// Process of load: work on standard input, results on standard output.
     #[command(hide = true)]
     Worker(WorkerArgs),
 }
 
-/// The group: files of one length, named by their numbers, in a folder.
+/// The group: files of one length, named by their numbers, in one directory.
 #[derive(Debug, Args)]
 pub(crate) struct GroupArgs {
-    /// The folder of the files
+    /// Directory of the files.
     #[arg(long, value_name = "DIR")]
     pub(crate) root: PathBuf,
-    /// Length of each file
-    #[arg(long, value_name = "N")]
-    pub(crate) bytes_per_file: u64,
-    /// How many files there are
+    /// Length of each file, in bytes (units K, M, G).
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) file_size: u64,
+    /// Number of files.
     #[arg(long, value_name = "N")]
     pub(crate) files: usize,
-    /// Map no more than this at once, but for what peers have borrowed
-    #[arg(long, value_name = "MIB", default_value = "32")]
-    pub(crate) budget_mib: NonZeroU64,
+    /// Limit of mapped bytes, except for ranges in use by peers (units K, M, G).
+    #[arg(long, value_name = "SIZE", default_value = "32M", value_parser = parse_nonzero_size)]
+    pub(crate) budget: NonZeroU64,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
-    /// Where to listen, HOST:PORT; port 0 takes any
+    /// Address to listen on, HOST:PORT; port 0 selects a free one.
     #[arg(long, value_name = "ADDR")]
     pub(crate) listen: String,
     #[command(flatten)]
     pub(crate) group: GroupArgs,
-    /// Let peers put; files that are missing are created
+    /// Accept puts and create missing files.
     #[arg(long)]
     pub(crate) receive: bool,
-    /// How many peers may be connected
+    /// Maximum number of connected peers.
     #[arg(long, value_name = "N", default_value = "64")]
     pub(crate) peers: NonZeroUsize,
+    /// Report as JSON.
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct LoadArgs {
-    /// The server, HOST:PORT
+    /// Address of the server, HOST:PORT.
     #[arg(value_name = "ADDR")]
     pub(crate) server: String,
-    /// Put and get this much, from the start of the group
-    #[arg(long, value_name = "TOTAL")]
+    /// Number of bytes to put and get, from the start of the group (units K, M, G).
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) bytes: u64,
-    /// How many workers
+    /// Number of workers.
     #[arg(long, value_name = "N")]
     pub(crate) peers: NonZeroUsize,
-    /// What content, which order, which instants
+    /// Seed of the content, of the order, and of the kill times.
     #[arg(long, value_name = "S")]
     pub(crate) seed: u64,
-    /// Kill workers so many times
+    /// Number of workers to kill.
     #[arg(long, value_name = "K", default_value = "0")]
     pub(crate) kills: u64,
+    /// Report as JSON.
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -123,11 +126,13 @@ pub(crate) struct LoadArgs {
 pub(crate) struct CheckArgs {
     #[command(flatten)]
     pub(crate) group: GroupArgs,
-    /// The seed that was given to load
+    /// Seed that was given to load.
     #[arg(long, value_name = "S")]
     pub(crate) seed: u64,
-    #[arg(long, value_name = "N", default_value = "262144")]
-    pub(crate) piece_bytes: NonZeroU64,
+    /// Length of a piece, in bytes (units K, M, G).
+    #[arg(long, value_name = "SIZE", default_value = "256K", value_parser = parse_nonzero_size)]
+    pub(crate) piece_length: NonZeroU64,
+    /// Report as JSON.
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -140,35 +145,49 @@ pub(crate) struct WorkerArgs {
     pub(crate) bytes: u64,
     #[arg(long)]
     pub(crate) seed: u64,
-    /// For the order, which differs from life to life of a worker
+    /// Seed of the order, different for every restart of a worker.
     #[arg(long)]
     pub(crate) order: u64,
 }
 
 impl GroupArgs {
-    /// The group, not yet open, and its cache.
+    /// Returns a builder of the group, and the cache of the group.
     pub(crate) fn builder(&self) -> Result<(GroupBuilder, MappingCache)> {
-        // Otherwise a mistyped root would look like files that are gone.
-        let entries = std::fs::read_dir(&self.root);
-        entries.with_context(|| format!("--root {}", self.root.display()))?;
-        let budget_bytes = self.budget_bytes();
+        // Otherwise a mistyped root would look like missing files.
+        std::fs::read_dir(&self.root).with_context(|| format!("--root {}", self.root.display()))?;
         let options = CacheOptions::default()
-            .budget_bytes(budget_bytes)
-            .window_bytes(window_bytes(budget_bytes));
-        let cache = MappingCache::new(options).context("--budget-mib")?;
+            .budget_bytes(self.budget.get())
+            .window_bytes(window_bytes(self.budget.get()));
+        let cache = MappingCache::new(options).context("--budget")?;
         let mut builder = Group::builder(&self.root).cache(&cache);
         for file in 0..self.files {
-            builder = builder.file(Path::new(&format!("{file:06}")), self.bytes_per_file);
+            builder = builder.file(Path::new(&format!("{file:06}")), self.file_size);
         }
         Ok((builder, cache))
     }
-
-    pub(crate) fn budget_bytes(&self) -> u64 {
-        self.budget_mib.get().saturating_mul(1 << 20)
-    }
 }
 
-/// Small enough that a budget holds what some peers have borrowed, and others beside.
+/// Parses a number of bytes, optionally with a unit: `4096`, `256K`, `32M`, `1G`.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let (digits, shift) = match text.as_bytes().last() {
+        Some(b'K') => (&text[..text.len() - 1], 10),
+        Some(b'M') => (&text[..text.len() - 1], 20),
+        Some(b'G') => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    let number: u64 = digits
+        .parse()
+        .map_err(|error| format!("{error}; expected a number with an optional unit K, M or G"))?;
+    number
+        .checked_mul(1 << shift)
+        .ok_or_else(|| "the size exceeds 64 bits".to_owned())
+}
+
+fn parse_nonzero_size(text: &str) -> Result<NonZeroU64, String> {
+    NonZeroU64::new(parse_size(text)?).ok_or_else(|| "the size must not be 0".to_owned())
+}
+
+/// Returns a window size at which the budget holds the ranges of some peers and other windows.
 fn window_bytes(budget_bytes: u64) -> usize {
     const WINDOW_BYTES_MAX: u64 = 4 << 20;
     const WINDOW_BYTES_MIN: u64 = 64 << 10;

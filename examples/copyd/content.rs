@@ -1,34 +1,34 @@
-//! What load puts where: noise that is a function of a seed and the place.
+//! The content that load writes: noise that is a function of the seed and the offset.
 
 /// The length of a block; the last one may be shorter.
 pub(crate) const BLOCK_BYTES: u32 = 16 << 10;
 
 const WORD_BYTES: u64 = 8;
 
-/// Fills `buf` with the content from `offset` on.
+/// Fills `buf` with the content that starts at `offset`.
 pub(crate) fn fill(seed: u64, offset: u64, buf: &mut [u8]) {
-    let mut at = offset;
+    let mut position = offset;
     let mut rest = buf;
     while !rest.is_empty() {
-        let word = mix(mix(seed).wrapping_add(at / WORD_BYTES)).to_le_bytes();
-        // Only the first word may begin in its middle.
-        let from = &word[(at % WORD_BYTES) as usize..];
+        let word = mix(mix(seed).wrapping_add(position / WORD_BYTES)).to_le_bytes();
+        // Only the first word may start in its middle.
+        let from = &word[(position % WORD_BYTES) as usize..];
         let (now, later) = rest.split_at_mut(from.len().min(rest.len()));
         now.copy_from_slice(&from[..now.len()]);
-        at += now.len() as u64;
+        position += now.len() as u64;
         rest = later;
     }
 }
 
-/// Where a block lies in content of so many bytes.
+/// Offset and length of a block in content of `bytes` bytes.
 pub(crate) fn block(number: u64, bytes: u64) -> (u64, u32) {
     let offset = number * u64::from(BLOCK_BYTES);
-    let left = bytes.saturating_sub(offset);
-    let len = u32::try_from(left).map_or(BLOCK_BYTES, |left| left.min(BLOCK_BYTES));
+    let remaining = bytes.saturating_sub(offset);
+    let len = u32::try_from(remaining).map_or(BLOCK_BYTES, |bytes| bytes.min(BLOCK_BYTES));
     (offset, len)
 }
 
-/// Random numbers, the same for the same seed.
+/// Pseudo-random numbers, reproducible from a seed.
 pub(crate) struct Random(u64);
 
 impl Random {
@@ -43,13 +43,13 @@ impl Random {
         (mix(self.0) % end as u64) as usize
     }
 
-    /// Takes any one out of a list.
+    /// Removes a random element of a list.
     pub(crate) fn take<T>(&mut self, list: &mut Vec<T>) -> Option<T> {
         (!list.is_empty()).then(|| list.swap_remove(self.below(list.len())))
     }
 }
 
-/// `SplitMix64`'s finish: all bits of the outcome depend on all bits of `x`.
+/// The finalizer of `SplitMix64`: every bit of the result depends on every bit of `x`.
 fn mix(x: u64) -> u64 {
     let mut z = x.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,6 +1,7 @@
-//! `copyd load`: worker processes that put and get, are killed, and started again.
+//! `copyd load`: worker processes that put and get, are killed, and are started again.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -15,34 +16,35 @@ use crate::client::Client;
 use crate::content::{BLOCK_BYTES, Random};
 use crate::exit;
 
-/// A worker is killed up to so long after the count of replies that calls for it.
-const KILL_DELAY_MICROS: usize = 3000;
+/// The longest random delay between the reply that triggers a kill and the kill.
+const KILL_DELAY_MAX_US: usize = 3000;
 
-/// What the server has not acknowledged yet of a block.
+/// The requests of a block that the server has not acknowledged yet.
 #[derive(Clone, Copy)]
-enum Left {
+enum Remaining {
     PutAndGet,
     Get,
 }
 
-/// What a worker says.
-enum News {
+/// A message from the thread that reads a worker's output.
+enum WorkerEvent {
     Line(usize, String),
-    /// Its output has ended.
+    /// The worker's output has ended.
     End(usize),
 }
 
 struct Worker {
     process: Child,
-    left: BTreeMap<u64, Left>,
+    remaining: BTreeMap<u64, Remaining>,
     killed: bool,
 }
 
 /// No worker outlives the run, however it ends.
 impl Drop for Worker {
     fn drop(&mut self) {
-        let _gone = self.process.kill();
-        let _reaped = self.process.wait();
+        // Both fail if the worker has ended already.
+        self.process.kill().ok();
+        self.process.wait().ok();
     }
 }
 
@@ -58,61 +60,62 @@ struct Tally {
 struct Load<'a> {
     args: &'a LoadArgs,
     random: Random,
-    /// Lives that workers have had.
-    lives: u64,
-    news: Sender<News>,
+    /// The number of workers started so far.
+    starts: u64,
+    events: Sender<WorkerEvent>,
     tally: Tally,
 }
 
 pub(crate) fn run(args: &LoadArgs) -> Result<u8> {
     let started = Instant::now();
     let blocks = args.bytes.div_ceil(BLOCK_BYTES.into());
-    let (news, heard) = mpsc::channel();
+    let (sender, events) = mpsc::channel();
     let mut load = Load {
         args,
         random: Random::new(args.seed),
-        lives: 0,
-        news,
+        starts: 0,
+        events: sender,
         tally: Tally::default(),
     };
     let peers = args.peers.get() as u64;
     let mut workers = Vec::new();
     for peer in 0..peers {
-        // Neighbours belong to different workers, so that they meet in windows and at their edges.
+        // Adjacent blocks belong to different workers, so that the workers share windows and touch
+        // their edges.
         let share = (peer..blocks).step_by(args.peers.get());
-        let left = share.map(|block| (block, Left::PutAndGet)).collect();
-        workers.push(load.start(workers.len(), left)?);
+        let remaining = share.map(|block| (block, Remaining::PutAndGet)).collect();
+        workers.push(load.start(workers.len(), remaining)?);
     }
-    let kills = load.instants(blocks * 2);
-    load.attend(&mut workers, &heard, kills)?;
+    let kills = load.kill_counts(blocks * 2);
+    load.supervise(&mut workers, &events, kills)?;
     Client::connect(&args.server)?.sync()?;
     load.report(blocks, started.elapsed())
 }
 
 impl Load<'_> {
-    /// After how many replies somebody is killed, the last first.
-    fn instants(&mut self, replies: u64) -> Vec<u64> {
-        // The last replies are left out: then there may be nobody with work.
+    /// Reply counts after each of which a worker is killed, in descending order.
+    fn kill_counts(&mut self, replies: u64) -> Vec<u64> {
+        // The last replies are excluded, because no worker may have work left then.
         let end = usize::try_from(replies * 9 / 10)
             .unwrap_or(usize::MAX)
             .max(1);
         let kills = 0..self.args.kills;
-        let mut instants: Vec<_> = kills.map(|_| self.random.below(end) as u64).collect();
-        instants.sort_unstable_by(|a, b| b.cmp(a));
-        instants
+        let mut counts: Vec<_> = kills.map(|_| self.random.below(end) as u64).collect();
+        counts.sort_unstable_by(|a, b| b.cmp(a));
+        counts
     }
 
-    fn start(&mut self, number: usize, left: BTreeMap<u64, Left>) -> Result<Worker> {
+    fn start(&mut self, number: usize, remaining: BTreeMap<u64, Remaining>) -> Result<Worker> {
         let args = self.args;
-        self.lives += 1;
-        let program = std::env::current_exe().context("where is this program?")?;
+        self.starts += 1;
+        let program = std::env::current_exe().context("cannot find the path of this program")?;
         let mut process = Command::new(program)
             .args(["worker", &args.server])
             .args(["--bytes", &args.bytes.to_string()])
             .args(["--seed", &args.seed.to_string()])
             .args([
                 "--order",
-                &args.seed.wrapping_add(self.lives << 32).to_string(),
+                &args.seed.wrapping_add(self.starts << 32).to_string(),
             ])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -121,60 +124,68 @@ impl Load<'_> {
         let (stdin, stdout) = (process.stdin.take(), process.stdout.take());
         let worker = Worker {
             process,
-            left,
+            remaining,
             killed: false,
         };
         let mut work = String::new();
-        for (block, left) in &worker.left {
-            let what = match left {
-                Left::PutAndGet => "put",
-                Left::Get => "get",
+        for (block, remaining) in &worker.remaining {
+            let request = match remaining {
+                Remaining::PutAndGet => "put",
+                Remaining::Get => "get",
             };
-            work.push_str(&format!("{what} {block}\n"));
+            let _ = writeln!(work, "{request} {block}"); // Writing to a string cannot fail.
         }
-        // It reads all of it before it says anything.
-        let mut stdin = stdin.context("no pipe to a worker")?;
+        // The worker reads all of its input before it writes any output.
+        let mut stdin = stdin.context("a worker has no standard input")?;
         stdin
             .write_all(work.as_bytes())
-            .context("a worker does not listen")?;
-        let lines = BufReader::new(stdout.context("no pipe from a worker")?).lines();
-        let news = self.news.clone();
+            .context("cannot write to a worker")?;
+        let lines = BufReader::new(stdout.context("a worker has no standard output")?).lines();
+        let events = self.events.clone();
         thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
-                if news.send(News::Line(number, line)).is_err() {
+                if events.send(WorkerEvent::Line(number, line)).is_err() {
                     return;
                 }
             }
-            // Nobody listens any more where the run has failed.
-            let _unheard = news.send(News::End(number));
+            // The receiver is gone if the run has failed.
+            events.send(WorkerEvent::End(number)).ok();
         });
         Ok(worker)
     }
 
-    /// Listens to the workers, kills and restarts them, until nothing is left.
-    fn attend(
+    /// Processes the workers' output, kills and restarts workers, until no work is left.
+    fn supervise(
         &mut self,
         workers: &mut [Worker],
-        heard: &Receiver<News>,
+        events: &Receiver<WorkerEvent>,
         mut kills: Vec<u64>,
     ) -> Result<()> {
-        let mut at_work = workers.len();
-        while at_work > 0 {
-            match heard.recv().context("the workers are silent")? {
-                News::Line(number, line) => self.note(&mut workers[number].left, &line)?,
-                News::End(number) => {
+        let mut running = workers.len();
+        while running > 0 {
+            match events
+                .recv()
+                .context("all workers have closed their output")?
+            {
+                WorkerEvent::Line(number, line) => {
+                    self.record(&mut workers[number].remaining, &line)?
+                }
+                WorkerEvent::End(number) => {
                     let worker = &mut workers[number];
-                    let status = worker.process.wait().context("a worker's end")?;
+                    let status = worker.process.wait().context("cannot wait for a worker")?;
                     if !worker.killed && !status.success() {
                         bail!("a worker failed: {status}");
                     }
-                    if worker.left.is_empty() {
-                        at_work -= 1;
+                    if worker.remaining.is_empty() {
+                        running -= 1;
                     } else if worker.killed {
-                        let left = std::mem::take(&mut worker.left);
-                        workers[number] = self.start(number, left)?;
+                        let remaining = std::mem::take(&mut worker.remaining);
+                        workers[number] = self.start(number, remaining)?;
                     } else {
-                        bail!("a worker left {} blocks", worker.left.len());
+                        bail!(
+                            "a worker ended with {} blocks remaining",
+                            worker.remaining.len()
+                        );
                     }
                 }
             }
@@ -186,38 +197,39 @@ impl Load<'_> {
         Ok(())
     }
 
-    fn note(&mut self, left: &mut BTreeMap<u64, Left>, line: &str) -> Result<()> {
+    fn record(&mut self, remaining: &mut BTreeMap<u64, Remaining>, line: &str) -> Result<()> {
         let mut words = line.split(' ');
         let mut number = || words.next().and_then(|word| word.parse::<u64>().ok());
-        let what = line.split(' ').next().unwrap_or_default();
+        let request = line.split(' ').next().unwrap_or_default();
         number();
         let (Some(block), Some(busy)) = (number(), number()) else {
-            bail!("a worker says {line:?}");
+            bail!("unexpected output of a worker: {line:?}");
         };
         self.tally.busy += busy;
-        match what {
+        match request {
             "put" => {
                 self.tally.puts += 1;
-                left.insert(block, Left::Get);
+                remaining.insert(block, Remaining::Get);
                 return Ok(());
             }
             "get" => {}
             "bad" => self.tally.mismatched += 1,
-            _ => bail!("a worker says {line:?}"),
+            _ => bail!("unexpected output of a worker: {line:?}"),
         }
         self.tally.gets += 1;
-        left.remove(&block);
+        remaining.remove(&block);
         Ok(())
     }
 
-    /// Kills any worker that has work, a moment from now; false if there is none.
+    /// Kills a random worker that has work, after a short delay. Returns `false` if no worker has
+    /// work.
     fn kill(&mut self, workers: &mut [Worker]) -> Result<bool> {
-        let may = |worker: &&mut Worker| !worker.killed && !worker.left.is_empty();
-        let mut candidates: Vec<_> = workers.iter_mut().filter(may).collect();
+        let has_work = |worker: &&mut Worker| !worker.killed && !worker.remaining.is_empty();
+        let mut candidates: Vec<_> = workers.iter_mut().filter(has_work).collect();
         let Some(worker) = self.random.take(&mut candidates) else {
             return Ok(false);
         };
-        let delay = self.random.below(KILL_DELAY_MICROS);
+        let delay = self.random.below(KILL_DELAY_MAX_US);
         thread::sleep(Duration::from_micros(delay as u64));
         worker.process.kill().context("cannot kill a worker")?;
         worker.killed = true;
@@ -225,7 +237,7 @@ impl Load<'_> {
         Ok(true)
     }
 
-    fn report(&self, blocks: u64, took: Duration) -> Result<u8> {
+    fn report(&self, blocks: u64, duration: Duration) -> Result<u8> {
         let args = self.args;
         let Tally {
             puts,
@@ -234,12 +246,12 @@ impl Load<'_> {
             kills,
             mismatched,
         } = self.tally;
-        let seconds = took.as_secs_f64();
+        let seconds = duration.as_secs_f64();
         let mib_per_second = args.bytes as f64 * 2.0 / f64::from(1 << 20) / seconds;
         let mut stdout = std::io::stdout();
         if args.json {
             let object = json!({
-                "bytes": args.bytes,
+                "total_bytes": args.bytes,
                 "blocks": blocks,
                 "peers": args.peers.get(),
                 "puts": puts,
@@ -255,7 +267,7 @@ impl Load<'_> {
             writeln!(
                 stdout,
                 "{puts} puts and {gets} gets of {blocks} blocks in {seconds:.1} s ({mib_per_second:.0} MiB/s), \
-                 {kills} kills, {busy} times busy, {mismatched} with other content"
+                 {kills} kills, {busy} busy replies, {mismatched} blocks with wrong content"
             )?;
         }
         Ok(match mismatched {

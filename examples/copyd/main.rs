@@ -1,34 +1,37 @@
 //! `copyd`: serves ranges of a group of files over TCP, and receives blocks into it.
 //!
-//! Bytes go from mapped memory to the socket and back without a buffer in between: a range is borrowed as a
-//! [`flatspan::span::Span`] and sent, or as a [`flatspan::span::SpanMut`] and received into.
+//! Bytes are copied from mapped memory to the socket and back without a buffer in between. A get
+//! sends a [`flatspan::span::Span`]; a put receives into a [`flatspan::span::SpanMut`].
 //!
 //! # Protocol
 //!
-//! A client sends a request, waits for the reply, and may then send the next one. Numbers are little-endian.
+//! A client sends a request, waits for the reply, and may then send the next one. Numbers are
+//! little-endian.
 //!
 //! ```text
 //! request   op u8, offset u64, len u32; a put is followed by len bytes
 //! reply     status u8, len u32; followed by len bytes
 //!
-//! op      1  get   the reply has the bytes
-//!         2  put   empty reply, once the bytes are in the group: others see them, a crash may lose them
-//!         3  sync  empty reply, once all that was put is on disk; offset and len mean nothing
+//! op      1  get   the reply contains the bytes
+//!         2  put   empty reply, once the bytes are visible to all peers; a crash may lose them
+//!         3  sync  empty reply, once all earlier puts are on disk; offset and len are ignored
 //! status  0  done
-//!         1  malformed: no such op, or len above 16384
-//!         2  the range leaves the group
-//!         3  busy: others have the range; it may be asked for again
-//!         4  a file cannot do it: missing, short, for reading only, disk full, ...
+//!         1  malformed: unknown op, or len above 16384
+//!         2  the range is not inside the group
+//!         3  busy: another peer uses the range; the request may be repeated
+//!         4  a file does not allow it: missing, short, read-only, disk full, ...
 //!         5  too many peers; the connection ends
 //! ```
 //!
-//! A status other than 0 comes with a text, and the connection goes on: what a refused put sent is read
-//! and dropped. It ends, after the reply, where the peer and the server cannot agree any more on where the
-//! next request begins: after a put of more than 16384 bytes, and when a file fails in the middle of a put. When
-//! a file fails in the middle of the bytes of a get, it ends without another word, and the last bytes may be zeros.
+//! A reply with a status other than 0 carries a message, and the connection continues. The server
+//! reads and discards the payload of a refused put.
 //!
-//! A peer that says nothing for a minute is gone. While the bytes of a put trickle in, the block is borrowed:
-//! others are told that it is busy.
+//! The connection ends after the reply if the position of the next request is unknown: after a put
+//! of more than 16384 bytes, and when a file fails in the middle of a put. If a file fails in the
+//! middle of a get, the connection ends without a further reply, and the last bytes may be zeros.
+//!
+//! The server closes a connection that is silent for a minute. While a put receives its bytes, its
+//! block is locked, and requests of other peers for the block get the status busy.
 
 mod check;
 mod cli;

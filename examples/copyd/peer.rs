@@ -1,5 +1,6 @@
 //! One connection of the server.
 
+use std::fmt::Write as _;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::ops::Range;
@@ -10,15 +11,16 @@ use flatspan::span::{Group, Span, SpanError};
 
 use crate::protocol::{MESSAGE_BYTES_MAX, Op, REQUEST_HEAD_BYTES, Request, Status, reply_head};
 
-/// How long a peer may say nothing, or take nothing.
+/// Time limit for a peer that neither sends nor receives.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
-/// How long a put waits for others that have the range.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// What a peer may still send after the connection was given up, and how long it may pause.
+/// Time limit of a put that waits for a range in use by other peers.
+const PUT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Limits for the bytes that a peer sends after the server has ended the connection, and for a
+/// pause in them.
 const LINGER_BYTES: u64 = 1 << 20;
 const LINGER: Duration = Duration::from_secs(1);
 
-/// What peers asked for.
+/// Counters of the requests of all peers.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) connections: AtomicU64,
@@ -35,9 +37,9 @@ pub(crate) struct Peer<'a> {
     counters: &'a Counters,
 }
 
-/// May the peer send another request?
-enum Then {
-    GoOn,
+/// Whether the peer may send another request.
+enum Next {
+    Continue,
     End,
 }
 
@@ -50,20 +52,20 @@ impl<'a> Peer<'a> {
         }
     }
 
-    /// Answers requests until the peer is gone or given up. The error is that of the connection.
+    /// Answers requests until the connection ends. Fails if the connection fails.
     pub(crate) fn serve(&self) -> io::Result<()> {
         self.stream.set_nodelay(true)?;
         self.stream.set_read_timeout(Some(SILENCE_MAX))?;
         self.stream.set_write_timeout(Some(SILENCE_MAX))?;
         while let Some(request) = self.request()? {
-            if let Then::End = self.answer(request)? {
+            if let Next::End = self.answer(request)? {
                 return self.linger();
             }
         }
         Ok(())
     }
 
-    /// The next request, if the peer has not ended.
+    /// The next request, or `None` if the peer has closed the connection.
     fn request(&self) -> io::Result<Option<Request>> {
         let mut head = [0; REQUEST_HEAD_BYTES];
         let mut stream = self.stream;
@@ -74,10 +76,10 @@ impl<'a> Peer<'a> {
         Ok(Some(Request::decode(head)))
     }
 
-    fn answer(&self, request: Request) -> io::Result<Then> {
+    fn answer(&self, request: Request) -> io::Result<Next> {
         let Request { op, offset, len } = request;
         let Some(op) = Op::of(op) else {
-            return self.malformed(&format!("there is no op {op}"), Then::GoOn);
+            return self.malformed(&format!("unknown op {op}"), Next::Continue);
         };
         if op == Op::Sync {
             return match self.group.sync_all() {
@@ -86,12 +88,16 @@ impl<'a> Peer<'a> {
             };
         }
         if len > MESSAGE_BYTES_MAX {
-            let text = format!("{len} bytes are more than {MESSAGE_BYTES_MAX}");
-            // To read up to 4 GiB only to drop them is asked too much.
-            let then = if op == Op::Put { Then::End } else { Then::GoOn };
-            return self.malformed(&text, then);
+            let text = format!("{len} bytes exceed the limit of {MESSAGE_BYTES_MAX}");
+            // Reading up to 4 GiB only to discard them is not worthwhile.
+            let next = if op == Op::Put {
+                Next::End
+            } else {
+                Next::Continue
+            };
+            return self.malformed(&text, next);
         }
-        // One that passes the last offset there is ends behind any group as well.
+        // A range past the largest offset also ends after the end of every group.
         let end = offset.saturating_add(len.into());
         match op {
             Op::Put => self.put(offset, end, len),
@@ -99,23 +105,25 @@ impl<'a> Peer<'a> {
         }
     }
 
-    fn get(&self, offset: u64, end: u64, len: u32) -> io::Result<Then> {
-        let span = self.range(offset, end, len);
-        let span = match span.and_then(|()| self.borrow(offset..end)) {
+    fn get(&self, offset: u64, end: u64, len: u32) -> io::Result<Next> {
+        let span = self
+            .check_range(offset, end, len)
+            .and_then(|()| self.readable_span(offset..end));
+        let span = match span {
             Ok(span) => span,
             Err(error) => return self.refuse(&error),
         };
         self.send(&reply_head(Status::Done, len))?;
-        // The status is said: all that is left for a file that fails now is to break off.
+        // The status is sent, so a failing file can only end the connection from here on.
         span.send_to(self.stream)?;
         self.counters.gets.fetch_add(1, Ordering::Relaxed);
-        Ok(Then::GoOn)
+        Ok(Next::Continue)
     }
 
-    fn put(&self, offset: u64, end: u64, len: u32) -> io::Result<Then> {
+    fn put(&self, offset: u64, end: u64, len: u32) -> io::Result<Next> {
         let span = self
-            .range(offset, end, len)
-            .and_then(|()| self.group.span_mut_within(offset..end, PATIENCE));
+            .check_range(offset, end, len)
+            .and_then(|()| self.group.span_mut_within(offset..end, PUT_TIMEOUT));
         let mut span = match span {
             Ok(span) => span,
             Err(error) => {
@@ -125,22 +133,22 @@ impl<'a> Peer<'a> {
         };
         match span.receive_from(self.stream) {
             Ok(()) => {}
-            // How much was taken from the socket is not known then.
+            // The number of bytes that were read from the socket is unknown then.
             Err(error) if error.path().is_some() => {
                 self.refuse(&error)?;
-                return Ok(Then::End);
+                return Ok(Next::End);
             }
             Err(error) => return Err(error.into()),
         }
-        // Before the peer is told, and asks for it.
+        // Released before the reply, so that the peer can request the block.
         drop(span);
         self.counters.puts.fetch_add(1, Ordering::Relaxed);
         self.done()
     }
 
-    /// A range for reading that is there. Mapped memory does not show that a file was cut since; a copy
-    /// does, and only before the status is said is an error of use.
-    fn borrow(&self, range: Range<u64>) -> Result<Span<&'a Group>, SpanError> {
+    /// A readable span whose bytes exist. Mapped memory does not show that a file was truncated; a
+    /// copy reports it. After the status is sent, such an error cannot be reported any more.
+    fn readable_span(&self, range: Range<u64>) -> Result<Span<&'a Group>, SpanError> {
         let span = self.group.span(range.clone())?;
         let mut end = range.start;
         for extent in self.group.layout().extents(range)? {
@@ -150,8 +158,8 @@ impl<'a> Peer<'a> {
         Ok(span)
     }
 
-    /// Refuses what passes the last offset there is, which no range of `u64` can say.
-    fn range(&self, offset: u64, end: u64, len: u32) -> Result<(), SpanError> {
+    /// Refuses a range that ends past the largest offset, which a range of `u64` cannot express.
+    fn check_range(&self, offset: u64, end: u64, len: u32) -> Result<(), SpanError> {
         if end - offset == u64::from(len) {
             return Ok(());
         }
@@ -161,28 +169,28 @@ impl<'a> Peer<'a> {
         })
     }
 
-    fn done(&self) -> io::Result<Then> {
+    fn done(&self) -> io::Result<Next> {
         self.send(&reply_head(Status::Done, 0))?;
-        Ok(Then::GoOn)
+        Ok(Next::Continue)
     }
 
-    fn refuse(&self, error: &SpanError) -> io::Result<Then> {
+    fn refuse(&self, error: &SpanError) -> io::Result<Next> {
         let status = match error {
             SpanError::Range { .. } => Status::Range,
             error if error.kind() == ErrorKind::ResourceBusy => Status::Busy,
             _ => Status::File,
         };
-        self.say(status, &text_of(error), Then::GoOn)
+        self.send_error(status, &text_of(error), Next::Continue)
     }
 
-    fn malformed(&self, text: &str, then: Then) -> io::Result<Then> {
-        self.say(Status::Malformed, text, then)
+    fn malformed(&self, text: &str, next: Next) -> io::Result<Next> {
+        self.send_error(Status::Malformed, text, next)
     }
 
-    fn say(&self, status: Status, text: &str, then: Then) -> io::Result<Then> {
+    fn send_error(&self, status: Status, text: &str, next: Next) -> io::Result<Next> {
         self.counters.refused.fetch_add(1, Ordering::Relaxed);
         send_text(self.stream, status, text)?;
-        Ok(then)
+        Ok(next)
     }
 
     fn send(&self, bytes: &[u8]) -> io::Result<()> {
@@ -190,7 +198,7 @@ impl<'a> Peer<'a> {
         stream.write_all(bytes)
     }
 
-    /// Reads what a refused put sends.
+    /// Reads and discards the payload of a refused put.
     fn drain(&self, len: u32) -> io::Result<()> {
         let mut payload = self.stream.take(len.into());
         match io::copy(&mut payload, &mut io::sink())? {
@@ -199,7 +207,8 @@ impl<'a> Peer<'a> {
         }
     }
 
-    /// Lets the peer read the last reply: a socket that is closed with bytes unread takes it back.
+    /// Lets the peer read the last reply: closing a socket that has unread bytes resets the
+    /// connection.
     fn linger(&self) -> io::Result<()> {
         self.stream.shutdown(Shutdown::Write)?;
         self.stream.set_read_timeout(Some(LINGER))?;
@@ -208,7 +217,7 @@ impl<'a> Peer<'a> {
     }
 }
 
-/// Replies with a text, cut to what a message holds.
+/// Replies with a message, shortened to the limit of a reply.
 pub(crate) fn send_text(mut stream: &TcpStream, status: Status, text: &str) -> io::Result<()> {
     let text = text.as_bytes();
     let len = u32::try_from(text.len()).map_or(MESSAGE_BYTES_MAX, |len| len.min(MESSAGE_BYTES_MAX));
@@ -222,7 +231,7 @@ fn text_of(error: &SpanError) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
+        let _ = write!(text, ": {error}"); // Writing to a string cannot fail.
         cause = error.source();
     }
     text

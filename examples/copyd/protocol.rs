@@ -1,6 +1,6 @@
-//! Requests and replies, as the head of `main.rs` describes them.
+//! Requests and replies, as documented in `main.rs`.
 
-/// The most bytes of a request or a reply.
+/// Maximum payload of a request or a reply, in bytes.
 pub(crate) const MESSAGE_BYTES_MAX: u32 = 16 << 10;
 
 pub(crate) const REQUEST_HEAD_BYTES: usize = 13;
@@ -25,7 +25,7 @@ pub(crate) enum Status {
     Full = 5,
 }
 
-/// The head of a request, not yet believed.
+/// The head of a request, not validated.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Request {
     pub(crate) op: u8,

@@ -1,4 +1,4 @@
-//! `copyd serve`: listens, gives each peer a thread, and ends when a signal asks for it.
+//! `copyd serve`: listens, starts a thread for each peer, and ends on a signal.
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -21,9 +21,9 @@ use crate::exit;
 use crate::peer::{Counters, Peer, send_text};
 use crate::protocol::Status;
 
-/// What peers need is small: bytes do not pass through their stacks.
+/// Threads of peers need small stacks, because payload does not pass through them.
 const STACK_BYTES: usize = 256 << 10;
-/// Before accepting is tried again where descriptors ran out.
+/// The pause before accepting again after the process ran out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 struct Server<'a> {
@@ -33,23 +33,23 @@ struct Server<'a> {
     peers_max: usize,
     peers: Mutex<Peers>,
     /// Set by the first signal; the second one ends the program.
-    ending: Arc<AtomicBool>,
+    stopping: Arc<AtomicBool>,
 }
 
 #[derive(Default)]
 struct Peers {
     streams: HashMap<u64, Arc<TcpStream>>,
     next: u64,
-    /// None is taken in any more.
+    /// No further peer is accepted.
     closed: bool,
 }
 
 pub(crate) fn run(args: &ServeArgs) -> Result<u8> {
     install_sigbus_dispatcher().context("cannot handle SIGBUS")?;
-    let ending = Arc::new(AtomicBool::new(false));
+    let stopping = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         let exit_code = exit::INTERRUPTED.into();
-        flag::register_conditional_shutdown(signal, exit_code, ending.clone())
+        flag::register_conditional_shutdown(signal, exit_code, Arc::clone(&stopping))
             .context("cannot handle signals")?;
     }
     let mut signals = Signals::new([SIGINT, SIGTERM]).context("cannot handle signals")?;
@@ -70,17 +70,18 @@ pub(crate) fn run(args: &ServeArgs) -> Result<u8> {
         counters: Counters::default(),
         peers_max: args.peers.get(),
         peers: Mutex::default(),
-        ending,
+        stopping,
     };
-    // The scope ends when all peers have; a thread that panicked makes it panic.
+    // The scope ends after all peers; it panics if one of their threads panicked.
     thread::scope(|scope| -> Result<()> {
-        let accepting = scope.spawn(|| server.accept(scope));
+        let acceptor = scope.spawn(|| server.accept(scope));
         signals.forever().next();
-        server.end();
-        let _panicked = accepting.join();
+        server.stop();
+        // The scope reports a panic of the thread.
+        acceptor.join().ok();
         Ok(())
     })?;
-    // Also where the peers put nothing since they last asked for it: it costs little then.
+    // Also if no peer put anything since its last sync, which is cheap then.
     group.sync_all().context("cannot sync")?;
     report(args, &server.counters, cache.window_bytes(), &cache.stats())?;
     Ok(exit::OK)
@@ -89,12 +90,12 @@ pub(crate) fn run(args: &ServeArgs) -> Result<u8> {
 impl Server<'_> {
     fn accept<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) {
         for stream in self.listener.incoming() {
-            if self.ending.load(Ordering::Relaxed) {
+            if self.stopping.load(Ordering::Relaxed) {
                 return;
             }
             match stream {
-                Ok(stream) => self.welcome(stream, scope),
-                // Peers that end give descriptors back.
+                Ok(stream) => self.start_peer(stream, scope),
+                // Peers that disconnect free their descriptors.
                 Err(error) => {
                     eprintln!("copyd: cannot accept: {error}");
                     thread::sleep(ACCEPT_PAUSE);
@@ -103,18 +104,18 @@ impl Server<'_> {
         }
     }
 
-    fn welcome<'scope>(&'scope self, stream: TcpStream, scope: &'scope Scope<'scope, '_>) {
+    fn start_peer<'scope>(&'scope self, stream: TcpStream, scope: &'scope Scope<'scope, '_>) {
         self.counters.connections.fetch_add(1, Ordering::Relaxed);
         let stream = Arc::new(stream);
-        let Some(guest) = Guest::enter(self, stream.clone()) else {
+        let Some(slot) = PeerSlot::acquire(self, Arc::clone(&stream)) else {
             self.counters.refused.fetch_add(1, Ordering::Relaxed);
-            // It fits into the buffer of a socket that nothing was sent to yet.
-            let _gone = send_text(&stream, Status::Full, "too many peers");
+            // The text fits into the send buffer of an unused socket.
+            send_text(&stream, Status::Full, "too many peers").ok();
             return;
         };
         let serve = move || {
-            let peer = Peer::new(&guest.stream, self.group, &self.counters);
-            // What became of a connection concerns its peer alone.
+            let peer = Peer::new(&slot.stream, self.group, &self.counters);
+            // A failed connection concerns only its peer.
             if peer.serve().is_err() {
                 self.counters.broken.fetch_add(1, Ordering::Relaxed);
             }
@@ -125,16 +126,18 @@ impl Server<'_> {
         }
     }
 
-    fn end(&self) {
-        self.ending.store(true, Ordering::Relaxed);
+    fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
         let mut peers = self.peers();
         peers.closed = true;
         for stream in peers.streams.values() {
-            let _gone = stream.shutdown(Shutdown::Both);
+            // It fails if the peer has closed the connection.
+            stream.shutdown(Shutdown::Both).ok();
         }
         drop(peers);
-        // Wakes whoever accepts; where that fails, others are connecting, which wakes it as well.
-        let _woken = self.listener.local_addr().and_then(TcpStream::connect);
+        // This wakes the accepting thread. If connecting fails, another connection is pending,
+        // which wakes it too.
+        self.listener.local_addr().and_then(TcpStream::connect).ok();
     }
 
     fn peers(&self) -> MutexGuard<'_, Peers> {
@@ -142,22 +145,22 @@ impl Server<'_> {
     }
 }
 
-/// A place among the peers, given back on drop.
-struct Guest<'a> {
+/// A slot for a connected peer, freed on drop.
+struct PeerSlot<'a> {
     server: &'a Server<'a>,
     stream: Arc<TcpStream>,
     number: u64,
 }
 
-impl<'a> Guest<'a> {
-    fn enter(server: &'a Server<'a>, stream: Arc<TcpStream>) -> Option<Self> {
+impl<'a> PeerSlot<'a> {
+    fn acquire(server: &'a Server<'a>, stream: Arc<TcpStream>) -> Option<Self> {
         let mut peers = server.peers();
         if peers.closed || peers.streams.len() >= server.peers_max {
             return None;
         }
         let number = peers.next;
         peers.next += 1;
-        peers.streams.insert(number, stream.clone());
+        peers.streams.insert(number, Arc::clone(&stream));
         Some(Self {
             server,
             stream,
@@ -166,7 +169,7 @@ impl<'a> Guest<'a> {
     }
 }
 
-impl Drop for Guest<'_> {
+impl Drop for PeerSlot<'_> {
     fn drop(&mut self) {
         self.server.peers().streams.remove(&self.number);
     }
@@ -186,7 +189,7 @@ fn report(
         &counters.broken,
     ]
     .map(|counter| counter.load(Ordering::Relaxed));
-    let budget_bytes = args.group.budget_bytes();
+    let budget_bytes = args.group.budget.get();
     let mut stdout = std::io::stdout();
     if args.json {
         let object = json!({
@@ -194,12 +197,12 @@ fn report(
             "window_bytes": window_bytes,
             "mapped_bytes_max": stats.mapped_bytes_max,
             "mapped_bytes": stats.mapped_bytes,
-            "pinned": stats.pinned,
+            "pinned_mappings": stats.pinned,
             "hits": stats.hits,
             "misses": stats.misses,
             "evictions": stats.evictions,
-            "stalls": stats.stalls,
-            "budget_exceeded": stats.budget_exceeded,
+            "waits": stats.stalls,
+            "over_budget_mappings": stats.budget_exceeded,
             "connections": connections,
             "gets": gets,
             "puts": puts,
@@ -210,7 +213,7 @@ fn report(
     } else {
         writeln!(
             stdout,
-            "{gets} gets, {puts} puts, {refused} refused, {connections} connections ({broken} broken off); at most {} bytes mapped \
+            "{gets} gets, {puts} puts, {refused} refused, {connections} connections ({broken} aborted); at most {} bytes mapped \
              of a budget of {budget_bytes}, {} hits, {} misses, {} evictions",
             stats.mapped_bytes_max, stats.hits, stats.misses, stats.evictions,
         )?;

@@ -1,8 +1,8 @@
-//! A process of load, which may be killed at any instant.
+//! A process of load, which may be killed at any moment.
 //!
-//! Standard input says what is to be done, a block a line: `put 7`, or `get 7` if it was put before. Standard
-//! output says what was done, in the same words, and how often it had been busy: `put 7 0`. A block that comes back
-//! wrong is `bad 7 0`.
+//! Standard input lists the work, one block per line: `put 7`, or `get 7` if it was put before.
+//! Standard output lists the completed work in the same words, followed by the number of busy
+//! replies: `put 7 0`. A block with wrong content is reported as `bad 7 0`.
 
 use std::io::{Read as _, Write as _};
 
@@ -18,12 +18,16 @@ pub(crate) fn run(args: &WorkerArgs) -> Result<u8> {
     std::io::stdin().read_to_string(&mut work)?;
     let (mut to_put, mut to_get) = (Vec::new(), Vec::new());
     for line in work.lines() {
-        let (what, number) = line.split_once(' ').context("a line without a number")?;
-        let number: u64 = number.parse().context("not a number")?;
-        match what {
+        let (request, number) = line
+            .split_once(' ')
+            .context("a line of the input has no number")?;
+        let number: u64 = number
+            .parse()
+            .context("a line of the input has an invalid number")?;
+        match request {
             "put" => to_put.push(number),
             "get" => to_get.push(number),
-            _ => bail!("what is {what:?}?"),
+            _ => bail!("unknown request {request:?}"),
         }
     }
     let mut client = Client::connect(&args.server)?;
@@ -37,22 +41,22 @@ pub(crate) fn run(args: &WorkerArgs) -> Result<u8> {
         } else {
             random.take(&mut to_put).map(|number| ("put", number))
         };
-        // Nothing was put yet that could be asked for: then the next turn puts, or the one after it.
-        let Some((mut what, number)) = next else {
+        // Nothing was put yet, so there is nothing to get. One of the next iterations puts a block.
+        let Some((mut outcome, number)) = next else {
             continue;
         };
         let (offset, len) = content::block(number, args.bytes);
         expected.resize(len as usize, 0);
         content::fill(args.seed, offset, &mut expected);
-        if what == "put" {
+        if outcome == "put" {
             client.put(offset, &expected)?;
             to_get.push(number);
         } else if client.get(offset, len)? != expected {
-            what = "bad";
+            outcome = "bad";
         }
         let busy = std::mem::take(&mut client.busy);
-        // One write for each, so that a kill leaves no half of a line behind.
-        stdout.write_all(format!("{what} {number} {busy}\n").as_bytes())?;
+        // One write for each line, so that a kill leaves no partial line.
+        stdout.write_all(format!("{outcome} {number} {busy}\n").as_bytes())?;
         stdout.flush()?;
     }
     Ok(exit::OK)

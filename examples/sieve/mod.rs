@@ -1,9 +1,10 @@
-//! Primes behind those that are known.
+//! A sieve that extends a list of primes.
 
-/// So many numbers are sieved at once at the most.
+/// The maximum number of candidates that are sieved at once.
 const SEGMENT: u64 = 1 << 14;
 
-/// The next primes behind all that are smaller: at least one, as there is one between a prime and its square.
+/// Returns the next primes after `primes`. At least one, because a prime exists between a prime and
+/// its square.
 pub(crate) fn following(primes: &[u64]) -> Vec<u64> {
     let Some(last) = primes.last() else {
         return vec![2];

@@ -1,18 +1,20 @@
 //! A strict reader of bencode (BEP 3) that borrows from its input.
 //!
-//! The input is hostile until proven otherwise: no claimed length is believed before it was compared with what
-//! is left, nesting and the number of items are bounded, and each error says at which byte it arose. Integers
-//! and string lengths must be canonical. Unsorted keys are tolerated, since torrents with them are in use and the
-//! info-hash is over the original bytes anyway; a key given twice is refused, since readers disagree on which counts.
+//! The reader does not trust its input. It compares every declared length with the remaining input,
+//! limits nesting and the number of items, and reports the byte of each error. Integers and string
+//! lengths must be canonical.
+//!
+//! Unsorted keys are accepted: torrents with them are in use, and the info-hash is computed from
+//! the original bytes. A repeated key is refused, because readers disagree on which value counts.
 
 use thiserror::Error;
 
-/// Deeper nesting is refused. A torrent needs 6 levels; BEP 52 file trees one for each folder.
+/// Deeper nesting is refused. A torrent needs 6 levels; a BEP 52 file tree needs one per directory.
 pub(crate) const DEPTH_MAX: usize = 64;
-/// More items are refused: an item in memory takes up to 56 bytes, in the input only two.
+/// More items are refused: an item takes up to 56 bytes in memory, but only two in the input.
 pub(crate) const ITEMS_MAX: usize = 1 << 22;
 
-/// A value, where it stands and the bytes that it was read from.
+/// A value, its position, and the bytes that it was read from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Item<'a> {
     pub(crate) at: usize,
@@ -30,7 +32,7 @@ pub(crate) enum Value<'a> {
 }
 
 impl Value<'_> {
-    /// The kind, as a word for messages.
+    /// The kind, as a phrase for messages.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Value::Int(_) => "an integer",
@@ -41,30 +43,30 @@ impl Value<'_> {
     }
 }
 
-/// What is wrong, and at which byte of the input.
+/// The error, and the byte of the input at which it occurred.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("byte {at}: {fault}")]
+#[error("byte {at}: {problem}")]
 pub(crate) struct BencodeError {
     pub(crate) at: usize,
-    pub(crate) fault: Fault,
+    pub(crate) problem: BencodeProblem,
 }
 
-/// The ways in which bytes are not bencode that we accept.
+/// The reasons to refuse input.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub(crate) enum Fault {
-    #[error("the input ends too early")]
+pub(crate) enum BencodeProblem {
+    #[error("unexpected end of input")]
     Truncated,
     #[error("unexpected byte 0x{0:02x}")]
     UnexpectedByte(u8),
-    #[error("a number with leading zeros or a minus zero")]
+    #[error("a number with leading zeros, or a negative zero")]
     NotCanonical,
-    #[error("a number beyond 64 bits")]
+    #[error("a number that does not fit in 64 bits")]
     NumberTooLarge,
-    #[error("a string of {claimed} bytes where {left} are left")]
-    StringTooLong { claimed: u64, left: usize },
-    #[error("a dictionary key that occurred before")]
+    #[error("a string of {declared} bytes, but only {left} bytes remain")]
+    StringTooLong { declared: u64, left: usize },
+    #[error("a repeated dictionary key")]
     DuplicateKey,
-    #[error("nested deeper than {DEPTH_MAX}")]
+    #[error("nested more than {DEPTH_MAX} levels deep")]
     TooDeep,
     #[error("more than {ITEMS_MAX} items")]
     TooManyItems,
@@ -81,7 +83,7 @@ pub(crate) fn parse(input: &[u8]) -> Result<Item<'_>, BencodeError> {
     };
     let item = reader.item(0)?;
     if reader.at < input.len() {
-        return Err(reader.fault(Fault::TrailingBytes));
+        return Err(reader.error(BencodeProblem::TrailingBytes));
     }
     Ok(item)
 }
@@ -96,10 +98,10 @@ impl<'a> Reader<'a> {
     fn item(&mut self, depth: usize) -> Result<Item<'a>, BencodeError> {
         self.items += 1;
         if self.items > ITEMS_MAX {
-            return Err(self.fault(Fault::TooManyItems));
+            return Err(self.error(BencodeProblem::TooManyItems));
         }
         if depth > DEPTH_MAX {
-            return Err(self.fault(Fault::TooDeep));
+            return Err(self.error(BencodeProblem::TooDeep));
         }
         let at = self.at;
         let value = match self.peek()? {
@@ -107,7 +109,7 @@ impl<'a> Reader<'a> {
             b'0'..=b'9' => Value::Bytes(self.string()?),
             b'l' => Value::List(self.list(depth)?),
             b'd' => Value::Dict(self.dict(depth)?),
-            other => return Err(self.fault(Fault::UnexpectedByte(other))),
+            other => return Err(self.error(BencodeProblem::UnexpectedByte(other))),
         };
         Ok(Item {
             at,
@@ -119,7 +121,7 @@ impl<'a> Reader<'a> {
     fn list(&mut self, depth: usize) -> Result<Vec<Item<'a>>, BencodeError> {
         self.at += 1;
         let mut items = Vec::new();
-        while !self.ended()? {
+        while !self.skip_end()? {
             items.push(self.item(depth + 1)?);
         }
         Ok(items)
@@ -129,7 +131,7 @@ impl<'a> Reader<'a> {
         self.at += 1;
         let mut entries = Vec::new();
         let mut keys = Vec::new();
-        while !self.ended()? {
+        while !self.skip_end()? {
             let at = self.at;
             let key = self.string()?;
             keys.push((key, at));
@@ -139,7 +141,7 @@ impl<'a> Reader<'a> {
         match keys.windows(2).find(|pair| pair[0].0 == pair[1].0) {
             Some(pair) => Err(BencodeError {
                 at: pair[1].1,
-                fault: Fault::DuplicateKey,
+                problem: BencodeProblem::DuplicateKey,
             }),
             None => Ok(entries),
         }
@@ -154,7 +156,7 @@ impl<'a> Reader<'a> {
         if negative && magnitude == 0 {
             return Err(BencodeError {
                 at,
-                fault: Fault::NotCanonical,
+                problem: BencodeProblem::NotCanonical,
             });
         }
         let int = if negative {
@@ -164,29 +166,29 @@ impl<'a> Reader<'a> {
         };
         int.ok_or(BencodeError {
             at,
-            fault: Fault::NumberTooLarge,
+            problem: BencodeProblem::NumberTooLarge,
         })
     }
 
     fn string(&mut self) -> Result<&'a [u8], BencodeError> {
         let at = self.at;
-        let claimed = self.number(b':')?;
+        let declared = self.number(b':')?;
         let rest = &self.input[self.at..];
-        let string = usize::try_from(claimed)
+        let string = usize::try_from(declared)
             .ok()
-            .and_then(|length| rest.get(..length));
-        let string = string.ok_or(BencodeError {
-            at,
-            fault: Fault::StringTooLong {
-                claimed,
-                left: rest.len(),
-            },
-        })?;
+            .and_then(|length| rest.get(..length))
+            .ok_or(BencodeError {
+                at,
+                problem: BencodeProblem::StringTooLong {
+                    declared,
+                    left: rest.len(),
+                },
+            })?;
         self.at += string.len();
         Ok(string)
     }
 
-    /// Canonical decimal digits and the byte that ends them.
+    /// Reads canonical decimal digits and the byte that ends them.
     fn number(&mut self, end: u8) -> Result<u64, BencodeError> {
         let at = self.at;
         let mut number = 0u64;
@@ -196,27 +198,27 @@ impl<'a> Reader<'a> {
                 .and_then(|n| n.checked_add(u64::from(self.input[self.at] - b'0')))
                 .ok_or(BencodeError {
                     at,
-                    fault: Fault::NumberTooLarge,
+                    problem: BencodeProblem::NumberTooLarge,
                 })?;
             self.at += 1;
         }
         let digits = &self.input[at..self.at];
         if digits.is_empty() || self.peek()? != end {
             let byte = self.peek()?;
-            return Err(self.fault(Fault::UnexpectedByte(byte)));
+            return Err(self.error(BencodeProblem::UnexpectedByte(byte)));
         }
         if digits.len() > 1 && digits[0] == b'0' {
             return Err(BencodeError {
                 at,
-                fault: Fault::NotCanonical,
+                problem: BencodeProblem::NotCanonical,
             });
         }
         self.at += 1;
         Ok(number)
     }
 
-    /// Whether the list or dictionary ends here; steps over its end.
-    fn ended(&mut self) -> Result<bool, BencodeError> {
+    /// Returns whether the list or dictionary ends here, and skips its end.
+    fn skip_end(&mut self) -> Result<bool, BencodeError> {
         let ended = self.peek()? == b'e';
         self.at += usize::from(ended);
         Ok(ended)
@@ -226,10 +228,13 @@ impl<'a> Reader<'a> {
         self.input
             .get(self.at)
             .copied()
-            .ok_or_else(|| self.fault(Fault::Truncated))
+            .ok_or_else(|| self.error(BencodeProblem::Truncated))
     }
 
-    fn fault(&self, fault: Fault) -> BencodeError {
-        BencodeError { at: self.at, fault }
+    fn error(&self, problem: BencodeProblem) -> BencodeError {
+        BencodeError {
+            at: self.at,
+            problem,
+        }
     }
 }

@@ -1,10 +1,10 @@
-//! Values to be written as bencode. Keys come out sorted because a `BTreeMap` keeps them so.
+//! Values to be written as bencode. The keys are sorted because they are in a `BTreeMap`.
 
 use std::collections::BTreeMap;
 
 use crate::bencode::{Item, Value};
 
-/// A value that owns what it holds.
+/// A value that owns its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Node {
     Int(i64),
@@ -19,7 +19,7 @@ impl Node {
         Self::Bytes(text.as_bytes().to_vec())
     }
 
-    /// A dictionary of the given keys; later ones win.
+    /// A dictionary of the given keys; of equal keys the last one wins.
     pub(crate) fn dict<'k>(entries: impl IntoIterator<Item = (&'k str, Self)>) -> Self {
         Self::Dict(
             entries
@@ -42,7 +42,9 @@ impl Node {
             Self::Bytes(bytes) => write_string(bytes, out),
             Self::List(nodes) => {
                 out.push(b'l');
-                nodes.iter().for_each(|node| node.write(out));
+                for node in nodes {
+                    node.write(out);
+                }
                 out.push(b'e');
             }
             Self::Dict(entries) => {

@@ -9,41 +9,42 @@ use crate::piece_length::{parse_bytes, parse_piece_length};
 
 const EXIT_CODES: &str = "\
 Exit codes:
-    0  done, and nothing is wrong
+    0  success, no problems found
     1  the verification found problems
-    2  wrong usage
-    3  a torrent that is malformed or hostile
+    2  invalid usage
+    3  a malformed or hostile torrent
     4  an I/O error or another failure
   130  interrupted (SIGINT or SIGTERM)
-Of several torrents the greatest code counts.";
+With several torrents the exit code is the highest one.";
 
 const CREATE_HELP: &str = "\
-Files are put in the bytewise order of their path components. Symbolic links and special files are skipped with a
-warning. OUT is left out when it lies in DIR. It is written beside itself and renamed, so that it is never there in
-part. SOURCE_DATE_EPOCH, if set, is the creation date.
+Files are sorted by their path components, bytewise. Symbolic links and special files are skipped with a
+warning. OUT is excluded from the torrent if it is in DIR. It is written to a temporary file and renamed,
+so that it is never incomplete. SOURCE_DATE_EPOCH, if set, is the creation date.
 
 With --json, one object on standard output:
   torrent, name, info_hash, piece_bytes, pieces, files, padding_files, total_bytes";
 
 const VERIFY_HELP: &str = "\
-With --json, one object a line and torrent on standard output:
+With --json, one object per line and torrent on standard output:
   torrent     the path as given
   name, info_hash, total_bytes
-  ok          whether every piece and every file is right
+  ok          true if every piece and every file is correct
   complete    false if interrupted
   pieces      {total, ok, mismatched, unreadable, unchecked}
-  files       a list of
-    path            below the root
+  files       list of
+    path            relative to the root
     status          ok, missing, too_short, too_long, corrupt, undecided, unreadable or unchecked
     declared_bytes
-    present_bytes   null if unknown
-    corrupt_pieces  a list of [first, last]
-    because_of      with undecided: up to 64 of the files that share its bad pieces
-    error           with unreadable
-or, for a torrent that could not be verified,
+    actual_bytes    null if unknown
+    corrupt_pieces  list of [first, last]
+    shared_with     if undecided: up to 64 of the files that share its bad pieces
+    error           if unreadable
+or, for a torrent that could not be verified:
   torrent, error, exit_code
 
-`undecided` means that all pieces of its own are right and a piece shared with a bad neighbour is not.";
+A file is undecided if a piece that it shares with a bad neighbour is bad and all of its other pieces
+are correct.";
 
 /// Creates, verifies and shows torrents.
 #[derive(Debug, Parser)]
@@ -55,66 +56,68 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Make a torrent of a file or a folder
+    /// Create a torrent of a file or a directory.
     #[command(after_help = format!("{CREATE_HELP}\n\n{EXIT_CODES}"))]
     Create(CreateArgs),
-    /// Compare files with their torrents
+    /// Compare files with their torrents.
     #[command(after_help = format!("{VERIFY_HELP}\n\n{EXIT_CODES}"))]
     Verify(VerifyArgs),
-    /// Print what a torrent says
+    /// Print the content of a torrent.
     #[command(after_help = EXIT_CODES)]
     Show(ShowArgs),
 }
 
-/// How to read and hash.
+/// Options for reading and hashing.
 #[derive(Debug, Args)]
 pub(crate) struct EngineArgs {
-    /// Hash on N threads [default: one for each processor]
+    /// Hash on N threads [default: one for each processor].
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<NonZeroUsize>,
-    /// Map no more than BYTES at once (units K, M, G)
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    /// Limit of mapped bytes (units K, M, G).
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     pub(crate) budget: Option<u64>,
-    /// Hash where the files are mapped, without copying first: faster. Only for files that nobody
-    /// changes meanwhile; pieces of one that is cut cannot be read
+    /// Hash mapped memory without copying it first: faster, but only for files that no other
+    /// process changes meanwhile; pieces of a truncated file are unreadable.
     #[arg(long)]
     pub(crate) in_place: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct CreateArgs {
-    /// The folder or file
+    /// Directory or file to describe.
     #[arg(value_name = "DIR|FILE")]
     pub(crate) content: PathBuf,
-    /// The torrent to write
+    /// Torrent to write.
     #[arg(short, long, value_name = "OUT")]
     pub(crate) out: PathBuf,
-    /// Overwrite OUT
+    /// Overwrite OUT.
     #[arg(long)]
     pub(crate) force: bool,
-    /// A power of two from 16K to 1G [default: chosen for 1000 to 2000 pieces]
+    /// A power of two from 16K to 1G [default: chosen for 1000 to 2000 pieces].
     #[arg(long, value_name = "N", value_parser = parse_piece_length)]
     pub(crate) piece_length: Option<u64>,
-    /// A tier of trackers, separated by commas; may be repeated
+    /// A tier of trackers, separated by commas; may be repeated.
     #[arg(long, value_name = "URL[,URL]...")]
     pub(crate) tracker: Vec<String>,
-    /// Only peers from the trackers (BEP 27)
+    /// Allow only peers from the trackers (BEP 27).
     #[arg(long)]
     pub(crate) private: bool,
+    /// Comment in the torrent.
     #[arg(long, value_name = "TEXT")]
     pub(crate) comment: Option<String>,
-    /// A text that makes the info-hash differ between trackers
+    /// Text that makes the info-hash differ between trackers.
     #[arg(long, value_name = "TEXT")]
     pub(crate) source: Option<String>,
-    /// Let each file begin with a piece, by padding files (BEP 47)
+    /// Align each file to a piece with padding files (BEP 47).
     #[arg(long)]
     pub(crate) pad: bool,
+    /// Write no creation date.
     #[arg(long)]
     pub(crate) no_creation_date: bool,
-    /// Put the files in the order of this torrent, those it does not have last
+    /// Put the files in the order of this torrent, other files last.
     #[arg(long, value_name = "TORRENT")]
     pub(crate) order_from: Option<PathBuf>,
-    /// Say what was made as JSON
+    /// Report the created torrent as JSON.
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
@@ -123,18 +126,19 @@ pub(crate) struct CreateArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
+    /// Torrents to verify.
     #[arg(required = true, value_name = "TORRENT")]
     pub(crate) torrents: Vec<PathBuf>,
-    /// The folder that holds the file or folder named by the torrent
+    /// Directory that contains the file or directory named by the torrent.
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub(crate) root: PathBuf,
-    /// Follow symbolic links, wherever they lead
+    /// Follow symbolic links, also to targets outside the root.
     #[arg(long)]
     pub(crate) follow_symlinks: bool,
-    /// List the files that are right, too
+    /// Also list the files that are correct.
     #[arg(short, long)]
     pub(crate) verbose: bool,
-    /// Report as JSON, one object a line and torrent
+    /// Report as JSON, one object per line and torrent.
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
@@ -143,8 +147,10 @@ pub(crate) struct VerifyArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ShowArgs {
+    /// Torrent to show.
     #[arg(value_name = "TORRENT")]
     pub(crate) torrent: PathBuf,
+    /// Report as JSON.
     #[arg(long)]
     pub(crate) json: bool,
 }

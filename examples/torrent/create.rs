@@ -21,8 +21,8 @@ use crate::scan::Scan;
 use crate::torrent_file;
 
 const CREATED_BY: &str = concat!("flatspan torrent/", env!("CARGO_PKG_VERSION"));
-/// Where BEP 47 puts padding.
-const PADDING_FOLDER: &str = ".pad";
+/// The directory of padding files, as suggested by BEP 47.
+const PADDING_DIRECTORY: &str = ".pad";
 
 pub(crate) fn run(args: &CreateArgs) -> Result<u8> {
     let engine = Engine::new(&args.engine)?;
@@ -31,7 +31,7 @@ pub(crate) fn run(args: &CreateArgs) -> Result<u8> {
     let piece_bytes = piece_bytes(args, scan.total_bytes()?);
     let files = entries(&scan, args.pad.then_some(piece_bytes))?;
     let Some(pieces) = hash(&scan, &files, piece_bytes, &engine)? else {
-        eprintln!("torrent: interrupted, nothing written");
+        eprintln!("torrent: interrupted; no torrent was written");
         return Ok(exit::INTERRUPTED);
     };
     scan.check_unchanged()?;
@@ -39,13 +39,13 @@ pub(crate) fn run(args: &CreateArgs) -> Result<u8> {
     let torrent = describe(args, scan, files, piece_bytes, pieces)?.encode();
     if torrent.len() as u64 > TORRENT_BYTES_MAX {
         bail!(
-            "the torrent would have {} bytes; take longer pieces",
+            "the torrent would have {} bytes; choose a larger --piece-length",
             torrent.len()
         );
     }
-    // What is written has passed the same gate as what others wrote.
+    // The new torrent passes the same checks as a foreign one.
     let metainfo = Metainfo::parse(&torrent)
-        .map_err(|refused| anyhow!("no torrent can say this: {refused}"))?;
+        .map_err(|refused| anyhow!("the torrent would be invalid: {refused}"))?;
     output.write(&torrent)?;
     report(args, &metainfo)?;
     Ok(exit::OK)
@@ -77,7 +77,7 @@ fn piece_bytes(args: &CreateArgs, total_bytes: u64) -> u64 {
     })
 }
 
-/// The files, each one but the last followed by what fills its last piece, if that is wanted.
+/// The files. If `pad_to` is set, padding to a whole piece follows each file except the last one.
 fn entries(scan: &Scan, pad_to: Option<u64>) -> Result<Vec<FileEntry>> {
     let mut entries = Vec::with_capacity(scan.files.len());
     let mut missing = 0;
@@ -86,12 +86,14 @@ fn entries(scan: &Scan, pad_to: Option<u64>) -> Result<Vec<FileEntry>> {
             && file
                 .path
                 .first()
-                .is_some_and(|folder| folder == PADDING_FOLDER)
+                .is_some_and(|directory| directory == PADDING_DIRECTORY)
         {
-            bail!("there is already a folder {PADDING_FOLDER}, which --pad needs");
+            bail!(
+                "--pad needs the directory name {PADDING_DIRECTORY}, but the content has such a directory"
+            );
         }
         if missing > 0 && file.bytes > 0 {
-            let path = vec![PADDING_FOLDER.to_owned(), missing.to_string()];
+            let path = vec![PADDING_DIRECTORY.to_owned(), missing.to_string()];
             entries.push(FileEntry {
                 path,
                 bytes: missing,
@@ -111,7 +113,7 @@ fn entries(scan: &Scan, pad_to: Option<u64>) -> Result<Vec<FileEntry>> {
     Ok(entries)
 }
 
-/// The digests of all pieces, or none if interrupted.
+/// The digests of all pieces, or `None` if interrupted.
 fn hash(
     scan: &Scan,
     entries: &[FileEntry],
@@ -123,7 +125,7 @@ fn hash(
     for entry in entries {
         builder = if entry.kind == FileKind::Regular {
             builder.file(
-                on_disk.next().context("a file without a path")?,
+                on_disk.next().context("a file has no path on disk")?,
                 entry.bytes,
             )
         } else {
@@ -190,12 +192,12 @@ fn describe(
     })
 }
 
-/// Now, or what reproducible-builds.org would have instead.
+/// The current time, or `SOURCE_DATE_EPOCH` if it is set (reproducible-builds.org).
 fn creation_date() -> Result<i64> {
     if let Ok(epoch) = env::var("SOURCE_DATE_EPOCH") {
         return epoch
             .parse()
-            .with_context(|| format!("SOURCE_DATE_EPOCH is no number: {epoch:?}"));
+            .with_context(|| format!("SOURCE_DATE_EPOCH is not a number: {epoch:?}"));
     }
     let now = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
@@ -211,7 +213,7 @@ fn report(args: &CreateArgs, metainfo: &Metainfo) -> Result<()> {
     let out = args.out.to_string_lossy();
     let mut stdout = std::io::stdout().lock();
     if args.json {
-        let made = json!({
+        let object = json!({
             "torrent": out,
             "name": metainfo.name,
             "info_hash": metainfo.info_hash_hex(),
@@ -221,7 +223,7 @@ fn report(args: &CreateArgs, metainfo: &Metainfo) -> Result<()> {
             "padding_files": padding_files,
             "total_bytes": metainfo.total_bytes,
         });
-        writeln!(stdout, "{made}")?;
+        writeln!(stdout, "{object}")?;
     } else {
         writeln!(
             stdout,

@@ -1,10 +1,11 @@
-//! What hashes: the threads, the mapping cache and the flag that a signal sets.
+//! The resources for hashing: threads, mapping cache, and the flag that a signal sets.
 //!
 //! # Safety
 //!
-//! Hashing in place needs the promise that nobody changes the files meanwhile. Who runs the program
-//! gives it by `--in-place`, whose help says what happens if it is broken.
-#![expect(unsafe_code, reason = "hashing in place is a promise of the caller")]
+//! Hashing in place requires that no other process changes the files meanwhile. The user of the
+//! program promises this with `--in-place`. The help of that option describes the effect of a
+//! broken promise.
+#![expect(unsafe_code, reason = "hashing in place is an unsafe API")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,7 +30,7 @@ pub(crate) struct Engine {
 
 impl Engine {
     pub(crate) fn new(args: &EngineArgs) -> Result<Self> {
-        // Zero threads let rayon choose.
+        // With zero threads rayon chooses their number.
         let threads = args.threads.map_or(0, std::num::NonZero::get);
         let pool = ThreadPoolBuilder::new()
             .num_threads(threads)
@@ -58,7 +59,7 @@ impl Engine {
         if !self.in_place {
             return Ok(pieces);
         }
-        // SAFETY: promised on the command line.
+        // SAFETY: the user gave the promise on the command line.
         Ok(unsafe { pieces.in_place() })
     }
 
@@ -67,7 +68,7 @@ impl Engine {
     }
 }
 
-/// A window with which even a small budget holds several.
+/// Returns a window size at which even a small budget holds several of them.
 fn window_bytes(budget_bytes: u64) -> usize {
     const WINDOW_BYTES_MAX: u64 = 4 << 20;
     const WINDOW_BYTES_MIN: u64 = 64 << 10;
@@ -75,7 +76,7 @@ fn window_bytes(budget_bytes: u64) -> usize {
     1 << quarter.ilog2()
 }
 
-/// The first signal asks for an orderly end, the second one ends at once.
+/// The first signal requests an orderly end, the second one ends the program at once.
 fn cancel_on_signal() -> Result<Arc<AtomicBool>> {
     let cancel = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {

@@ -3,7 +3,7 @@
 use crate::bencode::{Item, Value};
 use crate::metainfo_error::{MetainfoError, Problem};
 
-/// A dictionary and the name under which errors speak of it (empty for the outermost).
+/// A dictionary, and its name in errors (empty for the outermost one).
 pub(crate) struct Fields<'i, 'a> {
     name: String,
     at: usize,
@@ -11,7 +11,7 @@ pub(crate) struct Fields<'i, 'a> {
 }
 
 impl<'i, 'a> Fields<'i, 'a> {
-    /// The fields of `item`, which errors will call `name`.
+    /// Returns the fields of `item`, which errors call `name`.
     pub(crate) fn of(item: &'i Item<'a>, name: String) -> Result<Self, MetainfoError> {
         match &item.value {
             Value::Dict(entries) => Ok(Fields {
@@ -66,23 +66,25 @@ impl<'i, 'a> Fields<'i, 'a> {
         let item = self.required(key)?;
         match item.value {
             Value::Int(int) => u64::try_from(int)
-                .map_err(|_| problem(self.name_of(key), item.at, Problem::Negative(int))),
+                .ok()
+                .ok_or_else(|| problem(self.name_of(key), item.at, Problem::Negative(int))),
             ref other => Err(wrong_type(self.name_of(key), item.at, "an integer", other)),
         }
     }
 
-    /// A text that only decorates: a wrong type counts as absent, and bytes that are not UTF-8 are replaced.
-    pub(crate) fn decoration(&self, key: &str) -> Option<String> {
+    /// An informational text: a wrong type counts as absent, and bytes that are not UTF-8 are
+    /// replaced.
+    pub(crate) fn informational(&self, key: &str) -> Option<String> {
         self.optional(key).and_then(lossy)
     }
 
-    /// An error about the field `key`, wherever it stands.
+    /// An error about the field `key`, with its position.
     pub(crate) fn refuse(&self, key: &str, what: Problem) -> MetainfoError {
         let at = self.optional(key).map_or(self.at, |item| item.at);
         problem(self.name_of(key), at, what)
     }
 
-    /// The full name of a field, as errors give it.
+    /// The full name of a field in errors.
     pub(crate) fn name_of(&self, key: &str) -> String {
         if self.name.is_empty() {
             key.to_owned()
@@ -92,7 +94,7 @@ impl<'i, 'a> Fields<'i, 'a> {
     }
 }
 
-/// A string of any bytes as text, for show.
+/// A string of any bytes as text for display.
 pub(crate) fn lossy(item: &Item<'_>) -> Option<String> {
     match item.value {
         Value::Bytes(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
@@ -100,13 +102,15 @@ pub(crate) fn lossy(item: &Item<'_>) -> Option<String> {
     }
 }
 
-/// The text that `item` must be.
+/// Returns the text of `item`, which must be a UTF-8 string.
 pub(crate) fn text_of<'a>(
     item: &Item<'a>,
     name: impl Fn() -> String,
 ) -> Result<&'a str, MetainfoError> {
     let bytes = bytes_of(item, &name)?;
-    std::str::from_utf8(bytes).map_err(|_| problem(name(), item.at, Problem::NotUtf8))
+    std::str::from_utf8(bytes)
+        .ok()
+        .ok_or_else(|| problem(name(), item.at, Problem::NotUtf8))
 }
 
 /// An error about a field.

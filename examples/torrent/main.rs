@@ -1,8 +1,8 @@
-//! `torrent`: creates, verifies and shows torrents, hashing their content through flatspan.
+//! `torrent`: creates, verifies and shows torrents, and hashes their content with flatspan.
 //!
-//! A torrent's pieces are cut from the concatenation of its files, which is what a [`flatspan::span::Group`] is.
-//! `create` and `verify` describe the files to a group and leave the reading, the hashing on all cores and the
-//! attribution of bad pieces to files to [`flatspan::span::Pieces`].
+//! The pieces of a torrent are parts of the concatenation of its files, which is a
+//! [`flatspan::span::Group`]. `create` and `verify` describe the files to a group. Reading, hashing
+//! on all cores and attributing bad pieces to files is the work of [`flatspan::span::Pieces`].
 
 mod bencode;
 mod bencode_writer;
@@ -33,7 +33,7 @@ use clap::Parser as _;
 use cli::{Cli, Command};
 use metainfo_error::MetainfoError;
 
-/// Exit codes; of several torrents the greatest counts. Usage errors (2) are clap's.
+/// Exit codes; with several torrents the highest one. Usage errors (2) are clap's.
 pub(crate) mod exit {
     pub(crate) const OK: u8 = 0;
     pub(crate) const PROBLEMS: u8 = 1;
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
         Command::Show(args) => show::run(&args),
     };
     ExitCode::from(outcome.unwrap_or_else(|error| {
-        // Whoever closed the pipe knows why the output ends.
+        // The reader of a closed pipe needs no message about it.
         if !is_broken_pipe(&error) {
             eprintln!("torrent: {error:#}");
         }
@@ -57,11 +57,11 @@ fn main() -> ExitCode {
     }))
 }
 
-/// The code for an error.
+/// The exit code for an error.
 pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
     if error
         .chain()
-        .any(<(dyn std::error::Error + 'static)>::is::<MetainfoError>)
+        .any(<dyn std::error::Error>::is::<MetainfoError>)
     {
         exit::BAD_TORRENT
     } else {

@@ -1,8 +1,9 @@
-//! What a torrent says: BEP 3 single and multi file, BEP 12 tracker tiers, BEP 27 private, BEP 47 attributes.
+//! The content of a torrent: BEP 3 single and multi file, BEP 12 tracker tiers, BEP 27 private, BEP
+//! 47 attributes.
 //!
-//! `Metainfo::parse` is the one gate: what passed it has paths that stay below the torrent's name, lengths
-//! whose sum fits, and as many digests as pieces. `info` is read strictly; texts that only decorate are not worth
-//! refusing a torrent for and are taken as they are.
+//! `Metainfo::parse` performs all checks. A parsed torrent has paths below the torrent's name,
+//! lengths whose sum does not overflow, and one digest per piece. `info` is parsed strictly. Errors
+//! in informational texts are tolerated.
 
 use std::path::PathBuf;
 
@@ -13,7 +14,7 @@ use crate::fields::{Fields, lossy, problem};
 use crate::metainfo_error::{MetainfoError, Problem};
 use crate::paths::{check_component, find_clash, parse_path};
 
-/// The largest torrent that is read.
+/// The largest torrent that is read, in bytes.
 pub(crate) const TORRENT_BYTES_MAX: u64 = 64 << 20;
 const PIECE_BYTES_MAX: u64 = 2 << 30;
 const FILES_MAX: usize = 1 << 20;
@@ -22,14 +23,15 @@ const DIGEST_BYTES: usize = 20;
 /// A torrent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Metainfo {
-    /// SHA-1 of the bytes of `info` as they stood in the torrent.
+    /// SHA-1 of the bytes of `info` in the torrent.
     pub(crate) info_hash: [u8; DIGEST_BYTES],
     pub(crate) name: String,
     pub(crate) piece_bytes: u64,
     pub(crate) pieces: Vec<[u8; DIGEST_BYTES]>,
     pub(crate) private: bool,
     pub(crate) source: Option<String>,
-    /// Whether `files` lie in a folder called `name`; otherwise there is one, with an empty path.
+    /// Whether `files` are in a directory called `name`. Otherwise there is one file, with an empty
+    /// path.
     pub(crate) multi_file: bool,
     pub(crate) files: Vec<FileEntry>,
     pub(crate) total_bytes: u64,
@@ -43,24 +45,24 @@ pub(crate) struct Metainfo {
 /// One entry of the torrent's list of files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FileEntry {
-    /// Below the torrent's name.
+    /// The path below the torrent's name.
     pub(crate) path: Vec<String>,
     pub(crate) bytes: u64,
     pub(crate) kind: FileKind,
 }
 
-/// What stands on disk for an entry.
+/// The representation of an entry on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FileKind {
     Regular,
-    /// Zeros that are never on disk (BEP 47 `p`).
+    /// Zeros that are never stored on disk (BEP 47 `p`).
     Padding,
-    /// Without content, and so never looked at (BEP 47 `l`).
+    /// A link without content, which is ignored (BEP 47 `l`).
     Symlink,
 }
 
 impl Metainfo {
-    /// Reads a torrent and checks all of it.
+    /// Parses and checks a torrent.
     pub(crate) fn parse(torrent: &[u8]) -> Result<Self, MetainfoError> {
         let bytes = torrent.len() as u64;
         if bytes > TORRENT_BYTES_MAX {
@@ -95,18 +97,18 @@ impl Metainfo {
             piece_bytes,
             pieces: parse_pieces(&info, total_bytes, piece_bytes)?,
             private: private.is_some_and(|flag| flag != 0),
-            source: info.decoration("source"),
+            source: info.informational("source"),
             multi_file,
             files,
             total_bytes,
             tracker_tiers: parse_trackers(&outer),
-            comment: outer.decoration("comment"),
-            created_by: outer.decoration("created by"),
+            comment: outer.informational("comment"),
+            created_by: outer.informational("created by"),
             creation_date: outer.optional("creation date").and_then(integer),
         })
     }
 
-    /// Where entry `index` lies, below the folder that holds the torrent's content.
+    /// The path of entry `index`, relative to the directory with the torrent's content.
     pub(crate) fn disk_path(&self, index: usize) -> PathBuf {
         let mut path = PathBuf::from(&self.name);
         path.extend(&self.files[index].path);
@@ -121,7 +123,7 @@ impl Metainfo {
             .collect()
     }
 
-    /// Entries of a kind.
+    /// The number of entries of a kind.
     pub(crate) fn count(&self, kind: FileKind) -> usize {
         self.files.iter().filter(|file| file.kind == kind).count()
     }
@@ -164,7 +166,7 @@ fn parse_files(info: &Fields<'_, '_>) -> Result<Vec<FileEntry>, MetainfoError> {
     for (i, item) in items.iter().enumerate() {
         let fields = Fields::of(item, format!("info.files[{i}]"))?;
         let file = parse_file(&fields)?;
-        // Lengths are signed in bencode; keeping their sum so lets every total be written again.
+        // Bencode integers are signed. If the sum fits into one, every total can be written again.
         total_bytes = total_bytes
             .checked_add_unsigned(file.bytes)
             .ok_or_else(|| fields.refuse("length", Problem::SumOverflows))?;
@@ -195,7 +197,7 @@ fn parse_file(fields: &Fields<'_, '_>) -> Result<FileEntry, MetainfoError> {
     Ok(FileEntry { path, bytes, kind })
 }
 
-/// Padding is not on disk and often carries one name many times.
+/// Padding is not on disk and often repeats one name many times.
 fn refuse_clashes(files: &[FileEntry], items: &[Item<'_>]) -> Result<(), MetainfoError> {
     let on_disk = files
         .iter()
@@ -209,7 +211,7 @@ fn refuse_clashes(files: &[FileEntry], items: &[Item<'_>]) -> Result<(), Metainf
     let (index, what) = if equal {
         (second, Problem::DuplicatePath(first))
     } else {
-        (first, Problem::FileAndFolder(second))
+        (first, Problem::FileAndDirectory(second))
     };
     Err(problem(
         format!("info.files[{index}].path"),
@@ -234,7 +236,7 @@ fn parse_pieces(
     let digests = info.bytes("pieces")?;
     let (pieces, rest) = digests.as_chunks::<DIGEST_BYTES>();
     if !rest.is_empty() {
-        return Err(info.refuse("pieces", Problem::DigestsCut(digests.len())));
+        return Err(info.refuse("pieces", Problem::IncompleteDigest(digests.len())));
     }
     let (found, expected) = (pieces.len() as u64, bytes.div_ceil(piece_bytes));
     if found != expected {
@@ -250,7 +252,7 @@ fn parse_pieces(
     Ok(pieces.to_vec())
 }
 
-/// `announce-list` where it has any tracker, as BEP 12 wants it, and otherwise `announce`.
+/// The trackers of `announce-list` if it has any (BEP 12), and of `announce` otherwise.
 fn parse_trackers(outer: &Fields<'_, '_>) -> Vec<Vec<String>> {
     let tier = |item: &Item<'_>| match &item.value {
         Value::List(urls) => urls.iter().filter_map(lossy).collect(),
@@ -264,7 +266,7 @@ fn parse_trackers(outer: &Fields<'_, '_>) -> Vec<Vec<String>> {
             .collect(),
         _ => Vec::new(),
     };
-    match outer.decoration("announce") {
+    match outer.informational("announce") {
         Some(url) if tiers.is_empty() => vec![vec![url]],
         _ => tiers,
     }

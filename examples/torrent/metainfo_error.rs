@@ -1,10 +1,10 @@
-//! Why a torrent is refused. Each error names the field and the byte at which it stands.
+//! Reasons to refuse a torrent. Each error names the field and its byte position.
 
 use thiserror::Error;
 
 use crate::bencode::BencodeError;
 
-/// A torrent that is not taken.
+/// The reason to refuse a torrent.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(crate) enum MetainfoError {
     #[error("not bencode: {0}")]
@@ -15,23 +15,23 @@ pub(crate) enum MetainfoError {
         at: usize,
         problem: Problem,
     },
-    #[error("the torrent has {bytes} bytes, more than the {bytes_max} that are accepted")]
+    #[error("the torrent has {bytes} bytes, more than the accepted {bytes_max}")]
     TooLarge { bytes: u64, bytes_max: u64 },
 }
 
-// Not `#[from]`, which would make the fault a cause as well and have it printed twice.
+// Not `#[from]`, which would also make the error a source, so that it would be printed twice.
 impl From<BencodeError> for MetainfoError {
     fn from(error: BencodeError) -> Self {
         Self::Bencode(error)
     }
 }
 
-/// What is wrong with a field. Texts from the torrent are shown escaped and cut.
+/// The error of a field. Texts from the torrent are escaped and shortened.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(crate) enum Problem {
     #[error("is missing")]
     Missing,
-    #[error("is {found} where {expected} is needed")]
+    #[error("is {found} instead of {expected}")]
     WrongType {
         expected: &'static str,
         found: &'static str,
@@ -40,19 +40,19 @@ pub(crate) enum Problem {
     NotUtf8,
     #[error("is negative: {0}")]
     Negative(i64),
-    #[error("stands beside {0}, which excludes it")]
+    #[error("is not allowed together with {0}")]
     Excludes(&'static str),
     #[error("has no files")]
     NoFiles,
-    #[error("has {count} files, more than the {count_max} that are accepted")]
+    #[error("has {count} files, more than the accepted {count_max}")]
     TooManyFiles { count: usize, count_max: usize },
-    #[error("takes the sum of all lengths beyond 2^63 - 1")]
+    #[error("makes the sum of all lengths exceed 2^63 - 1")]
     SumOverflows,
-    #[error("is {0}, which is no piece length (1 to 2 GiB)")]
+    #[error("is {0}, which is not a valid piece length (1 byte to 2 GiB)")]
     PieceLength(u64),
-    #[error("has {0} bytes, which is no multiple of 20")]
-    DigestsCut(usize),
-    #[error("has {found} pieces where {bytes} bytes make {expected}")]
+    #[error("has {0} bytes, which is not a multiple of 20")]
+    IncompleteDigest(usize),
+    #[error("has {found} pieces, but {bytes} bytes need {expected}")]
     PieceCount {
         found: u64,
         expected: u64,
@@ -60,14 +60,14 @@ pub(crate) enum Problem {
     },
     #[error("is an empty path")]
     EmptyPath,
-    #[error("is no name for a file: {0}")]
+    #[error("is not a valid file name: {0}")]
     HostileName(String),
     #[error("names the same file as info.files[{0}]")]
     DuplicatePath(usize),
-    #[error("is a file and, by info.files[{0}], also a folder")]
-    FileAndFolder(usize),
+    #[error("is a file, but a directory in the path of info.files[{0}]")]
+    FileAndDirectory(usize),
     #[error("is a symbolic link with a length")]
     SymlinkWithLength,
-    #[error("is version 2 only (BEP 52); version 1 and hybrid torrents are supported")]
+    #[error("is of version 2 only (BEP 52); only version 1 and hybrid torrents are supported")]
     VersionTwoOnly,
 }

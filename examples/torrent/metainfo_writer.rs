@@ -1,10 +1,11 @@
-//! A torrent as bencode.
+//! Writing a torrent as bencode.
 
 use crate::bencode_writer::Node;
 use crate::metainfo::{FileEntry, FileKind, Metainfo};
 
 impl Metainfo {
-    /// The bytes of the torrent. `info_hash` and `total_bytes` follow from the rest and are not looked at.
+    /// Returns the bytes of the torrent. `info_hash` and `total_bytes` follow from the other fields
+    /// and are ignored.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut outer = vec![("info", self.info())];
         let urls: Vec<_> = self.tracker_tiers.iter().flatten().collect();
@@ -77,7 +78,7 @@ fn file(entry: &FileEntry) -> Node {
     Node::dict(fields)
 }
 
-/// No file has 2^63 bytes, so what is written is what was meant; the reader would refuse anything else.
+/// No file has 2^63 bytes, so the value does not change. The reader would refuse any other value.
 fn int(bytes: u64) -> Node {
     Node::Int(i64::try_from(bytes).unwrap_or(i64::MAX))
 }

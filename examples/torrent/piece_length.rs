@@ -1,30 +1,31 @@
-//! Which piece length: a power of two for 1000 to 2000 pieces, within what all clients take.
+//! The choice of a piece length: a power of two for 1000 to 2000 pieces, within the limits of
+//! common clients.
 
-/// The shortest piece: the block that peers ask each other for.
+/// The shortest piece: the block that peers request from each other.
 pub(crate) const PIECE_BYTES_MIN: u64 = 16 << 10;
-/// The longest piece that is chosen; longer ones can be asked for.
+/// The longest piece that is chosen automatically; users can request longer ones.
 pub(crate) const PIECE_BYTES_CHOSEN_MAX: u64 = 16 << 20;
-/// The longest piece that may be asked for.
-pub(crate) const PIECE_BYTES_ASKED_MAX: u64 = 1 << 30;
-const PIECES_AIM: u64 = 2000;
+/// The longest piece that users can request.
+pub(crate) const PIECE_BYTES_REQUESTED_MAX: u64 = 1 << 30;
+const PIECES_TARGET: u64 = 2000;
 
-/// A piece length and why it was chosen.
+/// A piece length and the reason for the choice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Choice {
     pub(crate) piece_bytes: u64,
     pub(crate) reason: &'static str,
 }
 
-/// The shortest piece length with which `total_bytes` make no more than 2000 pieces.
+/// The shortest piece length that divides `total_bytes` into at most 2000 pieces.
 pub(crate) fn choose(total_bytes: u64) -> Choice {
     let wanted = total_bytes
-        .div_ceil(PIECES_AIM)
+        .div_ceil(PIECES_TARGET)
         .checked_next_power_of_two()
         .unwrap_or(u64::MAX);
     let reason = if wanted < PIECE_BYTES_MIN {
-        "the shortest that is used"
+        "the shortest supported one"
     } else if wanted > PIECE_BYTES_CHOSEN_MAX {
-        "the longest that is chosen by itself"
+        "the longest automatic one"
     } else {
         "for 1000 to 2000 pieces"
     };
@@ -34,18 +35,18 @@ pub(crate) fn choose(total_bytes: u64) -> Choice {
     }
 }
 
-/// A piece length as the user gives it.
+/// Parses a piece length given by the user.
 pub(crate) fn parse_piece_length(text: &str) -> Result<u64, String> {
     let piece_bytes = parse_bytes(text)?;
-    let fits = (PIECE_BYTES_MIN..=PIECE_BYTES_ASKED_MAX).contains(&piece_bytes);
+    let fits = (PIECE_BYTES_MIN..=PIECE_BYTES_REQUESTED_MAX).contains(&piece_bytes);
     if fits && piece_bytes.is_power_of_two() {
         Ok(piece_bytes)
     } else {
-        Err("a piece length is a power of two from 16 KiB to 1 GiB".to_owned())
+        Err("a piece length must be a power of two from 16 KiB to 1 GiB".to_owned())
     }
 }
 
-/// A number of bytes: `262144`, `256K`, `256KiB`, `1M`, `2GiB`.
+/// Parses a number of bytes: `262144`, `256K`, `256KiB`, `1M`, `2GiB`.
 pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
     let digits_end = text
         .find(|c: char| !c.is_ascii_digit())
@@ -67,5 +68,5 @@ pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
         .map_err(|error| format!("`{digits}`: {error}"))?;
     number
         .checked_mul(1 << shift)
-        .ok_or_else(|| "more than 64 bits can hold".to_owned())
+        .ok_or_else(|| "the size exceeds 64 bits".to_owned())
 }

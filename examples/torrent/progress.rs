@@ -1,4 +1,5 @@
-//! A bar on standard error with rate and time left. indicatif shows nothing unless that is a terminal.
+//! A progress bar on standard error with rate and remaining time. indicatif hides it unless that is
+//! a terminal.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,26 +9,26 @@ use indicatif::{ProgressBar, ProgressStyle};
 const TEMPLATE: &str =
     "{msg} [{wide_bar}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} ETA {eta}";
 
-/// The bar of one torrent; it is cleared when dropped.
+/// The bar of one torrent; it is cleared on drop.
 pub(crate) struct Bar {
     bar: ProgressBar,
     furthest_bytes: AtomicU64,
 }
 
 impl Bar {
-    pub(crate) fn new(what: &str, bytes: u64) -> Self {
+    pub(crate) fn new(name: &str, bytes: u64) -> Self {
         let style =
             ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = ProgressBar::new(bytes)
             .with_style(style)
-            .with_message(what.to_owned());
+            .with_message(name.to_owned());
         Self {
             bar,
             furthest_bytes: AtomicU64::new(0),
         }
     }
 
-    /// Called by all threads; one that was overtaken does not move the bar back.
+    /// Called by all threads. A delayed report does not move the bar back.
     pub(crate) fn advance(&self, progress: Progress) {
         let before = self
             .furthest_bytes

@@ -1,4 +1,4 @@
-//! What a verification found, with the names that the torrent gives.
+//! The result of a verification, with the names of the torrent.
 
 use std::path::PathBuf;
 
@@ -10,12 +10,12 @@ use crate::metainfo::Metainfo;
 pub(crate) struct Report {
     pub(crate) torrent: PathBuf,
     pub(crate) metainfo: Metainfo,
-    /// The torrent's file for each entry of the group, which has none for symbolic links.
+    /// The torrent's file for each entry of the group, which has no entries for symbolic links.
     pub(crate) file_of_entry: Vec<usize>,
     pub(crate) verification: Verification,
 }
 
-/// Pieces by state.
+/// Numbers of pieces by state.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PieceCounts {
     pub(crate) ok: usize,
@@ -25,7 +25,8 @@ pub(crate) struct PieceCounts {
 }
 
 impl Report {
-    /// Whether every piece and every file is right. Pieces of padding alone belong to no file.
+    /// Returns whether every piece and every file is correct. A piece of padding only belongs to no
+    /// file.
     pub(crate) fn is_ok(&self) -> bool {
         self.verification.complete
             && self.pieces().ok == self.verification.pieces.len()

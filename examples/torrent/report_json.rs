@@ -1,4 +1,4 @@
-//! A report for programs: one JSON object. `verify --help` documents it.
+//! A report as one JSON object. `verify --help` documents it.
 
 use std::path::Path;
 
@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use crate::report::Report;
 
-/// Thousands of small files can share a bad piece; each one naming all others would be their square.
+/// Limits the size of a report in which thousands of small files share a bad piece.
 const NEIGHBOURS_MAX: usize = 64;
 
-/// The object of a torrent that was verified.
+/// The object of a verified torrent.
 pub(crate) fn report(report: &Report) -> Value {
     let pieces = report.pieces();
     json!({
@@ -41,13 +41,13 @@ fn file(report: &Report, file: &FileReport) -> Value {
         "path": report.path(file.entry),
         "status": status(&file.status),
         "declared_bytes": file.declared_bytes,
-        "present_bytes": file.present_bytes,
+        "actual_bytes": file.present_bytes,
         "corrupt_pieces": file.corrupt_pieces.iter().map(|range| [*range.start(), *range.end()]).collect::<Vec<_>>(),
     });
     match &file.status {
         FileStatus::Undecided { because_of } => {
             let named = because_of.iter().take(NEIGHBOURS_MAX);
-            object["because_of"] = named.map(|entry| report.path(*entry)).collect();
+            object["shared_with"] = named.map(|entry| report.path(*entry)).collect();
         }
         FileStatus::Unreadable(error) => object["error"] = error.to_string().into(),
         _ => {}

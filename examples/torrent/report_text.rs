@@ -1,4 +1,4 @@
-//! A report for people: the files that are not right, then one line for the torrent.
+//! A report as text: the files with problems, then one line for the torrent.
 
 use std::io::{self, Write};
 use std::ops::RangeInclusive;
@@ -9,13 +9,13 @@ use indicatif::BinaryBytes;
 use crate::paths::printable;
 use crate::report::Report;
 
-/// As many pieces or neighbours are named in a line; the JSON has all.
+/// The maximum number of pieces or neighbours in a line; the JSON report lists all.
 const NAMED_MAX: usize = 8;
 
-/// Writes the report; with `all`, also the files that are right.
+/// Writes the report; with `all`, also the correct files.
 pub(crate) fn write(report: &Report, all: bool, out: &mut impl Write) -> io::Result<()> {
     let mut problems = 0;
-    // Those that were not reached are counted below; one line for each would hide the rest.
+    // Unchecked files are only counted: one line for each would hide the problems.
     let mut unchecked = 0;
     for file in &report.verification.files {
         let listed = match file.status {
@@ -73,22 +73,22 @@ fn summary(
 
 fn file_line(report: &Report, file: &FileReport) -> String {
     let path = printable(&report.path(file.entry));
-    let present = file
+    let actual = file
         .present_bytes
         .map_or_else(|| "unknown".to_owned(), |bytes| bytes.to_string());
     let declared = file.declared_bytes;
     let line = match &file.status {
         FileStatus::Ok => format!("ok          {path}"),
         FileStatus::Missing => format!("missing     {path}: {declared} bytes"),
-        FileStatus::TooShort => format!("too short   {path}: {present} of {declared} bytes"),
-        FileStatus::TooLong => format!("too long    {path}: {present} bytes instead of {declared}"),
+        FileStatus::TooShort => format!("too short   {path}: {actual} of {declared} bytes"),
+        FileStatus::TooLong => format!("too long    {path}: {actual} bytes instead of {declared}"),
         FileStatus::Corrupt => format!("corrupt     {path}: damaged"),
         FileStatus::Unreadable(error) => {
             format!("unreadable  {path}: {}", printable(&error.to_string()))
         }
         FileStatus::Undecided { because_of } => {
             format!(
-                "undecided   {path}: because of {}",
+                "undecided   {path}: shares bad pieces with {}",
                 neighbours(report, because_of)
             )
         }

@@ -1,4 +1,4 @@
-//! Which files a new torrent consists of.
+//! The files of a new torrent.
 
 use std::collections::HashMap;
 use std::fs::Metadata;
@@ -11,9 +11,9 @@ use walkdir::WalkDir;
 use crate::metainfo::{FileKind, Metainfo};
 use crate::paths::printable;
 
-/// A file or folder as it was found.
+/// The scanned file or directory.
 pub(crate) struct Scan {
-    /// The folder below which the paths of `on_disk` lie.
+    /// The directory that the paths of `on_disk` are relative to.
     pub(crate) root: PathBuf,
     pub(crate) name: String,
     pub(crate) multi_file: bool,
@@ -22,22 +22,22 @@ pub(crate) struct Scan {
 
 /// A regular file.
 pub(crate) struct FoundFile {
-    /// In the torrent: below its name, and empty for a single file.
+    /// The path in the torrent: below its name, and empty for a single file.
     pub(crate) path: Vec<String>,
-    /// On disk: below the root.
+    /// The path on disk: below the root.
     pub(crate) on_disk: PathBuf,
     pub(crate) bytes: u64,
     modified: Option<SystemTime>,
 }
 
 impl Scan {
-    /// Looks at `content`; `out` is not part of it, and `warn` hears of what was skipped.
+    /// Scans `content` without the file `out`. Calls `warn` for everything that is skipped.
     pub(crate) fn new(content: &Path, out: &Path, warn: impl FnMut(String)) -> Result<Self> {
         let real = content.canonicalize().with_context(|| show(content))?;
         let metadata = real.metadata().with_context(|| show(content))?;
         let name = match content.file_name().or_else(|| real.file_name()) {
             Some(name) => utf8(name.as_ref())?,
-            None => bail!("{} has no name that the torrent could have", show(content)),
+            None => bail!("{} has no file name to use in the torrent", show(content)),
         };
         if metadata.is_dir() {
             let mut files = walk(&real, out, warn)?;
@@ -50,7 +50,7 @@ impl Scan {
             });
         }
         if !metadata.is_file() {
-            bail!("{} is neither a file nor a folder", show(content));
+            bail!("{} is neither a file nor a directory", show(content));
         }
         if real == out {
             bail!(
@@ -69,7 +69,7 @@ impl Scan {
         })
     }
 
-    /// Puts the files that `model` has into its order, before the others.
+    /// Sorts the files into the order of `model`; files that it does not list follow.
     pub(crate) fn order_like(&mut self, model: &Metainfo) -> Result<()> {
         let regular = model
             .files
@@ -86,11 +86,11 @@ impl Scan {
             .count();
         if known < ranks.len() {
             bail!(
-                "only {known} of the {} files of the torrent given for the order are there",
+                "--order-from lists {} files, but only {known} of them exist",
                 ranks.len()
             );
         }
-        // The sort is stable and the unknown ones are equal.
+        // The sort is stable, and all unlisted files compare equal.
         self.files
             .sort_by_key(|file| ranks.get(&file.path).copied().unwrap_or(usize::MAX));
         Ok(())
@@ -101,16 +101,16 @@ impl Scan {
             .files
             .iter()
             .try_fold(0u64, |sum, file| sum.checked_add(file.bytes));
-        sum.context("the files are longer than 64 bits can count")
+        sum.context("the total length of the files exceeds 64 bits")
     }
 
-    /// An error if a file is no longer what was scanned, and so perhaps not what was hashed.
+    /// Fails if a file differs from the scan, because other content may have been hashed.
     pub(crate) fn check_unchanged(&self) -> Result<()> {
         for file in &self.files {
             let path = self.root.join(&file.on_disk);
             let now = path.symlink_metadata().with_context(|| show(&path))?;
             if now.len() != file.bytes || now.modified().ok() != file.modified {
-                bail!("{} changed while it was hashed", show(&path));
+                bail!("{} changed while the files were hashed", show(&path));
             }
         }
         Ok(())
@@ -150,8 +150,9 @@ fn walk(root: &Path, out: &Path, mut warn: impl FnMut(String)) -> Result<Vec<Fou
             .path()
             .strip_prefix(root)
             .with_context(|| show(entry.path()))?;
-        let path = below.iter().map(|component| utf8(component.as_ref()));
-        let path = path
+        let path = below
+            .iter()
+            .map(|component| utf8(component.as_ref()))
             .collect::<Result<_>>()
             .with_context(|| show(entry.path()))?;
         files.push(FoundFile::new(path, below.to_owned(), &metadata));
@@ -162,7 +163,7 @@ fn walk(root: &Path, out: &Path, mut warn: impl FnMut(String)) -> Result<Vec<Fou
 fn utf8(name: &Path) -> Result<String> {
     match name.to_str() {
         Some(name) => Ok(name.to_owned()),
-        None => bail!("the name {name:?} is not UTF-8, as torrents need it"),
+        None => bail!("torrents need UTF-8 names, but a file is named {name:?}"),
     }
 }
 

@@ -94,8 +94,8 @@ fn kind(kind: FileKind) -> &'static str {
     }
 }
 
-/// Seconds since 1970 as a date of the Gregorian calendar. Years are counted from March, so that the leap day
-/// comes last, and 400 years have 146,097 days.
+/// Converts seconds since 1970 into a date of the Gregorian calendar. Years are counted from March,
+/// so that the leap day is the last one. 400 years have 146,097 days.
 fn utc(seconds: i64) -> String {
     let (days, second) = (
         seconds.div_euclid(86_400) + 719_468,

@@ -1,4 +1,4 @@
-//! Reading a `.torrent`.
+//! Reading a `.torrent` file.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use crate::metainfo::{Metainfo, TORRENT_BYTES_MAX};
 use crate::paths::printable;
 
-/// Reads and checks the torrent at `path`; no more of the file is read than could be accepted.
+/// Reads and checks the torrent at `path`. Stops reading after the maximum size.
 pub(crate) fn load(path: &Path) -> Result<Metainfo> {
     let read = || {
         let mut torrent = Vec::new();

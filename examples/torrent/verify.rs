@@ -17,9 +17,8 @@ use crate::{exit, exit_code, report_json, report_text};
 
 pub(crate) fn run(args: &VerifyArgs) -> Result<u8> {
     let engine = Engine::new(&args.engine)?;
-    // Otherwise a mistyped root would look like files that are gone.
-    let entries = std::fs::read_dir(&args.root);
-    entries.with_context(|| format!("--root {}", args.root.display()))?;
+    // Otherwise a mistyped root would look like missing files.
+    std::fs::read_dir(&args.root).with_context(|| format!("--root {}", args.root.display()))?;
     let mut worst = exit::OK;
     for torrent in &args.torrents {
         let code = match verify(torrent, args, &engine) {
@@ -90,7 +89,7 @@ fn print(report: &Report, args: &VerifyArgs) -> Result<()> {
     Ok(stdout.flush()?)
 }
 
-/// Goes on to the next torrent, so the error is told here.
+/// The run continues with the next torrent, so the error is reported here.
 fn print_failure(torrent: &Path, error: &anyhow::Error, code: u8, args: &VerifyArgs) -> Result<()> {
     eprintln!("torrent: {error:#}");
     if args.json {

@@ -1,4 +1,4 @@
-//! How the program begins and ends.
+//! The start and the end of the program.
 
 use rustix::process::Signal;
 
@@ -6,7 +6,7 @@ use crate::program::{DONE, Files, PUT, Server, copyd, expect};
 use crate::support;
 
 #[test]
-fn a_signal_ends_the_server_in_the_middle_of_everything() {
+fn a_signal_ends_a_busy_server_cleanly() {
     for signal in [Signal::TERM, Signal::INT] {
         let folder = support::temp_dir();
         let files = Files {
@@ -44,30 +44,23 @@ fn exit_codes_and_help_are_as_documented() {
         assert!(help.contains("Exit codes:"), "{help}");
         assert_eq!(code(&[command]).0, Some(2));
     }
-    let gone = [
-        "--root",
-        "/nowhere",
-        "--bytes-per-file",
-        "1",
-        "--files",
-        "1",
-    ];
+    let gone = ["--root", "/nowhere", "--file-size", "1", "--files", "1"];
     let (status, text) = code(&[&["check", "--seed", "1"], &gone[..]].concat());
     assert_eq!(status, Some(4));
     assert!(text.contains("--root /nowhere"), "{text}");
     let folder = support::temp_dir();
     let root = folder.path().to_str().expect("UTF-8");
     let long = (u64::MAX / 2).to_string();
-    let group = ["--root", root, "--bytes-per-file", &long, "--files", "3"];
+    let group = ["--root", root, "--file-size", &long, "--files", "3"];
     let listen = ["serve", "--listen", "127.0.0.1:0"];
     assert_eq!(code(&[&listen, &group[..]].concat()).0, Some(4));
-    // Nobody listens there, and workers say so.
+    // No server listens there, and the workers report it.
     let nobody = ["load", "127.0.0.1:1", "--bytes", "1", "--peers", "1"];
     assert_eq!(code(&[&nobody[..], &["--seed", "1"]].concat()).0, Some(4));
 }
 
 #[test]
-fn a_group_that_is_smaller_than_the_load_fails_it() {
+fn load_fails_on_a_group_that_is_too_small() {
     let folder = support::temp_dir();
     let files = Files {
         root: folder.path(),
@@ -83,7 +76,7 @@ fn a_group_that_is_smaller_than_the_load_fails_it() {
     assert_eq!(output.status.code(), Some(4), "{output:?}");
     let text = String::from_utf8(output.stderr).expect("text");
     assert!(text.contains("does not lie in the group"), "{text}");
-    // An empty load is none.
+    // A load of zero bytes is refused.
     let mut args = vec!["load", "--json", &server.address, "--bytes", "0"];
     args.extend(["--peers", "3", "--seed", "1"]);
     assert_eq!(expect(0, &args)["puts"], 0);

@@ -1,4 +1,4 @@
-//! Messages that nobody in his right mind sends.
+//! Malformed and hostile messages.
 
 use std::io::{Read as _, Write as _};
 use std::net::Shutdown;
@@ -6,18 +6,18 @@ use std::net::Shutdown;
 use crate::program::{DONE, FULL, Files, GET, MALFORMED, PUT, RANGE, Server};
 use crate::support;
 
-/// More than a server of such a small group ever needs.
+/// More memory than a server of such a small group ever needs.
 const RSS_MAX: u64 = 48 << 20;
 
 #[test]
-fn hostile_messages_are_answered_and_cost_nothing() {
+fn hostile_messages_get_a_reply_and_use_little_memory() {
     let folder = support::temp_dir();
     let files = Files {
         root: folder.path(),
         bytes: 50_000,
         count: 2,
     };
-    let server = Server::start(&files, &["--receive", "--budget-mib", "1"]);
+    let server = Server::start(&files, &["--receive", "--budget", "1M"]);
     let mut honest = server.connect();
     assert_eq!(honest.put(0, &[5; 16 << 10]).0, DONE);
 
@@ -35,7 +35,7 @@ fn hostile_messages_are_answered_and_cost_nothing() {
     }
     assert_eq!(peer.get(0, 1), (DONE, vec![5]));
 
-    // The reply comes although bytes lie unread; then it is over.
+    // The reply arrives although the server left bytes unread; then the connection ends.
     for len in [(16 << 10) + 1, u32::MAX] {
         let mut peer = server.connect();
         peer.head(PUT, 0, len);
@@ -44,7 +44,7 @@ fn hostile_messages_are_answered_and_cost_nothing() {
         let _may_be_late = peer.0.shutdown(Shutdown::Write);
         peer.assert_ended();
     }
-    // Halves of heads and of blocks.
+    // Truncated heads and blocks.
     for cut in 0..30 {
         let mut peer = server.connect();
         let mut put = vec![PUT];
@@ -53,7 +53,7 @@ fn hostile_messages_are_answered_and_cost_nothing() {
         put.extend([6; 17]);
         peer.send(&put[..cut]);
     }
-    // Many questions, no ear for the answers.
+    // Many requests whose replies are never read.
     let mut deaf = server.connect();
     for _ in 0..1000 {
         deaf.head(GET, 0, 16);
@@ -62,18 +62,18 @@ fn hostile_messages_are_answered_and_cost_nothing() {
     assert_eq!(honest.get(0, 3), (DONE, vec![5; 3]));
     assert!(server.peak_rss() < RSS_MAX, "{}", server.peak_rss());
     let stats = server.end();
-    assert_eq!(stats["pinned"], 0, "{stats}");
+    assert_eq!(stats["pinned_mappings"], 0, "{stats}");
 }
 
 #[test]
-fn noise_ends_connections_and_nothing_else() {
+fn random_bytes_end_only_their_own_connection() {
     let folder = support::temp_dir();
     let files = Files {
         root: folder.path(),
         bytes: 50_000,
         count: 2,
     };
-    let server = Server::start(&files, &["--receive", "--budget-mib", "1"]);
+    let server = Server::start(&files, &["--receive", "--budget", "1M"]);
     let mut honest = server.connect();
     assert_eq!(honest.put(0, &[5; 100]).0, DONE);
     let mut state = 1_u64;
@@ -83,7 +83,7 @@ fn noise_ends_connections_and_nothing_else() {
             state ^= state << 13;
             state ^= state >> 7;
             state ^= state << 17;
-            // Ops that there are, of ranges that there may be, more often than chance would have it.
+            // Valid operations on valid ranges, more often than random bytes would produce them.
             let [op, high, low, ..] = state.to_le_bytes();
             noise.push(op % 4);
             let offset = if high < 200 { state >> 47 } else { state };
@@ -92,20 +92,20 @@ fn noise_ends_connections_and_nothing_else() {
         }
         let peer = server.connect();
         let mut stream = &peer.0;
-        // The server may give the peer up at any byte.
+        // The server may close the connection at any byte.
         let _given_up = stream.write_all(&noise);
         let _given_up = stream.shutdown(Shutdown::Write);
-        // All that comes back is bounded by what was asked.
+        // The amount of received data is bounded by the requests.
         let _reset = stream.take(64 << 20).read_to_end(&mut Vec::new());
     }
     assert_eq!(honest.get(50_000, 0), (DONE, vec![]));
     assert!(server.peak_rss() < RSS_MAX, "{}", server.peak_rss());
     let stats = server.end();
-    assert_eq!(stats["pinned"], 0, "{stats}");
+    assert_eq!(stats["pinned_mappings"], 0, "{stats}");
 }
 
 #[test]
-fn one_peer_too_many_is_told_so() {
+fn a_peer_beyond_the_limit_gets_an_error() {
     let folder = support::temp_dir();
     let files = Files {
         root: folder.path(),
@@ -122,16 +122,16 @@ fn one_peer_too_many_is_told_so() {
     third.assert_ended();
     let [first, mut second] = peers;
     drop(first);
-    // The place is given back soon after.
+    // The slot becomes free soon after.
     let placed = (0..1000).any(|_| {
         std::thread::sleep(std::time::Duration::from_millis(5));
         let mut peer = server.connect();
-        // Refused ones may find the connection reset.
+        // Refused peers may find the connection reset.
         let mut reply = [0; 5];
         let asked = peer.0.write_all(&[GET, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]);
         asked.is_ok() && peer.0.read_exact(&mut reply).is_ok() && reply[0] == DONE
     });
-    assert!(placed, "the place was not given back");
+    assert!(placed, "the slot was not freed");
     assert_eq!(second.get(0, 1), (DONE, b"x".to_vec()));
     server.end();
 }

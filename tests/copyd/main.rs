@@ -1,4 +1,5 @@
-//! The copyd example, as a program: peers that are killed, hostile ones, and what becomes of the files.
+//! The copyd example as a program: killed peers, hostile peers, and the resulting content of the
+//! files.
 
 #[path = "../support/mod.rs"]
 mod support;

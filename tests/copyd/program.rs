@@ -1,4 +1,4 @@
-//! The built example, servers made of it, and a client by hand.
+//! The built example, servers that run it, and a client that sends raw messages.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -24,7 +24,7 @@ pub(crate) const BUSY: u8 = 3;
 pub(crate) const FILE: u8 = 4;
 pub(crate) const FULL: u8 = 5;
 
-/// How long anything may take but a whole load.
+/// Time limit of every operation except a whole load.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The program, ready for arguments.
@@ -33,7 +33,7 @@ pub(crate) fn copyd() -> Command {
     Command::new(PROGRAM.get_or_init(|| example::find_or_build("copyd")))
 }
 
-/// Runs the program and expects an exit code; what it printed as JSON.
+/// Runs the program and expects an exit code. Returns its output as JSON.
 pub(crate) fn expect(code: i32, args: &[&str]) -> Value {
     let output = copyd().args(args).output().expect("the program starts");
     assert_eq!(output.status.code(), Some(code), "{args:?}: {output:?}");
@@ -44,7 +44,7 @@ fn json(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).expect("one JSON object on standard output")
 }
 
-/// A group on disk: a folder, the length of its files and their number.
+/// A group on disk: a directory, the length of its files and their number.
 pub(crate) struct Files<'a> {
     pub(crate) root: &'a Path,
     pub(crate) bytes: u64,
@@ -57,18 +57,18 @@ impl Files<'_> {
     }
 
     pub(crate) fn args(&self) -> Vec<String> {
-        let root = self.root.to_str().expect("a folder in UTF-8").to_owned();
+        let root = self
+            .root
+            .to_str()
+            .expect("the directory is valid UTF-8")
+            .to_owned();
         let (bytes, count) = (self.bytes.to_string(), self.count.to_string());
-        let pairs = [
-            ("--root", root),
-            ("--bytes-per-file", bytes),
-            ("--files", count),
-        ];
+        let pairs = [("--root", root), ("--file-size", bytes), ("--files", count)];
         let words = pairs.map(|(name, value)| [name.to_owned(), value]);
         words.into_iter().flatten().collect()
     }
 
-    /// `check --json` with the expected exit code.
+    /// Runs `check --json` with the expected exit code.
     pub(crate) fn check(&self, code: i32, seed: &str) -> Value {
         let args = self.args();
         let mut words = vec!["check", "--json", "--seed", seed];
@@ -112,7 +112,7 @@ impl Server {
         Peer(stream)
     }
 
-    /// The most memory that ever was resident, mapped files included.
+    /// The peak of resident memory, mapped files included.
     pub(crate) fn peak_rss(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()));
         memory::in_bytes(&status.expect("a process"), "VmHWM").expect("VmHWM")
@@ -122,7 +122,7 @@ impl Server {
         kill_process(Pid::from_child(&self.process), signal).expect("a signal");
     }
 
-    /// Waits for the end; how it ended, and what it said last.
+    /// Waits for the end. Returns the exit status and the last line of output.
     pub(crate) fn wait(mut self) -> (ExitStatus, String) {
         assert!(
             cleaner::wait(&mut self.process, PATIENCE),
@@ -133,7 +133,7 @@ impl Server {
         (self.process.wait().expect("a child"), last)
     }
 
-    /// Asks for the end, which must be clean; what the cache did.
+    /// Ends the server by a signal, which must succeed. Returns the statistics of the cache.
     pub(crate) fn end(self) -> Value {
         self.signal(Signal::TERM);
         let (status, last) = self.wait();
@@ -149,7 +149,7 @@ impl Drop for Server {
     }
 }
 
-/// A client by hand, which may say anything.
+/// A client that can send any bytes.
 pub(crate) struct Peer(pub(crate) TcpStream);
 
 impl Peer {
@@ -172,7 +172,7 @@ impl Peer {
         let len = u32::from_le_bytes(len);
         assert!(len <= 16 << 10, "a reply of {len} bytes");
         let mut bytes = vec![0; len as usize];
-        self.0.read_exact(&mut bytes).expect("all of a reply");
+        self.0.read_exact(&mut bytes).expect("a complete reply");
         (status, bytes)
     }
 
@@ -187,9 +187,9 @@ impl Peer {
         self.reply()
     }
 
-    /// The server has ended the connection.
+    /// Asserts that the server has ended the connection.
     pub(crate) fn assert_ended(mut self) {
-        // Reset where it was ended with bytes unread.
+        // The connection is reset if the server left bytes unread.
         assert!(matches!(self.0.read(&mut [0]), Ok(0) | Err(_)));
     }
 }

@@ -1,4 +1,4 @@
-//! What cannot be done is answered, and the connection goes on.
+//! Requests that the server refuses with a reply, after which the connection continues.
 
 use std::fs::{self, File};
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ fn text(reply: &(u8, Vec<u8>)) -> String {
 }
 
 #[test]
-fn a_range_behind_the_end_is_refused_and_what_was_sent_is_dropped() {
+fn a_put_past_the_end_is_refused_and_its_payload_is_discarded() {
     let folder = support::temp_dir();
     let files = Files {
         root: folder.path(),
@@ -38,7 +38,7 @@ fn a_range_behind_the_end_is_refused_and_what_was_sent_is_dropped() {
 }
 
 #[test]
-fn who_only_serves_refuses_to_receive() {
+fn a_server_without_receive_refuses_puts() {
     let folder = support::temp_dir();
     let files = Files {
         root: folder.path(),
@@ -62,7 +62,7 @@ fn who_only_serves_refuses_to_receive() {
 }
 
 #[test]
-fn a_file_that_was_cut_is_an_answer() {
+fn a_get_from_a_truncated_file_gets_an_error_reply() {
     let folder = support::temp_dir();
     let files = Files {
         root: folder.path(),
@@ -71,15 +71,16 @@ fn a_file_that_was_cut_is_an_answer() {
     };
     let path = folder.path().join("000000");
     fs::write(&path, [3; 300_000]).expect("a file");
-    let server = Server::start(&files, &["--budget-mib", "1"]);
+    let server = Server::start(&files, &["--budget", "1M"]);
     let mut peer = server.connect();
-    // Mapped, so that its window is there when the file is not.
+    // Mapped, so that the window still exists when the file does not.
     assert_eq!(peer.get(200_000, 16_384).0, DONE);
-    // The server looks at the file once more after the last byte; this is answered when it has.
+    // The server checks the file once more after the last byte. This reply arrives after that
+    // check.
     assert_eq!(peer.get(0, 0), (DONE, vec![]));
     let file = File::options().write(true).open(&path).expect("a file");
-    file.set_len(100_000).expect("cut");
-    // The last page ends behind the file: its zeros are not content.
+    file.set_len(100_000).expect("the file is truncated");
+    // The last page extends past the end of the file: its zeros are not content.
     for offset in [99_999, 90_000, 200_000, 283_616] {
         let reply = peer.get(offset, 16_384);
         assert_eq!(reply.0, FILE, "{}", text(&reply));
@@ -92,28 +93,29 @@ fn a_file_that_was_cut_is_an_answer() {
 }
 
 #[test]
-fn a_block_for_a_file_that_was_cut_is_refused() {
+fn a_put_into_a_truncated_file_is_refused() {
     let folder = support::temp_dir();
     let files = Files {
         root: folder.path(),
         bytes: 300_000,
         count: 2,
     };
-    let server = Server::start(&files, &["--receive", "--budget-mib", "1"]);
+    let server = Server::start(&files, &["--receive", "--budget", "1M"]);
     let mut peer = server.connect();
     assert_eq!(peer.put(200_000, &BLOCK).0, DONE);
     assert_eq!(peer.put(400_000, &BLOCK).0, DONE);
     let path = folder.path().join("000000");
     let file = File::options().write(true).open(&path).expect("a file");
-    file.set_len(100_000).expect("cut");
+    file.set_len(100_000).expect("the file is truncated");
     let reply = peer.put(200_000, &BLOCK);
     assert_eq!(reply.0, FILE, "{}", text(&reply));
     assert!(text(&reply).contains("has 100000"), "{}", text(&reply));
-    // The other file is none the worse for it.
+    // The other file is not affected.
     let mut peer = server.connect();
     assert_eq!(peer.get(400_000, 16 << 10), (DONE, BLOCK.to_vec()));
     assert_eq!(peer.put(500_000, &BLOCK).0, DONE);
-    // What became of the first file is the business of who cut it: the end is clean or says so.
+    // The first file was truncated by another process, so a clean end and an error are both
+    // correct.
     server.signal(Signal::TERM);
     let (status, _) = server.wait();
     println!("{status}");
@@ -121,7 +123,7 @@ fn a_block_for_a_file_that_was_cut_is_refused() {
 }
 
 #[test]
-fn a_block_that_is_being_put_is_busy_until_its_peer_ends_or_dies() {
+fn a_block_is_busy_until_its_put_ends_or_its_peer_dies() {
     let folder = support::temp_dir();
     let files = Files {
         root: folder.path(),
@@ -136,40 +138,40 @@ fn a_block_that_is_being_put_is_busy_until_its_peer_ends_or_dies() {
     slow.head(PUT, 40_000, 16 << 10);
     slow.send(&BLOCK[..1000]);
     wait_until(|| other.get(40_000, 1).0 == BUSY);
-    // It lies across both files, and all of it is borrowed; what is beside it is not.
+    // The block crosses both files, and its whole range is locked; ranges beside it are not.
     assert_eq!(other.get(55_000, 1).0, BUSY);
     assert_eq!(other.get(30_000, 10_000), (DONE, vec![1; 10_000]));
-    // Waits in vain, then takes what was sent off the connection.
+    // Waits without success, then reads the payload from the connection.
     let asked = Instant::now();
     assert_eq!(other.put(45_000, &BLOCK).0, BUSY);
     assert!(asked.elapsed() >= Duration::from_secs(5));
     assert_eq!(other.get(39_999, 1), (DONE, vec![1]));
-    // Waits for who comes to an end.
+    // Waits for the peer to finish.
     other.head(PUT, 45_000, 16 << 10);
     other.send(&[9; 16 << 10]);
     slow.send(&BLOCK[1000..]);
     assert_eq!(slow.reply(), (DONE, vec![]));
     assert_eq!(other.reply(), (DONE, vec![]));
     assert_eq!(slow.get(44_999, 2), (DONE, vec![7, 9]));
-    // One that dies gives its block back.
+    // A peer that dies releases its block.
     slow.head(PUT, 40_000, 16 << 10);
     slow.send(&[8; 1000]);
     wait_until(|| other.get(40_000, 1).0 == BUSY);
     drop(slow);
     wait_until(|| other.get(40_000, 1).0 == DONE);
-    // What it sent is there.
+    // The bytes that it sent are stored.
     assert_eq!(other.get(40_999, 2), (DONE, vec![8, 7]));
     other.head(SYNC, u64::MAX, u32::MAX);
     assert_eq!(other.reply(), (DONE, vec![]));
     let stats = server.end();
-    assert_eq!(stats["pinned"], 0, "{stats}");
+    assert_eq!(stats["pinned_mappings"], 0, "{stats}");
     assert_eq!(stats["broken"], 1, "{stats}");
 }
 
 fn wait_until(mut done: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !done() {
-        assert!(Instant::now() < deadline, "it never comes");
+        assert!(Instant::now() < deadline, "the signal never arrives");
         std::thread::sleep(Duration::from_millis(1));
     }
 }

@@ -1,4 +1,5 @@
-//! Reading and writing: what a mapping allows, and what happens when a writer comes.
+//! Reading and writing: the access that a mapping allows, and the replacement of a mapping when a
+//! writer comes.
 
 use std::{fs, thread, time::Duration};
 
@@ -10,7 +11,7 @@ use crate::{
 };
 
 #[test]
-fn a_file_for_reading_is_never_written() {
+fn a_read_only_file_is_never_written() {
     let folder = temp_dir();
     put(folder.path(), "a", 1, WINDOW);
     for path in [CopyPath::Auto, CopyPath::Mapped, CopyPath::Positioned] {
@@ -22,7 +23,7 @@ fn a_file_for_reading_is_never_written() {
             file.ensure_exists().err(),
         ];
         for refused in refused {
-            let refused = refused.expect("it is for reading");
+            let refused = refused.expect("the memfd is read-only");
             assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
             assert!(
                 matches!(&refused, MappingError::ReadOnly { path } if path.ends_with("a")),
@@ -35,13 +36,13 @@ fn a_file_for_reading_is_never_written() {
 }
 
 #[test]
-fn a_pin_for_reading_gives_no_address_for_stores() {
+fn a_read_pin_gives_no_writable_address() {
     let folder = temp_dir();
     let cache = cache(4);
     let file = writer(&cache, folder.path(), "a", WINDOW);
     let writing = file.pin(0, Access::ReadWrite).expect("a pin");
     assert!(writing.as_mut_ptr().is_some());
-    // Served by the writable mapping, and still for reading.
+    // Served by the writable mapping, but still with read access only.
     let reading = file.pin(0, Access::ReadOnly).expect("a pin");
     assert_eq!(reading.as_ptr(), writing.as_ptr());
     assert!(reading.as_mut_ptr().is_none());
@@ -50,7 +51,7 @@ fn a_pin_for_reading_gives_no_address_for_stores() {
 
 #[test]
 #[should_panic(expected = "pinned for writing")]
-fn copying_into_a_pin_for_reading_is_a_bug_of_the_caller() {
+fn writing_through_a_read_pin_is_refused() {
     let folder = temp_dir();
     let cache = cache(4);
     put(folder.path(), "a", 1, WINDOW);
@@ -61,7 +62,7 @@ fn copying_into_a_pin_for_reading_is_a_bug_of_the_caller() {
 
 #[test]
 #[should_panic(expected = "of a window of")]
-fn copying_past_a_window_is_a_bug_of_the_caller() {
+fn copying_past_a_window_is_refused() {
     let folder = temp_dir();
     let cache = cache(4);
     put(folder.path(), "a", 1, WINDOW);
@@ -86,7 +87,7 @@ fn a_read_only_mapping_is_never_used_for_writing() {
 }
 
 #[test]
-fn a_handle_for_reading_does_not_write_through_the_mapping_of_a_writer() {
+fn a_read_only_handle_cannot_write_through_a_writable_mapping() {
     let folder = temp_dir();
     let cache = cache(4);
     let writing = writer(&cache, folder.path(), "a", WINDOW);
@@ -98,7 +99,7 @@ fn a_handle_for_reading_does_not_write_through_the_mapping_of_a_writer() {
 }
 
 #[test]
-fn an_idle_read_only_mapping_is_replaced_by_the_writers() {
+fn an_idle_read_only_mapping_is_replaced_for_a_writer() {
     let folder = temp_dir();
     let cache = cache(4);
     let file = writer(&cache, folder.path(), "a", WINDOW);
@@ -108,17 +109,17 @@ fn an_idle_read_only_mapping_is_replaced_by_the_writers() {
     let stats = cache.stats();
     assert_eq!((stats.mappings, stats.evictions), (1, 1), "{stats:?}");
     drop(file.pin(0, Access::ReadOnly).expect("a pin"));
-    assert_eq!(cache.stats().misses, 2, "readers use the writable one");
+    assert_eq!(cache.stats().misses, 2, "readers use the writable mapping");
 }
 
 #[test]
-fn h38_an_upgrade_to_writing_does_not_wait_for_readers() {
+fn i38_an_upgrade_to_writing_does_not_wait_for_readers() {
     let folder = temp_dir();
     let cache = cache(1);
     let file = writer(&cache, folder.path(), "a", WINDOW);
     file.write_at(0, &pattern(1, 0, WINDOW)).expect("a write");
     let reading = file.pin(0, Access::ReadOnly).expect("a pin");
-    // On a thread of its own: one that waits would wait for ever.
+    // On a thread of its own, because a pin that waits would wait forever.
     thread::scope(|scope| {
         let upgrade = scope.spawn(|| {
             let writing = file.pin(0, Access::ReadWrite).expect("a pin");
@@ -143,18 +144,22 @@ fn h38_an_upgrade_to_writing_does_not_wait_for_readers() {
     assert_eq!(
         (stats.mappings, stats.pinned),
         (1, 1),
-        "what exceeded the budget went with its pin: {stats:?}"
+        "the excess mapping is unmapped with its pin: {stats:?}"
     );
     let mut seen = [0; 3];
     reading.copy_to(0, &mut seen).expect("a copy");
     assert_eq!(&seen, b"new");
     drop(reading);
     file.evict(0..1).expect("evict");
-    assert_eq!(cache.stats().mappings, 0, "after its last pin it goes");
+    assert_eq!(
+        cache.stats().mappings,
+        0,
+        "the mapping is removed after its last pin"
+    );
 }
 
 #[test]
-fn a_missing_file_is_created_only_when_that_was_asked_for() {
+fn a_missing_file_is_created_only_on_request() {
     let folder = temp_dir();
     let cache = cache(4);
     let uncreated = FileOptions {
@@ -175,7 +180,7 @@ fn a_missing_file_is_created_only_when_that_was_asked_for() {
     ));
     assert!(
         !folder.path().join("deep").exists(),
-        "reading makes nothing"
+        "reading creates no file"
     );
     file.write_at(0, b"x").expect("a write");
     assert_eq!(len_of(folder.path(), "deep/er/b"), 1);

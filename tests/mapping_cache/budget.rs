@@ -1,4 +1,4 @@
-//! The budget is hard for what is not pinned, and exact.
+//! The budget is exact, and a hard limit for windows that are not pinned.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -22,7 +22,7 @@ fn assert_nothing_is_held(cache: &MappingCache) {
 }
 
 #[test]
-fn each_mapping_is_charged_with_its_pages() {
+fn each_mapping_is_charged_for_its_pages() {
     let folder = temp_dir();
     let cache = cache(64);
     put(folder.path(), "a", 1, WINDOW + 2 * PAGE + 1);
@@ -31,7 +31,7 @@ fn each_mapping_is_charged_with_its_pages() {
     assert_eq!(whole.len(), WINDOW);
     assert_eq!(cache.stats().mapped_bytes, WINDOW as u64);
     let part = file.pin(1, Access::ReadOnly).expect("a pin");
-    assert_eq!(part.len(), 3 * PAGE, "as many pages as the file has there");
+    assert_eq!(part.len(), 3 * PAGE, "one page for each page of the file");
     let stats = cache.stats();
     assert_eq!(stats.mapped_bytes, (WINDOW + 3 * PAGE) as u64);
     assert_eq!((stats.mappings, stats.pinned), (2, 2));
@@ -41,7 +41,7 @@ fn each_mapping_is_charged_with_its_pages() {
 }
 
 #[test]
-fn dropping_the_last_handle_gives_everything_back() {
+fn dropping_the_last_handle_releases_all_budget() {
     let folder = temp_dir();
     let cache = cache(64);
     let file = writer(&cache, folder.path(), "a", 8 * WINDOW);
@@ -68,7 +68,7 @@ fn assert_reads_zeros(file: &flatspan::mapping_cache::CachedFile) {
 }
 
 #[test]
-fn dropping_gives_everything_back_while_others_evict() {
+fn dropping_releases_all_budget_during_evictions() {
     let folder = temp_dir();
     let cache = cache(4);
     for name in 0..8 {
@@ -101,7 +101,7 @@ fn dropping_gives_everything_back_while_others_evict() {
 }
 
 #[test]
-fn the_budget_is_hard_for_what_is_not_pinned() {
+fn the_budget_is_a_hard_limit_without_pins() {
     let folder = temp_dir();
     let cache = cache(3);
     put(folder.path(), "a", 1, 50 * WINDOW);
@@ -119,7 +119,7 @@ fn the_budget_is_hard_for_what_is_not_pinned() {
 }
 
 #[test]
-fn the_number_of_mappings_is_hard_as_well() {
+fn the_number_of_mappings_is_a_hard_limit_too() {
     let folder = temp_dir();
     let cache = cache_of(options(1000).mappings_max(2));
     put(folder.path(), "a", 1, 20 * WINDOW);
@@ -132,7 +132,7 @@ fn the_number_of_mappings_is_hard_as_well() {
 }
 
 #[test]
-fn all_pinned_exceeds_the_budget_and_says_so() {
+fn pins_may_exceed_the_budget_and_are_counted() {
     let folder = temp_dir();
     let cache = cache(2);
     put(folder.path(), "a", 1, 8 * WINDOW);
@@ -150,13 +150,15 @@ fn all_pinned_exceeds_the_budget_and_says_so() {
 }
 
 #[test]
-fn all_pinned_fails_where_that_was_chosen() {
+fn a_fully_pinned_budget_fails_under_the_fail_policy() {
     let folder = temp_dir();
     let cache = cache_of(options(2).when_pinned(WhenPinned::Fail));
     put(folder.path(), "a", 1, 8 * WINDOW);
     let file = reader(&cache, folder.path(), "a", 8 * WINDOW);
     let pins = [0, 1].map(|window| file.pin(window, Access::ReadOnly).expect("a pin"));
-    let refused = file.pin(2, Access::ReadOnly).expect_err("all is pinned");
+    let refused = file
+        .pin(2, Access::ReadOnly)
+        .expect_err("all windows are pinned");
     assert!(
         matches!(refused, MappingError::BudgetPinned { budget_bytes, .. }
             if budget_bytes == 2 * WINDOW as u64),
@@ -165,24 +167,25 @@ fn all_pinned_fails_where_that_was_chosen() {
     assert_eq!(cache.stats().mapped_bytes_max, 2 * WINDOW as u64);
     assert_eq!(cache.stats().budget_exceeded, 0);
     drop(pins);
-    drop(file.pin(2, Access::ReadOnly).expect("room again"));
+    drop(file.pin(2, Access::ReadOnly).expect("space is free again"));
 }
 
 #[test]
-fn copies_go_on_when_all_of_the_budget_is_pinned() {
+fn copies_work_when_the_whole_budget_is_pinned() {
     let folder = temp_dir();
     let fail = options(1).when_pinned(WhenPinned::Fail);
     let cache = cache_of(fail.copy_path(CopyPath::Mapped));
     let file = writer(&cache, folder.path(), "a", 4 * WINDOW);
     let _pin = file.pin(0, Access::ReadWrite).expect("a pin");
     let data = pattern(9, 0, 4 * WINDOW);
-    file.write_at(0, &data).expect("positioned where need be");
+    file.write_at(0, &data)
+        .expect("positioned I/O is the fallback");
     assert_reads(&file, 9, 0, 4 * WINDOW);
     assert_eq!(cache.stats().mappings, 1);
 }
 
 #[test]
-fn what_exceeds_the_budget_goes_with_its_pins() {
+fn excess_mappings_are_unmapped_with_their_pins() {
     let folder = temp_dir();
     let cache = cache(2);
     put(folder.path(), "a", 1, 6 * WINDOW);

@@ -1,4 +1,4 @@
-//! Many threads at one window, and at more windows than the budget has.
+//! Many threads use one window, or more windows than the budget holds.
 
 use std::{
     sync::{
@@ -16,7 +16,7 @@ use crate::{
     support::temp_dir,
 };
 
-/// A small generator: each thread goes its own way, the same in every run.
+/// A small random generator: each thread has its own sequence, the same in every run.
 struct Steps(u64);
 
 impl Steps {
@@ -29,7 +29,7 @@ impl Steps {
 }
 
 #[test]
-fn one_thread_maps_a_missing_window_and_the_others_use_it() {
+fn one_thread_maps_a_window_for_all_waiters() {
     const THREADS: usize = 16;
     let folder = temp_dir();
     put(folder.path(), "a", 1, WINDOW);
@@ -58,7 +58,7 @@ fn one_thread_maps_a_missing_window_and_the_others_use_it() {
 }
 
 #[test]
-fn random_windows_under_a_small_budget_hold_the_right_bytes() {
+fn random_windows_under_a_small_budget_have_correct_content() {
     const WINDOWS: u64 = 24;
     let folder = temp_dir();
     put(folder.path(), "a", 7, WINDOWS as usize * WINDOW);
@@ -85,14 +85,14 @@ fn random_windows_under_a_small_budget_hold_the_right_bytes() {
     let stats = cache.stats();
     assert_eq!(stats.misses, stats.evictions + stats.mappings as u64);
     assert_eq!(stats.pinned, 0);
-    // Six threads pin one window each, so three may be more than the budget.
+    // Six threads pin one window each, so three may exceed the budget.
     assert!(stats.mapped_bytes_max <= 6 * WINDOW as u64, "{stats:?}");
     cache.evict_idle(Duration::ZERO);
     assert_eq!(cache.stats().mapped_bytes, 0);
 }
 
 #[test]
-fn eviction_never_takes_a_window_that_was_just_pinned() {
+fn eviction_never_unmaps_a_pinned_window() {
     let folder = temp_dir();
     put(folder.path(), "a", 7, WINDOW);
     let cache = cache(3);
@@ -113,7 +113,7 @@ fn eviction_never_takes_a_window_that_was_just_pinned() {
                     assert_eq!(pin.copy_to(0, &mut buf).expect("a copy"), 8);
                     assert_eq!(&buf[..], expected);
                     drop(pin);
-                    // Unpinned long enough, now and then, to be evicted.
+                    // Now and then unpinned long enough to be evicted.
                     for _ in 0..steps.below(2000) {
                         std::hint::spin_loop();
                     }
@@ -125,11 +125,14 @@ fn eviction_never_takes_a_window_that_was_just_pinned() {
         }
     });
     let stats = cache.stats();
-    assert!(stats.evictions > 10, "they never met: {stats:?}");
+    assert!(
+        stats.evictions > 10,
+        "the threads never competed: {stats:?}"
+    );
     assert_eq!(stats.misses, stats.evictions + stats.mappings as u64);
 }
 
-/// Runs it also when the test panics.
+/// Runs the closure also when the test panics.
 struct OnDrop<F: Fn()>(F);
 
 impl<F: Fn()> Drop for OnDrop<F> {
@@ -139,7 +142,7 @@ impl<F: Fn()> Drop for OnDrop<F> {
 }
 
 #[test]
-fn writers_and_readers_of_their_own_ranges_see_their_bytes() {
+fn threads_see_their_own_writes() {
     const SHARE: usize = 3 * WINDOW + 100;
     for path in [CopyPath::Auto, CopyPath::Mapped, CopyPath::Positioned] {
         let folder = temp_dir();
@@ -172,7 +175,7 @@ fn writers_and_readers_of_their_own_ranges_see_their_bytes() {
 }
 
 #[test]
-fn h38_readers_and_writers_upgrade_evict_and_never_wait_for_pins() {
+fn i38_upgrades_and_evictions_never_wait_for_pins() {
     let folder = temp_dir();
     let cache = cache(2);
     let file = writer(&cache, folder.path(), "a", 8 * WINDOW);
@@ -185,7 +188,7 @@ fn h38_readers_and_writers_upgrade_evict_and_never_wait_for_pins() {
             scope.spawn(move || {
                 let mut steps = Steps(7 + thread);
                 for _ in 0..1000 {
-                    // Each holds up to two pins, in any order and of any access.
+                    // Each thread holds up to two pins, in any order and with any access.
                     let first = steps.below(8);
                     let _held = file.pin(first, access_of(first + thread)).expect("a pin");
                     let second = steps.below(8);

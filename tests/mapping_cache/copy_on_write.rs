@@ -1,4 +1,4 @@
-//! Hazard 35: storage that is reserved and still not there for a second write.
+//! [I35] Preallocated storage that does not suffice for a second write.
 
 use std::{fs::File, process::Command};
 
@@ -15,7 +15,7 @@ use crate::{
 const BYTES: usize = 8 << 20;
 
 #[test]
-fn h35_btrfs_rewrites_on_a_full_disk_are_errors_not_signals() {
+fn i35_btrfs_rewrites_on_a_full_disk_are_errors_not_signals() {
     let Some(fs) = SmallFs::new(Kind::Btrfs, 128 << 20) else {
         return;
     };
@@ -31,7 +31,10 @@ fn h35_btrfs_rewrites_on_a_full_disk_are_errors_not_signals() {
         fs.fill_leaving(0);
 
         let stored = pin.copy_from(0, &pattern(2, 0, BYTES)).expect("no fault");
-        assert!(stored < BYTES, "there was room for a copy of everything");
+        assert!(
+            stored < BYTES,
+            "the filesystem had space for a copy of everything"
+        );
         let error = file.write_at(0, &pattern(2, 0, BYTES)).expect_err("full");
         assert!(
             matches!(error, MappingError::StorageFull { .. }),
@@ -47,14 +50,15 @@ fn h35_btrfs_rewrites_on_a_full_disk_are_errors_not_signals() {
         }
         drop(pin);
         fs.unfill();
-        file.write_at(0, &pattern(2, 0, BYTES)).expect("room again");
+        file.write_at(0, &pattern(2, 0, BYTES))
+            .expect("space is free again");
         assert_reads(&file, 2, 0, BYTES);
         file.sync().expect("a sync");
     }
 }
 
 #[test]
-fn h35_btrfs_without_copying_reserves_for_every_write() {
+fn i35_btrfs_nocow_preallocation_covers_every_write() {
     let Some(fs) = SmallFs::new(Kind::Btrfs, 128 << 20) else {
         return;
     };
@@ -74,7 +78,7 @@ fn h35_btrfs_without_copying_reserves_for_every_write() {
     let file = writer(&cache, fs.path(), "a", BYTES);
     let pin = file.pin(0, Access::ReadWrite).expect("a pin");
     assert_eq!(file.reservation(), Reservation::Reserved);
-    // Less than one more copy, and room for metadata.
+    // Less than one more copy, but enough for metadata.
     fs.fill_leaving(1 << 20);
     for round in 0..3 {
         let stored = pin.copy_from(0, &pattern(round, 0, BYTES));
@@ -84,7 +88,7 @@ fn h35_btrfs_without_copying_reserves_for_every_write() {
 }
 
 #[test]
-fn h35_xfs_reservations_unshare_reflinked_storage() {
+fn i35_xfs_preallocation_unshares_reflinked_storage() {
     let Some(fs) = SmallFs::new(Kind::Xfs, 300 << 20) else {
         return;
     };
@@ -111,7 +115,7 @@ fn h35_xfs_reservations_unshare_reflinked_storage() {
 }
 
 #[test]
-fn h35_xfs_with_reflinked_storage_and_no_room_to_unshare_is_full() {
+fn i35_xfs_without_space_to_unshare_reports_disk_full() {
     let Some(fs) = SmallFs::new(Kind::Xfs, 300 << 20) else {
         return;
     };

@@ -1,4 +1,5 @@
-//! Descriptors are few: closed after mapping, bounded for copies, given up when the process has no more.
+//! Descriptors are few: closed after mapping, bounded for copies, and closed when the process
+//! reaches its limit.
 
 use std::fs::File;
 
@@ -19,7 +20,7 @@ const TIGHT: Limits = Limits {
     cgroup_memory_bytes: None,
 };
 
-/// Runs the test that calls it again as a child with few descriptors.
+/// Runs the calling test again as a child process with few descriptors.
 #[track_caller]
 fn under_tight_limits(test: &str) {
     if let Some(done) = Child::new(test).limits(TIGHT).run() {
@@ -37,8 +38,8 @@ fn read_many(folder: &std::path::Path, cache: &MappingCache, names: u64) -> Vec<
 }
 
 #[test]
-fn mapped_files_hold_no_descriptor() {
-    let name = "descriptors::mapped_files_hold_no_descriptor";
+fn mapped_files_keep_no_descriptor_open() {
+    let name = "descriptors::mapped_files_keep_no_descriptor_open";
     if !child::is_me(name) {
         return under_tight_limits(name);
     }
@@ -66,8 +67,8 @@ fn mapped_files_hold_no_descriptor() {
 }
 
 #[test]
-fn copies_keep_a_bounded_number() {
-    let name = "descriptors::copies_keep_a_bounded_number";
+fn copies_keep_a_bounded_number_of_descriptors() {
+    let name = "descriptors::copies_keep_a_bounded_number_of_descriptors";
     if !child::is_me(name) {
         return under_tight_limits(name);
     }
@@ -90,8 +91,8 @@ fn copies_keep_a_bounded_number() {
 }
 
 #[test]
-fn hundreds_of_files_are_read_and_written_under_64_descriptors() {
-    let name = "descriptors::hundreds_of_files_are_read_and_written_under_64_descriptors";
+fn hundreds_of_files_work_with_64_descriptors() {
+    let name = "descriptors::hundreds_of_files_work_with_64_descriptors";
     if !child::is_me(name) {
         return under_tight_limits(name);
     }
@@ -118,9 +119,8 @@ fn hundreds_of_files_are_read_and_written_under_64_descriptors() {
 }
 
 #[test]
-fn every_file_pinned_for_writing_under_64_descriptors_is_an_error_not_a_hang() {
-    let name =
-        "descriptors::every_file_pinned_for_writing_under_64_descriptors_is_an_error_not_a_hang";
+fn too_many_write_pins_for_64_descriptors_fail_without_hanging() {
+    let name = "descriptors::too_many_write_pins_for_64_descriptors_fail_without_hanging";
     if !child::is_me(name) {
         return under_tight_limits(name);
     }
@@ -129,7 +129,7 @@ fn every_file_pinned_for_writing_under_64_descriptors_is_an_error_not_a_hang() {
     let files: Vec<_> = (0..100)
         .map(|name| writer(&cache, folder.path(), &name.to_string(), PAGE))
         .collect();
-    // Writes that are going on keep their descriptors.
+    // Writes in progress keep their descriptors.
     let pins: Vec<_> = files
         .iter()
         .map_while(|file| file.pin(0, Access::ReadWrite).ok())
@@ -148,11 +148,11 @@ fn every_file_pinned_for_writing_under_64_descriptors_is_an_error_not_a_hang() {
     );
     drop(pins);
     for file in &files {
-        drop(file.pin(0, Access::ReadWrite).expect("room again"));
+        drop(file.pin(0, Access::ReadWrite).expect("space is free again"));
     }
 }
 
-/// Opens descriptors until the process may have no more, but for so many.
+/// Opens descriptors until only the given number is left for the process.
 fn use_up_descriptors(but: usize) -> Vec<File> {
     let mut taken: Vec<_> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
     taken.truncate(taken.len() - but);
@@ -160,8 +160,8 @@ fn use_up_descriptors(but: usize) -> Vec<File> {
 }
 
 #[test]
-fn idle_descriptors_are_closed_when_the_process_has_no_more() {
-    let name = "descriptors::idle_descriptors_are_closed_when_the_process_has_no_more";
+fn idle_descriptors_are_closed_at_the_process_limit() {
+    let name = "descriptors::idle_descriptors_are_closed_at_the_process_limit";
     if !child::is_me(name) {
         return under_tight_limits(name);
     }
@@ -179,8 +179,8 @@ fn idle_descriptors_are_closed_when_the_process_has_no_more() {
 }
 
 #[test]
-fn h04_unsynced_files_are_synced_and_closed_when_the_process_has_no_more() {
-    let name = "descriptors::h04_unsynced_files_are_synced_and_closed_when_the_process_has_no_more";
+fn i04_dirty_files_are_synced_and_closed_at_the_process_limit() {
+    let name = "descriptors::i04_dirty_files_are_synced_and_closed_at_the_process_limit";
     if !child::is_me(name) {
         return under_tight_limits(name);
     }
@@ -202,8 +202,8 @@ fn h04_unsynced_files_are_synced_and_closed_when_the_process_has_no_more() {
 }
 
 #[test]
-fn nothing_to_close_is_an_error_that_names_the_limit() {
-    let name = "descriptors::nothing_to_close_is_an_error_that_names_the_limit";
+fn without_idle_descriptors_the_error_names_the_limit() {
+    let name = "descriptors::without_idle_descriptors_the_error_names_the_limit";
     if !child::is_me(name) {
         return under_tight_limits(name);
     }
@@ -217,7 +217,7 @@ fn nothing_to_close_is_an_error_that_names_the_limit() {
     ];
     drop(taken);
     for refused in refused {
-        let refused = refused.expect("no descriptor is left");
+        let refused = refused.expect("no descriptor is available");
         assert!(refused.to_string().contains("`ulimit -n` (now 64)"));
         assert!(
             matches!(&refused, MappingError::TooManyDescriptors { path, descriptors_max: 64 }

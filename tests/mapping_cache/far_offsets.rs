@@ -1,4 +1,4 @@
-//! Offsets far out: the last window of a huge file, and those no file can have.
+//! Large offsets: the last window of a huge file, and offsets that no file can have.
 
 use std::{fs::File, os::unix::fs::FileExt as _};
 
@@ -17,7 +17,7 @@ use crate::{
 const TIB: u64 = 1 << 40;
 
 #[test]
-fn the_last_window_of_a_file_of_a_tebibyte() {
+fn the_last_window_of_a_tebibyte_file_works() {
     for path in [CopyPath::Auto, CopyPath::Mapped, CopyPath::Positioned] {
         let folder = temp_dir();
         let cache = cache_of(CacheOptions::default().copy_path(path));
@@ -33,7 +33,7 @@ fn the_last_window_of_a_file_of_a_tebibyte() {
         assert_reads(&file, 1, at, 600);
         let last = TIB / cache.window_bytes() as u64;
         let pin = file.pin(last, Access::ReadWrite).expect("a pin");
-        assert_eq!(pin.len(), 100, "as far as there is something to write");
+        assert_eq!(pin.len(), 100, "up to the end of the content");
         let mut buf = [0; 100];
         pin.copy_to(0, &mut buf).expect("a copy");
         assert_eq!(&buf[..], pattern(1, TIB, 100));
@@ -48,7 +48,7 @@ fn the_last_window_of_a_file_of_a_tebibyte() {
 }
 
 #[test]
-fn offsets_no_file_can_have_are_refused() {
+fn impossible_offsets_are_refused() {
     let folder = temp_dir();
     put(folder.path(), "a", 1, WINDOW);
     for path in [CopyPath::Auto, CopyPath::Mapped, CopyPath::Positioned] {
@@ -74,10 +74,10 @@ fn offsets_no_file_can_have_are_refused() {
 }
 
 #[test]
-fn offsets_past_the_end_are_read_as_nothing_and_cost_no_memory() {
-    let name = "far_offsets::offsets_past_the_end_are_read_as_nothing_and_cost_no_memory";
+fn reads_past_the_end_return_nothing_and_use_no_memory() {
+    let name = "far_offsets::reads_past_the_end_return_nothing_and_use_no_memory";
     if !child::is_me(name) {
-        // What a far window cost would otherwise be paid in the memory of the machine.
+        // Otherwise a far window would take memory of the machine.
         let limits = Limits {
             address_space_bytes: Some(2 << 30),
             ..Limits::default()

@@ -7,13 +7,13 @@ use flatspan::mapping_cache::{
     UnsyncedDirectories,
 };
 
-/// Size of a page; windows and offsets of the tests are made of it.
+/// Size of a page; windows and offsets of the tests are multiples of it.
 pub(crate) const PAGE: usize = 4096;
 
 /// A small window, so that small files have many.
 pub(crate) const WINDOW: usize = 4 * PAGE;
 
-/// A cache of small windows with a budget of so many.
+/// A cache of small windows with a budget in bytes.
 pub(crate) fn options(windows: usize) -> CacheOptions {
     CacheOptions::default()
         .window_bytes(WINDOW)
@@ -24,12 +24,12 @@ pub(crate) fn cache_of(options: CacheOptions) -> MappingCache {
     MappingCache::new(options).expect("options that work")
 }
 
-/// A cache with a budget of so many small windows.
+/// A cache with a budget for the given number of small windows.
 pub(crate) fn cache(windows: usize) -> MappingCache {
     cache_of(options(windows))
 }
 
-/// A cache that copies in one way.
+/// A cache with a fixed copy method.
 pub(crate) fn copying(path: CopyPath) -> MappingCache {
     cache_of(options(64).copy_path(path))
 }
@@ -49,7 +49,7 @@ pub(crate) fn file_with(
     cache.file(place(folder, name), bytes as u64, options, directories)
 }
 
-/// A file for reading.
+/// A file opened for reading.
 pub(crate) fn reader(cache: &MappingCache, folder: &Path, name: &str, bytes: usize) -> CachedFile {
     file_with(cache, folder, name, bytes, FileOptions::default())
 }
@@ -63,18 +63,18 @@ pub(crate) fn writable() -> FileOptions {
     }
 }
 
-/// A file for writing, created if it is missing.
+/// A file opened for writing, created if it is missing.
 pub(crate) fn writer(cache: &MappingCache, folder: &Path, name: &str, bytes: usize) -> CachedFile {
     file_with(cache, folder, name, bytes, writable())
 }
 
-/// Bytes that tell where they belong, none of them zero.
+/// Bytes that identify their position, none of them zero.
 pub(crate) fn pattern(seed: u64, offset: u64, len: usize) -> Vec<u8> {
     let byte = |at: u64| ((at ^ (seed << 40)).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8 | 1;
     (offset..offset + len as u64).map(byte).collect()
 }
 
-/// Writes a file of pattern bytes past the cache.
+/// Writes a file of pattern bytes without the cache.
 pub(crate) fn put(folder: &Path, name: &str, seed: u64, bytes: usize) {
     fs::write(folder.join(name), pattern(seed, 0, bytes)).expect("a file");
 }
@@ -84,13 +84,10 @@ pub(crate) fn put(folder: &Path, name: &str, seed: u64, bytes: usize) {
 pub(crate) fn assert_reads(file: &CachedFile, seed: u64, offset: u64, len: usize) {
     let mut buf = vec![0; len];
     assert_eq!(file.read_at(offset, &mut buf).expect("a read"), len);
-    assert!(
-        buf == pattern(seed, offset, len),
-        "other bytes at {offset} than were written"
-    );
+    assert!(buf == pattern(seed, offset, len), "wrong bytes at {offset}");
 }
 
-/// Length of a file as the filesystem says.
+/// Length of a file as the filesystem reports it.
 #[track_caller]
 pub(crate) fn len_of(folder: &Path, name: &str) -> u64 {
     fs::metadata(folder.join(name)).expect("metadata").len()

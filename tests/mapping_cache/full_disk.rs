@@ -1,5 +1,5 @@
-//! Real filesystems that are full: an error that names the file, the file and the disk as before, and
-//! no signal.
+//! Real filesystems that are full: an error that names the file, unchanged files and free space,
+//! and no signal.
 
 use std::{
     fs,
@@ -20,11 +20,11 @@ use crate::{
 };
 
 const ROOM: u64 = 2 << 20;
-/// Wants far more than there is.
+/// Far more bytes than the filesystem has.
 const LARGE: usize = 16 << 20;
 const LARGE_WINDOW: usize = 8 << 20;
 
-/// Runs a test on each filesystem of 64 MiB or its least.
+/// Runs a test on each filesystem, of 64 MiB or its minimum size.
 fn on_each(test: impl Fn(Kind, &SmallFs)) {
     for kind in Kind::ALL {
         if let Some(fs) = SmallFs::new(kind, 64 << 20) {
@@ -56,12 +56,13 @@ fn assert_full<T: std::fmt::Debug>(result: Result<T, MappingError>, file: &Cache
     );
 }
 
-/// Free space once delayed work is done; a little is the filesystem's own. Btrfs says what it likes when
-/// its metadata is nearly full: there the file is asked what it holds.
+/// Free space after delayed work is done, with a tolerance for the filesystem itself. The free
+/// space that btrfs reports is unreliable when its metadata is nearly full. There the file's own
+/// storage is measured.
 #[track_caller]
 fn assert_free_as_before(fs: &SmallFs, before: u64, kind: Kind) {
     let root = File::open(fs.path()).expect("the root");
-    // A full btrfs may not be able to commit; what counts is the space.
+    // A full btrfs may fail to commit. Only the space matters here.
     let _full = rustix::fs::syncfs(&root);
     let now = fs.free();
     let held = fs::metadata(fs.path().join("a")).map_or(0, |known| known.blocks() * 512);
@@ -73,12 +74,15 @@ fn assert_free_as_before(fs: &SmallFs, before: u64, kind: Kind) {
     );
 }
 
-/// Gives the room back and waits until the filesystem has found it.
+/// Frees the storage and waits until the filesystem accounts for it.
 fn make_room(fs: &SmallFs) {
     fs.unfill();
     let start = Instant::now();
     while fs.free() < LARGE as u64 + LARGE as u64 / 2 {
-        assert!(start.elapsed() < Duration::from_secs(20), "no room again");
+        assert!(
+            start.elapsed() < Duration::from_secs(20),
+            "the space is used up again"
+        );
         thread::sleep(Duration::from_millis(20));
     }
 }
@@ -104,7 +108,7 @@ fn refused_pin_changes_nothing(preallocation: Preallocation) {
         assert_reads(&neighbour, 3, 0, 100 * PAGE);
 
         make_room(fs);
-        let pin = file.pin(1, Access::ReadWrite).expect("room again");
+        let pin = file.pin(1, Access::ReadWrite).expect("space is free again");
         assert_eq!(pin.copy_from(0, b"stored").expect("a store"), 6);
     });
 }
@@ -114,7 +118,8 @@ trait Prepared {
 }
 
 impl Prepared for CachedFile {
-    /// A file with some bytes, where writing them does not reserve all of it already.
+    /// A file with some bytes, on filesystems where writing them does not preallocate the whole
+    /// file.
     fn write_at_small(&self, kind: Kind, preallocation: Preallocation) {
         if preallocation == Preallocation::Full {
             return;
@@ -125,17 +130,17 @@ impl Prepared for CachedFile {
 }
 
 #[test]
-fn a_pin_for_writing_that_cannot_be_reserved_changes_nothing() {
+fn a_write_pin_without_space_changes_nothing() {
     refused_pin_changes_nothing(Preallocation::Window);
 }
 
 #[test]
-fn a_whole_file_that_cannot_be_reserved_changes_nothing() {
+fn failed_preallocation_of_a_whole_file_changes_nothing() {
     refused_pin_changes_nothing(Preallocation::Full);
 }
 
 #[test]
-fn a_positioned_write_that_finds_the_disk_full_leaves_the_length() {
+fn a_positioned_write_on_a_full_disk_keeps_the_length() {
     for preallocation in [
         Preallocation::Window,
         Preallocation::Full,
@@ -166,12 +171,12 @@ fn a_positioned_write_that_finds_the_disk_full_leaves_the_length() {
 }
 
 #[test]
-fn copies_into_a_sparse_mapping_find_the_disk_full_without_a_signal() {
+fn copies_into_a_sparse_mapping_fail_on_a_full_disk_without_a_signal() {
     on_each(|kind, fs| {
         let cache = cache_for(CopyPath::Mapped, LARGE_WINDOW);
         let sparse = allocating(Preallocation::Sparse);
         let file = file_with(&cache, fs.path(), "a", LARGE, sparse);
-        // As long as declared, all of it a hole.
+        // As long as declared, and one single hole.
         for window in 0..(LARGE / LARGE_WINDOW) as u64 {
             drop(file.pin(window, Access::ReadWrite).expect("a pin"));
         }
@@ -191,13 +196,13 @@ fn copies_into_a_sparse_mapping_find_the_disk_full_without_a_signal() {
         assert_eq!(buf, [7; 5000], "{kind:?}");
         make_room(fs);
         file.write_at(PAGE as u64 * 4, &vec![8; LARGE / 2])
-            .expect("room again");
+            .expect("space is free again");
         file.sync().expect("a sync");
     });
 }
 
 #[test]
-fn what_was_reserved_can_be_stored_when_the_disk_is_full() {
+fn preallocated_storage_is_writable_on_a_full_disk() {
     on_each(|kind, fs| {
         let cache = cache_for(CopyPath::Mapped, LARGE_WINDOW);
         let file = file_with(
@@ -213,7 +218,7 @@ fn what_was_reserved_can_be_stored_when_the_disk_is_full() {
         let stored = pin.copy_from(0, &data).expect("a store");
         drop(pin);
         if kind == Kind::Btrfs {
-            // It wants free space for a moment even where it has reserved: see hazard 35.
+            // A write temporarily needs free space even where storage is preallocated [I35].
             return assert!(stored > 0);
         }
         assert_eq!(stored, LARGE_WINDOW, "{kind:?}");
@@ -229,7 +234,7 @@ fn read_past_the_cache(folder: &Path) -> Vec<u8> {
 }
 
 #[test]
-fn a_whole_reservation_covers_every_window_when_the_disk_is_full() {
+fn whole_file_preallocation_covers_every_window_on_a_full_disk() {
     on_each(|kind, fs| {
         let cache = cache_for(CopyPath::Mapped, WINDOW);
         let whole = allocating(Preallocation::Full);
@@ -240,7 +245,7 @@ fn a_whole_reservation_covers_every_window_when_the_disk_is_full() {
         for window in 0..64 {
             let pin = file.pin(window, Access::ReadWrite).expect("reserved");
             let stored = pin.copy_from(0, &vec![2; WINDOW]).expect("a store");
-            // The page of the first write is rewritten: btrfs copies it and finds no room.
+            // The page of the first write is rewritten: btrfs copies it and finds no space.
             let whole = stored == WINDOW;
             assert!(whole || kind == Kind::Btrfs, "{kind:?}: {stored}");
         }

@@ -22,13 +22,16 @@ const BYTES: u64 = 8 * WINDOW as u64;
 fn wait_until(mut what: impl FnMut() -> bool) {
     let start = Instant::now();
     while !what() {
-        assert!(start.elapsed() < Duration::from_secs(20), "it never was");
+        assert!(
+            start.elapsed() < Duration::from_secs(20),
+            "it was never started"
+        );
         thread::sleep(Duration::from_millis(5));
     }
 }
 
 #[test]
-fn what_is_not_needed_leaves_memory_and_what_is_prefetched_comes_back() {
+fn dropped_pages_leave_memory_and_prefetched_pages_return() {
     let Some(fs) = SmallFs::new(Kind::Ext4, 32 << 20) else {
         return;
     };
@@ -53,7 +56,7 @@ fn what_is_not_needed_leaves_memory_and_what_is_prefetched_comes_back() {
 }
 
 #[test]
-fn ranges_the_file_does_not_reach_are_not_resident() {
+fn ranges_past_the_end_are_not_resident() {
     let folder = temp_dir();
     let cache = cache(64);
     put(folder.path(), "a", 1, WINDOW);
@@ -63,12 +66,12 @@ fn ranges_the_file_does_not_reach_are_not_resident() {
     assert!(!file.is_resident(BYTES..BYTES + 1).expect("an answer"));
     assert!(
         file.is_resident(5..5).expect("an answer"),
-        "nothing is all there"
+        "an empty file has no resident range"
     );
 }
 
 #[test]
-fn every_advice_is_taken_and_changes_no_byte() {
+fn every_advice_is_accepted_and_changes_no_byte() {
     let folder = temp_dir();
     let cache = cache(64);
     put(folder.path(), "a", 1, BYTES as usize);
@@ -103,7 +106,7 @@ fn locked_windows_stay_mapped_until_unlocked() {
     let range = 10..WINDOW as u64 + 10;
     file.advise(range.clone(), Advice::Lock).expect("locked");
     file.advise(range.clone(), Advice::Lock)
-        .expect("twice is once");
+        .expect("a second call has no effect");
     assert_eq!(cache.stats().pinned, 2);
     assert_eq!(file.evict(0..BYTES).expect("evict"), 0);
     cache.evict_idle(Duration::ZERO);
@@ -113,20 +116,21 @@ fn locked_windows_stay_mapped_until_unlocked() {
     assert!(cache.stats().mappings >= 2);
     file.advise(range.clone(), Advice::Unlock)
         .expect("unlocked");
-    file.advise(range, Advice::Unlock).expect("nothing to do");
+    file.advise(range, Advice::Unlock)
+        .expect("an empty operation");
     assert_eq!(cache.stats().pinned, 0);
     file.evict(0..BYTES).expect("evict");
     assert_eq!(cache.stats().mappings, 0);
 }
 
 #[test]
-fn a_released_or_dropped_file_is_unlocked() {
+fn a_closed_or_dropped_file_is_unlocked() {
     let folder = temp_dir();
     let cache = cache(4);
     put(folder.path(), "a", 1, BYTES as usize);
     let mut file = reader(&cache, folder.path(), "a", BYTES as usize);
     file.advise(0..BYTES / 2, Advice::Lock).expect("locked");
-    file.release().expect("locks do not hold it");
+    file.release().expect("locks do not prevent it");
     assert_eq!(cache.stats().mappings, 0);
     file.advise(0..BYTES / 2, Advice::Lock).expect("locked");
     drop(file);
@@ -141,10 +145,10 @@ fn locked_kib() -> u64 {
 }
 
 #[test]
-fn unlocking_leaves_nothing_locked_even_after_an_upgrade() {
-    let name = "hints::unlocking_leaves_nothing_locked_even_after_an_upgrade";
+fn unlocking_also_unlocks_upgraded_windows() {
+    let name = "hints::unlocking_also_unlocks_upgraded_windows";
     if !child::is_me(name) {
-        // Locked memory is counted for the process.
+        // Locked memory is counted for the whole process.
         if let Some(done) = Child::new(name).run() {
             done.assert_passed();
         }

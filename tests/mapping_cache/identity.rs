@@ -1,4 +1,4 @@
-//! Hazard 39: a file is its identity, not its path.
+//! [I39] A file is recognized by its identity, not by its path.
 
 use std::{fs, os::unix::fs::MetadataExt as _, path::Path, thread, time::Duration};
 
@@ -16,21 +16,21 @@ const BYTES: usize = 4 * WINDOW;
 
 #[track_caller]
 fn assert_replaced<T: std::fmt::Debug>(result: Result<T, MappingError>) {
-    let error = result.expect_err("another file has its place");
+    let error = result.expect_err("another file replaced it");
     assert!(
         matches!(&error, MappingError::Replaced { path } if path.ends_with("a")),
         "{error:?}"
     );
 }
 
-/// Puts another file of the same name in its place.
+/// Replaces the file by another one of the same name.
 fn replace(folder: &Path) {
     put(folder, "new", 2, BYTES);
     fs::rename(folder.join("new"), folder.join("a")).expect("rename");
 }
 
 #[test]
-fn h39_a_file_replaced_between_two_mappings_is_refused() {
+fn i39_a_file_replaced_between_two_mappings_is_refused() {
     for access in [Access::ReadOnly, Access::ReadWrite] {
         let folder = temp_dir();
         put(folder.path(), "a", 1, BYTES);
@@ -41,7 +41,7 @@ fn h39_a_file_replaced_between_two_mappings_is_refused() {
         assert_replaced(file.pin(1, access));
         let mut buf = [0; 32];
         pin.copy_to(0, &mut buf).expect("a copy");
-        assert_eq!(&buf[..], pattern(1, 0, 32), "the pin shows the old file");
+        assert_eq!(&buf[..], pattern(1, 0, 32), "the pin reads the old file");
         drop(pin);
         assert_eq!(
             fs::read(folder.path().join("a")).expect("the new file"),
@@ -49,14 +49,14 @@ fn h39_a_file_replaced_between_two_mappings_is_refused() {
             "untouched"
         );
 
-        file.release().expect("nothing is pinned");
-        drop(file.pin(1, access).expect("released, the new one is taken"));
+        file.release().expect("no window is pinned");
+        drop(file.pin(1, access).expect("a closed file is opened again"));
         assert_reads(&file, 2, 0, BYTES);
     }
 }
 
 #[test]
-fn h39_copies_never_mix_two_files() {
+fn i39_copies_never_mix_two_files() {
     for path in [CopyPath::Auto, CopyPath::Mapped, CopyPath::Positioned] {
         let folder = temp_dir();
         put(folder.path(), "a", 1, BYTES);
@@ -73,21 +73,21 @@ fn h39_copies_never_mix_two_files() {
     }
 }
 
-/// Closes and unmaps a file without forgetting it: its inode is free once its name is.
+/// Closes and unmaps a file but keeps its handle: its inode is free as soon as its name is removed.
 fn let_go(cache: &MappingCache, folder: &Path, file: &CachedFile) {
     file.sync().expect("a sync");
     file.evict(0..BYTES as u64).expect("evict");
     for name in ["w", "x", "y", "z"] {
         put(folder, name, 0, 1);
         let other = reader(cache, folder, name, 1);
-        other.present_bytes().expect("it is there");
+        other.present_bytes().expect("the file exists");
         std::mem::forget(other);
     }
     assert_eq!(cache.stats().mappings, 0);
 }
 
 #[test]
-fn h39_a_new_file_with_the_same_inode_is_another() {
+fn i39_a_new_file_with_the_same_inode_has_another_identity() {
     let mut reused = 0;
     for kind in [Kind::Ext4, Kind::Xfs] {
         let Some(fs) = SmallFs::new(kind, 64 << 20) else {
@@ -102,7 +102,7 @@ fn h39_a_new_file_with_the_same_inode_is_another() {
         let inode = |name: &str| fs::metadata(fs.path().join(name)).expect("metadata").ino();
         let before = inode("a");
         fs::remove_file(fs.path().join("a")).expect("remove");
-        // Birth times are told apart by the tick of the clock.
+        // Birth times differ only after a tick of the clock.
         thread::sleep(Duration::from_millis(30));
         put(fs.path(), "a", 2, BYTES);
         reused += u32::from(inode("a") == before);
@@ -113,7 +113,7 @@ fn h39_a_new_file_with_the_same_inode_is_another() {
 }
 
 #[test]
-fn h39_a_removed_file_is_missing_until_it_comes_back() {
+fn i39_a_removed_file_is_not_found_until_it_returns() {
     let folder = temp_dir();
     put(folder.path(), "a", 1, BYTES);
     let cache = cache(8);
@@ -131,14 +131,14 @@ fn h39_a_removed_file_is_missing_until_it_comes_back() {
 }
 
 #[test]
-fn h39_a_file_for_writing_is_not_created_in_place_of_a_removed_one() {
+fn i39_no_file_is_created_in_place_of_a_removed_one() {
     let folder = temp_dir();
     put(folder.path(), "a", 1, BYTES);
     let cache = cache(8);
     let mut file = writer(&cache, folder.path(), "a", BYTES);
     drop(file.pin(0, Access::ReadOnly).expect("a pin"));
     fs::remove_file(folder.path().join("a")).expect("remove");
-    // A new file would have another identity than the one that is mapped.
+    // A new file would have another identity than the mapped one.
     let refused = file.pin(1, Access::ReadWrite).err();
     assert!(
         matches!(
@@ -149,11 +149,11 @@ fn h39_a_file_for_writing_is_not_created_in_place_of_a_removed_one() {
     );
     file.release().expect("released");
     file.write_at(0, b"new").expect("a new file");
-    assert_eq!(fs::read(folder.path().join("a")).expect("it"), b"new");
+    assert_eq!(fs::read(folder.path().join("a")).expect("the file"), b"new");
 }
 
 #[test]
-fn h39_repeated_paths_and_hard_links_share_their_windows() {
+fn i39_repeated_paths_and_hard_links_share_their_windows() {
     let folder = temp_dir();
     put(folder.path(), "a", 1, BYTES);
     fs::hard_link(folder.path().join("a"), folder.path().join("link")).expect("a link");
@@ -173,11 +173,11 @@ fn h39_repeated_paths_and_hard_links_share_their_windows() {
     files[0].read_at(3, &mut buf).expect("a read");
     assert_eq!(&buf, b"through the link");
     files[1].sync().expect("a sync");
-    assert_eq!(cache.stats().unsynced_files, 0, "one file, one barrier");
+    assert_eq!(cache.stats().unsynced_files, 0, "one sync for one file");
 }
 
 #[test]
-fn h39_two_caches_map_a_file_each_for_itself() {
+fn i39_two_caches_map_a_file_independently() {
     let folder = temp_dir();
     put(folder.path(), "a", 1, BYTES);
     let caches = [cache(8), cache(8)];

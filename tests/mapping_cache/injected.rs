@@ -1,4 +1,5 @@
-//! Errors put into single system calls: interruptions are retried, filtered calls have a fallback.
+//! Errors injected into single system calls: interruptions are retried, filtered calls have a
+//! fallback.
 
 use std::{os::unix::fs::symlink, path::Path};
 
@@ -14,10 +15,10 @@ use crate::{
     support::{child, temp_dir},
 };
 
-/// The loader of programs calls pread64 too, a few times, and does not retry.
+/// The dynamic loader also calls pread64 a few times and does not retry.
 const AFTER_LOADING: u32 = 20;
 
-/// Runs the test that calls it again as a child with these injections.
+/// Runs the calling test again as a child process with these injections.
 #[track_caller]
 fn with(test: &str, specs: &[&str]) {
     if let Some(done) = child::with_injection(test, specs, &[]) {
@@ -25,7 +26,7 @@ fn with(test: &str, specs: &[&str]) {
     }
 }
 
-/// Creates, grows, maps, reads, writes and syncs a file in every way.
+/// Creates, extends, maps, reads, writes and syncs a file by every method.
 fn exercise(folder: &Path) {
     for path in [CopyPath::Auto, CopyPath::Mapped, CopyPath::Positioned] {
         for preallocation in [
@@ -63,7 +64,7 @@ fn exercise(folder: &Path) {
 fn interrupted_calls_are_retried() {
     let name = "injected::interrupted_calls_are_retried";
     if !child::is_me(name) {
-        // Every other call of each: the first always, the retry never.
+        // Every second call of each kind: the first call always, its retry never.
         let calls = ["pwrite64", "fallocate", "fdatasync", "ftruncate"];
         let mut specs = calls
             .map(|call| format!("{call}:error=EINTR:when=1+2"))
@@ -84,8 +85,8 @@ fn interrupted_opening_is_retried() {
 }
 
 #[test]
-fn without_openat2_the_walk_serves_and_symlinks_are_still_refused() {
-    let name = "injected::without_openat2_the_walk_serves_and_symlinks_are_still_refused";
+fn without_openat2_symlinks_are_still_refused() {
+    let name = "injected::without_openat2_symlinks_are_still_refused";
     if !child::is_me(name) {
         for error in ["ENOSYS", "EPERM"] {
             with(name, &[&format!("openat2:error={error}")]);
@@ -108,7 +109,7 @@ fn without_openat2_the_walk_serves_and_symlinks_are_still_refused() {
             file.write_at(0, b"x").err(),
         ];
         for refused in refused {
-            let refused = refused.expect("it leads through a symlink");
+            let refused = refused.expect("the path contains a symlink");
             let kind = refused.kind();
             assert!(
                 matches!(&refused, MappingError::NotAFile { .. })
@@ -122,8 +123,8 @@ fn without_openat2_the_walk_serves_and_symlinks_are_still_refused() {
 }
 
 #[test]
-fn without_process_vm_calls_copies_are_positioned() {
-    let name = "injected::without_process_vm_calls_copies_are_positioned";
+fn without_process_vm_calls_copies_use_positioned_io() {
+    let name = "injected::without_process_vm_calls_copies_use_positioned_io";
     if !child::is_me(name) {
         let calls = ["process_vm_readv", "process_vm_writev"];
         let specs = calls.map(|call| format!("{call}:error=EPERM"));
@@ -150,8 +151,8 @@ fn without_fallocate_windows_are_sparse() {
 }
 
 #[test]
-fn without_renameat2_nothing_is_replaced_either() {
-    let name = "injected::without_renameat2_nothing_is_replaced_either";
+fn without_renameat2_no_file_is_replaced() {
+    let name = "injected::without_renameat2_no_file_is_replaced";
     if !child::is_me(name) {
         return with(name, &["renameat2:error=EINVAL"]);
     }
@@ -162,7 +163,7 @@ fn without_renameat2_nothing_is_replaced_either() {
     let mut file = writer(&cache, folder.path(), "a", WINDOW);
     let refused = file.move_to(place(folder.path(), "b"));
     assert_eq!(
-        refused.expect_err("taken").kind(),
+        refused.expect_err("the number is in use").kind(),
         std::io::ErrorKind::AlreadyExists
     );
     assert!(file.move_to(place(folder.path(), "c")).expect("moved"));
@@ -174,8 +175,8 @@ fn without_renameat2_nothing_is_replaced_either() {
 }
 
 #[test]
-fn a_quota_that_is_used_up_is_a_full_disk() {
-    let name = "injected::a_quota_that_is_used_up_is_a_full_disk";
+fn an_exhausted_quota_is_reported_as_a_full_disk() {
+    let name = "injected::an_exhausted_quota_is_reported_as_a_full_disk";
     if !child::is_me(name) {
         return with(name, &["fallocate:error=EDQUOT", "pwrite64:error=EDQUOT"]);
     }
@@ -196,8 +197,8 @@ fn a_quota_that_is_used_up_is_a_full_disk() {
 }
 
 #[test]
-fn a_disk_that_fails_is_an_error_of_the_copy() {
-    let name = "injected::a_disk_that_fails_is_an_error_of_the_copy";
+fn an_io_error_is_reported_by_the_copy() {
+    let name = "injected::an_io_error_is_reported_by_the_copy";
     if !child::is_me(name) {
         let pread = format!("pread64:error=EIO:when={AFTER_LOADING}+");
         return with(name, &[&pread, "pwrite64:error=EIO"]);

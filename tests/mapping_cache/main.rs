@@ -1,5 +1,6 @@
-//! The mapping cache as its callers see it: budget, access, descriptors, full disks, files that others
-//! cut or replace, filesystems that refuse, and errors put into single system calls.
+//! The mapping cache through its public interface: budget, access, descriptors, full disks, files
+//! that another process truncates or replaces, filesystems with missing features, and errors
+//! injected into single system calls.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -9,6 +10,8 @@ mod budget;
 mod concurrency;
 mod copy_on_write;
 mod descriptors;
+mod dirty_files;
+mod eviction;
 mod far_offsets;
 mod fixture;
 mod full_disk;
@@ -16,14 +19,12 @@ mod hints;
 mod identity;
 mod injected;
 mod map_limit;
-mod not_files;
+mod moving;
+mod not_mappable;
+mod not_regular_files;
 mod options;
 mod ordinary_user;
-mod recency;
-mod relocation;
-mod reservation;
+mod preallocation;
 mod resizing;
 mod rollback;
 mod truncation;
-mod unmappable;
-mod unsynced;

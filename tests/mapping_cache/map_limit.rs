@@ -1,4 +1,4 @@
-//! The kernel grants no more mappings: windows go to make room, then an error names the limit.
+//! The kernel refuses further mappings: windows are evicted first, then an error names the limit.
 
 use std::fs::File;
 
@@ -18,7 +18,7 @@ const MIB: usize = 1 << 20;
 const WINDOWS: u64 = 64;
 const WINDOW_BYTES: usize = 64 * MIB;
 
-/// Runs the test that calls it again as a child with room for some windows of 64 MiB.
+/// Runs the calling test again as a child process with address space for some windows of 64 MiB.
 #[track_caller]
 fn in_little_address_space(test: &str) {
     let limits = Limits {
@@ -43,8 +43,8 @@ fn sparse(bytes: u64) -> TempDir {
 }
 
 #[test]
-fn windows_make_room_when_memory_cannot_be_mapped() {
-    let name = "map_limit::windows_make_room_when_memory_cannot_be_mapped";
+fn windows_are_evicted_when_mmap_fails() {
+    let name = "map_limit::windows_are_evicted_when_mmap_fails";
     if !child::is_me(name) {
         return in_little_address_space(name);
     }
@@ -61,8 +61,8 @@ fn windows_make_room_when_memory_cannot_be_mapped() {
 }
 
 #[test]
-fn all_pinned_and_no_more_memory_is_an_error_that_names_the_sysctl() {
-    let name = "map_limit::all_pinned_and_no_more_memory_is_an_error_that_names_the_sysctl";
+fn a_failed_mmap_with_all_windows_pinned_names_the_sysctl() {
+    let name = "map_limit::a_failed_mmap_with_all_windows_pinned_names_the_sysctl";
     if !child::is_me(name) {
         return in_little_address_space(name);
     }
@@ -83,19 +83,21 @@ fn all_pinned_and_no_more_memory_is_an_error_that_names_the_sysctl() {
         "{refused:?}"
     );
     assert_eq!(cache.stats().mapped_bytes, mapped, "charged nothing");
-    // Copies do without.
+    // Copies need no mapping.
     let offset = (WINDOWS - 1) * WINDOW_BYTES as u64;
     let mut buf = [1; 64];
     assert_eq!(file.read_at(offset, &mut buf).expect("a read"), 64);
     assert_eq!(buf, [0; 64]);
     drop(pins);
-    drop(file.pin(WINDOWS - 1, Access::ReadOnly).expect("room again"));
+    drop(
+        file.pin(WINDOWS - 1, Access::ReadOnly)
+            .expect("space is free again"),
+    );
 }
 
 #[test]
-fn the_kernels_limit_of_mappings_is_met_by_eviction_and_named_when_all_is_pinned() {
-    let name =
-        "map_limit::the_kernels_limit_of_mappings_is_met_by_eviction_and_named_when_all_is_pinned";
+fn the_mapping_limit_causes_eviction_and_is_named_when_all_is_pinned() {
+    let name = "map_limit::the_mapping_limit_causes_eviction_and_is_named_when_all_is_pinned";
     let limit = std::fs::read_to_string("/proc/sys/vm/max_map_count").expect("/proc");
     let limit: usize = limit.trim().parse().expect("a number");
     if !child::is_me(name) {
@@ -117,7 +119,7 @@ fn the_kernels_limit_of_mappings_is_met_by_eviction_and_named_when_all_is_pinned
     }
     assert!(cache.stats().evictions > 0);
 
-    // At the limit not even memory for this could be had.
+    // At the limit the allocation of this list would fail too.
     let mut pins = Vec::with_capacity(windows);
     let refused = loop {
         match file.pin(pins.len() as u64, Access::ReadOnly) {

@@ -1,4 +1,4 @@
-//! Options that cannot work are refused by name; those at the edge are taken.
+//! Options that cannot work are refused by name; values at the limit are accepted.
 
 use flatspan::mapping_cache::{CacheOptions, MappingCache, MappingError};
 
@@ -6,7 +6,7 @@ use crate::fixture::PAGE;
 
 #[track_caller]
 fn assert_refused(options: CacheOptions, name: &str) {
-    let refused = MappingCache::new(options).expect_err("an option that cannot work");
+    let refused = MappingCache::new(options).expect_err("the option is invalid");
     assert_eq!(refused.kind(), std::io::ErrorKind::InvalidInput);
     assert!(refused.to_string().contains(&format!("`{name}`")));
     assert!(
@@ -16,7 +16,7 @@ fn assert_refused(options: CacheOptions, name: &str) {
 }
 
 #[test]
-fn a_window_is_a_power_of_two_of_a_page_or_more() {
+fn a_window_must_be_a_power_of_two_of_at_least_a_page() {
     for bytes in [0, 1, PAGE / 2, PAGE + 1, 3 * PAGE, usize::MAX] {
         assert_refused(CacheOptions::default().window_bytes(bytes), "window_bytes");
     }
@@ -26,19 +26,19 @@ fn a_window_is_a_power_of_two_of_a_page_or_more() {
 }
 
 #[test]
-fn the_budget_holds_one_window_at_least() {
+fn the_budget_must_hold_one_window() {
     let options = CacheOptions::default().window_bytes(PAGE);
     assert_refused(options.clone().budget_bytes(0), "budget_bytes");
     assert_refused(options.budget_bytes(PAGE as u64 - 1), "budget_bytes");
 }
 
 #[test]
-fn one_mapping_at_least() {
+fn the_mapping_limit_must_be_at_least_one() {
     assert_refused(CacheOptions::default().mappings_max(0), "mappings_max");
 }
 
 #[test]
-fn four_descriptors_at_least() {
+fn the_descriptor_limit_must_be_at_least_four() {
     for descriptors in [0, 3] {
         let options = CacheOptions::default().descriptors_max(descriptors);
         assert_refused(options, "descriptors_max");
@@ -46,18 +46,18 @@ fn four_descriptors_at_least() {
 }
 
 #[test]
-fn the_smallest_options_are_taken() {
+fn the_smallest_options_are_accepted() {
     let options = CacheOptions::default()
         .window_bytes(PAGE)
         .budget_bytes(PAGE as u64)
         .mappings_max(1)
         .descriptors_max(4);
-    let cache = MappingCache::new(options).expect("small options");
+    let cache = MappingCache::new(options).expect("the smallest options are valid");
     assert_eq!(cache.window_bytes(), PAGE);
 }
 
 #[test]
-fn the_defaults_are_taken() {
+fn the_default_options_are_accepted() {
     let cache = MappingCache::new(CacheOptions::default()).expect("the defaults");
     let stats = cache.stats();
     assert_eq!((stats.mappings, stats.mapped_bytes), (0, 0));

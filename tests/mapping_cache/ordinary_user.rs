@@ -1,4 +1,6 @@
-//! What root may do and an ordinary user may not. Run as one by `not_files::as_an_ordinary_user`.
+//! Permissions that root has and an ordinary user lacks.
+//!
+//! `not_regular_files::ordinary_user_tests_pass` runs these tests.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
@@ -26,7 +28,7 @@ fn assert_denied<T: std::fmt::Debug>(result: Result<T, MappingError>) {
 }
 
 #[test]
-fn an_unreadable_file_is_denied() {
+fn an_unreadable_file_is_permission_denied() {
     if is_root() {
         return;
     }
@@ -42,7 +44,7 @@ fn an_unreadable_file_is_denied() {
 }
 
 #[test]
-fn a_read_only_file_is_read_and_not_written() {
+fn a_file_without_write_permission_can_be_read() {
     if is_root() {
         return;
     }
@@ -60,7 +62,7 @@ fn a_read_only_file_is_read_and_not_written() {
 }
 
 #[test]
-fn a_closed_folder_takes_no_new_file() {
+fn a_directory_without_write_permission_refuses_new_files() {
     if is_root() {
         return;
     }
@@ -77,7 +79,7 @@ fn a_closed_folder_takes_no_new_file() {
 }
 
 #[test]
-fn locking_more_than_allowed_is_an_error_and_pins_nothing() {
+fn locking_above_the_limit_fails_and_pins_nothing() {
     if is_root() {
         return;
     }
@@ -86,7 +88,7 @@ fn locking_more_than_allowed_is_an_error_and_pins_nothing() {
         .lines()
         .find(|line| line.starts_with("Max locked memory"));
     let allowed = line.and_then(|line| line.split_whitespace().nth(3)?.parse::<usize>().ok());
-    // Unlimited: nothing to see here.
+    // Without a limit there is nothing to test.
     let Some(allowed) = allowed else { return };
     let folder = temp_dir();
     let window = (allowed + 1).next_power_of_two().max(1 << 20);

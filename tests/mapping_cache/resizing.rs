@@ -1,4 +1,4 @@
-//! Lengths, holes and room as the owner of a file says; files made and removed.
+//! Lengths, holes and preallocation set by the owner of a file; files created and removed.
 
 use std::{fs, io::ErrorKind, os::unix::fs::MetadataExt as _};
 
@@ -21,7 +21,7 @@ use crate::{
 const BYTES: usize = 4 * WINDOW;
 
 #[test]
-fn a_length_is_set_with_holes_and_counts_as_unsynced() {
+fn setting_a_length_makes_holes_and_a_dirty_file() {
     for path in [CopyPath::Auto, CopyPath::Mapped, CopyPath::Positioned] {
         let folder = temp_dir();
         let cache = copying(path);
@@ -44,12 +44,12 @@ fn a_length_is_set_with_holes_and_counts_as_unsynced() {
         assert!(rest[..3 * WINDOW - 10].iter().all(|byte| *byte == 0));
         assert_eq!(
             file.next_data(PAGE as u64, BYTES as u64 / 2)
-                .expect("asked"),
+                .expect("the request is sent"),
             None
         );
         file.write_at(WINDOW as u64, &pattern(2, 0, PAGE))
             .expect("a write");
-        // Also one that changes nothing.
+        // Also a call that changes nothing.
         file.sync().expect("a sync");
         file.set_len(3 * WINDOW as u64).expect("set_len");
         assert_eq!(cache.stats().unsynced_files, 1, "{path:?}");
@@ -57,7 +57,7 @@ fn a_length_is_set_with_holes_and_counts_as_unsynced() {
 }
 
 #[test]
-fn nothing_is_cut_under_a_pin() {
+fn a_pinned_range_is_not_truncated() {
     let folder = temp_dir();
     let cache = cache(8);
     let file = writer(&cache, folder.path(), "a", BYTES);
@@ -72,11 +72,13 @@ fn nothing_is_cut_under_a_pin() {
             ));
         }
         assert_eq!(len_of(folder.path(), "a"), BYTES as u64);
-        file.set_len(3 * WINDOW as u64).expect("behind the pin");
-        file.set_len(BYTES as u64).expect("longer");
+        file.set_len(3 * WINDOW as u64)
+            .expect("a range after the pin");
+        file.set_len(BYTES as u64).expect("the file is extended");
         drop(pin);
     }
-    file.set_len(2 * WINDOW as u64).expect("free again");
+    file.set_len(2 * WINDOW as u64)
+        .expect("the range is free again");
     assert!(matches!(
         file.pin(2, Access::ReadOnly),
         Err(MappingError::ShortFile { .. })
@@ -85,7 +87,7 @@ fn nothing_is_cut_under_a_pin() {
 }
 
 #[test]
-fn a_file_that_somebody_has_cut_keeps_that_length() {
+fn a_file_truncated_by_another_process_keeps_its_length() {
     let folder = temp_dir();
     let cache = cache(8);
     let file = writer(&cache, folder.path(), "a", BYTES);
@@ -93,9 +95,9 @@ fn a_file_that_somebody_has_cut_keeps_that_length() {
     fs::File::options()
         .write(true)
         .open(folder.path().join("a"))
-        .expect("it")
+        .expect("the file")
         .set_len(7)
-        .expect("cut");
+        .expect("the file is truncated");
     for refused in [file.set_len(9), file.discard(0..3), file.reserve(0..3)] {
         assert!(matches!(
             refused,
@@ -123,18 +125,19 @@ fn without_fallocate_zeros_are_written() {
         .expect("a write");
     file.discard(5..90 * PAGE as u64).expect("discarded");
     file.discard(99 * PAGE as u64..1 << 40)
-        .expect("as far as it goes");
+        .expect("the existing bytes");
     assert_eq!(len_of(folder.path(), "a"), 100 * PAGE as u64);
     let mut model = pattern(1, 0, 100 * PAGE);
     model[5..90 * PAGE].fill(0);
     model[99 * PAGE..].fill(0);
     assert!(fs::read(folder.path().join("a")).expect("read") == model);
-    file.reserve(0..1 << 20).expect("goes on without");
+    file.reserve(0..1 << 20)
+        .expect("the group works without it");
     assert_eq!(file.reservation(), Reservation::Unsupported);
 }
 
 #[test]
-fn room_is_reserved_without_a_longer_file() {
+fn preallocation_does_not_change_the_length() {
     let Some(fs) = SmallFs::new(Kind::Ext4, 16 << 20) else {
         return;
     };
@@ -144,9 +147,9 @@ fn room_is_reserved_without_a_longer_file() {
         ..writable()
     };
     let file = file_with(&cache, fs.path(), "a", BYTES, options);
-    file.reserve(0..1 << 20).expect("there is room");
+    file.reserve(0..1 << 20).expect("space is left");
     assert_eq!(len_of(fs.path(), "a"), 0);
-    assert!(file.allocated_bytes().expect("asked") >= 1 << 20);
+    assert!(file.allocated_bytes().expect("the request is sent") >= 1 << 20);
     let refused = file.reserve(1 << 20..1 << 30);
     assert!(matches!(
         refused,
@@ -156,18 +159,21 @@ fn room_is_reserved_without_a_longer_file() {
 }
 
 #[test]
-fn a_file_is_made_once_and_removed_with_its_windows() {
+fn a_file_is_created_once_and_removed_with_its_windows() {
     let folder = temp_dir();
     let cache = cache(8);
     let mut file = writer(&cache, folder.path(), "a", BYTES);
     file.create_new().expect("created");
     assert_eq!(
-        file.create_new().expect_err("twice").kind(),
+        file.create_new().expect_err("the second call fails").kind(),
         ErrorKind::AlreadyExists
     );
     let other = writer(&cache, folder.path(), "a", BYTES);
     assert_eq!(
-        other.create_new().expect_err("twice").kind(),
+        other
+            .create_new()
+            .expect_err("the second call fails")
+            .kind(),
         ErrorKind::AlreadyExists
     );
     drop(other);
@@ -177,7 +183,7 @@ fn a_file_is_made_once_and_removed_with_its_windows() {
     assert_eq!(cache.stats().mapped_bytes, 0);
     assert_eq!(cache.stats().unsynced_files, 0);
     assert!(matches!(file.remove(), Err(MappingError::Missing { .. })));
-    file.create_new().expect("created anew");
+    file.create_new().expect("the file is created again");
     file.sync().expect("a sync");
     assert_eq!(len_of(folder.path(), "a"), 0);
 
@@ -197,7 +203,7 @@ fn a_file_is_made_once_and_removed_with_its_windows() {
 }
 
 #[test]
-fn a_file_that_took_the_place_is_not_removed() {
+fn a_replacement_file_is_not_removed() {
     let folder = temp_dir();
     let cache = cache(8);
     let mut file = writer(&cache, folder.path(), "a", BYTES);
@@ -209,7 +215,7 @@ fn a_file_that_took_the_place_is_not_removed() {
 }
 
 #[test]
-fn what_is_forgotten_is_read_from_the_disk() {
+fn data_dropped_from_the_page_cache_is_read_from_disk() {
     let Some(fs) = SmallFs::new(Kind::Ext4, 16 << 20) else {
         return;
     };
@@ -229,5 +235,10 @@ fn what_is_forgotten_is_read_from_the_disk() {
         Ok(Some(0))
     ));
     assert_reads(&file, 1, 0, BYTES);
-    assert!(fs::metadata(fs.path().join("a")).expect("it").blocks() > 0);
+    assert!(
+        fs::metadata(fs.path().join("a"))
+            .expect("the file")
+            .blocks()
+            > 0
+    );
 }

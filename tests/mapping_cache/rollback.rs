@@ -1,4 +1,4 @@
-//! Hazard 37: what is undone after a failure is never somebody else's.
+//! [I37] The rollback after a failure never undoes a change of another thread or process.
 
 use std::{
     path::Path,
@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// Another process that makes a file longer in a moment.
+/// Another process that extends a file after a moment.
 fn grower(folder: &Path, name: &str, bytes: u64) -> Process {
     Command::new("sh")
         .args(["-c", "sleep 0.4; truncate -s \"$1\" \"$0\""])
@@ -28,7 +28,7 @@ fn grower(folder: &Path, name: &str, bytes: u64) -> Process {
         .expect("a shell")
 }
 
-/// Runs the test that calls it again as a child, with an error put into a slow system call.
+/// Runs the calling test again as a child process, with an error injected into a slow system call.
 #[track_caller]
 fn with_slow_failure(test: &str, call: &str) {
     let spec = format!("{call}:error=ENOSPC:delay_enter=1200000:when=1");
@@ -38,8 +38,8 @@ fn with_slow_failure(test: &str, call: &str) {
 }
 
 #[test]
-fn h37_a_failed_reservation_keeps_what_another_process_added() {
-    let name = "rollback::h37_a_failed_reservation_keeps_what_another_process_added";
+fn i37_failed_preallocation_keeps_the_growth_of_another_process() {
+    let name = "rollback::i37_failed_preallocation_keeps_the_growth_of_another_process";
     if !child::is_me(name) {
         return with_slow_failure(name, "fallocate");
     }
@@ -57,13 +57,13 @@ fn h37_a_failed_reservation_keeps_what_another_process_added() {
     assert_eq!(len_of(folder.path(), "a"), 12_345);
     drop(
         file.pin(2, Access::ReadWrite)
-            .expect("the second call is let through"),
+            .expect("the second call succeeds"),
     );
 }
 
 #[test]
-fn h37_a_failed_write_keeps_what_another_process_added() {
-    let name = "rollback::h37_a_failed_write_keeps_what_another_process_added";
+fn i37_a_failed_write_keeps_the_growth_of_another_process() {
+    let name = "rollback::i37_a_failed_write_keeps_the_growth_of_another_process";
     if !child::is_me(name) {
         return with_slow_failure(name, "pwrite64");
     }
@@ -82,8 +82,8 @@ fn h37_a_failed_write_keeps_what_another_process_added() {
 }
 
 #[test]
-fn h37_a_failed_reservation_keeps_what_another_thread_added() {
-    let name = "rollback::h37_a_failed_reservation_keeps_what_another_thread_added";
+fn i37_failed_preallocation_keeps_the_growth_of_another_thread() {
+    let name = "rollback::i37_failed_preallocation_keeps_the_growth_of_another_thread";
     if !child::is_me(name) {
         return with_slow_failure(name, "fallocate");
     }
@@ -107,7 +107,7 @@ fn h37_a_failed_reservation_keeps_what_another_thread_added() {
 }
 
 #[test]
-fn h37_many_growers_of_one_file_on_a_disk_that_fills_up() {
+fn i37_concurrent_growth_on_a_full_disk_loses_no_acknowledged_bytes() {
     for kind in Kind::ALL {
         let Some(fs) = SmallFs::new(kind, 64 << 20) else {
             continue;
@@ -132,7 +132,7 @@ fn h37_many_growers_of_one_file_on_a_disk_that_fills_up() {
                     let mut full = false;
                     for at in (first..first + share as u64).step_by(WINDOW) {
                         match file.write_at(at, &pattern(4, at, WINDOW)) {
-                            // What was acknowledged is there, whoever fails meanwhile.
+                            // Acknowledged bytes exist, whichever other thread fails meanwhile.
                             Ok(()) => assert_reads(&file, 4, at, WINDOW),
                             Err(MappingError::StorageFull { .. }) => full = true,
                             Err(error) => panic!("{kind:?}: {error}"),

@@ -1,5 +1,5 @@
-//! A file that somebody else cuts while it is mapped: fewer bytes or an error from every copy, never
-//! zeros for bytes that are gone, never a signal.
+//! A file that another process truncates while it is mapped. Every copy returns fewer bytes or an
+//! error, never zeros for missing bytes, never a signal.
 
 use std::{
     fs::{self, OpenOptions},
@@ -18,10 +18,10 @@ use crate::{
 };
 
 const PATHS: [CopyPath; 3] = [CopyPath::Auto, CopyPath::Mapped, CopyPath::Positioned];
-/// Two windows and a part of a third, the last page a part too.
+/// Two windows and a part of a third one; the last page is partial too.
 const BYTES: usize = 2 * WINDOW + PAGE + 1234;
 
-/// Every page of the file, the bytes round it, and some in between.
+/// Every page of the file, the bytes around it, and some in between.
 fn cuts() -> Vec<usize> {
     let pages = (0..=BYTES / PAGE).map(|page| page * PAGE);
     let mut cuts: Vec<_> = pages
@@ -36,20 +36,20 @@ fn cuts() -> Vec<usize> {
 fn cut(folder: &Path, name: &str, bytes: usize) {
     let file = OpenOptions::new().write(true).open(folder.join(name));
     file.and_then(|file| file.set_len(bytes as u64))
-        .expect("cut");
+        .expect("the file is truncated");
 }
 
-/// A cache so short of descriptors that `Auto` copies go through the mappings there are.
+/// A cache with few descriptors, so that `Auto` copies use the existing mappings.
 fn cache_for(path: CopyPath) -> MappingCache {
     cache_of(options(16).copy_path(path).descriptors_max(4))
 }
 
-/// Uses other files until no idle descriptor of the one under test is left.
+/// Uses other files until the file under test has no idle descriptor.
 fn close_idle(cache: &MappingCache, folder: &Path) {
     for name in ["w", "x", "y", "z"] {
         let file = reader(cache, folder, name, 1);
-        file.present_bytes().expect("it is there");
-        // Its descriptor is to stay, in place of the other.
+        file.present_bytes().expect("the file exists");
+        // This file's descriptor stays open instead of the other one.
         std::mem::forget(file);
     }
 }
@@ -62,7 +62,7 @@ fn folder_with_others() -> tempfile::TempDir {
     folder
 }
 
-/// Maps all windows of a file, for reading.
+/// Maps all windows of a file for reading.
 fn map_all(file: &CachedFile) {
     for window in 0..BYTES.div_ceil(WINDOW) as u64 {
         drop(file.pin(window, Access::ReadOnly).expect("a pin"));
@@ -77,12 +77,12 @@ fn assert_reads_what_is_left(file: &CachedFile, left: usize, offset: usize, len:
     assert_eq!(copied, expected, "{len} bytes at {offset} of {left} left");
     assert!(
         buf[..copied] == pattern(1, offset as u64, copied),
-        "other bytes at {offset} of {left} left"
+        "wrong bytes at {offset} of the remaining {left}"
     );
 }
 
 #[test]
-fn a_file_cut_by_someone_else_reads_as_far_as_it_goes() {
+fn a_truncated_file_is_read_up_to_its_end() {
     for path in PATHS {
         let folder = folder_with_others();
         for left in cuts() {
@@ -90,7 +90,7 @@ fn a_file_cut_by_someone_else_reads_as_far_as_it_goes() {
             let cache = cache_for(path);
             let file = reader(&cache, folder.path(), "a", BYTES);
             map_all(&file);
-            // Some of it in memory, some not.
+            // Partly in memory.
             assert_reads(&file, 1, 0, WINDOW / 2);
             cut(folder.path(), "a", left);
             for (offset, len) in [
@@ -111,7 +111,7 @@ fn a_file_cut_by_someone_else_reads_as_far_as_it_goes() {
 }
 
 #[test]
-fn windows_pinned_when_the_file_was_cut_copy_without_a_signal() {
+fn pinned_windows_of_a_truncated_file_copy_without_a_signal() {
     let folder = temp_dir();
     for left in cuts() {
         put(folder.path(), "a", 1, BYTES);
@@ -123,7 +123,11 @@ fn windows_pinned_when_the_file_was_cut_copy_without_a_signal() {
             let mut buf = vec![0xEE; pin.len()];
             let copied = pin.copy_to(0, &mut buf).expect("a copy");
             let pages = left.next_multiple_of(PAGE).saturating_sub(start);
-            assert_eq!(copied, pages.min(pin.len()), "good pages of {left} left");
+            assert_eq!(
+                copied,
+                pages.min(pin.len()),
+                "correct pages of the remaining {left}"
+            );
             let good = left.saturating_sub(start).min(pin.len());
             assert!(buf[..good] == pattern(1, start as u64, good));
             let all = pin.populate(0, pin.len());
@@ -134,7 +138,7 @@ fn windows_pinned_when_the_file_was_cut_copy_without_a_signal() {
 }
 
 #[test]
-fn writes_past_a_cut_are_errors_that_tell_both_lengths() {
+fn writes_past_a_truncation_report_both_lengths() {
     for path in PATHS {
         let folder = folder_with_others();
         for left in cuts() {
@@ -164,7 +168,7 @@ fn writes_past_a_cut_are_errors_that_tell_both_lengths() {
 }
 
 #[test]
-fn windows_past_a_cut_cannot_be_pinned() {
+fn windows_past_a_truncation_cannot_be_pinned() {
     let folder = temp_dir();
     put(folder.path(), "a", 1, BYTES);
     let cache = cache_for(CopyPath::Auto);
@@ -183,7 +187,7 @@ fn windows_past_a_cut_cannot_be_pinned() {
 }
 
 #[test]
-fn released_it_is_taken_as_it_is_now() {
+fn a_closed_file_is_reopened_with_its_current_length() {
     for path in PATHS {
         let folder = temp_dir();
         put(folder.path(), "a", 1, BYTES);
@@ -197,13 +201,14 @@ fn released_it_is_taken_as_it_is_now() {
         assert_eq!(cache.stats().mappings, 0);
         assert_reads_what_is_left(&file, 5000, 0, BYTES);
         let rest = pattern(1, 5000, BYTES - 5000);
-        file.write_at(5000, &rest).expect("it grows again");
+        file.write_at(5000, &rest)
+            .expect("the file is extended again");
         assert_reads(&file, 1, 0, BYTES);
     }
 }
 
 #[test]
-fn h36_a_file_that_shrinks_all_the_time_never_reads_as_zeros() {
+fn i36_a_shrinking_file_never_reads_as_zeros() {
     let large = 64 * WINDOW;
     for path in PATHS {
         let folder = temp_dir();
@@ -212,7 +217,7 @@ fn h36_a_file_that_shrinks_all_the_time_never_reads_as_zeros() {
         let cache = cache_of(options(8).copy_path(path).descriptors_max(4));
         let file = reader(&cache, folder.path(), "a", large);
         let done = AtomicBool::new(false);
-        // Readers stay where the file ends.
+        // Readers stop at the end of the file.
         let end = AtomicUsize::new(large);
         thread::scope(|scope| {
             for thread in 0..3usize {
@@ -241,7 +246,7 @@ fn h36_a_file_that_shrinks_all_the_time_never_reads_as_zeros() {
 }
 
 #[test]
-fn a_file_emptied_by_someone_else_is_not_missing() {
+fn a_file_emptied_by_another_process_is_not_missing() {
     let folder = temp_dir();
     put(folder.path(), "a", 1, BYTES);
     let cache = cache_for(CopyPath::Mapped);

@@ -1,4 +1,5 @@
-//! Programs for the tests of `shm-restore`: this binary, in a process of its own, as what `shm-restore` runs.
+//! Programs for the tests of `shm-restore`: this binary, in a process of its own, as the command
+//! that `shm-restore` runs.
 
 use std::env;
 use std::fs;
@@ -18,10 +19,10 @@ use flatspan::shm::{ListenFds, SHARED_FD_NAME, SharedFile};
 use crate::states::{GROWN_PAGES, PAGE_WORDS, PUBLISHED_PAGES, ROW_PAGES};
 use crate::support::child;
 
-const TEST: &str = "client::is_run_by_other_tests";
+const TEST: &str = "client::client_program";
 const ACT: &str = "FLATSPAN_TEST_ACT";
 
-/// The words of a shell that run it. The shell passes the memory on.
+/// The words of a shell command that runs a program of this module. The shell passes the memfd on.
 pub(crate) fn words(act: &str) -> String {
     let this = env::current_exe().expect("this binary");
     format!(
@@ -32,11 +33,11 @@ pub(crate) fn words(act: &str) -> String {
 }
 
 #[test]
-fn is_run_by_other_tests() {
+fn client_program() {
     if !child::is_me(TEST) {
         return;
     }
-    let act = env::var(ACT).expect("what to do");
+    let act = env::var(ACT).expect("the variable is set");
     let words: Vec<&str> = act.split(' ').collect();
     match words[..] {
         ["rows", row, while_there] => rows(row.parse().expect("a number"), Path::new(while_there)),
@@ -55,7 +56,7 @@ fn is_run_by_other_tests() {
         ["commit", while_there] => commit(Path::new(while_there)),
         _ => panic!("{act}"),
     }
-    // Without what a harness says.
+    // Without the output of the test harness.
     process::exit(0);
 }
 
@@ -63,15 +64,15 @@ fn memory() -> SharedFile {
     let fd = ListenFds::from_env()
         .expect("descriptors")
         .take(SHARED_FD_NAME);
-    SharedFile::adopt(fd.expect("the memory")).expect("a memfd")
+    SharedFile::adopt(fd.expect("the memfd")).expect("a memfd")
 }
 
-/// Stores a number to each page of a row, then the next one to each, and so on.
+/// Stores a number into each page of a row, then the next number into each page, and so on.
 fn rows(row: usize, while_there: &Path) {
     let memory = memory();
     let bytes = ((row + 1) * ROW_PAGES * 4096) as u64;
-    memory.grow(bytes).expect("longer");
-    let map = memory.map_mut(0..bytes).expect("mapped");
+    memory.grow(bytes).expect("the file is extended");
+    let map = memory.map_mut(0..bytes).expect("the mapping succeeds");
     let pages = &map.words()[row * ROW_PAGES * PAGE_WORDS..];
     let known = pages[0].load(Ordering::Relaxed);
     for number in known + 1.. {
@@ -84,34 +85,38 @@ fn rows(row: usize, while_there: &Path) {
     }
 }
 
-/// Makes the memory longer page by page, with a number in each.
+/// Extends the memfd page by page and stores a number in each page.
 fn grow() {
     let memory = memory();
     for page in 0..GROWN_PAGES {
         let start = page * 4096;
-        memory.grow(start + 4096).expect("longer");
-        let map = memory.map_mut(start..start + 4096).expect("mapped");
+        memory.grow(start + 4096).expect("the file is extended");
+        let map = memory
+            .map_mut(start..start + 4096)
+            .expect("the mapping succeeds");
         map.words()[0].store(page + 1, Ordering::Release);
         thread::sleep(Duration::from_millis(1));
     }
 }
 
-/// Makes the memory longer page by page, and then says in the first page how long it is.
+/// Extends the memfd page by page and then stores its length in the first page.
 fn publish() {
     let memory = memory();
-    memory.grow(4096).expect("longer");
-    let said = memory.map_mut(0..4096).expect("mapped");
+    memory.grow(4096).expect("the file is extended");
+    let said = memory.map_mut(0..4096).expect("the mapping succeeds");
     for page in 1..PUBLISHED_PAGES {
         let start = page * 4096;
-        memory.grow(start + 4096).expect("longer");
-        let map = memory.map_mut(start..start + 4096).expect("mapped");
+        memory.grow(start + 4096).expect("the file is extended");
+        let map = memory
+            .map_mut(start..start + 4096)
+            .expect("the mapping succeeds");
         map.words()[0].store(page + 1, Ordering::Release);
         said.words()[0].store(page + 1, Ordering::Release);
         thread::sleep(Duration::from_micros(50));
     }
 }
 
-/// Becomes itself again and again, by a thread that is not the first, beside others.
+/// Executes itself again and again from a thread that is not the main one, while other threads run.
 fn exec(while_there: &Path) {
     if !while_there.exists() {
         return;
@@ -126,10 +131,10 @@ fn exec(while_there: &Path) {
             .exec();
         panic!("{error}");
     });
-    becomes.join().expect("it does not come back");
+    becomes.join().expect("the file does not return");
 }
 
-/// Sends itself signals, each of which is handled before sending it returns.
+/// Sends itself signals. Each one is handled before the call that sends it returns.
 fn raise(while_there: &Path) {
     use signal_hook::consts::signal::SIGUSR2;
     let handled = Arc::new(AtomicBool::new(false));
@@ -143,7 +148,7 @@ fn raise(while_there: &Path) {
     }
 }
 
-/// Starts programs, one after the other, each by `vfork`.
+/// Starts programs one after the other by `vfork`.
 fn start(while_there: &Path) {
     while while_there.exists() {
         let ended = process::Command::new("true").status();
@@ -151,7 +156,8 @@ fn start(while_there: &Path) {
     }
 }
 
-/// Says each signal that it gets, and ends by HUP only. (Not a shell: dash loses signals that come while it handles another.)
+/// Prints each signal that it gets and ends only by HUP. (Not a shell: dash loses signals that
+/// arrive while it handles another one.)
 fn listen(log: &Path) {
     use signal_hook::consts::signal::{
         SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR2, SIGWINCH,
@@ -181,11 +187,11 @@ fn listen(log: &Path) {
     }
 }
 
-/// Counts each USR1 in the second word, while it works on the first one.
+/// Counts each USR1 in the second word while it increments the first one.
 fn count(while_there: &Path) {
     let memory = memory();
-    memory.grow(4096).expect("longer");
-    let map = memory.map_mut(0..4096).expect("mapped");
+    memory.grow(4096).expect("the file is extended");
+    let map = memory.map_mut(0..4096).expect("the mapping succeeds");
     let mut heard = signal_hook::iterator::Signals::new([signal_hook::consts::SIGUSR1]);
     thread::scope(|scope| {
         let heard = heard.as_mut().expect("a handler");
@@ -203,27 +209,30 @@ fn count(while_there: &Path) {
 
 fn fill(byte: u8, bytes: u64) {
     let memory = memory();
-    memory.grow(bytes).expect("longer");
-    let map = memory.map_mut(0..bytes).expect("mapped");
+    memory.grow(bytes).expect("the file is extended");
+    let map = memory.map_mut(0..bytes).expect("the mapping succeeds");
     let word = u64::from_ne_bytes([byte; 8]);
     for place in map.words() {
         place.store(word, Ordering::Relaxed);
     }
 }
 
-/// Adds one to a few words of a memory that is mostly holes: near the begin, around 2 and 4 GiB, and at the end.
+/// Increments a few words of a memory that is mostly holes: near the start, around 2 and 4 GiB, and
+/// at the end.
 fn sparse(bytes: u64) {
     let memory = memory();
-    memory.grow(bytes).expect("longer");
+    memory.grow(bytes).expect("the file is extended");
     for start in crate::large::places(bytes) {
-        let map = memory.map_mut(start..start + 4096).expect("mapped");
+        let map = memory
+            .map_mut(start..start + 4096)
+            .expect("the mapping succeeds");
         map.words()[1].fetch_add(start + 1, Ordering::Relaxed);
     }
 }
 
-/// Commits states in which each page has the number of the generation.
+/// Commits states in which every page holds the number of the generation.
 fn commit(while_there: &Path) {
-    let fd = memory().as_fd().try_clone_to_owned().expect("another");
+    let fd = memory().as_fd().try_clone_to_owned().expect("another file");
     let bytes = (ROW_PAGES * 4096) as u64;
     let mut writer = Writer::open(fd, QueueOptions::new(bytes)).expect("a queue");
     let mut word = [0; 8];

@@ -1,4 +1,4 @@
-//! Programs that know nothing of us and are killed in the middle (hazard 26).
+//! Unmodified programs that are killed in the middle of a change [I26].
 
 use std::fs;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
@@ -8,15 +8,15 @@ use std::process::Command;
 use flatspan::shm::SharedFile;
 
 use crate::client;
-use crate::left::{Left, path_of};
+use crate::freeze_mode::{generation, start, wait_until};
+use crate::inherited_fds::{Left, path_of};
 use crate::programs::expect;
 use crate::states::{folder, newest};
-use crate::stopping::{generation, start, wait_until};
 
 pub(crate) const BYTES: usize = 10_000;
 const PAGES: usize = 12_288;
 
-/// Whoever keeps the memory keeps it over the crash, as a service manager does.
+/// Keeps the memfd across the crash, as a service manager does.
 pub(crate) struct Kept {
     pub(crate) memory: SharedFile,
     pub(crate) folder: tempfile::TempDir,
@@ -59,7 +59,7 @@ impl Kept {
 
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut bytes = vec![0; self.memory.len().expect("a length") as usize];
-        let file = fs::File::open(path_of(&self.memory)).expect("it opens");
+        let file = fs::File::open(path_of(&self.memory)).expect("the file opens");
         file.read_exact_at(&mut bytes, 0).expect("its bytes");
         bytes
     }
@@ -86,10 +86,10 @@ fn crash(byte: u8) -> String {
 }
 
 #[test]
-fn bad_state_made_newest_after_a_crash() {
+fn a_crash_does_not_make_a_bad_state_the_newest() {
     for how in ["--snapshot=exit", "--snapshot=stop"] {
         let kept = Kept::new();
-        // Long enough that none is taken between the change and the crash.
+        // Long enough that no snapshot is taken between the change and the crash.
         let options = [how, "--interval=1000"];
         expect(0, &mut kept.run(&options, &filled(1)));
         let said = expect(128 + 11, &mut kept.run(&options, &crash(2)));
@@ -100,13 +100,13 @@ fn bad_state_made_newest_after_a_crash() {
         assert_eq!(newest(&kept.store()), whole(1), "{how}");
         let saved = kept.saved();
         assert_eq!(saved.len(), 1);
-        assert_eq!(fs::read(&saved[0]).expect("the wreck"), [2; BYTES]);
-        // The same memory, sealed and live, is not taken for good.
+        assert_eq!(fs::read(&saved[0]).expect("the crash file"), [2; BYTES]);
+        // The same memfd, sealed and live, is not accepted permanently.
         assert_eq!(kept.bytes(), [2; BYTES]);
         expect(0, &mut kept.run(&options, "true"));
         assert_eq!(kept.bytes()[..BYTES], [1; BYTES]);
         assert_eq!(newest(&kept.store()), whole(1), "{how}");
-        // Once: from now on it is live again.
+        // Once only: from now on the memfd is live again.
         expect(0, &mut kept.run(&options, &filled(3)));
         expect(0, &mut kept.run(&options, "true"));
         assert_eq!(newest(&kept.store()), whole(3), "{how}");
@@ -114,16 +114,19 @@ fn bad_state_made_newest_after_a_crash() {
 }
 
 #[test]
-fn a_crash_before_the_first_snapshot_goes_back_to_nothing() {
+fn a_crash_before_the_first_snapshot_restores_an_empty_memfd() {
     let kept = Kept::new();
     expect(128 + 11, &mut kept.run(&[], &crash(2)));
-    assert_eq!(fs::read(&kept.saved()[0]).expect("the wreck"), [2; BYTES]);
+    assert_eq!(
+        fs::read(&kept.saved()[0]).expect("the crash file"),
+        [2; BYTES]
+    );
     expect(0, &mut kept.run(&[], "true"));
     assert!(kept.bytes().iter().all(|byte| *byte == 0));
 }
 
 #[test]
-fn what_becomes_of_a_crash_is_chosen() {
+fn on_crash_selects_the_reaction_to_a_crash() {
     let kept = Kept::new();
     expect(0, &mut kept.run(&[], &filled(1)));
     let said = expect(128 + 11, &mut kept.run(&["--on-crash=discard"], &crash(2)));
@@ -138,9 +141,9 @@ fn what_becomes_of_a_crash_is_chosen() {
     assert_eq!(kept.bytes()[..BYTES], [2; BYTES]);
 }
 
-/// An exit code is the program's own word, whatever the number.
+/// An exit code is a regular end of the program, whatever its number.
 #[test]
-fn an_exit_code_is_no_crash() {
+fn an_exit_code_is_not_a_crash() {
     let kept = Kept::new();
     for (byte, code) in [(1, 1), (2, 200), (3, 255)] {
         expect(
@@ -153,7 +156,7 @@ fn an_exit_code_is_no_crash() {
 }
 
 #[test]
-fn a_mark_of_another_memory_makes_no_difference() {
+fn the_recorded_state_of_another_memfd_is_ignored() {
     let kept = Kept::new();
     expect(0, &mut kept.run(&[], &filled(1)));
     expect(
@@ -164,7 +167,7 @@ fn a_mark_of_another_memory_makes_no_difference() {
         memory: SharedFile::create("other", 0).expect("a memfd"),
         folder: kept.folder,
     };
-    // A new one is restored; live then, it is kept.
+    // A new memfd is restored. When it is live, it is kept.
     for byte in [1, 4, 5] {
         assert_eq!(
             newest(&other.store())[..],
@@ -180,7 +183,7 @@ fn a_mark_of_another_memory_makes_no_difference() {
     assert!(other.mark().exists());
 }
 
-/// Of the memory that a killed command has left, with a good state in the store.
+/// The memfd of a killed command, with a good state in the store.
 fn wreck() -> Kept {
     let kept = Kept::new();
     expect(0, &mut kept.run(&[], &filled(1)));
@@ -190,7 +193,7 @@ fn wreck() -> Kept {
 
 /// As start scripts do.
 #[test]
-fn bad_state_made_newest_behind_a_shell() {
+fn a_crash_under_a_shell_does_not_make_a_bad_state_the_newest() {
     for fault in ["SEGV", "KILL", "ABRT"] {
         let kept = Kept::new();
         expect(0, &mut kept.run(&[], &filled(1)));
@@ -208,9 +211,9 @@ fn bad_state_made_newest_behind_a_shell() {
     }
 }
 
-/// Who was started by the command and lives on is no less a program.
+/// A process that the command started and that outlives it counts as the program.
 #[test]
-fn nothing_is_restored_beneath_a_program_that_runs() {
+fn a_memfd_in_use_is_not_restored() {
     let kept = Kept::new();
     let run = kept.folder.path().join("run");
     expect(0, &mut kept.run(&[], &filled(1)));
@@ -226,26 +229,26 @@ fn nothing_is_restored_beneath_a_program_that_runs() {
     expect(128 + 9, host);
     let said = expect(125, &mut kept.run(&[], "true"));
     assert!(said.contains("still uses"), "{said}");
-    assert!(kept.bytes() != before, "it is left alone");
-    fs::remove_file(&run).expect("its end");
+    assert!(kept.bytes() != before, "the memfd was restored");
+    fs::remove_file(&run).expect("the process ends");
     expect(0, &mut kept.run(&[], "true"));
     assert_eq!(kept.bytes()[..BYTES], [1; BYTES]);
 }
 
 #[test]
-fn a_wreck_is_not_taken_by_once() {
+fn once_refuses_the_memory_of_a_crashed_program() {
     let kept = wreck();
     let once = |how: &str| expect(125, &mut kept.once(how));
     let said = once("--snapshot=exit");
     assert!(said.contains("killed command"), "{said}");
-    // A queue would say itself what is good; this is none.
+    // A queue would record its last complete state itself; this memfd is not a queue.
     let said = once("--snapshot=queue");
     assert!(!said.contains("killed command"), "{said}");
     assert_eq!(newest(&kept.store()), whole(1));
 }
 
 #[test]
-fn a_mark_is_found_by_a_link_to_the_store() {
+fn the_memory_state_is_found_through_a_link_to_the_store() {
     let kept = wreck();
     let link = kept.folder.path().join("link");
     std::os::unix::fs::symlink(kept.store(), &link).expect("a link");
@@ -258,7 +261,7 @@ fn a_mark_is_found_by_a_link_to_the_store() {
 }
 
 #[test]
-fn a_mark_that_cannot_be_read_is_an_error() {
+fn an_unreadable_memory_state_file_is_an_error() {
     let kept = wreck();
     let mark = kept.mark();
     let refused = || {
@@ -267,17 +270,17 @@ fn a_mark_that_cannot_be_read_is_an_error() {
         assert_eq!(newest(&kept.store()), whole(1));
         assert_eq!(kept.bytes(), [2; BYTES], "left alone");
     };
-    // Of another version, perhaps.
-    let text = fs::read_to_string(&mark).expect("the mark");
+    // For example, a file of another version.
+    let text = fs::read_to_string(&mark).expect("the memory-state file");
     fs::write(&mark, text.replacen("killed ", "", 1)).expect("a file");
     refused();
-    fs::remove_file(&mark).expect("the mark");
-    fs::create_dir(&mark).expect("what cannot be read");
+    fs::remove_file(&mark).expect("the memory-state file");
+    fs::create_dir(&mark).expect("a write-only memfd");
     refused();
 }
 
 #[test]
-fn a_mark_outlives_a_start_that_rolls_nothing_back() {
+fn the_memory_state_survives_a_start_without_rollback() {
     let kept = wreck();
     let said = expect(125, &mut kept.run(&["--snapshot=queue", "--json"], "true"));
     assert!(!said.contains(r#""rolled_back":true"#), "{said}");
@@ -286,9 +289,9 @@ fn a_mark_outlives_a_start_that_rolls_nothing_back() {
     assert_eq!(kept.bytes()[..BYTES], [1; BYTES]);
 }
 
-/// What is half restored has a header already, and may look like a queue.
+/// A half-restored memfd has a header already and may look like a queue.
 #[test]
-fn a_wreck_is_not_taken_for_a_queue() {
+fn the_memory_of_a_crashed_program_is_not_taken_for_a_queue() {
     let kept = Kept::new();
     let run = kept.folder.path().join("run");
     fs::write(&run, "").expect("a file");
@@ -297,14 +300,14 @@ fn a_wreck_is_not_taken_for_a_queue() {
     wait_until("a generation", || {
         kept.store().exists() && generation(&kept.store()) > 2
     });
-    fs::remove_file(&run).expect("its end");
-    assert_eq!(host.0.wait().expect("it ends").code(), Some(0));
+    fs::remove_file(&run).expect("the process ends");
+    assert_eq!(host.0.wait().expect("the program ends").code(), Some(0));
     let memory = fs::metadata(path_of(&kept.memory)).expect("a memfd");
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("a boot");
     let line = format!("killed {} {} {}\n", boot.trim(), memory.dev(), memory.ino());
-    fs::write(kept.mark(), line).expect("a mark");
+    fs::write(kept.mark(), line).expect("a memory-state file");
     let said = expect(125, &mut kept.run(&["--snapshot=queue"], "true"));
     assert!(said.contains("killed command"), "{said}");
-    fs::remove_file(kept.mark()).expect("the mark");
+    fs::remove_file(kept.mark()).expect("the memory-state file");
     expect(0, &mut kept.run(&["--snapshot=queue"], "true"));
 }

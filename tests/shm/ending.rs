@@ -1,4 +1,4 @@
-//! How `shm-restore` ends.
+//! The end of `shm-restore`: exit codes, last snapshot, output.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -7,16 +7,16 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client;
-use crate::left::PATIENCE;
+use crate::freeze_mode::{start, wait_until};
+use crate::inherited_fds::PATIENCE;
 use crate::manager::Killed;
 use crate::programs::{clean, expect, said};
 use crate::states::{folder, newest, shell};
-use crate::stopping::{start, wait_until};
 use crate::support::cleaner;
 use crate::support::filesystem::{Kind, SmallFs};
 
 #[test]
-fn exit_status_0_for_a_child_killed_by_a_signal() {
+fn a_command_killed_by_a_signal_gives_a_nonzero_exit_status() {
     let folder = folder();
     let store = folder.path().join("store");
     for how in ["exit", "stop", "queue"] {
@@ -38,9 +38,9 @@ fn exit_status_0_for_a_child_killed_by_a_signal() {
     }
 }
 
-/// The ancestor wrote the last state over the one before: a full disk left neither.
+/// A former tool wrote the last state over the previous one: a full disk destroyed both.
 #[test]
-fn final_write_in_place() {
+fn the_final_snapshot_never_overwrites_the_newest_state() {
     const BYTES: usize = 1 << 20;
     let Some(small) = SmallFs::new(Kind::Tmpfs, 24 << 20) else {
         return;
@@ -63,9 +63,9 @@ fn final_write_in_place() {
         );
         assert!(said.contains("the last snapshot failed"), "{said}");
         assert!(said.contains("No space left"), "{said}");
-        assert!(newest(&store) == [1; BYTES], "what was there before stays");
+        assert!(newest(&store) == [1; BYTES], "the old content is kept");
     }
-    // A snapshot that fails while it runs does not end it, and the next one is tried.
+    // A failed snapshot does not end the host, and the next one is attempted.
     let unfill = small.path().join(".filler");
     let fill = client::words(&format!("fill 3 {BYTES}"));
     let script = format!("{fill}; sleep 0.2; rm {}; exit 4", unfill.display());
@@ -81,7 +81,7 @@ fn final_write_in_place() {
 }
 
 #[test]
-fn descendants_that_still_have_the_memory_are_named() {
+fn descendants_that_still_map_the_memfd_are_named() {
     let folder = folder();
     let (store, run) = (folder.path().join("store"), folder.path().join("run"));
     fs::write(&run, "").expect("a file");
@@ -92,8 +92,10 @@ fn descendants_that_still_have_the_memory_are_named() {
     );
     // The filling and the waiting are one background list.
     let script = script.replacen("; setsid", " && setsid", 1);
-    let output = shell(&[], &store, &script).output().expect("it runs");
-    fs::remove_file(&run).expect("an end");
+    let output = shell(&[], &store, &script)
+        .output()
+        .expect("the program runs");
+    fs::remove_file(&run).expect("the process ends");
     assert_eq!(output.status.code(), Some(3), "{}", said(&output));
     assert!(
         said(&output).contains("nothing is kept of what these do"),
@@ -103,7 +105,7 @@ fn descendants_that_still_have_the_memory_are_named() {
 }
 
 #[test]
-fn a_memory_without_a_queue_is_no_success() {
+fn a_memfd_without_a_queue_is_a_failure() {
     let folder = folder();
     let (store, run) = (folder.path().join("store"), folder.path().join("run"));
     let queue = ["--snapshot=queue", "--interval=1000"];
@@ -114,7 +116,7 @@ fn a_memory_without_a_queue_is_no_success() {
         let said = expect(125, &mut shell(&queue, &store, &fill));
         assert!(said.contains("there is no queue in it"), "{said}");
     }
-    // One that was restored and is not gone on with is kept already.
+    // A restored state that was not continued is already kept.
     fs::write(&run, "").expect("a file");
     let script = format!(
         "{} & while [ ! -e {said} ]; do sleep 0.02; done; rm {}; wait $!",
@@ -130,7 +132,7 @@ fn a_memory_without_a_queue_is_no_success() {
 }
 
 #[test]
-fn events_are_lines_of_json() {
+fn events_are_json_lines() {
     let folder = folder();
     let store = folder.path().join("store");
     let mut names = Vec::new();
@@ -138,7 +140,7 @@ fn events_are_lines_of_json() {
         let script = format!("{}; exit {code}", client::words("fill 1 4096"));
         let output = shell(&["--json"], &store, &script)
             .output()
-            .expect("it runs");
+            .expect("the program runs");
         let lines = String::from_utf8(output.stderr).expect("text");
         for line in lines.lines() {
             let event: serde_json::Value = serde_json::from_str(line).expect(line);
@@ -151,7 +153,7 @@ fn events_are_lines_of_json() {
 }
 
 #[test]
-fn nobody_reads_what_it_says() {
+fn closed_output_does_not_stop_the_host() {
     let folder = folder();
     let store = folder.path().join("store");
     let mut command = clean("sh");
@@ -165,18 +167,18 @@ fn nobody_reads_what_it_says() {
     expect(3, command.args(["-c", &line]));
 }
 
-/// A pipe that is full, and whose reader stands.
+/// A pipe that is full and whose reader is stopped.
 fn full_pipe() -> (io::PipeReader, io::PipeWriter) {
     let (reader, mut writer) = io::pipe().expect("a pipe");
     let flags = fcntl_getfl(&writer).expect("its flags");
-    fcntl_setfl(&writer, flags | OFlags::NONBLOCK).expect("it does not block");
+    fcntl_setfl(&writer, flags | OFlags::NONBLOCK).expect("the descriptor is nonblocking");
     while writer.write(&[b'-'; 4096]).is_ok() {}
     fcntl_setfl(&writer, flags).expect("it blocks");
     (reader, writer)
 }
 
 #[test]
-fn a_reader_who_stands_holds_up_nothing() {
+fn a_stalled_reader_does_not_block_the_host() {
     let folder = folder();
     let (store, said) = (folder.path().join("store"), folder.path().join("said"));
     let (reader, writer) = full_pipe();
@@ -190,7 +192,7 @@ fn a_reader_who_stands_holds_up_nothing() {
         &store,
         &script,
     );
-    let mut host = Killed(command.stderr(writer).spawn().expect("it starts"));
+    let mut host = Killed(command.stderr(writer).spawn().expect("the program starts"));
     drop(command);
     wait_until("the command", || said.exists());
     let pid = Pid::from_raw(host.0.id().cast_signed()).expect("a number");
@@ -202,7 +204,7 @@ fn a_reader_who_stands_holds_up_nothing() {
 }
 
 #[test]
-fn orphans_are_reaped_however_many_signals_come() {
+fn orphans_are_reaped_under_many_signals() {
     let folder = folder();
     let (store, orphan) = (folder.path().join("store"), folder.path().join("orphan"));
     let script = format!(

@@ -1,4 +1,4 @@
-//! `SharedFile`.
+//! Tests of `Memfd`.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use flatspan::shm::{SharedFile, ShmError};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
-use crate::left::path_of;
+use crate::inherited_fds::path_of;
 use crate::support::skips;
 
 const SEALABLE: MemfdFlags = MemfdFlags::CLOEXEC.union(MemfdFlags::ALLOW_SEALING);
@@ -23,7 +23,7 @@ fn refused(fd: impl Into<OwnedFd>) -> ShmError {
 }
 
 #[test]
-fn what_is_not_a_memfd_is_refused_by_name() {
+fn other_files_than_memfds_are_refused_by_name() {
     let file = tempfile::tempfile().expect("a file");
     let (socket, _other) = UnixStream::pair().expect("sockets");
     let (pipe, _end) = io::pipe().expect("a pipe");
@@ -36,19 +36,19 @@ fn what_is_not_a_memfd_is_refused_by_name() {
 }
 
 #[test]
-fn what_can_never_be_marked_as_restored_is_refused() {
+fn a_memfd_that_refuses_seals_is_refused() {
     let unsealable = memfd_create("test", MemfdFlags::CLOEXEC).expect("a memfd");
     let error = refused(unsealable);
     assert!(matches!(error, ShmError::Unsealable { .. }), "{error}");
-    // Sealed for good, but with the mark.
+    // Sealed permanently, but with the shrink seal.
     let sealed = memfd_create("test", SEALABLE).expect("a memfd");
     fcntl_add_seals(&sealed, SealFlags::SHRINK | SealFlags::SEAL).expect("seals");
-    let adopted = SharedFile::adopt(sealed).expect("it is restored");
+    let adopted = SharedFile::adopt(sealed).expect("the memfd is restored");
     assert!(adopted.is_restored().expect("seals"));
 }
 
 #[test]
-fn what_cannot_be_written_is_refused() {
+fn a_read_only_memfd_is_refused() {
     let memory = SharedFile::create("test", 4096).expect("a memfd");
     let path = path_of(&memory);
     let read_only = File::open(&path).expect("opened for reading");
@@ -90,7 +90,7 @@ fn huge_pages_are_refused() {
 }
 
 #[test]
-fn what_is_too_small_is_refused_before_it_is_mapped() {
+fn a_memfd_that_is_too_small_is_refused_before_mapping() {
     let memory = SharedFile::create("test", 4097).expect("a memfd");
     for (start, end) in [(0, 4098), (4096, 8192), (8192, 8193), (0, u64::MAX / 4)] {
         let error = memory.map(start..end).expect_err("too small");
@@ -104,17 +104,21 @@ fn what_is_too_small_is_refused_before_it_is_mapped() {
         ));
     }
     for (start, end) in [(0, 0), (4096, 4096), (1, 2), (0, u64::MAX)] {
-        let error = memory.map_mut(start..end).expect_err("no range");
+        let error = memory
+            .map_mut(start..end)
+            .expect_err("the range is invalid");
         assert!(matches!(error, ShmError::Range { .. }), "{error}");
     }
-    assert_eq!(memory.map(0..4097).expect("all of it").len(), 4097);
-    assert_eq!(memory.map(4096..4097).expect("the end").len(), 1);
+    assert_eq!(memory.map(0..4097).expect("the whole range").len(), 4097);
+    assert_eq!(memory.map(4096..4097).expect("the process ends").len(), 1);
 }
 
 #[test]
-fn what_one_mapping_stores_another_loads() {
+fn stores_are_visible_through_other_mappings() {
     let memory = SharedFile::create("test", 4096 + 20).expect("a memfd");
-    let writing = memory.map_mut(4096..4096 + 20).expect("mapped");
+    let writing = memory
+        .map_mut(4096..4096 + 20)
+        .expect("the mapping succeeds");
     let other = SharedFile::adopt(
         OpenOptions::new()
             .read(true)
@@ -122,40 +126,46 @@ fn what_one_mapping_stores_another_loads() {
             .open(path_of(&memory))
             .expect("opened again"),
     );
-    let reading = other.expect("the same").map(0..4096 + 20).expect("mapped");
+    let reading = other
+        .expect("the same file")
+        .map(0..4096 + 20)
+        .expect("the mapping succeeds");
     assert_eq!(writing.words().len(), 2, "whole words only");
     writing.words()[1].store(7, Ordering::Release);
     assert_eq!(reading.load(512 + 1), Some(7));
     assert_eq!(reading.load(0), Some(0));
-    assert_eq!(reading.load(512 + 2), None, "4 bytes are no word");
+    assert_eq!(reading.load(512 + 2), None, "4 bytes are not a word");
     assert_eq!(reading.load(usize::MAX), None);
 }
 
 #[test]
-fn it_grows_while_it_is_looked_at_and_never_shrinks_by_growing() {
+fn a_memfd_grows_while_mapped_and_never_shrinks() {
     let memory = SharedFile::create("test", 0).expect("a memfd");
     assert!(memory.is_empty().expect("a length"));
-    memory.grow(5000).expect("longer");
-    let early = memory.map(0..5000).expect("mapped");
-    let other = memory.try_clone().expect("another");
-    other.grow(1 << 20).expect("longer");
-    memory.grow(6000).expect("is longer already");
+    memory.grow(5000).expect("the file is extended");
+    let early = memory.map(0..5000).expect("the mapping succeeds");
+    let other = memory.try_clone().expect("another file");
+    other.grow(1 << 20).expect("the file is extended");
+    memory.grow(6000).expect("the file is longer already");
     assert_eq!(memory.len().expect("a length"), 1 << 20);
     assert_eq!((early.len(), early.load(0)), (5000, Some(0)));
 
     memory.seal_length().expect("a seal");
-    memory.grow(1 << 20).expect("as long already");
+    memory
+        .grow(1 << 20)
+        .expect("the file has this length already");
     let error = memory.grow((1 << 20) + 1).expect_err("sealed");
     assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
 }
 
-/// Each grows it by the length it has seen; who would set the length, and not extend, would take the other's bytes away.
+/// Each thread extends the memfd from the length that it has seen. Setting the length instead of
+/// extending it would remove bytes of the other thread.
 #[test]
-fn two_that_grow_it_at_once_do_not_shorten_it() {
+fn concurrent_growth_never_shrinks_a_memfd() {
     let memory = SharedFile::create("test", 0).expect("a memfd");
     let grow = |first: u64| {
         for len in (first..40_000).step_by(2) {
-            memory.grow(len).expect("longer");
+            memory.grow(len).expect("the file is extended");
             assert!(memory.len().expect("a length") >= len);
         }
     };
@@ -165,21 +175,22 @@ fn two_that_grow_it_at_once_do_not_shorten_it() {
     });
 }
 
-/// A program that dies while it restores leaves a file without the mark, whatever is in it.
+/// A program that dies while it restores leaves a memfd without the shrink seal, whatever the
+/// content is.
 #[test]
-fn h25_a_file_is_restored_once_it_is_marked_and_not_before() {
+fn i25_a_memfd_is_restored_once_it_has_the_shrink_seal() {
     let memory = SharedFile::create("test", 8192).expect("a memfd");
-    let words = memory.map_mut(0..8192).expect("mapped");
+    let words = memory.map_mut(0..8192).expect("the mapping succeeds");
     words.words()[0].store(1, Ordering::Relaxed);
-    memory.grow(1 << 16).expect("longer");
+    memory.grow(1 << 16).expect("the file is extended");
     assert!(!memory.is_restored().expect("seals"), "only begun");
-    let begun_again = File::from(memory.as_fd().try_clone_to_owned().expect("another"));
+    let begun_again = File::from(memory.as_fd().try_clone_to_owned().expect("another file"));
     begun_again
         .set_len(8192)
-        .expect("not restored: it may be cut and restored anew");
+        .expect("an unsealed memfd can be truncated and restored again");
 
     memory.mark_restored().expect("a seal");
-    memory.mark_restored().expect("twice is once");
+    memory.mark_restored().expect("a second call has no effect");
     let seen = OpenOptions::new()
         .read(true)
         .write(true)
@@ -188,11 +199,11 @@ fn h25_a_file_is_restored_once_it_is_marked_and_not_before() {
     assert!(seen.is_restored().expect("seals"));
     let refused = begun_again.set_len(0).map_err(|error| error.kind());
     assert_eq!(refused, Err(io::ErrorKind::PermissionDenied));
-    seen.grow(1 << 20).expect("a live one may still grow");
+    seen.grow(1 << 20).expect("a live memfd may still grow");
 }
 
 #[test]
-fn a_name_that_is_too_long_is_an_error_that_says_it() {
+fn a_name_that_is_too_long_is_refused_by_name() {
     let name = "x".repeat(250);
     let error = SharedFile::create(&name, 0).expect_err("too long");
     assert!(matches!(&error, ShmError::Create { name: of, .. } if *of == name));

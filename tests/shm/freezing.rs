@@ -1,4 +1,4 @@
-//! Stopping programs by `Freezer` (hazard 27).
+//! Stopping programs by `Freezer` [I27].
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -11,13 +11,13 @@ use flatspan::shm::{FreezeError, Freezer, SharedFile};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client;
-use crate::left::{Left, path_of};
+use crate::freeze_mode::wait_until;
+use crate::inherited_fds::{Left, path_of};
 use crate::manager::Killed;
 use crate::states::folder;
-use crate::stopping::wait_until;
 use crate::support::child;
 
-/// A program that counts in the first page of a memory.
+/// A program that counts in the first page of a memfd.
 struct Counting {
     memory: SharedFile,
     process: Killed,
@@ -41,7 +41,7 @@ impl Counting {
         let process = command.args(["-c", &format!("exec {act}")]).spawn();
         let counting = Self {
             memory,
-            process: Killed(process.expect("it starts")),
+            process: Killed(process.expect("the program starts")),
             _folder: folder,
         };
         counting.must_go_on();
@@ -74,20 +74,23 @@ impl Counting {
         kill_process(Pid::from_child(&self.process.0), signal).expect("a signal");
     }
 
-    /// The kernel's letter.
+    /// The state letter of the kernel.
     fn state(&self) -> char {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("it is there");
+        let stat =
+            fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("the file exists");
         let state = stat.rsplit_once(") ").expect("a name").1.chars().next();
         state.expect("a letter")
     }
 }
 
 #[test]
-fn h27_what_is_stopped_stands_and_then_goes_on() {
+fn i27_frozen_processes_pause_and_then_continue() {
     let counting = Counting::start();
     for _ in 0..20 {
-        let frozen = Freezer::of(counting.pid()).freeze().expect("stopped");
-        // The harness's main thread, and the test's.
+        let frozen = Freezer::of(counting.pid())
+            .freeze()
+            .expect("the processes are frozen");
+        // The main thread of the harness, and the test's thread.
         assert!(frozen.threads() >= 1);
         counting.must_stand();
         drop(frozen);
@@ -96,31 +99,38 @@ fn h27_what_is_stopped_stands_and_then_goes_on() {
 }
 
 #[test]
-fn h27_signals_that_come_meanwhile_are_delivered_behind_it() {
+fn i27_signals_during_a_freeze_are_delivered_afterwards() {
     let mut counting = Counting::start();
-    let frozen = Freezer::of(counting.pid()).freeze().expect("stopped");
+    let frozen = Freezer::of(counting.pid())
+        .freeze()
+        .expect("the processes are frozen");
     counting.send(Signal::TERM);
     counting.must_stand();
     drop(frozen);
-    let status = counting.process.0.wait().expect("it ends");
+    let status = counting.process.0.wait().expect("the program ends");
     assert_eq!(
         std::os::unix::process::ExitStatusExt::signal(&status),
         Some(15)
     );
 }
 
-/// Also those that it is on the way to when it is stopped.
+/// Also signals that a process is about to send when it is stopped.
 #[test]
-fn h27_signals_in_a_storm_of_stops_are_each_delivered() {
+fn i27_every_signal_is_delivered_under_repeated_freezes() {
     let (mut program, _folder, run) = running("raise");
     for _ in 0..300 {
-        let _frozen = Freezer::of(program.0.id()).freeze().expect("stopped");
+        let _frozen = Freezer::of(program.0.id())
+            .freeze()
+            .expect("the processes are frozen");
     }
-    fs::remove_file(&run).expect("an end");
-    assert!(program.0.wait().expect("it ends").success(), "one was lost");
+    fs::remove_file(&run).expect("the process ends");
+    assert!(
+        program.0.wait().expect("the program ends").success(),
+        "one was lost"
+    );
 }
 
-/// A program of the tests that works as long as a file is there.
+/// A test program that works as long as a given file exists.
 fn running(act: &str) -> (Killed, tempfile::TempDir, std::path::PathBuf) {
     let folder = folder();
     let run = folder.path().join("run");
@@ -130,15 +140,21 @@ fn running(act: &str) -> (Killed, tempfile::TempDir, std::path::PathBuf) {
     let program = program
         .args(["-c", &format!("exec {act}")])
         .stdout(Stdio::null());
-    (Killed(program.spawn().expect("it starts")), folder, run)
+    (
+        Killed(program.spawn().expect("the program starts")),
+        folder,
+        run,
+    )
 }
 
 #[test]
-fn h27_what_was_stopped_by_a_signal_stays_so() {
+fn i27_a_process_stopped_by_a_signal_stays_stopped() {
     let counting = Counting::start();
     counting.send(Signal::STOP);
     wait_until("stopped", || counting.state() == 'T');
-    let frozen = Freezer::of(counting.pid()).freeze().expect("stopped");
+    let frozen = Freezer::of(counting.pid())
+        .freeze()
+        .expect("the processes are frozen");
     assert_eq!(counting.state(), 't');
     drop(frozen);
     wait_until("stopped again", || counting.state() == 'T');
@@ -148,9 +164,11 @@ fn h27_what_was_stopped_by_a_signal_stays_so() {
 }
 
 #[test]
-fn what_another_traces_is_refused_by_name_and_goes_on() {
+fn a_traced_process_is_refused_by_name_and_continues() {
     let counting = Counting::start();
-    let frozen = Freezer::of(counting.pid()).freeze().expect("stopped");
+    let frozen = Freezer::of(counting.pid())
+        .freeze()
+        .expect("the processes are frozen");
     let refused = Freezer::of(counting.pid()).freeze().expect_err("traced");
     let FreezeError::Refused { pid, tracer, .. } = refused else {
         panic!("{refused}");
@@ -162,35 +180,41 @@ fn what_another_traces_is_refused_by_name_and_goes_on() {
 }
 
 #[test]
-fn a_process_that_has_ended_is_no_hindrance() {
+fn an_ended_process_does_not_prevent_a_freeze() {
     let mut ended = Killed(Command::new("true").spawn().expect("a program"));
     wait_until("it ends", || {
         let stat = fs::read_to_string(format!("/proc/{}/stat", ended.0.id()));
         stat.is_ok_and(|stat| stat.contains(") Z "))
     });
-    let frozen = Freezer::of(ended.0.id()).freeze().expect("nothing to stop");
+    let frozen = Freezer::of(ended.0.id())
+        .freeze()
+        .expect("no process to freeze");
     assert_eq!(frozen.threads(), 0);
     drop(frozen);
     assert!(
         ended.0.wait().expect("its status").success(),
-        "left for its parent"
+        "descriptors for the parent"
     );
-    let frozen = Freezer::of(ended.0.id()).freeze().expect("nobody");
+    let frozen = Freezer::of(ended.0.id())
+        .freeze()
+        .expect("no process is left");
     assert_eq!(frozen.threads(), 0);
 }
 
-/// A parent in `vfork` cannot be stopped while its child stands.
+/// A parent in `vfork` cannot be stopped while its child is frozen.
 #[test]
-fn programs_that_start_others_all_the_time_are_stopped_too() {
+fn programs_that_fork_continuously_are_frozen() {
     let (mut program, _folder, run) = running("start");
     for _ in 0..100 {
-        let _frozen = Freezer::of(program.0.id()).freeze().expect("stopped");
+        let _frozen = Freezer::of(program.0.id())
+            .freeze()
+            .expect("the processes are frozen");
     }
-    fs::remove_file(&run).expect("an end");
-    assert!(program.0.wait().expect("it ends").success());
+    fs::remove_file(&run).expect("the process ends");
+    assert!(program.0.wait().expect("the program ends").success());
 }
 
-/// The threads of a process, and the kernel's letter for what each does.
+/// The threads of a process, each with the kernel's state letter.
 fn threads_of(pid: u32) -> Vec<(String, char)> {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
         return Vec::new();
@@ -203,13 +227,16 @@ fn threads_of(pid: u32) -> Vec<(String, char)> {
     threads.flatten().filter_map(state).collect()
 }
 
-/// An `execve` waits for the threads of its process, and who traces them has to reap them.
+/// An `execve` waits for the other threads of its process, and their tracer has to reap them.
 #[test]
-fn programs_with_threads_that_become_others_are_stopped_too() {
+fn programs_that_exec_from_threads_are_frozen() {
     let (mut program, _folder, run) = running("exec");
     for _ in 0..300 {
-        let _frozen = Freezer::of(program.0.id()).freeze().expect("stopped");
-        // What was new when the others were listed has started more, or become another program with the number of one that stood.
+        let _frozen = Freezer::of(program.0.id())
+            .freeze()
+            .expect("the processes are frozen");
+        // A thread that was new when the others were listed has started more threads, or has become
+        // another program with the thread id of a frozen one.
         for (thread, state) in threads_of(program.0.id()) {
             assert!(
                 ['t', 'Z', 'X'].contains(&state),
@@ -217,20 +244,21 @@ fn programs_with_threads_that_become_others_are_stopped_too() {
             );
         }
     }
-    fs::remove_file(&run).expect("an end");
-    assert!(program.0.wait().expect("it ends").success());
+    fs::remove_file(&run).expect("the process ends");
+    assert!(program.0.wait().expect("the program ends").success());
 }
 
-const CHAIN: &str = "freezing::h27_nobody_escapes_between_two_forks";
+const CHAIN: &str = "freezing::i27_no_process_escapes_between_two_forks";
 
-/// Each process of a chain starts the next one and ends.
+/// Each process of a chain starts the next one and exits.
 #[test]
-fn h27_nobody_escapes_between_two_forks() {
+fn i27_no_process_escapes_between_two_forks() {
     if !child::is_me(CHAIN) {
         let done = child::in_child(CHAIN, &[], child::Limits::default());
-        return done.expect("nothing is needed for it").assert_passed();
+        return done.expect("an empty range needs nothing").assert_passed();
     }
-    flatspan::shm::descendants::adopt_orphans().expect("they come to us");
+    flatspan::shm::descendants::adopt_orphans()
+        .expect("the orphans are reparented to this process");
     let folder = folder();
     let log = folder.path().join("log");
     fs::write(&log, "").expect("a file");
@@ -251,7 +279,8 @@ fn h27_nobody_escapes_between_two_forks() {
         let before = length();
         wait_until("it goes on", || length() > before);
         let freezer = Freezer::of_descendants().patience(Duration::from_millis(500));
-        // A chain that is faster than who looks for it is not stopped, and that is said.
+        // A chain that is faster than the search for its processes is not stopped, and the error
+        // reports this.
         match freezer.freeze() {
             Ok(_frozen) => {
                 let stands = length();
@@ -263,27 +292,27 @@ fn h27_nobody_escapes_between_two_forks() {
         }
         flatspan::shm::descendants::reap_orphans(0).expect("reaped");
     }
-    assert!(stood > 0, "it never stands");
-    fs::remove_file(&log).expect("an end");
+    assert!(stood > 0, "the process is never stopped");
+    fs::remove_file(&log).expect("the process ends");
     let nobody = || {
         Freezer::of_descendants()
             .freeze()
-            .expect("nobody")
+            .expect("no process is left")
             .threads()
             == 0
     };
     wait_until("all end", nobody);
 }
 
-const HOLDER: &str = "freezing::h27_a_killed_host_leaves_nobody_stopped";
+const HOLDER: &str = "freezing::i27_a_killed_host_leaves_no_process_stopped";
 const VICTIM: &str = "FLATSPAN_TEST_VICTIM";
 
 #[test]
-fn h27_a_killed_host_leaves_nobody_stopped() {
+fn i27_a_killed_host_leaves_no_process_stopped() {
     if child::is_me(HOLDER) {
         let victim = std::env::var(VICTIM).expect("a number");
         let _frozen = Freezer::of(victim.parse().expect("a number")).freeze();
-        let _frozen = _frozen.expect("stopped");
+        let _frozen = _frozen.expect("the processes are frozen");
         println!("it stands");
         std::io::stdout().flush().expect("said");
         loop {
@@ -297,7 +326,7 @@ fn h27_a_killed_host_leaves_nobody_stopped() {
         .env(child::NAME_VARIABLE, HOLDER)
         .env(VICTIM, counting.pid().to_string())
         .stdout(Stdio::piped());
-    let mut holder = Killed(holder.spawn().expect("it starts"));
+    let mut holder = Killed(holder.spawn().expect("the program starts"));
     let said = BufReader::new(holder.0.stdout.take().expect("a pipe"));
     let stands = said
         .lines()
@@ -307,22 +336,25 @@ fn h27_a_killed_host_leaves_nobody_stopped() {
     counting.must_stand();
     assert_eq!(counting.state(), 't');
     holder.0.kill().expect("kill -9");
-    holder.0.wait().expect("it ends");
+    holder.0.wait().expect("the program ends");
     counting.must_go_on();
-    let count = counting.memory.map_mut(0..4096).expect("mapped");
+    let count = counting
+        .memory
+        .map_mut(0..4096)
+        .expect("the mapping succeeds");
     assert!(count.words()[0].load(Ordering::Relaxed) > 0);
 }
 
-/// Standard signals do not queue, so each is waited for.
+/// Standard signals do not queue, so the test waits for each one.
 #[test]
-fn h27_each_of_thousands_of_signals_comes_while_it_is_stopped_all_the_time() {
+fn i27_thousands_of_signals_arrive_under_continuous_freezes() {
     let counting = Counting::start_as("count");
-    let map = counting.memory.map(0..4096).expect("mapped");
+    let map = counting.memory.map(0..4096).expect("the mapping succeeds");
     let heard = || map.load(1).expect("a word");
-    // Before the handler is there it would be the end.
+    // Before the handler exists, the signal would end the process.
     let handles = || {
         let status = fs::read_to_string(format!("/proc/{}/status", counting.pid()));
-        let status = status.expect("it is there");
+        let status = status.expect("the file exists");
         let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
         let caught = u64::from_str_radix(caught.expect("a mask").trim(), 16).expect("a mask");
         caught >> (Signal::USR1.as_raw() - 1) & 1 == 1
@@ -333,7 +365,11 @@ fn h27_each_of_thousands_of_signals_comes_while_it_is_stopped_all_the_time() {
         let stopping = scope.spawn(|| {
             let mut stops = 0;
             while !is_over.load(Ordering::Relaxed) {
-                drop(Freezer::of(counting.pid()).freeze().expect("stopped"));
+                drop(
+                    Freezer::of(counting.pid())
+                        .freeze()
+                        .expect("the processes are frozen"),
+                );
                 stops += 1;
             }
             stops
@@ -345,12 +381,12 @@ fn h27_each_of_thousands_of_signals_comes_while_it_is_stopped_all_the_time() {
             }
         }));
         is_over.store(true, Ordering::Relaxed);
-        assert!(stopping.join().expect("it stops") > 0);
+        assert!(stopping.join().expect("the program stops") > 0);
         all.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     });
 }
 
-/// A shell that has stopped itself after these words, and a signal that waits for it.
+/// A shell that stops itself after these words, and a pending signal that waits for it.
 fn stopped_shell(words: &str, signal: Signal) -> Killed {
     let mut shell = Command::new("sh");
     let shell = shell.args(["-c", &format!("{words}; kill -STOP $$")]);
@@ -362,34 +398,41 @@ fn stopped_shell(words: &str, signal: Signal) -> Killed {
     shell
 }
 
-/// Its memory may be bad already. What it handles it may mend.
+/// The memory of the process may be inconsistent already. A fault that the process handles may be
+/// repaired by it.
 #[test]
-fn h27_what_a_fault_kills_is_not_stopped_for_an_instant_of_its_work() {
+fn i27_a_process_with_a_fatal_fault_is_not_frozen() {
     for signal in [Signal::SEGV, Signal::BUS, Signal::ABORT, Signal::ILL] {
         let mut shell = stopped_shell(":", signal);
         let freezer = Freezer::of(shell.0.id()).patience(Duration::from_millis(100));
-        let refused = || freezer.freeze().expect_err("it is dying");
-        // On a busy machine it may not even have been stopped so soon.
+        let refused = || freezer.freeze().expect_err("the process is ending");
+        // On a busy machine it may end before it could be stopped.
         let is_late = |error: &FreezeError| matches!(error, FreezeError::Deadline { .. });
         let mut refusals = std::iter::repeat_with(refused).take(100);
-        let refused = refusals.find(|error| !is_late(error)).expect("it stops");
+        let refused = refusals
+            .find(|error| !is_late(error))
+            .expect("the program stops");
         let own = shell.0.id().cast_signed();
         assert!(
             matches!(refused, FreezeError::Dying { pid, .. } if pid == own),
             "{refused}"
         );
         kill_process(Pid::from_child(&shell.0), Signal::CONT).expect("a signal");
-        let status = shell.0.wait().expect("it ends");
+        let status = shell.0.wait().expect("the program ends");
         let signal = Some(signal.as_raw());
         assert_eq!(
             std::os::unix::process::ExitStatusExt::signal(&status),
             signal
         );
-        assert_eq!(freezer.freeze().expect("nobody").threads(), 0);
+        assert_eq!(freezer.freeze().expect("no process is left").threads(), 0);
     }
-    // One that mends it, and one to which something else happens.
+    // One process repairs the fault, and another one is affected by something else.
     for (words, signal) in [("trap : SEGV", Signal::SEGV), (":", Signal::TERM)] {
         let shell = stopped_shell(words, signal);
-        drop(Freezer::of(shell.0.id()).freeze().expect("stopped"));
+        drop(
+            Freezer::of(shell.0.id())
+                .freeze()
+                .expect("the processes are frozen"),
+        );
     }
 }

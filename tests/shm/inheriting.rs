@@ -1,17 +1,18 @@
-//! What a command inherits from its host.
+//! The descriptors that a command inherits from its host.
 
 use std::process::Command;
 
 use crate::support;
 
-/// Hazard 28: a client hangs for ever when somebody holds its userfaultfd and does not answer. No strategy so far uses one of the client, and
-/// nothing that the host has open (its store, its locks, descriptors that track memory) is left to the command.
+/// [I28] A client hangs forever when another process holds its userfaultfd and does not answer. No
+/// current capture mode uses a userfaultfd of the client. The command inherits nothing that the
+/// host has open: its store, its locks, and descriptors that track memory.
 #[test]
-fn h28_a_command_gets_the_memory_and_nothing_else_of_its_host() {
+fn i28_a_command_inherits_only_the_memfd_of_its_host() {
     for strategy in ["exit", "stop", "queue"] {
         let dir = support::temp_dir();
         let listed = dir.path().join("listed");
-        // Lists what the shell has, with the begin of a second snapshot behind it.
+        // Lists the descriptors of the shell after a second snapshot has begun.
         let script = "sleep 0.1; for fd in /proc/$$/fd/*; do readlink $fd; done > \"$0\"; \
                       readlink /proc/$PPID/exe >> \"$0\"";
         let status = Command::new(env!("CARGO_BIN_EXE_shm-restore"))
@@ -40,7 +41,7 @@ fn h28_a_command_gets_the_memory_and_nothing_else_of_its_host() {
             ];
             !known.iter().any(|known| line.contains(known)) && !line.ends_with("shm-restore")
         });
-        // Where the tests' own standard streams go is not the host's.
+        // The standard streams of the test run do not belong to the host.
         let own: Vec<_> = (0..3)
             .filter_map(|fd| std::fs::read_link(format!("/proc/self/fd/{fd}")).ok())
             .map(|path| path.display().to_string())

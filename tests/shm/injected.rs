@@ -1,4 +1,4 @@
-//! `shm-restore` with faults at its calls, by strace.
+//! `shm-restore` with errors injected into its system calls by strace.
 
 use std::fs;
 use std::io::Read as _;
@@ -7,21 +7,22 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use crate::client;
+use crate::freeze_mode::{generation, start, wait_until};
 use crate::programs::{clean, expect, said};
 use crate::states::{folder, newest, shell};
-use crate::stopping::{generation, start, wait_until};
 use crate::support::need::{Need, need, program};
 
 const BYTES: usize = 100_000;
 
-/// A store, and a command that fills the memory with another byte.
+/// A store, and a command that fills the memfd with another byte.
 struct Trial {
     folder: tempfile::TempDir,
     script: String,
 }
 
 impl Trial {
-    /// Both heaps and a journal are there, and parts so short that each of them has several.
+    /// Both heaps and a journal exist, and the part size is small enough that each of them has several
+    /// parts.
     fn new() -> Self {
         let folder = folder();
         let before = folder.path().join("before");
@@ -41,14 +42,14 @@ impl Trial {
         self.folder.path().join("store")
     }
 
-    /// A start on a copy of the store, with a fault at this call of each thread.
+    /// Starts the host on a copy of the store, with an error in this call of each thread.
     fn run(&self, call: &str, fault: &str, number: u32) -> Output {
         let _none_yet = (
             fs::remove_dir_all(self.store()),
             fs::remove_file(self.folder.path().join("done")),
         );
         copy_store(&self.folder.path().join("before"), &self.store());
-        let mut strace = clean(program("strace").expect("asked for before"));
+        let mut strace = clean(program("strace").expect("requested before"));
         let strace = strace
             .args(["-f", "-qq", "-e", &format!("trace={call}"), "-e"])
             .arg(format!("inject={call}:{fault}:when={number}"))
@@ -57,15 +58,16 @@ impl Trial {
             .args(["--part-len=64K"])
             .arg(self.store())
             .args(["sh", "-c", &self.script]);
-        strace.output().expect("it runs")
+        strace.output().expect("the program runs")
     }
 
-    /// Has the command come to its end?
+    /// Returns whether the command has completed.
     fn is_done(&self) -> bool {
         self.folder.path().join("done").exists()
     }
 
-    /// The byte of the state, of which there is all, and which the next start restores.
+    /// The byte that fills the state. Checks that the state is complete and that the next start
+    /// restores it.
     #[track_caller]
     fn judge(&self, at: &str) -> u8 {
         let state = newest(&self.store());
@@ -81,15 +83,16 @@ impl Trial {
 }
 
 fn copy_store(from: &Path, to: &Path) {
-    fs::create_dir(to).expect("a folder");
+    fs::create_dir(to).expect("a directory");
     for entry in from.read_dir().expect("a store").flatten() {
         fs::copy(entry.path(), to.join(entry.file_name())).expect("a copy");
     }
 }
 
-/// The ancestor wrote the last state over the one before: who was killed in the middle of that left neither.
+/// A former tool wrote the last state over the previous one: a kill in the middle of that destroyed
+/// both.
 #[test]
-fn final_write_in_place_and_killed_there() {
+fn a_kill_during_the_final_snapshot_keeps_a_complete_state() {
     if !need(Need::Tools, "strace") {
         return;
     }
@@ -113,9 +116,9 @@ fn final_write_in_place_and_killed_there() {
     assert!(kept_before > 0 && kept_after > 0, "the test tests nothing");
 }
 
-/// Then nothing that was written since the last one is known to be there, and the store is opened anew.
+/// After the error, data written since the last sync counts as lost, and the store is opened again.
 #[test]
-fn a_sync_that_fails_is_told_and_snapshots_go_on() {
+fn a_failed_sync_is_reported_and_snapshots_continue() {
     if !need(Need::Tools, "strace") {
         return;
     }
@@ -123,8 +126,8 @@ fn a_sync_that_fails_is_told_and_snapshots_go_on() {
     let path = |name: &str| folder.path().join(name);
     let (store, run, log) = (path("store"), path("run"), path("log"));
     fs::write(&run, "").expect("a file");
-    let mut strace = clean(program("strace").expect("asked for before"));
-    // Of the thread that takes snapshots: the others do not sync so often.
+    let mut strace = clean(program("strace").expect("requested before"));
+    // In the thread that takes snapshots; the other threads sync less often.
     strace
         .args(["-f", "-qq", "-e", "trace=fdatasync", "-e"])
         .args(["inject=fdatasync:error=EIO:when=20", "-o"])
@@ -140,8 +143,8 @@ fn a_sync_that_fails_is_told_and_snapshots_go_on() {
     });
     let before = generation(&store);
     wait_until("more snapshots", || generation(&store) > before + 3);
-    fs::remove_file(&run).expect("an end");
-    let status = host.0.wait().expect("it ends");
+    fs::remove_file(&run).expect("the process ends");
+    let status = host.0.wait().expect("the program ends");
     let mut said = String::new();
     let stderr = host
         .0
@@ -158,9 +161,10 @@ fn a_sync_that_fails_is_told_and_snapshots_go_on() {
     assert!(said.contains("snapshots are taken again"), "{said}");
 }
 
-/// There is no next one: it is tried once more, by a store that is opened anew.
+/// No further snapshot follows: the last one is attempted once more, with a store that is opened
+/// again.
 #[test]
-fn a_sync_that_fails_in_the_last_snapshot_loses_nothing() {
+fn a_failed_sync_in_the_final_snapshot_loses_nothing() {
     if !need(Need::Tools, "strace") {
         return;
     }
@@ -174,7 +178,7 @@ fn a_sync_that_fails_in_the_last_snapshot_loses_nothing() {
             assert_eq!(output.status.code(), Some(0), "{at}");
             break;
         }
-        // Before the command starts, it is a reason not to start it.
+        // Before the command starts, the error prevents its start.
         let code = if trial.is_done() { 0 } else { 125 };
         assert_eq!(output.status.code(), Some(code), "{at}");
         let byte = trial.judge(&at);
@@ -184,15 +188,15 @@ fn a_sync_that_fails_in_the_last_snapshot_loses_nothing() {
     assert!(failed > 0, "the test tests nothing");
 }
 
-/// Nobody would mind it, and the next start would put another one beside it.
+/// Otherwise no host would watch the command, and the next start would run a second one beside it.
 #[test]
-fn a_command_that_cannot_be_watched_does_not_run_on() {
+fn a_command_that_cannot_be_watched_is_ended() {
     if !need(Need::Tools, "strace") {
         return;
     }
     let folder = folder();
     let (store, number) = (folder.path().join("store"), folder.path().join("number"));
-    let mut strace = clean(program("strace").expect("asked for before"));
+    let mut strace = clean(program("strace").expect("requested before"));
     strace
         .args(["-qq", "-e", "trace=pidfd_open", "-e"])
         .args(["inject=pidfd_open:error=EMFILE", "-o", "/dev/null"])
@@ -206,7 +210,7 @@ fn a_command_that_cannot_be_watched_does_not_run_on() {
                 number.display()
             ),
         ]);
-    let output = strace.output().expect("it runs");
+    let output = strace.output().expect("the program runs");
     assert_eq!(output.status.code(), Some(125), "{}", said(&output));
     assert!(said(&output).contains("cannot watch"), "{}", said(&output));
     if let Ok(number) = fs::read_to_string(&number) {

@@ -6,12 +6,12 @@ use std::os::unix::fs::FileExt as _;
 use flatspan::shm::SharedFile;
 
 use crate::client;
-use crate::left::{Left, path_of};
+use crate::inherited_fds::{Left, path_of};
 use crate::programs::expect;
 use crate::states::folder;
 use crate::support::need::{Need, need};
 
-/// Pages that are looked at: on both sides of 2 and 4 GiB, the first and the last.
+/// The pages that are checked: on both sides of 2 and 4 GiB, the first and the last.
 pub(crate) fn places(bytes: u64) -> Vec<u64> {
     let gib = 1 << 30;
     [
@@ -27,14 +27,15 @@ pub(crate) fn places(bytes: u64) -> Vec<u64> {
     .collect()
 }
 
-/// A fault of the ancestor. One length and way are in every run: holes cost nothing but hashing them.
+/// Regression test for a bug of a former tool. One combination is part of every run: holes cost
+/// only their hashing.
 #[test]
-fn wrong_above_2_gib() {
+fn states_above_2_gib_are_correct() {
     goes_on(5 << 30, "exit");
 }
 
 #[test]
-fn wrong_above_2_gib_in_every_way() {
+fn states_above_2_gib_are_correct_in_every_mode() {
     if !need(Need::Long, "half a minute") {
         return;
     }
@@ -58,7 +59,7 @@ fn goes_on(bytes: u64, how: &str) {
         ]);
         expect(0, &mut command);
         assert_eq!(memory.len().expect("a length"), bytes);
-        let file = fs::File::open(path_of(&memory)).expect("it opens");
+        let file = fs::File::open(path_of(&memory)).expect("the file opens");
         for start in places(bytes) {
             let mut word = [0; 8];
             file.read_exact_at(&mut word, start + 8).expect("a word");

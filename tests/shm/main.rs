@@ -1,21 +1,25 @@
-//! Shared memory as its callers see it, and the programs that hand it over.
+//! Shared memory through its public interface, and the programs that pass it on.
 
 #[path = "../support/mod.rs"]
 mod support;
 
 mod client;
+mod crash_test;
+mod crash_test_programs;
 mod crashed;
 mod ending;
+mod event_names;
 mod files;
+mod freeze_mode;
 mod freezing;
-mod handing;
+mod history;
+mod inherited_fds;
 mod inheriting;
 mod injected;
-mod keeping;
 mod large;
-mod left;
 mod manager;
 mod notifying;
+mod passing_fds;
 mod primes;
 mod programs;
 mod queue;
@@ -27,9 +31,5 @@ mod service;
 mod showing;
 mod signalling;
 mod states;
-mod stopping;
-mod storm;
-mod storm_programs;
-mod telling;
-mod unseen;
+mod unobserved_end;
 mod watching;

@@ -1,4 +1,5 @@
-//! A stand-in for a service manager: it hears what a service says, keeps its descriptors, and leaves them to the next start.
+//! A stand-in for a service manager: it reads a service's messages, keeps its descriptors, and
+//! passes them to the next start.
 
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
@@ -13,14 +14,14 @@ use std::time::{Duration, Instant};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use tempfile::TempDir;
 
-use crate::left::{Left, PATIENCE, path_of};
+use crate::inherited_fds::{Left, PATIENCE, path_of};
 use crate::support;
 
 pub(crate) struct Manager {
     socket: UnixDatagram,
-    /// As `NOTIFY_SOCKET` has it.
+    /// The address for `NOTIFY_SOCKET`.
     pub(crate) address: String,
-    /// All that was said, a message an element.
+    /// All messages of the service, one per element.
     pub(crate) heard: Vec<String>,
     kept: Vec<(String, OwnedFd)>,
     _folder: TempDir,
@@ -55,13 +56,13 @@ impl Manager {
         }
     }
 
-    /// What it keeps under this name.
+    /// The descriptors kept under this name.
     pub(crate) fn kept(&self, name: &str) -> Vec<BorrowedFd<'_>> {
         let of_name = self.kept.iter().filter(|(kept, _)| kept == name);
         of_name.map(|(_, fd)| fd.as_fd()).collect()
     }
 
-    /// A start of the service, with what is kept.
+    /// Starts the service with the kept descriptors.
     pub(crate) fn start(&self, program: &Path, args: &[&str]) -> Child {
         let left = Left::files(self.kept.iter().map(|(_, fd)| path_of(fd)));
         let names: Vec<&str> = self.kept.iter().map(|(name, _)| name.as_str()).collect();
@@ -80,7 +81,7 @@ impl Manager {
             .expect("the service starts")
     }
 
-    /// Hears until the service has ended by itself.
+    /// Reads messages until the service has ended by itself.
     pub(crate) fn serve(&mut self, mut service: Child) -> Output {
         let end = Instant::now() + PATIENCE;
         while service.try_wait().expect("its status").is_none() {
@@ -91,16 +92,18 @@ impl Manager {
             self.hear();
         }
         while self.hear() {}
-        service.wait_with_output().expect("what it said")
+        service
+            .wait_with_output()
+            .expect("the output of the program")
     }
 
-    /// A start to its end.
+    /// Starts the service and waits for its end.
     pub(crate) fn run(&mut self, program: &Path, args: &[&str]) -> Output {
         let service = self.start(program, args);
         self.serve(service)
     }
 
-    /// Hears until something is so.
+    /// Reads messages until a condition holds.
     pub(crate) fn hear_until(&mut self, mut is_so: impl FnMut(&Self) -> bool) {
         let end = Instant::now() + PATIENCE;
         while !is_so(self) {
@@ -113,7 +116,7 @@ impl Manager {
         }
     }
 
-    /// One message, if there is one.
+    /// One message, if one is available.
     pub(crate) fn hear(&mut self) -> bool {
         let mut bytes = [0; 4096];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(16))];
@@ -150,7 +153,7 @@ impl Manager {
         } else if says("FDSTOREREMOVE=1") {
             self.kept.retain(|(kept, _)| Some(kept.as_str()) != name);
         }
-        // What is not kept is closed: BARRIER=1 waits for that.
+        // Descriptors that are not kept are closed: BARRIER=1 waits for that.
     }
 }
 
@@ -164,7 +167,7 @@ impl Drop for Killed {
     }
 }
 
-/// Ready for more arguments.
+/// A command to which further arguments can be added.
 pub(crate) fn told(command: &mut Command, manager: &Manager) {
     command.env("NOTIFY_SOCKET", &manager.address);
 }

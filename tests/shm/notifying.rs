@@ -1,4 +1,4 @@
-//! `Notify`, on both kinds of sockets.
+//! `Notify` on both kinds of sockets.
 
 use std::fs;
 use std::io;
@@ -8,17 +8,19 @@ use std::time::Duration;
 
 use flatspan::shm::{Notify, SharedFile, ShmError};
 
-use crate::left::path_of;
+use crate::inherited_fds::path_of;
 use crate::manager::Manager;
 
 fn says_everything(mut manager: Manager) {
     let notify = Notify::to(&manager.address).expect("an address");
     assert!(notify.is_there());
-    notify.ready().expect("sent");
-    notify.status("half\ndone\u{7}").expect("sent");
-    notify.watchdog().expect("sent");
-    notify.main_pid(12).expect("sent");
-    notify.stopping().expect("sent");
+    notify.ready().expect("the bytes are sent");
+    notify
+        .status("half\ndone\u{7}")
+        .expect("the bytes are sent");
+    notify.watchdog().expect("the bytes are sent");
+    notify.main_pid(12).expect("the bytes are sent");
+    notify.stopping().expect("the bytes are sent");
     while manager.hear() {}
     let said = [
         "READY=1",
@@ -33,7 +35,7 @@ fn says_everything(mut manager: Manager) {
     let other = SharedFile::create("other", 0).expect("a memfd");
     notify
         .store("MEMORY", &[memory.as_fd(), other.as_fd()])
-        .expect("sent");
+        .expect("the bytes are sent");
     while manager.hear() {}
     assert_eq!(manager.heard[5], "FDSTORE=1\nFDNAME=MEMORY\nFDPOLL=0");
     let inode = |path| fs::metadata(path).expect("open").ino();
@@ -43,39 +45,47 @@ fn says_everything(mut manager: Manager) {
         .map(|fd| inode(path_of(fd)))
         .collect();
     assert_eq!(kept, [inode(path_of(&memory)), inode(path_of(&other))]);
-    notify.remove_stored("MEMORY").expect("sent");
+    notify.remove_stored("MEMORY").expect("the bytes are sent");
     while manager.hear() {}
     assert_eq!(manager.heard[6], "FDSTOREREMOVE=1\nFDNAME=MEMORY");
     assert!(manager.kept("MEMORY").is_empty());
 }
 
 #[test]
-fn path_notify_sockets() {
+fn messages_reach_a_path_socket() {
     says_everything(Manager::on_a_path());
 }
 
 #[test]
-fn abstract_notify_sockets() {
+fn messages_reach_an_abstract_socket() {
     says_everything(Manager::on_an_abstract_name());
 }
 
 #[test]
-fn a_barrier_ends_when_the_manager_has_heard_it_and_with_patience() {
+fn a_barrier_ends_with_the_answer_or_the_timeout() {
     let mut manager = Manager::on_a_path();
     let notify = Notify::to(&manager.address).expect("an address");
     assert!(
-        !notify.barrier(Duration::from_millis(50)).expect("sent"),
-        "nobody listens"
+        !notify
+            .barrier(Duration::from_millis(50))
+            .expect("the bytes are sent"),
+        "no process listens"
     );
     let waiting = std::thread::spawn(move || notify.barrier(Duration::from_secs(60)));
     manager.hear_until(|manager| manager.heard.len() == 2);
     assert_eq!(manager.heard, ["BARRIER=1", "BARRIER=1"]);
-    assert!(waiting.join().expect("no panic").expect("sent"));
+    assert!(
+        waiting
+            .join()
+            .expect("the thread does not panic")
+            .expect("the bytes are sent")
+    );
 }
 
-/// Nobody reads: the queue is full after some messages, and the next one is an error, not a wait for ever.
+/// No process reads: the socket's queue is full after some messages. The next message is an error,
+/// not an endless wait.
 #[test]
-fn a_manager_that_does_not_listen_does_not_stop_us() {
+fn an_unread_socket_is_an_error_not_a_hang() {
     let manager = Manager::on_an_abstract_name();
     let notify = Notify::to(&manager.address).expect("an address");
     let refused = (0..100_000)
@@ -97,7 +107,7 @@ fn errors_name_the_socket_and_the_message() {
     let refused = Notify::to(&gone)
         .expect("an address")
         .status("x")
-        .expect_err("nobody is there");
+        .expect_err("no socket exists");
     let text = refused.to_string();
     assert!(text.contains(&gone) && text.contains("STATUS=x"), "{text}");
     assert_eq!(refused.kind(), io::ErrorKind::NotFound);

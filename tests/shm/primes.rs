@@ -4,12 +4,12 @@ use std::sync::atomic::Ordering;
 
 use flatspan::shm::SharedFile;
 
-use crate::left::{Left, path_of};
+use crate::inherited_fds::{Left, path_of};
 use crate::programs::{clean, expect, primes};
 
 pub(crate) const TABLE_BYTES: u64 = 1_000_000;
 
-/// The table as far as it goes, compared with a sieve of all numbers.
+/// The primes of the table so far, compared with a sieve of all numbers.
 #[track_caller]
 pub(crate) fn count_checked(memory: &SharedFile) -> usize {
     let table = memory.map_mut(0..TABLE_BYTES).expect("a table");
@@ -45,7 +45,7 @@ fn on(memory: &SharedFile) -> std::process::Command {
 }
 
 #[test]
-fn a_run_adds_a_thousand_and_a_full_table_is_printed() {
+fn a_run_adds_a_thousand_primes_and_a_full_table_is_printed() {
     let memory = SharedFile::create("table", 0).expect("a memfd");
     for run in 1..125 {
         let said = expect(0, &mut on(&memory));
@@ -79,7 +79,7 @@ fn a_run_adds_a_thousand_and_a_full_table_is_printed() {
 }
 
 #[test]
-fn without_memory_it_says_what_is_missing() {
+fn without_a_memfd_the_error_names_it() {
     let said = expect(2, &mut clean(primes()));
     assert!(
         said.contains("SHM_SHARED_FD") && said.contains("LISTEN_FDS is not set"),
@@ -100,7 +100,7 @@ fn without_memory_it_says_what_is_missing() {
 }
 
 #[test]
-fn memory_that_is_too_small_and_stays_so_is_an_error() {
+fn a_memfd_that_cannot_grow_is_an_error() {
     let memory = SharedFile::create("table", TABLE_BYTES - 1).expect("a memfd");
     memory.seal_length().expect("a seal");
     let said = expect(2, &mut on(&memory));
@@ -108,10 +108,12 @@ fn memory_that_is_too_small_and_stays_so_is_an_error() {
 }
 
 #[test]
-fn memory_with_something_else_in_it_is_left_alone() {
+fn a_memfd_with_other_content_is_not_changed() {
     for words in [&[1, 2][..], &[2, 3, 3], &[2, u64::MAX]] {
         let memory = SharedFile::create("table", TABLE_BYTES).expect("a memfd");
-        let table = memory.map_mut(0..TABLE_BYTES).expect("mapped");
+        let table = memory
+            .map_mut(0..TABLE_BYTES)
+            .expect("the mapping succeeds");
         let stored = table.words().iter().zip(words);
         stored.for_each(|(place, word)| place.store(*word, Ordering::Relaxed));
         let said = expect(1, &mut on(&memory));
@@ -120,18 +122,18 @@ fn memory_with_something_else_in_it_is_left_alone() {
     }
 }
 
-/// However it ends, the table is complete as far as it goes.
+/// However the program ends, the table is complete up to its last entry.
 #[test]
-fn killed_in_the_middle_it_goes_on() {
+fn a_killed_run_is_continued() {
     let memory = SharedFile::create("table", TABLE_BYTES).expect("a memfd");
-    let table = memory.map(0..TABLE_BYTES).expect("mapped");
+    let table = memory.map(0..TABLE_BYTES).expect("the mapping succeeds");
     for round in 1..=5 {
         let before = count_checked(&memory);
         let mut running = crate::manager::Killed(
             on(&memory)
                 .args(["--pause", "500"])
                 .spawn()
-                .expect("it starts"),
+                .expect("the program starts"),
         );
         while table.load(before + 37 * round) == Some(0) {
             assert!(

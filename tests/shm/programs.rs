@@ -1,10 +1,10 @@
-//! The programs.
+//! The programs under test.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-use crate::left::Left;
+use crate::inherited_fds::Left;
 use crate::support::example;
 
 pub(crate) fn shm_fd() -> &'static Path {
@@ -18,15 +18,15 @@ pub(crate) fn primes() -> PathBuf {
         .clone()
 }
 
-/// A command without the variables and descriptors of whoever runs the tests.
+/// A command without the variables and descriptors of the test run's environment.
 pub(crate) fn clean(program: impl AsRef<Path>) -> Command {
     Left::default().command(program)
 }
 
-/// Runs it, expects an exit code, and gives what it said on both outputs.
+/// Runs the command, expects an exit code, and returns both outputs.
 #[track_caller]
 pub(crate) fn expect(code: i32, command: &mut Command) -> String {
-    let output = command.output().expect("it starts");
+    let output = command.output().expect("the program starts");
     let said = said(&output);
     assert_eq!(output.status.code(), Some(code), "{command:?}: {said}");
     said

@@ -1,4 +1,4 @@
-//! The queue: a client that commits, a host that takes, and what is left of both.
+//! The queue: a client that commits, a host that takes snapshots, and the state that outlives both.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -45,7 +45,7 @@ fn host(store: &Path, file: &SharedFile) -> Host {
     Host::open(store, fd(file), host_options()).expect("a host")
 }
 
-/// All bytes of the state are this one.
+/// Asserts that all bytes of the state have this value.
 fn fill(writer: &mut Writer, byte: u8) -> u64 {
     writer
         .commit_with(&[byte; 5], |commit| {
@@ -68,14 +68,14 @@ fn persisted(snapshot: Snapshot) -> u64 {
     }
 }
 
-/// As a reader of the document alone would find them.
+/// Reads the ring as an implementation based only on the document would do it.
 fn marks(file: &SharedFile, depth: u64) -> Vec<u64> {
     let entry_bytes = (64_u64 + 64).next_multiple_of(64);
     let mark = |entry| {
         let mut bytes = [0; 8];
         let file = File::from(fd(file));
         file.read_exact_at(&mut bytes, RING_AT + entry * entry_bytes)
-            .expect("a mark");
+            .expect("a memory-state file");
         u64::from_le_bytes(bytes)
     };
     (0..depth).map(mark).collect()
@@ -86,22 +86,31 @@ fn valid(marks: &[u64]) -> usize {
 }
 
 #[test]
-fn a_state_is_taken_and_comes_back_in_a_new_memfd() {
+fn a_snapshot_is_restored_into_a_new_memfd() {
     let dir = support::temp_dir();
     let store = dir.path().join("store");
     let file = memfd();
     let mut keeper = host(&store, &file);
     assert!(keeper.restored() && file.is_restored().expect("a seal"));
-    assert_eq!(keeper.snapshot_once().expect("none"), Snapshot::NoQueue);
+    assert_eq!(
+        keeper.snapshot_once().expect("no bytes are left"),
+        Snapshot::NoQueue
+    );
     let mut client = writer(&file, 3);
     assert_eq!((client.generation(), client.last_persisted()), (0, None));
     assert!(state(&client).iter().all(|byte| *byte == 0));
-    assert_eq!(keeper.snapshot_once().expect("none"), Snapshot::Nothing);
+    assert_eq!(
+        keeper.snapshot_once().expect("no bytes are left"),
+        Snapshot::Nothing
+    );
     let first = fill(&mut client, 7);
     assert_eq!(client.last_persisted(), None);
-    assert_eq!(persisted(keeper.snapshot_once().expect("one")), first);
+    assert_eq!(persisted(keeper.snapshot_once().expect("one byte")), first);
     assert_eq!(client.last_persisted(), Some(first));
-    assert_eq!(keeper.snapshot_once().expect("none"), Snapshot::Nothing);
+    assert_eq!(
+        keeper.snapshot_once().expect("no bytes are left"),
+        Snapshot::Nothing
+    );
     // Not the whole state: one page.
     let second = client
         .commit_with(b"tail", |commit| {
@@ -109,7 +118,7 @@ fn a_state_is_taken_and_comes_back_in_a_new_memfd() {
             Ok::<_, QueueError>(commit.generation())
         })
         .expect("a commit");
-    match keeper.snapshot_once().expect("one") {
+    match keeper.snapshot_once().expect("one byte") {
         Snapshot::Persisted {
             generation,
             tail,
@@ -134,7 +143,7 @@ fn a_state_is_taken_and_comes_back_in_a_new_memfd() {
     assert_eq!(state(&client), expected);
     let third = fill(&mut client, 9);
     assert!(third > second, "numbers are never used again");
-    assert_eq!(persisted(keeper.snapshot_once().expect("one")), third);
+    assert_eq!(persisted(keeper.snapshot_once().expect("one byte")), third);
     keeper.close().expect("closed");
     let file = memfd();
     let _keeper = host(&store, &file);
@@ -143,7 +152,7 @@ fn a_state_is_taken_and_comes_back_in_a_new_memfd() {
 }
 
 #[test]
-fn a_host_that_runs_tells_of_each_snapshot_until_it_is_told_to_stop() {
+fn a_running_host_reports_each_snapshot_until_stopped() {
     use std::ops::ControlFlow;
     let dir = support::temp_dir();
     let file = memfd();
@@ -165,9 +174,10 @@ fn a_host_that_runs_tells_of_each_snapshot_until_it_is_told_to_stop() {
     assert!(taken.is_sorted() && client.last_persisted() == Some(taken[2]));
 }
 
-/// Hazard 31, and a fault of the ancestor: its ring had one entry, whatever it said.
+/// [I31] Regression test for a bug of a former tool: its ring had one entry, whatever the
+/// configuration was.
 #[test]
-fn h31_ring_of_depth_one() {
+fn i31_the_ring_keeps_several_entries() {
     for depth in [2, 3, 5] {
         let file = memfd();
         let mut client = writer(&file, depth);
@@ -178,7 +188,7 @@ fn h31_ring_of_depth_one() {
             let newest: Vec<_> = marks.iter().map(|mark| mark / 2).collect();
             assert_eq!(newest.iter().max(), Some(&client.generation()));
         }
-        // During a commit all but one.
+        // During a commit, all entries except one.
         client
             .commit(|commit| {
                 commit.write(0, b"x")?;
@@ -189,9 +199,9 @@ fn h31_ring_of_depth_one() {
     }
 }
 
-/// A fault of the ancestor.
+/// Regression test for a bug of a former tool.
 #[test]
-fn h31_an_aborted_commit_damages_the_previous_entry() {
+fn i31_an_aborted_commit_keeps_the_previous_entry() {
     let dir = support::temp_dir();
     let file = memfd();
     let mut keeper = host(&dir.path().join("store"), &file);
@@ -214,12 +224,15 @@ fn h31_an_aborted_commit_damages_the_previous_entry() {
         assert!(state(&client).iter().all(|byte| *byte == 5), "{round}");
         assert_eq!(valid(&marks(&file, 2)), 1);
     }
-    assert_eq!(persisted(keeper.snapshot_once().expect("one")), generation);
-    // What was given up is in no later one.
+    assert_eq!(
+        persisted(keeper.snapshot_once().expect("one byte")),
+        generation
+    );
+    // Changes of an aborted commit are in no later state.
     client
         .commit(|commit| commit.write(2 * PAGE, &[6]))
         .expect("a commit");
-    keeper.snapshot_once().expect("one");
+    keeper.snapshot_once().expect("one byte");
     let mut expected = vec![5; STATE as usize];
     expected[2 * PAGE as usize] = 6;
     assert_eq!(state(&client), expected);
@@ -230,18 +243,19 @@ fn h31_an_aborted_commit_damages_the_previous_entry() {
 }
 
 #[test]
-fn who_comes_after_a_client_that_died_goes_on_with_the_newest() {
+fn a_new_client_continues_with_the_newest_generation() {
     let file = memfd();
     let mut client = writer(&file, 2);
     fill(&mut client, 1);
     let second = fill(&mut client, 2);
-    // Dies in the middle: the memory stays as it is.
-    let _ = client.commit(|commit| {
+    // The client dies in the middle: the memory stays as it is.
+    let aborted = client.commit(|commit| {
         commit.write(0, &[77; 5000])?;
         let second_writer = Writer::open(fd(&file), options(2));
         assert!(matches!(second_writer, Err(QueueError::InUse)));
         Err::<(), QueueError>(QueueError::NotAQueue)
     });
+    assert!(aborted.is_err());
     drop(client);
     let mut client = writer(&file, 2);
     assert_eq!(client.generation(), second);
@@ -254,27 +268,27 @@ fn who_comes_after_a_client_that_died_goes_on_with_the_newest() {
         .expect("a commit");
     assert!(
         next > second + 1,
-        "the number of what died is not used again"
+        "the generation of an aborted commit is not reused"
     );
     let mut expected = vec![2; STATE as usize];
     expected[STATE as usize - 1] = 3;
     assert_eq!(state(&client), expected);
 }
 
-/// Hazard 25: without the seal it is half restored, whatever it looks like.
+/// [I25] Without the shrink seal a memfd is half restored, whatever its content looks like.
 #[test]
-fn h25_a_memfd_without_the_seal_is_restored_anew_and_one_with_it_is_live() {
+fn i25_a_memfd_is_restored_without_the_shrink_seal_and_live_with_it() {
     let dir = support::temp_dir();
     let store = dir.path().join("store");
     let live = memfd();
     let mut keeper = host(&store, &live);
     let mut client = writer(&live, 2);
     fill(&mut client, 4);
-    keeper.snapshot_once().expect("one");
+    keeper.snapshot_once().expect("one byte");
     let newest = fill(&mut client, 5);
     drop((keeper, client));
 
-    // A host died while it restored: part of it is there.
+    // A host died during the restore: part of the content exists.
     let half = memfd();
     let mut begin = vec![0; 3 * PAGE as usize];
     File::from(fd(&live))
@@ -282,40 +296,40 @@ fn h25_a_memfd_without_the_seal_is_restored_anew_and_one_with_it_is_live() {
         .expect("read");
     File::from(fd(&half))
         .write_all_at(&begin, 0)
-        .expect("written");
+        .expect("the write succeeds");
     let keeper = host(&store, &half);
     assert!(keeper.restored());
     assert!(state(&writer(&half, 2)).iter().all(|byte| *byte == 4));
     drop(keeper);
 
-    // The live one is not emptied, and what it has is newer.
+    // The live memfd is not emptied, and its content is newer.
     let mut keeper = host(&store, &live);
     assert!(!keeper.restored());
-    assert_eq!(persisted(keeper.snapshot_once().expect("one")), newest);
+    assert_eq!(persisted(keeper.snapshot_once().expect("one byte")), newest);
     assert!(state(&writer(&live, 2)).iter().all(|byte| *byte == 5));
 }
 
-/// Hazard 26: the newest valid mark wins, within one history; two histories are not compared.
+/// [I26] The newest valid mark wins within one lineage; two lineages are not compared.
 #[test]
-fn h26_a_memory_with_another_history_is_refused_and_its_children_are_not() {
+fn i26_a_memfd_of_another_lineage_is_refused() {
     let dir = support::temp_dir();
     let store = dir.path().join("store");
     let first = memfd();
     let mut keeper = host(&store, &first);
     let mut client = writer(&first, 2);
     let one = fill(&mut client, 1);
-    keeper.snapshot_once().expect("one");
+    keeper.snapshot_once().expect("one byte");
     fill(&mut client, 2);
     drop((keeper, client));
-    // Restored at `one`, and goes its own way.
+    // Restored at `one`, then continued on its own.
     let second = memfd();
     let mut keeper = host(&store, &second);
     let mut client = writer(&second, 2);
     assert_eq!(client.generation(), one);
     fill(&mut client, 12);
-    let taken = persisted(keeper.snapshot_once().expect("one"));
+    let taken = persisted(keeper.snapshot_once().expect("one byte"));
     drop((keeper, client));
-    // The first has a generation of the same number and another history.
+    // The first memfd has a generation of the same number and another lineage.
     let before = files_of(&store);
     let mut keeper = host(&store, &first);
     let refused = keeper.snapshot_once();
@@ -325,12 +339,15 @@ fn h26_a_memory_with_another_history_is_refused_and_its_children_are_not() {
     );
     drop(keeper);
     assert_eq!(files_of(&store).len(), before.len());
-    // And nothing of it was stored.
+    // Nothing of it was stored.
     let third = memfd();
     let mut keeper = host(&store, &third);
     let client = writer(&third, 2);
     assert!(state(&client).iter().all(|byte| *byte == 12));
-    assert_eq!(keeper.snapshot_once().expect("none"), Snapshot::Nothing);
+    assert_eq!(
+        keeper.snapshot_once().expect("no bytes are left"),
+        Snapshot::Nothing
+    );
 }
 
 fn files_of(store: &Path) -> Vec<String> {
@@ -342,18 +359,21 @@ fn files_of(store: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_memory_that_is_no_queue_is_refused_and_left_alone() {
+fn a_memfd_without_a_queue_is_refused_and_not_changed() {
     let file = memfd();
-    file.grow(8 * PAGE).expect("longer");
+    file.grow(8 * PAGE).expect("the file is extended");
     File::from(fd(&file))
         .write_all_at(b"something", 5 * PAGE)
-        .expect("written");
+        .expect("the write succeeds");
     let refused = Writer::open(fd(&file), options(2));
     assert!(matches!(refused, Err(QueueError::NotAQueue)), "{refused:?}");
-    // A fault of the ancestor: an empty store emptied it.
+    // Regression test for a bug of a former tool: an empty store emptied the memfd.
     let dir = support::temp_dir();
     let mut keeper = host(&dir.path().join("store"), &file);
-    assert_eq!(keeper.snapshot_once().expect("none"), Snapshot::NoQueue);
+    assert_eq!(
+        keeper.snapshot_once().expect("no bytes are left"),
+        Snapshot::NoQueue
+    );
     let mut there = [0; 9];
     File::from(fd(&file))
         .read_exact_at(&mut there, 5 * PAGE)
@@ -362,7 +382,7 @@ fn a_memory_that_is_no_queue_is_refused_and_left_alone() {
 }
 
 #[test]
-fn what_is_asked_of_it_wrongly_is_refused() {
+fn invalid_requests_are_refused() {
     let file = memfd();
     let mut client = writer(&file, 2);
     let refused = Writer::open(fd(&file), options(3));
@@ -412,9 +432,10 @@ fn what_is_asked_of_it_wrongly_is_refused() {
     }
 }
 
-/// A fault of the ancestor: offset and length were published apart from the mark.
+/// Regression test for a bug of a former tool: offset and length were published apart from the
+/// mark.
 #[test]
-fn h31_offset_and_length_published_apart() {
+fn i31_offset_and_length_are_published_together() {
     let dir = support::temp_dir();
     let file = memfd();
     let mut keeper = host(&dir.path().join("store"), &file);
@@ -425,7 +446,7 @@ fn h31_offset_and_length_published_apart() {
     let entry = marks(&file, 2).iter().position(|mark| mark / 2 == second);
     let entry_at = RING_AT + entry.expect("the newest") as u64 * 128;
     let raw = File::from(fd(&file));
-    // Generation, offset, length, tail: of another entry, or out of range.
+    // Generation, offset, length, aux: of another entry, or out of range.
     let wrong = [
         (8, first),
         (16, 0),
@@ -438,31 +459,35 @@ fn h31_offset_and_length_published_apart() {
         let mut before = [0; 8];
         raw.read_exact_at(&mut before, entry_at + at).expect("read");
         raw.write_all_at(&value.to_le_bytes(), entry_at + at)
-            .expect("written");
+            .expect("the write succeeds");
         let client = writer(&file, 2);
         assert_eq!(client.generation(), first, "word at {at}: {value}");
         drop(client);
-        raw.write_all_at(&before, entry_at + at).expect("written");
+        raw.write_all_at(&before, entry_at + at)
+            .expect("the write succeeds");
     }
     let at = wrong[0].0;
     raw.write_all_at(&first.to_le_bytes(), entry_at + at)
-        .expect("written");
-    assert_eq!(persisted(keeper.snapshot_once().expect("the other")), first);
+        .expect("the write succeeds");
+    assert_eq!(
+        persisted(keeper.snapshot_once().expect("the other file")),
+        first
+    );
     raw.write_all_at(&second.to_le_bytes(), entry_at + at)
-        .expect("written");
-    assert_eq!(persisted(keeper.snapshot_once().expect("one")), second);
+        .expect("the write succeeds");
+    assert_eq!(persisted(keeper.snapshot_once().expect("one byte")), second);
 }
 
-/// A header that fits its checksum and not what is stored.
+/// A header whose checksum is valid but which differs from the store.
 #[test]
-fn a_queue_whose_geometry_has_changed_under_its_host_is_refused() {
+fn a_queue_whose_layout_changed_is_refused() {
     let dir = support::temp_dir();
     let store = dir.path().join("store");
     let file = memfd();
     let mut keeper = host(&store, &file);
     let mut client = writer(&file, 3);
     fill(&mut client, 1);
-    keeper.snapshot_once().expect("one");
+    keeper.snapshot_once().expect("one byte");
     fill(&mut client, 2);
     drop((keeper, client));
     let raw = File::from(fd(&file));
@@ -471,7 +496,7 @@ fn a_queue_whose_geometry_has_changed_under_its_host_is_refused() {
     header[16..24].copy_from_slice(&2_u64.to_le_bytes());
     let sum = xxhash_rust::xxh3::xxh3_64(&header[8..72]);
     header[72..].copy_from_slice(&sum.to_le_bytes());
-    raw.write_all_at(&header, 0).expect("written");
+    raw.write_all_at(&header, 0).expect("the write succeeds");
     let mut keeper = host(&store, &file);
     let refused = keeper.snapshot_once();
     assert!(
@@ -484,9 +509,9 @@ fn a_queue_whose_geometry_has_changed_under_its_host_is_refused() {
     assert!(state(&writer(&fresh, 3)).iter().all(|byte| *byte == 1));
 }
 
-/// A store of the memory of a program that knows nothing of us.
+/// A store with the memory of an unmodified program.
 #[test]
-fn a_store_of_something_else_is_refused_and_left_alone() {
+fn a_store_without_a_queue_is_refused_and_not_changed() {
     use flatspan::snapshot::{Changes, Store};
     let dir = support::temp_dir();
     let path = dir.path().join("store");
@@ -496,9 +521,9 @@ fn a_store_of_something_else_is_refused_and_left_alone() {
     let store = Store::open(&path, store_options.clone().initial_bytes(STATE)).expect("a store");
     store
         .enter()
-        .expect("in")
+        .expect("the name in the torrent")
         .write(0, b"2357")
-        .expect("written");
+        .expect("the write succeeds");
     store.close().expect("closed");
     let refused = Host::open(&path, fd(&memfd()), host_options());
     assert!(matches!(refused, Err(QueueError::NotAQueue)), "{refused:?}");
@@ -506,7 +531,7 @@ fn a_store_of_something_else_is_refused_and_left_alone() {
     let mut there = [0; 4];
     store
         .enter()
-        .expect("in")
+        .expect("the name in the torrent")
         .read(0, &mut there)
         .expect("read");
     assert_eq!(&there, b"2357");
@@ -565,7 +590,7 @@ fn put(client: &mut Writer, tail: &[u8], writes: &[(u64, u8, usize)], up: bool) 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
-    fn whatever_happens_the_state_is_that_of_a_plain_one(steps in steps(), depth in 2..5_u64) {
+    fn the_state_equals_the_model_after_random_operations(steps in steps(), depth in 2..5_u64) {
         let dir = support::temp_dir();
         let store = dir.path().join("store");
         let zeros = || (vec![0; STATE as usize], Vec::new());
@@ -578,18 +603,18 @@ proptest! {
                 Step::Commit(writes, tail) => {
                     apply(&mut now.0, &writes);
                     now.1 = tail;
-                    prop_assert!(put(client.as_mut().expect("one"), &now.1, &writes, false));
+                    prop_assert!(put(client.as_mut().expect("one byte"), &now.1, &writes, false));
                 }
                 Step::GiveUp(writes) => {
-                    prop_assert!(!put(client.as_mut().expect("one"), &[], &writes, true));
+                    prop_assert!(!put(client.as_mut().expect("one byte"), &[], &writes, true));
                 }
                 Step::NewClient => {
                     drop(client.take());
                     client = Some(writer(&file, depth));
                 }
                 Step::Snapshot => {
-                    let client = client.as_ref().expect("one");
-                    match keeper.as_mut().expect("one").snapshot_once().expect("a snapshot") {
+                    let client = client.as_ref().expect("one byte");
+                    match keeper.as_mut().expect("one byte").snapshot_once().expect("a snapshot") {
                         Snapshot::Persisted { generation, tail, .. } => {
                             prop_assert_eq!(generation, client.generation());
                             prop_assert_eq!(&tail, &now.1);
@@ -613,23 +638,24 @@ proptest! {
                     now = saved.clone();
                 }
             }
-            let client = client.as_ref().expect("one");
+            let client = client.as_ref().expect("one byte");
             prop_assert_eq!(&state(client), &now.0);
             prop_assert_eq!(&client.tail(), &now.1);
         }
     }
 }
 
-/// Whatever a client writes into its pages: the host says so or takes nothing, and what was good stays.
+/// Whatever a client writes into its pages, the host reports it or takes no snapshot, and the last
+/// good state is preserved.
 #[test]
-fn h31_a_hostile_client_takes_nothing_away() {
+fn i31_a_hostile_client_destroys_no_stored_state() {
     let dir = support::temp_dir();
     let store = dir.path().join("store");
     let file = memfd();
     let mut keeper = host(&store, &file);
     let mut client = writer(&file, 3);
     let good = fill(&mut client, 3);
-    keeper.snapshot_once().expect("one");
+    keeper.snapshot_once().expect("one byte");
     let mut outcomes = std::collections::BTreeMap::<String, u32>::new();
     let protocol_bytes = file.len().expect("a length") - 3 * STATE;
     let mut random = 88_172_645_463_325_252_u64;
@@ -643,13 +669,14 @@ fn h31_a_hostile_client_takes_nothing_away() {
     let mut header = vec![0; PAGE as usize];
     raw.read_exact_at(&mut header, 0).expect("the header");
     for round in 0..600 {
-        // Mostly the ring and the stamps: behind a bad header nobody looks.
-        raw.write_all_at(&header, 0).expect("written");
+        // Mostly the ring and the stamps, because nothing after a bad header is read.
+        raw.write_all_at(&header, 0).expect("the write succeeds");
         let (from, end) = match round % 10 {
             9 => (0, 10),
             _ => (RING_AT / 8, protocol_bytes / 8),
         };
-        // A few words anywhere, with values that mean something: marks, offsets, lengths, huge ones.
+        // A few words at random positions, with meaningful values: marks, offsets, lengths, huge
+        // numbers.
         for _ in 0..1 + next() % 6 {
             let at = (from + next() % (end - from)) * 8;
             let value = match next() % 6 {
@@ -660,9 +687,10 @@ fn h31_a_hostile_client_takes_nothing_away() {
                 4 => 1 << (next() % 64),
                 _ => next(),
             };
-            raw.write_all_at(&value.to_le_bytes(), at).expect("written");
+            raw.write_all_at(&value.to_le_bytes(), at)
+                .expect("the write succeeds");
         }
-        // An entry that looks good but for one word, or looks good.
+        // An entry that is valid except for one word, or completely valid.
         if round % 2 == 0 {
             let at = RING_AT + next() % 3 * 128;
             let generation = good + 1 + round;
@@ -672,9 +700,9 @@ fn h31_a_hostile_client_takes_nothing_away() {
                 entry[1 + (next() % 7) as usize] = next() >> (next() % 64);
             }
             let bytes: Vec<u8> = entry.iter().flat_map(|word| word.to_le_bytes()).collect();
-            raw.write_all_at(&bytes, at).expect("written");
+            raw.write_all_at(&bytes, at).expect("the write succeeds");
         }
-        // A new host, too: it reads the header anew.
+        // Also a new host, which reads the header again.
         if round % 5 == 4 {
             drop(keeper);
             keeper = host(&store, &file);
@@ -688,12 +716,12 @@ fn h31_a_hostile_client_takes_nothing_away() {
     }
     assert!(outcomes.len() >= 3, "{outcomes:?}");
     drop(keeper);
-    // A new client of the same memory may refuse it; it does not crash either.
+    // A new client of the same memfd may refuse it, but does not crash either.
     drop(client);
-    let _ = Writer::open(fd(&file), options(3));
+    drop(Writer::open(fd(&file), options(3)));
     let fresh = memfd();
     let keeper = host(&store, &fresh);
     assert!(keeper.persisted() >= good);
     let client = Writer::recover(fd(&fresh)).expect("a queue");
-    assert!(client.is_some(), "what is stored can be restored");
+    assert!(client.is_some(), "the stored state can be restored");
 }

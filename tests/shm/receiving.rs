@@ -1,4 +1,5 @@
-//! `ListenFds` and `HandOver`, each case in a process of its own: descriptors are received once.
+//! `ListenFds` and `FdPassing`, each case in a process of its own, because descriptors are received
+//! once.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _};
@@ -8,10 +9,10 @@ use std::process::Command;
 use flatspan::shm::{Absent, HandOver, ListenFds, ShmError};
 use tempfile::TempDir;
 
-use crate::left::Left;
+use crate::inherited_fds::Left;
 use crate::support::{self, child};
 
-/// Files that hold their names.
+/// Files that contain their own names.
 fn files(names: &[&str]) -> (TempDir, Vec<std::path::PathBuf>) {
     let folder = support::temp_dir();
     let paths: Vec<_> = names.iter().map(|name| folder.path().join(name)).collect();
@@ -34,8 +35,8 @@ fn names(received: &ListenFds) -> Vec<&str> {
 }
 
 #[test]
-fn received_by_name_once_and_not_inherited() {
-    const ME: &str = "receiving::received_by_name_once_and_not_inherited";
+fn a_descriptor_is_received_once_by_name_and_not_inherited() {
+    const ME: &str = "receiving::a_descriptor_is_received_once_by_name_and_not_inherited";
     if !child::is_me(ME) {
         let (_folder, files) = files(&["one", "two", "three"]);
         let left = Left::files(files).named(r"a:b\:c:a").with_own_pid();
@@ -44,7 +45,7 @@ fn received_by_name_once_and_not_inherited() {
     let mut received = ListenFds::from_env().expect("three");
     assert_eq!(names(&received), ["a", "b:c", "a"]);
     assert_eq!((received.len(), received.absent()), (3, None));
-    let again = ListenFds::from_env().expect_err("once");
+    let again = ListenFds::from_env().expect_err("descriptors are received only once");
     assert!(matches!(again, ShmError::Received), "{again}");
     for number in [3, 4, 5] {
         let inherited = Command::new("test")
@@ -52,10 +53,16 @@ fn received_by_name_once_and_not_inherited() {
             .status();
         assert!(!inherited.expect("test").success(), "{number}");
     }
-    assert_eq!(content(received.take("b:c").expect("it is there")), "two");
-    assert_eq!(content(received.take("a").expect("it is there")), "one");
-    assert_eq!(content(received.take("a").expect("the other")), "three");
-    let none = received.take("a").expect_err("all are taken");
+    assert_eq!(
+        content(received.take("b:c").expect("the file exists")),
+        "two"
+    );
+    assert_eq!(content(received.take("a").expect("the file exists")), "one");
+    assert_eq!(
+        content(received.take("a").expect("the other file")),
+        "three"
+    );
+    let none = received.take("a").expect_err("all numbers are in use");
     assert!(
         matches!(none, ShmError::NoDescriptor { absent: None, .. }),
         "{none}"
@@ -63,56 +70,64 @@ fn received_by_name_once_and_not_inherited() {
 }
 
 #[test]
-fn listen_fds_without_names() {
-    const ME: &str = "receiving::listen_fds_without_names";
+fn a_single_unnamed_descriptor_is_received() {
+    const ME: &str = "receiving::a_single_unnamed_descriptor_is_received";
     if !child::is_me(ME) {
         let (_folder, files) = files(&["one"]);
         let left = Left::files(files).env("LISTEN_FDS", "1");
         return left.run_test(ME).assert_passed();
     }
-    let mut received = ListenFds::from_env().expect("one");
+    let mut received = ListenFds::from_env().expect("one byte");
     assert_eq!(
         (names(&received), received.is_named()),
         (vec!["unknown"], false)
     );
     let fd = received
         .take("SHM_SHARED_FD")
-        .expect("it can only be this one");
+        .expect("a single descriptor is unambiguous");
     assert_eq!(content(fd), "one");
 }
 
 #[test]
-fn several_without_names_are_not_guessed_at() {
-    const ME: &str = "receiving::several_without_names_are_not_guessed_at";
+fn several_unnamed_descriptors_are_not_guessed() {
+    const ME: &str = "receiving::several_unnamed_descriptors_are_not_guessed";
     if !child::is_me(ME) {
         let (_folder, files) = files(&["one", "two"]);
         let left = Left::files(files).env("LISTEN_FDS", "2");
         return left.run_test(ME).assert_passed();
     }
     let mut received = ListenFds::from_env().expect("two");
-    let refused = received.take("SHM_SHARED_FD").expect_err("which one?");
+    let refused = received
+        .take("SHM_SHARED_FD")
+        .expect_err("several descriptors are ambiguous");
     assert!(refused.to_string().contains("unknown"), "{refused}");
     assert_eq!(
-        content(received.take("unknown").expect("by their name")),
+        content(
+            received
+                .take("unknown")
+                .expect("the files are removed by name")
+        ),
         "one"
     );
-    // The last one is not meant because the others were taken.
+    // A single remaining descriptor is not guessed to be the requested one.
     let all: Vec<_> = received.into_iter().map(|(_, fd)| content(fd)).collect();
     assert_eq!(all, ["two"]);
 }
 
 #[test]
-fn those_of_an_ancestor_are_left_alone() {
-    const ME: &str = "receiving::those_of_an_ancestor_are_left_alone";
+fn descriptors_for_an_ancestor_are_ignored() {
+    const ME: &str = "receiving::descriptors_for_an_ancestor_are_ignored";
     if !child::is_me(ME) {
         let (_folder, files) = files(&["one"]);
         let left = Left::files(files).named("a").env("LISTEN_PID", "1");
         return left.run_test(ME).assert_passed();
     }
-    let mut received = ListenFds::from_env().expect("none");
+    let mut received = ListenFds::from_env().expect("no bytes are left");
     assert_eq!(received.absent(), Some(Absent::ForProcess { pid: 1 }));
     assert!(received.is_empty());
-    let none = received.take("a").expect_err("not for us");
+    let none = received
+        .take("a")
+        .expect_err("the descriptors are for another process");
     assert!(none.to_string().contains("process 1,"), "{none}");
     let inherited = Command::new("test")
         .args(["-e", "/proc/self/fd/3"])
@@ -121,8 +136,8 @@ fn those_of_an_ancestor_are_left_alone() {
 }
 
 #[test]
-fn more_announced_than_there_are_is_an_error_at_once_and_takes_none() {
-    const ME: &str = "receiving::more_announced_than_there_are_is_an_error_at_once_and_takes_none";
+fn missing_announced_descriptors_are_an_error_and_none_is_received() {
+    const ME: &str = "receiving::missing_announced_descriptors_are_an_error_and_none_is_received";
     if !child::is_me(ME) {
         for count in ["2", "99999999", "2147483644"] {
             let (_folder, files) = files(&["one"]);
@@ -132,7 +147,7 @@ fn more_announced_than_there_are_is_an_error_at_once_and_takes_none() {
         return;
     }
     for _ in 0..2 {
-        let refused = ListenFds::from_env().expect_err("one is there");
+        let refused = ListenFds::from_env().expect_err("a second writer is refused");
         assert!(
             matches!(
                 refused,
@@ -147,10 +162,10 @@ fn more_announced_than_there_are_is_an_error_at_once_and_takes_none() {
     assert!(inherited.expect("test").success(), "still there");
 }
 
-/// What this process opened is somebody's, whatever the variables say.
+/// A descriptor that this process opened has another owner, whatever the variables announce.
 #[test]
-fn what_this_process_opened_is_not_taken() {
-    const ME: &str = "receiving::what_this_process_opened_is_not_taken";
+fn descriptors_opened_by_this_process_are_not_received() {
+    const ME: &str = "receiving::descriptors_opened_by_this_process_are_not_received";
     if !child::is_me(ME) {
         let left = Left::default().env("LISTEN_FDS", "1");
         return left.run_test(ME).assert_passed();
@@ -159,17 +174,18 @@ fn what_this_process_opened_is_not_taken() {
     while !fs::exists("/proc/self/fd/3").expect("proc") || own.is_empty() {
         own.push(File::open("/dev/null").expect("a file"));
     }
-    let refused = ListenFds::from_env().expect_err("it is ours");
+    let refused = ListenFds::from_env().expect_err("the descriptor belongs to this process");
     assert!(
         matches!(refused, ShmError::NotInherited { fd: 3, .. }),
         "{refused}"
     );
 }
 
-/// What was received at 3, 4, 5 goes on in another order, some of it: sources and places overlap and cross.
+/// Some of the descriptors received at 3, 4, 5 are passed on in another order: sources and targets
+/// overlap and cross.
 #[test]
-fn overlapping_numbers_are_handed_over_right() {
-    const ME: &str = "receiving::overlapping_numbers_are_handed_over_right";
+fn overlapping_numbers_are_passed_correctly() {
+    const ME: &str = "receiving::overlapping_numbers_are_passed_correctly";
     if !child::is_me(ME) {
         let (_folder, files) = files(&["one", "two", "three"]);
         return Left::files(files)
@@ -184,21 +200,21 @@ fn overlapping_numbers_are_handed_over_right() {
         hand_over
             .push(
                 &format!("{name}:"),
-                received.take(name).expect("it is there"),
+                received.take(name).expect("the file exists"),
             )
             .expect("a name");
     }
-    let placed = hand_over.place().expect("placed");
+    let placed = hand_over.place().expect("the descriptors are placed");
     let script = "cat /proc/self/fd/3 /proc/self/fd/4 /proc/self/fd/5; \
         echo \" $LISTEN_FDS $LISTEN_FDNAMES ${LISTEN_PID-no pid}\"";
     for _ in 0..2 {
         let out = tempfile::NamedTempFile::new().expect("a file");
-        let stdout = out.reopen().expect("the same");
+        let stdout = out.reopen().expect("the same file");
         let mut child = placed
             .spawn(Command::new("sh").args(["-c", script]).stdout(stdout))
             .expect("a child");
         assert!(child.wait().expect("its status").success());
-        let said = fs::read_to_string(out.path()).expect("what it said");
+        let said = fs::read_to_string(out.path()).expect("the output of the program");
         assert_eq!(said, "threeonetwo 3 c\\::a\\::b\\: no pid\n");
     }
     let other = Command::new("test")
@@ -208,22 +224,22 @@ fn overlapping_numbers_are_handed_over_right() {
 }
 
 #[test]
-fn a_program_that_cannot_be_executed_leaves_everything_as_it_was() {
-    const ME: &str = "receiving::a_program_that_cannot_be_executed_leaves_everything_as_it_was";
+fn a_failed_exec_leaves_the_descriptors_unchanged() {
+    const ME: &str = "receiving::a_failed_exec_leaves_the_descriptors_unchanged";
     if !child::is_me(ME) {
         let (_folder, files) = files(&["one"]);
         return Left::files(files).named("a").run_test(ME).assert_passed();
     }
-    let mut received = ListenFds::from_env().expect("one");
+    let mut received = ListenFds::from_env().expect("one byte");
     let mut hand_over = HandOver::new();
     hand_over
-        .push("a", received.take("a").expect("it is there"))
+        .push("a", received.take("a").expect("the file exists"))
         .expect("a name");
-    let placed = hand_over.place().expect("placed");
+    let placed = hand_over.place().expect("the descriptors are placed");
     let mut nothing = Command::new("/nonexistent/program");
     for error in [
         placed.exec(&mut nothing),
-        placed.spawn(&mut nothing).expect_err("none"),
+        placed.spawn(&mut nothing).expect_err("no bytes are left"),
     ] {
         assert!(
             matches!(&error, ShmError::Command { program, .. } if program == "/nonexistent/program")

@@ -1,4 +1,4 @@
-//! What `shm-restore` refuses, and what it leaves as it was then.
+//! Requests that `shm-restore` refuses, and the store after the refusal.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,14 +6,14 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use crate::client;
+use crate::freeze_mode::{start, wait_until};
 use crate::programs::{clean, expect};
 use crate::states::{folder, newest, shell, shm_restore};
-use crate::stopping::{start, wait_until};
 use crate::support::need::{Need, need};
 use crate::support::user;
 
 fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    let entries = folder.read_dir().expect("a folder").flatten();
+    let entries = folder.read_dir().expect("a directory").flatten();
     let named = |entry: fs::DirEntry| {
         let name = entry.file_name().display().to_string();
         (name, fs::read(entry.path()).expect("a file"))
@@ -22,7 +22,7 @@ fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 #[test]
-fn a_command_that_cannot_be_executed_leaves_the_store_as_it_was() {
+fn a_failed_exec_leaves_the_store_unchanged() {
     let folder = folder();
     let store = folder.path().join("store");
     let plain = folder.path().join("plain");
@@ -45,7 +45,7 @@ fn a_command_that_cannot_be_executed_leaves_the_store_as_it_was() {
         expect(code, shm_restore(&[], &store).arg(command));
         assert!(contents(&store) == before, "{command}");
     }
-    // What only the kernel finds out.
+    // Errors that only the kernel detects.
     let script = folder.path().join("script");
     fs::write(&script, "#!/nowhere/interpreter\n").expect("a file");
     let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
@@ -57,7 +57,7 @@ fn a_command_that_cannot_be_executed_leaves_the_store_as_it_was() {
 }
 
 #[test]
-fn a_raw_file_in_the_place_of_the_store_is_not_touched() {
+fn a_regular_file_at_the_store_path_is_not_changed() {
     let folder = folder();
     let raw = folder.path().join("raw");
     fs::write(&raw, "a state").expect("a file");
@@ -66,9 +66,9 @@ fn a_raw_file_in_the_place_of_the_store_is_not_touched() {
         said.contains("flatspan import") && !said.contains("it ran"),
         "{said}"
     );
-    assert_eq!(fs::read(&raw).expect("it is there"), b"a state");
+    assert_eq!(fs::read(&raw).expect("the file exists"), b"a state");
     let other = folder.path().join("other");
-    fs::create_dir(&other).expect("a folder");
+    fs::create_dir(&other).expect("a directory");
     fs::write(other.join("file"), "something").expect("a file");
     let before = contents(&other);
     let said = expect(125, &mut shell(&[], &other, "echo it ran"));
@@ -80,7 +80,7 @@ fn a_raw_file_in_the_place_of_the_store_is_not_touched() {
 }
 
 #[test]
-fn two_hosts_on_one_store() {
+fn a_second_host_on_one_store_is_refused() {
     let folder = folder();
     let (store, run) = (folder.path().join("store"), folder.path().join("run"));
     fs::write(&run, "").expect("a file");
@@ -99,13 +99,13 @@ fn two_hosts_on_one_store() {
             "{said}"
         );
     }
-    fs::remove_file(&run).expect("an end");
-    assert!(first.0.wait().expect("it ends").success());
+    fs::remove_file(&run).expect("the process ends");
+    assert!(first.0.wait().expect("the program ends").success());
     expect(0, &mut shell(&[], &store, "true"));
 }
 
 #[test]
-fn what_does_not_go_together_is_refused() {
+fn conflicting_options_are_refused() {
     let folder = folder();
     let store = folder.path().join("store");
     for options in [
@@ -119,9 +119,9 @@ fn what_does_not_go_together_is_refused() {
     assert!(!store.exists());
 }
 
-/// Whose children the processes of others are cannot be seen then.
+/// The children of other users' processes are not visible then.
 #[test]
-fn h27_a_proc_that_hides_its_processes_is_named() {
+fn i27_a_proc_with_hidepid_is_named_in_the_error() {
     if !["unshare", "setpriv", "mount"]
         .iter()
         .all(|tool| need(Need::Tools, tool))
@@ -131,11 +131,11 @@ fn h27_a_proc_that_hides_its_processes_is_named() {
     }
     let folder = folder();
     let (open, program) = (folder.path().join("open"), folder.path().join("program"));
-    fs::create_dir(&open).expect("a folder");
+    fs::create_dir(&open).expect("a directory");
     for folder in [folder.path(), &open] {
         fs::set_permissions(folder, fs::Permissions::from_mode(0o777)).expect("a mode");
     }
-    // The folder of the build may be closed to others.
+    // The build directory may be inaccessible to other users.
     fs::copy(env!("CARGO_BIN_EXE_shm-restore"), &program).expect("a copy");
     let on = |hidepid: u32| {
         let script = format!(

@@ -1,5 +1,6 @@
-//! What the programs give a name by renaming it: a store that is being made, what a crash has left, what is exported and
-//! imported. It must be on the disk before, and its name behind it, or a power cut leaves the name with nothing in it.
+//! Files and directories that the programs publish by a rename: a new store, a crash file, exported
+//! and imported files. The content must be durable before the rename, and the new name after it.
+//! Otherwise a power cut leaves a name without content.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,25 +14,26 @@ use crate::support::need::{Need, need, program};
 const FLATSPAN: &str = env!("CARGO_BIN_EXE_flatspan");
 const SHM_RESTORE: &str = env!("CARGO_BIN_EXE_shm-restore");
 
-/// Calls that change files or folders, make them durable, or name them.
+/// Calls that change files or directories, make them durable, or rename them.
 const CALLS: &str = "open,openat,openat2,creat,mkdir,mkdirat,write,writev,pwrite64,pwritev,pwritev2,sendfile,copy_file_range,\
                      ftruncate,fallocate,ioctl,mmap,link,linkat,unlink,unlinkat,rmdir,rename,renameat,renameat2,sync,syncfs,fsync,\
                      fdatasync";
 
-/// A fault of the ancestor: after a power cut the file had its name and no content.
+/// Regression test for a bug of a former tool: after a power cut the file had its name and no
+/// content.
 #[test]
-fn rename_without_sync() {
+fn files_are_durable_before_and_after_a_rename() {
     if !need(Need::Tools, "strace") {
         return;
     }
     let folder = folder();
     let path = |name: &str| folder.path().join(name);
     let text = |name: &str| path(name).display().to_string();
-    // A store that is new, in folders that are.
+    // A new store in new directories.
     let (store, fill) = (text("new/folders/store"), client::words("fill 1 300000"));
     let made = traced(folder.path(), 0, &[SHM_RESTORE, &store, "sh", "-c", &fill]);
     assert_eq!(made, [path("new/folders/store")]);
-    // What a killed command leaves.
+    // The remains of a killed command.
     let crash = format!("{}; kill -SEGV $$", client::words("fill 2 300000"));
     let saved = traced(
         folder.path(),
@@ -40,7 +42,7 @@ fn rename_without_sync() {
     );
     let is_saved = |path: &PathBuf| path.display().to_string().contains("store/crash-");
     assert!(saved.len() == 1 && saved.iter().all(is_saved), "{saved:?}");
-    // Once to a new name, and once over what has it.
+    // Once to a new name, and once over an existing file.
     for options in [&[][..], &["--force"]] {
         let file = text("exported");
         let words = [&[FLATSPAN, "export"], options, &[&store, &file]].concat();
@@ -51,11 +53,12 @@ fn rename_without_sync() {
     assert_eq!(made.last(), Some(&path("imported")));
 }
 
-/// Runs a program under strace, and gives what it has renamed below a folder, all of which must have been durable then.
+/// Runs a program under strace. Returns its renames below a directory, each of which must have been
+/// durable at that moment.
 #[track_caller]
 fn traced(below: &Path, code: i32, words: &[&str]) -> Vec<PathBuf> {
     let log = tempfile::NamedTempFile::new().expect("a file");
-    let strace = program("strace").expect("asked for before");
+    let strace = program("strace").expect("requested before");
     let calls = format!("trace={CALLS}");
     let mut command = clean(strace);
     command
@@ -80,12 +83,12 @@ fn traced(below: &Path, code: i32, words: &[&str]) -> Vec<PathBuf> {
     disk.renamed
 }
 
-/// The lines of a log, those of calls that others have interrupted put together where they end.
+/// The lines of a log. Calls that others interrupted are joined at the position where they end.
 fn calls_of(log: &str) -> Vec<String> {
     let mut begun = std::collections::BTreeMap::new();
     let mut calls = Vec::new();
     for line in log.lines() {
-        let (pid, call) = line.split_once(' ').expect("a number and a call");
+        let (pid, call) = line.split_once(' ').expect("a process id and a call");
         let call = call.trim_start();
         if let Some(begin) = call.strip_suffix(" <unfinished ...>") {
             begun.insert(pid, begin);
@@ -101,11 +104,11 @@ fn calls_of(log: &str) -> Vec<String> {
     calls
 }
 
-/// What a power cut would take.
+/// Data that a power cut would lose.
 #[derive(Debug, Default)]
 struct Disk {
     below: PathBuf,
-    /// Files that were written, and folders with new names in them.
+    /// Files that were written, and directories with new names in them.
     unsynced: BTreeSet<PathBuf>,
     renamed: Vec<PathBuf>,
 }
@@ -117,7 +120,7 @@ impl Disk {
             return;
         };
         let result = rest.rsplit_once(" = ").map_or("", |(_, result)| result);
-        // Signals and ends, too.
+        // Also lines about signals and exits.
         if !result.starts_with(|first: char| first.is_ascii_digit()) {
             return;
         }
@@ -134,7 +137,7 @@ impl Disk {
             "copy_file_range" => self.changed(opened(rest).pop()),
             "mmap" if rest.contains("MAP_SHARED") && rest.contains("PROT_WRITE") => {
                 let mapped = opened(rest).into_iter().any(|file| self.is_below(&file));
-                assert!(!mapped, "stores to it are not seen: {call}");
+                assert!(!mapped, "stores through this call are not visible: {call}");
             }
             "unlink" | "unlinkat" | "rmdir" => {
                 if let Some(gone) = names(rest).pop() {
@@ -142,9 +145,9 @@ impl Disk {
                 }
             }
             "fsync" | "fdatasync" => {
-                opened(rest).iter().for_each(|file| {
+                for file in &opened(rest) {
                     self.unsynced.remove(file);
-                });
+                }
             }
             "sync" | "syncfs" => self.unsynced.clear(),
             "rename" | "renameat" | "renameat2" => self.rename(rest),
@@ -166,7 +169,7 @@ impl Disk {
         self.renamed.push(to);
     }
 
-    /// A new name in a folder.
+    /// A new name in a directory.
     fn added(&mut self, path: Option<PathBuf>) {
         if let Some(path) = path.filter(|path| self.is_below(path)) {
             self.changed(parent(path.clone()));
@@ -181,38 +184,44 @@ impl Disk {
     }
 
     fn is_below(&self, path: &Path) -> bool {
-        // Whoever opens a store makes its locks anew, and nothing in them counts. What is known of a memory is gone with it: the
-        // file may be empty after a power cut.
+        // Every opener of a store creates its locks again, and their content does not matter. The
+        // file about a memfd loses its meaning together with the memfd: it may be empty after a
+        // power cut.
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let counts = !name.starts_with("lock") && !name.starts_with("memories");
         path.starts_with(&self.below) && counts
     }
 }
 
-/// A name in an open folder.
+/// A name relative to an open directory.
 fn resolved(name: PathBuf, rest: &str) -> PathBuf {
     let folder = opened(rest).into_iter().next().unwrap_or_default();
     folder.join(name)
 }
 
-/// Does opening make a file, or empty one? What was there and is opened with `O_CREAT` counts too.
+/// Returns whether the open call creates or truncates a file. An existing file that is opened with
+/// `O_CREAT` counts too.
 fn made(name: &str, rest: &str) -> bool {
     name == "creat" || rest.contains("O_CREAT") || rest.contains("O_TRUNC")
 }
 
-/// What descriptors are open on: `3</a/path>`.
+/// The paths of the descriptors: `3</a/path>`.
 fn opened(text: &str) -> Vec<PathBuf> {
     let parts = text.split('<').skip(1);
     let paths = parts.filter_map(|part| part.split_once('>'));
     paths.map(|(path, _)| PathBuf::from(path)).collect()
 }
 
-/// What was named: `"/a/path"`.
+/// The paths in quotes: `"/a/path"`.
 fn names(text: &str) -> Vec<PathBuf> {
     let parts = text.split('"').skip(1).step_by(2);
     parts.map(PathBuf::from).collect()
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "used as a function of `PathBuf`"
+)]
 fn parent(path: PathBuf) -> Option<PathBuf> {
     path.parent().map(Path::to_path_buf)
 }

@@ -1,4 +1,4 @@
-//! What `shm-restore` puts into a memory, and what it leaves alone.
+//! The content that `shm-restore` writes into a memfd, and the memfds that it does not change.
 
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::process::Command;
 use flatspan::shm::{SharedFile, Unaware, UnawareOptions};
 
 use crate::client;
-use crate::left::{Left, path_of};
+use crate::inherited_fds::{Left, path_of};
 use crate::primes::count_checked;
 use crate::programs::{expect, primes, shm_fd};
 use crate::states::{folder, newest, shell, shm_restore};
@@ -16,7 +16,7 @@ fn shown(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// `shm-restore` on a memory of ours.
+/// `shm-restore` on a memfd of this process.
 fn on(memory: &SharedFile, store: &Path, script: &str) -> Command {
     let mut command = Left::files([path_of(memory)])
         .named("SHM_SHARED_FD")
@@ -27,7 +27,7 @@ fn on(memory: &SharedFile, store: &Path, script: &str) -> Command {
 
 fn bytes_of(memory: &SharedFile) -> Vec<u8> {
     let mut bytes = vec![0; memory.len().expect("a length") as usize];
-    let file = std::fs::File::open(path_of(memory)).expect("it opens");
+    let file = std::fs::File::open(path_of(memory)).expect("the file opens");
     file.read_exact_at(&mut bytes, 0).expect("its bytes");
     bytes
 }
@@ -35,12 +35,12 @@ fn bytes_of(memory: &SharedFile) -> Vec<u8> {
 fn put(memory: &SharedFile, bytes: &[u8]) {
     let file = std::fs::File::options().write(true).open(path_of(memory));
     file.and_then(|file| file.write_all_at(bytes, 0))
-        .expect("written");
+        .expect("the write succeeds");
 }
 
-/// The lines of the README.
+/// The command lines of the README.
 #[test]
-fn a_second_start_goes_on_where_the_first_has_stopped() {
+fn a_second_start_continues_where_the_first_ended() {
     let folder = folder();
     let store = folder.path().join("prime-snapshot");
     let start = || {
@@ -65,7 +65,7 @@ fn a_second_start_goes_on_where_the_first_has_stopped() {
 }
 
 #[test]
-fn h25_a_memory_that_is_not_sealed_is_restored_whatever_it_holds() {
+fn i25_an_unsealed_memfd_is_restored_whatever_it_contains() {
     let folder = folder();
     let store = folder.path().join("store");
     expect(0, &mut shell(&[], &store, &client::words("fill 7 8192")));
@@ -79,7 +79,7 @@ fn h25_a_memory_that_is_not_sealed_is_restored_whatever_it_holds() {
 }
 
 #[test]
-fn live_memory_emptied_by_an_empty_backup() {
+fn live_memory_is_not_emptied_by_an_empty_store() {
     for is_sealed in [true, false] {
         let folder = folder();
         let store = folder.path().join("store");
@@ -99,7 +99,7 @@ fn live_memory_emptied_by_an_empty_backup() {
 }
 
 #[test]
-fn live_memory_wins_over_an_older_state() {
+fn live_memory_takes_precedence_over_an_older_state() {
     let folder = folder();
     let store = folder.path().join("store");
     expect(0, &mut shell(&[], &store, &client::words("fill 7 8192")));
@@ -112,13 +112,13 @@ fn live_memory_wins_over_an_older_state() {
 }
 
 #[test]
-fn a_memory_that_ends_within_a_page_comes_back_with_all_of_it() {
+fn a_memfd_that_ends_within_a_page_is_restored_completely() {
     let folder = folder();
     let store = folder.path().join("store");
     let memory = SharedFile::create("odd", 0).expect("a memfd");
     for _ in 0..2 {
         expect(0, &mut on(&memory, &store, &client::words("fill 3 10000")));
-        // The program's own affair as long as it lives.
+        // Up to the program while it is alive.
         assert_eq!(bytes_of(&memory), [3; 10000]);
     }
     let again = SharedFile::create("again", 0).expect("a memfd");
@@ -128,13 +128,13 @@ fn a_memory_that_ends_within_a_page_comes_back_with_all_of_it() {
     assert_eq!(bytes_of(&again), whole);
 }
 
-/// Its position is the program's.
+/// The file position belongs to the program.
 #[test]
-fn the_shared_descriptor_is_not_moved() {
+fn the_position_of_the_shared_descriptor_is_kept() {
     let folder = folder();
     let memory = SharedFile::create("positioned", 64 << 12).expect("a memfd");
     let store = folder.path().join("store");
-    // dd leaves the position where it has read to.
+    // dd leaves the position after the bytes that it has read.
     let script = "dd bs=1 count=5 <&3 of=/dev/null 2>/dev/null; grep ^pos: /proc/self/fdinfo/3; \
                   sleep 0.2; grep ^pos: /proc/self/fdinfo/3";
     let mut command = on(&memory, &store, script);
@@ -155,7 +155,7 @@ fn the_shared_descriptor_is_not_moved() {
 }
 
 #[test]
-fn the_other_descriptors_are_handed_over_in_order() {
+fn other_descriptors_are_passed_in_order() {
     let folder = folder();
     let store = folder.path().join("store");
     let memory = SharedFile::create("among", 0).expect("a memfd");
@@ -182,11 +182,18 @@ fn once_takes_a_snapshot_of_live_memory_and_runs_nothing() {
         let mut command = Left::files([path_of(&memory)])
             .named("SHM_SHARED_FD")
             .command(env!("CARGO_BIN_EXE_shm-restore"));
-        command.arg("--once").arg(&store).output().expect("it runs")
+        command
+            .arg("--once")
+            .arg(&store)
+            .output()
+            .expect("the program runs")
     };
     let refused = once();
     assert_eq!(refused.status.code(), Some(125));
-    assert!(!store.exists(), "not live, so nothing is made");
+    assert!(
+        !store.exists(),
+        "the memfd is not live, so no queue is created"
+    );
     memory.mark_restored().expect("a seal");
     for _ in 0..2 {
         let done = once();
@@ -200,7 +207,7 @@ fn once_takes_a_snapshot_of_live_memory_and_runs_nothing() {
 }
 
 #[test]
-fn parts_get_the_length_that_is_asked_for() {
+fn parts_get_the_requested_size() {
     let folder = folder();
     let store = folder.path().join("store");
     expect(
@@ -208,7 +215,7 @@ fn parts_get_the_length_that_is_asked_for() {
         &mut shell(&["--part-len=64K"], &store, &client::words("fill 5 300000")),
     );
     assert!(
-        store.read_dir().expect("a folder").count() > 8,
+        store.read_dir().expect("a directory").count() > 8,
         "{}",
         shown(&store)
     );
@@ -218,7 +225,7 @@ fn parts_get_the_length_that_is_asked_for() {
 }
 
 #[test]
-fn a_library_user_rolls_back_only_when_told_to() {
+fn the_library_rolls_back_only_on_request() {
     let folder = folder();
     let store = folder.path().join("store");
     expect(0, &mut shell(&[], &store, &client::words("fill 7 8192")));

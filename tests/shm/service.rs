@@ -1,4 +1,5 @@
-//! State that survives the restart of its service: the units of docs/systemd.md, with a stand-in for the service manager.
+//! State that survives the restart of its service: the units of docs/systemd.md, with a stand-in
+//! for the service manager.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -8,24 +9,24 @@ use flatspan::shm::{SHARED_FD_NAME, SharedFile};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client;
-use crate::left::path_of;
+use crate::freeze_mode::kill_tree;
+use crate::inherited_fds::path_of;
 use crate::manager::{Killed, Manager};
 use crate::primes::count_checked;
 use crate::programs::{primes, said, shm_fd};
 use crate::states::{folder, newest};
-use crate::stopping::kill_tree;
 
 fn kept(manager: &Manager) -> SharedFile {
     let kept = manager.kept(SHARED_FD_NAME);
     assert_eq!(kept.len(), 1, "one memory, stored once");
-    SharedFile::adopt(kept[0].try_clone_to_owned().expect("another")).expect("a memfd")
+    SharedFile::adopt(kept[0].try_clone_to_owned().expect("another file")).expect("a memfd")
 }
 
 fn inode(memory: &SharedFile) -> u64 {
     fs::metadata(path_of(memory)).expect("open").ino()
 }
 
-/// Of the first unit of docs/systemd.md, with the programs that were built.
+/// From the first unit of docs/systemd.md, with the built programs.
 fn exec_start() -> [String; 3] {
     let text = include_str!("../../docs/systemd.md");
     let line = text
@@ -49,14 +50,14 @@ fn survives_restarts(mut manager: Manager) {
         said(&output),
         "1000 new primes, 1000 of 125000, the last is 7919\n"
     );
-    // Stored, and that was waited for, before the program ran.
+    // The memfd was stored, and the host waited for the confirmation, before the program ran.
     assert_eq!(
         manager.heard,
         ["FDSTORE=1\nFDNAME=SHM_SHARED_FD\nFDPOLL=0", "BARRIER=1"]
     );
     let first = inode(&kept(&manager));
 
-    // No process of the service is there now, and the memory is.
+    // No process of the service exists at this point; the memfd does.
     let output = manager.run(program, &[primes, brief]);
     assert_eq!(
         said(&output),
@@ -86,18 +87,18 @@ fn survives_restarts(mut manager: Manager) {
 }
 
 #[test]
-fn state_survives_restarts_of_its_service_with_a_path() {
+fn state_survives_service_restarts_with_a_path_socket() {
     survives_restarts(Manager::on_a_path());
 }
 
 #[test]
-fn state_survives_restarts_of_its_service_with_an_abstract_name() {
+fn state_survives_service_restarts_with_an_abstract_socket() {
     survives_restarts(Manager::on_an_abstract_name());
 }
 
-/// Nobody would keep the memory, and nobody would know.
+/// Otherwise the memfd would not be kept, without any report of it.
 #[test]
-fn a_manager_that_cannot_be_told_is_an_error() {
+fn an_unreachable_manager_is_an_error() {
     let manager = Manager::on_a_path();
     let mut command = crate::programs::clean(shm_fd());
     crate::manager::told(&mut command, &manager);
@@ -106,7 +107,7 @@ fn a_manager_that_cannot_be_told_is_an_error() {
     assert!(said.contains("service manager"), "{said}");
 }
 
-/// The last unit of docs/systemd.md, with the programs that were built and a program of a shell.
+/// The last unit of docs/systemd.md, with the built programs and a shell script as the program.
 struct Service {
     folder: tempfile::TempDir,
 }
@@ -144,7 +145,7 @@ impl Service {
         Killed(manager.start(Path::new("env"), &words))
     }
 
-    /// One that fills the memory when it is told to end, and is at work until then.
+    /// A program that fills the memfd when it is asked to end, and works until then.
     fn at_work(&self, byte: u8) -> String {
         format!(
             "trap '{}; exit 0' TERM; {}; while [ -e {} ]; do sleep 0.02; done",
@@ -181,12 +182,12 @@ fn count_of(memory: &SharedFile) -> u8 {
 }
 
 #[test]
-fn a_service_with_a_store_outlives_restarts_crashes_and_the_machine() {
+fn a_service_with_a_store_survives_restarts_crashes_and_reboots() {
     let service = Service { folder: folder() };
     let mut manager = Manager::on_a_path();
     let mut running = service.start(&manager, &service.at_work(1));
     manager.hear_until(|manager| heard(manager, "WATCHDOG=1"));
-    // The memory is kept before the program has it, and is ready when it runs.
+    // The memfd is stored before the program gets it, and is ready when the program runs.
     let first = [
         "FDSTORE=1\nFDNAME=SHM_SHARED_FD\nFDPOLL=0",
         "BARRIER=1",
@@ -208,7 +209,7 @@ fn a_service_with_a_store_outlives_restarts_crashes_and_the_machine() {
             .starts_with("STATUS=generation")
     );
 
-    // A restart: the same memory, as it was.
+    // A restart: the same memfd, unchanged.
     assert_eq!(count_of(&memory), 1);
     manager.heard.clear();
     let fill = |byte| client::words(&format!("fill {byte} 8192"));
@@ -220,7 +221,8 @@ fn a_service_with_a_store_outlives_restarts_crashes_and_the_machine() {
         (2, inode(&memory))
     );
 
-    // A crash of the program, and of all: the last snapshot comes back into the same memory.
+    // A crash of the program, then of all processes: the last snapshot is restored into the same
+    // memfd.
     let mut running = service.start(&manager, &format!("{}; kill -SEGV $$", fill(3)));
     assert_eq!(ended(&mut manager, &mut running), Some(128 + 11));
     assert_eq!(count_of(&memory), 3);
@@ -230,11 +232,11 @@ fn a_service_with_a_store_outlives_restarts_crashes_and_the_machine() {
     let mut running = service.start(&manager, "true");
     assert_eq!(ended(&mut manager, &mut running), Some(0));
     assert_eq!((service.state(), count_of(&memory)), (2, 2));
-    let inside = service.store().read_dir().expect("a folder").flatten();
+    let inside = service.store().read_dir().expect("a directory").flatten();
     let saved = inside.filter(|file| file.file_name().to_string_lossy().starts_with("crash-"));
     assert_eq!(saved.count(), 2, "saved aside");
 
-    // The machine starts anew.
+    // The machine reboots.
     let mut manager = Manager::on_an_abstract_name();
     let mut running = service.start(&manager, "true");
     assert_eq!(ended(&mut manager, &mut running), Some(0));

@@ -1,4 +1,4 @@
-//! The bar of `shm-restore`, on terminals that take nothing.
+//! The progress bar of `shm-restore` on terminals that accept no output.
 
 use std::fs;
 use std::io::Write as _;
@@ -7,13 +7,13 @@ use std::thread;
 use std::time::Duration;
 
 use crate::client;
+use crate::freeze_mode::wait_until;
 use crate::programs::expect;
 use crate::signalling::on_a_terminal;
 use crate::states::{folder, shell};
-use crate::stopping::wait_until;
 use crate::support::need::{Need, need};
 
-/// The words that restore a state so slowly that a bar is shown, and then make a file.
+/// A command line that restores a state slowly, so that a bar is shown, and then creates a file.
 fn slow_start(folder: &Path) -> String {
     let store = folder.join("store");
     expect(
@@ -37,23 +37,23 @@ fn run(script: &str, folder: &Path, steps: &mut dyn FnMut(&mut std::process::Chi
 }
 
 #[test]
-fn a_bar_in_the_background_stops_nobody() {
+fn a_bar_in_the_background_stops_no_process() {
     if !need(Need::Tools, "script") || !need(Need::Tools, "strace") {
         return;
     }
     let folder = folder();
     let done = folder.path().join("done");
-    // A job of its own. One that is stopped is not waited for any longer.
+    // A job of its own. A stopped job is not waited for any longer.
     let script = format!(
         "set -m; stty tostop; {} & while [ -e /proc/$! ] && ! grep -q 'State:.*T (stopped)' /proc/$!/status; do sleep 0.05; done; kill -9 -$! 2>/dev/null; :",
         slow_start(folder.path())
     );
     run(&script, folder.path(), &mut |_| {});
-    assert!(done.exists(), "the command was started");
+    assert!(done.exists(), "the command was not started");
 }
 
 #[test]
-fn a_bar_on_a_stopped_terminal_holds_up_nothing() {
+fn a_bar_on_a_stopped_terminal_does_not_block() {
     if !need(Need::Tools, "script") || !need(Need::Tools, "strace") {
         return;
     }
@@ -68,7 +68,7 @@ fn a_bar_on_a_stopped_terminal_holds_up_nothing() {
     run(&script, folder.path(), &mut |keys| {
         wait_until("ready", || ready.exists());
         keys.write_all(b"\x13").expect("a key");
-        // It is on its way to the terminal.
+        // The output is on its way to the terminal.
         thread::sleep(Duration::from_millis(300));
         fs::write(&go, "").expect("a file");
         wait_until("the command", || done.exists());

@@ -8,11 +8,11 @@ use std::process::{Output, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client;
-use crate::left::PATIENCE;
+use crate::freeze_mode::{start, wait_until};
+use crate::inherited_fds::PATIENCE;
 use crate::manager::{Killed, Manager};
 use crate::programs::{clean, said};
 use crate::states::{folder, newest, shell};
-use crate::stopping::{start, wait_until};
 use crate::support::cleaner;
 use crate::support::need::{Need, need};
 
@@ -27,12 +27,12 @@ fn lines(path: &Path) -> Vec<String> {
 
 pub(crate) fn ended(mut host: Killed) -> Output {
     let mut output = Output {
-        status: host.0.wait().expect("it ends"),
+        status: host.0.wait().expect("the program ends"),
         stdout: Vec::new(),
         stderr: Vec::new(),
     };
     let mut stderr = host.0.stderr.take().expect("a pipe");
-    std::io::copy(&mut stderr, &mut output.stderr).expect("what it said");
+    std::io::copy(&mut stderr, &mut output.stderr).expect("the output of the program");
     output
 }
 
@@ -44,7 +44,7 @@ fn listening(log: &Path) -> String {
 }
 
 #[test]
-fn signals_sent_to_it_alone_are_passed_on_once_and_it_waits_on() {
+fn signals_to_the_host_are_forwarded_once() {
     let folder = folder();
     let (store, log) = (folder.path().join("store"), folder.path().join("log"));
     let options = ["--snapshot=stop", "--interval=0.02"];
@@ -69,18 +69,18 @@ fn signals_sent_to_it_alone_are_passed_on_once_and_it_waits_on() {
     let output = ended(host);
     assert_eq!(output.status.code(), Some(7), "{}", said(&output));
     assert_eq!(lines(&log), expected);
-    assert!(newest(&store).is_empty(), "it has no memory");
+    assert!(newest(&store).is_empty(), "the program has no memfd");
 }
 
 #[test]
-fn statistics_are_told_when_asked_for() {
+fn statistics_are_printed_on_request() {
     let folder = folder();
     let (store, log) = (folder.path().join("store"), folder.path().join("log"));
     let host = start(&mut shell(&[], &store, &listening(&log)));
     wait_until("ready", || lines(&log) == ["ready"]);
     send(&host, Signal::USR1);
     send(&host, Signal::USR2);
-    wait_until("passed on behind it", || lines(&log).len() == 2);
+    wait_until("the second signal is passed on", || lines(&log).len() == 2);
     send(&host, Signal::HUP);
     let output = ended(host);
     assert!(
@@ -92,7 +92,7 @@ fn statistics_are_told_when_asked_for() {
 }
 
 #[test]
-fn what_nohup_has_ignored_stays_so() {
+fn signals_ignored_by_nohup_stay_ignored() {
     let folder = folder();
     let (store, log) = (folder.path().join("store"), folder.path().join("log"));
     let script = "trap '' HUP; exec \"$@\"";
@@ -114,11 +114,11 @@ fn what_nohup_has_ignored_stays_so() {
         1
     );
     send(&host, Signal::HUP);
-    fs::remove_file(&log).expect("an end");
-    assert!(host.0.wait().expect("it ends").success());
+    fs::remove_file(&log).expect("the process ends");
+    assert!(host.0.wait().expect("the program ends").success());
 }
 
-/// On a terminal of its own: keys, and what came of it.
+/// On a terminal of its own: key presses, and their effects.
 pub(crate) fn on_a_terminal(
     line: &str,
     steps: &mut dyn FnMut(&mut std::process::ChildStdin),
@@ -138,7 +138,7 @@ pub(crate) fn on_a_terminal(
 }
 
 #[test]
-fn h27_ctrl_c_reaches_the_child_once() {
+fn i27_ctrl_c_reaches_the_command_once() {
     if !need(Need::Tools, "script") {
         return;
     }
@@ -153,13 +153,13 @@ fn h27_ctrl_c_reaches_the_child_once() {
         program.display()
     );
     let code = on_a_terminal(&line, &mut |keys| {
-        // A command that looked at the terminal before it had it was stopped, and gets a CONT.
+        // A command that used the terminal before it owned it was stopped, and gets a CONT.
         wait_until("ready", || lines(&log).iter().any(|line| line == "ready"));
         for round in 1..=3 {
             keys.write_all(b"\x03").expect("a key");
             let ints = || lines(&log).iter().filter(|line| *line == "INT").count();
             wait_until("INT", || ints() >= round);
-            // Nothing else comes by the way that a signal sent to the host takes.
+            // No other signal arrives by the path of a signal sent to the host.
             let pid = pid_of(&store);
             kill_process(pid, Signal::USR2).expect("a signal");
             wait_until("USR2", || {
@@ -172,14 +172,14 @@ fn h27_ctrl_c_reaches_the_child_once() {
     assert_eq!(code, Some(7));
 }
 
-/// The host, as its lock has it.
+/// The host's process id, from its lock file.
 fn pid_of(store: &Path) -> Pid {
     let pid = fs::read_to_string(store.join("lock")).expect("a lock");
     Pid::from_raw(pid.trim().parse().expect("a number")).expect("a number")
 }
 
 #[test]
-fn a_command_reads_from_the_terminal_and_ctrl_z_does_not_hang() {
+fn a_command_reads_the_terminal_and_ctrl_z_works() {
     if !need(Need::Tools, "script") {
         return;
     }
@@ -201,7 +201,7 @@ fn a_command_reads_from_the_terminal_and_ctrl_z_does_not_hang() {
         wait_until("ready", || lines(&log) == ["ready"]);
         keys.write_all(b"one\n").expect("keys");
         wait_until("a line", || lines(&log).len() == 2);
-        // No shell is there that could have us go on, so we do at once.
+        // Without a shell that could continue the job, the host continues at once.
         keys.write_all(b"\x1a").expect("a key");
         keys.write_all(b"end\n").expect("keys");
     });
@@ -210,7 +210,7 @@ fn a_command_reads_from_the_terminal_and_ctrl_z_does_not_hang() {
 }
 
 #[test]
-fn the_service_manager_hears_of_it() {
+fn the_service_manager_is_notified() {
     let folder = folder();
     let store = folder.path().join("store");
     let mut manager = Manager::on_a_path();

@@ -1,4 +1,4 @@
-//! States as stores have them.
+//! The states that stores contain.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,11 +9,11 @@ use crate::programs::clean;
 use crate::support;
 
 pub(crate) const PAGE_WORDS: usize = 512;
-/// Of one program that stores rows of numbers.
+/// The state of one program that stores rows of numbers.
 pub(crate) const ROW_PAGES: usize = 64;
-/// Of one that makes its memory longer.
+/// The state of a program that extends its memfd.
 pub(crate) const GROWN_PAGES: u64 = 300;
-/// Of one that does so without a pause, and says how long it is.
+/// The state of a program that does so without a pause and stores the length.
 pub(crate) const PUBLISHED_PAGES: u64 = 6000;
 
 /// `shm-restore` with these words before the store.
@@ -23,14 +23,14 @@ pub(crate) fn shm_restore(options: &[&str], store: &Path) -> Command {
     command
 }
 
-/// A command of a shell behind the store.
+/// A shell command after the store.
 pub(crate) fn shell(options: &[&str], store: &Path, script: &str) -> Command {
     let mut command = shm_restore(options, store);
     command.args(["sh", "-c", script]);
     command
 }
 
-/// A folder for a store and what lies beside it.
+/// A directory for a store and the files beside it.
 pub(crate) fn folder() -> tempfile::TempDir {
     support::temp_dir()
 }
@@ -56,7 +56,8 @@ pub(crate) fn word(state: &[u8], page: usize) -> u64 {
     u64::from_ne_bytes(state[at..at + 8].try_into().expect("a word"))
 }
 
-/// Checks that a row is as it was at one instant: a number, and from some page on the one before it. Returns the number.
+/// Checks that a row is consistent with one point in time: a number and, from some page on, its
+/// predecessor. Returns the number.
 #[track_caller]
 pub(crate) fn number_of_row(state: &[u8], row: usize) -> u64 {
     let numbers: Vec<u64> = (0..ROW_PAGES)

@@ -1,4 +1,4 @@
-//! `shm-fd watch -n 0.1 primes` under a terminal, as the README has it.
+//! `shm-fd watch -n 0.1 primes` on a terminal, as in the README.
 
 use std::io::Write as _;
 use std::process::Stdio;
@@ -11,9 +11,11 @@ use crate::programs::{clean, primes, shm_fd};
 use crate::support::cleaner;
 use crate::support::need::{Need, need};
 
-/// Runs a line on a terminal until the table has so many primes, ends it by Ctrl-C, and counts them.
+/// Runs a command line on a terminal until the table has the given number of primes, ends it by
+/// Ctrl-C, and counts the primes.
 ///
-/// `watch` draws only what changes on the screen, so that the memory is looked at, which a service manager has kept.
+/// `watch` draws only changes of the screen, so the test reads the memfd that a service manager has
+/// kept.
 fn watch(line: &str, count: usize) -> usize {
     let mut manager = Manager::on_a_path();
     let mut command = clean("script");
@@ -27,7 +29,7 @@ fn watch(line: &str, count: usize) -> usize {
     manager.hear_until(|manager| !manager.kept(SHARED_FD_NAME).is_empty());
     let kept = manager.kept(SHARED_FD_NAME)[0]
         .try_clone_to_owned()
-        .expect("another");
+        .expect("another file");
     let memory = SharedFile::adopt(kept).expect("a memfd");
     manager.hear_until(|_| {
         let table = memory.map(0..1_000_000);
@@ -37,7 +39,7 @@ fn watch(line: &str, count: usize) -> usize {
     let mut keys = script.0.stdin.take().expect("its input");
     keys.write_all(b"\x03").expect("a key");
     assert!(
-        cleaner::wait(&mut script.0, crate::left::PATIENCE),
+        cleaner::wait(&mut script.0, crate::inherited_fds::PATIENCE),
         "it ends by Ctrl-C"
     );
     let found = count_checked(&memory);
@@ -46,7 +48,7 @@ fn watch(line: &str, count: usize) -> usize {
 }
 
 #[test]
-fn watch_runs_the_program_again_and_again_on_the_same_memory() {
+fn watch_repeats_the_program_on_the_same_memfd() {
     if !need(Need::Tools, "watch") || !need(Need::Tools, "script") {
         return;
     }
@@ -54,9 +56,10 @@ fn watch_runs_the_program_again_and_again_on_the_same_memory() {
     watch(&line, 3500);
 }
 
-/// The same around `shm-restore`, as the README has it: the second start goes on where Ctrl-C has ended the first.
+/// The same with `shm-restore`, as in the README: the second start continues from the state at
+/// Ctrl-C.
 #[test]
-fn watch_under_shm_restore_ends_by_ctrl_c_and_goes_on_at_the_next_start() {
+fn watch_under_shm_restore_continues_after_ctrl_c() {
     if !need(Need::Tools, "watch") || !need(Need::Tools, "script") {
         return;
     }
@@ -68,7 +71,7 @@ fn watch_under_shm_restore_ends_by_ctrl_c_and_goes_on_at_the_next_start() {
         dir.path().join("prime-snapshot").display(),
         primes().display()
     );
-    // The second memory is new, and gets what was kept: two runs more are needed each time.
+    // The second memfd is new and gets the stored state: two more runs are needed each time.
     let first = watch(&line, 1500);
     watch(&line, first + 1500);
 }

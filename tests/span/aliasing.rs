@@ -1,5 +1,5 @@
-//! Every way to the same bytes meets the same claims: a span for writing is alone, spans for reading
-//! share, and what does not overlap goes on.
+//! Range locks hold for every path to the same bytes. A writing span excludes all others, reading
+//! spans share, and ranges that do not overlap do not block each other.
 
 use std::{
     fs::{self, File},
@@ -27,10 +27,10 @@ use crate::{
 
 const FILE_BYTES: u64 = 60_000;
 
-/// More than any test may take; nobody waits so long when all is well.
+/// A timeout that no test reaches when the code is correct.
 const LONG: Duration = Duration::from_secs(60);
 
-/// A folder with the file "a" of noise.
+/// A directory with the file "a", which holds noise.
 fn folder() -> tempfile::TempDir {
     let folder = support::temp_dir();
     put(&folder.path().join("a"), &noise(1, FILE_BYTES as usize));
@@ -58,19 +58,20 @@ fn assert_busy<T: std::fmt::Debug>(result: Result<T, SpanError>, file: &Path) {
     }
 }
 
-/// What has the same bytes at `here` of one group and at `there` of another: both ways, by spans and copies.
+/// Asserts that the range `here` of one group and the range `there` of another share their bytes:
+/// in both directions, by spans and by copies.
 #[track_caller]
 fn assert_one_file((one, here): (&Group, u64), (two, there): (&Group, u64), path: &Path) {
     let (a, b) = (here + 1000..here + 9000, there + 1000..there + 9000);
     let mut buf = [0; 10];
 
-    let held = one.span_mut(a.clone()).expect("nobody has it");
+    let held = one.span_mut(a.clone()).expect("the range is unlocked");
     for overlapping in [b.clone(), b.start - 1..b.start + 1, b.end - 1..b.end + 1] {
         assert_busy(two.span(overlapping.clone()), path);
         assert_busy(two.span_mut(overlapping.clone()), path);
         let read = two.read_at(overlapping.start, &mut buf);
         if overlapping.start < b.start {
-            assert_eq!(read.expect("what is before it"), 1);
+            assert_eq!(read.expect("the bytes before it"), 1);
         } else {
             assert_busy(read, path);
         }
@@ -79,15 +80,16 @@ fn assert_one_file((one, here): (&Group, u64), (two, there): (&Group, u64), path
         assert_busy(two.write_all_at(overlapping.end - 2, &buf), path);
     }
     for beside in [b.start - 500..b.start, b.end..b.end + 500] {
-        drop(two.span(beside.clone()).expect("beside it"));
-        drop(two.span_mut(beside.clone()).expect("beside it"));
+        drop(two.span(beside.clone()).expect("a range beside it"));
+        drop(two.span_mut(beside.clone()).expect("a range beside it"));
         two.read_exact_at(beside.start, &mut buf)
-            .expect("beside it");
-        two.write_all_at(beside.start, &buf).expect("beside it");
+            .expect("a range beside it");
+        two.write_all_at(beside.start, &buf)
+            .expect("a range beside it");
     }
     drop(held);
 
-    let held = one.span(a.clone()).expect("it was given back");
+    let held = one.span(a.clone()).expect("the range was unlocked");
     let other = two.span(b.clone()).expect("spans for reading share");
     two.read_exact_at(b.start, &mut buf).expect("so do copies");
     assert_busy(two.span_mut(b.clone()), path);
@@ -98,13 +100,13 @@ fn assert_one_file((one, here): (&Group, u64), (two, there): (&Group, u64), path
     drop(other);
     two.write_all_at(b.start, &buf)
         .expect("it was given back twice");
-    drop(two.span_mut(b).expect("it was given back"));
-    drop(one.span_mut(a).expect("it was given back"));
+    drop(two.span_mut(b).expect("the range was unlocked"));
+    drop(one.span_mut(a).expect("the range was unlocked"));
     assert_eq!((one.stats().pinned, two.stats().pinned), (0, 0));
 }
 
 #[test]
-fn two_groups_of_one_cache_meet() {
+fn two_groups_of_one_cache_share_range_locks() {
     for copy_path in COPY_PATHS {
         let folder = folder();
         let cache = small_cache(64, copy_path);
@@ -115,7 +117,7 @@ fn two_groups_of_one_cache_meet() {
 }
 
 #[test]
-fn h33_groups_of_two_caches_meet() {
+fn i33_groups_of_two_caches_share_range_locks() {
     for copy_path in COPY_PATHS {
         let folder = folder();
         let one = group_of(&["a"], folder.path(), &small_cache(64, copy_path));
@@ -126,7 +128,7 @@ fn h33_groups_of_two_caches_meet() {
 }
 
 #[test]
-fn h33_windows_of_different_lengths_meet() {
+fn i33_windows_of_different_lengths_share_range_locks() {
     let folder = folder();
     let options = CacheOptions::default().window_bytes(64 << 10);
     let large = MappingCache::new(options.budget_bytes(1 << 20)).expect("a cache");
@@ -137,21 +139,21 @@ fn h33_windows_of_different_lengths_meet() {
 }
 
 #[test]
-fn a_repeated_path_meets_itself() {
+fn a_repeated_path_shares_range_locks() {
     for copy_path in COPY_PATHS {
         let folder = folder();
         let cache = small_cache(64, copy_path);
         let group = group_of(&["a", "./a"], folder.path(), &cache);
         let path = folder.path().join("a");
         let half = FILE_BYTES;
-        // Either half is named by its own path.
+        // Each half is named by its own path.
         assert_one_file((&group, half), (&group, 0), &path);
         assert_one_file((&group, 0), (&group, half), &folder.path().join("./a"));
     }
 }
 
 #[test]
-fn hard_links_meet() {
+fn hard_links_share_range_locks() {
     for copy_path in COPY_PATHS {
         let folder = folder();
         let (a, b) = (folder.path().join("a"), folder.path().join("b"));
@@ -165,7 +167,7 @@ fn hard_links_meet() {
 }
 
 #[test]
-fn a_symlink_meets_its_file() {
+fn a_symlink_shares_the_range_locks_of_its_file() {
     let folder = folder();
     let link = folder.path().join("link");
     symlink("a", &link).expect("symlink");
@@ -177,7 +179,7 @@ fn a_symlink_meets_its_file() {
 }
 
 #[test]
-fn overlapping_ranges_of_a_file_meet() {
+fn overlapping_ranges_of_a_file_share_range_locks() {
     for copy_path in COPY_PATHS {
         let folder = folder();
         let path = folder.path().join("a");
@@ -187,7 +189,7 @@ fn overlapping_ranges_of_a_file_meet() {
             .file_range("a", 20_000..60_000)
             .open()
             .expect("a group");
-        // 20 000 of the file is at 20 000 and at 40 000 of the group.
+        // Byte 20 000 of the file is at 20 000 and at 40 000 of the group.
         assert_one_file((&group, 20_000), (&group, 40_000), &path);
         assert_one_file((&group, 40_000), (&group, 20_000), &path);
         let held = group.span_mut(0..20_000).expect("only the first has it");
@@ -201,7 +203,7 @@ fn overlapping_ranges_of_a_file_meet() {
 }
 
 #[test]
-fn a_span_for_writing_that_meets_itself_is_busy_at_once() {
+fn a_writing_span_that_overlaps_itself_fails_at_once() {
     let folder = folder();
     let path = folder.path().join("a");
     fs::hard_link(&path, folder.path().join("b")).expect("link");
@@ -210,7 +212,7 @@ fn a_span_for_writing_that_meets_itself_is_busy_at_once() {
         let group = group_of(&["a", second], folder.path(), &cache);
         let second = folder.path().join(second);
         let start = Instant::now();
-        // All of it twice, and a single byte of it twice.
+        // The whole file twice, and a single byte of it twice.
         assert_busy(group.span_mut(..), &second);
         assert_busy(group.span_mut_within(.., LONG), &second);
         let overlapping = builder(folder.path(), &cache).file_range("a", 0..5000);
@@ -220,22 +222,24 @@ fn a_span_for_writing_that_meets_itself_is_busy_at_once() {
         assert_busy(overlapping.owned_span_mut_within(4000..5001, LONG), &path);
         assert!(start.elapsed() < LONG / 2, "nobody waits for himself");
         assert_eq!(group.stats().pinned, 0, "nothing stays behind");
-        drop(group.span_mut(..FILE_BYTES).expect("nothing stays claimed"));
-        drop(group.span_mut(FILE_BYTES..).expect("nothing stays claimed"));
+        drop(group.span_mut(..FILE_BYTES).expect("no range stays locked"));
+        drop(group.span_mut(FILE_BYTES..).expect("no range stays locked"));
 
         drop(group.span(..).expect("for reading it may"));
         let mut bytes = noise(2, 2 * FILE_BYTES as usize);
-        group.write_all_at(0, &bytes).expect("a copy may, too");
-        group.read_exact_at(0, &mut bytes).expect("a copy may, too");
+        group.write_all_at(0, &bytes).expect("a copy succeeds too");
+        group
+            .read_exact_at(0, &mut bytes)
+            .expect("a copy succeeds too");
         assert!(bytes[..FILE_BYTES as usize] == bytes[FILE_BYTES as usize..]);
     }
 }
 
 #[test]
-fn a_span_for_writing_may_meet_other_bytes_of_its_file() {
+fn a_writing_span_may_cover_disjoint_ranges_of_a_file() {
     let folder = folder();
     let cache = small_cache(64, CopyPath::Mapped);
-    // In one window, and the second first.
+    // Both ranges are in one window, the second one first.
     let builder = builder(folder.path(), &cache).file_range("a", 1000..2000);
     let group = builder.file_range("a", 0..1000).open().expect("a group");
     let mut span = group.span_mut_within(.., LONG).expect("no byte twice");
@@ -247,18 +251,18 @@ fn a_span_for_writing_may_meet_other_bytes_of_its_file() {
 }
 
 #[test]
-fn hashing_beside_a_span_for_writing_is_busy() {
+fn hashing_a_range_of_a_writing_span_fails() {
     for copy_path in COPY_PATHS {
         let folder = folder();
         let path = folder.path().join("a");
         let one = group_of(&["a"], folder.path(), &small_cache(64, copy_path));
         let two = group_of(&["a"], folder.path(), &small_cache(64, copy_path));
         let pieces = Pieces::new(&two, 10_000).expect("pieces");
-        let before = pieces.hash(2).expect("nobody has it");
-        let held = one.span_mut(25_000..25_001).expect("nobody has it");
+        let before = pieces.hash(2).expect("the range is unlocked");
+        let held = one.span_mut(25_000..25_001).expect("the range is unlocked");
         assert_busy(pieces.hash(2), &path);
         assert_busy(pieces.hash_with::<Sha1>(2), &path);
-        pieces.hash(1).expect("beside it");
+        pieces.hash(1).expect("a range beside it");
         #[cfg(feature = "rayon")]
         {
             use flatspan::span::{HashRun, PieceOutcome};
@@ -270,14 +274,14 @@ fn hashing_beside_a_span_for_writing_is_busy() {
             assert_eq!(hashed.collect::<Vec<_>>(), expected);
         }
         drop(held);
-        let held = one.span(..).expect("it was given back");
+        let held = one.span(..).expect("the range was unlocked");
         assert_eq!(pieces.hash(2).expect("both read"), before);
         drop(held);
     }
 }
 
 #[test]
-fn a_cursor_beside_a_span_is_busy() {
+fn a_cursor_in_a_locked_range_fails() {
     let folder = folder();
     let cache = small_cache(64, CopyPath::Auto);
     let group = group_of(&["a"], folder.path(), &cache);
@@ -285,7 +289,7 @@ fn a_cursor_beside_a_span_is_busy() {
         assert_eq!(done.unwrap_err().kind(), io::ErrorKind::ResourceBusy);
     };
     let mut cursor = Cursor::new(&group);
-    let held = group.span_mut(5000..6000).expect("nobody has it");
+    let held = group.span_mut(5000..6000).expect("the range is unlocked");
     cursor.seek(SeekFrom::Start(5000)).expect("seek");
     busy(cursor.read_exact(&mut [0]));
     busy(cursor.write_all(b"x").and_then(|()| cursor.flush()));
@@ -293,7 +297,7 @@ fn a_cursor_beside_a_span_is_busy() {
 }
 
 #[test]
-fn pins_and_cached_files_beside_a_span_are_busy() {
+fn pins_and_cached_files_in_a_locked_range_fail() {
     let folder = folder();
     let cache = small_cache(64, CopyPath::Mapped);
     let group = group_of(&["a"], folder.path(), &cache);
@@ -316,7 +320,7 @@ fn pins_and_cached_files_beside_a_span_are_busy() {
         let at = WINDOW_BYTES + 100;
         let mut buf = [0; 100];
 
-        let held = group.span(at..at + 100).expect("nobody has it");
+        let held = group.span(at..at + 100).expect("the range is unlocked");
         busy(pin.copy_from(100, &buf));
         busy(pin.copy_from(1, &buf));
         assert_eq!(pin.copy_from(0, &buf).expect("before it"), 100);
@@ -329,19 +333,24 @@ fn pins_and_cached_files_beside_a_span_are_busy() {
         assert_eq!(file.read_at(at, &mut buf).expect("both read"), 100);
         drop(held);
 
-        let held = group.span_mut(at..at + 100).expect("it was given back");
+        let held = group
+            .span_mut(at..at + 100)
+            .expect("the range was unlocked");
         busy(pin.copy_from(199, &buf));
         busy(pin.copy_to(199, &mut buf));
         let read = file.read_at(at, &mut buf);
         assert!(matches!(read, Err(MappingError::Busy { .. })), "{read:?}");
         assert_eq!(pin.copy_to(200, &mut buf).expect("behind it"), 100);
         drop(held);
-        assert_eq!(pin.copy_from(100, &buf).expect("it was given back"), 100);
+        assert_eq!(
+            pin.copy_from(100, &buf).expect("the range was unlocked"),
+            100
+        );
     }
 }
 
 #[test]
-fn a_copy_that_meets_a_span_at_its_far_end_does_nothing() {
+fn a_copy_that_overlaps_a_span_at_its_end_has_no_effect() {
     let folder = folder();
     let (b, len) = (folder.path().join("b"), FILE_BYTES as usize);
     put(&b, &noise(2, len));
@@ -357,7 +366,7 @@ fn a_copy_that_meets_a_span_at_its_far_end_does_nothing() {
     assert!(fs::read(folder.path().join("a")).expect("read") == noise(1, len));
     assert!(fs::read(b).expect("read") == noise(2, len));
     assert_eq!(group.stats().pinned, 0);
-    drop(group.span_mut(..).expect("nothing stays claimed"));
+    drop(group.span_mut(..).expect("no range stays locked"));
 }
 
 #[test]
@@ -375,7 +384,7 @@ fn disjoint_spans_of_one_window_are_held_at_once() {
         for thread in 0..THREADS {
             let (group, barrier) = (&group, &barrier);
             scope.spawn(move || {
-                // Neighbours belong to different threads.
+                // Neighbouring ranges belong to different threads.
                 let blocks = (thread..BLOCKS).step_by(THREADS as usize);
                 let spans = blocks.map(|block| {
                     let range = block * BLOCK..(block + 1) * BLOCK;
@@ -435,21 +444,25 @@ fn spans_for_reading_overlap_freely() {
 }
 
 #[test]
-fn empty_spans_are_in_nobodys_way() {
+fn empty_spans_lock_nothing() {
     let folder = folder();
     let group = group_of(&["a"], folder.path(), &small_cache(64, CopyPath::Mapped));
-    let empty = group.span_mut(5000..5000).expect("empty");
+    let empty = group.span_mut(5000..5000).expect("the range is empty");
     let all = group.span_mut(..).expect("an empty one has nothing");
-    drop(group.span(700..700).expect("empty"));
-    drop(group.span_mut(700..700).expect("empty"));
-    drop(group.span_mut_within(FILE_BYTES.., LONG).expect("empty"));
-    group.read_exact_at(700, &mut []).expect("nothing to read");
-    group.write_all_at(700, &[]).expect("nothing to write");
+    drop(group.span(700..700).expect("the range is empty"));
+    drop(group.span_mut(700..700).expect("the range is empty"));
+    drop(
+        group
+            .span_mut_within(FILE_BYTES.., LONG)
+            .expect("the range is empty"),
+    );
+    group.read_exact_at(700, &mut []).expect("an empty read");
+    group.write_all_at(700, &[]).expect("an empty write");
     drop((empty, all));
 }
 
 #[test]
-fn a_forgotten_span_keeps_its_range_and_nothing_else() {
+fn a_leaked_span_keeps_only_its_range_locked() {
     let folder = folder();
     let (a, b) = (folder.path().join("a"), folder.path().join("b"));
     put(&b, &noise(2, FILE_BYTES as usize));
@@ -457,28 +470,42 @@ fn a_forgotten_span_keeps_its_range_and_nothing_else() {
     let group = group_of(&["a", "b"], folder.path(), &cache);
     let other = group_of(&["a"], folder.path(), &small_cache(64, CopyPath::Auto));
     let last = 2 * FILE_BYTES;
-    mem::forget(group.span_mut(5000..6000).expect("nobody has it"));
-    mem::forget(group.span(last - 100..).expect("nobody has it"));
+    mem::forget(group.span_mut(5000..6000).expect("the range is unlocked"));
+    mem::forget(group.span(last - 100..).expect("the range is unlocked"));
 
     let mut buf = vec![0; 1000];
     assert_busy(group.span(5999..6001), &a);
     assert_busy(group.span_within(5999..6001, Duration::from_millis(20)), &a);
     assert_busy(other.read_exact_at(5500, &mut buf), &a);
     assert_busy(group.write_all_at(last - 1, b"x"), &b);
-    drop(group.span(last - 100..).expect("for reading it is shared"));
+    drop(
+        group
+            .span(last - 100..)
+            .expect("reading spans share the range"),
+    );
 
     for at in [0, 4000, 6000, FILE_BYTES, last - 1100] {
-        drop(group.span_mut(at..at + 1000).expect("the rest goes on"));
-        group.write_all_at(at, &buf).expect("the rest goes on");
-        group.read_exact_at(at, &mut buf).expect("the rest goes on");
+        drop(
+            group
+                .span_mut(at..at + 1000)
+                .expect("the other pieces are hashed"),
+        );
+        group
+            .write_all_at(at, &buf)
+            .expect("the other pieces are hashed");
+        group
+            .read_exact_at(at, &mut buf)
+            .expect("the other pieces are hashed");
     }
-    other.write_all_at(6000, &buf).expect("the rest goes on");
+    other
+        .write_all_at(6000, &buf)
+        .expect("the other pieces are hashed");
     let pieces = Pieces::new(&group, 10_000).expect("pieces");
     assert_busy(pieces.hash(0), &a);
-    pieces.hash(1).expect("the rest goes on");
-    pieces.hash(11).expect("for reading it is shared");
+    pieces.hash(1).expect("the other pieces are hashed");
+    pieces.hash(11).expect("reading spans share the range");
     group.sync_all().expect("sync_all");
-    // One window of each file stays.
+    // One window of each file stays mapped.
     group.evict(..).expect("evict");
     assert_eq!((group.stats().mappings, group.stats().pinned), (2, 2));
     drop(group);
@@ -489,16 +516,16 @@ fn a_forgotten_span_keeps_its_range_and_nothing_else() {
 }
 
 #[test]
-fn a_forgotten_owned_span_keeps_the_group() {
+fn a_leaked_owned_span_keeps_the_group() {
     let folder = folder();
     let a = folder.path().join("a");
     let cache = small_cache(64, CopyPath::Mapped);
     let group = Arc::new(group_of(&["a"], folder.path(), &cache));
-    mem::forget(group.owned_span_mut(0..1).expect("nobody has it"));
+    mem::forget(group.owned_span_mut(0..1).expect("the range is unlocked"));
     drop(group);
     let mut other = group_of(&["a"], folder.path(), &cache);
     assert_busy(other.span(0..1), &a);
-    drop(other.span_mut(1..).expect("the rest goes on"));
+    drop(other.span_mut(1..).expect("the other pieces are hashed"));
     let released = other.release_file(0);
     assert!(
         matches!(
@@ -510,7 +537,7 @@ fn a_forgotten_owned_span_keeps_the_group() {
 }
 
 #[test]
-fn waiting_ends_when_the_range_is_given_back() {
+fn a_wait_ends_when_the_range_is_unlocked() {
     let folder = folder();
     let cache = small_cache(64, CopyPath::Mapped);
     let group = Arc::new(group_of(&["a"], folder.path(), &cache));
@@ -523,7 +550,9 @@ fn waiting_ends_when_the_range_is_given_back() {
     for waits_for_writing in [false, true] {
         for is_owned in [false, true] {
             for waiter in [&group, &other] {
-                let held = group.owned_span_mut(1000..20_000).expect("nobody has it");
+                let held = group
+                    .owned_span_mut(1000..20_000)
+                    .expect("the range is unlocked");
                 let start = Instant::now();
                 let holder = thread::spawn(move || {
                     thread::sleep(pause);
@@ -546,7 +575,7 @@ fn waiting_ends_when_the_range_is_given_back() {
 }
 
 #[test]
-fn a_writer_waits_for_all_readers_of_all_files() {
+fn a_writing_span_waits_for_readers_of_all_files() {
     let folder = folder();
     put(&folder.path().join("b"), &noise(2, FILE_BYTES as usize));
     let cache = small_cache(64, CopyPath::Mapped);
@@ -568,7 +597,7 @@ fn a_writer_waits_for_all_readers_of_all_files() {
 }
 
 #[test]
-fn waiting_ends_with_the_timeout() {
+fn a_wait_ends_with_the_timeout() {
     let folder = folder();
     let a = folder.path().join("a");
     let group = Arc::new(group_of(
@@ -577,20 +606,28 @@ fn waiting_ends_with_the_timeout() {
         &small_cache(64, CopyPath::Mapped),
     ));
     for timeout in [0, 1, 40].map(Duration::from_millis) {
-        let held = group.span_mut(1000..2000).expect("nobody has it");
+        let held = group.span_mut(1000..2000).expect("the range is unlocked");
         let start = Instant::now();
         assert_busy(group.span_within(.., timeout), &a);
         assert_busy(group.owned_span_within(1000..1001, timeout), &a);
         drop(held);
-        let held = group.span(1000..2000).expect("it was given back");
+        let held = group.span(1000..2000).expect("the range was unlocked");
         assert_busy(group.span_mut_within(.., timeout), &a);
         assert_busy(group.owned_span_mut_within(1999..2001, timeout), &a);
         assert!(start.elapsed() >= 4 * timeout);
         assert!(start.elapsed() < 4 * timeout + LONG / 2);
         drop(group.span_within(.., timeout).expect("for reading"));
         drop(held);
-        drop(group.span_mut_within(.., timeout).expect("free"));
-        drop(group.span_mut_within(.., Duration::MAX).expect("free"));
+        drop(
+            group
+                .span_mut_within(.., timeout)
+                .expect("the range is free"),
+        );
+        drop(
+            group
+                .span_mut_within(.., Duration::MAX)
+                .expect("the range is free"),
+        );
     }
 }
 
@@ -608,17 +645,18 @@ fn copies_do_not_wait_for_spans() {
 }
 
 #[test]
-fn a_file_that_takes_the_place_of_another_is_another() {
+fn a_replacement_file_has_its_own_range_locks() {
     let folder = folder();
     let a = folder.path().join("a");
     let cache = small_cache(64, CopyPath::Mapped);
     let old = group_of(&["a"], folder.path(), &cache);
-    let mut held = old.span_mut(..).expect("nobody has it");
+    let mut held = old.span_mut(..).expect("the range is unlocked");
     fs::remove_file(&a).expect("remove");
     put(&a, &noise(5, FILE_BYTES as usize));
     let new = group_of(&["a"], folder.path(), &cache);
     let span = new.span_mut(..).expect("nobody has this file");
-    held.copy_from(0, b"of the old").expect("to the old");
+    held.copy_from(0, b"of the old")
+        .expect("a write to the old file");
     drop(span);
     drop(held);
     let file = File::open(&a).expect("open");

@@ -72,7 +72,7 @@ fn a_limit_of_one_mapping_serves_a_megabyte() {
 }
 
 #[test]
-fn threads_that_share_a_window_of_budget_all_get_their_turn() {
+fn threads_sharing_one_window_of_budget_all_make_progress() {
     for copy_path in COPY_PATHS {
         for when_pinned in [WhenPinned::Exceed, WhenPinned::Fail] {
             let folder = support::temp_dir();
@@ -114,21 +114,21 @@ fn threads_that_share_a_window_of_budget_all_get_their_turn() {
 }
 
 #[test]
-fn evicting_says_how_many_bytes_were_unmapped() {
+fn evict_returns_the_number_of_unmapped_bytes() {
     let folder = support::temp_dir();
     let cache = small_cache(1024, CopyPath::Mapped);
     let group = group(&cache, folder.path());
-    // The first makes the files long enough, the second goes through their windows.
+    // The first pass extends the files; the second one writes through their windows.
     for seed in [1, 2] {
         group.write_all_at(0, &noise(seed, BYTES)).expect("a write");
     }
     let mapped = cache.stats().mapped_bytes;
-    // Three files, each with a part of a window at its end.
+    // Three files, each ending with a partial window.
     assert_eq!(
         mapped,
         BYTES as u64 + 3 * WINDOW_BYTES - BYTES as u64 % WINDOW_BYTES - 4096
     );
-    assert_eq!(group.evict(0..0).expect("nothing"), 0);
+    assert_eq!(group.evict(0..0).expect("an empty read"), 0);
     assert_eq!(group.evict(5000..5001).expect("one window"), WINDOW_BYTES);
     assert_eq!(group.evict(5000..5001).expect("gone already"), 0);
     assert_eq!(group.evict(4000..9000).expect("two more"), 2 * WINDOW_BYTES);
@@ -140,6 +140,6 @@ fn evicting_says_how_many_bytes_were_unmapped() {
     let stats = cache.stats();
     assert_eq!((stats.mappings, stats.mapped_bytes), (0, 0));
     let mut buf = vec![0; BYTES];
-    group.read_exact_at(0, &mut buf).expect("all");
+    group.read_exact_at(0, &mut buf).expect("all bytes");
     assert!(buf == noise(2, BYTES));
 }

@@ -1,4 +1,4 @@
-//! What the builder makes of files that are there, files to come, ranges and padding.
+//! `GroupBuilder` with existing files, missing files, ranges and padding.
 
 use std::fs;
 
@@ -38,7 +38,7 @@ fn nothing_is_created_before_the_first_write() {
     assert!(group.read_exact_at(0, &mut [0]).is_err());
     group.sync_all().expect("nothing to sync");
     group.evict(..).expect("nothing to evict");
-    group.prefetch(..).expect("nothing to read");
+    group.prefetch(..).expect("an empty read");
     assert!(!group.is_resident(..).expect("no"));
     assert!(tree(folder.path()).is_empty());
 
@@ -72,7 +72,7 @@ fn empty_files_are_created_when_the_group_opens() {
 }
 
 #[test]
-fn an_empty_file_that_is_there_keeps_what_it_has() {
+fn an_existing_file_keeps_its_content_under_an_empty_entry() {
     let folder = support::temp_dir();
     put(&folder.path().join("a"), b"kept");
     creating(folder.path())
@@ -83,7 +83,7 @@ fn an_empty_file_that_is_there_keeps_what_it_has() {
 }
 
 #[test]
-fn without_leave_to_create_nothing_is_created() {
+fn without_create_no_file_is_created() {
     let folder = support::temp_dir();
     for access in [Access::ReadOnly, Access::ReadWrite] {
         let builder = Group::builder(folder.path()).access(access);
@@ -106,7 +106,7 @@ fn without_leave_to_create_nothing_is_created() {
 }
 
 #[test]
-fn creating_needs_write_access() {
+fn create_requires_write_access() {
     let folder = support::temp_dir();
     let refused = Group::builder(folder.path())
         .create(true)
@@ -122,7 +122,7 @@ fn creating_needs_write_access() {
 }
 
 #[test]
-fn a_group_for_reading_does_not_write() {
+fn a_read_only_group_does_not_write() {
     let folder = support::temp_dir();
     put(&folder.path().join("a"), b"abc");
     for copy_path in COPY_PATHS {
@@ -139,7 +139,7 @@ fn a_group_for_reading_does_not_write() {
 }
 
 #[test]
-fn existing_files_have_the_length_they_have() {
+fn existing_files_use_their_actual_length() {
     let folder = support::temp_dir();
     put(&folder.path().join("a"), &noise(1, 5000));
     put(&folder.path().join("empty"), b"");
@@ -149,7 +149,7 @@ fn existing_files_have_the_length_they_have() {
     let group = builder.existing("a").open().expect("a group");
     assert_eq!(group.len(), 10_000);
     let mut buf = vec![0; 10_000];
-    group.read_exact_at(0, &mut buf).expect("all");
+    group.read_exact_at(0, &mut buf).expect("all bytes");
     assert_eq!(buf, [noise(1, 5000), noise(1, 5000)].concat());
 
     let refused = Group::builder(folder.path())
@@ -160,7 +160,7 @@ fn existing_files_have_the_length_they_have() {
 }
 
 #[test]
-fn lengths_that_no_file_can_have_are_refused() {
+fn impossible_lengths_are_refused() {
     const MAX: u64 = i64::MAX as u64;
     let folder = support::temp_dir();
     let builder = || creating(folder.path()).file("fine", 1);
@@ -187,12 +187,12 @@ fn lengths_that_no_file_can_have_are_refused() {
 }
 
 #[test]
-fn a_group_without_a_cache_of_its_own_uses_the_given_one() {
+fn groups_share_a_given_cache() {
     let folder = support::temp_dir();
     let cache = small_cache(4, CopyPath::Mapped);
     let builder = creating(folder.path()).cache(&cache).file("a", 3 * 4096);
     let group = builder.open().expect("a group");
-    // The first makes the file long enough, the second goes through its windows.
+    // The first write extends the file; the second one goes through its windows.
     for seed in [1, 2] {
         let written = group.write_all_at(0, &noise(seed, 3 * 4096));
         written.expect("a write");

@@ -1,4 +1,4 @@
-//! Paths stay beneath the root, unless the caller allows otherwise.
+//! Paths stay below the root unless the caller allows otherwise.
 
 use std::{
     fs,
@@ -17,7 +17,7 @@ use crate::{
     support,
 };
 
-/// A root with a folder and a file beside it that must not be reached.
+/// A root, and beside it a directory and a file that must not be reached.
 struct Scene {
     folder: TempDir,
 }
@@ -39,7 +39,7 @@ impl Scene {
         builder.access(Access::ReadWrite).create(true)
     }
 
-    /// Reads, writes and syncs are refused, and nothing outside changes.
+    /// Asserts that reads, writes and syncs are refused and that nothing outside the root changes.
     #[track_caller]
     fn assert_refused_at_use(&self, path: &str) {
         let before = tree(&self.path("outside"));
@@ -71,7 +71,7 @@ impl Scene {
 }
 
 #[test]
-fn paths_that_name_another_place_are_refused_at_once() {
+fn paths_outside_the_root_are_refused_at_once() {
     let scene = Scene::new();
     let absolute = scene.path("outside/secret");
     for path in [
@@ -105,7 +105,7 @@ fn paths_that_name_another_place_are_refused_at_once() {
 }
 
 #[test]
-fn names_that_only_look_like_another_place_are_allowed() {
+fn names_that_resemble_outside_paths_are_allowed() {
     let scene = Scene::new();
     for path in [
         "...",
@@ -158,7 +158,7 @@ fn a_symlink_at_the_end_is_refused() {
 }
 
 #[test]
-fn a_symlink_put_in_place_later_is_refused_too() {
+fn a_symlink_created_later_is_refused() {
     let scene = Scene::new();
     let group = scene
         .builder()
@@ -190,7 +190,7 @@ fn a_root_that_is_a_symlink_is_the_callers_choice() {
 }
 
 #[test]
-fn outside_the_root_everything_goes_where_allowed() {
+fn outside_paths_work_where_allowed() {
     let scene = Scene::new();
     symlink("../outside", scene.path("root/link")).expect("symlink");
     let absolute = scene.path("outside/new/absolute");
@@ -205,10 +205,12 @@ fn outside_the_root_everything_goes_where_allowed() {
         .open()
         .expect("a group");
     let mut buf = [0; 12];
-    group.read_exact_at(0, &mut buf).expect("twice the same");
+    group
+        .read_exact_at(0, &mut buf)
+        .expect("the same entry twice");
     assert_eq!(&buf, b"secretsecret");
     let content: Vec<u8> = noise(1, 30);
-    group.write_all_at(0, &content).expect("all");
+    group.write_all_at(0, &content).expect("all bytes");
     assert_eq!(
         fs::read(scene.path("outside/secret")).expect("read"),
         &content[6..12]
@@ -225,7 +227,7 @@ fn outside_the_root_everything_goes_where_allowed() {
 }
 
 #[test]
-fn what_is_no_file_is_refused_without_waiting_for_it() {
+fn special_files_are_refused_without_waiting() {
     let scene = Scene::new();
     rustix::fs::mknodat(
         rustix::fs::CWD,

@@ -1,4 +1,4 @@
-//! Files and caches for the tests: bytes that tell where they belong, and the smallest of caches.
+//! Files and caches for the tests: bytes that identify their position, and the smallest of caches.
 
 use std::{
     fs,
@@ -10,7 +10,7 @@ use flatspan::{
     span::SpanError,
 };
 
-/// The smallest window there is.
+/// The smallest window.
 pub(crate) const WINDOW_BYTES: u64 = 4096;
 
 pub(crate) const COPY_PATHS: [CopyPath; 3] =
@@ -22,7 +22,7 @@ pub(crate) const PREALLOCATIONS: [Preallocation; 3] = [
     Preallocation::Sparse,
 ];
 
-/// Numbers that look random (splitmix64), the same for the same seed.
+/// Pseudo-random numbers (splitmix64), reproducible from a seed.
 #[derive(Clone, Debug)]
 pub(crate) struct Rng(u64);
 
@@ -39,17 +39,17 @@ impl Rng {
         mixed ^ (mixed >> 31)
     }
 
-    /// Below `bound`, which is not zero.
+    /// A number below `bound`, which is not zero.
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
 
-    /// True in so many of a hundred cases.
+    /// Returns `true` in `share` of a hundred cases.
     pub(crate) fn percent(&mut self, share: u64) -> bool {
         self.below(100) < share
     }
 
-    /// Bytes of which none is zero, so that a hole never passes for them.
+    /// Noise without zero bytes, so that a hole never passes for it.
     pub(crate) fn fill(&mut self, buf: &mut [u8]) {
         for chunk in buf.chunks_mut(8) {
             let bytes = (self.next() | 0x0101_0101_0101_0101).to_le_bytes();
@@ -58,20 +58,20 @@ impl Rng {
     }
 }
 
-/// Bytes that are another's for no other seed; none is zero.
+/// Noise that differs for every seed, without zero bytes.
 pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
     Rng::new(seed).fill(&mut bytes);
     bytes
 }
 
-/// Writes a file, with the folders it needs.
+/// Writes a file and creates the directories that it needs.
 pub(crate) fn put(path: &Path, bytes: &[u8]) {
-    fs::create_dir_all(path.parent().expect("a folder")).expect("mkdir");
+    fs::create_dir_all(path.parent().expect("a directory")).expect("mkdir");
     fs::write(path, bytes).expect("write");
 }
 
-/// A cache of small windows that holds so many of them.
+/// A cache of small windows that holds a given number of them.
 pub(crate) fn small_cache(windows: u64, copy_path: CopyPath) -> MappingCache {
     let options = CacheOptions::default()
         .window_bytes(WINDOW_BYTES as usize)
@@ -84,7 +84,7 @@ pub(crate) fn length_of(path: &Path) -> u64 {
     path.metadata().expect("metadata").len()
 }
 
-/// Everything beneath a folder, by path from there, folders included.
+/// All files and directories below a directory, by relative path.
 pub(crate) fn tree(root: &Path) -> Vec<String> {
     let below = walkdir::WalkDir::new(root).min_depth(1).sort_by_file_name();
     below
@@ -97,7 +97,7 @@ pub(crate) fn tree(root: &Path) -> Vec<String> {
         .collect()
 }
 
-/// File, bytes needed, bytes present of the error for a file that is too short.
+/// File, required bytes and actual bytes of an error about a file that is too short.
 #[track_caller]
 pub(crate) fn short_file(error: SpanError) -> (PathBuf, u64, u64) {
     match error {
@@ -110,7 +110,7 @@ pub(crate) fn short_file(error: SpanError) -> (PathBuf, u64, u64) {
     }
 }
 
-/// The file that is missing.
+/// The missing file that the error names.
 #[track_caller]
 pub(crate) fn missing(error: SpanError) -> PathBuf {
     match error {

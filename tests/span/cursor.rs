@@ -1,4 +1,4 @@
-//! The cursor against the standard library's.
+//! The group's cursor behaves like the standard library's.
 
 use std::{
     io::{self, BufRead as _, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _},
@@ -16,7 +16,7 @@ use crate::{
     support,
 };
 
-/// Longer than the cursor's buffer.
+/// More than the cursor's buffer holds.
 const BYTES: usize = 150_000;
 
 /// Three files that hold `noise(1, BYTES)`.
@@ -60,13 +60,13 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Does the same to both.
+/// Applies the same operation to both cursors.
 fn take(step: &Step, ours: &mut Cursor<&Group>, model: &mut io::Cursor<&mut [u8]>) {
     match *step {
         Step::Read(len) => {
             let (mut buf, mut expected) = (vec![0; len], vec![0; len]);
             let read = ours.read(&mut buf).expect("a read");
-            // As many as it likes, but some if there are some.
+            // A read may return fewer bytes than requested, but not zero while bytes are left.
             let room = (BYTES as u64).saturating_sub(model.position());
             assert_eq!(read == 0, len == 0 || room == 0);
             model
@@ -80,7 +80,7 @@ fn take(step: &Step, ours: &mut Cursor<&Group>, model: &mut io::Cursor<&mut [u8]
                 (Ok(()), Ok(())) => assert!(buf == expected),
                 (Err(error), Err(_)) => {
                     assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
-                    // Where it stands after that is not said.
+                    // The position after a failed `read_exact` is unspecified.
                     model.set_position(ours.position());
                 }
                 other => panic!("{other:?}"),
@@ -116,14 +116,17 @@ fn take(step: &Step, ours: &mut Cursor<&Group>, model: &mut io::Cursor<&mut [u8]
         },
     }
     assert_eq!(ours.position(), model.position(), "{step:?}");
-    assert_eq!(ours.stream_position().expect("tell"), model.position());
+    assert_eq!(
+        ours.stream_position().expect("the position is known"),
+        model.position()
+    );
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..Default::default() })]
 
     #[test]
-    fn the_cursor_does_what_the_standard_one_does(steps in prop::collection::vec(step(), 1..60)) {
+    fn the_cursor_behaves_like_the_standard_one(steps in prop::collection::vec(step(), 1..60)) {
         let folder = support::temp_dir();
         let group = group(folder.path());
         let mut content = noise(1, BYTES);
@@ -134,7 +137,7 @@ proptest! {
         }
         let mut all = Vec::new();
         ours.rewind().expect("seek");
-        ours.read_to_end(&mut all).expect("all");
+        ours.read_to_end(&mut all).expect("all bytes");
         prop_assert!(all == content);
     }
 }
@@ -146,13 +149,13 @@ fn writing_at_the_end_writes_nothing() {
     let mut cursor = group.cursor();
     for to in [BYTES as u64, BYTES as u64 + 5, u64::MAX] {
         cursor.seek(SeekFrom::Start(to)).expect("seek");
-        assert_eq!(cursor.write(b"x").expect("nothing"), 0);
+        assert_eq!(cursor.write(b"x").expect("an empty read"), 0);
         assert_eq!(
             cursor.write_all(b"x").unwrap_err().kind(),
             ErrorKind::WriteZero
         );
-        assert_eq!(cursor.read(&mut [0]).expect("the end"), 0);
-        assert!(cursor.fill_buf().expect("the end").is_empty());
+        assert_eq!(cursor.read(&mut [0]).expect("the process ends"), 0);
+        assert!(cursor.fill_buf().expect("the process ends").is_empty());
     }
     cursor.seek(SeekFrom::End(-2)).expect("seek");
     assert_eq!(
@@ -167,14 +170,14 @@ fn writing_at_the_end_writes_nothing() {
 }
 
 #[test]
-fn a_cursor_may_own_its_way_to_the_group() {
+fn a_cursor_may_own_its_group() {
     let folder = support::temp_dir();
     let group = Arc::new(group(folder.path()));
-    let cursor = Cursor::new(group.clone());
+    let cursor = Cursor::new(Arc::clone(&group));
     let thread = std::thread::spawn(move || {
         let mut cursor = cursor;
         let mut all = Vec::new();
-        cursor.read_to_end(&mut all).expect("all");
+        cursor.read_to_end(&mut all).expect("all bytes");
         all
     });
     assert!(thread.join().expect("a thread") == noise(1, BYTES));
@@ -184,7 +187,7 @@ fn a_cursor_may_own_its_way_to_the_group() {
 }
 
 #[test]
-fn seeking_or_writing_drops_what_was_buffered() {
+fn seeking_or_writing_discards_the_buffer() {
     let folder = support::temp_dir();
     let group = group(folder.path());
     let mut cursor = group.cursor();
@@ -204,7 +207,7 @@ fn seeking_or_writing_drops_what_was_buffered() {
 }
 
 #[test]
-fn an_error_of_a_file_comes_through_the_cursor_with_its_kind() {
+fn the_cursor_keeps_the_kind_of_a_file_error() {
     let folder = support::temp_dir();
     let builder = Group::builder(folder.path()).file("missing", 5);
     let group = builder.open().expect("a group");

@@ -1,4 +1,4 @@
-//! Writing through a group to a filesystem that is full.
+//! Writes through a group to a full filesystem.
 
 use std::{fs, path::Path};
 
@@ -16,7 +16,7 @@ use crate::{
 
 const FIRST_BYTES: usize = 200_000;
 const SECOND_BYTES: usize = 16 << 20;
-/// What is written of the second file while there is room.
+/// Bytes of the second file that are written while space is left.
 const BEFORE_BYTES: usize = 100_000;
 
 fn group(root: &Path, copy_path: CopyPath, preallocation: Preallocation) -> Group {
@@ -41,11 +41,12 @@ fn assert_full(what: &str, result: Result<(), SpanError>, path: &Path) {
     let is_full = matches!(&result, Err(SpanError::File(MappingError::StorageFull { path: named, .. }))
         if named == path);
     assert!(is_full, "{what}: {result:?}");
-    let error = result.expect_err("just seen");
+    let error = result.expect_err("the window is in use");
     assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
 }
 
-/// The second file does not fit, with something in it or nothing; the first keeps what it has.
+/// The second file does not fit, whether it is empty or partly written. The first file keeps its
+/// content.
 fn check(kind: Kind, copy_path: CopyPath, preallocation: Preallocation, before: usize) {
     let Some(fs) = SmallFs::new(kind, 64 << 20) else {
         return;
@@ -56,17 +57,17 @@ fn check(kind: Kind, copy_path: CopyPath, preallocation: Preallocation, before: 
     let start = FIRST_BYTES as u64;
     group
         .write_all_at(0, &noise(1, FIRST_BYTES))
-        .expect("there is room");
+        .expect("space is left");
     if before > 0 && preallocation != Preallocation::Full {
         group
             .write_all_at(start, &noise(2, before))
-            .expect("there is room");
+            .expect("space is left");
     }
     group.sync_all().expect("sync_all");
     let len_before = second.metadata().map_or(0, |found| found.len());
     fill(&fs);
 
-    // One window, so that it either fits or does not; then all at once.
+    // One window first, which fits completely or not at all; then everything at once.
     let all = noise(3, SECOND_BYTES);
     assert_full(&what, group.write_all_at(start, &all), &second);
     let reached = length_of(&second);
@@ -86,7 +87,7 @@ fn check(kind: Kind, copy_path: CopyPath, preallocation: Preallocation, before: 
     let mut buf = vec![0; len_before as usize];
     group
         .read_exact_at(start, &mut buf)
-        .expect("what was there before");
+        .expect("the old content");
     let mut old = noise(2, before);
     old.resize(buf.len(), 0);
     let of_either = |(at, byte): (usize, &u8)| *byte == old[at] || *byte == all[at];
@@ -95,27 +96,27 @@ fn check(kind: Kind, copy_path: CopyPath, preallocation: Preallocation, before: 
         assert_eq!(copy_path, CopyPath::Mapped);
         return;
     }
-    // From the disk this time.
+    // Read from the disk this time.
     group.advise(.., Advice::DontNeed).expect("advise");
     let mut again = vec![0; reached as usize];
     group
         .read_exact_at(start, &mut again)
-        .expect("what was there before");
+        .expect("the old content");
     assert!(again[..buf.len()] == buf, "{what}");
     if kind == Kind::Btrfs {
-        // Having been full once, it may refuse to sync whatever is done about it.
+        // A file that was full once may refuse every further sync.
         return;
     }
     fs.unfill();
     group
         .write_all_at(start, &all)
-        .expect("there is room again");
+        .expect("space is free again");
     group.sync_all().expect("sync_all");
     assert!(fs::read(&second).expect("read") == all, "{what}");
 }
 
-/// Copy-on-write filesystems take stores that they then have no room for: they are told of by the sync
-/// (hazard 35), of that file and no other, and the filesystem reports them once more.
+/// Copy-on-write filesystems accept stores for which they have no space later. The sync of that
+/// file, and of no other, reports them [I35]. The filesystem then reports them a second time.
 fn is_lost(kind: Kind, synced: &Result<(), SpanError>, second: &Path) -> bool {
     match synced {
         Ok(()) => false,
@@ -127,8 +128,9 @@ fn is_lost(kind: Kind, synced: &Result<(), SpanError>, second: &Path) -> bool {
     }
 }
 
-/// Leaves less than the second file needs. What was removed before may be given back only now, so once
-/// is not always enough; and btrfs cannot commit, so loses what was written long ago, on its last bytes.
+/// Leaves less space than the second file needs. The filesystem may free removed files only now, so
+/// one attempt does not always suffice. On its last bytes btrfs cannot commit and loses what was
+/// written long before.
 fn fill(fs: &SmallFs) {
     let left = (0..20)
         .map(|_| fs.fill_leaving(8 << 20))

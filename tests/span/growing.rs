@@ -1,4 +1,4 @@
-//! Groups that grow: the last file, and files behind it.
+//! Groups that grow: the last file, and files appended after it.
 
 use std::fs;
 
@@ -18,7 +18,7 @@ fn the_last_file_grows_and_never_shrinks() {
         let builder = creating(folder.path()).cache(&cache).file("a", 3);
         let mut group = builder.file("b", 5000).open().expect("a group");
         group.write_all_at(3, &noise(1, 5000)).expect("all of b");
-        // Into the page in which the file ended when it was mapped, and beyond.
+        // Up to the end of the page in which the file ended when it was mapped, and past it.
         for len in [5001, 5100, 8192, 8193, 20_000] {
             group.grow_last(len).expect("grow_last");
             assert_eq!(group.len(), 3 + len);
@@ -65,7 +65,7 @@ fn only_files_grow() {
 }
 
 #[test]
-fn what_cannot_be_appended_leaves_the_group_as_it_was() {
+fn a_failed_append_leaves_the_group_unchanged() {
     let folder = support::temp_dir();
     put(&folder.path().join("file"), b"x");
     let builder = creating(folder.path()).padding(u64::MAX - 10);
@@ -85,7 +85,7 @@ fn what_cannot_be_appended_leaves_the_group_as_it_was() {
     );
     assert_eq!((group.len(), group.entry_count()), (u64::MAX - 5, 2));
     assert_eq!(group.layout().entry_count(), 2);
-    group.append_file("b", 5).expect("it just fits");
+    group.append_file("b", 5).expect("the data fits exactly");
     group.write_all_at(u64::MAX - 5, b"bbbbb").expect("b");
     assert_eq!(fs::read(folder.path().join("b")).expect("read"), b"bbbbb");
 }

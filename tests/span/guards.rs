@@ -1,4 +1,5 @@
-//! What spans show and take is what the files hold, whatever happens to the group, its cache and its budget.
+//! Spans read and write the content of the files, whatever happens to the group, its cache and its
+//! budget.
 #![expect(unsafe_code, reason = "slices are a promise of the caller")]
 
 use std::{
@@ -29,13 +30,13 @@ use crate::{
 
 const LONG: Duration = Duration::from_secs(60);
 
-/// For tests in which nobody but this crate touches the files while a slice lives.
+/// `assume_exclusive` for tests in which only this crate touches the files while a slice exists.
 fn trusted(builder: GroupBuilder) -> GroupBuilder {
-    // SAFETY: as just said.
+    // SAFETY: only this crate touches the files, as stated above.
     unsafe { builder.trust_files() }
 }
 
-/// A group of files and padding of awkward lengths, and its bytes.
+/// A group of files and padding of uneven lengths, and its bytes.
 struct Model {
     folder: TempDir,
     group: Group,
@@ -65,7 +66,7 @@ impl Model {
         }
     }
 
-    /// Ranges at all seams, and some anywhere.
+    /// Ranges at every entry boundary, and some random ones.
     fn ranges(&self) -> Vec<Range<u64>> {
         let len = self.group.len();
         let mut seams: Vec<u64> = (0..len).step_by(WINDOW_BYTES as usize).collect();
@@ -91,13 +92,13 @@ impl Model {
         &self.bytes[range.start as usize..range.end as usize]
     }
 
-    /// How many windows a range touches, and how much padding.
+    /// The number of windows that a range touches, and the number of padding bytes in it.
     fn windows(&self, range: &Range<u64>) -> (u64, u64) {
         let (mut windows, mut padding) = (0, 0);
         let entries: Vec<_> = self.group.entries().map(|entry| entry.kind).collect();
         for extent in self.group.layout().extents(range.clone()).expect("extents") {
             if entries[extent.entry] == EntryKind::Padding {
-                padding += extent.len
+                padding += extent.len;
             } else {
                 let last = (extent.offset + extent.len - 1) / WINDOW_BYTES;
                 windows += last - extent.offset / WINDOW_BYTES + 1;
@@ -107,7 +108,7 @@ impl Model {
     }
 }
 
-/// A file "a" of noise of a seed, in a folder.
+/// A file "a" of noise from a seed, in a directory.
 fn one_file(seed: u64, len: usize) -> TempDir {
     let folder = support::temp_dir();
     put(&folder.path().join("a"), &noise(seed, len));
@@ -127,7 +128,7 @@ fn cache_of(window_bytes: usize, budget: u64, when_pinned: WhenPinned) -> Mappin
 }
 
 #[test]
-fn spans_show_the_bytes_of_the_group() {
+fn spans_read_the_bytes_of_the_group() {
     for copy_path in COPY_PATHS {
         let model = Model::new(&small_cache(4, copy_path));
         for range in model.ranges() {
@@ -157,17 +158,17 @@ fn spans_show_the_bytes_of_the_group() {
             let half = expected.len() / 2;
             span.copy_to(half, &mut buf[half..]).expect("copy_to");
             assert!(buf == expected, "{range:?}");
-            span.check().expect("all there");
+            span.check().expect("all bytes exist");
         }
     }
 }
 
 #[test]
-fn spans_of_any_bounds_show_the_bytes() {
+fn spans_accept_any_range_bounds() {
     let model = Model::new(&small_cache(4, CopyPath::Mapped));
     let all = |span: Span<&Group>| span.slices().collect::<Vec<_>>().concat();
     let (group, bytes) = (&model.group, &model.bytes);
-    assert!(all(group.span(..).expect("all")) == *bytes);
+    assert!(all(group.span(..).expect("all bytes")) == *bytes);
     assert!(all(group.span(7..).expect("a span")) == bytes[7..]);
     assert!(all(group.span(..=6000).expect("a span")) == bytes[..=6000]);
     assert!(all(group.span_within(5..9, LONG).expect("a span")) == bytes[5..9]);
@@ -192,7 +193,7 @@ fn spans_of_any_bounds_show_the_bytes() {
 }
 
 #[test]
-fn what_is_stored_in_spans_is_in_the_files() {
+fn stores_through_spans_reach_the_files() {
     for preallocation in PREALLOCATIONS {
         let cache = small_cache(4, CopyPath::Auto);
         let mut model = Model::new(&cache);
@@ -242,7 +243,7 @@ fn what_is_stored_in_spans_is_in_the_files() {
                 (2, _) => {
                     for mut batch in span.io_slices_mut() {
                         let read = io::Read::read_vectored(&mut left, &mut batch);
-                        read.expect("from memory");
+                        read.expect("a read from memory");
                     }
                     assert!(left.is_empty());
                 }
@@ -253,11 +254,11 @@ fn what_is_stored_in_spans_is_in_the_files() {
             let mut buf = vec![0; content.len()];
             span.copy_to(0, &mut buf).expect("copy_to");
             assert!(buf == content, "{range:?}");
-            span.check().expect("all there");
+            span.check().expect("all bytes exist");
             model.bytes[range.start as usize..range.end as usize].copy_from_slice(&content);
         }
         let mut buf = vec![0; model.bytes.len()];
-        group.read_exact_at(0, &mut buf).expect("all");
+        group.read_exact_at(0, &mut buf).expect("all bytes");
         assert!(buf == model.bytes, "{preallocation:?}");
         group.sync_all().expect("sync_all");
         assert_eq!(group.stats().unsynced_files, 0);
@@ -276,12 +277,12 @@ fn what_is_stored_in_spans_is_in_the_files() {
 }
 
 #[test]
-fn stores_are_unsynced_until_the_group_is_synced() {
+fn stores_make_files_dirty_until_the_group_is_synced() {
     let folder = one_file(1, 10_000);
     let group = writer(folder.path(), &small_cache(4, CopyPath::Auto));
     let mut span = group.span_mut(..100).expect("a span");
     span.slices_mut().for_each(|slice| slice.fill(9));
-    group.sync_all().expect("what is stored so far");
+    group.sync_all().expect("the stored state");
     assert_eq!(
         group.stats().unsynced_files,
         1,
@@ -293,7 +294,7 @@ fn stores_are_unsynced_until_the_group_is_synced() {
 }
 
 #[test]
-fn padding_is_zeros_that_cannot_be_borrowed_for_writing() {
+fn padding_reads_as_zeros_and_refuses_writing_spans() {
     let folder = one_file(1, 100);
     let cache = small_cache(4, CopyPath::Auto);
     let builder = Group::builder(folder.path()).cache(&cache).padding(200_000);
@@ -306,14 +307,14 @@ fn padding_is_zeros_that_cannot_be_borrowed_for_writing() {
     expected.extend([0; 69_900]);
     assert!(span.slices().collect::<Vec<_>>().concat() == expected);
     assert!(span.as_slice().is_none());
-    span.check().expect("padding is always there");
+    span.check().expect("padding always exists");
     let only = group.span(..100_000).expect("only padding");
     assert!(
         only.slices()
             .all(|slice| slice.iter().all(|byte| *byte == 0))
     );
     assert_eq!(only.slices().map(<[u8]>::len).sum::<usize>(), 100_000);
-    only.check().expect("padding is always there");
+    only.check().expect("padding always exists");
     for (range, padding) in [(0..1, 0), (199_999..200_050, 0), (200_000..200_101, 2)] {
         let refused = group.span_mut(range.clone());
         assert!(
@@ -328,7 +329,7 @@ fn padding_is_zeros_that_cannot_be_borrowed_for_writing() {
 }
 
 #[test]
-fn buffers_come_in_batches_that_the_kernel_takes() {
+fn buffers_come_in_batches_within_the_kernel_limit() {
     const FILES: usize = 1200;
     let folder = support::temp_dir();
     let cache = small_cache(2 * FILES as u64, CopyPath::Auto);
@@ -344,7 +345,7 @@ fn buffers_come_in_batches_that_the_kernel_takes() {
     let mut lens = Vec::new();
     for mut batch in span.io_slices_mut() {
         lens.push(batch.len());
-        let read = left.read_vectored(&mut batch).expect("from memory");
+        let read = left.read_vectored(&mut batch).expect("a read from memory");
         assert_eq!(read, 3 * batch.len());
     }
     assert_eq!((lens, left.len()), (vec![1024, FILES - 1024], 0));
@@ -363,30 +364,37 @@ fn buffers_come_in_batches_that_the_kernel_takes() {
     file.rewind().expect("seek");
     file.read_to_end(&mut found).expect("read");
     assert!(found == content);
-    assert_eq!(group.span(0..0).expect("empty").io_slices().count(), 0);
+    assert_eq!(
+        group
+            .span(0..0)
+            .expect("the range is empty")
+            .io_slices()
+            .count(),
+        0
+    );
 }
 
 #[test]
 fn empty_spans_have_no_slices() {
     let model = Model::new(&small_cache(4, CopyPath::Mapped));
     for at in [0, 1, 5000, 8000, model.group.len()] {
-        let span = model.group.span(at..at).expect("empty");
+        let span = model.group.span(at..at).expect("the range is empty");
         assert!(span.is_empty() && span.slices().next().is_none());
-        span.copy_to(0, &mut []).expect("nothing");
+        span.copy_to(0, &mut []).expect("an empty read");
         span.check().expect("nothing is lost");
-        let mut span = model.group.span_mut(at..at).expect("empty");
+        let mut span = model.group.span_mut(at..at).expect("the range is empty");
         assert!(span.is_empty() && span.slices_mut().next().is_none());
-        span.copy_from(0, &[]).expect("nothing");
+        span.copy_from(0, &[]).expect("an empty read");
     }
     assert_eq!(
         model.group.stats().mappings,
         0,
         "nothing is mapped for them"
     );
-    // Nor is a file asked for.
+    // No file is opened either.
     let builder = Group::builder(model.folder.path()).file("not there", 10);
     let group = builder.open().expect("a group");
-    drop(group.span(3..3).expect("empty"));
+    drop(group.span(3..3).expect("the range is empty"));
 }
 
 #[test]
@@ -413,34 +421,34 @@ fn copies_stay_inside_the_span() {
 }
 
 #[test]
-fn slices_need_the_promise() {
-    let folder = one_file(1, 10_000);
-    let builder = Group::builder(folder.path()).existing("a");
-    let group = builder.access(Access::ReadWrite).open().expect("a group");
+fn slices_require_assume_exclusive() {
     #[track_caller]
     fn panics(act: impl FnOnce()) {
         let payload = catch_unwind(AssertUnwindSafe(act)).expect_err("it must panic");
         let message = payload.downcast_ref::<&str>().expect("a message");
         assert!(message.contains("trust_files"), "{message}");
     }
+    let folder = one_file(1, 10_000);
+    let builder = Group::builder(folder.path()).existing("a");
+    let group = builder.access(Access::ReadWrite).open().expect("a group");
     let span = group.span(..).expect("a span");
     panics(|| assert!(span.as_slice().is_some()));
     panics(|| assert!(span.slices().count() > 0));
     panics(|| assert!(span.io_slices().count() > 0));
     let mut buf = [0; 100];
-    span.copy_to(0, &mut buf).expect("copies need none");
+    span.copy_to(0, &mut buf).expect("copies need no promise");
     drop(span);
     let mut span = group.span_mut(..).expect("given back by the panics, too");
     panics(|| drop(span.as_mut_slice()));
     panics(|| assert!(span.slices_mut().count() > 0));
     panics(|| assert!(span.io_slices_mut().count() > 0));
     panics(|| assert!(span.as_span().as_slice().is_some()));
-    span.copy_from(0, &buf).expect("copies need none");
+    span.copy_from(0, &buf).expect("copies need no promise");
     span.check().expect("nor does this");
 }
 
 #[test]
-fn a_span_dropped_by_a_panic_is_given_back() {
+fn a_span_dropped_by_a_panic_unlocks_its_range() {
     let folder = one_file(1, 10_000);
     let group = writer(folder.path(), &small_cache(4, CopyPath::Auto));
     let unwound = catch_unwind(AssertUnwindSafe(|| {
@@ -448,7 +456,7 @@ fn a_span_dropped_by_a_panic_is_given_back() {
         panic!("in the middle");
     }));
     assert!(unwound.is_err());
-    drop(group.span_mut(..).expect("it was given back"));
+    drop(group.span_mut(..).expect("the range was unlocked"));
     assert_eq!(group.stats().pinned, 0);
 }
 
@@ -467,7 +475,7 @@ fn a_file_that_is_too_short_gives_no_span() {
             assert!(needed > 5000 && needed <= range.end, "{range:?}");
             assert_eq!(group.stats().pinned, 0, "{range:?}");
         }
-        let span = group.span(..5000).expect("what is there");
+        let span = group.span(..5000).expect("the existing bytes");
         assert!(span.slices().collect::<Vec<_>>().concat() == noise(1, 5000));
         drop(span);
         let no_file = missing(group.span(20_000..).unwrap_err());
@@ -476,7 +484,7 @@ fn a_file_that_is_too_short_gives_no_span() {
 }
 
 #[test]
-fn a_span_for_writing_makes_files_and_makes_them_long_enough() {
+fn a_writing_span_creates_and_extends_files() {
     for preallocation in PREALLOCATIONS {
         let folder = one_file(1, 100);
         let cache = small_cache(8, CopyPath::Auto);
@@ -504,7 +512,7 @@ fn a_span_for_writing_makes_files_and_makes_them_long_enough() {
 }
 
 #[test]
-fn a_group_for_reading_gives_no_span_for_writing() {
+fn a_read_only_group_refuses_writing_spans() {
     let folder = one_file(1, 10_000);
     let builder = Group::builder(folder.path()).existing("a");
     let group = builder.open().expect("a group");
@@ -525,11 +533,11 @@ fn a_group_for_reading_gives_no_span_for_writing() {
         matches!(refused, Err(SpanError::File(MappingError::ReadOnly { .. }))),
         "{refused:?}"
     );
-    drop(group.span(..).expect("nothing stays claimed"));
+    drop(group.span(..).expect("no range stays locked"));
 }
 
 #[test]
-fn owned_spans_outlive_every_handle_of_group_and_cache() {
+fn owned_spans_outlive_group_and_cache() {
     fn assert_free<T: Send + Sync + 'static>(_: &T) {}
     let folder = one_file(1, 50_000);
     let cache = small_cache(2, CopyPath::Mapped);
@@ -555,7 +563,7 @@ fn owned_spans_outlive_every_handle_of_group_and_cache() {
                 slice.copy_from_slice(&left[..slice.len()]);
                 left = &left[slice.len()..];
             }
-            stores.check().expect("all there");
+            stores.check().expect("all bytes exist");
         }),
     );
     one.join().expect("the reader");
@@ -566,6 +574,7 @@ fn owned_spans_outlive_every_handle_of_group_and_cache() {
 }
 
 #[track_caller]
+#[expect(clippy::needless_pass_by_value, reason = "callers pass temporaries")]
 fn assert_pinned(done: Result<(), SpanError>, file: &Path) {
     assert!(
         matches!(&done, Err(SpanError::File(MappingError::WindowPinned { path, .. })) if path == file),
@@ -574,7 +583,7 @@ fn assert_pinned(done: Result<(), SpanError>, file: &Path) {
 }
 
 #[test]
-fn a_file_with_spans_is_not_released_by_other_groups() {
+fn a_file_with_spans_is_not_closed_by_other_groups() {
     for copy_path in COPY_PATHS {
         let folder = one_file(1, 20_000);
         let elsewhere = support::temp_dir();
@@ -602,7 +611,7 @@ fn a_file_with_spans_is_not_released_by_other_groups() {
         assert_pinned(other.move_to(elsewhere.path()), &a);
         assert_eq!(other.root(), folder.path());
         assert!(folder.path().join("0").exists(), "moved back");
-        other.evict(..).expect("what is not pinned");
+        other.evict(..).expect("the unpinned range");
         cache.evict_idle(Duration::ZERO);
         assert_eq!(cache.stats().pinned, cache.stats().mappings);
 
@@ -614,28 +623,28 @@ fn a_file_with_spans_is_not_released_by_other_groups() {
         expected[8000..13_000].fill(6);
         writing.copy_from(0, &[7; 10]).expect("copy_from");
         expected[8000..8010].fill(7);
-        // Claims are still there, and so is the other group.
+        // The range locks still exist, and so does the other group.
         assert!(other.span_mut(4999..5000).is_err());
         assert!(other.span(8000..8001).is_err());
         drop((reading, writing));
-        other.release_file(0).expect("nobody pins it");
+        other.release_file(0).expect("no pin exists");
         assert!(fs::read(&a).expect("read") == expected);
         let mut buf = vec![0; 20_000];
-        group.read_exact_at(0, &mut buf).expect("all");
+        group.read_exact_at(0, &mut buf).expect("all bytes");
         assert!(buf == expected);
     }
 }
 
 #[test]
-fn spans_do_not_mind_what_other_caches_let_go() {
+fn spans_are_unaffected_by_evictions_of_other_caches() {
     let folder = one_file(1, 20_000);
     let group = writer(folder.path(), &small_cache(16, CopyPath::Mapped));
     let mut other = writer(folder.path(), &small_cache(16, CopyPath::Mapped));
     let mut span = group.span_mut(..).expect("a span");
     let mut buf = [0];
     assert!(other.read_exact_at(0, &mut buf).is_err());
-    other.release_file(0).expect("not pinned there");
-    other.abandon_file(0).expect("not pinned there");
+    other.release_file(0).expect("the range is not pinned");
+    other.abandon_file(0).expect("the range is not pinned");
     assert!(
         other.read_exact_at(0, &mut buf).is_err(),
         "the claim is known to who opens the file anew"
@@ -649,7 +658,7 @@ fn spans_do_not_mind_what_other_caches_let_go() {
 }
 
 #[test]
-fn readers_and_a_writer_of_one_window_see_the_same_bytes() {
+fn readers_and_writers_of_one_window_are_coherent() {
     let folder = one_file(1, 16 << 10);
     let cache = cache_of(16 << 10, 1 << 20, WhenPinned::Exceed);
     let builder = Group::builder(folder.path()).cache(&cache).existing("a");
@@ -664,7 +673,7 @@ fn readers_and_a_writer_of_one_window_see_the_same_bytes() {
     for span in [&of_reader, &of_writer] {
         assert!(span.as_slice().expect("one window") == &noise(1, 4096)[..]);
     }
-    // Between them, by the copying door and by the map that was there first.
+    // In between, by copies and by the mapping that existed first.
     group.write_all_at(4096, &content).expect("a write");
     let between = reader.span(4096..8192).expect("a span");
     assert!(between.as_slice().expect("one window") == content);
@@ -673,9 +682,9 @@ fn readers_and_a_writer_of_one_window_see_the_same_bytes() {
     assert!(written.as_slice().expect("one window") == content);
     drop((between, written));
 
-    // The other way: readers come while the window is pinned for writing.
+    // The reverse order: readers arrive while the window is pinned for writing.
     let mut writing = group.span_mut(12_288..).expect("a span");
-    let all = reader.span(..12_288).expect("beside it");
+    let all = reader.span(..12_288).expect("a range beside it");
     writing.as_mut_slice().expect("one window").fill(8);
     assert!(all.as_slice().expect("one window")[8192..] == content);
     writing.copy_from(0, &[9]).expect("copy_from");
@@ -727,7 +736,7 @@ fn copies_and_slices_are_coherent() {
 }
 
 #[test]
-fn h38_a_budget_smaller_than_a_span_is_exceeded_or_an_error() {
+fn i38_a_span_larger_than_the_budget_follows_the_policy() {
     const WINDOWS: usize = 10;
     let len = WINDOWS * WINDOW_BYTES as usize;
     let folder = one_file(1, len);
@@ -776,14 +785,15 @@ fn h38_a_budget_smaller_than_a_span_is_exceeded_or_an_error() {
             (cache.stats().pinned, cache.stats().budget_exceeded),
             (0, 0)
         );
-        drop(other.span_mut(..).expect("nothing stays claimed"));
+        drop(other.span_mut(..).expect("no range stays locked"));
         drop(group.span_mut(..budget).expect("as much as there is"));
         drop(group.span(len as u64 - budget..).expect("as much"));
         assert_eq!(cache.stats().mapped_bytes_max, budget);
     }
 }
 
-/// Each holds half of the budget and wants the other half, again and again: nobody may wait for it.
+/// Two threads hold half of the budget each and repeatedly request the other half. Neither may wait
+/// for it.
 fn both_want_all(when_pinned: WhenPinned) -> Vec<Result<(), SpanError>> {
     let folder = one_file(1, 40 * WINDOW_BYTES as usize);
     let budget = 4 * WINDOW_BYTES;
@@ -820,7 +830,7 @@ fn both_want_all(when_pinned: WhenPinned) -> Vec<Result<(), SpanError>> {
 }
 
 #[test]
-fn h38_nobody_waits_for_the_budget_of_others() {
+fn i38_spans_never_wait_for_the_budget() {
     let start = Instant::now();
     for result in both_want_all(WhenPinned::Exceed) {
         result.expect("the budget is exceeded");
@@ -838,7 +848,7 @@ fn h38_nobody_waits_for_the_budget_of_others() {
 }
 
 #[test]
-fn h38_spans_and_copies_share_a_budget_that_is_pinned() {
+fn i38_copies_work_while_spans_pin_the_budget() {
     let folder = one_file(1, 20 * WINDOW_BYTES as usize);
     for copy_path in COPY_PATHS {
         let options = CacheOptions::default()
@@ -850,7 +860,7 @@ fn h38_spans_and_copies_share_a_budget_that_is_pinned() {
         let group = writer(folder.path(), &cache);
         let held = group.span(..2 * WINDOW_BYTES).expect("all of the budget");
         let mut buf = vec![0; 5 * WINDOW_BYTES as usize];
-        // Copies through mappings may be refused; they neither wait nor harm the span.
+        // Copies through mappings may be refused. They neither wait nor harm the span.
         let copied = group.read_exact_at(5 * WINDOW_BYTES, &mut buf);
         if copy_path == CopyPath::Mapped {
             drop(copied);
@@ -867,12 +877,12 @@ fn h38_spans_and_copies_share_a_budget_that_is_pinned() {
 }
 
 #[test]
-fn bytes_behind_the_end_of_a_file_are_never_part_of_a_span() {
-    // Both ends in one page; the file has been longer.
+fn bytes_past_the_end_of_a_file_are_never_in_a_span() {
+    // Both ends are in one page, and the file was longer before.
     let folder = one_file(1, 4096);
     let path = folder.path().join("a");
     let file = File::options().write(true).open(&path).expect("open");
-    file.set_len(100).expect("cut");
+    file.set_len(100).expect("the file is truncated");
     let group = writer(folder.path(), &small_cache(4, CopyPath::Auto));
     assert_eq!(group.len(), 100);
     let mut span = group.span_mut(..).expect("a span");
@@ -881,11 +891,11 @@ fn bytes_behind_the_end_of_a_file_are_never_part_of_a_span() {
     let builder = Group::builder(folder.path()).file_range("a", 50..200);
     let beyond = trusted(builder).open().expect("a group");
     assert_eq!(short_file(beyond.span(..).unwrap_err()), (path, 200, 100));
-    assert_eq!(beyond.span(..50).expect("what is there").len(), 50);
+    assert_eq!(beyond.span(..50).expect("the existing bytes").len(), 50);
 }
 
 #[test]
-fn guards_say_what_they_are() {
+fn guards_have_readable_debug_output() {
     let folder = one_file(1, 10_000);
     let group = Arc::new(writer(folder.path(), &small_cache(4, CopyPath::Auto)));
     let one = group.owned_span(1..5).expect("a span");

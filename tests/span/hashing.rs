@@ -1,4 +1,4 @@
-//! Hashes of pieces against SHA-1 of the same bytes in memory.
+//! Hashes of pieces equal SHA-1 of the same bytes in memory.
 
 use std::{fs::File, os::unix::fs::FileExt as _, path::Path};
 
@@ -17,7 +17,7 @@ pub(crate) fn sha1(bytes: &[u8]) -> Sha1Digest {
     Reference::digest(bytes).into()
 }
 
-/// Files, padding, an empty file and a hole at the end of a file; the group and its bytes.
+/// Files, padding, an empty file and a hole at the end of a file. Returns the group and its bytes.
 fn mixed_group(root: &Path, copy_path: CopyPath) -> (Group, Vec<u8>) {
     let content = [noise(1, 5000), noise(2, 123), noise(3, 9001)];
     put(&root.join("a"), &content[0]);
@@ -129,7 +129,7 @@ fn pieces_longer_than_any_buffer_are_hashed_whole() {
 
 #[test]
 fn any_hash_can_be_used() {
-    /// Adds the bytes up.
+    /// A hasher that sums the bytes.
     #[derive(Default)]
     struct Sum(u64);
     impl PieceHasher for Sum {
@@ -151,7 +151,7 @@ fn any_hash_can_be_used() {
 }
 
 #[test]
-fn what_was_just_written_is_hashed_wherever_it_still_is() {
+fn recent_writes_are_hashed() {
     for copy_path in COPY_PATHS {
         for preallocation in [
             Preallocation::Full,
@@ -166,7 +166,7 @@ fn what_was_just_written_is_hashed_wherever_it_still_is() {
                 .preallocation(preallocation);
             let group = builder.file("a", 100_000).open().expect("a group");
             let mut bytes = vec![0; 100_000];
-            // The last byte first, so that there is a hole before everything else.
+            // The last byte is written first, so that a hole precedes it.
             group.write_all_at(99_999, b"!").expect("a write");
             bytes[99_999] = b'!';
             let pieces = Pieces::new(&group, 10_000).expect("pieces");
@@ -223,7 +223,7 @@ fn holes_are_hashed_without_being_read() {
 }
 
 #[test]
-fn a_hole_behind_the_end_of_a_short_file_is_no_hole() {
+fn bytes_past_the_end_of_a_short_file_are_not_a_hole() {
     let folder = support::temp_dir();
     let file = File::create(folder.path().join("a")).expect("create");
     file.set_len(50_000).expect("set_len");
@@ -244,7 +244,7 @@ fn a_hole_behind_the_end_of_a_short_file_is_no_hole() {
 }
 
 #[test]
-fn pieces_that_cannot_be_are_refused() {
+fn invalid_piece_lengths_are_refused() {
     let folder = support::temp_dir();
     let (group, bytes) = mixed_group(folder.path(), CopyPath::Auto);
     assert!(matches!(

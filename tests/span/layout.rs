@@ -1,4 +1,4 @@
-//! Which bytes are where: the arithmetic, against naive models.
+//! The arithmetic of layouts, compared with naive models.
 
 use std::{
     fs,
@@ -64,7 +64,7 @@ fn the_corpus_of_the_fuzz_target_passes() {
 }
 
 #[test]
-fn a_range_is_cut_at_the_entries() {
+fn a_range_is_split_at_entry_boundaries() {
     let layout = layout(&[3, 0, 4, 0, 0, 5]);
     assert_eq!(layout.len(), 12);
     assert_eq!(layout.entry_count(), 6);
@@ -80,7 +80,7 @@ fn a_range_is_cut_at_the_entries() {
 }
 
 #[test]
-fn an_empty_range_has_no_parts_wherever_it_lies() {
+fn an_empty_range_has_no_extents() {
     let layout = layout(&[0, 3, 0, 2, 0]);
     for at in 0..=5 {
         assert_eq!(parts(&layout, at..at), []);
@@ -111,7 +111,7 @@ fn a_range_that_leaves_the_layout_is_refused() {
 }
 
 #[test]
-fn bounds_past_all_numbers_are_refused() {
+fn overflowing_bounds_are_refused() {
     for layout in [layout(&[10]), layout(&[u64::MAX]), Layout::default()] {
         let last = u64::MAX;
         let ranges: [(Bound<u64>, Bound<u64>); 4] = [
@@ -131,7 +131,7 @@ fn bounds_past_all_numbers_are_refused() {
 }
 
 #[test]
-fn lengths_may_sum_up_to_the_largest_number_and_no_further() {
+fn the_total_length_is_limited_to_u64() {
     let full = layout(&[u64::MAX - 5, 0, 5]);
     assert_eq!(full.len(), u64::MAX);
     assert_eq!(
@@ -150,15 +150,17 @@ fn lengths_may_sum_up_to_the_largest_number_and_no_further() {
 }
 
 #[test]
-fn what_is_refused_changes_nothing() {
+fn refused_entries_change_nothing() {
     let mut layout = layout(&[7, 5]);
     let before = layout.clone();
     assert!(layout.push(u64::MAX - 11).is_err());
     assert!(layout.resize_last(u64::MAX - 6).is_err());
     assert_eq!(layout, before);
-    layout.resize_last(u64::MAX - 7).expect("it just fits");
+    layout
+        .resize_last(u64::MAX - 7)
+        .expect("the data fits exactly");
     assert_eq!(layout.len(), u64::MAX);
     layout.resize_last(2).expect("shorter");
-    layout.push(4).expect("room");
+    layout.push(4).expect("the buffer has room");
     assert_eq!(layout, self::layout(&[7, 2, 4]));
 }

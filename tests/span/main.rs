@@ -6,41 +6,41 @@ mod layout_property;
 mod support;
 
 mod aliasing;
+#[cfg(feature = "tokio")]
+mod async_io;
 mod budget;
 mod building;
+#[cfg(feature = "bytes")]
+mod bytes_impls;
+mod closing;
 mod containment;
 mod content;
 mod cursor;
-mod dispatcher;
+mod file_ops;
+mod flush_advise;
 mod full_disk;
 mod growing;
 mod guards;
+mod hash_in_place;
 #[cfg(feature = "rayon")]
-mod hash_runs;
+mod hash_run;
 mod hashing;
-mod in_place;
 mod layout;
 mod many_files;
 mod model;
 mod moving;
-#[cfg(feature = "bytes")]
-mod on_bytes;
-#[cfg(feature = "tokio")]
-mod on_tokio;
 mod ordinary_user;
 mod padding;
-mod positioned;
+mod positioned_io_impls;
 mod ranges;
-mod releasing;
 mod sharing;
 mod short_files;
-mod storage;
+mod sigbus_handler;
+mod socket_io;
 mod stress;
 mod syncing;
-mod transferring;
 mod truncation;
 mod unprivileged;
-mod upkeep;
 #[cfg(feature = "rayon")]
 mod verifying;
 #[cfg(feature = "rayon")]

@@ -1,4 +1,4 @@
-//! More files than descriptors, more bytes than budget: resident memory stays where it was promised.
+//! More files than descriptors and more bytes than budget: resident memory stays within its bound.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -19,11 +19,11 @@ use crate::{
 const FILES: u64 = 14_000;
 const FILE_BYTES: u64 = 64 << 10;
 const BUDGET_BYTES: u64 = 64 << 20;
-/// What a process may need beside the budget.
+/// Memory that a process may need beside the budget.
 const SLACK_BYTES: u64 = 64 << 20;
 const BLOCK_BYTES: u64 = 256 << 10;
 
-/// Where 14,000 files are made and synced within seconds, if there is such a place.
+/// A directory in which 14,000 files are created and synced within seconds, if one exists.
 fn folder(in_memory: bool) -> tempfile::TempDir {
     let shared = Path::new("/dev/shm");
     if in_memory && rustix::fs::access(shared, rustix::fs::Access::WRITE_OK).is_ok() {
@@ -48,7 +48,7 @@ fn group(root: &Path, copy_path: CopyPath) -> Group {
     builder.open().expect("a group")
 }
 
-/// Writes all, reads all in another order, and measures itself.
+/// Writes all bytes, reads them in another order, and measures its own memory.
 fn write_and_read(copy_path: CopyPath, in_memory: bool, step: u64) {
     let folder = folder(in_memory);
     let group = group(folder.path(), copy_path);
@@ -121,7 +121,7 @@ fn many_files_need_few_descriptors_and_little_memory_when_mapped() {
     in_child(name, None);
 }
 
-/// On a disk: what lies in a filesystem in memory is charged to the control group.
+/// A disk is needed: files of an in-memory filesystem are charged to the control group.
 #[test]
 fn many_files_fit_into_a_control_group() {
     let name = "many_files::many_files_fit_into_a_control_group";

@@ -1,4 +1,4 @@
-//! Moving a whole group to another root.
+//! Moving all files of a group to another root.
 
 use std::{
     fs,
@@ -23,7 +23,7 @@ use crate::{
 const NAMES: [&str; 4] = ["a", "d/b", "d/e/c", "missing/m"];
 const FILE_BYTES: usize = 10_000;
 
-/// Roots `old` and `new`; three files in the former, a fourth is missing.
+/// Roots `old` and `new`. Three files are in `old`; a fourth one is missing.
 struct Scene {
     folder: TempDir,
     group: Group,
@@ -69,7 +69,7 @@ impl Scene {
             assert!(fs::read(root.join(name)).expect("read") == bytes, "{name}");
         }
         assert_eq!(tree(root), ["a", "d", "d/b", "d/e", "d/e/c"]);
-        // Written where it is now, the missing file too.
+        // Writes go to the new place, also to the missing file.
         let third = 7 + 3 * FILE_BYTES as u64;
         self.group.write_all_at(third, b"made").expect("a write");
         assert_eq!(fs::read(root.join(NAMES[3])).expect("read")[..4], *b"made");
@@ -82,7 +82,7 @@ fn content() -> Vec<u8> {
 }
 
 #[test]
-fn on_one_filesystem_files_are_renamed_and_empty_folders_removed() {
+fn on_one_filesystem_files_are_renamed_and_empty_directories_removed() {
     for copy_path in COPY_PATHS {
         let mut scene = Scene::new(copy_path);
         let (old, new) = (scene.path("old"), scene.path("new"));
@@ -110,7 +110,7 @@ fn to_another_filesystem_files_are_copied_and_removed() {
 }
 
 #[test]
-fn folders_with_something_else_in_them_stay() {
+fn directories_with_other_files_stay() {
     let mut scene = Scene::new(CopyPath::Auto);
     put(&scene.path("old/d/other"), b"not of the group");
     scene.group.move_to(scene.path("new")).expect("move_to");
@@ -120,7 +120,7 @@ fn folders_with_something_else_in_them_stay() {
 
 #[track_caller]
 fn assert_exists(result: Result<(), SpanError>, name: &Path) {
-    let error = result.expect_err("something is in the way");
+    let error = result.expect_err("another file exists at the target");
     assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists, "{error:?}");
     assert!(
         error.to_string().contains(name.to_str().expect("UTF-8")),
@@ -129,7 +129,7 @@ fn assert_exists(result: Result<(), SpanError>, name: &Path) {
 }
 
 #[test]
-fn if_one_target_exists_all_files_are_where_they_were() {
+fn an_existing_target_leaves_all_files_in_place() {
     for copy_path in COPY_PATHS {
         for name in &NAMES[..3] {
             let mut scene = Scene::new(copy_path);
@@ -151,7 +151,7 @@ fn if_one_target_exists_all_files_are_where_they_were() {
 }
 
 #[test]
-fn if_one_target_exists_on_another_filesystem_all_files_are_where_they_were() {
+fn an_existing_target_on_another_filesystem_leaves_all_files_in_place() {
     for name in &NAMES[..3] {
         let Some(fs) = SmallFs::new(Kind::Tmpfs, 4 << 20) else {
             return;
@@ -169,13 +169,16 @@ fn if_one_target_exists_on_another_filesystem_all_files_are_where_they_were() {
 }
 
 #[test]
-fn a_target_that_is_full_changes_nothing() {
+fn a_full_target_changes_nothing() {
     let Some(fs) = SmallFs::new(Kind::Tmpfs, 64 << 10) else {
         return;
     };
     let mut scene = Scene::new(CopyPath::Auto);
     fs.fill_leaving(16 << 10);
-    let error = scene.group.move_to(fs.path()).expect_err("no room");
+    let error = scene
+        .group
+        .move_to(fs.path())
+        .expect_err("no space is left");
     assert_eq!(error.kind(), std::io::ErrorKind::StorageFull, "{error:?}");
     let files = tree(fs.path())
         .into_iter()
@@ -185,7 +188,7 @@ fn a_target_that_is_full_changes_nothing() {
 }
 
 #[test]
-fn what_cannot_be_a_root_changes_nothing() {
+fn an_invalid_root_changes_nothing() {
     let mut scene = Scene::new(CopyPath::Auto);
     put(&scene.path("file"), b"x");
     for root in ["absent", "file"] {
@@ -214,10 +217,10 @@ fn a_group_with_paths_outside_its_root_is_not_moved() {
 
 #[test]
 fn holes_stay_holes_on_another_filesystem() {
+    const LEN: u64 = 64 << 20;
     let Some(fs) = SmallFs::new(Kind::Tmpfs, 4 << 20) else {
         return;
     };
-    const LEN: u64 = 64 << 20;
     let folder = support::temp_dir();
     let path = folder.path().join("a");
     put(&path, b"start");
@@ -256,6 +259,6 @@ fn hard_links_and_other_spellings_of_a_path_move_too() {
     assert_eq!(tree(&new), ["d", "d/a", "link"]);
     assert!(tree(&old).is_empty());
     let mut buf = vec![0; 400];
-    group.read_exact_at(0, &mut buf).expect("all");
+    group.read_exact_at(0, &mut buf).expect("all bytes");
     assert!(buf == noise(1, 100).repeat(4));
 }

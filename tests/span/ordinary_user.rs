@@ -1,4 +1,5 @@
-//! What root would not notice, and a representative rest, as an ordinary user.
+//! Checks that root would not notice, and a representative selection of the others, as an ordinary
+//! user.
 
 use std::{
     fs::{self, Permissions},
@@ -78,7 +79,7 @@ fn an_unreadable_file_is_named() {
 }
 
 #[test]
-fn a_file_that_may_not_be_written_can_be_read() {
+fn a_file_without_write_permission_can_be_read() {
     if user::is_root() {
         return;
     }
@@ -101,7 +102,7 @@ fn a_file_that_may_not_be_written_can_be_read() {
 }
 
 #[test]
-fn a_folder_that_may_not_be_written_refuses_new_files() {
+fn a_directory_without_write_permission_refuses_new_files() {
     if user::is_root() {
         return;
     }
@@ -137,12 +138,12 @@ fn a_move_that_is_denied_changes_nothing() {
         .existing("locked/b")
         .open()
         .expect("a group");
-    let refused = group.move_to(&new).expect_err("b may not leave");
+    let refused = group.move_to(&new).expect_err("the file must not move");
     assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
     assert_eq!(tree(&old), ["a", "locked", "locked/b"]);
     assert!(!tree(&new).iter().any(|path| new.join(path).is_file()));
     let mut buf = vec![0; 200];
-    group.read_exact_at(0, &mut buf).expect("all");
+    group.read_exact_at(0, &mut buf).expect("all bytes");
     chmod(&old.join("locked"), 0o755);
 }
 

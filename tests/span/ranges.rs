@@ -1,4 +1,4 @@
-//! Every method that takes a range refuses one that does not lie in the group, and does nothing then.
+//! Every method that takes a range refuses one outside the group, and then has no effect.
 
 use std::{fs, ops::Bound, path::Path};
 
@@ -25,7 +25,7 @@ const ADVICE: [Advice; 8] = [
     Advice::Unlock,
 ];
 
-/// Ten bytes: files of three and seven.
+/// A group of ten bytes: files of three and seven.
 fn ten_bytes(root: &Path) -> Group {
     put(&root.join("a"), b"012");
     put(&root.join("b"), b"3456789");
@@ -56,6 +56,7 @@ fn bad_ranges() -> Vec<Range> {
 }
 
 #[track_caller]
+#[expect(clippy::needless_pass_by_value, reason = "callers pass temporaries")]
 fn assert_refused<T: std::fmt::Debug>(what: impl std::fmt::Debug, result: Result<T, SpanError>) {
     assert!(
         matches!(
@@ -70,7 +71,7 @@ fn assert_refused<T: std::fmt::Debug>(what: impl std::fmt::Debug, result: Result
 }
 
 #[test]
-fn bad_ranges_are_refused_by_every_method() {
+fn invalid_ranges_are_refused_by_every_method() {
     let folder = support::temp_dir();
     let group = ten_bytes(folder.path());
     for range in bad_ranges() {
@@ -86,7 +87,7 @@ fn bad_ranges_are_refused_by_every_method() {
 }
 
 #[test]
-fn good_ranges_are_taken_in_every_form() {
+fn valid_ranges_are_accepted_in_every_form() {
     use Bound::{Excluded, Included, Unbounded};
     let folder = support::temp_dir();
     let group = ten_bytes(folder.path());
@@ -130,7 +131,10 @@ fn reads_past_the_end_fill_nothing() {
     }
     let mut buf = [0xEE; 4];
     for offset in [10, 11, u64::MAX - 1, u64::MAX] {
-        assert_eq!(group.read_at(offset, &mut buf).expect("the end"), 0);
+        assert_eq!(
+            group.read_at(offset, &mut buf).expect("the process ends"),
+            0
+        );
     }
     assert_eq!(group.read_at(8, &mut buf).expect("two bytes"), 2);
     assert_eq!(&buf, b"89\xEE\xEE");
@@ -161,7 +165,7 @@ fn writes_past_the_end_change_nothing() {
             matches!(refused, Err(SpanError::End { group_bytes: 10 })),
             "{offset}: {refused:?}"
         );
-        assert_eq!(group.write_at(offset, b"").expect("nothing"), 0);
+        assert_eq!(group.write_at(offset, b"").expect("an empty read"), 0);
     }
     assert_eq!(fs::read(folder.path().join("a")).unwrap(), b"012");
     assert_eq!(fs::read(folder.path().join("b")).unwrap(), b"3456789");
@@ -170,7 +174,7 @@ fn writes_past_the_end_change_nothing() {
 }
 
 #[test]
-fn the_last_bytes_of_the_largest_group_are_reached() {
+fn the_last_bytes_of_the_largest_group_are_accessible() {
     let folder = support::temp_dir();
     put(&folder.path().join("a"), &noise(1, 10));
     let builder = Group::builder(folder.path()).access(Access::ReadWrite);

@@ -34,7 +34,7 @@ fn groups_may_be_shared_by_threads() {
     }
 }
 
-/// Writes through one half of the group and reads through the other, both ways.
+/// Writes through one half of the group and reads through the other one, in both directions.
 #[track_caller]
 fn assert_same_file(group: &Group, what: &str) {
     let half = FILE_BYTES as u64;
@@ -90,7 +90,7 @@ fn hard_links_are_one_file() {
 }
 
 #[test]
-fn all_ways_to_a_file_share_its_windows() {
+fn all_paths_to_a_file_share_its_windows() {
     let folder = support::temp_dir();
     put(&folder.path().join("a"), &noise(1, FILE_BYTES));
     fs::hard_link(folder.path().join("a"), folder.path().join("b")).expect("link");
@@ -101,8 +101,8 @@ fn all_ways_to_a_file_share_its_windows() {
     };
     let (first, second) = (open(), open());
     let mut buf = vec![0; 3 * FILE_BYTES];
-    first.read_exact_at(0, &mut buf).expect("all");
-    second.read_exact_at(0, &mut buf).expect("all");
+    first.read_exact_at(0, &mut buf).expect("all bytes");
+    second.read_exact_at(0, &mut buf).expect("all bytes");
     let stats = cache.stats();
     assert_eq!(
         (stats.mappings, stats.mapped_bytes, stats.misses),
@@ -115,7 +115,7 @@ fn all_ways_to_a_file_share_its_windows() {
 }
 
 #[test]
-fn two_groups_see_what_each_other_writes() {
+fn two_groups_see_each_others_writes() {
     for copy_path in COPY_PATHS {
         for same_cache in [true, false] {
             let folder = support::temp_dir();
@@ -194,7 +194,7 @@ fn many_threads_use_one_group_at_once() {
             thread::scope(|scope| {
                 for thread in 0..8 {
                     let group = &group;
-                    // Half a file off, so that every file has two writers.
+                    // Shifted by half a file, so that every file has two writers.
                     let at = (thread * SLICE + SLICE / 2) as u64;
                     let len = if thread == 7 { SLICE / 2 } else { SLICE };
                     scope.spawn(move || {

@@ -1,4 +1,4 @@
-//! Files that are shorter or longer than declared, or missing: nothing behind them shifts.
+//! Files that are shorter or longer than declared, or missing: the offsets after them do not shift.
 
 use std::fs::{self, File};
 
@@ -13,7 +13,7 @@ use crate::{
     support,
 };
 
-/// Files a, b, c, declared with 10,000 bytes each; b has only so many.
+/// Files a, b, c, declared with 10,000 bytes each. `b` has only the given number of bytes.
 fn three_files(b_bytes: Option<usize>) -> TempDir {
     let folder = support::temp_dir();
     put(&folder.path().join("a"), &noise(1, 10_000));
@@ -38,12 +38,12 @@ fn groups(folder: &TempDir) -> impl Iterator<Item = Group> {
 
 #[test]
 fn a_short_file_is_read_up_to_its_end() {
-    // In a page, at a page's end, just behind it, nothing at all.
+    // Inside a page, at the end of a page, one byte after it, and an empty file.
     for present in [5000, 4096, 8192, 4097, 1, 0] {
         let folder = three_files(Some(present));
         for group in groups(&folder) {
             let mut buf = vec![0xEE; 30_000];
-            let read = group.read_at(0, &mut buf).expect("the part that is there");
+            let read = group.read_at(0, &mut buf).expect("the existing part");
             assert_eq!(read, 10_000 + present);
             assert!(buf[..10_000] == noise(1, 10_000));
             assert!(buf[10_000..read] == noise(2, present));
@@ -59,7 +59,7 @@ fn a_short_file_is_read_up_to_its_end() {
 }
 
 #[test]
-fn reading_behind_the_end_of_a_short_file_says_what_is_missing() {
+fn reading_past_the_end_of_a_short_file_reports_both_lengths() {
     for present in [5000_u64, 4096, 8192, 4097, 1, 0] {
         let folder = three_files(Some(present as usize));
         for group in groups(&folder) {
@@ -82,7 +82,7 @@ fn reading_behind_the_end_of_a_short_file_says_what_is_missing() {
 }
 
 #[test]
-fn nothing_shifts_behind_a_short_or_missing_file() {
+fn offsets_do_not_shift_after_a_short_or_missing_file() {
     for present in [Some(5000), Some(0), None] {
         let folder = three_files(present);
         for group in groups(&folder) {
@@ -95,7 +95,7 @@ fn nothing_shifts_behind_a_short_or_missing_file() {
 }
 
 #[test]
-fn a_missing_file_is_named() {
+fn a_missing_file_is_named_in_the_error() {
     let folder = three_files(None);
     for group in groups(&folder) {
         for (offset, len) in [(10_000, 1), (0, 30_000), (15_000, 10_000)] {
@@ -131,18 +131,20 @@ fn a_file_that_appears_or_grows_is_seen() {
             .open(folder.path().join("b"))
             .expect("open");
         std::os::unix::fs::FileExt::write_all_at(&file, &noise(2, 10_000), 0).expect("write");
-        group.read_exact_at(10_000, &mut buf).expect("all of it");
+        group
+            .read_exact_at(10_000, &mut buf)
+            .expect("the whole range");
         assert!(buf == noise(2, 10_000));
         fs::remove_file(folder.path().join("b")).expect("rm");
     }
 }
 
 #[test]
-fn only_the_declared_part_of_a_longer_file_is_seen() {
+fn only_the_declared_part_of_a_longer_file_is_visible() {
     let folder = three_files(Some(15_000));
     for group in groups(&folder) {
         let mut buf = vec![0; 30_000];
-        group.read_exact_at(0, &mut buf).expect("all");
+        group.read_exact_at(0, &mut buf).expect("all bytes");
         let expected = [
             noise(1, 10_000),
             noise(2, 15_000)[..10_000].to_vec(),
@@ -153,7 +155,7 @@ fn only_the_declared_part_of_a_longer_file_is_seen() {
 }
 
 #[test]
-fn writing_a_longer_file_leaves_what_lies_behind() {
+fn writing_a_longer_file_keeps_its_undeclared_end() {
     for copy_path in COPY_PATHS {
         let folder = three_files(Some(15_000));
         let cache = small_cache(8, copy_path);
@@ -173,7 +175,7 @@ fn writing_a_longer_file_leaves_what_lies_behind() {
 }
 
 #[test]
-fn writing_into_a_short_file_makes_it_longer_up_to_what_was_declared() {
+fn writing_extends_a_short_file_up_to_the_declared_length() {
     for copy_path in COPY_PATHS {
         let folder = three_files(Some(100));
         let cache = small_cache(8, copy_path);
@@ -186,7 +188,9 @@ fn writing_into_a_short_file_makes_it_longer_up_to_what_was_declared() {
         expected.resize(5000, 0);
         expected.extend(b"far");
         let mut buf = vec![0; 5003];
-        group.read_exact_at(0, &mut buf).expect("the hole too");
+        group
+            .read_exact_at(0, &mut buf)
+            .expect("the hole is read too");
         assert!(buf == expected);
         let len = length_of(&folder.path().join("b"));
         assert!((5003..=10_000).contains(&len), "{copy_path:?}: {len}");

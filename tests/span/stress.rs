@@ -1,7 +1,9 @@
-//! Readers, writers, flushers and evictors on overlapping ranges, from several threads, against a model.
+//! Readers, writers, flushers and evictors on overlapping ranges, from several threads, compared
+//! with a model.
 //!
-//! The model is a number for each record of the group: who holds a range for writing sets them and the
-//! bytes, who holds it for reading finds them equal. A claim granted twice is a difference.
+//! The model is one number for each record of the group. A thread with a writing span sets the
+//! numbers and the bytes. A thread with a reading span checks that they agree. A range lock that is
+//! granted twice causes a difference.
 
 use std::{
     sync::{
@@ -20,11 +22,11 @@ use crate::{content::Rng, support};
 
 const RECORD_BYTES: usize = 512;
 const FILES: u64 = 5;
-/// No multiple of a window.
+/// Not a multiple of a window.
 const FILE_BYTES: u64 = 23 * RECORD_BYTES as u64;
 const RECORDS: u64 = FILES * FILE_BYTES / RECORD_BYTES as u64;
 
-/// In all; `FLATSPAN_STRESS_OPS` if that is set.
+/// The total number of operations; `FLATSPAN_STRESS_OPS` overrides it.
 fn operations() -> u64 {
     let set = std::env::var("FLATSPAN_STRESS_OPS").ok();
     set.and_then(|text| text.parse().ok()).unwrap_or(1_000_000)
@@ -46,7 +48,7 @@ struct World {
 
 impl World {
     fn new(root: &std::path::Path) -> Self {
-        // Two windows for each thread at the most.
+        // At most two windows for each thread.
         let options = CacheOptions::default()
             .window_bytes(4096)
             .budget_bytes(16 * 4096);
@@ -59,11 +61,11 @@ impl World {
             builder = builder.file(format!("{file}"), FILE_BYTES);
         }
         #[expect(unsafe_code, reason = "the folder is this test's own")]
-        // SAFETY: nobody else knows the folder.
+        // SAFETY: no other code knows the directory.
         let builder = unsafe { builder.trust_files() };
         let group = builder.open().expect("a group");
         let zeros = vec![0; group.len() as usize];
-        group.write_all_at(0, &zeros).expect("room");
+        group.write_all_at(0, &zeros).expect("the buffer has room");
         Self {
             group: Arc::new(group),
             model: (0..RECORDS).map(|_| AtomicU64::new(0)).collect(),
@@ -112,7 +114,8 @@ impl World {
         span.check().expect("nobody cuts the files");
     }
 
-    /// Copies under a claim of our own, as the model is not under theirs.
+    /// Copies under a range lock of this test, because the model is not protected by the copy's own
+    /// lock.
     fn read_copy(&self, range: std::ops::Range<u64>, records: std::ops::Range<usize>) {
         let span = match self.group.span(range) {
             Err(error) => return self.busy(error),
@@ -154,7 +157,7 @@ impl World {
             Ok(span) => span,
         };
         let bytes = number.to_le_bytes().repeat(span.len() / 8);
-        span.copy_from(0, &bytes).expect("room");
+        span.copy_from(0, &bytes).expect("the buffer has room");
         self.wrote(records, number);
     }
 
@@ -166,6 +169,7 @@ impl World {
     }
 
     #[track_caller]
+    #[expect(clippy::needless_pass_by_value, reason = "callers pass temporaries")]
     fn busy(&self, error: SpanError) {
         let is_busy = matches!(error, SpanError::File(MappingError::Busy { .. }));
         assert!(is_busy, "{error}");
@@ -190,13 +194,13 @@ fn run(threads: u64, operations: u64) -> Counts {
     world.group.sync_all().expect("a sync");
     let stats = world.group.stats();
     assert_eq!(stats.pinned, 0, "{stats:?}");
-    // Nothing is left claimed.
+    // No range lock is left.
     drop(world.group.span_mut(..).expect("nobody has anything"));
     world.counts
 }
 
 #[test]
-fn no_read_is_mixed_whoever_writes_flushes_and_evicts() {
+fn reads_are_never_torn_under_stress() {
     let operations = operations();
     for threads in [2, 4, 8] {
         let counts = run(threads, operations / 3);
@@ -208,9 +212,9 @@ fn no_read_is_mixed_whoever_writes_flushes_and_evicts() {
     }
 }
 
-/// Copies of the group against each other: they wait, and none sees half of another.
+/// Copies of the group against each other: they wait, and none sees a half-done other one.
 #[test]
-fn copies_that_cross_files_are_all_before_or_all_after_each_other() {
+fn copies_across_files_are_atomic_to_each_other() {
     let folder = support::temp_dir();
     let world = World::new(folder.path());
     let len = world.group.len();
@@ -224,9 +228,9 @@ fn copies_that_cross_files_are_all_before_or_all_after_each_other() {
                         let byte = (step * 4 + thread) as u8;
                         group
                             .write_all_at(0, &vec![byte; len as usize])
-                            .expect("room");
+                            .expect("the buffer has room");
                     } else {
-                        group.read_exact_at(0, &mut buf).expect("all there");
+                        group.read_exact_at(0, &mut buf).expect("all bytes exist");
                         assert!(buf.iter().all(|byte| *byte == buf[0]), "a mixed read");
                     }
                 }

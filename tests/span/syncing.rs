@@ -1,4 +1,4 @@
-//! What reaches the disk when, as a filesystem of our own hears of it; and syncs that fail.
+//! The moment at which data reaches the disk, observed by a FUSE filesystem, and syncs that fail.
 
 use std::path::Path;
 
@@ -23,7 +23,7 @@ fn count(log: &[String], what: &str) -> usize {
     log.iter().filter(|line| *line == what).count()
 }
 
-/// Where a line stands in the log.
+/// The position of a line in the log.
 #[track_caller]
 fn last(log: &[String], start: &str) -> usize {
     let found = log.iter().rposition(|line| line.starts_with(start));
@@ -31,7 +31,7 @@ fn last(log: &[String], start: &str) -> usize {
 }
 
 #[test]
-fn sync_all_syncs_files_and_then_every_new_folder_entry() {
+fn sync_all_syncs_files_before_new_directory_entries() {
     for copy_path in COPY_PATHS {
         let Some(fs) = FuseFs::new(Mode::Plain) else {
             return;
@@ -79,6 +79,7 @@ fn flush_syncs_only_the_files_of_its_range() {
 }
 
 #[track_caller]
+#[expect(clippy::needless_pass_by_value, reason = "callers pass temporaries")]
 fn assert_sync_failed(result: Result<(), SpanError>, file: &Path) {
     assert!(
         matches!(&result, Err(SpanError::File(MappingError::SyncFailed { path, .. })) if path == file),
@@ -87,7 +88,7 @@ fn assert_sync_failed(result: Result<(), SpanError>, file: &Path) {
 }
 
 #[test]
-fn a_sync_that_failed_is_never_taken_back() {
+fn a_failed_sync_is_permanent() {
     for copy_path in COPY_PATHS {
         let Some(fs) = FuseFs::new(Mode::SyncFailsOnce) else {
             return;
@@ -100,27 +101,27 @@ fn a_sync_that_failed_is_never_taken_back() {
         let synced = ["a", "b", "c"].map(|name| count(&log, &format!("fsync {name}")));
         assert_eq!(synced, [1, 1, 1], "the others are synced all the same");
 
-        // The disk would now say that all is well.
+        // From now on a sync would succeed.
         assert_sync_failed(group.sync_all(), &first);
         assert_sync_failed(group.flush(..1, FlushMode::Sync), &first);
         group
             .write_all_at(0, &noise(2, 10_000))
-            .expect("written once more");
+            .expect("the second write succeeds");
         assert_sync_failed(group.sync_all(), &first);
         assert_sync_failed(group.release_file(0), &first);
         group
             .flush(10_000.., FlushMode::Sync)
-            .expect("the other files are well");
+            .expect("the other files are readable");
 
         group.abandon_file(0).expect("abandon_file");
         group.write_all_at(0, &noise(3, 10_000)).expect("a write");
-        group.sync_all().expect("the caller has decided");
+        group.sync_all().expect("the caller allowed it");
         assert!(std::fs::read(&first).expect("read") == noise(3, 10_000));
     }
 }
 
 #[test]
-fn a_sync_that_failed_stops_a_move() {
+fn a_failed_sync_prevents_a_move() {
     let Some(fs) = FuseFs::new(Mode::SyncFailsOnce) else {
         return;
     };
@@ -136,7 +137,7 @@ fn a_sync_that_failed_stops_a_move() {
 }
 
 #[test]
-fn a_filesystem_that_maps_nothing_serves_copies() {
+fn a_filesystem_without_mmap_supports_copies() {
     for mode in [Mode::DirectIo, Mode::NoFallocate, Mode::NoMmap] {
         for copy_path in COPY_PATHS {
             let Some(fs) = FuseFs::new(mode) else {
@@ -149,7 +150,7 @@ fn a_filesystem_that_maps_nothing_serves_copies() {
                     .write_all_at(0, &noise(seed, 30_000))
                     .expect("a write");
                 if mode == Mode::NoMmap {
-                    // Its reads fail by design where they go through the page cache.
+                    // Reads through the page cache fail by design on this filesystem.
                     continue;
                 }
                 group.read_exact_at(0, &mut buf).expect("a read");

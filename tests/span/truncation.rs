@@ -1,4 +1,4 @@
-//! Files that somebody else cuts: an error, never a signal, and no handler is needed for that.
+//! Files that another process truncates: an error, never a signal, also without a signal handler.
 
 use std::{
     fs::File,
@@ -25,7 +25,7 @@ fn cut(path: &Path, len: u64) {
     file.set_len(len).expect("set_len");
 }
 
-/// One file that has been read and written once, so that its windows are mapped if they ever are.
+/// One file that was read and written once, so that its windows are mapped if they ever are.
 fn warm_group(root: &Path, copy_path: CopyPath, windows: u64) -> Group {
     put(&root.join("a"), &noise(1, FILE_BYTES));
     let cache = small_cache(windows, copy_path);
@@ -35,13 +35,13 @@ fn warm_group(root: &Path, copy_path: CopyPath, windows: u64) -> Group {
         .open()
         .expect("a group");
     let mut buf = vec![0; FILE_BYTES];
-    group.read_exact_at(0, &mut buf).expect("all");
-    group.write_all_at(0, &buf).expect("all");
+    group.read_exact_at(0, &mut buf).expect("all bytes");
+    group.write_all_at(0, &buf).expect("all bytes");
     group
 }
 
 #[test]
-fn reading_a_cut_file_is_an_error_that_names_it() {
+fn reading_a_truncated_file_names_it() {
     for copy_path in COPY_PATHS {
         for len in [0_u64, 1, 4096, 20_000, FILE_BYTES as u64 - 1] {
             let folder = support::temp_dir();
@@ -62,15 +62,15 @@ fn reading_a_cut_file_is_an_error_that_names_it() {
 }
 
 #[test]
-fn hashing_a_cut_file_is_an_error_that_names_it() {
+fn hashing_a_truncated_file_names_it() {
     for copy_path in COPY_PATHS {
         let folder = support::temp_dir();
         let group = warm_group(folder.path(), copy_path, 64);
         let path = folder.path().join("a");
         let pieces = Pieces::new(&group, 10_000).expect("pieces");
-        let before = pieces.hash(1).expect("all there");
+        let before = pieces.hash(1).expect("all bytes exist");
         cut(&path, 20_500);
-        assert_eq!(pieces.hash(1).expect("the part that is there"), before);
+        assert_eq!(pieces.hash(1).expect("the existing part"), before);
         for error in [
             pieces.hash(2).unwrap_err(),
             pieces.hash_with::<Sha1>(2).unwrap_err(),
@@ -91,9 +91,9 @@ fn hashing_a_cut_file_is_an_error_that_names_it() {
 }
 
 #[test]
-fn writing_to_a_cut_file_does_not_bring_its_length_back_in_silence() {
+fn writing_to_a_truncated_file_does_not_restore_its_length() {
     for copy_path in COPY_PATHS {
-        // The last in the page that is then written.
+        // The last length is inside the page that is written next.
         for len in [0, 4096, 10_000, 20_500] {
             let folder = support::temp_dir();
             let group = warm_group(folder.path(), copy_path, 64);
@@ -111,7 +111,7 @@ fn writing_to_a_cut_file_does_not_bring_its_length_back_in_silence() {
 }
 
 #[test]
-fn a_cut_file_is_taken_as_it_is_once_it_is_abandoned() {
+fn a_truncated_file_closed_without_sync_is_reopened_with_its_length() {
     for copy_path in COPY_PATHS {
         let folder = support::temp_dir();
         let mut group = warm_group(folder.path(), copy_path, 64);
@@ -120,13 +120,13 @@ fn a_cut_file_is_taken_as_it_is_once_it_is_abandoned() {
         group.abandon_file(0).expect("abandon_file");
         group
             .write_all_at(0, &noise(3, FILE_BYTES))
-            .expect("written anew");
+            .expect("the new file is written");
         let found = std::fs::read(folder.path().join("a")).expect("read");
         assert!(found == noise(3, FILE_BYTES));
     }
 }
 
-/// Hashes and copies while another thread cuts the file and makes it longer again, thousands of times.
+/// Hashes and copies while another thread truncates and extends the file thousands of times.
 fn survive(copy_path: CopyPath, windows: u64) {
     let folder = support::temp_dir();
     let group = warm_group(folder.path(), copy_path, windows);
@@ -139,8 +139,10 @@ fn survive(copy_path: CopyPath, windows: u64) {
             let path = folder.path().join("a");
             let file = File::options().write(true).open(path).expect("open");
             while !done.load(Ordering::Relaxed) {
-                file.set_len(rng.below(FILE_BYTES as u64 + 1)).expect("cut");
-                file.set_len(FILE_BYTES as u64).expect("longer again");
+                file.set_len(rng.below(FILE_BYTES as u64 + 1))
+                    .expect("the file is truncated");
+                file.set_len(FILE_BYTES as u64)
+                    .expect("the file is extended again");
             }
         });
         let (mut fine, mut failed) = (0_u32, 0_u32);
@@ -152,7 +154,8 @@ fn survive(copy_path: CopyPath, windows: u64) {
                 count(pieces.hash_with::<Sha1>(piece).is_ok());
             }
             count(group.read_exact_at(0, &mut buf).is_ok());
-            // Others may fail to see their bytes; all that is asked of a write is that it returns.
+            // Other readers may miss their bytes. The only requirement on a write is that it
+            // returns.
             count(group.write_all_at(30_000, &buf[..9000]).is_ok());
             #[cfg(feature = "rayon")]
             drop(pieces.hash_all(&flatspan::span::HashRun::new()));
@@ -165,7 +168,7 @@ fn survive(copy_path: CopyPath, windows: u64) {
     });
 }
 
-/// In a child, which a signal may kill.
+/// In a child process, which a signal may kill.
 fn survive_in_a_child(name: &str, copy_path: CopyPath) {
     if child::is_me(name) {
         survive(copy_path, 64);
@@ -180,17 +183,17 @@ fn survive_in_a_child(name: &str, copy_path: CopyPath) {
 }
 
 #[test]
-fn h34_no_signal_while_files_are_cut_under_mapped_copies() {
+fn i34_truncation_during_mapped_copies_raises_no_signal() {
     survive_in_a_child(
-        "truncation::h34_no_signal_while_files_are_cut_under_mapped_copies",
+        "truncation::i34_truncation_during_mapped_copies_raises_no_signal",
         CopyPath::Mapped,
     );
 }
 
 #[test]
-fn h34_no_signal_while_files_are_cut_under_copies_of_either_kind() {
+fn i34_truncation_during_copies_of_any_method_raises_no_signal() {
     survive_in_a_child(
-        "truncation::h34_no_signal_while_files_are_cut_under_copies_of_either_kind",
+        "truncation::i34_truncation_during_copies_of_any_method_raises_no_signal",
         CopyPath::Auto,
     );
 }

@@ -1,8 +1,8 @@
-//! Runs the tests of `ordinary_user` as one.
+//! Runs the tests of `ordinary_user` as an ordinary user.
 
 use crate::support::user;
 
 #[test]
-fn nothing_needs_root() {
+fn ordinary_user_tests_pass() {
     user::as_ordinary_user("ordinary_user::");
 }

@@ -1,4 +1,4 @@
-//! From pieces to files: what is wrong with which.
+//! From pieces to files: the state of each file.
 
 use std::{
     fs::{self, File},
@@ -23,8 +23,8 @@ const FILE_BYTES: usize = 10_000;
 const FILES: usize = 5;
 const PIECE_BYTES: usize = 4000;
 
-/// Five files `0` to `4` of 10,000 bytes, and the hashes of pieces of 4,000: the first two files share
-/// piece 2, the third and the fourth piece 7; files 1 and 2 meet at the end of piece 4.
+/// Five files `0` to `4` of 10,000 bytes, and the hashes of pieces of 4,000. The first two files
+/// share piece 2; the third and the fourth share piece 7. Files 1 and 2 meet at the end of piece 4.
 struct Scene {
     folder: TempDir,
     expected: Vec<Sha1Digest>,
@@ -85,7 +85,7 @@ pub(crate) fn verify(
     found
 }
 
-/// One letter for each file, and the pieces of it that are known to be bad.
+/// One letter for each file, and its pieces that are known to be bad.
 fn summary(found: &Verification) -> (String, Vec<&[RangeInclusive<usize>]>) {
     let letter = |file: &FileReport| match file.status {
         FileStatus::Ok => '.',
@@ -129,7 +129,7 @@ fn bad_pieces(found: &Verification) -> Vec<usize> {
 }
 
 #[test]
-fn files_that_are_as_they_should_be_are_ok() {
+fn correct_files_are_ok() {
     let found = Scene::new().verify();
     assert_found(&found, ".....", &[&[], &[], &[], &[], &[]]);
     assert_eq!(found.pieces.len(), 13);
@@ -146,7 +146,7 @@ fn files_that_are_as_they_should_be_are_ok() {
 }
 
 #[test]
-fn a_missing_file_is_missing_and_the_others_are_where_they_were() {
+fn a_missing_file_does_not_shift_the_others() {
     let scene = Scene::new();
     fs::remove_file(scene.path(2)).expect("rm");
     let found = scene.verify();
@@ -159,7 +159,7 @@ fn a_missing_file_is_missing_and_the_others_are_where_they_were() {
 }
 
 #[test]
-fn a_short_file_is_too_short_even_if_nothing_of_it_was_ever_right() {
+fn a_short_file_is_too_short_even_if_its_content_is_wrong() {
     let scene = Scene::new();
     scene.set_len(4, 5000);
     let found = scene.verify();
@@ -173,7 +173,7 @@ fn a_short_file_is_too_short_even_if_nothing_of_it_was_ever_right() {
 }
 
 #[test]
-fn a_long_file_is_too_long_and_nothing_shifts() {
+fn a_long_file_is_too_long_and_does_not_shift_the_others() {
     let scene = Scene::new();
     scene.set_len(1, 12_345);
     let found = scene.verify();
@@ -183,7 +183,7 @@ fn a_long_file_is_too_long_and_nothing_shifts() {
 }
 
 #[test]
-fn a_file_with_bad_pieces_of_its_own_is_corrupt_and_they_are_told_in_runs() {
+fn a_file_with_bad_pieces_is_corrupt_and_lists_their_ranges() {
     let scene = Scene::new();
     for at in [0, 4000, 9999] {
         scene.spoil(4, at);
@@ -196,7 +196,7 @@ fn a_file_with_bad_pieces_of_its_own_is_corrupt_and_they_are_told_in_runs() {
 }
 
 #[test]
-fn a_neighbour_known_to_be_bad_takes_the_blame_for_a_shared_piece() {
+fn a_bad_shared_piece_is_attributed_to_a_corrupt_neighbour() {
     let scene = Scene::new();
     scene.spoil(0, 0);
     scene.spoil(0, 9999);
@@ -207,7 +207,7 @@ fn a_neighbour_known_to_be_bad_takes_the_blame_for_a_shared_piece() {
 }
 
 #[test]
-fn if_nobody_is_known_to_be_bad_all_sharers_are_undecided() {
+fn without_a_corrupt_neighbour_all_sharers_are_undecided() {
     let scene = Scene::new();
     scene.spoil(3, 1999);
     let found = scene.verify();
@@ -220,7 +220,7 @@ fn if_nobody_is_known_to_be_bad_all_sharers_are_undecided() {
 }
 
 #[test]
-fn a_file_in_a_piece_of_many_is_suspected_with_all_of_them() {
+fn all_files_of_a_bad_shared_piece_are_undecided() {
     let folder = support::temp_dir();
     let mut builder = Group::builder(folder.path());
     let mut content = Vec::new();
@@ -249,7 +249,7 @@ fn a_file_in_a_piece_of_many_is_suspected_with_all_of_them() {
 }
 
 #[test]
-fn many_things_may_be_wrong_at_once() {
+fn several_problems_are_reported_together() {
     let scene = Scene::new();
     fs::remove_file(scene.path(0)).expect("rm");
     scene.spoil(1, 5000);
@@ -261,7 +261,7 @@ fn many_things_may_be_wrong_at_once() {
 }
 
 #[test]
-fn a_folder_in_place_of_a_file_is_unreadable() {
+fn a_directory_in_place_of_a_file_is_unreadable() {
     let scene = Scene::new();
     fs::remove_file(scene.path(4)).expect("rm");
     fs::create_dir(scene.path(4)).expect("mkdir");

@@ -1,4 +1,4 @@
-//! Verifying what is not simply a file behind a file: padding, ranges, empty files.
+//! Verifying entries other than adjacent whole files: padding, ranges, empty files.
 
 use std::fs;
 
@@ -12,7 +12,7 @@ use crate::{
 };
 
 #[test]
-fn padding_behind_a_file_leaves_the_piece_its_own() {
+fn a_piece_of_a_file_and_padding_belongs_to_the_file() {
     let folder = support::temp_dir();
     let (a, b) = (noise(1, 5000), noise(2, 5000));
     put(&folder.path().join("a"), &a);
@@ -41,7 +41,7 @@ fn padding_behind_a_file_leaves_the_piece_its_own() {
 }
 
 #[test]
-fn padding_that_should_not_be_zeros_is_never_fine() {
+fn nonzero_padding_never_verifies() {
     let folder = support::temp_dir();
     put(&folder.path().join("a"), &noise(1, 1000));
     let builder = Group::builder(folder.path()).file("a", 1000).padding(1000);
@@ -53,7 +53,7 @@ fn padding_that_should_not_be_zeros_is_never_fine() {
 }
 
 #[test]
-fn ranges_of_a_file_are_judged_by_themselves() {
+fn ranges_of_a_file_are_verified_independently() {
     let folder = support::temp_dir();
     let content = noise(1, 10_000);
     put(&folder.path().join("a"), &content);
@@ -64,7 +64,7 @@ fn ranges_of_a_file_are_judged_by_themselves() {
         verify(builder.file_range("a", 0..4000), &expected, 2000)
     };
     let found = verify();
-    // Longer than the ranges, as it should be.
+    // Longer than the ranges, as intended.
     assert_found(&found, "..", &[&[], &[]]);
     assert_eq!(found.files[0].present_bytes, Some(10_000));
     let mut spoiled = content.clone();
@@ -76,7 +76,7 @@ fn ranges_of_a_file_are_judged_by_themselves() {
 }
 
 #[test]
-fn empty_files_must_be_there_too() {
+fn empty_files_must_exist_too() {
     let folder = support::temp_dir();
     put(&folder.path().join("a"), &noise(1, 100));
     put(&folder.path().join("there"), b"");
@@ -88,7 +88,7 @@ fn empty_files_must_be_there_too() {
 }
 
 #[test]
-fn an_empty_file_never_shares_the_blame() {
+fn an_empty_file_never_shares_a_bad_piece() {
     let folder = support::temp_dir();
     put(&folder.path().join("a"), &noise(1, 100));
     put(&folder.path().join("empty"), b"");

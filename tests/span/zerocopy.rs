@@ -1,4 +1,4 @@
-//! Sending without a copy by the kernel.
+//! Sending without a copy in the kernel.
 
 use std::{
     io::Read as _,
@@ -29,7 +29,7 @@ fn pair() -> (TcpStream, TcpStream) {
 }
 
 #[test]
-fn h39_what_is_sent_without_a_copy_stays_claimed_until_it_is_done() {
+fn i39_zero_copy_sends_keep_the_range_locked_until_completion() {
     let folder = support::temp_dir();
     let group = Group::builder(folder.path())
         .cache(&small_cache(1024, CopyPath::Auto))
@@ -41,23 +41,25 @@ fn h39_what_is_sent_without_a_copy_stays_claimed_until_it_is_done() {
         .open()
         .expect("a group");
     let content = noise(1, BYTES / 2);
-    group.write_all_at(0, &content).expect("room");
+    group
+        .write_all_at(0, &content)
+        .expect("the buffer has room");
     group
         .write_all_at(BYTES as u64 / 2 + 100_000, &content)
-        .expect("room");
+        .expect("the buffer has room");
     let group = Arc::new(group);
     let (ours, mut theirs) = pair();
     let mut sender = ZeroCopySender::new(ours).expect("TCP can");
     let sending = {
-        let group = group.clone();
+        let group = Arc::clone(&group);
         thread::spawn(move || {
             sender
-                .send(group.owned_span(..).expect("free"))
+                .send(group.owned_span(..).expect("the range is free"))
                 .expect("a peer");
             sender
         })
     };
-    // Nothing is read yet, and there is more than the socket holds.
+    // The peer has read nothing yet, and there is more than the socket buffer holds.
     thread::sleep(Duration::from_millis(50));
     let refused = group.span_mut(..1);
     assert!(
@@ -65,19 +67,19 @@ fn h39_what_is_sent_without_a_copy_stays_claimed_until_it_is_done() {
         "{refused:?}"
     );
     let mut found = vec![0; BYTES + 100_000];
-    theirs.read_exact(&mut found).expect("all of it");
+    theirs.read_exact(&mut found).expect("the whole range");
     assert!(found[..BYTES / 2] == content);
     assert!(found[BYTES / 2..][..100_000].iter().all(|byte| *byte == 0));
     assert!(found[BYTES / 2 + 100_000..] == content);
-    let mut sender = sending.join().expect("no panic");
+    let mut sender = sending.join().expect("the thread does not panic");
     assert!(sender.finish(Duration::from_secs(10)).expect("no error"));
-    // Loopback copies after all, and says so.
+    // The loopback device copies in the end, and reports it.
     assert!(sender.copied_calls() > 0);
     drop(group.span_mut(..BYTES as u64 / 2).expect("given back"));
 }
 
 #[test]
-fn sockets_that_cannot_are_an_error() {
+fn sockets_without_zero_copy_support_are_an_error() {
     let (ours, _theirs) = UnixStream::pair().expect("a pair");
     let refused = ZeroCopySender::new(ours);
     assert!(refused.is_err(), "{refused:?}");

@@ -1,10 +1,10 @@
-//! The seeds of the fuzz target, replayed.
+//! Replays the seeds of the fuzz target.
 
 use std::fs;
 use std::path::Path;
 
 #[test]
-fn every_seed_keeps_the_property() {
+fn every_fuzz_seed_passes() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/bencode");
     let seeds: Vec<_> = fs::read_dir(&folder)
         .expect("the corpus")
@@ -12,7 +12,7 @@ fn every_seed_keeps_the_property() {
         .expect("its entries");
     assert!(
         seeds.len() >= 12,
-        "only {} seeds in {}",
+        "only {} seeds exist in {}",
         seeds.len(),
         folder.display()
     );

@@ -9,7 +9,8 @@ use std::path::Path;
 use crate::program::{create, expect, json, noise, put, stderr, stdout, torrent, verify};
 use crate::support;
 
-/// Empty files, odd sizes, spaces, names beyond ASCII, and an order that plain strings would not have.
+/// Empty files, odd sizes, spaces, names beyond ASCII, and an order that differs from that of plain
+/// strings.
 fn content(root: &Path) {
     put(&root.join("a b/ünï/文件"), &noise(1, 100_001));
     put(&root.join("a b/empty"), b"");
@@ -31,7 +32,7 @@ fn show(path: &Path) -> serde_json::Value {
 }
 
 #[test]
-fn what_is_created_verifies() {
+fn created_torrents_verify() {
     let folder = support::temp_dir();
     let (root, out) = (folder.path().join("näme"), folder.path().join("x.torrent"));
     content(&root);
@@ -68,7 +69,7 @@ fn a_single_file_verifies() {
 }
 
 #[test]
-fn files_are_in_the_order_of_their_components() {
+fn files_are_sorted_by_path_components() {
     let folder = support::temp_dir();
     content(&folder.path().join("d"));
     let out = folder.path().join("x.torrent");
@@ -80,7 +81,7 @@ fn files_are_in_the_order_of_their_components() {
 }
 
 #[test]
-fn the_order_of_another_torrent_can_be_asked_for() {
+fn order_from_uses_the_order_of_another_torrent() {
     let folder = support::temp_dir();
     let (root, first, second) = (
         folder.path().join("d"),
@@ -102,7 +103,7 @@ fn the_order_of_another_torrent_can_be_asked_for() {
         .expect("the program starts");
     assert_eq!(output.status.code(), Some(4));
     assert!(
-        stderr(&output).contains("only 0 of the 1 files"),
+        stderr(&output).contains("--order-from lists 1 files, but only 0"),
         "{}",
         stderr(&output)
     );
@@ -115,7 +116,10 @@ fn a_sparse_file_of_2_gib_verifies() {
     let file = fs::File::create(&sparse).expect("a file");
     file.set_len(2 << 30).expect("a long file");
     if file.metadata().expect("metadata").blocks() > 1024 {
-        support::need::skip(support::need::Need::Tools, "no sparse files here");
+        support::need::skip(
+            support::need::Need::Tools,
+            "sparse files are not supported here",
+        );
         return;
     }
     std::os::unix::fs::FileExt::write_all_at(&file, b"data", 1 << 30).expect("a block");
@@ -129,7 +133,7 @@ fn a_sparse_file_of_2_gib_verifies() {
 }
 
 #[test]
-fn the_torrent_itself_is_left_out_and_written_anew_the_same() {
+fn the_output_file_is_excluded_and_reproducible() {
     let folder = support::temp_dir();
     content(folder.path());
     let out = folder.path().join("a b/x.torrent");
@@ -140,7 +144,7 @@ fn the_torrent_itself_is_left_out_and_written_anew_the_same() {
     assert_eq!(paths(&show(&out)).len(), 5);
     assert_eq!(
         fs::read_dir(folder.path().join("a b"))
-            .expect("the folder")
+            .expect("the directory")
             .count(),
         3,
         "a temporary file is left"
@@ -148,7 +152,7 @@ fn the_torrent_itself_is_left_out_and_written_anew_the_same() {
 }
 
 #[test]
-fn nothing_is_overwritten_unasked() {
+fn existing_files_are_overwritten_only_with_force() {
     let folder = support::temp_dir();
     let (file, out) = (folder.path().join("f"), folder.path().join("x.torrent"));
     put(&file, b"content");
@@ -183,7 +187,7 @@ fn symbolic_links_are_skipped_with_a_warning() {
 }
 
 #[test]
-fn a_name_that_is_not_utf8_is_named() {
+fn a_non_utf8_name_is_refused_by_name() {
     let folder = support::temp_dir();
     let (root, out) = (folder.path().join("d"), folder.path().join("x.torrent"));
     put(&root.join(OsStr::from_bytes(b"bad\xffname")), b"content");
@@ -197,7 +201,7 @@ fn a_name_that_is_not_utf8_is_named() {
 }
 
 #[test]
-fn what_was_asked_for_is_in_the_torrent() {
+fn all_options_appear_in_the_torrent() {
     let folder = support::temp_dir();
     let (file, out) = (folder.path().join("f"), folder.path().join("x.torrent"));
     put(&file, b"content");
@@ -243,13 +247,13 @@ fn what_was_asked_for_is_in_the_torrent() {
 }
 
 #[test]
-fn the_choice_of_the_piece_length_is_told() {
+fn the_chosen_piece_length_is_reported() {
     let folder = support::temp_dir();
     let (file, out) = (folder.path().join("f"), folder.path().join("x.torrent"));
     put(&file, b"content");
     assert!(
         stderr(&create(&file, &out, &[]))
-            .contains("piece length 16.00 KiB, the shortest that is used")
+            .contains("piece length 16.00 KiB, the shortest supported one")
     );
     assert_eq!(
         stderr(&create(&file, &out, &["--piece-length", "16K", "--force"])),
@@ -258,7 +262,7 @@ fn the_choice_of_the_piece_length_is_told() {
 }
 
 #[test]
-fn wrong_usage_is_2_and_nothing_to_hash_is_4() {
+fn invalid_usage_exits_with_2_and_empty_content_with_4() {
     let folder = support::temp_dir();
     let out = folder.path().join("x.torrent");
     expect(2, &[Path::new("create"), folder.path()]);
@@ -294,7 +298,7 @@ fn wrong_usage_is_2_and_nothing_to_hash_is_4() {
 }
 
 #[test]
-fn hashing_in_place_makes_the_same_torrent_and_finds_the_same_damage() {
+fn hashing_in_place_gives_the_same_torrent_and_report() {
     let folder = support::temp_dir();
     let content = folder.path().join("d");
     for i in 1..=5 {

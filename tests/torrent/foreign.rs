@@ -1,4 +1,5 @@
-//! Against others: mktorrent's torrents, and an info-hash computed without our reader.
+//! Comparison with other programs: torrents of mktorrent, and an info-hash computed without the
+//! reader of the example.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +13,7 @@ use crate::program::{create, noise, put, verify};
 use crate::support;
 use crate::support::need::{Need, need};
 
-/// The info-hash as `bt_bencode` has it.
+/// The info-hash according to `bt_bencode`.
 pub(crate) fn info_hash(torrent: &bt_bencode::Value) -> [u8; 20] {
     let info = &torrent["info"];
     Sha1::digest(bt_bencode::to_vec(info).expect("bencode")).into()
@@ -44,7 +45,7 @@ fn mktorrent(root: &Path, out: &Path, more: &[&str]) {
 }
 
 #[test]
-fn torrents_of_mktorrent_verify() {
+fn mktorrent_torrents_verify() {
     if !need(Need::Tools, "mktorrent") {
         return;
     }
@@ -58,7 +59,7 @@ fn torrents_of_mktorrent_verify() {
 }
 
 #[test]
-fn in_the_order_of_mktorrent_the_torrent_is_the_same() {
+fn same_order_gives_the_info_hash_of_mktorrent() {
     if !need(Need::Tools, "mktorrent") {
         return;
     }
@@ -89,7 +90,7 @@ fn in_the_order_of_mktorrent_the_torrent_is_the_same() {
 }
 
 #[test]
-fn pieces_are_the_digests_of_the_concatenation() {
+fn pieces_are_digests_of_the_concatenated_files() {
     let folder = support::temp_dir();
     content(folder.path());
     let out = folder.path().join("x.torrent");

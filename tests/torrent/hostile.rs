@@ -7,7 +7,8 @@ use crate::metainfo::Metainfo;
 use crate::program::{expect, put, stderr};
 use crate::support;
 
-/// A multi-file torrent of two files of 3 bytes, with some keys of `info` replaced or, by `None`, removed.
+/// A multi-file torrent of two files of 3 bytes, with some keys of `info` replaced or, by `None`,
+/// removed.
 fn info(changes: Vec<(&str, Option<Node>)>) -> Node {
     let defaults = [
         (
@@ -39,7 +40,7 @@ fn files(files: Vec<Node>) -> Node {
     info(vec![("files", Some(Node::List(files)))])
 }
 
-/// Torrents and what their refusal must say.
+/// Torrents and the expected text of their refusal.
 fn hostile() -> Vec<(Node, &'static str)> {
     let two = |path: &[&str], bytes| files(vec![file(&["a"], 3), file(path, bytes)]);
     let set = |key, node| info(vec![(key, Some(node))]);
@@ -51,12 +52,12 @@ fn hostile() -> Vec<(Node, &'static str)> {
     vec![
         (
             Node::List(vec![]),
-            "torrent (byte 0): is a list where a dictionary is needed",
+            "torrent (byte 0): is a list instead of a dictionary",
         ),
         (Node::dict([]), "info (byte 0): is missing"),
         (
             Node::dict([("info", Node::Int(1))]),
-            "info (byte 7): is an integer where a dictionary",
+            "info (byte 7): is an integer instead of a dictionary",
         ),
         (
             two(&[], 3),
@@ -64,19 +65,19 @@ fn hostile() -> Vec<(Node, &'static str)> {
         ),
         (
             two(&[""], 3),
-            "info.files[1].path[0] (byte 59): is no name for a file: \"\"",
+            "info.files[1].path[0] (byte 59): is not a valid file name: \"\"",
         ),
         (two(&["x", "."], 3), "info.files[1].path[1]"),
         (
             two(&["..", "etc", "passwd"], 3),
-            "info.files[1].path[0] (byte 59): is no name for a file: \"..\"",
+            "info.files[1].path[0] (byte 59): is not a valid file name: \"..\"",
         ),
         (
             two(&["/etc/passwd"], 3),
-            "no name for a file: \"/etc/passwd\"",
+            "not a valid file name: \"/etc/passwd\"",
         ),
         (two(&["x/../../y"], 3), "info.files[1].path[0]"),
-        (two(&["nul\0"], 3), "no name for a file: \"nul\\u{0}\""),
+        (two(&["nul\0"], 3), "not a valid file name: \"nul\\u{0}\""),
         (two(&[&"/".repeat(10_000)], 3), "////\"..."),
         (
             two(&["b"], -1),
@@ -84,7 +85,7 @@ fn hostile() -> Vec<(Node, &'static str)> {
         ),
         (
             two(&["b"], i64::MAX),
-            "info.files[1].length (byte 49): takes the sum of all lengths beyond",
+            "info.files[1].length (byte 49): makes the sum of all lengths exceed",
         ),
         (
             two(&["a"], 3),
@@ -92,12 +93,12 @@ fn hostile() -> Vec<(Node, &'static str)> {
         ),
         (
             two(&["a", "b"], 3),
-            "info.files[0].path (byte 16): is a file and, by info.files[1], also a folder",
+            "info.files[0].path (byte 16): is a file, but a directory in the path of info.files[1]",
         ),
         (files(vec![]), "info.files (byte 15): has no files"),
         (
             files(vec![Node::Int(3)]),
-            "info.files[0] (byte 16): is an integer where a dictionary",
+            "info.files[0] (byte 16): is an integer instead of a dictionary",
         ),
         (
             files(vec![link]),
@@ -105,11 +106,11 @@ fn hostile() -> Vec<(Node, &'static str)> {
         ),
         (
             set("files", Node::text("x")),
-            "info.files (byte 15): is a string where a list",
+            "info.files (byte 15): is a string instead of a list",
         ),
         (
             set("length", Node::Int(6)),
-            "info.length (byte 76): stands beside info.files",
+            "info.length (byte 76): is not allowed together with info.files",
         ),
         (
             info(vec![("files", None)]),
@@ -122,15 +123,15 @@ fn hostile() -> Vec<(Node, &'static str)> {
         (info(vec![("name", None)]), "info.name (byte 7): is missing"),
         (
             set("name", Node::text("..")),
-            "info.name (byte 74): is no name for a file",
+            "info.name (byte 74): is not a valid file name",
         ),
         (
             set("name", Node::text("a/b")),
-            "info.name (byte 74): is no name for a file",
+            "info.name (byte 74): is not a valid file name",
         ),
         (
             set("name", Node::text("")),
-            "info.name (byte 74): is no name for a file",
+            "info.name (byte 74): is not a valid file name",
         ),
         (
             set("name", Node::Bytes(vec![0xff])),
@@ -138,11 +139,11 @@ fn hostile() -> Vec<(Node, &'static str)> {
         ),
         (
             set("name", Node::Int(1)),
-            "info.name (byte 74): is an integer where a string",
+            "info.name (byte 74): is an integer instead of a string",
         ),
         (
             set("piece length", Node::Int(0)),
-            "info.piece length (byte 92): is 0, which is no piece length",
+            "info.piece length (byte 92): is 0, which is not a valid piece length",
         ),
         (
             set("piece length", Node::Int(1 << 40)),
@@ -154,11 +155,11 @@ fn hostile() -> Vec<(Node, &'static str)> {
         ),
         (
             set("pieces", Node::Bytes(vec![0; 21])),
-            "info.pieces (byte 107): has 21 bytes, which is no multiple of 20",
+            "info.pieces (byte 107): has 21 bytes, which is not a multiple of 20",
         ),
         (
             set("pieces", Node::Bytes(vec![0; 40])),
-            "info.pieces (byte 107): has 2 pieces where 6 bytes make 1",
+            "info.pieces (byte 107): has 2 pieces, but 6 bytes need 1",
         ),
         (
             set("pieces", Node::Bytes(vec![])),
@@ -170,41 +171,41 @@ fn hostile() -> Vec<(Node, &'static str)> {
         ),
         (
             info(vec![("pieces", None), ("meta version", Some(Node::Int(2)))]),
-            "is version 2 only",
+            "is of version 2 only",
         ),
         (
             set("private", Node::text("yes")),
-            "info.private (byte 139): is a string where an integer",
+            "info.private (byte 139): is a string instead of an integer",
         ),
     ]
 }
 
 #[test]
-fn the_unchanged_torrent_would_be_taken() {
+fn the_unmodified_torrent_is_accepted() {
     Metainfo::parse(&info(vec![]).encode()).expect("a torrent");
 }
 
 #[test]
-fn hostile_torrents_are_refused_by_name_of_the_field() {
+fn hostile_torrents_are_refused_naming_the_field() {
     for (torrent, message) in hostile() {
         let refused = Metainfo::parse(&torrent.encode())
             .expect_err(message)
             .to_string();
         assert!(
             refused.contains(message),
-            "{refused:?} does not say {message:?}"
+            "{refused:?} does not contain {message:?}"
         );
         assert!(refused.len() < 300, "{refused}");
     }
 }
 
 #[test]
-fn the_program_refuses_them_with_3() {
+fn the_program_refuses_hostile_torrents_with_exit_code_3() {
     let folder = support::temp_dir();
     let path = folder.path().join("x.torrent");
     let raw = [(
         b"d4:info".to_vec(),
-        "not bencode: byte 7: the input ends too early",
+        "not bencode: byte 7: unexpected end of input",
     )];
     let encoded = hostile()
         .into_iter()
@@ -213,22 +214,22 @@ fn the_program_refuses_them_with_3() {
         put(&path, &torrent);
         for command in ["verify", "show"] {
             let said = stderr(&expect(3, &[Path::new(command), &path]));
-            assert!(said.contains(message), "{said:?} does not say {message:?}");
+            assert!(
+                said.contains(message),
+                "{said:?} does not contain {message:?}"
+            );
             assert_eq!(said.lines().count(), 1, "{said}");
         }
     }
 }
 
 #[test]
-fn a_torrent_of_more_than_64_mib_is_refused_with_3() {
+fn a_torrent_above_64_mib_is_refused_with_exit_code_3() {
     let folder = support::temp_dir();
     let path = folder.path().join("x.torrent");
     std::fs::File::create(&path)
         .and_then(|file| file.set_len(1 << 40))
         .expect("a sparse file");
     let said = stderr(&expect(3, &[Path::new("show"), &path]));
-    assert!(
-        said.contains("more than the 67108864 that are accepted"),
-        "{said}"
-    );
+    assert!(said.contains("more than the accepted 67108864"), "{said}");
 }

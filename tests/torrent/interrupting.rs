@@ -1,4 +1,4 @@
-//! Ctrl-C: a partial report or nothing written, and exit code 130.
+//! Ctrl-C: a partial report or no output file, and exit code 130.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
@@ -13,25 +13,29 @@ use crate::support::need::{Need, skip};
 const PIECE_BYTES: u64 = 64 << 20;
 const PIECES: u64 = 4096;
 
-/// A file of 256 GiB with a byte in each piece, so that no piece is one hole: a minute's work at the least.
+/// A file of 256 GiB with a byte in each piece, so that no piece is one hole: at least a minute of
+/// work.
 fn long_file(path: &Path) -> bool {
     let made = File::create(path).and_then(|file| {
         file.set_len(PIECES * PIECE_BYTES)?;
         (0..PIECES).try_for_each(|piece| file.write_all_at(b"x", piece * PIECE_BYTES))
     });
     if made.is_err() {
-        skip(Need::Tools, "no sparse file of 256 GiB here");
+        skip(
+            Need::Tools,
+            "a sparse file of 256 GiB is not supported here",
+        );
     }
     made.is_ok()
 }
 
 #[test]
-fn an_interrupted_verification_reports_what_it_has() {
+fn an_interrupted_verification_reports_partial_results() {
     let folder = support::temp_dir();
     if !long_file(&folder.path().join("long")) {
         return;
     }
-    let digests = vec![0; usize::try_from(PIECES * 20).expect("few")];
+    let digests = vec![0; usize::try_from(PIECES * 20).expect("the number is small")];
     let info = Node::dict([
         (
             "length",
@@ -64,7 +68,7 @@ fn an_interrupted_verification_reports_what_it_has() {
 }
 
 #[test]
-fn an_interrupted_creation_leaves_nothing() {
+fn an_interrupted_creation_leaves_no_file() {
     let folder = support::temp_dir();
     let long = folder.path().join("long");
     if !long_file(&long) {
@@ -78,10 +82,10 @@ fn an_interrupted_creation_leaves_nothing() {
 
     let output = interrupt(command);
     assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
-    assert!(stderr(&output).contains("interrupted, nothing written"));
+    assert!(stderr(&output).contains("interrupted; no torrent was written"));
     assert_eq!(
-        fs::read_dir(folder.path()).expect("the folder").count(),
+        fs::read_dir(folder.path()).expect("the directory").count(),
         1,
-        "something is left"
+        "a temporary file is left"
     );
 }

@@ -6,7 +6,7 @@ use crate::piece_length::{
 };
 
 #[test]
-fn pieces_are_about_a_thousand_to_two_thousand() {
+fn the_chosen_length_gives_1000_to_2000_pieces() {
     for shift in 25..35 {
         for total_bytes in [1u64 << shift, (1 << shift) + 1, 3 << (shift - 1)] {
             let choice = choose(total_bytes);
@@ -22,7 +22,7 @@ fn pieces_are_about_a_thousand_to_two_thousand() {
 }
 
 #[test]
-fn very_small_and_very_large_contents_get_the_bounds() {
+fn the_chosen_length_is_bounded_for_tiny_and_huge_content() {
     assert_eq!(choose(0).piece_bytes, PIECE_BYTES_MIN);
     assert_eq!(choose(1).piece_bytes, PIECE_BYTES_MIN);
     assert_eq!(choose(1 << 50).piece_bytes, PIECE_BYTES_CHOSEN_MAX);
@@ -30,7 +30,7 @@ fn very_small_and_very_large_contents_get_the_bounds() {
 }
 
 #[test]
-fn numbers_of_bytes_have_units() {
+fn sizes_accept_units() {
     for (text, bytes) in [
         ("262144", 262_144),
         ("256K", 262_144),
@@ -57,7 +57,7 @@ fn numbers_of_bytes_have_units() {
 }
 
 #[test]
-fn names_cannot_write_to_the_terminal() {
+fn control_characters_in_names_are_escaped() {
     assert_eq!(
         printable("ä b\u{1b}[2Jc\n\u{202e}"),
         "ä b\\u{1b}[2Jc\\n\\u{202e}"

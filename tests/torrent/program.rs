@@ -1,4 +1,4 @@
-//! The built example and what the tests run it on.
+//! The built example and test data for it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ pub(crate) fn torrent() -> Command {
     command
 }
 
-/// Runs the program on arguments and expects an exit code.
+/// Runs the program with arguments and expects an exit code.
 pub(crate) fn expect(code: i32, args: &[&Path]) -> Output {
     let output = torrent().args(args).output().expect("the program starts");
     let streams = || (stdout(&output), stderr(&output));
@@ -30,14 +30,14 @@ pub(crate) fn expect(code: i32, args: &[&Path]) -> Output {
     output
 }
 
-/// `create` of `content` with more arguments; it must work.
+/// Runs `create` of `content` with further arguments, which must succeed.
 pub(crate) fn create(content: &Path, out: &Path, more: &[&str]) -> Output {
     let mut args = vec![Path::new("create"), content, Path::new("--out"), out];
     args.extend(more.iter().map(Path::new));
     expect(0, &args)
 }
 
-/// `verify --json` of one torrent with the expected exit code.
+/// Runs `verify --json` of one torrent with the expected exit code.
 pub(crate) fn verify(code: i32, torrent: &Path, root: &Path, more: &[&str]) -> Value {
     let mut args = vec![
         Path::new("verify"),
@@ -62,7 +62,7 @@ pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).expect("UTF-8 on standard error")
 }
 
-/// Bytes without a pattern, but the same for the same seed.
+/// Bytes without a pattern, the same for the same seed.
 pub(crate) fn noise(seed: u64, bytes: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(2).wrapping_add(1);
     let mut next = || {
@@ -74,8 +74,8 @@ pub(crate) fn noise(seed: u64, bytes: usize) -> Vec<u8> {
     (0..bytes).map(|_| next()).collect()
 }
 
-/// Writes a file and the folders on its path.
+/// Writes a file and the directories on its path.
 pub(crate) fn put(path: &Path, content: &[u8]) {
-    fs::create_dir_all(path.parent().expect("a file in a folder")).expect("folders");
+    fs::create_dir_all(path.parent().expect("a file in a directory")).expect("folders");
     fs::write(path, content).expect("a file");
 }

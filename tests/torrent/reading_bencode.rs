@@ -1,19 +1,20 @@
-//! The bencode reader: what it takes, what it refuses and where, and its agreement with `bt_bencode`.
+//! The bencode reader: accepted input, refused input with the position of the error, and agreement
+//! with `bt_bencode`.
 
 use bt_bencode::value::Number;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
-use crate::bencode::{BencodeError, DEPTH_MAX, Fault, ITEMS_MAX, Value, parse};
+use crate::bencode::{BencodeError, BencodeProblem, DEPTH_MAX, ITEMS_MAX, Value, parse};
 use crate::bencode_writer::Node;
 
-fn refused(input: &[u8]) -> (usize, Fault) {
-    let BencodeError { at, fault } = parse(input).expect_err("refused");
-    (at, fault)
+fn refused(input: &[u8]) -> (usize, BencodeProblem) {
+    let BencodeError { at, problem } = parse(input).expect_err("refused");
+    (at, problem)
 }
 
 #[test]
-fn the_four_kinds_are_read() {
+fn all_four_kinds_are_parsed() {
     let item = parse(b"d1:ai-7e1:b2:xy1:cl1:z0:ee").expect("bencode");
     let Value::Dict(entries) = item.value else {
         panic!("a dictionary")
@@ -25,7 +26,7 @@ fn the_four_kinds_are_read() {
 }
 
 #[test]
-fn integers_are_canonical_and_have_64_bits() {
+fn integers_must_be_canonical_and_fit_in_64_bits() {
     assert_eq!(parse(b"i0e").expect("zero").value, Value::Int(0));
     assert_eq!(
         parse(b"i9223372036854775807e").expect("max").value,
@@ -40,10 +41,10 @@ fn integers_are_canonical_and_have_64_bits() {
         b"i-9223372036854775809e",
         b"i99999999999999999999e",
     ] {
-        assert_eq!(refused(input).1, Fault::NumberTooLarge);
+        assert_eq!(refused(input).1, BencodeProblem::NumberTooLarge);
     }
     for input in [&b"i-0e"[..], b"i00e", b"i01e", b"i-01e", b"01:a", b"00:"] {
-        assert_eq!(refused(input).1, Fault::NotCanonical);
+        assert_eq!(refused(input).1, BencodeProblem::NotCanonical);
     }
     for input in [
         &b"ie"[..],
@@ -56,25 +57,31 @@ fn integers_are_canonical_and_have_64_bits() {
     ] {
         assert!(matches!(
             refused(input).1,
-            Fault::UnexpectedByte(_) | Fault::Truncated
+            BencodeProblem::UnexpectedByte(_) | BencodeProblem::Truncated
         ));
     }
 }
 
 #[test]
-fn errors_say_where() {
-    assert_eq!(refused(b""), (0, Fault::Truncated));
-    assert_eq!(refused(b"l1:a"), (4, Fault::Truncated));
-    assert_eq!(refused(b"li1e?e"), (4, Fault::UnexpectedByte(b'?')));
-    assert_eq!(refused(b"di1ei2ee"), (1, Fault::UnexpectedByte(b'i')));
-    assert_eq!(refused(b"d1:ae"), (4, Fault::UnexpectedByte(b'e')));
-    assert_eq!(refused(b"i1ei2e"), (3, Fault::TrailingBytes));
+fn errors_report_the_byte_position() {
+    assert_eq!(refused(b""), (0, BencodeProblem::Truncated));
+    assert_eq!(refused(b"l1:a"), (4, BencodeProblem::Truncated));
+    assert_eq!(
+        refused(b"li1e?e"),
+        (4, BencodeProblem::UnexpectedByte(b'?'))
+    );
+    assert_eq!(
+        refused(b"di1ei2ee"),
+        (1, BencodeProblem::UnexpectedByte(b'i'))
+    );
+    assert_eq!(refused(b"d1:ae"), (4, BencodeProblem::UnexpectedByte(b'e')));
+    assert_eq!(refused(b"i1ei2e"), (3, BencodeProblem::TrailingBytes));
     assert_eq!(
         refused(b"l5:abcde4:abe"),
         (
             8,
-            Fault::StringTooLong {
-                claimed: 4,
+            BencodeProblem::StringTooLong {
+                declared: 4,
                 left: 3
             }
         )
@@ -82,34 +89,49 @@ fn errors_say_where() {
 }
 
 #[test]
-fn no_claimed_length_is_believed() {
+fn declared_lengths_are_checked_against_the_input() {
     assert_eq!(
         refused(b"18446744073709551615:a").1,
-        Fault::StringTooLong {
-            claimed: u64::MAX,
+        BencodeProblem::StringTooLong {
+            declared: u64::MAX,
             left: 1
         }
     );
-    assert_eq!(refused(b"18446744073709551616:a").1, Fault::NumberTooLarge);
+    assert_eq!(
+        refused(b"18446744073709551616:a").1,
+        BencodeProblem::NumberTooLarge
+    );
 }
 
 #[test]
-fn nesting_and_items_are_bounded() {
+fn nesting_and_item_count_are_limited() {
     let nested = |depth: usize| [b"l".repeat(depth), b"e".repeat(depth)].concat();
     assert!(parse(&nested(DEPTH_MAX + 1)).is_ok());
-    assert_eq!(refused(&nested(DEPTH_MAX + 2)).1, Fault::TooDeep);
-    assert_eq!(refused(&b"l".repeat(10_000_000)).1, Fault::TooDeep);
-    assert_eq!(refused(&b"d1:a".repeat(1_000_000)).1, Fault::TooDeep);
+    assert_eq!(refused(&nested(DEPTH_MAX + 2)).1, BencodeProblem::TooDeep);
+    assert_eq!(refused(&b"l".repeat(10_000_000)).1, BencodeProblem::TooDeep);
+    assert_eq!(
+        refused(&b"d1:a".repeat(1_000_000)).1,
+        BencodeProblem::TooDeep
+    );
     let many = |count: usize| [&b"l"[..], &b"le".repeat(count - 1), b"e"].concat();
     assert!(parse(&many(ITEMS_MAX)).is_ok());
-    assert_eq!(refused(&many(ITEMS_MAX + 1)).1, Fault::TooManyItems);
+    assert_eq!(
+        refused(&many(ITEMS_MAX + 1)).1,
+        BencodeProblem::TooManyItems
+    );
 }
 
 #[test]
-fn unsorted_keys_are_taken_and_repeated_ones_are_not() {
+fn unsorted_keys_are_accepted_and_repeated_keys_refused() {
     assert!(parse(b"d1:bi1e1:ai2ee").is_ok());
-    assert_eq!(refused(b"d1:ai1e1:ai2ee"), (7, Fault::DuplicateKey));
-    assert_eq!(refused(b"d1:ai1e1:bi2e1:ai3ee"), (13, Fault::DuplicateKey));
+    assert_eq!(
+        refused(b"d1:ai1e1:ai2ee"),
+        (7, BencodeProblem::DuplicateKey)
+    );
+    assert_eq!(
+        refused(b"d1:ai1e1:bi2e1:ai3ee"),
+        (13, BencodeProblem::DuplicateKey)
+    );
 }
 
 fn node() -> impl Strategy<Value = Node> {
@@ -125,7 +147,7 @@ fn node() -> impl Strategy<Value = Node> {
     })
 }
 
-/// The same value as `bt_bencode` read it.
+/// Asserts that `bt_bencode` reads the same value.
 fn oracle(value: &bt_bencode::Value) -> Node {
     match value {
         bt_bencode::Value::Int(Number::Signed(int)) => Node::Int(*int),
@@ -145,7 +167,7 @@ fn oracle(value: &bt_bencode::Value) -> Node {
 
 proptest! {
     #[test]
-    fn what_is_written_is_read(node in node()) {
+    fn written_values_parse_to_the_same_values(node in node()) {
         let bytes = node.encode();
         let item = parse(&bytes).expect("own bencode");
         prop_assert_eq!(item.raw, &bytes[..]);
@@ -153,16 +175,16 @@ proptest! {
     }
 
     #[test]
-    fn bt_bencode_reads_the_same(node in node()) {
+    fn bt_bencode_reads_the_same_values(node in node()) {
         let bytes = node.encode();
         let value: bt_bencode::Value = bt_bencode::from_slice(&bytes).expect("bencode");
         prop_assert_eq!(oracle(&value), node);
         prop_assert_eq!(bt_bencode::to_vec(&value).expect("bencode"), bytes);
     }
 
-    /// bt_bencode is laxer (leading zeros, repeated keys), never stricter.
+    /// `bt_bencode` is more permissive (leading zeros, repeated keys), never stricter.
     #[test]
-    fn what_bt_bencode_refuses_is_refused(node in node(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+    fn input_refused_by_bt_bencode_is_refused(node in node(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
         let mut bytes = node.encode();
         let at = at.index(bytes.len());
         bytes[at] = byte;
@@ -173,7 +195,7 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_do_no_harm(bytes in vec(any::<u8>(), 0..200)) {
+    fn arbitrary_bytes_never_panic(bytes in vec(any::<u8>(), 0..200)) {
         crate::property::check(&bytes);
     }
 }

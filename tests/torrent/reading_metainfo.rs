@@ -19,7 +19,7 @@ fn torrent(more: Vec<(&str, Node)>) -> Vec<u8> {
 }
 
 #[test]
-fn a_single_file_torrent_is_read() {
+fn a_single_file_torrent_is_parsed() {
     let metainfo = Metainfo::parse(&torrent(vec![])).expect("a torrent");
     assert!(!metainfo.multi_file && !metainfo.private);
     assert_eq!((metainfo.total_bytes, metainfo.piece_bytes), (5, 4));
@@ -28,7 +28,7 @@ fn a_single_file_torrent_is_read() {
 }
 
 #[test]
-fn the_info_hash_is_over_the_bytes_as_they_stand() {
+fn the_info_hash_uses_the_original_bytes() {
     let unsorted =
         b"d4:infod6:pieces20:aaaaaaaaaaaaaaaaaaaa4:name1:n12:piece lengthi4e6:lengthi4eee";
     let metainfo = Metainfo::parse(unsorted).expect("unsorted keys are tolerated");
@@ -40,7 +40,7 @@ fn the_info_hash_is_over_the_bytes_as_they_stand() {
 }
 
 #[test]
-fn trackers_come_from_the_list_where_there_is_one() {
+fn the_tracker_list_takes_precedence() {
     let tiers = |more| {
         Metainfo::parse(&torrent(more))
             .expect("a torrent")
@@ -65,7 +65,7 @@ fn trackers_come_from_the_list_where_there_is_one() {
 }
 
 #[test]
-fn decorations_of_a_wrong_type_do_not_refuse_a_torrent() {
+fn informational_fields_of_a_wrong_type_are_ignored() {
     let more = vec![
         ("comment", Node::Int(1)),
         ("creation date", Node::text("today")),
@@ -78,7 +78,7 @@ fn decorations_of_a_wrong_type_do_not_refuse_a_torrent() {
 }
 
 #[test]
-fn padding_may_carry_one_name_many_times() {
+fn padding_may_repeat_a_name() {
     let file = |name: &str, attr: Option<&str>| {
         let fields = [
             ("length", Node::Int(2)),
@@ -113,7 +113,7 @@ fn padding_may_carry_one_name_many_times() {
 }
 
 #[test]
-fn a_torrent_beyond_the_limit_is_not_looked_at() {
+fn a_torrent_above_the_limit_is_refused_without_parsing() {
     let bytes = vec![b'l'; usize::try_from(TORRENT_BYTES_MAX).expect("64 MiB") + 1];
     assert!(matches!(
         Metainfo::parse(&bytes),
@@ -124,7 +124,7 @@ fn a_torrent_beyond_the_limit_is_not_looked_at() {
 prop_compose! {
     fn metainfo()(
         multi_file in any::<bool>(),
-        // A prefix per list keeps a file from being another one's folder.
+        // A prefix for each list prevents a file from being the directory of another one.
         lengths in btree_map("[a-z ü]{1,5}", (0u64..100, 0u8..4), 1..8),
         piece_bytes in 1u64..70,
         private in any::<bool>(),
@@ -145,7 +145,7 @@ prop_compose! {
             info_hash: [0; 20],
             name: "näme".into(),
             piece_bytes,
-            pieces: vec![digest; usize::try_from(total_bytes.div_ceil(piece_bytes)).expect("few")],
+            pieces: vec![digest; usize::try_from(total_bytes.div_ceil(piece_bytes)).expect("the number is small")],
             private,
             source: texts.0,
             multi_file,
@@ -161,7 +161,7 @@ prop_compose! {
 
 proptest! {
     #[test]
-    fn what_is_written_is_read(metainfo in metainfo()) {
+    fn written_values_parse_to_the_same_values(metainfo in metainfo()) {
         let bytes = metainfo.encode();
         let mut read = Metainfo::parse(&bytes).expect("own torrent");
         let value: bt_bencode::Value = bt_bencode::from_slice(&bytes).expect("bencode");
@@ -171,9 +171,9 @@ proptest! {
         crate::property::check(&bytes);
     }
 
-    /// Damage is refused or read, but never a panic or a path that leads out.
+    /// Damaged input is refused or read, but never causes a panic or a path that leads outside.
     #[test]
-    fn damage_does_no_harm(metainfo in metainfo(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+    fn damaged_torrents_never_panic_or_escape(metainfo in metainfo(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
         let mut bytes = metainfo.encode();
         let at = at.index(bytes.len());
         bytes[at] = byte;

@@ -1,4 +1,4 @@
-//! `torrent verify` on files that are not what they should be.
+//! `torrent verify` on files that differ from the torrent.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -49,13 +49,15 @@ impl Content {
         verify(code, &self.torrent, self.folder.path(), &[])
     }
 
-    /// All sorts of damage: a changed byte, a missing file, one too short and one too long.
+    /// Several kinds of damage: a changed byte, a missing file, one too short and one too long.
     fn damage(&self) {
         self.open("2")
             .write_all_at(b"!!!!", 50_000)
             .expect("a write");
         fs::remove_file(self.path("4")).expect("a file");
-        self.open("6").set_len(50_000).expect("a cut");
+        self.open("6")
+            .set_len(50_000)
+            .expect("the truncation succeeds");
         self.open("8")
             .set_len(FILE_BYTES as u64 + 1)
             .expect("a longer file");
@@ -71,7 +73,7 @@ fn files(report: &Value) -> BTreeMap<&str, &Value> {
 }
 
 #[test]
-fn each_damage_is_reported_as_what_it_is() {
+fn each_kind_of_damage_is_reported() {
     let content = Content::new();
     content.damage();
     let report = content.verify(1);
@@ -93,10 +95,10 @@ fn each_damage_is_reported_as_what_it_is() {
     ];
     assert_eq!(status, expected);
     assert_eq!(files["d/2"]["corrupt_pieces"], serde_json::json!([[9, 9]]));
-    assert_eq!(files["d/3"]["because_of"], serde_json::json!(["d/4"]));
-    assert_eq!(files["d/7"]["because_of"], serde_json::json!(["d/6"]));
-    assert_eq!(files["d/6"]["present_bytes"], 50_000);
-    assert_eq!(files["d/8"]["present_bytes"], FILE_BYTES + 1);
+    assert_eq!(files["d/3"]["shared_with"], serde_json::json!(["d/4"]));
+    assert_eq!(files["d/7"]["shared_with"], serde_json::json!(["d/6"]));
+    assert_eq!(files["d/6"]["actual_bytes"], 50_000);
+    assert_eq!(files["d/8"]["actual_bytes"], FILE_BYTES + 1);
     assert_eq!(
         (&report["ok"], &report["complete"]),
         (&false.into(), &true.into())
@@ -105,7 +107,7 @@ fn each_damage_is_reported_as_what_it_is() {
 }
 
 #[test]
-fn the_text_lists_problems_and_with_v_all() {
+fn the_text_lists_problems_and_all_files_with_v() {
     let content = Content::new();
     content.damage();
     let args = [
@@ -118,10 +120,10 @@ fn the_text_lists_problems_and_with_v_all() {
     assert_eq!(text.lines().count(), 8, "{text}");
     for part in [
         "corrupt     d/2: damaged, corrupt pieces 9\n",
-        "undecided   d/3: because of d/4\n",
+        "undecided   d/3: shares bad pieces with d/4\n",
         "missing     d/4: 100000 bytes",
         "too short   d/6: 50000 of 100000 bytes",
-        "undecided   d/7: because of d/6\n",
+        "undecided   d/7: shares bad pieces with d/6\n",
         "too long    d/8: 100001 bytes instead of 100000\n",
         "x.torrent: 7 of 9 files with problems; pieces: ",
     ] {
@@ -135,7 +137,7 @@ fn the_text_lists_problems_and_with_v_all() {
 }
 
 #[test]
-fn a_pipe_gets_the_report_and_nothing_else() {
+fn a_pipe_gets_only_the_report() {
     let content = Content::new();
     let args = [
         Path::new("verify"),
@@ -150,7 +152,7 @@ fn a_pipe_gets_the_report_and_nothing_else() {
 }
 
 #[test]
-fn links_are_followed_only_when_asked_for() {
+fn links_are_followed_only_on_request() {
     let content = Content::new();
     let elsewhere = content.folder.path().join("elsewhere");
     fs::rename(content.path("5"), &elsewhere).expect("a rename");
@@ -169,17 +171,17 @@ fn links_are_followed_only_when_asked_for() {
 }
 
 #[test]
-fn a_folder_in_a_files_place_is_unreadable() {
+fn a_directory_in_place_of_a_file_is_unreadable() {
     let content = Content::new();
     fs::remove_file(content.path("5")).expect("a file");
-    fs::create_dir(content.path("5")).expect("a folder");
+    fs::create_dir(content.path("5")).expect("a directory");
     let report = content.verify(1);
     assert_eq!(files(&report)["d/5"]["status"], "unreadable", "{report}");
     assert!(files(&report)["d/5"]["error"].is_string());
 }
 
 #[test]
-fn all_is_missing_where_nothing_was_downloaded() {
+fn without_any_download_all_files_are_missing() {
     let content = Content::new();
     let empty = support::temp_dir();
     let report = verify(1, &content.torrent, empty.path(), &[]);
@@ -190,13 +192,13 @@ fn all_is_missing_where_nothing_was_downloaded() {
         "{report}"
     );
     assert_eq!(report["pieces"]["ok"], 0);
-    let args = ["verify", "--root", "/no/such/folder"].map(Path::new);
+    let args = ["verify", "--root", "/no/such/directory"].map(Path::new);
     let output = expect(4, &[&args[..], &[&content.torrent]].concat());
-    assert!(stderr(&output).contains("--root /no/such/folder"));
+    assert!(stderr(&output).contains("--root /no/such/directory"));
 }
 
 #[test]
-fn of_several_torrents_the_worst_counts() {
+fn the_exit_code_is_that_of_the_worst_torrent() {
     let content = Content::new();
     let bad = content.folder.path().join("bad.torrent");
     put(&bad, b"d4:infode");
@@ -213,7 +215,7 @@ fn of_several_torrents_the_worst_counts() {
         let lines = stdout(&output);
         lines
             .lines()
-            .map(|line| serde_json::from_str(line).expect("an object a line"))
+            .map(|line| serde_json::from_str(line).expect("one JSON object per line"))
             .collect::<Vec<Value>>()
     };
     assert_eq!(run(0, &[&content.torrent, &content.torrent]).len(), 2);
@@ -232,7 +234,7 @@ fn of_several_torrents_the_worst_counts() {
 }
 
 #[test]
-fn a_budget_below_a_window_names_the_field() {
+fn a_budget_below_one_window_is_refused_by_name() {
     let content = Content::new();
     let args = ["verify", "x.torrent", "--budget", "1"].map(Path::new);
     let output = expect(4, &[&args[..1], &[&content.torrent], &args[2..]].concat());
@@ -240,7 +242,7 @@ fn a_budget_below_a_window_names_the_field() {
 }
 
 #[test]
-fn links_of_a_torrent_are_not_looked_at() {
+fn symlink_entries_of_a_torrent_are_ignored() {
     let folder = support::temp_dir();
     put(&folder.path().join("d/a"), b"1234");
     let digest: [u8; 20] = <sha1::Sha1 as sha1::Digest>::digest(b"1234").into();

@@ -1,23 +1,24 @@
-//! What the files should hold, and how the entries of the group lie on them.
+//! The expected content of the files, and the mapping of the group's entries to them.
 
 use std::{ops::Range, path::PathBuf};
 
 /// A file of the model.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct File {
-    /// Its bytes up to the longest length any entry declares, zeros where nothing was written.
+    /// The bytes up to the longest length that an entry declares, with zeros where nothing was
+    /// written.
     pub(crate) bytes: Vec<u8>,
-    /// It is there at least up to here; `None` while nobody can have created it.
+    /// The minimum length of the file; `None` while it cannot have been created.
     pub(crate) reach: Option<u64>,
 }
 
 /// An entry of the group.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
-    /// None for padding.
+    /// The file, or `None` for padding.
     pub(crate) file: Option<usize>,
     pub(crate) path: PathBuf,
-    /// Where it starts in its file.
+    /// The offset of the entry in its file.
     pub(crate) start: u64,
     pub(crate) len: u64,
     pub(crate) is_range: bool,
@@ -27,7 +28,7 @@ pub(crate) struct Entry {
 #[derive(Clone, Debug)]
 pub(crate) struct Part {
     pub(crate) entry: usize,
-    /// File and range in it; none for padding.
+    /// File and range in it; `None` for padding.
     pub(crate) place: Option<(usize, Range<u64>)>,
     pub(crate) len: usize,
 }
@@ -39,7 +40,7 @@ pub(crate) struct Files {
     pub(crate) entries: Vec<Entry>,
 }
 
-/// What one thread leaves behind: its files, true on the share it owned.
+/// The result of one thread: its files, correct on its own share.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) files: Files,
@@ -51,7 +52,7 @@ impl Files {
         self.entries.iter().map(|entry| entry.len).sum()
     }
 
-    /// Where each entry starts, and where the last ends.
+    /// The start of each entry, and the end of the last one.
     pub(crate) fn bounds(&self) -> Vec<u64> {
         let mut bounds = vec![0];
         for entry in &self.entries {
@@ -79,7 +80,7 @@ impl Files {
         parts
     }
 
-    /// The bytes of a range, as if all were there.
+    /// The bytes of a range, as if all files had their declared length.
     pub(crate) fn bytes(&self, range: &Range<u64>) -> Vec<u8> {
         let mut bytes = Vec::new();
         for part in self.parts(range) {
@@ -94,7 +95,7 @@ impl Files {
         bytes
     }
 
-    /// How many bytes of a range are there for certain, from its start on.
+    /// The number of bytes from the start of a range that certainly exist.
     pub(crate) fn certain(&self, range: &Range<u64>) -> usize {
         let mut certain = 0;
         for part in self.parts(range) {
@@ -113,7 +114,7 @@ impl Files {
         certain
     }
 
-    /// Writes, up to the first padding that `bytes` would change; the number of that entry.
+    /// Writes up to the first padding that `bytes` would change. Returns the number of that entry.
     pub(crate) fn write(&mut self, offset: u64, bytes: &[u8]) -> Option<usize> {
         let mut done = 0;
         for part in self.parts(&(offset..offset + bytes.len() as u64)) {
@@ -132,8 +133,8 @@ impl Files {
         None
     }
 
-    /// Takes over what a thread did on its share.
-    pub(crate) fn adopt(&mut self, outcome: Outcome) {
+    /// Takes over the changes of a thread on its share.
+    pub(crate) fn adopt(&mut self, outcome: &Outcome) {
         for part in self.parts(&outcome.share) {
             let Some((file, at)) = part.place else {
                 continue;

@@ -1,12 +1,13 @@
-//! Groups against plain vectors: rounds of operations by several threads, each on its own part of the
-//! array, and changes of shape between the rounds.
+//! Groups compared with plain vectors. Several threads run rounds of operations, each on its own
+//! share of the array. Between the rounds the group changes its shape.
 //!
-//! `FLATSPAN_MODEL_OPS` sets the number of operations in all, `FLATSPAN_SEED` repeats a run: it is
-//! printed when one fails. Threads race, so a repeated run does the same operations, not in the same order.
+//! `FLATSPAN_MODEL_OPS` sets the total number of operations. `FLATSPAN_SEED` repeats a run; a
+//! failing run prints its seed. Threads race, so a repeated run does the same operations in another
+//! order.
 
 mod files;
+mod layout_changes;
 mod operations;
-mod reshaping;
 mod world;
 
 use std::{env, thread};
@@ -21,7 +22,7 @@ const THREADS: usize = 4;
 /// Operations of each thread between two changes of shape.
 const ROUND: u64 = 60;
 
-/// Tells how to repeat a run that fails.
+/// Prints how to repeat a run if it fails.
 struct Confession(u64);
 
 impl Drop for Confession {
@@ -41,7 +42,7 @@ fn number(variable: &str) -> Option<u64> {
     )
 }
 
-/// A third of the operations, with each kind of preallocation.
+/// One third of the operations, with each kind of preallocation.
 fn run(copy_path: CopyPath) {
     let operations = number("FLATSPAN_MODEL_OPS").unwrap_or(100_000).div_ceil(3);
     let seed = number("FLATSPAN_SEED").unwrap_or_else(|| {
@@ -58,7 +59,7 @@ fn run(copy_path: CopyPath) {
             tally.add(&round(&mut world, &mut rng));
             world.reshape(&mut rng);
             if tally.rounds % 15 == 0 {
-                // Groups only grow: begin anew before the model does nothing but copy.
+                // Groups only grow: start with a new one before the model does nothing but copy.
                 world = World::new(copy_path, preallocation, &mut rng);
             }
         }
@@ -86,7 +87,7 @@ fn round(world: &mut World, rng: &mut Rng) -> Tally {
     };
     for result in finished {
         let (outcome, of_worker) = result.expect("a thread found a difference");
-        world.files.adopt(outcome);
+        world.files.adopt(&outcome);
         tally.add(&of_worker);
     }
     world.check_budget();

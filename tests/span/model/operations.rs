@@ -1,4 +1,4 @@
-//! What one thread does on its share of the array between two changes of shape.
+//! The operations of one thread on its share of the array, between two changes of shape.
 
 use std::ops::Range;
 
@@ -13,11 +13,11 @@ use super::{
 };
 use crate::content::Rng;
 
-/// What was done.
+/// Counts of the operations that were done.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) operations: u64,
-    /// Operations on ranges that lie in several entries.
+    /// Operations on ranges in several entries.
     pub(crate) crossing: u64,
     pub(crate) reads: u64,
     pub(crate) short_reads: u64,
@@ -37,7 +37,7 @@ impl Tally {
         self.rounds += other.rounds;
     }
 
-    /// A model that only ever does harmless things proves nothing.
+    /// The counts ensure that the model also performs operations that can fail.
     pub(crate) fn assert_is_worth_something(&self, operations: u64) {
         let share = |part: u64| part * 100 / self.operations;
         assert!(self.operations >= operations, "{self:?}");
@@ -57,7 +57,7 @@ impl Tally {
 pub(crate) struct Worker<'a> {
     group: &'a Group,
     world: &'a World,
-    /// True on the share; elsewhere other threads write.
+    /// Returns whether the range is in the thread's share. Other threads write elsewhere.
     files: Files,
     share: Range<u64>,
     bounds: Vec<u64>,
@@ -103,7 +103,7 @@ impl<'a> Worker<'a> {
         (outcome, self.tally)
     }
 
-    /// Around the end of an entry half of the time, anywhere otherwise.
+    /// An offset near the end of an entry in half of the cases, a random one otherwise.
     fn some_range(&mut self) -> Range<u64> {
         let Range { start, end } = self.share;
         let len = match self.rng.below(20) {
@@ -148,7 +148,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// The error names a file of the range that does not reach where it must.
+    /// Asserts that the error names a file of the range that is shorter than the range needs.
     fn check_short(&self, range: &Range<u64>, error: &SpanError) {
         let (path, needed, present) = match error {
             SpanError::File(MappingError::ShortFile {
@@ -167,7 +167,7 @@ impl<'a> Worker<'a> {
             *path == self.world.path(part.entry)
                 && match (needed, present) {
                     (Some(needed), Some(present)) => {
-                        // Others may make it longer before the error is made.
+                        // Other threads may extend the file before the error is made.
                         needed == at.end && present >= reach.unwrap_or(0)
                     }
                     _ => reach.is_none(),
@@ -201,7 +201,8 @@ impl<'a> Worker<'a> {
     fn ask_if_resident(&mut self, range: Range<u64>) {
         let certain = self.files.certain(&range) as u64 == range.end - range.start;
         match self.group.is_resident(range.clone()) {
-            // What was just written may have been dropped again, but what is missing never is there.
+            // Recent writes may have been dropped from memory again, but missing bytes are never
+            // resident.
             Ok(resident) => assert!(certain || !resident || self.may_be_there(&range)),
             Err(SpanError::File(
                 MappingError::BudgetPinned { .. } | MappingError::WindowPinned { .. },
@@ -210,7 +211,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Reservations and other threads may have made the files longer than this thread did.
+    /// Preallocation and other threads may have extended the files further than this thread did.
     fn may_be_there(&self, range: &Range<u64>) -> bool {
         self.files.parts(range).into_iter().all(|part| {
             let Some((_, at)) = part.place else {

@@ -1,4 +1,4 @@
-//! A group, the files it lies on, and the model of both.
+//! A group, its files, and the model of both.
 
 use std::{fs, ops::Range, path::PathBuf};
 
@@ -22,11 +22,11 @@ pub(crate) struct World {
     pub(crate) copy_path: CopyPath,
     pub(crate) preallocation: Preallocation,
     pub(crate) files: Files,
-    /// None only while it is rebuilt.
+    /// `None` only while the group is rebuilt.
     pub(crate) group: Option<Group>,
     pub(crate) when_pinned: WhenPinned,
     pub(crate) budget_bytes: u64,
-    /// A share ends here: entries before and after reach the same file nowhere else.
+    /// The end of a share: no file has entries on both sides of it.
     pub(crate) seams: Vec<u64>,
 }
 
@@ -45,7 +45,7 @@ impl World {
         for _ in 0..super::THREADS {
             world.plan_section(rng);
         }
-        // Before the group opens: hard links need something to link to.
+        // Before the group opens, because hard links need an existing file.
         world.make_hard_links();
         world.reopen(None, rng);
         world
@@ -59,7 +59,7 @@ impl World {
         self.folder.path().join(&self.files.entries[entry].path)
     }
 
-    /// Adds entries of every kind. The last is a file in whose middle the next share may begin.
+    /// Adds entries of every kind. The next share may begin in the middle of the last file.
     fn plan_section(&mut self, rng: &mut Rng) {
         let first = self.files.files.len();
         for _ in 0..rng.below(5) + 2 {
@@ -76,7 +76,7 @@ impl World {
                     self.push(whole.file, whole.path, 0..cut, true);
                 }
                 choice => {
-                    // A file of this section once more, by the same path or another name.
+                    // A file of this section a second time, by the same path or another name.
                     let count = self.files.files.len() - first;
                     if count == 0 {
                         continue;
@@ -129,7 +129,7 @@ impl World {
         if let Some(file) = file
             && range.is_empty()
         {
-            // Empty entries are created, whatever else reaches the file.
+            // Empty entries are created, whatever other entries the file has.
             let file = &mut self.files.files[file];
             file.reach = file.reach.or(Some(0));
         }
@@ -143,7 +143,7 @@ impl World {
             let original = self.files.entries.iter().find(|e| e.file == Some(file));
             let original = self.folder.path().join(&original.expect("an entry").path);
             for path in [original.clone(), self.folder.path().join(&entry.path)] {
-                fs::create_dir_all(path.parent().expect("a folder")).expect("mkdir");
+                fs::create_dir_all(path.parent().expect("a directory")).expect("mkdir");
             }
             if !original.exists() {
                 fs::write(&original, []).expect("create");
@@ -153,7 +153,7 @@ impl World {
         }
     }
 
-    /// Builds the group again, over this cache or a fresh one.
+    /// Builds the group again, with this cache or a fresh one.
     pub(crate) fn reopen(&mut self, cache: Option<MappingCache>, rng: &mut Rng) {
         self.group = None;
         let cache = cache.unwrap_or_else(|| self.fresh_cache(rng));
@@ -183,7 +183,7 @@ impl World {
         MappingCache::new(options).expect("a cache")
     }
 
-    /// Cuts the array into disjoint shares, one for each thread.
+    /// Divides the array into disjoint shares, one for each thread.
     pub(crate) fn shares(&self, threads: usize) -> Vec<Range<u64>> {
         let mut bounds = vec![0];
         bounds.extend(&self.seams[..threads - 1]);
@@ -197,7 +197,7 @@ impl World {
         if self.when_pinned == WhenPinned::Fail {
             assert_eq!(stats.budget_exceeded, 0);
         }
-        // What was exceeded for pinned windows goes when the next one is mapped.
+        // Budget exceeded for pinned windows is returned when the next window is mapped.
         if stats.budget_exceeded == 0 {
             assert!(stats.mapped_bytes_max <= self.budget_bytes, "{stats:?}");
         }
@@ -214,7 +214,7 @@ fn add(builder: GroupBuilder, entry: &Entry) -> GroupBuilder {
     }
 }
 
-/// Small lengths, multiples of the window and their neighbours, and anything.
+/// A small length, a multiple of the window or its neighbour, or a random one.
 pub(crate) fn some_length(rng: &mut Rng) -> u64 {
     match rng.below(8) {
         0 => 0,

@@ -1,9 +1,11 @@
-//! Clients and hosts that are killed at random instants, a thousand times.
+//! Clients and hosts that are killed at random moments, a thousand times.
 //!
-//! The state is a page with a table, and pages. A commit fills some pages with its generation, each word of them, and writes
-//! that into the table; so of every state it can be told whether it is whole, and which generation it is.
+//! The state is a page with a table, followed by data pages. A commit fills some pages with its
+//! generation, every word of them, and writes the generation into the table. A state can therefore
+//! be checked for consistency, and its generation is known.
 //!
-//! What was acknowledged is the word that the host has written for the client; no state that comes back may be older.
+//! The acknowledged generation is the word that the host has written for the client. No restored
+//! state may be older.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -22,7 +24,7 @@ use crate::support;
 const PAGE: usize = 4096;
 const PAGES: usize = 16;
 const MEMFD: &str = "FLATSPAN_STORM_MEMFD";
-/// A word for each side: 1 while it is inside of a commit, or of a snapshot.
+/// One word for each side: 1 while it is inside a commit or a snapshot.
 const INSIDE: &str = "FLATSPAN_STORM_INSIDE";
 const STORE: &str = "FLATSPAN_STORM_STORE";
 
@@ -34,7 +36,7 @@ fn host_options() -> HostOptions {
     let store = StoreOptions::default()
         .part_bytes(64 << 10)
         .reserve_bytes(16 << 20)
-        // So that bases are made, too.
+        // So that base checkpoints are made too.
         .journal_bytes_max(256 << 10);
     HostOptions::default().store(store)
 }
@@ -46,7 +48,7 @@ fn random(state: &mut u64) -> u64 {
     *state
 }
 
-/// The generations of the pages, if the state is whole.
+/// The generations of the pages, if the state is consistent.
 fn judge(client: &Writer) -> Result<[u64; PAGES], String> {
     let mut bytes = vec![0; PAGES * PAGE];
     client
@@ -90,13 +92,13 @@ fn say(inside: &File, side: u64, value: u64) {
 }
 
 #[test]
-fn the_client() {
+fn client_process() {
     let (Some(memfd), Some(inside)) = (inherited(MEMFD), inherited(INSIDE)) else {
         return;
     };
     let parent = rustix::process::getppid();
     let mut client = Writer::open(memfd, options()).expect("a writer");
-    let mut table = judge(&client).expect("what is there is whole");
+    let mut table = judge(&client).expect("the stored state is consistent");
     let mut state = u64::from(std::process::id()) * 7919 + client.generation();
     while rustix::process::getppid() == parent {
         say(&inside, 0, 1);
@@ -104,7 +106,8 @@ fn the_client() {
         let pages = random(&mut state);
         let given_up = random(&mut state).is_multiple_of(8);
         let committed = client.commit_with(&next.to_le_bytes(), |commit| {
-            // A number may have been lost with who died: then the tail does not fit, and it is given up.
+            // A number may be lost with a killed client. The auxiliary data does not match then,
+            // and the commit is aborted.
             if commit.generation() != next {
                 return Err(QueueError::NotAQueue);
             }
@@ -127,7 +130,7 @@ fn the_client() {
         if let Ok(new) = committed {
             table = new;
         } else {
-            // The next number is one higher than the last that was tried, so it is asked for.
+            // The next generation is one higher than the last attempted one, so it is queried.
             let numbered = client.commit_with(&[], |commit| {
                 let number = commit.generation();
                 Err::<(), _>(Given(number))
@@ -141,7 +144,7 @@ fn the_client() {
     }
 }
 
-/// The number that a commit would have had.
+/// The generation that a commit would have had.
 struct Given(u64);
 
 impl From<QueueError> for Given {
@@ -150,7 +153,7 @@ impl From<QueueError> for Given {
     }
 }
 
-/// A commit of page 1 with a number that is known before.
+/// A commit of page 1 with a generation that is known in advance.
 fn catch_up(client: &mut Writer, table: &mut [u64; PAGES], next: u64) {
     let mut new = *table;
     new[1] = next;
@@ -165,7 +168,7 @@ fn catch_up(client: &mut Writer, table: &mut [u64; PAGES], next: u64) {
 }
 
 #[test]
-fn the_host() {
+fn host_process() {
     let (Some(memfd), Some(inside)) = (inherited(MEMFD), inherited(INSIDE)) else {
         return;
     };
@@ -196,13 +199,13 @@ impl Process {
         Self(Some(child.expect("a process")))
     }
 
-    /// It must not have ended by itself.
+    /// The process must not have ended by itself.
     fn kill(&mut self) {
         let Some(mut child) = self.0.take() else {
             return;
         };
         child.kill().expect("a signal");
-        let output = child.wait_with_output().expect("its end");
+        let output = child.wait_with_output().expect("the process ends");
         let signal = std::os::unix::process::ExitStatusExt::signal(&output.status);
         assert_eq!(
             signal,
@@ -218,8 +221,8 @@ impl Drop for Process {
     fn drop(&mut self) {
         if let Some(child) = &mut self.0 {
             // The test has failed already.
-            let _ = child.kill();
-            let _ = child.wait();
+            child.kill().ok();
+            child.wait().ok();
         }
     }
 }
@@ -232,26 +235,26 @@ fn word(file: &SharedFile, at: u64) -> u64 {
     let mut bytes = [0; 8];
     match File::from(fd(file)).read_exact_at(&mut bytes, at) {
         Ok(()) => u64::from_le_bytes(bytes),
-        // Not so long yet.
+        // Not for that many rounds yet.
         Err(_) => 0,
     }
 }
 
-/// What the store has, restored into a memfd of its own.
+/// The content of the store, restored into a memfd of its own.
 fn restored(store: &Path) -> (SharedFile, u64) {
     let memfd = SharedFile::create("flatspan-storm", 0).expect("a memfd");
     let host = Host::open(store, fd(&memfd), host_options()).expect("a host");
     let generation = host.persisted();
     drop(host);
     if let Some(client) = Writer::recover(fd(&memfd)).expect("a queue") {
-        judge(&client).expect("what comes back is whole");
+        judge(&client).expect("the restored state is consistent");
         assert_eq!(client.generation(), generation);
     }
     (memfd, generation)
 }
 
 #[test]
-fn kills_of_client_host_and_both_lose_nothing() {
+fn kills_of_client_and_host_lose_nothing_acknowledged() {
     let kills = std::env::var("FLATSPAN_STORM_KILLS");
     let kills: u32 = kills.map_or(1000, |text| text.parse().expect("a number"));
     let dir = support::temp_dir();
@@ -261,10 +264,11 @@ fn kills_of_client_host_and_both_lose_nothing() {
     let mut state = 0x9e37_79b9_7f4a_7c15;
     let (mut acknowledged, mut restarts) = (0, 0);
     let mut counts = BTreeMap::<String, u32>::new();
-    // The memfd is made complete before a client may have it.
-    let start_host = |memfd: &SharedFile| Process::start("storm::the_host", memfd, &inside, &store);
+    // The memfd is completed before a client may have it.
+    let start_host =
+        |memfd: &SharedFile| Process::start("crash_test::host_process", memfd, &inside, &store);
     let start_client =
-        |memfd: &SharedFile| Process::start("storm::the_client", memfd, &inside, &store);
+        |memfd: &SharedFile| Process::start("crash_test::client_process", memfd, &inside, &store);
     drop(Host::open(&store, fd(&memfd), host_options()).expect("a host"));
     let mut host = start_host(&memfd);
     let mut client = start_client(&memfd);
@@ -293,7 +297,7 @@ fn kills_of_client_host_and_both_lose_nothing() {
                 "kill {kill}: {generation} came back, {acknowledged} was acknowledged"
             );
             if random(&mut state).is_multiple_of(2) {
-                // The memory is lost, too.
+                // The memory is lost too.
                 (memfd, acknowledged) = (fresh, generation);
                 restarts += 1;
             }
@@ -321,16 +325,17 @@ fn kills_of_client_host_and_both_lose_nothing() {
     }
 }
 
-/// Wherever it stands: the client is stopped by nothing, and what it has committed meanwhile is taken when the host goes on.
+/// At any position, a stopped host does not block the client. The host persists the client's
+/// commits when it continues.
 #[test]
-fn a_stopped_host_holds_up_nobody_and_a_dead_one_neither() {
+fn a_stopped_or_dead_host_does_not_block_the_client() {
     use rustix::process::{Pid, Signal, kill_process};
     let dir = support::temp_dir();
     let store = dir.path().join("store");
     let inside = SharedFile::create("flatspan-storm-inside", 16).expect("a memfd");
     let memfd = SharedFile::create("flatspan-storm", 0).expect("a memfd");
     drop(Host::open(&store, fd(&memfd), host_options()).expect("a host"));
-    let mut host = Process::start("storm::the_host", &memfd, &inside, &store);
+    let mut host = Process::start("crash_test::host_process", &memfd, &inside, &store);
     let pid = host.0.as_ref().expect("a process").id();
     let pid = Pid::from_raw(pid as i32).expect("a process");
     let mut client = Writer::open(fd(&memfd), options()).expect("a writer");
@@ -345,13 +350,16 @@ fn a_stopped_host_holds_up_nobody_and_a_dead_one_neither() {
     let wait_for = |generation: u64| {
         let end = std::time::Instant::now() + Duration::from_secs(60);
         while word(&memfd, PAGE as u64) < generation {
-            assert!(std::time::Instant::now() < end, "the host takes nothing");
+            assert!(
+                std::time::Instant::now() < end,
+                "the host takes no snapshot"
+            );
             std::thread::sleep(Duration::from_micros(200));
         }
     };
     for round in 0..20 {
         wait_for(commit());
-        // In the middle of a snapshot, mostly.
+        // Mostly in the middle of a snapshot.
         commit();
         std::thread::sleep(Duration::from_micros(round * 150));
         kill_process(pid, Signal::STOP).expect("a signal");

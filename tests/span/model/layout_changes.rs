@@ -1,4 +1,4 @@
-//! What happens between two rounds: the group grows, is synced, released, dropped and built again.
+//! Operations between two rounds: the group grows, is synced, released, dropped and built again.
 
 use std::fs;
 
@@ -40,7 +40,7 @@ impl World {
         self.check_everything();
     }
 
-    /// Asks how far each file reaches, which must be no less than what was written to it.
+    /// Queries the length of each file, which must cover all that was written to it.
     fn learn_lengths(&mut self) {
         for number in 0..self.files.entries.len() {
             let entry = &self.files.entries[number];
@@ -87,7 +87,7 @@ impl World {
             .expect("grow_last");
     }
 
-    /// Lets go of a file, and puts a copy in its place where nobody else has a name for it.
+    /// Closes a file, and replaces it by a copy if no other entry names it.
     fn release(&mut self, rng: &mut Rng) {
         let entry = rng.below(self.files.entries.len() as u64) as usize;
         let path = self.path(entry);
@@ -138,7 +138,7 @@ impl World {
         }
     }
 
-    /// With nobody else at work the lengths are known exactly.
+    /// While no other thread works, the lengths are known exactly.
     fn check_everything(&mut self) {
         self.learn_lengths_again();
         let bounds = self.files.bounds();
@@ -157,13 +157,13 @@ impl World {
         }
     }
 
-    /// The byte behind the end of a file is an error that says so.
+    /// Reading the byte after the end of a file is an error that reports its length.
     fn check_end(&self, number: usize, at: u64) {
         let entry = &self.files.entries[number];
         let error = self
             .group()
             .read_exact_at(at, &mut [0])
-            .expect_err("not there");
+            .expect_err("the file is missing");
         let file = entry.file.expect("padding is there");
         match self.files.files[file].reach {
             Some(reach) => {
@@ -175,7 +175,8 @@ impl World {
         }
     }
 
-    /// Nothing since the last time made a file shorter, and only empty files were created.
+    /// Asserts that no file became shorter since the last check, and that only empty files were
+    /// created.
     fn learn_lengths_again(&mut self) {
         for number in 0..self.files.entries.len() {
             let Some(file) = self.files.entries[number].file else {

@@ -1,7 +1,8 @@
-//! `shm-restore` and its program, killed at random instants: the program, the host, and both.
+//! `shm-restore` and its program, killed at random moments: the program, the host, and both.
 //!
-//! The program counts: it writes each number to one page after the other. So at any instant the pages hold, from the first
-//! on, one number and then, maybe, the one before. A state that is not so is torn; one that is, is an instant.
+//! The program counts: it writes each number into one page after the other. At any moment the pages
+//! hold one number, from the first page on, and then possibly its predecessor. A state with another
+//! pattern is torn.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -18,11 +19,11 @@ use crate::support;
 
 const PAGES: usize = 64;
 const PAGE_WORDS: usize = 512;
-/// How long the program counts, in milliseconds; 0 for ever.
+/// The duration of the counting in milliseconds; 0 for endless.
 const COUNTS_FOR: &str = "FLATSPAN_STORM_COUNTS_FOR";
 
 #[test]
-fn the_counter() {
+fn counter_process() {
     let Ok(counts_for) = std::env::var(COUNTS_FOR) else {
         return;
     };
@@ -30,19 +31,19 @@ fn the_counter() {
     let mut handed = ListenFds::from_env().expect("descriptors");
     let memory = SharedFile::adopt(handed.take(SHARED_FD_NAME).expect("memory")).expect("a memfd");
     let bytes = (PAGES * PAGE_WORDS * 8) as u64;
-    memory.grow(bytes).expect("longer");
+    memory.grow(bytes).expect("the file is extended");
     let map = memory.map_mut(0..bytes).expect("a mapping");
     let words = map.words();
     let begun = Instant::now();
     let host = rustix::process::getppid();
     let mut number = words[0].load(Ordering::Relaxed);
-    // One that was killed while it counted: what it had begun is completed.
+    // After a kill during the counting, the interrupted number is completed.
     loop {
         for page in 0..PAGES {
             words[page * PAGE_WORDS].store(number, Ordering::Release);
         }
         let is_over = !counts_for.is_zero() && begun.elapsed() > counts_for;
-        // An orphan of a killed host is killed by the test, which may have died too.
+        // The test kills an orphan of a killed host; the test may have died too.
         if is_over || (rustix::process::getppid() != host && begun.elapsed().as_secs() > 20) {
             return;
         }
@@ -63,7 +64,7 @@ impl Run {
             .args(["--interval", "0.01", "--json"])
             .arg(store)
             .arg(std::env::current_exe().expect("this program"))
-            .args(["--exact", "storm_programs::the_counter"])
+            .args(["--exact", "crash_test_programs::counter_process"])
             .env(COUNTS_FOR, counts_for.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -101,7 +102,7 @@ impl Run {
         panic!("nothing was started: {:?}", self.seen);
     }
 
-    /// All that was told until now, and until the host's end.
+    /// All output until now, and until the end of the host.
     fn acknowledged(&mut self) -> u64 {
         self.seen.extend(self.events.iter());
         let generations = self
@@ -113,15 +114,15 @@ impl Run {
     }
 
     fn status(&mut self) -> std::process::ExitStatus {
-        self.host.wait().expect("its end")
+        self.host.wait().expect("the process ends")
     }
 }
 
 impl Drop for Run {
     fn drop(&mut self) {
         // It has ended, unless the test failed.
-        let _ = self.host.kill();
-        let _ = self.host.wait();
+        self.host.kill().ok();
+        self.host.wait().ok();
     }
 }
 
@@ -130,20 +131,20 @@ fn kill(pid: Pid) {
     let _ = kill_process(pid, Signal::KILL);
 }
 
-/// The processes' state, as `/proc` has it; `None` for one that is gone.
+/// The state letter of the process from `/proc`; `None` if it is gone.
 fn state_of(pid: Pid) -> Option<char> {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
     stat.rsplit_once(") ")?.1.chars().next()
 }
 
-/// The number of the state that the store has, if that is an instant; and its generation.
+/// The number in the stored state, if that is a point in time, and its generation.
 fn stored(store: &Path) -> (u64, u64) {
     if !store.exists() {
         return (0, 0);
     }
     let options = StoreOptions::default().changes(Changes::Writers);
     let store = Store::open(store, options).expect("a store");
-    let inside = store.enter().expect("in");
+    let inside = store.enter().expect("the name in the torrent");
     let number = |page: usize| {
         let mut bytes = [0; 8];
         let read = inside.read((page * PAGE_WORDS * 8) as u64, &mut bytes);
@@ -159,9 +160,9 @@ fn stored(store: &Path) -> (u64, u64) {
     (numbers[0], store.generation())
 }
 
-/// For each strategy and each of those who are killed.
+/// For each capture mode and each choice of killed processes.
 #[test]
-fn kills_of_the_program_of_shm_restore_and_of_both() {
+fn kills_of_program_and_shm_restore_tear_no_state() {
     const KILLS: u32 = 50;
     let dir = support::temp_dir();
     let mut random = 0x2545_f491_4f6c_dd1d_u64;
@@ -188,10 +189,10 @@ fn kills_of_the_program_of_shm_restore_and_of_both() {
                     "host" => {
                         run.host.kill().expect("a signal");
                         run.status();
-                        // Nobody left it stopped (hazard 27).
+                        // No process is left stopped [I27].
                         let end = Instant::now() + Duration::from_secs(20);
                         while matches!(state_of(client), Some('t' | 'T')) {
-                            assert!(Instant::now() < end, "it is stopped for ever");
+                            assert!(Instant::now() < end, "the process stays stopped");
                             std::thread::yield_now();
                         }
                         kill(client);
@@ -238,7 +239,7 @@ fn kills_of_the_program_of_shm_restore_and_of_both() {
     }
 }
 
-/// What killed programs have left.
+/// The remains of killed programs.
 fn remove_saved(store: &Path) {
     for entry in std::fs::read_dir(store).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with("crash-") {

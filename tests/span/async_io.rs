@@ -28,7 +28,9 @@ fn group(root: &Path) -> Arc<Group> {
         .file("b", BYTES as u64 - BYTES as u64 / 3)
         .open()
         .expect("a group");
-    group.write_all_at(0, &noise(1, BYTES)).expect("room");
+    group
+        .write_all_at(0, &noise(1, BYTES))
+        .expect("the buffer has room");
     Arc::new(group)
 }
 
@@ -37,25 +39,31 @@ async fn spans_are_sent_and_received() {
     let folder = support::temp_dir();
     let group = group(folder.path());
     let (ours, mut theirs) = UnixStream::pair().expect("a pair");
-    let span = group.span_async(..).await.expect("free");
+    let span = group.span_async(..).await.expect("the range is free");
     let sending = tokio::spawn(async move {
         span.send_async(&ours).await.expect("a peer");
         ours
     });
     let mut found = vec![0; BYTES];
-    theirs.read_exact(&mut found).await.expect("all of it");
+    theirs
+        .read_exact(&mut found)
+        .await
+        .expect("the whole range");
     assert!(found == noise(1, BYTES));
-    let ours = sending.await.expect("no panic");
+    let ours = sending.await.expect("the thread does not panic");
 
-    let mut span = group.span_mut_async(1_000..).await.expect("free");
+    let mut span = group
+        .span_mut_async(1_000..)
+        .await
+        .expect("the range is free");
     let content = noise(2, BYTES - 1_000);
     let sending = content.clone();
     let peer = tokio::spawn(async move {
         theirs.write_all(&sending).await.expect("a peer");
     });
-    span.receive_async(&ours).await.expect("all of it");
-    peer.await.expect("no panic");
-    // Hashed where it arrived.
+    span.receive_async(&ours).await.expect("the whole range");
+    peer.await.expect("the thread does not panic");
+    // Hashed in the place where it arrived.
     let pieces = Pieces::new(&group, BYTES as u64).expect("pieces");
     let mut piece = ArrivingPiece::<Sha1>::new(&pieces, 0).expect("a piece");
     piece.span(&span).expect("in the piece");
@@ -65,18 +73,18 @@ async fn spans_are_sent_and_received() {
         .expect("in the piece");
     assert_eq!(
         piece.finish().expect("complete"),
-        pieces.hash(0).expect("free")
+        pieces.hash(0).expect("the range is free")
     );
-    let read = group.read_async(..).await.expect("free");
+    let read = group.read_async(..).await.expect("the range is free");
     assert!(read[1_000..] == content);
 }
 
 #[tokio::test]
-async fn a_future_that_is_dropped_receives_nothing_and_gives_the_range_back() {
+async fn a_dropped_future_receives_nothing_and_unlocks_the_range() {
     let folder = support::temp_dir();
     let group = group(folder.path());
     let (ours, mut theirs) = UnixStream::pair().expect("a pair");
-    let mut span = group.span_mut_async(..10).await.expect("free");
+    let mut span = group.span_mut_async(..10).await.expect("the range is free");
     let soon = Duration::from_millis(20);
     let dropped = timeout(soon, span.receive_some_async(0, &ours)).await;
     assert!(dropped.is_err(), "nobody has sent");
@@ -88,13 +96,16 @@ async fn a_future_that_is_dropped_receives_nothing_and_gives_the_range_back() {
 }
 
 #[tokio::test]
-async fn a_peer_that_ends_is_an_error_that_says_how_far() {
+async fn a_closed_peer_is_an_error_with_the_transferred_bytes() {
     let folder = support::temp_dir();
     let group = group(folder.path());
     let (ours, mut theirs) = UnixStream::pair().expect("a pair");
     theirs.write_all(&[7; 10]).await.expect("a peer");
     drop(theirs);
-    let mut span = group.span_mut_async(..100).await.expect("free");
+    let mut span = group
+        .span_mut_async(..100)
+        .await
+        .expect("the range is free");
     let ended = span.receive_async(&ours).await;
     assert!(
         matches!(&ended, Err(SpanError::Transfer { done_bytes: 10, source })
@@ -109,7 +120,7 @@ async fn a_peer_that_ends_is_an_error_that_says_how_far() {
 }
 
 #[test]
-fn a_runtime_that_shuts_down_in_the_middle_leaves_nothing_claimed() {
+fn a_runtime_shutdown_leaves_no_range_locked() {
     let folder = support::temp_dir();
     let group = group(folder.path());
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -120,14 +131,17 @@ fn a_runtime_that_shuts_down_in_the_middle_leaves_nothing_claimed() {
         let _inside = runtime.enter();
         UnixStream::pair().expect("a pair")
     };
-    let (receiver, writer) = (group.clone(), group.clone());
+    let (receiver, writer) = (Arc::clone(&group), Arc::clone(&group));
     runtime.spawn(async move {
-        let mut span = receiver.span_mut_async(..1_000).await.expect("free");
-        // Nobody will ever send.
-        let _ = span.receive_async(&ours).await;
+        let mut span = receiver
+            .span_mut_async(..1_000)
+            .await
+            .expect("the range is free");
+        // The peer never sends.
+        span.receive_async(&ours).await.ok();
     });
     for _ in 0..50 {
-        let writer = writer.clone();
+        let writer = Arc::clone(&writer);
         runtime.spawn(async move {
             let span = writer.span_async(2_000..).await;
             drop(span);

@@ -1,4 +1,4 @@
-//! Which window goes first, and what goes for its age.
+//! The order of eviction, and eviction by age.
 
 use std::{thread, time::Duration};
 
@@ -23,7 +23,8 @@ fn touch(file: &CachedFile, windows: impl IntoIterator<Item = u64>) {
     }
 }
 
-/// Whether a window is mapped: pinning it then is a hit. Must be the last question to a cache.
+/// Returns whether a window is mapped: pinning it is a hit then. This must be the last use of a
+/// cache.
 fn is_mapped(cache: &MappingCache, file: &CachedFile, window: u64) -> bool {
     let before = cache.stats().hits;
     touch(file, [window]);
@@ -31,7 +32,7 @@ fn is_mapped(cache: &MappingCache, file: &CachedFile, window: u64) -> bool {
 }
 
 #[test]
-fn the_one_unused_longest_goes_first() {
+fn the_least_recently_used_window_is_evicted_first() {
     for (gone, kept) in [(0, 1), (0, 2), (0, 3)] {
         let cache = cache(3);
         let (_folder, file) = file_of(&cache, 8);
@@ -42,22 +43,22 @@ fn the_one_unused_longest_goes_first() {
 }
 
 #[test]
-fn one_used_since_is_spared() {
+fn a_recently_used_window_is_kept() {
     let cache = cache(3);
     let (_folder, file) = file_of(&cache, 8);
-    // Window 0 leaves for 3; from then on use is told apart.
+    // Window 0 is evicted for window 3. From then on the LRU order is tracked.
     touch(&file, 0..4);
     touch(&file, [1]);
     touch(&file, [4]);
     assert!(
         is_mapped(&cache, &file, 1),
-        "1 was used, 2 was not: 2 goes for 4"
+        "window 2 is evicted for window 4, because window 1 was used"
     );
     assert!(!is_mapped(&cache, &file, 2));
 }
 
 #[test]
-fn a_pinned_one_stays_however_old() {
+fn a_pinned_window_is_never_evicted() {
     let cache = cache(3);
     let (_folder, file) = file_of(&cache, 40);
     let oldest = file.pin(0, Access::ReadOnly).expect("a pin");
@@ -72,12 +73,12 @@ fn a_pinned_one_stays_however_old() {
 }
 
 #[test]
-fn idle_windows_go_by_age_and_used_ones_stay() {
+fn idle_windows_are_evicted_by_age() {
     let cache = cache(16);
     let (_folder, file) = file_of(&cache, 8);
     touch(&file, 0..4);
     let age = Duration::from_millis(30);
-    // The first look notes that all were used, the later ones how long they were not.
+    // The first call marks all windows as used, the later ones measure how long they were idle.
     assert_eq!(cache.evict_idle(age), 0);
     thread::sleep(2 * age);
     touch(&file, [2]);
@@ -87,7 +88,7 @@ fn idle_windows_go_by_age_and_used_ones_stay() {
 }
 
 #[test]
-fn age_zero_unmaps_all_that_nobody_pins() {
+fn idle_timeout_zero_unmaps_all_unpinned_windows() {
     let cache = cache(16);
     let (_folder, file) = file_of(&cache, 8);
     touch(&file, 0..8);
@@ -100,7 +101,7 @@ fn age_zero_unmaps_all_that_nobody_pins() {
 }
 
 #[test]
-fn the_idle_age_is_kept_when_another_window_is_mapped() {
+fn the_idle_timeout_is_enforced_when_a_window_is_mapped() {
     let age = Duration::from_millis(40);
     let cache = cache_of(options(16).idle_age(Some(age)));
     let (_folder, file) = file_of(&cache, 16);
@@ -115,7 +116,7 @@ fn the_idle_age_is_kept_when_another_window_is_mapped() {
 }
 
 #[test]
-fn evicting_a_range_takes_the_windows_it_touches() {
+fn evicting_a_range_unmaps_the_windows_it_touches() {
     let cache = cache(16);
     let (_folder, mut file) = file_of(&cache, 8);
     touch(&file, 0..8);
@@ -123,7 +124,7 @@ fn evicting_a_range_takes_the_windows_it_touches() {
     assert_eq!(file.evict(range).expect("evict"), 3 * WINDOW as u64);
     assert_eq!(file.evict(5..5).expect("evict"), 0);
     assert_eq!(cache.stats().mappings, 5);
-    file.abandon().expect("nothing is pinned");
+    file.abandon().expect("no window is pinned");
     assert_eq!(cache.stats().mappings, 0);
 }
 

@@ -1,5 +1,5 @@
-//! Spans sent to sockets, pipes and files, and received from them: all bytes in their places, and whatever
-//! ends a transfer is an error, never a signal.
+//! Spans sent to and received from sockets, pipes and files. Every byte arrives in its place.
+//! Whatever ends a transfer early is an error, never a signal.
 
 use std::{
     fs::{self, File},
@@ -32,7 +32,7 @@ use crate::{
     },
 };
 
-/// A way for bytes, and its two ends.
+/// A kind of channel, and its two ends.
 fn streams() -> Vec<(&'static str, File, File)> {
     let file = |end: OwnedFd| File::from(end);
     let (unix_in, unix_out) = UnixStream::pair().expect("a pair");
@@ -53,25 +53,25 @@ fn tcp_pair() -> (TcpStream, TcpStream) {
     (one, other)
 }
 
-/// Takes all that comes.
+/// Reads until the end of the stream.
 fn drain(mut from: File) -> JoinHandle<Vec<u8>> {
     thread::spawn(move || {
         let mut bytes = Vec::new();
-        // A connection that is reset has given what it had.
+        // A connection that is reset has delivered its earlier bytes.
         let _may_be_reset = from.read_to_end(&mut bytes);
         bytes
     })
 }
 
-/// Gives bytes and ends; the reader may have gone before.
+/// Writes the bytes and closes; the reader may be gone before.
 fn feed(mut to: File, bytes: Vec<u8>) -> JoinHandle<()> {
     thread::spawn(move || {
         let _may_be_gone = to.write_all(&bytes);
     })
 }
 
-/// A group of files and padding of awkward lengths, and its bytes. The first file alone has more windows than
-/// the kernel takes buffers.
+/// A group of files and padding of uneven lengths, and its bytes. The first file alone has more
+/// windows than the kernel accepts buffers.
 fn group_of_all_kinds(folder: &TempDir, cache: &MappingCache) -> (Group, Vec<u8>) {
     let mut builder = Group::builder(folder.path()).cache(cache);
     let mut bytes = Vec::new();
@@ -102,7 +102,7 @@ fn one_file(len: usize, cache: &MappingCache) -> (TempDir, Group) {
     (folder, group.expect("a group"))
 }
 
-/// Bytes done before, and why it ended.
+/// The number of transferred bytes, and the cause of the error.
 #[track_caller]
 fn transfer(done: Result<(), SpanError>) -> (usize, io::Error) {
     match done {
@@ -112,7 +112,7 @@ fn transfer(done: Result<(), SpanError>) -> (usize, io::Error) {
 }
 
 #[test]
-fn spans_are_sent_as_they_are() {
+fn spans_are_sent_unchanged() {
     for copy_path in COPY_PATHS {
         let folder = support::temp_dir();
         let (group, bytes) = group_of_all_kinds(&folder, &small_cache(64, copy_path));
@@ -149,7 +149,7 @@ fn spans_are_sent_as_they_are() {
 }
 
 #[test]
-fn spans_are_received_where_they_belong() {
+fn spans_are_received_at_their_offsets() {
     for copy_path in [CopyPath::Auto, CopyPath::Mapped] {
         let folder = support::temp_dir();
         let (group, mut bytes) = group_of_all_kinds(&folder, &small_cache(64, copy_path));
@@ -159,7 +159,7 @@ fn spans_are_received_where_they_belong() {
             .filter(|entry| entry.kind == EntryKind::File)
             .map(|entry| entry.range)
             .collect();
-        // Of windows and files that meet each other.
+        // Boundaries of windows and files that coincide.
         ranges.extend([1..4096, 4096..8192, 4095..20_001]);
         ranges.push(entries[8].start..entries[10].end);
         for (seed, range) in (100..).zip(ranges) {
@@ -168,18 +168,18 @@ fn spans_are_received_where_they_belong() {
                 let mut span = group.span_mut(range.clone()).expect("a span");
                 let feeder = feed(to, content.clone());
                 span.receive_from(&from).expect(what);
-                span.check().expect("all there");
+                span.check().expect("all bytes exist");
                 let mut buf = vec![0; content.len()];
                 span.copy_to(0, &mut buf).expect("copy_to");
                 assert!(buf == content, "{what} {range:?}");
-                // And it may go on from there.
+                // The transfer can continue from there.
                 let (mut other, mut file) = (Vec::new(), tempfile::tempfile().expect("a file"));
                 span.send_to(&file).expect("a file");
                 drop(span);
                 file.rewind().expect("seek");
                 file.read_to_end(&mut other).expect("read");
                 assert!(other == content, "{what} {range:?}");
-                feeder.join().expect("the feeder");
+                feeder.join().expect("the feeder thread");
                 bytes[range.start as usize..range.end as usize].copy_from_slice(&content);
             }
             let content = noise(seed * 10 + 9, (range.end - range.start) as usize);
@@ -191,7 +191,7 @@ fn spans_are_received_where_they_belong() {
             bytes[range.start as usize..range.end as usize].copy_from_slice(&content);
         }
         let mut found = vec![0; bytes.len()];
-        group.read_exact_at(0, &mut found).expect("all");
+        group.read_exact_at(0, &mut found).expect("all bytes");
         assert!(found == bytes, "{copy_path:?}");
         group.sync_all().expect("sync_all");
         for entry in group
@@ -205,7 +205,7 @@ fn spans_are_received_where_they_belong() {
 }
 
 #[test]
-fn more_files_than_the_kernel_takes_buffers_are_transferred() {
+fn more_files_than_kernel_buffers_are_transferred() {
     const FILES: usize = 2100;
     let folder = support::temp_dir();
     let cache = small_cache(2 * FILES as u64, CopyPath::Auto);
@@ -220,7 +220,7 @@ fn more_files_than_the_kernel_takes_buffers_are_transferred() {
     let feeder = feed(OwnedFd::from(to).into(), content.clone());
     let mut span = group.span_mut(..).expect("a span");
     span.receive_from(&from).expect("all of them");
-    feeder.join().expect("the feeder");
+    feeder.join().expect("the feeder thread");
     let (to, from) = UnixStream::pair().expect("a pair");
     let received = drain(OwnedFd::from(from).into());
     span.send_to(&to).expect("all of them");
@@ -229,7 +229,7 @@ fn more_files_than_the_kernel_takes_buffers_are_transferred() {
 }
 
 #[test]
-fn disjoint_spans_of_one_window_are_filled_at_once() {
+fn disjoint_spans_of_one_window_are_filled_concurrently() {
     const BLOCK: usize = 16 << 10;
     let options = CacheOptions::default().window_bytes(64 << 10);
     let cache = MappingCache::new(options).expect("a cache");
@@ -245,7 +245,7 @@ fn disjoint_spans_of_one_window_are_filled_at_once() {
             let feeder = feed(OwnedFd::from(to).into(), noise(10 + block as u64, BLOCK));
             thread::spawn(move || {
                 span.receive_from(&from).expect("received");
-                feeder.join().expect("the feeder");
+                feeder.join().expect("the feeder thread");
             })
         })
         .collect();
@@ -258,7 +258,7 @@ fn disjoint_spans_of_one_window_are_filled_at_once() {
     }
 }
 
-/// The peer takes a part and closes.
+/// The peer reads a part and closes.
 fn send_to_one_that_leaves(group: &Group, what: &str, to: &File, mut from: File) -> io::Error {
     const TAKEN: usize = 10_000;
     let span = group.span(..).expect("a span");
@@ -268,7 +268,7 @@ fn send_to_one_that_leaves(group: &Group, what: &str, to: &File, mut from: File)
     let (done, source) = transfer(span.send_to(to));
     peer.join().expect("the peer");
     assert!((TAKEN..span.len()).contains(&done), "{what}: {done}");
-    // The span is as good as before.
+    // The span is still usable.
     let file = tempfile::tempfile().expect("a file");
     span.send_to(&file).expect("another way");
     assert_eq!(file.metadata().expect("metadata").len(), group.len());
@@ -276,7 +276,7 @@ fn send_to_one_that_leaves(group: &Group, what: &str, to: &File, mut from: File)
 }
 
 #[test]
-fn a_peer_that_closes_ends_the_sending() {
+fn a_closed_peer_ends_the_sending() {
     let (_folder, group) = one_file(16 << 20, &cache_of_windows(64 << 10));
     for (what, to, from) in streams() {
         let source = send_to_one_that_leaves(&group, what, &to, from);
@@ -287,14 +287,14 @@ fn a_peer_that_closes_ends_the_sending() {
     assert_eq!(group.stats().pinned, 0);
 }
 
-/// In a child, as signal handlers are of the whole process.
+/// In a child process, because signal handlers are process-wide.
 #[test]
-fn sockets_that_are_closed_raise_no_signal() {
-    let name = "transferring::sockets_that_are_closed_raise_no_signal";
+fn closed_sockets_raise_no_signal() {
+    let name = "socket_io::closed_sockets_raise_no_signal";
     if child::is_me(name) {
         let (_folder, group) = one_file(16 << 20, &cache_of_windows(64 << 10));
         let raised = Arc::new(AtomicBool::new(false));
-        signal_hook::flag::register(signal_hook::consts::SIGPIPE, raised.clone())
+        signal_hook::flag::register(signal_hook::consts::SIGPIPE, Arc::clone(&raised))
             .expect("a handler");
         for (what, to, from) in streams() {
             send_to_one_that_leaves(&group, what, &to, from);
@@ -310,7 +310,7 @@ fn sockets_that_are_closed_raise_no_signal() {
 }
 
 #[test]
-fn what_a_descriptor_refuses_is_its_own_error() {
+fn errors_of_the_descriptor_are_not_file_errors() {
     let (folder, group) = one_file(20_000, &small_cache(8, CopyPath::Auto));
     let full = File::options().write(true).open("/dev/full").expect("open");
     let mut span = group.span_mut(..).expect("a span");
@@ -335,7 +335,7 @@ fn what_a_descriptor_refuses_is_its_own_error() {
 }
 
 #[test]
-fn a_peer_that_ends_early_leaves_what_it_gave() {
+fn bytes_of_a_peer_that_ends_early_are_kept() {
     const LEN: usize = 50_000;
     for copy_path in COPY_PATHS {
         for given in [0, 1, 4095, 4096, 4097, 20_000, LEN - 1] {
@@ -345,7 +345,7 @@ fn a_peer_that_ends_early_leaves_what_it_gave() {
                 let feeder = feed(to, content.clone());
                 let mut span = group.span_mut(..).expect("a span");
                 let (done, source) = transfer(span.receive_from(&from));
-                feeder.join().expect("the feeder");
+                feeder.join().expect("the feeder thread");
                 assert_eq!(done, given, "{what}");
                 assert_eq!(source.kind(), io::ErrorKind::UnexpectedEof, "{what}");
                 drop(span);
@@ -368,7 +368,7 @@ fn a_peer_that_ends_early_leaves_what_it_gave() {
 }
 
 #[test]
-fn sending_without_blocking_goes_on_where_it_stopped() {
+fn nonblocking_sending_continues_where_it_stopped() {
     const LEN: usize = 3 << 20;
     let (_folder, group) = one_file(LEN, &small_cache(8, CopyPath::Auto));
     let span = group.span(..).expect("a span");
@@ -401,11 +401,11 @@ fn sending_without_blocking_goes_on_where_it_stopped() {
         assert!(taken <= done);
     }
     assert!(stops > 0 && done == LEN && received == noise(1, LEN));
-    assert_eq!(span.send_some_to(LEN, &to).expect("the end"), 0);
+    assert_eq!(span.send_some_to(LEN, &to).expect("the process ends"), 0);
 }
 
 #[test]
-fn receiving_without_blocking_goes_on_where_it_stopped() {
+fn nonblocking_receiving_continues_where_it_stopped() {
     let (folder, group) = one_file(50_000, &small_cache(8, CopyPath::Auto));
     let content = noise(2, 50_000);
     let mut span = group.span_mut(..).expect("a span");
@@ -426,17 +426,24 @@ fn receiving_without_blocking_goes_on_where_it_stopped() {
         }
         assert_eq!(done, end);
     }
-    assert_eq!(span.receive_some_from(done, &from).expect("the end"), 0);
+    assert_eq!(
+        span.receive_some_from(done, &from)
+            .expect("the process ends"),
+        0
+    );
     drop(span);
     assert!(fs::read(folder.path().join("a")).expect("read") == content);
-    // One that has ended.
+    // A peer that has closed.
     drop(to);
     let mut span = group.span_mut(..).expect("a span");
-    assert_eq!(span.receive_some_from(0, &from).expect("its end"), 0);
+    assert_eq!(
+        span.receive_some_from(0, &from).expect("the process ends"),
+        0
+    );
 }
 
 #[test]
-fn nothing_is_transferred_behind_the_end() {
+fn nothing_is_transferred_past_the_end() {
     let (_folder, group) = one_file(10_000, &small_cache(8, CopyPath::Auto));
     let mut span = group.span_mut(5000..9000).expect("a span");
     let file = tempfile::tempfile().expect("a file");
@@ -451,12 +458,24 @@ fn nothing_is_transferred_behind_the_end() {
             );
         }
     }
-    assert_eq!(span.as_span().send_some_to(4000, &file).expect("at it"), 0);
-    assert_eq!(span.receive_some_from(4000, &file).expect("at it"), 0);
+    assert_eq!(
+        span.as_span()
+            .send_some_to(4000, &file)
+            .expect("the position is valid"),
+        0
+    );
+    assert_eq!(
+        span.receive_some_from(4000, &file)
+            .expect("the position is valid"),
+        0
+    );
     assert_eq!(file.metadata().expect("metadata").len(), 0);
-    assert_eq!(span.as_span().send_some_to(3999, &file).expect("one"), 1);
-    let empty = group.span(10_000..).expect("empty");
-    empty.send_to(&file).expect("nothing");
+    assert_eq!(
+        span.as_span().send_some_to(3999, &file).expect("one byte"),
+        1
+    );
+    let empty = group.span(10_000..).expect("the range is empty");
+    empty.send_to(&file).expect("an empty read");
     assert_eq!(file.metadata().expect("metadata").len(), 1);
 }
 
@@ -464,7 +483,7 @@ const PAGES: usize = 64;
 const PAGE_BYTES: usize = 4096;
 const CUT_BYTES: usize = PAGES * PAGE_BYTES;
 
-/// The lengths that somebody cuts a file to: at every page, and inside some.
+/// The lengths to which the file is truncated: every page boundary, and some inside pages.
 fn cuts() -> impl Iterator<Item = usize> {
     let pages = (0..PAGES).map(|page| page * PAGE_BYTES);
     pages.chain([1, 20 * PAGE_BYTES + 1234, CUT_BYTES - 1])
@@ -506,16 +525,16 @@ fn send_and_copy_from_cut_files() {
             let from = file.reopen().expect("open");
             ways.push(("file", file.as_file().try_clone().expect("dup"), from));
             for (what, to, from) in ways {
-                fs::write(&path, &content).expect("whole again");
+                fs::write(&path, &content).expect("the file has its length again");
                 let span = group.span(..).expect("a span");
-                somebody.set_len(cut as u64).expect("cut");
+                somebody.set_len(cut as u64).expect("the file is truncated");
                 let is_file = what == "file";
                 let reader = (!is_file).then(|| drain(from.try_clone().expect("dup")));
-                let error = span.send_to(&to).expect_err("it is cut");
+                let error = span.send_to(&to).expect_err("the file is truncated");
                 drop(to);
                 assert_short(&error, &path, cut);
                 let (done, _) = transfer(Err(error));
-                // The last page goes out whole: behind the file's end with zeros.
+                // The last page is sent completely, with zeros after the end of the file.
                 assert!(
                     done <= cut.next_multiple_of(PAGE_BYTES),
                     "{what} {cut}: {done}"
@@ -527,7 +546,9 @@ fn send_and_copy_from_cut_files() {
                 assert!(received[there..done].iter().all(|byte| *byte == 0));
 
                 let mut buf = vec![0; CUT_BYTES];
-                let error = span.copy_to(0, &mut buf).expect_err("it is cut");
+                let error = span
+                    .copy_to(0, &mut buf)
+                    .expect_err("the file is truncated");
                 assert_eq!(short_file(error).0, path);
                 let (at, len) = (cut.saturating_sub(1), cut.min(1));
                 span.copy_to(at, &mut buf[..len]).expect("the last byte");
@@ -552,20 +573,21 @@ fn receive_into_cut_files() {
                 let path = folder.path().join("a");
                 let mut span = group.span_mut(..).expect("a span");
                 let somebody = File::options().write(true).open(&path).expect("open");
-                somebody.set_len(cut as u64).expect("cut");
+                somebody.set_len(cut as u64).expect("the file is truncated");
                 let feeder = feed(to, content.clone());
-                let error = span.receive_from(&from).expect_err("it is cut");
+                let error = span.receive_from(&from).expect_err("the file is truncated");
                 drop(from);
-                feeder.join().expect("the feeder");
+                feeder.join().expect("the feeder thread");
                 assert_short(&error, &path, cut);
                 let (done, _) = transfer(Err(error));
-                // What arrived in the last page behind the file's end is lost.
+                // Bytes that arrive in the last page after the end of the file are lost.
                 assert!(
                     done <= cut.next_multiple_of(PAGE_BYTES),
                     "{what} {cut}: {done}"
                 );
                 let done = done.min(cut);
-                span.copy_from(0, &content).expect_err("it is cut");
+                span.copy_from(0, &content)
+                    .expect_err("the file is truncated");
                 drop(span);
                 assert_eq!(length_of(&path), cut as u64, "{what}: not longer again");
                 let found = fs::read(&path).expect("read");
@@ -577,7 +599,7 @@ fn receive_into_cut_files() {
     }
 }
 
-/// Sends and receives while somebody cuts the file and makes it longer again.
+/// Sends and receives while another thread truncates and extends the file.
 fn transfer_while_files_are_cut() {
     let (folder, group) = one_file(CUT_BYTES, &cache_of_windows(16 << 10));
     let path = folder.path().join("a");
@@ -591,8 +613,10 @@ fn transfer_while_files_are_cut() {
             while !done.load(Ordering::Relaxed) {
                 somebody
                     .set_len(rng.below(CUT_BYTES as u64 + 1))
-                    .expect("cut");
-                somebody.set_len(CUT_BYTES as u64).expect("longer again");
+                    .expect("the file is truncated");
+                somebody
+                    .set_len(CUT_BYTES as u64)
+                    .expect("the file is extended again");
             }
         });
         let deadline = Instant::now() + Duration::from_millis(700);
@@ -616,7 +640,7 @@ fn transfer_while_files_are_cut() {
     assert_eq!(group.stats().pinned, 0);
 }
 
-/// In a child, which a signal would kill: it has no handler.
+/// In a child process without a signal handler, which a signal would kill.
 fn in_a_child(name: &str, body: fn()) {
     if child::is_me(name) {
         return body();
@@ -629,33 +653,33 @@ fn in_a_child(name: &str, body: fn()) {
 }
 
 #[test]
-fn sending_a_file_that_is_cut_anywhere_is_an_error_that_names_it() {
+fn sending_a_truncated_file_names_it() {
     in_a_child(
-        "transferring::sending_a_file_that_is_cut_anywhere_is_an_error_that_names_it",
+        "socket_io::sending_a_truncated_file_names_it",
         send_and_copy_from_cut_files,
     );
 }
 
 #[test]
-fn receiving_into_a_file_that_is_cut_anywhere_is_an_error_that_names_it() {
+fn receiving_into_a_truncated_file_names_it() {
     in_a_child(
-        "transferring::receiving_into_a_file_that_is_cut_anywhere_is_an_error_that_names_it",
+        "socket_io::receiving_into_a_truncated_file_names_it",
         receive_into_cut_files,
     );
 }
 
 #[test]
-fn no_signal_while_files_are_cut_under_transfers() {
+fn truncation_during_transfers_raises_no_signal() {
     in_a_child(
-        "transferring::no_signal_while_files_are_cut_under_transfers",
+        "socket_io::truncation_during_transfers_raises_no_signal",
         transfer_while_files_are_cut,
     );
 }
 
 #[test]
-fn of_several_files_the_one_that_is_cut_is_named() {
+fn the_truncated_one_of_several_files_is_named() {
     in_a_child(
-        "transferring::of_several_files_the_one_that_is_cut_is_named",
+        "socket_io::the_truncated_one_of_several_files_is_named",
         || {
             for cut in ["0", "1", "2"] {
                 let folder = support::temp_dir();
@@ -669,18 +693,22 @@ fn of_several_files_the_one_that_is_cut_is_named() {
                 let span = group.span(..).expect("a span");
                 let path = folder.path().join(cut);
                 let somebody = File::options().write(true).open(&path).expect("open");
-                // Inside the first page, of which the rest then reads as zeros; and all of it.
+                // Truncated inside the first page, whose rest then reads as zeros, and truncated to
+                // nothing.
                 for len in [100, 0] {
-                    somebody.set_len(len).expect("cut");
+                    somebody.set_len(len).expect("the file is truncated");
                     for (_, to, from) in streams() {
                         let reader = drain(from);
-                        let error = span.send_to(&to).expect_err("it is cut");
+                        let error = span.send_to(&to).expect_err("the file is truncated");
                         drop(to);
                         reader.join().expect("the reader");
                         assert_short(&error, &path, len as usize);
                     }
                     let error = span.copy_to(0, &mut vec![0; span.len()]);
-                    assert_eq!(short_file(error.expect_err("it is cut")).0, path);
+                    assert_eq!(
+                        short_file(error.expect_err("the file is truncated")).0,
+                        path
+                    );
                 }
             }
         },

@@ -1,4 +1,5 @@
-//! Files that are not mapped: where the filesystem refuses, and where they are too short to be worth it.
+//! Files that are not mapped: on filesystems that refuse mappings, and files below the mapping
+//! threshold.
 
 use flatspan::mapping_cache::{Access, CopyPath, MappingError};
 
@@ -14,7 +15,7 @@ use crate::{
 };
 
 #[test]
-fn a_filesystem_that_refuses_mappings_is_served_by_positioned_copies() {
+fn without_mmap_support_copies_use_positioned_io() {
     for mode in [Mode::DirectIo, Mode::NoMmap] {
         let Some(fs) = FuseFs::new(mode) else { return };
         for path in [CopyPath::Auto, CopyPath::Mapped, CopyPath::Positioned] {
@@ -36,7 +37,7 @@ fn a_filesystem_that_refuses_mappings_is_served_by_positioned_copies() {
 }
 
 #[test]
-fn a_file_that_turns_out_to_be_unmappable_is_read_all_the_same() {
+fn a_file_found_to_be_unmappable_is_still_read() {
     let Some(fs) = FuseFs::new(Mode::DirectIo) else {
         return;
     };
@@ -48,7 +49,7 @@ fn a_file_that_turns_out_to_be_unmappable_is_read_all_the_same() {
 }
 
 #[test]
-fn pinning_where_mappings_are_refused_is_unmappable() {
+fn pinning_without_mmap_support_reports_not_mappable() {
     let Some(fs) = FuseFs::new(Mode::DirectIo) else {
         return;
     };
@@ -56,7 +57,7 @@ fn pinning_where_mappings_are_refused_is_unmappable() {
     let file = writer(&cache, fs.path(), "a", WINDOW);
     file.write_at(0, &pattern(1, 0, WINDOW)).expect("a write");
     for access in [Access::ReadOnly, Access::ReadWrite, Access::ReadOnly] {
-        let refused = file.pin(0, access).expect_err("it cannot be mapped");
+        let refused = file.pin(0, access).expect_err("the file is not mappable");
         assert_eq!(refused.kind(), std::io::ErrorKind::Unsupported);
         assert!(
             matches!(&refused, MappingError::Unmappable { path } if path.ends_with("a")),
@@ -74,7 +75,7 @@ fn pinning_where_mappings_are_refused_is_unmappable() {
 }
 
 #[test]
-fn files_below_the_cutoff_are_copied_without_mapping_them() {
+fn files_below_the_map_threshold_are_copied_without_mapping() {
     let folder = temp_dir();
     let mapped = options(64).copy_path(CopyPath::Mapped);
     let cache = cache_of(mapped.map_cutoff_bytes(2 * WINDOW as u64));
@@ -92,12 +93,12 @@ fn files_below_the_cutoff_are_copied_without_mapping_them() {
     drop(
         short
             .pin(0, Access::ReadOnly)
-            .expect("a pin maps all the same"),
+            .expect("a pin maps the window nevertheless"),
     );
 }
 
 #[test]
-fn the_ways_to_copy_see_each_others_bytes() {
+fn the_copy_methods_see_each_others_writes() {
     let folder = temp_dir();
     let caches = [CopyPath::Auto, CopyPath::Mapped, CopyPath::Positioned].map(copying);
     let files = caches
@@ -122,13 +123,13 @@ fn the_ways_to_copy_see_each_others_bytes() {
 }
 
 #[test]
-fn the_cached_part_is_read_without_the_disk() {
+fn page_cache_reads_do_not_touch_the_disk() {
     let folder = temp_dir();
     let cache = copying(CopyPath::Auto);
     put(folder.path(), "a", 1, WINDOW);
     let file = reader(&cache, folder.path(), "a", WINDOW);
     let mut buf = vec![0; WINDOW];
-    // Just written: in memory.
+    // The bytes were just written, so they are in memory.
     match file.read_cached_at(0, &mut buf).expect("a read") {
         Some(copied) => {
             assert!(copied > 0);

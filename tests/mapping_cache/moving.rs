@@ -20,7 +20,7 @@ const BYTES: usize = 4 * WINDOW + 9;
 
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder)
-        .expect("a folder")
+        .expect("a directory")
         .map_while(Result::ok);
     let mut names: Vec<_> = entries
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
@@ -31,20 +31,22 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_file_moves_by_name_and_goes_on_there() {
+fn a_file_is_renamed_and_remains_usable() {
     let folder = temp_dir();
     let cache = cache(8);
     let mut file = writer(&cache, folder.path(), "a", BYTES);
     file.write_at(0, &pattern(1, 0, BYTES)).expect("a write");
     drop(file.pin(0, Access::ReadWrite).expect("a pin"));
-    let inode = fs::metadata(folder.path().join("a")).expect("it").ino();
+    let inode = fs::metadata(folder.path().join("a"))
+        .expect("the file")
+        .ino();
     assert!(
         file.move_to(place(folder.path(), "deep/er/b"))
             .expect("moved")
     );
     assert_eq!(cache.stats().mappings, 0, "released");
     assert_eq!(names(folder.path()), ["deep"]);
-    let moved = fs::metadata(folder.path().join("deep/er/b")).expect("it");
+    let moved = fs::metadata(folder.path().join("deep/er/b")).expect("the file");
     assert_eq!(moved.ino(), inode);
     assert_eq!(file.location().path(), Path::new("deep/er/b"));
     assert_reads(&file, 1, 0, BYTES);
@@ -53,7 +55,7 @@ fn a_file_moves_by_name_and_goes_on_there() {
 }
 
 #[test]
-fn a_file_moves_to_another_filesystem_with_its_holes_and_mode() {
+fn a_move_to_another_filesystem_keeps_holes_and_mode() {
     for kind in [Kind::Tmpfs, Kind::Ext4] {
         let Some(fs) = SmallFs::new(kind, 32 << 20) else {
             continue;
@@ -68,12 +70,14 @@ fn a_file_moves_to_another_filesystem_with_its_holes_and_mode() {
         let path = folder.path().join("a");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("chmod");
 
-        // 256 MiB do not fit there; what is in them does.
+        // The length of 256 MiB exceeds that filesystem; the data in the file does not.
         assert!(file.move_to(place(fs.path(), "sub/b")).expect("moved"));
         assert!(names(folder.path()).is_empty(), "{kind:?}");
         assert_eq!(names(&fs.path().join("sub")), ["b"]);
         assert_eq!(len_of(fs.path(), "sub/b"), large as u64);
-        let mode = fs::metadata(fs.path().join("sub/b")).expect("it").mode();
+        let mode = fs::metadata(fs.path().join("sub/b"))
+            .expect("the file")
+            .mode();
         assert_eq!(mode & 0o777, 0o640);
         assert_reads(&file, 1, 100, 5000);
         assert_reads(&file, 1, at, 700);
@@ -87,7 +91,9 @@ fn a_file_moves_to_another_filesystem_with_its_holes_and_mode() {
 
 #[track_caller]
 fn assert_taken(file: &mut CachedFile, folder: &Path) {
-    let refused = file.move_to(place(folder, "b")).expect_err("it is taken");
+    let refused = file
+        .move_to(place(folder, "b"))
+        .expect_err("the address is in use");
     assert_eq!(refused.kind(), std::io::ErrorKind::AlreadyExists);
     assert!(matches!(refused, MappingError::Io { .. }), "{refused:?}");
     assert_eq!(fs::read(folder.join("b")).expect("b"), pattern(2, 0, 99));
@@ -95,7 +101,7 @@ fn assert_taken(file: &mut CachedFile, folder: &Path) {
 }
 
 #[test]
-fn nothing_is_replaced() {
+fn a_move_never_replaces_a_file() {
     let folder = temp_dir();
     let cache = cache(8);
     put(folder.path(), "a", 1, BYTES);
@@ -108,12 +114,12 @@ fn nothing_is_replaced() {
     };
     put(fs.path(), "b", 2, 99);
     assert_taken(&mut file, fs.path());
-    assert_eq!(names(folder.path()), ["a", "b"], "the file is where it was");
+    assert_eq!(names(folder.path()), ["a", "b"], "the file has not moved");
     assert_eq!(names(fs.path()), ["b"], "no part of a copy is left");
 }
 
 #[test]
-fn a_move_that_finds_no_room_leaves_the_file_where_it_was() {
+fn a_move_without_space_leaves_the_file_in_place() {
     let Some(fs) = SmallFs::new(Kind::Tmpfs, 64 << 10) else {
         return;
     };
@@ -123,7 +129,9 @@ fn a_move_that_finds_no_room_leaves_the_file_where_it_was() {
     put(folder.path(), "a", 1, large);
     let mut file = writer(&cache, folder.path(), "a", large);
     let free = fs.free();
-    let refused = file.move_to(place(fs.path(), "b")).expect_err("no room");
+    let refused = file
+        .move_to(place(fs.path(), "b"))
+        .expect_err("no space is left");
     assert!(
         matches!(refused, MappingError::StorageFull { .. }),
         "{refused:?}"
@@ -141,22 +149,25 @@ fn without_a_file_only_the_location_changes() {
     assert!(
         !file
             .move_to(place(folder.path(), "deep/b"))
-            .expect("nothing to move")
+            .expect("no file to move")
     );
-    assert!(names(folder.path()).is_empty(), "no folder is made for it");
+    assert!(
+        names(folder.path()).is_empty(),
+        "no directory is created for it"
+    );
     file.write_at(0, b"x").expect("a write");
     assert_eq!(len_of(folder.path(), "deep/b"), 1);
 }
 
 #[test]
-fn a_missing_new_root_is_an_error_and_the_file_stays() {
+fn a_move_to_a_missing_root_fails_and_the_file_stays() {
     let folder = temp_dir();
     let cache = cache(8);
     put(folder.path(), "a", 1, BYTES);
     let mut file = writer(&cache, folder.path(), "a", BYTES);
     let nowhere = folder.path().join("nowhere");
     file.move_to(place(&nowhere, "b"))
-        .expect_err("there is no such root");
+        .expect_err("the root does not exist");
     assert_eq!(names(folder.path()), ["a"]);
     assert_reads(&file, 1, 0, BYTES);
 }
@@ -181,7 +192,7 @@ fn a_pinned_file_is_not_moved() {
 }
 
 #[test]
-fn new_entries_of_folders_are_synced_once_each() {
+fn each_directory_with_new_entries_is_synced_once() {
     let folder = temp_dir();
     let cache = cache(8);
     let directories = UnsyncedDirectories::default();
@@ -192,6 +203,8 @@ fn new_entries_of_folders_are_synced_once_each() {
         file.sync().expect("a sync");
     }
     fs::remove_dir_all(folder.path().join("x")).expect("removed");
-    directories.sync().expect("a removed folder needs no sync");
-    directories.sync().expect("nothing is left");
+    directories
+        .sync()
+        .expect("a removed directory needs no sync");
+    directories.sync().expect("no file is left");
 }

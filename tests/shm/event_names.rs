@@ -1,4 +1,4 @@
-//! What `shm-restore` says that it tells.
+//! The events of `shm-restore` and their list in `--help`.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,9 +6,9 @@ use std::path::Path;
 
 use crate::programs::{clean, expect};
 
-/// The names of events that a source tells.
+/// The names of the events in a source file.
 fn told(source: &str) -> BTreeSet<String> {
-    // The formatter may put a call on several lines.
+    // The formatter may break a call over several lines.
     let source: String = source.split_whitespace().collect();
     ["events.tell(\"", "events.note(\"", "object(\""]
         .iter()
@@ -18,10 +18,10 @@ fn told(source: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// The names of events that the help lists.
+/// The names of the events in the help text.
 fn listed(help: &str) -> BTreeSet<String> {
     let list = help.split_once("each with `event`:").expect("a list").1;
-    let list = list.split_once('.').expect("its end").0;
+    let list = list.split_once('.').expect("the process ends").0;
     list.split(',').map(|name| name.trim().to_owned()).collect()
 }
 

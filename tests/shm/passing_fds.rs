@@ -2,15 +2,15 @@
 
 use flatspan::shm::SharedFile;
 
-use crate::left::{Left, path_of};
+use crate::inherited_fds::{Left, path_of};
 use crate::programs::{clean, expect, primes, shm_fd};
 
-/// What a program is told, and what its descriptors from 3 on are open on.
+/// The variables that a program gets, and the files of its descriptors from 3 on.
 const SHOW: &str = "echo \"$LISTEN_FDS $LISTEN_FDNAMES ${LISTEN_PID-none} ${LISTEN_PIDFDID-none}\"
 for number in 3 4 5; do readlink /proc/$$/fd/$number || echo closed; done";
 
 #[test]
-fn a_command_gets_memory_of_no_length_that_is_not_marked_as_restored() {
+fn a_command_gets_an_empty_memfd_without_the_shrink_seal() {
     let script = format!("{SHOW}; stat -L -c %s /proc/$$/fd/3; : >> /proc/$$/fd/3");
     let said = expect(0, clean(shm_fd()).args(["sh", "-c", &script]));
     let memory = "/memfd:SHM_SHARED_FD (deleted)";
@@ -18,13 +18,13 @@ fn a_command_gets_memory_of_no_length_that_is_not_marked_as_restored() {
         said,
         format!("1 SHM_SHARED_FD none none\n{memory}\nclosed\nclosed\n0\n")
     );
-    // Cutting is what the seal of a restored one forbids.
+    // Truncation is the operation that the shrink seal of a restored memfd forbids.
     let script = "truncate -s 4096 /proc/$$/fd/3 && truncate -s 0 /proc/$$/fd/3";
     expect(0, clean(shm_fd()).args(["sh", "-c", script]));
 }
 
 #[test]
-fn options_say_names_and_length() {
+fn options_set_names_and_length() {
     let options = ["--name", "table", "--size", "1M", "--fd-name", "TABLE"];
     let script = format!("{SHOW}; stat -L -c %s /proc/$$/fd/3");
     let said = expect(0, clean(shm_fd()).args(options).args(["sh", "-c", &script]));
@@ -35,7 +35,7 @@ fn options_say_names_and_length() {
 }
 
 #[test]
-fn what_was_left_by_that_name_is_used_and_never_shortened() {
+fn an_inherited_memfd_of_that_name_is_used_and_never_shortened() {
     let memory = SharedFile::create("kept", 10_000).expect("a memfd");
     let left = || {
         let files = ["/dev/null".into(), path_of(&memory), "/dev/zero".into()];
@@ -55,7 +55,7 @@ fn what_was_left_by_that_name_is_used_and_never_shortened() {
 }
 
 #[test]
-fn memory_without_a_name_is_used_and_a_socket_without_one_is_handed_on() {
+fn an_unnamed_memfd_is_used_and_an_unnamed_socket_is_passed_on() {
     let memory = SharedFile::create("kept", 0).expect("a memfd");
     let left = Left::files([path_of(&memory)]).env("LISTEN_FDS", "1");
     let said = expect(0, left.command(shm_fd()).args(["sh", "-c", SHOW]));
@@ -74,7 +74,7 @@ fn memory_without_a_name_is_used_and_a_socket_without_one_is_handed_on() {
 }
 
 #[test]
-fn nested_it_hands_on_what_it_got() {
+fn a_nested_shm_fd_passes_on_its_descriptors() {
     let said = expect(
         0,
         clean(shm_fd())
@@ -102,7 +102,7 @@ fn nested_it_hands_on_what_it_got() {
 
 /// The descriptors are meant for an ancestor: they are neither used nor closed nor replaced.
 #[test]
-fn what_is_not_ours_at_the_number_is_an_error_that_names_it() {
+fn an_unannounced_descriptor_at_the_number_is_named() {
     let memory = SharedFile::create("not for us", 0).expect("a memfd");
     let left = Left::files([path_of(&memory)])
         .named("SHM_SHARED_FD")
@@ -115,7 +115,7 @@ fn what_is_not_ours_at_the_number_is_an_error_that_names_it() {
 }
 
 #[test]
-fn hostile_variables_are_errors_and_never_a_crash() {
+fn hostile_variables_are_errors_without_a_crash() {
     for count in ["99999999", "2147483647", "-1", "x", "", "4294967297"] {
         let left = Left::files(["/dev/null"]).env("LISTEN_FDS", count);
         let said = expect(125, left.command(shm_fd()).arg("true"));
@@ -145,11 +145,14 @@ fn exit_codes_are_those_of_env_and_of_the_command() {
     expect(42, clean(shm_fd()).args(["sh", "-c", "exit 42"]));
     expect(0, clean(shm_fd()).arg("--help"));
     let said = expect(0, clean(shm_fd()).args(["echo", "--size", "--", "-n"]));
-    assert_eq!(said, "--size -- -n\n", "what follows COMMAND is its own");
+    assert_eq!(
+        said, "--size -- -n\n",
+        "arguments after COMMAND belong to the command"
+    );
 }
 
 #[test]
-fn a_program_goes_on_where_the_one_before_ended() {
+fn a_program_continues_where_the_previous_one_ended() {
     let primes = primes();
     let script = format!("{0} --brief; {0} --brief", primes.display());
     let said = expect(0, clean(shm_fd()).args(["sh", "-c", &script]));

@@ -1,4 +1,4 @@
-//! `shm-restore --keep`: the states before the newest one.
+//! The history of `shm-restore`: the states before the newest one.
 
 use std::fs;
 use std::path::Path;
@@ -7,10 +7,10 @@ use flatspan::snapshot::{History, Kept};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client;
+use crate::freeze_mode::{start, wait_until};
 use crate::programs::{expect, said};
 use crate::signalling::ended;
 use crate::states::{folder, newest, shell};
-use crate::stopping::{start, wait_until};
 use crate::support::filesystem::{Kind, SmallFs};
 
 const BYTES: usize = 10_000;
@@ -30,19 +30,19 @@ fn bytes(kept: &[Kept]) -> Vec<u8> {
 }
 
 #[test]
-fn the_last_states_are_kept_and_can_be_gone_back_to() {
+fn the_last_states_are_kept_and_can_be_restored() {
     let folder = folder();
     let store = folder.path().join("store");
     expect(0, &mut shell(&[], &store, &fill(1)));
-    assert!(kept(&store).is_empty(), "nobody has asked for it");
+    assert!(kept(&store).is_empty(), "the statistics were not requested");
     for byte in 2..=5 {
         expect(0, &mut shell(&["--keep=3"], &store, &fill(byte)));
     }
     assert_eq!(bytes(&kept(&store)), [3, 4, 5]);
-    // What was not changed is no other state.
+    // An unchanged state is not added to the history.
     expect(0, &mut shell(&["--keep=3"], &store, "true"));
     assert_eq!(bytes(&kept(&store)), [3, 4, 5]);
-    // Without the option they are left alone.
+    // Without the option, existing snapshots of the history are not changed.
     expect(0, &mut shell(&[], &store, &fill(6)));
     assert_eq!(bytes(&kept(&store)), [3, 4, 5]);
 
@@ -55,7 +55,7 @@ fn the_last_states_are_kept_and_can_be_gone_back_to() {
     for kept in kept(&store) {
         assert!(listed.contains(&kept.name()), "{listed}");
     }
-    // As its help says.
+    // As documented in `--help`.
     let name = kept(&store)[1].name();
     let script = format!("mv store aside && cp -a aside/kept/{name} store && mv aside/kept store/");
     let mut back = std::process::Command::new("sh");
@@ -63,7 +63,7 @@ fn the_last_states_are_kept_and_can_be_gone_back_to() {
     expect(0, &mut back);
     expect(0, &mut shell(&[], &store, "true"));
     assert_eq!(newest(&store)[0], 4);
-    // What comes next has a generation of its own.
+    // The next state has a generation of its own.
     expect(0, &mut shell(&["--keep=9"], &store, &fill(6)));
     assert_eq!(bytes(&kept(&store)), [3, 4, 5, 6]);
 
@@ -72,15 +72,15 @@ fn the_last_states_are_kept_and_can_be_gone_back_to() {
 }
 
 #[test]
-fn what_cannot_be_kept_is_told_and_the_snapshot_counts() {
+fn a_history_failure_is_reported_and_the_snapshot_succeeds() {
+    // More than the preallocated space of a journal.
+    const MUCH: usize = 8 << 20;
     let Some(small) = SmallFs::new(Kind::Tmpfs, 48 << 20) else {
         return;
     };
-    // More than the room that a journal keeps for itself.
-    const MUCH: usize = 8 << 20;
     let store = small.path().join("store");
     let fill = |byte: u8| client::words(&format!("fill {byte} {MUCH}"));
-    // Both heaps have all of it then.
+    // Then both heaps contain all of it.
     for byte in [1, 2, 1, 2] {
         expect(0, &mut shell(&[], &store, &fill(byte)));
     }
@@ -95,7 +95,7 @@ fn what_cannot_be_kept_is_told_and_the_snapshot_counts() {
     assert!(said.contains("\"event\":\"kept\""), "{said}");
     expect(0, &mut shell(&["--keep=2"], &store, &fill(5)));
     assert_eq!(bytes(&kept(&store)), [4, 5]);
-    // Without room for a third one beside them.
+    // Without space for a third copy beside them.
     small.fill_leaving(4 << 20);
     expect(0, &mut shell(&["--keep=2"], &store, &fill(6)));
     assert_eq!(bytes(&kept(&store)), [5, 6]);
@@ -104,7 +104,7 @@ fn what_cannot_be_kept_is_told_and_the_snapshot_counts() {
 }
 
 #[test]
-fn the_last_snapshot_does_not_wait_for_the_history() {
+fn the_final_snapshot_does_not_wait_for_the_history() {
     let folder = folder();
     let store = folder.path().join("store");
     expect(0, &mut shell(&["--keep=2"], &store, &fill(1)));
@@ -116,8 +116,8 @@ fn the_last_snapshot_does_not_wait_for_the_history() {
     assert!(host.0.try_wait().expect("a status").is_none());
     let pid = Pid::from_child(&host.0);
     wait_until("an end", || {
-        // Signals that come while the command runs are for the command.
-        kill_process(pid, Signal::INT).expect("it is there");
+        // Signals that arrive while the command runs are meant for the command.
+        kill_process(pid, Signal::INT).expect("the file exists");
         host.0.try_wait().expect("a status").is_some()
     });
     let output = ended(host);

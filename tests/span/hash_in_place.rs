@@ -12,7 +12,7 @@ use crate::{
     support,
 };
 
-/// Pieces of which some lie in one window, some cross windows, files and padding.
+/// A group whose pieces are partly inside one window and partly cross windows, files and padding.
 fn hashes_agree(cache: &MappingCache) {
     let folder = support::temp_dir();
     let mut builder = Group::builder(folder.path()).cache(cache);
@@ -27,12 +27,12 @@ fn hashes_agree(cache: &MappingCache) {
     let group = builder.open().expect("a group");
     for piece_bytes in [64, 1000, 4096, 16 << 10, 100_000, 1 << 20] {
         let pieces = Pieces::new(&group, piece_bytes).expect("pieces");
-        // SAFETY: nobody writes to the files of this test.
+        // SAFETY: no other code writes to the files of this test.
         let pieces = unsafe { pieces.in_place() };
         for piece in 0..pieces.count() {
             let range = pieces.range(piece);
             let expected = sha1(&bytes[range.start as usize..range.end as usize]);
-            assert_eq!(pieces.hash(piece).expect("all there"), expected);
+            assert_eq!(pieces.hash(piece).expect("all bytes exist"), expected);
         }
         #[cfg(feature = "rayon")]
         for (piece, outcome) in pieces
@@ -52,14 +52,14 @@ fn hashes_agree(cache: &MappingCache) {
 }
 
 #[test]
-fn hashes_in_place_are_those_of_copies() {
+fn hashing_in_place_equals_hashing_copies() {
     let roomy = CacheOptions::default().budget_bytes(64 << 20);
     hashes_agree(&MappingCache::new(roomy).expect("a cache"));
     hashes_agree(&small_cache(64, CopyPath::Auto));
 }
 
 #[test]
-fn where_all_is_pinned_copies_are_hashed_instead() {
+fn with_a_pinned_budget_copies_are_hashed_instead() {
     let tight = CacheOptions::default()
         .window_bytes(4096)
         .budget_bytes(4096)
@@ -68,16 +68,16 @@ fn where_all_is_pinned_copies_are_hashed_instead() {
 }
 
 #[test]
-fn a_file_that_ends_early_is_an_error_in_place_too() {
+fn a_short_file_is_an_error_in_place_too() {
     let folder = support::temp_dir();
     put(&folder.path().join("a"), &noise(1, 10_000));
     let group = Group::builder(folder.path()).file("a", 12_000).open();
     let group = group.expect("a group");
     let pieces = Pieces::new(&group, 6000).expect("pieces");
-    // SAFETY: nobody writes to the file of this test.
+    // SAFETY: no other code writes to the file of this test.
     let pieces = unsafe { pieces.in_place() };
     assert_eq!(
-        pieces.hash(0).expect("there"),
+        pieces.hash(0).expect("the file exists"),
         sha1(&noise(1, 10_000)[..6000])
     );
     assert!(pieces.hash(1).is_err(), "the end of its last page is zeros");

@@ -1,4 +1,4 @@
-//! The group behind the traits of `positioned-io`, as code that knows only those uses it.
+//! The group through the traits of `positioned-io`, used by code that knows only these traits.
 
 use std::{fs, io};
 
@@ -42,8 +42,8 @@ fn generic_code_reads_a_group() {
     let folder = support::temp_dir();
     let group = group(folder.path(), Access::ReadOnly);
     let expected = [noise(1, 3000), noise(2, 7000)].concat();
-    assert!(read_all(&group).expect("all") == expected);
-    assert!(read_all(Box::new(group)).expect("all") == expected);
+    assert!(read_all(&group).expect("all bytes") == expected);
+    assert!(read_all(Box::new(group)).expect("all bytes") == expected);
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn generic_code_writes_a_group_shared_or_owned() {
     let folder = support::temp_dir();
     let mut group = group(folder.path(), Access::ReadWrite);
     write_everywhere(&group, &noise(3, BYTES)).expect("shared");
-    assert!(read_all(&group).expect("all") == noise(3, BYTES));
+    assert!(read_all(&group).expect("all bytes") == noise(3, BYTES));
     assert_eq!(group.stats().unsynced_files, 0, "flushed");
     write_everywhere(&mut group, &noise(4, BYTES)).expect("exclusively");
     write_everywhere(group, &noise(5, BYTES)).expect("owned");
@@ -67,10 +67,12 @@ fn adapters_of_the_crate_work_on_a_group() {
     let expected = [noise(1, 3000), noise(2, 7000)].concat();
     let slice = Slice::new(&group, 2990, Some(20));
     let mut buf = [0; 20];
-    slice.read_exact_at(0, &mut buf).expect("across the files");
+    slice
+        .read_exact_at(0, &mut buf)
+        .expect("a range across the files");
     assert!(buf[..] == expected[2990..3010]);
     let mut cursor = Cursor::new_pos(&group, 2999);
-    cursor.write_all(b"xy").expect("across the files");
+    cursor.write_all(b"xy").expect("a range across the files");
     let mut sized = SizeCursor::new(&group);
     sized.seek(SeekFrom::End(-7001)).expect("seek");
     let mut two = [0; 2];
@@ -79,11 +81,11 @@ fn adapters_of_the_crate_work_on_a_group() {
 }
 
 #[test]
-fn the_end_of_the_group_is_reported_as_io_reports_it() {
+fn the_end_of_the_group_is_reported_as_in_std_io() {
     let folder = support::temp_dir();
     let group = group(folder.path(), Access::ReadWrite);
     assert_eq!(
-        ReadAt::read_at(&group, BYTES as u64, &mut [0]).expect("the end"),
+        ReadAt::read_at(&group, BYTES as u64, &mut [0]).expect("the process ends"),
         0
     );
     let short = ReadAt::read_exact_at(&group, BYTES as u64 - 1, &mut [0; 2]).unwrap_err();

@@ -1,4 +1,4 @@
-//! `shm-restore --snapshot=stop`: instants of a program that knows nothing of us.
+//! `shm-restore` in freeze mode: point-in-time snapshots of an unmodified program.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use flatspan::snapshot::StoreReader;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client;
-use crate::left::{Left, PATIENCE, path_of};
+use crate::inherited_fds::{Left, PATIENCE, path_of};
 use crate::manager::Killed;
 use crate::states::{
     GROWN_PAGES, PUBLISHED_PAGES, folder, newest, number_of_row, shell, shm_restore, word,
@@ -28,16 +28,21 @@ pub(crate) fn generation(store: &Path) -> u64 {
 pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !is_so() {
-        assert!(Instant::now() < end, "it does not come: {what}");
+        assert!(Instant::now() < end, "the condition is not met: {what}");
         thread::sleep(Duration::from_millis(5));
     }
 }
 
 pub(crate) fn start(command: &mut Command) -> Killed {
-    Killed(command.stderr(Stdio::piped()).spawn().expect("it starts"))
+    Killed(
+        command
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts"),
+    )
 }
 
-/// `kill -9` of a process and all that it has started, all at once as far as it goes.
+/// Kills a process and all of its descendants, as simultaneously as possible.
 pub(crate) fn kill_tree(host: &mut Child) {
     let mut tree = descendants(host.id());
     tree.insert(0, host.id());
@@ -45,7 +50,7 @@ pub(crate) fn kill_tree(host: &mut Child) {
         let pid = Pid::from_raw(pid.cast_signed()).expect("a number");
         let _may_be_gone = kill_process(pid, Signal::KILL);
     }
-    host.wait().expect("it ends");
+    host.wait().expect("the program ends");
 }
 
 pub(crate) fn descendants(of: u32) -> Vec<u32> {
@@ -67,9 +72,9 @@ pub(crate) fn descendants(of: u32) -> Vec<u32> {
     found.split_off(1)
 }
 
-/// Three writers: the command, a child that is a session of its own, and an orphan that is one.
+/// Three writers: the command, a child in a session of its own, and an orphan in another one.
 #[test]
-fn h27_a_snapshot_is_one_instant_of_all_descendants() {
+fn i27_a_snapshot_is_one_point_in_time_of_all_descendants() {
     let folder = folder();
     let (store, run) = (folder.path().join("store"), folder.path().join("run"));
     fs::write(&run, "").expect("a file");
@@ -94,13 +99,14 @@ fn h27_a_snapshot_is_one_instant_of_all_descendants() {
         seen.iter().all(|seen| *seen > 0),
         "all three write: {seen:?}"
     );
-    fs::remove_file(&run).expect("an end");
-    assert!(host.0.wait().expect("it ends").success());
+    fs::remove_file(&run).expect("the process ends");
+    assert!(host.0.wait().expect("the program ends").success());
 }
 
-/// Also the last one of a command that is not stopped before: who outlives it still writes.
+/// Also for the last snapshot of a command that was not stopped before: a process that outlives it
+/// still writes.
 #[test]
-fn h27_the_last_snapshot_is_one_instant_of_those_who_are_left() {
+fn i27_the_final_snapshot_is_one_point_in_time_of_remaining_processes() {
     let folder = folder();
     let (run, go) = (folder.path().join("run"), folder.path().join("go"));
     for (round, how) in ["exit", "exit", "exit", "stop"].iter().enumerate() {
@@ -121,32 +127,32 @@ fn h27_the_last_snapshot_is_one_instant_of_those_who_are_left() {
             .args(["--json", "--interval=1000", "--snapshot", how])
             .arg(&store)
             .args(["sh", "-c", &script]);
-        // Those who are left have the output too.
+        // The remaining processes have the output open too.
         let told = folder.path().join("told");
         command.stderr(fs::File::create(&told).expect("a file"));
-        let mut host = Killed(command.spawn().expect("it starts"));
+        let mut host = Killed(command.spawn().expect("the program starts"));
         wait_until("it writes", || {
             let map = memory.map(0..8);
             map.is_ok_and(|map| map.load(0).is_some_and(|number| number > 1000))
         });
-        fs::remove_file(&go).expect("an end");
-        assert!(host.0.wait().expect("it ends").success());
+        fs::remove_file(&go).expect("the process ends");
+        assert!(host.0.wait().expect("the program ends").success());
         let number = number_of_row(&newest(&store), 0);
-        fs::remove_file(&run).expect("an end");
+        fs::remove_file(&run).expect("the process ends");
         assert!(number > 1000, "{number}");
-        let told = fs::read_to_string(&told).expect("what was told");
+        let told = fs::read_to_string(&told).expect("the messages of the service");
         let place = |event: &str| told.find(&format!(r#""event":"{event}""#));
         let (remaining, snapshot) = (place("remaining"), place("snapshot"));
         assert!(
             remaining.is_some() && remaining < snapshot,
-            "told before: {told}"
+            "reported before: {told}"
         );
     }
 }
 
-/// Also the case of the ancestor that only looked at what was there at the start.
+/// Also covers a former tool that considered only the memory that existed at the start.
 #[test]
-fn memory_that_grows_while_snapshots_run_is_kept() {
+fn a_memfd_that_grows_during_snapshots_is_saved() {
     let folder = folder();
     let store = folder.path().join("store");
     let mut host = start(&mut shell(&STOP, &store, &client::words("grow")));
@@ -157,7 +163,7 @@ fn memory_that_grows_while_snapshots_run_is_kept() {
         }
         thread::sleep(Duration::from_millis(5));
     }
-    assert!(host.0.wait().expect("it ends").success());
+    assert!(host.0.wait().expect("the program ends").success());
     let state = newest(&store);
     assert_eq!(state.len() as u64, GROWN_PAGES * 4096);
     for page in 0..GROWN_PAGES {
@@ -166,13 +172,13 @@ fn memory_that_grows_while_snapshots_run_is_kept() {
     lengths.dedup();
     assert!(
         lengths.len() > 2,
-        "snapshots have seen it grow: {lengths:?}"
+        "snapshots have different lengths: {lengths:?}"
     );
 }
 
-/// Who sees the length has what lies below it.
+/// A process that sees the length also sees all content below it.
 #[test]
-fn h27_an_instant_is_as_long_as_the_memory_was_then() {
+fn i27_a_snapshot_has_the_length_of_its_point_in_time() {
     let folder = folder();
     let store = folder.path().join("store");
     let mut host = start(&mut shell(&STOP, &store, &client::words("publish")));
@@ -181,7 +187,7 @@ fn h27_an_instant_is_as_long_as_the_memory_was_then() {
         let state = newest(&store);
         let pages = state.len() as u64 / 4096;
         let said = if pages > 0 { word(&state, 0) } else { 0 };
-        // A page is there first, and said next.
+        // A page exists first, and is counted afterwards.
         let is_said = said == pages || said + 1 == pages || (said == 0 && pages <= 2);
         assert!(is_said, "{said} pages were said, there are {pages}");
         if said > 1 {
@@ -195,14 +201,14 @@ fn h27_an_instant_is_as_long_as_the_memory_was_then() {
         }
     }
     check();
-    assert!(host.0.wait().expect("it ends").success());
+    assert!(host.0.wait().expect("the program ends").success());
     lengths.dedup();
     assert_eq!(lengths.last(), Some(&PUBLISHED_PAGES));
     assert!(lengths.len() > 5, "snapshots while it grew: {lengths:?}");
 }
 
 #[test]
-fn after_the_whole_tree_was_killed_it_goes_on_from_the_last_snapshot() {
+fn after_a_kill_of_the_whole_tree_the_last_snapshot_is_restored() {
     let folder = folder();
     let (store, run) = (folder.path().join("store"), folder.path().join("run"));
     fs::write(&run, "").expect("a file");
@@ -220,7 +226,7 @@ fn after_the_whole_tree_was_killed_it_goes_on_from_the_last_snapshot() {
 }
 
 #[test]
-fn a_program_that_commits_goes_on_from_what_was_durable() {
+fn a_queue_client_continues_from_the_durable_generation() {
     let folder = folder();
     let (store, run) = (folder.path().join("store"), folder.path().join("run"));
     let queue = ["--snapshot=queue", "--interval", "0.02"];
@@ -238,8 +244,8 @@ fn a_program_that_commits_goes_on_from_what_was_durable() {
         assert!(number > last, "{number} after {last}");
         last = number;
     }
-    // Killed alone, it has committed what it has said, and the host takes that.
-    fs::remove_file(run.with_extension("said")).expect("of the one before");
+    // Killed alone, the client has committed all that it has reported, and the host persists it.
+    fs::remove_file(run.with_extension("said")).expect("the entry before it");
     let mut host = start(&mut shell(&queue, &store, &format!("exec {script}")));
     wait_until("a commit", || {
         said().parse::<u64>().is_ok_and(|said| said > last + 3)
@@ -250,12 +256,15 @@ fn a_program_that_commits_goes_on_from_what_was_durable() {
             Signal::KILL,
         );
     }
-    assert_eq!(host.0.wait().expect("it ends").code(), Some(128 + 9));
+    assert_eq!(
+        host.0.wait().expect("the program ends").code(),
+        Some(128 + 9)
+    );
     let said: u64 = said().parse().expect("a number");
     assert!([said, said + 1].contains(&committed(&newest(&store))));
 }
 
-/// Of the image of a queue: each page of buffer 0 has the same number.
+/// In the image of a queue: every page of buffer 0 has the same number.
 #[track_caller]
 fn committed(image: &[u8]) -> u64 {
     let pages = image.len() / 4096;
@@ -267,14 +276,14 @@ fn committed(image: &[u8]) -> u64 {
 }
 
 #[test]
-fn busy_loop_without_interval() {
+fn an_interval_of_zero_is_refused() {
     let folder = folder();
     let store = folder.path().join("store");
     for interval in ["0", "0.009", "-1", "nan", "inf", "soon"] {
         let mut command = shm_restore(&["--snapshot=stop"], &store);
         let interval = format!("--interval={interval}");
         let output = command.args([&interval, "true"]).output();
-        let output = output.expect("it runs");
+        let output = output.expect("the program runs");
         assert_eq!(output.status.code(), Some(125), "{interval}");
         assert!(!store.exists(), "{interval}");
     }

@@ -1,6 +1,7 @@
-//! Programs started with descriptors left open for them, by a shell: the numbers from 3 on of this process belong to all
-//! its tests.
+//! Programs that a shell starts with open descriptors. The numbers from 3 on of this process are
+//! shared by all of its tests.
 
+use std::fmt::Write as _;
 use std::os::fd::{AsFd, AsRawFd as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,7 +13,7 @@ use crate::support::skips;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Those of whoever runs the tests are not for the programs.
+/// Variables of the environment of the test run are not passed to the programs.
 const VARIABLES: [&str; 7] = [
     "LISTEN_FDS",
     "LISTEN_FDNAMES",
@@ -23,7 +24,7 @@ const VARIABLES: [&str; 7] = [
     "WATCHDOG_PID",
 ];
 
-/// Where others open what this process has open.
+/// The directory through which other processes open the descriptors of this process.
 pub(crate) fn path_of(fd: impl AsFd) -> PathBuf {
     format!("/proc/{}/fd/{}", process::id(), fd.as_fd().as_raw_fd()).into()
 }
@@ -49,13 +50,13 @@ impl Left {
         self
     }
 
-    /// Announced as many as there are, with these names.
+    /// Announces all of the descriptors, with these names.
     pub(crate) fn named(self, names: &str) -> Self {
         let count = self.files.len().to_string();
         self.env("LISTEN_FDS", &count).env("LISTEN_FDNAMES", names)
     }
 
-    /// `LISTEN_PID` is the number of the program.
+    /// `LISTEN_PID` is the process id of the program.
     pub(crate) fn with_own_pid(mut self) -> Self {
         self.says_own_pid = true;
         self
@@ -68,11 +69,12 @@ impl Left {
         }
         script.push_str("exec env --default-signal \"$@\"");
         for place in 0..self.files.len() {
-            script.push_str(&format!(" {}<>\"$LEFT{place}\"", place + 3));
+            write!(script, " {}<>\"$LEFT{place}\"", place + 3).expect("a string accepts text");
         }
-        // Whoever runs the tests may have left others, and ignored signals (nohup, jobs of a script in the background).
+        // The environment of the test run may have other descriptors, and ignored signals (nohup,
+        // background jobs of a script).
         for number in self.files.len() + 3..10 {
-            script.push_str(&format!(" {number}<&-"));
+            write!(script, " {number}<&-").expect("a string accepts text");
         }
         let mut command = Command::new("sh");
         command.args(["-c", &script, "sh"]).arg(program.as_ref());
@@ -86,7 +88,7 @@ impl Left {
         command
     }
 
-    /// Runs a test of this binary so.
+    /// Runs a test of this binary in this way.
     pub(crate) fn run_test(self, test: &str) -> Finished {
         let mut command = self.command(env::current_exe().expect("this binary"));
         command

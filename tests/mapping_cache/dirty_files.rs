@@ -1,5 +1,5 @@
-//! Hazard 4: what was written and not synced. The descriptor from before the first write stays, and an
-//! error of a barrier is final.
+//! [I4] Written data that is not synced. The descriptor from before the first write stays open, and
+//! a failed sync is permanent.
 
 use std::{
     fs,
@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// The numbers of this process's descriptors of a file.
+/// The descriptor numbers of a file in this process.
 fn descriptors_of(path: &Path) -> Vec<PathBuf> {
     let path = path.canonicalize().expect("a path");
     let entries = fs::read_dir("/proc/self/fd").expect("/proc");
@@ -31,7 +31,7 @@ fn descriptors_of(path: &Path) -> Vec<PathBuf> {
     numbers
 }
 
-/// Reads so many other files that every idle descriptor is closed.
+/// Reads as many other files as needed to close every idle descriptor.
 fn press(cache: &flatspan::mapping_cache::MappingCache, folder: &Path) {
     for name in 0..20 {
         let name = format!("other{name}");
@@ -43,7 +43,7 @@ fn press(cache: &flatspan::mapping_cache::MappingCache, folder: &Path) {
 }
 
 #[test]
-fn h04_the_descriptor_from_before_the_first_write_stays_until_the_barrier() {
+fn i04_the_first_write_descriptor_stays_open_until_the_sync() {
     for mapped in [false, true] {
         let folder = temp_dir();
         let path = folder.path().join("a");
@@ -65,7 +65,7 @@ fn h04_the_descriptor_from_before_the_first_write_stays_until_the_barrier() {
         assert_eq!(
             descriptors_of(&path),
             first,
-            "the same one, mapped: {mapped}"
+            "the same window, mapped: {mapped}"
         );
 
         file.sync().expect("a sync");
@@ -76,14 +76,18 @@ fn h04_the_descriptor_from_before_the_first_write_stays_until_the_barrier() {
 }
 
 #[test]
-fn h04_a_pin_for_writing_keeps_the_descriptor_through_a_sync() {
+fn i04_a_write_pin_keeps_the_descriptor_through_a_sync() {
     let folder = temp_dir();
     let cache = cache(4);
     let file = writer(&cache, folder.path(), "a", WINDOW);
     let pin = file.pin(0, Access::ReadWrite).expect("a pin");
     let first = descriptors_of(&folder.path().join("a"));
     file.sync().expect("a sync");
-    assert_eq!(cache.stats().unsynced_files, 1, "it may be stored to still");
+    assert_eq!(
+        cache.stats().unsynced_files,
+        1,
+        "the mapping is still writable"
+    );
     assert_eq!(descriptors_of(&folder.path().join("a")), first);
     pin.copy_from(0, b"late").expect("a store");
     drop(pin);
@@ -93,7 +97,7 @@ fn h04_a_pin_for_writing_keeps_the_descriptor_through_a_sync() {
 }
 
 #[test]
-fn h04_at_the_limit_files_are_synced_before_they_are_closed() {
+fn i04_at_the_limit_files_are_synced_before_they_are_closed() {
     let Some(fs) = FuseFs::new(Mode::Plain) else {
         return;
     };
@@ -126,7 +130,7 @@ fn h04_at_the_limit_files_are_synced_before_they_are_closed() {
 
 #[track_caller]
 fn assert_sync_failed(file: &CachedFile) {
-    let failed = file.sync().expect_err("a failed sync is final");
+    let failed = file.sync().expect_err("a failed sync is permanent");
     assert!(
         matches!(&failed, MappingError::SyncFailed { path, source }
             if path == &file.location().full_path()
@@ -136,7 +140,7 @@ fn assert_sync_failed(file: &CachedFile) {
 }
 
 #[test]
-fn h04_a_failed_sync_is_final_until_the_file_is_given_up() {
+fn i04_a_failed_sync_is_permanent_until_the_file_is_closed() {
     for mapped in [false, true] {
         let Some(fs) = FuseFs::new(Mode::SyncFailsOnce) else {
             return;
@@ -150,7 +154,7 @@ fn h04_a_failed_sync_is_final_until_the_file_is_given_up() {
             file.write_at(0, b"lost").expect("a write");
         }
         assert_sync_failed(&file);
-        // The filesystem would say yes from now on.
+        // From now on the filesystem would report success.
         assert_sync_failed(&file);
         file.write_at(0, b"again").expect("a write");
         assert_sync_failed(&file);
@@ -158,12 +162,12 @@ fn h04_a_failed_sync_is_final_until_the_file_is_given_up() {
         assert!(matches!(flushed, Err(MappingError::SyncFailed { .. })));
         let released = file.release();
         assert!(matches!(released, Err(MappingError::SyncFailed { .. })));
-        // Another handle of the same file hears of it too.
+        // Another handle of the same file gets the error too.
         assert_sync_failed_of_twin(&cache, fs.path());
 
-        file.abandon().expect("nothing is pinned");
+        file.abandon().expect("no window is pinned");
         file.write_at(0, b"anew").expect("a write");
-        file.sync().expect("a new beginning");
+        file.sync().expect("a new group");
         file.release().expect("released");
     }
 }
@@ -175,7 +179,7 @@ fn assert_sync_failed_of_twin(cache: &flatspan::mapping_cache::MappingCache, fol
 }
 
 #[test]
-fn h04_everybody_who_syncs_at_the_same_time_hears_of_the_failure() {
+fn i04_all_concurrent_syncs_report_the_failure() {
     let Some(fs) = FuseFs::new(Mode::SyncFailsOnce) else {
         return;
     };
@@ -194,7 +198,7 @@ fn h04_everybody_who_syncs_at_the_same_time_hears_of_the_failure() {
 }
 
 #[test]
-fn h04_a_sync_that_failed_to_make_room_is_told_to_the_owner() {
+fn i04_a_failed_sync_during_eviction_is_reported_to_the_owner() {
     let Some(fs) = FuseFs::new(Mode::SyncFailsOnce) else {
         return;
     };
@@ -205,7 +209,7 @@ fn h04_a_sync_that_failed_to_make_room_is_told_to_the_owner() {
     for file in &files {
         file.write_at(0, b"data").expect("a write");
     }
-    // The first file was synced for the third, and failed.
+    // The first file was synced to make room for the third one, and the sync failed.
     assert!(fs.log().iter().any(|line| line == "fsync n0"));
     assert_sync_failed(&files[0]);
     for file in &files[1..] {
@@ -214,11 +218,12 @@ fn h04_a_sync_that_failed_to_make_room_is_told_to_the_owner() {
 }
 
 #[test]
-fn an_asynchronous_flush_promises_nothing_and_keeps_the_file_unsynced() {
+fn an_asynchronous_flush_leaves_the_file_dirty() {
     let folder = temp_dir();
     let cache = cache(4);
     let file = writer(&cache, folder.path(), "a", WINDOW);
-    file.flush(0..10, FlushMode::Async).expect("nothing to do");
+    file.flush(0..10, FlushMode::Async)
+        .expect("an empty operation");
     file.write_at(0, &pattern(1, 0, WINDOW)).expect("a write");
     file.flush(0..WINDOW as u64, FlushMode::Async)
         .expect("a flush");

@@ -1,4 +1,4 @@
-//! Programs whose end nobody has seen, as this program was killed too (hazard 26).
+//! Programs whose end no host observed, because the host was killed too [I26].
 
 use std::fs;
 use std::process::Stdio;
@@ -8,10 +8,10 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::crashed::{BYTES, Kept, filled, whole};
+use crate::freeze_mode::{descendants, kill_tree, start, wait_until};
 use crate::manager::Killed;
 use crate::programs::expect;
 use crate::states::newest;
-use crate::stopping::{descendants, kill_tree, start, wait_until};
 
 const HOW: [&str; 2] = ["--snapshot=exit", "--snapshot=stop"];
 
@@ -20,7 +20,7 @@ fn signal(pid: u32, signal: Signal) {
     let _may_be_gone = kill_process(pid, signal);
 }
 
-/// Fills the memory, then says its number in a file, and waits for as long as the test lasts.
+/// Fills the memfd, writes its number to a file, and waits for the rest of the test.
 fn at_work(kept: &Kept, byte: u8) -> String {
     format!(
         "{}; echo $$ >{1}.new; mv {1}.new {1}; while [ -e {2} ]; do sleep 0.02; done",
@@ -30,7 +30,8 @@ fn at_work(kept: &Kept, byte: u8) -> String {
     )
 }
 
-/// Starts it, and waits until it has filled the memory. Returns the host and the number of the command.
+/// Starts the host and waits until the program has filled the memfd. Returns the host and the
+/// process id of the command.
 fn started(kept: &Kept, options: &[&str], byte: u8) -> (Killed, u32) {
     let said = kept.folder.path().join("said");
     let _none = fs::remove_file(&said);
@@ -40,7 +41,8 @@ fn started(kept: &Kept, options: &[&str], byte: u8) -> (Killed, u32) {
     (host, pid.trim().parse().expect("a number"))
 }
 
-/// Of a memory with a good state in the store, of which the whole tree was killed in the middle of a change.
+/// A memfd with a good state in the store, after a kill of the whole process tree in the middle of
+/// a change.
 fn killed_tree(options: &[&str]) -> Kept {
     let kept = Kept::new();
     expect(0, &mut kept.run(&[], &filled(1)));
@@ -51,7 +53,7 @@ fn killed_tree(options: &[&str]) -> Kept {
 }
 
 #[test]
-fn h26_bad_state_made_newest_after_the_whole_tree_was_killed() {
+fn i26_a_kill_of_the_whole_tree_does_not_make_a_bad_state_the_newest() {
     for how in HOW {
         let options = [how, "--interval=1000"];
         let kept = killed_tree(&options);
@@ -61,8 +63,11 @@ fn h26_bad_state_made_newest_after_the_whole_tree_was_killed() {
         assert_eq!(newest(&kept.store()), whole(1), "{how}");
         let saved = kept.saved();
         assert_eq!(saved.len(), 1, "{how}");
-        assert_eq!(fs::read(&saved[0]).expect("the wreck")[..BYTES], [2; BYTES]);
-        // Once: from now on it is live again.
+        assert_eq!(
+            fs::read(&saved[0]).expect("the crash file")[..BYTES],
+            [2; BYTES]
+        );
+        // Once only: from now on the memfd is live again.
         assert!(!kept.mark().exists());
         expect(0, &mut kept.run(&options, &filled(3)));
         expect(0, &mut kept.run(&options, "true"));
@@ -72,7 +77,7 @@ fn h26_bad_state_made_newest_after_the_whole_tree_was_killed() {
 }
 
 #[test]
-fn h26_what_becomes_of_an_end_that_nobody_saw_is_chosen() {
+fn i26_on_crash_applies_to_an_unobserved_end() {
     for how in HOW {
         let options = [how, "--interval=1000"];
         let kept = killed_tree(&options);
@@ -87,7 +92,7 @@ fn h26_what_becomes_of_an_end_that_nobody_saw_is_chosen() {
         let said = expect(0, &mut kept.run(&[how, "--on-crash=keep"], "true"));
         assert!(said.contains("is kept"), "{said}");
         assert_eq!(newest(&kept.store()), whole(2), "{how}");
-        // That was decided for good.
+        // This decision is permanent.
         expect(0, &mut kept.run(&options, "true"));
         assert_eq!(newest(&kept.store()), whole(2), "{how}");
         assert!(kept.saved().is_empty() && !kept.mark().exists(), "{how}");
@@ -95,7 +100,7 @@ fn h26_what_becomes_of_an_end_that_nobody_saw_is_chosen() {
 }
 
 #[test]
-fn who_keeps_all_and_who_commits_leave_no_mark() {
+fn accepting_and_queue_modes_record_no_memory_state() {
     for options in [&["--on-crash=keep"][..], &["--snapshot=queue"]] {
         let kept = Kept::new();
         let (mut host, _) = started(&kept, options, 2);
@@ -107,9 +112,10 @@ fn who_keeps_all_and_who_commits_leave_no_mark() {
     assert_eq!(newest(&kept.store()), whole(2));
 }
 
-/// An exit code is the program's own word, whatever the number, and what has not run has done nothing.
+/// An exit code is a regular end of the program, whatever its number. A command that did not run
+/// has changed nothing.
 #[test]
-fn a_good_end_leaves_no_mark() {
+fn a_clean_end_clears_the_memory_state() {
     let kept = Kept::new();
     for how in HOW {
         for code in [0, 1, 200] {
@@ -126,9 +132,10 @@ fn a_good_end_leaves_no_mark() {
     fs::write(&wrong, "#!/not/an/interpreter\n").expect("a file");
     fs::set_permissions(&wrong, std::os::unix::fs::PermissionsExt::from_mode(0o755))
         .expect("a mode");
-    let mut command = crate::left::Left::files([crate::left::path_of(&kept.memory)])
-        .named("SHM_SHARED_FD")
-        .command(env!("CARGO_BIN_EXE_shm-restore"));
+    let mut command =
+        crate::inherited_fds::Left::files([crate::inherited_fds::path_of(&kept.memory)])
+            .named("SHM_SHARED_FD")
+            .command(env!("CARGO_BIN_EXE_shm-restore"));
     let said = expect(127, command.arg(kept.store()).arg(&wrong));
     assert!(said.contains("wrong"), "{said}");
     assert!(!kept.mark().exists());
@@ -136,31 +143,31 @@ fn a_good_end_leaves_no_mark() {
 }
 
 #[test]
-fn a_command_that_cannot_be_noted_never_runs() {
+fn a_command_that_cannot_be_recorded_never_runs() {
     let kept = Kept::new();
     expect(0, &mut kept.run(&[], &filled(1)));
     let new = kept.store().join("memories.new");
-    fs::create_dir(&new).expect("what cannot be written");
+    fs::create_dir(&new).expect("a read-only memfd");
     let said = expect(125, &mut kept.run(&[], &filled(2)));
     assert!(said.contains("memories"), "{said}");
-    assert_eq!(kept.bytes()[..BYTES], [1; BYTES], "it has not run");
+    assert_eq!(kept.bytes()[..BYTES], [1; BYTES], "the program has not run");
     fs::remove_dir(&new).expect("it is empty");
     expect(0, &mut kept.run(&[], "true"));
     assert!(kept.saved().is_empty());
 }
 
-/// The command lives, so its memory is as good as before, whoever keeps it next.
+/// The command is alive, so its memory is as valid as before, whichever host keeps it next.
 #[test]
-fn h26_memory_of_a_command_that_lives_is_live() {
+fn i26_the_memfd_of_a_running_command_is_live() {
     for how in HOW {
         let kept = Kept::new();
         expect(0, &mut kept.run(&[], &filled(1)));
         let (mut host, command) = started(&kept, &[how, "--interval=1000"], 2);
-        host.0.kill().expect("killed alone");
-        host.0.wait().expect("it ends");
+        host.0.kill().expect("only the client was killed");
+        host.0.wait().expect("the program ends");
         expect(0, &mut kept.once("--snapshot=exit"));
         assert_eq!(newest(&kept.store()), whole(2), "{how}");
-        // Beside another command, which is noted too and ends well.
+        // Beside another command, which is recorded too and ends well.
         let both = format!(
             "[ $(wc -w <{}) = 6 ] || exit 50; {}",
             kept.mark().display(),
@@ -170,7 +177,8 @@ fn h26_memory_of_a_command_that_lives_is_live() {
         assert!(!said.contains("nobody has seen"), "{said}");
         assert_eq!(newest(&kept.store()), whole(3), "{how}");
         assert!(kept.saved().is_empty());
-        // Nothing is restored beneath the first one, which still uses it, when another is killed.
+        // While the first command still uses the memfd, nothing is restored into it when another
+        // command is killed.
         expect(
             128 + 11,
             &mut kept.run(&[how], &format!("{}; kill -SEGV $$", filled(4))),
@@ -187,14 +195,14 @@ fn h26_memory_of_a_command_that_lives_is_live() {
     }
 }
 
-/// Its end was seen by nobody, though it may have been a good one.
+/// No host observed its end, although it may have been a regular one.
 #[test]
-fn h26_a_command_that_ended_without_its_host_is_not_vouched_for() {
+fn i26_a_command_that_ended_without_its_host_is_not_trusted() {
     let kept = Kept::new();
     expect(0, &mut kept.run(&[], &filled(1)));
     let (mut host, command) = started(&kept, &[], 2);
-    host.0.kill().expect("killed alone");
-    host.0.wait().expect("it ends");
+    host.0.kill().expect("only the client was killed");
+    host.0.wait().expect("the program ends");
     signal(command, Signal::TERM);
     wait_until("its end", || !is_running(command));
     expect(125, &mut kept.once("--snapshot=exit"));
@@ -208,7 +216,7 @@ fn is_running(pid: u32) -> bool {
     stat.is_ok_and(|stat| !stat.contains(") Z "))
 }
 
-/// Stores a byte at each of some places, slowly.
+/// Stores a byte at each of several positions, slowly.
 fn change(byte: char, places: &[usize]) -> String {
     let places: Vec<String> = places.iter().map(usize::to_string).collect();
     format!(
@@ -217,21 +225,22 @@ fn change(byte: char, places: &[usize]) -> String {
     )
 }
 
-/// Also what the command starts in this moment, which is of its group.
+/// Also the processes that the command starts at this moment, which are in its process group.
 fn kill_all(host: &mut Killed) {
     signal(host.0.id(), Signal::STOP);
     let groups = descendants(host.0.id());
     host.0.kill().expect("a signal");
-    host.0.wait().expect("it ends");
+    host.0.wait().expect("the program ends");
     for group in groups {
         let group = Pid::from_raw(group.cast_signed()).expect("a number");
         let _may_be_none = kill_process_group(group, Signal::KILL);
     }
 }
 
-/// Wherever all is killed, what comes back is a state that a command has ended with, and none that was acknowledged is lost.
+/// Whenever the whole tree is killed, the restored state is one with which a command has ended, and
+/// no acknowledged state is lost.
 #[test]
-fn h26_kills_of_the_whole_tree_at_any_time_tear_nothing() {
+fn i26_kills_of_the_whole_tree_tear_no_state() {
     const ROUNDS: u64 = 60;
     let places = [0, 5000, 9000, 13_000, 20_000, 30_000];
     let kept = Kept::new();
@@ -244,7 +253,12 @@ fn h26_kills_of_the_whole_tree_at_any_time_tear_nothing() {
             &[HOW[(round % 2) as usize], "--interval=1000"],
             &change(byte.into(), &places),
         );
-        let mut host = Killed(command.stderr(Stdio::null()).spawn().expect("it starts"));
+        let mut host = Killed(
+            command
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("the program starts"),
+        );
         thread::sleep(Duration::from_micros(round * 7919 % 60_000));
         let acknowledged = host.0.try_wait().expect("its status").is_some();
         kill_all(&mut host);
@@ -267,6 +281,9 @@ fn h26_kills_of_the_whole_tree_at_any_time_tear_nothing() {
         }
     }
     println!("{came:?}");
-    assert!(came[0] > 0, "some were killed before their end: {came:?}");
+    assert!(
+        came[0] > 0,
+        "some processes were killed before their end: {came:?}"
+    );
     assert!(!kept.mark().exists());
 }

@@ -1,4 +1,4 @@
-//! The files of a group made, sized, reserved, with holes, copied from group to group.
+//! Files of a group: created, resized, preallocated, with holes, copied from group to group.
 
 use std::{fs, io::ErrorKind};
 
@@ -14,7 +14,7 @@ use crate::{
 };
 
 #[test]
-fn lengths_are_set_up_to_what_is_declared() {
+fn lengths_are_set_up_to_the_declared_length() {
     let folder = support::temp_dir();
     put(&folder.path().join("ranged"), &noise(1, 100));
     let builder = creating(folder.path()).file("a", 5000).padding(9);
@@ -23,9 +23,9 @@ fn lengths_are_set_up_to_what_is_declared() {
         .open()
         .expect("a group");
     group.create_file(0).expect("created");
-    assert_eq!(group.present_bytes(0).expect("asked"), 0);
+    assert_eq!(group.present_bytes(0).expect("the request is sent"), 0);
     group.set_file_len(0, 5000).expect("set_file_len");
-    assert_eq!(group.present_bytes(0).expect("asked"), 5000);
+    assert_eq!(group.present_bytes(0).expect("the request is sent"), 5000);
     assert!(matches!(
         group.set_file_len(0, 5001),
         Err(SpanError::Argument {
@@ -47,12 +47,16 @@ fn lengths_are_set_up_to_what_is_declared() {
     ));
     let span = group.span(4000..4100).expect("a span");
     for bytes in [0, 4050, 4099] {
-        let refused = group.set_file_len(0, bytes).expect_err("under a span");
+        let refused = group
+            .set_file_len(0, bytes)
+            .expect_err("the range is locked by a span");
         assert_eq!(refused.kind(), ErrorKind::ResourceBusy);
     }
     drop(span);
-    group.set_file_len(0, 4050).expect("free again");
-    assert_eq!(group.present_bytes(0).expect("asked"), 4050);
+    group
+        .set_file_len(0, 4050)
+        .expect("the range is free again");
+    assert_eq!(group.present_bytes(0).expect("the request is sent"), 4050);
 }
 
 #[test]
@@ -76,10 +80,15 @@ fn a_range_is_discarded_across_files() {
     assert!(found[20_095..] == noise(2, 10_000)[9995..]);
     let data = group
         .next_data(12_288..)
-        .expect("asked")
+        .expect("the request is sent")
         .expect("the last bytes");
     assert!(data.start > 10_100 + 4096 && data.end == 20_100, "{data:?}");
-    assert_eq!(group.next_data(10_000..10_100).expect("asked"), None);
+    assert_eq!(
+        group
+            .next_data(10_000..10_100)
+            .expect("the request is sent"),
+        None
+    );
     assert!(group.next_data(1..20_101).is_err());
 }
 
@@ -114,13 +123,13 @@ fn a_range_is_copied_to_another_group_with_other_files() {
     let span = to.span(10_000..10_001).expect("a span");
     let busy = from
         .clone_range(0..100, &to, 9950)
-        .expect_err("under a span");
+        .expect_err("the range is locked by a span");
     assert_eq!(busy.kind(), ErrorKind::ResourceBusy);
     drop(span);
-    to.set_file_len(2, 100).expect("cut");
+    to.set_file_len(2, 100).expect("the file is truncated");
     let short = from
         .clone_range(0..101, &to, 11_000)
-        .expect_err("it ends before");
+        .expect_err("the file ends before the range");
     assert_eq!(short.kind(), ErrorKind::UnexpectedEof);
 }
 
@@ -132,9 +141,11 @@ fn a_file_is_removed_and_its_entry_stays() {
     group.write_all_at(0, &noise(1, 200)).expect("a write");
     group.remove_file(0).expect("removed");
     assert!(!folder.path().join("a").exists());
-    group.sync_all().expect("the folder, too");
+    group.sync_all().expect("the directory too");
     assert_eq!(group.len(), 200);
-    let missing = group.read_exact_at(0, &mut [0]).expect_err("gone");
+    let missing = group
+        .read_exact_at(0, &mut [0])
+        .expect_err("the file is missing");
     assert_eq!(missing.kind(), ErrorKind::NotFound);
     assert!(matches!(
         group.remove_file(7),
@@ -145,7 +156,7 @@ fn a_file_is_removed_and_its_entry_stays() {
 }
 
 #[test]
-fn a_group_follows_its_root_with_what_is_not_synced() {
+fn a_group_with_dirty_files_follows_its_new_root() {
     let folder = support::temp_dir();
     let (old, new) = (folder.path().join("old"), folder.path().join("new"));
     fs::create_dir(&old).expect("mkdir");
@@ -156,7 +167,7 @@ fn a_group_follows_its_root_with_what_is_not_synced() {
     group.follow_root(&new).expect("followed");
     assert_eq!(group.root(), new);
     assert_eq!(group.stats().unsynced_files, unsynced);
-    group.sync_all().expect("under the new names");
+    group.sync_all().expect("reads under the new names");
     group.write_all_at(0, b"later").expect("a write");
     drop(group);
     let group = Group::builder(&new)

@@ -1,4 +1,4 @@
-//! Hashing all pieces: in order, on which threads, telling how far it is, until it is cancelled.
+//! Hashing all pieces: order, threads, progress and cancellation.
 
 use std::{
     collections::BTreeSet,
@@ -22,7 +22,7 @@ use crate::{
     support,
 };
 
-/// Seven files; the group and its bytes.
+/// Seven files. Returns the group and its bytes.
 fn seven_files(root: &Path, copy_path: CopyPath, bytes: usize) -> (Group, Vec<u8>) {
     let content = noise(1, bytes);
     let cache = small_cache(8, copy_path);
@@ -94,7 +94,7 @@ fn a_group_without_bytes_has_no_pieces_to_hash() {
 }
 
 #[test]
-fn the_given_pool_does_the_work() {
+fn hashing_runs_on_the_given_pool() {
     let folder = support::temp_dir();
     let (group, bytes) = seven_files(folder.path(), CopyPath::Auto, 200_000);
     let pieces = Pieces::new(&group, 1000).expect("pieces");
@@ -115,7 +115,7 @@ fn the_given_pool_does_the_work() {
 }
 
 #[test]
-fn the_pool_that_is_current_does_the_work_if_none_is_given() {
+fn hashing_defaults_to_the_current_pool() {
     let folder = support::temp_dir();
     let (group, bytes) = seven_files(folder.path(), CopyPath::Auto, 50_000);
     let pieces = Pieces::new(&group, 1000).expect("pieces");
@@ -140,7 +140,7 @@ fn progress_rises_to_the_total() {
         let reports = Mutex::new(Vec::new());
         let progress = |progress: Progress| reports.lock().expect("reports").push(progress);
         let pool = pool(threads);
-        let _ = pieces.hash_all(&HashRun::new().pool(&pool).progress(&progress));
+        drop(pieces.hash_all(&HashRun::new().pool(&pool).progress(&progress)));
         let mut reports = reports.into_inner().expect("reports");
         assert!(
             reports
@@ -153,7 +153,8 @@ fn progress_rises_to_the_total() {
             };
             assert!(reports.windows(2).all(rises), "{reports:?}");
         }
-        // Threads may overtake each other on their way to the callback; no two report the same.
+        // Threads may overtake each other on their way to the callback. No two report the same
+        // count.
         reports.sort_by_key(|now| now.bytes_done);
         assert!(
             reports
@@ -166,7 +167,7 @@ fn progress_rises_to_the_total() {
 }
 
 #[test]
-fn a_cancelled_run_keeps_what_it_has_and_says_it_is_not_complete() {
+fn a_cancelled_run_returns_partial_results() {
     let folder = support::temp_dir();
     let (group, bytes) = seven_files(folder.path(), CopyPath::Auto, 1_000_000);
     let pieces = Pieces::new(&group, 1000).expect("pieces");
@@ -198,7 +199,8 @@ fn a_cancelled_run_keeps_what_it_has_and_says_it_is_not_complete() {
     assert!((300..500).contains(&hashed), "{hashed} of 1000 hashed");
 
     cancel.store(false, Ordering::Relaxed);
-    // One thread takes pieces in order: all of the first file. (Of two, one may be late.)
+    // A single thread takes the pieces in order, hence the whole first file. With two threads one
+    // may be late.
     let pool = self::pool(1);
     let run = run.pool(&pool);
     let found = pieces.verify(&expected, &run).expect("a result");
@@ -218,7 +220,7 @@ fn a_cancelled_run_keeps_what_it_has_and_says_it_is_not_complete() {
 }
 
 #[test]
-fn a_run_cancelled_before_it_begins_reads_nothing() {
+fn a_run_cancelled_before_its_start_reads_nothing() {
     let folder = support::temp_dir();
     let (group, bytes) = seven_files(folder.path(), CopyPath::Auto, 10_000);
     let pieces = Pieces::new(&group, 1000).expect("pieces");
@@ -238,7 +240,7 @@ fn a_run_cancelled_before_it_begins_reads_nothing() {
 }
 
 #[test]
-fn unreadable_pieces_fail_and_their_neighbours_do_not() {
+fn unreadable_pieces_fail_alone() {
     for copy_path in COPY_PATHS {
         let folder = support::temp_dir();
         let (group, bytes) = seven_files(folder.path(), copy_path, 70_000);

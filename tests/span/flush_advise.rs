@@ -1,4 +1,4 @@
-//! Flushing, hints and questions about memory.
+//! Flushing, memory advice and residency.
 
 use std::fs::File;
 
@@ -26,7 +26,7 @@ fn group(root: &std::path::Path, cache: &MappingCache) -> Group {
         .expect("a group")
 }
 
-/// All of it but the padding.
+/// All of the group except the padding.
 fn write_all(group: &Group) {
     group.write_all_at(0, &noise(1, FILE_BYTES)).expect("a");
     group
@@ -35,7 +35,7 @@ fn write_all(group: &Group) {
 }
 
 #[test]
-fn a_waiting_flush_leaves_its_files_synced_and_others_not() {
+fn a_synchronous_flush_syncs_only_its_files() {
     for copy_path in COPY_PATHS {
         let folder = support::temp_dir();
         let cache = small_cache(64, copy_path);
@@ -59,13 +59,13 @@ fn a_waiting_flush_leaves_its_files_synced_and_others_not() {
         group.write_all_at(0, b"again").expect("a write");
         assert_eq!(cache.stats().unsynced_files, 1);
         group.sync_all().expect("sync_all");
-        group.sync_all().expect("nothing to do");
+        group.sync_all().expect("an empty operation");
         assert_eq!(cache.stats().unsynced_files, 0);
     }
 }
 
 #[test]
-fn syncing_before_anything_was_done_does_nothing() {
+fn syncing_an_unused_group_does_nothing() {
     let folder = support::temp_dir();
     let cache = small_cache(4, CopyPath::Auto);
     let group = group(folder.path(), &cache);
@@ -76,7 +76,7 @@ fn syncing_before_anything_was_done_does_nothing() {
 }
 
 #[test]
-fn what_was_dropped_is_not_resident_until_it_is_read() {
+fn dropped_pages_are_not_resident_until_read() {
     for copy_path in COPY_PATHS {
         let folder = support::temp_dir();
         let cache = small_cache(64, copy_path);
@@ -106,7 +106,7 @@ fn what_was_dropped_is_not_resident_until_it_is_read() {
     }
 }
 
-/// tmpfs has nowhere to drop pages to.
+/// tmpfs cannot drop pages: it has no storage to write them to.
 fn is_in_memory_only(path: &std::path::Path) -> bool {
     const TMPFS_MAGIC: i64 = 0x0102_1994;
     let found = rustix::fs::statfs(path).expect("statfs");
@@ -135,7 +135,7 @@ fn prefetched_bytes_become_resident() {
 }
 
 #[test]
-fn what_a_file_does_not_reach_is_not_resident() {
+fn bytes_past_the_end_of_a_file_are_not_resident() {
     let folder = support::temp_dir();
     put(
         &folder.path().join("a"),
@@ -168,7 +168,7 @@ fn what_a_file_does_not_reach_is_not_resident() {
 }
 
 #[test]
-fn advice_for_a_missing_file_names_it() {
+fn advice_for_a_missing_file_names_the_file() {
     let folder = support::temp_dir();
     let cache = small_cache(64, CopyPath::Auto);
     let group = group(folder.path(), &cache);
@@ -243,7 +243,7 @@ fn memory_locked() -> u64 {
 }
 
 #[test]
-fn statistics_tell_hits_from_misses() {
+fn statistics_distinguish_hits_from_misses() {
     let folder = support::temp_dir();
     put(&folder.path().join("a"), &noise(1, FILE_BYTES));
     let options = CacheOptions::default()
@@ -268,5 +268,5 @@ fn statistics_tell_hits_from_misses() {
     assert_eq!((second.mapped_bytes, second.evictions), (8192, 0));
     group.evict(..).expect("evict");
     assert_eq!(cache.stats().evictions, 2);
-    drop(File::open(folder.path().join("a")).expect("still there"));
+    drop(File::open(folder.path().join("a")).expect("the file still exists"));
 }

@@ -27,7 +27,7 @@ fn group(root: &Path) -> (Arc<Group>, Vec<u8>) {
         .padding(100_000)
         .file("b", FILE_BYTES as u64);
     #[expect(unsafe_code, reason = "the folder is this test's own")]
-    // SAFETY: nobody else knows the folder.
+    // SAFETY: no other code knows the directory.
     let builder = unsafe { builder.trust_files() };
     let mut whole = content[..FILE_BYTES].to_vec();
     whole.resize(FILE_BYTES + 100_000, 0);
@@ -36,10 +36,13 @@ fn group(root: &Path) -> (Arc<Group>, Vec<u8>) {
 }
 
 #[test]
-fn h34_bytes_keep_claim_and_pin_until_the_last_of_them_goes() {
+fn i34_bytes_keep_lock_and_pin_until_the_last_clone_is_dropped() {
     let folder = support::temp_dir();
     let (group, whole) = group(folder.path());
-    let parts = group.owned_span(100..9_000).expect("free").into_bytes();
+    let parts = group
+        .owned_span(100..9_000)
+        .expect("the range is free")
+        .into_bytes();
     assert_eq!(parts.concat(), whole[100..9_000]);
     assert!(parts.len() > 1, "several windows");
     let last = parts[1].slice(10..20);
@@ -50,9 +53,11 @@ fn h34_bytes_keep_claim_and_pin_until_the_last_of_them_goes() {
     };
     assert!(busy(&group));
     assert!(group.stats().pinned > 0);
-    // Anywhere, and longer than every other handle.
+    // On any thread, and after every other handle is dropped.
     let watcher = Arc::downgrade(&group);
-    let kept = thread::spawn(move || last).join().expect("no panic");
+    let kept = thread::spawn(move || last)
+        .join()
+        .expect("the thread does not panic");
     assert!(busy(&group));
     drop(group);
     assert!(watcher.upgrade().is_some());
@@ -64,7 +69,7 @@ fn h34_bytes_keep_claim_and_pin_until_the_last_of_them_goes() {
 fn a_span_is_read_and_written_front_to_back() {
     let folder = support::temp_dir();
     let (group, whole) = group(folder.path());
-    let span = group.span(..).expect("free");
+    let span = group.span(..).expect("the range is free");
     let mut buf = span.buf();
     assert_eq!(buf.remaining(), whole.len());
     assert_eq!(
@@ -79,14 +84,16 @@ fn a_span_is_read_and_written_front_to_back() {
     assert!(!buf.has_remaining());
     drop(span);
 
-    let mut span = group.span_mut(3..FILE_BYTES as u64).expect("free");
+    let mut span = group
+        .span_mut(3..FILE_BYTES as u64)
+        .expect("the range is free");
     let mut buf = span.buf_mut();
     buf.put_bytes(9, 4_093);
     buf.put_u64(0x0102_0304_0506_0708);
     assert_eq!(buf.remaining_mut(), FILE_BYTES - 3 - 4_093 - 8);
     drop(span);
     let mut found = vec![0; 4_110];
-    group.read_exact_at(0, &mut found).expect("all there");
+    group.read_exact_at(0, &mut found).expect("all bytes exist");
     assert_eq!(found[..3], whole[..3]);
     assert!(found[3..4_096].iter().all(|byte| *byte == 9));
     assert_eq!(found[4_096..4_104], [1, 2, 3, 4, 5, 6, 7, 8]);

@@ -1,4 +1,5 @@
-//! What is not a regular file, or not where it may be, is refused by name, and nothing hangs.
+//! Anything that is not a regular file, or not at an allowed location, is refused by name. Nothing
+//! hangs.
 
 use std::{
     fs,
@@ -20,21 +21,22 @@ use crate::{
 };
 
 #[test]
-fn as_an_ordinary_user() {
+fn ordinary_user_tests_pass() {
     as_ordinary_user("ordinary_user::");
 }
 
-/// Runs what may hang, for so long.
+/// Runs a closure that may hang, with a time limit.
 fn within_seconds<T: Send + 'static>(seconds: u64, run: impl FnOnce() -> T + Send + 'static) -> T {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || sender.send(run()));
     let patience = Duration::from_secs(seconds);
     receiver
         .recv_timeout(patience)
-        .expect("it hangs or panicked")
+        .expect("the closure returns in time")
 }
 
-/// Every way to reach the file fails as something that is not a file; returns what was found.
+/// Asserts that every way to reach the file fails with "not a regular file". Returns the reported
+/// file type.
 #[track_caller]
 fn found_at(folder: &Path, name: &'static str) -> &'static str {
     let folder = folder.to_owned();
@@ -52,7 +54,7 @@ fn found_at(folder: &Path, name: &'static str) -> &'static str {
     });
     let mut found = None;
     for error in kinds {
-        match error.expect("it is not a file") {
+        match error.expect("the path is not a regular file") {
             MappingError::NotAFile { path, found: kind } => {
                 assert!(path.ends_with(name), "{}", path.display());
                 found = Some(kind);
@@ -64,14 +66,14 @@ fn found_at(folder: &Path, name: &'static str) -> &'static str {
 }
 
 #[test]
-fn a_directory_is_not_a_file() {
+fn a_directory_is_not_a_regular_file() {
     let folder = temp_dir();
     fs::create_dir(folder.path().join("a")).expect("mkdir");
     assert_eq!(found_at(folder.path(), "a"), "a directory");
 }
 
 #[test]
-fn a_fifo_is_not_a_file_and_does_not_hang() {
+fn a_fifo_is_not_a_regular_file_and_does_not_hang() {
     let folder = temp_dir();
     let made = Command::new("mkfifo").arg(folder.path().join("a")).status();
     assert!(made.expect("mkfifo").success());
@@ -79,14 +81,14 @@ fn a_fifo_is_not_a_file_and_does_not_hang() {
 }
 
 #[test]
-fn a_socket_is_not_a_file() {
+fn a_socket_is_not_a_regular_file() {
     let folder = temp_dir();
     let _socket = UnixListener::bind(folder.path().join("a")).expect("a socket");
     assert!(found_at(folder.path(), "a").contains("a socket"));
 }
 
 #[test]
-fn a_symlink_is_not_a_file_wherever_it_leads() {
+fn a_symlink_is_not_a_regular_file() {
     let folder = temp_dir();
     put(folder.path(), "target", 1, PAGE);
     symlink("target", folder.path().join("a")).expect("a symlink");
@@ -120,19 +122,19 @@ fn a_path_through_a_symlink_is_refused() {
             .err(),
     ];
     for refused in refused {
-        let refused = refused.expect("it leads through a symlink");
+        let refused = refused.expect("the path contains a symlink");
         assert!(
             !matches!(refused, MappingError::Missing { .. }),
             "{refused:?}"
         );
     }
-    let names = fs::read_dir(folder.path().join("real")).expect("the folder");
-    assert_eq!(names.count(), 1, "nothing was created through it");
+    let names = fs::read_dir(folder.path().join("real")).expect("the directory");
+    assert_eq!(names.count(), 1, "no file was created through the link");
     assert_reads(&reader(&cache, folder.path(), "real/a", PAGE), 1, 0, PAGE);
 }
 
 #[test]
-fn paths_that_leave_the_root_are_refused_before_anything_is_opened() {
+fn paths_outside_the_root_are_refused_before_opening() {
     let root: Arc<Path> = Arc::from(Path::new("/tmp"));
     for path in [
         "../a",
@@ -143,13 +145,13 @@ fn paths_that_leave_the_root_are_refused_before_anything_is_opened() {
         ".",
         "a/..",
     ] {
-        let refused = Location::beneath(root.clone(), PathBuf::from(path));
+        let refused = Location::beneath(Arc::clone(&root), PathBuf::from(path));
         assert!(
             matches!(refused, Err(MappingError::OutsideRoot { .. })),
             "{path:?}: {refused:?}"
         );
     }
-    Location::beneath(root, PathBuf::from("./a/./b")).expect("it stays beneath");
+    Location::beneath(root, PathBuf::from("./a/./b")).expect("the path stays below the root");
 }
 
 fn anywhere(path: PathBuf, options: FileOptions) -> CachedFile {
@@ -163,7 +165,7 @@ fn anywhere(path: PathBuf, options: FileOptions) -> CachedFile {
 }
 
 #[test]
-fn a_location_anywhere_follows_symlinks_to_files_only() {
+fn an_unrestricted_location_follows_symlinks_to_regular_files_only() {
     let folder = temp_dir();
     put(folder.path(), "target", 1, PAGE);
     symlink("target", folder.path().join("a")).expect("a symlink");
@@ -183,7 +185,7 @@ fn a_location_anywhere_follows_symlinks_to_files_only() {
 }
 
 #[test]
-fn a_missing_file_is_missing_and_may_come_later() {
+fn a_missing_file_is_not_found_and_may_appear_later() {
     let folder = temp_dir();
     let cache = cache(4);
     let file = reader(&cache, folder.path(), "a", PAGE);
@@ -193,11 +195,11 @@ fn a_missing_file_is_missing_and_may_come_later() {
         file.present_bytes().err(),
     ];
     for refused in refused {
-        let refused = refused.expect("there is no file");
+        let refused = refused.expect("the file does not exist");
         assert_eq!(refused.kind(), std::io::ErrorKind::NotFound);
         assert!(matches!(refused, MappingError::Missing { .. }));
     }
-    file.sync().expect("nothing was written");
+    file.sync().expect("no file was written");
     put(folder.path(), "a", 1, PAGE);
     assert_reads(&file, 1, 0, PAGE);
 }
@@ -209,7 +211,7 @@ fn an_empty_file_has_no_windows() {
     let cache = cache(4);
     let file = writer(&cache, folder.path(), "a", 0);
     assert_eq!(file.read_at(0, &mut [0; 8]).expect("a read"), 0);
-    file.write_at(0, &[]).expect("nothing to write");
+    file.write_at(0, &[]).expect("an empty write");
     for access in [Access::ReadOnly, Access::ReadWrite] {
         let refused = file.pin(0, access);
         assert!(matches!(refused, Err(MappingError::ShortFile { .. })));

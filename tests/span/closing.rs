@@ -1,4 +1,4 @@
-//! Files that are let go of, so that somebody else may rename, delete or replace them.
+//! Files that the group closes, so that another program may rename, delete or replace them.
 
 use std::fs;
 
@@ -29,6 +29,7 @@ fn group(root: &std::path::Path, copy_path: CopyPath) -> Group {
 }
 
 #[track_caller]
+#[expect(clippy::needless_pass_by_value, reason = "callers pass temporaries")]
 fn assert_replaced(result: Result<(), SpanError>, file: &std::path::Path) {
     assert!(
         matches!(&result, Err(SpanError::File(MappingError::Replaced { path })) if path == file),
@@ -37,7 +38,7 @@ fn assert_replaced(result: Result<(), SpanError>, file: &std::path::Path) {
 }
 
 #[test]
-fn a_released_file_is_synced_unmapped_and_closed() {
+fn closing_a_file_syncs_and_unmaps_it() {
     for copy_path in COPY_PATHS {
         let folder = support::temp_dir();
         let mut group = group(folder.path(), copy_path);
@@ -61,7 +62,7 @@ fn a_released_file_is_synced_unmapped_and_closed() {
 }
 
 #[test]
-fn after_a_release_the_file_may_be_renamed_deleted_and_replaced() {
+fn a_closed_file_may_be_renamed_deleted_and_replaced() {
     for copy_path in COPY_PATHS {
         let folder = support::temp_dir();
         let path = folder.path().join("a");
@@ -94,7 +95,7 @@ fn after_a_release_the_file_may_be_renamed_deleted_and_replaced() {
 }
 
 #[test]
-fn h39_a_file_put_in_place_of_another_is_refused() {
+fn i39_a_replaced_file_is_refused() {
     for copy_path in COPY_PATHS {
         let folder = support::temp_dir();
         let path = folder.path().join("a");
@@ -103,13 +104,14 @@ fn h39_a_file_put_in_place_of_another_is_refused() {
         put(&folder.path().join("new"), &noise(7, FILE_BYTES));
         fs::rename(folder.path().join("new"), &path).expect("rename");
 
-        // What is open or mapped still is the old file: all of it, or an error.
+        // Open descriptors and mappings still refer to the old file: a read returns all of it or
+        // fails.
         let mut buf = vec![0; FILE_BYTES];
         match group.read_exact_at(0, &mut buf) {
             Ok(()) => assert!(buf == noise(1, FILE_BYTES), "not a mixture"),
             error => assert_replaced(error, &path),
         }
-        // Another file takes the place of its descriptors, and its windows are unmapped.
+        // Another file takes over its descriptors, and its windows are unmapped.
         group.evict(..).expect("evict");
         let others: Vec<_> = (0..300).map(|file| format!("other/{file}")).collect();
         let mut builder = Group::builder(folder.path()).cache(group.cache());
@@ -137,7 +139,7 @@ fn h39_a_file_put_in_place_of_another_is_refused() {
 }
 
 #[test]
-fn entries_of_one_path_are_released_together() {
+fn entries_of_one_path_are_closed_together() {
     for copy_path in COPY_PATHS {
         let folder = support::temp_dir();
         let path = folder.path().join("a");
@@ -149,19 +151,19 @@ fn entries_of_one_path_are_released_together() {
         let builder = builder.existing("a").file_range("a", 100..200);
         let mut group = builder.open().expect("a group");
         let mut buf = vec![0; FILE_BYTES + 100];
-        group.read_exact_at(0, &mut buf).expect("all");
+        group.read_exact_at(0, &mut buf).expect("all bytes");
         group.release_file(1).expect("release_file");
         assert_eq!((cache.stats().mappings, cache.stats().descriptors), (0, 0));
         put(&folder.path().join("new"), &noise(7, FILE_BYTES));
         fs::rename(folder.path().join("new"), &path).expect("rename");
-        group.read_exact_at(0, &mut buf).expect("all");
+        group.read_exact_at(0, &mut buf).expect("all bytes");
         assert!(buf[..FILE_BYTES] == noise(7, FILE_BYTES));
         assert!(buf[FILE_BYTES..] == noise(7, FILE_BYTES)[100..200]);
     }
 }
 
 #[test]
-fn only_files_of_the_group_are_released() {
+fn only_files_of_the_group_are_closed() {
     let folder = support::temp_dir();
     let builder = Group::builder(folder.path()).file("a", 1).padding(2);
     let mut group = builder.open().expect("a group");
@@ -181,7 +183,7 @@ fn only_files_of_the_group_are_released() {
 }
 
 #[test]
-fn a_locked_file_is_released_all_the_same() {
+fn a_locked_file_can_be_closed() {
     let folder = support::temp_dir();
     let mut group = group(folder.path(), CopyPath::Mapped);
     group
@@ -192,7 +194,7 @@ fn a_locked_file_is_released_all_the_same() {
 }
 
 #[test]
-fn a_released_file_is_unmapped_though_another_entry_or_group_has_it_too() {
+fn a_closed_file_is_unmapped_for_all_entries_and_groups() {
     let folder = support::temp_dir();
     put(&folder.path().join("a"), &noise(1, FILE_BYTES));
     fs::hard_link(folder.path().join("a"), folder.path().join("link")).expect("link");
@@ -203,8 +205,8 @@ fn a_released_file_is_unmapped_though_another_entry_or_group_has_it_too() {
     };
     let (mut group, other) = (open(), open());
     let mut buf = vec![0; 2 * FILE_BYTES];
-    other.read_exact_at(0, &mut buf).expect("all");
-    group.read_exact_at(0, &mut buf).expect("all");
+    other.read_exact_at(0, &mut buf).expect("all bytes");
+    group.read_exact_at(0, &mut buf).expect("all bytes");
     assert_eq!(cache.stats().mappings, 3);
     group.release_file(0).expect("release_file");
     assert_eq!((cache.stats().mappings, cache.stats().descriptors), (0, 0));

@@ -1,4 +1,4 @@
-//! What was really reserved, and what happens where nothing can be.
+//! The storage that was really preallocated, and the fallback where preallocation is not supported.
 
 use std::os::unix::fs::MetadataExt as _;
 
@@ -18,7 +18,7 @@ use crate::{
 };
 
 #[test]
-fn what_was_reserved_is_told_for_each_filesystem() {
+fn the_preallocation_status_is_reported_for_each_filesystem() {
     for kind in Kind::ALL {
         let Some(fs) = SmallFs::new(kind, 64 << 20) else {
             continue;
@@ -41,7 +41,7 @@ fn allocated(folder: &std::path::Path, name: &str) -> u64 {
 }
 
 #[test]
-fn a_window_is_reserved_before_it_is_mapped_and_no_more() {
+fn only_the_window_is_preallocated_before_mapping() {
     let folder = temp_dir();
     let cache = cache(8);
     let file = writer(&cache, folder.path(), "a", 8 * WINDOW);
@@ -55,7 +55,7 @@ fn a_window_is_reserved_before_it_is_mapped_and_no_more() {
 }
 
 #[test]
-fn the_whole_length_is_reserved_at_the_first_write() {
+fn the_whole_length_is_preallocated_at_the_first_write() {
     for mapped in [false, true] {
         let folder = temp_dir();
         let cache = cache(8);
@@ -81,7 +81,7 @@ fn the_whole_length_is_reserved_at_the_first_write() {
 }
 
 #[test]
-fn sparse_reserves_nothing() {
+fn sparse_preallocates_nothing() {
     let folder = temp_dir();
     let cache = cache(8);
     let options = FileOptions {
@@ -100,7 +100,7 @@ fn sparse_reserves_nothing() {
 }
 
 #[test]
-fn a_reservation_keeps_what_is_there() {
+fn preallocation_keeps_existing_content() {
     for kind in Kind::ALL {
         let Some(fs) = SmallFs::new(kind, 64 << 20) else {
             continue;
@@ -123,7 +123,7 @@ fn a_reservation_keeps_what_is_there() {
 }
 
 #[test]
-fn a_file_longer_than_declared_is_not_cut() {
+fn a_file_longer_than_declared_is_not_truncated() {
     let folder = temp_dir();
     let cache = cache(8);
     crate::fixture::put(folder.path(), "a", 6, 3 * WINDOW);
@@ -139,7 +139,7 @@ fn a_file_longer_than_declared_is_not_cut() {
 }
 
 #[test]
-fn a_filesystem_that_cannot_reserve_goes_on_and_says_so() {
+fn unsupported_preallocation_falls_back_to_sparse_and_is_reported() {
     let Some(fs) = FuseFs::new(Mode::NoFallocate) else {
         return;
     };
@@ -167,7 +167,7 @@ fn a_filesystem_that_cannot_reserve_goes_on_and_says_so() {
 }
 
 #[test]
-fn a_filesystem_that_cannot_reserve_is_refused_where_that_was_chosen() {
+fn unsupported_preallocation_fails_under_the_fail_policy() {
     let Some(fs) = FuseFs::new(Mode::NoFallocate) else {
         return;
     };
@@ -179,7 +179,7 @@ fn a_filesystem_that_cannot_reserve_is_refused_where_that_was_chosen() {
     let file = file_with(&cache, fs.path(), "a", 2 * WINDOW, options);
     let refused = file
         .pin(0, Access::ReadWrite)
-        .expect_err("it cannot reserve");
+        .expect_err("preallocation is not supported");
     assert_eq!(refused.kind(), std::io::ErrorKind::Unsupported);
     assert!(
         matches!(&refused, MappingError::Unsupported { path, .. } if path.ends_with("a")),

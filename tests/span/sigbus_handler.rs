@@ -1,5 +1,5 @@
-//! Slices of files that are cut, and of disks that fill up: with the dispatcher for SIGBUS an error, without
-//! it the end of the process.
+//! Slices of files that are truncated and of disks that fill up. With the SIGBUS handler this is an
+//! error. Without the handler the process ends.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -42,24 +42,25 @@ fn group(root: &Path, access: Access, preallocation: Preallocation) -> Group {
         unsafe_code,
         reason = "the promise is broken on purpose, with the dispatcher"
     )]
-    // SAFETY: the slices are only looked at through `black_box`, in a process of its own.
+    // SAFETY: the slices are only read through `black_box`, in a process of their own.
     let builder = unsafe { builder.trust_files() };
     builder.open().expect("a group")
 }
 
 fn cut(root: &Path, len: u64) {
     let file = OpenOptions::new().write(true).open(root.join("a"));
-    file.and_then(|file| file.set_len(len)).expect("a cut");
+    file.and_then(|file| file.set_len(len))
+        .expect("the truncation succeeds");
 }
 
 fn sum(slice: &[u8]) -> u64 {
     slice.iter().map(|byte| u64::from(*black_box(byte))).sum()
 }
 
-/// Runs a test of this file again, in a process of its own: the handler is the whole process's.
+/// Runs a test of this file in a process of its own, because the handler is process-wide.
 #[track_caller]
 fn alone(name: &str, body: impl FnOnce()) {
-    let name = format!("dispatcher::{name}");
+    let name = format!("sigbus_handler::{name}");
     if child::is_me(&name) {
         return body();
     }
@@ -69,63 +70,61 @@ fn alone(name: &str, body: impl FnOnce()) {
 }
 
 #[track_caller]
+#[expect(clippy::needless_pass_by_value, reason = "callers pass temporaries")]
 fn assert_poisoned(result: Result<(), SpanError>) {
     let is = matches!(&result, Err(SpanError::File(MappingError::Poisoned { path, .. })) if path.ends_with("a"));
     assert!(is, "{result:?}");
 }
 
 #[test]
-fn h36_reading_a_file_cut_at_any_page_ends_in_an_error() {
-    alone(
-        "h36_reading_a_file_cut_at_any_page_ends_in_an_error",
-        || {
-            install_sigbus_dispatcher().expect("a handler");
-            install_sigbus_dispatcher().expect("once is enough");
-            let folder = support::temp_dir();
-            let content = noise(1, FILE_BYTES as usize);
-            let group = group(folder.path(), Access::ReadOnly, Preallocation::Sparse);
-            for page in 0..PAGES {
-                fs::write(folder.path().join("a"), &content).expect("a file");
-                let span = group.span(..).expect("all there");
-                let slice = span.as_slice().expect("one window");
-                assert_eq!(sum(slice), sum(&content));
-                span.check().expect("all there");
-                cut(folder.path(), page * PAGE_BYTES);
-                let there = (page * PAGE_BYTES) as usize;
-                assert_eq!(
-                    sum(slice),
-                    sum(&content[..there]),
-                    "zeros behind page {page}"
-                );
-                assert_poisoned(span.check());
-                // For good, also once the file is whole again.
-                fs::write(folder.path().join("a"), &content).expect("a file");
-                assert_poisoned(span.check());
-                let sent = span.send_to(File::create("/dev/null").expect("it is there"));
-                assert!(sent.is_err(), "{sent:?}");
-                // Copies go past the mapping.
-                let mut buf = vec![0; content.len()];
-                group.read_exact_at(0, &mut buf).expect("all there");
-                assert!(buf == content);
-                drop(span);
-                // Mapped anew.
-                let span = group.span(..).expect("all there");
-                assert!(span.as_slice() == Some(&content[..]));
-                span.check().expect("all there");
-            }
-        },
-    );
+fn i36_reading_a_truncated_file_poisons_the_span() {
+    alone("i36_reading_a_truncated_file_poisons_the_span", || {
+        install_sigbus_dispatcher().expect("a handler");
+        install_sigbus_dispatcher().expect("once is enough");
+        let folder = support::temp_dir();
+        let content = noise(1, FILE_BYTES as usize);
+        let group = group(folder.path(), Access::ReadOnly, Preallocation::Sparse);
+        for page in 0..PAGES {
+            fs::write(folder.path().join("a"), &content).expect("a file");
+            let span = group.span(..).expect("all bytes exist");
+            let slice = span.as_slice().expect("one window");
+            assert_eq!(sum(slice), sum(&content));
+            span.check().expect("all bytes exist");
+            cut(folder.path(), page * PAGE_BYTES);
+            let there = (page * PAGE_BYTES) as usize;
+            assert_eq!(
+                sum(slice),
+                sum(&content[..there]),
+                "zeros behind page {page}"
+            );
+            assert_poisoned(span.check());
+            // The poisoning is permanent, also after the file has its length again.
+            fs::write(folder.path().join("a"), &content).expect("a file");
+            assert_poisoned(span.check());
+            let sent = span.send_to(File::create("/dev/null").expect("the file exists"));
+            assert!(sent.is_err(), "{sent:?}");
+            // Copies bypass the mapping.
+            let mut buf = vec![0; content.len()];
+            group.read_exact_at(0, &mut buf).expect("all bytes exist");
+            assert!(buf == content);
+            drop(span);
+            // The window is mapped again.
+            let span = group.span(..).expect("all bytes exist");
+            assert!(span.as_slice() == Some(&content[..]));
+            span.check().expect("all bytes exist");
+        }
+    });
 }
 
 #[test]
-fn h36_stores_into_a_file_that_was_cut_fail_the_next_sync() {
+fn i36_stores_into_a_truncated_file_fail_the_next_sync() {
     alone(
-        "h36_stores_into_a_file_that_was_cut_fail_the_next_sync",
+        "i36_stores_into_a_truncated_file_fail_the_next_sync",
         || {
             install_sigbus_dispatcher().expect("a handler");
             let folder = support::temp_dir();
             let group = group(folder.path(), Access::ReadWrite, Preallocation::Window);
-            let mut span = group.span_mut(..).expect("room");
+            let mut span = group.span_mut(..).expect("the buffer has room");
             cut(folder.path(), 3 * PAGE_BYTES);
             span.as_mut_slice().expect("one window").fill(7);
             assert_poisoned(span.check());
@@ -139,19 +138,19 @@ fn h36_stores_into_a_file_that_was_cut_fail_the_next_sync() {
                 "{synced:?}"
             );
             let mut group = group;
-            group.abandon_file(0).expect("nobody pins it");
+            group.abandon_file(0).expect("no pin exists");
             group
                 .write_all_at(0, &vec![8; FILE_BYTES as usize])
-                .expect("room");
-            group.sync_all().expect("a new beginning");
+                .expect("the buffer has room");
+            group.sync_all().expect("a new group");
         },
     );
 }
 
 #[test]
-fn h35_stores_on_a_filesystem_that_filled_up_end_in_an_error() {
+fn i35_stores_on_a_full_filesystem_are_reported_as_an_error() {
     alone(
-        "h35_stores_on_a_filesystem_that_filled_up_end_in_an_error",
+        "i35_stores_on_a_full_filesystem_are_reported_as_an_error",
         || {
             install_sigbus_dispatcher().expect("a handler");
             for kind in [Kind::Tmpfs, Kind::Ext4, Kind::Xfs, Kind::Btrfs] {
@@ -159,8 +158,9 @@ fn h35_stores_on_a_filesystem_that_filled_up_end_in_an_error() {
                     continue;
                 };
                 let group = group(fs.path(), Access::ReadWrite, Preallocation::Sparse);
-                // Reserved for one write only on btrfs: rewritten when there is no room for the copy.
-                let mut span = group.span_mut(..).expect("room");
+                // On btrfs the preallocation covers a single write. A rewrite needs room for the
+                // copy.
+                let mut span = group.span_mut(..).expect("the buffer has room");
                 span.as_mut_slice().expect("one window").fill(1);
                 group.sync_all().expect("a sync");
                 fs.fill_leaving(0);
@@ -169,7 +169,8 @@ fn h35_stores_on_a_filesystem_that_filled_up_end_in_an_error() {
                 drop(span);
                 let synced = group.sync_all();
                 println!("{kind:?}: {lost:?}, {synced:?}");
-                // Where storage was there, nothing is lost; where stores were, the sync says so.
+                // Bytes whose storage existed are not lost. The sync reports stores that were
+                // discarded.
                 assert!(lost.is_ok() || synced.is_err(), "{kind:?}");
             }
         },
@@ -177,13 +178,13 @@ fn h35_stores_on_a_filesystem_that_filled_up_end_in_an_error() {
 }
 
 #[test]
-fn h35_holes_that_cannot_be_filled_are_an_error_of_the_span() {
+fn i35_holes_without_storage_are_an_error_of_the_span() {
     for kind in [Kind::Tmpfs, Kind::Ext4, Kind::Xfs, Kind::Btrfs] {
         let Some(fs) = SmallFs::new(kind, kind.bytes_min().max(64 << 20)) else {
             continue;
         };
         let group = group(fs.path(), Access::ReadWrite, Preallocation::Sparse);
-        group.write_all_at(0, &[1]).expect("room");
+        group.write_all_at(0, &[1]).expect("the buffer has room");
         cut(fs.path(), 1);
         let file = OpenOptions::new().write(true).open(fs.path().join("a"));
         file.and_then(|file| file.set_len(FILE_BYTES))
@@ -194,37 +195,40 @@ fn h35_holes_that_cannot_be_filled_are_an_error_of_the_span() {
             &refused,
             Err(SpanError::File(MappingError::StorageFull { .. }))
         );
-        // btrfs keeps room for small things; what it grants, it has.
+        // btrfs keeps a reserve for small writes; what it accepts, it stores.
         assert!(is_full || kind == Kind::Btrfs, "{kind:?}: {refused:?}");
     }
 }
 
 #[test]
-fn without_the_dispatcher_a_cut_file_ends_the_process() {
-    dies("without_the_dispatcher_a_cut_file_ends_the_process", || {
-        let folder = support::temp_dir();
-        let path = folder.path().to_path_buf();
-        fs::write(path.join("a"), noise(1, FILE_BYTES as usize)).expect("a file");
-        let group = group(&path, Access::ReadOnly, Preallocation::Sparse);
-        let span = group.span(..).expect("all there");
-        cut(&path, 0);
-        // Nobody cleans up after a signal.
-        let slice = span.as_slice().expect("one window");
-        fs::remove_dir_all(&path).expect("rm");
-        black_box(sum(slice));
-    });
+fn without_the_handler_a_truncated_file_ends_the_process() {
+    dies(
+        "without_the_handler_a_truncated_file_ends_the_process",
+        || {
+            let folder = support::temp_dir();
+            let path = folder.path().to_path_buf();
+            fs::write(path.join("a"), noise(1, FILE_BYTES as usize)).expect("a file");
+            let group = group(&path, Access::ReadOnly, Preallocation::Sparse);
+            let span = group.span(..).expect("all bytes exist");
+            cut(&path, 0);
+            // A process that ends by a signal does not clean up.
+            let slice = span.as_slice().expect("one window");
+            fs::remove_dir_all(&path).expect("rm");
+            black_box(sum(slice));
+        },
+    );
 }
 
 #[test]
-fn faults_elsewhere_are_passed_on() {
-    dies("faults_elsewhere_are_passed_on", || {
+fn faults_outside_of_mappings_are_passed_on() {
+    dies("faults_outside_of_mappings_are_passed_on", || {
         install_sigbus_dispatcher().expect("a handler");
         let folder = support::temp_dir();
         let path = folder.path().to_path_buf();
         fs::write(path.join("a"), noise(1, FILE_BYTES as usize)).expect("a file");
         let file = File::open(path.join("a")).expect("a file");
         #[expect(unsafe_code, reason = "a mapping that is none of the cache's")]
-        // SAFETY: it is cut on purpose, in a process that is to die of it.
+        // SAFETY: the file is truncated on purpose, in a process that is expected to die from it.
         let map = unsafe { memmap2::Mmap::map(&file) }.expect("a mapping");
         cut(&path, 0);
         fs::remove_dir_all(&path).expect("rm");
@@ -232,10 +236,10 @@ fn faults_elsewhere_are_passed_on() {
     });
 }
 
-/// A test that ends by SIGBUS, in a process of its own.
+/// Runs a test that ends by SIGBUS, in a process of its own.
 #[track_caller]
 fn dies(name: &str, body: impl FnOnce()) {
-    let name = format!("dispatcher::{name}");
+    let name = format!("sigbus_handler::{name}");
     if child::is_me(&name) {
         return body();
     }
