@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use flatspan::shm::queue::{Host, HostOptions, QueueError, QueueOptions, Snapshot, Writer};
+use flatspan::shm::queue::{Host, HostOptions, QueueOptions, Snapshot, Writer};
 use flatspan::shm::{Freezer, SharedFile, Unaware, UnawareOptions};
 use flatspan::snapshot::StoreOptions;
 use support::{median, random};
@@ -40,7 +40,7 @@ fn commit(writer: &mut Writer, pages: u64, state: &mut u64) {
             let offset = value % all * PAGE_BYTES + value % 63 * 64;
             commit.write(offset, &[value as u8; 64])?;
         }
-        Ok::<_, QueueError>(())
+        Ok(())
     });
     committed.expect("a commit");
 }
@@ -53,7 +53,7 @@ fn filled(file: &SharedFile) -> Writer {
             for at in (0..state_bytes()).step_by(block.len()) {
                 commit.write(at, &block)?;
             }
-            Ok::<_, QueueError>(())
+            Ok(())
         });
         committed.expect("a commit");
     }

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
-use flatspan::shm::queue::{QueueError, QueueOptions, Writer};
+use flatspan::shm::queue::{QueueOptions, Writer};
 use flatspan::shm::{ListenFds, SHARED_FD_NAME};
 
 const TABLE_BYTES: u64 = 1_000_000;
@@ -70,7 +70,7 @@ fn run(cli: &Cli, mut memory: Writer) -> Result<()> {
     writeln!(
         out,
         "generation {}, {} primes of {ROOM}",
-        memory.generation(),
+        memory.generation().unwrap_or(0),
         primes.len()
     )?;
     out.flush()?;
@@ -92,13 +92,13 @@ fn run(cli: &Cli, mut memory: Writer) -> Result<()> {
         let count = (primes.len() as u64).to_le_bytes();
         memory.commit_with(&count, |commit| {
             commit.write(8 * known as u64, &new)?;
-            Ok::<_, QueueError>(())
+            Ok(())
         })?;
         if cli.verbose {
             writeln!(
                 out,
                 "generation {}, {} primes",
-                memory.generation(),
+                memory.generation().unwrap_or(0),
                 primes.len()
             )?;
             out.flush()?;

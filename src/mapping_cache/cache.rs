@@ -17,8 +17,8 @@ use super::options::{CacheOptions, CopyPath, FileOptions};
 use super::parking::Parking;
 use super::stats::{CacheStats, Counters};
 use super::window::Windows;
-use crate::sys::identity::{FileIdentity, Status};
 use crate::sys::sigbus;
+use crate::sys::statx::{FileIdentity, Status};
 
 /// Windows of files, mapped on demand and kept by recency within a budget.
 ///

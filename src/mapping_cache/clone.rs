@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 use super::error::MappingError;
 use super::file::{CachedFile, Writing};
 use super::options::Access;
-use crate::sys::{identity, share};
+use crate::sys::{reflink, statx};
 
 /// Read and written at a time, where the kernel cannot copy.
 const BLOCK_BYTES: usize = 256 << 10;
@@ -79,16 +79,16 @@ impl CachedFile {
 /// Shares as much of a range as lies on whole blocks; says which part that was.
 fn share_inside(source: &File, range: Range<u64>, target: &File, at: u64) -> Range<u64> {
     let none = range.end..range.end;
-    if range.start % share::ALIGNMENT != at % share::ALIGNMENT {
+    if range.start % reflink::ALIGNMENT != at % reflink::ALIGNMENT {
         return none;
     }
-    let start = range.start.next_multiple_of(share::ALIGNMENT);
-    let end = range.end - range.end % share::ALIGNMENT;
+    let start = range.start.next_multiple_of(reflink::ALIGNMENT);
+    let end = range.end - range.end % reflink::ALIGNMENT;
     if start >= end {
         return none;
     }
     let at = at + (start - range.start);
-    match share::clone(source, start, target, at, end - start) {
+    match reflink::clone(source, start, target, at, end - start) {
         Ok(()) => start..end,
         // What is wrong with the files, copying will say.
         Err(_) => none,
@@ -105,7 +105,7 @@ fn copy(source: &File, run: Range<u64>, target: &File, at: u64) -> io::Result<()
     while done < run.end {
         let left = usize::try_from(run.end - done).unwrap_or(usize::MAX);
         let at = at + (done - run.start);
-        let copied = match share::copy(source, done, target, at, left.min(RUN_BYTES)) {
+        let copied = match reflink::copy(source, done, target, at, left.min(RUN_BYTES)) {
             Ok(0) | Err(_) => copy_block(source, done, target, at, left)?,
             Ok(copied) => copied,
         };
@@ -120,7 +120,7 @@ fn copy_block(source: &File, from: u64, target: &File, at: u64, left: usize) -> 
     source.read_exact_at(&mut buf, from)?;
     target.write_all_at(&buf, at)?;
     // A page that is cut while the kernel copies it may arrive as zeros.
-    if identity::len(source)? < from + buf.len() as u64 {
+    if statx::len(source)? < from + buf.len() as u64 {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     Ok(buf.len())

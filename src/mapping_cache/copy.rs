@@ -16,7 +16,7 @@ use super::file::{CachedFile, Writing};
 use super::options::{Access, CopyPath};
 use super::pin::Pin;
 use super::window::Step;
-use crate::sys::{identity, writeback};
+use crate::sys::{statx, sync_file_range};
 
 impl CachedFile {
     /// Copies bytes out of the file, as many as `buf` holds or the file has from `offset` on; returns
@@ -113,7 +113,7 @@ impl CachedFile {
         self.check_offset(offset, buf.len())?;
         let _claim = self.claim_for_copy(offset, buf.len(), Sharing::Shared)?;
         let (file, _) = self.descriptor(Access::ReadOnly)?;
-        match writeback::read_cached(&file, buf, offset) {
+        match sync_file_range::read_cached(&file, buf, offset) {
             Ok(copied) => Ok(Some(copied)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Some(0)),
             Err(_) => Ok(None),
@@ -220,7 +220,7 @@ impl CachedFile {
             }
         }
         // A page that is cut while the kernel copies it may arrive as zeros: what counts is still there.
-        let present = identity::len(file).map_err(|e| self.io("ask its length", e))?;
+        let present = statx::len(file).map_err(|e| self.io("ask its length", e))?;
         // Lossless: at most `done`.
         Ok(present.saturating_sub(offset).min(done as u64) as usize)
     }
@@ -260,7 +260,7 @@ impl CachedFile {
         let Writing { entry, file } = &writing;
         let end = offset + buf.len() as u64;
         if end <= entry.known_bytes() && self.is_reserved_whole(entry) {
-            let present = identity::len(file).map_err(|e| self.io("ask its length", e))?;
+            let present = statx::len(file).map_err(|e| self.io("ask its length", e))?;
             if present < end {
                 return Err(self.short(entry.known_bytes(), present));
             }
@@ -281,7 +281,7 @@ impl CachedFile {
         let _length = entry.lock_length();
         let before = self.uncut_len(entry, file)?;
         self.reserve_whole(entry, file, before)?;
-        let before = identity::len(file).map_err(|e| self.io("ask its length", e))?;
+        let before = statx::len(file).map_err(|e| self.io("ask its length", e))?;
         if let (written, Err(error)) = write_some(file, offset, buf) {
             // Any other length is somebody else's (hazard 37).
             let ours = match written {

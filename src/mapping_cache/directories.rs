@@ -43,7 +43,7 @@ impl UnsyncedDirectories {
     pub fn sync(&self) -> Result<(), MappingError> {
         let changed: Vec<_> = self.lock().clone().into_iter().collect();
         for (path, changes) in changed {
-            match sys::open::sync_directory(&path) {
+            match sys::openat2::sync_directory(&path) {
                 Ok(()) => {}
                 // It was removed: so were its entries.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}

@@ -15,8 +15,8 @@ use super::shared::SharedFile;
 use super::slot_table::SlotTable;
 use super::stripe::Stripe;
 use super::unsynced::{Barrier, UnsyncedWrites};
-use crate::sys::identity::{FileIdentity, Status};
 use crate::sys::rotational::is_rotational;
+use crate::sys::statx::{FileIdentity, Status};
 
 #[derive(Debug)]
 pub(super) struct FileEntry {

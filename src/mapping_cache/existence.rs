@@ -9,7 +9,7 @@ use super::claims::Sharing;
 use super::error::MappingError;
 use super::file::CachedFile;
 use super::options::Access;
-use crate::sys::relocate::{self, Place};
+use crate::sys::rename::{self, Place};
 
 impl CachedFile {
     /// Creates the file, which must not be there, whether or not the options allow to create it when it is written.
@@ -52,7 +52,7 @@ impl CachedFile {
         self.let_go()?;
         let removed = self.location.parent().and_then(|(folder, name)| {
             let folder = &folder;
-            relocate::remove(&Place { folder, name })
+            rename::remove(&Place { folder, name })
         });
         drop(claim);
         removed.map_err(|source| self.io("remove it", source))?;

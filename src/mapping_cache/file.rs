@@ -16,7 +16,7 @@ use super::location::Location;
 use super::options::{Access, FileOptions, FlushMode, Reservation};
 use super::shared::SharedFile;
 use super::slot_table::SlotTable;
-use crate::sys::{self, identity, limits, room};
+use crate::sys::{self, rlimits, statvfs, statx};
 
 /// A file whose bytes are reached through a [`MappingCache`](super::MappingCache).
 ///
@@ -124,7 +124,7 @@ impl CachedFile {
     /// Those of opening it, [`MappingError::Missing`] among them.
     pub fn present_bytes(&self) -> Result<u64, MappingError> {
         let (file, _) = self.descriptor(Access::ReadOnly)?;
-        identity::len(&file).map_err(|source| self.io("ask its length", source))
+        statx::len(&file).map_err(|source| self.io("ask its length", source))
     }
 
     /// Bytes of storage the file takes: less than its length where it has holes, more where storage is
@@ -260,7 +260,7 @@ impl CachedFile {
     pub(super) fn storage_full(&self, needed_bytes: u64, source: io::Error) -> MappingError {
         let path = self.path();
         // For the message only; a filesystem that cannot say has none.
-        let available_bytes = room::available_bytes(&path).unwrap_or(0);
+        let available_bytes = statvfs::available_bytes(&path).unwrap_or(0);
         MappingError::StorageFull {
             path,
             needed_bytes,
@@ -350,7 +350,7 @@ impl CachedFile {
         create: bool,
     ) -> Result<(File, &Arc<FileEntry>), MappingError> {
         let file = self.open_or_create(access, create)?;
-        let status = identity::status(&file).map_err(|source| self.io("ask its status", source))?;
+        let status = statx::status(&file).map_err(|source| self.io("ask its status", source))?;
         if status.kind != FileType::RegularFile {
             let (path, found) = (self.path(), name_of(status.kind));
             return Err(MappingError::NotAFile { path, found });
@@ -362,7 +362,7 @@ impl CachedFile {
                 // Under the length lock: no length counts that a failed write is about to take back.
                 {
                     let _length = entry.lock_length();
-                    let present = identity::len(&file);
+                    let present = statx::len(&file);
                     entry.saw_len(present.map_err(|error| self.io("ask its length", error))?);
                 }
                 let (slots, shared) = (entry.slots.clone(), entry.shared.clone());
@@ -449,7 +449,7 @@ impl CachedFile {
     fn open_error(&self, source: io::Error) -> MappingError {
         let path = self.path();
         if is_out_of_descriptors(&source) {
-            let descriptors_max = limits::descriptors_max();
+            let descriptors_max = rlimits::descriptors_max();
             return MappingError::TooManyDescriptors {
                 path,
                 descriptors_max,
@@ -503,11 +503,11 @@ impl CachedFile {
         }
         let (file, _) = self.descriptor(Access::ReadOnly)?;
         // The end of the file is a hole to the kernel; to us it is missing.
-        let present = identity::len(&file).map_err(|source| self.io("ask its length", source))?;
+        let present = statx::len(&file).map_err(|source| self.io("ask its length", source))?;
         if offset >= present {
             return Ok(Some(offset..end));
         }
-        Ok(match sys::sparse::next_data(&file, offset) {
+        Ok(match sys::seek_data::next_data(&file, offset) {
             Ok(Some(run)) if run.start >= end => None,
             Ok(Some(run)) => Some(run.start..run.end.min(end)),
             Ok(None) if present < end => Some(present..end),

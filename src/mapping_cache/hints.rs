@@ -8,7 +8,7 @@ use super::file::CachedFile;
 use super::options::Access;
 use super::pin::Pin;
 use super::window::Step;
-use crate::sys::writeback;
+use crate::sys::sync_file_range;
 
 /// What to tell the kernel about a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +57,7 @@ impl CachedFile {
                 let (file, _) = self.descriptor(Access::ReadOnly)?;
                 self.evict(range.clone())?;
                 let len = range.end.saturating_sub(range.start);
-                let _ = writeback::drop_cached(&file, range.start, len);
+                let _ = sync_file_range::drop_cached(&file, range.start, len);
                 Ok(())
             }
             Advice::Lock => self.lock(range),
@@ -74,7 +74,7 @@ impl CachedFile {
         let (file, _) = self.descriptor(Access::ReadOnly)?;
         let len = range.end.saturating_sub(range.start);
         // A hint: a filesystem without read-ahead reads when it is asked to.
-        let _ = writeback::read_ahead(&file, range.start, len);
+        let _ = sync_file_range::read_ahead(&file, range.start, len);
         Ok(())
     }
 

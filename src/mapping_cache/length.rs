@@ -14,7 +14,7 @@ use super::error::{MappingError, is_storage_full};
 use super::file::CachedFile;
 use super::options::{Preallocation, Reservation, Unreservable};
 use crate::sys::fallocate::{self, Promise};
-use crate::sys::identity;
+use crate::sys::statx;
 
 impl CachedFile {
     /// Makes a window fit for stores: the file reaches to the window's end or to its declared length,
@@ -68,7 +68,7 @@ impl CachedFile {
 
     /// Length of a file that nobody has cut. Under the length lock.
     pub(super) fn uncut_len(&self, entry: &FileEntry, file: &File) -> Result<u64, MappingError> {
-        let present = identity::len(file).map_err(|e| self.io("ask its length", e))?;
+        let present = statx::len(file).map_err(|e| self.io("ask its length", e))?;
         let known = entry.known_bytes();
         if present < known {
             return Err(self.short(known, present));
@@ -81,7 +81,7 @@ impl CachedFile {
     /// the file had then. Under the length lock.
     pub(super) fn cut_back(&self, entry: &FileEntry, file: &File, before: u64, ours: u64) {
         // What another process made of the file meanwhile stays.
-        if identity::len(file).is_ok_and(|now| now == before || now == ours)
+        if statx::len(file).is_ok_and(|now| now == before || now == ours)
             // The failure that led here is what is reported; this one would only hide it.
             && file.set_len(before).is_ok()
         {
@@ -124,7 +124,7 @@ impl CachedFile {
         before: u64,
         end: u64,
     ) -> Result<u64, MappingError> {
-        let ask = || identity::len(file).map_err(|error| self.io("ask its length", error));
+        let ask = || statx::len(file).map_err(|error| self.io("ask its length", error));
         let present = ask()?;
         if present >= end {
             return Ok(present);

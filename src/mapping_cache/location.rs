@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::directories::UnsyncedDirectories;
 use super::error::MappingError;
-use crate::sys::open::{self, Containment};
+use crate::sys::openat2::{self, Containment};
 
 /// A path and the root directory it is seen from.
 #[derive(Clone, Debug)]
@@ -73,18 +73,18 @@ impl Location {
     }
 
     pub(super) fn open(&self, writable: bool) -> io::Result<File> {
-        open::open(&self.root, &self.path, writable, self.containment)
+        openat2::open(&self.root, &self.path, writable, self.containment)
     }
 
     pub(super) fn create(&self, directories: &UnsyncedDirectories) -> io::Result<File> {
-        open::create(&self.root, &self.path, self.containment, |directory| {
+        openat2::create(&self.root, &self.path, self.containment, |directory| {
             directories.note(directory);
         })
     }
 
     /// The folder it lies in, and its name there.
     pub(super) fn parent(&self) -> io::Result<(OwnedFd, &Path)> {
-        open::parent(&self.root, &self.path, self.containment)
+        openat2::parent(&self.root, &self.path, self.containment)
     }
 
     /// As [`parent`](Self::parent), creating the folders that are missing.
@@ -93,6 +93,6 @@ impl Location {
         directories: &UnsyncedDirectories,
     ) -> io::Result<(OwnedFd, &Path)> {
         let mut changed = |directory| directories.note(directory);
-        open::make_parent(&self.root, &self.path, self.containment, &mut changed)
+        openat2::make_parent(&self.root, &self.path, self.containment, &mut changed)
     }
 }

@@ -10,7 +10,7 @@ use super::error::MappingError;
 use super::file::CachedFile;
 use super::ledger::Charge;
 use super::options::Access;
-use crate::sys::{identity, limits};
+use crate::sys::{rlimits, statx};
 
 impl CachedFile {
     /// Maps a window, `needed` bytes of it at least; says how many may be used. The caller has the duty
@@ -27,13 +27,13 @@ impl CachedFile {
         // The path is asked anew for each mapping, so that a replaced file is noticed (hazard 39).
         let (file, _) = self.open(access)?;
         let end = match access {
-            Access::ReadOnly => identity::len(&file).map_err(|e| self.io("ask its length", e))?,
+            Access::ReadOnly => statx::len(&file).map_err(|e| self.io("ask its length", e))?,
             Access::ReadWrite => self.make_storable(entry, &file, window)?,
         };
         let len = end.saturating_sub(start).min(windows.bytes() as u64);
         // Lossless: at most a window, whose size is a usize.
         let reach = len as usize;
-        let len = reach.next_multiple_of(limits::page_bytes());
+        let len = reach.next_multiple_of(rlimits::page_bytes());
         // Stores may go as far as the file does; loads see zeros behind it, to the end of the page.
         let usable = match access {
             Access::ReadOnly => len,
@@ -60,7 +60,7 @@ impl CachedFile {
         match source.raw_os_error() {
             Some(libc::ENOMEM) => MappingError::MapLimit {
                 path,
-                max_map_count: limits::max_map_count(),
+                max_map_count: rlimits::max_map_count(),
             },
             Some(libc::ENODEV | libc::EACCES | libc::EINVAL) => {
                 entry.note_unmappable();

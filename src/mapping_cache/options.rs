@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::error::MappingError;
-use crate::sys::limits;
+use crate::sys::rlimits;
 
 /// May the file be changed?
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -120,9 +120,9 @@ impl Default for CacheOptions {
         Self {
             window_bytes: if small { 1 << 20 } else { 4 << 20 },
             budget_bytes: if small { 64 << 20 } else { 256 << 20 },
-            mappings_max: limits::max_map_count() / 2,
+            mappings_max: rlimits::max_map_count() / 2,
             idle_age: None,
-            descriptors_max: (limits::descriptors_max() / 4).clamp(DESCRIPTORS_MIN, 256),
+            descriptors_max: (rlimits::descriptors_max() / 4).clamp(DESCRIPTORS_MIN, 256),
             map_cutoff_bytes: 0,
             when_pinned: WhenPinned::default(),
             copy_path: CopyPath::default(),
@@ -194,7 +194,7 @@ impl CacheOptions {
 
     pub(super) fn check(&self) -> Result<(), MappingError> {
         let refuse = |field, reason: String| Err(MappingError::Option { field, reason });
-        let page = limits::page_bytes();
+        let page = rlimits::page_bytes();
         if !self.window_bytes.is_power_of_two() || self.window_bytes < page {
             let given = self.window_bytes;
             return refuse(

@@ -13,7 +13,7 @@ use super::pin::Pin;
 use super::shared::SharedFile;
 use super::stripe::Stripe;
 use super::window::Step;
-use crate::sys::identity;
+use crate::sys::statx;
 
 /// A range within one window of a file, claimed and pinned.
 ///
@@ -279,7 +279,7 @@ impl CachedFile {
             // does, and will not be cut.
             let (file, _) = self.descriptor(Access::ReadOnly)?;
             let _length = entry.lock_length();
-            let present = identity::len(&file).map_err(|error| self.io("ask its length", error))?;
+            let present = statx::len(&file).map_err(|error| self.io("ask its length", error))?;
             if end > present {
                 return Err(self.short(end, present));
             }

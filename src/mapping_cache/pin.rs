@@ -25,7 +25,7 @@ use super::part::Claim;
 use super::slot::{Address, Slot, TryPin};
 use super::slot_table::WindowSlots;
 use super::stripe::Stripe;
-use crate::sys::{advice, copy, limits, sigbus};
+use crate::sys::{madvise, process_vm, rlimits, sigbus};
 
 /// A window of a file that stays mapped until this is dropped.
 ///
@@ -156,14 +156,14 @@ impl Pin<'_> {
     pub fn populate(&self, offset: usize, len: usize) -> io::Result<()> {
         self.check(offset, len);
         // SAFETY: inside the mapping (checked), which stays while pinned (U1).
-        unsafe { advice::populate_read(self.at.address.start.add(offset), len) }
+        unsafe { madvise::populate_read(self.at.address.start.add(offset), len) }
     }
 
     /// Brings pages in for writing, so that they have storage: `EFAULT` where there is none.
     pub(super) fn populate_for_stores(&self, offset: usize, len: usize) -> io::Result<()> {
         self.check(offset, len);
         // SAFETY: inside the mapping (checked), which stays while pinned (U1).
-        unsafe { advice::populate_write(self.at.address.start.add(offset), len) }
+        unsafe { madvise::populate_write(self.at.address.start.add(offset), len) }
     }
 
     /// Copies out of the window. Returns the bytes copied, fewer where a page is bad, and whether the
@@ -174,13 +174,13 @@ impl Pin<'_> {
     /// When the range is not inside the window.
     pub(super) fn copy_out(&self, offset: usize, buf: &mut [u8]) -> io::Result<(usize, bool)> {
         self.check(offset, buf.len());
-        let next_page = (offset + buf.len()).next_multiple_of(limits::page_bytes());
+        let next_page = (offset + buf.len()).next_multiple_of(rlimits::page_bytes());
         let probe = (next_page < self.at.address.len)
             .then(|| self.at.address.start.wrapping_add(next_page).cast_const());
         // SAFETY: source and probe are inside the mapping (checked), which stays while pinned (U1);
         // this crate makes no references to it.
         let copied = unsafe {
-            copy::read_mapped(self.at.address.start.add(offset).cast_const(), buf, probe)?
+            process_vm::read_mapped(self.at.address.start.add(offset).cast_const(), buf, probe)?
         };
         Ok((copied.min(buf.len()), copied > buf.len()))
     }
@@ -234,7 +234,7 @@ impl Pin<'_> {
         let start = self.as_mut_ptr().expect("pinned for writing");
         // SAFETY: the target is inside a writable mapping (checked), which stays while pinned (U1);
         // this crate makes no references to it.
-        unsafe { copy::write_mapped(start.add(offset), buf) }
+        unsafe { process_vm::write_mapped(start.add(offset), buf) }
     }
 
     /// Gives advice for a range of the window.
@@ -247,21 +247,21 @@ impl Pin<'_> {
         self.check(offset, len);
         // SAFETY: inside the mapping (checked), which stays while pinned (U1); the advice given by
         // `hints` frees nothing.
-        unsafe { advice::advise(self.at.address.start.add(offset), len, advice) }
+        unsafe { madvise::advise(self.at.address.start.add(offset), len, advice) }
     }
 
     /// Are all pages of the range in the page cache?
     pub(super) fn is_resident(&self, offset: usize, len: usize) -> io::Result<bool> {
         self.check(offset, len);
         // SAFETY: inside the mapping (checked), which stays while pinned (U1).
-        unsafe { advice::is_resident(self.at.address.start.add(offset), len) }
+        unsafe { madvise::is_resident(self.at.address.start.add(offset), len) }
     }
 
     /// Locks pages in memory and leaves the window pinned for them.
     pub(super) fn lock(self, entry: &FileEntry, offset: usize, len: usize) -> io::Result<()> {
         self.check(offset, len);
         // SAFETY: inside the mapping (checked), which stays while pinned (U1).
-        unsafe { advice::lock(self.at.address.start.add(offset), len)? };
+        unsafe { madvise::lock(self.at.address.start.add(offset), len)? };
         if entry.note_locked(self.at.key(), self.at.stripe) {
             // Until `locked` finds it again.
             self.leave();
@@ -272,7 +272,7 @@ impl Pin<'_> {
     /// Unlocks the pages of the window.
     pub(super) fn unlock(&self) -> io::Result<()> {
         // SAFETY: the whole mapping, which stays while pinned (U1).
-        unsafe { advice::unlock(self.at.address.start, self.at.address.len) }
+        unsafe { madvise::unlock(self.at.address.start, self.at.address.len) }
     }
 
     fn check(&self, offset: usize, len: usize) {

@@ -6,7 +6,7 @@ use super::claims::Sharing;
 use super::error::MappingError;
 use super::file::CachedFile;
 use super::location::Location;
-use crate::sys::relocate::{self, Place};
+use crate::sys::rename::{self, Place};
 
 impl CachedFile {
     /// Moves the file to another location, where nothing may be yet, and goes on from there: by
@@ -65,11 +65,11 @@ impl CachedFile {
             folder: &new_folder,
             name: new_name,
         };
-        match relocate::rename(&old, &new) {
+        match rename::rename(&old, &new) {
             Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
                 self.note_entry(location);
                 let made_durable = || self.directories.sync().map_err(io::Error::from);
-                relocate::copy_over(&file, &old, &new, made_durable)?;
+                rename::copy_over(&file, &old, &new, made_durable)?;
             }
             renamed => renamed?,
         }

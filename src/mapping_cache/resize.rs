@@ -11,7 +11,7 @@ use super::entry::FileEntry;
 use super::error::MappingError;
 use super::file::{CachedFile, Writing};
 use super::options::Access;
-use crate::sys::{fallocate, identity};
+use crate::sys::{fallocate, statx};
 
 /// Written where no holes can be made.
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
@@ -152,7 +152,7 @@ impl CachedFile {
             return Err(MappingError::WindowPinned { path, offset });
         }
         // No length is all that follows.
-        crate::sys::writeback::drop_cached(&file, 0, 0)
+        crate::sys::sync_file_range::drop_cached(&file, 0, 0)
             .map_err(|source| self.io("drop what is in memory of it", source))
     }
 
@@ -169,7 +169,7 @@ impl CachedFile {
 
 fn write_zeros(file: &File, range: Range<u64>) -> io::Result<()> {
     // Asked once more: another process may have cut it.
-    let end = range.end.min(identity::len(file)?);
+    let end = range.end.min(statx::len(file)?);
     let mut at = range.start;
     while at < end {
         let len = usize::try_from(end - at).map_or(ZEROS.len(), |left| left.min(ZEROS.len()));

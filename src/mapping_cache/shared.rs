@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::claims::Claims;
-use crate::sys::identity::FileIdentity;
+use crate::sys::statx::FileIdentity;
 
 /// By device and inode only: two files taken for one wait for each other, one taken for two would not.
 type Files = HashMap<((u32, u32), u64), Weak<SharedFile>>;

@@ -11,8 +11,8 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use super::part::Part;
-use crate::sys::transfer::{self, PARTS_MAX, RawPart};
-pub(crate) use crate::sys::transfer::{allow_zerocopy, reap, wait_for_completions};
+use crate::sys::sendmsg::{self, PARTS_MAX, RawPart};
+pub(crate) use crate::sys::sendmsg::{allow_zerocopy, reap, wait_for_completions};
 
 /// What padding is sent as.
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
@@ -33,7 +33,7 @@ pub(crate) fn send<'p>(
 ) -> io::Result<usize> {
     let raw_parts = raw_parts_of(stretches);
     // SAFETY: inside parts, which are borrowed for the call (U1), or in a static; only read.
-    unsafe { transfer::send(to, &raw_parts) }
+    unsafe { sendmsg::send(to, &raw_parts) }
 }
 
 /// As [`send`], without a copy by the kernel.
@@ -47,7 +47,7 @@ pub(crate) unsafe fn send_zerocopy<'p>(
 ) -> io::Result<usize> {
     let raw_parts = raw_parts_of(stretches);
     // SAFETY: inside parts, which the caller keeps (U1), or in a static; only read.
-    unsafe { transfer::send_zerocopy(to, &raw_parts) }
+    unsafe { sendmsg::send_zerocopy(to, &raw_parts) }
 }
 
 fn raw_parts_of<'p>(stretches: impl Iterator<Item = Stretch<'p>>) -> Vec<RawPart> {
@@ -92,5 +92,5 @@ pub(crate) fn receive<'p>(
     let raw: Vec<_> = raw.collect();
     // SAFETY: inside writable parts (checked), which are borrowed for the call (U1); they are claimed
     // exclusively, and their owner is borrowed exclusively by who calls.
-    unsafe { transfer::receive(from, &raw) }
+    unsafe { sendmsg::receive(from, &raw) }
 }

@@ -14,7 +14,7 @@ use std::fs::File;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::sys::writeback;
+use crate::sys::sync_file_range;
 
 #[derive(Debug, Default)]
 pub(super) struct UnsyncedWrites {
@@ -92,7 +92,7 @@ impl UnsyncedWrites {
         let Some(file) = self.lock().file.clone() else {
             return Ok(());
         };
-        writeback::start(&file, offset, len)
+        sync_file_range::start(&file, offset, len)
     }
 
     /// Returns when all writes that ended before are durable.

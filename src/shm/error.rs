@@ -1,187 +1,192 @@
-//! What can go wrong with shared memory and its hand-over.
+//! Error type of memfds and of fd passing.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::RawFd;
 
-use super::listen_fds::Absent;
+use super::absence::Absent;
 
-/// An error of shared memory or of its hand-over.
+/// An error of a memfd or of fd passing.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ShmError {
-    /// A file of memory could not be made.
-    #[error("cannot make a memfd `{name}` of {len_bytes} bytes")]
+    /// memfd_create(2) or ftruncate(2) failed.
+    #[error("cannot create memfd `{name}` of {len_bytes} bytes")]
     Create {
-        /// Its name.
+        /// Name of the memfd.
         name: String,
-        /// Its length.
+        /// Requested length.
         len_bytes: u64,
-        /// What the system said.
+        /// Error of the system call.
         source: io::Error,
     },
-    /// The descriptor is open on something else.
+    /// The descriptor is not a memfd.
     #[error("descriptor {fd} ({what}) is not a memfd")]
     NotAMemfd {
-        /// Its number.
+        /// Descriptor number.
         fd: RawFd,
-        /// What it is open on.
+        /// Target of its `/proc/self/fd` link.
         what: String,
     },
-    /// The file can never get the seal that says that it was restored: a memfd made without `MFD_ALLOW_SEALING`, or a
-    /// file in a directory of tmpfs.
-    #[error("descriptor {fd} ({what}) cannot be sealed: not a memfd made with MFD_ALLOW_SEALING")]
+    /// The memfd can never get the shrink seal that marks it as restored.
+    ///
+    /// It was created without `MFD_ALLOW_SEALING`, or is a file of a tmpfs directory.
+    #[error("descriptor {fd} ({what}) cannot be sealed; create the memfd with MFD_ALLOW_SEALING")]
     Unsealable {
-        /// Its number.
+        /// Descriptor number.
         fd: RawFd,
-        /// What it is open on.
+        /// Target of its `/proc/self/fd` link.
         what: String,
     },
-    /// The file is made of huge pages, which grow and are mapped by other rules.
-    #[error("descriptor {fd} ({what}) is a memfd of huge pages (MFD_HUGETLB)")]
+    /// The memfd has huge pages. Their rules for lengths and mappings are not supported.
+    #[error("descriptor {fd} ({what}) has huge pages; create the memfd without MFD_HUGETLB")]
     HugePages {
-        /// Its number.
+        /// Descriptor number.
         fd: RawFd,
-        /// What it is open on.
+        /// Target of its `/proc/self/fd` link.
         what: String,
     },
-    /// The file cannot be written through this descriptor.
+    /// The memfd cannot be written through this descriptor.
     #[error("descriptor {fd} ({what}) cannot be written: {why}")]
     NotWritable {
-        /// Its number.
+        /// Descriptor number.
         fd: RawFd,
-        /// What it is open on.
+        /// Target of its `/proc/self/fd` link.
         what: String,
-        /// What prevents it.
+        /// Reason.
         why: &'static str,
     },
-    /// The file ends before the range. Memory behind its end cannot be touched.
-    #[error("descriptor {fd} has {present_bytes} bytes, {needed_bytes} are needed")]
+    /// The memfd ends before the range. Access past its end would raise SIGBUS.
+    #[error("descriptor {fd} has {present_bytes} bytes, the range requires {needed_bytes}")]
     Short {
-        /// Its number.
+        /// Descriptor number.
         fd: RawFd,
-        /// Where the range ends.
+        /// End of the range.
         needed_bytes: u64,
-        /// Where the file ends.
+        /// Length of the memfd.
         present_bytes: u64,
     },
-    /// A range that cannot be mapped.
-    #[error("bytes {start}..{end} of descriptor {fd} cannot be mapped: {reason}")]
+    /// The range cannot be mapped.
+    #[error("cannot map bytes {start}..{end} of descriptor {fd}: {reason}")]
     Range {
-        /// The file's number.
+        /// Descriptor number.
         fd: RawFd,
-        /// First byte.
+        /// First byte of the range.
         start: u64,
-        /// Behind the last byte.
+        /// End of the range.
         end: u64,
-        /// What is wrong with it.
+        /// Reason.
         reason: &'static str,
     },
-    /// The system refused something about a descriptor.
-    #[error("descriptor {fd}: cannot {operation}")]
+    /// A system call on a descriptor failed.
+    #[error("cannot {operation} (descriptor {fd})")]
     Io {
-        /// Its number.
+        /// Descriptor number.
         fd: RawFd,
-        /// What was to be done.
+        /// Attempted operation.
         operation: &'static str,
-        /// What the system said.
+        /// Error of the system call.
         source: io::Error,
     },
-    /// A variable of the environment says something impossible.
-    #[error("{name}={value:?}: {reason}")]
+    /// An environment variable has an invalid value.
+    #[error("invalid value `{}` of {name}: {reason}", printable(value))]
     Variable {
-        /// Its name.
+        /// Name of the variable.
         name: &'static str,
-        /// What it says.
+        /// Its value.
         value: OsString,
-        /// What is wrong with it.
+        /// Reason.
         reason: String,
     },
-    /// A descriptor that `LISTEN_FDS` announces is not open.
-    #[error("LISTEN_FDS announces {announced} descriptors from 3 on, but {fd} is not open")]
+    /// `LISTEN_FDS` announces a descriptor that is not open.
+    #[error("LISTEN_FDS={announced} announces descriptor {fd}, which is not open")]
     NotOpen {
-        /// Its number.
+        /// Descriptor number.
         fd: RawFd,
-        /// How many are announced.
+        /// Number of announced descriptors.
         announced: u32,
     },
-    /// A descriptor that `LISTEN_FDS` announces was opened by this process and not left by its parent.
+    /// `LISTEN_FDS` announces a descriptor that this process opened itself.
     #[error(
-        "LISTEN_FDS announces {announced} descriptors from 3 on, but {fd} ({what}) was opened by this process"
+        "LISTEN_FDS={announced} announces descriptor {fd} ({what}), which this process opened \
+         itself"
     )]
     NotInherited {
-        /// Its number.
+        /// Descriptor number.
         fd: RawFd,
-        /// What it is open on.
+        /// Target of its `/proc/self/fd` link.
         what: String,
-        /// How many are announced.
+        /// Number of announced descriptors.
         announced: u32,
     },
-    /// The descriptors of this process were received before.
-    #[error(
-        "the descriptors that LISTEN_FDS announces were received before; a process can do so once"
-    )]
+    /// This process has received its descriptors before.
+    #[error("the descriptors of LISTEN_FDS were already received, a process can do so once")]
     Received,
-    /// No descriptor has this name.
-    #[error("no descriptor named `{name}`: {}", absence(absent.as_ref(), names))]
+    /// No descriptor has the name.
+    #[error("no descriptor named `{name}`: {}", explain_absence(absent.as_ref(), names))]
     NoDescriptor {
         /// The name.
         name: String,
-        /// Why there is none at all.
+        /// Reason if no descriptors were passed at all.
         absent: Option<Absent>,
-        /// The names of those that are there.
+        /// Names of the available descriptors.
         names: Vec<String>,
     },
-    /// A name that the protocol cannot carry.
-    #[error("{name:?} cannot name a descriptor: {reason}")]
+    /// `LISTEN_FDNAMES` cannot carry the name.
+    #[error("invalid descriptor name `{}`: {reason}", name.escape_debug())]
     Name {
         /// The name.
         name: String,
-        /// What is wrong with it.
+        /// Reason.
         reason: &'static str,
     },
-    /// The number that a descriptor must have is another's.
+    /// Another file uses the number that a passed descriptor must have.
     #[error(
-        "`{name}` must become descriptor {fd}, which is open on {what}; a shell closes it with {fd}<&-"
+        "`{name}` must become descriptor {fd}, but {what} uses that number; a shell closes it \
+         with `{fd}<&-`"
     )]
     NumberTaken {
-        /// The number.
+        /// Required descriptor number.
         fd: RawFd,
-        /// What it is open on.
+        /// Target of its `/proc/self/fd` link.
         what: String,
-        /// What should be there.
+        /// Name of the passed descriptor.
         name: String,
     },
-    /// A program could not be executed.
-    #[error("cannot execute {program:?}")]
+    /// A program cannot be executed.
+    #[error("cannot execute `{}`", program.display())]
     Command {
-        /// The program.
+        /// Path or name of the program.
         program: OsString,
-        /// What the system said.
+        /// Error of the system call.
         source: io::Error,
     },
-    /// A message to the service manager could not be sent.
-    #[error("cannot tell the service manager at {socket} {message}")]
+    /// A message cannot be sent to the service manager.
+    #[error("cannot send `{message}` to the service manager at {socket}")]
     Notify {
-        /// Its socket, as `NOTIFY_SOCKET` has it.
+        /// Value of `NOTIFY_SOCKET`.
         socket: String,
-        /// The first line of the message.
+        /// First line of the message.
         message: String,
-        /// What the system said.
+        /// Error of the system call.
         source: io::Error,
     },
 }
 
-fn absence(absent: Option<&Absent>, names: &[String]) -> String {
+fn explain_absence(absent: Option<&Absent>, names: &[String]) -> String {
     match absent {
         Some(absent) => absent.to_string(),
-        None if names.is_empty() => "none is left".to_owned(),
-        None => format!("there are {names:?}"),
+        None if names.is_empty() => "all passed descriptors were taken".to_owned(),
+        None => format!("the available names are `{}`", names.join("`, `")),
     }
 }
 
+fn printable(value: &OsStr) -> String {
+    value.to_string_lossy().escape_debug().to_string()
+}
+
 impl ShmError {
-    /// For `map_err`.
+    /// Returns a closure for `map_err`.
     pub(super) fn io(fd: RawFd, operation: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io {
             fd,
@@ -190,7 +195,7 @@ impl ShmError {
         }
     }
 
-    /// The kind, as [`io::Error`] has it.
+    /// Returns the corresponding [`io::ErrorKind`].
     #[must_use]
     pub fn kind(&self) -> io::ErrorKind {
         match self {

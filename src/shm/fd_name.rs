@@ -1,20 +1,21 @@
-//! Names of descriptors, and the list of them in `LISTEN_FDNAMES`.
+//! Names of descriptors, and their list in `LISTEN_FDNAMES`.
 //!
-//! Names stand between colons. systemd sends them as they are and reads a backslash as "take the next character as it is";
-//! so do we read, and write what it reads back.
+//! Colons separate the names. [`sd_listen_fds(3)`](https://man7.org/linux/man-pages/man3/sd_listen_fds.3.html)
+//! reads a backslash as an escape of the next character, but systemd writes names without escapes.
+//! This module reads as systemd does, and escapes colons and backslashes when it writes.
 
 use super::error::ShmError;
 
-/// The name of the descriptor of shared memory, where nothing else is said.
+/// Default name of the descriptor of shared memory.
 pub const SHARED_FD_NAME: &str = "SHM_SHARED_FD";
 
-/// Descriptors that nobody named have this name.
+/// Name of descriptors without a name of their own.
 pub(super) const UNKNOWN: &str = "unknown";
 
-/// systemd's `FDNAME_MAX`.
+/// `FDNAME_MAX` of systemd.
 const NAME_BYTES_MAX: usize = 255;
 
-/// Can the protocol carry this name?
+/// Refuses a name that the protocol cannot carry.
 pub(super) fn check(name: &str) -> Result<(), ShmError> {
     let refuse = |reason| {
         Err(ShmError::Name {
@@ -29,28 +30,28 @@ pub(super) fn check(name: &str) -> Result<(), ShmError> {
         return refuse("it has more than 255 bytes");
     }
     if !name.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
-        return refuse("it has other characters than printable ASCII");
+        return refuse("it has characters other than printable ASCII");
     }
     Ok(())
 }
 
-/// As [`check`], and for a service manager, which knows no escapes.
+/// As [`check`], for a service manager, which knows no escapes.
 pub(super) fn check_plain(name: &str) -> Result<(), ShmError> {
     check(name)?;
-    match name.contains([':', '\\']) {
-        false => Ok(()),
-        true => Err(ShmError::Name {
+    if name.contains([':', '\\']) {
+        return Err(ShmError::Name {
             name: name.to_owned(),
-            reason: "a colon or backslash is not allowed here",
-        }),
+            reason: "a service manager accepts no colon or backslash",
+        });
     }
+    Ok(())
 }
 
-/// The list of names.
+/// The names as one list.
 pub(super) fn join<'n>(names: impl Iterator<Item = &'n str>) -> String {
     let mut list = String::new();
-    for (place, name) in names.enumerate() {
-        if place > 0 {
+    for (index, name) in names.enumerate() {
+        if index > 0 {
             list.push(':');
         }
         for character in name.chars() {
@@ -63,7 +64,7 @@ pub(super) fn join<'n>(names: impl Iterator<Item = &'n str>) -> String {
     list
 }
 
-/// The names of a list, at least one; `None` when it ends inside an escape.
+/// The names of a list, at least one. `None` if the list ends inside an escape.
 pub(super) fn split(list: &str) -> Option<Vec<String>> {
     let mut names = vec![];
     let mut name = String::new();
@@ -86,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lists_are_read_as_systemd_reads_them() {
+    fn lists_are_split_like_systemd_splits_them() {
         let names = |list| split(list).expect("a list");
         assert_eq!(names("a"), ["a"]);
         assert_eq!(names(""), [""]);
@@ -96,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_printable_and_not_too_long() {
+    fn check_accepts_printable_names_up_to_255_bytes() {
         for name in ["SHM_SHARED_FD", "web.socket", "a b", "a:b", r"a\b"] {
             check(name).expect(name);
         }
@@ -113,7 +114,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_joined_is_split_again(names in prop::collection::vec("[ -~]{1,20}", 1..6)) {
+        fn split_inverts_join(names in prop::collection::vec("[ -~]{1,20}", 1..6)) {
             let list = join(names.iter().map(String::as_str));
             prop_assert_eq!(split(&list), Some(names));
         }

@@ -1,73 +1,79 @@
-//! Why a program could not be stopped.
+//! Error type of freezing a process tree.
 
 use std::io;
 use std::time::Duration;
 
-/// Why a program could not be stopped. It goes on.
+/// Reason why a process tree cannot be frozen. All its threads continue.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FreezeError {
-    /// The system does not let us.
-    #[error("process {pid} cannot be stopped{}", because(*tracer, yama.as_deref()))]
+    /// The kernel refuses to trace a process.
+    #[error("cannot stop process {pid}{}", explain_refusal(*tracer, yama.as_deref()))]
     Refused {
-        /// Which one.
-        pid: i32,
-        /// Who traces it already.
-        tracer: Option<i32>,
-        /// What `kernel.yama.ptrace_scope` is, if it is there.
+        /// Process id.
+        pid: u32,
+        /// Thread that already traces it.
+        tracer: Option<u32>,
+        /// Value of `kernel.yama.ptrace_scope`, if the kernel has it.
         yama: Option<String>,
-        /// What the system said.
+        /// Error of ptrace(2).
         source: io::Error,
     },
-    /// A thread did not stop in time: it is in a system call that cannot be interrupted.
+    /// A thread does not stop in time, since it is in an uninterruptible system call.
     #[error(
-        "thread {thread} of process {pid} does not stop within {patience:?} (its state is {state})"
+        "thread {thread} of process {pid} does not stop within {} s (its state is {state})",
+        timeout.as_secs_f64()
     )]
     Deadline {
-        /// Of which process.
-        pid: i32,
-        /// Which thread.
-        thread: i32,
-        /// The kernel's letter for what it does; `D` is a wait that nothing interrupts.
+        /// Process id.
+        pid: u32,
+        /// Thread id.
+        thread: u32,
+        /// State letter in `/proc`. `D` is an uninterruptible wait.
         state: char,
-        /// How long it had.
-        patience: Duration,
+        /// Timeout of all attempts.
+        timeout: Duration,
     },
-    /// A signal that kills it is on its way to a thread, of those that mean a fault, or SIGKILL, and it was not gone in time.
+    /// A fault signal or SIGKILL is about to kill a thread, which did not exit in time.
     #[error("thread {thread} of process {pid} is about to be killed by a signal")]
     Dying {
-        /// Of which process.
-        pid: i32,
-        /// Which thread.
-        thread: i32,
+        /// Process id.
+        pid: u32,
+        /// Thread id.
+        thread: u32,
     },
-    /// A system call failed; or, with a `/proc` that is mounted with `hidepid=1`, the look at processes of others, as they may be descendants.
+    /// A system call failed.
+    ///
+    /// With `/proc` mounted with `hidepid=1`, processes of other users cannot be inspected. They may
+    /// be descendants.
     #[error("cannot {operation}")]
     Io {
-        /// What was tried.
+        /// Attempted operation.
         operation: &'static str,
-        /// What the system said.
+        /// Error of the system call.
         source: io::Error,
     },
 }
 
-fn because(tracer: Option<i32>, yama: Option<&str>) -> String {
+fn explain_refusal(tracer: Option<u32>, yama: Option<&str>) -> String {
     match (tracer, yama) {
-        (Some(tracer), _) => format!(": process {tracer} traces it"),
+        (Some(tracer), _) => format!(": process {tracer} already traces it"),
         (None, Some(scope)) if scope != "0" => format!(
-            " (kernel.yama.ptrace_scope is {scope}; 1 permits children, and a program with more rights than this one never is)"
+            ": kernel.yama.ptrace_scope is {scope} (1 permits children only), or the process has \
+             more privileges than this one"
         ),
-        _ => " (a program with more rights than this one?)".to_owned(),
+        _ => ": it may have more privileges than this process".to_owned(),
     }
 }
 
 impl FreezeError {
+    /// Returns a closure for `map_err`.
     pub(super) fn io(operation: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { operation, source }
     }
 
-    /// When all tries are over.
-    pub(super) fn after(self, all: Duration) -> Self {
+    /// Returns the error of the last attempt with the timeout of all attempts.
+    pub(super) fn with_timeout(self, timeout: Duration) -> Self {
         match self {
             Self::Deadline {
                 pid, thread, state, ..
@@ -75,7 +81,7 @@ impl FreezeError {
                 pid,
                 thread,
                 state,
-                patience: all,
+                timeout,
             },
             other => other,
         }

@@ -1,28 +1,48 @@
-//! Descriptors that the parent left, by name.
+//! Descriptors that the parent process passed, by name.
 //!
-//! The protocol is that of [`sd_listen_fds(3)`](https://man7.org/linux/man-pages/man3/sd_listen_fds.3.html), with one
-//! difference: `LISTEN_PID` need not be there. It is checked where it is.
+//! The protocol is that of [`sd_listen_fds(3)`](https://man7.org/linux/man-pages/man3/sd_listen_fds.3.html),
+//! with one difference: `LISTEN_PID` is optional. It is checked if it is set.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::process;
 use std::vec;
 
+use super::absence::Absent;
+use super::environment::{self, Lookup, refuse};
 use super::error::ShmError;
 use super::fd_name::{UNKNOWN, split};
-use super::variables::{self, Lookup, refuse};
-use crate::sys::inherited::{self, Refusal};
-use crate::sys::{descriptor, pidfd};
+use crate::sys::inherited_fds::{self, Refusal};
+use crate::sys::{fcntl, pidfd};
 
-/// The first of them.
-pub(super) const FIRST: RawFd = 3;
+/// Number of the first passed descriptor.
+pub(super) const FIRST_FD: RawFd = 3;
 
-pub(super) const FDS: &str = "LISTEN_FDS";
-pub(super) const NAMES: &str = "LISTEN_FDNAMES";
-pub(super) const PID: &str = "LISTEN_PID";
-pub(super) const PIDFD_ID: &str = "LISTEN_PIDFDID";
+pub(super) const LISTEN_FDS: &str = "LISTEN_FDS";
+pub(super) const LISTEN_FDNAMES: &str = "LISTEN_FDNAMES";
+pub(super) const LISTEN_PID: &str = "LISTEN_PID";
+pub(super) const LISTEN_PIDFDID: &str = "LISTEN_PIDFDID";
 
-/// The descriptors that the parent left for this process, each owned and to be taken once. Those that nobody takes are
-/// closed with it.
+/// Descriptors that the parent process passed to this one.
+///
+/// Each one is taken once. Dropping this closes the remaining ones.
+///
+/// # Examples
+///
+/// ```
+/// use flatspan::shm::{ListenFds, SHARED_FD_NAME, SharedFile};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut fds = ListenFds::from_env()?;
+/// let memfd = match fds.absent() {
+///     None => SharedFile::adopt(fds.take(SHARED_FD_NAME)?)?,
+///     Some(reason) => {
+///         eprintln!("the state is not persistent: {reason}");
+///         SharedFile::create("state", 4096)?
+///     }
+/// };
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct ListenFds {
     absent: Option<Absent>,
@@ -30,41 +50,28 @@ pub struct ListenFds {
     received: Vec<(String, OwnedFd)>,
 }
 
-/// Why there are no descriptors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Absent {
-    /// Nobody announced any.
-    #[error("LISTEN_FDS is not set")]
-    NotSet,
-    /// They are meant for a process with another number: an ancestor of this one.
-    #[error("LISTEN_PID means process {pid}, not this one")]
-    ForProcess {
-        /// Its number.
-        pid: u32,
-    },
-    /// They are meant for a process that had the number of this one before.
-    #[error("LISTEN_PIDFDID means another process than this one")]
-    ForEarlierProcess,
-}
-
 impl ListenFds {
-    /// Receives them: a process can do so once, and should before it opens anything. From now on they are closed by an
-    /// exec, and have other numbers, so that 3 and what follows is free for a [`HandOver`](super::HandOver).
+    /// Receives the descriptors that `LISTEN_FDS` announces.
     ///
-    /// The variables stay as they are, since changing the environment is not safe beside other threads;
-    /// [`Placed`](super::Placed) removes them from what a child inherits, and who starts children without it does so by
+    /// A process can do this once, and should before it opens other files. Afterwards the
+    /// descriptors are close-on-exec and have other numbers, so that the numbers from 3 on are free
+    /// for a [`HandOver`](super::HandOver). The list is empty if none are announced, or if they are
+    /// meant for another process; [`absent`](Self::absent) returns the reason.
+    ///
+    /// The variables stay set, since changing the environment is not safe with other threads.
+    /// [`Placed`](super::Placed) removes them for its children. Other children need
     /// `Command::env_remove`.
-    ///
-    /// Where none is announced, or they are meant for another process, it is empty.
     ///
     /// # Errors
     ///
-    /// [`Variable`](ShmError::Variable) for a variable that says something impossible;
-    /// [`NotOpen`](ShmError::NotOpen) and [`NotInherited`](ShmError::NotInherited) for the first descriptor that is not
-    /// there, then none is received; [`Received`](ShmError::Received).
+    /// No descriptor is received on error.
+    ///
+    /// - [`ShmError::Variable`] if a variable has an invalid value.
+    /// - [`ShmError::NotOpen`] if an announced descriptor is not open.
+    /// - [`ShmError::NotInherited`] if this process opened an announced descriptor itself.
+    /// - [`ShmError::Received`] if the descriptors were received before.
     pub fn from_env() -> Result<Self, ShmError> {
-        match announced(&variables::of_process)? {
+        match announced(&environment::of_process)? {
             Err(absent) => Ok(Self {
                 absent: Some(absent),
                 is_named: false,
@@ -74,49 +81,50 @@ impl ListenFds {
         }
     }
 
-    /// How many are left.
+    /// Returns the number of remaining descriptors.
     #[must_use]
     pub fn len(&self) -> usize {
         self.received.len()
     }
 
-    /// Is none left?
+    /// Returns whether no descriptor remains.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.received.is_empty()
     }
 
-    /// Why there were none; `None` when there were.
+    /// Returns the reason why no descriptors were passed, `None` if some were.
     #[must_use]
     pub fn absent(&self) -> Option<Absent> {
         self.absent
     }
 
-    /// Did the parent name them? If not, all are `unknown`.
+    /// Returns whether the parent named the descriptors. Otherwise all are named `unknown`.
     #[must_use]
     pub fn is_named(&self) -> bool {
         self.is_named
     }
 
-    /// The names of those that are left, in order.
+    /// Returns the names of the remaining descriptors, in order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.received.iter().map(|(name, _)| name.as_str())
     }
 
-    /// Those that are left, in order.
+    /// Returns the remaining descriptors, in order.
     pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.received.iter().map(|(_, fd)| fd.as_fd())
     }
 
-    /// Takes the first of this name. A parent that names nothing and leaves a single descriptor means that one, whatever
-    /// the name.
+    /// Takes the first descriptor with this name.
+    ///
+    /// A single descriptor without a name matches every name.
     ///
     /// # Errors
     ///
-    /// [`NoDescriptor`](ShmError::NoDescriptor), with the names of those that are there.
+    /// Returns [`ShmError::NoDescriptor`] if no remaining descriptor matches.
     pub fn take(&mut self, name: &str) -> Result<OwnedFd, ShmError> {
         match self.place_of(name) {
-            Some(place) => Ok(self.received.remove(place).1),
+            Some(position) => Ok(self.received.remove(position).1),
             None => Err(ShmError::NoDescriptor {
                 name: name.to_owned(),
                 absent: self.absent,
@@ -125,7 +133,7 @@ impl ListenFds {
         }
     }
 
-    /// Which one [`take`](Self::take) would take.
+    /// Returns the position of the descriptor that [`take`](Self::take) would return.
     #[must_use]
     pub fn place_of(&self, name: &str) -> Option<usize> {
         if !self.is_named && self.received.len() == 1 {
@@ -135,7 +143,7 @@ impl ListenFds {
     }
 }
 
-/// Those that are left, with their names, in order.
+/// Iterates over the remaining descriptors and their names, in order.
 impl IntoIterator for ListenFds {
     type Item = (String, OwnedFd);
     type IntoIter = vec::IntoIter<Self::Item>;
@@ -145,7 +153,7 @@ impl IntoIterator for ListenFds {
     }
 }
 
-/// What the variables say.
+/// Content of the variables.
 #[derive(Debug, PartialEq, Eq)]
 struct Announced {
     count: u32,
@@ -154,16 +162,15 @@ struct Announced {
 }
 
 fn announced(lookup: Lookup<'_>) -> Result<Result<Announced, Absent>, ShmError> {
-    let Some(count) = variables::number::<i32>(lookup, FDS, "it is not a number of descriptors")?
-    else {
+    let Some(count) = environment::number::<i32>(lookup, LISTEN_FDS, "it is not a number")? else {
         return Ok(Err(Absent::NotSet));
     };
-    if let Some(absent) = meant_for_another(lookup)? {
+    if let Some(absent) = for_another_process(lookup)? {
         return Ok(Err(absent));
     }
     let count = match u32::try_from(count) {
-        Ok(count) if count <= (RawFd::MAX - FIRST).unsigned_abs() => count,
-        _ => return Err(refuse(FDS, count.to_string(), "so many cannot be")),
+        Ok(count) if count <= (RawFd::MAX - FIRST_FD).unsigned_abs() => count,
+        _ => return Err(refuse(LISTEN_FDS, count.to_string(), "it is out of range")),
     };
     Ok(Ok(Announced {
         count,
@@ -171,56 +178,59 @@ fn announced(lookup: Lookup<'_>) -> Result<Result<Announced, Absent>, ShmError> 
     }))
 }
 
-fn meant_for_another(lookup: Lookup<'_>) -> Result<Option<Absent>, ShmError> {
-    let pid = variables::number::<u32>(lookup, PID, "it is not the number of a process")?;
+fn for_another_process(lookup: Lookup<'_>) -> Result<Option<Absent>, ShmError> {
+    let pid = environment::number::<u32>(lookup, LISTEN_PID, "it is not a process id")?;
     if let Some(pid) = pid.filter(|pid| *pid != process::id()) {
         return Ok(Some(Absent::ForProcess { pid }));
     }
-    let meant = variables::number::<u64>(lookup, PIDFD_ID, "it is not the id of a process")?;
-    // A kernel that has no ids cannot be asked, and is not what the parent has asked.
-    let own = meant.and_then(|_| pidfd::own_id().ok().flatten());
-    Ok(match (meant, own) {
-        (Some(meant), Some(own)) if meant != own => Some(Absent::ForEarlierProcess),
+    let intended =
+        environment::number::<u64>(lookup, LISTEN_PIDFDID, "it is not a pidfd inode number")?;
+    // A kernel without such ids differs from the one that the parent ran on.
+    let own = intended.and_then(|_| pidfd::own_id().ok().flatten());
+    Ok(match (intended, own) {
+        (Some(intended), Some(own)) if intended != own => Some(Absent::ForEarlierProcess),
         _ => None,
     })
 }
 
 fn names(lookup: Lookup<'_>, count: u32) -> Result<Vec<String>, ShmError> {
-    let Some(list) = variables::text(lookup, NAMES)? else {
+    let Some(list) = environment::text(lookup, LISTEN_FDNAMES)? else {
         return Ok(Vec::new());
     };
     if list.is_empty() {
         return Ok(Vec::new());
     }
     match split(&list) {
-        None => Err(refuse(NAMES, list, "it ends with a backslash")),
+        None => Err(refuse(LISTEN_FDNAMES, list, "it ends with a backslash")),
         Some(names) if names.len() > count as usize => {
             let reason = format!("{} names for {count} descriptors", names.len());
-            Err(refuse(NAMES, list, &reason))
+            Err(refuse(LISTEN_FDNAMES, list, &reason))
         }
         Some(names) => Ok(names.into_iter().map(or_unknown).collect()),
     }
 }
 
 fn or_unknown(name: String) -> String {
-    match name.is_empty() {
-        true => UNKNOWN.to_owned(),
-        false => name,
+    if name.is_empty() {
+        UNKNOWN.to_owned()
+    } else {
+        name
     }
 }
 
 impl Announced {
     fn receive(self) -> Result<ListenFds, ShmError> {
-        let taken = inherited::take(FIRST, self.count).map_err(|refusal| self.refused(refusal))?;
+        let fds =
+            inherited_fds::take(FIRST_FD, self.count).map_err(|refusal| self.error(refusal))?;
         let is_named = !self.names.is_empty();
-        let behind = FIRST.saturating_add_unsigned(self.count);
+        let lowest = FIRST_FD.saturating_add_unsigned(self.count);
         let names = self
             .names
             .into_iter()
             .chain(std::iter::repeat(UNKNOWN.to_owned()));
         let received = names
-            .zip(taken)
-            .map(|(name, fd)| Ok((name, out_of_the_way(fd, behind)?)))
+            .zip(fds)
+            .map(|(name, fd)| Ok((name, move_above(fd, lowest)?)))
             .collect::<Result<_, ShmError>>()?;
         Ok(ListenFds {
             absent: None,
@@ -229,34 +239,36 @@ impl Announced {
         })
     }
 
-    fn refused(&self, refusal: Refusal) -> ShmError {
+    fn error(&self, refusal: Refusal) -> ShmError {
         let announced = self.count;
         match refusal {
             Refusal::Closed(fd) => ShmError::NotOpen { fd, announced },
             Refusal::OpenedHere(fd) => ShmError::NotInherited {
                 fd,
-                what: descriptor::target(fd),
+                what: fcntl::target(fd),
                 announced,
             },
-            Refusal::Taken => ShmError::Received,
+            Refusal::AlreadyTaken => ShmError::Received,
         }
     }
 }
 
-/// With another number, which an exec closes. Where the process may have no more descriptors it stays where it is.
-fn out_of_the_way(fd: OwnedFd, behind: RawFd) -> Result<OwnedFd, ShmError> {
-    if let Ok(moved) = descriptor::duplicate_from(&fd, behind) {
+/// Moves a descriptor to a number from `lowest` on and sets its close-on-exec flag. At the descriptor
+/// limit it keeps its number.
+fn move_above(fd: OwnedFd, lowest: RawFd) -> Result<OwnedFd, ShmError> {
+    if let Ok(moved) = fcntl::duplicate_from(&fd, lowest) {
         return Ok(moved);
     }
     let number = fd.as_raw_fd();
-    descriptor::close_on_exec(&fd, true).map_err(ShmError::io(number, "have it closed by exec"))?;
+    fcntl::set_close_on_exec(&fd, true)
+        .map_err(ShmError::io(number, "set the close-on-exec flag"))?;
     Ok(fd)
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
     use std::ffi::OsString;
-    use std::os::unix::ffi::OsStringExt;
+    use std::os::unix::ffi::OsStringExt as _;
 
     use super::*;
 
@@ -268,44 +280,59 @@ mod tests {
     }
 
     fn names_of(set: &[(&str, &str)]) -> (u32, Vec<String>) {
-        let announced = of(set).expect("variables that fit").expect("for this one");
+        let announced = of(set).expect("valid variables").expect("for this process");
         (announced.count, announced.names)
     }
 
     #[test]
-    fn listen_fds_without_names() {
-        assert_eq!(names_of(&[(FDS, "2")]), (2, vec![]));
+    fn names_are_optional() {
+        assert_eq!(names_of(&[(LISTEN_FDS, "2")]), (2, vec![]));
         assert_eq!(of(&[]).expect("nothing"), Err(Absent::NotSet));
         assert_eq!(
-            of(&[(NAMES, "a"), (PID, "1")]).expect("nothing"),
+            of(&[(LISTEN_FDNAMES, "a"), (LISTEN_PID, "1")]).expect("nothing"),
             Err(Absent::NotSet)
         );
     }
 
     #[test]
-    fn names_are_told_apart_and_may_be_too_few_but_not_too_many() {
-        let list = |list| names_of(&[(FDS, "2"), (NAMES, list)]).1;
+    fn missing_names_are_unknown_and_excess_names_refused() {
+        let list = |list| names_of(&[(LISTEN_FDS, "2"), (LISTEN_FDNAMES, list)]).1;
         assert_eq!(list(r"a:b\:c"), ["a", "b:c"]);
         assert_eq!(list("a"), ["a"]);
         assert_eq!(list(":b"), ["unknown", "b"]);
-        assert!(list("").is_empty(), "as if it were not set");
-        assert_eq!(names_of(&[(FDS, "0"), (NAMES, "")]), (0, vec![]));
+        assert!(list("").is_empty(), "an empty list counts as unset");
+        assert_eq!(
+            names_of(&[(LISTEN_FDS, "0"), (LISTEN_FDNAMES, "")]),
+            (0, vec![])
+        );
         for bad in ["a:b:c", r"a\"] {
-            let refused = of(&[(FDS, "2"), (NAMES, bad)]).expect_err(bad);
-            assert!(matches!(refused, ShmError::Variable { name: NAMES, .. }));
+            let refused = of(&[(LISTEN_FDS, "2"), (LISTEN_FDNAMES, bad)]).expect_err(bad);
+            assert!(matches!(
+                refused,
+                ShmError::Variable {
+                    name: LISTEN_FDNAMES,
+                    ..
+                }
+            ));
         }
     }
 
     #[test]
-    fn hostile_numbers_are_refused_by_name() {
+    fn invalid_values_are_refused_with_the_variable_name() {
         let many = i32::MAX.to_string();
         for bad in ["-1", "", "x", "3.0", " 1", "99999999999999999999", &many] {
-            let refused = of(&[(FDS, bad)]).expect_err(bad);
-            assert!(refused.to_string().contains(FDS), "{refused}");
-            assert!(matches!(refused, ShmError::Variable { name: FDS, .. }));
+            let refused = of(&[(LISTEN_FDS, bad)]).expect_err(bad);
+            assert!(refused.to_string().contains(LISTEN_FDS), "{refused}");
+            assert!(matches!(
+                refused,
+                ShmError::Variable {
+                    name: LISTEN_FDS,
+                    ..
+                }
+            ));
         }
-        for (name, bad) in [(PID, "-1"), (PID, ""), (PIDFD_ID, "x")] {
-            let refused = of(&[(FDS, "1"), (name, bad)]).expect_err(bad);
+        for (name, bad) in [(LISTEN_PID, "-1"), (LISTEN_PID, ""), (LISTEN_PIDFDID, "x")] {
+            let refused = of(&[(LISTEN_FDS, "1"), (name, bad)]).expect_err(bad);
             assert!(matches!(refused, ShmError::Variable { name: of, .. } if of == name));
         }
         let not_utf8 = announced(&|_| Some(OsString::from_vec(vec![0xFF])));
@@ -313,21 +340,29 @@ mod tests {
     }
 
     #[test]
-    fn those_of_another_process_are_not_ours() {
+    fn descriptors_for_another_process_are_not_received() {
         let own = process::id().to_string();
-        assert_eq!(names_of(&[(FDS, "1"), (PID, &own)]).0, 1);
+        assert_eq!(names_of(&[(LISTEN_FDS, "1"), (LISTEN_PID, &own)]).0, 1);
         assert_eq!(
-            of(&[(FDS, "1"), (PID, "1")]).expect("variables that fit"),
+            of(&[(LISTEN_FDS, "1"), (LISTEN_PID, "1")]).expect("valid variables"),
             Err(Absent::ForProcess { pid: 1 })
         );
         let Some(id) = pidfd::own_id().expect("a pidfd") else {
             return;
         };
         let right = id.to_string();
-        assert_eq!(names_of(&[(FDS, "1"), (PIDFD_ID, &right)]).0, 1);
+        assert_eq!(
+            names_of(&[(LISTEN_FDS, "1"), (LISTEN_PIDFDID, &right)]).0,
+            1
+        );
         let wrong = (id + 1).to_string();
         assert_eq!(
-            of(&[(FDS, "1"), (PID, &own), (PIDFD_ID, &wrong)]).expect("variables that fit"),
+            of(&[
+                (LISTEN_FDS, "1"),
+                (LISTEN_PID, &own),
+                (LISTEN_PIDFDID, &wrong)
+            ])
+            .expect("valid variables"),
             Err(Absent::ForEarlierProcess)
         );
     }

@@ -1,57 +1,70 @@
-//! State in shared memory that outlives the program that works on it.
+//! State in shared memory that outlives the program that uses it.
 //!
-//! A [`SharedFile`] is a file of memory (a memfd) that one program hands to the next: its descriptor is announced by the
-//! variables `LISTEN_FDS` and `LISTEN_FDNAMES`, as `sd_listen_fds(3)` has it, under the name [`SHARED_FD_NAME`]. [`ListenFds`]
-//! receives descriptors, [`HandOver`] passes them on, and a service manager keeps them for the next start ([`Notify`]).
+//! A [`SharedFile`] is a memfd that one program passes to the next. The variables `LISTEN_FDS` and
+//! `LISTEN_FDNAMES` announce its descriptor under the name [`SHARED_FD_NAME`], as
+//! [`sd_listen_fds(3)`](https://man7.org/linux/man-pages/man3/sd_listen_fds.3.html) specifies.
+//! [`ListenFds`] receives descriptors, [`HandOver`] passes them on, and [`Notify`] lets a service
+//! manager keep them for the next start.
 //!
-//! The rules this layer keeps:
+//! A program commits generations of its state by a [`queue`], which a host copies concurrently. The
+//! memory of an unmodified program is stored by [`Unaware`]: when the program exits, or at points in
+//! time for which a [`Freezer`] stops it.
 //!
-//! - **No references to shared memory,** but to atomics: other processes write it at any time.
-//! - **A file of memory is restored once,** and the seal against shrinking, added last, says that it was (hazard 25).
-//! - **What comes from outside is untrusted**: variables, numbers, descriptors. A refusal names what it is about.
-//! - **Nothing waits for ever** on another process.
+//! Rules of this layer:
 //!
-//! In that memory a program may commit generations by a [`queue`], which a host copies while it runs. The memory of a program
-//! that knows nothing of us is kept by [`Unaware`], at its end, or at instants for which a [`Freezer`] stops it.
+//! - **No references to shared memory,** except to atomics: other processes write it at any time.
+//! - **A memfd is restored once.** The shrink seal, added last, marks it as restored [I25].
+//! - **External input is untrusted:** variables, numbers and descriptors. An error names the input.
+//! - **Waiting for another process is bounded** by a timeout.
 //!
-//! What it does not know: how a state is stored (`snapshot` does).
+//! The layer does not know how a state is stored; `snapshot` does.
 
-#[cfg(not(all(loom, test)))]
-pub mod descendants;
+mod absence;
+mod environment;
 mod error;
 mod fd_name;
+mod fd_passing;
 #[cfg(not(all(loom, test)))]
 mod freeze;
 #[cfg(not(all(loom, test)))]
 mod freeze_error;
-mod hand_over;
+#[cfg(not(all(loom, test)))]
+mod freeze_tree;
 mod listen_fds;
+mod memfd;
+mod memfd_map;
 mod notify;
 mod notify_address;
 #[cfg(not(all(loom, test)))]
 mod process_id;
-pub mod queue;
-mod shared_file;
-mod shared_map;
 #[cfg(not(all(loom, test)))]
-mod unaware;
-mod variables;
+mod process_users;
+pub mod queue;
+#[cfg(not(all(loom, test)))]
+mod transparent_host;
 
+pub use absence::Absent;
 pub use error::ShmError;
 pub use fd_name::SHARED_FD_NAME;
+pub use fd_passing::{HandOver, Placed};
 #[cfg(not(all(loom, test)))]
 pub use freeze::{Freezer, Frozen};
 #[cfg(not(all(loom, test)))]
 pub use freeze_error::FreezeError;
-pub use hand_over::{HandOver, Placed};
-pub use listen_fds::{Absent, ListenFds};
+pub use listen_fds::ListenFds;
+pub use memfd::SharedFile;
+pub use memfd_map::{SharedMap, SharedMapMut};
 pub use notify::Notify;
 #[cfg(not(all(loom, test)))]
-pub use process_id::ProcessId;
-pub use shared_file::SharedFile;
-pub use shared_map::{SharedMap, SharedMapMut};
-#[cfg(not(all(loom, test)))]
-pub use unaware::{Unaware, UnawareError, UnawareOptions};
+pub use transparent_host::{Unaware, UnawareError, UnawareOptions};
 
+/// Processes and their signals, for the program `shm-restore` only. No stable API.
 #[cfg(not(all(loom, test)))]
-pub use crate::sys::fate::FAULT_SIGNALS;
+#[doc(hidden)]
+pub mod process {
+    pub use super::process_id::ProcessId;
+    pub use super::process_users::{
+        Descendant, adopt_orphans, descendants_with, reap_orphans, users_of,
+    };
+    pub use crate::sys::fatal_signals::FAULT_SIGNALS;
+}

@@ -1,30 +1,44 @@
-//! Messages to the service manager. The protocol is that of
-//! [`sd_notify(3)`](https://man7.org/linux/man-pages/man3/sd_notify.3.html).
+//! Messages to the service manager.
+//!
+//! The protocol is that of [`sd_notify(3)`](https://man7.org/linux/man-pages/man3/sd_notify.3.html).
 
 use std::ffi::OsStr;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::SocketAddr;
 use std::process;
 use std::time::Duration;
 
+use super::environment::{self, Lookup, refuse};
 use super::error::ShmError;
 use super::fd_name::check_plain;
 use super::notify_address::{SOCKET, parse};
-use super::variables::{self, Lookup, refuse};
-use crate::sys::datagram;
+use crate::sys::unix_datagram;
 
 const WATCHDOG_USEC: &str = "WATCHDOG_USEC";
 const WATCHDOG_PID: &str = "WATCHDOG_PID";
 
-/// So long a message waits for room in the manager's queue.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// Time that a message waits for room in the manager's queue.
+const SEND_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The service manager, or nobody: then every message is sent to nobody, and that is no error.
+/// Connection to the service manager. Without a manager every message succeeds without effect.
 ///
-/// A message is one datagram. Where the manager's queue is full it waits up to three seconds, and is an error of kind
-/// `WouldBlock` or `TimedOut` then.
+/// A message is one datagram. If the manager's queue stays full for three seconds, sending fails
+/// with [`io::ErrorKind::WouldBlock`] or [`io::ErrorKind::TimedOut`].
+///
+/// # Examples
+///
+/// ```
+/// use flatspan::shm::Notify;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let manager = Notify::from_env()?;
+/// manager.status("restoring the state")?;
+/// manager.ready()?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct Notify {
     manager: Option<Manager>,
     watchdog: Option<Duration>,
@@ -36,13 +50,17 @@ struct Manager {
 }
 
 impl Notify {
-    /// The one that `NOTIFY_SOCKET` names, a path or an abstract name (`@name`); nobody when it is unset or empty.
+    /// Connects to the manager that `NOTIFY_SOCKET` names by an absolute path or an abstract name
+    /// (`@name`).
+    ///
+    /// The connection is disabled if the variable is unset or empty.
     ///
     /// # Errors
     ///
-    /// [`Variable`](ShmError::Variable) for a variable that says something impossible.
+    /// Returns [`ShmError::Variable`] if `NOTIFY_SOCKET`, `WATCHDOG_USEC` or `WATCHDOG_PID` has an
+    /// invalid value.
     pub fn from_env() -> Result<Self, ShmError> {
-        Self::from_variables(&variables::of_process)
+        Self::from_variables(&environment::of_process)
     }
 
     fn from_variables(lookup: Lookup<'_>) -> Result<Self, ShmError> {
@@ -55,11 +73,11 @@ impl Notify {
         }
     }
 
-    /// The one that listens there.
+    /// Connects to the manager at this socket.
     ///
     /// # Errors
     ///
-    /// [`Variable`](ShmError::Variable).
+    /// Returns [`ShmError::Variable`] if the address is invalid.
     pub fn to(socket: impl AsRef<OsStr>) -> Result<Self, ShmError> {
         let socket = socket.as_ref();
         Ok(Self {
@@ -71,7 +89,7 @@ impl Notify {
         })
     }
 
-    /// Nobody.
+    /// Creates a connection without a manager.
     #[must_use]
     pub fn nobody() -> Self {
         Self {
@@ -80,112 +98,124 @@ impl Notify {
         }
     }
 
-    /// Is there a manager?
+    /// Returns whether a manager receives the messages.
     #[must_use]
     pub fn is_there(&self) -> bool {
         self.manager.is_some()
     }
 
-    /// Within this time the manager wants to hear [`watchdog`](Self::watchdog), or it ends the service; twice as often is
-    /// advised. `None` when it does not, or not from this process.
+    /// Returns the interval within which the manager expects a [`watchdog`](Self::watchdog) message
+    /// from this process, `None` if it expects none.
+    ///
+    /// The manager ends the service without the message. Sending it twice per interval is advised.
     #[must_use]
     pub fn watchdog_interval(&self) -> Option<Duration> {
         self.watchdog
     }
 
-    /// Says that the service has started.
+    /// Reports that the service has started.
     ///
     /// # Errors
     ///
-    /// [`Notify`](ShmError::Notify); so with all messages.
+    /// Returns [`ShmError::Notify`] if the message cannot be sent.
     pub fn ready(&self) -> Result<(), ShmError> {
         self.send("READY=1", &[])
     }
 
-    /// Says in a line what the service does. Ends of lines in it become spaces.
+    /// Reports the activity of the service in one line. Control characters become spaces.
     ///
     /// # Errors
     ///
-    /// As [`ready`](Self::ready).
+    /// Those of [`ready`](Self::ready).
     pub fn status(&self, text: &str) -> Result<(), ShmError> {
-        // A second line would be a message of its own.
+        // The manager would read a second line as another message.
         let text = text.replace(char::is_control, " ");
         self.send(&format!("STATUS={text}"), &[])
     }
 
-    /// Says that the service is about to end.
+    /// Reports that the service is about to exit.
     ///
     /// # Errors
     ///
-    /// As [`ready`](Self::ready).
+    /// Those of [`ready`](Self::ready).
     pub fn stopping(&self) -> Result<(), ShmError> {
         self.send("STOPPING=1", &[])
     }
 
-    /// Says that the service is alive.
+    /// Reports that the service is alive.
     ///
     /// # Errors
     ///
-    /// As [`ready`](Self::ready).
+    /// Those of [`ready`](Self::ready).
     pub fn watchdog(&self) -> Result<(), ShmError> {
         self.send("WATCHDOG=1", &[])
     }
 
-    /// Says which process is the service.
+    /// Reports the main process of the service.
     ///
     /// # Errors
     ///
-    /// As [`ready`](Self::ready).
+    /// Those of [`ready`](Self::ready).
     pub fn main_pid(&self, pid: u32) -> Result<(), ShmError> {
         self.send(&format!("MAINPID={pid}"), &[])
     }
 
-    /// Gives descriptors to the manager, which keeps them under this name, in addition to those it has under it, and leaves
-    /// them to the next start of the service. It does not watch them (`FDPOLL=0`). Whether it keeps any is its
-    /// configuration's choice, and it does not say.
+    /// Adds descriptors to the manager's fd store under this name.
+    ///
+    /// The manager passes them to the next start of the service and does not poll them
+    /// (`FDPOLL=0`). Its configuration decides whether it keeps any (`FileDescriptorStoreMax=`), and
+    /// it reports no refusal.
     ///
     /// # Errors
     ///
-    /// As [`ready`](Self::ready), and [`Name`](ShmError::Name); 253 descriptors go at once.
+    /// - Those of [`ready`](Self::ready), also for more than 253 descriptors.
+    /// - [`ShmError::Name`] if the name is invalid.
     pub fn store(&self, name: &str, descriptors: &[BorrowedFd<'_>]) -> Result<(), ShmError> {
         check_plain(name)?;
         let message = format!("FDSTORE=1\nFDNAME={name}\nFDPOLL=0");
         self.send(&message, descriptors)
     }
 
-    /// Has the manager give up what it keeps under this name.
+    /// Removes the descriptors with this name from the manager's fd store.
     ///
     /// # Errors
     ///
-    /// As [`store`](Self::store).
+    /// Those of [`store`](Self::store).
     pub fn remove_stored(&self, name: &str) -> Result<(), ShmError> {
         check_plain(name)?;
         self.send(&format!("FDSTOREREMOVE=1\nFDNAME={name}"), &[])
     }
 
-    /// Waits until the manager has worked on all that it was told before, and says whether it has. `false` when `patience`
-    /// is over before, as with managers that do not know this message (systemd does since 246).
+    /// Waits until the manager has processed all previous messages.
+    ///
+    /// Returns `false` after `patience`, as with managers that do not support this message (systemd
+    /// does since version 246).
     ///
     /// # Errors
     ///
-    /// As [`ready`](Self::ready).
+    /// Those of [`ready`](Self::ready).
     pub fn barrier(&self, patience: Duration) -> Result<bool, ShmError> {
         let Some(manager) = &self.manager else {
             return Ok(true);
         };
         let failed = |source| manager.failed("BARRIER=1", source);
-        let (end, sent) = io::pipe().map_err(failed)?;
-        self.send("BARRIER=1", &[sent.as_fd()])?;
-        drop(sent);
-        datagram::wait_for_end(&end, patience).map_err(failed)
+        let (end, passed) = io::pipe().map_err(failed)?;
+        self.send("BARRIER=1", &[passed.as_fd()])?;
+        drop(passed);
+        unix_datagram::wait_for_close(&end, patience).map_err(failed)
     }
 
     fn send(&self, message: &str, descriptors: &[BorrowedFd<'_>]) -> Result<(), ShmError> {
         let Some(manager) = &self.manager else {
             return Ok(());
         };
-        datagram::send(&manager.address, message.as_bytes(), descriptors, PATIENCE)
-            .map_err(|source| manager.failed(message, source))
+        unix_datagram::send(
+            &manager.address,
+            message.as_bytes(),
+            descriptors,
+            SEND_TIMEOUT,
+        )
+        .map_err(|source| manager.failed(message, source))
     }
 }
 
@@ -200,16 +230,16 @@ impl Manager {
 }
 
 fn watchdog(lookup: Lookup<'_>) -> Result<Option<Duration>, ShmError> {
-    let what = "it is not a number of microseconds";
-    let Some(interval) = variables::number::<u64>(lookup, WATCHDOG_USEC, what)? else {
+    let reason = "it is not a number of microseconds";
+    let Some(interval) = environment::number::<u64>(lookup, WATCHDOG_USEC, reason)? else {
         return Ok(None);
     };
-    let pid = variables::number::<u32>(lookup, WATCHDOG_PID, "it is not the number of a process")?;
+    let pid = environment::number::<u32>(lookup, WATCHDOG_PID, "it is not a process id")?;
     if pid.is_some_and(|pid| pid != process::id()) {
         return Ok(None);
     }
     match interval {
-        0 => Err(refuse(WATCHDOG_USEC, "0", "nobody is as fast")),
+        0 => Err(refuse(WATCHDOG_USEC, "0", "the interval must not be zero")),
         interval => Ok(Some(Duration::from_micros(interval))),
     }
 }
@@ -237,18 +267,18 @@ mod tests {
     }
 
     #[test]
-    fn without_a_socket_nobody_hears_and_nothing_fails() {
+    fn without_a_socket_messages_succeed_without_effect() {
         for set in [&[][..], &[(SOCKET, ""), (WATCHDOG_USEC, "x")]] {
-            let notify = of(set).expect("nobody");
+            let notify = of(set).expect("a disabled connection");
             assert!(!notify.is_there() && notify.watchdog_interval().is_none());
-            notify.ready().expect("nobody hears");
-            assert!(notify.barrier(Duration::ZERO).expect("nobody hears"));
+            notify.ready().expect("no effect");
+            assert!(notify.barrier(Duration::ZERO).expect("no effect"));
         }
         assert!(of(&[(SOCKET, "nowhere")]).is_err());
     }
 
     #[test]
-    fn the_watchdog_is_for_one_process() {
+    fn watchdog_interval_is_for_the_named_process() {
         let own = process::id().to_string();
         let interval = |more: &[(&'static str, &str)]| {
             let mut set = vec![(SOCKET, "/run/notify")];
@@ -258,10 +288,13 @@ mod tests {
         let second = Some(Duration::from_secs(1));
         assert_eq!(interval(&[]).expect("none"), None);
         let usec = (WATCHDOG_USEC, "1000000");
-        assert_eq!(interval(&[usec]).expect("all"), second);
-        assert_eq!(interval(&[usec, (WATCHDOG_PID, &own)]).expect("us"), second);
+        assert_eq!(interval(&[usec]).expect("any process"), second);
         assert_eq!(
-            interval(&[usec, (WATCHDOG_PID, "1")]).expect("not us"),
+            interval(&[usec, (WATCHDOG_PID, &own)]).expect("this process"),
+            second
+        );
+        assert_eq!(
+            interval(&[usec, (WATCHDOG_PID, "1")]).expect("another process"),
             None
         );
         for bad in ["0", "-1", "", "soon"] {

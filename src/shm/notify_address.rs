@@ -1,36 +1,39 @@
-//! Where the service manager listens: `NOTIFY_SOCKET`.
+//! Address of the service manager in `NOTIFY_SOCKET`.
+//!
+//! See [`unix(7)`](https://man7.org/linux/man-pages/man7/unix.7.html).
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::ffi::OsStrExt;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::SocketAddr;
 
+use super::environment::refuse;
 use super::error::ShmError;
-use super::variables::refuse;
 
 pub(super) const SOCKET: &str = "NOTIFY_SOCKET";
 
-/// An address of Unix sockets has room for 108 bytes; a path ends with a zero, an abstract name begins with one.
+/// A Unix socket address has 108 bytes. A path ends with a zero byte, an abstract name starts with
+/// one.
 const BYTES_MAX: usize = 107;
 
-/// A path from the root, or a name behind `@` that is in no directory.
+/// Parses an absolute path, or an abstract name after `@`.
 pub(super) fn parse(socket: &OsStr) -> Result<SocketAddr, ShmError> {
     let failed = |error: io::Error| refuse(SOCKET, socket, &error.to_string());
     match socket.as_bytes() {
         [b'/', ..] if socket.len() > BYTES_MAX => {
-            Err(refuse(SOCKET, socket, "a path has 107 bytes at most"))
+            Err(refuse(SOCKET, socket, "a path has at most 107 bytes"))
         }
         [b'/', ..] => SocketAddr::from_pathname(socket).map_err(failed),
         [b'@'] => Err(refuse(SOCKET, socket, "the name is empty")),
         [b'@', name @ ..] if name.len() > BYTES_MAX => {
-            Err(refuse(SOCKET, socket, "a name has 107 bytes at most"))
+            Err(refuse(SOCKET, socket, "a name has at most 107 bytes"))
         }
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name).map_err(failed),
         _ => Err(refuse(
             SOCKET,
             socket,
-            "it is neither a path from / on nor an abstract name behind @",
+            "it is neither an absolute path nor an abstract name after @",
         )),
     }
 }
@@ -40,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_and_abstract_names_are_told_apart_and_measured() {
+    fn paths_and_abstract_names_have_at_most_107_bytes() {
         let longest = "x".repeat(106);
         let path = parse(OsStr::new(&format!("/{longest}"))).expect("107 bytes");
         assert_eq!(

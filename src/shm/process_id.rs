@@ -1,58 +1,69 @@
-//! Which process it was.
+//! Identity of a process: process id and start time.
+//!
+//! See [`proc_pid_stat(5)`](https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html).
 
 use std::io;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
-use crate::sys::fate::is_ending;
+use crate::sys::fatal_signals::is_ending;
 use crate::sys::process_tree::{Stat, of_process, of_thread, threads};
 
-/// A process, by its number and by when it was started. Numbers are used again; as long as the system runs, no other process has both.
+/// Identity of a process.
+///
+/// Process ids are reused. Until the next boot no other process has the same id and start time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct ProcessId {
-    /// Its number.
+    /// Process id.
     pub pid: u32,
-    /// When it was started, in ticks since the system was: field 22 of `/proc/PID/stat`.
+    /// Start time in clock ticks since boot: field 22 of `/proc/PID/stat`.
     pub started: u64,
 }
 
 impl ProcessId {
-    /// Of the process that has this number now; `None` where there is none.
-    ///
-    /// # Errors
-    ///
-    /// Where `/proc` does not say, as when it is mounted with `hidepid` and the process is another user's.
-    pub fn of(pid: u32) -> io::Result<Option<Self>> {
-        let stat = look(pid)?;
-        Ok(stat.map(|stat| Self {
-            pid,
-            started: stat.started,
-        }))
+    /// Creates an identity from its parts, as read from a file.
+    #[must_use]
+    pub fn new(pid: u32, started: u64) -> Self {
+        Self { pid, started }
     }
 
-    /// Is it a child of the calling process? Where `/proc` is of another PID namespace, numbers mean others there.
+    /// Returns the identity of the process that has this process id now, `None` if there is none.
     ///
     /// # Errors
     ///
-    /// As for [`of`](Self::of).
+    /// Returns an error if `/proc` hides the process, as with the mount option `hidepid` and a
+    /// process of another user.
+    pub fn of(pid: u32) -> io::Result<Option<Self>> {
+        let stat = stat(pid)?;
+        Ok(stat.map(|stat| Self::new(pid, stat.started)))
+    }
+
+    /// Returns whether the process is a child of the calling process.
+    ///
+    /// The answer is only right if `/proc` is of the PID namespace of the caller.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`of`](Self::of).
     pub fn is_child(self) -> io::Result<bool> {
         let own = std::process::id().cast_signed();
-        let stat = look(self.pid)?.filter(|stat| stat.started == self.started);
+        let stat = stat(self.pid)?.filter(|stat| stat.started == self.started);
         Ok(stat.is_some_and(|stat| stat.parent == own))
     }
 
-    /// Does a thread of it run, or could? One that has ended and was not waited for is not alive.
+    /// Returns whether a thread of the process runs or may run. A zombie is not alive.
     ///
     /// # Errors
     ///
-    /// As for [`of`](Self::of).
+    /// Those of [`of`](Self::of).
     pub fn is_alive(self) -> io::Result<bool> {
-        match look(self.pid)? {
+        match stat(self.pid)? {
             Some(stat) if stat.started == self.started => {}
             _ => return Ok(false),
         }
-        // The first thread stands for the process, and may end before the others.
+        // The state of the process is that of its first thread, which may exit before the others.
         let pid = self.pid.cast_signed();
         for thread in threads(pid)? {
             let stat = of_thread(pid, thread)?;
@@ -63,11 +74,13 @@ impl ProcessId {
         Ok(false)
     }
 
-    /// Is it about to die, or is a thread of it? Killed from outside, a process that is alive may run for another moment.
+    /// Returns whether a thread of the process is exiting or about to be killed.
+    ///
+    /// After a kill from outside the process may run for another moment.
     ///
     /// # Errors
     ///
-    /// As for [`of`](Self::of).
+    /// Those of [`of`](Self::of).
     pub fn is_ending(self) -> io::Result<bool> {
         let pid = self.pid.cast_signed();
         for thread in threads(pid)? {
@@ -79,7 +92,7 @@ impl ProcessId {
     }
 }
 
-fn look(pid: u32) -> io::Result<Option<Stat>> {
+fn stat(pid: u32) -> io::Result<Option<Stat>> {
     let Some(known) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
         return Ok(None);
     };
@@ -87,7 +100,7 @@ fn look(pid: u32) -> io::Result<Option<Stat>> {
     match stat {
         None if test_kill_process(known) == Err(Errno::PERM) => Err(io::Error::new(
             io::ErrorKind::PermissionDenied,
-            format!("/proc hides process {pid} (hidepid)"),
+            format!("/proc hides process {pid}; mount it without hidepid"),
         )),
         stat => Ok(stat),
     }
@@ -95,13 +108,13 @@ fn look(pid: u32) -> io::Result<Option<Stat>> {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use std::io::{BufRead, BufReader};
+    use std::io::{BufRead as _, BufReader};
     use std::process::{Command, Stdio};
 
     use super::*;
 
     #[test]
-    fn a_process_is_alive_until_it_has_ended_and_its_number_alone_is_not_it() {
+    fn alive_until_exit_and_only_with_the_right_start_time() {
         let mut child = Command::new("sh")
             .args(["-c", "echo; read x"])
             .stdin(Stdio::piped())
@@ -109,10 +122,10 @@ mod tests {
             .spawn()
             .expect("a shell");
         let mut out = BufReader::new(child.stdout.take().expect("a pipe"));
-        out.read_line(&mut String::new()).expect("it runs");
+        out.read_line(&mut String::new()).expect("a line of output");
         let id = ProcessId::of(child.id())
             .expect("/proc")
-            .expect("it is there");
+            .expect("a process");
         assert_eq!(id.is_alive().ok(), Some(true));
         let other = ProcessId {
             started: id.started + 1,
@@ -120,17 +133,17 @@ mod tests {
         };
         assert_eq!(other.is_alive().ok(), Some(false));
         drop(child.stdin.take());
-        // It has ended when its output has, or a moment later; nobody has waited for it.
+        // The shell exits when its input is closed. It stays a zombie until `wait`.
         while id.is_alive().expect("/proc") {
             std::thread::yield_now();
         }
         assert_eq!(ProcessId::of(child.id()).expect("/proc"), Some(id));
-        child.wait().expect("its end");
+        child.wait().expect("an exit status");
         assert_eq!(id.is_alive().ok(), Some(false));
     }
 
     #[test]
-    fn numbers_that_no_process_has_are_nobody() {
+    fn unused_process_ids_have_no_identity() {
         for pid in [0, u32::MAX, i32::MAX.cast_unsigned()] {
             assert_eq!(ProcessId::of(pid).expect("/proc"), None);
         }

@@ -12,7 +12,7 @@ use super::group_disk::in_context;
 use super::part_row::parts_in;
 use crate::mapping_cache::{Access, FlushMode, MappingError};
 use crate::span::{Group, SpanError};
-use crate::sys::room;
+use crate::sys::statvfs;
 
 #[derive(Debug)]
 pub(super) struct ArrayFiles {
@@ -161,7 +161,7 @@ impl ArrayFiles {
         let left = range
             .end
             .saturating_sub(range.start.max(self.start_of(shape.parts)));
-        if left > room::available_bytes(shape.group.root())? {
+        if left > statvfs::available_bytes(shape.group.root())? {
             let error = io::ErrorKind::StorageFull.into();
             return Err(self.no_room(&shape, asked, left, error));
         }
@@ -296,7 +296,7 @@ impl ArrayFiles {
             Some(SpanError::File(MappingError::StorageFull {
                 available_bytes, ..
             })) => *available_bytes,
-            _ => room::available_bytes(shape.group.root()).unwrap_or(0),
+            _ => statvfs::available_bytes(shape.group.root()).unwrap_or(0),
         };
         let missing = left.saturating_sub(available);
         let path = shape.group.root().join(self.array.to_string());

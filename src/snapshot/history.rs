@@ -17,7 +17,7 @@ use super::error::SnapshotError;
 use super::format::{HeapName, NUMBERS_END};
 use super::lock::{Locks, lock_file};
 use super::reader::StoreReader;
-use crate::sys::open::sync_directory;
+use crate::sys::openat2::sync_directory;
 
 const FOLDER: &str = "history";
 /// Others may be copying a large state.

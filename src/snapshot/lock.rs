@@ -32,7 +32,7 @@ impl Locks {
     pub(crate) fn of_writer(directory: &Path) -> Result<Self, SnapshotError> {
         let path = directory.join("lock");
         let mut file = open(&path)?;
-        match flock::try_for(&file, flock::PATIENCE) {
+        match flock::lock_timeout(&file, flock::DEFAULT_TIMEOUT) {
             Ok(true) => {}
             Ok(false) => {
                 let mut text = String::new();
@@ -65,7 +65,7 @@ impl Locks {
         };
         let path = directory.join(format!("lock-{heap}"));
         let file = open(&path)?;
-        match flock::try_for(&file, timeout) {
+        match flock::lock_timeout(&file, timeout) {
             Ok(true) => Ok(HeapLock { file: Some(file) }),
             Ok(false) => {
                 let busy = io::Error::new(
@@ -82,7 +82,7 @@ impl Locks {
 /// A lock that is nothing else, taken; `ResourceBusy` if another process has it for too long.
 pub(super) fn lock_file(path: &Path, patience: Duration) -> Result<File, SnapshotError> {
     let file = open(path)?;
-    match flock::try_for(&file, patience) {
+    match flock::lock_timeout(&file, patience) {
         Ok(true) => Ok(file),
         Ok(false) => {
             let busy = format!("another process has it for more than {patience:?}");

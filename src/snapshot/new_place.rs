@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::group_disk::in_context;
-use crate::sys::{open::sync_directory, relocate::rename_directory};
+use crate::sys::{openat2::sync_directory, rename::rename_directory};
 
 /// A directory beside the place it is for, named `.NAME.new-<pid>-<random>`. Dropped before it was published, it is
 /// removed with all that is in it, and the parents that were made for it.

@@ -16,12 +16,12 @@ pub(crate) fn create(name: &str) -> io::Result<File> {
 }
 
 /// Nobody can make it shorter any more, so no page of it that is mapped loses its storage.
-pub(crate) fn seal_against_shrinking(file: &File) -> io::Result<()> {
+pub(crate) fn seal_shrink(file: &File) -> io::Result<()> {
     Ok(fcntl_add_seals(file, SealFlags::SHRINK)?)
 }
 
 /// Nobody can make it longer any more.
-pub(crate) fn seal_against_growing(file: &File) -> io::Result<()> {
+pub(crate) fn seal_grow(file: &File) -> io::Result<()> {
     Ok(fcntl_add_seals(file, SealFlags::GROW)?)
 }
 
@@ -62,7 +62,7 @@ mod tests {
     fn a_sealed_one_grows_and_does_not_shrink() {
         let file = create("flatspan-test").expect("a memfd");
         file.set_len(8192).expect("longer");
-        seal_against_shrinking(&file).expect("a seal");
+        seal_shrink(&file).expect("a seal");
         file.set_len(16384).expect("longer still");
         let refused = file.set_len(8192).map_err(|error| error.kind());
         assert_eq!(refused, Err(io::ErrorKind::PermissionDenied));

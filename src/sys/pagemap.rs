@@ -15,7 +15,7 @@ use std::ops::Range;
 use rustix::io::retry_on_intr;
 use rustix::ioctl::{Ioctl, IoctlOutput, Opcode, ioctl, opcode};
 
-use super::reserve::Reservation;
+use super::address_space::Reservation;
 
 const PAGE_IS_WRITTEN: u64 = 1 << 1;
 const PAGE_IS_FILE: u64 = 1 << 2;
@@ -180,7 +180,7 @@ unsafe impl Ioctl for Scan<'_> {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::sys::limits::page_bytes;
+    use crate::sys::rlimits::page_bytes;
     use crate::sys::userfaultfd::open_or_skip;
 
     const PAGES: usize = 64;

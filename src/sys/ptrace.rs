@@ -12,7 +12,7 @@ use std::io;
 use std::ptr;
 
 /// Of the calling thread, as `/proc` names a tracer.
-pub(crate) fn own_number() -> i32 {
+pub(crate) fn own_thread_id() -> i32 {
     // SAFETY: without arguments, and it cannot fail.
     unsafe { libc::gettid() }
 }

@@ -22,7 +22,7 @@ use std::sync::{Mutex, PoisonError};
 
 use libc::{c_int, c_void, siginfo_t};
 
-use super::limits::page_bytes;
+use super::rlimits::page_bytes;
 
 const CHUNK_ENTRIES: usize = 1024;
 /// As many mappings as the kernel grants by default.

@@ -19,7 +19,7 @@ use rustix::io::{Errno, retry_on_intr};
 use rustix::ioctl::{Opcode, Updater, ioctl, opcode};
 use rustix::mm::{UserfaultfdFlags, userfaultfd};
 
-use super::reserve::Reservation;
+use super::address_space::Reservation;
 
 /// Faults of this process's own instructions only: all that ordinary users may have (Linux 5.11). Stores that the
 /// kernel does for us are noted all the same, since nobody has to be asked.

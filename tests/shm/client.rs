@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use flatspan::shm::queue::{QueueError, QueueOptions, Writer};
+use flatspan::shm::queue::{QueueOptions, Writer};
 use flatspan::shm::{ListenFds, SHARED_FD_NAME, SharedFile};
 
 use crate::states::{GROWN_PAGES, PAGE_WORDS, PUBLISHED_PAGES, ROW_PAGES};
@@ -240,7 +240,7 @@ fn commit(while_there: &Path) {
     let mut number = u64::from_ne_bytes(word);
     while while_there.exists() {
         number += 1;
-        let committed: Result<(), QueueError> = writer.commit(|change| {
+        let committed = writer.commit(|change| {
             (0..ROW_PAGES as u64)
                 .try_for_each(|page| change.write(page * 4096, &number.to_ne_bytes()))
         });

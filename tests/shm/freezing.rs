@@ -173,7 +173,7 @@ fn a_traced_process_is_refused_by_name_and_continues() {
     let FreezeError::Refused { pid, tracer, .. } = refused else {
         panic!("{refused}");
     };
-    assert_eq!(pid, counting.pid().cast_signed());
+    assert_eq!(pid, counting.pid());
     assert!(tracer.is_some_and(|tracer| tracer > 0));
     drop(frozen);
     counting.must_go_on();
@@ -257,8 +257,7 @@ fn i27_no_process_escapes_between_two_forks() {
         let done = child::in_child(CHAIN, &[], child::Limits::default());
         return done.expect("an empty range needs nothing").assert_passed();
     }
-    flatspan::shm::descendants::adopt_orphans()
-        .expect("the orphans are reparented to this process");
+    flatspan::shm::process::adopt_orphans().expect("the orphans are reparented to this process");
     let folder = folder();
     let log = folder.path().join("log");
     fs::write(&log, "").expect("a file");
@@ -290,7 +289,7 @@ fn i27_no_process_escapes_between_two_forks() {
             }
             Err(error) => assert!(matches!(error, FreezeError::Deadline { .. }), "{error}"),
         }
-        flatspan::shm::descendants::reap_orphans(0).expect("reaped");
+        flatspan::shm::process::reap_orphans(0).expect("reaped");
     }
     assert!(stood > 0, "the process is never stopped");
     fs::remove_file(&log).expect("the process ends");
@@ -412,7 +411,7 @@ fn i27_a_process_with_a_fatal_fault_is_not_frozen() {
         let refused = refusals
             .find(|error| !is_late(error))
             .expect("the program stops");
-        let own = shell.0.id().cast_signed();
+        let own = shell.0.id();
         assert!(
             matches!(refused, FreezeError::Dying { pid, .. } if pid == own),
             "{refused}"

@@ -7,7 +7,8 @@ use std::sync::mpsc::Sender;
 use std::thread;
 
 use anyhow::{Context as _, Result, bail};
-use flatspan::shm::{FAULT_SIGNALS, Placed, ProcessId};
+use flatspan::shm::Placed;
+use flatspan::shm::process::{FAULT_SIGNALS, ProcessId};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{

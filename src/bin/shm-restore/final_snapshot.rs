@@ -4,7 +4,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 
 use anyhow::Result;
-use flatspan::shm::descendants::descendants_with;
+use flatspan::shm::process::descendants_with;
 use flatspan::shm::{SharedFile, ShmError};
 use serde_json::json;
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use flatspan::shm::descendants::descendants_with;
+use flatspan::shm::process::descendants_with;
 use flatspan::shm::{Freezer, SharedFile};
 use flatspan::snapshot::{Standstill, Stopped};
 

@@ -99,7 +99,7 @@ impl StateHost {
     pub(crate) fn generation(&self) -> u64 {
         match self {
             Self::Transparent(host) => host.generation(),
-            Self::Queue(host) => host.persisted(),
+            Self::Queue(host) => host.persisted().unwrap_or(0),
         }
     }
 

@@ -24,7 +24,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use flatspan::shm::{ProcessId, SharedFile};
+use flatspan::shm::SharedFile;
+use flatspan::shm::process::ProcessId;
 
 /// The file keeps the newest lines up to this number.
 const LINES_MAX: usize = 64;
@@ -348,7 +349,7 @@ fn parse_command(word: &str) -> Option<ProcessId> {
         .ok()
         .filter(|pid| (1..=i32::MAX.cast_unsigned()).contains(pid))?;
     let started = started.parse().ok()?;
-    Some(ProcessId { pid, started })
+    Some(ProcessId::new(pid, started))
 }
 
 #[cfg(test)]
@@ -356,7 +357,7 @@ mod tests {
     use super::*;
 
     fn command(pid: u32) -> ProcessId {
-        ProcessId { pid, started: 5 }
+        ProcessId::new(pid, 5)
     }
 
     fn running() -> ProcessId {
@@ -366,10 +367,7 @@ mod tests {
     }
 
     fn exited() -> ProcessId {
-        ProcessId {
-            started: running().started + 1,
-            ..running()
-        }
+        ProcessId::new(running().pid, running().started + 1)
     }
 
     struct Fixture {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use flatspan::shm::SharedFile;
-use flatspan::shm::descendants::users_of;
+use flatspan::shm::process::users_of;
 use serde_json::json;
 
 use crate::cli::{Cli, Mode, OnCrash};

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use flatspan::shm::descendants::{adopt_orphans, reap_orphans};
+use flatspan::shm::process::{adopt_orphans, reap_orphans};
 use flatspan::shm::{ListenFds, Notify, Placed, SharedFile, ShmError};
 use rustix::process::Signal;
 use serde_json::json;

@@ -1,426 +1,447 @@
-//! The client: the one process that changes the state.
+//! Client of a queue: the only process that changes the state.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::os::unix::fs::FileExt as _;
+use std::sync::atomic::Ordering;
 
-use super::committing::{Change, Committer};
+use super::byte_access::{read_bytes, write_bytes};
+use super::client_protocol::{ClientProtocol, PendingCommit};
 use super::error::QueueError;
-use super::geometry::{Header, Lineage, PAGE_BYTES, tail_of};
-use super::mapped::{Mapped, header_of, len_of};
-use super::words::Words;
-use crate::snapshot::random;
-use crate::sys::{flock, memfd, sparse};
+use super::layout::{Dimensions, Header, Layout, PAGE_BYTES, read_aux};
+use super::mapped_words::{MappedWords, check_len, has_shrink_seal, header_of, len_of, reopen};
+use super::shared_words::Words as _;
+use crate::sys::{flock, memfd, seek_data};
 
-const WORD_BYTES: usize = 8;
-
-/// The geometry of a new queue. It never changes.
+/// Dimensions of a new queue. They cannot be changed later.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct QueueOptions {
-    state_bytes: u64,
-    depth: u64,
-    tail_bytes: u64,
+    dimensions: Dimensions,
 }
 
 impl QueueOptions {
-    /// A state of so many bytes, rounded up to pages of 4096; three buffers of it; room for 256 bytes of auxiliary data.
+    /// Creates options for a state of `state_bytes` bytes, rounded up to a multiple of 4096.
+    ///
+    /// The queue holds three generations with up to 256 bytes of auxiliary data each.
     pub fn new(state_bytes: u64) -> Self {
         Self {
-            // What cannot be rounded up is refused by who opens.
-            state_bytes: state_bytes
-                .checked_next_multiple_of(PAGE_BYTES as u64)
-                .unwrap_or(state_bytes),
-            depth: 3,
-            tail_bytes: 256,
+            dimensions: Dimensions {
+                // `Writer::open` refuses a length that cannot be rounded up.
+                state_bytes: state_bytes
+                    .checked_next_multiple_of(PAGE_BYTES as u64)
+                    .unwrap_or(state_bytes),
+                depth: 3,
+                aux_bytes: 256,
+            },
         }
     }
 
-    /// So many generations are there at once, 2 to 64. Each takes as much memory as the state. A host has as long as it
-    /// takes to commit `depth - 1` more to copy one.
+    /// Sets the number of generations that the queue holds, 2 to 64. Defaults to 3.
+    ///
+    /// Each generation takes as much memory as the state. A host can copy a generation until the
+    /// client commits `depth - 1` further ones.
     pub fn depth(mut self, depth: u64) -> Self {
-        self.depth = depth;
+        self.dimensions.depth = depth;
         self
     }
 
-    /// Room for auxiliary data in each generation, in bytes, at most 65,536; a multiple of 8.
+    /// Sets the room for auxiliary data in each generation in bytes. Defaults to 256.
+    ///
+    /// The value must be a multiple of 8 and at most 65,536.
     pub fn tail_bytes(mut self, bytes: u64) -> Self {
-        self.tail_bytes = bytes;
+        self.dimensions.aux_bytes = bytes;
         self
     }
 }
 
-/// Commits generations of a state to a memfd; a host copies them meanwhile, and is never waited for.
+/// Client of a queue, which commits generations of a state to a memfd.
 ///
-/// The state is an array of bytes that begins as zeros. It is reached by [`read`](Self::read), and changed inside
-/// [`commit`](Self::commit): what a commit has changed becomes visible to hosts, and to who recovers, together or not at all.
+/// The state is an array of bytes that starts as zeros. [`read`](Self::read) returns bytes of it.
+/// [`begin`](Self::begin) or [`commit`](Self::commit) changes it. All changes of one commit become
+/// visible to hosts and to later clients together, or not at all. A host copies committed
+/// generations concurrently, and the client never waits for it.
 ///
-/// There is one writer at a time. When it dies, the next one recovers the newest generation that was committed.
+/// A memfd has one client at a time. After its death the next client continues with the newest
+/// committed generation.
+///
+/// # Examples
+///
+/// ```
+/// use flatspan::shm::SharedFile;
+/// use flatspan::shm::queue::{QueueOptions, Writer};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let memfd = SharedFile::create("counter", 0)?;
+/// let mut client = Writer::open(memfd, QueueOptions::new(4096))?;
+/// client.commit(|update| {
+///     update.write(0, b"one")?;
+///     update.write(8, b"two")?;
+///     Ok(())
+/// })?;
+/// let mut state = [0; 3];
+/// client.read(8, &mut state)?;
+/// assert_eq!(&state, b"two");
+/// assert_eq!(client.generation(), Some(1));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Writer {
-    memory: Mapped,
-    header: Header,
-    committer: Committer,
-    process: u32,
+    memory: MappedWords,
+    dimensions: Dimensions,
+    layout: Layout,
+    protocol: ClientProtocol,
+    opened_by: u32,
 }
 
-/// Inside a commit: the state as it will be. Dropped without the commit's end, nothing of it was.
+/// Guard of a commit in progress: the state as it will be.
+///
+/// [`commit`](Self::commit) publishes the changes. Dropping the guard discards them.
+///
+/// # Examples
+///
+/// ```
+/// use flatspan::shm::SharedFile;
+/// use flatspan::shm::queue::{QueueOptions, Writer};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let memfd = SharedFile::create("counter", 0)?;
+/// # let mut client = Writer::open(memfd, QueueOptions::new(4096))?;
+/// let mut update = client.begin()?;
+/// update.write(0, &[1])?;
+/// let first = update.commit()?;
+///
+/// let mut update = client.begin()?;
+/// update.write(0, &[2])?;
+/// drop(update);
+///
+/// let mut state = [0];
+/// client.read(0, &mut state)?;
+/// assert_eq!((state, client.generation()), ([1], Some(first)));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
+#[must_use = "dropping it discards the changes"]
 pub struct Commit<'w> {
-    memory: &'w Mapped,
-    change: Change<'w, Mapped>,
-    state_bytes: u64,
+    memory: &'w MappedWords,
+    pending: PendingCommit<'w, MappedWords>,
+    dimensions: Dimensions,
+    opened_by: u32,
 }
 
 impl Writer {
-    /// Goes on with the queue in the memfd, or lays one out where there is none. The memfd grows as it must, and is sealed against
-    /// shrinking.
+    /// Opens the queue in the memfd, or creates one in an empty memfd.
+    ///
+    /// The memfd is extended as needed and sealed against shrinking.
     ///
     /// # Errors
     ///
-    /// [`QueueError::InUse`]; [`QueueError::Geometry`] when the queue that is there has another one;
-    /// [`QueueError::NotAQueue`] when something else is there; what is wrong with the header or the memfd.
+    /// - [`QueueError::InUse`] if another client has the queue open.
+    /// - [`QueueError::Geometry`] if the memfd holds a queue with other dimensions.
+    /// - [`QueueError::NotAQueue`] if the memfd holds other data.
+    /// - [`QueueError::Header`] if the options or the existing header are out of range.
+    /// - [`QueueError::Version`], [`QueueError::TooShort`] if the existing queue is not usable.
+    /// - [`QueueError::Io`] if a system call on the memfd fails.
     pub fn open(memfd: impl Into<OwnedFd>, options: QueueOptions) -> Result<Self, QueueError> {
-        let file = take_lock(memfd.into())?;
-        match header_of_complete(&file)? {
+        let dimensions = options.dimensions;
+        let file = reopen_and_lock(memfd.into())?;
+        match header_if_complete(&file)? {
             Some(header) => {
-                for (field, found, asked) in [
-                    ("state_bytes", header.state_bytes, options.state_bytes),
-                    ("depth", header.depth, options.depth),
-                    ("tail_bytes", header.tail_bytes, options.tail_bytes),
-                ] {
-                    if found != asked {
-                        return Err(QueueError::Geometry {
-                            field,
-                            found,
-                            asked,
-                        });
-                    }
-                }
-                Self::go_on(file, header)
+                header.dimensions().check_equal(&dimensions)?;
+                Self::resume(file, &header)
             }
-            None => Self::lay_out(file, &options),
+            None => Self::create(file, dimensions),
         }
     }
 
-    /// Goes on with the queue in the memfd, whatever its geometry. `None` where there is none.
+    /// Opens an existing queue with the dimensions that its header states.
+    ///
+    /// Returns `None` if the memfd holds no queue.
     ///
     /// # Errors
     ///
-    /// As for [`open`](Self::open).
+    /// Those of [`open`](Self::open).
     pub fn recover(memfd: impl Into<OwnedFd>) -> Result<Option<Self>, QueueError> {
-        let file = take_lock(memfd.into())?;
-        let header = header_of_complete(&file)?;
-        header.map(|header| Self::go_on(file, header)).transpose()
-    }
-
-    fn lay_out(file: File, options: &QueueOptions) -> Result<Self, QueueError> {
-        let header = Header {
-            state_bytes: options.state_bytes,
-            depth: options.depth,
-            tail_bytes: options.tail_bytes,
-            lineage: Lineage([random::word().max(1), random::word()]),
-            parent: Lineage::NONE,
-            restored_at: 0,
-        };
-        header.check()?;
-        refuse_content(&file)?;
-        let shape = header.shape().expect("checked");
-        lengthen(&file, shape.len_bytes() as u64)?;
-        // Before it is mapped: nobody may take its pages away. What it has so far is as complete as it must be: nothing.
-        memfd::seal_against_shrinking(&file).map_err(QueueError::io("seal the memfd"))?;
-        let memory = Mapped::new(file, &shape, true)?;
-        header.write(&memory);
-        Self::begin(memory, header)
-    }
-
-    fn go_on(file: File, header: Header) -> Result<Self, QueueError> {
-        let shape = header.shape().expect("checked");
-        // A restored one ends behind its first buffer.
-        let len = len_of(&file)?;
-        if len < shape.image_bytes() as u64 {
-            return Err(QueueError::TooShort {
-                len,
-                needed: shape.image_bytes() as u64,
-            });
+        let file = reopen_and_lock(memfd.into())?;
+        match header_if_complete(&file)? {
+            Some(header) => Self::resume(file, &header).map(Some),
+            None => Ok(None),
         }
-        lengthen(&file, shape.len_bytes() as u64)?;
-        let memory = Mapped::new(file, &shape, true)?;
-        Self::begin(memory, header)
     }
 
-    fn begin(memory: Mapped, header: Header) -> Result<Self, QueueError> {
-        let shape = header.shape().expect("checked");
-        let committer = Committer::begin(&memory, shape)?;
+    fn create(file: File, dimensions: Dimensions) -> Result<Self, QueueError> {
+        let header = Header::new(dimensions)?;
+        check_empty(&file)?;
+        let layout = header.layout();
+        extend(&file, layout.len_bytes() as u64)?;
+        // The seal comes before the mapping, so that no other process can remove mapped pages. An
+        // empty memfd counts as completely restored.
+        memfd::seal_shrink(&file).map_err(QueueError::io("seal the memfd"))?;
+        let memory = MappedWords::new(file, &layout, true)?;
+        header.write(&memory);
+        Self::start(memory, &header)
+    }
+
+    fn resume(file: File, header: &Header) -> Result<Self, QueueError> {
+        let layout = header.layout();
+        // A restored memfd ends after its first buffer.
+        check_len(len_of(&file)?, layout.image_bytes())?;
+        extend(&file, layout.len_bytes() as u64)?;
+        let memory = MappedWords::new(file, &layout, true)?;
+        Self::start(memory, header)
+    }
+
+    fn start(memory: MappedWords, header: &Header) -> Result<Self, QueueError> {
+        let layout = header.layout();
+        let protocol = ClientProtocol::resume(&memory, layout)?;
         Ok(Self {
             memory,
-            header,
-            committer,
-            process: std::process::id(),
+            dimensions: *header.dimensions(),
+            layout,
+            protocol,
+            opened_by: std::process::id(),
         })
     }
 
-    /// Length of the state in bytes.
+    /// Returns the length of the state in bytes.
     #[must_use]
     pub fn state_bytes(&self) -> u64 {
-        self.header.state_bytes
+        self.dimensions.state_bytes
     }
 
-    /// The newest generation that was committed; 0 before the first.
+    /// Returns the newest committed generation, `None` before the first commit.
     #[must_use]
-    pub fn generation(&self) -> u64 {
-        self.committer
-            .newest()
-            .map_or(0, |(generation, _)| generation)
+    pub fn generation(&self) -> Option<u64> {
+        self.protocol.newest().map(|(generation, _)| generation)
     }
 
-    /// The auxiliary data of the newest generation.
+    /// Returns the auxiliary data of the newest generation. It is empty before the first commit.
     #[must_use]
     pub fn tail(&self) -> Vec<u8> {
-        let shape = self.header.shape().expect("checked");
-        let newest = self.committer.newest();
+        let Some((generation, entry)) = self.protocol.newest() else {
+            return Vec::new();
+        };
         let read = |at: usize, to: &mut [u64]| self.memory.load_own(at, to);
-        let tail = newest.and_then(|(generation, entry)| tail_of(read, &shape, entry, generation));
-        tail.unwrap_or_default()
+        read_aux(read, &self.layout, entry, generation).unwrap_or_default()
     }
 
-    /// Copies bytes of the newest generation.
+    /// Copies bytes of the newest generation into `buf`.
     ///
     /// # Errors
     ///
-    /// [`QueueError::Range`].
+    /// Returns [`QueueError::Range`] if the range ends after the state.
     pub fn read(&self, offset: u64, buf: &mut [u8]) -> Result<(), QueueError> {
         let at = check_range(offset, buf.len(), self.state_bytes())?;
-        let shape = self.header.shape().expect("checked");
-        match self.committer.newest() {
-            Some((_, entry)) => read_bytes(self.memory.words(shape.buffer(entry)), at, buf),
+        match self.protocol.newest() {
+            Some((_, entry)) => read_bytes(self.memory.words(self.layout.buffer(entry)), at, buf),
             None => buf.fill(0),
         }
         Ok(())
     }
 
-    /// Makes a change, and with it a new generation when the closure returns `Ok`. When it returns an error or panics,
-    /// the state is as before.
+    /// Begins a commit. The changes take effect when [`Commit::commit`] is called.
     ///
     /// # Errors
     ///
-    /// What the closure returns; [`QueueError::OtherProcess`] in a fork.
-    pub fn commit<R, E: From<QueueError>>(
+    /// - [`QueueError::OtherProcess`] if this process is a fork of the one that opened the queue.
+    /// - [`QueueError::NumbersExhausted`] if no higher generation exists.
+    pub fn begin(&mut self) -> Result<Commit<'_>, QueueError> {
+        check_process(self.opened_by)?;
+        Ok(Commit {
+            memory: &self.memory,
+            pending: self.protocol.begin(&self.memory)?,
+            dimensions: self.dimensions,
+            opened_by: self.opened_by,
+        })
+    }
+
+    /// Calls `change` and commits its changes as a new generation.
+    ///
+    /// If the closure returns an error or panics, nothing is committed. A closure with an error
+    /// type of its own needs [`begin`](Self::begin) instead.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`begin`](Self::begin) and of the closure.
+    pub fn commit<R>(
         &mut self,
-        change: impl FnOnce(&mut Commit<'_>) -> Result<R, E>,
-    ) -> Result<R, E> {
+        change: impl FnOnce(&mut Commit<'_>) -> Result<R, QueueError>,
+    ) -> Result<R, QueueError> {
         self.commit_with(&[], change)
     }
 
-    /// As [`commit`](Self::commit), with auxiliary data that belongs to this generation.
+    /// Calls `change` and commits its changes as a new generation with auxiliary data.
     ///
     /// # Errors
     ///
-    /// As for [`commit`](Self::commit); [`QueueError::Tail`].
-    pub fn commit_with<R, E: From<QueueError>>(
+    /// - Those of [`commit`](Self::commit).
+    /// - [`QueueError::Tail`] if `tail` is longer than the queue allows. The closure is not called.
+    pub fn commit_with<R>(
         &mut self,
         tail: &[u8],
-        change: impl FnOnce(&mut Commit<'_>) -> Result<R, E>,
-    ) -> Result<R, E> {
-        self.check_process()?;
-        let (state_bytes, tail_bytes) = (self.header.state_bytes, self.header.tail_bytes);
-        if tail.len() as u64 > tail_bytes {
-            let len = tail.len();
-            return Err(QueueError::Tail { len, tail_bytes }.into());
-        }
-        let mut commit = Commit {
-            memory: &self.memory,
-            change: self.committer.start(&self.memory)?,
-            state_bytes,
-        };
-        let result = change(&mut commit)?;
-        commit.change.complete(tail);
+        change: impl FnOnce(&mut Commit<'_>) -> Result<R, QueueError>,
+    ) -> Result<R, QueueError> {
+        check_aux(tail, &self.dimensions)?;
+        let mut update = self.begin()?;
+        let result = change(&mut update)?;
+        update.commit_with(tail)?;
         Ok(result)
     }
 
-    /// The newest generation that a host has made durable; `None` for none of this memfd.
+    /// Returns the newest generation that a host has made durable, `None` if there is none.
     ///
-    /// A host may be slow, stopped, or not there at all: who waits for this number to grow gives up what the queue is for.
+    /// A host may be slow, stopped or absent. A client that waits for this number gives up the
+    /// independence that the queue provides.
     #[must_use]
     pub fn last_persisted(&self) -> Option<u64> {
-        let shape = self.header.shape().expect("checked");
-        let word = self.memory.word(shape.persisted_at());
-        match word.load(Ordering::Acquire) {
-            0 => None,
-            generation => Some(generation),
-        }
-    }
-
-    fn check_process(&self) -> Result<(), QueueError> {
-        match std::process::id() {
-            here if here == self.process => Ok(()),
-            here => Err(QueueError::OtherProcess {
-                opened_by: self.process,
-                here,
-            }),
-        }
+        let word = self.memory.word(self.layout.persisted_at());
+        Some(word.load(Ordering::Acquire)).filter(|generation| *generation > 0)
     }
 }
 
 impl Commit<'_> {
-    /// The generation that this becomes.
+    /// Returns the generation that the commit creates.
     #[must_use]
     pub fn generation(&self) -> u64 {
-        self.change.generation()
+        self.pending.generation()
     }
 
-    /// Length of the state in bytes.
+    /// Returns the length of the state in bytes.
     #[must_use]
     pub fn state_bytes(&self) -> u64 {
-        self.state_bytes
+        self.dimensions.state_bytes
     }
 
-    /// Changes bytes.
+    /// Changes bytes of the state.
     ///
     /// # Errors
     ///
-    /// [`QueueError::Range`].
+    /// Returns [`QueueError::Range`] if the range ends after the state.
     pub fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), QueueError> {
-        let at = check_range(offset, bytes.len(), self.state_bytes)?;
+        let at = check_range(offset, bytes.len(), self.state_bytes())?;
         if bytes.is_empty() {
             return Ok(());
         }
         for page in at / PAGE_BYTES..=(at + bytes.len() - 1) / PAGE_BYTES {
-            self.change.touch(page);
+            self.pending.touch(page);
         }
-        write_bytes(self.memory.words(self.change.buffer()), at, bytes);
+        write_bytes(self.memory.words(self.pending.buffer()), at, bytes);
         Ok(())
     }
 
-    /// Copies bytes of the state with what was changed so far.
+    /// Copies bytes of the state into `buf`, including the changes made so far.
     ///
     /// # Errors
     ///
-    /// [`QueueError::Range`].
+    /// Returns [`QueueError::Range`] if the range ends after the state.
     pub fn read(&self, offset: u64, buf: &mut [u8]) -> Result<(), QueueError> {
-        let at = check_range(offset, buf.len(), self.state_bytes)?;
-        read_bytes(self.memory.words(self.change.buffer()), at, buf);
+        let at = check_range(offset, buf.len(), self.state_bytes())?;
+        read_bytes(self.memory.words(self.pending.buffer()), at, buf);
         Ok(())
     }
-}
 
-/// A description of our own, and its lock, which ends with it.
-fn take_lock(memfd: OwnedFd) -> Result<File, QueueError> {
-    let file = memfd::reopen(&File::from(memfd), true);
-    let file = file.map_err(QueueError::io("open the memfd anew by /proc/self/fd"))?;
-    match flock::try_for(&file, flock::PATIENCE).map_err(QueueError::io("lock the memfd"))? {
-        true => Ok(file),
-        false => Err(QueueError::InUse),
+    /// Publishes the changes and returns their generation.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`QueueError::OtherProcess`] if this process is a fork of the one that opened the
+    /// queue.
+    pub fn commit(self) -> Result<u64, QueueError> {
+        self.commit_with(&[])
+    }
+
+    /// Publishes the changes with auxiliary data and returns their generation.
+    ///
+    /// # Errors
+    ///
+    /// - Those of [`commit`](Self::commit).
+    /// - [`QueueError::Tail`] if `tail` is longer than the queue allows.
+    pub fn commit_with(self, tail: &[u8]) -> Result<u64, QueueError> {
+        check_aux(tail, &self.dimensions)?;
+        check_process(self.opened_by)?;
+        let generation = self.generation();
+        self.pending.complete(tail);
+        Ok(generation)
     }
 }
 
-/// A header in a memfd that is not sealed is that of one half restored: what is there is worth nothing.
-fn header_of_complete(file: &File) -> Result<Option<Header>, QueueError> {
-    let seals = memfd::seals(file).map_err(QueueError::io("ask for the seals of the memfd"))?;
-    match seals.shrink {
-        true => header_of(file),
-        false => Ok(None),
+fn check_aux(aux: &[u8], dimensions: &Dimensions) -> Result<(), QueueError> {
+    let tail_bytes = dimensions.aux_bytes;
+    if aux.len() as u64 > tail_bytes {
+        let len = aux.len();
+        return Err(QueueError::Tail { len, tail_bytes });
+    }
+    Ok(())
+}
+
+/// Refuses to commit in a fork, which shares the memory and the lock with its parent.
+fn check_process(opened_by: u32) -> Result<(), QueueError> {
+    let here = std::process::id();
+    if here != opened_by {
+        return Err(QueueError::OtherProcess { opened_by, here });
+    }
+    Ok(())
+}
+
+/// A new open file description with an exclusive flock(2) that ends with it.
+fn reopen_and_lock(memfd: OwnedFd) -> Result<File, QueueError> {
+    let file = reopen(&File::from(memfd), true)?;
+    let locked = flock::lock_timeout(&file, flock::DEFAULT_TIMEOUT);
+    if locked.map_err(QueueError::io("lock the memfd"))? {
+        Ok(file)
+    } else {
+        Err(QueueError::InUse)
     }
 }
 
-/// Where a queue is to be laid out nothing may be; but for the fields of a header whose magic was never written.
-fn refuse_content(file: &File) -> Result<(), QueueError> {
+/// The header of the memfd, unless the shrink seal is missing: such a memfd is only partly restored
+/// and its content is not used [I25].
+fn header_if_complete(file: &File) -> Result<Option<Header>, QueueError> {
+    if has_shrink_seal(file)? {
+        header_of(file)
+    } else {
+        Ok(None)
+    }
+}
+
+/// Refuses to create a queue over other data. Header fields without the magic are allowed: a client
+/// that died while it created the queue leaves them.
+fn check_empty(file: &File) -> Result<(), QueueError> {
     let mut page = [0; PAGE_BYTES];
-    let there = len_of(file)?.min(PAGE_BYTES as u64) as usize;
+    let len = len_of(file)?.min(PAGE_BYTES as u64) as usize;
     let failed = QueueError::io("read the memfd");
-    std::os::unix::fs::FileExt::read_exact_at(file, &mut page[..there], 0).map_err(failed)?;
-    let fields = 8..80;
-    let is_empty = page[..fields.start].iter().chain(&page[fields.end..]);
-    let behind = sparse::next_data(file, PAGE_BYTES as u64);
-    let behind = behind.map_err(QueueError::io("look for data in the memfd"))?;
-    match is_empty.into_iter().all(|byte| *byte == 0) && behind.is_none() {
-        true => Ok(()),
-        false => Err(QueueError::NotAQueue),
+    file.read_exact_at(&mut page[..len], 0).map_err(failed)?;
+    let header_fields = 8..80;
+    let (magic, rest) = (&page[..header_fields.start], &page[header_fields.end..]);
+    let is_zero = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
+    let data = seek_data::next_data(file, PAGE_BYTES as u64);
+    let data = data.map_err(QueueError::io("search the memfd for data"))?;
+    if is_zero(magic) && is_zero(rest) && data.is_none() {
+        Ok(())
+    } else {
+        Err(QueueError::NotAQueue)
     }
 }
 
-fn lengthen(file: &File, len: u64) -> Result<(), QueueError> {
+fn extend(file: &File, len: u64) -> Result<(), QueueError> {
     if len_of(file)? >= len {
         return Ok(());
     }
     file.set_len(len)
-        .map_err(QueueError::io("make the memfd longer"))
+        .map_err(QueueError::io("extend the memfd"))
 }
 
+/// The offset as an index into the state, if the range is inside of it.
 fn check_range(offset: u64, len: usize, state_bytes: u64) -> Result<usize, QueueError> {
     match offset.checked_add(len as u64) {
-        // Lossless: the state is in memory.
+        // Lossless: the state is mapped.
         Some(end) if end <= state_bytes => Ok(offset as usize),
         _ => Err(QueueError::Range {
             offset,
             len: len as u64,
             state_bytes,
         }),
-    }
-}
-
-fn read_bytes(words: &[AtomicU64], at: usize, buf: &mut [u8]) {
-    let word = |index: usize| words[index].load(Ordering::Relaxed).to_le_bytes();
-    let (mut index, skip) = (at / WORD_BYTES, at % WORD_BYTES);
-    let first = buf.len().min((WORD_BYTES - skip) % WORD_BYTES);
-    let (head, rest) = buf.split_at_mut(first);
-    if !head.is_empty() {
-        head.copy_from_slice(&word(index)[skip..skip + head.len()]);
-        index += 1;
-    }
-    let (whole, last) = rest.as_chunks_mut::<WORD_BYTES>();
-    for (to, from) in whole.iter_mut().zip(&words[index..]) {
-        *to = from.load(Ordering::Relaxed).to_le_bytes();
-    }
-    if !last.is_empty() {
-        let bytes = word(index + whole.len());
-        last.copy_from_slice(&bytes[..last.len()]);
-    }
-}
-
-/// Nobody else writes these words: what is beside the bytes in the first and the last one stays.
-fn write_bytes(words: &[AtomicU64], at: usize, bytes: &[u8]) {
-    let change = |index: usize, skip: usize, part: &[u8]| {
-        let mut word = words[index].load(Ordering::Relaxed).to_le_bytes();
-        word[skip..skip + part.len()].copy_from_slice(part);
-        words[index].store(u64::from_le_bytes(word), Ordering::Relaxed);
-    };
-    let (mut index, skip) = (at / WORD_BYTES, at % WORD_BYTES);
-    let first = bytes.len().min((WORD_BYTES - skip) % WORD_BYTES);
-    let (head, rest) = bytes.split_at(first);
-    if !head.is_empty() {
-        change(index, skip, head);
-        index += 1;
-    }
-    let (whole, last) = rest.as_chunks::<WORD_BYTES>();
-    for (to, from) in words[index..].iter().zip(whole) {
-        to.store(u64::from_le_bytes(*from), Ordering::Relaxed);
-    }
-    if !last.is_empty() {
-        change(index + whole.len(), 0, last);
-    }
-}
-
-#[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bytes_go_in_and_out_at_every_offset_and_length() {
-        for at in 0..20 {
-            for len in 0..40 {
-                let words: Vec<_> = (0..8).map(|_| AtomicU64::new(u64::MAX)).collect();
-                let mut model = [0xff; 64];
-                let bytes: Vec<u8> = (1..=len as u8).collect();
-                write_bytes(&words, at, &bytes);
-                model[at..at + len].copy_from_slice(&bytes);
-                let mut all = [0; 64];
-                read_bytes(&words, 0, &mut all);
-                assert_eq!(all, model, "{at} {len}");
-                let mut back = vec![0; len];
-                read_bytes(&words, at, &mut back);
-                assert_eq!(back, bytes, "{at} {len}");
-            }
-        }
     }
 }

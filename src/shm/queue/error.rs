@@ -1,130 +1,134 @@
-//! What can go wrong with a queue.
+//! Error type of a queue.
 
 use std::io;
 
 use crate::snapshot::SnapshotError;
 
-/// Why a queue cannot be used, or a state not be taken or restored.
+/// An error of a queue, of its client or of its host.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum QueueError {
-    /// The header says what cannot be: another program's memory, damage, or malice.
-    #[error("the header of the queue: {field} is {found}")]
+    /// A header field, or an option for a new queue, is out of range.
+    ///
+    /// An existing header with such a field is corrupt or was written by another program.
+    #[error("invalid queue header: {field} is {found}")]
     Header {
-        /// Which field.
+        /// Name of the field.
         field: &'static str,
         /// Its value.
         found: u64,
     },
 
-    /// Another version of the protocol.
+    /// The queue has another version of the protocol.
     #[error(
-        "the queue has version {:?} of the protocol, this is version '1'",
-        char::from(*found)
+        "queue protocol version {} is not supported, only version 1 is",
+        found.escape_ascii()
     )]
     Version {
         /// Last byte of the magic.
         found: u8,
     },
 
-    /// The memfd has a queue of another geometry than was asked for.
-    #[error("the queue has {field} {found}, and {asked} was asked for")]
+    /// The memfd holds a queue with other dimensions than requested.
+    #[error("the queue was created with {field} {found}, {asked} was requested")]
     Geometry {
-        /// Which field.
+        /// Name of the field.
         field: &'static str,
-        /// What the memfd has.
+        /// Value in the header.
         found: u64,
-        /// What was asked for.
+        /// Requested value.
         asked: u64,
     },
 
-    /// The memfd is shorter than its header says.
-    #[error("the memfd has {len} bytes, its queue needs {needed}")]
+    /// The memfd is shorter than its header requires.
+    #[error("the memfd has {len} bytes, its queue requires {needed}")]
     TooShort {
         /// Length of the memfd.
         len: u64,
-        /// What the header says.
+        /// Length that the header requires.
         needed: u64,
     },
 
-    /// There is something in the memfd, and it is no queue.
+    /// The memfd or the store holds other data than a queue.
     #[error(
-        "the memory is not that of a program that commits by the queue (no magic at its begin)"
+        "not a queue: the magic at the start is missing, the data is of a program without queue code"
     )]
     NotAQueue,
 
-    /// Another process writes.
-    #[error("another writer has the queue")]
+    /// Another client has the queue open.
+    #[error("another client has the queue open, a queue has one client at a time")]
     InUse,
 
-    /// A fork of the writer.
-    #[error("the writer belongs to process {opened_by}, this is process {here}")]
+    /// The calling process is a fork of the one that opened the queue.
+    #[error("process {opened_by} opened the queue, its fork {here} cannot commit")]
     OtherProcess {
-        /// Who began.
+        /// Process that opened the queue.
         opened_by: u32,
-        /// Who calls.
+        /// Calling process.
         here: u32,
     },
 
-    /// Outside of the state.
-    #[error("bytes {offset} to {offset} + {len} of a state of {state_bytes} bytes")]
+    /// A range ends after the state.
+    #[error("{len} bytes at offset {offset} are outside of a state of {state_bytes} bytes")]
     Range {
-        /// Where.
+        /// First byte of the range.
         offset: u64,
-        /// How many.
+        /// Length of the range.
         len: u64,
-        /// What there is.
+        /// Length of the state.
         state_bytes: u64,
     },
 
-    /// More auxiliary data than an entry has room for.
-    #[error("{len} bytes of auxiliary data, the entries have room for {tail_bytes}")]
+    /// Auxiliary data is longer than the queue allows.
+    #[error("{len} bytes of auxiliary data exceed the {tail_bytes} bytes of the queue's options")]
     Tail {
-        /// How many.
+        /// Length of the data.
         len: usize,
-        /// Room.
+        /// Room in each generation.
         tail_bytes: u64,
     },
 
-    /// A mark in the ring is so high that no number follows.
-    #[error("generation {generation} in the ring: there is no higher number")]
+    /// The ring holds a mark with the highest possible generation.
+    #[error("generation {generation} in the ring is the highest possible one")]
     NumbersExhausted {
-        /// The highest.
+        /// Highest generation in the ring.
         generation: u64,
     },
 
-    /// The memory is not a continuation of what the store has.
+    /// The memfd does not continue the state in the store.
     #[error(
-        "two histories: the store has generation {stored} of {stored_lineage}, the memory is {live_lineage}, restored from {parent} at {restored_at}"
+        "the store has generation {stored} of memfd {stored_lineage}, but the memory is memfd \
+         {live_lineage}, restored from memfd {parent} at generation {restored_at}"
     )]
     OtherHistory {
-        /// What the store has, and of which memfd.
+        /// Generation in the store.
         stored: u64,
-        /// Of which memfd that is.
+        /// Lineage of the memfd that the store has.
         stored_lineage: String,
-        /// Which memfd is live.
+        /// Lineage of the live memfd.
         live_lineage: String,
-        /// Which one it was restored from.
+        /// Lineage that the live memfd was restored from.
         parent: String,
-        /// And at which generation.
+        /// Generation that it was restored at.
         restored_at: u64,
     },
 
-    /// A system call on the memfd.
+    /// A system call on the memfd failed.
     #[error("cannot {operation}")]
     Io {
-        /// What was tried.
+        /// Attempted operation.
         operation: &'static str,
-        /// What the system said.
+        /// Error of the system call.
         source: io::Error,
     },
 
-    /// The store.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] SnapshotError),
 }
 
 impl QueueError {
+    /// Returns a closure for `map_err`.
     pub(crate) fn io(operation: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { operation, source }
     }

@@ -1,4 +1,4 @@
-//! The host: the process that keeps the state.
+//! Host of a queue: the process that stores what the client commits.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -9,15 +9,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::error::QueueError;
-use super::geometry::{Header, Lineage, Shape};
-use super::image::{self, Stored};
-use super::mapped::{Mapped, header_of, host_page};
-use super::taking::{Taken, take};
-use crate::shm::shared_map::SharedMapMut;
+use super::host_protocol::{CopyOutcome, copy_newest};
+use super::layout::{Header, Lineage};
+use super::mapped_words::{MappedWords, has_shrink_seal, header_of, host_page, reopen};
+use super::store_image::{self, StoredImage};
+use crate::shm::memfd_map::SharedMapMut;
 use crate::snapshot::{Changes, CheckpointReport, OpenReport, Store, StoreOptions, TrackerChoice};
 use crate::sys::memfd;
 
-/// How a host keeps a state.
+/// Options of a host.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct HostOptions {
@@ -26,7 +26,7 @@ pub struct HostOptions {
 }
 
 impl Default for HostOptions {
-    /// A store with its defaults; 16 attempts.
+    /// Returns options for a store with its own defaults and 16 copy attempts.
     fn default() -> Self {
         Self {
             store: StoreOptions::default(),
@@ -36,182 +36,230 @@ impl Default for HostOptions {
 }
 
 impl HostOptions {
-    /// Options of the store: durability, length of parts, reserved addresses. How its memory changes is the host's affair.
+    /// Sets options of the store, such as durability and the length of its parts.
+    ///
+    /// The host itself sets the write mode and the tracker, and disables automatic checkpoints.
     pub fn store(mut self, options: StoreOptions) -> Self {
         self.store = options;
         self
     }
 
-    /// So often one snapshot tries to copy a generation before the client has used its buffer again.
+    /// Sets the number of attempts of one snapshot to copy a generation. Defaults to 16.
+    ///
+    /// An attempt fails if the client reuses the buffer during the copy.
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.attempts = attempts;
         self
     }
 }
 
-/// What a snapshot came to.
+/// Outcome of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Snapshot {
-    /// The client has not laid out its queue yet.
+    /// The client has not created its queue yet.
     NoQueue,
-    /// Nothing was committed since the last one.
+    /// The client has committed nothing since the last snapshot.
     Nothing,
-    /// The client was faster, every time: nothing was taken, and what the store has stays. A longer ring helps, and a faster
-    /// disk does not.
+    /// The client reused the buffer during every copy attempt. The store keeps its generation.
+    ///
+    /// A queue with a greater depth helps, a faster disk does not.
     Starved {
-        /// How often it was tried.
+        /// Number of attempts.
         attempts: u32,
     },
     /// A generation is durable.
     Persisted {
-        /// Which.
+        /// The generation.
         generation: u64,
         /// Its auxiliary data.
         tail: Vec<u8>,
-        /// Pages of the state that were copied.
+        /// Copied pages of the state.
         pages: u64,
-        /// Attempts that came to nothing before.
+        /// Failed copy attempts before it.
         torn: u32,
-        /// What the store did.
+        /// Report of the store's checkpoint.
         checkpoint: Box<CheckpointReport>,
     },
 }
 
-/// Keeps the state of a client in a store: restores it into the memfd before the client starts, and takes snapshots of what
-/// the client commits.
+/// Host of a queue: restores the state into the memfd before the client starts, and stores the
+/// generations that the client commits.
 ///
-/// It never makes the client wait, writes nothing the client reads but one word, and believes nothing the client has written.
+/// The client never waits for the host. The host writes a single word that the client reads, and
+/// validates everything that the client writes.
+///
+/// # Examples
+///
+/// ```
+/// use flatspan::shm::SharedFile;
+/// use flatspan::shm::queue::{Host, HostOptions, QueueOptions, Writer};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let store = dir.path().join("store");
+/// let memfd = SharedFile::create("state", 0)?;
+/// let mut host = Host::open(&store, memfd.try_clone()?, HostOptions::default())?;
+///
+/// // The client is another process that inherits the memfd.
+/// let mut client = Writer::open(memfd, QueueOptions::new(4096))?;
+/// client.commit(|update| update.write(0, b"state"))?;
+///
+/// host.snapshot_once()?;
+/// assert_eq!(host.persisted(), client.generation());
+/// host.close()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Host {
     store: Store,
     attempts: u32,
-    /// A description of our own.
+    /// Open file description of its own.
     file: File,
-    stored: Option<Stored>,
-    client: Option<Client>,
+    stored: Option<StoredImage>,
+    queue: Option<AttachedQueue>,
     restored: bool,
 }
 
-/// A queue that was found and checked.
+/// A mapped queue whose header was validated.
 #[derive(Debug)]
-struct Client {
-    memory: Mapped,
+struct AttachedQueue {
+    memory: MappedWords,
     header: Header,
-    shape: Shape,
     host_page: SharedMapMut,
-    /// The generation that the store's memory has; 0 for none that can be gone on from.
+    /// Generation in the region of the store, 0 if the next copy must take all pages.
     known: u64,
-    /// Its memory has it, the disk has not.
-    unsaved: Option<(u64, Vec<u8>, u64)>,
-    /// The memory of the store is half of one generation and half of another, until one is accepted.
+    /// Generation that is in the region of the store but not durable.
+    unsaved: Option<Unsaved>,
+    /// The region of the store mixes pages of two generations until a copy is accepted.
     is_torn: bool,
 }
 
+#[derive(Debug)]
+struct Unsaved {
+    generation: u64,
+    aux: Vec<u8>,
+    pages: u64,
+}
+
 impl Host {
-    /// Opens the store, and restores its newest generation into the memfd if, and only if, that was never completed before: it
-    /// has no seal against shrinking. Then it is sealed.
+    /// Opens or creates the store and restores its newest generation into the memfd.
+    ///
+    /// A memfd with the shrink seal is live: it is never overwritten. Otherwise the host restores
+    /// the state and adds the seal.
     ///
     /// # Errors
     ///
-    /// Those of opening a store; [`QueueError::NotAQueue`] when it has the memory of a program that knows no queue; what the system
-    /// says of the memfd.
+    /// - [`QueueError::Store`] if the store cannot be opened.
+    /// - [`QueueError::NotAQueue`] if the store has the memory of a program without queue code.
+    /// - [`QueueError::Header`], [`QueueError::Version`], [`QueueError::TooShort`] if the stored
+    ///   queue is not usable.
+    /// - [`QueueError::Io`] if a system call on the memfd fails.
     pub fn open(
         store: impl AsRef<Path>,
         memfd: impl Into<OwnedFd>,
         options: HostOptions,
     ) -> Result<Self, QueueError> {
-        let file = memfd::reopen(&File::from(memfd.into()), true);
-        let file = file.map_err(QueueError::io("open the memfd anew by /proc/self/fd"))?;
-        let live = image::is_restored(&file)?;
+        let file = reopen(&File::from(memfd.into()), true)?;
+        let is_live = has_shrink_seal(&file)?;
         let mut store_options = options
             .store
             .changes(Changes::Writers)
             .tracker(TrackerChoice::Declared);
-        // Checkpoints are of what was accepted, and nothing else.
+        // The region may be torn at any time but right after an accepted copy.
         store_options.checkpoint_every = None;
         let store = Store::open(store, store_options)?;
-        let stored = Stored::look(&store)?;
-        if !live {
-            // A store without a state empties nothing.
+        let stored = StoredImage::read(&store)?;
+        if !is_live {
+            // With an empty store the memfd keeps its content.
             if let Some(stored) = &stored {
-                image::restore(&store, stored, &file)?;
+                store_image::restore(&store, stored, &file)?;
             }
-            memfd::seal_against_shrinking(&file).map_err(QueueError::io("seal the memfd"))?;
+            memfd::seal_shrink(&file).map_err(QueueError::io("seal the memfd"))?;
         }
         Ok(Self {
             store,
             attempts: options.attempts.max(1),
             file,
             stored,
-            client: None,
-            restored: !live,
+            queue: None,
+            restored: !is_live,
         })
     }
 
-    /// Was the memfd new to us, so that what the store has, if anything, was restored into it? Otherwise it was live.
+    /// Returns whether [`open`](Self::open) restored the stored state, if any, into the memfd.
+    /// Returns `false` for a live memfd.
     #[must_use]
     pub fn restored(&self) -> bool {
         self.restored
     }
 
-    /// What opening the store found.
+    /// Returns the report of opening the store.
     #[must_use]
     pub fn open_report(&self) -> &OpenReport {
         self.store.open_report()
     }
 
-    /// The generation of the client that is durable; 0 for none.
+    /// Returns the durable generation of the client, `None` if there is none.
     #[must_use]
-    pub fn persisted(&self) -> u64 {
-        self.stored.as_ref().map_or(0, |stored| stored.generation)
+    pub fn persisted(&self) -> Option<u64> {
+        let stored = self.stored.as_ref()?;
+        Some(stored.generation).filter(|generation| *generation > 0)
     }
 
-    /// Makes the newest generation that the client has committed durable.
+    /// Copies the newest committed generation and makes it durable.
     ///
     /// # Errors
     ///
-    /// Those of the store: then what it had before stays, and the next call tries again unless it is poisoned. What is wrong with the
-    /// queue: then nothing was written.
+    /// - [`QueueError::Store`] if the store fails. It keeps its generation, and the next call
+    ///   retries unless the store is poisoned.
+    /// - [`QueueError::OtherHistory`] if the memfd does not continue the stored state.
+    /// - [`QueueError::Header`], [`QueueError::Version`], [`QueueError::Geometry`],
+    ///   [`QueueError::TooShort`] if the queue is not usable. Nothing is written.
+    /// - [`QueueError::Io`] if a system call on the memfd fails.
     pub fn snapshot_once(&mut self) -> Result<Snapshot, QueueError> {
-        if self.client.is_none() {
-            self.client = self.attach()?;
+        if self.queue.is_none() {
+            self.queue = self.attach()?;
         }
-        let Some(client) = &mut self.client else {
+        let Some(queue) = &mut self.queue else {
             return Ok(Snapshot::NoQueue);
         };
         let mut torn = 0;
-        loop {
-            match client.copy(&self.store)? {
-                Copied::Nothing | Copied::Whole => break,
-                Copied::Torn => torn += 1,
-            }
+        while !queue.copy(&self.store)? {
+            torn += 1;
             if torn >= self.attempts {
                 return Ok(Snapshot::Starved { attempts: torn });
             }
         }
-        let Some((generation, ..)) = client.unsaved else {
+        let Some(unsaved) = &queue.unsaved else {
             return Ok(Snapshot::Nothing);
         };
+        // A failed checkpoint keeps `unsaved` for the next call.
         let checkpoint = self.store.checkpoint()?;
-        self.stored = Some(Stored {
-            header: client.header,
+        let generation = unsaved.generation;
+        self.stored = Some(StoredImage {
+            header: queue.header,
             generation,
-            is_ours: true,
+            is_host_layout: true,
         });
-        client.publish(generation);
-        let (_, tail, pages) = client.unsaved.take().expect("just looked at");
+        queue.publish(generation);
+        let (aux, pages) = match queue.unsaved.take() {
+            Some(unsaved) => (unsaved.aux, unsaved.pages),
+            None => (Vec::new(), 0),
+        };
         Ok(Snapshot::Persisted {
             generation,
-            tail,
+            tail: aux,
             pages,
             torn,
             checkpoint: Box::new(checkpoint),
         })
     }
 
-    /// Takes a snapshot every so often, and tells what each came to, until it is told to stop. Errors are told like any other
-    /// outcome: who is told decides whether to go on.
+    /// Takes a snapshot every `every` and passes each outcome, including errors, to `told`.
+    ///
+    /// Returns when `told` returns [`ControlFlow::Break`].
     pub fn run(
         &mut self,
         every: Duration,
@@ -222,142 +270,130 @@ impl Host {
         }
     }
 
-    /// Closes the store, so that the next start is quick. What was not taken is not in it.
+    /// Closes the store, which makes the next start faster.
+    ///
+    /// Generations that no snapshot has copied are not stored.
     ///
     /// # Errors
     ///
-    /// Those of [`Store::close`].
+    /// Returns [`QueueError::Store`] as [`Store::close`] does.
     pub fn close(self) -> Result<(), QueueError> {
-        // The memory of the store may be half of one generation and half of the next; what is on disk is not.
-        if self.client.is_some_and(|client| client.is_torn) {
+        // Closing would make a torn region durable. Without it the store keeps its generation.
+        if self.queue.is_some_and(|queue| queue.is_torn) {
             return Ok(());
         }
         Ok(self.store.close()?)
     }
 
-    /// The client's queue, if it has one, and if it goes on from what the store has.
-    fn attach(&self) -> Result<Option<Client>, QueueError> {
+    /// Maps the client's queue, if it exists and continues the stored state.
+    fn attach(&self) -> Result<Option<AttachedQueue>, QueueError> {
         let Some(header) = header_of(&self.file)? else {
             return Ok(None);
         };
-        let shape = header.shape().expect("checked");
-        let file = memfd::reopen(&self.file, false);
-        let file = file.map_err(QueueError::io("open the memfd anew by /proc/self/fd"))?;
-        let memory = match Mapped::new(file, &shape, false) {
-            // Restored, and no client has made it longer yet.
-            Err(QueueError::TooShort { .. }) if self.is_only_restored(&header) => return Ok(None),
+        let file = reopen(&self.file, false)?;
+        let memory = match MappedWords::new(file, &header.layout(), false) {
+            // A restored memfd is short until the client opens it.
+            Err(QueueError::TooShort { .. }) if self.is_restored_here(&header) => return Ok(None),
             mapped => mapped?,
         };
-        let known = self.known(&header)?;
-        let host_page = host_page(&self.file)?;
-        let client = Client {
+        let known = self.known_generation(&header)?;
+        let queue = AttachedQueue {
             memory,
             header,
-            shape,
-            host_page,
+            host_page: host_page(&self.file)?,
             known,
             unsaved: None,
             is_torn: false,
         };
-        client.publish(known);
-        Ok(Some(client))
+        queue.publish(known);
+        Ok(Some(queue))
     }
 
-    fn is_only_restored(&self, header: &Header) -> bool {
+    fn is_restored_here(&self, header: &Header) -> bool {
         let stored = self.stored.as_ref();
-        stored.is_some_and(|stored| header.parent == stored.header.lineage)
+        stored.is_some_and(|stored| header.parent() == stored.header.lineage())
     }
 
-    /// The generation that the memory of the store has, and that the client has gone on from.
-    fn known(&self, header: &Header) -> Result<u64, QueueError> {
+    /// The generation in the region of the store that the client continues, 0 for none [I26].
+    fn known_generation(&self, header: &Header) -> Result<u64, QueueError> {
         let Some(stored) = &self.stored else {
             return Ok(0);
         };
-        let same = header.lineage == stored.header.lineage;
-        let follows =
-            header.parent == stored.header.lineage && header.restored_at == stored.generation;
-        if !same && !follows {
+        let stored_lineage = stored.header.lineage();
+        let is_same = header.lineage() == stored_lineage;
+        let continues =
+            header.parent() == stored_lineage && header.restored_at() == stored.generation;
+        if !is_same && !continues {
             return Err(QueueError::OtherHistory {
                 stored: stored.generation,
-                stored_lineage: stored.header.lineage.to_string(),
-                live_lineage: header.lineage.to_string(),
-                parent: match header.parent {
-                    Lineage::NONE => "nothing".to_owned(),
+                stored_lineage: stored_lineage.to_string(),
+                live_lineage: header.lineage().to_string(),
+                parent: match header.parent() {
+                    Lineage::NONE => "none".to_owned(),
                     parent => parent.to_string(),
                 },
-                restored_at: header.restored_at,
+                restored_at: header.restored_at(),
             });
         }
-        for (field, found, asked) in [
-            ("state_bytes", header.state_bytes, stored.header.state_bytes),
-            ("depth", header.depth, stored.header.depth),
-            ("tail_bytes", header.tail_bytes, stored.header.tail_bytes),
-        ] {
-            if found != asked {
-                return Err(QueueError::Geometry {
-                    field,
-                    found,
-                    asked,
-                });
-            }
-        }
-        Ok(if stored.is_ours { stored.generation } else { 0 })
+        header
+            .dimensions()
+            .check_equal(stored.header.dimensions())?;
+        Ok(if stored.is_host_layout {
+            stored.generation
+        } else {
+            0
+        })
     }
 }
 
-/// What is in the memory of the store behind an attempt.
-enum Copied {
-    /// What was there before: there is nothing newer.
-    Nothing,
-    /// Nothing that may be stored.
-    Torn,
-    /// A generation.
-    Whole,
-}
-
-impl Client {
-    /// Brings the memory of the store to the newest generation, or leaves it [torn](Self::is_torn).
-    fn copy(&mut self, store: &Store) -> Result<Copied, QueueError> {
-        let (shape, known) = (self.shape, self.known);
-        let inside = RefCell::new(None);
+impl AttachedQueue {
+    /// Tries to bring the region of the store to the newest generation. Returns `false` if the
+    /// region is torn afterwards.
+    fn copy(&mut self, store: &Store) -> Result<bool, QueueError> {
+        let (layout, known) = (self.header.layout(), self.known);
+        let guard = RefCell::new(None);
         let was_torn = self.is_torn;
         let begin = || {
-            // From now on, until all is there and says what it is.
             self.is_torn = true;
             self.unsaved = None;
             if known == 0 {
-                // What the first generation is put into is zeros, also after an attempt that was torn: pages may be left out.
+                // A first copy leaves out pages of zeros, so the region must be zeros, also after a
+                // torn attempt.
                 store.resize(0)?;
-                store.resize(shape.image_bytes() as u64)?;
+                store.resize(layout.image_bytes() as u64)?;
             }
-            *inside.borrow_mut() = Some(store.enter()?);
+            *guard.borrow_mut() = Some(store.enter()?);
             Ok(())
         };
-        let taken = take(&self.memory, &shape, known, begin, |page, words| {
-            let inside = inside.borrow();
-            let inside = inside.as_ref().expect("begun before");
-            image::put_page(inside, &shape, page, words)
+        let outcome = copy_newest(&self.memory, &layout, known, begin, |page, words| {
+            let guard = guard.borrow();
+            let guard = guard.as_ref().expect("copy_newest calls `begin` first");
+            store_image::write_page(guard, &layout, page, words)
         });
-        match taken? {
-            Taken::Nothing if was_torn => Ok(Copied::Torn),
-            Taken::Nothing => Ok(Copied::Nothing),
-            Taken::Torn => Ok(Copied::Torn),
-            Taken::Accepted {
+        match outcome? {
+            CopyOutcome::Unchanged => Ok(!was_torn),
+            CopyOutcome::Torn => Ok(false),
+            CopyOutcome::Accepted {
                 generation,
-                tail,
+                aux,
                 pages,
             } => {
-                let inside = inside.borrow();
-                let inside = inside.as_ref().expect("begun before");
-                image::put_generation(inside, &self.header, generation, &tail)?;
+                let guard = guard.borrow();
+                let guard = guard.as_ref().expect("copy_newest calls `begin` first");
+                store_image::write_generation(guard, &self.header, generation, &aux)?;
                 self.known = generation;
-                self.unsaved = Some((generation, tail, pages));
+                self.unsaved = Some(Unsaved {
+                    generation,
+                    aux,
+                    pages,
+                });
                 self.is_torn = false;
-                Ok(Copied::Whole)
+                Ok(true)
             }
         }
     }
 
+    /// Reports the durable generation to the client.
     fn publish(&self, generation: u64) {
         self.host_page.words()[0].store(generation, Ordering::Release);
     }

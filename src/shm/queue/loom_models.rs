@@ -1,11 +1,12 @@
-//! The queue under loom: a client and a host on a heap of words, with restarts of both.
+//! Loom models of the queue: a client and a host on heap words, with restarts of both.
 //!
-//! A state has two pages of one word, both of which each commit sets to its generation; so an image whose words differ, or are
-//! not those of the generation it is said to be, is torn.
+//! A state has two pages of one word each. Every commit sets both words to its generation. An image
+//! is torn if its words differ from each other or from the generation it is accepted as.
 //!
 //! # Safety
 //!
-//! Clients come one after the other in one thread and are the only ones who store, so their own loads race with nothing.
+//! Clients run one after the other in one thread and are the only ones that store. Their own loads
+//! therefore race with no store.
 
 #![expect(
     unsafe_code,
@@ -19,30 +20,30 @@ use std::ops::Range;
 use loom::sync::Arc;
 use loom::thread;
 
-use super::committing::Committer;
-use super::geometry::{Shape, mark};
-use super::taking::{Taken, take};
-use super::words::{AtomicU64, Ordering, Words, fence};
+use super::client_protocol::ClientProtocol;
+use super::host_protocol::{CopyOutcome, copy_newest};
+use super::layout::{Layout, mark};
+use super::shared_words::{AtomicU64, Ordering, Words, fence};
 
 const PAGES: usize = 2;
 
-/// What a model leaves out.
+/// The step that a model omits.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Without {
     Nothing,
     ReleaseFence,
     AcquireFence,
-    SecondLook,
+    SecondLoad,
 }
 
 struct Heap {
     words: Box<[AtomicU64]>,
     without: Without,
-    /// Marks as they were seen first, where the second look is left out.
+    /// Mark of the newest entry at the first load, for models without the second load.
     seen: Cell<Option<u64>>,
 }
 
-// SAFETY: `seen` is touched by `look_again` alone, which one thread calls; the rest is atomics.
+// SAFETY: only `load_mark_again` accesses `seen`, and one thread calls it. The rest is atomics.
 unsafe impl Sync for Heap {}
 
 impl Words for Heap {
@@ -52,7 +53,7 @@ impl Words for Heap {
 
     fn load_own(&self, at: usize, to: &mut [u64]) {
         for (to, word) in to.iter_mut().zip(&self.words[at..]) {
-            // SAFETY: nobody else stores (module documentation).
+            // SAFETY: no other thread stores (module documentation).
             *to = unsafe { word.unsync_load() };
         }
     }
@@ -71,24 +72,23 @@ impl Words for Heap {
         }
     }
 
-    fn look_again(&self, at: usize) -> u64 {
+    fn load_mark_again(&self, at: usize) -> u64 {
         if self.without != Without::AcquireFence {
             fence(Ordering::Acquire);
         }
         match self.without {
-            Without::SecondLook => self.seen.get().unwrap_or(0),
+            Without::SecondLoad => self.seen.get().unwrap_or(0),
             _ => self.word(at).load(Ordering::Relaxed),
         }
     }
 }
 
-fn shape(depth: usize) -> Shape {
-    Shape::new(1, PAGES, depth, 0).expect("a few words")
+fn layout(depth: usize) -> Layout {
+    Layout::new(1, PAGES, depth, 0).expect("a few words")
 }
 
-/// Only the words that the protocol uses are atomics of loom: it counts them.
-fn heap(shape: &Shape, without: Without) -> Arc<Heap> {
-    let words = (0..shape.len()).map(|_| AtomicU64::new(0)).collect();
+fn heap(layout: &Layout, without: Without) -> Arc<Heap> {
+    let words = (0..layout.len()).map(|_| AtomicU64::new(0)).collect();
     Arc::new(Heap {
         words,
         without,
@@ -96,38 +96,38 @@ fn heap(shape: &Shape, without: Without) -> Arc<Heap> {
     })
 }
 
-/// Commits, and dies in the middle of the last one if it is to.
-fn client(heap: &Heap, shape: Shape, commits: usize, dies: bool) {
-    let mut committer = Committer::begin(heap, shape).expect("a queue");
+/// Commits `commits` times. If `dies`, the last commit is abandoned halfway.
+fn client(heap: &Heap, layout: Layout, commits: usize, dies: bool) {
+    let mut protocol = ClientProtocol::resume(heap, layout).expect("a queue");
     for commit in 1..=commits {
-        let mut change = committer.start(heap).expect("numbers");
-        let value = change.generation();
-        let buffer = change.buffer();
+        let mut pending = protocol.begin(heap).expect("generations are left");
+        let value = pending.generation();
+        let buffer = pending.buffer();
         for page in 0..PAGES {
-            change.touch(page);
+            pending.touch(page);
             heap.word(buffer.start + page)
                 .store(value, Ordering::Relaxed);
             if dies && commit == commits {
-                // Without giving it up: memory stays as it is.
-                std::mem::forget(change);
+                // A killed client runs no destructor.
+                std::mem::forget(pending);
                 return;
             }
         }
-        change.complete(&[]);
+        pending.complete(&[]);
     }
 }
 
-/// Takes what there is into an image, and judges it.
-fn host(heap: &Heap, shape: Shape, image: &mut [u64; PAGES], known: &mut u64) {
-    if heap.without == Without::SecondLook {
-        let marks = super::geometry::marks(heap, &shape);
-        let newest = super::geometry::newest_first(&marks).first().copied();
+/// Copies the newest generation into an image and checks that it is not torn.
+fn host(heap: &Heap, layout: Layout, image: &mut [u64; PAGES], known: &mut u64) {
+    if heap.without == Without::SecondLoad {
+        let marks = super::layout::marks(heap, &layout);
+        let newest = super::layout::newest_first(&marks).first().copied();
         heap.seen
             .set(newest.map(|(generation, _)| mark(generation, true)));
     }
-    let taken: Result<_, Infallible> = take(
+    let taken: Result<_, Infallible> = copy_newest(
         heap,
-        &shape,
+        &layout,
         *known,
         || Ok(()),
         |page, words| {
@@ -136,47 +136,52 @@ fn host(heap: &Heap, shape: Shape, image: &mut [u64; PAGES], known: &mut u64) {
         },
     );
     let Ok(taken) = taken;
-    if let Taken::Accepted { generation, .. } = taken {
+    if let CopyOutcome::Accepted { generation, .. } = taken {
         assert_eq!(*image, [generation; PAGES], "torn");
         assert!(generation > *known, "older");
         *known = generation;
     }
 }
 
-/// A client that commits, and one that comes after it; a host that takes so often meanwhile, and one that comes after it with what
-/// the first has stored.
+/// Runs two clients one after the other. A host copies `takes` times concurrently, and a second host
+/// copies at the end, starting from the image of the first.
 ///
-/// Loom remembers of each atomic the last access only: of two loads by two threads and a store by the second it does not see that
-/// the first load might come after. So the client's loads of its own words are not counted.
+/// Loom remembers only the last access to each atomic. After loads by two threads and a store by the
+/// second one it misses that the first load might follow the store. The client's loads of its own
+/// words are therefore not counted.
 fn model(depth: usize, without: Without, clients: [(usize, bool); 2], takes: usize) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(2);
     let runs = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
-    let counted = runs.clone();
+    let counted = std::sync::Arc::clone(&runs);
     builder.check(move || {
         counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let shape = shape(depth);
-        let heap = heap(&shape, without);
-        let theirs = heap.clone();
+        let layout = layout(depth);
+        let heap = heap(&layout, without);
+        let host_heap = Arc::clone(&heap);
         let taking = thread::spawn(move || {
             let (mut image, mut known) = ([0; PAGES], 0);
             for _ in 0..takes {
-                host(&theirs, shape, &mut image, &mut known);
+                host(&host_heap, layout, &mut image, &mut known);
             }
             (image, known)
         });
         for (commits, dies) in clients {
             if commits > 0 {
-                client(&heap, shape, commits, dies);
+                client(&heap, layout, commits, dies);
             }
         }
         let (mut image, mut known) = taking.join().expect("a host");
-        host(&heap, shape, &mut image, &mut known);
+        host(&heap, layout, &mut image, &mut known);
         let whole: usize = clients
             .iter()
             .map(|(commits, dies)| commits - usize::from(*dies))
             .sum();
-        assert_eq!(known > 0, whole > 0, "what was committed is taken at last");
+        assert_eq!(
+            known > 0,
+            whole > 0,
+            "a committed generation is copied at the end"
+        );
     });
     println!(
         "{} executions",
@@ -185,17 +190,17 @@ fn model(depth: usize, without: Without, clients: [(usize, bool); 2], takes: usi
 }
 
 #[test]
-fn loom_a_host_beside_a_client_that_goes_round_the_ring() {
+fn i31_loom_host_copies_while_the_client_wraps_the_ring() {
     model(2, Without::Nothing, [(3, false), (0, false)], 2);
 }
 
 #[test]
-fn loom_a_client_that_dies_and_one_that_goes_on() {
+fn i31_loom_a_second_client_continues_after_a_death() {
     model(2, Without::Nothing, [(2, true), (2, false)], 1);
 }
 
 #[test]
-fn loom_a_longer_ring() {
+fn i31_loom_deeper_ring() {
     model(3, Without::Nothing, [(4, false), (0, false)], 1);
 }
 
@@ -213,6 +218,6 @@ fn loom_without_the_acquire_fence_a_torn_state_is_accepted() {
 
 #[test]
 #[should_panic(expected = "torn")]
-fn loom_without_the_second_look_a_torn_state_is_accepted() {
-    model(2, Without::SecondLook, [(3, false), (0, false)], 2);
+fn loom_without_the_second_load_a_torn_state_is_accepted() {
+    model(2, Without::SecondLoad, [(3, false), (0, false)], 2);
 }

@@ -1,23 +1,25 @@
-//! The queue: a program commits generations of its state, and a host copies them, and neither waits for the other
-//! (docs/shared-memory-protocol.md).
+//! Queue of committed generations: a client publishes its state, a host copies and stores it, and
+//! neither waits for the other (docs/shared-memory-protocol.md).
 
 #[cfg(not(all(loom, test)))]
+mod byte_access;
+#[cfg(not(all(loom, test)))]
 mod client;
-mod committing;
+mod client_protocol;
 mod error;
-mod geometry;
 #[cfg(not(all(loom, test)))]
 mod host;
-#[cfg(not(all(loom, test)))]
-mod image;
-#[cfg(all(test, not(loom)))]
-mod litmus;
+mod host_protocol;
+mod layout;
 #[cfg(all(loom, test))]
 mod loom_models;
 #[cfg(not(all(loom, test)))]
-mod mapped;
-mod taking;
-mod words;
+mod mapped_words;
+mod shared_words;
+#[cfg(not(all(loom, test)))]
+mod store_image;
+#[cfg(all(test, not(loom)))]
+mod torn_copy_tests;
 
 #[cfg(not(all(loom, test)))]
 pub use client::{Commit, QueueOptions, Writer};

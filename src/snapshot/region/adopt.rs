@@ -12,7 +12,7 @@ use super::make::{finish, map_shared, prepare};
 use super::memory::{Backing, Region, Shape};
 use super::options::{RegionOptions, whole_pages};
 use crate::sys::memfd::{self, Seals};
-use crate::sys::{fallocate, identity};
+use crate::sys::{fallocate, statx};
 
 impl Region {
     /// Makes a region of a memfd that is not sealed yet: all it holds is thrown away, and it begins as zeros. Once
@@ -103,7 +103,7 @@ impl Region {
     pub fn seal(&self) -> Result<(), RegionError> {
         match &self.backing {
             Backing::Memfd(file) => {
-                memfd::seal_against_shrinking(file).map_err(RegionError::io("seal a memfd"))
+                memfd::seal_shrink(file).map_err(RegionError::io("seal a memfd"))
             }
             _ => Ok(()),
         }
@@ -130,5 +130,5 @@ fn length_in_memory(file: &File) -> Result<usize, RegionError> {
 }
 
 fn length(file: &File) -> Result<u64, RegionError> {
-    identity::len(file).map_err(RegionError::io("ask for the length of a memfd"))
+    statx::len(file).map_err(RegionError::io("ask for the length of a memfd"))
 }

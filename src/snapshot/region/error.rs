@@ -4,7 +4,7 @@ use std::io;
 
 use thiserror::Error;
 
-use crate::sys::limits;
+use crate::sys::rlimits;
 
 /// How close to the limit the number of mappings is when it is the reason: one call may split two.
 const SPLITS: usize = 4;
@@ -159,7 +159,7 @@ impl RegionError {
                 source,
             };
         }
-        let (mappings, max_map_count) = (limits::mappings(), limits::max_map_count());
+        let (mappings, max_map_count) = (rlimits::mappings(), rlimits::max_map_count());
         if mappings + SPLITS >= max_map_count {
             return Self::MapLimit {
                 mappings,

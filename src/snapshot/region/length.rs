@@ -5,7 +5,7 @@ use super::make::{lengthen, map_shared, map_zeros, prefer_huge_pages};
 use super::memory::{Backing, Region, Shape};
 use super::options::{FilePart, check_part, whole_pages};
 use crate::snapshot::format::PAGE_BYTES;
-use crate::sys::{fallocate, identity};
+use crate::sys::{fallocate, statx};
 
 impl Region {
     /// Makes it at least `len` bytes long, rounded up to whole pages; it does not move, and what is new is zeros. With
@@ -28,7 +28,7 @@ impl Region {
             Backing::Anonymous | Backing::Restored(_) => map_zeros(&self.memory, old..len)?,
             Backing::Memfd(file) => {
                 let longer = RegionError::io("make a memfd longer");
-                let present = identity::len(file).map_err(&longer)?;
+                let present = statx::len(file).map_err(&longer)?;
                 // Left from before it shrank; others who have the memfd may have written there.
                 let left = present.saturating_sub(old as u64);
                 if left > 0 {

@@ -8,8 +8,8 @@ use super::memory::{Backing, Region, Shape};
 use super::options::{
     FilePart, RegionOptions, RestoredPart, check_page_size, check_part, whole_pages,
 };
-use crate::sys::reserve::{Reservation, Sharing};
-use crate::sys::{fallocate, identity, memfd};
+use crate::sys::address_space::{Reservation, Sharing};
+use crate::sys::{fallocate, memfd, statx};
 
 impl Region {
     /// Makes a region of memory that only this process has. It begins as zeros.
@@ -41,7 +41,7 @@ impl Region {
         let file = memfd::create("flatspan-region").map_err(RegionError::io("make a memfd"))?;
         let long = RegionError::io("make a memfd longer");
         file.set_len(len as u64).map_err(long)?;
-        memfd::seal_against_shrinking(&file).map_err(RegionError::io("seal a memfd"))?;
+        memfd::seal_shrink(&file).map_err(RegionError::io("seal a memfd"))?;
         if len > 0 {
             map_shared(&memory, 0..len, &file, 0, 0)?;
         }
@@ -195,7 +195,7 @@ pub(super) fn lengthen(
     longest_bytes: usize,
 ) -> Result<(), RegionError> {
     let ask = RegionError::io("ask for the length of a file");
-    let present = identity::len(file).map_err(ask)?;
+    let present = statx::len(file).map_err(ask)?;
     if present > longest_bytes as u64 {
         return Err(RegionError::LongFile {
             part,
@@ -218,7 +218,7 @@ pub(super) fn lengthen(
 /// A private mapping behind the end of a file would raise SIGBUS.
 fn check_there(part: usize, at: &RestoredPart) -> Result<(), RegionError> {
     let ask = RegionError::io("ask for the length of a file");
-    let present_bytes = identity::len(&at.file).map_err(ask)?;
+    let present_bytes = statx::len(&at.file).map_err(ask)?;
     let needed_bytes = at.offset.saturating_add(at.bytes as u64);
     if present_bytes >= needed_bytes {
         return Ok(());

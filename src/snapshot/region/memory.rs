@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::options::{FilePart, RegionKind};
-use crate::sys::reserve::Reservation;
+use crate::sys::address_space::Reservation;
 use crate::sys::sigbus::Watch;
 
 /// Contiguous memory whose state is to be persisted; its length is always whole pages of 4096 bytes.

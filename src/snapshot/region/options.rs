@@ -5,8 +5,8 @@ use std::fs::File;
 
 use super::error::RegionError;
 use crate::snapshot::format::PAGE_BYTES;
-use crate::sys::limits;
-use crate::sys::reserve::Reservation;
+use crate::sys::address_space::Reservation;
+use crate::sys::rlimits;
 
 /// How a region is made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -99,7 +99,7 @@ impl RegionOptions {
 
 /// The format's pages must be the processor's, whose protection and page tables tell what changed.
 pub(super) fn check_page_size() -> Result<(), RegionError> {
-    match limits::page_bytes() {
+    match rlimits::page_bytes() {
         PAGE_BYTES => Ok(()),
         page_bytes => Err(RegionError::PageSize { page_bytes }),
     }

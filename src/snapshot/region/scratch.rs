@@ -6,7 +6,7 @@ use super::error::RegionError;
 use super::memory::{Backing, Region, Shape};
 use super::options::{FilePart, RegionOptions, RestoredPart};
 use crate::snapshot::format::PAGE_BYTES;
-use crate::sys::reserve::{Reservation, Sharing};
+use crate::sys::address_space::{Reservation, Sharing};
 
 const SCRATCH_PAGES: usize = 4;
 

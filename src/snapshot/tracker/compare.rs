@@ -13,7 +13,7 @@ use super::traits::{DirtyTracker, TrackerKind, pages_of};
 use crate::snapshot::format::PAGE_BYTES;
 use crate::snapshot::page_set::PageSet;
 use crate::snapshot::region::Region;
-use crate::sys::sparse;
+use crate::sys::seek_data;
 
 /// What is copied at once: 256 KiB fit the second-level cache, where they are hashed.
 const STEP_PAGES: usize = 64;
@@ -157,7 +157,7 @@ impl Look<'_> {
         if known.contains(&at) {
             return known.end.min(end);
         }
-        let data = match sparse::next_byte(memfd, (at * PAGE_BYTES) as u64) {
+        let data = match seek_data::next_byte(memfd, (at * PAGE_BYTES) as u64) {
             Ok(Some(byte)) => usize::try_from(byte / PAGE_BYTES as u64).unwrap_or(usize::MAX),
             Ok(None) => usize::MAX,
             Err(_) => at,

@@ -12,7 +12,7 @@ pub(crate) fn duplicate_from(fd: impl AsFd, lowest: RawFd) -> io::Result<OwnedFd
 }
 
 /// Does an exec close it, or leave it to the new program?
-pub(crate) fn close_on_exec(fd: impl AsFd, closes: bool) -> io::Result<()> {
+pub(crate) fn set_close_on_exec(fd: impl AsFd, closes: bool) -> io::Result<()> {
     let flags = if closes {
         FdFlags::CLOEXEC
     } else {

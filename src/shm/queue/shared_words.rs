@@ -1,6 +1,7 @@
-//! The memory that both sides share, as words, and the orderings of the protocol.
+//! Memory shared by client and host as words, and the memory orderings of the protocol.
 //!
-//! Everything of the protocol goes through [`Words`], so it runs on a mapping, on a heap, and under loom.
+//! The protocol accesses shared memory through [`Words`] only. It therefore runs on a mapping, on a
+//! heap allocation, and under loom.
 
 use std::ops::Range;
 
@@ -9,27 +10,30 @@ pub(crate) use loom::sync::atomic::{AtomicU64, Ordering, fence};
 #[cfg(not(all(loom, test)))]
 pub(crate) use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-/// Shared words. The methods beside [`words`](Self::words) are what a test leaves out to see that it is missed.
+/// Shared words. Tests override single methods to show that each ordering is needed.
 pub(crate) trait Words {
-    /// These words.
+    /// Returns the words of a range.
     ///
     /// # Panics
     ///
-    /// When there are not so many: every number from the other side is checked before.
+    /// Panics if the range exceeds the memory. Callers validate every number from the other side.
     fn words(&self, range: Range<usize>) -> &[AtomicU64];
 
-    /// One of them.
+    /// Returns one word.
     fn word(&self, at: usize) -> &AtomicU64 {
         &self.words(at..at + 1)[0]
     }
 
-    /// What of a range may be anything but zeros, in order; asked for after the mark was read.
+    /// Returns the parts of a range that may differ from zero, in order. Must be called after the
+    /// mark was read.
     fn with_data(&self, range: Range<usize>) -> Vec<Range<usize>> {
         vec![range]
     }
 
-    /// Copies words that this side alone writes. (A model does it in another way: loom loses sight of a load by the other side
-    /// when one of this side follows.)
+    /// Copies words that only this side writes.
+    ///
+    /// The loom model overrides it: loom loses track of a load by the other side when a load by
+    /// this side follows.
     fn load_own(&self, at: usize, to: &mut [u64]) {
         let len = to.len();
         for (to, from) in to.iter_mut().zip(self.words(at..at + len)) {
@@ -37,20 +41,20 @@ pub(crate) trait Words {
         }
     }
 
-    /// Copies words that this side alone writes to others of it.
+    /// Copies words to other words. Only this side writes both.
     fn copy_own(&self, from: Range<usize>, to: Range<usize>) {
         for (to, from) in self.words(to).iter().zip(self.words(from)) {
             to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
         }
     }
 
-    /// W2.
+    /// Step W2.
     fn fence_after_invalid_mark(&self) {
         fence(Ordering::Release);
     }
 
-    /// H4 and H5.
-    fn look_again(&self, mark: usize) -> u64 {
+    /// Steps H4 and H5.
+    fn load_mark_again(&self, mark: usize) -> u64 {
         fence(Ordering::Acquire);
         self.word(mark).load(Ordering::Relaxed)
     }

@@ -28,20 +28,20 @@ pub(crate) enum Refusal {
     /// This one was opened by this process.
     OpenedHere(RawFd),
     /// They were taken before.
-    Taken,
+    AlreadyTaken,
 }
 
 /// Takes `count` descriptors from `first` on, all or none, once in the life of a process. Looking ends at the first that
 /// is not there, however many are announced.
 pub(crate) fn take(first: RawFd, count: u32) -> Result<Vec<OwnedFd>, Refusal> {
     if count > 0 && TAKEN.load(Ordering::Acquire) {
-        return Err(Refusal::Taken);
+        return Err(Refusal::AlreadyTaken);
     }
     // Numbers beyond the last possible one are not open.
     let numbers = (0..count).map(|place| first.saturating_add_unsigned(place));
     numbers.clone().try_for_each(look)?;
     if count > 0 && TAKEN.swap(true, Ordering::AcqRel) {
-        return Err(Refusal::Taken);
+        return Err(Refusal::AlreadyTaken);
     }
     // SAFETY: each was open a moment ago and is of the kind that nobody here owns (2); nobody else takes them (1).
     Ok(numbers

@@ -13,7 +13,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::relocate::Place;
+use super::rename::Place;
 
 /// May the path leave its root or pass through symlinks?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! Variables of the environment, read as numbers and texts that may be anything.
+//! Environment variables as numbers and texts. Their values are untrusted.
 
 use std::env;
 use std::ffi::OsString;
@@ -6,14 +6,14 @@ use std::str::FromStr;
 
 use super::error::ShmError;
 
-/// Gives the value of a variable; as a parameter, so that tests need not change the environment.
+/// Lookup of a variable. Tests pass their own instead of changing the environment.
 pub(super) type Lookup<'l> = &'l dyn Fn(&'static str) -> Option<OsString>;
 
 pub(super) fn of_process(name: &'static str) -> Option<OsString> {
     env::var_os(name)
 }
 
-/// `None` where it is not set.
+/// The value of a variable, `None` if it is not set.
 pub(super) fn text(lookup: Lookup<'_>, name: &'static str) -> Result<Option<String>, ShmError> {
     let Some(value) = lookup(name) else {
         return Ok(None);
@@ -24,18 +24,19 @@ pub(super) fn text(lookup: Lookup<'_>, name: &'static str) -> Result<Option<Stri
     }
 }
 
-/// `None` where it is not set.
+/// The value of a variable as a number, `None` if it is not set. `reason` describes a value that is
+/// no such number.
 pub(super) fn number<N: FromStr>(
     lookup: Lookup<'_>,
     name: &'static str,
-    what: &str,
+    reason: &str,
 ) -> Result<Option<N>, ShmError> {
     let Some(text) = text(lookup, name)? else {
         return Ok(None);
     };
     match text.parse() {
         Ok(number) => Ok(Some(number)),
-        Err(_) => Err(refuse(name, text, what)),
+        Err(_) => Err(refuse(name, text, reason)),
     }
 }
 

@@ -13,7 +13,7 @@ use std::io;
 use libc::c_void;
 use rustix::mm::{Advice, madvise, mlock, munlock};
 
-use super::limits::page_bytes;
+use super::rlimits::page_bytes;
 
 /// Brings the pages in for reading. A page without storage behind it is `EFAULT`, never a signal.
 ///

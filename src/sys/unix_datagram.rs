@@ -48,7 +48,7 @@ pub(crate) fn send(
 }
 
 /// Waits until nobody has the other end of a pipe open any more. `false` when `patience` is over before.
-pub(crate) fn wait_for_end(pipe: &PipeReader, patience: Duration) -> io::Result<bool> {
+pub(crate) fn wait_for_close(pipe: &PipeReader, patience: Duration) -> io::Result<bool> {
     let end = Instant::now() + patience;
     loop {
         let left = end.saturating_duration_since(Instant::now());

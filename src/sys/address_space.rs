@@ -20,8 +20,8 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 
-use super::copy::{PARTS_MAX, gather_mapped, read_mapped, write_mapped};
-use super::limits::page_bytes;
+use super::process_vm::{PARTS_MAX, gather_mapped, read_mapped, write_mapped};
+use super::rlimits::page_bytes;
 use super::sigbus::{self, Watch};
 
 const READ_WRITE: ProtFlags = ProtFlags::READ.union(ProtFlags::WRITE);

@@ -1,28 +1,29 @@
-//! Copies of a state that another process hammers: how many are torn, and that none of those is accepted.
+//! Copies of a state that another process overwrites: many are torn, and none of these is accepted
+//! [I31].
 //!
 //! Each commit sets every word of the state to its generation, so a copy whose words differ is torn.
 
 use std::convert::Infallible;
 use std::fs::File;
 use std::ops::Range;
-use std::os::fd::AsRawFd;
+use std::os::fd::AsRawFd as _;
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::client::{QueueOptions, Writer};
 use super::error::QueueError;
-use super::geometry::newest_first;
-use super::mapped::{Mapped, header_of};
-use super::taking::{Taken, take};
-use super::words::Words;
+use super::host_protocol::{CopyOutcome, copy_newest};
+use super::layout::{Layout, marks, newest_first};
+use super::mapped_words::{MappedWords, header_of};
+use super::shared_words::Words;
 use crate::sys::memfd;
 
 const STATE_BYTES: usize = 64 << 10;
 const MEMFD: &str = "FLATSPAN_LITMUS_MEMFD";
 
-/// The process that hammers.
+/// Body of the writing process.
 #[test]
-fn hammer() {
+fn overwriter() {
     let Ok(path) = std::env::var(MEMFD) else {
         return;
     };
@@ -32,7 +33,7 @@ fn hammer() {
     let parent = rustix::process::getppid();
     let mut words = vec![0_u8; STATE_BYTES];
     while rustix::process::getppid() == parent {
-        let next = (writer.generation() + 1).to_le_bytes();
+        let next = (writer.generation().unwrap_or(0) + 1).to_le_bytes();
         words.as_chunks_mut().0.fill(next);
         let committed = writer.commit(|commit| commit.write(0, &words));
         committed.expect("a commit");
@@ -43,14 +44,14 @@ fn options() -> QueueOptions {
     QueueOptions::new(STATE_BYTES as u64).depth(2)
 }
 
-struct Hammer(Child);
+struct Overwriter(Child);
 
-impl Hammer {
+impl Overwriter {
     fn start(file: &File) -> Self {
         let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
         let program = std::env::current_exe().expect("this program");
         let child = Command::new(program)
-            .args(["--exact", "shm::queue::litmus::hammer"])
+            .args(["--exact", "shm::queue::torn_copy_tests::overwriter"])
             .env(MEMFD, path)
             .stdout(std::process::Stdio::null())
             .spawn();
@@ -58,23 +59,23 @@ impl Hammer {
     }
 }
 
-impl Drop for Hammer {
+impl Drop for Overwriter {
     fn drop(&mut self) {
-        // It may have failed, and the test tells why.
+        // The process may have failed already. The test reports why.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// Believes its first look at the mark.
-struct Credulous<'m>(&'m Mapped, AtomicU64);
+/// Words whose second load of the mark returns the first value again.
+struct WithoutSecondLoad<'m>(&'m MappedWords, AtomicU64);
 
-impl Words for Credulous<'_> {
+impl Words for WithoutSecondLoad<'_> {
     fn words(&self, range: Range<usize>) -> &[AtomicU64] {
         self.0.words(range)
     }
 
-    fn look_again(&self, _: usize) -> u64 {
+    fn load_mark_again(&self, _: usize) -> u64 {
         self.1.load(Ordering::Relaxed)
     }
 }
@@ -87,12 +88,12 @@ struct Counts {
     torn_accepted: u64,
 }
 
-fn count(counts: &mut Counts, words: &impl Words, shape: &super::geometry::Shape) {
+fn count(counts: &mut Counts, words: &impl Words, layout: &Layout) {
     let (mut least, mut most) = (u64::MAX, 0);
-    // Every page, as if nothing was known, and without looking for holes.
-    let taken: Result<_, Infallible> = take(
+    // With `known` 0 every page is copied.
+    let outcome: Result<_, Infallible> = copy_newest(
         words,
-        shape,
+        layout,
         0,
         || Ok(()),
         |_, page| {
@@ -101,56 +102,63 @@ fn count(counts: &mut Counts, words: &impl Words, shape: &super::geometry::Shape
             Ok(())
         },
     );
-    let Ok(taken) = taken;
+    let Ok(outcome) = outcome;
     if most == 0 {
         return;
     }
     counts.copies += 1;
     counts.torn += u64::from(least != most);
-    if let Taken::Accepted { generation, .. } = taken {
+    if let CopyOutcome::Accepted { generation, .. } = outcome {
         counts.accepted += 1;
         counts.torn_accepted += u64::from(least != most || most != generation);
     }
 }
 
-/// A fault of the ancestor, which looked at its copy of the mark.
+/// Shows that the second load must read live memory, not the copied mark.
 #[test]
-fn torn_state_accepted_because_the_copy_was_checked() -> Result<(), QueueError> {
+fn i31_torn_copies_are_never_accepted() -> Result<(), QueueError> {
     let copies = std::env::var("FLATSPAN_LITMUS_COPIES");
     let copies: u64 = copies.map_or(1_000_000, |text| text.parse().expect("a number"));
     let file = memfd::create("flatspan-litmus").expect("a memfd");
-    let hammer = Hammer::start(&file);
+    let overwriter = Overwriter::start(&file);
     let started = std::time::Instant::now();
     let header = loop {
-        let is_there = memfd::seals(&file).expect("seals").shrink;
-        if let Some(header) = is_there.then(|| header_of(&file)).transpose()?.flatten() {
+        let is_sealed = memfd::seals(&file).expect("seals").shrink;
+        if let Some(header) = is_sealed.then(|| header_of(&file)).transpose()?.flatten() {
             break header;
         }
-        assert!(started.elapsed().as_secs() < 60, "the writer has not begun");
+        assert!(
+            started.elapsed().as_secs() < 60,
+            "the writer starts within a minute"
+        );
         std::thread::yield_now();
     };
-    let shape = header.shape().expect("checked");
+    let layout = header.layout();
     let own = memfd::reopen(&file, false).expect("a description");
-    let memory = Mapped::new(own, &shape, false)?;
+    let memory = MappedWords::new(own, &layout, false)?;
     let mut counts = Counts::default();
     while counts.copies < copies {
-        count(&mut counts, &memory, &shape);
+        count(&mut counts, &memory, &layout);
     }
-    println!("with the second look: {counts:?}");
-    assert!(counts.torn > 0, "the test tests nothing");
+    println!("with the second load: {counts:?}");
+    assert!(counts.torn > 0, "some copies are torn");
     assert!(counts.accepted > 1000, "{counts:?}");
     assert_eq!(counts.torn_accepted, 0, "{counts:?}");
 
-    // The same without it finds torn ones.
+    // Without the second load torn copies are accepted.
     let mut counts = Counts::default();
     while counts.copies < copies && counts.torn_accepted == 0 {
-        let marks = super::geometry::marks(&memory, &shape);
-        let newest = newest_first(&marks).first().copied();
-        let seen = newest.map_or(0, |(_, entry)| marks[entry]);
-        count(&mut counts, &Credulous(&memory, seen.into()), &shape);
+        let first = marks(&memory, &layout);
+        let newest = newest_first(&first).first().copied();
+        let seen = newest.map_or(0, |(_, entry)| first[entry]);
+        count(
+            &mut counts,
+            &WithoutSecondLoad(&memory, seen.into()),
+            &layout,
+        );
     }
-    println!("without: {counts:?}");
+    println!("without the second load: {counts:?}");
     assert!(counts.torn_accepted > 0, "{counts:?}");
-    drop(hammer);
+    drop(overwriter);
     Ok(())
 }

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{AtFlags, CWD, RenameFlags, renameat, renameat_with, statat, unlinkat};
 use rustix::io::Errno;
 
-use super::open::create_in;
-use super::sparse;
+use super::openat2::create_in;
+use super::seek_data;
 
 /// A name in an open folder.
 #[derive(Debug)]
@@ -112,10 +112,10 @@ pub(crate) fn remove(place: &Place<'_>) -> io::Result<()> {
 
 /// Copies length and data, holes left out, and makes both durable.
 fn copy(from: &File, to: &File) -> io::Result<()> {
-    let len = super::identity::len(from)?;
+    let len = super::statx::len(from)?;
     let mut buf = vec![0; 1 << 20];
     let mut at = 0;
-    while let Some(run) = sparse::next_data(from, at)? {
+    while let Some(run) = seek_data::next_data(from, at)? {
         at = run.start;
         while at < run.end {
             let part = usize::try_from(run.end - at).map_or(buf.len(), |left| left.min(buf.len()));
