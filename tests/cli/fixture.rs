@@ -33,8 +33,8 @@ pub(crate) fn fill(store: &Store, page: u64, byte: u8) {
     done.expect("a transaction");
 }
 
-/// A store after a crash: pages 1 to 20 are in both heaps, 21 in heap a only, 22 to 24 in the journal
-/// that follows heap a.
+/// A store after a crash: pages 1 to 20 are in both heaps, 21 in heap a only, 22 to 24 in the
+/// journal that follows heap a.
 pub(crate) fn crashed() -> Made {
     let dir = support::temp_dir();
     let path = dir.path().join("store");
@@ -63,8 +63,8 @@ pub(crate) fn closed() -> Made {
     made
 }
 
-/// Opens a store that this process has dropped. A child process of another test may hold the lock of
-/// the store until it executes its program.
+/// Opens a store that this process has dropped. A child process of another test may hold the lock
+/// of the store until it executes its program.
 fn open_soon(path: &Path) -> Store {
     for _ in 0..500 {
         match Store::open(path, options()) {

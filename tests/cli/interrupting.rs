@@ -13,8 +13,8 @@ use crate::support::need::{Need, skip};
 
 const PART: u64 = 8 << 40;
 
-/// A store of zeros with parts of 8 TiB, each seconds of work. No region has that length, so an empty
-/// store is changed on disk.
+/// A store of zeros with parts of 8 TiB, each seconds of work. No region has that length, so an
+/// empty store is changed on disk.
 fn long_store(path: &Path, parts: u64) -> bool {
     let options = StoreOptions::default().part_bytes(PART);
     drop(Store::open(path, options).expect("a store"));

@@ -1,7 +1,7 @@
 //! The value of the `--*-size` options: a number of bytes.
 
-/// Returns the number of bytes that `text` means: a decimal number, optionally with the unit K, M or
-/// G (powers of 1024).
+/// Returns the number of bytes that `text` means: a decimal number, optionally with the unit K, M
+/// or G (powers of 1024).
 pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     let (digits, shift) = match text.as_bytes().last() {
         Some(b'K') => (&text[..text.len() - 1], 10),

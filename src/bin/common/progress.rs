@@ -1,4 +1,5 @@
-//! A progress bar on standard error with rate and remaining time. indicatif draws it on terminals only.
+//! A progress bar on standard error with rate and remaining time. indicatif draws it on terminals
+//! only.
 
 use indicatif::{ProgressBar, ProgressStyle};
 

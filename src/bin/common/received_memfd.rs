@@ -4,8 +4,8 @@ use std::os::fd::AsFd;
 
 use flatspan::shm::{ListenFds, SharedFile, ShmError};
 
-/// The position of the descriptor with this name. A single descriptor without a name is taken for the
-/// memfd, unless it is another kind of file.
+/// The position of the descriptor with this name. A single descriptor without a name is taken for
+/// the memfd, unless it is another kind of file.
 pub(crate) fn position(received: &ListenFds, name: &str) -> Option<usize> {
     let position = received.place_of(name)?;
     let is_candidate = received.is_named() || received.fds().nth(position).is_some_and(is_memfd);

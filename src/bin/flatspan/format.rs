@@ -13,8 +13,8 @@ pub(crate) fn time(nanoseconds: u64) -> String {
     format!("{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
 }
 
-/// Year, month and day of the Gregorian calendar, `days` after 1970-01-01. The computation uses years
-/// that start in March, so that the leap day is the last day of a year.
+/// Year, month and day of the Gregorian calendar, `days` after 1970-01-01. The computation uses
+/// years that start in March, so that the leap day is the last day of a year.
 fn date(days: u64) -> (u64, u64, u64) {
     const CYCLE_DAYS: u64 = 146_097;
     let days = days + 719_468;

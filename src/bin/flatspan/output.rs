@@ -31,8 +31,8 @@ pub(crate) fn exit_code(error: &Error) -> u8 {
     }
 }
 
-/// Returns whether the error means corrupt data. An unsupported version does not: its data cannot be
-/// checked.
+/// Returns whether the error means corrupt data. An unsupported version does not: its data cannot
+/// be checked.
 pub(crate) fn is_corruption(error: &SnapshotError) -> bool {
     match error {
         SnapshotError::NoHeap(error) => !matches!(**error, NoHeap::Version { .. }),

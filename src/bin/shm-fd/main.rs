@@ -1,7 +1,7 @@
 //! `shm-fd`: runs a command with a memfd.
 //!
-//! The process becomes the command by execve(2). No parent remains that would have to wait for it or
-//! forward signals.
+//! The process becomes the command by execve(2). No parent remains that would have to wait for it
+//! or forward signals.
 
 mod cli;
 #[path = "../common/exit_code.rs"]

@@ -41,7 +41,8 @@ fn create(cli: &Cli) -> Result<SharedFile, ShmError> {
     let memfd = SharedFile::create(name, cli.size.unwrap_or(0))?;
     let manager = Notify::from_env()?;
     manager.store(&cli.fd_name, &[memfd.as_fd()])?;
-    // Wait until the manager holds a copy: the command may exit at once and close the last descriptor.
+    // Wait until the manager holds a copy: the command may exit at once and close the last
+    // descriptor.
     if !manager.barrier(STORE_TIMEOUT)? {
         eprintln!(
             "shm-fd: the service manager did not confirm within {} s that it stored the memfd",

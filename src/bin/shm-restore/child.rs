@@ -69,8 +69,8 @@ impl RunningCommand {
         self.child.id()
     }
 
-    /// Sends a message when the process has exited, which makes its pidfd readable. A wait before that
-    /// would mistake a stop by the [`Freezer`](flatspan::shm::Freezer) for the exit.
+    /// Sends a message when the process has exited, which makes its pidfd readable. A wait before
+    /// that would mistake a stop by the [`Freezer`](flatspan::shm::Freezer) for the exit.
     fn watch_exit(&self, exits: Sender<Message>) -> Result<()> {
         let pidfd =
             pidfd_open(self.pid, PidfdFlags::empty()).context("cannot watch the command")?;
@@ -111,8 +111,8 @@ impl RunningCommand {
         self.send(Signal::CONT);
     }
 
-    /// Returns whether the command was stopped at the terminal. A command that was stopped because it
-    /// lacked the terminal, and has it now, is continued instead.
+    /// Returns whether the command was stopped at the terminal. A command that was stopped because
+    /// it lacked the terminal, and has it now, is continued instead.
     pub(crate) fn is_stopped(&self) -> bool {
         let Some(terminal) = &self.terminal else {
             return false;
@@ -143,7 +143,8 @@ impl RunningCommand {
     }
 }
 
-/// Kills a command that this program no longer monitors: another one may be started on the same store.
+/// Kills a command that this program no longer monitors: another one may be started on the same
+/// store.
 impl Drop for RunningCommand {
     fn drop(&mut self) {
         if self.has_exited {

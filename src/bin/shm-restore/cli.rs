@@ -45,13 +45,14 @@ pub(crate) struct Cli {
     /// Time between two snapshots in seconds, at least 0.01.
     #[arg(long, value_name = "SECONDS", value_parser = parse_interval, default_value = "1")]
     pub(crate) interval: Duration,
-    /// Length of the store's part files, a multiple of 64K (units K, M, G); converts an existing store.
+    /// Length of the store's part files, a multiple of 64K (units K, M, G); converts an existing
+    /// store.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) part_size: Option<u64>,
     /// Keep the last N snapshots in STORE/history and remove older ones [default: change nothing].
     #[arg(long, value_name = "N")]
     pub(crate) keep_last: Option<usize>,
-    /// What to do with the memory after a crash [default: rollback].
+    /// Action on the memory after a crash [default: rollback].
     #[arg(long, value_enum, value_name = "ACTION")]
     pub(crate) on_crash: Option<OnCrash>,
     /// Take one snapshot of the restored memfd that was passed, run no command, and exit.

@@ -1,5 +1,5 @@
-//! The memory of a killed command as a raw file, `STORE/crash-TIME`. Whether that memory may be used
-//! again is recorded in `memory_state`.
+//! The memory of a killed command as a raw file, `STORE/crash-TIME`. Whether that memory may be
+//! used again is recorded in `memory_state`.
 
 use std::fs::{self, File};
 use std::io;

@@ -142,8 +142,8 @@ impl Lines {
             write(&line);
             return;
         }
-        // After a dropped line nothing is queued until the drop is reported, so that the report is in
-        // the place of the dropped lines.
+        // After a dropped line nothing is queued until the drop is reported, so that the report is
+        // in the place of the dropped lines.
         if state.dropped == 0 && state.waiting.len() < LINES_MAX {
             state.waiting.push_back(line);
         } else {

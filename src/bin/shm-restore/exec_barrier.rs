@@ -29,12 +29,13 @@ struct Descriptors {
     number: RawFd,
     /// The process waits here for [`PROCEED`].
     proceed: RawFd,
-    /// The write end of the second pipe. Its copy in the process would hide the exit of this program.
+    /// The write end of the second pipe. Its copy in the process would hide the exit of this
+    /// program.
     parent: RawFd,
 }
 
-/// Starts the command. Before the command is executed, another thread calls `record` with the number
-/// of the process. If `record` fails, the command is not executed.
+/// Starts the command. Before the command is executed, another thread calls `record` with the
+/// number of the process. If `record` fails, the command is not executed.
 pub(crate) fn spawn(
     placed: &Placed,
     command: &mut Command,
@@ -48,7 +49,8 @@ pub(crate) fn spawn(
         proceed: proceed_reader.as_raw_fd(),
         parent: proceed_writer.as_raw_fd(),
     };
-    // SAFETY: see the module documentation; the descriptors stay open until the process has started.
+    // SAFETY: see the module documentation; the descriptors stay open until the process has
+    // started.
     unsafe {
         command.pre_exec(move || wait(descriptors));
     }

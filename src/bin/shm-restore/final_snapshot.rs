@@ -53,8 +53,8 @@ impl Exit<'_> {
         }
     }
 
-    /// Records that the memory is good, whether the final snapshot succeeds or not. If this program is
-    /// killed before that snapshot is durable, the next start uses the memory.
+    /// Records that the memory is good, whether the final snapshot succeeds or not. If this program
+    /// is killed before that snapshot is durable, the next start uses the memory.
     fn record_good(&self, memory_state: &MemoryStateFile) {
         if let Err(error) = memory_state.set_good() {
             let message = format!(

@@ -12,8 +12,8 @@ use rustix::io::Errno;
 /// The search path of execvp(3) if `PATH` is not set.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
-/// Searches as execvp(3) does. Errors that only the kernel can detect (a missing interpreter, another
-/// architecture) are reported later.
+/// Searches as execvp(3) does. Errors that only the kernel can detect (a missing interpreter,
+/// another architecture) are reported later.
 pub(crate) fn check(program: &OsStr) -> Result<(), ShmError> {
     let mut errno = Errno::NOENT;
     for file in candidates(program) {

@@ -11,8 +11,8 @@ use flatspan::snapshot::{Standstill, Stopped};
 /// No process has this number.
 const NO_PROCESS: u32 = 0;
 
-/// Freezes all descendants. Fails if the command has exited meanwhile: the memory may then be that of
-/// a crash, and whether it is used is decided when the exit status is known.
+/// Freezes all descendants. Fails if the command has exited meanwhile: the memory may then be that
+/// of a crash, and whether it is used is decided when the exit status is known.
 #[derive(Debug)]
 pub(crate) struct CommandFreezer {
     freezer: Freezer,

@@ -1,7 +1,8 @@
 //! The history of snapshots (`--keep-last`).
 //!
-//! A thread of its own maintains it: without reflinks each entry is a copy of the state, and neither
-//! snapshots nor the final one wait for that. Of the snapshots taken meanwhile, the newest is added.
+//! A thread of its own maintains it: without reflinks each entry is a copy of the state, and
+//! neither snapshots nor the final one wait for that. Of the snapshots taken meanwhile, the newest
+//! is added.
 
 use std::io;
 use std::sync::mpsc::{self, Receiver, SyncSender};
@@ -104,8 +105,8 @@ impl Recorder {
         })
     }
 
-    /// Adds the newest snapshot, removes old ones and reports both. The snapshot itself is durable in
-    /// any case.
+    /// Adds the newest snapshot, removes old ones and reports both. The snapshot itself is durable
+    /// in any case.
     fn record(&mut self) {
         let start = Instant::now();
         let added = self.add();

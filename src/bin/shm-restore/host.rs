@@ -45,8 +45,8 @@ pub(crate) struct Persisted {
 }
 
 impl StateHost {
-    /// Opens the store and restores the state into the memory, unless the memory is restored already.
-    /// `freezer` quiesces the programs for a snapshot, except in mode `queue`.
+    /// Opens the store and restores the state into the memory, unless the memory is restored
+    /// already. `freezer` quiesces the programs for a snapshot, except in mode `queue`.
     pub(crate) fn open(
         cli: &Cli,
         memory: &SharedFile,
@@ -73,8 +73,8 @@ impl StateHost {
         Ok(Self::Transparent(Box::new(host.with_context(context)?)))
     }
 
-    /// Restores the newest state into a memory that was restored before. Committed updates of a queue
-    /// are never undone.
+    /// Restores the newest state into a memory that was restored before. Committed updates of a
+    /// queue are never undone.
     pub(crate) fn rollback(&mut self) -> Result<()> {
         match self {
             Self::Transparent(host) => Ok(host.roll_back()?),

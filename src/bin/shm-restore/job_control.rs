@@ -20,8 +20,8 @@ pub(crate) struct Terminal {
 }
 
 impl Terminal {
-    /// Returns `None` in three cases: there is no terminal, another job is in the foreground (a shell
-    /// started this program in the background), or standard input is something else.
+    /// Returns `None` in three cases: there is no terminal, another job is in the foreground (a
+    /// shell started this program in the background), or standard input is something else.
     pub(crate) fn own() -> Option<Self> {
         if !io::stdin().is_terminal() {
             return None;
@@ -72,8 +72,8 @@ pub(crate) fn ignore_sigttou() {
     }
 }
 
-/// Blocks SIGTTOU in the calling thread, so that its output never stops the process group. Unlike the
-/// disposition, the mask of this thread is not inherited by the command.
+/// Blocks SIGTTOU in the calling thread, so that its output never stops the process group. Unlike
+/// the disposition, the mask of this thread is not inherited by the command.
 pub(crate) fn block_sigttou() {
     // SAFETY: zeros are a valid sigset_t, a set of bits.
     let mut signals: libc::sigset_t = unsafe { std::mem::zeroed() };

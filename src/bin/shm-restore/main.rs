@@ -1,8 +1,8 @@
 //! `shm-restore`: runs a command with a memfd whose content survives in a store.
 //!
-//! The main thread waits for messages: signals and the exit of the command. Two threads produce these
-//! messages, one takes snapshots, one maintains the history, and one writes events. Only the main
-//! thread starts processes and waits for them.
+//! The main thread waits for messages: signals and the exit of the command. Two threads produce
+//! these messages, one takes snapshots, one maintains the history, and one writes events. Only the
+//! main thread starts processes and waits for them.
 
 mod child;
 mod cli;

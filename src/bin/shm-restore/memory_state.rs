@@ -6,14 +6,15 @@
 //! ```
 //!
 //! A memfd can outlive this program and its command: a service manager or a shell may hold it. The
-//! next start must then know whether its content is good. A line is written before a command executes
-//! (`exec_barrier`), and removed when its exit was observed to be good. A memfd without a line is
-//! therefore good. A command with a line that does not run any more exited unobserved, perhaps in the
-//! middle of a change. docs/shared-memory-protocol.md lists the cases.
+//! next start must then know whether its content is good. A line is written before a command
+//! executes (`exec_barrier`), and removed when its exit was observed to be good. A memfd without a
+//! line is therefore good. A command with a line that does not run any more exited unobserved,
+//! perhaps in the middle of a change. docs/shared-memory-protocol.md lists the cases.
 //!
-//! The flock(2) of the directory admits one process at a time to change the file. The file is replaced
-//! as a whole, so a kill leaves the old or the new one. It is not synced with its directory: a memfd
-//! does not survive a power failure. Lines of former boots and of memfds that are gone are harmless.
+//! The flock(2) of the directory admits one process at a time to change the file. The file is
+//! replaced as a whole, so a kill leaves the old or the new one. It is not synced with its
+//! directory: a memfd does not survive a power failure. Lines of former boots and of memfds that
+//! are gone are harmless.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read as _, Write as _};
@@ -74,8 +75,8 @@ impl MemoryStateFile {
     pub(crate) fn new(store: &Path, memory: &SharedFile) -> Result<Self> {
         // After a reboot, other memfds have the same inode numbers.
         let boot = match fs::read_to_string("/proc/sys/kernel/random/boot_id") {
-            // The file is missing with ProcSubset=pid. After a reboot, each memfd is restored first,
-            // which removes an old line with its number.
+            // The file is missing with ProcSubset=pid. After a reboot, each memfd is restored
+            // first, which removes an old line with its number.
             Err(error) if error.kind() == io::ErrorKind::NotFound => "unknown".to_owned(),
             boot => boot.context("cannot read /proc/sys/kernel/random/boot_id")?,
         };
@@ -161,7 +162,8 @@ impl MemoryStateFile {
         kind: Option<Kind>,
         commands: impl FnOnce(&mut Vec<ProcessId>),
     ) -> Result<()> {
-        // The lock of the store does not suffice: this program loses it if it fails to reopen the store.
+        // The lock of the store does not suffice: this program loses it if it fails to reopen the
+        // store.
         let _lock = self.lock()?;
         let before = self.read()?;
         let mut lines = before.clone();
@@ -242,8 +244,8 @@ impl MemoryStateFile {
         }
     }
 
-    /// Overwrites the file, which needs no storage if the text is not longer: the rest becomes empty
-    /// lines. One write(2), so that a kill leaves the old or the new text.
+    /// Overwrites the file, which needs no storage if the text is not longer: the rest becomes
+    /// empty lines. One write(2), so that a kill leaves the old or the new text.
     fn write_in_place(&self, mut text: String) -> io::Result<()> {
         let file = File::options().write(true).open(&self.path)?;
         let len = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);

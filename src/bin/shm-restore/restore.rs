@@ -64,8 +64,8 @@ pub(crate) fn report(host: &StateHost, rolled_back: bool, events: Events) {
 
 /// Shows a bar while `restore` runs. The storage allocated to the memory is the progress.
 ///
-/// The thread that draws may block on a stopped terminal, so this function waits for it only for one
-/// interval.
+/// The thread that draws may block on a stopped terminal, so this function waits for it only for
+/// one interval.
 fn with_bar<R>(cli: &Cli, memory: &SharedFile, restore: impl FnOnce() -> R) -> R {
     let watched = memory.as_fd().try_clone_to_owned();
     let store = cli.store.clone();

@@ -19,10 +19,11 @@ use crate::restore;
 const USER_TIMEOUT: Duration = Duration::from_secs(10);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Restores the last snapshot if the memory was left by a crash. The caller must hold the store's lock.
+/// Restores the last snapshot if the memory was left by a crash. The caller must hold the store's
+/// lock.
 ///
-/// Returns the memory-state file if the exit of the command must be observed. With mode `queue` only
-/// committed updates count, and with `--on-crash=accept` any content is good.
+/// Returns the memory-state file if the exit of the command must be observed. With mode `queue`
+/// only committed updates count, and with `--on-crash=accept` any content is good.
 pub(crate) fn check_memory(
     cli: &Cli,
     memory: &SharedFile,
@@ -65,8 +66,8 @@ pub(crate) fn check_memory(
     Ok((!accepts).then_some(file))
 }
 
-/// Refuses memory into which a killed program has restored only a part of the state. Other states of
-/// the memory do not matter to a client of a queue.
+/// Refuses memory into which a killed program has restored only a part of the state. Other states
+/// of the memory do not matter to a client of a queue.
 fn refuse_half_restored(file: &MemoryStateFile, host: &StateHost) -> Result<()> {
     if !host.was_restored() && file.state()? == MemoryState::Killed {
         bail!(
@@ -76,8 +77,8 @@ fn refuse_half_restored(file: &MemoryStateFile, host: &StateHost) -> Result<()> 
     Ok(())
 }
 
-/// Waits until no process has the memory open. Refuses to restore into memory that a running process
-/// uses. A killed process needs a moment to exit.
+/// Waits until no process has the memory open. Refuses to restore into memory that a running
+/// process uses. A killed process needs a moment to exit.
 fn wait_unused(memory: &SharedFile) -> Result<()> {
     let deadline = Instant::now() + USER_TIMEOUT;
     loop {
@@ -96,8 +97,8 @@ fn wait_unused(memory: &SharedFile) -> Result<()> {
     }
 }
 
-/// Reports commands whose exit was not observed, and saves their memory if `--on-crash` says so. On an
-/// error the memory is unchanged.
+/// Reports commands whose exit was not observed, and saves their memory if `--on-crash` says so. On
+/// an error the memory is unchanged.
 fn handle_crash(cli: &Cli, memory: &SharedFile, commands: &[u32], events: Events) -> Result<()> {
     let pids = commands.iter().map(u32::to_string).collect::<Vec<_>>();
     let cause = format!(

@@ -194,8 +194,9 @@ impl Session<'_> {
     }
 }
 
-/// Descendants that outlive the command write during its final snapshot, so every mode freezes them.
-/// In mode `exit`, one that cannot be frozen fails the snapshot only if it has the memory open.
+/// Descendants that outlive the command write during its final snapshot, so every mode freezes
+/// them. In mode `exit`, one that cannot be frozen fails the snapshot only if it has the memory
+/// open.
 fn freezer(cli: &Cli, memory: &SharedFile) -> Result<CommandFreezer, ShmError> {
     let freezer = CommandFreezer::for_descendants();
     Ok(match cli.mode {

@@ -41,8 +41,8 @@ pub(crate) fn round_of(page: &[u8]) -> u64 {
     u64::from_le_bytes(words[1])
 }
 
-/// Compares whole pages, from page `first` on, with the expected content after a round. `scratch` has
-/// the length of one page.
+/// Compares whole pages, from page `first` on, with the expected content after a round. `scratch`
+/// has the length of one page.
 pub(crate) fn compare(buf: &[u8], first: u64, round: u64, scratch: &mut [u8]) {
     for (page, bytes) in (first..).zip(buf.chunks_exact(PAGE as usize)) {
         let expected = last_round(page, round);
