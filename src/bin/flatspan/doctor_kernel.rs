@@ -125,7 +125,7 @@ fn tracker(probe: &TrackerTrial) -> Finding {
     }
 }
 
-/// PAGEMAP_SCAN works if one of the two trackers that use it does.
+/// `PAGEMAP_SCAN` works if one of the two trackers that use it does.
 fn pagemap_scan(probes: &[TrackerTrial]) -> Finding {
     let works = probes.iter().any(|probe| {
         let uses_it = matches!(

@@ -27,13 +27,13 @@ Examples:
     after_help = format!("{AFTER_HELP}\n{}", exit_code::help(Program::Wrapper))
 )]
 pub(crate) struct Cli {
-    /// Name of the memfd in /proc [default: FD_NAME].
+    /// Name of the memfd in /proc [default: that of the descriptor].
     #[arg(long, value_name = "NAME")]
     pub(crate) memfd_name: Option<String>,
     /// Minimum length in bytes (units K, M, G); a longer memfd is not shortened [default: 0].
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) size: Option<u64>,
-    /// Name of the descriptor in LISTEN_FDNAMES.
+    /// Name of the descriptor in `LISTEN_FDNAMES`.
     #[arg(long, value_name = "FD_NAME", default_value = SHARED_FD_NAME)]
     pub(crate) fd_name: String,
     /// Command to run, with its arguments.

@@ -61,7 +61,7 @@ pub(crate) struct Cli {
     /// Print events on standard error as JSON, one object per line.
     #[arg(long)]
     pub(crate) json: bool,
-    /// Name of the descriptor in LISTEN_FDNAMES.
+    /// Name of the descriptor in `LISTEN_FDNAMES`.
     #[arg(long, value_name = "FD_NAME", default_value = SHARED_FD_NAME)]
     pub(crate) fd_name: String,
     /// Directory of the store, created if missing.

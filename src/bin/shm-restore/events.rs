@@ -135,7 +135,11 @@ impl Lines {
         let mut state = self.state();
         if !state.has_writer {
             let thread = thread::Builder::new().name("events".to_owned());
-            state.has_writer = thread.spawn(|| self.write_all()).is_ok();
+            state.has_writer = thread
+                .spawn(|| {
+                    self.write_all();
+                })
+                .is_ok();
         }
         if !state.has_writer {
             drop(state);
@@ -153,7 +157,7 @@ impl Lines {
     }
 
     /// Runs the thread that writes.
-    fn write_all(&self) {
+    fn write_all(&self) -> ! {
         block_sigttou();
         let mut state = self.state();
         loop {

@@ -2,7 +2,7 @@
 //!
 //! # Safety
 //!
-//! The unsafe calls are signal(2) with `SIG_IGN` and pthread_sigmask(3) with `SIG_BLOCK`. Neither
+//! The unsafe calls are `signal(2)` with `SIG_IGN` and `pthread_sigmask(3)` with `SIG_BLOCK`. Neither
 //! installs code that could run at an arbitrary time.
 #![expect(unsafe_code, reason = "signal(2), pthread_sigmask(3)")]
 

@@ -132,7 +132,7 @@ impl MemoryStateFile {
     /// Records that the last snapshot must be restored. Commands that may be running stay users.
     pub(crate) fn set_killed(&self) -> Result<()> {
         self.change(Some(Kind::Killed), |commands| {
-            commands.retain(may_be_running)
+            commands.retain(may_be_running);
         })
     }
 
@@ -191,7 +191,7 @@ impl MemoryStateFile {
     }
 
     fn lock(&self) -> Result<File> {
-        let store = File::open(self.path.parent().unwrap_or(Path::new(".")))?;
+        let store = File::open(self.path.parent().unwrap_or_else(|| Path::new(".")))?;
         let deadline = Instant::now() + TIMEOUT;
         while let Err(error) = store.try_lock() {
             if Instant::now() >= deadline || matches!(error, TryLockError::Error(_)) {
