@@ -20,7 +20,7 @@ use crate::snapshot::format::{HeapName, NUMBERS_END};
 use crate::snapshot::reader::StoreReader;
 use crate::sys::openat2::sync_directory;
 
-const DIRECTORY: &str = "kept";
+const DIRECTORY: &str = "history";
 /// Another process may be copying a large state.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 

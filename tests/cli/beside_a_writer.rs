@@ -1,4 +1,4 @@
-//! Everything that reads, while a writer is at work.
+//! Commands that read, while a writer changes the store.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +8,7 @@ use flatspan::snapshot::{Changes, Store, StoreOptions};
 use crate::fixture::{PAGE, PAGES, expect, json, json_lines, options};
 use crate::support;
 
-/// All pages are the same at every instant that counts.
+/// Fills all pages with one byte, so that every committed state has equal pages.
 fn write_all(store: &Store, byte: u8) {
     let done = store.transaction(|tx| {
         (0..PAGES).try_for_each(|page| tx.write(page * PAGE, &[byte; PAGE as usize]))
@@ -16,10 +16,10 @@ fn write_all(store: &Store, byte: u8) {
     done.expect("a transaction");
 }
 
-/// Lets a writer work while `look` runs.
+/// Runs `work` repeatedly while `look` runs.
 fn beside(options: StoreOptions, work: impl Fn(&Store, u8) + Sync, look: impl FnOnce(&Path)) {
-    let folder = support::temp_dir();
-    let path = folder.path().join("store");
+    let dir = support::temp_dir();
+    let path = dir.path().join("store");
     let store = Store::open(&path, options).expect("a store");
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -39,7 +39,7 @@ fn beside(options: StoreOptions, work: impl Fn(&Store, u8) + Sync, look: impl Fn
     expect(0, "verify", &[&path]);
 }
 
-/// Readers keep a checkpoint out of a heap for a while: that is no failure of the writer's.
+/// Makes a checkpoint. Readers may delay it until its timeout, which is not a failure here.
 fn checkpoint(store: &Store) {
     match store.checkpoint() {
         Err(error) if error.kind() != std::io::ErrorKind::ResourceBusy => panic!("{error}"),
@@ -54,18 +54,18 @@ fn look_at_everything(path: &Path) {
         let first = output.stdout[0];
         assert!(
             output.stdout.iter().all(|byte| *byte == first),
-            "of two instants"
+            "the state mixes two points in time"
         );
         let found = json(0, "verify", &[path]);
         assert_eq!(found["ok"], true, "{found}");
         let found = json(0, "info", &[path]);
-        assert_eq!(found["writer"], std::process::id(), "{found}");
-        json_lines(0, "log", &[path]);
+        assert_eq!(found["writer_pid"], std::process::id(), "{found}");
+        json_lines(0, "journal", &[path]);
     }
 }
 
 #[test]
-fn h17_what_is_read_beside_transactions_is_of_one_instant() {
+fn i17_commands_beside_transactions_read_one_committed_state() {
     let work = |store: &Store, byte: u8| {
         write_all(store, byte);
         if byte.is_multiple_of(3) {
@@ -76,19 +76,19 @@ fn h17_what_is_read_beside_transactions_is_of_one_instant() {
 }
 
 #[test]
-fn h17_what_is_read_beside_writers_is_of_one_instant() {
+fn i17_commands_beside_tracked_writers_read_one_committed_state() {
     let work = |store: &Store, byte: u8| {
-        let inside = store.enter().expect("the gate");
+        let guard = store.enter().expect("the access lock");
         for page in 0..PAGES {
-            inside
+            guard
                 .write(page * PAGE, &[byte; PAGE as usize])
                 .expect("written");
         }
-        drop(inside);
+        drop(guard);
         if byte.is_multiple_of(2) {
-            checkpoint(store)
+            checkpoint(store);
         } else {
-            drop(store.checkpoint_delta().expect("a delta"))
+            drop(store.checkpoint_delta().expect("a delta"));
         }
     };
     beside(

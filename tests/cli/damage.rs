@@ -1,4 +1,4 @@
-//! Damage, put into the files of a store by hand (docs/file-format.md).
+//! Corruption of the files of a store (docs/file-format.md).
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::fixture::{PAGE, PART};
 
-/// Where the copies of METADATA begin.
+/// Offsets of the copies of METADATA.
 pub(crate) const COPIES: [u64; 2] = [0, 32 << 10];
 const METADATA_BYTES: u64 = 64 << 10;
 
@@ -25,7 +25,7 @@ fn open(store: &Path, array: &str, number: u64) -> File {
         .expect("a part")
 }
 
-/// Turns one bit of an array with parts of [`PART`].
+/// Inverts one bit of a logical file whose parts have [`PART`] bytes.
 pub(crate) fn flip(store: &Path, array: &str, offset: u64) {
     let file = open(store, array, offset / PART);
     let mut byte = [0];
@@ -39,8 +39,10 @@ pub(crate) fn flip_page(store: &Path, array: &str, page: u64) {
     flip(store, array, METADATA_BYTES + page * PAGE + 1000);
 }
 
-pub(crate) fn cut(store: &Path, array: &str, number: u64, bytes: u64) {
-    open(store, array, number).set_len(bytes).expect("cut");
+pub(crate) fn truncate(store: &Path, array: &str, number: u64, bytes: u64) {
+    open(store, array, number)
+        .set_len(bytes)
+        .expect("truncated");
 }
 
 pub(crate) fn delete(store: &Path, array: &str, number: u64) {
@@ -48,10 +50,10 @@ pub(crate) fn delete(store: &Path, array: &str, number: u64) {
 }
 
 pub(crate) fn swap(store: &Path, array: &str, [one, other]: [u64; 2]) {
-    let aside = store.join("aside");
-    fs::rename(part(store, array, one), &aside).expect("renamed");
+    let temporary = store.join("temporary");
+    fs::rename(part(store, array, one), &temporary).expect("renamed");
     fs::rename(part(store, array, other), part(store, array, one)).expect("renamed");
-    fs::rename(aside, part(store, array, other)).expect("renamed");
+    fs::rename(temporary, part(store, array, other)).expect("renamed");
 }
 
 pub(crate) fn randomize(store: &Path, array: &str, number: u64) {
@@ -68,7 +70,7 @@ pub(crate) fn randomize(store: &Path, array: &str, number: u64) {
     file.write_all_at(&bytes, 0).expect("written");
 }
 
-/// Changes both copies of METADATA, with good checksums.
+/// Changes both copies of METADATA and their checksums.
 pub(crate) fn rewrite_metadata(store: &Path, heap: &str, change: impl Fn(&mut [u8])) {
     let file = open(store, heap, 0);
     for at in COPIES {
@@ -81,7 +83,7 @@ pub(crate) fn rewrite_metadata(store: &Path, heap: &str, change: impl Fn(&mut [u
     }
 }
 
-/// The journal file with the highest number, as an array.
+/// Name of the journal file with the highest number, without its part number.
 pub(crate) fn last_journal(store: &Path) -> String {
     let entries = fs::read_dir(store).expect("the store");
     let names = entries.map(|entry| entry.expect("an entry").file_name());

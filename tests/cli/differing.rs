@@ -6,26 +6,26 @@ use crate::damage;
 use crate::fixture::{closed, crashed, expect, json, of_pages, stdout};
 
 #[test]
-fn a_store_is_like_itself_and_like_one_with_the_same_content() {
+fn stores_with_the_same_content_are_identical() {
     let (crashed, closed) = (crashed(), closed());
     assert_eq!(
-        json(0, "diff", &[&crashed.path, &crashed.path])["same"],
+        json(0, "diff", &[&crashed.path, &crashed.path])["identical"],
         true
     );
-    // Other hashes, another journal, the same bytes.
+    // The hashes and the journal differ, the bytes are equal.
     assert_eq!(
-        json(0, "diff", &[&crashed.path, &closed.path])["same"],
+        json(0, "diff", &[&crashed.path, &closed.path])["identical"],
         true
     );
 }
 
 #[test]
-fn pages_that_differ_are_named() {
+fn differing_pages_are_listed() {
     let one = of_pages(&[(1, 1), (2, 2), (3, 3), (9, 9)]);
     let other = of_pages(&[(1, 1), (2, 5), (4, 4), (9, 9)]);
     let found = json(1, "diff", &[&one.path, &other.path]);
     assert_eq!(
-        (&found["pages"], &found["ranges"]),
+        (&found["differing_pages"], &found["differing_page_ranges"]),
         (&3.into(), &value!([[2, 4]]))
     );
     let text = stdout(&expect(1, "diff", &[&one.path, &other.path]));
@@ -33,16 +33,16 @@ fn pages_that_differ_are_named() {
         text.contains("pages 2-4 (bytes 8192-20479) differ"),
         "{text}"
     );
-    // What the journal has counts: pages 1 to 24 of the other one are not zeros.
+    // The journal counts: pages 1 to 24 of the second store have data.
     let found = json(1, "diff", &[&of_pages(&[(22, 22)]).path, &crashed().path]);
-    assert_eq!(found["ranges"], value!([[1, 21], [23, 24]]));
+    assert_eq!(found["differing_page_ranges"], value!([[1, 21], [23, 24]]));
 }
 
 #[test]
 fn the_heaps_of_one_store_are_compared_without_the_journal() {
     let made = crashed();
     let found = json(1, "diff", &[&made.path]);
-    assert_eq!(found["ranges"], value!([[21, 21]]));
+    assert_eq!(found["differing_page_ranges"], value!([[21, 21]]));
     assert_eq!(
         (&found["a"]["heap"], &found["b"]["heap"]),
         (&"a".into(), &"b".into())
@@ -50,7 +50,7 @@ fn the_heaps_of_one_store_are_compared_without_the_journal() {
 }
 
 #[test]
-fn damage_is_no_difference() {
+fn corruption_is_a_failure_not_a_difference() {
     let made = crashed();
     damage::flip_page(&made.path, "heap-a", 5);
     expect(

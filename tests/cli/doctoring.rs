@@ -6,13 +6,13 @@ use crate::fixture::{expect, json, stdout};
 use crate::support;
 
 #[test]
-fn the_doctor_tells_what_is_here_and_leaves_nothing() {
-    let folder = support::temp_dir();
-    let found = json(0, "doctor", &[folder.path()]);
+fn doctor_reports_findings_and_leaves_no_file() {
+    let dir = support::temp_dir();
+    let found = json(0, "doctor", &[dir.path()]);
     let findings = found["findings"].as_array().expect("a list");
     for name in [
         "page size",
-        "tracker compare",
+        "tracker hash-compare",
         "flock",
         "blind spots of trackers",
         "vm.max_map_count",
@@ -20,9 +20,9 @@ fn the_doctor_tells_what_is_here_and_leaves_nothing() {
     ] {
         let finding = findings.iter().find(|finding| finding["name"] == name);
         let finding = finding.unwrap_or_else(|| panic!("{name} in {found}"));
-        assert!(!finding["meaning"].as_str().expect("text").is_empty());
+        assert!(!finding["explanation"].as_str().expect("text").is_empty());
     }
-    assert_eq!(fs::read_dir(folder.path()).expect("the folder").count(), 0);
-    assert!(stdout(&expect(0, "doctor", &[folder.path()])).contains("page size: 4096"));
-    expect(3, "doctor", &[&folder.path().join("none")]);
+    assert_eq!(fs::read_dir(dir.path()).expect("the directory").count(), 0);
+    assert!(stdout(&expect(0, "doctor", &[dir.path()])).contains("page size: 4096"));
+    expect(3, "doctor", &[&dir.path().join("none")]);
 }

@@ -13,7 +13,7 @@ use crate::fixture::{PAGE, closed, content, crashed, expect, of_pages, options, 
 use crate::support;
 
 #[test]
-fn the_newest_state_comes_out_as_a_file_and_as_a_stream() {
+fn the_newest_state_is_exported_to_a_file_and_to_a_pipe() {
     for made in [crashed(), closed()] {
         let out = made.path.with_file_name("out");
         expect(0, "export", &[&made.path, &out]);
@@ -24,7 +24,7 @@ fn the_newest_state_comes_out_as_a_file_and_as_a_stream() {
 }
 
 #[test]
-fn zeros_are_holes() {
+fn zeros_become_holes() {
     let made = of_pages(&[(1, 1), (39, 3)]);
     let out = made.path.with_file_name("out");
     expect(0, "export", &[&made.path, &out]);
@@ -38,7 +38,7 @@ fn zeros_are_holes() {
 }
 
 #[test]
-fn a_file_that_is_there_stays_unless_forced() {
+fn an_existing_file_is_replaced_only_with_force() {
     let made = crashed();
     let out = made.path.with_file_name("out");
     fs::write(&out, "mine").expect("a file");
@@ -47,22 +47,22 @@ fn a_file_that_is_there_stays_unless_forced() {
     assert_eq!(fs::read(&out).expect("the file"), b"mine");
     expect(0, "export", &[&made.path, &out, Path::new("--force")]);
     assert!(fs::read(&out).expect("the file") == content());
-    let folder = made.path.parent().expect("a folder");
+    let parent = made.path.parent().expect("a directory");
     assert_eq!(
-        fs::read_dir(folder).expect("the folder").count(),
+        fs::read_dir(parent).expect("the directory").count(),
         2,
         "no temporary file"
     );
 }
 
 #[test]
-fn a_damaged_heap_is_replaced_by_the_other_one() {
+fn the_fallback_heap_replaces_a_corrupt_one() {
     let made = crashed();
     damage::flip_page(&made.path, "heap-a", 5);
     let out = made.path.with_file_name("out");
     let said = stderr(&expect(0, "export", &[&made.path, &out]));
     assert!(
-        said.contains("page 5") && said.contains("going on from heap b"),
+        said.contains("page 5") && said.contains("using the fallback heap b"),
         "{said}"
     );
     assert!(
@@ -72,7 +72,7 @@ fn a_damaged_heap_is_replaced_by_the_other_one() {
     let output = expect(0, "export", &[&made.path, Path::new("-")]);
     assert!(
         output.stdout == content(),
-        "nothing of the damaged one went out"
+        "no byte of the corrupt heap is written"
     );
 
     damage::flip_page(&made.path, "heap-b", 6);
@@ -87,14 +87,14 @@ fn a_damaged_heap_is_replaced_by_the_other_one() {
 }
 
 #[test]
-fn what_is_left_without_the_newer_heap_is_a_state_that_was() {
-    let folder = support::temp_dir();
-    let path = folder.path().join("store");
+fn without_the_committed_heap_an_earlier_state_is_exported() {
+    let dir = support::temp_dir();
+    let path = dir.path().join("store");
     let options = options().changes(Changes::Writers);
     let store = Store::open(&path, options).expect("a store");
     let write = |page: u64| {
-        let inside = store.enter().expect("the gate");
-        inside
+        let guard = store.enter().expect("the access lock");
+        guard
             .write(page * PAGE, &[page as u8; PAGE as usize])
             .expect("written");
     };
@@ -108,7 +108,7 @@ fn what_is_left_without_the_newer_heap_is_a_state_that_was() {
     damage::flip_page(&path, "heap-a", 1);
     let output = expect(0, "export", &[&path, Path::new("-")]);
     let first = |page: u64| output.stdout[(page * PAGE) as usize];
-    // Page 3 without page 2 was never there.
+    // No state had page 3 without page 2.
     assert_eq!([first(1), first(2), first(3)], [1, 0, 0]);
     assert!(
         stderr(&output).contains("generation 2"),
@@ -118,7 +118,7 @@ fn what_is_left_without_the_newer_heap_is_a_state_that_was() {
 }
 
 #[test]
-fn a_reader_that_leaves_is_no_news() {
+fn a_closed_pipe_causes_no_message() {
     let made = closed();
     let mut child = program()
         .args([Path::new("export"), &made.path, Path::new("-")])
@@ -128,7 +128,7 @@ fn a_reader_that_leaves_is_no_news() {
         .expect("the program starts");
     // Longer than a pipe holds.
     let mut out = child.stdout.take().expect("piped");
-    out.read_exact(&mut [0; 10]).expect("the begin");
+    out.read_exact(&mut [0; 10]).expect("the first bytes");
     drop(out);
     let output = child.wait_with_output().expect("a child");
     assert_eq!(
@@ -138,16 +138,16 @@ fn a_reader_that_leaves_is_no_news() {
 }
 
 #[test]
-fn what_comes_out_goes_in_and_comes_out_again() {
-    let folder = support::temp_dir();
+fn an_exported_file_is_imported_and_exported_again() {
+    let dir = support::temp_dir();
     let made = of_pages(&[(0, 9), (7, 8), (38, 7)]);
-    let store = folder.path().join("store");
-    let [first, second] = ["first", "second"].map(|name| folder.path().join(name));
+    let store = dir.path().join("store");
+    let [first, second] = ["first", "second"].map(|name| dir.path().join(name));
     expect(0, "export", &[&made.path, &first]);
     expect(
         0,
         "import",
-        &[&first, &store, Path::new("--part-bytes"), Path::new("128K")],
+        &[&first, &store, Path::new("--part-size"), Path::new("128K")],
     );
     expect(0, "verify", &[&store]);
     expect(0, "diff", &[&made.path, &store]);

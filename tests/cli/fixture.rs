@@ -1,4 +1,4 @@
-//! The program, and stores for it.
+//! The program, and stores to run it on.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -14,9 +14,9 @@ pub(crate) const PAGE: u64 = 4096;
 pub(crate) const PART: u64 = 64 << 10;
 pub(crate) const PAGES: u64 = 40;
 
-/// A store in a folder of its own.
+/// A store in a temporary directory.
 pub(crate) struct Made {
-    _folder: TempDir,
+    _dir: TempDir,
     pub(crate) path: PathBuf,
 }
 
@@ -33,21 +33,18 @@ pub(crate) fn fill(store: &Store, page: u64, byte: u8) {
     done.expect("a transaction");
 }
 
-/// A store with all there can be: pages 1 to 20 in both heaps, 21 in heap a only, 22 to 24 in the journal behind it.
-/// Left as a crash would.
+/// A store after a crash: pages 1 to 20 are in both heaps, 21 in heap a only, 22 to 24 in the
+/// journal that follows heap a.
 pub(crate) fn crashed() -> Made {
-    let folder = support::temp_dir();
-    let path = folder.path().join("store");
+    let dir = support::temp_dir();
+    let path = dir.path().join("store");
     let store = Store::open(&path, options()).expect("a store");
     (1..=20).for_each(|page| fill(&store, page, page as u8));
     store.checkpoint().expect("into heap b");
     fill(&store, 21, 21);
     store.checkpoint().expect("into heap a");
     (22..=24).for_each(|page| fill(&store, page, page as u8));
-    Made {
-        _folder: folder,
-        path,
-    }
+    Made { _dir: dir, path }
 }
 
 /// The newest state of [`crashed`].
@@ -59,15 +56,15 @@ pub(crate) fn content() -> Vec<u8> {
     (0..PAGES).flat_map(page).collect()
 }
 
-/// As [`crashed`], closed.
+/// The store of [`crashed`] after a clean shutdown.
 pub(crate) fn closed() -> Made {
     let made = crashed();
     open_soon(&made.path).close().expect("closed");
     made
 }
 
-/// The lock of a store that was dropped is held a moment longer when another test starts a program: the child has it
-/// until it becomes that program.
+/// Opens a store that this process has dropped. A child process of another test may hold the lock
+/// of the store until it executes its program.
 fn open_soon(path: &Path) -> Store {
     for _ in 0..500 {
         match Store::open(path, options()) {
@@ -78,22 +75,19 @@ fn open_soon(path: &Path) -> Store {
     panic!("{}: still in use", path.display());
 }
 
-/// A store that writers change, with these pages in a base checkpoint.
+/// A tracked store with these pages in a base checkpoint.
 pub(crate) fn of_pages(pages: &[(u64, u8)]) -> Made {
-    let folder = support::temp_dir();
-    let path = folder.path().join("store");
+    let dir = support::temp_dir();
+    let path = dir.path().join("store");
     let store = Store::open(&path, options().changes(Changes::Writers)).expect("a store");
     for (page, byte) in pages {
-        let inside = store.enter().expect("the gate");
-        inside
+        let guard = store.enter().expect("the access lock");
+        guard
             .write(page * PAGE, &[*byte; PAGE as usize])
             .expect("written");
     }
     store.close().expect("closed");
-    Made {
-        _folder: folder,
-        path,
-    }
+    Made { _dir: dir, path }
 }
 
 pub(crate) fn program() -> Command {
@@ -116,7 +110,7 @@ pub(crate) fn check(code: i32, output: Output) -> Output {
     output
 }
 
-/// With `--json`: one object a line.
+/// Runs the program with `--json` and returns one object per line.
 pub(crate) fn json_lines(code: i32, command: &str, args: &[&Path]) -> Vec<Value> {
     let args: Vec<_> = args.iter().copied().chain([Path::new("--json")]).collect();
     let output = expect(code, command, &args);
@@ -127,7 +121,7 @@ pub(crate) fn json_lines(code: i32, command: &str, args: &[&Path]) -> Vec<Value>
         .collect()
 }
 
-/// With `--json`: one object.
+/// Runs the program with `--json` and returns its only object.
 pub(crate) fn json(code: i32, command: &str, args: &[&Path]) -> Value {
     let mut lines = json_lines(code, command, args);
     assert_eq!(lines.len(), 1, "{lines:?}");

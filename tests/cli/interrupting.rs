@@ -1,4 +1,4 @@
-//! Ctrl-C: what was checked so far, and exit code 130.
+//! SIGINT: partial results and exit code 130.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -13,8 +13,8 @@ use crate::support::need::{Need, skip};
 
 const PART: u64 = 8 << 40;
 
-/// A store of zeros, 8 TiB a part: seconds of work each. Regions are not so long, so it is made by hand of one without a
-/// byte.
+/// A store of zeros with parts of 8 TiB, each seconds of work. No region has that length, so an
+/// empty store is changed on disk.
 fn long_store(path: &Path, parts: u64) -> bool {
     let options = StoreOptions::default().part_bytes(PART);
     drop(Store::open(path, options).expect("a store"));
@@ -36,9 +36,9 @@ fn long_store(path: &Path, parts: u64) -> bool {
 }
 
 #[test]
-fn an_interrupted_verification_says_what_it_has() {
-    let folder = support::temp_dir();
-    let path = folder.path().join("store");
+fn an_interrupted_verification_reports_partial_results() {
+    let dir = support::temp_dir();
+    let path = dir.path().join("store");
     if !long_store(&path, 8) {
         return;
     }
@@ -52,24 +52,26 @@ fn an_interrupted_verification_says_what_it_has() {
         (&false.into(), &false.into()),
         "{found}"
     );
-    assert!(found["pages"].as_u64() > Some(0), "{found}");
-    assert_eq!(found["faults"].as_array().map(Vec::len), Some(0), "{found}");
+    assert!(found["verified_pages"].as_u64() > Some(0), "{found}");
+    assert_eq!(
+        found["problems"].as_array().map(Vec::len),
+        Some(0),
+        "{found}"
+    );
 }
 
 #[test]
-fn an_interrupted_export_leaves_nothing() {
-    let folder = support::temp_dir();
-    let path = folder.path().join("store");
-    // More than 16 TiB no file of ext4 may have.
+fn an_interrupted_export_leaves_no_file() {
+    let dir = support::temp_dir();
+    let path = dir.path().join("store");
+    // ext4 limits files to 16 TiB.
     if !long_store(&path, 2) {
         return;
     }
     let mut command = program();
-    command
-        .arg("export")
-        .args([&path, &folder.path().join("out")]);
+    command.arg("export").args([&path, &dir.path().join("out")]);
     let output = interrupt(command);
     assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
     assert!(stderr(&output).contains("interrupted, nothing written"));
-    assert_eq!(fs::read_dir(folder.path()).expect("the folder").count(), 1);
+    assert_eq!(fs::read_dir(dir.path()).expect("the directory").count(), 1);
 }

@@ -4,6 +4,7 @@ mod beside_a_writer;
 mod damage;
 mod differing;
 mod doctoring;
+mod documentation;
 mod exporting;
 mod fixture;
 mod importing;

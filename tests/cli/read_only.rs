@@ -1,4 +1,4 @@
-//! A store that may not be written.
+//! A store without write permission.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -12,38 +12,38 @@ use std::time::{Duration, Instant};
 use crate::fixture::{check, content, crashed};
 use crate::support::user::is_root;
 
-const NOBODY: u32 = 65534;
+const UNPRIVILEGED: u32 = 65534;
 
 fn permit(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("chmod");
 }
 
 #[test]
-fn a_store_is_read_where_nothing_can_be_written() {
+fn a_store_is_read_without_write_permission() {
     let made = crashed();
-    let folder = made.path.parent().expect("a folder");
-    permit(folder, 0o755);
+    let dir = made.path.parent().expect("a directory");
+    permit(dir, 0o755);
     for entry in fs::read_dir(&made.path).expect("the store") {
         let path = entry.expect("an entry").path();
-        // Made when heaps are locked, and not there in a store that was copied.
+        // Created when heaps are locked; a copy of a store may lack it.
         if path.file_name().is_some_and(|name| name == "lock-a") {
-            fs::remove_file(path).expect("removed")
+            fs::remove_file(path).expect("removed");
         } else {
-            permit(&path, 0o444)
+            permit(&path, 0o444);
         }
     }
     permit(&made.path, 0o555);
-    // The folder of the build may be closed to others.
-    let program = folder.join("program");
+    // Other users may have no access to the build directory.
+    let program = dir.join("program");
     fs::copy(env!("CARGO_BIN_EXE_flatspan"), &program).expect("copied");
     permit(&program, 0o755);
     let run = |args: &[&str]| {
         let mut command = Command::new(&program);
-        command.args(args).current_dir(folder);
+        command.args(args).current_dir(dir);
         if is_root() {
-            command.gid(NOBODY).uid(NOBODY);
+            command.gid(UNPRIVILEGED).uid(UNPRIVILEGED);
         }
-        // Another test's child may hold the copy open for writing, between its fork and its exec.
+        // A child process of another test may hold the copy open for writing until its execve(2).
         let begun = Instant::now();
         loop {
             match command.output() {
@@ -57,7 +57,7 @@ fn a_store_is_read_where_nothing_can_be_written() {
             }
         }
     };
-    for args in [["info", "store"], ["verify", "store"], ["log", "store"]] {
+    for args in [["info", "store"], ["verify", "store"], ["journal", "store"]] {
         run(&args);
     }
     assert!(run(&["export", "store", "-"]).stdout == content());

@@ -1,54 +1,56 @@
-//! `flatspan info` and `flatspan log`.
+//! `flatspan info`, `flatspan journal` and `flatspan history`.
 
 use std::path::Path;
 
-use flatspan::snapshot::{History, Store};
+use flatspan::snapshot::{Changes, History, Store};
 
 use crate::damage;
-use crate::fixture::{closed, crashed, expect, fill, json, json_lines, options, program, stdout};
+use crate::fixture::{
+    PAGE, closed, crashed, expect, fill, json, json_lines, of_pages, options, stderr, stdout,
+};
 
 #[test]
-fn info_tells_what_opening_would_do() {
+fn info_reports_the_open_plan() {
     let made = crashed();
     let found = json(0, "info", &[&made.path]);
-    assert_eq!(found["opens"]["heap"], "a");
-    assert_eq!(found["opens"]["second"], "b");
+    assert_eq!(found["open_plan"]["heap"], "a");
+    assert_eq!(found["open_plan"]["fallback_heap"], "b");
     assert_eq!(
         (&found["part_bytes"], &found["format"]),
         (&65536.into(), &1.into())
     );
     let heap = &found["heaps"][0];
     assert_eq!(
-        (&heap["state"], &heap["copies"]),
-        (&"released".into(), &serde_json::json!(["good", "good"]))
+        (&heap["state"], &heap["metadata_copies"]),
+        (&"complete".into(), &serde_json::json!(["ok", "ok"]))
     );
     assert_eq!(heap["metadata"]["payload_bytes"], 40 * 4096);
     let text = stdout(&expect(0, "info", &[&made.path]));
     assert!(
-        text.contains("opens from heap a, generation 3, not closed"),
+        text.contains("restore heap a, generation 3 (unclean shutdown"),
         "{text}"
     );
-    assert!(text.contains("3 journal records behind it"), "{text}");
+    assert!(text.contains("replay 3 journal records"), "{text}");
 
     let text = stdout(&expect(0, "info", &[&closed().path]));
     assert!(
-        text.contains("complete, closed") && text.contains("0 journal records"),
+        text.contains("complete, clean shutdown") && text.contains("0 journal records"),
         "{text}"
     );
 }
 
 #[test]
-fn info_names_damage() {
+fn info_reports_corrupt_heaps() {
     let made = crashed();
     damage::randomize(&made.path, "heap-a", 0);
     let found = json(0, "info", &[&made.path]);
     assert_eq!(
-        (&found["heaps"][0]["state"], &found["opens"]["heap"]),
-        (&"damaged".into(), &"b".into())
+        (&found["heaps"][0]["state"], &found["open_plan"]["heap"]),
+        (&"corrupt".into(), &"b".into())
     );
     damage::randomize(&made.path, "heap-b", 0);
     let found = json(1, "info", &[&made.path]);
-    assert!(found["opens"].is_null(), "{found}");
+    assert!(found["open_plan"].is_null(), "{found}");
     assert!(
         found["error"]
             .as_str()
@@ -60,19 +62,19 @@ fn info_names_damage() {
 }
 
 #[test]
-fn log_has_a_line_for_each_record() {
+fn journal_prints_a_line_for_each_record() {
     let made = crashed();
-    let lines = json_lines(0, "log", &[&made.path]);
+    let lines = json_lines(0, "journal", &[&made.path]);
     assert_eq!(lines.len(), 3, "{lines:?}");
     for (line, page) in lines.iter().zip(22..) {
         assert_eq!(line["kind"], "transaction");
         assert_eq!(
             line["changes"],
-            serde_json::json!([[page * 4096, 4096, false]])
+            serde_json::json!([{ "offset_bytes": page * 4096, "len_bytes": 4096, "zero": false }])
         );
     }
-    let older = json_lines(0, "log", &[&made.path, Path::new("--older")]);
-    let kinds: Vec<_> = older.iter().map(|line| &line["kind"]).collect();
+    let fallback = json_lines(0, "journal", &[&made.path, Path::new("--from-fallback")]);
+    let kinds: Vec<_> = fallback.iter().map(|line| &line["kind"]).collect();
     assert_eq!(
         kinds,
         [
@@ -83,29 +85,29 @@ fn log_has_a_line_for_each_record() {
             "transaction"
         ]
     );
-    let text = stdout(&expect(0, "log", &[&made.path]));
+    let text = stdout(&expect(0, "journal", &[&made.path]));
     assert_eq!(text.lines().count(), 4, "{text}");
-    assert_eq!(json_lines(0, "log", &[&closed().path]).len(), 0);
+    assert_eq!(json_lines(0, "journal", &[&closed().path]).len(), 0);
 }
 
 #[test]
-fn log_names_cuts_and_damage() {
+fn journal_reports_ignored_tails_and_corruption() {
     let made = crashed();
     let journal = damage::last_journal(&made.path);
     let record = 64 + 32 + 4096;
     damage::flip(&made.path, &journal, 4096 + 2 * record + 500);
-    let lines = json_lines(0, "log", &[&made.path]);
+    let lines = json_lines(0, "journal", &[&made.path]);
     assert_eq!(
-        (lines.len(), &lines[2]["cut"]["bytes"]),
+        (lines.len(), &lines[2]["ignored_tail"]["len_bytes"]),
         (3, &record.into()),
         "{lines:?}"
     );
-    assert!(stdout(&expect(0, "log", &[&made.path])).contains("cut:"));
+    assert!(stdout(&expect(0, "journal", &[&made.path])).contains("ignored tail:"));
 
-    // Now the last one, which is good, says that the one before was durable.
+    // Here the last record is valid and shows that the one before it was durable.
     let made = crashed();
     damage::flip(&made.path, &journal, 4096 + record + 500);
-    let lines = json_lines(1, "log", &[&made.path]);
+    let lines = json_lines(1, "journal", &[&made.path]);
     assert_eq!(
         (lines.len(), &lines[1]["exit_code"]),
         (2, &1.into()),
@@ -115,29 +117,11 @@ fn log_names_cuts_and_damage() {
         lines[1]["error"].as_str().expect("text").contains(&journal),
         "{lines:?}"
     );
-    expect(1, "log", &[&made.path]);
+    expect(1, "journal", &[&made.path]);
 }
 
 #[test]
-fn help_names_the_exit_codes_and_there_is_a_version() {
-    for command in [
-        "info", "verify", "export", "import", "diff", "log", "doctor",
-    ] {
-        let help = stdout(&expect(0, command, &[Path::new("--help")]));
-        assert!(
-            help.contains("Exit codes:") && help.contains("130"),
-            "{command}: {help}"
-        );
-    }
-    let output = program()
-        .arg("--version")
-        .output()
-        .expect("the program starts");
-    assert!(stdout(&output).starts_with("flatspan "));
-}
-
-#[test]
-fn history_names_what_is_kept_and_what_is_wrong_with_it() {
+fn history_lists_snapshots_and_their_errors() {
     let made = crashed();
     assert!(json_lines(0, "history", &[&made.path]).is_empty());
     let history = History::of(&made.path);
@@ -151,7 +135,7 @@ fn history_names_what_is_kept_and_what_is_wrong_with_it() {
     let lines = json_lines(0, "history", &[&made.path]);
     let names: Vec<_> = lines.iter().map(|line| line["name"].clone()).collect();
     assert_eq!(names, [first.name(), second.name()]);
-    assert!(lines.iter().all(|line| line["bytes"] == 40 * 4096));
+    assert!(lines.iter().all(|line| line["region_bytes"] == 40 * 4096));
     assert!(lines[0]["sequence"].as_u64() < lines[1]["sequence"].as_u64());
 
     for heap in ["heap-a", "heap-b"] {
@@ -159,11 +143,51 @@ fn history_names_what_is_kept_and_what_is_wrong_with_it() {
         there.then(|| damage::randomize(first.directory(), heap, 0));
     }
     let lines = json_lines(1, "history", &[&made.path]);
-    assert!(lines[0]["error"].is_string() && lines[0]["bytes"].is_null());
+    assert!(lines[0]["error"].is_string() && lines[0]["region_bytes"].is_null());
     assert!(
         lines[1]["error"].is_null(),
-        "the others are listed all the same"
+        "the other snapshots are listed"
     );
     let text = stdout(&expect(1, "history", &[&made.path]));
-    assert!(text.contains("2 kept states"), "{text}");
+    assert!(text.contains("2 snapshots"), "{text}");
+}
+
+#[test]
+fn rollback_returns_to_a_snapshot_and_can_be_undone() {
+    let made = of_pages(&[(1, 1)]);
+    let history = History::of(&made.path);
+    let first = history.keep().expect("a snapshot").name();
+    let change = |byte: u8| {
+        let options = options().changes(Changes::Writers);
+        let store = Store::open(&made.path, options).expect("a store");
+        let guard = store.enter().expect("the access lock");
+        guard.write(PAGE, &[byte; PAGE as usize]).expect("written");
+        drop(guard);
+        store.close().expect("closed");
+    };
+    let first_byte = || expect(0, "export", &[&made.path, Path::new("-")]).stdout[PAGE as usize];
+    change(2);
+    let done = json(0, "rollback", &[&made.path, Path::new(&first)]);
+    assert_eq!(
+        (&done["snapshot"], first_byte()),
+        (&first.as_str().into(), 1)
+    );
+    let replaced = done["replaced_snapshot"].as_str().expect("a name");
+    expect(0, "rollback", &[&made.path, Path::new(replaced)]);
+    assert_eq!(first_byte(), 2);
+    let count = json_lines(0, "history", &[&made.path]).len();
+    let args = [
+        &made.path,
+        Path::new(&first),
+        Path::new("--discard-current"),
+    ];
+    assert!(json(0, "rollback", &args)["replaced_snapshot"].is_null());
+    assert_eq!(json_lines(0, "history", &[&made.path]).len(), count);
+
+    let said = stderr(&expect(3, "rollback", &[&made.path, Path::new("9-9")]));
+    assert!(said.contains("no snapshot 9-9"), "{said}");
+    let store = Store::open(&made.path, options().changes(Changes::Writers)).expect("a store");
+    let said = stderr(&expect(3, "rollback", &[&made.path, Path::new(&first)]));
+    assert!(said.contains("in use"), "{said}");
+    drop(store);
 }

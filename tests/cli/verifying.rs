@@ -9,27 +9,27 @@ use crate::damage;
 use crate::fixture::{Made, PART, closed, crashed, expect, json, json_lines, stderr, stdout};
 use crate::support;
 
-/// Verifies a store and gives its only fault, by array and kind.
-fn only_fault(made: &Made, array: &str, kind: &str) -> Value {
+/// Verifies a store and returns its only problem, which must have this file and kind.
+fn only_problem(made: &Made, file: &str, kind: &str) -> Value {
     let found = json(1, "verify", &[&made.path]);
-    let faults = found["faults"].as_array().expect("a list");
-    assert_eq!(faults.len(), 1, "{found}");
+    let problems = found["problems"].as_array().expect("a list");
+    assert_eq!(problems.len(), 1, "{found}");
     assert_eq!(
-        (&faults[0]["array"], &faults[0]["kind"]),
-        (&array.into(), &kind.into()),
+        (&problems[0]["file"], &problems[0]["kind"]),
+        (&file.into(), &kind.into()),
         "{found}"
     );
     assert_eq!(found["ok"], false);
     let text = stdout(&expect(1, "verify", &[&made.path]));
     assert!(
-        text.contains(faults[0]["text"].as_str().expect("text")),
+        text.contains(problems[0]["message"].as_str().expect("text")),
         "{text}"
     );
-    faults[0].clone()
+    problems[0].clone()
 }
 
 #[test]
-fn good_stores_are_good() {
+fn intact_stores_have_no_problem() {
     for made in [crashed(), closed()] {
         let found = json(0, "verify", &[&made.path]);
         assert_eq!(
@@ -38,13 +38,13 @@ fn good_stores_are_good() {
             "{found}"
         );
         assert_eq!(found["heaps"].as_array().map(Vec::len), Some(2));
-        assert_eq!(found["pages"], 80);
-        assert!(found["records"].as_u64() >= Some(1), "{found}");
+        assert_eq!(found["verified_pages"], 80);
+        assert!(found["verified_records"].as_u64() >= Some(1), "{found}");
     }
 }
 
 #[test]
-fn several_stores_are_told_apart() {
+fn several_stores_are_reported_separately() {
     let (good, bad) = (crashed(), crashed());
     damage::flip_page(&bad.path, "heap-b", 3);
     let none = good.path.with_file_name("none");
@@ -59,26 +59,30 @@ fn several_stores_are_told_apart() {
 }
 
 #[test]
-fn pages_are_named_and_neighbours_put_together() {
+fn corrupt_pages_are_reported_in_ranges() {
     let made = crashed();
     damage::flip_page(&made.path, "heap-a", 5);
-    let fault = only_fault(&made, "heap-a", "pages");
+    let problem = only_problem(&made, "heap-a", "pages");
     assert_eq!(
-        (&fault["first_page"], &fault["last_page"]),
+        (&problem["first_page"], &problem["last_page"]),
         (&5.into(), &5.into())
     );
     damage::flip_page(&made.path, "heap-a", 6);
     damage::flip_page(&made.path, "heap-a", 30);
     damage::flip_page(&made.path, "heap-b", 30);
     let found = json(1, "verify", &[&made.path]);
-    let ranges: Vec<_> = found["faults"].as_array().expect("a list").iter().collect();
+    let ranges: Vec<_> = found["problems"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .collect();
     let ranges: Vec<_> = ranges
         .iter()
-        .map(|fault| {
+        .map(|problem| {
             (
-                fault["array"].as_str(),
-                fault["first_page"].as_u64(),
-                fault["last_page"].as_u64(),
+                problem["file"].as_str(),
+                problem["first_page"].as_u64(),
+                problem["last_page"].as_u64(),
             )
         })
         .collect();
@@ -89,90 +93,103 @@ fn pages_are_named_and_neighbours_put_together() {
         (b, Some(30), Some(30)),
     ];
     assert_eq!(ranges, expected);
-    assert_eq!(found["pages"], 80, "the rest was looked at");
+    assert_eq!(found["verified_pages"], 80, "the rest is verified");
 }
 
 #[test]
-fn blocks_of_the_table_are_named_with_the_pages_beneath() {
+fn corrupt_tree_blocks_are_reported_with_their_pages() {
     for (block, level) in [(0, "level 3"), (3, "level 0")] {
         let made = crashed();
         damage::flip(&made.path, "table-a", block * 4096 + 16);
-        let fault = only_fault(&made, "table-a", "block");
+        let problem = only_problem(&made, "table-a", "tree_block");
         assert!(
-            fault["text"].as_str().expect("text").contains(level),
-            "{fault}"
+            problem["message"].as_str().expect("text").contains(level),
+            "{problem}"
         );
         assert_eq!(
-            (&fault["first_page"], &fault["last_page"]),
+            (&problem["first_page"], &problem["last_page"]),
             (&0.into(), &39.into())
         );
     }
 }
 
 #[test]
-fn copies_of_metadata_are_named() {
+fn corrupt_metadata_copies_are_reported() {
     for (copy, at) in damage::COPIES.into_iter().enumerate() {
         let made = crashed();
         damage::flip(&made.path, "heap-a", at + 40);
-        let fault = only_fault(&made, "heap-a", "metadata");
+        let problem = only_problem(&made, "heap-a", "metadata");
         let text = format!("copy {copy} of METADATA");
         assert!(
-            fault["text"].as_str().expect("text").contains(&text),
-            "{fault}"
+            problem["message"].as_str().expect("text").contains(&text),
+            "{problem}"
         );
     }
 }
 
 #[test]
-fn a_heap_without_a_header_is_named_and_the_other_one_verified() {
+fn a_heap_without_metadata_is_reported_and_the_other_verified() {
     let made = crashed();
     damage::randomize(&made.path, "heap-a", 0);
     let found = json(1, "verify", &[&made.path]);
-    assert_eq!(found["faults"].as_array().map(Vec::len), Some(2), "{found}");
     assert_eq!(
-        (&found["heaps"], &found["pages"]),
+        found["problems"].as_array().map(Vec::len),
+        Some(2),
+        "{found}"
+    );
+    assert_eq!(
+        (&found["heaps"], &found["verified_pages"]),
         (&serde_json::json!(["b"]), &40.into())
     );
     damage::randomize(&made.path, "heap-b", 0);
     let found = json(1, "verify", &[&made.path]);
-    let kinds: Vec<_> = found["faults"]
+    let kinds: Vec<_> = found["problems"]
         .as_array()
         .expect("a list")
         .iter()
-        .map(|fault| &fault["kind"])
+        .map(|problem| &problem["kind"])
         .collect();
     assert_eq!(
         kinds,
-        ["metadata", "metadata", "metadata", "metadata", "headers"]
+        [
+            "metadata",
+            "metadata",
+            "metadata",
+            "metadata",
+            "heap_selection"
+        ]
     );
 }
 
 #[test]
-fn records_of_the_journal_are_named() {
+fn corrupt_journal_records_are_reported() {
     let made = crashed();
     let journal = damage::last_journal(&made.path);
-    // In the first one, which those behind it say was durable.
+    // The first record: later ones show that it was durable.
     damage::flip(&made.path, &journal, 4096 + 500);
-    let fault = only_fault(&made, &journal, "journal");
+    let problem = only_problem(&made, &journal, "journal");
     assert!(
-        fault["text"]
+        problem["message"]
             .as_str()
             .expect("text")
             .contains("was durable"),
-        "{fault}"
+        "{problem}"
     );
 
     let made = crashed();
     damage::flip(&made.path, &journal, 40);
-    let fault = only_fault(&made, &journal, "journal");
+    let problem = only_problem(&made, &journal, "journal");
     assert!(
-        fault["text"].as_str().expect("text").contains("checksum"),
-        "{fault}"
+        problem["message"]
+            .as_str()
+            .expect("text")
+            .contains("checksum"),
+        "{problem}"
     );
 }
 
 #[test]
-fn a_journal_that_is_cut_in_its_last_record_is_a_note() {
+fn an_ignored_tail_is_a_note() {
     let made = crashed();
     let journal = damage::last_journal(&made.path);
     damage::flip(&made.path, &journal, 4096 + 2 * (64 + 32 + 4096) + 500);
@@ -185,64 +202,64 @@ fn a_journal_that_is_cut_in_its_last_record_is_a_note() {
 }
 
 #[test]
-fn parts_that_are_cut_or_gone_are_named_and_what_is_left_verified() {
+fn short_and_missing_parts_are_reported_and_the_rest_verified() {
     let made = crashed();
-    damage::cut(&made.path, "heap-a", 2, PART - 4096);
-    let fault = only_fault(&made, "heap-a", "files");
+    damage::truncate(&made.path, "heap-a", 2, PART - 4096);
+    let problem = only_problem(&made, "heap-a", "part_files");
     assert!(
-        fault["text"]
+        problem["message"]
             .as_str()
             .expect("text")
             .contains("heap-a.00002"),
-        "{fault}"
+        "{problem}"
     );
 
     let made = crashed();
     damage::delete(&made.path, "heap-a", 1);
     damage::flip_page(&made.path, "heap-b", 7);
     let found = json(1, "verify", &[&made.path]);
-    let faults = found["faults"].as_array().expect("a list");
-    assert_eq!(faults.len(), 2, "{found}");
+    let problems = found["problems"].as_array().expect("a list");
+    assert_eq!(problems.len(), 2, "{found}");
     assert!(
-        faults[0]["text"]
+        problems[0]["message"]
             .as_str()
             .expect("text")
             .contains("heap-a.00001"),
         "{found}"
     );
 
-    // The last one: only the header says that it is missing.
+    // The last part: only METADATA shows that it is missing.
     let made = crashed();
     damage::delete(&made.path, "heap-a", 3);
     damage::flip_page(&made.path, "heap-a", 2);
     let found = json(1, "verify", &[&made.path]);
-    let kinds: Vec<_> = found["faults"]
+    let kinds: Vec<_> = found["problems"]
         .as_array()
         .expect("a list")
         .iter()
-        .map(|fault| &fault["kind"])
+        .map(|problem| &problem["kind"])
         .collect();
-    assert_eq!(kinds, ["files", "pages"]);
-    assert_eq!(found["pages"], 32 + 40);
+    assert_eq!(kinds, ["part_files", "pages"]);
+    assert_eq!(found["verified_pages"], 32 + 40);
 
     let made = crashed();
     damage::delete(&made.path, "table-a", 0);
-    only_fault(&made, "table-a", "files");
+    only_problem(&made, "table-a", "part_files");
 }
 
 #[test]
-fn parts_that_were_swapped_are_found() {
+fn swapped_parts_are_reported() {
     let made = crashed();
     damage::swap(&made.path, "heap-a", [1, 2]);
-    let fault = only_fault(&made, "heap-a", "pages");
-    assert_eq!(fault["first_page"], 0);
+    let problem = only_problem(&made, "heap-a", "pages");
+    assert_eq!(problem["first_page"], 0);
 }
 
 #[test]
-fn a_newer_version_is_refused_by_name() {
+fn an_unsupported_version_is_reported() {
     let made = crashed();
     damage::rewrite_metadata(&made.path, "heap-a", |block| block[8] = 2);
-    for command in ["verify", "info", "log", "diff"] {
+    for command in ["verify", "info", "journal", "diff"] {
         let output = expect(3, command, &[&made.path]);
         let said = stderr(&output) + &stdout(&output);
         assert!(said.contains("version 2"), "{command}: {said}");
@@ -252,15 +269,15 @@ fn a_newer_version_is_refused_by_name() {
 }
 
 #[test]
-fn what_is_no_store_is_an_error() {
-    let folder = support::temp_dir();
-    let none = folder.path().join("none");
+fn a_path_without_a_store_is_an_error() {
+    let dir = support::temp_dir();
+    let none = dir.path().join("none");
     assert!(stderr(&expect(3, "verify", &[&none])).contains("none"));
-    assert!(stderr(&expect(3, "verify", &[folder.path()])).contains("not a store"));
-    let file = folder.path().join("file");
+    assert!(stderr(&expect(3, "verify", &[dir.path()])).contains("not a store"));
+    let file = dir.path().join("file");
     fs::write(&file, "text").expect("a file");
     expect(3, "verify", &[&file]);
-    assert!(stderr(&expect(3, "verify", &[folder.path()])).contains("not a store"));
+    assert!(stderr(&expect(3, "verify", &[dir.path()])).contains("not a store"));
     expect(2, "verify", &[]);
     expect(2, "verify", &[Path::new("--no-such-option")]);
 }

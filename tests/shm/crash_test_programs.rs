@@ -60,7 +60,7 @@ struct Run {
 impl Run {
     fn start(store: &Path, strategy: &str, counts_for: u64) -> Self {
         let mut host = Command::new(env!("CARGO_BIN_EXE_shm-restore"))
-            .arg(format!("--snapshot={strategy}"))
+            .arg(format!("--mode={strategy}"))
             .args(["--interval", "0.01", "--json"])
             .arg(store)
             .arg(std::env::current_exe().expect("this program"))
@@ -94,7 +94,10 @@ impl Run {
             if let Ok(event) = self.events.recv_timeout(Duration::from_secs(1)) {
                 self.seen.push(event);
             }
-            let started = self.seen.iter().find(|event| event["event"] == "started");
+            let started = self
+                .seen
+                .iter()
+                .find(|event| event["event"] == "command_started");
             if let Some(pid) = started.and_then(|event| event["pid"].as_i64()) {
                 return Pid::from_raw(pid as i32).expect("a process");
             }
@@ -172,7 +175,7 @@ fn kills_of_program_and_shm_restore_tear_no_state() {
         random ^= random << 17;
         random
     };
-    for strategy in ["stop", "exit"] {
+    for strategy in ["freeze", "exit"] {
         let store = dir.path().join(strategy);
         let (mut before, mut grown, mut snapshots) = (0, 0, 0);
         for kill_number in 0..KILLS {

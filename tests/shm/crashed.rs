@@ -54,7 +54,7 @@ impl Kept {
     }
 
     pub(crate) fn memory_state_path(&self) -> PathBuf {
-        self.store().join("memories")
+        self.store().join("memory-state")
     }
 
     pub(crate) fn bytes(&self) -> Vec<u8> {
@@ -87,7 +87,7 @@ fn crash(byte: u8) -> String {
 
 #[test]
 fn a_crash_does_not_make_a_bad_state_the_newest() {
-    for how in ["--snapshot=exit", "--snapshot=stop"] {
+    for how in ["--mode=exit", "--mode=freeze"] {
         let kept = Kept::new();
         // Long enough that no snapshot is taken between the change and the crash.
         let options = [how, "--interval=1000"];
@@ -130,11 +130,11 @@ fn on_crash_selects_the_reaction_to_a_crash() {
     let kept = Kept::new();
     expect(0, &mut kept.run(&[], &filled(1)));
     let said = expect(128 + 11, &mut kept.run(&["--on-crash=discard"], &crash(2)));
-    assert!(said.contains("was given up"), "{said}");
+    assert!(said.contains("was discarded"), "{said}");
     assert!(kept.saved().is_empty());
     expect(0, &mut kept.run(&[], "true"));
     assert_eq!(newest(&kept.store()), whole(1));
-    expect(128 + 11, &mut kept.run(&["--on-crash=keep"], &crash(2)));
+    expect(128 + 11, &mut kept.run(&["--on-crash=accept"], &crash(2)));
     assert!(kept.saved().is_empty());
     assert_eq!(newest(&kept.store()), whole(2));
     expect(0, &mut kept.run(&[], "true"));
@@ -239,10 +239,10 @@ fn a_memfd_in_use_is_not_restored() {
 fn once_refuses_the_memory_of_a_crashed_program() {
     let kept = crashed_memfd();
     let once = |how: &str| expect(125, &mut kept.once(how));
-    let said = once("--snapshot=exit");
+    let said = once("--mode=exit");
     assert!(said.contains("killed command"), "{said}");
     // A queue would record its last complete state itself; this memfd is not a queue.
-    let said = once("--snapshot=queue");
+    let said = once("--mode=queue");
     assert!(!said.contains("killed command"), "{said}");
     assert_eq!(newest(&kept.store()), whole(1));
 }
@@ -266,7 +266,7 @@ fn an_unreadable_memory_state_file_is_an_error() {
     let memory_state = kept.memory_state_path();
     let refused = || {
         let said = expect(125, &mut kept.run(&[], "true"));
-        assert!(said.contains("memories"), "{said}");
+        assert!(said.contains("memory-state"), "{said}");
         assert_eq!(newest(&kept.store()), whole(1));
         assert_eq!(kept.bytes(), [2; BYTES], "the memfd is not changed");
     };
@@ -282,7 +282,7 @@ fn an_unreadable_memory_state_file_is_an_error() {
 #[test]
 fn the_memory_state_survives_a_start_without_rollback() {
     let kept = crashed_memfd();
-    let said = expect(125, &mut kept.run(&["--snapshot=queue", "--json"], "true"));
+    let said = expect(125, &mut kept.run(&["--mode=queue", "--json"], "true"));
     assert!(!said.contains(r#""rolled_back":true"#), "{said}");
     assert!(kept.memory_state_path().exists());
     expect(0, &mut kept.run(&[], "true"));
@@ -296,7 +296,7 @@ fn the_memory_of_a_crashed_program_is_not_taken_for_a_queue() {
     let run = kept.folder.path().join("run");
     fs::write(&run, "").expect("a file");
     let commit = client::words(&format!("commit {}", run.display()));
-    let mut host = start(&mut kept.run(&["--snapshot=queue", "--interval=0.01"], &commit));
+    let mut host = start(&mut kept.run(&["--mode=queue", "--interval=0.01"], &commit));
     wait_until("a generation", || {
         kept.store().exists() && generation(&kept.store()) > 2
     });
@@ -306,8 +306,8 @@ fn the_memory_of_a_crashed_program_is_not_taken_for_a_queue() {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("a boot");
     let line = format!("killed {} {} {}\n", boot.trim(), memory.dev(), memory.ino());
     fs::write(kept.memory_state_path(), line).expect("a memory-state file");
-    let said = expect(125, &mut kept.run(&["--snapshot=queue"], "true"));
+    let said = expect(125, &mut kept.run(&["--mode=queue"], "true"));
     assert!(said.contains("killed command"), "{said}");
     fs::remove_file(kept.memory_state_path()).expect("the memory-state file");
-    expect(0, &mut kept.run(&["--snapshot=queue"], "true"));
+    expect(0, &mut kept.run(&["--mode=queue"], "true"));
 }

@@ -7,6 +7,7 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client;
+use crate::event_names;
 use crate::freeze_mode::{start, wait_until};
 use crate::inherited_fds::TIMEOUT;
 use crate::manager::Killed;
@@ -19,8 +20,8 @@ use crate::support::filesystem::{Kind, SmallFs};
 fn a_command_killed_by_a_signal_gives_a_nonzero_exit_status() {
     let folder = folder();
     let store = folder.path().join("store");
-    for how in ["exit", "stop", "queue"] {
-        let how = format!("--snapshot={how}");
+    for how in ["exit", "freeze", "queue"] {
+        let how = format!("--mode={how}");
         for signal in [1, 2, 3, 6, 9, 11, 15] {
             let script = format!("kill -{signal} $$");
             expect(
@@ -51,7 +52,7 @@ fn the_final_snapshot_never_overwrites_the_newest_state() {
         &mut shell(&[], &store, &client::words(&format!("fill 1 {BYTES}"))),
     );
     small.fill_leaving(100 << 10);
-    for how in ["--snapshot=exit", "--snapshot=stop"] {
+    for how in ["--mode=exit", "--mode=freeze"] {
         let fill = client::words(&format!("fill 2 {BYTES}"));
         let said = expect(
             125,
@@ -61,7 +62,7 @@ fn the_final_snapshot_never_overwrites_the_newest_state() {
                 &format!("{fill}; sleep 0.2"),
             ),
         );
-        assert!(said.contains("the last snapshot failed"), "{said}");
+        assert!(said.contains("final snapshot failed"), "{said}");
         assert!(said.contains("No space left"), "{said}");
         assert!(newest(&store) == [1; BYTES], "the old content is kept");
     }
@@ -71,10 +72,10 @@ fn the_final_snapshot_never_overwrites_the_newest_state() {
     let script = format!("{fill}; sleep 0.2; rm {}; exit 4", unfill.display());
     let said = expect(
         4,
-        &mut shell(&["--snapshot=stop", "--interval=0.01"], &store, &script),
+        &mut shell(&["--mode=freeze", "--interval=0.01"], &store, &script),
     );
     assert!(
-        said.contains("no snapshot") && said.contains("No space left"),
+        said.contains("snapshot failed") && said.contains("No space left"),
         "{said}"
     );
     assert!(newest(&store) == [3; BYTES]);
@@ -98,7 +99,7 @@ fn descendants_that_still_map_the_memfd_are_named() {
     fs::remove_file(&run).expect("the process ends");
     assert_eq!(output.status.code(), Some(3), "{}", said(&output));
     assert!(
-        said(&output).contains("nothing is kept of what these do"),
+        said(&output).contains("are not persisted"),
         "{}",
         said(&output)
     );
@@ -108,13 +109,13 @@ fn descendants_that_still_map_the_memfd_are_named() {
 fn a_memfd_without_a_queue_is_a_failure() {
     let folder = folder();
     let (store, run) = (folder.path().join("store"), folder.path().join("run"));
-    let queue = ["--snapshot=queue", "--interval=1000"];
+    let queue = ["--mode=queue", "--interval=1000"];
     let said = expect(0, &mut shell(&queue, &store, "true"));
-    assert!(said.contains("has not used the memory"), "{said}");
+    assert!(said.contains("did not use the memory"), "{said}");
     for bytes in [1, 10_000] {
         let fill = client::words(&format!("fill 0 {bytes}"));
         let said = expect(125, &mut shell(&queue, &store, &fill));
-        assert!(said.contains("there is no queue in it"), "{said}");
+        assert!(said.contains("the memory has no queue"), "{said}");
     }
     // A restored state that was not continued is already kept.
     fs::write(&run, "").expect("a file");
@@ -144,11 +145,23 @@ fn events_are_json_lines() {
         let lines = String::from_utf8(output.stderr).expect("text");
         for line in lines.lines() {
             let event: serde_json::Value = serde_json::from_str(line).expect(line);
+            event_names::assert_documented(&event);
             names.push(event["event"].as_str().expect("a name").to_owned());
         }
     }
-    let first = ["restored", "started", "ended", "snapshot", "last"];
-    let second = ["restored", "started", "ended", "last"];
+    let first = [
+        "restored",
+        "command_started",
+        "command_exited",
+        "snapshot",
+        "final_snapshot",
+    ];
+    let second = [
+        "restored",
+        "command_started",
+        "command_exited",
+        "final_snapshot",
+    ];
     assert_eq!(names, [&first[..], &second].concat());
 }
 
@@ -188,7 +201,7 @@ fn a_stalled_reader_does_not_block_the_host() {
         said.display()
     );
     let mut command = shell(
-        &["--json", "--snapshot=stop", "--interval=0.01"],
+        &["--json", "--mode=freeze", "--interval=0.01"],
         &store,
         &script,
     );

@@ -17,7 +17,7 @@ use crate::states::{
     GROWN_PAGES, PUBLISHED_PAGES, folder, newest, number_of_row, shell, shm_restore, word,
 };
 
-const STOP: [&str; 3] = ["--snapshot=stop", "--interval", "0.02"];
+const FREEZE: [&str; 3] = ["--mode=freeze", "--interval", "0.02"];
 
 pub(crate) fn generation(store: &Path) -> u64 {
     let reader = StoreReader::open(store).and_then(|reader| reader.newest());
@@ -81,7 +81,7 @@ fn i27_a_snapshot_is_one_point_in_time_of_all_descendants() {
     fs::write(&run, "").expect("a file");
     let rows = |row| client::words(&format!("rows {row} {}", run.display()));
     let script = format!("setsid {} & (setsid {} &) ; {}", rows(1), rows(2), rows(0));
-    let mut host = start(&mut shell(&STOP, &store, &script));
+    let mut host = start(&mut shell(&FREEZE, &store, &script));
     let mut seen = [0; 3];
     let mut before = 0;
     for _ in 0..30 {
@@ -110,7 +110,7 @@ fn i27_a_snapshot_is_one_point_in_time_of_all_descendants() {
 fn i27_the_final_snapshot_is_one_point_in_time_of_remaining_processes() {
     let folder = folder();
     let (run, go) = (folder.path().join("run"), folder.path().join("go"));
-    for (round, how) in ["exit", "exit", "exit", "stop"].iter().enumerate() {
+    for (round, how) in ["exit", "exit", "exit", "freeze"].iter().enumerate() {
         let store = folder.path().join(format!("store-{round}"));
         fs::write(&run, "").expect("a file");
         fs::write(&go, "").expect("a file");
@@ -125,7 +125,7 @@ fn i27_the_final_snapshot_is_one_point_in_time_of_remaining_processes() {
             go.display()
         );
         command
-            .args(["--json", "--interval=1000", "--snapshot", how])
+            .args(["--json", "--interval=1000", "--mode", how])
             .arg(&store)
             .args(["sh", "-c", &script]);
         // The remaining processes have the output open too.
@@ -143,7 +143,7 @@ fn i27_the_final_snapshot_is_one_point_in_time_of_remaining_processes() {
         assert!(number > 1000, "{number}");
         let events = fs::read_to_string(&events).expect("the messages of the service");
         let place = |event: &str| events.find(&format!(r#""event":"{event}""#));
-        let (remaining, snapshot) = (place("remaining"), place("snapshot"));
+        let (remaining, snapshot) = (place("processes_remaining"), place("snapshot"));
         assert!(
             remaining.is_some() && remaining < snapshot,
             "wrong order: {events}"
@@ -156,7 +156,7 @@ fn i27_the_final_snapshot_is_one_point_in_time_of_remaining_processes() {
 fn a_memfd_that_grows_during_snapshots_is_saved() {
     let folder = folder();
     let store = folder.path().join("store");
-    let mut host = start(&mut shell(&STOP, &store, &client::words("grow")));
+    let mut host = start(&mut shell(&FREEZE, &store, &client::words("grow")));
     let mut lengths = Vec::new();
     while host.0.try_wait().expect("its status").is_none() {
         if let Ok(image) = StoreReader::open(&store).and_then(|reader| reader.newest()) {
@@ -182,7 +182,7 @@ fn a_memfd_that_grows_during_snapshots_is_saved() {
 fn i27_a_snapshot_has_the_length_of_its_point_in_time() {
     let folder = folder();
     let store = folder.path().join("store");
-    let mut host = start(&mut shell(&STOP, &store, &client::words("publish")));
+    let mut host = start(&mut shell(&FREEZE, &store, &client::words("publish")));
     let mut lengths = Vec::new();
     let mut check = || {
         let state = newest(&store);
@@ -216,7 +216,7 @@ fn after_a_kill_of_the_whole_tree_the_last_snapshot_is_restored() {
     let script = client::words(&format!("rows 0 {}", run.display()));
     let mut last = 0;
     for _ in 0..3 {
-        let mut host = start(&mut shell(&STOP, &store, &script));
+        let mut host = start(&mut shell(&FREEZE, &store, &script));
         let before = generation(&store);
         wait_until("three snapshots", || generation(&store) > before + 3);
         kill_tree(&mut host.0);
@@ -230,7 +230,7 @@ fn after_a_kill_of_the_whole_tree_the_last_snapshot_is_restored() {
 fn a_queue_client_continues_from_the_durable_generation() {
     let folder = folder();
     let (store, run) = (folder.path().join("store"), folder.path().join("run"));
-    let queue = ["--snapshot=queue", "--interval", "0.02"];
+    let queue = ["--mode=queue", "--interval", "0.02"];
     let script = client::words(&format!("commit {}", run.display()));
     let said = || fs::read_to_string(run.with_extension("said")).unwrap_or_default();
     let mut last = 0;
@@ -283,7 +283,7 @@ fn an_interval_of_zero_is_refused() {
     let folder = folder();
     let store = folder.path().join("store");
     for interval in ["0", "0.009", "-1", "nan", "inf", "soon"] {
-        let mut command = shm_restore(&["--snapshot=stop"], &store);
+        let mut command = shm_restore(&["--mode=freeze"], &store);
         let interval = format!("--interval={interval}");
         let output = command.args([&interval, "true"]).output();
         let output = output.expect("the program runs");

@@ -36,11 +36,11 @@ fn the_last_states_are_kept_and_can_be_restored() {
     expect(0, &mut shell(&[], &store, &fill(1)));
     assert!(kept(&store).is_empty(), "no history was requested");
     for byte in 2..=5 {
-        expect(0, &mut shell(&["--keep=3"], &store, &fill(byte)));
+        expect(0, &mut shell(&["--keep-last=3"], &store, &fill(byte)));
     }
     assert_eq!(bytes(&kept(&store)), [3, 4, 5]);
     // An unchanged state is not added to the history.
-    expect(0, &mut shell(&["--keep=3"], &store, "true"));
+    expect(0, &mut shell(&["--keep-last=3"], &store, "true"));
     assert_eq!(bytes(&kept(&store)), [3, 4, 5]);
     // Without the option, existing snapshots of the history are not changed.
     expect(0, &mut shell(&[], &store, &fill(6)));
@@ -55,19 +55,21 @@ fn the_last_states_are_kept_and_can_be_restored() {
     for kept in kept(&store) {
         assert!(listed.contains(&kept.name()), "{listed}");
     }
-    // As documented in `--help`.
     let name = kept(&store)[1].name();
-    let script = format!("mv store aside && cp -a aside/kept/{name} store && mv aside/kept store/");
-    let mut back = std::process::Command::new("sh");
-    back.args(["-c", &script]).current_dir(folder.path());
-    expect(0, &mut back);
+    let mut rollback = crate::programs::clean(env!("CARGO_BIN_EXE_flatspan"));
+    expect(0, rollback.arg("rollback").arg(&store).arg(name));
+    assert_eq!(
+        bytes(&kept(&store)),
+        [3, 4, 5, 6],
+        "the replaced state is kept"
+    );
     expect(0, &mut shell(&[], &store, "true"));
     assert_eq!(newest(&store)[0], 4);
     // The next state has a generation of its own.
-    expect(0, &mut shell(&["--keep=9"], &store, &fill(6)));
-    assert_eq!(bytes(&kept(&store)), [3, 4, 5, 6]);
+    expect(0, &mut shell(&["--keep-last=9"], &store, &fill(8)));
+    assert_eq!(bytes(&kept(&store)), [3, 4, 5, 6, 8]);
 
-    expect(0, &mut shell(&["--keep=0"], &store, &fill(7)));
+    expect(0, &mut shell(&["--keep-last=0"], &store, &fill(7)));
     assert!(kept(&store).is_empty());
 }
 
@@ -85,21 +87,24 @@ fn a_history_failure_is_reported_and_the_snapshot_succeeds() {
         expect(0, &mut shell(&[], &store, &fill(byte)));
     }
     small.fill_leaving(1 << 20);
-    let said = expect(0, &mut shell(&["--keep=2"], &store, &fill(3)));
-    assert!(said.contains("not in the history"), "{said}");
+    let said = expect(0, &mut shell(&["--keep-last=2"], &store, &fill(3)));
+    assert!(said.contains("not added to the history"), "{said}");
     assert!(said.contains("No space left"), "{said}");
     assert!(newest(&store) == [3; MUCH]);
     assert!(kept(&store).is_empty());
     small.unfill();
-    let said = expect(0, &mut shell(&["--keep=2", "--json"], &store, &fill(4)));
-    assert!(said.contains("\"event\":\"kept\""), "{said}");
-    expect(0, &mut shell(&["--keep=2"], &store, &fill(5)));
+    let said = expect(
+        0,
+        &mut shell(&["--keep-last=2", "--json"], &store, &fill(4)),
+    );
+    assert!(said.contains("\"event\":\"history_added\""), "{said}");
+    expect(0, &mut shell(&["--keep-last=2"], &store, &fill(5)));
     assert_eq!(bytes(&kept(&store)), [4, 5]);
     // Without space for a third copy beside them.
     small.fill_leaving(4 << 20);
-    expect(0, &mut shell(&["--keep=2"], &store, &fill(6)));
+    expect(0, &mut shell(&["--keep-last=2"], &store, &fill(6)));
     assert_eq!(bytes(&kept(&store)), [5, 6]);
-    expect(0, &mut shell(&["--keep=1"], &store, &fill(7)));
+    expect(0, &mut shell(&["--keep-last=1"], &store, &fill(7)));
     assert_eq!(bytes(&kept(&store)), [7]);
 }
 
@@ -107,10 +112,10 @@ fn a_history_failure_is_reported_and_the_snapshot_succeeds() {
 fn the_final_snapshot_does_not_wait_for_the_history() {
     let folder = folder();
     let store = folder.path().join("store");
-    expect(0, &mut shell(&["--keep=2"], &store, &fill(1)));
-    let lock = fs::File::open(store.join("kept/lock")).expect("a lock");
+    expect(0, &mut shell(&["--keep-last=2"], &store, &fill(1)));
+    let lock = fs::File::open(store.join("history/lock")).expect("a lock");
     lock.lock().expect("ours");
-    let mut host = start(&mut shell(&["--keep=2"], &store, &fill(2)));
+    let mut host = start(&mut shell(&["--keep-last=2"], &store, &fill(2)));
     wait_until("the last snapshot", || newest(&store)[0] == 2);
     // Then it waits for its turn.
     assert!(host.0.try_wait().expect("a status").is_none());
@@ -124,6 +129,6 @@ fn the_final_snapshot_does_not_wait_for_the_history() {
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     assert!(said(&output).contains("interrupted"), "{}", said(&output));
     drop(lock);
-    expect(0, &mut shell(&["--keep=2"], &store, &fill(3)));
+    expect(0, &mut shell(&["--keep-last=2"], &store, &fill(3)));
     assert_eq!(bytes(&kept(&store)), [1, 3]);
 }

@@ -9,14 +9,14 @@ use crate::support;
 /// host has open: its store, its locks, and descriptors that track memory.
 #[test]
 fn i28_a_command_inherits_only_the_memfd_of_its_host() {
-    for strategy in ["exit", "stop", "queue"] {
+    for strategy in ["exit", "freeze", "queue"] {
         let dir = support::temp_dir();
         let listed = dir.path().join("listed");
         // Lists the descriptors of the shell after a second snapshot has begun.
         let script = "sleep 0.1; for fd in /proc/$$/fd/*; do readlink $fd; done > \"$0\"; \
                       readlink /proc/$PPID/exe >> \"$0\"";
         let status = Command::new(env!("CARGO_BIN_EXE_shm-restore"))
-            .arg(format!("--snapshot={strategy}"))
+            .arg(format!("--mode={strategy}"))
             .args(["--interval", "0.02"])
             .arg(dir.path().join("store"))
             .args(["sh", "-c", script])

@@ -28,7 +28,7 @@ impl Trial {
         let before = folder.path().join("before");
         for byte in [7, 1] {
             let fill = client::words(&format!("fill {byte} {BYTES}"));
-            expect(0, &mut shell(&["--part-len=64K"], &before, &fill));
+            expect(0, &mut shell(&["--part-size=64K"], &before, &fill));
         }
         let fill = client::words(&format!("fill 2 {BYTES}"));
         let done = folder.path().join("done");
@@ -54,7 +54,7 @@ impl Trial {
             .arg(format!("inject={call}:{fault}:when={number}"))
             .args(["-o", "/dev/null"])
             .arg(env!("CARGO_BIN_EXE_shm-restore"))
-            .args(["--part-len=64K"])
+            .args(["--part-size=64K"])
             .arg(self.store())
             .args(["sh", "-c", &self.script]);
         strace.output().expect("the program runs")
@@ -135,7 +135,7 @@ fn a_failed_sync_is_reported_and_snapshots_continue() {
         .args(["inject=fdatasync:error=EIO:when=20", "-o"])
         .arg(&log)
         .arg(env!("CARGO_BIN_EXE_shm-restore"))
-        .args(["--snapshot=queue", "--interval=0.01"])
+        .args(["--mode=queue", "--interval=0.01"])
         .arg(&store)
         .args(["sh", "-c"])
         .arg(client::words(&format!("commit {}", run.display())));
@@ -157,10 +157,10 @@ fn a_failed_sync_is_reported_and_snapshots_continue() {
     stderr.expect("text");
     assert_eq!(status.code(), Some(0), "{said}");
     assert!(
-        said.contains("no snapshot: ") && said.contains("Input/output error"),
+        said.contains("snapshot failed: ") && said.contains("Input/output error"),
         "{said}"
     );
-    assert!(said.contains("snapshots are taken again"), "{said}");
+    assert!(said.contains("snapshots succeed again"), "{said}");
 }
 
 /// No further snapshot follows: the last one is attempted once more, with a store that is opened
@@ -185,7 +185,7 @@ fn a_failed_sync_in_the_final_snapshot_loses_nothing() {
         assert_eq!(output.status.code(), Some(code), "{at}");
         let byte = trial.restored_byte(&at);
         assert_eq!(byte == 2, trial.is_done(), "{at}");
-        failed += u32::from(said.contains("no snapshot: "));
+        failed += u32::from(said.contains("snapshot failed: "));
     }
     assert!(failed > 0, "the test has no coverage");
 }

@@ -39,7 +39,11 @@ fn states_above_2_gib_are_correct_in_every_mode() {
     if !need(Need::Long, "half a minute") {
         return;
     }
-    for (bytes, how) in [(3_u64 << 30, "exit"), (3 << 30, "stop"), (5 << 30, "stop")] {
+    for (bytes, how) in [
+        (3_u64 << 30, "exit"),
+        (3 << 30, "freeze"),
+        (5 << 30, "freeze"),
+    ] {
         continues_above_2_gib(bytes, how);
     }
 }
@@ -52,7 +56,7 @@ fn continues_above_2_gib(bytes: u64, how: &str) {
         let mut command = InheritedFds::files([path_of(&memory)])
             .named("SHM_SHARED_FD")
             .command(env!("CARGO_BIN_EXE_shm-restore"));
-        command.arg(format!("--snapshot={how}")).arg(&store).args([
+        command.arg(format!("--mode={how}")).arg(&store).args([
             "sh",
             "-c",
             &client::words(&format!("sparse {bytes}")),

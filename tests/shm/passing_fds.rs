@@ -25,7 +25,14 @@ fn a_command_gets_an_empty_memfd_without_the_shrink_seal() {
 
 #[test]
 fn options_set_names_and_length() {
-    let options = ["--name", "table", "--size", "1M", "--fd-name", "TABLE"];
+    let options = [
+        "--memfd-name",
+        "table",
+        "--size",
+        "1M",
+        "--fd-name",
+        "TABLE",
+    ];
     let script = format!("{SHOW}; stat -L -c %s /proc/$$/fd/3");
     let said = expect(0, clean(shm_fd()).args(options).args(["sh", "-c", &script]));
     assert_eq!(
@@ -78,7 +85,7 @@ fn a_nested_shm_fd_passes_on_its_descriptors() {
     let said = expect(
         0,
         clean(shm_fd())
-            .arg("--name")
+            .arg("--memfd-name")
             .arg("outer")
             .arg(shm_fd())
             .args(["sh", "-c", SHOW]),

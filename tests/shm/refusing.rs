@@ -90,8 +90,8 @@ fn a_second_host_on_one_store_is_refused() {
     );
     let mut first = start(&mut shell(&[], &store, &wait));
     wait_until("the first", || run.with_extension("ready").exists());
-    for how in ["exit", "stop", "queue"] {
-        let how = format!("--snapshot={how}");
+    for how in ["exit", "freeze", "queue"] {
+        let how = format!("--mode={how}");
         let said = expect(125, &mut shell(&[&how], &store, "echo it ran"));
         let holder = format!("process {}", first.0.id());
         assert!(
@@ -109,9 +109,9 @@ fn conflicting_options_are_refused() {
     let folder = folder();
     let store = folder.path().join("store");
     for options in [
-        &["--snapshot=queue", "--on-crash=keep"][..],
-        &["--snapshot=never"],
-        &["--part-len=12"],
+        &["--mode=queue", "--on-crash=accept"][..],
+        &["--mode=never"],
+        &["--part-size=12"],
         &["--fd-name="],
     ] {
         expect(125, &mut shell(options, &store, "exit 3"));
@@ -140,7 +140,7 @@ fn i27_a_proc_with_hidepid_is_named_in_the_error() {
     let on = |hidepid: u32| {
         let script = format!(
             "mount -t proc -o hidepid={hidepid} proc /proc && exec setpriv --reuid 65534 --regid 65534 --clear-groups \
-             {} --snapshot=stop --interval=0.05 {} sh -c 'printf x >/proc/self/fd/3; sleep 0.3'",
+             {} --mode=freeze --interval=0.05 {} sh -c 'printf x >/proc/self/fd/3; sleep 0.3'",
             program.display(),
             open.join(format!("store-{hidepid}")).display()
         );

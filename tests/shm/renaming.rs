@@ -188,7 +188,7 @@ impl Disk {
         // file about a memfd loses its meaning together with the memfd: it may be empty after a
         // power cut.
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let counts = !name.starts_with("lock") && !name.starts_with("memories");
+        let counts = !name.starts_with("lock") && !name.starts_with("memory-state");
         path.starts_with(&self.below) && counts
     }
 }

@@ -146,7 +146,7 @@ fn the_position_of_the_shared_descriptor_is_kept() {
             .named("SHM_SHARED_FD")
             .command(env!("CARGO_BIN_EXE_shm-restore"));
         command
-            .args(["--snapshot=stop", "--interval=0.01"])
+            .args(["--mode=freeze", "--interval=0.01"])
             .arg(&store)
             .args(["sh", "-c", script]);
         command
@@ -212,7 +212,11 @@ fn parts_get_the_requested_size() {
     let store = folder.path().join("store");
     expect(
         0,
-        &mut shell(&["--part-len=64K"], &store, &client::words("fill 5 300000")),
+        &mut shell(
+            &["--part-size=64K"],
+            &store,
+            &client::words("fill 5 300000"),
+        ),
     );
     assert!(
         store.read_dir().expect("a directory").count() > 8,
@@ -220,7 +224,7 @@ fn parts_get_the_requested_size() {
         shown(&store)
     );
     assert!(newest(&store)[..300_000].iter().all(|byte| *byte == 5));
-    expect(0, &mut shell(&["--part-len=128K"], &store, "true"));
+    expect(0, &mut shell(&["--part-size=128K"], &store, "true"));
     assert!(newest(&store)[..300_000].iter().all(|byte| *byte == 5));
 }
 

@@ -47,7 +47,7 @@ fn listening(log: &Path) -> String {
 fn signals_to_the_host_are_forwarded_once() {
     let folder = folder();
     let (store, log) = (folder.path().join("store"), folder.path().join("log"));
-    let options = ["--snapshot=stop", "--interval=0.02"];
+    let options = ["--mode=freeze", "--interval=0.02"];
     let host = start(&mut shell(&options, &store, &listening(&log)));
     wait_until("ready", || lines(&log) == ["ready"]);
     let mut expected = vec!["ready".to_owned()];
@@ -84,7 +84,7 @@ fn statistics_are_printed_on_request() {
     send(&host, Signal::HUP);
     let output = ended(host);
     assert!(
-        said(&output).contains("0 snapshots of 0 tried"),
+        said(&output).contains("0 of 0 snapshots succeeded"),
         "{}",
         said(&output)
     );

@@ -13,7 +13,7 @@ use crate::manager::Killed;
 use crate::programs::expect;
 use crate::states::newest;
 
-const HOW: [&str; 2] = ["--snapshot=exit", "--snapshot=stop"];
+const HOW: [&str; 2] = ["--mode=exit", "--mode=freeze"];
 
 fn signal(pid: u32, signal: Signal) {
     let pid = Pid::from_raw(pid.cast_signed()).expect("a number");
@@ -60,7 +60,7 @@ fn i26_a_kill_of_the_whole_tree_does_not_make_a_bad_state_the_newest() {
         let options = [how, "--interval=1000"];
         let kept = killed_tree(&options);
         let said = expect(0, &mut kept.run(&options, "true"));
-        assert!(said.contains("nobody has seen"), "{said}");
+        assert!(said.contains("was not observed"), "{said}");
         assert_eq!(kept.bytes()[..BYTES], [1; BYTES], "{how}");
         assert_eq!(newest(&kept.store()), whole(1), "{how}");
         let saved = kept.saved();
@@ -83,7 +83,7 @@ fn i26_on_crash_applies_to_an_unobserved_end() {
     for how in HOW {
         let options = [how, "--interval=1000"];
         let kept = killed_tree(&options);
-        let said = expect(125, &mut kept.once("--snapshot=exit"));
+        let said = expect(125, &mut kept.once("--mode=exit"));
         assert!(said.contains("killed command"), "{said}");
         assert_eq!(
             kept.bytes()[..BYTES],
@@ -95,8 +95,8 @@ fn i26_on_crash_applies_to_an_unobserved_end() {
         assert!(kept.saved().is_empty(), "{how}");
 
         let kept = killed_tree(&options);
-        let said = expect(0, &mut kept.run(&[how, "--on-crash=keep"], "true"));
-        assert!(said.contains("is kept"), "{said}");
+        let said = expect(0, &mut kept.run(&[how, "--on-crash=accept"], "true"));
+        assert!(said.contains("is accepted"), "{said}");
         assert_eq!(newest(&kept.store()), whole(2), "{how}");
         // This decision is permanent.
         expect(0, &mut kept.run(&options, "true"));
@@ -110,13 +110,13 @@ fn i26_on_crash_applies_to_an_unobserved_end() {
 
 #[test]
 fn accepting_and_queue_modes_record_no_memory_state() {
-    for options in [&["--on-crash=keep"][..], &["--snapshot=queue"]] {
+    for options in [&["--on-crash=accept"][..], &["--mode=queue"]] {
         let kept = Kept::new();
         let (mut host, _) = started(&kept, options, 2);
         assert!(!kept.memory_state_path().exists(), "{options:?}");
         kill_tree(&mut host.0);
     }
-    let kept = killed_tree(&["--on-crash=keep"]);
+    let kept = killed_tree(&["--on-crash=accept"]);
     expect(0, &mut kept.run(&[], "true"));
     assert_eq!(newest(&kept.store()), whole(2));
 }
@@ -155,10 +155,10 @@ fn a_clean_end_clears_the_memory_state() {
 fn a_command_that_cannot_be_recorded_never_runs() {
     let kept = Kept::new();
     expect(0, &mut kept.run(&[], &filled(1)));
-    let new = kept.store().join("memories.new");
+    let new = kept.store().join("memory-state.new");
     fs::create_dir(&new).expect("a directory");
     let said = expect(125, &mut kept.run(&[], &filled(2)));
-    assert!(said.contains("memories"), "{said}");
+    assert!(said.contains("memory-state"), "{said}");
     assert_eq!(kept.bytes()[..BYTES], [1; BYTES], "the program has not run");
     fs::remove_dir(&new).expect("it is empty");
     expect(0, &mut kept.run(&[], "true"));
@@ -174,7 +174,7 @@ fn i26_the_memfd_of_a_running_command_is_live() {
         let (mut host, command) = started(&kept, &[how, "--interval=1000"], 2);
         host.0.kill().expect("only the client was killed");
         host.0.wait().expect("the program ends");
-        expect(0, &mut kept.once("--snapshot=exit"));
+        expect(0, &mut kept.once("--mode=exit"));
         assert_eq!(newest(&kept.store()), whole(2), "{how}");
         // Beside another command, which is recorded too and ends well.
         let both = format!(
@@ -183,7 +183,7 @@ fn i26_the_memfd_of_a_running_command_is_live() {
             filled(3)
         );
         let said = expect(0, &mut kept.run(&[how], &both));
-        assert!(!said.contains("nobody has seen"), "{said}");
+        assert!(!said.contains("was not observed"), "{said}");
         assert_eq!(newest(&kept.store()), whole(3), "{how}");
         assert!(kept.saved().is_empty());
         // While the first command still uses the memfd, nothing is restored into it when another
@@ -218,7 +218,7 @@ fn i26_a_command_that_ended_without_its_host_is_not_trusted() {
     host.0.wait().expect("the program ends");
     signal(command, Signal::TERM);
     wait_until("the program ends", || !is_running(command));
-    expect(125, &mut kept.once("--snapshot=exit"));
+    expect(125, &mut kept.once("--mode=exit"));
     expect(0, &mut kept.run(&[], "true"));
     assert_eq!(newest(&kept.store()), whole(1));
     assert_eq!(kept.saved().len(), 1);

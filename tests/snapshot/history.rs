@@ -126,7 +126,7 @@ fn history_snapshots_do_not_change(changes: Changes, steps: &[Step]) {
                 memory.resize((pages * PAGE) as usize, 0);
             }
             Step::Keep => {
-                let kept = history.keep().expect("kept");
+                let kept = history.keep().expect("history");
                 match model.iter().find(|(known, _)| *known == kept) {
                     Some((_, state)) => assert!(*state == durable, "the same name, the same state"),
                     None => model.push((kept, durable.clone())),
@@ -200,7 +200,7 @@ fn i08_generation_in_the_history_is_not_reused() {
         put(&store, Changes::Writers, 1, byte);
         store.checkpoint_base().expect("a base");
     }
-    let kept = history.keep().expect("kept");
+    let kept = history.keep().expect("history");
     drop(store);
     // Removes everything but the history, and puts back an earlier copy.
     for entry in path.read_dir().expect("a directory").flatten() {
@@ -213,7 +213,7 @@ fn i08_generation_in_the_history_is_not_reused() {
     put(&store, Changes::Writers, 1, 77);
     store.checkpoint_base().expect("a base");
     assert!(store.generation() > kept.generation());
-    let again = history.keep().expect("kept");
+    let again = history.keep().expect("history");
     assert!(again.generation() > kept.generation());
     assert_eq!(read(kept.directory())[4096], 5);
     assert_eq!(read(again.directory())[4096], 77);
@@ -242,11 +242,11 @@ fn last_added_state_is_the_newest_despite_lower_numbers() {
         let store = open(path, Changes::Transactions);
         bytes.for_each(|byte| put(&store, Changes::Transactions, 0, byte));
     }
-    let lost = History::of(&one).keep().expect("kept");
+    let lost = History::of(&one).keep().expect("history");
     // Simulates that the state of this store was lost and replaced by the other one.
-    fs::rename(one.join("kept"), other.join("kept")).expect("moved");
+    fs::rename(one.join("history"), other.join("kept")).expect("moved");
     let history = History::of(&other);
-    let kept = history.keep().expect("kept");
+    let kept = history.keep().expect("history");
     assert_eq!(kept.generation(), lost.generation());
     assert_eq!(history.keep().expect("kept already"), kept);
     assert_eq!(names(&history), [lost.name(), kept.name()]);
@@ -265,7 +265,7 @@ fn history_without_a_store_creates_nothing() {
     history.keep().expect_err("no store exists");
     assert_eq!(path.read_dir().expect("directory is readable").count(), 0);
     open(&path, Changes::Writers);
-    history.keep().expect("kept");
+    history.keep().expect("history");
 }
 
 /// A snapshot that cannot be removed does not prevent the removal of the others.
@@ -279,7 +279,7 @@ fn snapshot_that_cannot_be_removed_is_reported_and_others_are_removed() {
     for byte in 1..=3 {
         put(&store, Changes::Writers, 0, byte);
         store.checkpoint_delta().expect("a delta");
-        kept.push(history.keep().expect("kept"));
+        kept.push(history.keep().expect("history"));
     }
     // The snapshot's lock can no longer be acquired.
     fs::remove_dir_all(kept[0].directory()).expect("removed");
@@ -354,7 +354,7 @@ fn snapshot_in_use_is_removed_later() {
     for byte in 1..=4 {
         put(&store, Changes::Writers, 0, byte);
         store.checkpoint_delta().expect("a delta");
-        kept.push(history.keep().expect("kept"));
+        kept.push(history.keep().expect("history"));
     }
     let reader = StoreReader::open(kept[0].directory()).expect("a store");
     let image = reader.newest().expect("a state");
@@ -368,7 +368,7 @@ fn snapshot_in_use_is_removed_later() {
     assert_eq!(names(&history), [kept[3].name()]);
     assert_eq!(history.prune(0).expect("pruned").len(), 1);
     let left: Vec<_> = path
-        .join("kept")
+        .join("history")
         .read_dir()
         .expect("directory is readable")
         .flatten()
@@ -385,24 +385,24 @@ fn leftovers_of_a_killed_process_are_removed_and_foreign_files_stay() {
     store.checkpoint_base().expect("a base");
     assert_eq!(names(&history), [""; 0]);
     assert!(history.prune(0).expect("call succeeds").is_empty());
-    assert!(!path.join("kept").exists(), "prune created a directory");
-    let kept = history.keep().expect("kept");
+    assert!(!path.join("history").exists(), "prune created a directory");
+    let kept = history.keep().expect("history");
     let leftovers = [".9-9.new-17-0123456789abcdef", ".1-7.old"];
     for name in leftovers {
-        copy(kept.directory(), &path.join("kept").join(name));
+        copy(kept.directory(), &path.join("history").join(name));
     }
     let others = ["1-0-x", "notes", "01-1", ".git", ".mine.new-17-0"];
     for name in others {
-        fs::create_dir(path.join("kept").join(name)).expect("made");
+        fs::create_dir(path.join("history").join(name)).expect("made");
     }
     assert_eq!(names(&history), [kept.name()]);
     assert_eq!(history.keep().expect("kept already"), kept);
     for name in leftovers {
-        assert!(!path.join("kept").join(name).exists(), "{name}");
+        assert!(!path.join("history").join(name).exists(), "{name}");
     }
     history.prune(0).expect("pruned");
     for name in others {
-        assert!(path.join("kept").join(name).exists(), "{name}");
+        assert!(path.join("history").join(name).exists(), "{name}");
     }
     // The history is no part of the store.
     drop(store);
@@ -432,7 +432,7 @@ fn store_on_a_full_disk_continues_without_history() {
     let error = history.keep().expect_err("disk is full");
     assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
     let left = path
-        .join("kept")
+        .join("history")
         .read_dir()
         .expect("directory is readable")
         .count();
@@ -474,7 +474,7 @@ fn i35_shared_storage_on_a_full_disk_is_an_error() {
             store.checkpoint_base().expect("a base");
         }
         let before = free(&small);
-        let kept = [history.keep().expect("kept")];
+        let kept = [history.keep().expect("history")];
         let cost = before.saturating_sub(free(&small));
         assert!(
             cost < PAGES * PAGE / 4,
@@ -527,7 +527,7 @@ fn history_snapshots_keep_holes() {
         Store::open(&path, options(Changes::Writers).initial_bytes(16 << 20)).expect("a store");
     put(&store, Changes::Writers, 2000, 1);
     store.checkpoint_base().expect("a base");
-    let kept = History::of(&path).keep().expect("kept");
+    let kept = History::of(&path).keep().expect("history");
     let files = kept.directory().read_dir().expect("a directory").flatten();
     let blocks: u64 = files
         .map(|file| file.metadata().expect("metadata is readable").blocks())

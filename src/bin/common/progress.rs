@@ -1,29 +1,30 @@
-//! A bar on standard error with rate and time left. indicatif shows nothing unless that is a terminal.
+//! A progress bar on standard error with rate and remaining time. indicatif draws it on terminals
+//! only.
 
 use indicatif::{ProgressBar, ProgressStyle};
 
 const TEMPLATE: &str =
     "{msg} [{wide_bar}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} ETA {eta}";
 
-/// A bar of bytes; it is cleared when dropped.
+/// A bar that counts bytes; dropping it clears the line.
 pub(crate) struct Bar(ProgressBar);
 
 impl Bar {
-    pub(crate) fn new(what: &str, bytes: u64) -> Self {
-        let style =
-            ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar());
-        let bar = ProgressBar::new(bytes).with_style(style);
-        Self(bar.with_message(what.to_owned()))
+    pub(crate) fn new(message: &str, total_bytes: u64) -> Self {
+        let style = ProgressStyle::with_template(TEMPLATE)
+            .unwrap_or_else(|_invalid| ProgressStyle::default_bar());
+        let bar = ProgressBar::new(total_bytes).with_style(style);
+        Self(bar.with_message(message.to_owned()))
     }
 
-    pub(crate) fn set(&self, bytes: u64) {
-        self.0.set_position(bytes);
+    pub(crate) fn set(&self, done_bytes: u64) {
+        self.0.set_position(done_bytes);
     }
 
-    /// Something else from here on.
-    pub(crate) fn restart(&self, what: String, bytes: u64) {
-        self.0.set_length(bytes);
-        self.0.set_message(what);
+    /// Starts the next phase with its own message and total.
+    pub(crate) fn restart(&self, message: String, total_bytes: u64) {
+        self.0.set_length(total_bytes);
+        self.0.set_message(message);
     }
 }
 

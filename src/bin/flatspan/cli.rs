@@ -2,93 +2,111 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
-use crate::bytes::parse_bytes;
+use crate::exit_code::{self, Program};
+use crate::parse_size::parse_size;
 
-const EXIT_CODES: &str = "\
-Exit codes:
-    0  done, and nothing is wrong
-    1  something is found: damage, a difference (diff), something missing (doctor)
-    2  wrong usage
-    3  it could not be done: no store, a newer version, an I/O error, in use
-  130  interrupted (SIGINT or SIGTERM)
-Of several stores the greatest code counts.";
+/// The text after the options in `--help`: details, each line of at most 100 columns, examples and
+/// exit codes. Details in the doc comments would make clap print each option in several lines.
+fn sections(details: &str, examples: &str) -> String {
+    let exit_codes = exit_code::help(Program::Flatspan);
+    format!("{details}Examples:\n{examples}\n\n{exit_codes}")
+}
 
-const INFO_HELP: &str = "\
-With --json, one object:
-  store          the path as given
-  id             null if no header is valid
-  format         1
-  part_bytes
-  writer         process that has it open for writing, null if none is known
-  opens          {heap, generation, second, next_generation}, or null
-  error          with opens null: why it would not open
-  heaps          {heap, state, metadata, copies, present_bytes} of a and b; state is absent, damaged, taken or released
-  journal        {number, bytes, records, records_end, first_sequence, last_sequence, sealed, defect} of each file";
+const PROGRAM_EXAMPLES: &str = "  \
+  flatspan info /var/lib/counter             what the store holds, what opening it would do
+  flatspan verify /var/lib/*/store           check every page and every record
+  flatspan export /var/lib/counter out.bin   write the newest state to a file
+  flatspan rollback /var/lib/counter 17-204  return to a snapshot of the history
 
-const VERIFY_HELP: &str = "\
-Reads both copies of METADATA, every page of every complete heap, and every record of the journal behind it; from the
-disk, unless --cached is given. The last records of a store that was not closed may be damaged without a trace: they look
-like records that a crash has cut, and are named as such.
+JSON keys, exit codes and file formats: docs/cli.md";
 
-With --json, one object a line and store:
-  store, ok, complete (false if interrupted), heaps (that were read), pages, records
-  faults       a list of {array, kind, text, first_page, last_page}; kind is metadata, headers, files, pages,
-               block, journal or unreadable
-  more_faults  beyond those that are listed
-  notes        what is no damage
-or, for a store that could not be looked at,
-  store, error, exit_code";
+const INFO_EXAMPLES: &str = "  \
+  flatspan info /var/lib/counter
+  flatspan info --json /var/lib/counter | jq .open_plan";
 
-const EXPORT_HELP: &str = "\
-The newest state is the newer complete heap with the journal behind it. If that heap is damaged, the older one takes its
-place, as it does when the store is opened, and standard error says so. A file is sparse where there are zeros; it is
-written beside itself and renamed, so that it is never there in part. What goes to standard output is verified
-first, since it cannot be taken back.";
+const VERIFY_DETAILS: &str = "\
+Reads both copies of METADATA, every page of every complete heap, and the journal. The last records
+of a store that was not closed may be corrupt without being a problem: they look like unacknowledged
+records and are reported as notes.
 
-const IMPORT_HELP: &str = "\
-The region is as long as the bytes, rounded up to pages of 4096 with zeros, and they are in memory on the way. The store is
-made beside its place and renamed, so that it is never there in part.";
+";
 
-const DIFF_HELP: &str = "\
-Compares the newest states of two stores; or the two heaps of one store, without the journal. What is behind an end counts as
-zeros. Exit code 1 says that pages differ; damage is 3 here.
+const VERIFY_EXAMPLES: &str = "  \
+  flatspan verify /var/lib/counter
+  flatspan verify --json /srv/a /srv/b | jq 'select(.ok | not)'";
 
-With --json, one object:
-  a, b         {store, heap, generation, bytes} of both sides
-  same         no page differs, and the lengths are equal
-  pages        how many differ
-  ranges       of them, as [first, last]";
+const EXPORT_DETAILS: &str = "\
+If the committed heap is corrupt, the fallback heap is exported and a warning names it. The output
+is sparse where the state has zeros, and appears under its name only when complete. A store made by
+flatspan import is exported with the length of the imported file.
 
-const LOG_HELP: &str = "\
-The records behind the newer complete heap: those that opening would replay.
+";
 
-With --json, one object a line: of each record
-  journal, offset, bytes, kind (transaction, pages, seal), sequence, generation, durable, last, region_bytes,
-  changes      a list of [offset, length, zeros]
-then of each tail that does not count {cut: {journal, offset, bytes, sequence}}, and of damage {error, exit_code}.";
+const EXPORT_EXAMPLES: &str = "  \
+  flatspan export /var/lib/counter counter.bin
+  flatspan export /var/lib/counter - | sha256sum";
 
-const HISTORY_HELP: &str = "\
-The states that are kept beside the newest one (shm-restore --keep), the oldest first, by the names NUMBER-GENERATION. Each is a store of
-its own, STORE/kept/NAME, for all of these commands and for programs. To go back to one, while nobody uses STORE:
-  mv STORE STORE.aside && cp -a STORE.aside/kept/NAME STORE && mv STORE.aside/kept STORE/ && sync
-Memory that is still alive (kept by a service manager) wins over a store, so end it first; if a killed command has left it, move
-STORE.aside/memories to STORE too.
+const IMPORT_DETAILS: &str = "\
+The region is the file, padded with zeros to pages of 4096 bytes; it is held in memory meanwhile.
+The store appears under its name only when complete.
 
-With --json, one object a line:
-  name, directory, generation, sequence, bytes (of the region), kept_at (nanoseconds since 1970), error (null, or why it
-  cannot be looked at)";
+";
 
-const DOCTOR_HELP: &str = "\
-DIR is where a store would be; a temporary file is made there and removed.
+const IMPORT_EXAMPLES: &str = "  \
+  flatspan import counter.bin /var/lib/counter
+  zcat counter.bin.gz | flatspan import --part-size 1G - /var/lib/counter";
 
-With --json, one object:
-  findings     a list of {name, value, verdict, meaning}; verdict is good, note or missing";
+const DIFF_DETAILS: &str = "\
+Compares the newest states of two stores, or the two heaps of one store without the journal. Bytes
+past the end of the shorter state count as zeros.
 
-/// Looks at flatspan stores, verifies them, and takes their bytes out and in
+";
+
+const DIFF_EXAMPLES: &str = "  \
+  flatspan diff /var/lib/counter /backup/counter   newest states of two stores
+  flatspan diff /var/lib/counter                   the two heaps of one store";
+
+const JOURNAL_EXAMPLES: &str = "  \
+  flatspan journal /var/lib/counter
+  flatspan journal --from-fallback --json /var/lib/counter | jq .sequence";
+
+const HISTORY_DETAILS: &str = "\
+Each snapshot is a store in the directory STORE/history/SNAPSHOT; every command accepts it.
+
+";
+
+const HISTORY_EXAMPLES: &str = "  \
+  flatspan history /var/lib/counter
+  flatspan export /var/lib/counter/history/17-204 old.bin";
+
+const ROLLBACK_DETAILS: &str = "\
+The snapshot is committed as a new generation; the state that it replaces becomes a snapshot itself.
+The store must not be in use. A memfd that still exists (kept by a service manager, for example)
+takes precedence over the store at the next start, so close it first.
+
+";
+
+const ROLLBACK_EXAMPLES: &str = "  \
+  flatspan history /var/lib/counter
+  flatspan rollback /var/lib/counter 17-204";
+
+const DOCTOR_EXAMPLES: &str = "  \
+  flatspan doctor
+  flatspan doctor --json /var/lib | jq '.findings[] | select(.status != \"ok\")'";
+
+const MAN_EXAMPLES: &str = "  \
+  flatspan man /usr/local/share/man/man1";
+
+const COMPLETIONS_EXAMPLES: &str = "  \
+  flatspan completions bash > /etc/bash_completion.d/flatspan
+  flatspan completions --program shm-restore zsh > _shm-restore";
+
+/// Inspect, verify, export, import and roll back flatspan stores.
 #[derive(Debug, Parser)]
-#[command(name = "flatspan", version, after_help = EXIT_CODES)]
+#[command(name = "flatspan", version, after_help = sections("", PROGRAM_EXAMPLES))]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -96,104 +114,162 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Print what a store is, and what opening it would do
-    #[command(after_help = format!("{INFO_HELP}\n\n{EXIT_CODES}"))]
+    /// Print what a store holds and what opening it would do.
+    #[command(after_help = sections("", INFO_EXAMPLES))]
     Info(StoreArgs),
-    /// Read everything in stores and name all that is damaged
-    #[command(after_help = format!("{VERIFY_HELP}\n\n{EXIT_CODES}"))]
+    /// Read all data of stores and report every corruption.
+    #[command(after_help = sections(VERIFY_DETAILS, VERIFY_EXAMPLES))]
     Verify(VerifyArgs),
-    /// Write the newest state of a store to a file
-    #[command(after_help = format!("{EXPORT_HELP}\n\n{EXIT_CODES}"))]
+    /// Write the newest state of a store to a file.
+    #[command(after_help = sections(EXPORT_DETAILS, EXPORT_EXAMPLES))]
     Export(ExportArgs),
-    /// Make a store of the bytes of a file
-    #[command(after_help = format!("{IMPORT_HELP}\n\n{EXIT_CODES}"))]
+    /// Create a store from the bytes of a file.
+    #[command(after_help = sections(IMPORT_DETAILS, IMPORT_EXAMPLES))]
     Import(ImportArgs),
-    /// Print which pages differ between two stores, or between the heaps of one
-    #[command(after_help = format!("{DIFF_HELP}\n\n{EXIT_CODES}"))]
+    /// Print the pages that differ between two stores, or between the heaps of one.
+    #[command(after_help = sections(DIFF_DETAILS, DIFF_EXAMPLES))]
     Diff(DiffArgs),
-    /// Print the records of the journal
-    #[command(after_help = format!("{LOG_HELP}\n\n{EXIT_CODES}"))]
-    Log(LogArgs),
-    /// Print the states that are kept beside the newest one
-    #[command(after_help = format!("{HISTORY_HELP}\n\n{EXIT_CODES}"))]
+    /// Print the journal records that opening the store would replay.
+    #[command(after_help = sections("", JOURNAL_EXAMPLES))]
+    Journal(JournalArgs),
+    /// Print the snapshots in the history of a store, oldest first.
+    #[command(after_help = sections(HISTORY_DETAILS, HISTORY_EXAMPLES))]
     History(StoreArgs),
-    /// Find out what this kernel and filesystem offer, and what that means
-    #[command(after_help = format!("{DOCTOR_HELP}\n\n{EXIT_CODES}"))]
+    /// Make a snapshot of the history the newest state of its store.
+    #[command(after_help = sections(ROLLBACK_DETAILS, ROLLBACK_EXAMPLES))]
+    Rollback(RollbackArgs),
+    /// Report what this kernel and a filesystem offer, and what that means for stores.
+    #[command(after_help = sections("", DOCTOR_EXAMPLES))]
     Doctor(DoctorArgs),
+    /// Write the man pages of flatspan, shm-fd and shm-restore.
+    #[command(after_help = sections("", MAN_EXAMPLES))]
+    Man(ManArgs),
+    /// Print a completion script for a shell.
+    #[command(after_help = sections("", COMPLETIONS_EXAMPLES))]
+    Completions(CompletionsArgs),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct StoreArgs {
-    /// The directory of the store
+    /// Directory of the store.
     #[arg(value_name = "STORE")]
     pub(crate) store: PathBuf,
+    /// Print JSON, one object per line.
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
+    /// Directories of the stores; the exit code is the highest one.
     #[arg(required = true, value_name = "STORE")]
     pub(crate) stores: Vec<PathBuf>,
-    /// Be content with what the system has in memory of the files
+    /// Verify data from the page cache instead of re-reading the disk.
     #[arg(long)]
-    pub(crate) cached: bool,
-    /// Report as JSON, one object a line and store
+    pub(crate) allow_page_cache: bool,
+    /// Print JSON, one object per store and line.
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
+    /// Directory of the store.
     #[arg(value_name = "STORE")]
     pub(crate) store: PathBuf,
-    /// The file to write, or - for standard output
+    /// File to write, or - for standard output.
     #[arg(value_name = "OUT|-")]
     pub(crate) out: PathBuf,
-    /// Overwrite OUT
+    /// Replace OUT if it exists.
     #[arg(long)]
     pub(crate) force: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
-    /// The file to read, or - for standard input
+    /// File to read, or - for standard input.
     #[arg(value_name = "FILE|-")]
     pub(crate) file: PathBuf,
-    /// The store to make; there must be nothing, or an empty directory
+    /// Directory of the new store; missing or empty.
     #[arg(value_name = "STORE")]
     pub(crate) store: PathBuf,
-    /// Length of the store's files, a multiple of 64K (units K, M, G) [default: 256M]
-    #[arg(long, value_name = "N", value_parser = parse_bytes)]
-    pub(crate) part_bytes: Option<u64>,
+    /// Length of the store's part files, a multiple of 64K (units K, M, G) [default: 256M].
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) part_size: Option<u64>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct DiffArgs {
+    /// Directory of the first store.
     #[arg(value_name = "A")]
     pub(crate) a: PathBuf,
-    /// The other store; without, the heaps of A are compared
+    /// Directory of the second store [default: compare the heaps of A].
     #[arg(value_name = "B")]
     pub(crate) b: Option<PathBuf>,
+    /// Print JSON, one object.
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct LogArgs {
+pub(crate) struct JournalArgs {
+    /// Directory of the store.
     #[arg(value_name = "STORE")]
     pub(crate) store: PathBuf,
-    /// Begin behind the older complete heap
+    /// Start after the fallback heap instead of the committed heap.
     #[arg(long)]
-    pub(crate) older: bool,
+    pub(crate) from_fallback: bool,
+    /// Print JSON, one object per record and line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RollbackArgs {
+    /// Directory of the store.
+    #[arg(value_name = "STORE")]
+    pub(crate) store: PathBuf,
+    /// Name of the snapshot, as printed by `flatspan history`.
+    #[arg(value_name = "SNAPSHOT")]
+    pub(crate) snapshot: String,
+    /// Do not add the replaced state to the history.
+    #[arg(long)]
+    pub(crate) discard_current: bool,
+    /// Print JSON, one object.
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct DoctorArgs {
+    /// Directory on the filesystem to test; temporary files are created there and removed.
     #[arg(value_name = "DIR", default_value = ".")]
-    pub(crate) dir: PathBuf,
+    pub(crate) directory: PathBuf,
+    /// Print JSON, one object.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// Directory for the pages, created if missing; pages of the same name are replaced.
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// Shell that the script is for.
+    #[arg(value_name = "SHELL")]
+    pub(crate) shell: Shell,
+    /// Program that the script completes.
+    #[arg(long, value_name = "PROGRAM", default_value = "flatspan")]
+    pub(crate) program: ProgramName,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProgramName {
+    Flatspan,
+    ShmFd,
+    ShmRestore,
 }

@@ -7,18 +7,18 @@ use anyhow::{Context as _, Result, bail};
 use flatspan::snapshot::{HeapName, Image, SnapshotError};
 use serde_json::{Value, json};
 
-use crate::cancel::{Cancel, Interrupted};
 use crate::cli::DiffArgs;
+use crate::format::{BinaryBytes, count, range};
 use crate::progress::Bar;
-use crate::text::{BinaryBytes, count, range};
-use crate::{exit, output};
+use crate::signals::{Cancel, Interrupted};
+use crate::{exit_code, output};
 
 pub(crate) fn run(args: &DiffArgs) -> Result<u8> {
     match compare(args) {
-        // 1 is for what differs.
-        Err(error) if output::exit_code(&error) == exit::FOUND => {
+        // Exit code 1 means "different", so corruption is a failure here.
+        Err(error) if output::exit_code(&error) == exit_code::FOUND => {
             eprintln!("flatspan: {error:#}");
-            Ok(exit::FAILED)
+            Ok(exit_code::FAILED)
         }
         code => code,
     }
@@ -27,32 +27,40 @@ pub(crate) fn run(args: &DiffArgs) -> Result<u8> {
 fn compare(args: &DiffArgs) -> Result<u8> {
     let cancel = Cancel::on_signal()?;
     let [a, b] = sides(args)?;
+    let ranges = differences(&a, &b, &cancel)?;
+    let is_identical = ranges.is_empty() && a.len() == b.len();
+    if args.json {
+        output::json(&object(args, [&a, &b], &ranges))?;
+    } else {
+        print(args, [&a, &b], &ranges)?;
+    }
+    Ok(if is_identical {
+        exit_code::OK
+    } else {
+        exit_code::FOUND
+    })
+}
+
+fn differences(a: &Image, b: &Image, cancel: &Cancel) -> Result<Vec<Range<u64>>> {
     let pages = a.len().max(b.len()) / 4096;
     let bar = Bar::new("comparing", pages * 4096);
     let mut ranges = Vec::new();
-    let done = a.differences(
-        &b,
+    let compared = a.differences(
+        b,
         |range| ranges.push(range),
-        |done| {
-            bar.set(done * 4096);
-            if cancel.is_asked() {
+        |done_pages| {
+            bar.set(done_pages * 4096);
+            if cancel.is_requested() {
                 ControlFlow::Break(())
             } else {
                 ControlFlow::Continue(())
             }
         },
     )?;
-    if done.is_break() {
+    if compared.is_break() {
         return Err(Interrupted.into());
     }
-    drop(bar);
-    let same = ranges.is_empty() && a.len() == b.len();
-    if args.json {
-        output::json(&object(args, [&a, &b], &ranges))?
-    } else {
-        print(args, [&a, &b], &ranges)?
-    }
-    Ok(if same { exit::OK } else { exit::FOUND })
+    Ok(ranges)
 }
 
 fn sides(args: &DiffArgs) -> Result<[Image; 2]> {
@@ -67,7 +75,7 @@ fn sides(args: &DiffArgs) -> Result<[Image; 2]> {
     reader.survey()?.choice.map_err(SnapshotError::from)?;
     match [reader.heap(HeapName::A)?, reader.heap(HeapName::B)?] {
         [Some(a), Some(b)] => Ok([a, b]),
-        _ => bail!("{}: not both heaps are complete", args.a.display()),
+        _ => bail!("store {}: only one heap is complete", args.a.display()),
     }
 }
 
@@ -76,9 +84,9 @@ fn total(ranges: &[Range<u64>]) -> u64 {
 }
 
 fn print(args: &DiffArgs, images: [&Image; 2], ranges: &[Range<u64>]) -> Result<()> {
-    for ((path, image), sign) in paths(args).into_iter().zip(images).zip(["a", "b"]) {
+    for ((path, image), side) in paths(args).into_iter().zip(images).zip(["a", "b"]) {
         output::line(&format!(
-            "{sign}: {}, heap {}, generation {}, region of {}",
+            "{side}: {}, heap {}, generation {}, region of {}",
             path.display(),
             image.metadata().heap,
             image.generation(),
@@ -114,9 +122,9 @@ fn object(args: &DiffArgs, images: [&Image; 2], ranges: &[Range<u64>]) -> Value 
     json!({
         "a": side(path_a, a),
         "b": side(path_b, b),
-        "same": ranges.is_empty() && a.len() == b.len(),
-        "pages": total(ranges),
-        "ranges": pages,
+        "identical": ranges.is_empty() && a.len() == b.len(),
+        "differing_pages": total(ranges),
+        "differing_page_ranges": pages,
     })
 }
 
@@ -125,7 +133,7 @@ fn side(path: &Path, image: &Image) -> Value {
         "store": path.to_string_lossy(),
         "heap": image.metadata().heap.to_string(),
         "generation": image.generation(),
-        "bytes": image.len(),
+        "region_bytes": image.len(),
     })
 }
 

@@ -5,48 +5,51 @@ use flatspan::snapshot::{History, Image, Kept, StoreReader};
 use serde_json::json;
 
 use crate::cli::StoreArgs;
-use crate::text::{BinaryBytes, count, nanoseconds, time};
-use crate::{exit, output};
+use crate::format::{BinaryBytes, count, nanoseconds, time};
+use crate::{exit_code, output};
 
 pub(crate) fn run(args: &StoreArgs) -> Result<u8> {
-    // A place without a store has no history either.
+    // A directory without a store is an error, not an empty history.
     output::reader(&args.store)?;
-    let all = History::of(&args.store).list()?;
-    let mut code = exit::OK;
-    for kept in &all {
-        let image = StoreReader::open(kept.directory()).and_then(|reader| reader.newest());
-        code = code.max(print(args, kept, image.map_err(Error::from))?);
+    let snapshots = History::of(&args.store).list()?;
+    let mut code = exit_code::OK;
+    for snapshot in &snapshots {
+        let image = StoreReader::open(snapshot.directory()).and_then(|reader| reader.newest());
+        code = code.max(print(args, snapshot, &image.map_err(Error::from))?);
     }
     if !args.json {
-        output::line(&count(all.len() as u64, "kept state"))?;
+        output::line(&count(snapshots.len() as u64, "snapshot"))?;
     }
     Ok(code)
 }
 
-/// What cannot be looked at is a line, too.
-fn print(args: &StoreArgs, kept: &Kept, image: Result<Image>) -> Result<u8> {
-    let code = image.as_ref().err().map_or(exit::OK, output::exit_code);
+/// Prints a line for the snapshot, readable or not, and returns its exit code.
+fn print(args: &StoreArgs, snapshot: &Kept, image: &Result<Image>) -> Result<u8> {
+    let code = match image {
+        Ok(_) => exit_code::OK,
+        Err(error) => output::exit_code(error),
+    };
     if args.json {
-        let image = image.as_ref();
+        let readable = image.as_ref().ok();
         output::json(&json!({
-            "name": kept.name(),
-            "directory": kept.directory().to_string_lossy(),
-            "generation": kept.generation(),
-            "sequence": image.ok().map(Image::sequence),
-            "bytes": image.ok().map(Image::len),
-            "kept_at": image.ok().map(|image| nanoseconds(image.metadata().committed_at)),
-            "error": image.err().map(|error| format!("{error:#}")),
+            "name": snapshot.name(),
+            "path": snapshot.directory().to_string_lossy(),
+            "generation": snapshot.generation(),
+            "sequence": readable.map(Image::sequence),
+            "region_bytes": readable.map(Image::len),
+            "created_at_ns": readable.map(|image| nanoseconds(image.metadata().committed_at)),
+            "error": image.as_ref().err().map(|error| format!("{error:#}")),
         }))?;
         return Ok(code);
     }
-    let what = match &image {
+    let description = match image {
         Ok(image) => format!(
-            "kept {}, region of {}",
+            "created {}, region of {}",
             time(nanoseconds(image.metadata().committed_at)),
             BinaryBytes(image.len())
         ),
         Err(error) => format!("{error:#}"),
     };
-    output::line(&format!("{:<12} {what}", kept.name()))?;
+    output::line(&format!("{:<12} {description}", snapshot.name()))?;
     Ok(code)
 }

@@ -7,28 +7,28 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use flatspan::snapshot::{Changes, OnClose, SnapshotError, Store, StoreOptions, TrackerChoice};
 
-use crate::cancel::Cancel;
+use crate::atomic_output::{hidden_sibling, rename_noreplace, sync_parent};
 use crate::cli::ImportArgs;
-use crate::out_file::{beside, rename_to_new, sync_folder};
+use crate::format::BinaryBytes;
 use crate::progress::Bar;
-use crate::text::BinaryBytes;
-use crate::{exit, output};
+use crate::signals::Cancel;
+use crate::{content_length, exit_code, output};
 
 const CHUNK_BYTES: usize = 1 << 20;
 const PAGE_BYTES: u64 = 4096;
-/// Of what nobody knows the length of.
-const RESERVE_BYTES: u64 = if cfg!(target_pointer_width = "32") {
+/// Address reservation for input of unknown length.
+const RESERVED_BYTES: u64 = if cfg!(target_pointer_width = "32") {
     1 << 30
 } else {
     1 << 40
 };
 
-/// A store under a temporary name, removed unless it is published.
-struct NewStore(PathBuf);
+/// A store under a temporary name; dropping it removes the directory unless it was renamed.
+struct StagedStore(PathBuf);
 
-impl Drop for NewStore {
+impl Drop for StagedStore {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+        drop(fs::remove_dir_all(&self.0));
     }
 }
 
@@ -36,19 +36,21 @@ pub(crate) fn run(args: &ImportArgs) -> Result<u8> {
     let cancel = Cancel::on_signal()?;
     refuse_existing(&args.store)?;
     let (mut input, len) = open(&args.file)?;
-    let new = NewStore(beside(&args.store, "import")?);
-    let store = make(&new.0, args, len)?;
+    let staged = StagedStore(hidden_sibling(&args.store, "import")?);
+    let store = create(&staged.0, args, len)?;
     let bytes = copy(&mut input, &store, len, &cancel)?;
     store.checkpoint_base()?;
     store.close()?;
+    let path = args.store.display();
+    content_length::write(&staged.0, bytes)
+        .with_context(|| format!("cannot record the length of the file in {path}"))?;
     cancel.check()?;
-    publish(&new, &args.store)?;
-    let made = args.store.display();
+    publish(&staged, &args.store)?;
     output::line(&format!(
-        "{made}: made of {bytes} bytes ({})",
+        "{path}: created from {bytes} bytes ({})",
         BinaryBytes(bytes)
     ))?;
-    Ok(exit::OK)
+    Ok(exit_code::OK)
 }
 
 fn refuse_existing(store: &Path) -> Result<()> {
@@ -62,79 +64,83 @@ fn refuse_existing(store: &Path) -> Result<()> {
     }
 }
 
-/// The length of a file is known, that of a pipe is not.
+/// The input and, for a regular file, its length.
 fn open(path: &Path) -> Result<(Box<dyn Read>, Option<u64>)> {
     if path == Path::new("-") {
         return Ok((Box::new(io::stdin().lock()), None));
     }
     let context = || format!("cannot read {}", path.display());
     let file = File::open(path).with_context(context)?;
-    let found = file.metadata().with_context(context)?;
-    if found.is_dir() {
+    let metadata = file.metadata().with_context(context)?;
+    if metadata.is_dir() {
         bail!("{} is a directory", path.display());
     }
-    Ok((Box::new(file), found.is_file().then_some(found.len())))
+    let len = metadata.is_file().then_some(metadata.len());
+    Ok((Box::new(file), len))
 }
 
-fn make(directory: &Path, args: &ImportArgs, len: Option<u64>) -> Result<Store> {
-    let reserve = len.map_or(RESERVE_BYTES, |len| len.max(1));
+fn create(directory: &Path, args: &ImportArgs, len: Option<u64>) -> Result<Store> {
+    let reserved_bytes = match len {
+        Some(len) => len.max(1),
+        None => RESERVED_BYTES,
+    };
     let mut options = StoreOptions::default()
         .changes(Changes::Writers)
-        // The other heap would be zeros: no second chance, but a wrong one.
+        // The other heap holds zeros, which must never be used as a fallback.
         .on_close(OnClose::DropOlder)
-        // The only writer is here, and declares.
+        // This process is the only writer and marks its writes.
         .tracker(TrackerChoice::Declared)
-        .reserve_bytes(reserve.next_multiple_of(PAGE_BYTES))
+        .reserve_bytes(reserved_bytes.next_multiple_of(PAGE_BYTES))
         .initial_bytes(len.unwrap_or(0));
-    if let Some(part_bytes) = args.part_bytes {
+    if let Some(part_bytes) = args.part_size {
         options = options.part_bytes(part_bytes);
     }
     Store::open(directory, options)
-        .with_context(|| format!("cannot make the store {}", args.store.display()))
+        .with_context(|| format!("cannot create store {}", args.store.display()))
 }
 
-/// Returns how many bytes there were. A file that changes its length meanwhile is an error.
+/// Returns the number of bytes. A regular file that changes its length meanwhile is an error.
 fn copy(input: &mut impl Read, store: &Store, len: Option<u64>, cancel: &Cancel) -> Result<u64> {
     let bar = Bar::new("reading", len.unwrap_or(0));
     let mut buf = vec![0; CHUNK_BYTES];
     let mut done = 0;
     loop {
         cancel.check()?;
-        let read = fill(input, &mut buf).context("cannot read")?;
+        let read = read_full(input, &mut buf).context("cannot read the input")?;
         if read == 0 {
             break;
         }
         let end = done + read as u64;
         if len.is_some_and(|len| end > len) {
-            bail!("the file has become longer meanwhile");
+            bail!("the file grew while it was read");
         }
         if end > store.len() {
             store.resize(end)?;
         }
-        put(store, done, &buf[..read])?;
+        write(store, done, &buf[..read])?;
         done = end;
         bar.set(done);
     }
     if len.is_some_and(|len| done < len) {
-        bail!("the file has become shorter meanwhile: {done} bytes");
+        bail!("the file shrank to {done} bytes while it was read");
     }
     Ok(done)
 }
 
-/// Pages of zeros are there already.
-fn put(store: &Store, offset: u64, bytes: &[u8]) -> Result<(), SnapshotError> {
-    let inside = store.enter()?;
+/// Writes all pages but those of zeros, which a new region has already.
+fn write(store: &Store, offset: u64, bytes: &[u8]) -> Result<(), SnapshotError> {
+    let guard = store.enter()?;
     let pages = bytes.chunks(PAGE_BYTES as usize).enumerate();
     for (index, page) in pages.filter(|(_, page)| page.iter().any(|byte| *byte != 0)) {
-        let at = offset + index as u64 * PAGE_BYTES;
-        inside.write(at, page)?;
-        inside.declare(at..at + page.len() as u64)?;
+        let start = offset + index as u64 * PAGE_BYTES;
+        guard.write(start, page)?;
+        guard.declare(start..start + page.len() as u64)?;
     }
     Ok(())
 }
 
-/// As much as there is, up to all of `buf`.
-fn fill(input: &mut impl Read, buf: &mut [u8]) -> io::Result<usize> {
+/// Reads until `buf` is full or the input ends.
+fn read_full(input: &mut impl Read, buf: &mut [u8]) -> io::Result<usize> {
     let mut len = 0;
     while len < buf.len() {
         match input.read(&mut buf[len..]) {
@@ -147,14 +153,14 @@ fn fill(input: &mut impl Read, buf: &mut [u8]) -> io::Result<usize> {
     Ok(len)
 }
 
-fn publish(new: &NewStore, store: &Path) -> Result<()> {
-    let context = || format!("cannot make {}", store.display());
-    // Fails where something has been put into it meanwhile.
+fn publish(staged: &StagedStore, store: &Path) -> Result<()> {
+    let context = || format!("cannot create {}", store.display());
+    // Fails if the directory is not empty any more.
     if let Err(error) = fs::remove_dir(store)
         && error.kind() != io::ErrorKind::NotFound
     {
         return Err(error).with_context(context);
     }
-    rename_to_new(&new.0, store).with_context(context)?;
-    sync_folder(store).with_context(context)
+    rename_noreplace(&staged.0, store).with_context(context)?;
+    sync_parent(store).with_context(context)
 }

@@ -1,25 +1,39 @@
-//! `flatspan`: looks at stores, verifies them, and takes their bytes out and in.
+//! `flatspan`: inspects, verifies, exports, imports and rolls back stores.
 //!
-//! Everything but `import` reads only, and works while a writer has the store open.
+//! All commands but `import` and `rollback` only read; they work while a writer has the store open.
 
-#[path = "../common/bytes.rs"]
-mod bytes;
-mod cancel;
+mod atomic_output;
 mod cli;
+mod content_length;
 mod diff;
 mod doctor;
-mod doctor_disk;
-mod doctor_system;
+mod doctor_filesystem;
+mod doctor_kernel;
+#[path = "../common/exit_code.rs"]
+mod exit_code;
 mod export;
+mod finding;
+mod format;
+mod generate;
 mod history;
 mod import;
 mod info;
-mod log;
-mod out_file;
+mod journal;
 mod output;
+#[path = "../common/parse_size.rs"]
+mod parse_size;
 #[path = "../common/progress.rs"]
 mod progress;
-mod text;
+mod rollback;
+#[path = "../shm-fd/cli.rs"]
+mod shm_fd_cli;
+#[path = "../shm-restore/cli.rs"]
+#[expect(
+    dead_code,
+    reason = "only the command line is used; its checks are of shm-restore"
+)]
+mod shm_restore_cli;
+mod signals;
 mod verify;
 
 use std::process::ExitCode;
@@ -28,15 +42,6 @@ use clap::Parser as _;
 
 use cli::{Cli, Command};
 
-/// Exit codes; of several stores the greatest counts. Usage errors (2) are clap's.
-pub(crate) mod exit {
-    pub(crate) const OK: u8 = 0;
-    /// Damage, or a difference.
-    pub(crate) const FOUND: u8 = 1;
-    pub(crate) const FAILED: u8 = 3;
-    pub(crate) const INTERRUPTED: u8 = 130;
-}
-
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Info(args) => info::run(&args),
@@ -44,12 +49,15 @@ fn main() -> ExitCode {
         Command::Export(args) => export::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Diff(args) => diff::run(&args),
-        Command::Log(args) => log::run(&args),
+        Command::Journal(args) => journal::run(&args),
         Command::History(args) => history::run(&args),
+        Command::Rollback(args) => rollback::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Man(args) => generate::man(&args),
+        Command::Completions(args) => generate::completions(&args),
     };
     ExitCode::from(outcome.unwrap_or_else(|error| {
-        // Whoever closed the pipe knows why the output ends.
+        // A closed pipe needs no message: the process that closed it wanted no more output.
         if !output::is_broken_pipe(&error) {
             eprintln!("flatspan: {error:#}");
         }

@@ -1,4 +1,4 @@
-//! What all commands say in the same way.
+//! Output, store access and exit codes, the same for all commands.
 
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -7,48 +7,50 @@ use anyhow::{Context as _, Error, Result};
 use flatspan::snapshot::{NoHeap, SnapshotError, StoreReader};
 use serde_json::Value;
 
-use crate::cancel::Interrupted;
-use crate::exit;
+use crate::exit_code;
+use crate::signals::Interrupted;
 
-/// Opens a store to look at it.
+/// Opens a store for reading.
 pub(crate) fn reader(store: &Path) -> Result<StoreReader> {
     StoreReader::open(store).with_context(|| format!("store {}", store.display()))
 }
 
-/// The code for an error.
+/// Returns the exit code of an error.
 pub(crate) fn exit_code(error: &Error) -> u8 {
     if error.is::<Interrupted>() {
-        return exit::INTERRUPTED;
+        return exit_code::INTERRUPTED;
     }
-    let found = error
+    let is_found = error
         .chain()
-        .filter_map(|cause| cause.downcast_ref::<SnapshotError>());
-    if found.into_iter().any(is_damage) {
-        exit::FOUND
+        .filter_map(|cause| cause.downcast_ref::<SnapshotError>())
+        .any(is_corruption);
+    if is_found {
+        exit_code::FOUND
     } else {
-        exit::FAILED
+        exit_code::FAILED
     }
 }
 
-/// A newer version cannot be judged, all other contradictions are damage.
-pub(crate) fn is_damage(error: &SnapshotError) -> bool {
+/// Returns whether the error means corrupt data. An unsupported version does not: its data cannot
+/// be checked.
+pub(crate) fn is_corruption(error: &SnapshotError) -> bool {
     match error {
         SnapshotError::NoHeap(error) => !matches!(**error, NoHeap::Version { .. }),
         SnapshotError::Damaged { .. } | SnapshotError::NothingGood { .. } => true,
-        // A row of files with a gap.
+        // A missing part file.
         SnapshotError::Disk { source, .. } => source.kind() == io::ErrorKind::InvalidData,
         _ => false,
     }
 }
 
 pub(crate) fn is_broken_pipe(error: &Error) -> bool {
-    let mut kinds = error
+    error
         .chain()
-        .filter_map(|cause| cause.downcast_ref::<io::Error>());
-    kinds.any(|error| error.kind() == io::ErrorKind::BrokenPipe)
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-/// One object, in a line.
+/// Prints an object in one line.
 pub(crate) fn json(value: &Value) -> Result<()> {
     line(&value.to_string())
 }

@@ -7,124 +7,123 @@ use anyhow::{Error, Result};
 use flatspan::snapshot::{Fault, FaultKind, Verified};
 use serde_json::{Value, json};
 
-use crate::cancel::Cancel;
 use crate::cli::VerifyArgs;
+use crate::format::count;
 use crate::progress::Bar;
-use crate::text::count;
-use crate::{exit, output};
+use crate::signals::Cancel;
+use crate::{exit_code, output};
 
 pub(crate) fn run(args: &VerifyArgs) -> Result<u8> {
     let cancel = Cancel::on_signal()?;
-    let mut worst = exit::OK;
+    let mut highest = exit_code::OK;
     for store in &args.stores {
         let code = match verify(store, args, &cancel) {
-            Ok(found) => {
-                print(store, &found, args)?;
-                code_of(&found)
+            Ok(report) => {
+                print(store, &report, args)?;
+                code_of(&report)
             }
             Err(error) => {
                 let code = output::exit_code(&error);
-                print_failure(store, &error, code, args)?;
+                print_error(store, &error, code, args)?;
                 code
             }
         };
-        worst = worst.max(code);
-        if cancel.is_asked() {
-            return Ok(exit::INTERRUPTED);
+        highest = highest.max(code);
+        if cancel.is_requested() {
+            return Ok(exit_code::INTERRUPTED);
         }
     }
-    Ok(worst)
+    Ok(highest)
 }
 
 fn verify(store: &Path, args: &VerifyArgs, cancel: &Cancel) -> Result<Verified> {
     let reader = output::reader(store)?;
-    if !args.cached {
+    if !args.allow_page_cache {
         reader.forget_cached()?;
     }
     let bar = Bar::new(&store.display().to_string(), 0);
-    let found = reader.verify(|progress| {
-        let what = format!("{}, heap {}", store.display(), progress.heap);
-        bar.restart(what, progress.total_bytes);
+    let report = reader.verify(|progress| {
+        let message = format!("{}, heap {}", store.display(), progress.heap);
+        bar.restart(message, progress.total_bytes);
         bar.set(progress.done_bytes);
-        if cancel.is_asked() {
+        if cancel.is_requested() {
             ControlFlow::Break(())
         } else {
             ControlFlow::Continue(())
         }
     })?;
-    Ok(found)
+    Ok(report)
 }
 
-fn code_of(found: &Verified) -> u8 {
-    let unread = |fault: &Fault| matches!(fault.kind, FaultKind::Unreadable { .. });
-    match found.faults.iter().any(unread) {
-        _ if !found.complete => exit::INTERRUPTED,
-        true => exit::FAILED,
-        false if found.is_good() => exit::OK,
-        false => exit::FOUND,
+fn code_of(report: &Verified) -> u8 {
+    let is_unreadable = |problem: &Fault| matches!(problem.kind, FaultKind::Unreadable { .. });
+    if !report.complete {
+        exit_code::INTERRUPTED
+    } else if report.faults.iter().any(is_unreadable) {
+        exit_code::FAILED
+    } else if report.is_good() {
+        exit_code::OK
+    } else {
+        exit_code::FOUND
     }
 }
 
-fn print(store: &Path, found: &Verified, args: &VerifyArgs) -> Result<()> {
+fn print(store: &Path, report: &Verified, args: &VerifyArgs) -> Result<()> {
     if args.json {
-        return output::json(&object(store, found));
+        return output::json(&object(store, report));
     }
-    for fault in &found.faults {
-        output::line(&format!("{}: {fault}", store.display()))?;
+    let path = store.display();
+    for problem in &report.faults {
+        output::line(&format!("{path}: {problem}"))?;
     }
-    if found.more_faults > 0 {
-        output::line(&format!(
-            "{}: and {} more",
-            store.display(),
-            found.more_faults
-        ))?;
+    if report.more_faults > 0 {
+        output::line(&format!("{path}: and {} more", report.more_faults))?;
     }
-    for note in &found.notes {
-        output::line(&format!("{}: note: {note}", store.display()))?;
+    for note in &report.notes {
+        output::line(&format!("{path}: note: {note}"))?;
     }
-    let verdict = match (found.complete, found.is_good()) {
-        (false, _) => "interrupted, so far",
+    let verdict = match (report.complete, report.is_good()) {
+        (false, _) => "interrupted after",
         (true, true) => "ok,",
-        (true, false) => "DAMAGED,",
+        (true, false) => "CORRUPT,",
     };
-    let heaps: Vec<_> = found.heaps.iter().map(ToString::to_string).collect();
+    let heaps: Vec<_> = report.heaps.iter().map(ToString::to_string).collect();
     output::line(&format!(
-        "{}: {verdict} {} in heaps {}, {}, {}",
-        store.display(),
-        count(found.pages, "page"),
+        "{path}: {verdict} {} in heaps {}, {}, {}",
+        count(report.pages, "page"),
         heaps.join(" and "),
-        count(found.records, "journal record"),
-        count(found.faults.len() as u64 + found.more_faults, "fault"),
+        count(report.records, "journal record"),
+        count(report.faults.len() as u64 + report.more_faults, "problem"),
     ))
 }
 
-fn object(store: &Path, found: &Verified) -> Value {
+fn object(store: &Path, report: &Verified) -> Value {
     json!({
         "store": store.to_string_lossy(),
-        "ok": found.is_good(),
-        "complete": found.complete,
-        "heaps": found.heaps.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "pages": found.pages,
-        "records": found.records,
-        "faults": found.faults.iter().map(fault).collect::<Vec<_>>(),
-        "more_faults": found.more_faults,
-        "notes": found.notes,
+        "ok": report.is_good(),
+        "complete": report.complete,
+        "heaps": report.heaps.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "verified_pages": report.pages,
+        "verified_records": report.records,
+        "problems": report.faults.iter().map(problem).collect::<Vec<_>>(),
+        "omitted_problems": report.more_faults,
+        "notes": report.notes,
     })
 }
 
-fn fault(fault: &Fault) -> Value {
-    let pages = fault.kind.pages().filter(|pages| !pages.is_empty());
+fn problem(problem: &Fault) -> Value {
+    let pages = problem.kind.pages().filter(|pages| !pages.is_empty());
     json!({
-        "array": fault.array.to_string(),
-        "kind": fault.kind.name(),
-        "text": fault.to_string(),
+        "file": problem.array.to_string(),
+        "kind": problem.kind.name(),
+        "message": problem.to_string(),
         "first_page": pages.as_ref().map(|pages| pages.start),
         "last_page": pages.as_ref().map(|pages| pages.end - 1),
     })
 }
 
-/// Goes on to the next store, so the error is told here.
-fn print_failure(store: &Path, error: &Error, code: u8, args: &VerifyArgs) -> Result<()> {
+/// Reports the error here, since the command continues with the next store.
+fn print_error(store: &Path, error: &Error, code: u8, args: &VerifyArgs) -> Result<()> {
     eprintln!("flatspan: {error:#}");
     if !args.json {
         return Ok(());

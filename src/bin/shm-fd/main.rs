@@ -1,56 +1,49 @@
-//! `shm-fd`: runs a command with a descriptor of shared memory.
+//! `shm-fd`: runs a command with a memfd.
 //!
-//! It becomes the command, so nothing of it is left to wait, forward signals, or fail.
+//! The process becomes the command by execve(2). No parent remains that would have to wait for it
+//! or forward signals.
 
-#[path = "../common/bytes.rs"]
-mod bytes;
 mod cli;
-mod memory;
+#[path = "../common/exit_code.rs"]
+mod exit_code;
+#[path = "../common/failure.rs"]
+mod failure;
+mod memfd;
+#[path = "../common/parse_size.rs"]
+mod parse_size;
+#[path = "../common/received_memfd.rs"]
+mod received_memfd;
 
-use std::io;
 use std::process::{Command, ExitCode};
 
 use clap::Parser as _;
 use flatspan::shm::{ListenFds, ShmError};
 
 use cli::Cli;
-
-/// Exit codes, as env(1) and timeout(1) have them.
-mod exit {
-    pub(crate) const FAILED: u8 = 125;
-    pub(crate) const NOT_EXECUTABLE: u8 = 126;
-    pub(crate) const NOT_FOUND: u8 = 127;
-}
+use failure::Failure;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(asked) => {
-            let _best_effort = asked.print();
-            return ExitCode::from(if asked.use_stderr() { exit::FAILED } else { 0 });
+        Err(error) => {
+            drop(error.print());
+            return ExitCode::from(if error.use_stderr() {
+                exit_code::WRAPPER_FAILED
+            } else {
+                exit_code::OK
+            });
         }
     };
-    let error = run(&cli).unwrap_or_else(|error| error);
-    let code = exit_code(&error);
-    eprintln!("shm-fd: {:#}", anyhow::Error::from(error));
-    ExitCode::from(code)
+    let failure = Failure::from(run(&cli).unwrap_or_else(|error| error));
+    eprintln!("shm-fd: {:#}", failure.error);
+    ExitCode::from(failure.code)
 }
 
-/// Comes back only with an error, of one kind or the other.
+/// Returns only if the command could not be executed; both variants are that error.
 fn run(cli: &Cli) -> Result<ShmError, ShmError> {
-    // First of all, as descriptors that are opened before might get the numbers of those that were left.
+    // Receive first: a descriptor opened before could occupy the number of a received one.
     let received = ListenFds::from_env()?;
-    let placed = memory::gather(cli, received)?.place()?;
+    let placed = memfd::gather(cli, received)?.place()?;
     let mut command = Command::new(&cli.command[0]);
     Ok(placed.exec(command.args(&cli.command[1..])))
-}
-
-fn exit_code(error: &ShmError) -> u8 {
-    match error {
-        ShmError::Command { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-            exit::NOT_FOUND
-        }
-        ShmError::Command { .. } => exit::NOT_EXECUTABLE,
-        _ => exit::FAILED,
-    }
 }

@@ -17,107 +17,102 @@ use rustix::process::{
 };
 
 use crate::cli::Cli;
-use crate::failure::{Outcome, exit};
-use crate::gate;
-use crate::marks::Marks;
-use crate::messages::Message;
-use crate::terminal::{Terminal, do_not_stop_for_output};
+use crate::exec_barrier;
+use crate::exit_code;
+use crate::failure::Failure;
+use crate::job_control::{Terminal, ignore_sigttou};
+use crate::main_loop::Message;
+use crate::memory_state::MemoryStateFile;
 
 #[derive(Debug)]
-pub(crate) struct Running {
+pub(crate) struct RunningCommand {
     child: Child,
-    /// Of the process and of its group.
+    /// The number of the process and of its process group.
     pid: Pid,
     terminal: Option<Terminal>,
-    is_over: bool,
+    has_exited: bool,
 }
 
-impl Running {
-    /// Where its end is to be seen, `marks` know of it before it runs.
+impl RunningCommand {
+    /// Starts the command. If there is a memory-state file, it names the process before the process
+    /// executes the command.
     pub(crate) fn start(
         cli: &Cli,
         placed: &Placed,
-        marks: Option<&Marks>,
-        ended: Sender<Message>,
-    ) -> Outcome<Self> {
+        memory_state: Option<&MemoryStateFile>,
+        exits: Sender<Message>,
+    ) -> Result<Self, Failure> {
         let terminal = Terminal::own();
         let mut command = Command::new(&cli.command[0]);
         command.args(&cli.command[1..]).process_group(0);
-        let child = match marks {
-            Some(marks) => {
-                let mut own = None;
-                let started = gate::spawn(placed, &mut command, |pid| note(marks, pid, &mut own));
-                if let (Err(_), Some(own)) = (&started, own) {
-                    // It has not run, so the memory is what it was.
-                    marks.not_used_by(own)?;
-                }
-                started?
-            }
+        let child = match memory_state {
+            Some(memory_state) => spawn_recorded(placed, &mut command, memory_state)?,
             None => placed.spawn(&mut command)?,
         };
-        do_not_stop_for_output();
+        ignore_sigttou();
         let running = Self {
             pid: Pid::from_child(&child),
             child,
             terminal,
-            is_over: false,
+            has_exited: false,
         };
         if let Some(terminal) = &running.terminal {
             terminal.give(running.pid);
-            // It may have been stopped for reading before.
+            // SIGTTIN may have stopped it before it had the terminal.
             running.send(Signal::CONT);
         }
-        running.tell_end(ended)?;
+        running.watch_exit(exits)?;
         Ok(running)
     }
 
-    pub(crate) fn number(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// A pidfd is readable when the process has ended. Waiting for it before would take the stops of a
-    /// [`Freezer`](flatspan::shm::Freezer) for its end.
-    fn tell_end(&self, ended: Sender<Message>) -> Result<()> {
+    /// Sends a message when the process has exited, which makes its pidfd readable. A wait before
+    /// that would mistake a stop by the [`Freezer`](flatspan::shm::Freezer) for the exit.
+    fn watch_exit(&self, exits: Sender<Message>) -> Result<()> {
         let pidfd =
             pidfd_open(self.pid, PidfdFlags::empty()).context("cannot watch the command")?;
         thread::Builder::new()
-            .name("end".to_owned())
+            .name("exit".to_owned())
             .spawn(move || {
                 wait_readable(&pidfd);
-                // Nobody listens any more when the program ends.
-                let _ends = ended.send(Message::Ended);
+                // The receiver is gone if this program is about to exit.
+                let _ = exits.send(Message::Exited);
             })
             .context("cannot start a thread")?;
         Ok(())
     }
 
-    /// To all of its group.
+    /// Sends a signal to the process group of the command.
     pub(crate) fn send(&self, signal: Signal) {
-        // It may have ended.
-        let _gone = kill_process_group(self.pid, signal);
+        // Fails if the group has exited.
+        let _ = kill_process_group(self.pid, signal);
     }
 
-    /// Where the terminal is the command's and the command was stopped there, this program stops too. When both go on,
-    /// it returns. Nothing may be in progress that others wait for.
-    pub(crate) fn stop_with(&self) {
+    /// Stops this program, too, if the command was stopped at its terminal. Returns when both
+    /// continue. The caller must not hold a lock that other processes wait for.
+    pub(crate) fn stop_with_command(&self) {
         let Some(terminal) = &self.terminal else {
             return;
         };
         terminal.take_back(self.pid);
-        // Ignored by the kernel where nobody could have us go on.
-        let _own = kill_current_process_group(Signal::TSTP);
-        self.go_on();
+        // The kernel ignores it in an orphaned process group, which no shell could continue.
+        let _ = kill_current_process_group(Signal::TSTP);
+        self.resume();
     }
 
-    /// After a stop: as a shell does it.
-    pub(crate) fn go_on(&self) {
+    /// Continues the command after a stop and gives it the terminal, as a shell does.
+    pub(crate) fn resume(&self) {
         if let Some(terminal) = &self.terminal {
             terminal.give(self.pid);
         }
         self.send(Signal::CONT);
     }
 
-    /// Was it stopped at the terminal? A stop for want of the terminal is over when it has it.
+    /// Returns whether the command was stopped at the terminal. A command that was stopped because
+    /// it lacked the terminal, and has it now, is continued instead.
     pub(crate) fn is_stopped(&self) -> bool {
         let Some(terminal) = &self.terminal else {
             return false;
@@ -129,18 +124,18 @@ impl Running {
         let Some(signal) = status.stopping_signal().filter(|_| status.stopped()) else {
             return false;
         };
-        let wants_it = [libc::SIGTTIN, libc::SIGTTOU].contains(&signal);
-        if wants_it && terminal.is_of(self.pid) {
+        let lacked_terminal = [libc::SIGTTIN, libc::SIGTTOU].contains(&signal);
+        if lacked_terminal && terminal.is_foreground(self.pid) {
             self.send(Signal::CONT);
             return false;
         }
         true
     }
 
-    /// When it has ended.
+    /// Returns the exit status; call it after [`Message::Exited`].
     pub(crate) fn status(mut self) -> Result<ExitStatus> {
         let status = self.child.wait().context("cannot wait for the command")?;
-        self.is_over = true;
+        self.has_exited = true;
         if let Some(terminal) = &self.terminal {
             terminal.take_back(self.pid);
         }
@@ -148,49 +143,69 @@ impl Running {
     }
 }
 
-/// A command that nobody minds must not run on: another one may be started beside it.
-impl Drop for Running {
+/// Kills a command that this program no longer monitors: another one may be started on the same
+/// store.
+impl Drop for RunningCommand {
     fn drop(&mut self) {
-        if self.is_over {
+        if self.has_exited {
             return;
         }
         self.send(Signal::KILL);
-        let _ended = self.child.wait();
+        drop(self.child.wait());
         if let Some(terminal) = &self.terminal {
             terminal.take_back(self.pid);
         }
     }
 }
 
-fn note(marks: &Marks, pid: u32, own: &mut Option<ProcessId>) -> Result<()> {
-    let look = || format!("cannot look at process {pid}");
-    let command = ProcessId::of(pid).with_context(look)?;
-    let command = command.context("it was killed")?;
-    if !command.is_child().with_context(look)? {
-        bail!("process {pid} is another one in /proc, which is of another PID namespace");
+fn spawn_recorded(
+    placed: &Placed,
+    command: &mut Command,
+    memory_state: &MemoryStateFile,
+) -> Result<Child, Failure> {
+    let mut recorded = None;
+    let spawned = exec_barrier::spawn(placed, command, |pid| {
+        let process = own_child(pid)?;
+        recorded = Some(process);
+        memory_state.add_user(process)
+    });
+    if let (Err(_), Some(process)) = (&spawned, recorded) {
+        // The command was not executed, so the memory is unchanged.
+        memory_state.remove_user(process)?;
     }
-    *own = Some(command);
-    marks.used_by(command)
+    spawned
 }
 
-/// Is its memory worth nothing? A shell says by 128 and a signal that what it waited for was killed by that.
+fn own_child(pid: u32) -> Result<ProcessId> {
+    let context = || format!("cannot inspect process {pid}");
+    let process = ProcessId::of(pid).with_context(context)?;
+    let process = process.context("the process was killed")?;
+    if !process.is_child().with_context(context)? {
+        bail!("/proc belongs to another PID namespace: process {pid} there is a different one");
+    }
+    Ok(process)
+}
+
+/// Returns whether the memory may be inconsistent. A shell exits with 128 plus the number of the
+/// signal that killed the process it waited for.
 pub(crate) fn is_crash(status: ExitStatus) -> bool {
-    let told = status
+    let shell_signal = status
         .code()
-        .and_then(|code| code.checked_sub(exit::SIGNALLED));
-    status.signal().is_some() || told.is_some_and(|signal| FAULT_SIGNALS.contains(&signal))
+        .and_then(|code| code.checked_sub(exit_code::SIGNAL_BASE.into()));
+    status.signal().is_some() || shell_signal.is_some_and(|signal| FAULT_SIGNALS.contains(&signal))
 }
 
-/// As a shell says it.
+/// Returns the exit code that a shell would return for the command.
 pub(crate) fn exit_code(status: ExitStatus) -> u8 {
-    let code = status
-        .code()
-        .or_else(|| status.signal().map(|signal| exit::SIGNALLED + signal));
-    // Lossless: the system has 8 bits for the one, and 64 signals.
-    code.map_or(exit::FAILED, |code| code as u8)
+    let code = status.code().or_else(|| {
+        let signal = status.signal()?;
+        Some(i32::from(exit_code::SIGNAL_BASE) + signal)
+    });
+    // Lossless: exit codes have 8 bits, and signal numbers end at 64.
+    code.map_or(exit_code::WRAPPER_FAILED, |code| code as u8)
 }
 
 fn wait_readable(pidfd: &OwnedFd) {
-    let mut wanted = [PollFd::new(pidfd, PollFlags::IN)];
-    while poll(&mut wanted, None) == Err(Errno::INTR) {}
+    let mut polled = [PollFd::new(pidfd, PollFlags::IN)];
+    while poll(&mut polled, None) == Err(Errno::INTR) {}
 }

@@ -7,83 +7,67 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use flatspan::shm::SHARED_FD_NAME;
 
-use crate::bytes::parse_bytes;
+use crate::exit_code::{self, Program};
+use crate::parse_size::parse_size;
 
 const AFTER_HELP: &str = "\
-COMMAND finds the memory as with shm-fd: by LISTEN_FDS and LISTEN_FDNAMES. A descriptor of that name that shm-restore itself was
-given is used instead of a new one. The state is restored into it if, and only if, it has no seal against shrinking; then it
-gets one. With that seal its content is live, and is kept.
+Modes:
+  exit    one snapshot, after COMMAND has exited
+  freeze  also every --interval, with COMMAND and its descendants stopped by ptrace(2)
+  queue   every --interval, of the updates that COMMAND commits by flatspan::shm::queue
 
-A state has whole pages of 4096 bytes: a memory that ends within a page comes back with the rest of that page, zeros.
+After a crash (COMMAND, or a process a shell waited for, was killed by a signal):
+  rollback  save the memory as STORE/crash-TIME; the next start restores the last snapshot
+  discard   as rollback, without saving the memory
+  accept    the memory becomes the newest state
 
-Snapshots
-  exit   one, when COMMAND has ended. Nothing is lost as long as this program lives. Descendants that are
-         left are stopped for the instant, as with stop
-  stop   every --interval, and when COMMAND has ended. COMMAND and all its descendants are stopped for the instant, by
-         ptrace, for as long as it takes to compare all of the memory with the last snapshot. It may be in the middle of a change: an
-         instant is what a program finds that was killed then
-  queue  every --interval, of what a program commits that uses flatspan::shm::queue, and when it has ended. It never waits.
-         What it has not committed does not count. A memory that is used and has no queue in the end is an error
+Signals: USR1 prints statistics. TERM, INT, HUP, QUIT, USR2, WINCH and CONT are forwarded.
 
-When a COMMAND that is kept by exit or stop was killed by a signal, nobody knows whether its memory is good (--on-crash). The same
-when its exit code says, as a shell's does, that ILL, TRAP, ABRT, BUS, FPE, KILL, SEGV or SYS killed what it waited for (128 and the signal):
-  rollback  the last snapshot stays the newest. The memory is saved as the file STORE/crash-TIME, and the next start with the
-            same memory restores the snapshot into it
-  discard   the same, and nothing is saved
-  keep      the memory becomes the newest state
-The same at the next start with the same memory if COMMAND is gone by then and its end was not seen, as this program was
-killed too; until its end is seen the file STORE/memories names it. While it still runs, its memory is taken as it is.
+Examples:
+  shm-restore /var/lib/counter ./counter
+  shm-restore --mode freeze --interval 0.5 --keep-last 24 /var/lib/counter ./counter
+  shm-restore --once /var/lib/counter          from the service manager's copy of the memfd
 
-With --keep N, snapshots are kept in STORE/kept, by the names NUMBER-GENERATION (`flatspan history STORE` lists them; to go back, see its
---help). Where the filesystem shares storage (xfs, btrfs) each costs next to nothing, elsewhere a copy of the state, beside
-the snapshots that follow; of those that are taken meanwhile the newest is kept. Behind the last one, INT, TERM, HUP and QUIT end the copying.
+JSON events, memory of killed programs, and terminals: docs/cli.md
+";
 
-COMMAND gets a process group of its own, and the terminal, if it is ours. When it is stopped there (Ctrl-Z) this program stops
-too, and both go on together; elsewhere a stopped COMMAND is left alone. TERM, INT, HUP, QUIT, USR2, WINCH and CONT that this
-program gets are passed on; a COMMAND that ignores them is waited for. USR1 prints statistics. Descendants that outlive
-COMMAND are not waited for; those that still have the memory are named.
-
-With --json, standard error has one object a line, each with `event`: restored, fell_back, started, snapshot, starved, failed,
-recovered, forwarded, statistics, ended, crashed, not_marked, not_unmarked, remaining, no_queue, not_closed, dropped, last, kept,
-not_kept. Lines that nobody reads in time are dropped.
-
-Exit codes: those of COMMAND, 128 and the number of the signal that ended it, and
-  125  the state could not be restored or kept (also if only the last snapshot failed), or wrong usage
-  126  COMMAND cannot be executed
-  127  COMMAND is not found";
-
-/// Runs a command on memory whose state outlives it, in a store on disk
+/// Run a command with a memfd whose content survives in a store on disk.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "shm-restore", version, after_help = AFTER_HELP)]
+#[command(
+    name = "shm-restore",
+    version,
+    after_help = format!("{AFTER_HELP}\n{}", exit_code::help(Program::Wrapper))
+)]
 pub(crate) struct Cli {
-    /// When the state is kept
-    #[arg(long, value_enum, default_value_t = How::Exit)]
-    pub(crate) snapshot: How,
-    /// Time between snapshots in seconds, from 0.01 on
+    /// When to take snapshots.
+    #[arg(long, value_enum, default_value_t = Mode::Exit)]
+    pub(crate) mode: Mode,
+    /// Time between two snapshots in seconds, at least 0.01.
     #[arg(long, value_name = "SECONDS", value_parser = parse_interval, default_value = "1")]
     pub(crate) interval: Duration,
-    /// Length of the files of the store, a multiple of 64K (units K, M, G); a store with others gets it
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
-    pub(crate) part_len: Option<u64>,
-    /// Keep so many states, the newest included, as stores of their own in STORE/kept; remove older ones [default: leave them alone]
+    /// Length of the store's part files, a multiple of 64K (units K, M, G); converts an existing
+    /// store.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) part_size: Option<u64>,
+    /// Keep the last N snapshots in STORE/history and remove older ones [default: change nothing].
     #[arg(long, value_name = "N")]
-    pub(crate) keep: Option<usize>,
-    /// What becomes of the memory of a command that was killed by a signal [default: rollback]
-    #[arg(long, value_enum, value_name = "WHAT")]
+    pub(crate) keep_last: Option<usize>,
+    /// Action on the memory after a crash [default: rollback].
+    #[arg(long, value_enum, value_name = "ACTION")]
     pub(crate) on_crash: Option<OnCrash>,
-    /// Take one snapshot of the live memory that was handed over, run nothing, and end
+    /// Take one snapshot of the restored memfd that was passed, run no command, and exit.
     #[arg(long, conflicts_with_all = ["command", "on_crash"])]
     pub(crate) once: bool,
-    /// Tell events on standard error as JSON, one a line
+    /// Print events on standard error as JSON, one object per line.
     #[arg(long)]
     pub(crate) json: bool,
-    /// The name of the descriptor in `LISTEN_FDNAMES`
+    /// Name of the descriptor in `LISTEN_FDNAMES`.
     #[arg(long, value_name = "FD_NAME", default_value = SHARED_FD_NAME)]
     pub(crate) fd_name: String,
-    /// The directory of the store, made if it is not there
+    /// Directory of the store, created if missing.
     #[arg(value_name = "STORE")]
     pub(crate) store: PathBuf,
-    /// The command and its arguments
+    /// Command to run, with its arguments.
     #[arg(
         required_unless_present = "once",
         value_name = "COMMAND",
@@ -92,49 +76,47 @@ pub(crate) struct Cli {
     pub(crate) command: Vec<OsString>,
 }
 
+// The variants have no doc comments: clap would print each option in several lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum How {
-    /// When the command has ended
+pub(crate) enum Mode {
     Exit,
-    /// Every interval, while the command is stopped for an instant
-    Stop,
-    /// Every interval, what the command has committed
+    Freeze,
     Queue,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum OnCrash {
-    /// The last snapshot stays the newest, the memory is saved aside
     Rollback,
-    /// The last snapshot stays the newest
     Discard,
-    /// The memory becomes the newest state
-    Keep,
+    Accept,
 }
 
 impl Cli {
-    /// What goes together and what does not, beyond what clap knows.
+    /// Refuses combinations of options that clap cannot express.
     pub(crate) fn check(&self) -> Result<(), String> {
-        match self.snapshot {
-            How::Queue if self.on_crash.is_some() => Err(
-                "--on-crash is for exit and stop: with queue nothing counts but what was committed"
+        if self.mode == Mode::Queue && self.on_crash.is_some() {
+            return Err(
+                "--on-crash needs --mode=exit or freeze; --mode=queue restores committed updates only"
                     .to_owned(),
-            ),
-            How::Stop if self.once => {
-                Err("--once stops nobody: take it of a queue, or with exit of memory that nobody writes".to_owned())
-            }
-            _ => Ok(()),
+            );
         }
+        if self.mode == Mode::Freeze && self.once {
+            return Err(
+                "--once does not freeze programs; use --mode=queue, or --mode=exit if no program writes to the memory"
+                    .to_owned(),
+            );
+        }
+        Ok(())
     }
 }
 
 fn parse_interval(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text
         .parse()
-        .map_err(|_| format!("`{text}` is no number of seconds"))?;
+        .map_err(|_not_a_number| format!("`{text}` is not a number of seconds"))?;
     match Duration::try_from_secs_f64(seconds) {
         Ok(interval) if interval >= Duration::from_millis(10) => Ok(interval),
-        Ok(_) => Err("less than 0.01 would keep a processor busy".to_owned()),
-        Err(_) => Err(format!("`{text}` is no time between snapshots")),
+        Ok(_) => Err("the minimum is 0.01, below which snapshots occupy a processor".to_owned()),
+        Err(_) => Err(format!("`{text}` is out of range")),
     }
 }

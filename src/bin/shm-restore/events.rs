@@ -1,7 +1,7 @@
-//! What is told on standard error: to people only what they must know, to programs (`--json`) everything.
+//! Events on standard error: text with the important ones, or (`--json`) all as JSON.
 //!
-//! A thread of its own writes it, so that a terminal that is stopped, and a pipe that nobody reads, hold up nothing else. What they
-//! do not take for too long is dropped, and how much that was is told.
+//! A thread of its own writes them. A stopped terminal or a pipe without a reader blocks only this
+//! thread. Lines that it cannot write in time are dropped and counted.
 
 use std::collections::VecDeque;
 use std::io::{self, Write as _};
@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::terminal::output_stops_nobody;
+use crate::job_control::block_sigttou;
 
-/// So many lines wait.
+/// Lines in the queue.
 const LINES_MAX: usize = 1024;
-/// At the end it is waited so long for them to be written.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Limit for the last lines at exit.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 static LINES: Lines = Lines {
     state: Mutex::new(State {
@@ -40,36 +40,40 @@ impl Events {
         Self { json }
     }
 
-    /// For programs only.
-    pub(crate) fn note(self, event: &str, fields: Value) {
+    /// Emits an event that only JSON output has.
+    pub(crate) fn emit(self, event: &str, fields: Value) {
         if self.json {
             line(&object(event, fields).to_string());
         }
     }
 
-    /// For both.
-    pub(crate) fn tell(self, event: &str, text: &str, fields: Value) {
+    /// Emits an event that text output has as its message.
+    pub(crate) fn report(self, event: &str, message: &str, fields: Value) {
         if self.json {
             let mut object = object(event, fields);
-            object["text"] = text.into();
+            object["message"] = message.into();
             line(&object.to_string());
         } else {
-            say(text);
+            print(message);
         }
     }
 }
 
-/// To whoever reads it, in words.
-pub(crate) fn say(text: &str) {
-    line(&format!("shm-restore: {text}"));
+/// Prints a message of this program as text.
+pub(crate) fn print(message: &str) {
+    line(&format!("shm-restore: {message}"));
 }
 
-/// Waits until all that was told is written, as long as that may take.
+/// Waits until all lines are written, for a limited time.
 pub(crate) fn flush() {
     let state = LINES.state();
     let is_busy = |state: &mut State| state.has_writer && !state.is_idle();
-    // What is not written by then is lost with this process.
-    let _too_late = LINES.changed.wait_timeout_while(state, PATIENCE, is_busy);
+    // Lines that are not written by then are lost with this process.
+    drop(
+        LINES
+            .changed
+            .wait_timeout_while(state, FLUSH_TIMEOUT, is_busy),
+    );
 }
 
 fn object(event: &str, fields: Value) -> Value {
@@ -84,7 +88,7 @@ fn line(text: &str) {
     LINES.add(format!("{text}\n"));
 }
 
-/// Lines on their way to standard error.
+/// The queue of lines for standard error.
 struct Lines {
     state: Mutex<State>,
     changed: Condvar,
@@ -103,20 +107,21 @@ impl State {
         self.waiting.is_empty() && self.dropped == 0 && !self.is_writing
     }
 
-    /// Those that wait, then how many there was no room for behind them.
+    /// The next line: first those in the queue, then the number of lines dropped after them.
     fn next(&mut self) -> Option<String> {
         if let Some(line) = self.waiting.pop_front() {
             return Some(line);
         }
         let dropped = std::mem::take(&mut self.dropped);
-        let text = format!("{dropped} lines are not here, as nobody has read");
+        let message =
+            format!("{dropped} lines were dropped, since standard error was not read in time");
         match (dropped, self.json) {
             (0, _) => None,
             (_, true) => {
-                let fields = json!({ "lines": dropped, "text": text });
-                Some(format!("{}\n", object("dropped", fields)))
+                let fields = json!({ "lines": dropped, "message": message });
+                Some(format!("{}\n", object("events_dropped", fields)))
             }
-            (_, false) => Some(format!("shm-restore: {text}\n")),
+            (_, false) => Some(format!("shm-restore: {message}\n")),
         }
     }
 }
@@ -130,25 +135,30 @@ impl Lines {
         let mut state = self.state();
         if !state.has_writer {
             let thread = thread::Builder::new().name("events".to_owned());
-            state.has_writer = thread.spawn(|| self.write_all()).is_ok();
+            state.has_writer = thread
+                .spawn(|| {
+                    self.write_all();
+                })
+                .is_ok();
         }
         if !state.has_writer {
             drop(state);
             write(&line);
             return;
         }
-        // Behind what was dropped nothing is put before that is told, so that it is told where it was.
+        // After a dropped line nothing is queued until the drop is reported, so that the report is
+        // in the place of the dropped lines.
         if state.dropped == 0 && state.waiting.len() < LINES_MAX {
-            state.waiting.push_back(line)
+            state.waiting.push_back(line);
         } else {
-            state.dropped += 1
+            state.dropped += 1;
         }
         self.changed.notify_all();
     }
 
-    /// The life of the thread.
-    fn write_all(&self) {
-        output_stops_nobody();
+    /// Runs the thread that writes.
+    fn write_all(&self) -> ! {
+        block_sigttou();
         let mut state = self.state();
         loop {
             state = if let Some(line) = state.next() {
@@ -160,16 +170,18 @@ impl Lines {
                 self.changed.notify_all();
                 state
             } else {
-                let woken = self.changed.wait(state);
-                woken.unwrap_or_else(PoisonError::into_inner)
+                self.changed
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner)
             };
         }
     }
 }
 
-/// By one call, so that lines of several processes do not mix. A standard error that is gone is no reason to end.
+/// Writes a line by one call, so that lines of several processes do not mix.
 fn write(line: &str) {
-    let _gone = io::stderr().lock().write_all(line.as_bytes());
+    // A closed standard error does not end this program.
+    drop(io::stderr().lock().write_all(line.as_bytes()));
 }
 
 #[cfg(test)]
@@ -187,17 +199,17 @@ mod tests {
     }
 
     #[test]
-    fn what_was_dropped_is_told_where_it_was() {
-        let mut words = state(false, 3);
-        let mut lines = std::iter::from_fn(|| words.next()).collect::<Vec<_>>();
+    fn dropped_lines_are_reported_in_place() {
+        let mut text = state(false, 3);
+        let mut lines = std::iter::from_fn(|| text.next()).collect::<Vec<_>>();
         assert_eq!(lines.len(), 3);
         assert!(lines[2].starts_with("shm-restore: 3 lines"), "{lines:?}");
         let mut json = state(true, 3);
         lines = std::iter::from_fn(|| json.next()).collect();
-        let told: Value = serde_json::from_str(&lines[2]).expect("an object");
+        let event: Value = serde_json::from_str(&lines[2]).expect("an object");
         assert_eq!(
-            (&told["event"], &told["lines"]),
-            (&json!("dropped"), &json!(3))
+            (&event["event"], &event["lines"]),
+            (&json!("events_dropped"), &json!(3))
         );
         let mut none = state(false, 0);
         assert_eq!(std::iter::from_fn(|| none.next()).count(), 2);

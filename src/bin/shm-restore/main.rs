@@ -1,57 +1,66 @@
-//! `shm-restore`: runs a command on memory whose state outlives it.
+//! `shm-restore`: runs a command with a memfd whose content survives in a store.
 //!
-//! The main thread waits for messages: signals, the end of the command. A second one takes snapshots. Two more turn signals,
-//! and the end of the command, into messages, and one writes what is told. Nobody but the main thread starts or waits for processes.
+//! The main thread waits for messages: signals and the exit of the command. Two threads produce
+//! these messages, one takes snapshots, one maintains the history, and one writes events. Only the
+//! main thread starts processes and waits for them.
 
-#[path = "../common/bytes.rs"]
-mod bytes;
 mod child;
 mod cli;
-mod crash;
+mod crash_file;
 mod events;
+mod exec_barrier;
+#[path = "../common/exit_code.rs"]
+mod exit_code;
+#[path = "../common/failure.rs"]
 mod failure;
-mod gate;
-mod history;
-mod keeper;
-mod last;
-mod marks;
-mod memory;
-mod messages;
-mod once;
-mod program;
+mod final_snapshot;
+mod find_executable;
+mod freeze_command;
+mod history_thread;
+mod host;
+mod job_control;
+mod main_loop;
+mod memfd;
+mod memory_state;
+#[path = "../common/parse_size.rs"]
+mod parse_size;
 #[path = "../common/progress.rs"]
 mod progress;
-mod restoring;
-mod run;
-mod settle;
-mod snapshots;
-mod standing;
+#[path = "../common/received_memfd.rs"]
+mod received_memfd;
+mod restore;
+mod single_snapshot;
+mod snapshot_thread;
+mod startup_check;
 mod statistics;
-mod store_place;
-mod terminal;
+mod store_path;
+mod supervise;
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
 use cli::Cli;
-use failure::exit;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(asked) => {
-            let _best_effort = asked.print();
-            return ExitCode::from(if asked.use_stderr() { exit::FAILED } else { 0 });
+        Err(error) => {
+            drop(error.print());
+            return ExitCode::from(if error.use_stderr() {
+                exit_code::WRAPPER_FAILED
+            } else {
+                exit_code::OK
+            });
         }
     };
     let outcome = match cli.check() {
-        Err(wrong) => Err(anyhow::Error::msg(wrong).into()),
-        Ok(()) if cli.once => once::run(&cli),
-        Ok(()) => run::run(&cli),
+        Err(usage) => Err(anyhow::Error::msg(usage).into()),
+        Ok(()) if cli.once => single_snapshot::run(&cli),
+        Ok(()) => supervise::run(&cli),
     };
     let code = outcome.unwrap_or_else(|failure| {
-        events::say(&format!("{:#}", failure.error));
+        events::print(&format!("{:#}", failure.error));
         failure.code
     });
     events::flush();

@@ -1,102 +1,109 @@
-//! What was done so far.
+//! Counters of the snapshots (SIGUSR1).
 
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::keeper::{Outcome, Taken};
+use crate::host::{Outcome, Persisted};
 
 #[derive(Debug)]
 pub(crate) struct Statistics {
-    begun: Instant,
-    tried: u64,
-    taken: u64,
+    started: Instant,
+    attempted: u64,
+    succeeded: u64,
     failed: u64,
     starved: u64,
     pages: u64,
     bytes: u64,
     pause: Duration,
-    pause_max: Duration,
-    last: Option<(Taken, Instant)>,
+    max_pause: Duration,
+    newest: Option<(Persisted, Instant)>,
 }
 
 impl Statistics {
     pub(crate) fn new() -> Self {
         Self {
-            begun: Instant::now(),
-            tried: 0,
-            taken: 0,
+            started: Instant::now(),
+            attempted: 0,
+            succeeded: 0,
             failed: 0,
             starved: 0,
             pages: 0,
             bytes: 0,
             pause: Duration::ZERO,
-            pause_max: Duration::ZERO,
-            last: None,
+            max_pause: Duration::ZERO,
+            newest: None,
         }
     }
 
     pub(crate) fn add(&mut self, outcome: &anyhow::Result<Outcome>) {
-        self.tried += 1;
+        self.attempted += 1;
         match outcome {
             Err(_) => self.failed += 1,
             Ok(Outcome::Starved { .. }) => self.starved += 1,
-            Ok(Outcome::Nothing | Outcome::NoQueue | Outcome::Ended) => {}
-            Ok(Outcome::Taken(taken)) => {
-                self.taken += 1;
-                self.pages += taken.pages;
-                self.bytes += taken.bytes;
-                self.pause += taken.pause;
-                self.pause_max = self.pause_max.max(taken.pause);
-                self.last = Some((taken.clone(), Instant::now()));
+            Ok(Outcome::Unchanged | Outcome::NoQueue | Outcome::CommandExited) => {}
+            Ok(Outcome::Persisted(snapshot)) => {
+                self.succeeded += 1;
+                self.pages += snapshot.pages;
+                self.bytes += snapshot.bytes;
+                self.pause += snapshot.pause;
+                self.max_pause = self.max_pause.max(snapshot.pause);
+                self.newest = Some((snapshot.clone(), Instant::now()));
             }
         }
     }
 
     pub(crate) fn text(&self) -> String {
-        let last = self.last.as_ref().map_or_else(
-            || "none yet".to_owned(),
-            |(taken, at)| format!("generation {}, {:.1?} ago", taken.generation, at.elapsed()),
-        );
+        let newest = match &self.newest {
+            Some((snapshot, time)) => {
+                format!(
+                    "generation {}, {:.1?} ago",
+                    snapshot.generation,
+                    time.elapsed()
+                )
+            }
+            None => "none".to_owned(),
+        };
         format!(
-            "{} snapshots of {} tried in {:.1?}, {} failed, {} starved; {} pages, {} bytes written; pauses {:.3?} at most, \
-             {:.3?} in all; the last: {last}",
-            self.taken,
-            self.tried,
-            self.begun.elapsed(),
+            "{} of {} snapshots succeeded in {:.1?}, {} failed, {} starved; {} pages, {} bytes written; \
+             longest pause {:.3?}, all pauses {:.3?}; newest snapshot: {newest}",
+            self.succeeded,
+            self.attempted,
+            self.started.elapsed(),
             self.failed,
             self.starved,
             self.pages,
             self.bytes,
-            self.pause_max,
+            self.max_pause,
             self.pause,
         )
     }
 
     pub(crate) fn fields(&self) -> Value {
+        let newest = self.newest.as_ref();
         json!({
-            "tried": self.tried,
-            "taken": self.taken,
+            "attempted": self.attempted,
+            "succeeded": self.succeeded,
             "failed": self.failed,
             "starved": self.starved,
-            "pages": self.pages,
-            "bytes": self.bytes,
+            "written_pages": self.pages,
+            "written_bytes": self.bytes,
             "pause_seconds": self.pause.as_secs_f64(),
-            "pause_max_seconds": self.pause_max.as_secs_f64(),
-            "generation": self.last.as_ref().map(|(taken, _)| taken.generation),
-            "seconds": self.begun.elapsed().as_secs_f64(),
+            "max_pause_seconds": self.max_pause.as_secs_f64(),
+            "generation": newest.map(|(snapshot, _)| snapshot.generation),
+            "duration_seconds": self.started.elapsed().as_secs_f64(),
         })
     }
 }
 
-impl Taken {
+impl Persisted {
     pub(crate) fn fields(&self) -> Value {
         json!({
             "generation": self.generation,
-            "pages": self.pages,
-            "bytes": self.bytes,
+            "written_pages": self.pages,
+            "written_bytes": self.bytes,
             "pause_seconds": self.pause.as_secs_f64(),
-            "seconds": self.took.as_secs_f64(),
+            "duration_seconds": self.duration.as_secs_f64(),
         })
     }
 }

@@ -72,10 +72,10 @@ impl FaultKind {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Metadata { .. } => "metadata",
-            Self::Headers(_) => "headers",
-            Self::Files { .. } => "files",
+            Self::Headers(_) => "heap_selection",
+            Self::Files { .. } => "part_files",
             Self::Pages { .. } => "pages",
-            Self::Block { .. } => "block",
+            Self::Block { .. } => "tree_block",
             Self::Journal { .. } => "journal",
             Self::Unreadable { .. } => "unreadable",
         }

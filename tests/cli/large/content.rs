@@ -1,4 +1,4 @@
-//! What a page holds: its number, the round that wrote it last, and noise made of both.
+//! Content of a page: its number, the round that wrote it last, and noise derived from both.
 
 use std::io::{self, Write};
 
@@ -6,12 +6,12 @@ use sha1::{Digest as _, Sha1};
 
 use crate::fixture::PAGE;
 
-/// All pages are written in this round.
+/// The round that writes all pages.
 const FIRST: u64 = 1;
-/// Later ones write one page in so many.
+/// Later rounds write one page of this many.
 const SHARE: u64 = 100;
 
-/// Does this round write the page? The first one tells the round, so each writes it.
+/// Returns whether this round writes the page. Page 0 names the round, so every round writes it.
 pub(crate) fn is_written(page: u64, round: u64) -> bool {
     round == FIRST || page == 0 || mix(page ^ round << 40).is_multiple_of(SHARE)
 }
@@ -24,7 +24,7 @@ fn last_round(page: u64, round: u64) -> u64 {
         .unwrap_or(FIRST)
 }
 
-/// Fills `buf`, whole pages from page `first` on, with what a round writes there.
+/// Fills `buf`, whole pages from page `first` on, with the content of a round.
 pub(crate) fn fill(buf: &mut [u8], first: u64, round: u64) {
     for (page, bytes) in (first..).zip(buf.chunks_exact_mut(PAGE as usize)) {
         let (words, _) = bytes.as_chunks_mut::<8>();
@@ -41,7 +41,8 @@ pub(crate) fn round_of(page: &[u8]) -> u64 {
     u64::from_le_bytes(words[1])
 }
 
-/// Compares whole pages, from page `first` on, with what is there after a round. `scratch` is as long as one page.
+/// Compares whole pages, from page `first` on, with the expected content after a round. `scratch`
+/// has the length of one page.
 pub(crate) fn compare(buf: &[u8], first: u64, round: u64, scratch: &mut [u8]) {
     for (page, bytes) in (first..).zip(buf.chunks_exact(PAGE as usize)) {
         let expected = last_round(page, round);
@@ -55,7 +56,7 @@ pub(crate) fn compare(buf: &[u8], first: u64, round: u64, scratch: &mut [u8]) {
     }
 }
 
-/// SHA-1 of what is written to it.
+/// Computes the SHA-1 of the bytes written to it.
 #[derive(Default)]
 pub(crate) struct Hashing(Sha1);
 
@@ -77,7 +78,7 @@ impl Write for Hashing {
     }
 }
 
-/// splitmix64
+/// The function splitmix64.
 fn mix(state: u64) -> u64 {
     let z = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
     let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

@@ -1,4 +1,4 @@
-//! A store whose process is killed, at two sizes.
+//! Kills of the process that has a store open, at two sizes.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
@@ -15,34 +15,34 @@ use crate::support;
 use crate::support::need::{Need, need};
 
 const SIGKILL: i32 = 9;
-/// A checkpoint that ends before the kill arrives is no failure, but one of so many must not.
+/// A checkpoint may end before the kill arrives; of this many attempts, one kill must be in time.
 const ATTEMPTS: usize = 20;
 
 #[test]
-fn a_store_outlives_kills_amid_and_behind_checkpoints() {
-    outlives_kills(Size {
+fn a_store_survives_kills_during_and_after_checkpoints() {
+    survives_kills(Size {
         bytes: 64 << 20,
         part_bytes: 4 << 20,
-        patience: Duration::from_secs(60),
+        timeout: Duration::from_secs(60),
     });
 }
 
 #[test]
-fn a_store_of_six_gibibytes_outlives_kills_amid_and_behind_checkpoints() {
+fn a_store_of_six_gibibytes_survives_kills_during_and_after_checkpoints() {
     if !need(Need::Long, "minutes, 7 GiB of memory, 13 GiB of disk") {
         return;
     }
-    outlives_kills(Size {
+    survives_kills(Size {
         bytes: 6 << 30,
         part_bytes: 256 << 20,
-        patience: Duration::from_secs(900),
+        timeout: Duration::from_secs(900),
     });
 }
 
-fn outlives_kills(size: Size) {
-    let folder = support::temp_dir();
-    let store = folder.path().join("store");
-    // A delta lies over the newer heap when a base is cut off.
+fn survives_kills(size: Size) {
+    let dir = support::temp_dir();
+    let store = dir.path().join("store");
+    // A delta checkpoint follows the committed heap when a base checkpoint is interrupted.
     let mut writer = Process::start(&store, size, "copy", "bdbd");
     let mut acknowledged = round_in(writer.until("done 4").last(), "done");
     drop_killed(writer);
@@ -51,9 +51,9 @@ fn outlives_kills(size: Size) {
     let mut killed = false;
     for _ in 0..ATTEMPTS {
         writer = Process::start(&store, size, "copy", &"b".repeat(50));
-        let (begun, done) = kill_amid_a_base(writer, &store, acknowledged, size);
+        let (begun, done) = kill_during_base(writer, &store, acknowledged, size);
         acknowledged = done;
-        killed = has_taken_heap(&store);
+        killed = has_incomplete_heap(&store);
         if killed {
             check(&store, size, done..=begun);
             break;
@@ -66,7 +66,7 @@ fn outlives_kills(size: Size) {
     let done = lines.iter().rev().find(|line| line.starts_with("done"));
     let done = round_in(done, "done");
     drop_killed(writer);
-    assert!(!has_taken_heap(&store));
+    assert!(!has_incomplete_heap(&store));
     check(&store, size, done..=done);
 }
 
@@ -75,25 +75,26 @@ fn drop_killed(process: Process) {
     assert_eq!(status.signal(), Some(SIGKILL), "{status}");
 }
 
-/// Kills it when the headers say that a heap is being written; the last round that was begun, and the last that was done.
-fn kill_amid_a_base(process: Process, store: &Path, done: u64, size: Size) -> (u64, u64) {
-    let deadline = Instant::now() + size.patience;
+/// Kills the process when a heap is incomplete. Returns the last round that was begun and the last
+/// one that was done.
+fn kill_during_base(process: Process, store: &Path, done: u64, size: Size) -> (u64, u64) {
+    let deadline = Instant::now() + size.timeout;
     let (mut begun, mut done) = (done, done);
-    let mut hear = |line: &String| match line.split(' ').next() {
+    let mut handle = |line: &String| match line.split(' ').next() {
         Some("begun") => begun = round_in(Some(line), "begun"),
         Some("done") => done = round_in(Some(line), "done"),
         _ => {}
     };
-    hear(&process.line());
-    hear(&process.line());
-    while !has_taken_heap(store) {
-        assert!(Instant::now() < deadline, "no checkpoint is seen");
-        process.line_at_once().iter().for_each(&mut hear);
+    handle(&process.line());
+    handle(&process.line());
+    while !has_incomplete_heap(store) {
+        assert!(Instant::now() < deadline, "no checkpoint starts");
+        process.line_at_once().iter().for_each(&mut handle);
     }
     let (status, rest) = process.kill();
     assert_eq!(status.signal(), Some(SIGKILL), "{status}");
-    rest.iter().for_each(&mut hear);
-    println!("    killed amid round {begun}");
+    rest.iter().for_each(&mut handle);
+    println!("    killed during round {begun}");
     (begun, done)
 }
 
@@ -106,17 +107,17 @@ fn round_in(line: Option<&String>, word: &str) -> u64 {
         .expect("a round")
 }
 
-/// Headers may be seen half written.
-fn has_taken_heap(store: &Path) -> bool {
+/// Returns whether a heap is incomplete; `false` if a header is being written.
+fn has_incomplete_heap(store: &Path) -> bool {
     let reader = StoreReader::open(store);
-    let survey = reader.and_then(|reader| reader.survey());
-    survey.is_ok_and(|survey| {
-        let mut heaps = survey.heaps.iter();
+    let info = reader.and_then(|reader| reader.survey());
+    info.is_ok_and(|info| {
+        let mut heaps = info.heaps.iter();
         heaps.any(|heap| matches!(heap.state, HeapState::Taken(_)))
     })
 }
 
-/// What is on disk is good, and the same by every door: exported, restored by copy, by map.
+/// Verifies the store, and checks that export, restore by copy and restore by map return the same.
 fn check(store: &Path, size: Size, rounds: std::ops::RangeInclusive<u64>) {
     let begun = Instant::now();
     expect(0, "verify", &[store]);
@@ -139,7 +140,7 @@ fn check(store: &Path, size: Size, rounds: std::ops::RangeInclusive<u64>) {
     }
 }
 
-/// Of what `flatspan export` sends into a pipe.
+/// Hash of the output of `flatspan export` to a pipe.
 fn hash_of_export(store: &Path, bytes: u64) -> String {
     let mut child = export(store).spawn().expect("the program starts");
     let mut out = child.stdout.take().expect("piped");

@@ -1,9 +1,10 @@
 //! Large stores: checkpointed, killed, restored, exported, verified.
 //!
-//! A process of its own has the memory of the store. It fills all pages, later about one in a hundred again, in numbered
-//! rounds, each of which a checkpoint makes durable. It is killed while a base checkpoint is under way, and again
-//! behind one. Each time the store is verified and exported by the program, restored by copy and by map, every page is
-//! compared with what the round has there, and the bytes that were exported with those in memory.
+//! A separate process has the store open. In numbered rounds it writes all pages, later about one
+//! in a hundred, and a checkpoint makes each round durable. The test kills it during a base
+//! checkpoint, and again after one. Each time the program verifies and exports the store, and the
+//! store is restored by copy and by map. Every page is compared with the content of its round, and
+//! the exported bytes with the memory.
 
 mod content;
 mod killed;
@@ -12,11 +13,11 @@ mod worker;
 
 use std::time::Duration;
 
-/// How large.
+/// Dimensions of a test.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Size {
     pub(crate) bytes: u64,
     pub(crate) part_bytes: u64,
-    /// How long any step may take.
-    pub(crate) patience: Duration,
+    /// Limit for each step.
+    pub(crate) timeout: Duration,
 }

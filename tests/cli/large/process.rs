@@ -1,4 +1,4 @@
-//! The process that has the memory, as the test has it: started, listened to, killed.
+//! The process that has the store open, as the test uses it.
 
 use std::env;
 use std::io::{BufRead as _, BufReader, Write as _, stdout};
@@ -10,7 +10,7 @@ use std::thread;
 use super::Size;
 use crate::support::child::NAME_VARIABLE;
 
-/// The test that the process is.
+/// Name of the test that the process runs.
 pub(crate) const TEST: &str = "large::worker::worker";
 
 pub(crate) const STORE: &str = "FLATSPAN_LARGE_STORE";
@@ -19,16 +19,16 @@ pub(crate) const PART_BYTES: &str = "FLATSPAN_LARGE_PART_BYTES";
 pub(crate) const RESTORE: &str = "FLATSPAN_LARGE_RESTORE";
 pub(crate) const JOB: &str = "FLATSPAN_LARGE_JOB";
 
-/// Tells what the process says from what libtest prints around it.
+/// Prefix that separates the messages of the process from the output of libtest.
 const MARK: &str = "large: ";
 
-/// Says one line.
+/// Sends one line to the test.
 pub(crate) fn say(text: &str) {
-    // Nobody may listen any more.
-    let _gone = stdout().write_all(format!("\n{MARK}{text}\n").as_bytes());
+    // The test may have closed the pipe.
+    drop(stdout().write_all(format!("\n{MARK}{text}\n").as_bytes()));
 }
 
-/// The process, killed on drop. Its standard input is open as long as this lives.
+/// The process; dropping it closes its standard input and kills it.
 pub(crate) struct Process {
     process: Child,
     lines: Receiver<String>,
@@ -52,7 +52,7 @@ impl Process {
             .expect("this binary starts");
         let stdout = BufReader::new(process.stdout.take().expect("piped"));
         let (to, lines) = channel();
-        // Ends with the process.
+        // The thread ends when the process exits.
         thread::spawn(move || {
             let lines = stdout.lines().map_while(Result::ok);
             let mut said = lines.filter_map(|line| line.strip_prefix(MARK).map(str::to_owned));
@@ -67,8 +67,8 @@ impl Process {
 
     /// The next line.
     pub(crate) fn line(&self) -> String {
-        let line = self.lines.recv_timeout(self.size.patience);
-        let line = line.expect("the process is at work, and says what it does");
+        let line = self.lines.recv_timeout(self.size.timeout);
+        let line = line.expect("the process reports its progress");
         println!("    {line}");
         line
     }
@@ -78,27 +78,27 @@ impl Process {
         match self.lines.try_recv() {
             Ok(line) => Some(line),
             Err(TryRecvError::Empty) => None,
-            Err(TryRecvError::Disconnected) => panic!("the process has ended by itself"),
+            Err(TryRecvError::Disconnected) => panic!("the process has exited"),
         }
     }
 
-    /// The first line that begins so; all up to there.
-    pub(crate) fn until(&self, begin: &str) -> Vec<String> {
+    /// Waits for a line with this prefix. Returns all lines up to it.
+    pub(crate) fn until(&self, prefix: &str) -> Vec<String> {
         let mut lines = vec![self.line()];
-        while !lines.last().is_some_and(|line| line.starts_with(begin)) {
+        while !lines.last().is_some_and(|line| line.starts_with(prefix)) {
             lines.push(self.line());
         }
         lines
     }
 
-    /// Kills it; what it said before that nobody has heard.
+    /// Kills the process. Returns its status and the lines that were not read yet.
     pub(crate) fn kill(mut self) -> (ExitStatus, Vec<String>) {
         self.process.kill().expect("a signal");
         let status = self.process.wait().expect("a child");
         (status, self.lines.iter().collect())
     }
 
-    /// Lets it end by itself.
+    /// Closes its standard input and waits for its exit.
     pub(crate) fn end(mut self) -> ExitStatus {
         drop(self.process.stdin.take());
         self.process.wait().expect("a child")
@@ -107,7 +107,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _gone = self.process.kill();
-        let _reaped = self.process.wait();
+        drop(self.process.kill());
+        drop(self.process.wait());
     }
 }

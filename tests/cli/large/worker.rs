@@ -1,4 +1,4 @@
-//! The process that has the memory. It says on standard output what it does.
+//! The process that has the store open. It reports its progress on standard output.
 #![expect(unsafe_code, reason = "a store that is restored by map")]
 
 use std::env;
@@ -13,10 +13,10 @@ use super::process::{BYTES, JOB, PART_BYTES, RESTORE, STORE, TEST, say};
 use crate::fixture::PAGE;
 use crate::support::{child, memory};
 
-/// So much is filled, compared and hashed at a time.
+/// Bytes that are written, compared and hashed at a time.
 const STEP_BYTES: u64 = 1 << 20;
 
-/// What the process is to do.
+/// Runs the process.
 #[test]
 fn worker() {
     if !child::is_me(TEST) {
@@ -36,8 +36,8 @@ fn worker() {
         kinds => kinds.chars().for_each(|kind| round(&store, kind)),
     }
     say(&format!("ready peak {}", memory::peak_rss() >> 20));
-    // Killed here, or ended when nobody listens any more.
-    let _end = stdin().read(&mut [0]);
+    // The test kills the process here, or closes its input.
+    drop(stdin().read(&mut [0]));
 }
 
 fn variable(name: &str) -> String {
@@ -63,20 +63,20 @@ fn open() -> Store {
     Store::open(PathBuf::from(variable(STORE)), options).expect("a store")
 }
 
-/// The first page names the round; it is zeros before the first.
-fn present_round(inside: &Writing<'_>) -> u64 {
+/// The round that the first page names; 0 before the first round.
+fn present_round(guard: &Writing<'_>) -> u64 {
     let mut page = [0; PAGE as usize];
-    inside.read(0, &mut page).expect("read");
+    guard.read(0, &mut page).expect("read");
     round_of(&page)
 }
 
-/// Writes what the next round writes, and makes it durable by a checkpoint: `b` a base, `d` a delta.
+/// Writes the pages of the next round, then makes a base (`b`) or delta (`d`) checkpoint.
 fn round(store: &Store, kind: char) {
-    let inside = store.enter().expect("the gate");
-    let round = present_round(&inside) + 1;
+    let guard = store.enter().expect("the access lock");
+    let round = present_round(&guard) + 1;
     say(&format!("begun {round}"));
-    write(&inside, round);
-    drop(inside);
+    write(&guard, round);
+    drop(guard);
     let done = match kind {
         'b' => store.checkpoint_base(),
         'd' => store.checkpoint_delta(),
@@ -85,8 +85,8 @@ fn round(store: &Store, kind: char) {
     say_done(round, kind, &done.expect("a checkpoint"));
 }
 
-fn write(inside: &Writing<'_>, round: u64) {
-    let pages = inside.len() / PAGE;
+fn write(guard: &Writing<'_>, round: u64) {
+    let pages = guard.len() / PAGE;
     let step_pages = match round {
         1 => STEP_BYTES / PAGE,
         _ => 1,
@@ -95,7 +95,7 @@ fn write(inside: &Writing<'_>, round: u64) {
     let firsts = (0..pages).step_by(step_pages as usize);
     for first in firsts.filter(|page| is_written(*page, round)) {
         fill(&mut buf, first, round);
-        inside.write(first * PAGE, &buf).expect("written");
+        guard.write(first * PAGE, &buf).expect("written");
     }
 }
 
@@ -108,15 +108,15 @@ fn say_done(round: u64, kind: char, report: &CheckpointReport) {
     ));
 }
 
-/// Compares every page with what the round has there, and says the hash of all.
+/// Compares every page with the content of its round, and reports the hash of all pages.
 fn say_content(store: &Store) {
-    let inside = store.enter().expect("the gate");
-    let round = present_round(&inside);
+    let guard = store.enter().expect("the access lock");
+    let round = present_round(&guard);
     let mut hash = Hashing::default();
     let mut buf = vec![0; STEP_BYTES as usize];
     let mut scratch = [0; PAGE as usize];
-    for offset in (0..inside.len()).step_by(STEP_BYTES as usize) {
-        inside.read(offset, &mut buf).expect("read");
+    for offset in (0..guard.len()).step_by(STEP_BYTES as usize) {
+        guard.read(offset, &mut buf).expect("read");
         compare(&buf, offset / PAGE, round, &mut scratch);
         hash.write_all(&buf).expect("hashed");
     }

@@ -1,4 +1,4 @@
-//! Numbers for people.
+//! Readable forms of numbers.
 
 use std::ops::Range;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -11,7 +11,7 @@ pub(crate) fn nanoseconds(at: SystemTime) -> u64 {
     u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Nanoseconds since 1970 as `2026-01-31 23:59:59 UTC`.
+/// The time of these nanoseconds since 1970 as `2026-01-31 23:59:59 UTC`.
 pub(crate) fn time(nanoseconds: u64) -> String {
     let seconds = nanoseconds / 1_000_000_000;
     let (days, second) = (seconds / 86_400, seconds % 86_400);
@@ -20,8 +20,8 @@ pub(crate) fn time(nanoseconds: u64) -> String {
     format!("{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
 }
 
-/// Year, month and day of so many days after 1970 began, in the calendar of Gregory: years from March on, so that the day
-/// that is not in every year is the last.
+/// Year, month and day of the Gregorian calendar, `days` after 1970-01-01. The computation uses
+/// years that start in March, so that the leap day is the last day of a year.
 fn date(days: u64) -> (u64, u64, u64) {
     const CYCLE_DAYS: u64 = 146_097;
     let days = days + 719_468;
@@ -37,7 +37,7 @@ fn date(days: u64) -> (u64, u64, u64) {
     }
 }
 
-/// A range of numbers: `7`, `7-9`.
+/// A range of numbers with its last one included: `7`, `7-9`.
 pub(crate) fn range(range: &Range<u64>) -> String {
     match range.end - range.start {
         1 => range.start.to_string(),
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times() {
+    fn times_follow_the_gregorian_calendar() {
         for (seconds, text) in [
             (0, "1970-01-01 00:00:00 UTC"),
             (951_782_400, "2000-02-29 00:00:00 UTC"),

@@ -1,4 +1,4 @@
-//! Can the command be executed? Asked before the store is touched.
+//! Checks that the command can be executed, before the store is touched.
 
 use std::env;
 use std::ffi::OsStr;
@@ -9,23 +9,24 @@ use std::path::{Path, PathBuf};
 use flatspan::shm::ShmError;
 use rustix::io::Errno;
 
-/// Where execvp(3) looks when `PATH` is not set.
+/// The search path of execvp(3) if `PATH` is not set.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
-/// Looks as `execvp` does. What only the kernel finds out (a missing interpreter, another architecture) is left to it.
+/// Searches as execvp(3) does. Errors that only the kernel can detect (a missing interpreter,
+/// another architecture) are reported later.
 pub(crate) fn check(program: &OsStr) -> Result<(), ShmError> {
-    let mut found = Errno::NOENT;
+    let mut errno = Errno::NOENT;
     for file in candidates(program) {
         match is_executable(&file) {
             Ok(true) => return Ok(()),
-            Ok(false) => found = Errno::ACCESS,
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => found = Errno::ACCESS,
+            Ok(false) => errno = Errno::ACCESS,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => errno = Errno::ACCESS,
             Err(_) => {}
         }
     }
     Err(ShmError::Command {
         program: program.to_owned(),
-        source: found.into(),
+        source: errno.into(),
     })
 }
 
@@ -38,12 +39,12 @@ fn candidates(program: &OsStr) -> Vec<PathBuf> {
     }
     let path = env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
     env::split_paths(&path)
-        .map(|folder| folder.join(program))
+        .map(|directory| directory.join(program))
         .collect()
 }
 
-/// By anybody; whether by us is left to the kernel.
+/// Returns whether any user may execute the file; the kernel checks the permission of this user.
 fn is_executable(file: &Path) -> io::Result<bool> {
-    let found = file.metadata()?;
-    Ok(found.is_file() && found.permissions().mode() & 0o111 != 0)
+    let metadata = file.metadata()?;
+    Ok(metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }

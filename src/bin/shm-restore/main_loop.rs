@@ -1,4 +1,4 @@
-//! What the main thread waits for.
+//! The messages that the main thread waits for.
 
 use std::fs;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -17,8 +17,8 @@ const SIGNALS: [i32; 9] = [
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Message {
     Signal(i32),
-    /// The command has ended, and can be waited for.
-    Ended,
+    /// The command has exited and can be waited for.
+    Exited,
 }
 
 #[derive(Debug)]
@@ -28,20 +28,20 @@ pub(crate) struct Messages {
 }
 
 impl Messages {
-    /// Signals are messages from now on, but those that whoever started this program has it ignore (nohup).
-    pub(crate) fn of_signals() -> Result<Self> {
-        let ignored = ignored();
-        let wanted = SIGNALS
+    /// Turns signals into messages, except those that this program inherited as ignored (nohup(1)).
+    pub(crate) fn from_signals() -> Result<Self> {
+        let ignored = ignored_signals();
+        let handled = SIGNALS
             .iter()
             .filter(|signal| **signal == SIGCHLD || ignored >> (**signal - 1) & 1 == 0);
-        let mut signals = Signals::new(wanted).context("cannot handle signals")?;
+        let mut signals = Signals::new(handled).context("cannot handle signals")?;
         let (sender, receiver) = mpsc::channel();
-        let theirs = sender.clone();
+        let thread_sender = sender.clone();
         thread::Builder::new()
             .name("signals".to_owned())
             .spawn(move || {
                 for signal in signals.forever() {
-                    if theirs.send(Message::Signal(signal)).is_err() {
+                    if thread_sender.send(Message::Signal(signal)).is_err() {
                         break;
                     }
                 }
@@ -51,12 +51,12 @@ impl Messages {
     }
 }
 
-/// The mask of ignored signals; none where the kernel does not say.
-fn ignored() -> u64 {
+/// The mask `SigIgn` of proc(5); 0 if the kernel does not provide it.
+fn ignored_signals() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status
+    status
         .lines()
         .find_map(|line| line.strip_prefix("SigIgn:"))
-        .map(|mask| u64::from_str_radix(mask.trim(), 16));
-    mask.and_then(Result::ok).unwrap_or(0)
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or(0)
 }

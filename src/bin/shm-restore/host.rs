@@ -1,4 +1,4 @@
-//! Who keeps the state: one of the two kinds, opened, asked for snapshots, closed.
+//! The host that persists the state: transparent, or with a queue.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,133 +10,136 @@ use flatspan::snapshot::{
     CheckpointKind, CheckpointReport, OpenReport, SnapshotError, StoreOptions,
 };
 
-use crate::cli::{Cli, How};
-use crate::standing::{CommandEnded, Standing};
+use crate::cli::{Cli, Mode};
+use crate::freeze_command::{CommandExited, CommandFreezer};
 
-pub(crate) enum Keeper {
-    Unaware(Box<Unaware>),
+pub(crate) enum StateHost {
+    Transparent(Box<Unaware>),
     Queue(Box<Host>),
 }
 
-/// What a snapshot came to.
+/// The result of a snapshot.
 #[derive(Clone, Debug)]
 pub(crate) enum Outcome {
-    /// Nothing has changed, or nothing was committed.
-    Nothing,
-    /// The program has no queue.
+    /// The memory has no changes, or the client committed none.
+    Unchanged,
+    /// The memory has no queue.
     NoQueue,
-    /// The command has ended before it could be stopped: whether its memory is kept is seen then.
-    Ended,
+    /// The command exited before it could be frozen; its exit status decides about the memory.
+    CommandExited,
     Starved {
         attempts: u32,
     },
-    Taken(Taken),
+    Persisted(Persisted),
 }
 
+/// A snapshot that is durable.
 #[derive(Clone, Debug)]
-pub(crate) struct Taken {
-    /// Of the store; of the program where that commits.
+pub(crate) struct Persisted {
+    /// The generation of the store; in mode `queue` that of the client.
     pub(crate) generation: u64,
     pub(crate) pages: u64,
     pub(crate) bytes: u64,
     pub(crate) pause: Duration,
-    pub(crate) took: Duration,
+    pub(crate) duration: Duration,
 }
 
-impl Keeper {
-    /// Restores the state into the memory, unless that is live.
-    /// Whoever is to be stopped for a snapshot is by `standing`; not where the program commits.
+impl StateHost {
+    /// Opens the store and restores the state into the memory, unless the memory is restored
+    /// already. `freezer` quiesces the programs for a snapshot, except in mode `queue`.
     pub(crate) fn open(
         cli: &Cli,
         memory: &SharedFile,
-        standing: Option<&Arc<Standing>>,
+        freezer: Option<&Arc<CommandFreezer>>,
     ) -> Result<Self> {
-        let store = || format!("store {}", cli.store.display());
-        if cli.snapshot == How::Queue {
+        let context = || format!("store {}", cli.store.display());
+        if cli.mode == Mode::Queue {
             let mut options = StoreOptions::default();
-            if let Some(bytes) = cli.part_len {
+            if let Some(bytes) = cli.part_size {
                 options = options.part_bytes(bytes).change_part_bytes(true);
             }
             let options = HostOptions::default().store(options);
             let host = Host::open(&cli.store, memory.try_clone()?, options);
-            return Ok(Self::Queue(Box::new(host.with_context(store)?)));
+            return Ok(Self::Queue(Box::new(host.with_context(context)?)));
         }
         let mut options = UnawareOptions::default();
-        if let Some(standing) = standing {
-            options = options.standstill(Arc::<Standing>::clone(standing));
+        if let Some(freezer) = freezer {
+            options = options.standstill(Arc::<CommandFreezer>::clone(freezer));
         }
-        if let Some(bytes) = cli.part_len {
+        if let Some(bytes) = cli.part_size {
             options = options.part_bytes(bytes);
         }
-        let unaware = Unaware::open(&cli.store, memory, options);
-        Ok(Self::Unaware(Box::new(unaware.with_context(store)?)))
+        let host = Unaware::open(&cli.store, memory, options);
+        Ok(Self::Transparent(Box::new(host.with_context(context)?)))
     }
 
-    /// Restores the newest state into a live memory. What programs have committed is never undone.
-    pub(crate) fn roll_back(&mut self) -> Result<()> {
+    /// Restores the newest state into a memory that was restored before. Committed updates of a
+    /// queue are never undone.
+    pub(crate) fn rollback(&mut self) -> Result<()> {
         match self {
-            Self::Unaware(unaware) => Ok(unaware.roll_back()?),
+            Self::Transparent(host) => Ok(host.roll_back()?),
             Self::Queue(_) => Ok(()),
         }
     }
 
-    pub(crate) fn restored(&self) -> bool {
+    pub(crate) fn was_restored(&self) -> bool {
         match self {
-            Self::Unaware(unaware) => unaware.restored(),
+            Self::Transparent(host) => host.restored(),
             Self::Queue(host) => host.restored(),
         }
     }
 
     pub(crate) fn open_report(&self) -> &OpenReport {
         match self {
-            Self::Unaware(unaware) => unaware.open_report(),
+            Self::Transparent(host) => host.open_report(),
             Self::Queue(host) => host.open_report(),
         }
     }
 
     pub(crate) fn generation(&self) -> u64 {
         match self {
-            Self::Unaware(unaware) => unaware.generation(),
+            Self::Transparent(host) => host.generation(),
             Self::Queue(host) => host.persisted().unwrap_or(0),
         }
     }
 
     pub(crate) fn snapshot(&mut self) -> Result<Outcome> {
-        let taken = match self {
-            Self::Unaware(unaware) => unaware.snapshot_once().map_err(Error::from).map(Into::into),
+        let outcome = match self {
+            Self::Transparent(host) => host.snapshot_once().map_err(Error::from).map(Into::into),
             Self::Queue(host) => host.snapshot_once().map_err(Error::from).map(Into::into),
         };
-        match taken {
-            Err(error) if is_of_the_end(&error) => Ok(Outcome::Ended),
-            taken => taken,
+        match outcome {
+            Err(error) if is_command_exit(&error) => Ok(Outcome::CommandExited),
+            outcome => outcome,
         }
     }
 
-    /// Writes everything once more where that is not so yet, so that the next start is quick.
+    /// Closes the store cleanly, so that the next start need not verify it.
     pub(crate) fn close(self) -> Result<()> {
         match self {
-            Self::Unaware(unaware) => Ok(unaware.close()?),
+            Self::Transparent(host) => Ok(host.close()?),
             Self::Queue(host) => Ok(host.close()?),
         }
     }
 }
 
-/// Only opening the store again helps.
+/// Returns whether the store is poisoned; it must be opened again.
 pub(crate) fn is_poisoned(error: &Error) -> bool {
-    matches!(of_store(error), Some(SnapshotError::Poisoned { .. }))
+    matches!(store_error(error), Some(SnapshotError::Poisoned { .. }))
 }
 
-/// There was nobody left to be stopped.
-fn is_of_the_end(error: &Error) -> bool {
-    let Some(SnapshotError::Standstill(why)) = of_store(error) else {
+/// Returns whether the snapshot failed because the command had exited.
+fn is_command_exit(error: &Error) -> bool {
+    let Some(SnapshotError::Standstill(cause)) = store_error(error) else {
         return false;
     };
-    why.get_ref()
-        .is_some_and(<dyn std::error::Error + Send + Sync + 'static>::is::<CommandEnded>)
+    cause
+        .get_ref()
+        .is_some_and(<dyn std::error::Error + Send + Sync>::is::<CommandExited>)
 }
 
-/// What the store has said. The errors around it are transparent: in a chain they stand for it.
-fn of_store(error: &Error) -> Option<&SnapshotError> {
+/// The error of the store. The errors around it are transparent, so the chain of sources lacks it.
+fn store_error(error: &Error) -> Option<&SnapshotError> {
     error.chain().find_map(|cause| {
         if let Some(UnawareError::Store(error)) = cause.downcast_ref() {
             return Some(error);
@@ -151,13 +154,13 @@ fn of_store(error: &Error) -> Option<&SnapshotError> {
 impl From<CheckpointReport> for Outcome {
     fn from(report: CheckpointReport) -> Self {
         match report.kind {
-            CheckpointKind::Nothing => Self::Nothing,
-            _ => Self::Taken(Taken {
+            CheckpointKind::Nothing => Self::Unchanged,
+            _ => Self::Persisted(Persisted {
                 generation: report.generation,
                 pages: report.pages,
                 bytes: report.bytes,
                 pause: report.pause,
-                took: report.took,
+                duration: report.took,
             }),
         }
     }
@@ -173,15 +176,15 @@ impl From<Snapshot> for Outcome {
                 pages,
                 checkpoint,
                 ..
-            } => Self::Taken(Taken {
+            } => Self::Persisted(Persisted {
                 generation,
                 pages,
                 bytes: checkpoint.bytes,
-                // The program does not wait.
+                // The client does not wait.
                 pause: Duration::ZERO,
-                took: checkpoint.took,
+                duration: checkpoint.took,
             }),
-            _ => Self::Nothing,
+            _ => Self::Unchanged,
         }
     }
 }
@@ -191,15 +194,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_end_of_the_command_is_known_from_what_else_cannot_be_stopped() {
-        let ended = || SnapshotError::Standstill(std::io::Error::other(CommandEnded));
-        assert!(is_of_the_end(&UnawareError::from(ended()).into()));
-        let refused = SnapshotError::Standstill(std::io::Error::other("it is not allowed"));
-        assert!(!is_of_the_end(&UnawareError::from(refused).into()));
+    fn the_exit_of_the_command_differs_from_other_errors_of_freezing() {
+        let exited = || SnapshotError::Standstill(std::io::Error::other(CommandExited));
+        assert!(is_command_exit(&UnawareError::from(exited()).into()));
+        let refused = SnapshotError::Standstill(std::io::Error::other("not permitted"));
+        assert!(!is_command_exit(&UnawareError::from(refused).into()));
     }
 
     #[test]
-    fn a_poisoned_store_is_known_through_what_is_around_its_error() {
+    fn a_poisoned_store_is_detected_inside_other_errors() {
         let poisoned = || SnapshotError::Poisoned {
             why: "a sync failed".to_owned(),
         };
@@ -207,7 +210,7 @@ mod tests {
             Error::from(UnawareError::from(poisoned())),
             Error::from(QueueError::from(poisoned())),
             Error::from(poisoned()),
-            Error::from(UnawareError::from(poisoned())).context("around it"),
+            Error::from(UnawareError::from(poisoned())).context("context"),
         ] {
             assert!(is_poisoned(&error), "{error:?}");
         }

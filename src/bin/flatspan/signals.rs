@@ -1,4 +1,4 @@
-//! What a signal sets.
+//! SIGINT and SIGTERM as a flag that commands check.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,13 +7,13 @@ use anyhow::{Context as _, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-use crate::exit;
+use crate::exit_code;
 
-/// The first signal asks for an orderly end, the second one ends at once.
+/// The flag. The first signal sets it; a second one exits at once.
 #[derive(Clone)]
 pub(crate) struct Cancel(Arc<AtomicBool>);
 
-/// Who asked is told by the exit code.
+/// The error of a command that was interrupted; it has an exit code of its own.
 #[derive(Debug, thiserror::Error)]
 #[error("interrupted, nothing written")]
 pub(crate) struct Interrupted;
@@ -24,7 +24,7 @@ impl Cancel {
         for signal in [SIGINT, SIGTERM] {
             flag::register_conditional_shutdown(
                 signal,
-                exit::INTERRUPTED.into(),
+                exit_code::INTERRUPTED.into(),
                 Arc::clone(&cancel),
             )
             .and_then(|_| flag::register(signal, Arc::clone(&cancel)))
@@ -33,15 +33,14 @@ impl Cancel {
         Ok(Self(cancel))
     }
 
-    pub(crate) fn is_asked(&self) -> bool {
+    pub(crate) fn is_requested(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
     pub(crate) fn check(&self) -> Result<(), Interrupted> {
-        if self.is_asked() {
-            Err(Interrupted)
-        } else {
-            Ok(())
+        if self.is_requested() {
+            return Err(Interrupted);
         }
+        Ok(())
     }
 }
