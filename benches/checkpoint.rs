@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use flatspan::snapshot::{
-    Changes, CheckpointKind, CheckpointReport, SnapshotError, Store, StoreOptions,
+    CheckpointKind, CheckpointReport, Store, StoreError, StoreOptions, WriteMode,
 };
 use support::{median, random};
 use tempfile::TempDir;
@@ -27,7 +27,7 @@ fn region_bytes() -> u64 {
 
 fn options() -> StoreOptions {
     StoreOptions::default()
-        .changes(Changes::Writers)
+        .write_mode(WriteMode::Tracked)
         .reserve_bytes(2 * region_bytes())
         .initial_bytes(region_bytes())
         .journal_bytes_max(u64::MAX)
@@ -50,7 +50,7 @@ fn filled(path: &Path, options: StoreOptions) -> Store {
 
 #[expect(unsafe_code, reason = "stores to memory as in a program")]
 fn dirty(store: &Store, pages: &[u64], value: u64) {
-    let inside = store.enter().expect("access lock is free");
+    let inside = store.write_guard().expect("access lock is free");
     let start = inside.as_ptr();
     for page in pages {
         let offset = (page * PAGE_BYTES) as usize;
@@ -201,14 +201,16 @@ fn checkpoints(_: &mut Criterion) {
                 let report = report.expect("a checkpoint");
                 let took = begun.elapsed();
                 let theirs = match kind {
-                    CheckpointKind::Delta => [raw.append(report.bytes, &memory), Duration::ZERO],
+                    CheckpointKind::Delta => {
+                        [raw.append(report.written_bytes, &memory), Duration::ZERO]
+                    }
                     _ => [raw.union(&pages, &memory), raw.whole(&memory)],
                 };
                 if round >= 2 {
                     times[0].push(took);
                     times[1].push(theirs[0]);
                     times[2].push(theirs[1]);
-                    pauses.push(report.pause);
+                    pauses.push(report.pause_duration);
                 }
                 last = Some(report);
             }
@@ -225,10 +227,10 @@ fn checkpoints(_: &mut Criterion) {
             println!(
                 "RATIO {kind:?} checkpoint, {share} %: {:.2} times the raw writes (ours {ours:.1?}; {against}; {} pages, {} MB, pause {:.2?}, {} barriers)",
                 ours.as_secs_f64() / best.as_secs_f64(),
-                report.pages,
-                report.bytes >> 20,
+                report.written_pages,
+                report.written_bytes >> 20,
                 median(pauses),
-                report.barriers,
+                report.syncs,
             );
             if kind == CheckpointKind::Delta {
                 store.checkpoint_base().expect("a checkpoint");
@@ -247,7 +249,7 @@ fn in_a_row(_: &mut Criterion) {
     let path = dir.path().join("store");
     let limited = || {
         StoreOptions::default()
-            .changes(Changes::Writers)
+            .write_mode(WriteMode::Tracked)
             .reserve_bytes(2 * region_bytes())
             .initial_bytes(region_bytes())
     };
@@ -264,7 +266,7 @@ fn in_a_row(_: &mut Criterion) {
             let report = store.checkpoint().expect("a checkpoint");
             times.push(begun.elapsed());
             bases += u64::from(report.kind == CheckpointKind::Base);
-            bytes += report.bytes;
+            bytes += report.written_bytes;
         }
         let journal: u64 = std::fs::read_dir(&path)
             .expect("the store")
@@ -281,7 +283,7 @@ fn in_a_row(_: &mut Criterion) {
             median(times),
             (bytes / rounds) >> 20,
             journal >> 20,
-            store.open_report().took,
+            store.open_report().duration,
         );
     }
 }
@@ -316,7 +318,7 @@ fn pause(_: &mut Criterion) {
                     CheckpointKind::Delta => store.checkpoint_delta(),
                     _ => store.checkpoint_base(),
                 };
-                pauses.push(report.expect("a checkpoint").pause);
+                pauses.push(report.expect("a checkpoint").pause_duration);
             }
             pauses.sort_unstable();
             println!(
@@ -338,8 +340,8 @@ fn journal(_: &mut Criterion) {
     let store = Store::open(dir.path().join("store"), options).expect("a store");
     let log = File::create(dir.path().join("log")).expect("a file");
     let mut end = 0;
-    let commit = |at: u64| -> Result<(), SnapshotError> {
-        store.transaction(|tx| tx.write(at % (1 << 19), &[at as u8; BYTES]))
+    let commit = |at: u64| -> Result<(), StoreError> {
+        store.transaction(|tx| tx.write_at(at % (1 << 19), &[at as u8; BYTES]))
     };
     let record = vec![7; BYTES + 96];
     support::compare(
@@ -392,7 +394,7 @@ fn restore(_: &mut Criterion) {
         let path = dir.path().join("store");
         let options = || {
             StoreOptions::default()
-                .changes(Changes::Writers)
+                .write_mode(WriteMode::Tracked)
                 .initial_bytes(bytes)
         };
         let store = Store::open(&path, options()).expect("a store");
@@ -401,13 +403,13 @@ fn restore(_: &mut Criterion) {
         let mut took = Vec::new();
         for _ in 0..9 {
             // A transactional store arms no tracker, which would cost 4 ms per GiB.
-            let options = options().changes(Changes::Transactions);
+            let options = options().write_mode(WriteMode::Transactions);
             // SAFETY: the directory belongs to this process.
             let options = unsafe { options.restore_by_map() };
             let begun = Instant::now();
             let store = Store::open(&path, options).expect("restored");
             took.push(begun.elapsed());
-            assert!(store.open_report().was_closed);
+            assert!(store.open_report().clean_shutdown);
             store.close().expect("closed");
         }
         times.push(median(took));

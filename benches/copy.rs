@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::os::unix::fs::FileExt as _;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use flatspan::mapping_cache::{CacheOptions, CopyPath, MappingCache};
+use flatspan::mapping_cache::{CacheOptions, CopyMethod, MappingCache};
 use flatspan::span::Group;
 use support::{Files, compare, name, random};
 
@@ -62,10 +62,10 @@ fn copy(criterion: &mut Criterion) {
     let groups = [
         ("budget of 1/64", group(&files, budget(small))),
         ("budget of 1/64, mapping for each copy", {
-            group(&files, budget(small).copy_path(CopyPath::Mapped))
+            group(&files, budget(small).copy_method(CopyMethod::Mapped))
         }),
         ("all mapped, through the mappings", {
-            let all = budget(2 * files.len()).copy_path(CopyPath::Mapped);
+            let all = budget(2 * files.len()).copy_method(CopyMethod::Mapped);
             group(&files, all)
         }),
     ];

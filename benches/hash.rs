@@ -13,7 +13,7 @@ use std::io::Read as _;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use flatspan::mapping_cache::{CacheOptions, MappingCache};
-use flatspan::span::{Group, HashRun, PieceOutcome, Pieces};
+use flatspan::span::{Group, HashOptions, PieceHash, Pieces};
 use rayon::prelude::*;
 use sha1::{Digest as _, Sha1};
 use support::{Files, compare, name};
@@ -36,10 +36,10 @@ fn hash_group(group: &Group, in_place: bool) {
     if in_place {
         // SAFETY: the files are in a directory of this process, and nothing writes them during the
         // benchmark.
-        pieces = unsafe { pieces.in_place() };
+        pieces = unsafe { pieces.hash_in_place() };
     }
-    let outcomes = pieces.hash_all(&HashRun::new());
-    let hashed = |outcome: &PieceOutcome| matches!(outcome, PieceOutcome::Hashed(_));
+    let outcomes = pieces.hash_all(&HashOptions::new());
+    let hashed = |outcome: &PieceHash| matches!(outcome, PieceHash::Hashed(_));
     assert!(outcomes.iter().all(hashed), "all pieces are hashed");
 }
 

@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use flatspan::shm::queue::{Host, HostOptions, QueueOptions, Snapshot, Writer};
-use flatspan::shm::{Freezer, SharedFile, Unaware, UnawareOptions};
+use flatspan::shm::queue::{Client, QueueHost, QueueHostOptions, QueueOptions, SnapshotOutcome};
+use flatspan::shm::{Freezer, Memfd, TransparentHost, TransparentHostOptions};
 use flatspan::snapshot::StoreOptions;
 use support::{median, random};
 use tempfile::TempDir;
@@ -28,12 +28,12 @@ fn state_bytes() -> u64 {
     }
 }
 
-fn fd(file: &SharedFile) -> OwnedFd {
+fn fd(file: &Memfd) -> OwnedFd {
     file.as_fd().try_clone_to_owned().expect("a descriptor")
 }
 
 /// Changes 64 bytes of each of `pages` random pages.
-fn commit(writer: &mut Writer, pages: u64, state: &mut u64) {
+fn commit(writer: &mut Client, pages: u64, state: &mut u64) {
     let all = state_bytes() / PAGE_BYTES;
     let committed = writer.commit(|commit| {
         for _ in 0..pages {
@@ -46,8 +46,8 @@ fn commit(writer: &mut Writer, pages: u64, state: &mut u64) {
     committed.expect("a commit");
 }
 
-fn filled(file: &SharedFile) -> Writer {
-    let mut writer = Writer::open(fd(file), QueueOptions::new(state_bytes())).expect("a writer");
+fn filled(file: &Memfd) -> Client {
+    let mut writer = Client::open(fd(file), QueueOptions::new(state_bytes())).expect("a writer");
     let block = vec![7; 1 << 20];
     for _ in 0..4 {
         let committed = writer.commit(|commit| {
@@ -67,7 +67,7 @@ fn filled(file: &SharedFile) -> Writer {
 
 /// Compares commits with plain stores to private memory.
 fn commits(_: &mut Criterion) {
-    let file = SharedFile::create("flatspan-bench", 0).expect("a memfd");
+    let file = Memfd::create("flatspan-bench", 0).expect("a memfd");
     let mut writer = filled(&file);
     let mut plain = vec![7_u8; state_bytes() as usize];
     let mut state = 5;
@@ -101,12 +101,12 @@ fn commits(_: &mut Criterion) {
 fn keeping_up(_: &mut Criterion) {
     const SECONDS: u64 = 10;
     let dir = TempDir::with_prefix("flatspan-bench-").expect("a directory");
-    let file = SharedFile::create("flatspan-bench", 0).expect("a memfd");
-    let options = HostOptions::default()
-        .store(StoreOptions::default().reserve_bytes(2 * state_bytes() + (1 << 30)));
-    let mut host = Host::open(dir.path().join("store"), fd(&file), options).expect("a host");
+    let file = Memfd::create("flatspan-bench", 0).expect("a memfd");
+    let options = QueueHostOptions::default()
+        .store_options(StoreOptions::default().reserve_bytes(2 * state_bytes() + (1 << 30)));
+    let mut host = QueueHost::open(dir.path().join("store"), fd(&file), options).expect("a host");
     let mut writer = filled(&file);
-    host.snapshot_once().expect("the first");
+    host.snapshot().expect("the first");
     let end = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let client = scope.spawn(|| {
@@ -124,19 +124,19 @@ fn keeping_up(_: &mut Criterion) {
         let (mut taken, mut bytes, mut pages, mut torn, mut starved) = (0_u64, 0, 0, 0, 0);
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_secs(SECONDS) {
-            match host.snapshot_once().expect("a snapshot") {
-                Snapshot::Persisted {
+            match host.snapshot().expect("a snapshot") {
+                SnapshotOutcome::Persisted {
                     checkpoint,
                     pages: copied,
-                    torn: before,
+                    torn_copies: before,
                     ..
                 } => {
                     taken += 1;
-                    bytes += checkpoint.bytes;
+                    bytes += checkpoint.written_bytes;
                     pages += copied;
                     torn += before;
                 }
-                Snapshot::Starved { .. } => starved += 1,
+                SnapshotOutcome::Starved { .. } => starved += 1,
                 _ => std::thread::sleep(Duration::from_millis(1)),
             }
         }
@@ -157,7 +157,7 @@ fn keeping_up(_: &mut Criterion) {
 /// same amount of memory.
 fn pauses(_: &mut Criterion) {
     let dir = TempDir::with_prefix("flatspan-bench-").expect("a directory");
-    let file = SharedFile::create("flatspan-bench", state_bytes()).expect("a memfd");
+    let file = Memfd::create("flatspan-bench", state_bytes()).expect("a memfd");
     let map = file.map_mut(0..state_bytes()).expect("mapped");
     let words = map.words();
     for (number, word) in (1..).zip(words) {
@@ -167,10 +167,11 @@ fn pauses(_: &mut Criterion) {
         .arg("1000")
         .spawn()
         .expect("program starts");
-    let options = UnawareOptions::default().standstill(Arc::new(Freezer::of(program.id())));
-    let unaware = Unaware::open(dir.path().join("store"), &file, options).expect("a store");
+    let options =
+        TransparentHostOptions::default().standstill(Arc::new(Freezer::for_process(program.id())));
+    let unaware = TransparentHost::open(dir.path().join("store"), &file, options).expect("a store");
     for _ in 0..2 {
-        unaware.snapshot_once().expect("a snapshot");
+        unaware.snapshot().expect("a snapshot");
     }
     let all = state_bytes() / PAGE_BYTES;
     let mut state = 3;
@@ -181,9 +182,9 @@ fn pauses(_: &mut Criterion) {
                 let page = random(&mut state) % all;
                 words[(page * PAGE_BYTES / 8) as usize].store(state, Ordering::Relaxed);
             }
-            let report = unaware.snapshot_once().expect("a snapshot");
-            pauses.push(report.pause);
-            whole.push(report.took);
+            let report = unaware.snapshot().expect("a snapshot");
+            pauses.push(report.pause_duration);
+            whole.push(report.duration);
             let begun = Instant::now();
             let sum = |words: &[AtomicU64]| {
                 words.iter().fold(0_u64, |sum, word| {

@@ -26,7 +26,7 @@ fn group(files: &Files) -> Group {
         builder = builder.file(name(index), files.file_bytes);
     }
     // SAFETY: no other process knows the directory, and this process only reads.
-    let builder = unsafe { builder.trust_files() };
+    let builder = unsafe { builder.assume_exclusive() };
     builder.open().expect("a group")
 }
 
@@ -200,7 +200,7 @@ fn transfers(_: &mut Criterion) {
                 let span = group
                     .span(at..at + REQUEST_BYTES)
                     .expect("range is inside the group");
-                span.send_to(&ours).expect("the peer reads");
+                span.write_all_to(&ours).expect("the peer reads");
             }
         },
         || {
@@ -239,7 +239,7 @@ fn transfers(_: &mut Criterion) {
                 let mut span = writable
                     .span_mut(at..at + REQUEST_BYTES)
                     .expect("range is free");
-                span.receive_from(&ours).expect("the peer sends");
+                span.read_exact_from(&ours).expect("the peer sends");
             }
         },
         || {

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use flatspan::mapping_cache::{Access, CacheOptions, CopyPath, MappingCache, Preallocation};
+use flatspan::mapping_cache::{Access, CacheOptions, CopyMethod, MappingCache, Preallocation};
 use flatspan::span::Group;
 use support::{compare, name};
 
@@ -17,10 +17,10 @@ const FILE_BYTES: u64 = 16 << 20;
 const FILES: usize = 16;
 
 #[expect(unsafe_code, reason = "the files are in a directory of this process")]
-fn group(root: &Path, copy_path: CopyPath) -> Group {
+fn group(root: &Path, copy_path: CopyMethod) -> Group {
     let options = CacheOptions::default()
         .budget_bytes(1 << 30)
-        .copy_path(copy_path);
+        .copy_method(copy_path);
     let cache = MappingCache::new(options).expect("options are valid");
     let builder = Group::builder(root)
         .cache(&cache)
@@ -31,7 +31,7 @@ fn group(root: &Path, copy_path: CopyPath) -> Group {
         builder.file(name(index), FILE_BYTES)
     });
     // SAFETY: no other process knows the directory.
-    let builder = unsafe { builder.trust_files() };
+    let builder = unsafe { builder.assume_exclusive() };
     builder.open().expect("group opens")
 }
 
@@ -91,8 +91,8 @@ fn plain(root: &Path) -> Vec<File> {
 
 fn write(criterion: &mut Criterion) {
     let dirs = [(); 3].map(|()| tempfile::TempDir::with_prefix("flatspan-bench-").expect("a dir"));
-    let positioned = group(dirs[0].path(), CopyPath::Auto);
-    let mapped = group(dirs[1].path(), CopyPath::Mapped);
+    let positioned = group(dirs[0].path(), CopyMethod::Auto);
+    let mapped = group(dirs[1].path(), CopyMethod::Mapped);
     let plain = plain(dirs[2].path());
 
     let mut bench = criterion.benchmark_group("write blocks of 16 KiB, then sync");

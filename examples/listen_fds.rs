@@ -11,12 +11,12 @@
 use std::error::Error;
 use std::sync::atomic::Ordering;
 
-use flatspan::shm::{ListenFds, SHARED_FD_NAME, SharedFile};
+use flatspan::shm::{ListenFds, Memfd, SHARED_FD_NAME};
 
 fn main() -> Result<(), Box<dyn Error>> {
     // A process can receive its descriptors once, and should do so before it opens other files.
     let mut fds = ListenFds::from_env()?;
-    if let Some(reason) = fds.absent() {
+    if let Some(reason) = fds.absence() {
         println!("no descriptors: {reason}");
         return Ok(());
     }
@@ -24,8 +24,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("received: {name}");
     }
 
-    let memfd = SharedFile::adopt(fds.take(SHARED_FD_NAME)?)?;
-    memfd.grow(4096)?;
+    let memfd = Memfd::from_fd(fds.take(SHARED_FD_NAME)?)?;
+    memfd.grow_to(4096)?;
     let map = memfd.map_mut(0..4096)?;
     let runs = 1 + map.words()[0].fetch_add(1, Ordering::Relaxed);
     println!("run {runs} with this memfd");

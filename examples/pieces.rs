@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for entry in WalkDir::new(&root).sort_by_file_name() {
         let entry = entry?;
         if entry.file_type().is_file() {
-            builder = builder.existing(entry.path().strip_prefix(&root)?);
+            builder = builder.existing_file(entry.path().strip_prefix(&root)?);
         }
     }
     let group = builder.open()?;

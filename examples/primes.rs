@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
-use flatspan::shm::{ListenFds, SHARED_FD_NAME, SharedFile, SharedMapMut};
+use flatspan::shm::{ListenFds, Memfd, MemfdMapMut, SHARED_FD_NAME};
 
 const TABLE_BYTES: u64 = 1_000_000;
 const NEW_IN_A_RUN: usize = 1000;
@@ -70,10 +70,10 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 }
 
 /// Maps the passed memory and grows it to the length of the table.
-fn memory() -> Result<SharedMapMut> {
+fn memory() -> Result<MemfdMapMut> {
     let fd = ListenFds::from_env()?.take(SHARED_FD_NAME)?;
-    let file = SharedFile::adopt(fd)?;
-    file.grow(TABLE_BYTES)?;
+    let file = Memfd::from_fd(fd)?;
+    file.grow_to(TABLE_BYTES)?;
     Ok(file.map_mut(0..TABLE_BYTES)?)
 }
 

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
-use flatspan::shm::queue::{QueueOptions, Writer};
+use flatspan::shm::queue::{Client, QueueOptions};
 use flatspan::shm::{ListenFds, SHARED_FD_NAME};
 
 const TABLE_BYTES: u64 = 1_000_000;
@@ -61,12 +61,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn memory() -> Result<Writer> {
+fn memory() -> Result<Client> {
     let memory = ListenFds::from_env()?.take(SHARED_FD_NAME)?;
-    Ok(Writer::open(memory, QueueOptions::new(TABLE_BYTES))?)
+    Ok(Client::open(memory, QueueOptions::new(TABLE_BYTES))?)
 }
 
-fn run(cli: &Cli, mut memory: Writer) -> Result<()> {
+fn run(cli: &Cli, mut memory: Client) -> Result<()> {
     let mut primes = read(&memory)?;
     let mut out = io::stdout().lock();
     writeln!(
@@ -92,7 +92,7 @@ fn run(cli: &Cli, mut memory: Writer) -> Result<()> {
             .flat_map(|it| it.to_le_bytes())
             .collect();
         let count = (primes.len() as u64).to_le_bytes();
-        memory.commit_with(&count, |commit| {
+        memory.commit_with_aux(&count, |commit| {
             commit.write(8 * known as u64, &new)?;
             Ok(())
         })?;
@@ -117,7 +117,7 @@ fn run(cli: &Cli, mut memory: Writer) -> Result<()> {
 }
 
 /// Returns the table of the newest generation. Its auxiliary data is the number of primes.
-fn read(memory: &Writer) -> Result<Vec<u64>> {
+fn read(memory: &Client) -> Result<Vec<u64>> {
     let mut bytes = vec![0; TABLE_BYTES as usize];
     memory.read(0, &mut bytes)?;
     let words = bytes
@@ -126,7 +126,7 @@ fn read(memory: &Writer) -> Result<Vec<u64>> {
         .iter()
         .map(|word| u64::from_le_bytes(*word));
     let primes: Vec<u64> = words.take_while(|word| *word != 0).collect();
-    let count = memory.tail().try_into().map_or(0, u64::from_le_bytes);
+    let count = memory.aux().try_into().map_or(0, u64::from_le_bytes);
     ensure!(
         primes.len() as u64 == count
             && primes.is_sorted_by(|a, b| a < b)

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::thread;
 
 use flatspan::mapping_cache::Access;
-use flatspan::span::{Group, SpanError};
+use flatspan::span::{Group, GroupError};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let (source_dir, target_dir) = (tempfile::tempdir()?, tempfile::tempdir()?);
@@ -26,10 +26,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let client = TcpStream::connect(listener.local_addr()?)?;
     let (server, _) = listener.accept()?;
     thread::scope(|scope| {
-        let sender = scope.spawn(|| source.span(50_000..150_000)?.send_to(&server));
+        let sender = scope.spawn(|| source.span(50_000..150_000)?.write_all_to(&server));
         // The range is locked until the span is dropped: no other span of it can exist meanwhile.
         let mut span = target.span_mut(50_000..150_000)?;
-        span.receive_from(&client)?;
+        span.read_exact_from(&client)?;
         drop(span);
         sender.join().expect("the sender does not panic")
     })?;
@@ -42,7 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// A writable group of two files.
-fn group(root: &Path) -> Result<Group, SpanError> {
+fn group(root: &Path) -> Result<Group, GroupError> {
     Group::builder(root)
         .access(Access::ReadWrite)
         .create(true)

@@ -10,7 +10,7 @@
 use std::env;
 use std::error::Error;
 
-use flatspan::snapshot::{SnapshotError, Store, StoreOptions};
+use flatspan::snapshot::{Store, StoreError, StoreOptions};
 
 const START: i64 = 1000;
 
@@ -30,10 +30,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Writes both balances in one transaction, which is durable on return.
-fn set_balances(store: &Store, [from, to]: [i64; 2]) -> Result<(), SnapshotError> {
+fn set_balances(store: &Store, [from, to]: [i64; 2]) -> Result<(), StoreError> {
     store.transaction(|tx| {
-        tx.write(0, &from.to_le_bytes())?;
-        tx.write(8, &to.to_le_bytes())
+        tx.write_at(0, &from.to_le_bytes())?;
+        tx.write_at(8, &to.to_le_bytes())
     })
 }
 

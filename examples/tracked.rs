@@ -12,7 +12,7 @@ use std::error::Error;
 use std::thread;
 use std::time::Duration;
 
-use flatspan::snapshot::{Changes, SnapshotError, Store, StoreOptions};
+use flatspan::snapshot::{Store, StoreError, StoreOptions, WriteMode};
 
 const PAGE_BYTES: u64 = 4096;
 const ROUNDS: u64 = 5000;
@@ -20,12 +20,12 @@ const ROUNDS: u64 = 5000;
 fn main() -> Result<(), Box<dyn Error>> {
     let path = env::args().nth(1).ok_or("usage: tracked DIRECTORY")?;
     let options = StoreOptions::default()
-        .changes(Changes::Writers)
+        .write_mode(WriteMode::Tracked)
         .initial_bytes(1024 * PAGE_BYTES);
     let store = Store::open(path, options)?;
     println!("restored generation {}", store.generation());
     let writing = &store;
-    thread::scope(|scope| -> Result<(), SnapshotError> {
+    thread::scope(|scope| -> Result<(), StoreError> {
         let writers: Vec<_> = (0..4)
             .map(|id| scope.spawn(move || write(writing, id)))
             .collect();
@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             let report = store.checkpoint()?;
             println!(
                 "generation {}: {} pages, writers paused for {:?}",
-                report.generation, report.pages, report.pause
+                report.generation, report.written_pages, report.pause_duration
             );
             thread::sleep(Duration::from_millis(5));
         }
@@ -47,12 +47,12 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Writes one page per round. A checkpoint waits until the guard of `enter` is dropped.
-fn write(store: &Store, id: u64) -> Result<(), SnapshotError> {
+fn write(store: &Store, id: u64) -> Result<(), StoreError> {
     for round in 0..ROUNDS {
         let page = (4 * round + id) % 1024;
         store
-            .enter()?
-            .write(page * PAGE_BYTES, &round.to_le_bytes())?;
+            .write_guard()?
+            .write_at(page * PAGE_BYTES, &round.to_le_bytes())?;
         thread::sleep(Duration::from_micros(50));
     }
     Ok(())

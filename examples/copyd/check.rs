@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::ops::Range;
 
 use anyhow::{Context as _, Result};
-use flatspan::span::{HashRun, PieceHasher as _, PieceOutcome, Pieces, Sha1, Sha1Digest};
+use flatspan::span::{HashOptions, PieceHash, PieceHasher as _, Pieces, Sha1, Sha1Digest};
 use serde_json::json;
 
 use crate::cli::CheckArgs;
@@ -18,12 +18,12 @@ pub(crate) fn run(args: &CheckArgs) -> Result<u8> {
     let group = builder.open()?;
     let pieces = Pieces::new(&group, args.piece_length.get())?;
     let (mut mismatched, mut unreadable) = (Vec::new(), Vec::new());
-    for (piece, outcome) in pieces.hash_all(&HashRun::new()).into_iter().enumerate() {
+    for (piece, outcome) in pieces.hash_all(&HashOptions::new()).into_iter().enumerate() {
         let range = pieces.range(piece).context("a piece outside the group")?;
         match outcome {
-            PieceOutcome::Hashed(digest) if digest == expected(args.seed, range) => {}
-            PieceOutcome::Hashed(_) => mismatched.push(piece),
-            PieceOutcome::Failed(error) => unreadable.push((piece, error.to_string())),
+            PieceHash::Hashed(digest) if digest == expected(args.seed, range) => {}
+            PieceHash::Hashed(_) => mismatched.push(piece),
+            PieceHash::Failed(error) => unreadable.push((piece, error.to_string())),
             _ => unreadable.push((piece, "not checked".to_owned())),
         }
     }

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use flatspan::span::{Group, Span, SpanError};
+use flatspan::span::{Group, GroupError, Span};
 
 use crate::protocol::{MESSAGE_BYTES_MAX, Op, REQUEST_HEAD_BYTES, Request, Status, reply_head};
 
@@ -115,7 +115,7 @@ impl<'a> Peer<'a> {
         };
         self.send(&reply_head(Status::Done, len))?;
         // The status is sent, so a failing file can only end the connection from here on.
-        span.send_to(self.stream)?;
+        span.write_all_to(self.stream)?;
         self.counters.gets.fetch_add(1, Ordering::Relaxed);
         Ok(Next::Continue)
     }
@@ -123,7 +123,7 @@ impl<'a> Peer<'a> {
     fn put(&self, offset: u64, end: u64, len: u32) -> io::Result<Next> {
         let span = self
             .check_range(offset, end, len)
-            .and_then(|()| self.group.span_mut_within(offset..end, PUT_TIMEOUT));
+            .and_then(|()| self.group.span_mut_timeout(offset..end, PUT_TIMEOUT));
         let mut span = match span {
             Ok(span) => span,
             Err(error) => {
@@ -131,7 +131,7 @@ impl<'a> Peer<'a> {
                 return self.refuse(&error);
             }
         };
-        match span.receive_from(self.stream) {
+        match span.read_exact_from(self.stream) {
             Ok(()) => {}
             // The number of bytes that were read from the socket is unknown then.
             Err(error) if error.path().is_some() => {
@@ -148,7 +148,7 @@ impl<'a> Peer<'a> {
 
     /// A readable span whose bytes exist. Mapped memory does not show that a file was truncated; a
     /// copy reports it. After the status is sent, such an error cannot be reported any more.
-    fn readable_span(&self, range: Range<u64>) -> Result<Span<&'a Group>, SpanError> {
+    fn readable_span(&self, range: Range<u64>) -> Result<Span<&'a Group>, GroupError> {
         let span = self.group.span(range.clone())?;
         let mut end = range.start;
         for extent in self.group.layout().extents(range)? {
@@ -159,11 +159,11 @@ impl<'a> Peer<'a> {
     }
 
     /// Refuses a range that ends past the largest offset, which a range of `u64` cannot express.
-    fn check_range(&self, offset: u64, end: u64, len: u32) -> Result<(), SpanError> {
+    fn check_range(&self, offset: u64, end: u64, len: u32) -> Result<(), GroupError> {
         if end - offset == u64::from(len) {
             return Ok(());
         }
-        Err(SpanError::Range {
+        Err(GroupError::OutOfBounds {
             range: format!("{offset} + {len}"),
             group_bytes: self.group.len(),
         })
@@ -174,9 +174,9 @@ impl<'a> Peer<'a> {
         Ok(Next::Continue)
     }
 
-    fn refuse(&self, error: &SpanError) -> io::Result<Next> {
+    fn refuse(&self, error: &GroupError) -> io::Result<Next> {
         let status = match error {
-            SpanError::Range { .. } => Status::Range,
+            GroupError::OutOfBounds { .. } => Status::Range,
             error if error.kind() == ErrorKind::ResourceBusy => Status::Busy,
             _ => Status::File,
         };
@@ -227,7 +227,7 @@ pub(crate) fn send_text(mut stream: &TcpStream, status: Status, text: &str) -> i
 }
 
 /// The error with its causes.
-fn text_of(error: &SpanError) -> String {
+fn text_of(error: &GroupError) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {

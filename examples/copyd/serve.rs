@@ -9,7 +9,7 @@ use std::thread::{self, Scope};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use flatspan::mapping_cache::{Access, CacheStats, install_sigbus_dispatcher};
+use flatspan::mapping_cache::{Access, CacheStats, install_sigbus_handler};
 use flatspan::span::Group;
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -45,7 +45,7 @@ struct Peers {
 }
 
 pub(crate) fn run(args: &ServeArgs) -> Result<u8> {
-    install_sigbus_dispatcher().context("cannot handle SIGBUS")?;
+    install_sigbus_handler().context("cannot handle SIGBUS")?;
     let stopping = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         let exit_code = exit::INTERRUPTED.into();
@@ -197,12 +197,12 @@ fn report(
             "window_bytes": window_bytes,
             "mapped_bytes_max": stats.mapped_bytes_max,
             "mapped_bytes": stats.mapped_bytes,
-            "pinned_mappings": stats.pinned,
+            "pinned_mappings": stats.pinned_mappings,
             "hits": stats.hits,
             "misses": stats.misses,
             "evictions": stats.evictions,
-            "waits": stats.stalls,
-            "over_budget_mappings": stats.budget_exceeded,
+            "waits": stats.waits,
+            "over_budget_mappings": stats.over_budget_mappings,
             "connections": connections,
             "gets": gets,
             "puts": puts,

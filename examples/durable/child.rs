@@ -14,7 +14,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use flatspan::mapping_cache::Access;
 use flatspan::snapshot::{
-    Durability, GroupDisk, OnClose, SnapshotError, Store, StoreOptions, Strategy, Transaction,
+    CaptureMode, DirectoryBackend, Durability, OnClose, Store, StoreError, StoreOptions,
+    Transaction,
 };
 use rustix::process::{Signal, set_parent_process_death_signal};
 
@@ -122,7 +123,7 @@ impl<'a> Child<'a> {
             Phases::new(syncs),
         )?;
         let disk = Arc::new(disk);
-        let store = Store::open_on(Arc::<RecordingBackend>::clone(&disk), options)?;
+        let store = Store::open_with_backend(Arc::<RecordingBackend>::clone(&disk), options)?;
         disk.opened()?;
         Ok(store)
     }
@@ -142,18 +143,21 @@ impl<'a> Child<'a> {
             } else {
                 Durability::Process
             })
-            .strategy(if random.one_in(4) {
-                Strategy::Quiesce
+            .capture_mode(if random.one_in(4) {
+                CaptureMode::StopAndCopy
             } else {
-                Strategy::PreCopy
+                CaptureMode::PreCopy
             })
             .on_close(if random.one_in(4) {
-                OnClose::DropOlder
+                OnClose::RemoveOlder
             } else {
                 OnClose::KeepBoth
             });
         if random.one_in(3) {
-            (options.checkpoint_every(Duration::from_millis(10)), syncs)
+            (
+                options.checkpoint_interval(Duration::from_millis(10)),
+                syncs,
+            )
         } else {
             (options, syncs)
         }
@@ -167,9 +171,9 @@ impl<'a> Child<'a> {
             number,
             generation: report.generation,
             replayed_records: report.replayed_records,
-            open_us: u64::try_from(report.took.as_micros())?,
+            open_us: u64::try_from(report.duration.as_micros())?,
         }))?;
-        if let Some(why) = &report.fell_back {
+        if let Some(why) = &report.fallback_reason {
             self.fault(Problem::Fallback, why.clone())?;
             return Ok(None);
         }
@@ -265,11 +269,11 @@ impl<'a> Child<'a> {
     }
 }
 
-fn directory_backend(path: &Path) -> Result<GroupDisk> {
+fn directory_backend(path: &Path) -> Result<DirectoryBackend> {
     Ok(if path.exists() {
-        GroupDisk::open(path, PART_BYTES, Access::ReadWrite)?
+        DirectoryBackend::open(path, PART_BYTES, Access::ReadWrite)?
     } else {
-        GroupDisk::create(path, PART_BYTES)?
+        DirectoryBackend::create(path, PART_BYTES)?
     })
 }
 
@@ -278,7 +282,7 @@ fn perform(
     seed: u64,
     number: u64,
     steps: &[Step],
-) -> Result<(), SnapshotError> {
+) -> Result<(), StoreError> {
     for step in steps {
         match step {
             Step::Write(units) => {

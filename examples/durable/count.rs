@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use flatspan::snapshot::{SnapshotError, Store, StoreOptions};
+use flatspan::snapshot::{Store, StoreError, StoreOptions};
 
 use crate::cli::CountArgs;
 use crate::{cancel_on_signal, exit};
@@ -77,11 +77,11 @@ fn ring_index(value: u64) -> u64 {
 }
 
 /// Adds one to the counter; the new value is durable on return.
-fn step(store: &Store, count: u64) -> Result<u64, SnapshotError> {
+fn step(store: &Store, count: u64) -> Result<u64, StoreError> {
     let next = count + 1;
     store.transaction(|tx| {
-        tx.write(0, &next.to_le_bytes())?;
-        tx.write(ring_index(next) * WORD_BYTES, &next.to_le_bytes())?;
+        tx.write_at(0, &next.to_le_bytes())?;
+        tx.write_at(ring_index(next) * WORD_BYTES, &next.to_le_bytes())?;
         Ok(next)
     })
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use clap::ValueEnum;
-use flatspan::snapshot::{Array, Disk};
+use flatspan::snapshot::{LogicalFile, StorageBackend};
 
 use crate::phases::{METADATA_BYTES, is_incomplete};
 
@@ -33,8 +33,8 @@ impl FaultKind {
 /// Writes that are delayed until the next sync of a file.
 #[derive(Debug, Default)]
 struct Held {
-    writes: Vec<(Array, u64, Vec<u8>)>,
-    until: Option<Array>,
+    writes: Vec<(LogicalFile, u64, Vec<u8>)>,
+    until: Option<LogicalFile>,
 }
 
 /// Layer between the store and its backend that injects the fault.
@@ -55,20 +55,24 @@ impl Fault {
     /// Writes, delays or drops bytes of an open store.
     pub(crate) fn write(
         &self,
-        disk: &dyn Disk,
-        array: Array,
+        disk: &dyn StorageBackend,
+        array: LogicalFile,
         offset: u64,
         buf: &[u8],
     ) -> io::Result<()> {
         match (self.kind, array) {
-            (Some(FaultKind::DropJournalWrites), Array::Journal(_)) if offset >= RECORDS_OFFSET => {
+            (Some(FaultKind::DropJournalWrites), LogicalFile::Journal(_))
+                if offset >= RECORDS_OFFSET =>
+            {
                 return Ok(());
             }
-            (Some(FaultKind::HeaderBeforePages), Array::Heap(_)) if offset < METADATA_BYTES => {
+            (Some(FaultKind::HeaderBeforePages), LogicalFile::Heap(_))
+                if offset < METADATA_BYTES =>
+            {
                 let released = (!is_incomplete(buf)).then_some(array);
                 self.lock().until = released;
             }
-            (Some(FaultKind::HeaderBeforePages), Array::Heap(_) | Array::Table(_)) => {
+            (Some(FaultKind::HeaderBeforePages), LogicalFile::Heap(_) | LogicalFile::Table(_)) => {
                 self.lock().writes.push((array, offset, buf.to_vec()));
                 return Ok(());
             }
@@ -78,7 +82,7 @@ impl Fault {
     }
 
     /// Writes the delayed bytes after the sync of the header.
-    pub(crate) fn synced(&self, disk: &dyn Disk, array: Array) -> io::Result<()> {
+    pub(crate) fn synced(&self, disk: &dyn StorageBackend, array: LogicalFile) -> io::Result<()> {
         let mut held = self.lock();
         if held.until != Some(array) {
             return Ok(());

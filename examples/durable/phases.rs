@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use flatspan::snapshot::Array;
+use flatspan::snapshot::LogicalFile;
 
 use crate::phase::Phase;
 
@@ -22,12 +22,12 @@ const KIND_SEAL: u8 = 3;
 /// Backend call that is relevant for the phase.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Call<'a> {
-    Create(Array),
-    Write(Array, u64, &'a [u8]),
+    Create(LogicalFile),
+    Write(LogicalFile, u64, &'a [u8]),
     /// Changes of length, and holes.
-    Shape(Array),
-    Sync(Array),
-    Remove(Array),
+    Shape(LogicalFile),
+    Sync(LogicalFile),
+    Remove(LogicalFile),
     /// Reads and preallocation.
     Other,
 }
@@ -81,10 +81,11 @@ impl Phases {
             return Phase::Restore;
         }
         match call {
-            Call::Create(Array::Journal(number)) | Call::Remove(Array::Journal(number)) => {
+            Call::Create(LogicalFile::Journal(number))
+            | Call::Remove(LogicalFile::Journal(number)) => {
                 self.rotating.insert(number);
             }
-            Call::Write(Array::Journal(number), offset, bytes) => {
+            Call::Write(LogicalFile::Journal(number), offset, bytes) => {
                 let rotates = offset < RECORDS_OFFSET || ends_with_seal(bytes);
                 let set = if rotates {
                     &mut self.rotating
@@ -93,7 +94,7 @@ impl Phases {
                 };
                 set.insert(number);
             }
-            Call::Write(Array::Heap(_), offset, bytes) if offset < METADATA_BYTES => {
+            Call::Write(LogicalFile::Heap(_), offset, bytes) if offset < METADATA_BYTES => {
                 self.checkpoint = Some(if is_incomplete(bytes) {
                     Phase::Lock
                 } else {
@@ -118,8 +119,8 @@ impl Phases {
             Call::Other => return Phase::Idle,
         };
         match array {
-            Array::Journal(number) if self.rotating.contains(&number) => Phase::Rotation,
-            Array::Journal(_) => Phase::Journal,
+            LogicalFile::Journal(number) if self.rotating.contains(&number) => Phase::Rotation,
+            LogicalFile::Journal(_) => Phase::Journal,
             _ => self.checkpoint.unwrap_or(Phase::Idle),
         }
     }
@@ -127,13 +128,16 @@ impl Phases {
     /// Notes that a call has returned.
     pub(crate) fn after(&mut self, call: Call<'_>) {
         match call {
-            Call::Remove(Array::Journal(number)) | Call::Sync(Array::Journal(number)) => {
+            Call::Remove(LogicalFile::Journal(number))
+            | Call::Sync(LogicalFile::Journal(number)) => {
                 self.journal_done(number);
             }
-            Call::Write(Array::Journal(number), ..) if !self.syncs => self.journal_done(number),
-            Call::Sync(Array::Heap(_)) => self.header_done(),
+            Call::Write(LogicalFile::Journal(number), ..) if !self.syncs => {
+                self.journal_done(number)
+            }
+            Call::Sync(LogicalFile::Heap(_)) => self.header_done(),
             // The second METADATA copy.
-            Call::Write(Array::Heap(_), HALF_BYTES, _) if !self.syncs => self.header_done(),
+            Call::Write(LogicalFile::Heap(_), HALF_BYTES, _) if !self.syncs => self.header_done(),
             _ => {}
         }
     }

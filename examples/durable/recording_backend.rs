@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use flatspan::snapshot::{Array, Disk, GroupDisk};
+use flatspan::snapshot::{DirectoryBackend, LogicalFile, StorageBackend};
 
 use crate::fault::Fault;
 use crate::line::Line;
@@ -63,7 +63,7 @@ impl Target {
 
 #[derive(Debug)]
 pub(crate) struct RecordingBackend {
-    disk: GroupDisk,
+    disk: DirectoryBackend,
     file: PhaseFile,
     pipe: Arc<Pipe>,
     target: Arc<Target>,
@@ -81,7 +81,7 @@ struct State {
 impl RecordingBackend {
     /// Creates the backend of a store that is about to be opened.
     pub(crate) fn new(
-        disk: GroupDisk,
+        disk: DirectoryBackend,
         file: PhaseFile,
         pipe: Arc<Pipe>,
         target: Arc<Target>,
@@ -137,32 +137,32 @@ impl RecordingBackend {
     }
 }
 
-impl Disk for RecordingBackend {
+impl StorageBackend for RecordingBackend {
     fn part_bytes(&self) -> u64 {
         self.disk.part_bytes()
     }
 
-    fn set_part_bytes(&self, array: Array, part_bytes: u64) -> io::Result<()> {
+    fn set_part_bytes(&self, array: LogicalFile, part_bytes: u64) -> io::Result<()> {
         self.disk.set_part_bytes(array, part_bytes)
     }
 
-    fn arrays(&self) -> io::Result<Vec<Array>> {
-        self.around(Call::Other, || self.disk.arrays())
+    fn files(&self) -> io::Result<Vec<LogicalFile>> {
+        self.around(Call::Other, || self.disk.files())
     }
 
-    fn create(&self, array: Array) -> io::Result<()> {
+    fn create(&self, array: LogicalFile) -> io::Result<()> {
         self.around(Call::Create(array), || self.disk.create(array))
     }
 
-    fn len(&self, array: Array) -> io::Result<u64> {
+    fn len(&self, array: LogicalFile) -> io::Result<u64> {
         self.around(Call::Other, || self.disk.len(array))
     }
 
-    fn read(&self, array: Array, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+    fn read(&self, array: LogicalFile, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         self.around(Call::Other, || self.disk.read(array, offset, buf))
     }
 
-    fn write(&self, array: Array, offset: u64, buf: &[u8]) -> io::Result<()> {
+    fn write(&self, array: LogicalFile, offset: u64, buf: &[u8]) -> io::Result<()> {
         let restoring = self.lock().phases.is_restoring();
         self.around(Call::Write(array, offset, buf), || {
             if restoring {
@@ -173,36 +173,36 @@ impl Disk for RecordingBackend {
         })
     }
 
-    fn reserve(&self, array: Array, range: Range<u64>) -> io::Result<()> {
+    fn reserve(&self, array: LogicalFile, range: Range<u64>) -> io::Result<()> {
         self.around(Call::Other, || self.disk.reserve(array, range))
     }
 
-    fn set_len(&self, array: Array, len: u64) -> io::Result<()> {
+    fn set_len(&self, array: LogicalFile, len: u64) -> io::Result<()> {
         self.around(Call::Shape(array), || self.disk.set_len(array, len))
     }
 
-    fn discard(&self, array: Array, range: Range<u64>) -> io::Result<()> {
+    fn discard(&self, array: LogicalFile, range: Range<u64>) -> io::Result<()> {
         self.around(Call::Shape(array), || self.disk.discard(array, range))
     }
 
-    fn next_data(&self, array: Array, offset: u64) -> io::Result<Option<Range<u64>>> {
+    fn next_data(&self, array: LogicalFile, offset: u64) -> io::Result<Option<Range<u64>>> {
         self.around(Call::Other, || self.disk.next_data(array, offset))
     }
 
-    fn sync(&self, array: Array) -> io::Result<()> {
+    fn sync(&self, array: LogicalFile) -> io::Result<()> {
         self.around(Call::Sync(array), || self.disk.sync(array))?;
         self.fault.synced(&self.disk, array)
     }
 
-    fn forget_cached(&self, array: Array) -> io::Result<()> {
-        self.around(Call::Other, || self.disk.forget_cached(array))
+    fn drop_page_cache(&self, array: LogicalFile) -> io::Result<()> {
+        self.around(Call::Other, || self.disk.drop_page_cache(array))
     }
 
-    fn remove(&self, array: Array) -> io::Result<()> {
+    fn remove(&self, array: LogicalFile) -> io::Result<()> {
         self.around(Call::Remove(array), || self.disk.remove(array))
     }
 
-    fn clone_range(&self, from: Array, to: Array, range: Range<u64>) -> io::Result<()> {
+    fn clone_range(&self, from: LogicalFile, to: LogicalFile, range: Range<u64>) -> io::Result<()> {
         self.around(Call::Shape(to), || self.disk.clone_range(from, to, range))
     }
 
@@ -210,7 +210,7 @@ impl Disk for RecordingBackend {
         self.around(Call::Other, || self.disk.publish())
     }
 
-    fn part_file(&self, array: Array, part: u64) -> io::Result<Option<File>> {
+    fn part_file(&self, array: LogicalFile, part: u64) -> io::Result<Option<File>> {
         self.disk.part_file(array, part)
     }
 }

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use flatspan::span::{Group, HashRun, PieceOutcome, Sha1Digest};
+use flatspan::span::{Group, HashOptions, PieceHash, Sha1Digest};
 use indicatif::BinaryBytes;
 use serde_json::json;
 
@@ -136,7 +136,7 @@ fn hash(
     let pieces = engine.pieces(&group, piece_bytes)?;
     let bar = Bar::new(&printable(&scan.name), group.len());
     let advance = |progress| bar.advance(progress);
-    let run = HashRun::new()
+    let run = HashOptions::new()
         .pool(&engine.pool)
         .progress(&advance)
         .cancel(&engine.cancel);
@@ -144,8 +144,8 @@ fn hash(
     let mut digests = Vec::with_capacity(pieces.count());
     for (i, outcome) in pieces.hash_all(&run).into_iter().enumerate() {
         match outcome {
-            PieceOutcome::Hashed(digest) => digests.push(digest),
-            PieceOutcome::Failed(error) => return Err(error).with_context(|| format!("piece {i}")),
+            PieceHash::Hashed(digest) => digests.push(digest),
+            PieceHash::Failed(error) => return Err(error).with_context(|| format!("piece {i}")),
             _ => return Ok(None),
         }
     }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, Result};
-use flatspan::mapping_cache::{CacheOptions, MappingCache, install_sigbus_dispatcher};
+use flatspan::mapping_cache::{CacheOptions, MappingCache, install_sigbus_handler};
 use flatspan::span::{Group, Pieces};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -44,7 +44,7 @@ impl Engine {
         }
         let cache = MappingCache::new(options).context("--budget")?;
         if args.in_place {
-            install_sigbus_dispatcher().context("cannot handle SIGBUS")?;
+            install_sigbus_handler().context("cannot handle SIGBUS")?;
         }
         Ok(Self {
             pool,
@@ -60,7 +60,7 @@ impl Engine {
             return Ok(pieces);
         }
         // SAFETY: the user gave the promise on the command line.
-        Ok(unsafe { pieces.in_place() })
+        Ok(unsafe { pieces.hash_in_place() })
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use flatspan::span::Progress;
+use flatspan::span::HashProgress;
 use indicatif::{ProgressBar, ProgressStyle};
 
 const TEMPLATE: &str =
@@ -29,7 +29,7 @@ impl Bar {
     }
 
     /// Called by all threads. A delayed report does not move the bar back.
-    pub(crate) fn advance(&self, progress: Progress) {
+    pub(crate) fn advance(&self, progress: HashProgress) {
         let before = self
             .furthest_bytes
             .fetch_max(progress.bytes_done, Ordering::Relaxed);

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use flatspan::span::{FileStatus, PieceState, Verification};
+use flatspan::span::{FileStatus, PieceState, VerifyReport};
 
 use crate::metainfo::Metainfo;
 
@@ -12,7 +12,7 @@ pub(crate) struct Report {
     pub(crate) metainfo: Metainfo,
     /// The torrent's file for each entry of the group, which has no entries for symbolic links.
     pub(crate) file_of_entry: Vec<usize>,
-    pub(crate) verification: Verification,
+    pub(crate) verification: VerifyReport,
 }
 
 /// Numbers of pieces by state.

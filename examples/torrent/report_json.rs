@@ -45,7 +45,9 @@ fn file(report: &Report, file: &FileReport) -> Value {
         "corrupt_pieces": file.corrupt_pieces.iter().map(|range| [*range.start(), *range.end()]).collect::<Vec<_>>(),
     });
     match &file.status {
-        FileStatus::Undecided { because_of } => {
+        FileStatus::Undecided {
+            shared_with: because_of,
+        } => {
             let named = because_of.iter().take(NEIGHBOURS_MAX);
             object["shared_with"] = named.map(|entry| report.path(*entry)).collect();
         }

@@ -86,7 +86,9 @@ fn file_line(report: &Report, file: &FileReport) -> String {
         FileStatus::Unreadable(error) => {
             format!("unreadable  {path}: {}", printable(&error.to_string()))
         }
-        FileStatus::Undecided { because_of } => {
+        FileStatus::Undecided {
+            shared_with: because_of,
+        } => {
             format!(
                 "undecided   {path}: shares bad pieces with {}",
                 neighbours(report, because_of)

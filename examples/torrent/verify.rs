@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use flatspan::span::{Group, HashRun};
+use flatspan::span::{Group, HashOptions};
 
 use crate::cli::VerifyArgs;
 use crate::engine::Engine;
@@ -44,7 +44,7 @@ fn verify(torrent: &Path, args: &VerifyArgs, engine: &Engine) -> Result<Report> 
     let metainfo = torrent_file::load(torrent)?;
     let mut builder = Group::builder(&args.root)
         .cache(&engine.cache)
-        .outside_root(args.follow_symlinks);
+        .allow_outside_root(args.follow_symlinks);
     let mut file_of_entry = Vec::with_capacity(metainfo.files.len());
     for (i, file) in metainfo.files.iter().enumerate() {
         builder = match file.kind {
@@ -58,7 +58,7 @@ fn verify(torrent: &Path, args: &VerifyArgs, engine: &Engine) -> Result<Report> 
     let pieces = engine.pieces(&group, metainfo.piece_bytes)?;
     let bar = Bar::new(&printable(&metainfo.name), group.len());
     let advance = |progress| bar.advance(progress);
-    let run = HashRun::new()
+    let run = HashOptions::new()
         .pool(&engine.pool)
         .progress(&advance)
         .cancel(&engine.cancel);

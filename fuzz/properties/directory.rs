@@ -7,7 +7,7 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use flatspan::snapshot::{Image, SnapshotError, StoreReader};
+use flatspan::snapshot::{Image, StoreError, StoreReader};
 
 use crate::store_files::{PART_BYTES, store_files};
 
@@ -39,16 +39,16 @@ pub(crate) fn check(directory: &Path, data: &[u8]) -> bool {
 }
 
 /// Calls every function of the reader, and returns the newest state.
-fn read(directory: &Path) -> Result<Vec<u8>, SnapshotError> {
+fn read(directory: &Path) -> Result<Vec<u8>, StoreError> {
     let reader = StoreReader::open(directory)?;
-    let survey = reader.survey()?;
+    let survey = reader.inspect()?;
     let verified = reader.verify(|_| ControlFlow::Continue(()));
     let newest = reader.newest().and_then(|image| bytes(&image));
-    if let Ok(Some(image)) = reader.second_chance() {
+    if let Ok(Some(image)) = reader.fallback() {
         // The image may be corrupt.
         drop(bytes(&image));
     }
-    if verified.is_ok_and(|verified| verified.is_good()) {
+    if verified.is_ok_and(|verified| verified.is_ok()) {
         assert!(
             newest.is_ok(),
             "verified but not readable: {newest:?}, {survey:?}"
@@ -57,18 +57,18 @@ fn read(directory: &Path) -> Result<Vec<u8>, SnapshotError> {
     newest
 }
 
-fn bytes(image: &Image) -> Result<Vec<u8>, SnapshotError> {
+fn bytes(image: &Image) -> Result<Vec<u8>, StoreError> {
     let len = image.len();
     let mut found = vec![0; len.min(1 << 24) as usize];
-    image.read(|offset, bytes| {
+    image.for_each_data(|offset, bytes| {
         let end = offset.checked_add(bytes.len() as u64);
         assert!(end.is_some_and(|end| end <= len), "{offset} of {len}");
         if let Some(place) = found.get_mut(offset as usize..offset as usize + bytes.len()) {
             place.copy_from_slice(bytes);
         }
-        Ok::<_, SnapshotError>(())
+        Ok::<_, StoreError>(())
     })?;
-    let parts = image.parts().into_iter();
+    let parts = image.payload_files().into_iter();
     let in_parts: u64 = parts.map(|part| part.range.end - part.range.start).sum();
     assert_eq!(in_parts, image.metadata().payload_bytes);
     Ok(found)

@@ -63,9 +63,9 @@ fn check_block(block: &Block) -> bool {
     let metadata = Metadata::decode(block);
     if let Ok(metadata) = &metadata {
         assert!(metadata.encode() == *block, "{metadata:?}");
-        assert!((1..=metadata.generation).contains(&metadata.floor));
+        assert!((1..=metadata.generation).contains(&metadata.min_base_generation));
         assert!(metadata.payload_bytes.is_multiple_of(PAGE_BYTES as u64));
-        assert!(!metadata.closed || metadata.released);
+        assert!(!metadata.closed || metadata.complete);
     }
     let header = JournalHeader::decode(block);
     if let Ok(header) = &header {

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use flatspan::snapshot::{SnapshotError, Store, StoreOptions};
+use flatspan::snapshot::{Store, StoreError, StoreOptions};
 
 use crate::memory_backend::MemoryBackend;
 use crate::store_files::{PART_BYTES, store_files};
@@ -21,7 +21,7 @@ pub(crate) fn check(data: &[u8]) -> bool {
     let files = store_files(data);
     let disk = Arc::new(MemoryBackend::new(PART_BYTES, files.arrays.clone()));
     let options = || StoreOptions::default().reserve_bytes(RESERVE_BYTES);
-    let store = match Store::open_on(Arc::<MemoryBackend>::clone(&disk), options()) {
+    let store = match Store::open_with_backend(Arc::<MemoryBackend>::clone(&disk), options()) {
         Ok(store) => store,
         Err(error) => {
             assert!(files.may_return(None), "{error}");
@@ -40,10 +40,10 @@ pub(crate) fn check(data: &[u8]) -> bool {
         if memory.is_empty() {
             tx.resize(4096)
         } else {
-            tx.write(0, b"z")
+            tx.write_at(0, b"z")
         }
     });
-    changed.unwrap_or_else(|error: SnapshotError| panic!("{error}"));
+    changed.unwrap_or_else(|error: StoreError| panic!("{error}"));
     let last = look(&store);
     if let Err(error) = store.checkpoint() {
         // The tree is wrong in a block that no page needed.
@@ -51,7 +51,7 @@ pub(crate) fn check(data: &[u8]) -> bool {
         return true;
     }
     drop(store);
-    let store = Store::open_on(disk, options()).expect("checkpointed store opens");
+    let store = Store::open_with_backend(disk, options()).expect("checkpointed store opens");
     assert!(
         look(&store) == last,
         "the reopened store has a different state"

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use flatspan::snapshot::{Array, HeapName};
+use flatspan::snapshot::{HeapName, LogicalFile};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed, xxh3_128};
 
 pub(crate) const PAGE_BYTES: usize = 4096;
@@ -20,7 +20,7 @@ const FAN: usize = 512;
 
 /// Bytes of each logical file, and the states that a reader may return.
 pub(crate) struct StoreFiles {
-    pub(crate) arrays: BTreeMap<Array, Vec<u8>>,
+    pub(crate) arrays: BTreeMap<LogicalFile, Vec<u8>>,
     /// Memory of the heap, then after each record. `None` if wrong bytes have a correct checksum.
     states: Option<Vec<Vec<u8>>>,
     /// Whether nothing was changed.
@@ -63,9 +63,9 @@ pub(crate) fn store_files(data: &[u8]) -> StoreFiles {
     let mut states = vec![memory.clone()];
     let journal = journal(&mut input, &mut memory, &mut states);
     let mut arrays = BTreeMap::from([
-        (Array::Heap(HeapName::A), heap),
-        (Array::Table(HeapName::A), table),
-        (Array::Journal(1), journal),
+        (LogicalFile::Heap(HeapName::A), heap),
+        (LogicalFile::Table(HeapName::A), table),
+        (LogicalFile::Journal(1), journal),
     ]);
     let states = (!input.is_used).then_some(states);
     corrupt(&mut input, &mut arrays);
@@ -220,7 +220,7 @@ fn record(input: &mut Input<'_>, sequence: u64, chain: u64, body: &[u8], out: &m
 }
 
 /// Changes bytes, truncates files and removes them, without updating checksums.
-fn corrupt(input: &mut Input<'_>, arrays: &mut BTreeMap<Array, Vec<u8>>) {
+fn corrupt(input: &mut Input<'_>, arrays: &mut BTreeMap<LogicalFile, Vec<u8>>) {
     for _ in 0..input.few() {
         let index = usize::from(input.byte()) % arrays.len();
         let bytes = arrays.values_mut().nth(index).expect("one of them");

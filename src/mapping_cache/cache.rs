@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::MappingError;
-use super::file::{CachedFile, FileTable, Resources, UnsyncedDirectories};
+use super::file::{CachedFile, DirtyDirectories, FileTable, Resources};
 use super::location::Location;
 use super::options::{CacheOptions, FileOptions};
 use super::stats::CacheStats;
@@ -69,7 +69,7 @@ impl MappingCache {
         declared_bytes: u64,
         options: FileOptions,
     ) -> CachedFile {
-        let directories = UnsyncedDirectories::default();
+        let directories = DirtyDirectories::default();
         self.file_of_group(location, declared_bytes, options, directories)
     }
 
@@ -80,7 +80,7 @@ impl MappingCache {
         location: Location,
         declared_bytes: u64,
         options: FileOptions,
-        directories: UnsyncedDirectories,
+        directories: DirtyDirectories,
     ) -> CachedFile {
         CachedFile::new(
             Arc::clone(&self.files),
@@ -115,10 +115,10 @@ impl MappingCache {
         let mut stats = CacheStats {
             hits: self.files.hits(),
             misses: counters.misses.sum(),
-            stalls: counters.waits.sum(),
+            waits: counters.waits.sum(),
             positioned_copies: counters.positioned_copies.sum(),
-            descriptors,
-            unsynced_files,
+            open_files: descriptors,
+            dirty_files: unsynced_files,
             ..CacheStats::default()
         };
         resources.budget.fill(&mut stats);
@@ -140,6 +140,6 @@ impl MappingCache {
 /// # Errors
 ///
 /// Returns the system's error if the handler cannot be installed.
-pub fn install_sigbus_dispatcher() -> io::Result<()> {
+pub fn install_sigbus_handler() -> io::Result<()> {
     sigbus::install()
 }

@@ -11,7 +11,7 @@ use thiserror::Error;
 pub enum MappingError {
     /// An option has an invalid value.
     #[error("option `{field}`: {reason}")]
-    Option {
+    InvalidOption {
         /// The option's name.
         field: &'static str,
         /// The reason why the value is invalid.
@@ -19,13 +19,13 @@ pub enum MappingError {
     },
     /// No file exists at this path.
     #[error("{}: no such file", path.display())]
-    Missing {
+    NotFound {
         /// The file.
         path: PathBuf,
     },
     /// The path leads to a file that is not a regular file.
     #[error("{}: is {found}, not a regular file", path.display())]
-    NotAFile {
+    NotRegularFile {
         /// The path.
         path: PathBuf,
         /// The kind of the file.
@@ -39,28 +39,28 @@ pub enum MappingError {
     },
     /// The path leads to another file than when it was first opened.
     #[error("{}: another file has replaced the one that was opened before; close the file to accept it", path.display())]
-    Replaced {
+    FileReplaced {
         /// The file.
         path: PathBuf,
     },
     /// The file ends before the requested bytes: it is shorter than declared, or another process
     /// truncated it.
-    #[error("{}: the file has {present_bytes} bytes but {needed_bytes} are required", path.display())]
-    ShortFile {
+    #[error("{}: the file has {actual_bytes} bytes but {required_bytes} are required", path.display())]
+    FileTooShort {
         /// The file.
         path: PathBuf,
         /// Required length of the file.
-        needed_bytes: u64,
+        required_bytes: u64,
         /// Present length of the file.
-        present_bytes: u64,
+        actual_bytes: u64,
     },
     /// The filesystem or the user's quota is full.
-    #[error("{}: no space left for {needed_bytes} bytes ({available_bytes} available)", path.display())]
+    #[error("{}: no space left for {required_bytes} bytes ({available_bytes} available)", path.display())]
     StorageFull {
         /// The file that could not be extended or written.
         path: PathBuf,
         /// Bytes that were to be preallocated or written.
-        needed_bytes: u64,
+        required_bytes: u64,
         /// Bytes that the filesystem reports as available to this user.
         available_bytes: u64,
         /// The system's error.
@@ -76,7 +76,7 @@ pub enum MappingError {
     },
     /// The filesystem cannot map the file. Copies still work.
     #[error("{}: the filesystem cannot map the file; use `read_at` and `write_at` instead", path.display())]
-    Unmappable {
+    NotMappable {
         /// The file.
         path: PathBuf,
     },
@@ -85,7 +85,7 @@ pub enum MappingError {
     #[error(
         "all of the budget is pinned ({budget_bytes} bytes, {mappings_max} mappings); raise `budget_bytes` or `mappings_max`"
     )]
-    BudgetPinned {
+    BudgetExhausted {
         /// The budget in bytes.
         budget_bytes: u64,
         /// The budget in mappings.
@@ -102,7 +102,7 @@ pub enum MappingError {
     /// A span or a copy holds a conflicting lock on the range. A copy waits for other copies, but
     /// not for spans. A span without a timeout waits for neither.
     #[error("{}: bytes {offset} + {len} are locked by another span or copy", path.display())]
-    Busy {
+    RangeLocked {
         /// The file.
         path: PathBuf,
         /// Offset of the range in the file.
@@ -122,7 +122,7 @@ pub enum MappingError {
     },
     /// The kernel refuses more mappings, even after windows were evicted.
     #[error("{}: too many mappings; raise the sysctl vm.max_map_count (now {max_map_count}) or lower `mappings_max`", path.display())]
-    MapLimit {
+    TooManyMappings {
         /// The file that was to be mapped.
         path: PathBuf,
         /// The present value of the sysctl.
@@ -153,7 +153,7 @@ pub enum MappingError {
     },
     /// The range ends past the largest offset of a file, 2^63 - 1.
     #[error("{}: bytes {offset} + {len} exceed the largest offset of a file", path.display())]
-    Offset {
+    OffsetOverflow {
         /// The file.
         path: PathBuf,
         /// The offset.
@@ -178,23 +178,23 @@ impl MappingError {
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         match self {
-            Self::Option { .. } | Self::BudgetPinned { .. } => None,
-            Self::Missing { path }
-            | Self::NotAFile { path, .. }
+            Self::InvalidOption { .. } | Self::BudgetExhausted { .. } => None,
+            Self::NotFound { path }
+            | Self::NotRegularFile { path, .. }
             | Self::OutsideRoot { path }
-            | Self::Replaced { path }
-            | Self::ShortFile { path, .. }
+            | Self::FileReplaced { path }
+            | Self::FileTooShort { path, .. }
             | Self::StorageFull { path, .. }
             | Self::Unsupported { path, .. }
-            | Self::Unmappable { path }
+            | Self::NotMappable { path }
             | Self::WindowPinned { path, .. }
-            | Self::Busy { path, .. }
+            | Self::RangeLocked { path, .. }
             | Self::Poisoned { path, .. }
-            | Self::MapLimit { path, .. }
+            | Self::TooManyMappings { path, .. }
             | Self::TooManyDescriptors { path, .. }
             | Self::SyncFailed { path, .. }
             | Self::ReadOnly { path }
-            | Self::Offset { path, .. }
+            | Self::OffsetOverflow { path, .. }
             | Self::Io { path, .. } => Some(path),
         }
     }
@@ -204,18 +204,20 @@ impl MappingError {
     pub fn kind(&self) -> io::ErrorKind {
         use io::ErrorKind as Kind;
         match self {
-            Self::Missing { .. } => Kind::NotFound,
-            Self::NotAFile { found, .. } if *found == "a directory" => Kind::IsADirectory,
-            Self::Option { .. } | Self::Offset { .. } | Self::NotAFile { .. } => Kind::InvalidInput,
+            Self::NotFound { .. } => Kind::NotFound,
+            Self::NotRegularFile { found, .. } if *found == "a directory" => Kind::IsADirectory,
+            Self::InvalidOption { .. }
+            | Self::OffsetOverflow { .. }
+            | Self::NotRegularFile { .. } => Kind::InvalidInput,
             Self::OutsideRoot { .. } | Self::ReadOnly { .. } => Kind::PermissionDenied,
-            Self::Replaced { .. } => Kind::StaleNetworkFileHandle,
-            Self::ShortFile { .. } => Kind::UnexpectedEof,
+            Self::FileReplaced { .. } => Kind::StaleNetworkFileHandle,
+            Self::FileTooShort { .. } => Kind::UnexpectedEof,
             Self::StorageFull { .. } => Kind::StorageFull,
-            Self::Unsupported { .. } | Self::Unmappable { .. } => Kind::Unsupported,
-            Self::BudgetPinned { .. } | Self::WindowPinned { .. } | Self::Busy { .. } => {
+            Self::Unsupported { .. } | Self::NotMappable { .. } => Kind::Unsupported,
+            Self::BudgetExhausted { .. } | Self::WindowPinned { .. } | Self::RangeLocked { .. } => {
                 Kind::ResourceBusy
             }
-            Self::MapLimit { .. } => Kind::OutOfMemory,
+            Self::TooManyMappings { .. } => Kind::OutOfMemory,
             Self::TooManyDescriptors { .. } | Self::Poisoned { .. } => Kind::Other,
             Self::SyncFailed { source, .. } | Self::Io { source, .. } => source.kind(),
         }

@@ -43,7 +43,7 @@ impl Location {
 
     /// Returns the location of any path. A relative path starts at `root`. Symlinks are followed.
     #[must_use]
-    pub fn anywhere(root: Arc<Path>, path: PathBuf) -> Self {
+    pub fn unrestricted(root: Arc<Path>, path: PathBuf) -> Self {
         Self {
             root,
             path,
@@ -53,7 +53,7 @@ impl Location {
 
     /// Returns the same path under another root.
     #[must_use]
-    pub fn moved_to(&self, root: Arc<Path>) -> Self {
+    pub fn with_root(&self, root: Arc<Path>) -> Self {
         Self {
             root,
             ..self.clone()

@@ -43,20 +43,23 @@ mod stripe;
 mod sync;
 mod window;
 
-pub use cache::{MappingCache, install_sigbus_dispatcher};
+pub use cache::{MappingCache, install_sigbus_handler};
 pub use error::MappingError;
 pub use file::CachedFile;
-pub(crate) use file::UnsyncedDirectories;
+pub(crate) use file::DirtyDirectories;
 pub use io::Advice;
 pub(crate) use io::{
-    Stretch, allow_zerocopy, next_completion, receive, send, send_zerocopy, wait_for_completions,
+    BufferRange, allow_zerocopy, next_completion, receive, send, send_zerocopy,
+    wait_for_completions,
 };
 pub use location::Location;
 pub use options::{
-    Access, CacheOptions, CopyPath, FileOptions, FlushMode, Preallocation, Reservation,
-    Unreservable, WhenPinned,
+    Access, BudgetPolicy, CacheOptions, CopyMethod, FileOptions, FlushMode, Preallocation,
+    PreallocationFallback, PreallocationStatus,
 };
-pub(crate) use pinning::Part;
 pub use pinning::Pin;
-pub(crate) use range_lock::{Claim, Patience, Refused, Sharing, Stay, claim_patiently};
+pub(crate) use pinning::PinnedRange;
+pub(crate) use range_lock::{
+    LockKind, RangeLock, RangeLockError, Sharing, Timeout, lock_range_timeout,
+};
 pub use stats::CacheStats;

@@ -19,7 +19,7 @@ pub enum Access {
 /// The method of copies out of and into a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
-pub enum CopyPath {
+pub enum CopyMethod {
     /// Reads from a window if it is mapped, and by positioned I/O otherwise. Maps a window for a
     /// copy if that avoids opening its file repeatedly. Writes by positioned I/O.
     #[default]
@@ -34,10 +34,10 @@ pub enum CopyPath {
 /// The action if a window is needed and all of the budget is pinned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
-pub enum WhenPinned {
+pub enum BudgetPolicy {
     /// Exceeds the budget, and counts the mapping in [`CacheStats`](super::CacheStats).
     #[default]
-    Exceed,
+    AllowExceeding,
     /// Fails with [`MappingError::BudgetExhausted`].
     Fail,
 }
@@ -58,11 +58,11 @@ pub enum Preallocation {
 /// The action on a filesystem that cannot preallocate storage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
-pub enum Unreservable {
+pub enum PreallocationFallback {
     /// Continues as with [`Preallocation::Sparse`].
     /// [`CachedFile::preallocation_status`](super::CachedFile::preallocation_status) reports it.
     #[default]
-    GoOn,
+    Sparse,
     /// Fails with [`MappingError::Unsupported`].
     Fail,
 }
@@ -70,9 +70,9 @@ pub enum Unreservable {
 /// The result of the preallocation of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Reservation {
+pub enum PreallocationStatus {
     /// No preallocation was requested yet.
-    None,
+    NotRequested,
     /// The requested storage is preallocated for all later writes.
     Reserved,
     /// Storage is preallocated for the first write of each block only, since the filesystem copies
@@ -110,7 +110,7 @@ pub struct FileOptions {
     pub(crate) access: Access,
     pub(crate) create: bool,
     pub(crate) preallocation: Preallocation,
-    pub(crate) unreservable: Unreservable,
+    pub(crate) preallocation_fallback: PreallocationFallback,
 }
 
 impl FileOptions {
@@ -139,8 +139,8 @@ impl FileOptions {
     /// Sets the action on a filesystem that cannot preallocate storage. Defaults to
     /// [`PreallocationFallback::Sparse`](super::PreallocationFallback::Sparse).
     #[must_use]
-    pub fn preallocation_fallback(mut self, fallback: Unreservable) -> Self {
-        self.unreservable = fallback;
+    pub fn preallocation_fallback(mut self, fallback: PreallocationFallback) -> Self {
+        self.preallocation_fallback = fallback;
         self
     }
 }
@@ -168,11 +168,11 @@ pub struct CacheOptions {
     pub(super) window_bytes: usize,
     pub(super) budget_bytes: u64,
     pub(super) mappings_max: usize,
-    pub(super) idle_age: Option<Duration>,
+    pub(super) idle_timeout: Option<Duration>,
     pub(super) descriptors_max: usize,
-    pub(super) map_cutoff_bytes: u64,
-    pub(super) when_pinned: WhenPinned,
-    pub(super) copy_path: CopyPath,
+    pub(super) map_threshold_bytes: u64,
+    pub(super) budget_policy: BudgetPolicy,
+    pub(super) copy_method: CopyMethod,
 }
 
 const DESCRIPTORS_MIN: usize = 4;
@@ -190,11 +190,11 @@ impl Default for CacheOptions {
             window_bytes,
             budget_bytes,
             mappings_max: rlimits::max_map_count() / 2,
-            idle_age: None,
+            idle_timeout: None,
             descriptors_max: (rlimits::descriptors_max() / 4).clamp(DESCRIPTORS_MIN, 256),
-            map_cutoff_bytes: 0,
-            when_pinned: WhenPinned::default(),
-            copy_path: CopyPath::default(),
+            map_threshold_bytes: 0,
+            budget_policy: BudgetPolicy::default(),
+            copy_method: CopyMethod::default(),
         }
     }
 }
@@ -229,8 +229,8 @@ impl CacheOptions {
     /// The cache has no thread for it. Idle windows are unmapped when another window is mapped, and
     /// by [`MappingCache::evict_idle`](super::MappingCache::evict_idle).
     #[must_use]
-    pub fn idle_age(mut self, age: Option<Duration>) -> Self {
-        self.idle_age = age;
+    pub fn idle_timeout(mut self, age: Option<Duration>) -> Self {
+        self.idle_timeout = age;
         self
     }
 
@@ -248,28 +248,28 @@ impl CacheOptions {
     /// Sets the declared length from which copies may map a file. Shorter files are copied by
     /// positioned I/O. Defaults to 0.
     #[must_use]
-    pub fn map_cutoff_bytes(mut self, bytes: u64) -> Self {
-        self.map_cutoff_bytes = bytes;
+    pub fn map_threshold_bytes(mut self, bytes: u64) -> Self {
+        self.map_threshold_bytes = bytes;
         self
     }
 
     /// Sets the action if a window is needed and all of the budget is pinned. Defaults to
     /// [`BudgetPolicy::AllowExceeding`](super::BudgetPolicy::AllowExceeding).
     #[must_use]
-    pub fn when_pinned(mut self, choice: WhenPinned) -> Self {
-        self.when_pinned = choice;
+    pub fn budget_policy(mut self, choice: BudgetPolicy) -> Self {
+        self.budget_policy = choice;
         self
     }
 
     /// Sets the method of copies. Defaults to [`CopyMethod::Auto`](super::CopyMethod::Auto).
     #[must_use]
-    pub fn copy_path(mut self, path: CopyPath) -> Self {
-        self.copy_path = path;
+    pub fn copy_method(mut self, path: CopyMethod) -> Self {
+        self.copy_method = path;
         self
     }
 
     pub(super) fn check(&self) -> Result<(), MappingError> {
-        let refuse = |field, reason: String| Err(MappingError::Option { field, reason });
+        let refuse = |field, reason: String| Err(MappingError::InvalidOption { field, reason });
         let page = rlimits::page_bytes();
         if !self.window_bytes.is_power_of_two() || self.window_bytes < page {
             let given = self.window_bytes;

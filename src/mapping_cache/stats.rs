@@ -16,11 +16,11 @@ pub struct CacheStats {
     /// Windows that were unmapped: for other windows, after an idle time, or on request.
     pub evictions: u64,
     /// Waits for another thread that mapped or unmapped the same window.
-    pub stalls: u64,
+    pub waits: u64,
     /// Copies by positioned I/O instead of through a mapping.
     pub positioned_copies: u64,
     /// Mappings that exceeded the budget, since all other windows were pinned.
-    pub budget_exceeded: u64,
+    pub over_budget_mappings: u64,
     /// Bytes that are mapped.
     pub mapped_bytes: u64,
     /// Largest number of bytes that were mapped at once.
@@ -28,11 +28,11 @@ pub struct CacheStats {
     /// Number of mappings.
     pub mappings: usize,
     /// Mappings that are pinned.
-    pub pinned: usize,
+    pub pinned_mappings: usize,
     /// Descriptors that the cache keeps open.
-    pub descriptors: usize,
+    pub open_files: usize,
     /// Files with writes that are not synced. Each holds one of the descriptors.
-    pub unsynced_files: usize,
+    pub dirty_files: usize,
 }
 
 /// A striped counter. Each thread adds to a cache line that few other threads use.

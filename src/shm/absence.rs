@@ -3,7 +3,7 @@
 /// Reason why the parent passed no descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Absent {
+pub enum Absence {
     /// `LISTEN_FDS` is not set.
     #[error("LISTEN_FDS is not set")]
     NotSet,

@@ -41,7 +41,7 @@ pub(super) fn number<N: FromStr>(
 }
 
 pub(super) fn refuse(name: &'static str, value: impl Into<OsString>, reason: &str) -> ShmError {
-    ShmError::Variable {
+    ShmError::InvalidVariable {
         name,
         value: value.into(),
         reason: reason.to_owned(),

@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::RawFd;
 
-use super::absence::Absent;
+use super::absence::Absence;
 
 /// An error of a memfd or of fd passing.
 #[derive(Debug, thiserror::Error)]
@@ -12,7 +12,7 @@ use super::absence::Absent;
 pub enum ShmError {
     /// Creating a memfd failed.
     #[error("cannot create memfd `{name}` of {len_bytes} bytes")]
-    Create {
+    CreateMemfd {
         /// Name of the memfd.
         name: String,
         /// Requested length.
@@ -32,7 +32,7 @@ pub enum ShmError {
     ///
     /// It was created without `MFD_ALLOW_SEALING`, or is a file of a tmpfs directory.
     #[error("descriptor {fd} ({what}) cannot be sealed; create the memfd with MFD_ALLOW_SEALING")]
-    Unsealable {
+    SealingNotAllowed {
         /// Descriptor number.
         fd: RawFd,
         /// Target of its `/proc/self/fd` link.
@@ -40,7 +40,7 @@ pub enum ShmError {
     },
     /// The memfd has huge pages. Their rules for lengths and mappings are not supported.
     #[error("descriptor {fd} ({what}) has huge pages; create the memfd without MFD_HUGETLB")]
-    HugePages {
+    HugePagesUnsupported {
         /// Descriptor number.
         fd: RawFd,
         /// Target of its `/proc/self/fd` link.
@@ -58,7 +58,7 @@ pub enum ShmError {
     },
     /// The memfd ends before the range. Access past its end would raise SIGBUS.
     #[error("descriptor {fd} has {present_bytes} bytes, the range requires {needed_bytes}")]
-    Short {
+    TooShort {
         /// Descriptor number.
         fd: RawFd,
         /// End of the range.
@@ -68,7 +68,7 @@ pub enum ShmError {
     },
     /// The range cannot be mapped.
     #[error("cannot map bytes {start}..{end} of descriptor {fd}: {reason}")]
-    Range {
+    InvalidRange {
         /// Descriptor number.
         fd: RawFd,
         /// First byte of the range.
@@ -90,7 +90,7 @@ pub enum ShmError {
     },
     /// An environment variable has an invalid value.
     #[error("invalid value `{}` of {name}: {reason}", printable(value))]
-    Variable {
+    InvalidVariable {
         /// Name of the variable.
         name: &'static str,
         /// Its value.
@@ -100,7 +100,7 @@ pub enum ShmError {
     },
     /// `LISTEN_FDS` announces a descriptor that is not open.
     #[error("LISTEN_FDS={announced} announces descriptor {fd}, which is not open")]
-    NotOpen {
+    FdNotOpen {
         /// Descriptor number.
         fd: RawFd,
         /// Number of announced descriptors.
@@ -111,7 +111,7 @@ pub enum ShmError {
         "LISTEN_FDS={announced} announces descriptor {fd} ({what}), which this process opened \
          itself"
     )]
-    NotInherited {
+    FdNotInherited {
         /// Descriptor number.
         fd: RawFd,
         /// Target of its `/proc/self/fd` link.
@@ -121,20 +121,20 @@ pub enum ShmError {
     },
     /// This process has received its descriptors before.
     #[error("the descriptors of LISTEN_FDS were already received, a process can do so once")]
-    Received,
+    AlreadyReceived,
     /// No descriptor has the name.
     #[error("no descriptor named `{name}`: {}", explain_absence(absent.as_ref(), names))]
-    NoDescriptor {
+    NoSuchFd {
         /// The name.
         name: String,
         /// Reason if no descriptors were passed at all.
-        absent: Option<Absent>,
+        absent: Option<Absence>,
         /// Names of the available descriptors.
         names: Vec<String>,
     },
     /// `LISTEN_FDNAMES` cannot carry the name.
     #[error("invalid descriptor name `{}`: {reason}", name.escape_debug())]
-    Name {
+    InvalidFdName {
         /// The name.
         name: String,
         /// Reason.
@@ -145,7 +145,7 @@ pub enum ShmError {
         "`{name}` must become descriptor {fd}, but {what} uses that number; a shell closes it \
          with `{fd}<&-`"
     )]
-    NumberTaken {
+    FdNumberInUse {
         /// Required descriptor number.
         fd: RawFd,
         /// Target of its `/proc/self/fd` link.
@@ -155,7 +155,7 @@ pub enum ShmError {
     },
     /// A program cannot be executed.
     #[error("cannot execute `{}`", program.display())]
-    Command {
+    Exec {
         /// Path or name of the program.
         program: OsString,
         /// Error of the system call.
@@ -173,7 +173,7 @@ pub enum ShmError {
     },
 }
 
-fn explain_absence(absent: Option<&Absent>, names: &[String]) -> String {
+fn explain_absence(absent: Option<&Absence>, names: &[String]) -> String {
     match absent {
         Some(absent) => absent.to_string(),
         None if names.is_empty() => "all passed descriptors were taken".to_owned(),
@@ -199,22 +199,22 @@ impl ShmError {
     #[must_use]
     pub fn kind(&self) -> io::ErrorKind {
         match self {
-            Self::Create { source, .. }
+            Self::CreateMemfd { source, .. }
             | Self::Io { source, .. }
-            | Self::Command { source, .. }
+            | Self::Exec { source, .. }
             | Self::Notify { source, .. } => source.kind(),
             Self::NotWritable { .. } => io::ErrorKind::PermissionDenied,
-            Self::Short { .. } => io::ErrorKind::UnexpectedEof,
-            Self::NoDescriptor { .. } | Self::NotOpen { .. } => io::ErrorKind::NotFound,
-            Self::Received => io::ErrorKind::AlreadyExists,
-            Self::NumberTaken { .. } => io::ErrorKind::AddrInUse,
+            Self::TooShort { .. } => io::ErrorKind::UnexpectedEof,
+            Self::NoSuchFd { .. } | Self::FdNotOpen { .. } => io::ErrorKind::NotFound,
+            Self::AlreadyReceived => io::ErrorKind::AlreadyExists,
+            Self::FdNumberInUse { .. } => io::ErrorKind::AddrInUse,
             Self::NotAMemfd { .. }
-            | Self::Unsealable { .. }
-            | Self::HugePages { .. }
-            | Self::Range { .. }
-            | Self::Variable { .. }
-            | Self::NotInherited { .. }
-            | Self::Name { .. } => io::ErrorKind::InvalidInput,
+            | Self::SealingNotAllowed { .. }
+            | Self::HugePagesUnsupported { .. }
+            | Self::InvalidRange { .. }
+            | Self::InvalidVariable { .. }
+            | Self::FdNotInherited { .. }
+            | Self::InvalidFdName { .. } => io::ErrorKind::InvalidInput,
         }
     }
 }

@@ -19,7 +19,7 @@ const NAME_BYTES_MAX: usize = 255;
 /// Refuses a name that the protocol cannot carry.
 pub(super) fn check(name: &str) -> Result<(), ShmError> {
     let refuse = |reason| {
-        Err(ShmError::Name {
+        Err(ShmError::InvalidFdName {
             name: name.to_owned(),
             reason,
         })
@@ -40,7 +40,7 @@ pub(super) fn check(name: &str) -> Result<(), ShmError> {
 pub(super) fn check_plain(name: &str) -> Result<(), ShmError> {
     check(name)?;
     if name.contains([':', '\\']) {
-        return Err(ShmError::Name {
+        return Err(ShmError::InvalidFdName {
             name: name.to_owned(),
             reason: "a service manager accepts no colon or backslash",
         });
@@ -105,7 +105,10 @@ mod tests {
         let long = "x".repeat(256);
         for name in ["", "a\nb", "\u{e9}", "a\u{7f}", &long] {
             let refused = check(name).expect_err(name);
-            assert!(matches!(refused, ShmError::Name { .. }), "{refused}");
+            assert!(
+                matches!(refused, ShmError::InvalidFdName { .. }),
+                "{refused}"
+            );
         }
         check(&long[1..]).expect("255 bytes");
         for name in ["a:b", r"a\b"] {

@@ -28,11 +28,11 @@ use crate::sys::fcntl;
 /// ```no_run
 /// use std::process::Command;
 ///
-/// use flatspan::shm::{HandOver, SHARED_FD_NAME, SharedFile};
+/// use flatspan::shm::{FdPassing, SHARED_FD_NAME, Memfd};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let memfd = SharedFile::create("counters", 4096)?;
-/// let mut passing = HandOver::new();
+/// let memfd = Memfd::create("counters", 4096)?;
+/// let mut passing = FdPassing::new();
 /// passing.push(SHARED_FD_NAME, memfd)?;
 /// let placed = passing.place()?;
 /// let status = placed.spawn(&mut Command::new("./counter"))?.wait()?;
@@ -41,7 +41,7 @@ use crate::sys::fcntl;
 /// ```
 #[derive(Debug, Default)]
 #[must_use]
-pub struct HandOver {
+pub struct FdPassing {
     passed: Vec<NamedFd>,
 }
 
@@ -55,11 +55,11 @@ struct NamedFd {
 ///
 /// They keep these numbers until this is dropped. Only children that it starts inherit them.
 #[derive(Debug)]
-pub struct Placed {
+pub struct PlacedFds {
     passed: Vec<NamedFd>,
 }
 
-impl HandOver {
+impl FdPassing {
     /// Creates an empty list.
     pub fn new() -> Self {
         Self::default()
@@ -69,7 +69,7 @@ impl HandOver {
     ///
     /// # Errors
     ///
-    /// Returns [`ShmError::Name`] if `LISTEN_FDNAMES` cannot carry the name.
+    /// Returns [`ShmError::InvalidFdName`] if `LISTEN_FDNAMES` cannot carry the name.
     pub fn push(&mut self, name: &str, fd: impl Into<OwnedFd>) -> Result<(), ShmError> {
         check(name)?;
         self.passed.push(NamedFd {
@@ -88,16 +88,16 @@ impl HandOver {
     ///
     /// All descriptors are closed on error.
     ///
-    /// - [`ShmError::NumberTaken`] if this process has opened, or inherited, one of the numbers.
+    /// - [`ShmError::FdNumberInUse`] if this process has opened, or inherited, one of the numbers.
     /// - [`ShmError::Io`] if a descriptor cannot be duplicated.
-    pub fn place(self) -> Result<Placed, ShmError> {
-        Ok(Placed {
+    pub fn place_fds(self) -> Result<PlacedFds, ShmError> {
+        Ok(PlacedFds {
             passed: place_from(FIRST_FD, self.passed)?,
         })
     }
 }
 
-impl Placed {
+impl PlacedFds {
     /// Replaces this process by the program, which inherits the descriptors and their names.
     ///
     /// Returns only on error. The variables `LISTEN_PID` and `LISTEN_PIDFDID` are removed, since
@@ -119,7 +119,7 @@ impl Placed {
     ///
     /// # Errors
     ///
-    /// - [`ShmError::Command`] if the program cannot be executed.
+    /// - [`ShmError::Exec`] if the program cannot be executed.
     /// - [`ShmError::Io`] if the close-on-exec flag of a descriptor cannot be changed.
     pub fn spawn(&self, command: &mut Command) -> Result<Child, ShmError> {
         self.set_inheritable(true)?;
@@ -150,7 +150,7 @@ impl Placed {
 }
 
 fn failed(command: &Command, source: std::io::Error) -> ShmError {
-    ShmError::Command {
+    ShmError::Exec {
         program: command.get_program().to_owned(),
         source,
     }
@@ -196,7 +196,7 @@ fn move_to(target: RawFd, named: NamedFd) -> Result<NamedFd, ShmError> {
     if moved.as_raw_fd() == target {
         return Ok(NamedFd { fd: moved, ..named });
     }
-    Err(ShmError::NumberTaken {
+    Err(ShmError::FdNumberInUse {
         fd: target,
         what: fcntl::target(target),
         name: named.name,
@@ -267,7 +267,7 @@ mod tests {
         let passed = vec![file_at(first + 7, "passed 0"), file_at(first, "passed 1")];
         let refused = place_from(first, passed).expect_err("the second number is in use");
         match &refused {
-            ShmError::NumberTaken { fd, what, name } => {
+            ShmError::FdNumberInUse { fd, what, name } => {
                 assert_eq!((*fd, name.as_str()), (first + 1, "passed 1"));
                 assert!(what.contains('/'), "{what}");
             }

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use super::freeze_error::FreezeError;
 use super::freeze_tree::{FrozenTree, SeizedThreads, freeze_within};
-use crate::snapshot::{Standstill, Stopped};
+use crate::snapshot::{Quiesce, QuiesceGuard};
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Interval at which exited threads are reaped during a freeze.
@@ -48,7 +48,7 @@ const REAP_INTERVAL: Duration = Duration::from_millis(5);
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let child = Command::new("./worker").spawn()?;
-/// let frozen = Freezer::of(child.id()).freeze()?;
+/// let frozen = Freezer::for_process(child.id()).freeze()?;
 /// println!("{} threads are stopped", frozen.threads());
 /// drop(frozen); // All threads continue.
 /// # Ok(())
@@ -65,7 +65,7 @@ impl Freezer {
     /// Creates a freezer for this process and its descendants.
     ///
     /// With the id of the calling process it freezes only the descendants.
-    pub fn of(pid: u32) -> Self {
+    pub fn for_process(pid: u32) -> Self {
         Self {
             root: pid,
             timeout: DEFAULT_TIMEOUT,
@@ -73,12 +73,12 @@ impl Freezer {
     }
 
     /// Creates a freezer for the descendants of the calling process.
-    pub fn of_descendants() -> Self {
-        Self::of(std::process::id())
+    pub fn for_descendants() -> Self {
+        Self::for_process(std::process::id())
     }
 
     /// Sets how long [`freeze`](Self::freeze) waits for all threads to stop. Defaults to 5 s.
-    pub fn patience(mut self, timeout: Duration) -> Self {
+    pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
@@ -90,9 +90,9 @@ impl Freezer {
     ///
     /// All threads continue on error.
     ///
-    /// - [`FreezeError::Refused`] if a process must not be traced.
-    /// - [`FreezeError::Deadline`] if a thread does not stop in time.
-    /// - [`FreezeError::Dying`] if a thread that is about to be killed does not exit in time.
+    /// - [`FreezeError::PermissionDenied`] if a process must not be traced.
+    /// - [`FreezeError::Timeout`] if a thread does not stop in time.
+    /// - [`FreezeError::FatalSignalPending`] if a thread that is about to be killed does not exit in time.
     /// - [`FreezeError::Io`] if a system call fails.
     pub fn freeze(&self) -> Result<Frozen, FreezeError> {
         let (report, reports) = mpsc::channel();
@@ -122,9 +122,9 @@ impl Freezer {
     }
 }
 
-impl Standstill for Freezer {
-    fn stop(&self) -> io::Result<Stopped> {
-        Ok(Stopped::new(self.freeze()?))
+impl Quiesce for Freezer {
+    fn quiesce(&self) -> io::Result<QuiesceGuard> {
+        Ok(QuiesceGuard::new(self.freeze()?))
     }
 }
 
@@ -140,7 +140,7 @@ pub struct Frozen {
 impl Frozen {
     /// Returns the number of stopped threads.
     #[must_use]
-    pub fn threads(&self) -> usize {
+    pub fn thread_count(&self) -> usize {
         self.threads
     }
 }

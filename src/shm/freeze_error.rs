@@ -9,7 +9,7 @@ use std::time::Duration;
 pub enum FreezeError {
     /// The kernel refuses to trace a process.
     #[error("cannot stop process {pid}{}", explain_refusal(*tracer, yama.as_deref()))]
-    Refused {
+    PermissionDenied {
         /// Process id.
         pid: u32,
         /// Thread that already traces it.
@@ -24,7 +24,7 @@ pub enum FreezeError {
         "thread {thread} of process {pid} does not stop within {} s (its state is {state})",
         timeout.as_secs_f64()
     )]
-    Deadline {
+    Timeout {
         /// Process id.
         pid: u32,
         /// Thread id.
@@ -36,7 +36,7 @@ pub enum FreezeError {
     },
     /// A fault signal or SIGKILL is about to kill a thread, which did not exit in time.
     #[error("thread {thread} of process {pid} is about to be killed by a signal")]
-    Dying {
+    FatalSignalPending {
         /// Process id.
         pid: u32,
         /// Thread id.
@@ -75,9 +75,9 @@ impl FreezeError {
     /// Returns the error of the last attempt with the timeout of all attempts.
     pub(super) fn with_timeout(self, timeout: Duration) -> Self {
         match self {
-            Self::Deadline {
+            Self::Timeout {
                 pid, thread, state, ..
-            } => Self::Deadline {
+            } => Self::Timeout {
                 pid,
                 thread,
                 state,
@@ -91,8 +91,12 @@ impl FreezeError {
 impl From<FreezeError> for io::Error {
     fn from(error: FreezeError) -> Self {
         let kind = match &error {
-            FreezeError::Refused { source, .. } | FreezeError::Io { source, .. } => source.kind(),
-            FreezeError::Deadline { .. } | FreezeError::Dying { .. } => io::ErrorKind::TimedOut,
+            FreezeError::PermissionDenied { source, .. } | FreezeError::Io { source, .. } => {
+                source.kind()
+            }
+            FreezeError::Timeout { .. } | FreezeError::FatalSignalPending { .. } => {
+                io::ErrorKind::TimedOut
+            }
         };
         Self::new(kind, error)
     }

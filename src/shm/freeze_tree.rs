@@ -41,7 +41,7 @@ pub(super) fn freeze_within(
         let stopped = tree.stop_all(root, Instant::now() + attempt_timeout);
         match stopped.and_then(|()| tree.check_fatal_signals()) {
             // A released thread that is being killed has exited by the next attempt.
-            Err(error @ (FreezeError::Deadline { .. } | FreezeError::Dying { .. })) => {
+            Err(error @ (FreezeError::Timeout { .. } | FreezeError::FatalSignalPending { .. })) => {
                 tree.release();
                 if started.elapsed() >= timeout {
                     return Err(error.with_timeout(timeout));
@@ -174,7 +174,7 @@ impl FrozenTree {
         for (&thread, stopped) in &self.stopped {
             let pid = stopped.pid;
             if is_killed(pid, thread, stopped.signal).map_err(FreezeError::io(INSPECT))? {
-                return Err(FreezeError::Dying {
+                return Err(FreezeError::FatalSignalPending {
                     pid: pid.cast_unsigned(),
                     thread: thread.cast_unsigned(),
                 });
@@ -270,7 +270,7 @@ fn state(pid: i32, thread: i32) -> Result<State, FreezeError> {
 /// Error of an attempt. [`FreezeError::with_timeout`] adds the whole timeout later.
 fn deadline_error(pid: i32, thread: i32) -> FreezeError {
     let stat = of_thread(pid, thread).ok().flatten();
-    FreezeError::Deadline {
+    FreezeError::Timeout {
         pid: pid.cast_unsigned(),
         thread: thread.cast_unsigned(),
         state: stat.map_or('?', |stat| stat.state),
@@ -295,7 +295,7 @@ fn seize(pid: i32, thread: i32) -> Result<bool, FreezeError> {
         }
         // A concurrent `execve`, or the exit of another tracer, refuses a seizure for a moment.
         if started.elapsed() >= SEIZE_TIMEOUT && attempts >= SEIZE_ATTEMPTS_MIN {
-            return Err(FreezeError::Refused {
+            return Err(FreezeError::PermissionDenied {
                 pid: pid.cast_unsigned(),
                 tracer: tracer.map(i32::cast_unsigned),
                 yama: yama_ptrace_scope(),

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::process;
 use std::vec;
 
-use super::absence::Absent;
+use super::absence::Absence;
 use super::environment::{self, Lookup, refuse};
 use super::error::ShmError;
 use super::fd_name::{UNKNOWN, split};
@@ -30,15 +30,15 @@ pub(super) const LISTEN_PIDFDID: &str = "LISTEN_PIDFDID";
 /// # Examples
 ///
 /// ```
-/// use flatspan::shm::{ListenFds, SHARED_FD_NAME, SharedFile};
+/// use flatspan::shm::{ListenFds, SHARED_FD_NAME, Memfd};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let mut fds = ListenFds::from_env()?;
 /// let memfd = match fds.absent() {
-///     None => SharedFile::adopt(fds.take(SHARED_FD_NAME)?)?,
+///     None => Memfd::from_fd(fds.take(SHARED_FD_NAME)?)?,
 ///     Some(reason) => {
 ///         eprintln!("the state is not persistent: {reason}");
-///         SharedFile::create("state", 4096)?
+///         Memfd::create("state", 4096)?
 ///     }
 /// };
 /// # Ok(())
@@ -46,7 +46,7 @@ pub(super) const LISTEN_PIDFDID: &str = "LISTEN_PIDFDID";
 /// ```
 #[derive(Debug)]
 pub struct ListenFds {
-    absent: Option<Absent>,
+    absence: Option<Absence>,
     is_named: bool,
     received: Vec<(String, OwnedFd)>,
 }
@@ -56,25 +56,25 @@ impl ListenFds {
     ///
     /// A process can do this once, and should before it opens other files. Afterwards the
     /// descriptors are close-on-exec and have other numbers, so that the numbers from 3 on are free
-    /// for a [`HandOver`](super::HandOver). The list is empty if none are announced, or if they are
+    /// for a [`FdPassing`](super::FdPassing). The list is empty if none are announced, or if they are
     /// meant for another process; [`absent`](Self::absent) returns the reason.
     ///
     /// The variables stay set, since changing the environment is not safe with other threads.
-    /// [`Placed`](super::Placed) removes them for its children. Other children need
+    /// [`PlacedFds`](super::Placed) removes them for its children. Other children need
     /// `Command::env_remove`.
     ///
     /// # Errors
     ///
     /// No descriptor is received on error.
     ///
-    /// - [`ShmError::Variable`] if a variable has an invalid value.
-    /// - [`ShmError::NotOpen`] if an announced descriptor is not open.
-    /// - [`ShmError::NotInherited`] if this process opened an announced descriptor itself.
-    /// - [`ShmError::Received`] if the descriptors were received before.
+    /// - [`ShmError::InvalidVariable`] if a variable has an invalid value.
+    /// - [`ShmError::FdNotOpen`] if an announced descriptor is not open.
+    /// - [`ShmError::FdNotInherited`] if this process opened an announced descriptor itself.
+    /// - [`ShmError::AlreadyReceived`] if the descriptors were received before.
     pub fn from_env() -> Result<Self, ShmError> {
         match announced(&environment::of_process)? {
             Err(absent) => Ok(Self {
-                absent: Some(absent),
+                absence: Some(absent),
                 is_named: false,
                 received: Vec::new(),
             }),
@@ -96,13 +96,13 @@ impl ListenFds {
 
     /// Returns the reason why no descriptors were passed, `None` if some were.
     #[must_use]
-    pub fn absent(&self) -> Option<Absent> {
-        self.absent
+    pub fn absence(&self) -> Option<Absence> {
+        self.absence
     }
 
     /// Returns whether the parent named the descriptors. Otherwise all are named `unknown`.
     #[must_use]
-    pub fn is_named(&self) -> bool {
+    pub fn has_names(&self) -> bool {
         self.is_named
     }
 
@@ -122,13 +122,13 @@ impl ListenFds {
     ///
     /// # Errors
     ///
-    /// Returns [`ShmError::NoDescriptor`] if no remaining descriptor matches.
+    /// Returns [`ShmError::NoSuchFd`] if no remaining descriptor matches.
     pub fn take(&mut self, name: &str) -> Result<OwnedFd, ShmError> {
-        match self.place_of(name) {
+        match self.position(name) {
             Some(position) => Ok(self.received.remove(position).1),
-            None => Err(ShmError::NoDescriptor {
+            None => Err(ShmError::NoSuchFd {
                 name: name.to_owned(),
-                absent: self.absent,
+                absent: self.absence,
                 names: self.names().map(str::to_owned).collect(),
             }),
         }
@@ -136,7 +136,7 @@ impl ListenFds {
 
     /// Returns the position of the descriptor that [`take`](Self::take) would return.
     #[must_use]
-    pub fn place_of(&self, name: &str) -> Option<usize> {
+    pub fn position(&self, name: &str) -> Option<usize> {
         if !self.is_named && self.received.len() == 1 {
             return Some(0);
         }
@@ -162,9 +162,9 @@ struct Announced {
     names: Vec<String>,
 }
 
-fn announced(lookup: Lookup<'_>) -> Result<Result<Announced, Absent>, ShmError> {
+fn announced(lookup: Lookup<'_>) -> Result<Result<Announced, Absence>, ShmError> {
     let Some(count) = environment::number::<i32>(lookup, LISTEN_FDS, "it is not a number")? else {
-        return Ok(Err(Absent::NotSet));
+        return Ok(Err(Absence::NotSet));
     };
     if let Some(absent) = for_another_process(lookup)? {
         return Ok(Err(absent));
@@ -179,17 +179,17 @@ fn announced(lookup: Lookup<'_>) -> Result<Result<Announced, Absent>, ShmError> 
     }))
 }
 
-fn for_another_process(lookup: Lookup<'_>) -> Result<Option<Absent>, ShmError> {
+fn for_another_process(lookup: Lookup<'_>) -> Result<Option<Absence>, ShmError> {
     let pid = environment::number::<u32>(lookup, LISTEN_PID, "it is not a process id")?;
     if let Some(pid) = pid.filter(|pid| *pid != process::id()) {
-        return Ok(Some(Absent::ForProcess { pid }));
+        return Ok(Some(Absence::ForProcess { pid }));
     }
     let intended =
         environment::number::<u64>(lookup, LISTEN_PIDFDID, "it is not a pidfd inode number")?;
     // A kernel without such ids differs from the one that the parent ran on.
     let own = intended.and_then(|_| pidfd::own_id().ok().flatten());
     Ok(match (intended, own) {
-        (Some(intended), Some(own)) if intended != own => Some(Absent::ForEarlierProcess),
+        (Some(intended), Some(own)) if intended != own => Some(Absence::ForEarlierProcess),
         _ => None,
     })
 }
@@ -234,7 +234,7 @@ impl Announced {
             .map(|(name, fd)| Ok((name, move_above(fd, lowest)?)))
             .collect::<Result<_, ShmError>>()?;
         Ok(ListenFds {
-            absent: None,
+            absence: None,
             is_named,
             received,
         })
@@ -243,13 +243,13 @@ impl Announced {
     fn error(&self, refusal: Refusal) -> ShmError {
         let announced = self.count;
         match refusal {
-            Refusal::Closed(fd) => ShmError::NotOpen { fd, announced },
-            Refusal::OpenedHere(fd) => ShmError::NotInherited {
+            Refusal::Closed(fd) => ShmError::FdNotOpen { fd, announced },
+            Refusal::OpenedHere(fd) => ShmError::FdNotInherited {
                 fd,
                 what: fcntl::target(fd),
                 announced,
             },
-            Refusal::AlreadyTaken => ShmError::Received,
+            Refusal::AlreadyTaken => ShmError::AlreadyReceived,
         }
     }
 }
@@ -273,7 +273,7 @@ mod tests {
 
     use super::*;
 
-    fn of(set: &[(&str, &str)]) -> Result<Result<Announced, Absent>, ShmError> {
+    fn of(set: &[(&str, &str)]) -> Result<Result<Announced, Absence>, ShmError> {
         announced(&|name| {
             let found = set.iter().find(|(present, _)| *present == name);
             found.map(|(_, value)| OsString::from(value))
@@ -288,10 +288,10 @@ mod tests {
     #[test]
     fn names_are_optional() {
         assert_eq!(names_of(&[(LISTEN_FDS, "2")]), (2, vec![]));
-        assert_eq!(of(&[]).expect("nothing"), Err(Absent::NotSet));
+        assert_eq!(of(&[]).expect("nothing"), Err(Absence::NotSet));
         assert_eq!(
             of(&[(LISTEN_FDNAMES, "a"), (LISTEN_PID, "1")]).expect("nothing"),
-            Err(Absent::NotSet)
+            Err(Absence::NotSet)
         );
     }
 
@@ -310,7 +310,7 @@ mod tests {
             let refused = of(&[(LISTEN_FDS, "2"), (LISTEN_FDNAMES, bad)]).expect_err(bad);
             assert!(matches!(
                 refused,
-                ShmError::Variable {
+                ShmError::InvalidVariable {
                     name: LISTEN_FDNAMES,
                     ..
                 }
@@ -326,7 +326,7 @@ mod tests {
             assert!(refused.to_string().contains(LISTEN_FDS), "{refused}");
             assert!(matches!(
                 refused,
-                ShmError::Variable {
+                ShmError::InvalidVariable {
                     name: LISTEN_FDS,
                     ..
                 }
@@ -334,10 +334,10 @@ mod tests {
         }
         for (name, bad) in [(LISTEN_PID, "-1"), (LISTEN_PID, ""), (LISTEN_PIDFDID, "x")] {
             let refused = of(&[(LISTEN_FDS, "1"), (name, bad)]).expect_err(bad);
-            assert!(matches!(refused, ShmError::Variable { name: of, .. } if of == name));
+            assert!(matches!(refused, ShmError::InvalidVariable { name: of, .. } if of == name));
         }
         let not_utf8 = announced(&|_| Some(OsString::from_vec(vec![0xFF])));
-        assert!(matches!(not_utf8, Err(ShmError::Variable { .. })));
+        assert!(matches!(not_utf8, Err(ShmError::InvalidVariable { .. })));
     }
 
     #[test]
@@ -346,7 +346,7 @@ mod tests {
         assert_eq!(names_of(&[(LISTEN_FDS, "1"), (LISTEN_PID, &own)]).0, 1);
         assert_eq!(
             of(&[(LISTEN_FDS, "1"), (LISTEN_PID, "1")]).expect("valid variables"),
-            Err(Absent::ForProcess { pid: 1 })
+            Err(Absence::ForProcess { pid: 1 })
         );
         let Some(id) = pidfd::own_id().expect("a pidfd") else {
             return;
@@ -364,7 +364,7 @@ mod tests {
                 (LISTEN_PIDFDID, &wrong)
             ])
             .expect("valid variables"),
-            Err(Absent::ForEarlierProcess)
+            Err(Absence::ForEarlierProcess)
         );
     }
 }

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 
 use super::error::ShmError;
-use super::memfd_map::{SharedMap, SharedMapMut};
+use super::memfd_map::{MemfdMap, MemfdMapMut};
 use crate::sys::rlimits::page_bytes;
 use crate::sys::{fallocate, fcntl, memfd, statx};
 
@@ -23,10 +23,10 @@ use crate::sys::{fallocate, fcntl, memfd, statx};
 /// ```
 /// use std::sync::atomic::Ordering;
 ///
-/// use flatspan::shm::SharedFile;
+/// use flatspan::shm::Memfd;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let memfd = SharedFile::create("counters", 4096)?;
+/// let memfd = Memfd::create("counters", 4096)?;
 /// memfd.mark_restored()?;
 /// let map = memfd.map_mut(0..4096)?;
 /// map.words()[0].fetch_add(1, Ordering::Relaxed);
@@ -35,25 +35,25 @@ use crate::sys::{fallocate, fcntl, memfd, statx};
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct SharedFile {
+pub struct Memfd {
     file: File,
 }
 
-impl SharedFile {
+impl Memfd {
     /// Creates a memfd of zeros.
     ///
     /// The name is only for display in `/proc` and has at most 249 bytes.
     ///
     /// # Errors
     ///
-    /// Returns [`ShmError::Create`] if `memfd_create(2)` or `ftruncate(2)` fails.
+    /// Returns [`ShmError::CreateMemfd`] if `memfd_create(2)` or `ftruncate(2)` fails.
     pub fn create(name: &str, len_bytes: u64) -> Result<Self, ShmError> {
         let create = || {
             let file = memfd::create(name)?;
             file.set_len(len_bytes)?;
             Ok(file)
         };
-        let failed = |source| ShmError::Create {
+        let failed = |source| ShmError::CreateMemfd {
             name: name.to_owned(),
             len_bytes,
             source,
@@ -68,11 +68,11 @@ impl SharedFile {
     /// # Errors
     ///
     /// - [`ShmError::NotAMemfd`] if the descriptor is another file.
-    /// - [`ShmError::HugePages`] if the memfd has huge pages.
+    /// - [`ShmError::HugePagesUnsupported`] if the memfd has huge pages.
     /// - [`ShmError::NotWritable`] if it cannot be read and written through this descriptor.
-    /// - [`ShmError::Unsealable`] if it lacks the shrink seal and can never get it.
+    /// - [`ShmError::SealingNotAllowed`] if it lacks the shrink seal and can never get it.
     /// - [`ShmError::Io`] if a system call fails.
-    pub fn adopt(fd: impl Into<OwnedFd>) -> Result<Self, ShmError> {
+    pub fn from_fd(fd: impl Into<OwnedFd>) -> Result<Self, ShmError> {
         let memfd = Self {
             file: File::from(fd.into()),
         };
@@ -100,10 +100,10 @@ impl SharedFile {
             seals => seals.map_err(self.io("read the seals of the memfd"))?,
         };
         if memfd::is_huge(&self.file).map_err(self.io("read the filesystem type of the memfd"))? {
-            return Err(ShmError::HugePages { fd, what: what() });
+            return Err(ShmError::HugePagesUnsupported { fd, what: what() });
         }
         if seals.seal && !seals.shrink {
-            return Err(ShmError::Unsealable { fd, what: what() });
+            return Err(ShmError::SealingNotAllowed { fd, what: what() });
         }
         if seals.write {
             return Err(refuse("it has a write seal"));
@@ -143,7 +143,7 @@ impl SharedFile {
     /// # Errors
     ///
     /// Returns [`ShmError::Io`] if no memory is left, or after [`seal_length`](Self::seal_length).
-    pub fn grow(&self, len_bytes: u64) -> Result<(), ShmError> {
+    pub fn grow_to(&self, len_bytes: u64) -> Result<(), ShmError> {
         if self.len()? >= len_bytes {
             return Ok(());
         }
@@ -155,7 +155,7 @@ impl SharedFile {
     /// # Errors
     ///
     /// Returns [`ShmError::Io`] if fcntl(2) fails.
-    pub fn seal_length(&self) -> Result<(), ShmError> {
+    pub fn seal_grow(&self) -> Result<(), ShmError> {
         memfd::seal_grow(&self.file).map_err(self.io("add F_SEAL_GROW to the memfd"))
     }
 
@@ -179,7 +179,7 @@ impl SharedFile {
     /// # Errors
     ///
     /// Returns [`ShmError::Io`] if fcntl(2) fails.
-    pub fn mark_restored(&self) -> Result<(), ShmError> {
+    pub fn seal_restored(&self) -> Result<(), ShmError> {
         if self.is_restored()? {
             return Ok(());
         }
@@ -190,12 +190,12 @@ impl SharedFile {
     ///
     /// # Errors
     ///
-    /// - [`ShmError::Short`] if the memfd ends before the range.
-    /// - [`ShmError::Range`] if the range is empty or does not start at a page.
+    /// - [`ShmError::TooShort`] if the memfd ends before the range.
+    /// - [`ShmError::InvalidRange`] if the range is empty or does not start at a page.
     /// - [`ShmError::Io`] if mmap(2) fails.
-    pub fn map(&self, range: Range<u64>) -> Result<SharedMap, ShmError> {
+    pub fn map(&self, range: Range<u64>) -> Result<MemfdMap, ShmError> {
         let len = self.check_range(&range)?;
-        SharedMap::new(&self.file, range.start, len).map_err(self.io("map the memfd for reading"))
+        MemfdMap::new(&self.file, range.start, len).map_err(self.io("map the memfd for reading"))
     }
 
     /// Maps a range for reading and writing.
@@ -203,10 +203,9 @@ impl SharedFile {
     /// # Errors
     ///
     /// Those of [`map`](Self::map).
-    pub fn map_mut(&self, range: Range<u64>) -> Result<SharedMapMut, ShmError> {
+    pub fn map_mut(&self, range: Range<u64>) -> Result<MemfdMapMut, ShmError> {
         let len = self.check_range(&range)?;
-        SharedMapMut::new(&self.file, range.start, len)
-            .map_err(self.io("map the memfd for writing"))
+        MemfdMapMut::new(&self.file, range.start, len).map_err(self.io("map the memfd for writing"))
     }
 
     /// Duplicates the descriptor. The duplicate is close-on-exec.
@@ -223,7 +222,7 @@ impl SharedFile {
 
     /// The length of the range, if it can be mapped.
     fn check_range(&self, range: &Range<u64>) -> Result<usize, ShmError> {
-        let refuse = |reason| ShmError::Range {
+        let refuse = |reason| ShmError::InvalidRange {
             fd: self.number(),
             start: range.start,
             end: range.end,
@@ -240,7 +239,7 @@ impl SharedFile {
         };
         let present_bytes = self.len()?;
         if present_bytes < range.end {
-            return Err(ShmError::Short {
+            return Err(ShmError::TooShort {
                 fd: self.number(),
                 needed_bytes: range.end,
                 present_bytes,
@@ -258,14 +257,14 @@ impl SharedFile {
     }
 }
 
-impl AsFd for SharedFile {
+impl AsFd for Memfd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
 }
 
-impl From<SharedFile> for OwnedFd {
-    fn from(memfd: SharedFile) -> Self {
+impl From<Memfd> for OwnedFd {
+    fn from(memfd: Memfd) -> Self {
         memfd.file.into()
     }
 }

@@ -11,7 +11,7 @@
 //!
 //! Truncating the memfd removes the memory past its new end. A load or store there raises SIGBUS,
 //! which ends the process, but never returns a wrong value. A
-//! [restored](super::SharedFile::is_restored) memfd cannot be truncated.
+//! [restored](super::Memfd::is_restored) memfd cannot be truncated.
 #![expect(unsafe_code, reason = "atomics in mapped memory")]
 
 use std::fs::File;
@@ -22,19 +22,19 @@ use memmap2::{MmapOptions, MmapRaw};
 
 const WORD: usize = size_of::<AtomicU64>();
 
-/// A range of a [`SharedFile`](super::SharedFile) that is mapped for reading.
+/// A range of a [`Memfd`](super::Memfd) that is mapped for reading.
 #[derive(Debug)]
-pub struct SharedMap {
+pub struct MemfdMap {
     memory: MmapRaw,
 }
 
-/// A range of a [`SharedFile`](super::SharedFile) that is mapped for reading and writing.
+/// A range of a [`Memfd`](super::Memfd) that is mapped for reading and writing.
 #[derive(Debug)]
-pub struct SharedMapMut {
+pub struct MemfdMapMut {
     memory: MmapRaw,
 }
 
-impl SharedMap {
+impl MemfdMap {
     pub(super) fn new(file: &File, start: u64, len: usize) -> io::Result<Self> {
         let memory = MmapOptions::new()
             .offset(start)
@@ -48,7 +48,7 @@ impl SharedMap {
     /// Only the [`len`](Self::len) bytes from it on may be read, and none written. Other processes
     /// write them concurrently, so they must be read by atomics or copied by the kernel. A
     /// reference to them is undefined behaviour. A read may raise SIGBUS unless the memfd is
-    /// [restored](super::SharedFile::is_restored).
+    /// [restored](super::Memfd::is_restored).
     #[must_use]
     pub fn as_ptr(&self) -> *const u8 {
         self.memory.as_ptr()
@@ -82,7 +82,7 @@ impl SharedMap {
     }
 }
 
-impl SharedMapMut {
+impl MemfdMapMut {
     pub(super) fn new(file: &File, start: u64, len: usize) -> io::Result<Self> {
         let memory = MmapOptions::new().offset(start).len(len).map_raw(file)?;
         Ok(Self { memory })
@@ -93,7 +93,7 @@ impl SharedMapMut {
     /// Only the [`len`](Self::len) bytes from it on may be accessed. Other processes and users of
     /// [`words`](Self::words) access them concurrently, so they must be accessed by atomics or
     /// copied by the kernel. A reference to them is undefined behaviour, except to atomics. An
-    /// access may raise SIGBUS unless the memfd is [restored](super::SharedFile::is_restored).
+    /// access may raise SIGBUS unless the memfd is [restored](super::Memfd::is_restored).
     #[must_use]
     pub fn as_ptr(&self) -> *mut u8 {
         self.memory.as_mut_ptr()

@@ -1,13 +1,13 @@
 //! State in shared memory that outlives the program that uses it.
 //!
-//! A [`SharedFile`] is a memfd that one program passes to the next. The variables `LISTEN_FDS` and
+//! A [`Memfd`] is a memfd that one program passes to the next. The variables `LISTEN_FDS` and
 //! `LISTEN_FDNAMES` announce its descriptor under the name [`SHARED_FD_NAME`], as
 //! [`sd_listen_fds(3)`](https://man7.org/linux/man-pages/man3/sd_listen_fds.3.html) specifies.
-//! [`ListenFds`] receives descriptors, [`HandOver`] passes them on, and [`Notify`] lets a service
+//! [`ListenFds`] receives descriptors, [`FdPassing`] passes them on, and [`Notify`] lets a service
 //! manager keep them for the next start.
 //!
 //! A program commits generations of its state by a [`queue`], which a host copies concurrently. The
-//! memory of an unmodified program is stored by [`Unaware`]: when the program exits, or at points
+//! memory of an unmodified program is stored by [`TransparentHost`]: when the program exits, or at points
 //! in time for which a [`Freezer`] stops it.
 //!
 //! Rules of this layer:
@@ -43,20 +43,20 @@ pub mod queue;
 #[cfg(not(all(loom, test)))]
 mod transparent_host;
 
-pub use absence::Absent;
+pub use absence::Absence;
 pub use error::ShmError;
 pub use fd_name::SHARED_FD_NAME;
-pub use fd_passing::{HandOver, Placed};
+pub use fd_passing::{FdPassing, PlacedFds};
 #[cfg(not(all(loom, test)))]
 pub use freeze::{Freezer, Frozen};
 #[cfg(not(all(loom, test)))]
 pub use freeze_error::FreezeError;
 pub use listen_fds::ListenFds;
-pub use memfd::SharedFile;
-pub use memfd_map::{SharedMap, SharedMapMut};
+pub use memfd::Memfd;
+pub use memfd_map::{MemfdMap, MemfdMapMut};
 pub use notify::Notify;
 #[cfg(not(all(loom, test)))]
-pub use transparent_host::{Unaware, UnawareError, UnawareOptions};
+pub use transparent_host::{TransparentHost, TransparentHostError, TransparentHostOptions};
 
 /// Processes and their signals, for the program `shm-restore` only. No stable API.
 #[cfg(not(all(loom, test)))]

@@ -58,7 +58,7 @@ impl Notify {
     ///
     /// # Errors
     ///
-    /// Returns [`ShmError::Variable`] if `NOTIFY_SOCKET`, `WATCHDOG_USEC` or `WATCHDOG_PID` has an
+    /// Returns [`ShmError::InvalidVariable`] if `NOTIFY_SOCKET`, `WATCHDOG_USEC` or `WATCHDOG_PID` has an
     /// invalid value.
     pub fn from_env() -> Result<Self, ShmError> {
         Self::from_variables(&environment::of_process)
@@ -68,9 +68,9 @@ impl Notify {
         match lookup(SOCKET) {
             Some(socket) if !socket.is_empty() => Ok(Self {
                 watchdog: watchdog(lookup)?,
-                ..Self::to(&socket)?
+                ..Self::to_socket(&socket)?
             }),
-            _ => Ok(Self::nobody()),
+            _ => Ok(Self::disabled()),
         }
     }
 
@@ -78,8 +78,8 @@ impl Notify {
     ///
     /// # Errors
     ///
-    /// Returns [`ShmError::Variable`] if the address is invalid.
-    pub fn to(socket: impl AsRef<OsStr>) -> Result<Self, ShmError> {
+    /// Returns [`ShmError::InvalidVariable`] if the address is invalid.
+    pub fn to_socket(socket: impl AsRef<OsStr>) -> Result<Self, ShmError> {
         let socket = socket.as_ref();
         Ok(Self {
             manager: Some(Manager {
@@ -92,7 +92,7 @@ impl Notify {
 
     /// Creates a connection without a manager.
     #[must_use]
-    pub fn nobody() -> Self {
+    pub fn disabled() -> Self {
         Self {
             manager: None,
             watchdog: None,
@@ -101,7 +101,7 @@ impl Notify {
 
     /// Returns whether a manager receives the messages.
     #[must_use]
-    pub fn is_there(&self) -> bool {
+    pub fn is_enabled(&self) -> bool {
         self.manager.is_some()
     }
 
@@ -170,8 +170,8 @@ impl Notify {
     /// # Errors
     ///
     /// - Those of [`ready`](Self::ready), also for more than 253 descriptors.
-    /// - [`ShmError::Name`] if the name is invalid.
-    pub fn store(&self, name: &str, descriptors: &[BorrowedFd<'_>]) -> Result<(), ShmError> {
+    /// - [`ShmError::InvalidFdName`] if the name is invalid.
+    pub fn store_fds(&self, name: &str, descriptors: &[BorrowedFd<'_>]) -> Result<(), ShmError> {
         check_plain(name)?;
         let message = format!("FDSTORE=1\nFDNAME={name}\nFDPOLL=0");
         self.send(&message, descriptors)
@@ -182,7 +182,7 @@ impl Notify {
     /// # Errors
     ///
     /// Those of [`store`](Self::store).
-    pub fn remove_stored(&self, name: &str) -> Result<(), ShmError> {
+    pub fn remove_fds(&self, name: &str) -> Result<(), ShmError> {
         check_plain(name)?;
         self.send(&format!("FDSTOREREMOVE=1\nFDNAME={name}"), &[])
     }
@@ -271,7 +271,7 @@ mod tests {
     fn without_a_socket_messages_succeed_without_effect() {
         for set in [&[][..], &[(SOCKET, ""), (WATCHDOG_USEC, "x")]] {
             let notify = of(set).expect("a disabled connection");
-            assert!(!notify.is_there() && notify.watchdog_interval().is_none());
+            assert!(!notify.is_enabled() && notify.watchdog_interval().is_none());
             notify.ready().expect("no effect");
             assert!(notify.barrier(Duration::ZERO).expect("no effect"));
         }
@@ -302,7 +302,7 @@ mod tests {
             let refused = interval(&[(WATCHDOG_USEC, bad)]).expect_err(bad);
             assert!(matches!(
                 refused,
-                ShmError::Variable {
+                ShmError::InvalidVariable {
                     name: WATCHDOG_USEC,
                     ..
                 }

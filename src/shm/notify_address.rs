@@ -61,7 +61,10 @@ mod tests {
             "/a\0b".to_owned(),
         ] {
             let refused = parse(OsStr::new(&bad)).expect_err(&bad);
-            assert!(matches!(refused, ShmError::Variable { name: SOCKET, .. }));
+            assert!(matches!(
+                refused,
+                ShmError::InvalidVariable { name: SOCKET, .. }
+            ));
         }
     }
 }

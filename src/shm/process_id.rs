@@ -19,14 +19,17 @@ pub struct ProcessId {
     /// Process id.
     pub pid: u32,
     /// Start time in clock ticks since boot: field 22 of `/proc/PID/stat`.
-    pub started: u64,
+    pub start_ticks: u64,
 }
 
 impl ProcessId {
     /// Creates an identity from its parts, as read from a file.
     #[must_use]
     pub fn new(pid: u32, started: u64) -> Self {
-        Self { pid, started }
+        Self {
+            pid,
+            start_ticks: started,
+        }
     }
 
     /// Returns the identity of the process that has this process id now, `None` if there is none.
@@ -35,7 +38,7 @@ impl ProcessId {
     ///
     /// Returns an error if `/proc` hides the process, as with the mount option `hidepid` and a
     /// process of another user.
-    pub fn of(pid: u32) -> io::Result<Option<Self>> {
+    pub fn lookup(pid: u32) -> io::Result<Option<Self>> {
         let stat = stat(pid)?;
         Ok(stat.map(|stat| Self::new(pid, stat.started)))
     }
@@ -49,7 +52,7 @@ impl ProcessId {
     /// Those of [`of`](Self::of).
     pub fn is_child(self) -> io::Result<bool> {
         let own = std::process::id().cast_signed();
-        let stat = stat(self.pid)?.filter(|stat| stat.started == self.started);
+        let stat = stat(self.pid)?.filter(|stat| stat.started == self.start_ticks);
         Ok(stat.is_some_and(|stat| stat.parent == own))
     }
 
@@ -60,7 +63,7 @@ impl ProcessId {
     /// Those of [`of`](Self::of).
     pub fn is_alive(self) -> io::Result<bool> {
         match stat(self.pid)? {
-            Some(stat) if stat.started == self.started => {}
+            Some(stat) if stat.started == self.start_ticks => {}
             _ => return Ok(false),
         }
         // The state of the process is that of its first thread, which may exit before the others.
@@ -123,12 +126,12 @@ mod tests {
             .expect("a shell");
         let mut out = BufReader::new(child.stdout.take().expect("a pipe"));
         out.read_line(&mut String::new()).expect("a line of output");
-        let id = ProcessId::of(child.id())
+        let id = ProcessId::lookup(child.id())
             .expect("/proc")
             .expect("a process");
         assert_eq!(id.is_alive().ok(), Some(true));
         let other = ProcessId {
-            started: id.started + 1,
+            start_ticks: id.start_ticks + 1,
             ..id
         };
         assert_eq!(other.is_alive().ok(), Some(false));
@@ -137,7 +140,7 @@ mod tests {
         while id.is_alive().expect("/proc") {
             std::thread::yield_now();
         }
-        assert_eq!(ProcessId::of(child.id()).expect("/proc"), Some(id));
+        assert_eq!(ProcessId::lookup(child.id()).expect("/proc"), Some(id));
         child.wait().expect("an exit status");
         assert_eq!(id.is_alive().ok(), Some(false));
     }
@@ -145,7 +148,7 @@ mod tests {
     #[test]
     fn unused_process_ids_have_no_identity() {
         for pid in [0, u32::MAX, i32::MAX.cast_unsigned()] {
-            assert_eq!(ProcessId::of(pid).expect("/proc"), None);
+            assert_eq!(ProcessId::lookup(pid).expect("/proc"), None);
         }
     }
 }

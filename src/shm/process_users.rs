@@ -14,7 +14,7 @@ use std::path::Path;
 use rustix::process::{Pid, WaitId, WaitIdOptions, getpid, set_child_subreaper, waitid};
 
 use super::error::ShmError;
-use super::memfd::SharedFile;
+use super::memfd::Memfd;
 use crate::sys::process_tree::{descendants, numbers, of_process};
 
 /// A process.
@@ -65,7 +65,7 @@ pub fn reap_orphans(except: u32) -> io::Result<()> {
 /// # Errors
 ///
 /// Returns [`ShmError::Io`] if `/proc` cannot be read.
-pub fn descendants_with(memory: &SharedFile) -> Result<Vec<Descendant>, ShmError> {
+pub fn descendants_with(memory: &Memfd) -> Result<Vec<Descendant>, ShmError> {
     let file = metadata(memory)?;
     let all = descendants(own_pid()).map_err(io_error(memory))?;
     Ok(all
@@ -83,7 +83,7 @@ pub fn descendants_with(memory: &SharedFile) -> Result<Vec<Descendant>, ShmError
 /// # Errors
 ///
 /// Returns [`ShmError::Io`] if `/proc` cannot be read.
-pub fn users_of(memory: &SharedFile) -> Result<Vec<Descendant>, ShmError> {
+pub fn users_of(memory: &Memfd) -> Result<Vec<Descendant>, ShmError> {
     let file = metadata(memory)?;
     let all = numbers("/proc").map_err(io_error(memory))?;
     Ok(all
@@ -94,12 +94,12 @@ pub fn users_of(memory: &SharedFile) -> Result<Vec<Descendant>, ShmError> {
         .collect())
 }
 
-fn metadata(memory: &SharedFile) -> Result<fs::Metadata, ShmError> {
+fn metadata(memory: &Memfd) -> Result<fs::Metadata, ShmError> {
     let fd = memory.as_fd().as_raw_fd();
     fs::metadata(format!("/proc/self/fd/{fd}")).map_err(io_error(memory))
 }
 
-fn io_error(memory: &SharedFile) -> impl FnOnce(io::Error) -> ShmError + use<> {
+fn io_error(memory: &Memfd) -> impl FnOnce(io::Error) -> ShmError + use<> {
     let fd = memory.as_fd().as_raw_fd();
     ShmError::io(fd, "find the processes that use the memfd")
 }

@@ -3,7 +3,7 @@
 //! The memfd is the region of a [`Store`]. Changes are found by comparing hashes, since the program
 //! writes through its own mappings. A checkpoint has each page as it was at some time during the
 //! checkpoint. It is of one point in time only if no process writes: after the program has exited,
-//! or if a [`Standstill`] freezes it. The program may still be in the middle of a change. A
+//! or if a [`Quiesce`] freezes it. The program may still be in the middle of a change. A
 //! restored state is then what the program would find after being killed at that point.
 
 use std::fs::File;
@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::ShmError;
-use super::memfd::SharedFile;
+use super::memfd::Memfd;
 use crate::snapshot::{
-    Changes, CheckpointReport, Memory, OpenReport, SnapshotError, Standstill, Store, StoreOptions,
-    StoreReader, TrackerChoice, Writers,
+    CheckpointReport, MemorySource, OpenReport, Quiesce, Store, StoreError, StoreOptions,
+    StoreReader, TrackerChoice, WriteMode, WriterScope,
 };
 use crate::sys::{fallocate, memfd};
 
@@ -30,12 +30,12 @@ const RESERVE_BYTES: u64 = if cfg!(target_pointer_width = "32") {
 /// Options of a transparent host.
 #[derive(Clone, Debug, Default)]
 #[must_use]
-pub struct UnawareOptions {
+pub struct TransparentHostOptions {
     part_bytes: Option<u64>,
-    quiesce: Option<Arc<dyn Standstill>>,
+    quiesce: Option<Arc<dyn Quiesce>>,
 }
 
-impl UnawareOptions {
+impl TransparentHostOptions {
     /// Sets the length of the store's part files. An existing store is converted.
     pub fn part_bytes(mut self, bytes: u64) -> Self {
         self.part_bytes = Some(bytes);
@@ -44,24 +44,24 @@ impl UnawareOptions {
 
     /// Sets what freezes the program during the stop-and-copy part of each checkpoint. Defaults to
     /// nothing.
-    pub fn standstill(mut self, quiesce: Arc<dyn Standstill>) -> Self {
+    pub fn standstill(mut self, quiesce: Arc<dyn Quiesce>) -> Self {
         self.quiesce = Some(quiesce);
         self
     }
 
-    fn store_options(self, memory: Memory) -> StoreOptions {
+    fn store_options(self, memory: MemorySource) -> StoreOptions {
         let mut options = StoreOptions::default()
-            .changes(Changes::Writers)
-            .memory(memory)
-            .memory_writers(Writers::Anyone)
-            .follow_memory(true)
-            .tracker(TrackerChoice::Compare)
+            .write_mode(WriteMode::Tracked)
+            .memory_source(memory)
+            .writer_scope(WriterScope::AnyMapping)
+            .grow_with_memfd(true)
+            .tracker(TrackerChoice::HashCompare)
             .reserve_bytes(RESERVE_BYTES);
         if let Some(bytes) = self.part_bytes {
-            options = options.part_bytes(bytes).change_part_bytes(true);
+            options = options.part_bytes(bytes).convert_part_bytes(true);
         }
         match self.quiesce {
-            Some(quiesce) => options.standstill(quiesce),
+            Some(quiesce) => options.quiesce_with(quiesce),
             None => options,
         }
     }
@@ -70,13 +70,13 @@ impl UnawareOptions {
 /// An error of a transparent host.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum UnawareError {
+pub enum TransparentHostError {
     /// The memfd failed.
     #[error(transparent)]
     Memory(#[from] ShmError),
     /// The store failed.
     #[error(transparent)]
-    Store(#[from] SnapshotError),
+    Store(#[from] StoreError),
 }
 
 /// Transparent host: restores the memfd before an unmodified program starts, and stores its content
@@ -88,34 +88,34 @@ pub enum UnawareError {
 /// # Examples
 ///
 /// ```
-/// use flatspan::shm::{SharedFile, Unaware, UnawareOptions};
+/// use flatspan::shm::{Memfd, Unaware, TransparentHostOptions};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let dir = tempfile::tempdir()?;
 /// # let store = dir.path().join("store");
-/// let memfd = SharedFile::create("state", 4096)?;
-/// let host = Unaware::open(&store, &memfd, UnawareOptions::default())?;
+/// let memfd = Memfd::create("state", 4096)?;
+/// let host = TransparentHost::open(&store, &memfd, TransparentHostOptions::default())?;
 /// // The program maps the memfd, runs and exits.
 /// memfd.map_mut(0..4096)?.words()[0].store(7, std::sync::atomic::Ordering::Relaxed);
-/// host.snapshot_once()?;
+/// host.snapshot()?;
 /// host.close()?;
 ///
-/// let restored = SharedFile::create("state", 0)?;
-/// let host = Unaware::open(&store, &restored, UnawareOptions::default())?;
+/// let restored = Memfd::create("state", 0)?;
+/// let host = TransparentHost::open(&store, &restored, TransparentHostOptions::default())?;
 /// assert!(host.restored());
 /// assert_eq!(restored.map(0..4096)?.load(0), Some(7));
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct Unaware {
+pub struct TransparentHost {
     store: Store,
     directory: PathBuf,
-    memfd: SharedFile,
+    memfd: Memfd,
     restored: bool,
 }
 
-impl Unaware {
+impl TransparentHost {
     /// Opens or creates the store and restores its newest state into the memfd.
     ///
     /// A memfd with the shrink seal is live and keeps its content; only
@@ -126,24 +126,24 @@ impl Unaware {
     ///
     /// # Errors
     ///
-    /// - [`UnawareError::Store`] if the store cannot be opened.
-    /// - [`UnawareError::Memory`] if a system call on the memfd fails.
+    /// - [`TransparentHostError::Store`] if the store cannot be opened.
+    /// - [`TransparentHostError::Memory`] if a system call on the memfd fails.
     pub fn open(
         store: impl AsRef<Path>,
-        memfd: &SharedFile,
-        options: UnawareOptions,
-    ) -> Result<Self, UnawareError> {
+        memfd: &Memfd,
+        options: TransparentHostOptions,
+    ) -> Result<Self, TransparentHostError> {
         let path = store.as_ref();
         let mut is_live = memfd.is_restored()?;
         if !is_live && !memfd.is_empty()? && is_store_empty(path)? {
-            memfd.mark_restored()?;
+            memfd.seal_restored()?;
             is_live = true;
         }
         let own = reopen(memfd)?;
         let memory = if is_live {
-            Memory::live(own)
+            MemorySource::attach(own)
         } else {
-            Memory::adopted(own)
+            MemorySource::restore_into(own)
         };
         Ok(Self {
             store: Store::open(path, options.store_options(memory))?,
@@ -162,10 +162,10 @@ impl Unaware {
     ///
     /// # Errors
     ///
-    /// - [`UnawareError::Store`] if the store cannot be read. The memfd is not modified unless the
+    /// - [`TransparentHostError::Store`] if the store cannot be read. The memfd is not modified unless the
     ///   error is found during the copy.
-    /// - [`UnawareError::Memory`] if a system call on the memfd fails.
-    pub fn roll_back(&mut self) -> Result<(), UnawareError> {
+    /// - [`TransparentHostError::Memory`] if a system call on the memfd fails.
+    pub fn rollback(&mut self) -> Result<(), TransparentHostError> {
         restore_newest(&self.directory, &self.memfd)?;
         self.restored = true;
         Ok(())
@@ -174,7 +174,7 @@ impl Unaware {
     /// Returns whether the state of the store was restored into the memfd. Returns `false` for a
     /// live memfd.
     #[must_use]
-    pub fn restored(&self) -> bool {
+    pub fn was_restored(&self) -> bool {
         self.restored
     }
 
@@ -194,13 +194,13 @@ impl Unaware {
     ///
     /// # Errors
     ///
-    /// Returns [`UnawareError::Store`] if the checkpoint fails. The store keeps its state, and the
-    /// next call retries. A [poisoned](SnapshotError::Poisoned) store must be opened again, which
+    /// Returns [`TransparentHostError::Store`] if the checkpoint fails. The store keeps its state, and the
+    /// next call retries. A [poisoned](StoreError::Poisoned) store must be opened again, which
     /// keeps the content of the memfd.
-    pub fn snapshot_once(&self) -> Result<CheckpointReport, UnawareError> {
+    pub fn snapshot(&self) -> Result<CheckpointReport, TransparentHostError> {
         // Appended pages are copied before the program is frozen. The checkpoint follows the memfd
         // again for those appended in between.
-        self.store.follow_memory()?;
+        self.store.grow_to_memfd()?;
         Ok(self.store.checkpoint()?)
     }
 
@@ -208,14 +208,14 @@ impl Unaware {
     ///
     /// # Errors
     ///
-    /// Returns [`UnawareError::Store`] if the checkpoint fails. The store is then as after a crash.
-    pub fn close(self) -> Result<(), UnawareError> {
+    /// Returns [`TransparentHostError::Store`] if the checkpoint fails. The store is then as after a crash.
+    pub fn close(self) -> Result<(), TransparentHostError> {
         Ok(self.store.close()?)
     }
 }
 
 /// Replaces the content of the memfd by the newest state of the store, followed by zeros.
-fn restore_newest(store: &Path, memfd: &SharedFile) -> Result<(), UnawareError> {
+fn restore_newest(store: &Path, memfd: &Memfd) -> Result<(), TransparentHostError> {
     let failed = || ShmError::io(memfd.as_fd().as_raw_fd(), "restore into the memfd");
     // The image is opened before the memfd is emptied, so that an unusable store changes nothing.
     let image = StoreReader::open(store)?.newest()?;
@@ -223,15 +223,15 @@ fn restore_newest(store: &Path, memfd: &SharedFile) -> Result<(), UnawareError> 
     if !memfd.is_empty()? {
         fallocate::punch(&own, 0, memfd.len()?).map_err(failed())?;
     }
-    memfd.grow(image.len())?;
-    image.read(|offset, bytes| {
+    memfd.grow_to(image.len())?;
+    image.for_each_data(|offset, bytes| {
         let written = own.write_all_at(bytes, offset).map_err(failed());
         Ok(written?)
     })
 }
 
 /// Whether the directory holds no store, or one without a byte.
-fn is_store_empty(store: &Path) -> Result<bool, SnapshotError> {
+fn is_store_empty(store: &Path) -> Result<bool, StoreError> {
     let is_new = match std::fs::read_dir(store) {
         Ok(mut entries) => entries.next().is_none(),
         Err(error) => error.kind() == std::io::ErrorKind::NotFound,
@@ -243,7 +243,7 @@ fn is_store_empty(store: &Path) -> Result<bool, SnapshotError> {
 }
 
 /// A new open file description: the program's one has a position that only the program may move.
-fn reopen(memfd: &SharedFile) -> Result<File, ShmError> {
+fn reopen(memfd: &Memfd) -> Result<File, ShmError> {
     let fd = memfd.as_fd();
     let number = fd.as_raw_fd();
     let copy = fd

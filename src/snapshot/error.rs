@@ -4,22 +4,22 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::file_names::Array;
-use super::format::{Defect, HeapName};
+use super::file_names::LogicalFile;
+use super::format::{HeaderError, HeapName};
 use super::region::RegionError;
 use super::tracker::TrackerError;
 
 /// Error of a store. The memory is unchanged unless the variant says otherwise.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum SnapshotError {
+pub enum StoreError {
     /// An operation of the storage backend failed.
-    #[error("cannot {operation} {array}")]
-    Disk {
+    #[error("cannot {operation} {file}")]
+    Backend {
         /// Operation that failed.
         operation: &'static str,
         /// Logical file that it was applied to.
-        array: Array,
+        file: LogicalFile,
         /// Error of the backend, which names the file.
         source: io::Error,
     },
@@ -51,24 +51,24 @@ pub enum SnapshotError {
     },
     /// The headers lead to no complete heap.
     #[error("no heap to restore from")]
-    NoHeap(#[source] Box<NoHeap>),
+    HeapSelection(#[source] Box<HeapSelectionError>),
     /// Stored bytes differ from what was written.
-    #[error("{array} is damaged at byte {offset}: {what}")]
-    Damaged {
+    #[error("{file} is damaged at byte {offset}: {cause}")]
+    Corrupt {
         /// Logical file.
-        array: Array,
+        file: LogicalFile,
         /// Offset of the corruption in it.
         offset: u64,
         /// Kind of corruption.
-        what: Damage,
+        cause: CorruptionCause,
     },
     /// Neither heap could be restored.
     #[error("nothing to restore from: heap {first} failed ({first_error}), {rest}")]
-    NothingGood {
+    NoUsableHeap {
         /// Newest heap.
         first: HeapName,
         /// Error of the newest heap.
-        first_error: Box<SnapshotError>,
+        first_error: Box<StoreError>,
         /// Result of trying the other heap.
         rest: String,
     },
@@ -81,7 +81,7 @@ pub enum SnapshotError {
     },
     /// An option has an unusable value.
     #[error("`{option}`: {reason}")]
-    Option {
+    InvalidOption {
         /// Name of the option.
         option: &'static str,
         /// Why the value is unusable.
@@ -89,7 +89,7 @@ pub enum SnapshotError {
     },
     /// A range is outside of the region.
     #[error("{len} bytes at offset {offset} exceed the region of {region_bytes} bytes")]
-    Range {
+    OutOfBounds {
         /// Start of the range.
         offset: u64,
         /// Length of the range.
@@ -97,34 +97,34 @@ pub enum SnapshotError {
         /// Length of the region.
         region_bytes: u64,
     },
-    /// The store was opened for another way of writing ([`Changes`](super::Changes)).
-    #[error("`{door}` needs a store opened with Changes::{needs}")]
-    Door {
+    /// The store was opened for another way of writing ([`WriteMode`](super::Changes)).
+    #[error("`{method}` needs a store opened with Changes::{required}")]
+    WrongMode {
         /// Method that was called.
-        door: &'static str,
+        method: &'static str,
         /// Mode that the method needs.
-        needs: &'static str,
+        required: &'static str,
     },
     /// The calling thread holds the access lock already and would wait for itself.
-    #[error("`{door}` inside of a transaction, view or write guard of the same store")]
-    Nested {
+    #[error("`{method}` inside of a transaction, view or write guard of the same store")]
+    WouldDeadlock {
         /// Method that was called.
-        door: &'static str,
+        method: &'static str,
     },
     /// Another thread held the access lock for longer than the timeout.
     #[error("waited {waited:?} for thread {holder} to release the memory")]
-    GateTimeout {
+    LockTimeout {
         /// Time waited.
         waited: Duration,
         /// Name or id of a thread that holds the lock.
         holder: String,
     },
-    /// External writers could not be stopped for a checkpoint ([`Standstill`](super::Standstill)).
+    /// External writers could not be stopped for a checkpoint ([`Quiesce`](super::Standstill)).
     #[error("cannot stop the external writers of the memory")]
-    Standstill(#[source] io::Error),
+    Quiesce(#[source] io::Error),
     /// Reserving, mapping or copying the memory failed.
     #[error("cannot use the memory of the region")]
-    Memory(#[from] RegionError),
+    Region(#[from] RegionError),
     /// The dirty tracker failed.
     #[error("cannot determine which pages changed")]
     Tracker(#[from] TrackerError),
@@ -134,7 +134,7 @@ pub enum SnapshotError {
     MemoryLost,
     /// A page changed without a report from the tracker, or memory is faulty.
     #[error("page {page} differs from its last checkpoint without a reported change: {why}")]
-    Untracked {
+    UntrackedChange {
         /// Page number.
         page: u64,
         /// Possible cause.
@@ -145,10 +145,10 @@ pub enum SnapshotError {
 /// Kind of corruption of stored bytes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Damage {
+pub enum CorruptionCause {
     /// A page does not match its hash in the checksum tree.
     #[error("page {page} does not have its checksum")]
-    Page {
+    PageChecksum {
         /// Page number.
         page: u64,
     },
@@ -156,7 +156,7 @@ pub enum Damage {
     #[error(
         "a block of the checksum tree (level {level}, number {index}) does not have its checksum"
     )]
-    Block {
+    TreeBlockChecksum {
         /// Level in the tree. Level 0 has the hashes of pages.
         level: u8,
         /// Number of the block on its level.
@@ -164,7 +164,7 @@ pub enum Damage {
     },
     /// The logical file is shorter than its header says.
     #[error("it has {present_bytes} bytes, {needed_bytes} are needed")]
-    Short {
+    TooShort {
         /// Present length.
         present_bytes: u64,
         /// Required length.
@@ -172,38 +172,38 @@ pub enum Damage {
     },
     /// The header of a journal file is invalid.
     #[error("{0}")]
-    Header(#[from] Defect),
+    Header(#[from] HeaderError),
     /// A durable record of the journal cannot be read.
     #[error("record {sequence} was durable and cannot be read")]
-    Record {
+    UnreadableRecord {
         /// Sequence number of the record.
         sequence: u64,
     },
     /// A record has a valid checksum and an invalid body.
     #[error("record {sequence}: {defect}")]
-    Body {
+    InvalidRecord {
         /// Sequence number of the record.
         sequence: u64,
         /// Reason why the body is invalid.
-        defect: Defect,
+        defect: HeaderError,
     },
 }
 
 /// Why the headers lead to no heap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum NoHeap {
+pub enum HeapSelectionError {
     /// Neither heap is complete.
     #[error("neither heap is complete: a {a}, b {b}")]
     NoneComplete {
         /// Why heap a is unusable.
-        a: Unfit,
+        a: HeapUnusable,
         /// Why heap b is unusable.
-        b: Unfit,
+        b: HeapUnusable,
     },
     /// A newer program wrote one of the heaps.
     #[error("heap {heap} has version {found}, this program knows 1")]
-    Version {
+    UnsupportedVersion {
         /// Heap.
         heap: HeapName,
         /// Format version of the heap.
@@ -211,16 +211,16 @@ pub enum NoHeap {
     },
     /// The heaps belong to different stores.
     #[error("the heaps are of different stores: one was copied here from elsewhere")]
-    Strangers,
+    StoreIdMismatch,
     /// Both heaps have the same generation.
     #[error("both heaps have generation {generation}: one is a copy of the other")]
-    Twins {
+    DuplicateGeneration {
         /// Generation of both heaps.
         generation: u64,
     },
     /// The files of one heap contain the header of the other heap.
     #[error("the files of heap {heap} hold the other heap: they were renamed")]
-    Swapped {
+    WrongHeap {
         /// Heap that the files are named after.
         heap: HeapName,
     },
@@ -229,32 +229,35 @@ pub enum NoHeap {
 /// Why a heap cannot be selected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Unfit {
+pub enum HeapUnusable {
     /// The heap has no files.
     #[error("is missing")]
-    Absent,
+    Missing,
     /// Neither copy of METADATA is valid.
     #[error("has no valid METADATA ({first}; {second})")]
-    Damaged {
+    Corrupt {
         /// Error of the first copy.
-        first: Defect,
+        first: HeaderError,
         /// Error of the second copy.
-        second: Defect,
+        second: HeaderError,
     },
     /// A checkpoint into the heap was interrupted.
     #[error("was being written (generation {generation})")]
-    Taken {
+    Incomplete {
         /// Generation of the interrupted checkpoint.
         generation: u64,
     },
 }
 
-impl SnapshotError {
+impl StoreError {
     /// Returns a closure that adds the operation and the logical file to an error of the backend.
-    pub(crate) fn disk(operation: &'static str, array: Array) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Disk {
+    pub(crate) fn disk(
+        operation: &'static str,
+        array: LogicalFile,
+    ) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Backend {
             operation,
-            array,
+            file: array,
             source,
         }
     }
@@ -263,34 +266,34 @@ impl SnapshotError {
     #[must_use]
     pub fn kind(&self) -> io::ErrorKind {
         match self {
-            Self::Disk { source, .. }
+            Self::Backend { source, .. }
             | Self::Directory { source, .. }
-            | Self::Standstill(source) => source.kind(),
+            | Self::Quiesce(source) => source.kind(),
             Self::InUse { .. } => io::ErrorKind::ResourceBusy,
-            Self::Option { .. } | Self::Range { .. } | Self::Door { .. } => {
+            Self::InvalidOption { .. } | Self::OutOfBounds { .. } | Self::WrongMode { .. } => {
                 io::ErrorKind::InvalidInput
             }
-            Self::GateTimeout { .. } => io::ErrorKind::TimedOut,
-            Self::Nested { .. } => io::ErrorKind::Deadlock,
-            Self::Poisoned { .. } | Self::Memory(_) | Self::Tracker(_) => io::ErrorKind::Other,
+            Self::LockTimeout { .. } => io::ErrorKind::TimedOut,
+            Self::WouldDeadlock { .. } => io::ErrorKind::Deadlock,
+            Self::Poisoned { .. } | Self::Region(_) | Self::Tracker(_) => io::ErrorKind::Other,
             Self::NotAStore { .. }
-            | Self::NoHeap(_)
-            | Self::Damaged { .. }
-            | Self::NothingGood { .. }
+            | Self::HeapSelection(_)
+            | Self::Corrupt { .. }
+            | Self::NoUsableHeap { .. }
             | Self::MemoryLost
-            | Self::Untracked { .. } => io::ErrorKind::InvalidData,
+            | Self::UntrackedChange { .. } => io::ErrorKind::InvalidData,
         }
     }
 }
 
-impl From<NoHeap> for SnapshotError {
-    fn from(error: NoHeap) -> Self {
-        Self::NoHeap(Box::new(error))
+impl From<HeapSelectionError> for StoreError {
+    fn from(error: HeapSelectionError) -> Self {
+        Self::HeapSelection(Box::new(error))
     }
 }
 
-impl From<SnapshotError> for io::Error {
-    fn from(error: SnapshotError) -> Self {
+impl From<StoreError> for io::Error {
+    fn from(error: StoreError) -> Self {
         Self::new(error.kind(), error)
     }
 }

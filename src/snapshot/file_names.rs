@@ -11,7 +11,7 @@ use super::format::{HeapName, NUMBERS_END};
     clippy::exhaustive_enums,
     reason = "a backend handles every logical file"
 )]
-pub enum Array {
+pub enum LogicalFile {
     /// METADATA, then PAYLOAD.
     Heap(HeapName),
     /// Checksum tree of a heap.
@@ -20,7 +20,7 @@ pub enum Array {
     Journal(u64),
 }
 
-impl fmt::Display for Array {
+impl fmt::Display for LogicalFile {
     /// Formats the name of the part files without the part number.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -31,7 +31,7 @@ impl fmt::Display for Array {
     }
 }
 
-impl Array {
+impl LogicalFile {
     /// Returns the file name of a part.
     #[must_use]
     pub fn part_name(&self, part: u64) -> String {
@@ -40,7 +40,7 @@ impl Array {
 
     /// Parses the name of a part file. Returns `None` for other files.
     #[must_use]
-    pub fn of_file(file_name: &str) -> Option<(Self, u64)> {
+    pub fn parse_part_name(file_name: &str) -> Option<(Self, u64)> {
         let (stem, part) = file_name.rsplit_once('.')?;
         let number = part.parse().ok()?;
         let array = match stem.split_once('-')? {

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::snapshot::backend::StoreLocks as Locks;
 use crate::snapshot::backend::lock_file;
-use crate::snapshot::error::SnapshotError;
+use crate::snapshot::error::StoreError;
 use crate::snapshot::format::{HeapName, NUMBERS_END};
 use crate::snapshot::reader::StoreReader;
 use crate::sys::openat2::sync_directory;
@@ -32,11 +32,11 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 /// use flatspan::snapshot::{History, StoreReader};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let history = History::of("/var/lib/counter");
+/// let history = History::new("/var/lib/counter");
 /// let kept = history.keep()?;
 /// history.prune(24)?;
 /// // A snapshot is a store.
-/// let image = StoreReader::open(kept.directory())?.newest()?;
+/// let image = StoreReader::open(kept.path())?.newest()?;
 /// # Ok(())
 /// # }
 /// ```
@@ -47,9 +47,9 @@ pub struct History {
 
 /// Snapshot of a store: a store in a directory named `NUMBER-GENERATION`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kept {
+pub struct HistorySnapshot {
     name: SnapshotName,
-    directory: PathBuf,
+    path: PathBuf,
 }
 
 /// Name of a snapshot. Names are ordered by the time at which the snapshots were added.
@@ -72,7 +72,7 @@ impl Drop for HistoryLock {
 
 impl History {
     /// Creates a handle for the history of the store in a directory. It does no I/O.
-    pub fn of(store: impl AsRef<Path>) -> Self {
+    pub fn new(store: impl AsRef<Path>) -> Self {
         Self {
             store: store.as_ref().to_path_buf(),
         }
@@ -83,7 +83,7 @@ impl History {
     /// # Errors
     ///
     /// - [`StoreError::Directory`] if the directory cannot be read.
-    pub fn list(&self) -> Result<Vec<Kept>, SnapshotError> {
+    pub fn list(&self) -> Result<Vec<HistorySnapshot>, StoreError> {
         let names = self.names()?;
         let mut all: Vec<_> = names
             .iter()
@@ -91,7 +91,7 @@ impl History {
             .collect();
         all.sort();
         let all = all.into_iter().map(|name| self.kept(name));
-        Ok(all.filter(|kept| kept.directory.is_dir()).collect())
+        Ok(all.filter(|kept| kept.path.is_dir()).collect())
     }
 
     /// Adds the newest state of the store as a snapshot, and returns it.
@@ -106,7 +106,7 @@ impl History {
     ///   [`Image::clone_to`](crate::snapshot::Image::clone_to).
     /// - [`StoreError::Directory`] with `ResourceBusy` if another process adds or removes snapshots
     ///   for more than 10 seconds.
-    pub fn keep(&self) -> Result<Kept, SnapshotError> {
+    pub fn add(&self) -> Result<HistorySnapshot, StoreError> {
         // Open the store first, so that no directory is created where no store exists.
         let store = StoreReader::open(&self.store)?;
         let _lock = self.lock()?;
@@ -114,7 +114,7 @@ impl History {
         self.remove_leftovers(&names);
         let image = store.newest_to_clone()?;
         if let Some(last) = self.list()?.pop() {
-            let newest = StoreReader::open(&last.directory);
+            let newest = StoreReader::open(&last.path);
             let newest = newest.and_then(|reader| reader.newest_to_clone());
             if newest.is_ok_and(|newest| newest.is_same_state(&image)) {
                 return Ok(last);
@@ -125,7 +125,7 @@ impl History {
             number: known.max().map_or(1, |last| last.number.saturating_add(1)),
             generation: image.generation(),
         });
-        image.clone_to(&kept.directory)?;
+        image.clone_to(&kept.path)?;
         Ok(kept)
     }
 
@@ -139,7 +139,7 @@ impl History {
     ///   for more than 10 seconds.
     /// - [`StoreError::Directory`] if a snapshot cannot be removed. The error is the first one; all
     ///   other snapshots are removed nevertheless.
-    pub fn prune(&self, keep_last: usize) -> Result<Vec<Kept>, SnapshotError> {
+    pub fn prune(&self, keep_last: usize) -> Result<Vec<HistorySnapshot>, StoreError> {
         if self.names()?.is_empty() {
             return Ok(Vec::new());
         }
@@ -159,9 +159,9 @@ impl History {
     }
 
     /// Returns false if the snapshot is in use.
-    fn remove(&self, kept: &Kept) -> Result<bool, SnapshotError> {
-        let locks = match Locks::of_writer(&kept.directory) {
-            Err(SnapshotError::InUse { .. }) => return Ok(false),
+    fn remove(&self, kept: &HistorySnapshot) -> Result<bool, StoreError> {
+        let locks = match Locks::of_writer(&kept.path) {
+            Err(StoreError::InUse { .. }) => return Ok(false),
             locks => locks?,
         };
         let mut heap_locks = Vec::new();
@@ -173,10 +173,10 @@ impl History {
         }
         // Rename it first, so that no reader finds a partly removed snapshot.
         let removed_path = self.directory().join(format!(".{}.old", kept.name));
-        fs::rename(&kept.directory, &removed_path)
+        fs::rename(&kept.path, &removed_path)
             .and_then(|()| sync_directory(&self.directory()))
             .and_then(|()| fs::remove_dir_all(&removed_path))
-            .map_err(failed("remove", &kept.directory))?;
+            .map_err(failed("remove", &kept.path))?;
         Ok(true)
     }
 
@@ -189,7 +189,7 @@ impl History {
         }
     }
 
-    fn lock(&self) -> Result<HistoryLock, SnapshotError> {
+    fn lock(&self) -> Result<HistoryLock, StoreError> {
         let directory = self.directory();
         match fs::create_dir(&directory) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -199,7 +199,7 @@ impl History {
     }
 
     /// Names in the directory of the history; none if it does not exist.
-    fn names(&self) -> Result<Vec<String>, SnapshotError> {
+    fn names(&self) -> Result<Vec<String>, StoreError> {
         let directory = self.directory();
         let entries = match fs::read_dir(&directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -213,10 +213,10 @@ impl History {
         Ok(names)
     }
 
-    fn kept(&self, name: SnapshotName) -> Kept {
-        Kept {
+    fn kept(&self, name: SnapshotName) -> HistorySnapshot {
+        HistorySnapshot {
             name,
-            directory: self.directory().join(name.to_string()),
+            path: self.directory().join(name.to_string()),
         }
     }
 
@@ -226,12 +226,16 @@ impl History {
 }
 
 /// Highest generation of all snapshots; 0 if there are none.
-pub(super) fn highest_generation(store: &Path) -> Result<u64, SnapshotError> {
-    let all = History::of(store).list()?;
-    Ok(all.iter().map(Kept::generation).max().unwrap_or(0))
+pub(super) fn highest_generation(store: &Path) -> Result<u64, StoreError> {
+    let all = History::new(store).list()?;
+    Ok(all
+        .iter()
+        .map(HistorySnapshot::generation)
+        .max()
+        .unwrap_or(0))
 }
 
-impl Kept {
+impl HistorySnapshot {
     /// Returns the name of the snapshot, unique in its history.
     #[must_use]
     pub fn name(&self) -> String {
@@ -240,8 +244,8 @@ impl Kept {
 
     /// Returns the directory of the snapshot, which is a store.
     #[must_use]
-    pub fn directory(&self) -> &Path {
-        &self.directory
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Returns the generation of the snapshot.
@@ -282,8 +286,8 @@ fn is_leftover(text: &str) -> bool {
 pub(super) fn failed<'p>(
     operation: &'static str,
     path: &'p Path,
-) -> impl FnOnce(io::Error) -> SnapshotError + use<'p> {
-    move |source| SnapshotError::Directory {
+) -> impl FnOnce(io::Error) -> StoreError + use<'p> {
+    move |source| StoreError::Directory {
         path: path.to_path_buf(),
         operation,
         source,

@@ -41,25 +41,27 @@ mod store_files;
 mod testing;
 mod tracker;
 
-pub use backend::{Disk, GroupDisk};
+pub use backend::{DirectoryBackend, StorageBackend};
 pub use checkpoint::{CheckpointKind, CheckpointReport};
-pub use error::{Damage, NoHeap, SnapshotError, Unfit};
-pub use file_names::Array;
-pub use format::{Defect, HeapName, Metadata, RecordKind, StoreId};
-pub use heap::{Choice, HeapState};
-pub use history::{History, Kept};
-pub use journal::Cut;
-pub use memory::{Standstill, Stopped};
-pub use modes::{Changes, Durability, OnClose, Restore, Strategy};
-pub use options::{Memory, StoreOptions};
+pub use error::{CorruptionCause, HeapSelectionError, HeapUnusable, StoreError};
+pub use file_names::LogicalFile;
+pub use format::{HeaderError, HeapName, Metadata, RecordKind, StoreId};
+pub use heap::{HeapSelection, HeapState};
+pub use history::{History, HistorySnapshot};
+pub use journal::IgnoredTail;
+pub use memory::{Quiesce, QuiesceGuard};
+pub use modes::{CaptureMode, Durability, OnClose, Restore, WriteMode};
+pub use options::{MemorySource, StoreOptions};
 pub use page_set::{PageSet, Runs};
 pub use reader::{
-    Change, Fault, FaultKind, HeapChoice, HeapFacts, HeapPart, Image, JournalFacts, Progress,
-    RecordFacts, StoreReader, Survey, TrackerProbes, TrackerTrial, Verified, try_trackers,
+    Change, HeapChoice, HeapInfo, Image, JournalFileInfo, PayloadFile, Problem, ProblemKind,
+    RecordInfo, StoreInfo, StoreReader, StoreVerifyReport, TrackerProbe, TrackerProbes,
+    VerifyProgress, probe_trackers,
 };
-pub use region::{FilePart, Region, RegionError, RegionKind, RegionOptions, RestoredPart};
-pub use store::{CurrentState, OpenReport, Rollback, Store, Transaction, Writing};
+pub use region::{FilePart, PrivateFilePart, Region, RegionError, RegionKind, RegionOptions};
+pub use store::{CurrentState, OpenReport, Rollback, Store, Transaction, WriteGuard};
 pub use tracker::{
-    Chosen, Compare, Declarations, Declared, DirtyTracker, PrivatePages, TrackerChoice,
-    TrackerError, TrackerKind, WpAsync, Writers, choose,
+    DirtyMarks, DirtyTracker, ExplicitTracker, HashCompareTracker, PrivatePagesTracker,
+    SelectedTracker, TrackerChoice, TrackerError, TrackerKind, WpAsyncTracker, WriterScope,
+    select_tracker,
 };

@@ -3,15 +3,15 @@
 /// How the memory of a store is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
-pub enum Changes {
+pub enum WriteMode {
     /// By [`Store::transaction`](super::Store::transaction) and
     /// [`Store::begin`](super::Store::begin) only. A committed transaction is durable, and a
     /// checkpoint only shortens the journal.
     #[default]
     Transactions,
-    /// By threads that hold a guard of [`Store::enter`](super::Store::enter) and by other writers
+    /// By threads that hold a guard of [`Store::write_guard`](super::Store::write_guard) and by other writers
     /// of the memory. The state of the last checkpoint is restored.
-    Writers,
+    Tracked,
 }
 
 /// Which failures an acknowledged commit survives.
@@ -45,13 +45,13 @@ pub enum Restore {
 /// How a checkpoint captures the memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
-pub enum Strategy {
+pub enum CaptureMode {
     /// Copies pages while writers run, repeatedly where they change. Writers are paused for the
     /// last few pages only.
     #[default]
     PreCopy,
     /// Pauses writers while all pages are copied.
-    Quiesce,
+    StopAndCopy,
 }
 
 /// Treatment of the fallback heap when a store is closed.
@@ -63,6 +63,6 @@ pub enum OnClose {
     KeepBoth,
     /// It is removed, which halves the storage. The first base checkpoint of the next run writes
     /// every page, unless the second heap was created before
-    /// ([`StoreOptions::second_heap`](super::StoreOptions::second_heap)).
-    DropOlder,
+    /// ([`StoreOptions::create_second_heap`](super::StoreOptions::create_second_heap)).
+    RemoveOlder,
 }

@@ -5,59 +5,59 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::error::SnapshotError;
+use super::error::StoreError;
 use super::format::{PAGE_BYTES, PAGES_MAX, is_part_length};
-use super::memory::Standstill;
-use super::modes::{Changes, Durability, OnClose, Restore, Strategy};
-use super::tracker::{TrackerChoice, Writers};
+use super::memory::Quiesce;
+use super::modes::{CaptureMode, Durability, OnClose, Restore, WriteMode};
+use super::tracker::{TrackerChoice, WriterScope};
 
 /// Source of the memory of a store.
 ///
-/// Other processes can map a memfd, too ([`Store::memory_fd`](super::Store::memory_fd)). They do
+/// Other processes can map a memfd, too ([`Store::memfd`](super::Store::memfd)). They do
 /// not use the access lock of the store. A checkpoint then has each page as it was at some time
 /// during the checkpoint, or since the checkpoint before. It is one point in time only if these
 /// processes pause or use a protocol of their own.
 ///
 /// Their changes are found by comparing pages, unless the caller guarantees that no other process
-/// writes the memory ([`StoreOptions::memory_writers`]). No references to such memory exist, so it
-/// needs [`Changes::Writers`], and it is restored by copying.
+/// writes the memory ([`StoreOptions::writer_scope`]). No references to such memory exist, so it
+/// needs [`WriteMode::Tracked`], and it is restored by copying.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
-pub enum Memory {
+pub enum MemorySource {
     /// Private memory of this process.
     #[default]
     Private,
     /// A new memfd with a shrink seal.
-    Shared,
+    NewMemfd,
     /// An existing memfd without a shrink seal.
     ///
     /// Its content is discarded, the state of the store is restored into it, and the shrink seal is
     /// added. If opening fails, it gets no seal and can be used again.
-    Adopted(Arc<OwnedFd>),
+    RestoreInto(Arc<OwnedFd>),
     /// An existing memfd with a shrink seal.
     ///
     /// Its content is kept and is the new state. The first checkpoint writes every page. The stored
     /// state is verified, but not restored.
-    Live(Arc<OwnedFd>),
+    Attach(Arc<OwnedFd>),
 }
 
-impl Memory {
+impl MemorySource {
     /// Returns [`Adopted`](Self::Adopted) with a memfd.
     #[must_use]
-    pub fn adopted(memfd: impl Into<OwnedFd>) -> Self {
-        Self::Adopted(Arc::new(memfd.into()))
+    pub fn restore_into(memfd: impl Into<OwnedFd>) -> Self {
+        Self::RestoreInto(Arc::new(memfd.into()))
     }
 
     /// Returns [`Live`](Self::Live) with a memfd.
     #[must_use]
-    pub fn live(memfd: impl Into<OwnedFd>) -> Self {
-        Self::Live(Arc::new(memfd.into()))
+    pub fn attach(memfd: impl Into<OwnedFd>) -> Self {
+        Self::Attach(Arc::new(memfd.into()))
     }
 }
 
 /// Callback for errors of the background thread.
 #[derive(Clone)]
-pub(crate) struct ErrorCallback(pub(crate) Arc<dyn Fn(&SnapshotError) + Send + Sync>);
+pub(crate) struct ErrorCallback(pub(crate) Arc<dyn Fn(&StoreError) + Send + Sync>);
 
 impl fmt::Debug for ErrorCallback {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -75,35 +75,35 @@ impl fmt::Debug for ErrorCallback {
 /// use flatspan::snapshot::{Changes, StoreOptions};
 ///
 /// let options = StoreOptions::default()
-///     .changes(Changes::Writers)
+///     .changes(WriteMode::Tracked)
 ///     .initial_bytes(1 << 20)
-///     .checkpoint_every(Duration::from_secs(10));
+///     .checkpoint_interval(Duration::from_secs(10));
 /// ```
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct StoreOptions {
-    pub(crate) changes: Changes,
-    pub(crate) memory: Memory,
-    pub(crate) memory_writers: Writers,
+    pub(crate) write_mode: WriteMode,
+    pub(crate) memory_source: MemorySource,
+    pub(crate) writer_scope: WriterScope,
     pub(crate) durability: Durability,
     pub(crate) restore: Restore,
-    pub(crate) strategy: Strategy,
+    pub(crate) capture_mode: CaptureMode,
     pub(crate) tracker: TrackerChoice,
     pub(crate) on_close: OnClose,
-    pub(crate) second_heap: Option<bool>,
+    pub(crate) create_second_heap: Option<bool>,
     pub(crate) create: bool,
     pub(crate) initial_bytes: u64,
     pub(crate) reserve_bytes: u64,
     pub(crate) part_bytes: Option<u64>,
-    pub(crate) change_part_bytes: bool,
-    pub(crate) address: Option<usize>,
+    pub(crate) convert_part_bytes: bool,
+    pub(crate) fixed_address: Option<usize>,
     pub(crate) huge_pages: bool,
     pub(crate) journal_bytes_max: Option<u64>,
-    pub(crate) checkpoint_every: Option<Duration>,
-    pub(crate) gate_timeout: Option<Duration>,
-    pub(crate) readers_timeout: Duration,
-    pub(crate) standstill: Option<Arc<dyn Standstill>>,
-    pub(crate) follow_memory: bool,
+    pub(crate) checkpoint_interval: Option<Duration>,
+    pub(crate) lock_timeout: Option<Duration>,
+    pub(crate) reader_timeout: Duration,
+    pub(crate) quiesce_with: Option<Arc<dyn Quiesce>>,
+    pub(crate) grow_with_memfd: bool,
     pub(crate) on_background_error: Option<ErrorCallback>,
 }
 
@@ -114,15 +114,15 @@ impl Default for StoreOptions {
     /// addresses (1 GiB on 32-bit systems) and has parts of 256 MiB.
     fn default() -> Self {
         Self {
-            changes: Changes::default(),
-            memory: Memory::default(),
-            memory_writers: Writers::default(),
+            write_mode: WriteMode::default(),
+            memory_source: MemorySource::default(),
+            writer_scope: WriterScope::default(),
             durability: Durability::default(),
             restore: Restore::default(),
-            strategy: Strategy::default(),
+            capture_mode: CaptureMode::default(),
             tracker: TrackerChoice::default(),
             on_close: OnClose::default(),
-            second_heap: None,
+            create_second_heap: None,
             create: true,
             initial_bytes: 0,
             reserve_bytes: if cfg!(target_pointer_width = "32") {
@@ -131,15 +131,15 @@ impl Default for StoreOptions {
                 64 << 30
             },
             part_bytes: None,
-            change_part_bytes: false,
-            address: None,
+            convert_part_bytes: false,
+            fixed_address: None,
             huge_pages: false,
             journal_bytes_max: None,
-            checkpoint_every: None,
-            gate_timeout: None,
-            readers_timeout: Duration::from_secs(1),
-            standstill: None,
-            follow_memory: false,
+            checkpoint_interval: None,
+            lock_timeout: None,
+            reader_timeout: Duration::from_secs(1),
+            quiesce_with: None,
+            grow_with_memfd: false,
             on_background_error: None,
         }
     }
@@ -147,22 +147,22 @@ impl Default for StoreOptions {
 
 impl StoreOptions {
     /// Sets how the memory is written.
-    pub fn changes(mut self, changes: Changes) -> Self {
-        self.changes = changes;
+    pub fn write_mode(mut self, changes: WriteMode) -> Self {
+        self.write_mode = changes;
         self
     }
 
     /// Sets the source of the memory.
-    pub fn memory(mut self, memory: Memory) -> Self {
-        self.memory = memory;
+    pub fn memory_source(mut self, memory: MemorySource) -> Self {
+        self.memory_source = memory;
         self
     }
 
-    /// Sets the scope of writers of the memory. With [`Writers::OnlyThisMapping`] the caller
+    /// Sets the scope of writers of the memory. With [`WriterScope::ThisMapping`] the caller
     /// guarantees that a memfd is written through this store only. Trackers that see no other
     /// writes can then be used.
-    pub fn memory_writers(mut self, writers: Writers) -> Self {
-        self.memory_writers = writers;
+    pub fn writer_scope(mut self, writers: WriterScope) -> Self {
+        self.writer_scope = writers;
         self
     }
 
@@ -173,12 +173,12 @@ impl StoreOptions {
     }
 
     /// Sets how a checkpoint captures the memory.
-    pub fn strategy(mut self, strategy: Strategy) -> Self {
-        self.strategy = strategy;
+    pub fn capture_mode(mut self, strategy: CaptureMode) -> Self {
+        self.capture_mode = strategy;
         self
     }
 
-    /// Sets how changed pages are found with [`Changes::Writers`].
+    /// Sets how changed pages are found with [`WriteMode::Tracked`].
     pub fn tracker(mut self, tracker: TrackerChoice) -> Self {
         self.tracker = tracker;
         self
@@ -191,13 +191,13 @@ impl StoreOptions {
     }
 
     /// Sets whether the background thread creates a missing second heap, as after
-    /// [`OnClose::DropOlder`]; see [`Store::make_second_heap`](super::Store::make_second_heap).
+    /// [`OnClose::RemoveOlder`]; see [`Store::create_second_heap`](super::Store::create_second_heap).
     ///
     /// Defaults to true for a store with background checkpoints. An error is
     /// [reported](Self::on_background_error). The next base checkpoint then creates the heap and
     /// writes every page.
-    pub fn second_heap(mut self, second_heap: bool) -> Self {
-        self.second_heap = Some(second_heap);
+    pub fn create_second_heap(mut self, second_heap: bool) -> Self {
+        self.create_second_heap = Some(second_heap);
         self
     }
 
@@ -237,14 +237,14 @@ impl StoreOptions {
     /// leaves heaps with different part lengths, which is a valid store. Opened without this
     /// option, it continues with the part length of the newer heap. A heap that is
     /// [mapped](Self::restore_by_map) keeps its part length while it is mapped.
-    pub fn change_part_bytes(mut self, change: bool) -> Self {
-        self.change_part_bytes = change;
+    pub fn convert_part_bytes(mut self, change: bool) -> Self {
+        self.convert_part_bytes = change;
         self
     }
 
     /// Sets the address of the region. Defaults to any address.
-    pub fn address(mut self, address: usize) -> Self {
-        self.address = Some(address);
+    pub fn fixed_address(mut self, address: usize) -> Self {
+        self.fixed_address = Some(address);
         self
     }
 
@@ -262,8 +262,8 @@ impl StoreOptions {
     }
 
     /// Sets the interval of background checkpoints. Defaults to none.
-    pub fn checkpoint_every(mut self, every: Duration) -> Self {
-        self.checkpoint_every = Some(every);
+    pub fn checkpoint_interval(mut self, every: Duration) -> Self {
+        self.checkpoint_interval = Some(every);
         self
     }
 
@@ -273,30 +273,30 @@ impl StoreOptions {
     /// [`Store::background_error`](super::Store::background_error) returns the last error.
     pub fn on_background_error(
         mut self,
-        callback: impl Fn(&SnapshotError) + Send + Sync + 'static,
+        callback: impl Fn(&StoreError) + Send + Sync + 'static,
     ) -> Self {
         self.on_background_error = Some(ErrorCallback(Arc::new(callback)));
         self
     }
 
     /// Sets how long callers and checkpoints wait for the access lock. Defaults to no limit.
-    /// [`SnapshotError::GateTimeout`] names the holder.
-    pub fn gate_timeout(mut self, timeout: Duration) -> Self {
-        self.gate_timeout = Some(timeout);
+    /// [`StoreError::LockTimeout`] names the holder.
+    pub fn lock_timeout(mut self, timeout: Duration) -> Self {
+        self.lock_timeout = Some(timeout);
         self
     }
 
     /// Sets how long a base checkpoint waits for readers of its target heap. Afterwards it fails or
     /// becomes a delta checkpoint. Defaults to 1 s.
-    pub fn readers_timeout(mut self, timeout: Duration) -> Self {
-        self.readers_timeout = timeout;
+    pub fn reader_timeout(mut self, timeout: Duration) -> Self {
+        self.reader_timeout = timeout;
         self
     }
 
     /// Sets how external writers are stopped at the point in time of a checkpoint. They run while
     /// the checkpoint scans for changed pages before, and while it waits for the disk.
-    pub fn standstill(mut self, standstill: Arc<dyn Standstill>) -> Self {
-        self.standstill = Some(standstill);
+    pub fn quiesce_with(mut self, standstill: Arc<dyn Quiesce>) -> Self {
+        self.quiesce_with = Some(standstill);
         self
     }
 
@@ -306,35 +306,35 @@ impl StoreOptions {
     /// The checkpoint does so while writers are paused and external writers are
     /// [stopped](Self::standstill). An image is then as long as the memory was at its point in
     /// time. Otherwise the region keeps its length until [`resize`](super::Store::resize) or
-    /// [`Store::follow_memory`](super::Store::follow_memory), and no checkpoint has the bytes after
+    /// [`Store::grow_to_memfd`](super::Store::grow_to_memfd), and no checkpoint has the bytes after
     /// its end.
     ///
-    /// This is for memory that programs without this store extend ([`Memory::Shared`],
-    /// [`Memory::Adopted`], [`Memory::Live`]), which needs [`Changes::Writers`]. It has no effect
-    /// on [`Memory::Private`].
+    /// This is for memory that programs without this store extend ([`MemorySource::NewMemfd`],
+    /// [`MemorySource::RestoreInto`], [`MemorySource::Attach`]), which needs [`WriteMode::Tracked`]. It has no effect
+    /// on [`MemorySource::Private`].
     ///
     /// - The region never shrinks.
     /// - If the memfd ends within a page, the whole page belongs to the region. Its rest is zeros.
     /// - If the memfd is longer than [`reserve_bytes`](Self::reserve_bytes), the checkpoint fails
-    ///   with [`SnapshotError::Memory`] and stores nothing. Reserve enough, since addresses cost
+    ///   with [`StoreError::Region`] and stores nothing. Reserve enough, since addresses cost
     ///   nothing.
     /// - New pages are copied while writers are paused. If many are expected, call
-    ///   `Store::follow_memory` before each checkpoint: most pages are then copied before the
+    ///   `Store::grow_to_memfd` before each checkpoint: most pages are then copied before the
     ///   pause.
-    pub fn follow_memory(mut self, follow: bool) -> Self {
-        self.follow_memory = follow;
+    pub fn grow_with_memfd(mut self, follow: bool) -> Self {
+        self.grow_with_memfd = follow;
         self
     }
 
     /// Returns the part length to convert to.
     pub(crate) fn changed_part_bytes(&self) -> Option<u64> {
-        self.part_bytes.filter(|_| self.change_part_bytes)
+        self.part_bytes.filter(|_| self.convert_part_bytes)
     }
 
     /// Checks the options that need no stored state.
-    pub(crate) fn check(&self) -> Result<(), SnapshotError> {
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
         let page = PAGE_BYTES as u64;
-        let refused = |option, reason: String| Err(SnapshotError::Option { option, reason });
+        let refused = |option, reason: String| Err(StoreError::InvalidOption { option, reason });
         if let Some(bytes) = self.part_bytes
             && !is_part_length(bytes)
         {
@@ -347,8 +347,8 @@ impl StoreOptions {
             let reason = format!("cannot reserve {} bytes of addresses", self.reserve_bytes);
             return refused("reserve_bytes", reason);
         }
-        if !matches!(self.memory, Memory::Private) {
-            if self.changes == Changes::Transactions {
+        if !matches!(self.memory_source, MemorySource::Private) {
+            if self.write_mode == WriteMode::Transactions {
                 let reason = "transactions and views use references to the memory, and other processes may \
                               write a memfd: set Changes::Writers";
                 return refused("memory", reason.to_owned());

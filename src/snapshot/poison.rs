@@ -3,7 +3,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use super::error::{SnapshotError, error_chain};
+use super::error::{StoreError, error_chain};
 
 /// First error that poisoned the store, if there was one. The memory and the files share it.
 #[derive(Debug, Default)]
@@ -11,16 +11,16 @@ pub(crate) struct Poison(Mutex<Option<String>>);
 
 impl Poison {
     /// Poisons the store. Only the first error is kept.
-    pub(crate) fn set(&self, error: &SnapshotError) {
+    pub(crate) fn set(&self, error: &StoreError) {
         let mut reason = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         reason.get_or_insert_with(|| error_chain(error));
     }
 
     /// Fails if the store is poisoned.
-    pub(crate) fn check(&self) -> Result<(), SnapshotError> {
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
         let reason = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match &*reason {
-            Some(reason) => Err(SnapshotError::Poisoned {
+            Some(reason) => Err(StoreError::Poisoned {
                 why: reason.clone(),
             }),
             None => Ok(()),

@@ -4,9 +4,9 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::backend::{Disk, StoreLocks};
-use super::error::SnapshotError;
-use super::file_names::Array;
+use super::backend::{StorageBackend, StoreLocks};
+use super::error::StoreError;
+use super::file_names::LogicalFile;
 use super::format::StoreId;
 use super::journal::Journal;
 use super::modes::Durability;
@@ -15,7 +15,7 @@ use super::poison::Poison;
 /// Files of an open store.
 #[derive(Debug)]
 pub(crate) struct StoreFiles {
-    pub(crate) backend: Arc<dyn Disk>,
+    pub(crate) backend: Arc<dyn StorageBackend>,
     pub(crate) locks: StoreLocks,
     pub(crate) journal: Journal,
     pub(crate) id: StoreId,
@@ -27,7 +27,7 @@ pub(crate) struct StoreFiles {
 
 impl StoreFiles {
     pub(crate) fn new(
-        backend: Arc<dyn Disk>,
+        backend: Arc<dyn StorageBackend>,
         locks: StoreLocks,
         journal: Journal,
         (id, generation): (StoreId, u64),
@@ -56,33 +56,33 @@ impl StoreFiles {
     }
 
     /// Syncs a file. A failure poisons the store, since the state of the disk is then unknown.
-    pub(crate) fn sync(&self, array: Array) -> Result<(), SnapshotError> {
+    pub(crate) fn sync(&self, array: LogicalFile) -> Result<(), StoreError> {
         self.backend
             .sync(array)
-            .map_err(SnapshotError::disk("sync", array))
+            .map_err(StoreError::disk("sync", array))
             .inspect_err(|error| self.poison(error))
     }
 
     /// Starts the writeback of a range, so that a later sync takes less time.
-    pub(crate) fn start_writeback(&self, array: Array, range: Range<u64>) {
+    pub(crate) fn start_writeback(&self, array: LogicalFile, range: Range<u64>) {
         if self.durability == Durability::Power {
-            self.backend.start_writing(array, range);
+            self.backend.start_writeback(array, range);
         }
     }
 
     /// Waits until a record is durable. A failure poisons the store.
-    pub(crate) fn commit(&self, sequence: u64) -> Result<(), SnapshotError> {
+    pub(crate) fn commit(&self, sequence: u64) -> Result<(), StoreError> {
         let committed = self.journal.commit(sequence);
         committed.inspect_err(|error| self.poison(error))
     }
 
     /// Poisons the store.
-    pub(crate) fn poison(&self, error: &SnapshotError) {
+    pub(crate) fn poison(&self, error: &StoreError) {
         self.poison.set(error);
     }
 
     /// Fails if the store is poisoned.
-    pub(crate) fn check(&self) -> Result<(), SnapshotError> {
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
         self.poison.check()?;
         self.journal.check()
     }

@@ -10,13 +10,13 @@ use crate::mapping_cache::MappingError;
 /// Error of a group.
 #[derive(Debug, Error)]
 #[non_exhaustive]
-pub enum SpanError {
+pub enum GroupError {
     /// An operation on a file of the group failed.
     #[error(transparent)]
     File(#[from] MappingError),
     /// The range is inverted, exceeds 2^64 - 1 or exceeds the group.
     #[error("range {range} is out of bounds (length {group_bytes} bytes)")]
-    Range {
+    OutOfBounds {
         /// The bounds as given.
         range: String,
         /// Length of the group, or of the span or piece that the range refers to, in bytes.
@@ -24,13 +24,13 @@ pub enum SpanError {
     },
     /// The sum of the entry lengths exceeds 2^64 - 1 bytes.
     #[error("entry {entry}: the sum of the entry lengths exceeds 2^64 - 1 bytes")]
-    TooLong {
+    LengthOverflow {
         /// Number of the entry at which the sum overflows.
         entry: usize,
     },
     /// No file can have this entry: it ends after 2^63 - 1 bytes, or its range is inverted.
     #[error("entry {entry} ({}): {reason}", path.display())]
-    Entry {
+    InvalidEntry {
         /// Number of the entry.
         entry: usize,
         /// Path of the entry.
@@ -40,7 +40,7 @@ pub enum SpanError {
     },
     /// The entry does not exist, or it is padding.
     #[error("entry {entry} of {entries} is not a file")]
-    NoSuchFile {
+    NoSuchEntry {
         /// Requested number.
         entry: usize,
         /// Number of entries of the group.
@@ -48,23 +48,23 @@ pub enum SpanError {
     },
     /// A write to padding contains bytes other than zero, or a span for writing includes padding.
     #[error("entry {entry} is padding, which only accepts zeros by positioned writes")]
-    Padding {
+    WriteToPadding {
         /// Number of the entry.
         entry: usize,
     },
     /// A write starts at or after the end of the group.
     #[error("write starts at or after the end of the group ({group_bytes} bytes)")]
-    End {
+    UnexpectedEof {
         /// Length of the group in bytes.
         group_bytes: u64,
     },
     /// A transfer to or from a descriptor ended early. If a file caused it, the inner error of
     /// `source` is the error of that file.
-    #[error("transfer ended after {done_bytes} bytes")]
+    #[error("transfer ended after {transferred_bytes} bytes")]
     Transfer {
         /// Bytes that the descriptor accepted or delivered before. If a file was truncated
         /// meanwhile, the last of them may be zeros that the file does not contain, or may be lost.
-        done_bytes: usize,
+        transferred_bytes: usize,
         /// Cause.
         source: io::Error,
     },
@@ -76,7 +76,7 @@ pub enum SpanError {
     },
     /// An argument or an option is invalid.
     #[error("invalid `{argument}`: {reason}")]
-    Argument {
+    InvalidArgument {
         /// Name of the argument or option.
         argument: &'static str,
         /// Reason of the refusal.
@@ -84,7 +84,7 @@ pub enum SpanError {
     },
 }
 
-impl SpanError {
+impl GroupError {
     /// Returns the full path of the file that caused the error, if any.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
@@ -108,33 +108,39 @@ impl SpanError {
             Self::File(error) => error.kind(),
             Self::Transfer { source, .. } => source.kind(),
             Self::TimedOut { .. } => io::ErrorKind::TimedOut,
-            Self::End { .. } => io::ErrorKind::UnexpectedEof,
-            Self::NoSuchFile { .. } => io::ErrorKind::NotFound,
-            Self::Padding { .. } => io::ErrorKind::PermissionDenied,
-            Self::Range { .. }
-            | Self::TooLong { .. }
-            | Self::Entry { .. }
-            | Self::Argument { .. } => io::ErrorKind::InvalidInput,
+            Self::UnexpectedEof { .. } => io::ErrorKind::UnexpectedEof,
+            Self::NoSuchEntry { .. } => io::ErrorKind::NotFound,
+            Self::WriteToPadding { .. } => io::ErrorKind::PermissionDenied,
+            Self::OutOfBounds { .. }
+            | Self::LengthOverflow { .. }
+            | Self::InvalidEntry { .. }
+            | Self::InvalidArgument { .. } => io::ErrorKind::InvalidInput,
         }
     }
 
     /// An error of a transfer after `done_bytes`.
     pub(super) fn transfer(done_bytes: usize, source: io::Error) -> Self {
-        Self::Transfer { done_bytes, source }
+        Self::Transfer {
+            transferred_bytes: done_bytes,
+            source,
+        }
     }
 
     /// The same error, with `before` added to the bytes that were transferred.
     pub(super) fn after(self, before: usize) -> Self {
         match self {
-            Self::Transfer { done_bytes, source } => Self::transfer(before + done_bytes, source),
+            Self::Transfer {
+                transferred_bytes: done_bytes,
+                source,
+            } => Self::transfer(before + done_bytes, source),
             other => other,
         }
     }
 }
 
-impl From<SpanError> for io::Error {
+impl From<GroupError> for io::Error {
     /// Keeps the kind; the group's error becomes the inner error.
-    fn from(error: SpanError) -> Self {
+    fn from(error: GroupError) -> Self {
         Self::new(error.kind(), error)
     }
 }

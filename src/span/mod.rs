@@ -24,12 +24,12 @@ mod group;
 mod guard;
 mod pieces;
 
-pub use error::SpanError;
+pub use error::GroupError;
 pub use group::{
     Cursor, Entry, EntryInfo, EntryKind, Extent, Extents, Group, GroupBuilder, Layout,
 };
 pub use guard::{GroupHandle, Span, SpanMut, ZeroCopySender};
-pub use pieces::{ArrivingPiece, PieceHasher, Pieces, Sha1, Sha1Digest, Sha1DigestParseError};
+pub use pieces::{PieceAssembler, PieceHasher, Pieces, Sha1, Sha1Digest, Sha1DigestParseError};
 
 #[cfg(feature = "tokio")]
 pub use group::AsyncCursor;
@@ -41,5 +41,5 @@ pub use guard::SpanStream;
 pub use guard::{SpanBuf, SpanBufMut};
 #[cfg(feature = "rayon")]
 pub use pieces::{
-    FileReport, FileStatus, HashRun, PieceOutcome, PieceState, Progress, Verification,
+    FileReport, FileStatus, HashOptions, HashProgress, PieceHash, PieceState, VerifyReport,
 };

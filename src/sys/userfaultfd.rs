@@ -9,7 +9,7 @@
 //! # Safety
 //!
 //! The structs are those of `linux/userfaultfd.h`. Their sizes are asserted, and each ioctl number
-//! contains the size. Ranges are inside a [`Reservation`], which owns them.
+//! contains the size. Ranges are inside a [`PreallocationStatus`], which owns them.
 #![expect(unsafe_code, reason = "userfaultfd and its ioctls")]
 
 use std::io;
@@ -20,7 +20,7 @@ use rustix::io::{Errno, retry_on_intr};
 use rustix::ioctl::{Opcode, Updater, ioctl, opcode};
 use rustix::mm::{UserfaultfdFlags, userfaultfd};
 
-use super::address_space::Reservation;
+use super::address_space::PreallocationStatus;
 
 /// Only faults of user-mode instructions, which needs no privilege (Linux 5.11). Asynchronous write
 /// protection also records stores by the kernel, since it reports no fault.
@@ -101,7 +101,7 @@ impl WriteTracking {
     }
 
     /// Registers and write-protects a range. The first store to each page is recorded afterwards.
-    pub(crate) fn arm(&self, memory: &Reservation, range: Range<usize>) -> io::Result<()> {
+    pub(crate) fn arm(&self, memory: &PreallocationStatus, range: Range<usize>) -> io::Result<()> {
         if range.is_empty() {
             return Ok(());
         }
@@ -122,7 +122,11 @@ impl WriteTracking {
     }
 
     /// Unregisters a range and removes its protection.
-    pub(crate) fn disarm(&self, memory: &Reservation, range: Range<usize>) -> io::Result<()> {
+    pub(crate) fn disarm(
+        &self,
+        memory: &PreallocationStatus,
+        range: Range<usize>,
+    ) -> io::Result<()> {
         if range.is_empty() {
             return Ok(());
         }
@@ -175,7 +179,7 @@ fn open() -> io::Result<OwnedFd> {
     }
 }
 
-fn addresses(memory: &Reservation, range: Range<usize>) -> UffdioRange {
+fn addresses(memory: &PreallocationStatus, range: Range<usize>) -> UffdioRange {
     debug_assert!(range.end <= memory.bytes());
     UffdioRange {
         start: (memory.start().addr().get() + range.start) as u64,

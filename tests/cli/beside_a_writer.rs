@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use flatspan::snapshot::{Changes, Store, StoreOptions};
+use flatspan::snapshot::{Store, StoreOptions, WriteMode};
 
 use crate::fixture::{PAGE, PAGES, expect, json, json_lines, options};
 use crate::support;
@@ -11,7 +11,7 @@ use crate::support;
 /// Fills all pages with one byte, so that every committed state has equal pages.
 fn write_all(store: &Store, byte: u8) {
     let done = store.transaction(|tx| {
-        (0..PAGES).try_for_each(|page| tx.write(page * PAGE, &[byte; PAGE as usize]))
+        (0..PAGES).try_for_each(|page| tx.write_at(page * PAGE, &[byte; PAGE as usize]))
     });
     done.expect("a transaction");
 }
@@ -78,10 +78,10 @@ fn i17_commands_beside_transactions_read_one_committed_state() {
 #[test]
 fn i17_commands_beside_tracked_writers_read_one_committed_state() {
     let work = |store: &Store, byte: u8| {
-        let guard = store.enter().expect("the access lock");
+        let guard = store.write_guard().expect("the access lock");
         for page in 0..PAGES {
             guard
-                .write(page * PAGE, &[byte; PAGE as usize])
+                .write_at(page * PAGE, &[byte; PAGE as usize])
                 .expect("written");
         }
         drop(guard);
@@ -92,7 +92,7 @@ fn i17_commands_beside_tracked_writers_read_one_committed_state() {
         }
     };
     beside(
-        options().changes(Changes::Writers),
+        options().write_mode(WriteMode::Tracked),
         work,
         look_at_everything,
     );

@@ -191,7 +191,7 @@ fn outputs(command: &str) -> Vec<Value> {
             lines
         }
         "history" | "rollback" => {
-            let snapshot = History::of(path).keep().expect("a snapshot").name();
+            let snapshot = History::new(path).add().expect("a snapshot").name();
             match command {
                 "history" => json_lines(0, "history", &[path]),
                 _ => vec![json(0, "rollback", &[path, Path::new(&snapshot)])],

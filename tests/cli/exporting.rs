@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use crate::damage;
-use flatspan::snapshot::{Changes, Store};
+use flatspan::snapshot::{Store, WriteMode};
 
 use crate::fixture::{PAGE, closed, content, crashed, expect, of_pages, options, program, stderr};
 use crate::support;
@@ -90,12 +90,12 @@ fn the_fallback_heap_replaces_a_corrupt_one() {
 fn without_the_committed_heap_an_earlier_state_is_exported() {
     let dir = support::temp_dir();
     let path = dir.path().join("store");
-    let options = options().changes(Changes::Writers);
+    let options = options().write_mode(WriteMode::Tracked);
     let store = Store::open(&path, options).expect("a store");
     let write = |page: u64| {
-        let guard = store.enter().expect("the access lock");
+        let guard = store.write_guard().expect("the access lock");
         guard
-            .write(page * PAGE, &[page as u8; PAGE as usize])
+            .write_at(page * PAGE, &[page as u8; PAGE as usize])
             .expect("written");
     };
     write(1);

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use flatspan::snapshot::{Changes, SnapshotError, Store, StoreOptions};
+use flatspan::snapshot::{Store, StoreError, StoreOptions, WriteMode};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -28,8 +28,8 @@ pub(crate) fn options() -> StoreOptions {
 }
 
 pub(crate) fn fill(store: &Store, page: u64, byte: u8) {
-    let done: Result<(), SnapshotError> =
-        store.transaction(|tx| tx.write(page * PAGE, &[byte; PAGE as usize]));
+    let done: Result<(), StoreError> =
+        store.transaction(|tx| tx.write_at(page * PAGE, &[byte; PAGE as usize]));
     done.expect("a transaction");
 }
 
@@ -68,7 +68,7 @@ pub(crate) fn closed() -> Made {
 fn open_soon(path: &Path) -> Store {
     for _ in 0..500 {
         match Store::open(path, options()) {
-            Err(SnapshotError::InUse { .. }) => std::thread::sleep(Duration::from_millis(10)),
+            Err(StoreError::InUse { .. }) => std::thread::sleep(Duration::from_millis(10)),
             opened => return opened.expect("a store"),
         }
     }
@@ -79,11 +79,11 @@ fn open_soon(path: &Path) -> Store {
 pub(crate) fn of_pages(pages: &[(u64, u8)]) -> Made {
     let dir = support::temp_dir();
     let path = dir.path().join("store");
-    let store = Store::open(&path, options().changes(Changes::Writers)).expect("a store");
+    let store = Store::open(&path, options().write_mode(WriteMode::Tracked)).expect("a store");
     for (page, byte) in pages {
-        let guard = store.enter().expect("the access lock");
+        let guard = store.write_guard().expect("the access lock");
         guard
-            .write(page * PAGE, &[*byte; PAGE as usize])
+            .write_at(page * PAGE, &[*byte; PAGE as usize])
             .expect("written");
     }
     store.close().expect("closed");

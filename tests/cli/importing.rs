@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::process::Stdio;
 
-use flatspan::snapshot::{Changes, Store, StoreOptions};
+use flatspan::snapshot::{Store, StoreOptions, WriteMode};
 
 use crate::fixture::{check, crashed, expect, json, program, stderr};
 use crate::support;
@@ -18,7 +18,7 @@ fn an_imported_store_opens_cleanly() {
     let found = json(0, "verify", &[&store]);
     assert_eq!(found["verified_pages"], 3);
     let store = Store::open(&store, StoreOptions::default()).expect("a store");
-    assert!(store.open_report().was_closed);
+    assert!(store.open_report().clean_shutdown);
     let sum = store.view(|bytes| bytes.iter().map(|byte| u64::from(*byte)).sum::<u64>());
     assert_eq!((store.len(), sum.expect("a view")), (3 * 4096, 50_000));
 }
@@ -96,10 +96,10 @@ fn export_returns_the_imported_bytes_until_a_program_changes_them() {
     let store = dir.path().join("store-10000");
     let exported = || expect(0, "export", &[&store, Path::new("-")]).stdout;
     let change = |offset: u64, byte: u8| {
-        let options = StoreOptions::default().changes(Changes::Writers);
+        let options = StoreOptions::default().write_mode(WriteMode::Tracked);
         let store = Store::open(&store, options).expect("a store");
-        let guard = store.enter().expect("the access lock");
-        guard.write(offset, &[byte]).expect("written");
+        let guard = store.write_guard().expect("the access lock");
+        guard.write_at(offset, &[byte]).expect("written");
         drop(guard);
         store.close().expect("closed");
     };
@@ -109,7 +109,7 @@ fn export_returns_the_imported_bytes_until_a_program_changes_them() {
     assert_eq!(exported().len(), 3 * 4096, "no data is lost");
     change(10_000, 0);
     assert_eq!(exported().len(), 10_000);
-    let resized = StoreOptions::default().changes(Changes::Writers);
+    let resized = StoreOptions::default().write_mode(WriteMode::Tracked);
     let resized = Store::open(&store, resized).expect("a store");
     resized.resize(4 * 4096).expect("resized");
     resized.close().expect("closed");

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use flatspan::snapshot::{Changes, History, Store};
+use flatspan::snapshot::{History, Store, WriteMode};
 
 use crate::damage;
 use crate::fixture::{
@@ -124,14 +124,14 @@ fn journal_reports_ignored_tails_and_corruption() {
 fn history_lists_snapshots_and_their_errors() {
     let made = crashed();
     assert!(json_lines(0, "history", &[&made.path]).is_empty());
-    let history = History::of(&made.path);
-    let first = history.keep().expect("kept");
+    let history = History::new(&made.path);
+    let first = history.add().expect("kept");
     fill(
         &Store::open(&made.path, options()).expect("a store"),
         30,
         30,
     );
-    let second = history.keep().expect("kept");
+    let second = history.add().expect("kept");
     let lines = json_lines(0, "history", &[&made.path]);
     let names: Vec<_> = lines.iter().map(|line| line["name"].clone()).collect();
     assert_eq!(names, [first.name(), second.name()]);
@@ -139,8 +139,8 @@ fn history_lists_snapshots_and_their_errors() {
     assert!(lines[0]["sequence"].as_u64() < lines[1]["sequence"].as_u64());
 
     for heap in ["heap-a", "heap-b"] {
-        let there = first.directory().join(format!("{heap}.00000")).exists();
-        there.then(|| damage::randomize(first.directory(), heap, 0));
+        let there = first.path().join(format!("{heap}.00000")).exists();
+        there.then(|| damage::randomize(first.path(), heap, 0));
     }
     let lines = json_lines(1, "history", &[&made.path]);
     assert!(lines[0]["error"].is_string() && lines[0]["region_bytes"].is_null());
@@ -155,13 +155,15 @@ fn history_lists_snapshots_and_their_errors() {
 #[test]
 fn rollback_returns_to_a_snapshot_and_can_be_undone() {
     let made = of_pages(&[(1, 1)]);
-    let history = History::of(&made.path);
-    let first = history.keep().expect("a snapshot").name();
+    let history = History::new(&made.path);
+    let first = history.add().expect("a snapshot").name();
     let change = |byte: u8| {
-        let options = options().changes(Changes::Writers);
+        let options = options().write_mode(WriteMode::Tracked);
         let store = Store::open(&made.path, options).expect("a store");
-        let guard = store.enter().expect("the access lock");
-        guard.write(PAGE, &[byte; PAGE as usize]).expect("written");
+        let guard = store.write_guard().expect("the access lock");
+        guard
+            .write_at(PAGE, &[byte; PAGE as usize])
+            .expect("written");
         drop(guard);
         store.close().expect("closed");
     };
@@ -186,7 +188,7 @@ fn rollback_returns_to_a_snapshot_and_can_be_undone() {
 
     let said = stderr(&expect(3, "rollback", &[&made.path, Path::new("9-9")]));
     assert!(said.contains("no snapshot 9-9"), "{said}");
-    let store = Store::open(&made.path, options().changes(Changes::Writers)).expect("a store");
+    let store = Store::open(&made.path, options().write_mode(WriteMode::Tracked)).expect("a store");
     let said = stderr(&expect(3, "rollback", &[&made.path, Path::new(&first)]));
     assert!(said.contains("in use"), "{said}");
     drop(store);

@@ -135,8 +135,8 @@ fn count_rejects_a_store_without_a_count() {
     let path = directory.path().join("other");
     let options = flatspan::snapshot::StoreOptions::default().initial_bytes(4096);
     let store = flatspan::snapshot::Store::open(&path, options).expect("a store");
-    let written: Result<(), flatspan::snapshot::SnapshotError> =
-        store.transaction(|tx| tx.write(0, &[77]));
+    let written: Result<(), flatspan::snapshot::StoreError> =
+        store.transaction(|tx| tx.write_at(0, &[77]));
     written.expect("a transaction");
     store.close().expect("closed");
     let output = durable()

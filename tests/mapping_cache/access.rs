@@ -3,7 +3,7 @@
 
 use std::{fs, thread, time::Duration};
 
-use flatspan::mapping_cache::{Access, CopyPath, FileOptions, MappingError};
+use flatspan::mapping_cache::{Access, CopyMethod, FileOptions, MappingError};
 
 use crate::{
     fixture::{WINDOW, cache, copying, file_with, len_of, pattern, put, reader, writer},
@@ -14,13 +14,13 @@ use crate::{
 fn a_read_only_file_is_never_written() {
     let folder = temp_dir();
     put(folder.path(), "a", 1, WINDOW);
-    for path in [CopyPath::Auto, CopyPath::Mapped, CopyPath::Positioned] {
+    for path in [CopyMethod::Auto, CopyMethod::Mapped, CopyMethod::Positioned] {
         let cache = copying(path);
         let file = reader(&cache, folder.path(), "a", WINDOW);
         let refused = [
             file.pin(0, Access::ReadWrite).err(),
             file.write_at(0, b"x").err(),
-            file.ensure_exists().err(),
+            file.create_if_missing().err(),
         ];
         for refused in refused {
             let refused = refused.expect("the memfd is read-only");
@@ -56,7 +56,7 @@ fn copying_into_a_pin_for_reading_is_refused() {
     put(folder.path(), "a", 1, WINDOW);
     let file = reader(&cache, folder.path(), "a", WINDOW);
     let pin = file.pin(0, Access::ReadOnly).expect("a pin");
-    let refused = pin.copy_from(0, b"x").expect_err("a pin for reading");
+    let refused = pin.write_at(0, b"x").expect_err("a pin for reading");
     assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
 }
 
@@ -68,8 +68,8 @@ fn copying_past_a_window_is_invalid_input() {
     let file = reader(&cache, folder.path(), "a", WINDOW);
     let pin = file.pin(0, Access::ReadOnly).expect("a pin");
     let refused = [
-        pin.copy_to(WINDOW - 1, &mut [0; 2]).map(drop),
-        pin.copy_to(usize::MAX, &mut [0; 2]).map(drop),
+        pin.read_at(WINDOW - 1, &mut [0; 2]).map(drop),
+        pin.read_at(usize::MAX, &mut [0; 2]).map(drop),
         pin.populate(WINDOW, 1),
     ];
     for refused in refused {
@@ -87,9 +87,9 @@ fn a_read_only_mapping_is_never_used_for_writing() {
     let reading = file.pin(0, Access::ReadOnly).expect("a pin");
     let writing = file.pin(0, Access::ReadWrite).expect("a pin");
     assert_ne!(reading.as_ptr(), writing.as_ptr(), "a mapping of its own");
-    assert_eq!(writing.copy_from(5, b"hello").expect("a store"), 5);
+    assert_eq!(writing.write_at(5, b"hello").expect("a store"), 5);
     let mut seen = [0; 5];
-    reading.copy_to(5, &mut seen).expect("a copy");
+    reading.read_at(5, &mut seen).expect("a copy");
     assert_eq!(&seen, b"hello", "both mappings show the file");
 }
 
@@ -130,7 +130,7 @@ fn i38_an_upgrade_to_writing_does_not_wait_for_readers() {
     thread::scope(|scope| {
         let upgrade = scope.spawn(|| {
             let writing = file.pin(0, Access::ReadWrite).expect("a pin");
-            assert_eq!(writing.copy_from(0, b"new").expect("a store"), 3);
+            assert_eq!(writing.write_at(0, b"new").expect("a store"), 3);
             cache.stats()
         });
         let start = std::time::Instant::now();
@@ -144,17 +144,17 @@ fn i38_an_upgrade_to_writing_does_not_wait_for_readers() {
         let stats = upgrade.join().expect("the upgrade");
         assert_eq!(stats.mappings, 2, "both mappings are counted: {stats:?}");
         assert_eq!(stats.mapped_bytes, 2 * WINDOW as u64);
-        assert_eq!(stats.budget_exceeded, 1);
-        assert_eq!(stats.pinned, 2);
+        assert_eq!(stats.over_budget_mappings, 1);
+        assert_eq!(stats.pinned_mappings, 2);
     });
     let stats = cache.stats();
     assert_eq!(
-        (stats.mappings, stats.pinned),
+        (stats.mappings, stats.pinned_mappings),
         (1, 1),
         "the excess mapping is unmapped with its pin: {stats:?}"
     );
     let mut seen = [0; 3];
-    reading.copy_to(0, &mut seen).expect("a copy");
+    reading.read_at(0, &mut seen).expect("a copy");
     assert_eq!(&seen, b"new");
     drop(reading);
     file.evict(0..1).expect("evict");
@@ -172,15 +172,15 @@ fn a_missing_file_is_created_only_on_request() {
     let uncreated = FileOptions::default().access(Access::ReadWrite);
     let file = file_with(&cache, folder.path(), "a", WINDOW, uncreated);
     let refused = file.write_at(0, b"x");
-    assert!(matches!(refused, Err(MappingError::Missing { .. })));
+    assert!(matches!(refused, Err(MappingError::NotFound { .. })));
     let refused = file.pin(0, Access::ReadWrite);
-    assert!(matches!(refused, Err(MappingError::Missing { .. })));
+    assert!(matches!(refused, Err(MappingError::NotFound { .. })));
     assert!(!folder.path().join("a").exists());
 
     let file = writer(&cache, folder.path(), "deep/er/b", WINDOW);
     assert!(matches!(
         file.read_at(0, &mut [0; 1]),
-        Err(MappingError::Missing { .. })
+        Err(MappingError::NotFound { .. })
     ));
     assert!(
         !folder.path().join("deep").exists(),

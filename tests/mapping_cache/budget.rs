@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use flatspan::mapping_cache::{Access, CopyPath, MappingCache, MappingError, WhenPinned};
+use flatspan::mapping_cache::{Access, BudgetPolicy, CopyMethod, MappingCache, MappingError};
 
 use crate::{
     fixture::{PAGE, WINDOW, assert_reads, cache, cache_of, options, pattern, put, reader, writer},
@@ -17,8 +17,12 @@ use crate::{
 fn assert_no_mappings(cache: &MappingCache) {
     let stats = cache.stats();
     assert_eq!((stats.mapped_bytes, stats.mappings), (0, 0), "{stats:?}");
-    assert_eq!((stats.pinned, stats.descriptors), (0, 0), "{stats:?}");
-    assert_eq!(stats.unsynced_files, 0, "{stats:?}");
+    assert_eq!(
+        (stats.pinned_mappings, stats.open_files),
+        (0, 0),
+        "{stats:?}"
+    );
+    assert_eq!(stats.dirty_files, 0, "{stats:?}");
 }
 
 #[test]
@@ -34,9 +38,9 @@ fn each_mapping_is_charged_for_its_pages() {
     assert_eq!(part.len(), 3 * PAGE, "one page for each page of the file");
     let stats = cache.stats();
     assert_eq!(stats.mapped_bytes, (WINDOW + 3 * PAGE) as u64);
-    assert_eq!((stats.mappings, stats.pinned), (2, 2));
+    assert_eq!((stats.mappings, stats.pinned_mappings), (2, 2));
     drop((whole, part));
-    assert_eq!(cache.stats().pinned, 0);
+    assert_eq!(cache.stats().pinned_mappings, 0);
     assert_eq!(cache.stats().mappings, 2, "unpinned windows stay mapped");
 }
 
@@ -114,7 +118,7 @@ fn the_budget_is_a_hard_limit_without_pins() {
     }
     let stats = cache.stats();
     assert_eq!(stats.mapped_bytes_max, 3 * WINDOW as u64);
-    assert_eq!(stats.budget_exceeded, 0);
+    assert_eq!(stats.over_budget_mappings, 0);
     assert_eq!(stats.misses, stats.evictions + stats.mappings as u64);
 }
 
@@ -141,7 +145,7 @@ fn pins_may_exceed_the_budget_and_are_counted() {
         .map(|window| file.pin(window, Access::ReadOnly).expect("a pin"))
         .collect();
     let stats = cache.stats();
-    assert_eq!((stats.budget_exceeded, stats.mappings), (3, 5));
+    assert_eq!((stats.over_budget_mappings, stats.mappings), (3, 5));
     drop(pins);
     drop(file.pin(6, Access::ReadOnly).expect("a pin"));
     let stats = cache.stats();
@@ -150,13 +154,13 @@ fn pins_may_exceed_the_budget_and_are_counted() {
         2 * WINDOW as u64,
         "the cache is within the budget again"
     );
-    assert_eq!(stats.budget_exceeded, 3);
+    assert_eq!(stats.over_budget_mappings, 3);
 }
 
 #[test]
 fn a_fully_pinned_budget_fails_under_the_fail_policy() {
     let folder = temp_dir();
-    let cache = cache_of(options(2).when_pinned(WhenPinned::Fail));
+    let cache = cache_of(options(2).budget_policy(BudgetPolicy::Fail));
     put(folder.path(), "a", 1, 8 * WINDOW);
     let file = reader(&cache, folder.path(), "a", 8 * WINDOW);
     let pins = [0, 1].map(|window| file.pin(window, Access::ReadOnly).expect("a pin"));
@@ -164,12 +168,12 @@ fn a_fully_pinned_budget_fails_under_the_fail_policy() {
         .pin(2, Access::ReadOnly)
         .expect_err("all windows are pinned");
     assert!(
-        matches!(refused, MappingError::BudgetPinned { budget_bytes, .. }
+        matches!(refused, MappingError::BudgetExhausted { budget_bytes, .. }
             if budget_bytes == 2 * WINDOW as u64),
         "{refused:?}"
     );
     assert_eq!(cache.stats().mapped_bytes_max, 2 * WINDOW as u64);
-    assert_eq!(cache.stats().budget_exceeded, 0);
+    assert_eq!(cache.stats().over_budget_mappings, 0);
     drop(pins);
     drop(file.pin(2, Access::ReadOnly).expect("space is free again"));
 }
@@ -177,8 +181,8 @@ fn a_fully_pinned_budget_fails_under_the_fail_policy() {
 #[test]
 fn copies_work_when_the_whole_budget_is_pinned() {
     let folder = temp_dir();
-    let fail = options(1).when_pinned(WhenPinned::Fail);
-    let cache = cache_of(fail.copy_path(CopyPath::Mapped));
+    let fail = options(1).budget_policy(BudgetPolicy::Fail);
+    let cache = cache_of(fail.copy_method(CopyMethod::Mapped));
     let file = writer(&cache, folder.path(), "a", 4 * WINDOW);
     let _pin = file.pin(0, Access::ReadWrite).expect("a pin");
     let data = pattern(9, 0, 4 * WINDOW);
@@ -198,7 +202,7 @@ fn excess_mappings_are_unmapped_with_their_pins() {
         .map(|window| file.pin(window, Access::ReadOnly).expect("a pin"))
         .collect();
     assert_eq!(cache.stats().mapped_bytes, 6 * WINDOW as u64);
-    assert_eq!(cache.stats().budget_exceeded, 4);
+    assert_eq!(cache.stats().over_budget_mappings, 4);
     for (dropped, pin) in pins.into_iter().enumerate() {
         drop(pin);
         let left = 6 - (dropped + 1).min(4);

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use flatspan::mapping_cache::{Access, CopyPath};
+use flatspan::mapping_cache::{Access, CopyMethod};
 
 use crate::{
     fixture::{WINDOW, cache, cache_of, options, pattern, put, reader, writer},
@@ -75,7 +75,7 @@ fn random_windows_under_a_small_budget_have_correct_content() {
                     let window = steps.below(WINDOWS);
                     let within = steps.below((WINDOW - 64) as u64) as usize;
                     let pin = file.pin(window, Access::ReadOnly).expect("a pin");
-                    assert_eq!(pin.copy_to(within, &mut buf).expect("a copy"), 64);
+                    assert_eq!(pin.read_at(within, &mut buf).expect("a copy"), 64);
                     let at = window as usize * WINDOW + within;
                     assert_eq!(buf, expected[at..at + 64], "window {window}");
                 }
@@ -84,7 +84,7 @@ fn random_windows_under_a_small_budget_have_correct_content() {
     });
     let stats = cache.stats();
     assert_eq!(stats.misses, stats.evictions + stats.mappings as u64);
-    assert_eq!(stats.pinned, 0);
+    assert_eq!(stats.pinned_mappings, 0);
     // Six threads pin one window each, so three may exceed the budget.
     assert!(stats.mapped_bytes_max <= 6 * WINDOW as u64, "{stats:?}");
     cache.evict_idle(Duration::ZERO);
@@ -110,7 +110,7 @@ fn eviction_never_unmaps_a_pinned_window() {
                 let mut steps = Steps(5);
                 for _ in 0..20_000 {
                     let pin = file.pin(0, Access::ReadOnly).expect("a pin");
-                    assert_eq!(pin.copy_to(0, &mut buf).expect("a copy"), 8);
+                    assert_eq!(pin.read_at(0, &mut buf).expect("a copy"), 8);
                     assert_eq!(&buf[..], expected);
                     drop(pin);
                     // Now and then unpinned long enough to be evicted.
@@ -144,9 +144,9 @@ impl<F: Fn()> Drop for OnDrop<F> {
 #[test]
 fn threads_see_their_own_writes() {
     const SHARE: usize = 3 * WINDOW + 100;
-    for path in [CopyPath::Auto, CopyPath::Mapped, CopyPath::Positioned] {
+    for path in [CopyMethod::Auto, CopyMethod::Mapped, CopyMethod::Positioned] {
         let folder = temp_dir();
-        let cache = cache_of(options(2).copy_path(path));
+        let cache = cache_of(options(2).copy_method(path));
         let file = writer(&cache, folder.path(), "a", 4 * SHARE);
         thread::scope(|scope| {
             for thread in 0..4u64 {
@@ -170,7 +170,7 @@ fn threads_see_their_own_writes() {
             }
         });
         file.sync().expect("a sync");
-        assert_eq!(cache.stats().unsynced_files, 0);
+        assert_eq!(cache.stats().dirty_files, 0);
     }
 }
 
@@ -194,14 +194,14 @@ fn i38_upgrades_and_evictions_never_wait_for_pins() {
                     let second = steps.below(8);
                     let pin = file.pin(second, access_of(thread)).expect("a pin");
                     let mut buf = [0; 16];
-                    assert_eq!(pin.copy_to(0, &mut buf).expect("a copy"), 16);
+                    assert_eq!(pin.read_at(0, &mut buf).expect("a copy"), 16);
                     assert_eq!(&buf[..], pattern(3, second * WINDOW as u64, 16));
                 }
             });
         }
     });
     assert!(start.elapsed() < Duration::from_secs(60));
-    assert_eq!(cache.stats().pinned, 0);
+    assert_eq!(cache.stats().pinned_mappings, 0);
     drop(file);
     assert_eq!(cache.stats().mapped_bytes, 0);
 }

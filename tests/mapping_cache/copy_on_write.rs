@@ -2,7 +2,7 @@
 
 use std::{fs::File, process::Command};
 
-use flatspan::mapping_cache::{Access, CopyPath, MappingError, Reservation};
+use flatspan::mapping_cache::{Access, CopyMethod, MappingError, PreallocationStatus};
 
 use crate::{
     fixture::{assert_reads, cache_of, options, pattern, put, writer},
@@ -19,18 +19,21 @@ fn i35_btrfs_rewrites_on_a_full_disk_are_errors_not_signals() {
     let Some(fs) = SmallFs::new(Kind::Btrfs, 128 << 20) else {
         return;
     };
-    for path in [CopyPath::Mapped, CopyPath::Auto, CopyPath::Positioned] {
+    for path in [CopyMethod::Mapped, CopyMethod::Auto, CopyMethod::Positioned] {
         let options = options(1).window_bytes(BYTES).budget_bytes(BYTES as u64);
-        let cache = cache_of(options.copy_path(path));
+        let cache = cache_of(options.copy_method(path));
         let name = format!("{path:?}");
         let file = writer(&cache, fs.path(), &name, BYTES);
         file.write_at(0, &pattern(1, 0, BYTES)).expect("a write");
         file.sync().expect("a sync");
         let pin = file.pin(0, Access::ReadWrite).expect("reserved");
-        assert_eq!(file.reservation(), Reservation::FirstWriteOnly);
+        assert_eq!(
+            file.preallocation_status(),
+            PreallocationStatus::FirstWriteOnly
+        );
         fs.fill_leaving(0);
 
-        let stored = pin.copy_from(0, &pattern(2, 0, BYTES)).expect("no fault");
+        let stored = pin.write_at(0, &pattern(2, 0, BYTES)).expect("no fault");
         assert!(
             stored < BYTES,
             "the filesystem had space for a copy of everything"
@@ -77,11 +80,11 @@ fn i35_btrfs_nocow_preallocation_covers_every_write() {
     let cache = cache_of(options);
     let file = writer(&cache, fs.path(), "a", BYTES);
     let pin = file.pin(0, Access::ReadWrite).expect("a pin");
-    assert_eq!(file.reservation(), Reservation::Reserved);
+    assert_eq!(file.preallocation_status(), PreallocationStatus::Reserved);
     // Less than one more copy, but enough for metadata.
     fs.fill_leaving(1 << 20);
     for round in 0..3 {
-        let stored = pin.copy_from(0, &pattern(round, 0, BYTES));
+        let stored = pin.write_at(0, &pattern(round, 0, BYTES));
         assert_eq!(stored.expect("no fault"), BYTES, "round {round}");
         file.sync().expect("a sync");
     }
@@ -104,9 +107,9 @@ fn i35_xfs_preallocation_unshares_reflinked_storage() {
     let cache = cache_of(options);
     let file = writer(&cache, fs.path(), "clone", BYTES);
     let pin = file.pin(0, Access::ReadWrite).expect("a pin");
-    assert_eq!(file.reservation(), Reservation::Reserved);
+    assert_eq!(file.preallocation_status(), PreallocationStatus::Reserved);
     fs.fill_leaving(0);
-    let stored = pin.copy_from(0, &pattern(2, 0, BYTES)).expect("no fault");
+    let stored = pin.write_at(0, &pattern(2, 0, BYTES)).expect("no fault");
     assert_eq!(stored, BYTES, "every page has storage of its own");
     drop(pin);
     file.sync().expect("a sync");

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 
-use flatspan::mapping_cache::{Access, CachedFile, CopyPath, MappingCache, MappingError};
+use flatspan::mapping_cache::{Access, CachedFile, CopyMethod, MappingCache, MappingError};
 
 use crate::{
     fixture::{PAGE, WINDOW, assert_reads, cache_of, options, pattern, put, reader, writer},
@@ -51,7 +51,7 @@ fn mapped_files_keep_no_descriptor_open() {
         .iter()
         .map(|file| file.pin(0, Access::ReadOnly).expect("a pin"))
         .collect();
-    let kept = cache.stats().descriptors;
+    let kept = cache.stats().open_files;
     assert!(kept <= 64 / 4, "{kept} kept");
     assert!(
         memory::descriptors() <= before + kept,
@@ -61,7 +61,7 @@ fn mapped_files_keep_no_descriptor_open() {
     );
     for (pin, seed) in pins.iter().zip(0..) {
         let mut buf = [0; 64];
-        assert_eq!(pin.copy_to(0, &mut buf).expect("a copy"), 64);
+        assert_eq!(pin.read_at(0, &mut buf).expect("a copy"), 64);
         assert_eq!(&buf[..], pattern(seed, 0, 64));
     }
 }
@@ -76,17 +76,17 @@ fn copies_keep_a_bounded_number_of_descriptors() {
     let cache = cache_of(
         options(64)
             .descriptors_max(5)
-            .copy_path(CopyPath::Positioned),
+            .copy_method(CopyMethod::Positioned),
     );
     let files = read_many(folder.path(), &cache, 50);
     let before = memory::descriptors();
     for (file, seed) in files.iter().zip(0..) {
         assert_reads(file, seed, 0, PAGE);
-        assert!(cache.stats().descriptors <= 5);
+        assert!(cache.stats().open_files <= 5);
         assert!(memory::descriptors() <= before + 5);
     }
     drop(files);
-    assert_eq!(cache.stats().descriptors, 0);
+    assert_eq!(cache.stats().open_files, 0);
     assert_eq!(memory::descriptors(), before);
 }
 
@@ -96,9 +96,9 @@ fn hundreds_of_files_work_with_64_descriptors() {
     if !child::is_me(name) {
         return under_tight_limits(name);
     }
-    for path in [CopyPath::Auto, CopyPath::Mapped, CopyPath::Positioned] {
+    for path in [CopyMethod::Auto, CopyMethod::Mapped, CopyMethod::Positioned] {
         let folder = temp_dir();
-        let cache = cache_of(options(40).copy_path(path));
+        let cache = cache_of(options(40).copy_method(path));
         let files: Vec<_> = (0..320)
             .map(|name| writer(&cache, folder.path(), &name.to_string(), WINDOW + 10))
             .collect();
@@ -114,7 +114,7 @@ fn hundreds_of_files_work_with_64_descriptors() {
                 }
             }
         }
-        assert_eq!(cache.stats().unsynced_files, 0);
+        assert_eq!(cache.stats().dirty_files, 0);
     }
 }
 
@@ -166,12 +166,12 @@ fn idle_descriptors_are_closed_at_the_process_limit() {
         return under_tight_limits(name);
     }
     let folder = temp_dir();
-    let cache = cache_of(options(64).copy_path(CopyPath::Positioned));
+    let cache = cache_of(options(64).copy_method(CopyMethod::Positioned));
     let files = read_many(folder.path(), &cache, 30);
     for (file, seed) in files[..10].iter().zip(0..) {
         assert_reads(file, seed, 0, PAGE);
     }
-    assert_eq!(cache.stats().descriptors, 10);
+    assert_eq!(cache.stats().open_files, 10);
     let _files = use_up_descriptors(0);
     for (file, seed) in files.iter().zip(0..) {
         assert_reads(file, seed, 0, PAGE);
@@ -193,13 +193,13 @@ fn i04_dirty_files_are_synced_and_closed_at_the_process_limit() {
     for file in &written {
         file.write_at(0, b"something").expect("a write");
     }
-    assert_eq!(cache.stats().unsynced_files, 4);
+    assert_eq!(cache.stats().dirty_files, 4);
     let _files = use_up_descriptors(0);
     for (file, seed) in files.iter().zip(0..) {
         assert_reads(file, seed, 0, PAGE);
     }
     assert_eq!(
-        cache.stats().unsynced_files,
+        cache.stats().dirty_files,
         0,
         "all files were synced before closing"
     );

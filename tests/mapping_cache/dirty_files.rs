@@ -8,7 +8,7 @@ use std::{
     thread,
 };
 
-use flatspan::mapping_cache::{Access, CachedFile, CopyPath, FlushMode, MappingError};
+use flatspan::mapping_cache::{Access, CachedFile, CopyMethod, FlushMode, MappingError};
 
 use crate::{
     fixture::{PAGE, WINDOW, assert_reads, cache, cache_of, options, pattern, put, reader, writer},
@@ -48,17 +48,17 @@ fn i04_the_first_write_descriptor_stays_open_until_the_sync() {
         let folder = temp_dir();
         let path = folder.path().join("a");
         let few = options(64).descriptors_max(4);
-        let cache = cache_of(few.copy_path(CopyPath::Positioned));
+        let cache = cache_of(few.copy_method(CopyMethod::Positioned));
         let file = writer(&cache, folder.path(), "a", WINDOW);
         if mapped {
             let pin = file.pin(0, Access::ReadWrite).expect("a pin");
-            assert_eq!(pin.copy_from(0, b"stored").expect("a store"), 6);
+            assert_eq!(pin.write_at(0, b"stored").expect("a store"), 6);
         } else {
             file.write_at(0, b"stored").expect("a write");
         }
         let first = descriptors_of(&path);
         assert_eq!(first.len(), 1, "mapped: {mapped}");
-        assert_eq!(cache.stats().unsynced_files, 1);
+        assert_eq!(cache.stats().dirty_files, 1);
         press(&cache, folder.path());
         file.write_at(100, b"more").expect("a write");
         press(&cache, folder.path());
@@ -69,7 +69,7 @@ fn i04_the_first_write_descriptor_stays_open_until_the_sync() {
         );
 
         file.sync().expect("a sync");
-        assert_eq!(cache.stats().unsynced_files, 0);
+        assert_eq!(cache.stats().dirty_files, 0);
         press(&cache, folder.path());
         assert!(
             descriptors_of(&path).is_empty(),
@@ -87,16 +87,16 @@ fn i04_a_write_pin_keeps_the_descriptor_through_a_sync() {
     let first = descriptors_of(&folder.path().join("a"));
     file.sync().expect("a sync");
     assert_eq!(
-        cache.stats().unsynced_files,
+        cache.stats().dirty_files,
         1,
         "the mapping is still writable"
     );
     assert_eq!(descriptors_of(&folder.path().join("a")), first);
-    pin.copy_from(0, b"late").expect("a store");
+    pin.write_at(0, b"late").expect("a store");
     drop(pin);
-    assert_eq!(cache.stats().unsynced_files, 1);
+    assert_eq!(cache.stats().dirty_files, 1);
     file.sync().expect("a sync");
-    assert_eq!(cache.stats().unsynced_files, 0);
+    assert_eq!(cache.stats().dirty_files, 0);
 }
 
 #[test]
@@ -111,8 +111,8 @@ fn i04_at_the_limit_files_are_synced_before_they_are_closed() {
     for file in &files {
         file.write_at(0, b"data").expect("a write");
         let stats = cache.stats();
-        assert!(stats.unsynced_files <= 2, "half of the limit: {stats:?}");
-        assert!(stats.descriptors <= 4, "{stats:?}");
+        assert!(stats.dirty_files <= 2, "half of the limit: {stats:?}");
+        assert!(stats.open_files <= 4, "{stats:?}");
     }
     let log = fs.log();
     for name in 0..8 {
@@ -152,7 +152,7 @@ fn i04_a_failed_sync_is_permanent_until_the_file_is_closed() {
         let mut file = writer(&cache, fs.path(), "a", WINDOW);
         if mapped {
             let pin = file.pin(0, Access::ReadWrite).expect("a pin");
-            pin.copy_from(0, b"lost").expect("a store");
+            pin.write_at(0, b"lost").expect("a store");
         } else {
             file.write_at(0, b"lost").expect("a write");
         }
@@ -163,15 +163,15 @@ fn i04_a_failed_sync_is_permanent_until_the_file_is_closed() {
         assert_sync_failed(&file);
         let flushed = file.flush(0..1, FlushMode::Sync);
         assert!(matches!(flushed, Err(MappingError::SyncFailed { .. })));
-        let released = file.release();
+        let released = file.close();
         assert!(matches!(released, Err(MappingError::SyncFailed { .. })));
         // Another handle of the same file gets the error too.
         assert_sync_failed_of_other_handle(&cache, fs.path());
 
-        file.abandon().expect("no window is pinned");
+        file.close_without_sync().expect("no window is pinned");
         file.write_at(0, b"anew").expect("a write");
         file.sync().expect("a new group");
-        file.release().expect("released");
+        file.close().expect("released");
     }
 }
 
@@ -233,7 +233,7 @@ fn an_asynchronous_flush_leaves_the_file_dirty() {
     file.write_at(0, &pattern(1, 0, WINDOW)).expect("a write");
     file.flush(0..WINDOW as u64, FlushMode::Async)
         .expect("a flush");
-    assert_eq!(cache.stats().unsynced_files, 1);
+    assert_eq!(cache.stats().dirty_files, 1);
     file.flush(0..1, FlushMode::Sync).expect("a flush");
-    assert_eq!(cache.stats().unsynced_files, 0);
+    assert_eq!(cache.stats().dirty_files, 0);
 }

@@ -2,7 +2,7 @@
 
 use std::{fs::File, os::unix::fs::FileExt as _};
 
-use flatspan::mapping_cache::{Access, CacheOptions, CopyPath, MappingError, Preallocation};
+use flatspan::mapping_cache::{Access, CacheOptions, CopyMethod, MappingError, Preallocation};
 
 use crate::{
     fixture::{WINDOW, assert_reads, cache_of, copying, len_of, pattern, put, writable, writer},
@@ -16,9 +16,9 @@ const TIB: u64 = 1 << 40;
 
 #[test]
 fn the_last_window_of_a_tebibyte_file_works() {
-    for path in [CopyPath::Auto, CopyPath::Mapped, CopyPath::Positioned] {
+    for path in [CopyMethod::Auto, CopyMethod::Mapped, CopyMethod::Positioned] {
         let folder = temp_dir();
-        let cache = cache_of(CacheOptions::default().copy_path(path));
+        let cache = cache_of(CacheOptions::default().copy_method(path));
         let options = writable().preallocation(Preallocation::Sparse);
         let location = crate::fixture::place(folder.path(), "a");
         let file = cache.file(location, TIB + 100, options);
@@ -30,9 +30,9 @@ fn the_last_window_of_a_tebibyte_file_works() {
         let pin = file.pin(last, Access::ReadWrite).expect("a pin");
         assert_eq!(pin.len(), 100, "up to the end of the content");
         let mut buf = [0; 100];
-        pin.copy_to(0, &mut buf).expect("a copy");
+        pin.read_at(0, &mut buf).expect("a copy");
         assert_eq!(&buf[..], pattern(1, TIB, 100));
-        pin.copy_from(0, b"by the pin").expect("a store");
+        pin.write_at(0, b"by the pin").expect("a store");
         drop(pin);
         file.sync().expect("a sync");
         let outside = File::open(folder.path().join("a")).expect("the file");
@@ -46,7 +46,7 @@ fn the_last_window_of_a_tebibyte_file_works() {
 fn impossible_offsets_are_refused() {
     let folder = temp_dir();
     put(folder.path(), "a", 1, WINDOW);
-    for path in [CopyPath::Auto, CopyPath::Mapped, CopyPath::Positioned] {
+    for path in [CopyMethod::Auto, CopyMethod::Mapped, CopyMethod::Positioned] {
         let cache = copying(path);
         let file = writer(&cache, folder.path(), "a", WINDOW);
         let mut buf = [0; 2];
@@ -54,11 +54,11 @@ fn impossible_offsets_are_refused() {
             let refused = [
                 file.read_at(offset, &mut buf).err(),
                 file.write_at(offset, &buf).err(),
-                file.read_cached_at(offset, &mut buf).err(),
+                file.read_page_cache_at(offset, &mut buf).err(),
             ];
             for refused in refused {
                 assert!(
-                    matches!(&refused, Some(MappingError::Offset { offset: at, len: 2, .. })
+                    matches!(&refused, Some(MappingError::OffsetOverflow { offset: at, len: 2, .. })
                         if *at == offset),
                     "{offset}: {refused:?}"
                 );
@@ -84,7 +84,7 @@ fn reads_past_the_end_return_nothing_and_use_no_memory() {
     }
     let folder = temp_dir();
     put(folder.path(), "a", 1, WINDOW);
-    for path in [CopyPath::Positioned, CopyPath::Auto, CopyPath::Mapped] {
+    for path in [CopyMethod::Positioned, CopyMethod::Auto, CopyMethod::Mapped] {
         let cache = copying(path);
         let file = writer(&cache, folder.path(), "a", WINDOW);
         for exponent in 20..63 {
@@ -99,7 +99,7 @@ fn reads_past_the_end_return_nothing_and_use_no_memory() {
                 assert!(
                     matches!(
                         refused,
-                        Err(MappingError::ShortFile { .. } | MappingError::Offset { .. })
+                        Err(MappingError::FileTooShort { .. } | MappingError::OffsetOverflow { .. })
                     ),
                     "window {window}: {refused:?}"
                 );

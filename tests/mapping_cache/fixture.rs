@@ -3,7 +3,7 @@
 use std::{fs, path::Path, sync::Arc};
 
 use flatspan::mapping_cache::{
-    Access, CacheOptions, CachedFile, CopyPath, FileOptions, Location, MappingCache,
+    Access, CacheOptions, CachedFile, CopyMethod, FileOptions, Location, MappingCache,
 };
 
 /// Size of a page; windows and offsets of the tests are multiples of it.
@@ -29,8 +29,8 @@ pub(crate) fn cache(windows: usize) -> MappingCache {
 }
 
 /// A cache with a fixed copy method.
-pub(crate) fn copying(path: CopyPath) -> MappingCache {
-    cache_of(options(64).copy_path(path))
+pub(crate) fn copying(path: CopyMethod) -> MappingCache {
+    cache_of(options(64).copy_method(path))
 }
 
 pub(crate) fn place(folder: &Path, name: &str) -> Location {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use flatspan::mapping_cache::{
-    Access, CachedFile, CopyPath, FileOptions, MappingCache, MappingError, Preallocation,
+    Access, CachedFile, CopyMethod, FileOptions, MappingCache, MappingError, Preallocation,
 };
 
 use crate::{
@@ -33,9 +33,9 @@ fn on_each(test: impl Fn(Kind, &SmallFs)) {
     }
 }
 
-fn cache_for(path: CopyPath, window: usize) -> MappingCache {
+fn cache_for(path: CopyMethod, window: usize) -> MappingCache {
     let options = options(1).window_bytes(window);
-    cache_of(options.budget_bytes(4 * LARGE as u64).copy_path(path))
+    cache_of(options.budget_bytes(4 * LARGE as u64).copy_method(path))
 }
 
 fn allocating(preallocation: Preallocation) -> FileOptions {
@@ -47,7 +47,7 @@ fn assert_full<T: std::fmt::Debug>(result: Result<T, MappingError>, file: &Cache
     let error = result.expect_err("the disk is full");
     assert_eq!(error.kind(), std::io::ErrorKind::StorageFull, "{kind:?}");
     assert!(
-        matches!(&error, MappingError::StorageFull { path, needed_bytes, .. }
+        matches!(&error, MappingError::StorageFull { path, required_bytes: needed_bytes, .. }
             if path == &file.location().full_path() && *needed_bytes > 0),
         "{kind:?}: {error:?}"
     );
@@ -87,7 +87,7 @@ fn make_room(fs: &SmallFs) {
 fn refused_pin_changes_nothing(preallocation: Preallocation) {
     on_each(|kind, fs| {
         put(fs.path(), "neighbour", 3, 100 * PAGE);
-        let cache = cache_for(CopyPath::Auto, LARGE_WINDOW);
+        let cache = cache_for(CopyMethod::Auto, LARGE_WINDOW);
         let file = file_with(&cache, fs.path(), "a", LARGE, allocating(preallocation));
         file.write_at_small(kind, preallocation);
         let length = fs::metadata(fs.path().join("a")).map_or(0, |known| known.len());
@@ -106,7 +106,7 @@ fn refused_pin_changes_nothing(preallocation: Preallocation) {
 
         make_room(fs);
         let pin = file.pin(1, Access::ReadWrite).expect("space is free again");
-        assert_eq!(pin.copy_from(0, b"stored").expect("a store"), 6);
+        assert_eq!(pin.write_at(0, b"stored").expect("a store"), 6);
     });
 }
 
@@ -144,11 +144,11 @@ fn a_positioned_write_on_a_full_disk_keeps_the_length() {
         Preallocation::Sparse,
     ] {
         on_each(|kind, fs| {
-            let cache = cache_for(CopyPath::Positioned, LARGE_WINDOW);
+            let cache = cache_for(CopyMethod::Positioned, LARGE_WINDOW);
             let file = file_with(&cache, fs.path(), "a", LARGE, allocating(preallocation));
             let whole = preallocation == Preallocation::Full;
             if whole {
-                file.ensure_exists().expect("created");
+                file.create_if_missing().expect("created");
             } else {
                 file.write_at(0, &[7; 5000]).expect("a write");
                 file.sync().expect("a sync");
@@ -170,7 +170,7 @@ fn a_positioned_write_on_a_full_disk_keeps_the_length() {
 #[test]
 fn copies_into_a_sparse_mapping_fail_on_a_full_disk_without_a_signal() {
     on_each(|kind, fs| {
-        let cache = cache_for(CopyPath::Mapped, LARGE_WINDOW);
+        let cache = cache_for(CopyMethod::Mapped, LARGE_WINDOW);
         let sparse = allocating(Preallocation::Sparse);
         let file = file_with(&cache, fs.path(), "a", LARGE, sparse);
         // As long as declared, and one single hole.
@@ -201,7 +201,7 @@ fn copies_into_a_sparse_mapping_fail_on_a_full_disk_without_a_signal() {
 #[test]
 fn preallocated_storage_is_writable_on_a_full_disk() {
     on_each(|kind, fs| {
-        let cache = cache_for(CopyPath::Mapped, LARGE_WINDOW);
+        let cache = cache_for(CopyMethod::Mapped, LARGE_WINDOW);
         let file = file_with(
             &cache,
             fs.path(),
@@ -212,7 +212,7 @@ fn preallocated_storage_is_writable_on_a_full_disk() {
         let pin = file.pin(0, Access::ReadWrite).expect("a pin");
         fs.fill_leaving(0);
         let data = vec![9; LARGE_WINDOW];
-        let stored = pin.copy_from(0, &data).expect("a store");
+        let stored = pin.write_at(0, &data).expect("a store");
         drop(pin);
         if kind == Kind::Btrfs {
             // A write temporarily needs free space even where storage is preallocated [I35].
@@ -233,7 +233,7 @@ fn read_past_the_cache(folder: &Path) -> Vec<u8> {
 #[test]
 fn whole_file_preallocation_covers_every_window_on_a_full_disk() {
     on_each(|kind, fs| {
-        let cache = cache_for(CopyPath::Mapped, WINDOW);
+        let cache = cache_for(CopyMethod::Mapped, WINDOW);
         let whole = allocating(Preallocation::Full);
         let file = file_with(&cache, fs.path(), "a", 64 * WINDOW, whole);
         file.write_at(0, &[1]).expect("the first write");
@@ -241,7 +241,7 @@ fn whole_file_preallocation_covers_every_window_on_a_full_disk() {
         fs.fill_leaving(0);
         for window in 0..64 {
             let pin = file.pin(window, Access::ReadWrite).expect("reserved");
-            let stored = pin.copy_from(0, &vec![2; WINDOW]).expect("a store");
+            let stored = pin.write_at(0, &vec![2; WINDOW]).expect("a store");
             // The page of the first write is rewritten: btrfs copies it and finds no space.
             let whole = stored == WINDOW;
             assert!(whole || kind == Kind::Btrfs, "{kind:?}: {stored}");

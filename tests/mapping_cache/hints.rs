@@ -47,7 +47,7 @@ fn dropped_pages_leave_memory_and_prefetched_pages_return() {
         file.advise(0..BYTES, Advice::DontNeed).expect("advice");
         !file.is_resident(0..BYTES).expect("an answer")
     });
-    assert_eq!(cache.stats().budget_exceeded, 0);
+    assert_eq!(cache.stats().over_budget_mappings, 0);
     wait_until(|| {
         file.prefetch(0..BYTES).expect("a hint");
         file.is_resident(0..BYTES).expect("an answer")
@@ -94,7 +94,7 @@ fn every_advice_is_accepted_and_changes_no_byte() {
             assert_reads(&file, 1, 0, BYTES as usize);
         }
     }
-    assert_eq!(cache.stats().pinned, 0);
+    assert_eq!(cache.stats().pinned_mappings, 0);
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn locked_windows_stay_mapped_until_unlocked() {
     file.advise(range.clone(), Advice::Lock).expect("locked");
     file.advise(range.clone(), Advice::Lock)
         .expect("a second call has no effect");
-    assert_eq!(cache.stats().pinned, 2);
+    assert_eq!(cache.stats().pinned_mappings, 2);
     assert_eq!(file.evict(0..BYTES).expect("evict"), 0);
     cache.evict_idle(Duration::ZERO);
     for window in 2..8 {
@@ -118,7 +118,7 @@ fn locked_windows_stay_mapped_until_unlocked() {
         .expect("unlocked");
     file.advise(range, Advice::Unlock)
         .expect("an empty operation");
-    assert_eq!(cache.stats().pinned, 0);
+    assert_eq!(cache.stats().pinned_mappings, 0);
     file.evict(0..BYTES).expect("evict");
     assert_eq!(cache.stats().mappings, 0);
 }
@@ -130,7 +130,7 @@ fn a_closed_or_dropped_file_is_unlocked() {
     put(folder.path(), "a", 1, BYTES as usize);
     let mut file = reader(&cache, folder.path(), "a", BYTES as usize);
     file.advise(0..BYTES / 2, Advice::Lock).expect("locked");
-    file.release().expect("locks do not prevent it");
+    file.close().expect("locks do not prevent it");
     assert_eq!(cache.stats().mappings, 0);
     file.advise(0..BYTES / 2, Advice::Lock).expect("locked");
     drop(file);
@@ -170,6 +170,6 @@ fn unlocking_also_unlocks_upgraded_windows() {
         );
     }
     file.advise(0..BYTES, Advice::Unlock).expect("unlocked");
-    assert_eq!(cache.stats().pinned, 0);
+    assert_eq!(cache.stats().pinned_mappings, 0);
     assert_eq!(locked_kib(), 0, "the mapping that was locked is unlocked");
 }

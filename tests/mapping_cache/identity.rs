@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::MetadataExt as _, path::Path, thread, time::Duration};
 
-use flatspan::mapping_cache::{Access, CachedFile, CopyPath, MappingCache, MappingError};
+use flatspan::mapping_cache::{Access, CachedFile, CopyMethod, MappingCache, MappingError};
 
 use crate::{
     fixture::{WINDOW, assert_reads, cache, cache_of, options, pattern, put, reader, writer},
@@ -18,7 +18,7 @@ const BYTES: usize = 4 * WINDOW;
 fn assert_replaced<T: std::fmt::Debug>(result: Result<T, MappingError>) {
     let error = result.expect_err("another file replaced it");
     assert!(
-        matches!(&error, MappingError::Replaced { path } if path.ends_with("a")),
+        matches!(&error, MappingError::FileReplaced { path } if path.ends_with("a")),
         "{error:?}"
     );
 }
@@ -40,7 +40,7 @@ fn i39_a_file_replaced_between_two_mappings_is_refused() {
         replace(folder.path());
         assert_replaced(file.pin(1, access));
         let mut buf = [0; 32];
-        pin.copy_to(0, &mut buf).expect("a copy");
+        pin.read_at(0, &mut buf).expect("a copy");
         assert_eq!(&buf[..], pattern(1, 0, 32), "the pin reads the old file");
         drop(pin);
         assert_eq!(
@@ -49,7 +49,7 @@ fn i39_a_file_replaced_between_two_mappings_is_refused() {
             "untouched"
         );
 
-        file.release().expect("no window is pinned");
+        file.close().expect("no window is pinned");
         drop(file.pin(1, access).expect("a closed file is opened again"));
         assert_reads(&file, 2, 0, BYTES);
     }
@@ -57,17 +57,17 @@ fn i39_a_file_replaced_between_two_mappings_is_refused() {
 
 #[test]
 fn i39_copies_never_mix_two_files() {
-    for path in [CopyPath::Auto, CopyPath::Mapped, CopyPath::Positioned] {
+    for path in [CopyMethod::Auto, CopyMethod::Mapped, CopyMethod::Positioned] {
         let folder = temp_dir();
         put(folder.path(), "a", 1, BYTES);
-        let cache = cache_of(options(8).copy_path(path));
+        let cache = cache_of(options(8).copy_method(path));
         let file = reader(&cache, folder.path(), "a", BYTES);
         assert_reads(&file, 1, 0, WINDOW);
         replace(folder.path());
         let mut buf = vec![0; BYTES];
         match file.read_at(0, &mut buf) {
             Ok(copied) => assert!(buf[..copied] == pattern(1, 0, copied), "{path:?}"),
-            Err(MappingError::Replaced { .. }) => {}
+            Err(MappingError::FileReplaced { .. }) => {}
             Err(error) => panic!("{path:?}: {error}"),
         }
     }
@@ -80,7 +80,7 @@ fn close_and_unmap(cache: &MappingCache, folder: &Path, file: &CachedFile) {
     for name in ["w", "x", "y", "z"] {
         put(folder, name, 0, 1);
         let other = reader(cache, folder, name, 1);
-        other.present_bytes().expect("the file exists");
+        other.actual_bytes().expect("the file exists");
         std::mem::forget(other);
     }
     assert_eq!(cache.stats().mappings, 0);
@@ -121,7 +121,7 @@ fn i39_a_removed_file_is_not_found_until_it_returns() {
     let pin = file.pin(0, Access::ReadOnly).expect("a pin");
     fs::rename(folder.path().join("a"), folder.path().join("b")).expect("rename");
     let missing = file.pin(1, Access::ReadOnly);
-    assert!(matches!(missing, Err(MappingError::Missing { .. })));
+    assert!(matches!(missing, Err(MappingError::NotFound { .. })));
     fs::rename(folder.path().join("b"), folder.path().join("a")).expect("rename");
     drop(
         file.pin(1, Access::ReadOnly)
@@ -143,11 +143,11 @@ fn i39_no_file_is_created_in_place_of_a_removed_one() {
     assert!(
         matches!(
             refused,
-            Some(MappingError::Replaced { .. } | MappingError::Missing { .. })
+            Some(MappingError::FileReplaced { .. } | MappingError::NotFound { .. })
         ),
         "{refused:?}"
     );
-    file.release().expect("released");
+    file.close().expect("released");
     file.write_at(0, b"new").expect("a new file");
     assert_eq!(fs::read(folder.path().join("a")).expect("the file"), b"new");
 }
@@ -165,15 +165,18 @@ fn i39_repeated_paths_and_hard_links_share_their_windows() {
     assert!(pins.iter().all(|pin| pin.as_ptr() == pins[0].as_ptr()));
     let stats = cache.stats();
     assert_eq!((stats.mappings, stats.misses, stats.hits), (1, 1, 2));
-    assert_eq!((stats.mapped_bytes, stats.pinned), (WINDOW as u64, 1));
-    assert_eq!(stats.unsynced_files, 1);
+    assert_eq!(
+        (stats.mapped_bytes, stats.pinned_mappings),
+        (WINDOW as u64, 1)
+    );
+    assert_eq!(stats.dirty_files, 1);
     drop(pins);
     files[2].write_at(3, b"through the link").expect("a write");
     let mut buf = [0; 16];
     files[0].read_at(3, &mut buf).expect("a read");
     assert_eq!(&buf, b"through the link");
     files[1].sync().expect("a sync");
-    assert_eq!(cache.stats().unsynced_files, 0, "one sync for one file");
+    assert_eq!(cache.stats().dirty_files, 0, "one sync for one file");
 }
 
 #[test]

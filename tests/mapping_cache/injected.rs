@@ -3,7 +3,9 @@
 
 use std::{os::unix::fs::symlink, path::Path};
 
-use flatspan::mapping_cache::{Access, CopyPath, MappingError, Preallocation, Reservation};
+use flatspan::mapping_cache::{
+    Access, CopyMethod, MappingError, Preallocation, PreallocationStatus,
+};
 
 use crate::{
     fixture::{
@@ -26,7 +28,7 @@ fn with(test: &str, specs: &[&str]) {
 
 /// Creates, extends, maps, reads, writes and syncs a file by every method.
 fn exercise(folder: &Path) {
-    for path in [CopyPath::Auto, CopyPath::Mapped, CopyPath::Positioned] {
+    for path in [CopyMethod::Auto, CopyMethod::Mapped, CopyMethod::Positioned] {
         for preallocation in [
             Preallocation::Full,
             Preallocation::Window,
@@ -39,7 +41,7 @@ fn exercise(folder: &Path) {
             file.write_at(0, &pattern(1, 0, WINDOW)).expect("a write");
             let pin = file.pin(2, Access::ReadWrite).expect("a pin");
             let data = pattern(1, 2 * WINDOW as u64, WINDOW);
-            let stored = pin.copy_from(0, &data).unwrap_or(0);
+            let stored = pin.write_at(0, &data).unwrap_or(0);
             drop(pin);
             file.write_at((2 * WINDOW + stored) as u64, &data[stored..])
                 .expect("a write");
@@ -47,7 +49,7 @@ fn exercise(folder: &Path) {
                 .expect("a write");
             file.sync().expect("a sync");
             assert_reads(&file, 1, 0, 3 * WINDOW);
-            file.release().expect("released");
+            file.close().expect("released");
             assert_reads(&file, 1, 0, 3 * WINDOW);
             drop(file.pin(1, Access::ReadOnly).expect("a pin"));
             assert_eq!(len_of(folder, &name), 3 * WINDOW as u64);
@@ -95,7 +97,7 @@ fn without_openat2_symlinks_are_still_refused() {
     std::fs::create_dir(folder.path().join("real")).expect("mkdir");
     put(&folder.path().join("real"), "a", 1, PAGE);
     symlink("real", folder.path().join("through")).expect("a symlink");
-    let cache = copying(CopyPath::Auto);
+    let cache = copying(CopyMethod::Auto);
     for name in ["link", "through/a"] {
         let file = writer(&cache, folder.path(), name, PAGE);
         let refused = [
@@ -107,14 +109,14 @@ fn without_openat2_symlinks_are_still_refused() {
             let refused = refused.expect("the path contains a symlink");
             let kind = refused.kind();
             assert!(
-                matches!(&refused, MappingError::NotAFile { .. })
+                matches!(&refused, MappingError::NotRegularFile { .. })
                     || kind == std::io::ErrorKind::NotADirectory,
                 "{name}: {refused:?}"
             );
         }
     }
     let missing = reader(&cache, folder.path(), "none/a", PAGE).read_at(0, &mut [0; 8]);
-    assert!(matches!(missing, Err(MappingError::Missing { .. })));
+    assert!(matches!(missing, Err(MappingError::NotFound { .. })));
 }
 
 #[test]
@@ -139,10 +141,13 @@ fn without_fallocate_windows_are_sparse() {
     }
     let folder = temp_dir();
     exercise(folder.path());
-    let cache = copying(CopyPath::Auto);
+    let cache = copying(CopyMethod::Auto);
     let file = writer(&cache, folder.path(), "a", WINDOW);
     drop(file.pin(0, Access::ReadWrite).expect("a pin"));
-    assert_eq!(file.reservation(), Reservation::Unsupported);
+    assert_eq!(
+        file.preallocation_status(),
+        PreallocationStatus::Unsupported
+    );
 }
 
 #[test]
@@ -152,16 +157,16 @@ fn without_renameat2_no_file_is_replaced() {
         return with(name, &["renameat2:error=EINVAL"]);
     }
     let folder = temp_dir();
-    let cache = copying(CopyPath::Auto);
+    let cache = copying(CopyMethod::Auto);
     put(folder.path(), "a", 1, WINDOW);
     put(folder.path(), "b", 2, WINDOW);
     let mut file = writer(&cache, folder.path(), "a", WINDOW);
-    let refused = file.move_to(place(folder.path(), "b"));
+    let refused = file.rename_to(place(folder.path(), "b"));
     assert_eq!(
         refused.expect_err("the number is in use").kind(),
         std::io::ErrorKind::AlreadyExists
     );
-    assert!(file.move_to(place(folder.path(), "c")).expect("moved"));
+    assert!(file.rename_to(place(folder.path(), "c")).expect("moved"));
     assert_reads(&file, 1, 0, WINDOW);
     assert_eq!(
         std::fs::read(folder.path().join("b")).expect("b"),
@@ -176,7 +181,7 @@ fn an_exhausted_quota_is_reported_as_a_full_disk() {
         return with(name, &["fallocate:error=EDQUOT", "pwrite64:error=EDQUOT"]);
     }
     let folder = temp_dir();
-    let cache = copying(CopyPath::Positioned);
+    let cache = copying(CopyMethod::Positioned);
     let file = writer(&cache, folder.path(), "a", WINDOW);
     let refused = [
         file.pin(0, Access::ReadWrite).err(),
@@ -199,7 +204,7 @@ fn an_io_error_is_reported_by_the_copy() {
         return with(name, &[&pread, "pwrite64:error=EIO"]);
     }
     let folder = temp_dir();
-    let cache = copying(CopyPath::Positioned);
+    let cache = copying(CopyMethod::Positioned);
     put(folder.path(), "a", 1, WINDOW);
     let file = writer(&cache, folder.path(), "a", WINDOW);
     let failed = [

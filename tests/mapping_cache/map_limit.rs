@@ -2,7 +2,7 @@
 
 use std::fs::File;
 
-use flatspan::mapping_cache::{Access, CopyPath, MappingCache, MappingError};
+use flatspan::mapping_cache::{Access, CopyMethod, MappingCache, MappingError};
 use tempfile::TempDir;
 
 use crate::{
@@ -30,9 +30,9 @@ fn in_little_address_space(test: &str) {
     }
 }
 
-fn unlimited_cache(window: usize, path: CopyPath) -> MappingCache {
+fn unlimited_cache(window: usize, path: CopyMethod) -> MappingCache {
     let options = options(1).window_bytes(window).budget_bytes(u64::MAX);
-    cache_of(options.mappings_max(usize::MAX).copy_path(path))
+    cache_of(options.mappings_max(usize::MAX).copy_method(path))
 }
 
 fn sparse(bytes: u64) -> TempDir {
@@ -49,7 +49,7 @@ fn windows_are_evicted_when_mmap_fails() {
         return in_little_address_space(name);
     }
     let folder = sparse(WINDOWS * WINDOW_BYTES as u64);
-    let cache = unlimited_cache(WINDOW_BYTES, CopyPath::Auto);
+    let cache = unlimited_cache(WINDOW_BYTES, CopyMethod::Auto);
     let bytes = WINDOWS as usize * WINDOW_BYTES;
     let file = reader(&cache, folder.path(), "a", bytes);
     for window in 0..2 * WINDOWS {
@@ -67,7 +67,7 @@ fn a_failed_mmap_with_all_windows_pinned_names_the_sysctl() {
         return in_little_address_space(name);
     }
     let folder = sparse(WINDOWS * WINDOW_BYTES as u64);
-    let cache = unlimited_cache(WINDOW_BYTES, CopyPath::Mapped);
+    let cache = unlimited_cache(WINDOW_BYTES, CopyMethod::Mapped);
     let bytes = WINDOWS as usize * WINDOW_BYTES;
     let file = reader(&cache, folder.path(), "a", bytes);
     let pins: Vec<_> = (0..WINDOWS)
@@ -79,7 +79,7 @@ fn a_failed_mmap_with_all_windows_pinned_names_the_sysctl() {
     assert_eq!(refused.kind(), std::io::ErrorKind::OutOfMemory);
     assert!(refused.to_string().contains("vm.max_map_count"));
     assert!(
-        matches!(refused, MappingError::MapLimit { .. }),
+        matches!(refused, MappingError::TooManyMappings { .. }),
         "{refused:?}"
     );
     assert_eq!(
@@ -115,7 +115,7 @@ fn the_mapping_limit_causes_eviction_and_is_named_when_all_is_pinned() {
     }
     let windows = limit + 100;
     let folder = sparse((windows * PAGE) as u64);
-    let cache = unlimited_cache(PAGE, CopyPath::Auto);
+    let cache = unlimited_cache(PAGE, CopyMethod::Auto);
     let file = reader(&cache, folder.path(), "a", windows * PAGE);
     for window in 0..windows as u64 {
         let pin = file.pin(window, Access::ReadOnly);
@@ -133,7 +133,7 @@ fn the_mapping_limit_causes_eviction_and_is_named_when_all_is_pinned() {
     };
     assert!(pins.len() > limit / 2, "{} pins", pins.len());
     assert!(
-        matches!(refused, MappingError::MapLimit { max_map_count, .. } if max_map_count == limit),
+        matches!(refused, MappingError::TooManyMappings { max_map_count, .. } if max_map_count == limit),
         "{refused:?}"
     );
 }

@@ -41,7 +41,7 @@ fn a_file_is_renamed_and_remains_usable() {
         .expect("the file")
         .ino();
     assert!(
-        file.move_to(place(folder.path(), "deep/er/b"))
+        file.rename_to(place(folder.path(), "deep/er/b"))
             .expect("moved")
     );
     assert_eq!(cache.stats().mappings, 0, "released");
@@ -71,7 +71,7 @@ fn a_move_to_another_filesystem_keeps_holes_and_mode() {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("chmod");
 
         // The length of 256 MiB exceeds that filesystem; the data in the file does not.
-        assert!(file.move_to(place(fs.path(), "sub/b")).expect("moved"));
+        assert!(file.rename_to(place(fs.path(), "sub/b")).expect("moved"));
         assert!(names(folder.path()).is_empty(), "{kind:?}");
         assert_eq!(names(&fs.path().join("sub")), ["b"]);
         assert_eq!(len_of(fs.path(), "sub/b"), large as u64);
@@ -84,7 +84,7 @@ fn a_move_to_another_filesystem_keeps_holes_and_mode() {
         let mut hole = [1; 100];
         file.read_at(1 << 20, &mut hole).expect("a read");
         assert_eq!(hole, [0; 100]);
-        assert!(file.move_to(place(folder.path(), "back")).expect("moved"));
+        assert!(file.rename_to(place(folder.path(), "back")).expect("moved"));
         assert_reads(&file, 1, at, 700);
     }
 }
@@ -92,7 +92,7 @@ fn a_move_to_another_filesystem_keeps_holes_and_mode() {
 #[track_caller]
 fn assert_target_exists(file: &mut CachedFile, folder: &Path) {
     let refused = file
-        .move_to(place(folder, "b"))
+        .rename_to(place(folder, "b"))
         .expect_err("the address is in use");
     assert_eq!(refused.kind(), std::io::ErrorKind::AlreadyExists);
     assert!(matches!(refused, MappingError::Io { .. }), "{refused:?}");
@@ -130,7 +130,7 @@ fn a_move_without_space_leaves_the_file_in_place() {
     let mut file = writer(&cache, folder.path(), "a", large);
     let free = fs.free();
     let refused = file
-        .move_to(place(fs.path(), "b"))
+        .rename_to(place(fs.path(), "b"))
         .expect_err("no space is left");
     assert!(
         matches!(refused, MappingError::StorageFull { .. }),
@@ -148,7 +148,7 @@ fn without_a_file_only_the_location_changes() {
     let mut file = writer(&cache, folder.path(), "a", BYTES);
     assert!(
         !file
-            .move_to(place(folder.path(), "deep/b"))
+            .rename_to(place(folder.path(), "deep/b"))
             .expect("no file to move")
     );
     assert!(
@@ -166,7 +166,7 @@ fn a_move_to_a_missing_root_fails_and_the_file_stays() {
     put(folder.path(), "a", 1, BYTES);
     let mut file = writer(&cache, folder.path(), "a", BYTES);
     let nowhere = folder.path().join("nowhere");
-    file.move_to(place(&nowhere, "b"))
+    file.rename_to(place(&nowhere, "b"))
         .expect_err("the root does not exist");
     assert_eq!(names(folder.path()), ["a"]);
     assert_reads(&file, 1, 0, BYTES);
@@ -179,16 +179,16 @@ fn a_pinned_file_is_not_moved() {
     put(folder.path(), "a", 1, BYTES);
     let mut file = writer(&cache, folder.path(), "a", BYTES);
     let other = writer(&cache, folder.path(), "a", BYTES);
-    file.present_bytes().expect("opened");
+    file.actual_bytes().expect("opened");
     let pin = other.pin(0, Access::ReadOnly).expect("a pin");
-    let refused = file.move_to(place(folder.path(), "b"));
+    let refused = file.rename_to(place(folder.path(), "b"));
     assert!(
         matches!(refused, Err(MappingError::WindowPinned { .. })),
         "{refused:?}"
     );
     assert_eq!(names(folder.path()), ["a"]);
     drop(pin);
-    assert!(file.move_to(place(folder.path(), "b")).expect("moved"));
+    assert!(file.rename_to(place(folder.path(), "b")).expect("moved"));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Files that are not mapped: on filesystems that refuse mappings, and files below the mapping
 //! threshold.
 
-use flatspan::mapping_cache::{Access, CopyPath, MappingError};
+use flatspan::mapping_cache::{Access, CopyMethod, MappingError};
 
 use crate::{
     fixture::{
@@ -18,7 +18,7 @@ use crate::{
 fn without_mmap_support_copies_use_positioned_io() {
     for mode in [Mode::DirectIo, Mode::NoMmap] {
         let Some(fs) = FuseFs::new(mode) else { return };
-        for path in [CopyPath::Auto, CopyPath::Mapped, CopyPath::Positioned] {
+        for path in [CopyMethod::Auto, CopyMethod::Mapped, CopyMethod::Positioned] {
             let cache = copying(path);
             let name = format!("{path:?}");
             let file = writer(&cache, fs.path(), &name, 3 * WINDOW);
@@ -42,7 +42,7 @@ fn a_file_found_to_be_unmappable_is_still_read() {
         return;
     };
     put(fs.path(), "a", 1, 3 * WINDOW);
-    let cache = copying(CopyPath::Mapped);
+    let cache = copying(CopyMethod::Mapped);
     let file = reader(&cache, fs.path(), "a", 3 * WINDOW);
     assert_reads(&file, 1, 10, 2 * WINDOW);
     assert_eq!(cache.stats().mappings, 0);
@@ -53,14 +53,14 @@ fn pinning_without_mmap_support_reports_not_mappable() {
     let Some(fs) = FuseFs::new(Mode::DirectIo) else {
         return;
     };
-    let cache = copying(CopyPath::Mapped);
+    let cache = copying(CopyMethod::Mapped);
     let file = writer(&cache, fs.path(), "a", WINDOW);
     file.write_at(0, &pattern(1, 0, WINDOW)).expect("a write");
     for access in [Access::ReadOnly, Access::ReadWrite, Access::ReadOnly] {
         let refused = file.pin(0, access).expect_err("the file is not mappable");
         assert_eq!(refused.kind(), std::io::ErrorKind::Unsupported);
         assert!(
-            matches!(&refused, MappingError::Unmappable { path } if path.ends_with("a")),
+            matches!(&refused, MappingError::NotMappable { path } if path.ends_with("a")),
             "{refused:?}"
         );
     }
@@ -71,14 +71,14 @@ fn pinning_without_mmap_support_reports_not_mappable() {
         "a failed mapping is not charged"
     );
     file.sync().expect("a sync");
-    assert_eq!(cache.stats().unsynced_files, 0);
+    assert_eq!(cache.stats().dirty_files, 0);
 }
 
 #[test]
 fn files_below_the_map_threshold_are_copied_without_mapping() {
     let folder = temp_dir();
-    let mapped = options(64).copy_path(CopyPath::Mapped);
-    let cache = cache_of(mapped.map_cutoff_bytes(2 * WINDOW as u64));
+    let mapped = options(64).copy_method(CopyMethod::Mapped);
+    let cache = cache_of(mapped.map_threshold_bytes(2 * WINDOW as u64));
     put(folder.path(), "short", 1, 2 * WINDOW - 1);
     put(folder.path(), "long", 1, 2 * WINDOW);
     let short = writer(&cache, folder.path(), "short", 2 * WINDOW - 1);
@@ -100,7 +100,7 @@ fn files_below_the_map_threshold_are_copied_without_mapping() {
 #[test]
 fn the_copy_methods_see_each_others_writes() {
     let folder = temp_dir();
-    let caches = [CopyPath::Auto, CopyPath::Mapped, CopyPath::Positioned].map(copying);
+    let caches = [CopyMethod::Auto, CopyMethod::Mapped, CopyMethod::Positioned].map(copying);
     let files = caches
         .each_ref()
         .map(|cache| writer(cache, folder.path(), "a", 4 * WINDOW));
@@ -125,18 +125,18 @@ fn the_copy_methods_see_each_others_writes() {
 #[test]
 fn page_cache_reads_do_not_touch_the_disk() {
     let folder = temp_dir();
-    let cache = copying(CopyPath::Auto);
+    let cache = copying(CopyMethod::Auto);
     put(folder.path(), "a", 1, WINDOW);
     let file = reader(&cache, folder.path(), "a", WINDOW);
     let mut buf = vec![0; WINDOW];
     // The bytes were just written, so they are in memory.
-    match file.read_cached_at(0, &mut buf).expect("a read") {
+    match file.read_page_cache_at(0, &mut buf).expect("a read") {
         Some(copied) => {
             assert!(copied > 0);
             assert!(buf[..copied] == pattern(1, 0, copied));
         }
         None => assert_reads(&file, 1, 0, WINDOW),
     }
-    let past = file.read_cached_at(WINDOW as u64, &mut buf);
+    let past = file.read_page_cache_at(WINDOW as u64, &mut buf);
     assert!(matches!(past, Ok(Some(0) | None)), "{past:?}");
 }

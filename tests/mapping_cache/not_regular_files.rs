@@ -45,7 +45,7 @@ fn found_at(folder: &Path, name: &'static str) -> &'static str {
         [
             reading.read_at(0, &mut [0; 8]).err(),
             reading.pin(0, Access::ReadOnly).err(),
-            reading.present_bytes().err(),
+            reading.actual_bytes().err(),
             writing.write_at(0, b"x").err(),
             writing.pin(0, Access::ReadWrite).err(),
         ]
@@ -53,7 +53,7 @@ fn found_at(folder: &Path, name: &'static str) -> &'static str {
     let mut found = None;
     for error in kinds {
         match error.expect("the path is not a regular file") {
-            MappingError::NotAFile { path, found: kind } => {
+            MappingError::NotRegularFile { path, found: kind } => {
                 assert!(path.ends_with(name), "{}", path.display());
                 found = Some(kind);
             }
@@ -122,7 +122,7 @@ fn a_path_through_a_symlink_is_refused() {
     for refused in refused {
         let refused = refused.expect("the path contains a symlink");
         assert!(
-            !matches!(refused, MappingError::Missing { .. }),
+            !matches!(refused, MappingError::NotFound { .. }),
             "{refused:?}"
         );
     }
@@ -153,7 +153,7 @@ fn paths_outside_the_root_are_refused_before_opening() {
 }
 
 fn unrestricted_file(path: PathBuf, options: FileOptions) -> CachedFile {
-    let location = Location::anywhere(Arc::from(Path::new("/")), path);
+    let location = Location::unrestricted(Arc::from(Path::new("/")), path);
     cache(4).file(location, PAGE as u64, options)
 }
 
@@ -168,13 +168,13 @@ fn an_unrestricted_location_follows_symlinks_to_regular_files_only() {
         let file = unrestricted_file(path.into(), FileOptions::default());
         let refused = file.read_at(0, &mut [0; 8]);
         assert!(
-            matches!(refused, Err(MappingError::NotAFile { found, .. }) if found == kind),
+            matches!(refused, Err(MappingError::NotRegularFile { found, .. }) if found == kind),
             "{path}: {refused:?}"
         );
     }
     let device = unrestricted_file("/dev/null".into(), writable());
     let refused = device.write_at(0, b"x");
-    assert!(matches!(refused, Err(MappingError::NotAFile { .. })));
+    assert!(matches!(refused, Err(MappingError::NotRegularFile { .. })));
 }
 
 #[test]
@@ -185,12 +185,12 @@ fn a_missing_file_is_not_found_and_may_appear_later() {
     let refused = [
         file.read_at(0, &mut [0; 8]).err(),
         file.pin(0, Access::ReadOnly).err(),
-        file.present_bytes().err(),
+        file.actual_bytes().err(),
     ];
     for refused in refused {
         let refused = refused.expect("the file does not exist");
         assert_eq!(refused.kind(), std::io::ErrorKind::NotFound);
-        assert!(matches!(refused, MappingError::Missing { .. }));
+        assert!(matches!(refused, MappingError::NotFound { .. }));
     }
     file.sync().expect("no file was written");
     put(folder.path(), "a", 1, PAGE);
@@ -207,7 +207,7 @@ fn an_empty_file_has_no_windows() {
     file.write_at(0, &[]).expect("an empty write");
     for access in [Access::ReadOnly, Access::ReadWrite] {
         let refused = file.pin(0, access);
-        assert!(matches!(refused, Err(MappingError::ShortFile { .. })));
+        assert!(matches!(refused, Err(MappingError::FileTooShort { .. })));
     }
     file.sync().expect("a sync");
     assert_eq!(cache.stats().mappings, 0);

@@ -10,7 +10,7 @@ fn assert_refused(options: CacheOptions, name: &str) {
     assert_eq!(refused.kind(), std::io::ErrorKind::InvalidInput);
     assert!(refused.to_string().contains(&format!("`{name}`")));
     assert!(
-        matches!(refused, MappingError::Option { field, .. } if field == name),
+        matches!(refused, MappingError::InvalidOption { field, .. } if field == name),
         "{refused:?} does not name {name}"
     );
 }
@@ -61,5 +61,5 @@ fn the_default_options_are_accepted() {
     let cache = MappingCache::new(CacheOptions::default()).expect("the defaults");
     let stats = cache.stats();
     assert_eq!((stats.mappings, stats.mapped_bytes), (0, 0));
-    assert_eq!((stats.descriptors, stats.unsynced_files), (0, 0));
+    assert_eq!((stats.open_files, stats.dirty_files), (0, 0));
 }

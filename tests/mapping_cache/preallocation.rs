@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt as _;
 
 use flatspan::mapping_cache::{
-    Access, CopyPath, MappingError, Preallocation, Reservation, Unreservable,
+    Access, CopyMethod, MappingError, Preallocation, PreallocationFallback, PreallocationStatus,
 };
 
 use crate::{
@@ -25,13 +25,16 @@ fn the_preallocation_status_is_reported_for_each_filesystem() {
         };
         let cache = cache(8);
         let file = writer(&cache, fs.path(), "a", 4 * WINDOW);
-        assert_eq!(file.reservation(), Reservation::None);
+        assert_eq!(
+            file.preallocation_status(),
+            PreallocationStatus::NotRequested
+        );
         drop(file.pin(1, Access::ReadWrite).expect("a pin"));
         let expected = match kind {
-            Kind::Btrfs => Reservation::FirstWriteOnly,
-            _ => Reservation::Reserved,
+            Kind::Btrfs => PreallocationStatus::FirstWriteOnly,
+            _ => PreallocationStatus::Reserved,
         };
-        assert_eq!(file.reservation(), expected, "{kind:?}");
+        assert_eq!(file.preallocation_status(), expected, "{kind:?}");
     }
 }
 
@@ -68,9 +71,10 @@ fn the_whole_length_is_preallocated_at_the_first_write() {
         }
         assert_eq!(len_of(folder.path(), "a"), 8 * WINDOW as u64 + 5);
         assert!(allocated(folder.path(), "a") >= 8 * WINDOW as u64);
-        file.declare(10 * WINDOW as u64).expect("it grows");
-        let refused = file.declare(WINDOW as u64);
-        assert!(matches!(refused, Err(MappingError::Option { .. })));
+        file.set_declared_bytes(10 * WINDOW as u64)
+            .expect("it grows");
+        let refused = file.set_declared_bytes(WINDOW as u64);
+        assert!(matches!(refused, Err(MappingError::InvalidOption { .. })));
         assert_eq!(file.declared_bytes(), 10 * WINDOW as u64);
         file.write_at(7, b"x").expect("a write");
         assert_eq!(len_of(folder.path(), "a"), 10 * WINDOW as u64);
@@ -87,7 +91,10 @@ fn sparse_preallocates_nothing() {
     let options = writable().preallocation(Preallocation::Sparse);
     let file = file_with(&cache, folder.path(), "a", 8 * WINDOW, options);
     drop(file.pin(7, Access::ReadWrite).expect("a pin"));
-    assert_eq!(file.reservation(), Reservation::None);
+    assert_eq!(
+        file.preallocation_status(),
+        PreallocationStatus::NotRequested
+    );
     assert_eq!(len_of(folder.path(), "a"), 8 * WINDOW as u64);
     let bytes = allocated(folder.path(), "a");
     assert!(
@@ -141,7 +148,7 @@ fn unsupported_preallocation_falls_back_to_sparse_and_is_reported() {
         .into_iter()
         .enumerate()
     {
-        let cache = copying(CopyPath::Mapped);
+        let cache = copying(CopyMethod::Mapped);
         let options = writable().preallocation(preallocation);
         let name = format!("a{number}");
         let file = file_with(&cache, fs.path(), &name, 2 * WINDOW, options);
@@ -151,7 +158,10 @@ fn unsupported_preallocation_falls_back_to_sparse_and_is_reported() {
         file.write_at(0, &pattern(1, 0, 2 * WINDOW))
             .expect("a write");
         assert!(cache.stats().mappings > 0, "the copy uses a mapping");
-        assert_eq!(file.reservation(), Reservation::Unsupported);
+        assert_eq!(
+            file.preallocation_status(),
+            PreallocationStatus::Unsupported
+        );
         file.sync().expect("a sync");
         assert_reads(&file, 1, 0, 2 * WINDOW);
     }
@@ -163,7 +173,7 @@ fn unsupported_preallocation_fails_under_the_fail_policy() {
         return;
     };
     let cache = cache(8);
-    let options = writable().preallocation_fallback(Unreservable::Fail);
+    let options = writable().preallocation_fallback(PreallocationFallback::Fail);
     let file = file_with(&cache, fs.path(), "a", 2 * WINDOW, options);
     let refused = file
         .pin(0, Access::ReadWrite)

@@ -2,7 +2,9 @@
 
 use std::{fs, io::ErrorKind, os::unix::fs::MetadataExt as _};
 
-use flatspan::mapping_cache::{Access, CopyPath, MappingError, Preallocation, Reservation};
+use flatspan::mapping_cache::{
+    Access, CopyMethod, MappingError, Preallocation, PreallocationStatus,
+};
 
 use crate::{
     fixture::{
@@ -20,17 +22,17 @@ const BYTES: usize = 4 * WINDOW;
 
 #[test]
 fn setting_a_length_makes_holes_and_a_dirty_file() {
-    for path in [CopyPath::Auto, CopyPath::Mapped, CopyPath::Positioned] {
+    for path in [CopyMethod::Auto, CopyMethod::Mapped, CopyMethod::Positioned] {
         let folder = temp_dir();
         let cache = copying(path);
         let file = writer(&cache, folder.path(), "a", BYTES);
         file.write_at(0, &pattern(1, 0, BYTES)).expect("a write");
         file.sync().expect("a sync");
-        assert_eq!(cache.stats().unsynced_files, 0);
+        assert_eq!(cache.stats().dirty_files, 0);
         for bytes in [WINDOW + 5, BYTES, 10, 3 * WINDOW] {
             file.set_len(bytes as u64).expect("set_len");
             assert_eq!(len_of(folder.path(), "a"), bytes as u64);
-            assert_eq!(cache.stats().unsynced_files, 1, "{path:?}");
+            assert_eq!(cache.stats().dirty_files, 1, "{path:?}");
             file.sync().expect("a sync");
         }
         assert_reads(&file, 1, 0, 10);
@@ -50,7 +52,7 @@ fn setting_a_length_makes_holes_and_a_dirty_file() {
         // Also a call that changes nothing.
         file.sync().expect("a sync");
         file.set_len(3 * WINDOW as u64).expect("set_len");
-        assert_eq!(cache.stats().unsynced_files, 1, "{path:?}");
+        assert_eq!(cache.stats().dirty_files, 1, "{path:?}");
     }
 }
 
@@ -79,7 +81,7 @@ fn a_pinned_range_is_not_truncated() {
         .expect("the range is free again");
     assert!(matches!(
         file.pin(2, Access::ReadOnly),
-        Err(MappingError::ShortFile { .. })
+        Err(MappingError::FileTooShort { .. })
     ));
     drop(file.pin(1, Access::ReadOnly).expect("a pin"));
 }
@@ -99,8 +101,8 @@ fn a_file_truncated_by_another_process_keeps_its_length() {
     for refused in [file.set_len(9), file.discard(0..3), file.reserve(0..3)] {
         assert!(matches!(
             refused,
-            Err(MappingError::ShortFile {
-                present_bytes: 7,
+            Err(MappingError::FileTooShort {
+                actual_bytes: 7,
                 ..
             })
         ));
@@ -131,7 +133,10 @@ fn without_fallocate_zeros_are_written() {
     assert!(fs::read(folder.path().join("a")).expect("read") == model);
     file.reserve(0..1 << 20)
         .expect("the group works without it");
-    assert_eq!(file.reservation(), Reservation::Unsupported);
+    assert_eq!(
+        file.preallocation_status(),
+        PreallocationStatus::Unsupported
+    );
 }
 
 #[test]
@@ -148,7 +153,7 @@ fn preallocation_does_not_change_the_length() {
     let refused = file.reserve(1 << 20..1 << 30);
     assert!(matches!(
         refused,
-        Err(MappingError::StorageFull { needed_bytes, available_bytes, .. })
+        Err(MappingError::StorageFull { required_bytes: needed_bytes, available_bytes, .. })
             if needed_bytes == (1 << 30) - (1 << 20) && available_bytes < 16 << 20
     ));
 }
@@ -176,8 +181,8 @@ fn a_file_is_created_once_and_removed_with_its_windows() {
     drop(file.pin(1, Access::ReadOnly).expect("a pin"));
     file.remove().expect("removed");
     assert_eq!(cache.stats().mapped_bytes, 0);
-    assert_eq!(cache.stats().unsynced_files, 0);
-    assert!(matches!(file.remove(), Err(MappingError::Missing { .. })));
+    assert_eq!(cache.stats().dirty_files, 0);
+    assert!(matches!(file.remove(), Err(MappingError::NotFound { .. })));
     file.create_new().expect("the file is created again");
     file.sync().expect("a sync");
     assert_eq!(len_of(folder.path(), "a"), 0);
@@ -205,7 +210,10 @@ fn a_replacement_file_is_not_removed() {
     file.write_at(0, b"ours").expect("a write");
     put(folder.path(), "b", 2, 100);
     fs::rename(folder.path().join("b"), folder.path().join("a")).expect("renamed");
-    assert!(matches!(file.remove(), Err(MappingError::Replaced { .. })));
+    assert!(matches!(
+        file.remove(),
+        Err(MappingError::FileReplaced { .. })
+    ));
     assert_eq!(len_of(folder.path(), "a"), 100);
 }
 
@@ -219,14 +227,14 @@ fn data_dropped_from_the_page_cache_is_read_from_disk() {
     file.write_at(0, &pattern(1, 0, BYTES)).expect("a write");
     let pin = file.pin(0, Access::ReadOnly).expect("a pin");
     assert!(matches!(
-        file.forget_cached(),
+        file.drop_page_cache(),
         Err(MappingError::WindowPinned { .. })
     ));
     drop(pin);
-    file.forget_cached().expect("forgotten");
+    file.drop_page_cache().expect("forgotten");
     let mut buf = [0; 1];
     assert!(matches!(
-        file.read_cached_at(PAGE as u64, &mut buf),
+        file.read_page_cache_at(PAGE as u64, &mut buf),
         Ok(Some(0))
     ));
     assert_reads(&file, 1, 0, BYTES);

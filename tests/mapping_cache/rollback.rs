@@ -46,7 +46,7 @@ fn i37_failed_preallocation_keeps_the_growth_of_another_process() {
     let folder = temp_dir();
     let cache = cache(8);
     let file = writer(&cache, folder.path(), "a", 4 * WINDOW);
-    file.ensure_exists().expect("created");
+    file.create_if_missing().expect("created");
     let mut other = grower(folder.path(), "a", 12_345);
     let refused = file.pin(2, Access::ReadWrite);
     assert!(
@@ -70,7 +70,7 @@ fn i37_a_failed_write_keeps_the_growth_of_another_process() {
     let folder = temp_dir();
     let cache = cache(8);
     let file = writer(&cache, folder.path(), "a", 4 * WINDOW);
-    file.ensure_exists().expect("created");
+    file.create_if_missing().expect("created");
     let mut other = grower(folder.path(), "a", 4096);
     let refused = file.write_at(2 * WINDOW as u64, &[1; 100]);
     assert!(
@@ -91,7 +91,7 @@ fn i37_failed_preallocation_keeps_the_growth_of_another_thread() {
     let cache = cache(8);
     let failing = writer(&cache, folder.path(), "a", 4 * WINDOW);
     let growing = writer(&cache, folder.path(), "a", 4 * WINDOW);
-    failing.ensure_exists().expect("created");
+    failing.create_if_missing().expect("created");
     thread::scope(|scope| {
         let slow = scope.spawn(|| failing.pin(3, Access::ReadWrite).err());
         thread::sleep(Duration::from_millis(300));

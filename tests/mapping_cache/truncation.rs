@@ -8,7 +8,7 @@ use std::{
     thread,
 };
 
-use flatspan::mapping_cache::{Access, CachedFile, CopyPath, MappingCache, MappingError};
+use flatspan::mapping_cache::{Access, CachedFile, CopyMethod, MappingCache, MappingError};
 
 use crate::{
     fixture::{
@@ -17,7 +17,7 @@ use crate::{
     support::temp_dir,
 };
 
-const PATHS: [CopyPath; 3] = [CopyPath::Auto, CopyPath::Mapped, CopyPath::Positioned];
+const PATHS: [CopyMethod; 3] = [CopyMethod::Auto, CopyMethod::Mapped, CopyMethod::Positioned];
 /// Two windows and a part of a third one; the last page is partial too.
 const BYTES: usize = 2 * WINDOW + PAGE + 1234;
 
@@ -40,15 +40,15 @@ fn truncate(folder: &Path, name: &str, bytes: usize) {
 }
 
 /// A cache with few descriptors, so that `Auto` copies use the existing mappings.
-fn cache_for(path: CopyPath) -> MappingCache {
-    cache_of(options(16).copy_path(path).descriptors_max(4))
+fn cache_for(path: CopyMethod) -> MappingCache {
+    cache_of(options(16).copy_method(path).descriptors_max(4))
 }
 
 /// Uses other files until the file under test has no idle descriptor.
 fn close_idle(cache: &MappingCache, folder: &Path) {
     for name in ["w", "x", "y", "z"] {
         let file = reader(cache, folder, name, 1);
-        file.present_bytes().expect("the file exists");
+        file.actual_bytes().expect("the file exists");
         // This file's descriptor stays open instead of the other one.
         std::mem::forget(file);
     }
@@ -115,13 +115,13 @@ fn pinned_windows_of_a_truncated_file_copy_without_a_signal() {
     let folder = temp_dir();
     for left in truncated_lengths() {
         put(folder.path(), "a", 1, BYTES);
-        let cache = cache_for(CopyPath::Mapped);
+        let cache = cache_for(CopyMethod::Mapped);
         let file = reader(&cache, folder.path(), "a", BYTES);
         let pins = [0, 1, 2].map(|window| file.pin(window, Access::ReadOnly).expect("a pin"));
         truncate(folder.path(), "a", left);
         for (pin, start) in pins.iter().zip((0..).step_by(WINDOW)) {
             let mut buf = vec![0xEE; pin.len()];
-            let copied = pin.copy_to(0, &mut buf).expect("a copy");
+            let copied = pin.read_at(0, &mut buf).expect("a copy");
             let pages = left.next_multiple_of(PAGE).saturating_sub(start);
             assert_eq!(
                 copied,
@@ -157,7 +157,7 @@ fn writes_past_a_truncation_report_both_lengths() {
             ] {
                 let refused = file.write_at(offset as u64, &vec![2; len]);
                 assert!(
-                    matches!(&refused, Err(MappingError::ShortFile { path, present_bytes, .. })
+                    matches!(&refused, Err(MappingError::FileTooShort { path, actual_bytes: present_bytes, .. })
                         if path.ends_with("a") && *present_bytes == left as u64),
                     "{path:?}, {len} bytes at {offset} of {left} left: {refused:?}"
                 );
@@ -171,14 +171,14 @@ fn writes_past_a_truncation_report_both_lengths() {
 fn windows_past_a_truncation_cannot_be_pinned() {
     let folder = temp_dir();
     put(folder.path(), "a", 1, BYTES);
-    let cache = cache_for(CopyPath::Auto);
+    let cache = cache_for(CopyMethod::Auto);
     let file = writer(&cache, folder.path(), "a", BYTES);
     drop(file.pin(0, Access::ReadOnly).expect("a pin"));
     truncate(folder.path(), "a", WINDOW);
     for access in [Access::ReadOnly, Access::ReadWrite] {
         let refused = file.pin(1, access);
         assert!(
-            matches!(refused, Err(MappingError::ShortFile { present_bytes, .. })
+            matches!(refused, Err(MappingError::FileTooShort { actual_bytes: present_bytes, .. })
                 if present_bytes == WINDOW as u64),
             "{refused:?}"
         );
@@ -196,8 +196,8 @@ fn a_closed_file_is_reopened_with_its_current_length() {
         map_all(&file);
         truncate(folder.path(), "a", 5000);
         let refused = file.write_at(6000, b"x");
-        assert!(matches!(refused, Err(MappingError::ShortFile { .. })));
-        file.release().expect("released");
+        assert!(matches!(refused, Err(MappingError::FileTooShort { .. })));
+        file.close().expect("released");
         assert_eq!(cache.stats().mappings, 0);
         assert_reads_remaining(&file, 5000, 0, BYTES);
         let rest = pattern(1, 5000, BYTES - 5000);
@@ -214,7 +214,7 @@ fn i36_a_shrinking_file_never_reads_as_zeros() {
         let folder = temp_dir();
         put(folder.path(), "a", 1, large);
         let expected = pattern(1, 0, large);
-        let cache = cache_of(options(8).copy_path(path).descriptors_max(4));
+        let cache = cache_of(options(8).copy_method(path).descriptors_max(4));
         let file = reader(&cache, folder.path(), "a", large);
         let done = AtomicBool::new(false);
         // Readers stop at the end of the file.
@@ -249,10 +249,10 @@ fn i36_a_shrinking_file_never_reads_as_zeros() {
 fn a_file_emptied_by_another_process_is_not_missing() {
     let folder = temp_dir();
     put(folder.path(), "a", 1, BYTES);
-    let cache = cache_for(CopyPath::Mapped);
+    let cache = cache_for(CopyMethod::Mapped);
     let file = reader(&cache, folder.path(), "a", BYTES);
     map_all(&file);
     fs::write(folder.path().join("a"), b"").expect("emptied");
     assert_eq!(file.read_at(0, &mut [0; 64]).expect("a read"), 0);
-    assert_eq!(file.present_bytes().expect("its length"), 0);
+    assert_eq!(file.actual_bytes().expect("its length"), 0);
 }

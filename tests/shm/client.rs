@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use flatspan::shm::queue::{QueueOptions, Writer};
-use flatspan::shm::{ListenFds, SHARED_FD_NAME, SharedFile};
+use flatspan::shm::queue::{Client, QueueOptions};
+use flatspan::shm::{ListenFds, Memfd, SHARED_FD_NAME};
 
 use crate::states::{GROWN_PAGES, PAGE_WORDS, PUBLISHED_PAGES, ROW_PAGES};
 use crate::support::child;
@@ -60,18 +60,18 @@ fn client_program() {
     process::exit(0);
 }
 
-fn memory() -> SharedFile {
+fn memory() -> Memfd {
     let fd = ListenFds::from_env()
         .expect("descriptors")
         .take(SHARED_FD_NAME);
-    SharedFile::adopt(fd.expect("the memfd")).expect("a memfd")
+    Memfd::from_fd(fd.expect("the memfd")).expect("a memfd")
 }
 
 /// Stores a number into each page of a row, then the next number into each page, and so on.
 fn rows(row: usize, while_there: &Path) {
     let memory = memory();
     let bytes = ((row + 1) * ROW_PAGES * 4096) as u64;
-    memory.grow(bytes).expect("the file is extended");
+    memory.grow_to(bytes).expect("the file is extended");
     let map = memory.map_mut(0..bytes).expect("the mapping succeeds");
     let pages = &map.words()[row * ROW_PAGES * PAGE_WORDS..];
     let known = pages[0].load(Ordering::Relaxed);
@@ -90,7 +90,7 @@ fn grow() {
     let memory = memory();
     for page in 0..GROWN_PAGES {
         let start = page * 4096;
-        memory.grow(start + 4096).expect("the file is extended");
+        memory.grow_to(start + 4096).expect("the file is extended");
         let map = memory
             .map_mut(start..start + 4096)
             .expect("the mapping succeeds");
@@ -102,11 +102,11 @@ fn grow() {
 /// Extends the memfd page by page and then stores its length in the first page.
 fn publish() {
     let memory = memory();
-    memory.grow(4096).expect("the file is extended");
+    memory.grow_to(4096).expect("the file is extended");
     let said = memory.map_mut(0..4096).expect("the mapping succeeds");
     for page in 1..PUBLISHED_PAGES {
         let start = page * 4096;
-        memory.grow(start + 4096).expect("the file is extended");
+        memory.grow_to(start + 4096).expect("the file is extended");
         let map = memory
             .map_mut(start..start + 4096)
             .expect("the mapping succeeds");
@@ -190,7 +190,7 @@ fn listen(log: &Path) {
 /// Counts each USR1 in the second word while it increments the first one.
 fn count(while_there: &Path) {
     let memory = memory();
-    memory.grow(4096).expect("the file is extended");
+    memory.grow_to(4096).expect("the file is extended");
     let map = memory.map_mut(0..4096).expect("the mapping succeeds");
     let mut heard = signal_hook::iterator::Signals::new([signal_hook::consts::SIGUSR1]);
     thread::scope(|scope| {
@@ -209,7 +209,7 @@ fn count(while_there: &Path) {
 
 fn fill(byte: u8, bytes: u64) {
     let memory = memory();
-    memory.grow(bytes).expect("the file is extended");
+    memory.grow_to(bytes).expect("the file is extended");
     let map = memory.map_mut(0..bytes).expect("the mapping succeeds");
     let word = u64::from_ne_bytes([byte; 8]);
     for place in map.words() {
@@ -221,7 +221,7 @@ fn fill(byte: u8, bytes: u64) {
 /// at the end.
 fn sparse(bytes: u64) {
     let memory = memory();
-    memory.grow(bytes).expect("the file is extended");
+    memory.grow_to(bytes).expect("the file is extended");
     for start in crate::large::places(bytes) {
         let map = memory
             .map_mut(start..start + 4096)
@@ -234,7 +234,7 @@ fn sparse(bytes: u64) {
 fn commit(while_there: &Path) {
     let fd = memory().as_fd().try_clone_to_owned().expect("another file");
     let bytes = (ROW_PAGES * 4096) as u64;
-    let mut writer = Writer::open(fd, QueueOptions::new(bytes)).expect("a queue");
+    let mut writer = Client::open(fd, QueueOptions::new(bytes)).expect("a queue");
     let mut word = [0; 8];
     writer.read(0, &mut word).expect("the first word");
     let mut number = u64::from_ne_bytes(word);

@@ -15,8 +15,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use flatspan::shm::SharedFile;
-use flatspan::shm::queue::{Host, HostOptions, QueueError, QueueOptions, Writer};
+use flatspan::shm::Memfd;
+use flatspan::shm::queue::{Client, QueueError, QueueHost, QueueHostOptions, QueueOptions};
 use flatspan::snapshot::StoreOptions;
 
 use crate::support;
@@ -32,13 +32,13 @@ fn options() -> QueueOptions {
     QueueOptions::new((PAGES * PAGE) as u64).depth(3)
 }
 
-fn host_options() -> HostOptions {
+fn host_options() -> QueueHostOptions {
     let store = StoreOptions::default()
         .part_bytes(64 << 10)
         .reserve_bytes(16 << 20)
         // So that base checkpoints are made too.
         .journal_bytes_max(256 << 10);
-    HostOptions::default().store(store)
+    QueueHostOptions::default().store_options(store)
 }
 
 fn random(state: &mut u64) -> u64 {
@@ -49,7 +49,7 @@ fn random(state: &mut u64) -> u64 {
 }
 
 /// The generations of the pages, if the state is consistent.
-fn consistent_generations(client: &Writer) -> Result<[u64; PAGES], String> {
+fn consistent_generations(client: &Client) -> Result<[u64; PAGES], String> {
     let mut bytes = vec![0; PAGES * PAGE];
     client
         .read(0, &mut bytes)
@@ -68,12 +68,12 @@ fn consistent_generations(client: &Writer) -> Result<[u64; PAGES], String> {
         }
     }
     let newest = table.iter().max().copied().unwrap_or(0);
-    match Some(newest) == client.generation() && client.tail() == newest.to_le_bytes() {
+    match Some(newest) == client.generation() && client.aux() == newest.to_le_bytes() {
         true => Ok(table),
         false if client.generation().is_none() && newest == 0 => Ok(table),
         false => Err(format!(
             "pages up to {newest}, tail {:?}, generation {:?}",
-            client.tail(),
+            client.aux(),
             client.generation()
         )),
     }
@@ -97,7 +97,7 @@ fn client_process() {
         return;
     };
     let parent = rustix::process::getppid();
-    let mut client = Writer::open(memfd, options()).expect("a writer");
+    let mut client = Client::open(memfd, options()).expect("a writer");
     let mut table = consistent_generations(&client).expect("the stored state is consistent");
     let mut state = u64::from(std::process::id()) * 7919 + client.generation().unwrap_or(0);
     while rustix::process::getppid() == parent {
@@ -105,7 +105,7 @@ fn client_process() {
         let next = client.generation().unwrap_or(0) + 1;
         let pages = random(&mut state);
         let given_up = random(&mut state).is_multiple_of(8);
-        let committed = client.commit_with(&next.to_le_bytes(), |commit| {
+        let committed = client.commit_with_aux(&next.to_le_bytes(), |commit| {
             // A number may be lost with a killed client. The auxiliary data does not match then,
             // and the commit is aborted.
             if commit.generation() != next {
@@ -139,11 +139,11 @@ fn client_process() {
 }
 
 /// Commits page 1 with a generation that is known in advance.
-fn catch_up(client: &mut Writer, table: &mut [u64; PAGES], next: u64) {
+fn catch_up(client: &mut Client, table: &mut [u64; PAGES], next: u64) {
     let mut new = *table;
     new[1] = next;
     let bytes: Vec<u8> = new.iter().flat_map(|word| word.to_le_bytes()).collect();
-    let committed = client.commit_with(&next.to_le_bytes(), |commit| {
+    let committed = client.commit_with_aux(&next.to_le_bytes(), |commit| {
         assert_eq!(commit.generation(), next);
         commit.write(PAGE as u64, &next.to_le_bytes().repeat(PAGE / 8))?;
         commit.write(0, &bytes)
@@ -159,10 +159,10 @@ fn host_process() {
     };
     let store = std::env::var(STORE).expect("a store");
     let parent = rustix::process::getppid();
-    let mut host = Host::open(store, memfd, host_options()).expect("a host");
+    let mut host = QueueHost::open(store, memfd, host_options()).expect("a host");
     while rustix::process::getppid() == parent {
         say(&inside, 1, 1);
-        host.snapshot_once().expect("a snapshot");
+        host.snapshot().expect("a snapshot");
         say(&inside, 1, 0);
         std::thread::sleep(Duration::from_millis(2));
     }
@@ -171,7 +171,7 @@ fn host_process() {
 struct Process(Option<Child>);
 
 impl Process {
-    fn start(test: &str, memfd: &SharedFile, inside: &SharedFile, store: &Path) -> Self {
+    fn start(test: &str, memfd: &Memfd, inside: &Memfd, store: &Path) -> Self {
         let path = |fd: i32| format!("/proc/{}/fd/{fd}", std::process::id());
         let child = Command::new(std::env::current_exe().expect("this program"))
             .args(["--exact", test, "--test-threads", "1"])
@@ -212,11 +212,11 @@ impl Drop for Process {
     }
 }
 
-fn fd(file: &SharedFile) -> OwnedFd {
+fn fd(file: &Memfd) -> OwnedFd {
     file.as_fd().try_clone_to_owned().expect("a descriptor")
 }
 
-fn word(file: &SharedFile, at: u64) -> u64 {
+fn word(file: &Memfd, at: u64) -> u64 {
     let mut bytes = [0; 8];
     match File::from(fd(file)).read_exact_at(&mut bytes, at) {
         Ok(()) => u64::from_le_bytes(bytes),
@@ -226,12 +226,12 @@ fn word(file: &SharedFile, at: u64) -> u64 {
 }
 
 /// The content of the store, restored into a memfd of its own.
-fn restored(store: &Path) -> (SharedFile, u64) {
-    let memfd = SharedFile::create("flatspan-crash-test", 0).expect("a memfd");
-    let host = Host::open(store, fd(&memfd), host_options()).expect("a host");
+fn restored(store: &Path) -> (Memfd, u64) {
+    let memfd = Memfd::create("flatspan-crash-test", 0).expect("a memfd");
+    let host = QueueHost::open(store, fd(&memfd), host_options()).expect("a host");
     let generation = host.persisted().unwrap_or(0);
     drop(host);
-    if let Some(client) = Writer::recover(fd(&memfd)).expect("a queue") {
+    if let Some(client) = Client::open_existing(fd(&memfd)).expect("a queue") {
         consistent_generations(&client).expect("the restored state is consistent");
         assert_eq!(client.generation().unwrap_or(0), generation);
     }
@@ -244,17 +244,17 @@ fn kills_of_client_and_host_lose_nothing_acknowledged() {
     let kills: u32 = kills.map_or(1000, |text| text.parse().expect("a number"));
     let dir = support::temp_dir();
     let store = dir.path().join("store");
-    let inside = SharedFile::create("flatspan-crash-test-inside", 16).expect("a memfd");
-    let mut memfd = SharedFile::create("flatspan-crash-test", 0).expect("a memfd");
+    let inside = Memfd::create("flatspan-crash-test-inside", 16).expect("a memfd");
+    let mut memfd = Memfd::create("flatspan-crash-test", 0).expect("a memfd");
     let mut state = 0x9e37_79b9_7f4a_7c15;
     let (mut acknowledged, mut restarts) = (0, 0);
     let mut counts = BTreeMap::<String, u32>::new();
     // The memfd is completed before a client may have it.
     let start_host =
-        |memfd: &SharedFile| Process::start("crash_test::host_process", memfd, &inside, &store);
+        |memfd: &Memfd| Process::start("crash_test::host_process", memfd, &inside, &store);
     let start_client =
-        |memfd: &SharedFile| Process::start("crash_test::client_process", memfd, &inside, &store);
-    drop(Host::open(&store, fd(&memfd), host_options()).expect("a host"));
+        |memfd: &Memfd| Process::start("crash_test::client_process", memfd, &inside, &store);
+    drop(QueueHost::open(&store, fd(&memfd), host_options()).expect("a host"));
     let mut host = start_host(&memfd);
     let mut client = start_client(&memfd);
     for kill in 0..kills {
@@ -317,16 +317,16 @@ fn a_stopped_or_dead_host_does_not_block_the_client() {
     use rustix::process::{Pid, Signal, kill_process};
     let dir = support::temp_dir();
     let store = dir.path().join("store");
-    let inside = SharedFile::create("flatspan-crash-test-inside", 16).expect("a memfd");
-    let memfd = SharedFile::create("flatspan-crash-test", 0).expect("a memfd");
-    drop(Host::open(&store, fd(&memfd), host_options()).expect("a host"));
+    let inside = Memfd::create("flatspan-crash-test-inside", 16).expect("a memfd");
+    let memfd = Memfd::create("flatspan-crash-test", 0).expect("a memfd");
+    drop(QueueHost::open(&store, fd(&memfd), host_options()).expect("a host"));
     let mut host = Process::start("crash_test::host_process", &memfd, &inside, &store);
     let pid = host.0.as_ref().expect("a process").id();
     let pid = Pid::from_raw(pid as i32).expect("a process");
-    let mut client = Writer::open(fd(&memfd), options()).expect("a writer");
+    let mut client = Client::open(fd(&memfd), options()).expect("a writer");
     let mut commit = || {
         let next = client.generation().unwrap_or(0) + 1;
-        let committed = client.commit_with(&next.to_le_bytes(), |commit| {
+        let committed = client.commit_with_aux(&next.to_le_bytes(), |commit| {
             commit.write(0, &next.to_le_bytes().repeat(PAGES * PAGE / 8))
         });
         committed.expect("a commit");

@@ -11,8 +11,8 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use flatspan::shm::{ListenFds, SHARED_FD_NAME, SharedFile};
-use flatspan::snapshot::{Changes, Store, StoreOptions};
+use flatspan::shm::{ListenFds, Memfd, SHARED_FD_NAME};
+use flatspan::snapshot::{Store, StoreOptions, WriteMode};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support;
@@ -29,9 +29,9 @@ fn counter_process() {
     };
     let counts_for = Duration::from_millis(counts_for.parse().expect("a number"));
     let mut handed = ListenFds::from_env().expect("descriptors");
-    let memory = SharedFile::adopt(handed.take(SHARED_FD_NAME).expect("memory")).expect("a memfd");
+    let memory = Memfd::from_fd(handed.take(SHARED_FD_NAME).expect("memory")).expect("a memfd");
     let bytes = (PAGES * PAGE_WORDS * 8) as u64;
-    memory.grow(bytes).expect("the file is extended");
+    memory.grow_to(bytes).expect("the file is extended");
     let map = memory.map_mut(0..bytes).expect("a mapping");
     let words = map.words();
     let begun = Instant::now();
@@ -145,12 +145,12 @@ fn stored(store: &Path) -> (u64, u64) {
     if !store.exists() {
         return (0, 0);
     }
-    let options = StoreOptions::default().changes(Changes::Writers);
+    let options = StoreOptions::default().write_mode(WriteMode::Tracked);
     let store = Store::open(store, options).expect("a store");
-    let inside = store.enter().expect("the name in the torrent");
+    let inside = store.write_guard().expect("the name in the torrent");
     let number = |page: usize| {
         let mut bytes = [0; 8];
-        let read = inside.read((page * PAGE_WORDS * 8) as u64, &mut bytes);
+        let read = inside.read_at((page * PAGE_WORDS * 8) as u64, &mut bytes);
         read.expect("a word");
         u64::from_le_bytes(bytes)
     };

@@ -5,7 +5,7 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::PathBuf;
 use std::process::Command;
 
-use flatspan::shm::SharedFile;
+use flatspan::shm::Memfd;
 
 use crate::client;
 use crate::freeze_mode::{generation, start, wait_until};
@@ -18,14 +18,14 @@ const PAGES: usize = 12_288;
 
 /// Keeps the memfd across the crash, as a service manager does.
 pub(crate) struct Kept {
-    pub(crate) memory: SharedFile,
+    pub(crate) memory: Memfd,
     pub(crate) folder: tempfile::TempDir,
 }
 
 impl Kept {
     pub(crate) fn new() -> Self {
         Self {
-            memory: SharedFile::create("kept", 0).expect("a memfd"),
+            memory: Memfd::create("kept", 0).expect("a memfd"),
             folder: folder(),
         }
     }
@@ -164,7 +164,7 @@ fn the_recorded_state_of_another_memfd_is_ignored() {
         &mut kept.run(&[], &format!("{}; kill -9 $$", filled(2))),
     );
     let other = Kept {
-        memory: SharedFile::create("other", 0).expect("a memfd"),
+        memory: Memfd::create("other", 0).expect("a memfd"),
         folder: kept.folder,
     };
     // A new memfd is restored. When it is live, it is kept.

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::Ordering;
 
-use flatspan::shm::{SharedFile, ShmError};
+use flatspan::shm::{Memfd, ShmError};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
 use crate::inherited_fds::path_of;
@@ -17,7 +17,7 @@ const SEALABLE: MemfdFlags = MemfdFlags::CLOEXEC.union(MemfdFlags::ALLOW_SEALING
 fn refused(fd: impl Into<OwnedFd>) -> ShmError {
     let fd = fd.into();
     let number = format!("descriptor {}", fd.as_raw_fd());
-    let error = SharedFile::adopt(fd).expect_err("refused");
+    let error = Memfd::from_fd(fd).expect_err("refused");
     assert!(error.to_string().contains(&number), "{error}");
     error
 }
@@ -39,17 +39,20 @@ fn other_files_than_memfds_are_refused_by_name() {
 fn a_memfd_that_refuses_seals_is_refused() {
     let unsealable = memfd_create("test", MemfdFlags::CLOEXEC).expect("a memfd");
     let error = refused(unsealable);
-    assert!(matches!(error, ShmError::Unsealable { .. }), "{error}");
+    assert!(
+        matches!(error, ShmError::SealingNotAllowed { .. }),
+        "{error}"
+    );
     // Sealed permanently, but with the shrink seal.
     let sealed = memfd_create("test", SEALABLE).expect("a memfd");
     fcntl_add_seals(&sealed, SealFlags::SHRINK | SealFlags::SEAL).expect("seals");
-    let adopted = SharedFile::adopt(sealed).expect("the memfd is restored");
+    let adopted = Memfd::from_fd(sealed).expect("the memfd is restored");
     assert!(adopted.is_restored().expect("seals"));
 }
 
 #[test]
 fn a_read_only_memfd_is_refused() {
-    let memory = SharedFile::create("test", 4096).expect("a memfd");
+    let memory = Memfd::create("test", 4096).expect("a memfd");
     let path = path_of(&memory);
     let read_only = File::open(&path).expect("opened for reading");
     let error = refused(read_only);
@@ -70,7 +73,7 @@ fn a_read_only_memfd_is_refused() {
         let error = refused(sealed);
         assert!(matches!(error, ShmError::NotWritable { .. }), "{error}");
     }
-    SharedFile::adopt(
+    Memfd::from_fd(
         OpenOptions::new()
             .read(true)
             .write(true)
@@ -86,28 +89,31 @@ fn huge_pages_are_refused() {
         return skips::record("huge_pages_are_refused", "the kernel has no hugetlbfs");
     };
     let error = refused(huge);
-    assert!(matches!(error, ShmError::HugePages { .. }), "{error}");
+    assert!(
+        matches!(error, ShmError::HugePagesUnsupported { .. }),
+        "{error}"
+    );
 }
 
 #[test]
 fn a_memfd_that_is_too_small_is_refused_before_mapping() {
-    let memory = SharedFile::create("test", 4097).expect("a memfd");
+    let memory = Memfd::create("test", 4097).expect("a memfd");
     for (start, end) in [(0, 4098), (4096, 8192), (8192, 8193), (0, u64::MAX / 4)] {
         let error = memory.map(start..end).expect_err("too small");
         assert!(
-            matches!(error, ShmError::Short { needed_bytes, present_bytes: 4097, .. } if needed_bytes == end),
+            matches!(error, ShmError::TooShort { needed_bytes, present_bytes: 4097, .. } if needed_bytes == end),
             "{error}"
         );
         assert!(matches!(
             memory.map_mut(start..end),
-            Err(ShmError::Short { .. })
+            Err(ShmError::TooShort { .. })
         ));
     }
     for (start, end) in [(0, 0), (4096, 4096), (1, 2), (0, u64::MAX)] {
         let error = memory
             .map_mut(start..end)
             .expect_err("the range is invalid");
-        assert!(matches!(error, ShmError::Range { .. }), "{error}");
+        assert!(matches!(error, ShmError::InvalidRange { .. }), "{error}");
     }
     assert_eq!(memory.map(0..4097).expect("the whole range").len(), 4097);
     assert_eq!(memory.map(4096..4097).expect("the process ends").len(), 1);
@@ -115,11 +121,11 @@ fn a_memfd_that_is_too_small_is_refused_before_mapping() {
 
 #[test]
 fn stores_are_visible_through_other_mappings() {
-    let memory = SharedFile::create("test", 4096 + 20).expect("a memfd");
+    let memory = Memfd::create("test", 4096 + 20).expect("a memfd");
     let writing = memory
         .map_mut(4096..4096 + 20)
         .expect("the mapping succeeds");
-    let other = SharedFile::adopt(
+    let other = Memfd::from_fd(
         OpenOptions::new()
             .read(true)
             .write(true)
@@ -140,21 +146,21 @@ fn stores_are_visible_through_other_mappings() {
 
 #[test]
 fn a_memfd_grows_while_mapped_and_never_shrinks() {
-    let memory = SharedFile::create("test", 0).expect("a memfd");
+    let memory = Memfd::create("test", 0).expect("a memfd");
     assert!(memory.is_empty().expect("a length"));
-    memory.grow(5000).expect("the file is extended");
+    memory.grow_to(5000).expect("the file is extended");
     let early = memory.map(0..5000).expect("the mapping succeeds");
     let other = memory.try_clone().expect("another file");
-    other.grow(1 << 20).expect("the file is extended");
-    memory.grow(6000).expect("the file is longer already");
+    other.grow_to(1 << 20).expect("the file is extended");
+    memory.grow_to(6000).expect("the file is longer already");
     assert_eq!(memory.len().expect("a length"), 1 << 20);
     assert_eq!((early.len(), early.load(0)), (5000, Some(0)));
 
-    memory.seal_length().expect("a seal");
+    memory.seal_grow().expect("a seal");
     memory
-        .grow(1 << 20)
+        .grow_to(1 << 20)
         .expect("the file has this length already");
-    let error = memory.grow((1 << 20) + 1).expect_err("sealed");
+    let error = memory.grow_to((1 << 20) + 1).expect_err("sealed");
     assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
 }
 
@@ -162,10 +168,10 @@ fn a_memfd_grows_while_mapped_and_never_shrinks() {
 /// extending it would remove bytes of the other thread.
 #[test]
 fn concurrent_growth_never_shrinks_a_memfd() {
-    let memory = SharedFile::create("test", 0).expect("a memfd");
+    let memory = Memfd::create("test", 0).expect("a memfd");
     let grow = |first: u64| {
         for len in (first..40_000).step_by(2) {
-            memory.grow(len).expect("the file is extended");
+            memory.grow_to(len).expect("the file is extended");
             assert!(memory.len().expect("a length") >= len);
         }
     };
@@ -179,10 +185,10 @@ fn concurrent_growth_never_shrinks_a_memfd() {
 /// content is.
 #[test]
 fn i25_a_memfd_is_restored_once_it_has_the_shrink_seal() {
-    let memory = SharedFile::create("test", 8192).expect("a memfd");
+    let memory = Memfd::create("test", 8192).expect("a memfd");
     let words = memory.map_mut(0..8192).expect("the mapping succeeds");
     words.words()[0].store(1, Ordering::Relaxed);
-    memory.grow(1 << 16).expect("the file is extended");
+    memory.grow_to(1 << 16).expect("the file is extended");
     assert!(
         !memory.is_restored().expect("seals"),
         "the restore has only begun"
@@ -192,28 +198,28 @@ fn i25_a_memfd_is_restored_once_it_has_the_shrink_seal() {
         .set_len(8192)
         .expect("an unsealed memfd can be truncated and restored again");
 
-    memory.mark_restored().expect("a seal");
-    memory.mark_restored().expect("a second call has no effect");
+    memory.seal_restored().expect("a seal");
+    memory.seal_restored().expect("a second call has no effect");
     let seen = OpenOptions::new()
         .read(true)
         .write(true)
         .open(path_of(&memory));
-    let seen = SharedFile::adopt(seen.expect("opened")).expect("by another program");
+    let seen = Memfd::from_fd(seen.expect("opened")).expect("by another program");
     assert!(seen.is_restored().expect("seals"));
     let refused = begun_again.set_len(0).map_err(|error| error.kind());
     assert_eq!(refused, Err(io::ErrorKind::PermissionDenied));
-    seen.grow(1 << 20).expect("a live memfd may still grow");
+    seen.grow_to(1 << 20).expect("a live memfd may still grow");
 }
 
 #[test]
 fn a_name_that_is_too_long_is_refused_by_name() {
     let name = "x".repeat(250);
-    let error = SharedFile::create(&name, 0).expect_err("too long");
-    assert!(matches!(&error, ShmError::Create { name: of, .. } if *of == name));
-    let error = SharedFile::create("test", u64::MAX).expect_err("too long");
+    let error = Memfd::create(&name, 0).expect_err("too long");
+    assert!(matches!(&error, ShmError::CreateMemfd { name: of, .. } if *of == name));
+    let error = Memfd::create("test", u64::MAX).expect_err("too long");
     assert!(matches!(
         error,
-        ShmError::Create {
+        ShmError::CreateMemfd {
             len_bytes: u64::MAX,
             ..
         }

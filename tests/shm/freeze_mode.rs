@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use flatspan::shm::SharedFile;
+use flatspan::shm::Memfd;
 use flatspan::snapshot::StoreReader;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -114,8 +114,8 @@ fn i27_the_final_snapshot_is_one_point_in_time_of_remaining_processes() {
         let store = folder.path().join(format!("store-{round}"));
         fs::write(&run, "").expect("a file");
         fs::write(&go, "").expect("a file");
-        let memory = SharedFile::create("watched", 0).expect("a memfd");
-        memory.mark_restored().expect("a seal");
+        let memory = Memfd::create("watched", 0).expect("a memfd");
+        memory.seal_restored().expect("a seal");
         let mut command = InheritedFds::files([path_of(&memory)])
             .named("SHM_SHARED_FD")
             .command(env!("CARGO_BIN_EXE_shm-restore"));

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use flatspan::shm::{FreezeError, Freezer, SharedFile};
+use flatspan::shm::{FreezeError, Freezer, Memfd};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client;
@@ -19,7 +19,7 @@ use crate::support::child;
 
 /// A program that counts in the first page of a memfd.
 struct Counting {
-    memory: SharedFile,
+    memory: Memfd,
     process: Killed,
     _folder: tempfile::TempDir,
 }
@@ -33,7 +33,7 @@ impl Counting {
         let folder = folder();
         let run = folder.path().join("run");
         fs::write(&run, "").expect("a file");
-        let memory = SharedFile::create("counted", 0).expect("a memfd");
+        let memory = Memfd::create("counted", 0).expect("a memfd");
         let act = client::words(&format!("{act} {}", run.display()));
         let mut command = InheritedFds::files([path_of(&memory)])
             .named("SHM_SHARED_FD")
@@ -87,11 +87,11 @@ impl Counting {
 fn i27_frozen_processes_pause_and_then_continue() {
     let counting = Counting::start();
     for _ in 0..20 {
-        let frozen = Freezer::of(counting.pid())
+        let frozen = Freezer::for_process(counting.pid())
             .freeze()
             .expect("the processes are frozen");
         // The main thread of the harness, and the test's thread.
-        assert!(frozen.threads() >= 1);
+        assert!(frozen.thread_count() >= 1);
         counting.assert_stopped();
         drop(frozen);
         counting.assert_running();
@@ -101,7 +101,7 @@ fn i27_frozen_processes_pause_and_then_continue() {
 #[test]
 fn i27_signals_during_a_freeze_are_delivered_afterwards() {
     let mut counting = Counting::start();
-    let frozen = Freezer::of(counting.pid())
+    let frozen = Freezer::for_process(counting.pid())
         .freeze()
         .expect("the processes are frozen");
     counting.send(Signal::TERM);
@@ -119,7 +119,7 @@ fn i27_signals_during_a_freeze_are_delivered_afterwards() {
 fn i27_every_signal_is_delivered_under_repeated_freezes() {
     let (mut program, _folder, run) = running("raise");
     for _ in 0..300 {
-        let _frozen = Freezer::of(program.0.id())
+        let _frozen = Freezer::for_process(program.0.id())
             .freeze()
             .expect("the processes are frozen");
     }
@@ -152,7 +152,7 @@ fn i27_a_process_stopped_by_a_signal_stays_stopped() {
     let counting = Counting::start();
     counting.send(Signal::STOP);
     wait_until("stopped", || counting.state() == 'T');
-    let frozen = Freezer::of(counting.pid())
+    let frozen = Freezer::for_process(counting.pid())
         .freeze()
         .expect("the processes are frozen");
     assert_eq!(counting.state(), 't');
@@ -166,11 +166,13 @@ fn i27_a_process_stopped_by_a_signal_stays_stopped() {
 #[test]
 fn a_traced_process_is_refused_by_name_and_continues() {
     let counting = Counting::start();
-    let frozen = Freezer::of(counting.pid())
+    let frozen = Freezer::for_process(counting.pid())
         .freeze()
         .expect("the processes are frozen");
-    let refused = Freezer::of(counting.pid()).freeze().expect_err("traced");
-    let FreezeError::Refused { pid, tracer, .. } = refused else {
+    let refused = Freezer::for_process(counting.pid())
+        .freeze()
+        .expect_err("traced");
+    let FreezeError::PermissionDenied { pid, tracer, .. } = refused else {
         panic!("{refused}");
     };
     assert_eq!(pid, counting.pid());
@@ -186,19 +188,19 @@ fn an_ended_process_does_not_prevent_a_freeze() {
         let stat = fs::read_to_string(format!("/proc/{}/stat", ended.0.id()));
         stat.is_ok_and(|stat| stat.contains(") Z "))
     });
-    let frozen = Freezer::of(ended.0.id())
+    let frozen = Freezer::for_process(ended.0.id())
         .freeze()
         .expect("no process to freeze");
-    assert_eq!(frozen.threads(), 0);
+    assert_eq!(frozen.thread_count(), 0);
     drop(frozen);
     assert!(
         ended.0.wait().expect("its status").success(),
         "the process is left for its parent to reap"
     );
-    let frozen = Freezer::of(ended.0.id())
+    let frozen = Freezer::for_process(ended.0.id())
         .freeze()
         .expect("no process is left");
-    assert_eq!(frozen.threads(), 0);
+    assert_eq!(frozen.thread_count(), 0);
 }
 
 /// A parent in `vfork` cannot be stopped while its child is frozen.
@@ -206,7 +208,7 @@ fn an_ended_process_does_not_prevent_a_freeze() {
 fn programs_that_fork_continuously_are_frozen() {
     let (mut program, _folder, run) = running("start");
     for _ in 0..100 {
-        let _frozen = Freezer::of(program.0.id())
+        let _frozen = Freezer::for_process(program.0.id())
             .freeze()
             .expect("the processes are frozen");
     }
@@ -232,7 +234,7 @@ fn threads_of(pid: u32) -> Vec<(String, char)> {
 fn programs_that_exec_from_threads_are_frozen() {
     let (mut program, _folder, run) = running("exec");
     for _ in 0..300 {
-        let _frozen = Freezer::of(program.0.id())
+        let _frozen = Freezer::for_process(program.0.id())
             .freeze()
             .expect("the processes are frozen");
         // A thread that was new when the others were listed has started more threads, or has become
@@ -277,7 +279,7 @@ fn i27_no_process_escapes_between_two_forks() {
     for _ in 0..100 {
         let before = length();
         wait_until("the program continues", || length() > before);
-        let freezer = Freezer::of_descendants().patience(Duration::from_millis(500));
+        let freezer = Freezer::for_descendants().timeout(Duration::from_millis(500));
         // A chain that is faster than the search for its processes is not stopped, and the error
         // reports this.
         match freezer.freeze() {
@@ -287,17 +289,17 @@ fn i27_no_process_escapes_between_two_forks() {
                 assert_eq!(length(), frozen, "a process continues");
                 stood += 1;
             }
-            Err(error) => assert!(matches!(error, FreezeError::Deadline { .. }), "{error}"),
+            Err(error) => assert!(matches!(error, FreezeError::Timeout { .. }), "{error}"),
         }
         flatspan::shm::process::reap_orphans(0).expect("reaped");
     }
     assert!(stood > 0, "the process is never stopped");
     fs::remove_file(&log).expect("the process ends");
     let no_process = || {
-        Freezer::of_descendants()
+        Freezer::for_descendants()
             .freeze()
             .expect("no process is left")
-            .threads()
+            .thread_count()
             == 0
     };
     wait_until("all processes end", no_process);
@@ -311,7 +313,7 @@ const VICTIM: &str = "FLATSPAN_TEST_VICTIM";
 fn i27_a_killed_host_leaves_no_process_stopped() {
     if child::is_me(HOLDER) {
         let victim = std::env::var(VICTIM).expect("a number");
-        let frozen = Freezer::of(victim.parse().expect("a number")).freeze();
+        let frozen = Freezer::for_process(victim.parse().expect("a number")).freeze();
         let _frozen = frozen.expect("the processes are frozen");
         println!("frozen");
         std::io::stdout().flush().expect("said");
@@ -366,7 +368,7 @@ fn i27_thousands_of_signals_arrive_under_continuous_freezes() {
             let mut stops = 0;
             while !is_over.load(Ordering::Relaxed) {
                 drop(
-                    Freezer::of(counting.pid())
+                    Freezer::for_process(counting.pid())
                         .freeze()
                         .expect("the processes are frozen"),
                 );
@@ -404,17 +406,17 @@ fn stopped_shell(words: &str, signal: Signal) -> Killed {
 fn i27_a_process_with_a_fatal_fault_is_not_frozen() {
     for signal in [Signal::SEGV, Signal::BUS, Signal::ABORT, Signal::ILL] {
         let mut shell = stopped_shell(":", signal);
-        let freezer = Freezer::of(shell.0.id()).patience(Duration::from_millis(100));
+        let freezer = Freezer::for_process(shell.0.id()).timeout(Duration::from_millis(100));
         let refused = || freezer.freeze().expect_err("the process is ending");
         // On a busy machine it may end before it could be stopped.
-        let is_late = |error: &FreezeError| matches!(error, FreezeError::Deadline { .. });
+        let is_late = |error: &FreezeError| matches!(error, FreezeError::Timeout { .. });
         let mut refusals = std::iter::repeat_with(refused).take(100);
         let refused = refusals
             .find(|error| !is_late(error))
             .expect("the program stops");
         let own = shell.0.id();
         assert!(
-            matches!(refused, FreezeError::Dying { pid, .. } if pid == own),
+            matches!(refused, FreezeError::FatalSignalPending { pid, .. } if pid == own),
             "{refused}"
         );
         kill_process(Pid::from_child(&shell.0), Signal::CONT).expect("a signal");
@@ -424,13 +426,16 @@ fn i27_a_process_with_a_fatal_fault_is_not_frozen() {
             std::os::unix::process::ExitStatusExt::signal(&status),
             signal
         );
-        assert_eq!(freezer.freeze().expect("no process is left").threads(), 0);
+        assert_eq!(
+            freezer.freeze().expect("no process is left").thread_count(),
+            0
+        );
     }
     // One process repairs the fault, and another one is affected by something else.
     for (words, signal) in [("trap : SEGV", Signal::SEGV), (":", Signal::TERM)] {
         let shell = stopped_shell(words, signal);
         drop(
-            Freezer::of(shell.0.id())
+            Freezer::for_process(shell.0.id())
                 .freeze()
                 .expect("the processes are frozen"),
         );

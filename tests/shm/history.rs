@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use flatspan::snapshot::{History, Kept};
+use flatspan::snapshot::{History, HistorySnapshot};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client;
@@ -19,14 +19,12 @@ fn fill(byte: u8) -> String {
     client::words(&format!("fill {byte} {BYTES}"))
 }
 
-fn kept(store: &Path) -> Vec<Kept> {
-    History::of(store).list().expect("a list")
+fn kept(store: &Path) -> Vec<HistorySnapshot> {
+    History::new(store).list().expect("a list")
 }
 
-fn bytes(kept: &[Kept]) -> Vec<u8> {
-    kept.iter()
-        .map(|kept| newest(kept.directory())[0])
-        .collect()
+fn bytes(kept: &[HistorySnapshot]) -> Vec<u8> {
+    kept.iter().map(|kept| newest(kept.path())[0]).collect()
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::FileExt as _;
 
-use flatspan::shm::SharedFile;
+use flatspan::shm::Memfd;
 
 use crate::client;
 use crate::inherited_fds::{InheritedFds, path_of};
@@ -52,7 +52,7 @@ fn continues_above_2_gib(bytes: u64, how: &str) {
     let folder = folder();
     let store = folder.path().join("store");
     for round in 1..=2 {
-        let memory = SharedFile::create("large", 0).expect("a memfd");
+        let memory = Memfd::create("large", 0).expect("a memfd");
         let mut command = InheritedFds::files([path_of(&memory)])
             .named("SHM_SHARED_FD")
             .command(env!("CARGO_BIN_EXE_shm-restore"));

@@ -6,14 +6,14 @@ use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
-use flatspan::shm::{Notify, SharedFile, ShmError};
+use flatspan::shm::{Memfd, Notify, ShmError};
 
 use crate::inherited_fds::path_of;
 use crate::manager::Manager;
 
 fn assert_all_messages(mut manager: Manager) {
-    let notify = Notify::to(&manager.address).expect("an address");
-    assert!(notify.is_there());
+    let notify = Notify::to_socket(&manager.address).expect("an address");
+    assert!(notify.is_enabled());
     notify.ready().expect("the bytes are sent");
     notify
         .status("half\ndone\u{7}")
@@ -31,10 +31,10 @@ fn assert_all_messages(mut manager: Manager) {
     ];
     assert_eq!(manager.heard, said);
 
-    let memory = SharedFile::create("kept", 0).expect("a memfd");
-    let other = SharedFile::create("other", 0).expect("a memfd");
+    let memory = Memfd::create("kept", 0).expect("a memfd");
+    let other = Memfd::create("other", 0).expect("a memfd");
     notify
-        .store("MEMORY", &[memory.as_fd(), other.as_fd()])
+        .store_fds("MEMORY", &[memory.as_fd(), other.as_fd()])
         .expect("the bytes are sent");
     while manager.hear() {}
     assert_eq!(manager.heard[5], "FDSTORE=1\nFDNAME=MEMORY\nFDPOLL=0");
@@ -45,7 +45,7 @@ fn assert_all_messages(mut manager: Manager) {
         .map(|fd| inode(path_of(fd)))
         .collect();
     assert_eq!(kept, [inode(path_of(&memory)), inode(path_of(&other))]);
-    notify.remove_stored("MEMORY").expect("the bytes are sent");
+    notify.remove_fds("MEMORY").expect("the bytes are sent");
     while manager.hear() {}
     assert_eq!(manager.heard[6], "FDSTOREREMOVE=1\nFDNAME=MEMORY");
     assert!(manager.kept("MEMORY").is_empty());
@@ -64,7 +64,7 @@ fn messages_reach_an_abstract_socket() {
 #[test]
 fn a_barrier_ends_with_the_answer_or_the_timeout() {
     let mut manager = Manager::on_a_path();
-    let notify = Notify::to(&manager.address).expect("an address");
+    let notify = Notify::to_socket(&manager.address).expect("an address");
     assert!(
         !notify
             .barrier(Duration::from_millis(50))
@@ -87,7 +87,7 @@ fn a_barrier_ends_with_the_answer_or_the_timeout() {
 #[test]
 fn an_unread_socket_is_an_error_not_a_hang() {
     let manager = Manager::on_an_abstract_name();
-    let notify = Notify::to(&manager.address).expect("an address");
+    let notify = Notify::to_socket(&manager.address).expect("an address");
     let refused = (0..100_000)
         .find_map(|_| notify.ready().err())
         .expect("a full queue");
@@ -104,7 +104,7 @@ fn an_unread_socket_is_an_error_not_a_hang() {
 #[test]
 fn errors_name_the_socket_and_the_message() {
     let gone = Manager::on_a_path().address;
-    let refused = Notify::to(&gone)
+    let refused = Notify::to_socket(&gone)
         .expect("an address")
         .status("x")
         .expect_err("no socket exists");
@@ -112,13 +112,16 @@ fn errors_name_the_socket_and_the_message() {
     assert!(text.contains(&gone) && text.contains("STATUS=x"), "{text}");
     assert_eq!(refused.kind(), io::ErrorKind::NotFound);
     for name in ["", "a:b", "a\nFDSTOREREMOVE=1", r"a\"] {
-        let notify = Notify::nobody();
+        let notify = Notify::disabled();
         assert!(
-            matches!(notify.store(name, &[]), Err(ShmError::Name { .. })),
+            matches!(
+                notify.store_fds(name, &[]),
+                Err(ShmError::InvalidFdName { .. })
+            ),
             "{name}"
         );
         assert!(
-            matches!(notify.remove_stored(name), Err(ShmError::Name { .. })),
+            matches!(notify.remove_fds(name), Err(ShmError::InvalidFdName { .. })),
             "{name}"
         );
     }

@@ -1,6 +1,6 @@
 //! The program `shm-fd`.
 
-use flatspan::shm::SharedFile;
+use flatspan::shm::Memfd;
 
 use crate::inherited_fds::{InheritedFds, path_of};
 use crate::programs::{clean, expect, primes, shm_fd};
@@ -43,7 +43,7 @@ fn options_set_names_and_length() {
 
 #[test]
 fn an_inherited_memfd_of_that_name_is_used_and_never_shortened() {
-    let memory = SharedFile::create("kept", 10_000).expect("a memfd");
+    let memory = Memfd::create("kept", 10_000).expect("a memfd");
     let left = || {
         let files = ["/dev/null".into(), path_of(&memory), "/dev/zero".into()];
         InheritedFds::files(files)
@@ -63,7 +63,7 @@ fn an_inherited_memfd_of_that_name_is_used_and_never_shortened() {
 
 #[test]
 fn an_unnamed_memfd_is_used_and_an_unnamed_socket_is_passed_on() {
-    let memory = SharedFile::create("kept", 0).expect("a memfd");
+    let memory = Memfd::create("kept", 0).expect("a memfd");
     let left = InheritedFds::files([path_of(&memory)]).env("LISTEN_FDS", "1");
     let said = expect(0, left.command(shm_fd()).args(["sh", "-c", SHOW]));
     assert_eq!(
@@ -110,7 +110,7 @@ fn a_nested_shm_fd_passes_on_its_descriptors() {
 /// The descriptors are meant for an ancestor: they are neither used nor closed nor replaced.
 #[test]
 fn an_unannounced_descriptor_at_the_number_is_named() {
-    let memory = SharedFile::create("not for us", 0).expect("a memfd");
+    let memory = Memfd::create("not for us", 0).expect("a memfd");
     let left = InheritedFds::files([path_of(&memory)])
         .named("SHM_SHARED_FD")
         .env("LISTEN_PID", "1");

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use flatspan::shm::SharedFile;
+use flatspan::shm::Memfd;
 
 use crate::inherited_fds::{InheritedFds, path_of};
 use crate::programs::{clean, expect, primes};
@@ -11,7 +11,7 @@ pub(crate) const TABLE_BYTES: u64 = 1_000_000;
 
 /// The number of primes in the table, after a comparison with a sieve of all numbers.
 #[track_caller]
-pub(crate) fn count_checked(memory: &SharedFile) -> usize {
+pub(crate) fn count_checked(memory: &Memfd) -> usize {
     let table = memory.map_mut(0..TABLE_BYTES).expect("a table");
     let words = table
         .words()
@@ -38,7 +38,7 @@ fn all_primes(last: u64) -> Vec<u64> {
     primes
 }
 
-fn on(memory: &SharedFile) -> std::process::Command {
+fn on(memory: &Memfd) -> std::process::Command {
     InheritedFds::files([path_of(memory)])
         .named("SHM_SHARED_FD")
         .command(primes())
@@ -46,7 +46,7 @@ fn on(memory: &SharedFile) -> std::process::Command {
 
 #[test]
 fn a_run_adds_a_thousand_primes_and_a_full_table_is_printed() {
-    let memory = SharedFile::create("table", 0).expect("a memfd");
+    let memory = Memfd::create("table", 0).expect("a memfd");
     for run in 1..125 {
         let said = expect(0, &mut on(&memory));
         assert!(
@@ -103,8 +103,8 @@ fn without_a_memfd_the_error_names_it() {
 
 #[test]
 fn a_memfd_that_cannot_grow_is_an_error() {
-    let memory = SharedFile::create("table", TABLE_BYTES - 1).expect("a memfd");
-    memory.seal_length().expect("a seal");
+    let memory = Memfd::create("table", TABLE_BYTES - 1).expect("a memfd");
+    memory.seal_grow().expect("a seal");
     let said = expect(2, &mut on(&memory));
     assert!(said.contains("cannot make it longer"), "{said}");
 }
@@ -112,7 +112,7 @@ fn a_memfd_that_cannot_grow_is_an_error() {
 #[test]
 fn a_memfd_with_other_content_is_not_changed() {
     for words in [&[1, 2][..], &[2, 3, 3], &[2, u64::MAX]] {
-        let memory = SharedFile::create("table", TABLE_BYTES).expect("a memfd");
+        let memory = Memfd::create("table", TABLE_BYTES).expect("a memfd");
         let table = memory
             .map_mut(0..TABLE_BYTES)
             .expect("the mapping succeeds");
@@ -127,7 +127,7 @@ fn a_memfd_with_other_content_is_not_changed() {
 /// However the program ends, the table is complete up to its last entry.
 #[test]
 fn a_killed_run_is_continued() {
-    let memory = SharedFile::create("table", TABLE_BYTES).expect("a memfd");
+    let memory = Memfd::create("table", TABLE_BYTES).expect("a memfd");
     let table = memory.map(0..TABLE_BYTES).expect("the mapping succeeds");
     for round in 1..=5 {
         let before = count_checked(&memory);

@@ -5,8 +5,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use flatspan::shm::SharedFile;
-use flatspan::shm::queue::{Host, HostOptions, QueueError, QueueOptions, Snapshot, Writer};
+use flatspan::shm::Memfd;
+use flatspan::shm::queue::{
+    Client, QueueError, QueueHost, QueueHostOptions, QueueOptions, SnapshotOutcome,
+};
 use flatspan::snapshot::StoreOptions;
 use proptest::prelude::*;
 
@@ -17,59 +19,59 @@ const PAGES: u64 = 6;
 const STATE: u64 = PAGES * PAGE;
 const RING_AT: u64 = 8192;
 
-fn memfd() -> SharedFile {
-    SharedFile::create("flatspan-test", 0).expect("a memfd")
+fn memfd() -> Memfd {
+    Memfd::create("flatspan-test", 0).expect("a memfd")
 }
 
-fn fd(file: &SharedFile) -> OwnedFd {
+fn fd(file: &Memfd) -> OwnedFd {
     use std::os::fd::AsFd as _;
     file.as_fd().try_clone_to_owned().expect("a descriptor")
 }
 
 fn options(depth: u64) -> QueueOptions {
-    QueueOptions::new(STATE).depth(depth).tail_bytes(64)
+    QueueOptions::new(STATE).depth(depth).aux_bytes(64)
 }
 
-fn writer(file: &SharedFile, depth: u64) -> Writer {
-    Writer::open(fd(file), options(depth)).expect("a writer")
+fn writer(file: &Memfd, depth: u64) -> Client {
+    Client::open(fd(file), options(depth)).expect("a writer")
 }
 
-fn host_options() -> HostOptions {
+fn host_options() -> QueueHostOptions {
     let store = StoreOptions::default()
         .part_bytes(64 << 10)
         .reserve_bytes(64 << 20);
-    HostOptions::default().store(store)
+    QueueHostOptions::default().store_options(store)
 }
 
-fn host(store: &Path, file: &SharedFile) -> Host {
-    Host::open(store, fd(file), host_options()).expect("a host")
+fn host(store: &Path, file: &Memfd) -> QueueHost {
+    QueueHost::open(store, fd(file), host_options()).expect("a host")
 }
 
 /// Commits a state whose bytes all have this value. Returns its generation.
-fn fill(writer: &mut Writer, byte: u8) -> u64 {
+fn fill(writer: &mut Client, byte: u8) -> u64 {
     writer
-        .commit_with(&[byte; 5], |commit| {
+        .commit_with_aux(&[byte; 5], |commit| {
             commit.write(0, &vec![byte; STATE as usize])?;
             Ok(commit.generation())
         })
         .expect("a commit")
 }
 
-fn state(writer: &Writer) -> Vec<u8> {
+fn state(writer: &Client) -> Vec<u8> {
     let mut state = vec![0; STATE as usize];
     writer.read(0, &mut state).expect("the state");
     state
 }
 
-fn persisted(snapshot: Snapshot) -> u64 {
+fn persisted(snapshot: SnapshotOutcome) -> u64 {
     match snapshot {
-        Snapshot::Persisted { generation, .. } => generation,
+        SnapshotOutcome::Persisted { generation, .. } => generation,
         other => panic!("{other:?}"),
     }
 }
 
 /// Reads the ring as an implementation based only on the document would do it.
-fn marks(file: &SharedFile, depth: u64) -> Vec<u64> {
+fn marks(file: &Memfd, depth: u64) -> Vec<u64> {
     let entry_bytes = (64_u64 + 64).next_multiple_of(64);
     let mark = |entry| {
         let mut bytes = [0; 8];
@@ -91,35 +93,35 @@ fn a_snapshot_is_restored_into_a_new_memfd() {
     let store = dir.path().join("store");
     let file = memfd();
     let mut keeper = host(&store, &file);
-    assert!(keeper.restored() && file.is_restored().expect("a seal"));
+    assert!(keeper.was_restored() && file.is_restored().expect("a seal"));
     assert_eq!(
-        keeper.snapshot_once().expect("no bytes are left"),
-        Snapshot::NoQueue
+        keeper.snapshot().expect("no bytes are left"),
+        SnapshotOutcome::NoQueue
     );
     let mut client = writer(&file, 3);
     assert_eq!((client.generation(), client.last_persisted()), (None, None));
     assert!(state(&client).iter().all(|byte| *byte == 0));
     assert_eq!(
-        keeper.snapshot_once().expect("no bytes are left"),
-        Snapshot::Nothing
+        keeper.snapshot().expect("no bytes are left"),
+        SnapshotOutcome::Unchanged
     );
     let first = fill(&mut client, 7);
     assert_eq!(client.last_persisted(), None);
-    assert_eq!(persisted(keeper.snapshot_once().expect("one byte")), first);
+    assert_eq!(persisted(keeper.snapshot().expect("one byte")), first);
     assert_eq!(client.last_persisted(), Some(first));
     assert_eq!(
-        keeper.snapshot_once().expect("no bytes are left"),
-        Snapshot::Nothing
+        keeper.snapshot().expect("no bytes are left"),
+        SnapshotOutcome::Unchanged
     );
     // Not the whole state: one page.
     let second = client
-        .commit_with(b"tail", |commit| {
+        .commit_with_aux(b"tail", |commit| {
             commit.write(3 * PAGE + 5, b"here")?;
             Ok(commit.generation())
         })
         .expect("a commit");
-    match keeper.snapshot_once().expect("one byte") {
-        Snapshot::Persisted {
+    match keeper.snapshot().expect("one byte") {
+        SnapshotOutcome::Persisted {
             generation,
             tail,
             pages,
@@ -133,20 +135,20 @@ fn a_snapshot_is_restored_into_a_new_memfd() {
     let file = memfd();
     let mut keeper = host(&store, &file);
     assert_eq!(
-        (keeper.restored(), keeper.persisted()),
+        (keeper.was_restored(), keeper.persisted()),
         (true, Some(second))
     );
-    let mut client = Writer::recover(fd(&file))
+    let mut client = Client::open_existing(fd(&file))
         .expect("a queue")
         .expect("a queue");
     assert_eq!(
-        (client.generation(), client.tail()),
+        (client.generation(), client.aux()),
         (Some(second), b"tail".to_vec())
     );
     assert_eq!(state(&client), expected);
     let third = fill(&mut client, 9);
     assert!(third > second, "numbers are never used again");
-    assert_eq!(persisted(keeper.snapshot_once().expect("one byte")), third);
+    assert_eq!(persisted(keeper.snapshot().expect("one byte")), third);
     keeper.close().expect("closed");
     let file = memfd();
     let _keeper = host(&store, &file);
@@ -165,8 +167,8 @@ fn a_running_host_reports_each_snapshot_until_stopped() {
     fill(&mut client, 1);
     keeper.run(std::time::Duration::from_millis(1), |outcome| {
         match outcome.expect("a snapshot") {
-            Snapshot::Persisted { generation, .. } => taken.push(generation),
-            other => assert_eq!(other, Snapshot::Nothing),
+            SnapshotOutcome::Persisted { generation, .. } => taken.push(generation),
+            other => assert_eq!(other, SnapshotOutcome::Unchanged),
         }
         match taken.len() {
             3 => return ControlFlow::Break(()),
@@ -227,15 +229,12 @@ fn i31_an_aborted_commit_keeps_the_previous_entry() {
         assert!(state(&client).iter().all(|byte| *byte == 5), "{round}");
         assert_eq!(valid(&marks(&file, 2)), 1);
     }
-    assert_eq!(
-        persisted(keeper.snapshot_once().expect("one byte")),
-        generation
-    );
+    assert_eq!(persisted(keeper.snapshot().expect("one byte")), generation);
     // Changes of an aborted commit are in no later state.
     client
         .commit(|commit| commit.write(2 * PAGE, &[6]))
         .expect("a commit");
-    keeper.snapshot_once().expect("one byte");
+    keeper.snapshot().expect("one byte");
     let mut expected = vec![5; STATE as usize];
     expected[2 * PAGE as usize] = 6;
     assert_eq!(state(&client), expected);
@@ -254,7 +253,7 @@ fn a_new_client_continues_with_the_newest_generation() {
     // The client dies in the middle: the memory stays as it is.
     let aborted = client.commit(|commit| {
         commit.write(0, &[77; 5000])?;
-        let second_writer = Writer::open(fd(&file), options(2));
+        let second_writer = Client::open(fd(&file), options(2));
         assert!(matches!(second_writer, Err(QueueError::InUse)));
         Err::<(), _>(QueueError::NotAQueue)
     });
@@ -287,7 +286,7 @@ fn i25_a_memfd_is_restored_without_the_shrink_seal_and_live_with_it() {
     let mut keeper = host(&store, &live);
     let mut client = writer(&live, 2);
     fill(&mut client, 4);
-    keeper.snapshot_once().expect("one byte");
+    keeper.snapshot().expect("one byte");
     let newest = fill(&mut client, 5);
     drop((keeper, client));
 
@@ -301,14 +300,14 @@ fn i25_a_memfd_is_restored_without_the_shrink_seal_and_live_with_it() {
         .write_all_at(&begin, 0)
         .expect("the write succeeds");
     let keeper = host(&store, &half);
-    assert!(keeper.restored());
+    assert!(keeper.was_restored());
     assert!(state(&writer(&half, 2)).iter().all(|byte| *byte == 4));
     drop(keeper);
 
     // The live memfd is not emptied, and its content is newer.
     let mut keeper = host(&store, &live);
-    assert!(!keeper.restored());
-    assert_eq!(persisted(keeper.snapshot_once().expect("one byte")), newest);
+    assert!(!keeper.was_restored());
+    assert_eq!(persisted(keeper.snapshot().expect("one byte")), newest);
     assert!(state(&writer(&live, 2)).iter().all(|byte| *byte == 5));
 }
 
@@ -321,7 +320,7 @@ fn i26_a_memfd_of_another_lineage_is_refused() {
     let mut keeper = host(&store, &first);
     let mut client = writer(&first, 2);
     let one = fill(&mut client, 1);
-    keeper.snapshot_once().expect("one byte");
+    keeper.snapshot().expect("one byte");
     fill(&mut client, 2);
     drop((keeper, client));
     // Restored at `one`, then continued on its own.
@@ -330,14 +329,14 @@ fn i26_a_memfd_of_another_lineage_is_refused() {
     let mut client = writer(&second, 2);
     assert_eq!(client.generation(), Some(one));
     fill(&mut client, 12);
-    let taken = persisted(keeper.snapshot_once().expect("one byte"));
+    let taken = persisted(keeper.snapshot().expect("one byte"));
     drop((keeper, client));
     // The first memfd has a generation of the same number and another lineage.
     let before = files_of(&store);
     let mut keeper = host(&store, &first);
-    let refused = keeper.snapshot_once();
+    let refused = keeper.snapshot();
     assert!(
-        matches!(refused, Err(QueueError::OtherHistory { stored, .. }) if stored == taken),
+        matches!(refused, Err(QueueError::LineageMismatch { stored, .. }) if stored == taken),
         "{refused:?}"
     );
     drop(keeper);
@@ -348,8 +347,8 @@ fn i26_a_memfd_of_another_lineage_is_refused() {
     let client = writer(&third, 2);
     assert!(state(&client).iter().all(|byte| *byte == 12));
     assert_eq!(
-        keeper.snapshot_once().expect("no bytes are left"),
-        Snapshot::Nothing
+        keeper.snapshot().expect("no bytes are left"),
+        SnapshotOutcome::Unchanged
     );
 }
 
@@ -364,18 +363,18 @@ fn files_of(store: &Path) -> Vec<String> {
 #[test]
 fn a_memfd_without_a_queue_is_refused_and_not_changed() {
     let file = memfd();
-    file.grow(8 * PAGE).expect("the file is extended");
+    file.grow_to(8 * PAGE).expect("the file is extended");
     File::from(fd(&file))
         .write_all_at(b"something", 5 * PAGE)
         .expect("the write succeeds");
-    let refused = Writer::open(fd(&file), options(2));
+    let refused = Client::open(fd(&file), options(2));
     assert!(matches!(refused, Err(QueueError::NotAQueue)), "{refused:?}");
     // Regression test for a bug of a former tool: an empty store emptied the memfd.
     let dir = support::temp_dir();
     let mut keeper = host(&dir.path().join("store"), &file);
     assert_eq!(
-        keeper.snapshot_once().expect("no bytes are left"),
-        Snapshot::NoQueue
+        keeper.snapshot().expect("no bytes are left"),
+        SnapshotOutcome::NoQueue
     );
     let mut there = [0; 9];
     File::from(fd(&file))
@@ -388,30 +387,30 @@ fn a_memfd_without_a_queue_is_refused_and_not_changed() {
 fn invalid_requests_are_refused() {
     let file = memfd();
     let mut client = writer(&file, 2);
-    let refused = Writer::open(fd(&file), options(3));
+    let refused = Client::open(fd(&file), options(3));
     assert!(matches!(refused, Err(QueueError::InUse)));
     for (offset, len) in [(STATE, 1), (0, STATE as usize + 1), (u64::MAX, 2)] {
         let refused = client.commit(|commit| commit.write(offset, &vec![0; len]));
         assert!(
-            matches!(refused, Err(QueueError::Range { .. })),
+            matches!(refused, Err(QueueError::OutOfBounds { .. })),
             "{refused:?}"
         );
         assert!(client.read(offset, &mut vec![0; len]).is_err());
     }
-    let refused = client.commit_with(&[0; 65], |_| Ok(()));
+    let refused = client.commit_with_aux(&[0; 65], |_| Ok(()));
     assert!(matches!(
         refused,
-        Err(QueueError::Tail {
+        Err(QueueError::AuxTooLong {
             len: 65,
             tail_bytes: 64
         })
     ));
     drop(client);
-    let refused = Writer::open(fd(&file), options(3));
+    let refused = Client::open(fd(&file), options(3));
     assert!(
         matches!(
             refused,
-            Err(QueueError::Geometry {
+            Err(QueueError::LayoutMismatch {
                 field: "depth",
                 found: 2,
                 asked: 3
@@ -423,13 +422,13 @@ fn invalid_requests_are_refused() {
         QueueOptions::new(0),
         QueueOptions::new(STATE).depth(1),
         QueueOptions::new(STATE).depth(65),
-        QueueOptions::new(STATE).tail_bytes(7),
+        QueueOptions::new(STATE).aux_bytes(7),
         QueueOptions::new(u64::MAX >> 3),
         QueueOptions::new(u64::MAX),
     ] {
-        let refused = Writer::open(fd(&memfd()), wrong.clone());
+        let refused = Client::open(fd(&memfd()), wrong.clone());
         assert!(
-            matches!(refused, Err(QueueError::Header { .. })),
+            matches!(refused, Err(QueueError::InvalidHeader { .. })),
             "{wrong:?}: {refused:?}"
         );
     }
@@ -472,13 +471,10 @@ fn i31_offset_and_length_are_published_together() {
     let at = wrong[0].0;
     raw.write_all_at(&first.to_le_bytes(), entry_at + at)
         .expect("the write succeeds");
-    assert_eq!(
-        persisted(keeper.snapshot_once().expect("the other file")),
-        first
-    );
+    assert_eq!(persisted(keeper.snapshot().expect("the other file")), first);
     raw.write_all_at(&second.to_le_bytes(), entry_at + at)
         .expect("the write succeeds");
-    assert_eq!(persisted(keeper.snapshot_once().expect("one byte")), second);
+    assert_eq!(persisted(keeper.snapshot().expect("one byte")), second);
 }
 
 /// A header whose checksum is valid but which differs from the store.
@@ -490,7 +486,7 @@ fn a_queue_whose_layout_changed_is_refused() {
     let mut keeper = host(&store, &file);
     let mut client = writer(&file, 3);
     fill(&mut client, 1);
-    keeper.snapshot_once().expect("one byte");
+    keeper.snapshot().expect("one byte");
     fill(&mut client, 2);
     drop((keeper, client));
     let raw = File::from(fd(&file));
@@ -501,9 +497,12 @@ fn a_queue_whose_layout_changed_is_refused() {
     header[72..].copy_from_slice(&sum.to_le_bytes());
     raw.write_all_at(&header, 0).expect("the write succeeds");
     let mut keeper = host(&store, &file);
-    let refused = keeper.snapshot_once();
+    let refused = keeper.snapshot();
     assert!(
-        matches!(refused, Err(QueueError::Geometry { field: "depth", .. })),
+        matches!(
+            refused,
+            Err(QueueError::LayoutMismatch { field: "depth", .. })
+        ),
         "{refused:?}"
     );
     drop(keeper);
@@ -515,27 +514,27 @@ fn a_queue_whose_layout_changed_is_refused() {
 /// A store with the memory of an unmodified program.
 #[test]
 fn a_store_without_a_queue_is_refused_and_not_changed() {
-    use flatspan::snapshot::{Changes, Store};
+    use flatspan::snapshot::{Store, WriteMode};
     let dir = support::temp_dir();
     let path = dir.path().join("store");
     let store_options = StoreOptions::default()
-        .changes(Changes::Writers)
+        .write_mode(WriteMode::Tracked)
         .part_bytes(64 << 10);
     let store = Store::open(&path, store_options.clone().initial_bytes(STATE)).expect("a store");
     store
-        .enter()
+        .write_guard()
         .expect("the name in the torrent")
-        .write(0, b"2357")
+        .write_at(0, b"2357")
         .expect("the write succeeds");
     store.close().expect("closed");
-    let refused = Host::open(&path, fd(&memfd()), host_options());
+    let refused = QueueHost::open(&path, fd(&memfd()), host_options());
     assert!(matches!(refused, Err(QueueError::NotAQueue)), "{refused:?}");
     let store = Store::open(&path, store_options).expect("a store");
     let mut there = [0; 4];
     store
-        .enter()
+        .write_guard()
         .expect("the name in the torrent")
-        .read(0, &mut there)
+        .read_at(0, &mut there)
         .expect("read");
     assert_eq!(&there, b"2357");
 }
@@ -574,9 +573,9 @@ fn apply(model: &mut [u8], writes: &[(u64, u8, usize)]) {
     }
 }
 
-fn put(client: &mut Writer, tail: &[u8], writes: &[(u64, u8, usize)], up: bool) -> bool {
+fn put(client: &mut Client, tail: &[u8], writes: &[(u64, u8, usize)], up: bool) -> bool {
     client
-        .commit_with(tail, |commit| {
+        .commit_with_aux(tail, |commit| {
             for (offset, byte, len) in writes {
                 let len = (STATE - offset).min(*len as u64) as usize;
                 commit.write(*offset, &vec![*byte; len])?;
@@ -617,13 +616,13 @@ proptest! {
                 }
                 Step::Snapshot => {
                     let client = client.as_ref().expect("one byte");
-                    match keeper.as_mut().expect("one byte").snapshot_once().expect("a snapshot") {
-                        Snapshot::Persisted { generation, tail, .. } => {
+                    match keeper.as_mut().expect("one byte").snapshot().expect("a snapshot") {
+                        SnapshotOutcome::Persisted { generation, tail, .. } => {
                             prop_assert_eq!(Some(generation), client.generation());
                             prop_assert_eq!(&tail, &now.1);
                             saved = now.clone();
                         }
-                        Snapshot::Nothing => prop_assert_eq!(&saved, &now),
+                        SnapshotOutcome::Unchanged => prop_assert_eq!(&saved, &now),
                         other => prop_assert!(false, "{:?}", other),
                     }
                     prop_assert_eq!(client.last_persisted(), client.generation());
@@ -642,7 +641,7 @@ proptest! {
             }
             let client = client.as_ref().expect("one byte");
             prop_assert_eq!(&state(client), &now.0);
-            prop_assert_eq!(&client.tail(), &now.1);
+            prop_assert_eq!(&client.aux(), &now.1);
         }
     }
 }
@@ -657,7 +656,7 @@ fn i31_a_hostile_client_destroys_no_stored_state() {
     let mut keeper = host(&store, &file);
     let mut client = writer(&file, 3);
     let good = fill(&mut client, 3);
-    keeper.snapshot_once().expect("one byte");
+    keeper.snapshot().expect("one byte");
     let mut outcomes = std::collections::BTreeMap::<String, u32>::new();
     let protocol_bytes = file.len().expect("a length") - 3 * STATE;
     let mut random = 88_172_645_463_325_252_u64;
@@ -709,8 +708,8 @@ fn i31_a_hostile_client_destroys_no_stored_state() {
             drop(keeper);
             keeper = host(&store, &file);
         }
-        let what = match keeper.snapshot_once() {
-            Ok(Snapshot::Persisted { .. }) => "persisted".to_owned(),
+        let what = match keeper.snapshot() {
+            Ok(SnapshotOutcome::Persisted { .. }) => "persisted".to_owned(),
             Ok(other) => format!("{other:?}").chars().take(7).collect(),
             Err(error) => error.to_string().chars().take(24).collect(),
         };
@@ -720,10 +719,10 @@ fn i31_a_hostile_client_destroys_no_stored_state() {
     drop(keeper);
     // A new client of the same memfd may refuse it, but does not crash either.
     drop(client);
-    drop(Writer::open(fd(&file), options(3)));
+    drop(Client::open(fd(&file), options(3)));
     let fresh = memfd();
     let keeper = host(&store, &fresh);
     assert!(keeper.persisted() >= Some(good));
-    let client = Writer::recover(fd(&fresh)).expect("a queue");
+    let client = Client::open_existing(fd(&fresh)).expect("a queue");
     assert!(client.is_some(), "the stored state can be restored");
 }

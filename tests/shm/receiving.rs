@@ -6,7 +6,7 @@ use std::io::{Read as _, Seek as _};
 use std::os::fd::OwnedFd;
 use std::process::Command;
 
-use flatspan::shm::{Absent, HandOver, ListenFds, ShmError};
+use flatspan::shm::{Absence, FdPassing, ListenFds, ShmError};
 use tempfile::TempDir;
 
 use crate::inherited_fds::InheritedFds;
@@ -44,9 +44,9 @@ fn a_descriptor_is_received_once_by_name_and_not_inherited() {
     }
     let mut received = ListenFds::from_env().expect("three");
     assert_eq!(names(&received), ["a", "b:c", "a"]);
-    assert_eq!((received.len(), received.absent()), (3, None));
+    assert_eq!((received.len(), received.absence()), (3, None));
     let again = ListenFds::from_env().expect_err("descriptors are received only once");
-    assert!(matches!(again, ShmError::Received), "{again}");
+    assert!(matches!(again, ShmError::AlreadyReceived), "{again}");
     for number in [3, 4, 5] {
         let inherited = Command::new("test")
             .args(["-e", &format!("/proc/self/fd/{number}")])
@@ -64,7 +64,7 @@ fn a_descriptor_is_received_once_by_name_and_not_inherited() {
     );
     let none = received.take("a").expect_err("all numbers are in use");
     assert!(
-        matches!(none, ShmError::NoDescriptor { absent: None, .. }),
+        matches!(none, ShmError::NoSuchFd { absent: None, .. }),
         "{none}"
     );
 }
@@ -79,7 +79,7 @@ fn a_single_unnamed_descriptor_is_received() {
     }
     let mut received = ListenFds::from_env().expect("one byte");
     assert_eq!(
-        (names(&received), received.is_named()),
+        (names(&received), received.has_names()),
         (vec!["unknown"], false)
     );
     let fd = received
@@ -123,7 +123,7 @@ fn descriptors_for_an_ancestor_are_ignored() {
         return left.run_test(ME).assert_passed();
     }
     let mut received = ListenFds::from_env().expect("no bytes are left");
-    assert_eq!(received.absent(), Some(Absent::ForProcess { pid: 1 }));
+    assert_eq!(received.absence(), Some(Absence::ForProcess { pid: 1 }));
     assert!(received.is_empty());
     let none = received
         .take("a")
@@ -151,7 +151,7 @@ fn missing_announced_descriptors_are_an_error_and_none_is_received() {
         assert!(
             matches!(
                 refused,
-                ShmError::NotOpen { fd: 4, .. } | ShmError::NotInherited { fd: 4, .. }
+                ShmError::FdNotOpen { fd: 4, .. } | ShmError::FdNotInherited { fd: 4, .. }
             ),
             "{refused}"
         );
@@ -176,7 +176,7 @@ fn descriptors_opened_by_this_process_are_not_received() {
     }
     let refused = ListenFds::from_env().expect_err("the descriptor belongs to this process");
     assert!(
-        matches!(refused, ShmError::NotInherited { fd: 3, .. }),
+        matches!(refused, ShmError::FdNotInherited { fd: 3, .. }),
         "{refused}"
     );
 }
@@ -195,7 +195,7 @@ fn overlapping_numbers_are_passed_correctly() {
             .assert_passed();
     }
     let mut received = ListenFds::from_env().expect("three");
-    let mut hand_over = HandOver::new();
+    let mut hand_over = FdPassing::new();
     for name in ["c", "a", "b"] {
         hand_over
             .push(
@@ -204,7 +204,7 @@ fn overlapping_numbers_are_passed_correctly() {
             )
             .expect("a name");
     }
-    let placed = hand_over.place().expect("the descriptors are placed");
+    let placed = hand_over.place_fds().expect("the descriptors are placed");
     let script = "cat /proc/self/fd/3 /proc/self/fd/4 /proc/self/fd/5; \
         echo \" $LISTEN_FDS $LISTEN_FDNAMES ${LISTEN_PID-no pid}\"";
     for _ in 0..2 {
@@ -234,18 +234,18 @@ fn a_failed_exec_leaves_the_descriptors_unchanged() {
             .assert_passed();
     }
     let mut received = ListenFds::from_env().expect("one byte");
-    let mut hand_over = HandOver::new();
+    let mut hand_over = FdPassing::new();
     hand_over
         .push("a", received.take("a").expect("the file exists"))
         .expect("a name");
-    let placed = hand_over.place().expect("the descriptors are placed");
+    let placed = hand_over.place_fds().expect("the descriptors are placed");
     let mut nothing = Command::new("/nonexistent/program");
     for error in [
         placed.exec(&mut nothing),
         placed.spawn(&mut nothing).expect_err("no bytes are left"),
     ] {
         assert!(
-            matches!(&error, ShmError::Command { program, .. } if program == "/nonexistent/program")
+            matches!(&error, ShmError::Exec { program, .. } if program == "/nonexistent/program")
         );
     }
     let other = Command::new("test")

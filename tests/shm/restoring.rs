@@ -4,7 +4,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use flatspan::shm::{SharedFile, Unaware, UnawareOptions};
+use flatspan::shm::{Memfd, TransparentHost, TransparentHostOptions};
 
 use crate::client;
 use crate::inherited_fds::{InheritedFds, path_of};
@@ -17,7 +17,7 @@ fn shown(path: &Path) -> String {
 }
 
 /// `shm-restore` on a memfd of this process.
-fn on(memory: &SharedFile, store: &Path, script: &str) -> Command {
+fn on(memory: &Memfd, store: &Path, script: &str) -> Command {
     let mut command = InheritedFds::files([path_of(memory)])
         .named("SHM_SHARED_FD")
         .command(env!("CARGO_BIN_EXE_shm-restore"));
@@ -25,14 +25,14 @@ fn on(memory: &SharedFile, store: &Path, script: &str) -> Command {
     command
 }
 
-fn bytes_of(memory: &SharedFile) -> Vec<u8> {
+fn bytes_of(memory: &Memfd) -> Vec<u8> {
     let mut bytes = vec![0; memory.len().expect("a length") as usize];
     let file = std::fs::File::open(path_of(memory)).expect("the file opens");
     file.read_exact_at(&mut bytes, 0).expect("its bytes");
     bytes
 }
 
-fn put(memory: &SharedFile, bytes: &[u8]) {
+fn put(memory: &Memfd, bytes: &[u8]) {
     let file = std::fs::File::options().write(true).open(path_of(memory));
     file.and_then(|file| file.write_all_at(bytes, 0))
         .expect("the write succeeds");
@@ -59,7 +59,7 @@ fn a_second_start_continues_where_the_first_ended() {
     let state = newest(&store);
     // Whole pages.
     assert_eq!(state.len(), 1_003_520);
-    let memory = SharedFile::create("table", 0).expect("a memfd");
+    let memory = Memfd::create("table", 0).expect("a memfd");
     put(&memory, &state);
     assert_eq!(count_checked(&memory), 2000);
 }
@@ -69,7 +69,7 @@ fn i25_an_unsealed_memfd_is_restored_whatever_it_contains() {
     let folder = folder();
     let store = folder.path().join("store");
     expect(0, &mut shell(&[], &store, &client::words("fill 7 8192")));
-    let memory = SharedFile::create("half", 4 * 4096).expect("a memfd");
+    let memory = Memfd::create("half", 4 * 4096).expect("a memfd");
     put(&memory, &[1; 4 * 4096]);
     expect(0, &mut on(&memory, &store, "true"));
     assert!(memory.is_restored().expect("its seals"));
@@ -83,10 +83,10 @@ fn live_memory_is_not_emptied_by_an_empty_store() {
     for is_sealed in [true, false] {
         let folder = folder();
         let store = folder.path().join("store");
-        let memory = SharedFile::create("live", 5000).expect("a memfd");
+        let memory = Memfd::create("live", 5000).expect("a memfd");
         put(&memory, &[9; 5000]);
         if is_sealed {
-            memory.mark_restored().expect("a seal");
+            memory.seal_restored().expect("a seal");
         }
         for _ in 0..2 {
             expect(0, &mut on(&memory, &store, "true"));
@@ -103,9 +103,9 @@ fn live_memory_takes_precedence_over_an_older_state() {
     let folder = folder();
     let store = folder.path().join("store");
     expect(0, &mut shell(&[], &store, &client::words("fill 7 8192")));
-    let memory = SharedFile::create("live", 4096).expect("a memfd");
+    let memory = Memfd::create("live", 4096).expect("a memfd");
     put(&memory, &[9; 4096]);
-    memory.mark_restored().expect("a seal");
+    memory.seal_restored().expect("a seal");
     expect(0, &mut on(&memory, &store, "true"));
     assert_eq!(bytes_of(&memory), [9; 4096]);
     assert_eq!(newest(&store), [9; 4096]);
@@ -115,13 +115,13 @@ fn live_memory_takes_precedence_over_an_older_state() {
 fn a_memfd_that_ends_within_a_page_is_restored_completely() {
     let folder = folder();
     let store = folder.path().join("store");
-    let memory = SharedFile::create("odd", 0).expect("a memfd");
+    let memory = Memfd::create("odd", 0).expect("a memfd");
     for _ in 0..2 {
         expect(0, &mut on(&memory, &store, &client::words("fill 3 10000")));
         // Up to the program while it is alive.
         assert_eq!(bytes_of(&memory), [3; 10000]);
     }
-    let again = SharedFile::create("again", 0).expect("a memfd");
+    let again = Memfd::create("again", 0).expect("a memfd");
     expect(0, &mut on(&again, &store, "true"));
     let mut whole = vec![0; 12288];
     whole[..10000].fill(3);
@@ -132,7 +132,7 @@ fn a_memfd_that_ends_within_a_page_is_restored_completely() {
 #[test]
 fn the_position_of_the_shared_descriptor_is_kept() {
     let folder = folder();
-    let memory = SharedFile::create("positioned", 64 << 12).expect("a memfd");
+    let memory = Memfd::create("positioned", 64 << 12).expect("a memfd");
     let store = folder.path().join("store");
     // dd leaves the position after the bytes that it has read.
     let script = "dd bs=1 count=5 <&3 of=/dev/null 2>/dev/null; grep ^pos: /proc/self/fdinfo/3; \
@@ -158,7 +158,7 @@ fn the_position_of_the_shared_descriptor_is_kept() {
 fn other_descriptors_are_passed_in_order() {
     let folder = folder();
     let store = folder.path().join("store");
-    let memory = SharedFile::create("among", 0).expect("a memfd");
+    let memory = Memfd::create("among", 0).expect("a memfd");
     let null = Path::new("/dev/null").to_path_buf();
     let zero = Path::new("/dev/zero").to_path_buf();
     let mut command = InheritedFds::files([null, path_of(&memory), zero])
@@ -176,7 +176,7 @@ fn other_descriptors_are_passed_in_order() {
 fn once_takes_a_snapshot_of_live_memory_and_runs_nothing() {
     let folder = folder();
     let store = folder.path().join("store");
-    let memory = SharedFile::create("live", 4096).expect("a memfd");
+    let memory = Memfd::create("live", 4096).expect("a memfd");
     put(&memory, &[9; 4096]);
     let once = || {
         let mut command = InheritedFds::files([path_of(&memory)])
@@ -194,7 +194,7 @@ fn once_takes_a_snapshot_of_live_memory_and_runs_nothing() {
         !store.exists(),
         "the memfd is not live, so no queue is created"
     );
-    memory.mark_restored().expect("a seal");
+    memory.seal_restored().expect("a seal");
     for _ in 0..2 {
         let done = once();
         assert!(done.status.success(), "{done:?}");
@@ -233,14 +233,15 @@ fn the_library_rolls_back_only_on_request() {
     let folder = folder();
     let store = folder.path().join("store");
     expect(0, &mut shell(&[], &store, &client::words("fill 7 8192")));
-    let memory = SharedFile::create("live", 4 * 4096).expect("a memfd");
+    let memory = Memfd::create("live", 4 * 4096).expect("a memfd");
     put(&memory, &[9; 4 * 4096]);
-    memory.mark_restored().expect("a seal");
-    let mut back = Unaware::open(&store, &memory, UnawareOptions::default()).expect("kept");
-    assert!(!back.restored());
+    memory.seal_restored().expect("a seal");
+    let mut back =
+        TransparentHost::open(&store, &memory, TransparentHostOptions::default()).expect("kept");
+    assert!(!back.was_restored());
     assert_eq!(bytes_of(&memory), [9; 4 * 4096]);
-    back.roll_back().expect("rolled back");
-    assert!(back.restored());
+    back.rollback().expect("rolled back");
+    assert!(back.was_restored());
     let mut expected = [0; 4 * 4096];
     expected[..8192].fill(7);
     assert_eq!(bytes_of(&memory), expected);

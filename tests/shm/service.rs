@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use flatspan::shm::{SHARED_FD_NAME, SharedFile};
+use flatspan::shm::{Memfd, SHARED_FD_NAME};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client;
@@ -16,13 +16,13 @@ use crate::primes::count_checked;
 use crate::programs::{primes, said, shm_fd};
 use crate::states::{folder, newest};
 
-fn kept(manager: &Manager) -> SharedFile {
+fn kept(manager: &Manager) -> Memfd {
     let kept = manager.kept(SHARED_FD_NAME);
     assert_eq!(kept.len(), 1, "one memfd, stored once");
-    SharedFile::adopt(kept[0].try_clone_to_owned().expect("another file")).expect("a memfd")
+    Memfd::from_fd(kept[0].try_clone_to_owned().expect("another file")).expect("a memfd")
 }
 
-fn inode(memory: &SharedFile) -> u64 {
+fn inode(memory: &Memfd) -> u64 {
     fs::metadata(path_of(memory)).expect("open").ino()
 }
 
@@ -176,7 +176,7 @@ fn heard(manager: &Manager, what: &str) -> bool {
     manager.heard.iter().any(|heard| heard == what)
 }
 
-fn count_of(memory: &SharedFile) -> u8 {
+fn count_of(memory: &Memfd) -> u8 {
     let map = memory.map(0..8192).expect("a memory");
     map.load(1000).expect("a word").to_ne_bytes()[0]
 }

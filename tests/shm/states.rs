@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use flatspan::snapshot::{SnapshotError, StoreReader};
+use flatspan::snapshot::{StoreError, StoreReader};
 
 use crate::programs::clean;
 use crate::support;
@@ -41,7 +41,7 @@ pub(crate) fn newest(store: &Path) -> Vec<u8> {
     let reader = StoreReader::open(store).expect("a store");
     let image = reader.newest().expect("a state");
     let mut bytes = vec![0; usize::try_from(image.len()).expect("a length")];
-    let read: Result<(), SnapshotError> = image.read(|offset, part| {
+    let read: Result<(), StoreError> = image.for_each_data(|offset, part| {
         let at = usize::try_from(offset).expect("an offset");
         bytes[at..at + part.len()].copy_from_slice(part);
         Ok(())

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::process::Stdio;
 
-use flatspan::shm::{SHARED_FD_NAME, SharedFile};
+use flatspan::shm::{Memfd, SHARED_FD_NAME};
 
 use crate::manager::{Killed, Manager, set_notify_socket};
 use crate::primes::count_checked;
@@ -30,7 +30,7 @@ fn watch(line: &str, count: usize) -> usize {
     let kept = manager.kept(SHARED_FD_NAME)[0]
         .try_clone_to_owned()
         .expect("another file");
-    let memory = SharedFile::adopt(kept).expect("a memfd");
+    let memory = Memfd::from_fd(kept).expect("a memfd");
     manager.hear_until(|_| {
         let table = memory.map(0..1_000_000);
         table.is_ok_and(|table| table.load(count) != Some(0))

@@ -10,7 +10,7 @@ use std::{
 
 use flatspan::{
     mapping_cache::{Access, CacheOptions, MappingCache},
-    snapshot::{Array, Disk, GroupDisk, HeapName},
+    snapshot::{DirectoryBackend, HeapName, LogicalFile, StorageBackend},
     span::Group,
 };
 
@@ -20,11 +20,11 @@ use crate::support::{
 };
 
 pub(crate) const PART: u64 = 64 << 10;
-pub(crate) const HEAP: Array = Array::Heap(HeapName::A);
-pub(crate) const OTHER: Array = Array::Heap(HeapName::B);
+pub(crate) const HEAP: LogicalFile = LogicalFile::Heap(HeapName::A);
+pub(crate) const OTHER: LogicalFile = LogicalFile::Heap(HeapName::B);
 
-pub(crate) fn open(dir: &Path) -> GroupDisk {
-    GroupDisk::open(dir, PART, Access::ReadWrite).expect("a disk")
+pub(crate) fn open(dir: &Path) -> DirectoryBackend {
+    DirectoryBackend::open(dir, PART, Access::ReadWrite).expect("a disk")
 }
 
 /// Returns non-zero bytes that identify their position.
@@ -33,7 +33,12 @@ pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
     (0..len as u64).map(byte).collect()
 }
 
-pub(crate) fn read(disk: &dyn Disk, array: Array, offset: u64, len: usize) -> Vec<u8> {
+pub(crate) fn read(
+    disk: &dyn StorageBackend,
+    array: LogicalFile,
+    offset: u64,
+    len: usize,
+) -> Vec<u8> {
     let mut buf = vec![0xEE; len];
     disk.read(array, offset, &mut buf).expect("a read");
     buf
@@ -64,8 +69,8 @@ fn names(dir: &Path) -> Vec<String> {
 
 /// Asserts that another backend reads the same bytes, so nothing is only in memory.
 #[track_caller]
-fn assert_reopens(dir: &Path, array: Array, bytes: &[u8]) {
-    let disk = GroupDisk::open(dir, PART, Access::ReadOnly).expect("a disk");
+fn assert_reopens(dir: &Path, array: LogicalFile, bytes: &[u8]) {
+    let disk = DirectoryBackend::open(dir, PART, Access::ReadOnly).expect("a disk");
     assert_eq!(disk.len(array).expect("its length"), bytes.len() as u64);
     assert!(read(&disk, array, 0, bytes.len()) == bytes, "other bytes");
 }
@@ -221,7 +226,7 @@ fn next_data_skips_holes() {
     assert_eq!(disk.next_data(HEAP, 9 * PART).expect("call succeeds"), None);
 }
 
-fn clone_on(dir: &Path) -> GroupDisk {
+fn clone_on(dir: &Path) -> DirectoryBackend {
     let disk = open(dir);
     for array in [HEAP, OTHER] {
         disk.create(array).expect("created");
@@ -273,7 +278,7 @@ fn clone_shares_storage_if_the_filesystem_supports_it() {
         let Some(fs) = SmallFs::new(kind, 16 << 20) else {
             continue;
         };
-        let disk = GroupDisk::open(fs.path(), 32 << 20, Access::ReadWrite).expect("a disk");
+        let disk = DirectoryBackend::open(fs.path(), 32 << 20, Access::ReadWrite).expect("a disk");
         for array in [HEAP, OTHER] {
             disk.create(array).expect("created");
         }
@@ -297,8 +302,11 @@ fn logical_file_is_created_once_and_removed_with_all_parts() {
         ErrorKind::AlreadyExists,
     );
     disk.write(HEAP, 3 * PART, b"x").expect("a write");
-    disk.create(Array::Journal(0xAB)).expect("created");
-    assert_eq!(disk.arrays().expect("listed"), [HEAP, Array::Journal(0xAB)]);
+    disk.create(LogicalFile::Journal(0xAB)).expect("created");
+    assert_eq!(
+        disk.files().expect("listed"),
+        [HEAP, LogicalFile::Journal(0xAB)]
+    );
     disk.remove(HEAP).expect("removed");
     assert_eq!(names(directory.path()), ["journal-00000000000000ab.00000"]);
     assert_kind(disk.len(HEAP), ErrorKind::NotFound);
@@ -323,7 +331,7 @@ fn foreign_file_names_are_ignored() {
         fs::write(directory.path().join(name), b"x").expect("a file");
     }
     let disk = open(directory.path());
-    assert!(disk.arrays().expect("listed").is_empty());
+    assert!(disk.files().expect("listed").is_empty());
     disk.create(HEAP).expect("created");
     assert_eq!(disk.len(HEAP).expect("its length"), 0);
 }
@@ -377,7 +385,8 @@ fn start_is_readable_with_an_unknown_part_length() {
     disk.create(HEAP).expect("created");
     disk.write(HEAP, 0, &noise(1, 3 * PART as usize))
         .expect("a write");
-    let ignorant = GroupDisk::open(directory.path(), 1 << 40, Access::ReadOnly).expect("a disk");
+    let ignorant =
+        DirectoryBackend::open(directory.path(), 1 << 40, Access::ReadOnly).expect("a disk");
     assert!(read(&ignorant, HEAP, 0, PART as usize) == noise(1, PART as usize));
     assert_kind(ignorant.len(HEAP), ErrorKind::InvalidData);
 }
@@ -388,7 +397,7 @@ fn read_only_backend_sees_new_files_and_changes_nothing() {
     let writer = open(directory.path());
     writer.create(HEAP).expect("created");
     writer.write(HEAP, 0, b"first").expect("a write");
-    let reader = GroupDisk::open(directory.path(), PART, Access::ReadOnly).expect("a disk");
+    let reader = DirectoryBackend::open(directory.path(), PART, Access::ReadOnly).expect("a disk");
     assert_eq!(reader.len(HEAP).expect("its length"), 5);
     writer.write(HEAP, PART, b"second").expect("a write");
     assert!(read(&reader, HEAP, PART, 6) == b"second");
@@ -405,7 +414,7 @@ fn read_only_backend_sees_new_files_and_changes_nothing() {
     for refused in refused {
         assert_kind(refused, ErrorKind::PermissionDenied);
     }
-    reader.forget_cached(HEAP).expect("forgotten");
+    reader.drop_page_cache(HEAP).expect("forgotten");
     reader.sync(HEAP).expect("sync without changes succeeds");
     writer.remove(HEAP).expect("removed");
     assert_kind(reader.len(HEAP), ErrorKind::NotFound);
@@ -430,7 +439,7 @@ fn part_file_and_span_share_the_cache() {
 
     let group = Group::builder(directory.path())
         .cache(&cache)
-        .existing("heap-a.00001");
+        .existing_file("heap-a.00001");
     let group = group.open().expect("a group");
     let span = group.span(0..9).expect("a span");
     assert_kind(disk.set_len(HEAP, PART + 3), ErrorKind::ResourceBusy);

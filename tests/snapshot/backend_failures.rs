@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 
-use flatspan::snapshot::Disk as _;
+use flatspan::snapshot::StorageBackend as _;
 
 use crate::{
     backend::{HEAP, OTHER, PART, assert_kind, noise, open, read},
@@ -41,7 +41,7 @@ fn missing_space_for_a_preallocation_is_reported() {
             disk.write(HEAP, 0, &bytes)
                 .expect("preallocated range is writable");
             disk.sync(HEAP).expect("a sync");
-            disk.forget_cached(HEAP).expect("forgotten");
+            disk.drop_page_cache(HEAP).expect("forgotten");
             assert!(read(&disk, HEAP, 0, bytes.len()) == bytes);
         }
     }
@@ -131,7 +131,7 @@ fn i03_drop_page_cache_continues_after_an_error() {
         .sync_all()
         .expect("fsync, which works");
     let disk = open(directory.path());
-    disk.forget_cached(HEAP)
+    disk.drop_page_cache(HEAP)
         .expect("dropped from the page cache despite the error");
     assert!(read(&disk, HEAP, 0, 8192) == noise(1, 8192));
 }

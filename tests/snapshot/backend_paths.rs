@@ -4,7 +4,7 @@ use std::{fs, io::ErrorKind, path::Path};
 
 use flatspan::{
     mapping_cache::Access,
-    snapshot::{Disk as _, GroupDisk},
+    snapshot::{DirectoryBackend, StorageBackend as _},
 };
 
 use crate::{
@@ -16,8 +16,8 @@ fn is_empty(dir: &Path) -> bool {
     fs::read_dir(dir).expect("a directory").next().is_none()
 }
 
-fn made(dir: &Path) -> GroupDisk {
-    let disk = GroupDisk::create(dir, PART).expect("a new store");
+fn made(dir: &Path) -> DirectoryBackend {
+    let disk = DirectoryBackend::create(dir, PART).expect("a new store");
     disk.create(HEAP).expect("created");
     disk.write(HEAP, PART - 10, &noise(1, 100))
         .expect("a write");
@@ -73,7 +73,10 @@ fn publish_replaces_only_an_empty_directory() {
     fs::create_dir(&dir).expect("mkdir");
     fs::write(dir.join("theirs"), b"x").expect("a file");
     assert_kind(disk.publish(), ErrorKind::AlreadyExists);
-    assert_kind(GroupDisk::create(&dir, PART), ErrorKind::AlreadyExists);
+    assert_kind(
+        DirectoryBackend::create(&dir, PART),
+        ErrorKind::AlreadyExists,
+    );
     assert!(read(&disk, HEAP, PART, 5) == noise(1, 15)[10..]);
     fs::remove_file(dir.join("theirs")).expect("rm");
     disk.publish().expect("onto an empty directory");
@@ -83,7 +86,10 @@ fn publish_replaces_only_an_empty_directory() {
     let disk = made(&file);
     fs::write(&file, b"theirs").expect("a file");
     assert_kind(disk.publish(), ErrorKind::AlreadyExists);
-    assert_kind(GroupDisk::create(&file, PART), ErrorKind::AlreadyExists);
+    assert_kind(
+        DirectoryBackend::create(&file, PART),
+        ErrorKind::AlreadyExists,
+    );
     drop(disk);
     assert_eq!(fs::read(&file).expect("read"), b"theirs");
 }
@@ -93,21 +99,21 @@ fn invalid_paths_and_part_lengths_are_rejected() {
     let directory = temp_dir();
     for part_bytes in [0, 1, PART + 4096, u64::MAX - PART + 1] {
         assert_kind(
-            GroupDisk::open(directory.path(), part_bytes, Access::ReadOnly),
+            DirectoryBackend::open(directory.path(), part_bytes, Access::ReadOnly),
             ErrorKind::InvalidInput,
         );
         assert_kind(
-            GroupDisk::create(&directory.path().join("a"), part_bytes),
+            DirectoryBackend::create(&directory.path().join("a"), part_bytes),
             ErrorKind::InvalidInput,
         );
     }
-    let none = GroupDisk::open(&directory.path().join("none"), PART, Access::ReadOnly);
+    let none = DirectoryBackend::open(&directory.path().join("none"), PART, Access::ReadOnly);
     assert_kind(none, ErrorKind::NotFound);
     fs::write(directory.path().join("file"), b"x").expect("a file");
-    let file = GroupDisk::open(&directory.path().join("file"), PART, Access::ReadOnly);
+    let file = DirectoryBackend::open(&directory.path().join("file"), PART, Access::ReadOnly);
     assert_kind(file, ErrorKind::NotADirectory);
     assert_kind(
-        GroupDisk::create(Path::new("/"), PART),
+        DirectoryBackend::create(Path::new("/"), PART),
         ErrorKind::InvalidInput,
     );
     assert_kind(open(directory.path()).publish(), ErrorKind::InvalidInput);

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use flatspan::mapping_cache::Access;
-use flatspan::snapshot::{GroupDisk, OnClose, SnapshotError, Store, StoreOptions};
+use flatspan::snapshot::{DirectoryBackend, OnClose, Store, StoreError, StoreOptions};
 
 use crate::blocking_backend::BlockingBackend;
 use crate::support;
@@ -27,8 +27,8 @@ fn options() -> StoreOptions {
 
 fn fill(store: &Store, page: u64, byte: u8) {
     store
-        .transaction(|tx| tx.write(page * PAGE, &[byte; 4096]))
-        .map_err(|error: SnapshotError| error)
+        .transaction(|tx| tx.write_at(page * PAGE, &[byte; 4096]))
+        .map_err(|error: StoreError| error)
         .expect("a transaction");
 }
 
@@ -41,7 +41,7 @@ fn reporting(path: &Path) -> (Arc<BlockingBackend>, Store, Receiver<(ErrorKind, 
 }
 
 fn disk_of(path: &Path) -> BlockingBackend {
-    let disk = GroupDisk::open(path, PART_BYTES, Access::ReadWrite);
+    let disk = DirectoryBackend::open(path, PART_BYTES, Access::ReadWrite);
     BlockingBackend::open(disk.expect("its disk"))
 }
 
@@ -54,7 +54,7 @@ fn listening(
         // The test may have ended.
         drop(sender.send((error.kind(), error.to_string())));
     });
-    let store = Store::open_on(Arc::<BlockingBackend>::clone(disk), options);
+    let store = Store::open_with_backend(Arc::<BlockingBackend>::clone(disk), options);
     (store.expect("a store"), errors)
 }
 
@@ -95,11 +95,11 @@ fn poisoning_error_is_reported_once() {
     store.checkpoint().expect("a checkpoint");
     disk.fail_syncs();
     // Either its own sync fails or that of the concurrent checkpoint.
-    let failed: Result<(), SnapshotError> = store.transaction(|tx| tx.write(0, &[1]));
+    let failed: Result<(), StoreError> = store.transaction(|tx| tx.write_at(0, &[1]));
     failed.expect_err("sync fails");
     let refused = store.checkpoint();
     assert!(
-        matches!(refused, Err(SnapshotError::Poisoned { .. })),
+        matches!(refused, Err(StoreError::Poisoned { .. })),
         "{refused:?}"
     );
     errors.recv_timeout(TIMEOUT).expect("error is reported");
@@ -113,13 +113,13 @@ fn poisoning_error_is_reported_once() {
 fn failed_second_heap_is_reported_and_left_to_the_next_base() {
     let dir = support::temp_dir();
     let path = dir.path().join("store");
-    let options = options().on_close(OnClose::DropOlder);
+    let options = options().on_close(OnClose::RemoveOlder);
     let store = Store::open(&path, options.clone()).expect("a store");
     fill(&store, 1, 1);
     store.close().expect("closed, with one heap");
     let disk = Arc::new(disk_of(&path));
     disk.set_full(true);
-    let (store, errors) = listening(&disk, options.clone().second_heap(true));
+    let (store, errors) = listening(&disk, options.clone().create_second_heap(true));
     let (kind, text) = errors.recv_timeout(TIMEOUT).expect("error is reported");
     assert_eq!(kind, ErrorKind::StorageFull, "{text}");
     assert!(text.contains("copy from the other heap"), "{text}");
@@ -128,7 +128,7 @@ fn failed_second_heap_is_reported_and_left_to_the_next_base() {
     disk.set_full(false);
     store.checkpoint().expect("space is available");
     assert!(store.background_error().is_none());
-    let again = store.make_second_heap();
+    let again = store.create_second_heap();
     assert!(
         matches!(again, Ok(false)),
         "the base has created the heap: {again:?}"

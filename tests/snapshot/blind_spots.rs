@@ -12,7 +12,7 @@ use std::{
 
 use flatspan::snapshot::{
     DirtyTracker as _, PageSet, Region, RegionKind, RegionOptions, TrackerChoice, TrackerError,
-    TrackerKind, Writers, choose,
+    TrackerKind, WriterScope, select_tracker,
 };
 use memmap2::MmapOptions;
 
@@ -34,7 +34,7 @@ fn store_through_another_mapping(file: BorrowedFd<'_>, offset: usize, value: u8)
 
 #[test]
 fn i14_other_mappings_are_not_tracked_and_rejected() {
-    let region = Region::memfd(8 * PAGE, RegionOptions::default()).expect("a region");
+    let region = Region::new_memfd(8 * PAGE, RegionOptions::default()).expect("a region");
     let Some(mut tracker) = wp_async() else {
         return;
     };
@@ -49,19 +49,20 @@ fn i14_other_mappings_are_not_tracked_and_rejected() {
     );
     drop(tracker);
 
-    let refused = choose(&region, TrackerChoice::WpAsync, Writers::Anyone);
+    let refused = select_tracker(&region, TrackerChoice::WpAsync, WriterScope::AnyMapping);
     assert!(
         matches!(
             &refused,
-            Err(TrackerError::Refused {
+            Err(TrackerError::Unsuitable {
                 tracker: TrackerKind::WpAsync,
                 ..
             })
         ),
         "{refused:?}"
     );
-    let chosen = choose(&region, TrackerChoice::Auto, Writers::Anyone).expect("another");
-    assert_eq!(chosen.tracker.kind(), TrackerKind::Compare);
+    let chosen =
+        select_tracker(&region, TrackerChoice::Auto, WriterScope::AnyMapping).expect("another");
+    assert_eq!(chosen.tracker.kind(), TrackerKind::HashCompare);
     assert!(
         chosen.why.contains("wp-async: unsuitable"),
         "{}",
@@ -92,12 +93,13 @@ fn i14_file_writes_are_not_tracked_and_rejected() {
     );
     drop(tracker);
 
-    let refused = choose(&region, TrackerChoice::WpAsync, Writers::Anyone);
+    let refused = select_tracker(&region, TrackerChoice::WpAsync, WriterScope::AnyMapping);
     assert!(
-        matches!(refused, Err(TrackerError::Refused { .. })),
+        matches!(refused, Err(TrackerError::Unsuitable { .. })),
         "{refused:?}"
     );
-    let chosen = choose(&region, TrackerChoice::Auto, Writers::Anyone).expect("another");
+    let chosen =
+        select_tracker(&region, TrackerChoice::Auto, WriterScope::AnyMapping).expect("another");
     let mut tracker = chosen.tracker;
     tracker.arm(&region).expect("armed");
     file.write_all_at(&[2], PAGE as u64).expect("write");
@@ -121,7 +123,7 @@ fn i14_discards_that_free_page_tables_are_not_tracked_and_must_be_noted() {
         region.discard(0..PAGES * PAGE).expect("discarded");
         let seen = scan(&mut tracker, &region).len();
         missed += PAGES as u64 - seen;
-        let noted = tracker.discarded(&region, 0..PAGES * PAGE);
+        let noted = tracker.note_discarded(&region, 0..PAGES * PAGE);
         noted.expect("watched");
         let all: PageSet = (0..PAGES as u64).collect();
         assert_eq!(scan(&mut tracker, &region), all, "{kind}");
@@ -135,7 +137,7 @@ fn i14_discards_that_free_page_tables_are_not_tracked_and_must_be_noted() {
 
 #[test]
 fn kernel_writes_into_the_region_are_tracked() {
-    let region = Region::anonymous(8 * PAGE, RegionOptions::default()).expect("a region");
+    let region = Region::new_anonymous(8 * PAGE, RegionOptions::default()).expect("a region");
     let Some(mut tracker) = wp_async() else {
         return;
     };
@@ -150,7 +152,7 @@ fn kernel_writes_into_the_region_are_tracked() {
 
 #[test]
 fn i14_forked_child_is_rejected_and_does_not_affect_its_parent() {
-    let region = Region::anonymous(8 * PAGE, RegionOptions::default()).expect("a region");
+    let region = Region::new_anonymous(8 * PAGE, RegionOptions::default()).expect("a region");
     let Some(mut tracker) = wp_async() else {
         return;
     };
@@ -162,7 +164,7 @@ fn i14_forked_child_is_rejected_and_does_not_affect_its_parent() {
     if child == 0 {
         let refused = matches!(
             tracker.scan(&region, &mut set),
-            Err(TrackerError::OtherProcess { .. })
+            Err(TrackerError::Forked { .. })
         );
         // SAFETY: ends the child without running any code of its parent.
         unsafe { libc::_exit(i32::from(!refused)) };

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 
-use flatspan::snapshot::{Array, GroupDisk};
+use flatspan::snapshot::{DirectoryBackend, LogicalFile};
 
 use crate::watched_backend::{Call, Watch, WatchedBackend};
 
@@ -38,7 +38,7 @@ impl Blocker {
 }
 
 impl BlockingBackend {
-    pub(crate) fn new(disk: GroupDisk) -> (Self, Blocker) {
+    pub(crate) fn new(disk: DirectoryBackend) -> (Self, Blocker) {
         let (reaching, reached) = sync_channel(1);
         let (open, opened) = sync_channel(1);
         let watch = Blocking::with_blocker(Some((reaching, opened)));
@@ -46,7 +46,7 @@ impl BlockingBackend {
     }
 
     /// Opens a backend that does not block.
-    pub(crate) fn open(disk: GroupDisk) -> Self {
+    pub(crate) fn open(disk: DirectoryBackend) -> Self {
         Self::over(disk, Blocking::with_blocker(None))
     }
 
@@ -87,7 +87,9 @@ impl Watch for Blocking {
                 }
                 Ok(())
             }
-            Call::Write(Array::Table(_)) | Call::CloneTo(Array::Table(_)) if *self.fails() => {
+            Call::Write(LogicalFile::Table(_)) | Call::CloneTo(LogicalFile::Table(_))
+                if *self.fails() =>
+            {
                 Err(io::ErrorKind::StorageFull.into())
             }
             Call::Sync if self.fails_to_sync.load(Ordering::Relaxed) => {

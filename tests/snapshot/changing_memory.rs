@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, Ordering};
 
 use flatspan::mapping_cache::Access;
 use flatspan::snapshot::{
-    Changes, CheckpointKind, GroupDisk, Store, StoreOptions, StoreReader, Strategy, TrackerChoice,
+    CaptureMode, CheckpointKind, DirectoryBackend, Store, StoreOptions, StoreReader, TrackerChoice,
+    WriteMode,
 };
 
 use crate::support;
@@ -70,11 +71,11 @@ impl Watch for Arc<Moving> {
     }
 }
 
-fn options(strategy: Strategy) -> StoreOptions {
+fn options(strategy: CaptureMode) -> StoreOptions {
     StoreOptions::default()
-        .changes(Changes::Writers)
-        .tracker(TrackerChoice::Compare)
-        .strategy(strategy)
+        .write_mode(WriteMode::Tracked)
+        .tracker(TrackerChoice::HashCompare)
+        .capture_mode(strategy)
         .reserve_bytes(16 << 20)
         .part_bytes(PART_BYTES)
         .initial_bytes((PAGES * PAGE) as u64)
@@ -82,10 +83,12 @@ fn options(strategy: Strategy) -> StoreOptions {
 
 /// Marks the pages as dirty, so that both heaps need them.
 fn change_all(store: &Store, byte: u8) {
-    let inside = store.enter().expect("access lock is free");
+    let inside = store.write_guard().expect("access lock is free");
     for page in pages().map(|page| (page * PAGE) as u64) {
-        inside.write(page, &[byte; PAGE]).expect("written");
-        inside.declare(page..page + PAGE as u64).expect("declared");
+        inside.write_at(page, &[byte; PAGE]).expect("written");
+        inside
+            .mark_dirty(page..page + PAGE as u64)
+            .expect("declared");
     }
 }
 
@@ -94,7 +97,7 @@ fn look(path: &Path) {
     let reader = StoreReader::open(path).expect("a store");
     let found = reader.verify(|_| ControlFlow::Continue(()));
     let found = found.expect("verified");
-    assert!(found.is_good(), "{found:?}");
+    assert!(found.is_ok(), "{found:?}");
 }
 
 fn checkpoint(store: &Store, kind: CheckpointKind) {
@@ -104,19 +107,19 @@ fn checkpoint(store: &Store, kind: CheckpointKind) {
     };
     let made = made.expect("a checkpoint");
     assert_eq!(made.kind, kind);
-    assert!(made.pages >= CHANGED, "{made:?}");
+    assert!(made.written_pages >= CHANGED, "{made:?}");
 }
 
 #[test]
 fn i06_memory_changed_between_hashing_and_writing_has_matching_checksums() {
-    for strategy in [Strategy::PreCopy, Strategy::Quiesce] {
+    for strategy in [CaptureMode::PreCopy, CaptureMode::StopAndCopy] {
         let dir = support::temp_dir();
         let path = dir.path().join("store");
         drop(Store::open(&path, options(strategy)).expect("a store"));
-        let disk = GroupDisk::open(&path, PART_BYTES, Access::ReadWrite).expect("its disk");
+        let disk = DirectoryBackend::open(&path, PART_BYTES, Access::ReadWrite).expect("its disk");
         let moving = Arc::new(Moving::default());
         let disk = WatchedBackend::over(disk, Arc::clone(&moving));
-        let store = Store::open_on(Arc::new(disk), options(strategy)).expect("a store");
+        let store = Store::open_with_backend(Arc::new(disk), options(strategy)).expect("a store");
         moving.set(&store);
         for round in 0..6 {
             change_all(&store, 100 + round);
@@ -132,10 +135,13 @@ fn i06_memory_changed_between_hashing_and_writing_has_matching_checksums() {
         drop(store);
         let store = Store::open(&path, options(strategy)).expect("a store");
         let report = store.open_report();
-        assert!(report.fell_back.is_none() && report.verified, "{report:?}");
+        assert!(
+            report.fallback_reason.is_none() && report.fully_verified,
+            "{report:?}"
+        );
         let mut memory = vec![0; PAGES * PAGE];
-        let inside = store.enter().expect("access lock is free");
-        inside.read(0, &mut memory).expect("read");
+        let inside = store.write_guard().expect("access lock is free");
+        inside.read_at(0, &mut memory).expect("read");
         for (page, bytes) in memory.chunks(PAGE).enumerate() {
             let moved = [77].into_iter().filter(|_| page % 2 == 0);
             let others = (0..PAGE).filter(|at| !moved.clone().any(|moved| moved == *at));
@@ -153,7 +159,7 @@ fn i06_memory_changed_between_hashing_and_writing_has_matching_checksums() {
 fn i06_continuously_changing_memory_has_matching_checksums() {
     let dir = support::temp_dir();
     let path = dir.path().join("store");
-    let store = Store::open(&path, options(Strategy::PreCopy)).expect("a store");
+    let store = Store::open(&path, options(CaptureMode::PreCopy)).expect("a store");
     let moving = Moving::default();
     moving.set(&store);
     let end = AtomicBool::new(false);

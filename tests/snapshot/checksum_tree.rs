@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use flatspan::mapping_cache::Access;
-use flatspan::snapshot::{GroupDisk, SnapshotError, Store, StoreOptions};
+use flatspan::snapshot::{DirectoryBackend, Store, StoreError, StoreOptions};
 
 use crate::support;
 use crate::watched_backend::{Call, Watch, WatchedBackend};
@@ -24,13 +24,13 @@ fn options() -> StoreOptions {
 }
 
 fn resize(store: &Store, pages: u64) {
-    let resized: Result<(), SnapshotError> = store.transaction(|tx| tx.resize(pages * PAGE));
+    let resized: Result<(), StoreError> = store.transaction(|tx| tx.resize(pages * PAGE));
     resized.expect("resized");
 }
 
 fn fill(store: &Store, page: u64) {
     store
-        .transaction(|tx| tx.write(page * PAGE, &content(page)))
+        .transaction(|tx| tx.write_at(page * PAGE, &content(page)))
         .expect("a transaction");
 }
 
@@ -138,17 +138,18 @@ fn read_to_open(pages: u64) -> u64 {
     let store = Store::open(&path, options().initial_bytes(pages * PAGE)).expect("a store");
     (1..pages).step_by(7).for_each(|page| {
         let mut tx = store.begin().expect("no transaction is open");
-        tx.write(page * PAGE, &content(page))
+        tx.write_at(page * PAGE, &content(page))
             .expect("the page is in the region");
         tx.commit_deferred().expect("the journal is intact");
     });
     store.close().expect("closed");
-    let disk = GroupDisk::open(&path, PART_BYTES, Access::ReadWrite).expect("its disk");
+    let disk = DirectoryBackend::open(&path, PART_BYTES, Access::ReadWrite).expect("its disk");
     let disk = Arc::new(WatchedBackend::over(disk, Counting::default()));
     // SAFETY: nothing changes or truncates the files while the store is open.
     let options = unsafe { options().restore_by_map() };
-    let store = Store::open_on(Arc::<WatchedBackend<_>>::clone(&disk), options).expect("a store");
-    assert!(!store.open_report().verified);
+    let store =
+        Store::open_with_backend(Arc::<WatchedBackend<_>>::clone(&disk), options).expect("a store");
+    assert!(!store.open_report().fully_verified);
     let read = disk.watch.read_bytes.load(Ordering::Relaxed);
     let last = (1..pages).step_by(7).last().expect("a page");
     let found = store.view(|bytes| bytes[(last * PAGE) as usize..].starts_with(&content(last)));

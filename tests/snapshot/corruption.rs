@@ -3,13 +3,13 @@
 //!
 //! Each is repaired, reported, or an error. An opening that fails has written nothing.
 
-use flatspan::snapshot::{Array, Damage, Disk as _, HeapName, SnapshotError};
+use flatspan::snapshot::{CorruptionCause, HeapName, LogicalFile, StorageBackend as _, StoreError};
 
 use crate::crash::{FileId, Limits, Recorder, crash_everywhere};
 use crate::crashes::workloads::{TRANSACTIONS, WRITERS, Way, recorded};
 
 const STEPS: u64 = 8;
-const NEWEST: Array = Array::Heap(HeapName::A);
+const NEWEST: LogicalFile = LogicalFile::Heap(HeapName::A);
 const HALF: u64 = 32 << 10;
 const BLOCK: u64 = 4096;
 
@@ -18,7 +18,7 @@ fn durable_copy(way: Way) -> Recorder {
     let disk = recorded(way, STEPS, false).durable_copy();
     let store = way.open(&disk.durable_copy()).expect("a store");
     let report = store.open_report();
-    assert_eq!(Array::Heap(report.heap), NEWEST);
+    assert_eq!(LogicalFile::Heap(report.heap), NEWEST);
     assert!(report.replayed_records > 0, "{report:?}");
     disk
 }
@@ -41,7 +41,7 @@ fn bytes_after_metadata_are_never_read() {
             let report = store.open_report();
             assert_eq!(TRANSACTIONS.look(&store), Ok(STEPS));
             assert!(
-                report.healed.is_empty() && report.fell_back.is_none(),
+                report.repaired_metadata.is_empty() && report.fallback_reason.is_none(),
                 "{report:?}"
             );
         }
@@ -51,7 +51,7 @@ fn bytes_after_metadata_are_never_read() {
 #[test]
 fn heap_with_two_bad_headers_is_rewritten() {
     for at in [100, BLOCK - 3] {
-        for newest in [NEWEST, Array::Heap(HeapName::B)] {
+        for newest in [NEWEST, LogicalFile::Heap(HeapName::B)] {
             let disk = durable_copy(TRANSACTIONS);
             disk.overwrite((newest, 0), at, &[1]);
             disk.overwrite((newest, 0), HALF + at, &[1]);
@@ -67,9 +67,9 @@ fn heap_with_two_bad_headers_is_rewritten() {
             drop(store);
             let store = TRANSACTIONS.open(&disk).expect("a store");
             let report = store.open_report();
-            assert!(report.healed.is_empty(), "{report:?}");
+            assert!(report.repaired_metadata.is_empty(), "{report:?}");
             let other = match newest {
-                Array::Heap(heap) => Array::Heap(heap.other()),
+                LogicalFile::Heap(heap) => LogicalFile::Heap(heap.other()),
                 _ => unreachable!("heaps"),
             };
             // Opens the store without the other heap.
@@ -85,7 +85,7 @@ fn heap_with_two_bad_headers_is_rewritten() {
 fn last_records(disk: &Recorder) -> (FileId, [u64; 3]) {
     let files = disk.files().into_iter();
     let mut journals =
-        files.filter(|((array, _), len)| matches!(array, Array::Journal(_)) && *len > BLOCK);
+        files.filter(|((array, _), len)| matches!(array, LogicalFile::Journal(_)) && *len > BLOCK);
     let (file, len) = journals.next_back().expect("records");
     let mut bytes = vec![0; len as usize];
     disk.read(file.0, 0, &mut bytes).expect("read");
@@ -105,11 +105,11 @@ fn torn_tail_is_ignored_and_reported() {
     let (file, [_, last, len]) = last_records(&disk);
     disk.overwrite(file, len - 8, &[0xEE; 8]);
     let store = TRANSACTIONS.open(&disk).expect("a store");
-    let [tail] = &store.open_report().cuts[..] else {
+    let [tail] = &store.open_report().ignored_tails[..] else {
         panic!("{:?}", store.open_report())
     };
-    assert_eq!(Array::Journal(tail.journal), file.0);
-    assert_eq!((tail.offset, tail.bytes), (last, len - last));
+    assert_eq!(LogicalFile::Journal(tail.journal), file.0);
+    assert_eq!((tail.offset, tail.len_bytes), (last, len - last));
     assert_eq!(TRANSACTIONS.look(&store), Ok(STEPS - 1));
 }
 
@@ -120,7 +120,7 @@ fn i21_gap_below_a_durable_mark_is_corruption() {
     disk.overwrite(file, before, &vec![0; (last - before) as usize]);
     let error = TRANSACTIONS.open(&disk).expect_err("damage");
     assert!(
-        matches!(&error, SnapshotError::Damaged { array, offset, what: Damage::Record { .. } }
+        matches!(&error, StoreError::Corrupt { file: array, offset, cause: CorruptionCause::UnreadableRecord { .. } }
             if *array == file.0 && *offset == before),
         "{error}"
     );
@@ -151,13 +151,13 @@ fn corrupt_last_record_after_a_clean_shutdown_is_an_error() {
     }
     let whole = disk.durable_copy();
     let store = TRANSACTIONS.open(&whole).expect("complete store opens");
-    assert!(store.open_report().was_closed);
+    assert!(store.open_report().clean_shutdown);
     let (file, [_, last, _]) = last_records(&disk);
     let disk = disk.durable_copy();
     disk.flip(file, (last + 60) * 8);
     let error = TRANSACTIONS.open(&disk).expect_err("the end is missing");
     assert!(
-        matches!(&error, SnapshotError::Damaged { array, what: Damage::Record { .. }, .. }
+        matches!(&error, StoreError::Corrupt { file: array, cause: CorruptionCause::UnreadableRecord { .. }, .. }
             if *array == file.0),
         "{error}"
     );
@@ -174,7 +174,7 @@ fn corrupt_tracked_base_is_reported_and_dropped_permanently() {
     let store = WRITERS.open(&disk).expect("the other heap");
     let why = store
         .open_report()
-        .fell_back
+        .fallback_reason
         .clone()
         .expect("reason is reported");
     assert!(
@@ -192,7 +192,7 @@ fn corrupt_tracked_base_is_reported_and_dropped_permanently() {
         let again = disk.durable_copy();
         let store = WRITERS.open(&again).expect("a store");
         assert_eq!(WRITERS.look(&store), Ok(number));
-        assert_eq!(store.open_report().fell_back, None);
+        assert_eq!(store.open_report().fallback_reason, None);
     }
     drop(store);
     crash_everywhere(&disk, &Limits::default(), &|image| {
@@ -215,7 +215,7 @@ fn corrupt_tracked_base_is_reported_and_dropped_permanently() {
     let disk = recorded(WRITERS, 7, false).durable_copy();
     disk.flip((NEWEST, 1), 8);
     let store = WRITERS.open(&disk).expect("the other heap");
-    assert!(store.open_report().fell_back.is_some());
+    assert!(store.open_report().fallback_reason.is_some());
     assert_eq!(WRITERS.look(&store), Ok(5), "{:?}", store.open_report());
     // The decision is written at once: the base does not return, even if the bit is restored.
     drop(store);

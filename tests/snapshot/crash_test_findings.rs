@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use flatspan::mapping_cache::Access;
-use flatspan::snapshot::{GroupDisk, SnapshotError, Store, StoreOptions};
+use flatspan::snapshot::{DirectoryBackend, Store, StoreError, StoreOptions};
 
 use crate::blocking_backend::BlockingBackend;
 use crate::support;
@@ -23,12 +23,12 @@ fn options() -> StoreOptions {
 
 fn fill(store: &Store, page: u64, byte: u8) {
     store
-        .transaction(|tx| tx.write(page * PAGE, &[byte; 4096]))
-        .map_err(|error: SnapshotError| error)
+        .transaction(|tx| tx.write_at(page * PAGE, &[byte; 4096]))
+        .map_err(|error: StoreError| error)
         .expect("a transaction");
 }
 
-/// Kill while `OnClose::DropOlder` removed the older heap: parts are removed from the end, and
+/// Kill while `OnClose::RemoveOlder` removed the older heap: parts are removed from the end, and
 /// METADATA last.
 #[test]
 fn partially_removed_heap_is_no_fallback() {
@@ -56,7 +56,7 @@ fn partially_removed_heap_is_no_fallback() {
     let store = Store::open(&path, options()).expect("a store");
     let report = store.open_report();
     assert_eq!(
-        (report.heap, &report.fell_back),
+        (report.heap, &report.fallback_reason),
         (older, &None),
         "{report:?}"
     );
@@ -78,12 +78,12 @@ fn rolled_back_transaction_beside_a_checkpoint_is_in_no_image() {
             let pauses = (0..).map(|round: u64| Duration::from_micros(round * 611 % 3000));
             for pause in pauses.take_while(|_| !end.load(Ordering::Relaxed)) {
                 std::thread::sleep(pause);
-                let given_up: Result<(), SnapshotError> = store.transaction(|tx| {
+                let given_up: Result<(), StoreError> = store.transaction(|tx| {
                     tx.bytes_mut(PAGE..PAGES * PAGE)?.fill(0xee);
-                    tx.write(u64::MAX, &[1])
+                    tx.write_at(u64::MAX, &[1])
                 });
                 assert!(
-                    matches!(given_up, Err(SnapshotError::Range { .. })),
+                    matches!(given_up, Err(StoreError::OutOfBounds { .. })),
                     "{given_up:?}"
                 );
             }
@@ -114,9 +114,9 @@ fn checkpoint_beside_the_first_transaction_keeps_the_journal_order() {
     let store = Store::open(&path, options()).expect("a store");
     fill(&store, 1, 1);
     drop(store);
-    let disk = GroupDisk::open(&path, 256 << 10, Access::ReadWrite).expect("its disk");
+    let disk = DirectoryBackend::open(&path, 256 << 10, Access::ReadWrite).expect("its disk");
     let (disk, blocker) = BlockingBackend::new(disk);
-    let store = Store::open_on(Arc::new(disk), options()).expect("a store");
+    let store = Store::open_with_backend(Arc::new(disk), options()).expect("a store");
     std::thread::scope(|scope| {
         let checkpoint = scope.spawn(|| store.checkpoint());
         blocker.wait_reached();
@@ -124,7 +124,7 @@ fn checkpoint_beside_the_first_transaction_keeps_the_journal_order() {
         blocker.open();
         let failed = checkpoint.join().expect("a thread");
         assert!(
-            matches!(failed, Err(SnapshotError::Disk { .. })),
+            matches!(failed, Err(StoreError::Backend { .. })),
             "{failed:?}"
         );
     });

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use flatspan::mapping_cache::Access;
 use flatspan::snapshot::{
-    Changes, CheckpointReport, Durability, GroupDisk, SnapshotError, Store, StoreOptions,
+    CheckpointReport, DirectoryBackend, Durability, Store, StoreError, StoreOptions, WriteMode,
 };
 
 use crate::blocking_backend::BlockingBackend;
@@ -19,9 +19,9 @@ const PAGES: u64 = 3000;
 
 fn options(durability: Durability) -> StoreOptions {
     StoreOptions::default()
-        .changes(Changes::Writers)
+        .write_mode(WriteMode::Tracked)
         .durability(durability)
-        .gate_timeout(Duration::from_millis(50))
+        .lock_timeout(Duration::from_millis(50))
         .part_bytes(PART_BYTES)
         .initial_bytes(PAGES * PAGE)
 }
@@ -31,19 +31,19 @@ fn open(path: &Path, durability: Durability) -> Store {
 }
 
 fn stamp(store: &Store, pages: impl Iterator<Item = u64>, value: u8) {
-    let inside = store.enter().expect("access lock is free");
+    let inside = store.write_guard().expect("access lock is free");
     for page in pages {
         inside
-            .write(page * PAGE + page % PAGE, &[value])
+            .write_at(page * PAGE + page % PAGE, &[value])
             .expect("a page");
     }
 }
 
 fn stamps(store: &Store) -> Vec<u8> {
-    let inside = store.enter().expect("access lock is free");
+    let inside = store.write_guard().expect("access lock is free");
     let stamp = |page: u64| {
         let mut byte = [0];
-        let read = inside.read(page * PAGE + page % PAGE, &mut byte);
+        let read = inside.read_at(page * PAGE + page % PAGE, &mut byte);
         read.expect("a page");
         byte[0]
     };
@@ -53,16 +53,16 @@ fn stamps(store: &Store) -> Vec<u8> {
 /// Creates a store whose base checkpoints fail after the journal was rolled.
 fn without_bases(path: &Path, durability: Durability) -> Store {
     drop(open(path, durability));
-    let disk = GroupDisk::open(path, PART_BYTES, Access::ReadWrite);
+    let disk = DirectoryBackend::open(path, PART_BYTES, Access::ReadWrite);
     let disk = BlockingBackend::open(disk.expect("the store"));
     disk.set_full(true);
-    Store::open_on(Arc::new(disk), options(durability)).expect("a store")
+    Store::open_with_backend(Arc::new(disk), options(durability)).expect("a store")
 }
 
 fn fail_to_make_a_base(store: &Store) {
     let failed = store.checkpoint_base();
     assert!(
-        matches!(failed, Err(SnapshotError::Disk { .. })),
+        matches!(failed, Err(StoreError::Backend { .. })),
         "{failed:?}"
     );
 }
@@ -81,7 +81,7 @@ fn fail_one_delta(store: &Store) {
 
 /// Writes 1 to all pages in a delta, then 2, and runs `checkpoint` beside a writer that stays in
 /// the access lock.
-fn fail_delta(store: &Store, checkpoint: impl Fn() -> Result<CheckpointReport, SnapshotError>) {
+fn fail_delta(store: &Store, checkpoint: impl Fn() -> Result<CheckpointReport, StoreError>) {
     stamp(store, 0..PAGES, 1);
     store.checkpoint_delta().expect("a delta");
     stamp(store, 0..PAGES, 2);
@@ -94,13 +94,13 @@ fn fail_to_make_one(store: &Store) {
 
 fn fail_beside_a_writer(
     store: &Store,
-    checkpoint: impl Fn() -> Result<CheckpointReport, SnapshotError>,
+    checkpoint: impl Fn() -> Result<CheckpointReport, StoreError>,
 ) {
     let held = std::thread::scope(|scope| {
         let (entered, inside) = std::sync::mpsc::channel();
         let (leave, asked) = std::sync::mpsc::channel::<()>();
         scope.spawn(move || {
-            let _inside = store.enter().expect("access lock is free");
+            let _inside = store.write_guard().expect("access lock is free");
             entered.send(()).expect("receiver exists");
             // Ends when the sender is dropped.
             let _ = asked.recv();
@@ -111,7 +111,7 @@ fn fail_beside_a_writer(
         held
     });
     assert!(
-        matches!(held, Err(SnapshotError::GateTimeout { .. })),
+        matches!(held, Err(StoreError::LockTimeout { .. })),
         "{held:?}"
     );
 }
@@ -124,7 +124,7 @@ fn records_of_a_failed_delta_are_ignored() {
         drop(with_a_failed_delta(&path, durability));
         let store = open(&path, durability);
         let report = store.open_report();
-        let ignored_bytes: u64 = report.cuts.iter().map(|tail| tail.bytes).sum();
+        let ignored_bytes: u64 = report.ignored_tails.iter().map(|tail| tail.len_bytes).sum();
         assert!(
             ignored_bytes > 1 << 20,
             "records are written early: {report:?}"
@@ -221,17 +221,18 @@ fn failed_base_and_delta_leave_no_outdated_journal_file() {
     let dir = support::temp_dir();
     let path = dir.path().join("store");
     drop(open(&path, Durability::Power));
-    let disk = GroupDisk::open(&path, PART_BYTES, Access::ReadWrite);
+    let disk = DirectoryBackend::open(&path, PART_BYTES, Access::ReadWrite);
     let (disk, blocker) = BlockingBackend::new(disk.expect("the store"));
     let opener = std::thread::spawn(move || {
         blocker.wait_reached();
         blocker.open();
     });
-    let store = Store::open_on(Arc::new(disk), options(Durability::Power)).expect("a store");
+    let store =
+        Store::open_with_backend(Arc::new(disk), options(Durability::Power)).expect("a store");
     fail_delta(&store, || {
         let base = store.checkpoint_base();
         assert!(
-            matches!(base, Err(SnapshotError::GateTimeout { .. })),
+            matches!(base, Err(StoreError::LockTimeout { .. })),
             "{base:?}"
         );
         store.checkpoint_delta()
@@ -241,7 +242,7 @@ fn failed_base_and_delta_leave_no_outdated_journal_file() {
     store.checkpoint_delta().expect("a delta");
     let failed = store.checkpoint_base();
     assert!(
-        matches!(failed, Err(SnapshotError::Disk { .. })),
+        matches!(failed, Err(StoreError::Backend { .. })),
         "{failed:?}"
     );
     stamp(&store, 8..9, 4);

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use flatspan::snapshot::{Changes, SnapshotError, Store, StoreOptions};
+use flatspan::snapshot::{Store, StoreError, StoreOptions, WriteMode};
 
 use crate::support;
 
@@ -12,7 +12,7 @@ const PAGE: u64 = 4096;
 
 fn open(path: &Path) -> Store {
     let options = StoreOptions::default()
-        .changes(Changes::Writers)
+        .write_mode(WriteMode::Tracked)
         .reserve_bytes(16 << 20)
         .part_bytes(64 << 10)
         .initial_bytes(60 * PAGE);
@@ -20,16 +20,16 @@ fn open(path: &Path) -> Store {
 }
 
 fn put(store: &Store, page: u64) {
-    let inside = store.enter().expect("access lock is free");
+    let inside = store.write_guard().expect("access lock is free");
     inside
-        .write(page * PAGE, &[page as u8; 4096])
+        .write_at(page * PAGE, &[page as u8; 4096])
         .expect("written");
 }
 
 fn there(store: &Store) -> Vec<u64> {
     let mut memory = vec![0; store.len() as usize];
-    let inside = store.enter().expect("access lock is free");
-    inside.read(0, &mut memory).expect("read");
+    let inside = store.write_guard().expect("access lock is free");
+    inside.read_at(0, &mut memory).expect("read");
     let pages = memory.chunks(4096).enumerate();
     let pages = pages.filter(|(_, page)| page[0] != 0);
     pages.map(|(page, _)| page as u64).collect()
@@ -69,7 +69,7 @@ fn deltas_after_a_lost_base_are_ignored_and_the_base_never_returns() {
     let store = open(&path);
     let report = store.open_report().clone();
     assert_eq!(there(&store), [1], "{report:?}");
-    assert!(report.fell_back.is_some(), "{report:?}");
+    assert!(report.fallback_reason.is_some(), "{report:?}");
     put(&store, 4);
     store.checkpoint_delta().expect("a delta");
     drop(store);
@@ -98,7 +98,7 @@ fn heap_with_a_missing_part_is_recreated() {
     drop(store);
     let store = open(&path);
     assert_eq!(there(&store), [1, 6, 7], "{:?}", store.open_report());
-    assert!(store.open_report().fell_back.is_none());
+    assert!(store.open_report().fallback_reason.is_none());
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn foreign_directory_is_rejected_and_unchanged() {
     fs::write(dir.path().join("letters"), "abc").expect("written");
     let refused = Store::open(dir.path(), StoreOptions::default());
     assert!(
-        matches!(refused, Err(SnapshotError::NotAStore { .. })),
+        matches!(refused, Err(StoreError::NotAStore { .. })),
         "{refused:?}"
     );
     let entries = fs::read_dir(dir.path()).expect("the directory");

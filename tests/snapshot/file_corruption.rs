@@ -61,7 +61,7 @@ impl Place {
         let store = self.open_with(options()).expect("the other heap");
         let why = store
             .open_report()
-            .fell_back
+            .fallback_reason
             .clone()
             .expect("fallback was used");
         assert!(says.iter().all(|part| why.contains(part)), "{why}");
@@ -72,7 +72,7 @@ impl Place {
             .expect("into the heap that was lost");
         drop(store);
         let store = self.open_with(options()).expect("a store");
-        assert_eq!(store.open_report().fell_back, None);
+        assert_eq!(store.open_report().fallback_reason, None);
         assert_complete(&store, 11);
     }
 

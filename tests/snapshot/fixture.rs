@@ -9,7 +9,7 @@ use std::{
 };
 
 use flatspan::snapshot::{
-    FilePart, Region, RegionKind, RegionOptions, RestoredPart, TrackerError, WpAsync,
+    FilePart, PrivateFilePart, Region, RegionKind, RegionOptions, TrackerError, WpAsyncTracker,
 };
 
 use crate::support::need::{Need, need, skip};
@@ -20,7 +20,7 @@ pub(crate) const KINDS: [RegionKind; 4] = [
     RegionKind::Anonymous,
     RegionKind::Memfd,
     RegionKind::Files,
-    RegionKind::Restored,
+    RegionKind::PrivateFiles,
 ];
 
 pub(crate) fn reserving(pages: usize) -> RegionOptions {
@@ -54,19 +54,19 @@ pub(crate) fn region(
 ) -> Region {
     let (len, quarter) = (pages * PAGE, pages / 4 * PAGE);
     match kind {
-        RegionKind::Anonymous => Region::anonymous(len, options),
-        RegionKind::Memfd => Region::memfd(len, options),
+        RegionKind::Anonymous => Region::new_anonymous(len, options),
+        RegionKind::Memfd => Region::new_memfd(len, options),
         RegionKind::Files => {
             let part = |name, bytes| FilePart {
                 file: new_file(directory, name),
                 bytes,
             };
-            Region::files(vec![part("a", quarter), part("b", len - quarter)], options)
+            Region::map_files(vec![part("a", quarter), part("b", len - quarter)], options)
         }
-        RegionKind::Restored => {
+        RegionKind::PrivateFiles => {
             let first = restored_part(directory, "a", 0, quarter, 0);
             let second = restored_part(directory, "b", quarter, 2 * quarter, 3 * PAGE);
-            Region::restored(vec![first, second], len, options)
+            Region::map_private_files(vec![first, second], len, options)
         }
         kind => panic!("no fixture for a region of kind {kind}"),
     }
@@ -79,12 +79,12 @@ fn restored_part(
     start: usize,
     bytes: usize,
     offset: usize,
-) -> RestoredPart {
+) -> PrivateFilePart {
     let file = new_file(directory, name);
     let content: Vec<u8> = (start..start + bytes).map(file_byte).collect();
     file.write_all_at(&content, offset as u64).expect("write");
     let file = File::open(directory.join(name)).expect("to read");
-    RestoredPart {
+    PrivateFilePart {
         file,
         offset: offset as u64,
         bytes,
@@ -94,7 +94,7 @@ fn restored_part(
 /// Returns the initial content of a region made by [`region`].
 pub(crate) fn content(kind: RegionKind, pages: usize) -> Vec<u8> {
     let mut content = vec![0; pages * PAGE];
-    if kind == RegionKind::Restored {
+    if kind == RegionKind::PrivateFiles {
         let over_files = 3 * (pages / 4) * PAGE;
         (0..over_files).for_each(|at| content[at] = file_byte(at));
     }
@@ -138,18 +138,18 @@ pub(crate) fn load(region: &Region, offset: usize) -> u8 {
 pub(crate) fn bytes(region: &Region) -> Vec<u8> {
     let mut bytes = vec![0; region.len()];
     region
-        .copy_out(0, &mut bytes)
+        .read_at(0, &mut bytes)
         .expect("complete range is read");
     bytes
 }
 
 /// Returns the tracker, or `None` after a visible skip if this machine lacks it.
 #[track_caller]
-pub(crate) fn wp_async() -> Option<WpAsync> {
+pub(crate) fn wp_async() -> Option<WpAsyncTracker> {
     if !need(Need::Uffd, "") {
         return None;
     }
-    match WpAsync::new() {
+    match WpAsyncTracker::new() {
         Ok(tracker) => Some(tracker),
         Err(TrackerError::Unavailable { source, .. }) => {
             skip(

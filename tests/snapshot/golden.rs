@@ -11,7 +11,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use flatspan::snapshot::{Changes, HeapName, SnapshotError, Store, StoreOptions};
+use flatspan::snapshot::{HeapName, Store, StoreError, StoreOptions, WriteMode};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
@@ -43,7 +43,7 @@ fn options() -> StoreOptions {
 }
 
 fn writers() -> StoreOptions {
-    options().changes(Changes::Writers)
+    options().write_mode(WriteMode::Tracked)
 }
 
 fn noise(seed: u64, len: usize) -> Vec<u8> {
@@ -78,8 +78,8 @@ fn sha_of(store: &Store) -> String {
         Ok(sha) => sha,
         Err(_of_the_other_kind) => {
             let mut bytes = vec![0; store.len() as usize];
-            let inside = store.enter().expect("access lock is free");
-            inside.read(0, &mut bytes).expect("read");
+            let inside = store.write_guard().expect("access lock is free");
+            inside.read_at(0, &mut bytes).expect("read");
             sha(&bytes)
         }
     }
@@ -105,16 +105,16 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-type Done = Result<(), SnapshotError>;
+type Done = Result<(), StoreError>;
 
 fn write(store: &Store, offset: u64, bytes: &[u8]) {
-    let done: Done = store.transaction(|tx| tx.write(offset, bytes));
+    let done: Done = store.transaction(|tx| tx.write_at(offset, bytes));
     done.expect("a transaction");
 }
 
 fn poke(store: &Store, offset: u64, bytes: &[u8]) {
-    let inside = store.enter().expect("access lock is free");
-    inside.write(offset, bytes).expect("written");
+    let inside = store.write_guard().expect("access lock is free");
+    inside.write_at(offset, bytes).expect("written");
 }
 
 /// Creates the store of this name, and leaves it open or closes it. Writes the SHA-256 of the state
@@ -131,12 +131,12 @@ fn make(name: &str, path: &Path, keep: &Path) {
             write(&store, 3 * PAGE + 100, &noise(1, 5000));
             write(&store, 0, &[7]);
             let many: Done = store.transaction(|tx| {
-                tx.write(19 * PAGE, &noise(2, 4096))?;
+                tx.write_at(19 * PAGE, &noise(2, 4096))?;
                 tx.discard(3 * PAGE + 200..4 * PAGE + 50)?;
-                tx.write(10, b"eleven byte")?;
+                tx.write_at(10, b"eleven byte")?;
                 tx.resize(18 * PAGE)?;
                 tx.resize(21 * PAGE)?;
-                tx.write(21 * PAGE - 3, b"end")
+                tx.write_at(21 * PAGE - 3, b"end")
             });
             many.expect("a transaction");
             write(&store, 5 * PAGE - 1, &noise(3, 2));
@@ -152,7 +152,7 @@ fn make(name: &str, path: &Path, keep: &Path) {
             write(&store, 100, &noise(20, 100));
             let two: Done = store.transaction(|tx| {
                 tx.discard(0..PAGE)?;
-                tx.write(9 * PAGE, &noise(21, 300))
+                tx.write_at(9 * PAGE, &noise(21, 300))
             });
             two.expect("a transaction");
             sha_of(&store)
@@ -208,7 +208,7 @@ fn create_golden_files() {
     }
 }
 
-fn open_kept(name: &str, path: &Path) -> Result<Store, SnapshotError> {
+fn open_kept(name: &str, path: &Path) -> Result<Store, StoreError> {
     let options = if name == "e-writers" {
         writers()
     } else {
@@ -228,12 +228,16 @@ fn golden_stores_are_restored() {
         let want = fs::read_to_string(kept.with_extension("sha256")).expect("its sum");
         assert_eq!(sha_of(&store), want.trim(), "{name}");
         let report = store.open_report();
-        assert_eq!(report.was_closed, name == "d-closed", "{name}: {report:?}");
-        assert!(
-            report.fell_back.is_none() && report.healed.is_empty(),
+        assert_eq!(
+            report.clean_shutdown,
+            name == "d-closed",
             "{name}: {report:?}"
         );
-        assert!(report.cuts.is_empty(), "{name}: {report:?}");
+        assert!(
+            report.fallback_reason.is_none() && report.repaired_metadata.is_empty(),
+            "{name}: {report:?}"
+        );
+        assert!(report.ignored_tails.is_empty(), "{name}: {report:?}");
         store.checkpoint_base().expect("store continues");
     }
 }
@@ -330,7 +334,7 @@ fn of_python(found: &Value) -> Verdict {
     }
 }
 
-fn of_rust(opened: &Result<Store, SnapshotError>) -> Verdict {
+fn of_rust(opened: &Result<Store, StoreError>) -> Verdict {
     match opened {
         Err(_) => Verdict::Refused,
         Ok(store) => {
@@ -338,7 +342,7 @@ fn of_rust(opened: &Result<Store, SnapshotError>) -> Verdict {
             let heap = if report.heap == HeapName::A { "a" } else { "b" };
             Verdict::State {
                 heap: heap.to_owned(),
-                fell_back: report.fell_back.is_some(),
+                fell_back: report.fallback_reason.is_some(),
                 sha: sha_of(store),
             }
         }
@@ -454,7 +458,9 @@ fn judge_alike(harms: impl Fn(&str, &[u8], &mut Chance) -> Vec<Harm>) -> Vec<Str
                         found["error"], found["why"]
                     ));
                 }
-                let has_tail = report.as_ref().is_ok_and(|report| !report.cuts.is_empty());
+                let has_tail = report
+                    .as_ref()
+                    .is_ok_and(|report| !report.ignored_tails.is_empty());
                 if !has_tail && matches!(&ours, Verdict::State { sha, .. } if sha != want.trim()) {
                     others.push(format!("{name}/{file} {harm:?}: {report:?}"));
                 }
@@ -528,9 +534,9 @@ fn transactions_by_chance(seed: u64, python: &mut Python) {
         options()
             .initial_bytes([0, 20, 700][seed as usize % 3] * PAGE)
             .part_bytes(part.get())
-            .change_part_bytes(true)
+            .convert_part_bytes(true)
             // No background work writes while files are copied.
-            .second_heap(false)
+            .create_second_heap(false)
     };
     let mut store = Store::open(&path, options()).expect("a store");
     for step in 0..25 {
@@ -540,7 +546,7 @@ fn transactions_by_chance(seed: u64, python: &mut Python) {
         let what = match chance.below(13) {
             12 => {
                 store
-                    .make_second_heap()
+                    .create_second_heap()
                     .expect("second heap is created or exists");
                 "second heap"
             }
@@ -574,7 +580,7 @@ fn transactions_by_chance(seed: u64, python: &mut Python) {
                         if chance.below(4) == 0 {
                             tx.discard(at..at + bytes)?;
                         } else {
-                            tx.write(at, &noise(chance.below(1 << 20), bytes as usize))?;
+                            tx.write_at(at, &noise(chance.below(1 << 20), bytes as usize))?;
                         }
                     }
                     Ok(())
@@ -631,7 +637,11 @@ fn same(
     );
     let report = opened.as_ref().expect(&place).open_report();
     let cuts = found["cuts"].as_array().map_or(0, Vec::len);
-    assert_eq!(cuts, report.cuts.len(), "{place}: {found}, {report:?}");
+    assert_eq!(
+        cuts,
+        report.ignored_tails.len(),
+        "{place}: {found}, {report:?}"
+    );
     for (field, ours) in [
         ("sequence", report.sequence),
         ("generation", report.generation),

@@ -16,7 +16,7 @@ use std::thread;
 use std::time::Duration;
 
 use flatspan::snapshot::{
-    Changes, CheckpointKind, Image, SnapshotError, Store, StoreOptions, StoreReader,
+    CheckpointKind, Image, Store, StoreError, StoreOptions, StoreReader, WriteMode,
 };
 use flatspan::span::{Group, GroupBuilder, Pieces, Sha1Digest, ZeroCopySender};
 use sha1::{Digest as _, Sha1};
@@ -32,11 +32,11 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 
 fn open(path: &Path, readers_timeout: Duration) -> Store {
     let options = StoreOptions::default()
-        .changes(Changes::Writers)
+        .write_mode(WriteMode::Tracked)
         .reserve_bytes(64 << 20)
         .initial_bytes(BYTES)
         .part_bytes(PART_BYTES)
-        .readers_timeout(readers_timeout);
+        .reader_timeout(readers_timeout);
     Store::open(path, options).expect("a store")
 }
 
@@ -54,21 +54,21 @@ fn fill(store: &Store, seed: u64) {
     };
     let mut content: Vec<u8> = (0..BYTES).map(|_| next()).collect();
     content[5 << 20..7 << 20].fill(0);
-    let inside = store.enter().expect("access lock is free");
-    inside.write(0, &content).expect("written");
+    let inside = store.write_guard().expect("access lock is free");
+    inside.write_at(0, &content).expect("written");
 }
 
 fn memory(store: &Store) -> Vec<u8> {
     let mut bytes = vec![0; BYTES as usize];
-    let inside = store.enter().expect("access lock is free");
-    inside.read(0, &mut bytes).expect("read");
+    let inside = store.write_guard().expect("access lock is free");
+    inside.read_at(0, &mut bytes).expect("read");
     bytes
 }
 
 /// Reads the content of the files without the library.
 fn read_files(reader: &StoreReader, image: &Image) -> Vec<u8> {
     let mut bytes = Vec::new();
-    for part in image.parts() {
+    for part in image.payload_files() {
         let file = File::open(reader.directory().join(part.path)).expect("a part");
         let start = bytes.len();
         bytes.resize(start + (part.range.end - part.range.start) as usize, 0);
@@ -79,7 +79,7 @@ fn read_files(reader: &StoreReader, image: &Image) -> Vec<u8> {
 }
 
 fn builder(reader: &StoreReader, image: &Image) -> GroupBuilder {
-    let parts = image.parts().into_iter();
+    let parts = image.payload_files().into_iter();
     parts.fold(Group::builder(reader.directory()), |builder, part| {
         builder.file_range(part.path, part.range)
     })
@@ -100,7 +100,7 @@ fn assert_hashes(pieces: &Pieces<'_>, expected: &[Sha1Digest]) {
     }
     #[cfg(feature = "rayon")]
     {
-        let run = flatspan::span::HashRun::new();
+        let run = flatspan::span::HashOptions::new();
         let found = pieces.verify(expected, &run).expect("digest count matches");
         assert!(found.is_ok(), "{found:?}");
         assert!(found.files.len() > 20, "one of each part");
@@ -128,7 +128,7 @@ fn received(send: impl FnOnce(TcpStream)) -> Vec<u8> {
     reading.join().expect("the reader")
 }
 
-fn is_busy(result: &Result<impl Sized, SnapshotError>) -> bool {
+fn is_busy(result: &Result<impl Sized, StoreError>) -> bool {
     result
         .as_ref()
         .is_err_and(|error| error.kind() == ErrorKind::ResourceBusy)
@@ -140,7 +140,13 @@ fn use_safely(group: Group, expected: &[u8]) {
         &Pieces::new(&group, PIECE_BYTES).expect("pieces"),
         &digests(expected),
     );
-    let sent = received(|to| group.span(..).expect("free").send_to(to).expect("sent"));
+    let sent = received(|to| {
+        group
+            .span(..)
+            .expect("free")
+            .write_all_to(to)
+            .expect("sent")
+    });
     assert!(sent == expected, "sent by a span");
     let group = Arc::new(group);
     let sent = received(|to| {
@@ -157,14 +163,14 @@ fn use_in_place(group: &Group, expected: &[u8]) {
     let pieces = Pieces::new(group, PIECE_BYTES).expect("pieces");
     // SAFETY: the group consists of files of a heap that is read-locked, and only stores use its
     // files.
-    assert_hashes(&unsafe { pieces.in_place() }, &digests(expected));
+    assert_hashes(&unsafe { pieces.hash_in_place() }, &digests(expected));
     let span = group.span(..).expect("free");
     let sent = received(|mut to| {
         span.slices()
             .for_each(|slice| to.write_all(slice).expect("sent"));
     });
     assert!(sent == expected, "sent from slices");
-    span.check().expect("no bad page");
+    span.check_intact().expect("no bad page");
 }
 
 #[test]
@@ -185,7 +191,7 @@ fn i17_heap_of_an_open_store_is_hashed_and_sent_as_a_group() {
     assert!(read_files(&reader, &image) == expected);
     use_safely(builder(&reader, &image).open().expect("a group"), &expected);
     // SAFETY: the heap is read-locked until the slices are dropped, and only stores use its files.
-    let trusted = unsafe { builder(&reader, &image).trust_files() };
+    let trusted = unsafe { builder(&reader, &image).assume_exclusive() };
     let trusted = trusted.open().expect("a group");
     use_in_place(&trusted, &expected);
 
@@ -198,9 +204,9 @@ fn i17_heap_of_an_open_store_is_hashed_and_sent_as_a_group() {
     assert!(is_busy(&refused), "{refused:?}");
     let delta = store.checkpoint().expect("into the journal");
     assert_eq!(delta.kind, CheckpointKind::Delta, "{delta:?}");
-    assert!(delta.why.contains("readers have held heap"), "{delta:?}");
+    assert!(delta.reason.contains("readers have held heap"), "{delta:?}");
     assert!(delta.generation > other.generation);
-    image.check_unchanged().expect("held");
+    image.verify_unchanged().expect("held");
     assert!(read_files(&reader, &image) == expected);
     use_in_place(&trusted, &expected);
     drop((trusted, image));
@@ -258,7 +264,11 @@ fn images_in_one_file_or_in_none_have_the_right_parts() {
         drop(Store::open(&path, options).expect("a store"));
         let reader = StoreReader::open(&path).expect("a store");
         let image = reader.newest().expect("an image");
-        let ranges: Vec<_> = image.parts().into_iter().map(|part| part.range).collect();
+        let ranges: Vec<_> = image
+            .payload_files()
+            .into_iter()
+            .map(|part| part.range)
+            .collect();
         assert_eq!(ranges, Vec::from_iter(expected));
     }
     // METADATA alone fills the first part.
@@ -266,7 +276,7 @@ fn images_in_one_file_or_in_none_have_the_right_parts() {
     let options = StoreOptions::default().initial_bytes(17 * PAGE);
     drop(Store::open(&path, options.part_bytes(64 << 10)).expect("a store"));
     let reader = StoreReader::open(&path).expect("a store");
-    let parts = reader.newest().expect("an image").parts();
+    let parts = reader.newest().expect("an image").payload_files();
     let found: Vec<_> = parts.iter().map(|part| part.path.to_str()).collect();
     assert_eq!(found, [Some("heap-a.00001"), Some("heap-a.00002")]);
     assert_eq!(
@@ -291,8 +301,12 @@ fn send_to_parent() {
         to.write_all(pieces.hash(piece).expect("all there").as_ref())
             .expect("sent");
     }
-    group.span(..).expect("free").send_to(&to).expect("sent");
-    image.check_unchanged().expect("held");
+    group
+        .span(..)
+        .expect("free")
+        .write_all_to(&to)
+        .expect("sent");
+    image.verify_unchanged().expect("held");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use flatspan::mapping_cache::Access;
-use flatspan::snapshot::{GroupDisk, SnapshotError, Store, StoreOptions, Transaction};
+use flatspan::snapshot::{DirectoryBackend, Store, StoreError, StoreOptions, Transaction};
 
 use crate::crash::{Limits, Recorder, crash_everywhere};
 use crate::crashes::workloads::{TRANSACTIONS, Way};
@@ -28,7 +28,7 @@ fn options() -> StoreOptions {
         .reserve_bytes(64 << 20)
         .part_bytes(PART_BYTES)
         .initial_bytes(PAGES * PAGE)
-        .gate_timeout(SOON)
+        .lock_timeout(SOON)
 }
 
 fn store() -> (tempfile::TempDir, Store) {
@@ -37,11 +37,11 @@ fn store() -> (tempfile::TempDir, Store) {
     (dir, store)
 }
 
-fn put(store: &Store, byte: u8) -> Result<(), SnapshotError> {
-    store.transaction(|tx| tx.write(0, &[byte]))
+fn put(store: &Store, byte: u8) -> Result<(), StoreError> {
+    store.transaction(|tx| tx.write_at(0, &[byte]))
 }
 
-fn first(store: &Store) -> Result<u8, SnapshotError> {
+fn first(store: &Store) -> Result<u8, StoreError> {
     store.view(|bytes| bytes[0])
 }
 
@@ -50,9 +50,9 @@ fn first(store: &Store) -> Result<u8, SnapshotError> {
     clippy::needless_pass_by_value,
     reason = "callers pass the result of a call"
 )]
-fn assert_lock_timeout<T: std::fmt::Debug>(result: Result<T, SnapshotError>) {
+fn assert_lock_timeout<T: std::fmt::Debug>(result: Result<T, StoreError>) {
     assert!(
-        matches!(result, Err(SnapshotError::GateTimeout { .. })),
+        matches!(result, Err(StoreError::LockTimeout { .. })),
         "{result:?}"
     );
 }
@@ -69,11 +69,11 @@ fn i23_transactions_exclude_each_other_until_sequence_or_rollback() {
             let (leave, left) = sync_channel::<()>(0);
             let writer = scope.spawn(move || {
                 store.transaction(|tx| {
-                    tx.write(0, &[7])?;
+                    tx.write_at(0, &[7])?;
                     inside.send(()).expect("the test waits");
                     let _ = left.recv();
                     if gives_up {
-                        tx.write(u64::MAX, &[1])
+                        tx.write_at(u64::MAX, &[1])
                     } else {
                         Ok(())
                     }
@@ -114,7 +114,7 @@ impl Waiting {
     ) -> (Arc<WatchedBackend<Self>>, Receiver<()>, SyncSender<()>) {
         let (reached, is_reached) = sync_channel(0);
         let (go, go_on) = sync_channel(1);
-        let disk = GroupDisk::open(store, PART_BYTES, Access::ReadWrite).expect("its disk");
+        let disk = DirectoryBackend::open(store, PART_BYTES, Access::ReadWrite).expect("its disk");
         let waiting = Self {
             at_least,
             armed: AtomicBool::new(false),
@@ -151,7 +151,8 @@ fn i23_no_transaction_starts_between_the_last_change_and_its_sequence() {
     let path = dir.path().join("store");
     drop(Store::open(&path, options()).expect("a store"));
     let (disk, reached, go_on) = Waiting::over(&path, LONG);
-    let store = Store::open_on(Arc::<WatchedBackend<_>>::clone(&disk), options()).expect("a store");
+    let store = Store::open_with_backend(Arc::<WatchedBackend<_>>::clone(&disk), options())
+        .expect("a store");
     put(&store, 1).expect("a transaction");
     disk.watch.armed.store(true, Ordering::Relaxed);
     let store = &store;
@@ -188,7 +189,8 @@ fn i24_journal_is_preallocated_outside_the_access_lock_and_the_journal_lock() {
     let path = dir.path().join("store");
     drop(Store::open(&path, options()).expect("a store"));
     let (disk, reached, go_on) = Waiting::over(&path, 0);
-    let store = Store::open_on(Arc::<WatchedBackend<_>>::clone(&disk), options()).expect("a store");
+    let store = Store::open_with_backend(Arc::<WatchedBackend<_>>::clone(&disk), options())
+        .expect("a store");
     disk.watch.armed.store(true, Ordering::Relaxed);
     let store = &store;
     std::thread::scope(|scope| {
@@ -219,11 +221,11 @@ fn i23_sequences_follow_the_order_of_changes() {
     const EACH: u64 = 200;
     let (_dir, store) = store();
     let seen = Mutex::new(Vec::new());
-    let count = || -> Result<(u64, u64), SnapshotError> {
+    let count = || -> Result<(u64, u64), StoreError> {
         let mut tx = store.begin()?;
         let (word, _) = tx.bytes().split_first_chunk().expect("8 bytes");
         let next = u64::from_le_bytes(*word) + 1;
-        tx.write(0, &next.to_le_bytes())?;
+        tx.write_at(0, &next.to_le_bytes())?;
         Ok((next, tx.commit_deferred()?))
     };
     std::thread::scope(|scope| {
@@ -236,7 +238,7 @@ fn i23_sequences_follow_the_order_of_changes() {
                             seen.lock().expect("a lock").push(pair);
                             done += 1;
                         }
-                        Err(SnapshotError::GateTimeout { .. }) => {}
+                        Err(StoreError::LockTimeout { .. }) => {}
                         Err(error) => panic!("{error}"),
                     }
                 }
@@ -250,17 +252,14 @@ fn i23_sequences_follow_the_order_of_changes() {
 }
 
 /// Changes memory in one of the possible ways, selected by arbitrary numbers.
-fn change(
-    tx: &mut Transaction<'_>,
-    random: &mut impl FnMut(u64) -> u64,
-) -> Result<(), SnapshotError> {
+fn change(tx: &mut Transaction<'_>, random: &mut impl FnMut(u64) -> u64) -> Result<(), StoreError> {
     let len = tx.len();
     let start = random(len);
     let end = (start + random(3 * PAGE)).min(len);
     match random(5) {
         0 => tx.resize(PAGE * (1 + random(2 * PAGES))),
         1 => tx.discard(start..end),
-        2 => tx.write(start, &vec![random(256) as u8; (end - start) as usize]),
+        2 => tx.write_at(start, &vec![random(256) as u8; (end - start) as usize]),
         _ => {
             tx.bytes_mut(start..end)?.fill(random(256) as u8);
             Ok(())
@@ -296,7 +295,7 @@ fn i23_rollback_restores_every_kind_of_change() {
             })
         }));
         assert_eq!(tried.is_err(), panics);
-        assert!(tried.is_err() || matches!(tried, Ok(Err(SnapshotError::Range { .. }))));
+        assert!(tried.is_err() || matches!(tried, Ok(Err(StoreError::OutOfBounds { .. }))));
         let now = store.view(<[u8]>::to_vec).expect("a view");
         assert!(now == before, "round {round}");
         assert_eq!(store.durable_sequence(), sequence);
@@ -320,12 +319,12 @@ fn i23_rollback_restores_every_kind_of_change() {
 fn i23_transactional_store_rejects_other_changes() {
     let (_dir, store) = store();
     for refused in [
-        store.enter().map(drop),
+        store.write_guard().map(drop),
         store.resize(3 * PAGE),
         store.checkpoint_delta().map(drop),
     ] {
         assert!(
-            matches!(refused, Err(SnapshotError::Door { .. })),
+            matches!(refused, Err(StoreError::WrongMode { .. })),
             "{refused:?}"
         );
     }
@@ -339,7 +338,7 @@ fn i23_viewed_data_is_durable_after_wait_durable() {
     let store = way.open(&disk).expect("a store");
     for round in 1..=5_u64 {
         let mut tx = store.begin().expect("no transaction is open");
-        tx.write(0, &round.to_le_bytes())
+        tx.write_at(0, &round.to_le_bytes())
             .expect("the word is in the region");
         let sequence = tx.commit_deferred().expect("the journal is intact");
         assert_eq!(word(&store), round);

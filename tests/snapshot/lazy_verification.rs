@@ -8,7 +8,8 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use flatspan::snapshot::{
-    Array, Changes, Damage, HeapName, OnClose, SnapshotError, Store, StoreOptions, TrackerChoice,
+    CorruptionCause, HeapName, LogicalFile, OnClose, Store, StoreError, StoreOptions,
+    TrackerChoice, WriteMode,
 };
 
 use crate::fixture::all_files;
@@ -37,7 +38,7 @@ fn open(path: &Path, options: StoreOptions) -> Store {
 
 fn fill(store: &Store, page: u64, byte: u8) {
     store
-        .transaction(|tx| tx.write(page * PAGE, &[byte; 4096]))
+        .transaction(|tx| tx.write_at(page * PAGE, &[byte; 4096]))
         .expect("a transaction");
 }
 
@@ -47,7 +48,7 @@ fn first_bytes(store: &Store) -> Vec<u8> {
 }
 
 fn file(path: &Path, heap: HeapName) -> PathBuf {
-    path.join(Array::Heap(heap).part_name(0))
+    path.join(LogicalFile::Heap(heap).part_name(0))
 }
 
 /// Flips a bit of a page.
@@ -93,12 +94,12 @@ fn expected(changed: &[(usize, u8)]) -> Vec<u8> {
 fn assert_poisoned(store: &Store) {
     let refused = store.checkpoint_base();
     assert!(
-        matches!(refused, Err(SnapshotError::Poisoned { .. })),
+        matches!(refused, Err(StoreError::Poisoned { .. })),
         "{refused:?}"
     );
-    let refused = store.transaction(|tx| tx.write(0, &[1]));
+    let refused = store.transaction(|tx| tx.write_at(0, &[1]));
     assert!(
-        matches!(refused, Err(SnapshotError::Poisoned { .. })),
+        matches!(refused, Err(StoreError::Poisoned { .. })),
         "{refused:?}"
     );
 }
@@ -117,12 +118,16 @@ fn i05_corruption_in_a_mapped_heap_is_found_before_the_other_heap_is_written() {
         };
         let before = other(all_files(&path));
         let store = open(&path, mapped());
-        assert!(!store.open_report().verified, "{:?}", store.open_report());
+        assert!(
+            !store.open_report().fully_verified,
+            "{:?}",
+            store.open_report()
+        );
         fill(&store, 20, 200);
         let error = store.checkpoint_base().expect_err("all pages are verified");
         assert!(
-            matches!(&error, SnapshotError::Damaged { array, what: Damage::Page { page }, .. }
-                if *array == Array::Heap(heap) && *page == corrupt),
+            matches!(&error, StoreError::Corrupt { file: array, cause: CorruptionCause::PageChecksum { page }, .. }
+                if *array == LogicalFile::Heap(heap) && *page == corrupt),
             "{error:?}"
         );
         assert_poisoned(&store);
@@ -131,7 +136,7 @@ fn i05_corruption_in_a_mapped_heap_is_found_before_the_other_heap_is_written() {
         // The other heap has the written bytes of that page, and the journal has the rest.
         let store = open(&path, options());
         let report = store.open_report();
-        assert!(report.fell_back.is_some(), "{report:?}");
+        assert!(report.fallback_reason.is_some(), "{report:?}");
         assert_eq!(first_bytes(&store), expected(&[(20, 200)]));
     }
 }
@@ -143,15 +148,15 @@ fn i05_unchanged_bytes_are_not_copied_from_a_corrupt_page() {
     let heap = closed(&path);
     corrupt_page(&path, heap, 7);
     let options = mapped()
-        .changes(Changes::Writers)
-        .tracker(TrackerChoice::Compare);
+        .write_mode(WriteMode::Tracked)
+        .tracker(TrackerChoice::HashCompare);
     let store = open(&path, options);
-    assert!(!store.open_report().verified);
-    let inside = store.enter().expect("access lock is free");
-    inside.write(20 * PAGE, &[200; 4096]).expect("written");
+    assert!(!store.open_report().fully_verified);
+    let inside = store.write_guard().expect("access lock is free");
+    inside.write_at(20 * PAGE, &[200; 4096]).expect("written");
     drop(inside);
     let error = store.checkpoint_base().expect_err("all pages are verified");
-    assert!(matches!(error, SnapshotError::Damaged { .. }), "{error:?}");
+    assert!(matches!(error, StoreError::Corrupt { .. }), "{error:?}");
     drop(store);
     let store = open(&path, self::options());
     assert_eq!(first_bytes(&store), expected(&[]));
@@ -173,7 +178,7 @@ fn i05_page_corrupted_after_verification_gets_no_new_checksum() {
     fill(&store, 25, 205);
     let error = store.checkpoint_base().expect_err("page 22 is between");
     assert!(
-        matches!(error, SnapshotError::Untracked { page: 22, .. }),
+        matches!(error, StoreError::UntrackedChange { page: 22, .. }),
         "{error:?}"
     );
     assert_poisoned(&store);
@@ -188,7 +193,7 @@ fn i05_page_corrupted_after_verification_gets_no_new_checksum() {
 /// Creates a store with only one heap, which is corrupt.
 fn one_corrupt_heap(path: &Path) -> HeapName {
     closed(path);
-    let store = open(path, options().on_close(OnClose::DropOlder));
+    let store = open(path, options().on_close(OnClose::RemoveOlder));
     let heap = store.open_report().heap;
     store.close().expect("closed");
     assert!(!file(path, heap.other()).exists());
@@ -196,12 +201,12 @@ fn one_corrupt_heap(path: &Path) -> HeapName {
     heap
 }
 
-fn assert_page_41(error: &SnapshotError) {
+fn assert_page_41(error: &StoreError) {
     assert!(
         matches!(
             error,
-            SnapshotError::Damaged {
-                what: Damage::Page { page: 41 },
+            StoreError::Corrupt {
+                cause: CorruptionCause::PageChecksum { page: 41 },
                 ..
             }
         ),
@@ -215,7 +220,7 @@ fn i05_corruption_is_not_copied_into_a_recreated_heap() {
     let dir = support::temp_dir();
     let path = dir.path().join("store");
     let heap = one_corrupt_heap(&path);
-    let store = open(&path, mapped().second_heap(false));
+    let store = open(&path, mapped().create_second_heap(false));
     fill(&store, 20, 200);
     let error = store.checkpoint_base().expect_err("all pages are verified");
     assert_page_41(&error);
@@ -230,9 +235,9 @@ fn i05_corruption_is_not_copied_into_a_second_heap() {
     let dir = support::temp_dir();
     let path = dir.path().join("store");
     one_corrupt_heap(&path);
-    let store = open(&path, mapped().second_heap(false));
+    let store = open(&path, mapped().create_second_heap(false));
     let error = store
-        .make_second_heap()
+        .create_second_heap()
         .expect_err("all pages are verified");
     assert_page_41(&error);
     assert_poisoned(&store);
@@ -250,12 +255,15 @@ fn i05_mapped_heap_is_verified_at_once_after_an_unclean_shutdown() {
     let heap = store.open_report().heap;
     drop(store);
     let store = open(&path, mapped());
-    assert!(store.open_report().verified && !store.open_report().was_closed);
+    assert!(store.open_report().fully_verified && !store.open_report().clean_shutdown);
     drop(store);
     corrupt_page(&path, heap, 7);
     let store = open(&path, mapped());
     let report = store.open_report();
-    let why = report.fell_back.as_deref().expect("fallback was used");
+    let why = report
+        .fallback_reason
+        .as_deref()
+        .expect("fallback was used");
     assert!(
         why.contains("page 7 does not have its checksum"),
         "{report:?}"

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use flatspan::snapshot::{
-    Changes, HeapName, SnapshotError, Store, StoreOptions, StoreReader, TrackerChoice,
+    HeapName, Store, StoreError, StoreOptions, StoreReader, TrackerChoice, WriteMode,
 };
 
 use crate::support::temp_dir;
@@ -17,14 +17,14 @@ const LONG: u64 = 256 << 10;
 
 fn options() -> StoreOptions {
     StoreOptions::default()
-        .changes(Changes::Writers)
-        .tracker(TrackerChoice::Compare)
+        .write_mode(WriteMode::Tracked)
+        .tracker(TrackerChoice::HashCompare)
         .reserve_bytes(64 << 20)
         .initial_bytes(PAGES * PAGE)
 }
 
 fn changing(part_bytes: u64) -> StoreOptions {
-    options().part_bytes(part_bytes).change_part_bytes(true)
+    options().part_bytes(part_bytes).convert_part_bytes(true)
 }
 
 fn open(path: &Path, options: StoreOptions) -> Store {
@@ -32,14 +32,16 @@ fn open(path: &Path, options: StoreOptions) -> Store {
 }
 
 fn write(store: &Store, page: u64, byte: u8) {
-    let inside = store.enter().expect("access lock is free");
-    inside.write(page * PAGE, &[byte; 4096]).expect("written");
+    let inside = store.write_guard().expect("access lock is free");
+    inside
+        .write_at(page * PAGE, &[byte; 4096])
+        .expect("written");
 }
 
 fn first_bytes(store: &Store) -> Vec<u8> {
-    let inside = store.enter().expect("access lock is free");
+    let inside = store.write_guard().expect("access lock is free");
     let mut bytes = vec![0; inside.len() as usize];
-    inside.read(0, &mut bytes).expect("read");
+    inside.read_at(0, &mut bytes).expect("read");
     bytes.chunks(4096).map(|page| page[0]).collect()
 }
 
@@ -77,7 +79,7 @@ fn verify(path: &Path) {
     let verified = reader
         .verify(|_| std::ops::ControlFlow::Continue(()))
         .expect("verification runs");
-    assert!(verified.faults.is_empty(), "{:?}", verified.faults);
+    assert!(verified.problems.is_empty(), "{:?}", verified.problems);
 }
 
 #[test]
@@ -86,7 +88,7 @@ fn other_part_length_is_rejected_with_advice() {
     let path = dir.path().join("store");
     filled(&path, SHORT);
     let refused = Store::open(&path, options().part_bytes(LONG));
-    let Err(SnapshotError::Option { option, reason }) = refused else {
+    let Err(StoreError::InvalidOption { option, reason }) = refused else {
         panic!("{refused:?}");
     };
     assert_eq!(option, "part_bytes");
@@ -111,7 +113,7 @@ fn base_checkpoints_convert_one_heap_after_the_other() {
             expected[page] = 77;
             write(&store, page as u64, 77);
             let base = store.checkpoint_base().expect("a base");
-            assert_eq!(base.pages, PAGES, "not every page is rewritten");
+            assert_eq!(base.written_pages, PAGES, "not every page is rewritten");
             assert_eq!(part_bytes(&path, there), Some(to));
             verify(&path);
             // Each copy is as after a crash; another process opens it without the option.
@@ -125,7 +127,7 @@ fn base_checkpoints_convert_one_heap_after_the_other() {
             verify(&copy);
         }
         write(&store, 5, 78);
-        assert_eq!(store.checkpoint_base().expect("a base").pages, 2);
+        assert_eq!(store.checkpoint_base().expect("a base").written_pages, 2);
         assert_eq!(lengths(&path), [Some(to); 2]);
         drop(store);
         assert_eq!(
@@ -150,7 +152,7 @@ fn second_heap_is_created_with_the_new_part_length() {
     let expected = filled(&path, SHORT);
     let store = open(&path, changing(LONG));
     for made in [true, true, false] {
-        assert_eq!(store.make_second_heap().expect("a copy"), made);
+        assert_eq!(store.create_second_heap().expect("a copy"), made);
         verify(&path);
     }
     assert_eq!(lengths(&path), [Some(LONG); 2]);

@@ -15,7 +15,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use flatspan::snapshot::{SnapshotError, Store};
+use flatspan::snapshot::{Store, StoreError};
 
 use crate::crashes::judge::judge_found;
 use crate::crashes::workloads::{Ground, PART_BYTES, RESIZING, TRANSACTIONS, WRITERS, Way, run};
@@ -86,7 +86,7 @@ impl<'f> Powered<'f> {
 }
 
 impl Ground for Powered<'_> {
-    fn open(&self, way: Way) -> Result<Store, SnapshotError> {
+    fn open(&self, way: Way) -> Result<Store, StoreError> {
         // The parent directory is created with it.
         let part_bytes = way.part_bytes.unwrap_or(PART_BYTES);
         let options = || way.options().part_bytes(part_bytes);
@@ -96,7 +96,7 @@ impl Ground for Powered<'_> {
             match open() {
                 // Another test may be starting a daemon. Between fork and exec that process holds
                 // the locks of this one too.
-                Err(SnapshotError::InUse { .. }) if Instant::now() < deadline => {
+                Err(StoreError::InUse { .. }) if Instant::now() < deadline => {
                     thread::sleep(Duration::from_millis(1));
                 }
                 opened => return opened,
@@ -117,7 +117,7 @@ impl Ground for Powered<'_> {
 struct Silent;
 
 impl Ground for Silent {
-    fn open(&self, _way: Way) -> Result<Store, SnapshotError> {
+    fn open(&self, _way: Way) -> Result<Store, StoreError> {
         unreachable!("opened by `Powered`")
     }
 

@@ -2,7 +2,9 @@
 
 use std::{fs::File, os::unix::fs::FileExt as _, thread};
 
-use flatspan::snapshot::{FilePart, Region, RegionError, RegionKind, RegionOptions, RestoredPart};
+use flatspan::snapshot::{
+    FilePart, PrivateFilePart, Region, RegionError, RegionKind, RegionOptions,
+};
 
 use crate::{
     fixture::{KINDS, PAGE, bytes, content, load, new_file, region, reserving, store},
@@ -18,7 +20,7 @@ fn every_region_kind_grows_in_place_and_keeps_its_bytes() {
         let directory = temp_dir();
         let region = region(kind, directory.path(), 8, reserving(1 << 20));
         assert_eq!((region.kind(), region.len()), (kind, 8 * PAGE));
-        assert_eq!(region.reserve_bytes(), PAGE << 20);
+        assert_eq!(region.reserved_bytes(), PAGE << 20);
         let start = region.as_ptr();
         let mut model = content(kind, 8);
         for pages in [9, 12, 600] {
@@ -51,8 +53,8 @@ fn i09_region_is_zero_after_shrinking_and_growing() {
         for pages in [9, 4, 1, 0] {
             region.shrink(pages * PAGE).expect("shrunk");
             assert_eq!(region.len(), pages * PAGE);
-            let outside = region.copy_out(pages * PAGE, &mut [0]);
-            assert!(matches!(outside, Err(RegionError::OutOfRange { .. })));
+            let outside = region.read_at(pages * PAGE, &mut [0]);
+            assert!(matches!(outside, Err(RegionError::OutOfBounds { .. })));
             region.grow(16 * PAGE).expect("grown");
             model[pages * PAGE..].fill(0);
             assert!(bytes(&region) == model, "{kind}: {pages} pages");
@@ -97,21 +99,21 @@ fn discarded_pages_are_zero_and_writable() {
 
 #[test]
 fn out_of_bounds_and_unaligned_ranges_are_rejected() {
-    let region = Region::anonymous(4 * PAGE, RegionOptions::default()).expect("a region");
+    let region = Region::new_anonymous(4 * PAGE, RegionOptions::default()).expect("a region");
     for (offset, len) in [(4 * PAGE, 1), (0, 4 * PAGE + 1), (usize::MAX, 2)] {
-        let refused = region.copy_out(offset, &mut vec![0; len]);
-        assert!(matches!(refused, Err(RegionError::OutOfRange { .. })));
-        let refused = region.copy_in(offset, &vec![0; len]);
-        assert!(matches!(refused, Err(RegionError::OutOfRange { .. })));
+        let refused = region.read_at(offset, &mut vec![0; len]);
+        assert!(matches!(refused, Err(RegionError::OutOfBounds { .. })));
+        let refused = region.write_at(offset, &vec![0; len]);
+        assert!(matches!(refused, Err(RegionError::OutOfBounds { .. })));
     }
     let refused = region.discard(0..5 * PAGE);
-    assert!(matches!(refused, Err(RegionError::OutOfRange { .. })));
+    assert!(matches!(refused, Err(RegionError::OutOfBounds { .. })));
     for range in [1..PAGE, 0..PAGE - 1] {
         let refused = region.discard(range);
         assert!(matches!(refused, Err(RegionError::Unaligned { .. })));
     }
     region
-        .copy_in(4 * PAGE, &[])
+        .write_at(4 * PAGE, &[])
         .expect("empty range is accepted");
     region
         .discard(4 * PAGE..4 * PAGE)
@@ -120,21 +122,21 @@ fn out_of_bounds_and_unaligned_ranges_are_rejected() {
 
 #[test]
 fn address_in_use_is_an_error_and_a_free_one_is_used() {
-    let first = Region::anonymous(PAGE, reserving(64)).expect("a region");
+    let first = Region::new_anonymous(PAGE, reserving(64)).expect("a region");
     let taken = first.as_ptr().addr().get() + 8 * PAGE;
     let at = |address| reserving(16).fixed_address(address);
-    let refused = Region::memfd(PAGE, at(taken));
+    let refused = Region::new_memfd(PAGE, at(taken));
     assert!(
-        matches!(&refused, Err(RegionError::AddressTaken { address, bytes })
+        matches!(&refused, Err(RegionError::AddressInUse { address, bytes })
             if *address == taken && *bytes == 16 * PAGE),
         "{refused:?}"
     );
     let address = 0x2000_0000_0000;
-    let region = Region::memfd(PAGE, at(address)).expect("a free place");
+    let region = Region::new_memfd(PAGE, at(address)).expect("a free place");
     assert_eq!(region.as_ptr().addr().get(), address);
     region.grow(16 * PAGE).expect("grown");
     drop(region);
-    let again = Region::anonymous(PAGE, at(address)).expect("free again");
+    let again = Region::new_anonymous(PAGE, at(address)).expect("free again");
     assert_eq!(again.as_ptr().addr().get(), address);
 }
 
@@ -143,37 +145,43 @@ fn invalid_options_are_named_in_the_error() {
     let named = |result: Result<Region, RegionError>, name| {
         let error = result.map(|_| ()).expect_err(name);
         assert!(
-            matches!(&error, RegionError::Option { field, .. } if *field == name),
+            matches!(&error, RegionError::InvalidOption { field, .. } if *field == name),
             "{error:?}"
         );
     };
     let options = RegionOptions::default();
-    named(Region::anonymous(2 * PAGE, reserving(1)), "reserve_bytes");
-    named(Region::anonymous(usize::MAX, options), "len");
+    named(
+        Region::new_anonymous(2 * PAGE, reserving(1)),
+        "reserve_bytes",
+    );
+    named(Region::new_anonymous(usize::MAX, options), "len");
     let address = |address| options.fixed_address(address);
-    named(Region::anonymous(PAGE, address(0)), "fixed_address");
-    named(Region::anonymous(PAGE, address(4097)), "fixed_address");
+    named(Region::new_anonymous(PAGE, address(0)), "fixed_address");
+    named(Region::new_anonymous(PAGE, address(4097)), "fixed_address");
     let file = || tempfile::tempfile().expect("a file");
     for bytes in [0, 100] {
         let parts = vec![FilePart {
             file: file(),
             bytes,
         }];
-        named(Region::files(parts, options), "parts");
+        named(Region::map_files(parts, options), "parts");
     }
     let part = |offset| {
         let file = file();
         file.set_len(1 << 20).expect("longer");
-        vec![RestoredPart {
+        vec![PrivateFilePart {
             file,
             offset,
             bytes: 2 * PAGE,
         }]
     };
-    named(Region::restored(part(7), 2 * PAGE, options), "parts");
-    named(Region::restored(part(0), PAGE, options), "len");
+    named(
+        Region::map_private_files(part(7), 2 * PAGE, options),
+        "parts",
+    );
+    named(Region::map_private_files(part(0), PAGE, options), "len");
 
-    let none = Region::anonymous(0, options).expect("an empty region");
+    let none = Region::new_anonymous(0, options).expect("an empty region");
     assert!(none.is_empty());
     let refused = none.grow(2 * PAGE);
     assert!(matches!(
@@ -181,7 +189,7 @@ fn invalid_options_are_named_in_the_error() {
         Err(RegionError::ReserveExceeded { needed_bytes, reserve_bytes })
             if needed_bytes == 2 * PAGE && reserve_bytes == PAGE
     ));
-    let too_much = Region::anonymous(PAGE, reserving(1 << 36));
+    let too_much = Region::new_anonymous(PAGE, reserving(1 << 36));
     assert!(
         matches!(too_much, Err(RegionError::OutOfMemory { .. })),
         "{too_much:?}"
@@ -202,9 +210,9 @@ fn files_must_have_the_part_length_and_files_can_be_appended() {
             .expect("metadata is readable")
             .len() as usize
     };
-    let region = Region::files(vec![part("a", 2)], reserving(16)).expect("a region");
+    let region = Region::map_files(vec![part("a", 2)], reserving(16)).expect("a region");
     assert_eq!(len_of("a"), 2 * PAGE);
-    region.append(part("b", 3)).expect("appended");
+    region.append_file(part("b", 3)).expect("appended");
     assert_eq!((region.len(), len_of("b")), (5 * PAGE, 3 * PAGE));
     store(&region, 4 * PAGE, 4);
     region.grow(6 * PAGE).expect("grown");
@@ -217,22 +225,22 @@ fn files_must_have_the_part_length_and_files_can_be_appended() {
 
     let long = part("c", 1);
     long.file.set_len(2 * PAGE as u64).expect("longer");
-    let refused = region.append(long);
+    let refused = region.append_file(long);
     assert!(
-        matches!(refused, Err(RegionError::LongFile { part: 1, .. })),
+        matches!(refused, Err(RegionError::FileTooLong { part: 1, .. })),
         "{refused:?}"
     );
-    let other = Region::anonymous(PAGE, reserving(8)).expect("a region");
+    let other = Region::new_anonymous(PAGE, reserving(8)).expect("a region");
     assert!(matches!(
-        other.append(part("d", 1)),
-        Err(RegionError::Option { field: "parts", .. })
+        other.append_file(part("d", 1)),
+        Err(RegionError::InvalidOption { field: "parts", .. })
     ));
     let no_writer = File::open(directory.path().join("a")).expect("to read");
     let parts = vec![FilePart {
         file: no_writer,
         bytes: 3 * PAGE,
     }];
-    assert!(Region::files(parts, reserving(8)).is_err());
+    assert!(Region::map_files(parts, reserving(8)).is_err());
 }
 
 #[test]
@@ -253,7 +261,7 @@ fn only_a_memfd_region_returns_a_descriptor_and_it_cannot_shrink() {
 
 #[test]
 fn i09_foreign_bytes_after_a_shrunk_memfd_do_not_appear() {
-    let region = Region::memfd(8 * PAGE, reserving(16)).expect("a region");
+    let region = Region::new_memfd(8 * PAGE, reserving(16)).expect("a region");
     let fd = region.as_fd().expect("a memfd");
     let file = File::from(fd.try_clone_to_owned().expect("a descriptor"));
     region.shrink(2 * PAGE).expect("shrunk");
@@ -278,7 +286,7 @@ fn huge_pages_are_optional() {
 #[test]
 fn truncated_file_is_an_error_of_the_copy() {
     let directory = temp_dir();
-    for kind in [RegionKind::Files, RegionKind::Restored] {
+    for kind in [RegionKind::Files, RegionKind::PrivateFiles] {
         let directory = directory.path().join(kind.to_string());
         std::fs::create_dir(&directory).expect("mkdir");
         let region = region(kind, &directory, 8, reserving(8));
@@ -287,12 +295,12 @@ fn truncated_file_is_an_error_of_the_copy() {
             .expect("file opens")
             .set_len(PAGE as u64)
             .expect("file is truncated");
-        let failed = region.copy_out(0, &mut [0; 4 * PAGE]);
+        let failed = region.read_at(0, &mut [0; 4 * PAGE]);
         assert!(
             matches!(failed, Err(RegionError::BadPage { offset }) if offset == PAGE),
             "{failed:?}"
         );
-        let failed = region.copy_in(PAGE + 5, b"x");
+        let failed = region.write_at(PAGE + 5, b"x");
         assert!(
             matches!(failed, Err(RegionError::BadPage { .. })),
             "{failed:?}"
@@ -310,8 +318,8 @@ fn i12_page_replaced_by_the_sigbus_handler_poisons_the_region() {
         }
         return;
     }
-    flatspan::mapping_cache::install_sigbus_dispatcher().expect("a handler");
-    for kind in [RegionKind::Files, RegionKind::Restored] {
+    flatspan::mapping_cache::install_sigbus_handler().expect("a handler");
+    for kind in [RegionKind::Files, RegionKind::PrivateFiles] {
         let directory = temp_dir();
         let region = region(kind, directory.path(), 8, reserving(8));
         assert_eq!(load(&region, PAGE), content(kind, 8)[PAGE]);
@@ -337,9 +345,9 @@ fn concurrent_copies_growth_and_discards_do_not_interfere() {
                 scope.spawn(move || {
                     for round in 1..100 {
                         let at = (writer * 4 + round % 4) * PAGE;
-                        region.copy_in(at, &[round as u8; PAGE]).expect("in");
+                        region.write_at(at, &[round as u8; PAGE]).expect("in");
                         let mut page = [0; PAGE];
-                        region.copy_out(at, &mut page).expect("out");
+                        region.read_at(at, &mut page).expect("out");
                         assert_eq!(page, [round as u8; PAGE]);
                         if round % 7 == 0 {
                             region.discard(at..at + PAGE).expect("discarded");

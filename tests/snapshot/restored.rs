@@ -8,7 +8,8 @@ use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
 use flatspan::snapshot::{
-    DirtyTracker as _, PageSet, PrivatePages, Region, RegionError, RegionKind, RestoredPart,
+    DirtyTracker as _, PageSet, PrivateFilePart, PrivatePagesTracker, Region, RegionError,
+    RegionKind,
 };
 
 use crate::{
@@ -20,14 +21,14 @@ use crate::{
 fn i10_mapped_files_never_change() {
     let directory = temp_dir();
     let region = region(
-        RegionKind::Restored,
+        RegionKind::PrivateFiles,
         directory.path(),
         1024,
         reserving(2048),
     );
     let before = all_files(directory.path());
     (0..1024).for_each(|page| store(&region, page * PAGE, 77));
-    region.copy_in(5 * PAGE, &[1; 9 * PAGE]).expect("in");
+    region.write_at(5 * PAGE, &[1; 9 * PAGE]).expect("in");
     region.discard(0..3 * PAGE).expect("a few");
     region.discard(100 * PAGE..900 * PAGE).expect("many");
     region.grow(1200 * PAGE).expect("grown");
@@ -43,14 +44,14 @@ fn i10_mapped_files_never_change() {
 fn range_after_the_end_of_its_file_is_rejected() {
     let file = tempfile::tempfile().expect("a file");
     file.set_len(3 * PAGE as u64 - 1).expect("longer");
-    let parts = vec![RestoredPart {
+    let parts = vec![PrivateFilePart {
         file,
         offset: PAGE as u64,
         bytes: 2 * PAGE,
     }];
-    let refused = Region::restored(parts, 2 * PAGE, reserving(2));
+    let refused = Region::map_private_files(parts, 2 * PAGE, reserving(2));
     assert!(
-        matches!(refused, Err(RegionError::ShortFile { part: 0, needed_bytes, present_bytes })
+        matches!(refused, Err(RegionError::FileTooShort { part: 0, needed_bytes, present_bytes })
             if needed_bytes == 3 * PAGE as u64 && present_bytes + 1 == needed_bytes),
         "{refused:?}"
     );
@@ -59,8 +60,13 @@ fn range_after_the_end_of_its_file_is_rejected() {
 #[test]
 fn i11_dropped_pages_are_read_from_the_file_and_others_stay() {
     let directory = temp_dir();
-    let region = region(RegionKind::Restored, directory.path(), 16, reserving(16));
-    let mut tracker = PrivatePages::new().expect("a tracker");
+    let region = region(
+        RegionKind::PrivateFiles,
+        directory.path(),
+        16,
+        reserving(16),
+    );
+    let mut tracker = PrivatePagesTracker::new().expect("a tracker");
     tracker.arm(&region).expect("armed");
     // Page 13 has no file.
     for page in [1, 2, 6, 13] {
@@ -81,19 +87,19 @@ fn i11_dropped_pages_are_read_from_the_file_and_others_stay() {
     page[0] = 99;
     file.write_all_at(&page, 2 * PAGE as u64).expect("write");
     // SAFETY: pages 1 and 2 equal the file, 13 has none, and no thread stores.
-    let given = unsafe { region.give_back(&PageSet::from_iter([1, 2, 13])) };
+    let given = unsafe { region.drop_private_pages(&PageSet::from_iter([1, 2, 13])) };
     assert_eq!(given.expect("given back"), 2);
 
     set.clear();
     tracker.scan(&region, &mut set).expect("a scan");
     assert_eq!(set, PageSet::from_iter([6, 13]));
-    let mut model = content(RegionKind::Restored, 16);
+    let mut model = content(RegionKind::PrivateFiles, 16);
     model.truncate(12 * PAGE);
     for page in [1, 2, 6] {
         model[page * PAGE] = 99;
     }
     let mut over_files = vec![0; 12 * PAGE];
-    region.copy_out(0, &mut over_files).expect("a copy");
+    region.read_at(0, &mut over_files).expect("a copy");
     assert!(over_files == model);
     assert_eq!(load(&region, 13 * PAGE), 99);
     store(&region, PAGE, 98);
@@ -105,7 +111,7 @@ fn i11_dropped_pages_are_read_from_the_file_and_others_stay() {
 fn discarded_pages_no_longer_map_a_file() {
     let directory = temp_dir();
     let region = region(
-        RegionKind::Restored,
+        RegionKind::PrivateFiles,
         directory.path(),
         2048,
         reserving(2048),
@@ -113,7 +119,7 @@ fn discarded_pages_no_longer_map_a_file() {
     region.discard(256 * PAGE..1024 * PAGE).expect("many");
     store(&region, 300 * PAGE, 5);
     // SAFETY: the pages that map a file were not stored to, so they equal it, and no thread stores.
-    let given = unsafe { region.give_back(&(0..2048).collect()) };
+    let given = unsafe { region.drop_private_pages(&(0..2048).collect()) };
     assert_eq!(given.expect("given back"), 1536 - 768);
     assert_eq!(load(&region, 300 * PAGE), 5);
     assert_eq!(load(&region, 301 * PAGE), 0);

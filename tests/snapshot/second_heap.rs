@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use flatspan::snapshot::{HeapName, OnClose, SnapshotError, Store, StoreOptions};
+use flatspan::snapshot::{HeapName, OnClose, Store, StoreError, StoreOptions};
 
 use crate::support::temp_dir;
 
@@ -16,7 +16,7 @@ const PAGES: u64 = 40;
 /// Options without background work.
 fn options() -> StoreOptions {
     StoreOptions::default()
-        .on_close(OnClose::DropOlder)
+        .on_close(OnClose::RemoveOlder)
         .reserve_bytes(64 << 20)
         .part_bytes(64 << 10)
         .initial_bytes(PAGES * PAGE)
@@ -30,8 +30,8 @@ fn by_map() -> StoreOptions {
 
 fn fill(store: &Store, page: u64, byte: u8) {
     store
-        .transaction(|tx| tx.write(page * PAGE, &[byte; 4096]))
-        .map_err(|error: SnapshotError| error)
+        .transaction(|tx| tx.write_at(page * PAGE, &[byte; 4096]))
+        .map_err(|error: StoreError| error)
         .expect("a transaction");
 }
 
@@ -67,22 +67,22 @@ fn first_base_after_creating_the_second_heap_writes_only_changes() {
         let store = Store::open(&path, options()).expect("a store");
         fill(&store, 3, 99);
         let report = store.checkpoint().expect("a checkpoint");
-        assert_eq!(report.pages, PAGES, "{report:?}");
+        assert_eq!(report.written_pages, PAGES, "{report:?}");
         store.close().expect("closed");
         assert!(!part(&path, heap, 0).exists());
 
         let store = Store::open(&path, options()).expect("a store");
         fill(&store, 4, 98);
         let before = store.generation();
-        assert!(store.make_second_heap().expect("made"));
+        assert!(store.create_second_heap().expect("made"));
         assert!(store.generation() > before, "the base has a new generation");
-        assert!(!store.make_second_heap().expect("file exists"));
+        assert!(!store.create_second_heap().expect("file exists"));
         fill(&store, 5, 97);
         // First the pages 4, 5 and 30, then the pages of two intervals, which are far apart.
         for (page, pages) in [(30, 3), (20, 4), (10, 2)] {
             fill(&store, page, 96);
             let report = store.checkpoint().expect("a checkpoint");
-            assert_eq!(report.pages, pages, "{page}: {report:?}");
+            assert_eq!(report.written_pages, pages, "{page}: {report:?}");
         }
         drop(store);
         let store = Store::open(&path, options()).expect("a store");
@@ -95,7 +95,7 @@ fn first_base_after_creating_the_second_heap_writes_only_changes() {
 fn empty_store_gets_no_second_heap() {
     let dir = temp_dir();
     let store = Store::open(dir.path().join("store"), options()).expect("a store");
-    assert!(!store.make_second_heap().expect("not needed"));
+    assert!(!store.create_second_heap().expect("not needed"));
 }
 
 #[test]
@@ -108,15 +108,15 @@ fn i05_unverified_pages_are_verified_before_they_are_copied() {
         .write_all_at(&[0xEE], 5 * PAGE + 7)
         .expect("corrupt");
     let store = Store::open(&path, by_map()).expect("closed store opens");
-    assert!(!store.open_report().verified);
-    let refused = store.make_second_heap();
+    assert!(!store.open_report().fully_verified);
+    let refused = store.create_second_heap();
     assert!(
-        matches!(refused, Err(SnapshotError::Damaged { .. })),
+        matches!(refused, Err(StoreError::Corrupt { .. })),
         "{refused:?}"
     );
     let poisoned = store.checkpoint();
     assert!(
-        matches!(poisoned, Err(SnapshotError::Poisoned { .. })),
+        matches!(poisoned, Err(StoreError::Poisoned { .. })),
         "{poisoned:?}"
     );
 }
@@ -127,10 +127,10 @@ fn second_heap_is_created_in_the_background() {
     let path = dir.path().join("store");
     with_one_heap(&path);
     let asked: [fn() -> StoreOptions; 3] = [
-        || options().second_heap(true),
+        || options().create_second_heap(true),
         // With background checkpoints the second heap is created without a request.
         || options().journal_bytes_max(1 << 30),
-        || options().checkpoint_every(Duration::from_secs(1000)),
+        || options().checkpoint_interval(Duration::from_secs(1000)),
     ];
     for options in asked {
         let store = Store::open(&path, options()).expect("a store");
@@ -140,11 +140,13 @@ fn second_heap_is_created_in_the_background() {
             assert!(Instant::now() < deadline, "the second heap is not created");
             std::thread::sleep(Duration::from_millis(1));
         }
-        assert!(!store.make_second_heap().expect("file exists"));
+        assert!(!store.create_second_heap().expect("file exists"));
         fill(&store, 3, 3);
         store.close().expect("closed");
     }
-    let refused = options().journal_bytes_max(1 << 30).second_heap(false);
+    let refused = options()
+        .journal_bytes_max(1 << 30)
+        .create_second_heap(false);
     let store = Store::open(&path, refused).expect("a store");
     let other = store.open_report().heap.other();
     store.close().expect("closed");
@@ -171,13 +173,15 @@ fn readers_of_the_second_heap_delay_its_creation_without_an_error() {
     reader.lock_shared().expect("a reader");
     let (says, errors) = std::sync::mpsc::channel();
     let options = options()
-        .second_heap(true)
-        .readers_timeout(Duration::from_millis(10))
+        .create_second_heap(true)
+        .reader_timeout(Duration::from_millis(10))
         .on_background_error(move |error| drop(says.send(error.to_string())));
     let store = Store::open(&path, options).expect("a store");
     let before = store.open_report().generation;
     // An explicit request returns an error.
-    let refused = store.make_second_heap().expect_err("reader holds the heap");
+    let refused = store
+        .create_second_heap()
+        .expect_err("reader holds the heap");
     assert_eq!(refused.kind(), std::io::ErrorKind::ResourceBusy);
     // Several attempts.
     for number in 0..30 {

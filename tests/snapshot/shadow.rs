@@ -7,7 +7,8 @@ use std::{
 };
 
 use flatspan::snapshot::{
-    Compare, Declared, DirtyTracker, PageSet, PrivatePages, Region, RegionKind, TrackerKind,
+    DirtyTracker, ExplicitTracker, HashCompareTracker, PageSet, PrivatePagesTracker, Region,
+    RegionKind, TrackerKind,
 };
 
 use crate::{
@@ -69,8 +70,8 @@ impl World {
         let pages = (range.start / PAGE) as u64..range.end.div_ceil(PAGE) as u64;
         self.written.insert_range(pages.clone());
         self.ever.insert_range(pages.clone());
-        if self.tracker.kind() == TrackerKind::Declared && !is_noted {
-            self.tracker.declare(pages);
+        if self.tracker.kind() == TrackerKind::Explicit && !is_noted {
+            self.tracker.mark_dirty(pages);
         }
     }
 
@@ -92,7 +93,7 @@ impl World {
                 let at = self.rng.below(len);
                 let bytes = self.rng.below(4 * PAGE).min(len - at);
                 let value = self.rng.below(256) as u8;
-                self.region.copy_in(at, &vec![value; bytes]).expect("in");
+                self.region.write_at(at, &vec![value; bytes]).expect("in");
                 self.content[at..at + bytes].fill(value);
                 self.wrote(at..at + bytes, false);
             }
@@ -101,7 +102,7 @@ impl World {
                 let last = first + self.rng.below(pages - first + 1);
                 let range = first * PAGE..last * PAGE;
                 self.region.discard(range.clone()).expect("discarded");
-                let noted = self.tracker.discarded(&self.region, range.clone());
+                let noted = self.tracker.note_discarded(&self.region, range.clone());
                 noted.expect("watched");
                 self.content[range.clone()].fill(0);
                 self.wrote(range, true);
@@ -109,7 +110,7 @@ impl World {
             15 => {
                 let more = self.rng.below(PAGES_MAX - pages + 1);
                 self.region.grow(len + more * PAGE).expect("grown");
-                self.tracker.grown(&self.region, len).expect("watched");
+                self.tracker.note_grown(&self.region, len).expect("watched");
                 self.content.resize(self.region.len(), 0);
                 self.wrote(len..self.region.len(), true);
             }
@@ -135,9 +136,9 @@ impl World {
         self.scanned.resize(self.content.len(), 0);
         let mut expected = match self.tracker.kind() {
             // Comparing hashes does not find pages that have their former bytes again.
-            TrackerKind::Compare => self.differing(),
+            TrackerKind::HashCompare => self.differing(),
             TrackerKind::PrivatePages => self.ever.clone(),
-            TrackerKind::WpAsync | TrackerKind::Declared => self.written.clone(),
+            TrackerKind::WpAsync | TrackerKind::Explicit => self.written.clone(),
             kind => panic!("no model of tracker {kind}"),
         };
         expected.remove_all(&found);
@@ -185,21 +186,29 @@ fn wp_async_misses_nothing() {
 
 #[test]
 fn private_pages_miss_nothing() {
-    let make = || Box::new(PrivatePages::new().expect("a tracker")) as Box<dyn DirtyTracker>;
-    assert_eq!(missed(RegionKind::Restored, 20, make), 0);
+    let make = || Box::new(PrivatePagesTracker::new().expect("a tracker")) as Box<dyn DirtyTracker>;
+    assert_eq!(missed(RegionKind::PrivateFiles, 20, make), 0);
 }
 
 #[test]
 fn compare_misses_nothing() {
     for kind in KINDS {
-        assert_eq!(missed(kind, 10, || Box::new(Compare::new())), 0, "{kind}");
+        assert_eq!(
+            missed(kind, 10, || Box::new(HashCompareTracker::new())),
+            0,
+            "{kind}"
+        );
     }
 }
 
 #[test]
 fn explicit_misses_nothing_that_was_marked() {
     for kind in KINDS {
-        assert_eq!(missed(kind, 10, || Box::new(Declared::new())), 0, "{kind}");
+        assert_eq!(
+            missed(kind, 10, || Box::new(ExplicitTracker::new())),
+            0,
+            "{kind}"
+        );
     }
 }
 
@@ -215,7 +224,7 @@ fn copy_while_written(region: &Region, tracker: &mut dyn DirtyTracker) {
         for run in set.runs() {
             let bytes = run.start as usize * PAGE..run.end as usize * PAGE;
             region
-                .copy_out(bytes.start, &mut image[bytes])
+                .read_at(bytes.start, &mut image[bytes])
                 .expect("a copy");
         }
     };
@@ -246,9 +255,9 @@ fn writes_during_a_scan_are_found_by_this_or_the_next_scan() {
         if let Some(mut tracker) = wp_async() {
             copy_while_written(&region, &mut tracker);
         }
-        copy_while_written(&region, &mut Compare::new());
-        if kind == RegionKind::Restored {
-            let mut tracker = PrivatePages::new().expect("a tracker");
+        copy_while_written(&region, &mut HashCompareTracker::new());
+        if kind == RegionKind::PrivateFiles {
+            let mut tracker = PrivatePagesTracker::new().expect("a tracker");
             copy_while_written(&region, &mut tracker);
         }
     }

@@ -8,8 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use flatspan::snapshot::{
-    Changes, CheckpointKind, FilePart, Memory, Region, RegionError, RegionOptions, SnapshotError,
-    Store, StoreOptions, TrackerChoice, TrackerError, TrackerKind, Writers,
+    CheckpointKind, FilePart, MemorySource, Region, RegionError, RegionOptions, Store, StoreError,
+    StoreOptions, TrackerChoice, TrackerError, TrackerKind, WriteMode, WriterScope,
 };
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_create};
 use rustix::process::{Signal, getpid, kill_process};
@@ -19,31 +19,31 @@ use crate::support::{child, temp_dir};
 
 const PAGES: u64 = 60;
 
-fn options(memory: Memory) -> StoreOptions {
+fn options(memory: MemorySource) -> StoreOptions {
     StoreOptions::default()
-        .changes(Changes::Writers)
-        .memory(memory)
+        .write_mode(WriteMode::Tracked)
+        .memory_source(memory)
         .reserve_bytes(64 << 20)
         .part_bytes(64 << 10)
         .initial_bytes(PAGES * PAGE as u64)
 }
 
-fn open(path: &Path, memory: Memory) -> Store {
+fn open(path: &Path, memory: MemorySource) -> Store {
     Store::open(path, options(memory)).expect("a store")
 }
 
 fn write(store: &Store, page: u64, byte: u8) {
-    let inside = store.enter().expect("access lock is free");
+    let inside = store.write_guard().expect("access lock is free");
     inside
-        .write(page * PAGE as u64, &[byte; PAGE])
+        .write_at(page * PAGE as u64, &[byte; PAGE])
         .expect("written");
 }
 
 /// Returns the first byte of each page, and asserts that all bytes of a page are equal.
 fn pages(store: &Store) -> Vec<u8> {
-    let inside = store.enter().expect("access lock is free");
+    let inside = store.write_guard().expect("access lock is free");
     let mut bytes = vec![0; inside.len() as usize];
-    inside.read(0, &mut bytes).expect("read");
+    inside.read_at(0, &mut bytes).expect("read");
     let pages = bytes.chunks(PAGE);
     pages
         .map(|page| {
@@ -79,7 +79,7 @@ fn shared_memory_is_restored_after_kill_9() {
     if child::is_me(NAME) {
         let store = open(
             env::var_os(PLACE).expect("a place").as_ref(),
-            Memory::Shared,
+            MemorySource::NewMemfd,
         );
         for page in 0..PAGES {
             write(&store, page, 1 + page as u8);
@@ -99,8 +99,8 @@ fn shared_memory_is_restored_after_kill_9() {
         .map(|page| if page == 7 { 99 } else { 1 + page as u8 })
         .collect();
     let memfd = new_memfd();
-    let adopted = Memory::adopted(memfd.try_clone().expect("a descriptor"));
-    for memory in [Memory::Shared, adopted, Memory::Private] {
+    let adopted = MemorySource::restore_into(memfd.try_clone().expect("a descriptor"));
+    for memory in [MemorySource::NewMemfd, adopted, MemorySource::Private] {
         let store = open(&path, memory);
         assert_eq!(pages(&store), expected, "{:?}", store.open_report());
     }
@@ -112,14 +112,14 @@ fn i09_shared_memory_is_zero_after_shrinking_and_growing() {
     let dir = temp_dir();
     let path = dir.path().join("store");
     let mut expected: Vec<u8> = (0..PAGES).map(|page| 1 + page as u8).collect();
-    let store = open(&path, Memory::Shared);
+    let store = open(&path, MemorySource::NewMemfd);
     for (page, byte) in (0..).zip(&expected) {
         write(&store, page, *byte);
     }
     store.checkpoint_base().expect("a base");
     store.resize(10 * PAGE as u64).expect("shorter");
     // The memfd keeps its length, and each of its users may write after the end of the state.
-    let memfd = store.memory_fd().expect("a memfd").try_clone_to_owned();
+    let memfd = store.memfd().expect("a memfd").try_clone_to_owned();
     let memfd = File::from(memfd.expect("a descriptor"));
     memfd
         .write_all_at(&[5; PAGE], 20 * PAGE as u64)
@@ -139,10 +139,11 @@ fn i09_shared_memory_is_zero_after_shrinking_and_growing() {
 }
 
 fn open_again(path: &Path, expected: &[u8]) -> Store {
-    let store = Store::open(path, options(Memory::Shared).initial_bytes(0)).expect("a store");
+    let store =
+        Store::open(path, options(MemorySource::NewMemfd).initial_bytes(0)).expect("a store");
     assert_eq!(pages(&store), expected, "{:?}", store.open_report());
-    let inside = store.enter().expect("access lock is free");
-    inside.declare(0..1).expect("within");
+    let inside = store.write_guard().expect("access lock is free");
+    inside.mark_dirty(0..1).expect("within");
     drop(inside);
     store.checkpoint_base().expect("into the other heap");
     store
@@ -159,7 +160,7 @@ fn i14_write_of_another_process_is_in_the_next_checkpoint() {
             file: file.expect("the memfd"),
             bytes: PAGES as usize * PAGE,
         };
-        let mapped = Region::files(vec![part], RegionOptions::default()).expect("a mapping");
+        let mapped = Region::map_files(vec![part], RegionOptions::default()).expect("a mapping");
         for page in [3, 40] {
             (0..PAGE).for_each(|at| store_byte(&mapped, page * PAGE + at, 200));
         }
@@ -168,12 +169,12 @@ fn i14_write_of_another_process_is_in_the_next_checkpoint() {
     let dir = temp_dir();
     for kind in [CheckpointKind::Delta, CheckpointKind::Base] {
         let path = dir.path().join(format!("{kind:?}"));
-        let store = open(&path, Memory::Shared);
+        let store = open(&path, MemorySource::NewMemfd);
         for page in 0..PAGES {
             write(&store, page, 1);
         }
         store.checkpoint_base().expect("a base");
-        let memfd = store.memory_fd().expect("a memfd").as_raw_fd();
+        let memfd = store.memfd().expect("a memfd").as_raw_fd();
         let place = format!("/proc/{}/fd/{memfd}", std::process::id());
         let wrote = child::Child::new(NAME).env(PLACE, place).run();
         wrote
@@ -184,9 +185,9 @@ fn i14_write_of_another_process_is_in_the_next_checkpoint() {
             _ => store.checkpoint_base(),
         };
         let made = made.expect("a checkpoint");
-        assert_eq!((made.kind, made.tracker), (kind, TrackerKind::Compare));
+        assert_eq!((made.kind, made.tracker), (kind, TrackerKind::HashCompare));
         drop(store);
-        let store = open(&path, Memory::Shared);
+        let store = open(&path, MemorySource::NewMemfd);
         let expected: Vec<u8> = (0..PAGES)
             .map(|page| if [3, 40].contains(&page) { 200 } else { 1 })
             .collect();
@@ -198,7 +199,7 @@ fn i14_write_of_another_process_is_in_the_next_checkpoint() {
 fn i25_memfd_is_sealed_after_a_complete_restore_and_a_live_one_is_not_overwritten() {
     let dir = temp_dir();
     let path = dir.path().join("store");
-    let store = open(&path, Memory::Private);
+    let store = open(&path, MemorySource::Private);
     write(&store, 2, 22);
     store.close().expect("closed");
 
@@ -206,7 +207,7 @@ fn i25_memfd_is_sealed_after_a_complete_restore_and_a_live_one_is_not_overwritte
     // Partial content of an interrupted restore, longer than the state.
     let garbage = vec![9; 100 * PAGE];
     memfd.write_all_at(&garbage, 0).expect("written");
-    let adopt = |memfd: &File| Memory::adopted(memfd.try_clone().expect("a descriptor"));
+    let adopt = |memfd: &File| MemorySource::restore_into(memfd.try_clone().expect("a descriptor"));
     let too_much = options(adopt(&memfd)).reserve_bytes(PAGE as u64);
     let failed = Store::open(&path, too_much.initial_bytes(0));
     assert!(failed.is_err(), "{failed:?}");
@@ -224,8 +225,11 @@ fn i25_memfd_is_sealed_after_a_complete_restore_and_a_live_one_is_not_overwritte
     drop(store);
 
     let refused = Store::open(&path, options(adopt(&memfd)));
-    let is_refused = |found: &Result<Store, SnapshotError>| {
-        matches!(found, Err(SnapshotError::Memory(RegionError::Memfd { .. })))
+    let is_refused = |found: &Result<Store, StoreError>| {
+        matches!(
+            found,
+            Err(StoreError::Region(RegionError::InvalidMemfd { .. }))
+        )
     };
     assert!(is_refused(&refused), "{refused:?}");
     assert_eq!(byte_of(&memfd, 3 * PAGE as u64), 33, "memory is attached");
@@ -237,7 +241,7 @@ fn attached_memfd_keeps_its_content_for_the_next_checkpoint() {
     let path = dir.path().join("store");
     let store = Store::open(
         &path,
-        options(Memory::Private).initial_bytes(90 * PAGE as u64),
+        options(MemorySource::Private).initial_bytes(90 * PAGE as u64),
     );
     let store = store.expect("a store");
     (0..90).for_each(|page| write(&store, page, 5));
@@ -251,12 +255,17 @@ fn attached_memfd_keeps_its_content_for_the_next_checkpoint() {
     memfd
         .write_all_at(&[44; PAGE], 4 * PAGE as u64)
         .expect("written");
-    let live = || options(Memory::live(memfd.try_clone().expect("a descriptor"))).initial_bytes(0);
+    let live = || {
+        options(MemorySource::attach(
+            memfd.try_clone().expect("a descriptor"),
+        ))
+        .initial_bytes(0)
+    };
     let refused = Store::open(&path, live());
     assert!(
         matches!(
             refused,
-            Err(SnapshotError::Memory(RegionError::Memfd { .. }))
+            Err(StoreError::Region(RegionError::InvalidMemfd { .. }))
         ),
         "its restore is not complete: {refused:?}"
     );
@@ -265,7 +274,7 @@ fn attached_memfd_keeps_its_content_for_the_next_checkpoint() {
     expected[4] = 44;
     for kind in [CheckpointKind::Delta, CheckpointKind::Base] {
         let store = Store::open(&path, live()).expect("a store");
-        assert!(store.open_report().kept_live);
+        assert!(store.open_report().attached);
         assert_eq!(pages(&store), expected, "{:?}", store.open_report());
         let made = match kind {
             CheckpointKind::Delta => store.checkpoint_delta(),
@@ -273,7 +282,7 @@ fn attached_memfd_keeps_its_content_for_the_next_checkpoint() {
         };
         assert_eq!(made.expect("a checkpoint").kind, kind);
         drop(store);
-        let store = Store::open(&path, options(Memory::Private).initial_bytes(0));
+        let store = Store::open(&path, options(MemorySource::Private).initial_bytes(0));
         assert_eq!(pages(&store.expect("a store")), expected, "{kind:?}");
     }
 }
@@ -283,10 +292,10 @@ fn memfd_holes_stay_holes() {
     const BYTES: u64 = 256 << 20;
     let dir = temp_dir();
     let path = dir.path().join("store");
-    let kept = |memory: Memory| {
+    let kept = |memory: MemorySource| {
         let options = options(memory).part_bytes(64 << 20).reserve_bytes(BYTES);
-        let options = options.initial_bytes(0).tracker(TrackerChoice::Compare);
-        Store::open(&path, options.memory_writers(Writers::Anyone)).expect("a store")
+        let options = options.initial_bytes(0).tracker(TrackerChoice::HashCompare);
+        Store::open(&path, options.writer_scope(WriterScope::AnyMapping)).expect("a store")
     };
     let few = |memfd: &File, when| {
         use std::os::unix::fs::MetadataExt as _;
@@ -299,7 +308,7 @@ fn memfd_holes_stay_holes() {
     for page in [0, 1000, BYTES / 4096 - 1] {
         memfd.write_all_at(&[7; PAGE], page * 4096).expect("a page");
     }
-    let store = kept(Memory::live(memfd.try_clone().expect("another")));
+    let store = kept(MemorySource::attach(memfd.try_clone().expect("another")));
     few(&memfd, "opened");
     store.checkpoint_base().expect("a base");
     memfd
@@ -309,7 +318,9 @@ fn memfd_holes_stay_holes() {
     few(&memfd, "stored");
     drop(store);
     let memfd = new_memfd();
-    drop(kept(Memory::adopted(memfd.try_clone().expect("another"))));
+    drop(kept(MemorySource::restore_into(
+        memfd.try_clone().expect("another"),
+    )));
     assert_eq!(
         [0, 77, 1000].map(|page| byte_of(&memfd, page * 4096)),
         [7, 8, 7]
@@ -323,12 +334,12 @@ fn unsupported_memory_options_are_named_in_the_error() {
     let path = dir.path().join("store");
     let references = Store::open(
         &path,
-        options(Memory::Shared).changes(Changes::Transactions),
+        options(MemorySource::NewMemfd).write_mode(WriteMode::Transactions),
     );
     assert!(
         matches!(
             references,
-            Err(SnapshotError::Option {
+            Err(StoreError::InvalidOption {
                 option: "memory",
                 ..
             })
@@ -342,12 +353,15 @@ fn unsupported_memory_options_are_named_in_the_error() {
     fcntl_add_seals(&closed, SealFlags::SEAL).expect("sealed");
     for file in [file, write_sealed, closed] {
         let file = Arc::new(file.into());
-        for memory in [Memory::Adopted(Arc::clone(&file)), Memory::Live(file)] {
+        for memory in [
+            MemorySource::RestoreInto(Arc::clone(&file)),
+            MemorySource::Attach(file),
+        ] {
             let refused = Store::open(&path, options(memory));
             assert!(
                 matches!(
                     refused,
-                    Err(SnapshotError::Memory(RegionError::Memfd { .. }))
+                    Err(StoreError::Region(RegionError::InvalidMemfd { .. }))
                 ),
                 "{refused:?}"
             );
@@ -355,18 +369,18 @@ fn unsupported_memory_options_are_named_in_the_error() {
     }
     let blind = Store::open(
         &path,
-        options(Memory::Shared).tracker(TrackerChoice::WpAsync),
+        options(MemorySource::NewMemfd).tracker(TrackerChoice::WpAsync),
     );
     assert!(
         matches!(
             blind,
-            Err(SnapshotError::Tracker(TrackerError::Refused { .. }))
+            Err(StoreError::Tracker(TrackerError::Unsuitable { .. }))
         ),
         "{blind:?}"
     );
-    let store = open(&path, Memory::Shared);
+    let store = open(&path, MemorySource::NewMemfd);
     assert!(store.open_report().tracker.starts_with("compare"));
-    assert!(store.memory_fd().is_some_and(is_sealed));
+    assert!(store.memfd().is_some_and(is_sealed));
 }
 
 #[test]
@@ -376,17 +390,17 @@ fn this_mapping_writer_scope_selects_a_tracker_of_this_mapping_only() {
     }
     let dir = temp_dir();
     let path = dir.path().join("store");
-    let options = || options(Memory::Shared).memory_writers(Writers::OnlyThisMapping);
+    let options = || options(MemorySource::NewMemfd).writer_scope(WriterScope::ThisMapping);
     let store = Store::open(&path, options().huge_pages(true)).expect("a store");
     assert!(store.open_report().tracker.starts_with("wp-async"));
     write(&store, 5, 5);
-    assert_eq!(store.checkpoint_delta().expect("a delta").pages, 1);
+    assert_eq!(store.checkpoint_delta().expect("a delta").written_pages, 1);
     write(&store, 6, 6);
-    assert_eq!(store.checkpoint_delta().expect("a delta").pages, 1);
+    assert_eq!(store.checkpoint_delta().expect("a delta").written_pages, 1);
     drop(store);
     // Far from the addresses that the kernel chooses for mappings of other threads.
     let address = 0x2345_6700_0000;
-    let store = Store::open(&path, options().address(address)).expect("a store");
+    let store = Store::open(&path, options().fixed_address(address)).expect("a store");
     assert_eq!(store.as_ptr().as_ptr() as usize, address);
     assert_eq!(pages(&store)[5..7], [5, 6]);
 }

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use flatspan::snapshot::{Changes, Store, StoreOptions, Strategy};
+use flatspan::snapshot::{CaptureMode, Store, StoreOptions, WriteMode};
 
 use crate::support;
 
@@ -22,10 +22,10 @@ const PAGES: u64 = 8 << 10;
 const WRITERS: u64 = 2;
 const BATCH_PAGES: u64 = 13;
 
-fn options(strategy: Strategy) -> StoreOptions {
+fn options(strategy: CaptureMode) -> StoreOptions {
     StoreOptions::default()
-        .changes(Changes::Writers)
-        .strategy(strategy)
+        .write_mode(WriteMode::Tracked)
+        .capture_mode(strategy)
         .reserve_bytes(PAGES * PAGE_BYTES as u64)
         .initial_bytes(PAGES * PAGE_BYTES as u64)
         .journal_bytes_max(24 << 20)
@@ -72,7 +72,7 @@ fn write(store: &Store, writer: &mut Writer, id: u64, end: &AtomicBool, with_acc
             .map(|_| random(&mut state) % (PAGES / WRITERS) * WRITERS + id)
             .collect();
         writer.batches.insert(number, pages.clone());
-        let inside = with_access_lock.then(|| store.enter().expect("access lock is free"));
+        let inside = with_access_lock.then(|| store.write_guard().expect("access lock is free"));
         writer.begun.store(number, Ordering::SeqCst);
         for page in &pages {
             stamp(store, *page, number);
@@ -102,8 +102,8 @@ struct Found {
 fn stamps(store: &Store, found: &mut Found) -> Vec<u64> {
     let mut memory = vec![0; store.len() as usize];
     store
-        .enter()
-        .and_then(|inside| inside.read(0, &mut memory))
+        .write_guard()
+        .and_then(|inside| inside.read_at(0, &mut memory))
         .expect("read");
     let word = |page: &[u8], at: usize| {
         u64::from_le_bytes(page[at..at + 8].try_into().expect("eight bytes"))
@@ -117,7 +117,7 @@ fn stamps(store: &Store, found: &mut Found) -> Vec<u64> {
 }
 
 /// Runs writers and checkpoints, crashes, and checks the restored state.
-fn round(path: &Path, strategy: Strategy, with_access_lock: bool, found: &mut Found) {
+fn round(path: &Path, strategy: CaptureMode, with_access_lock: bool, found: &mut Found) {
     let store = Store::open(path, options(strategy)).expect("a store");
     let before = stamps(&store, found);
     let end = AtomicBool::new(false);
@@ -196,8 +196,8 @@ fn restored_pages_are_neither_torn_nor_stale() {
     let mut found = Found::default();
     while found.pages < page_count() {
         let strategy = match found.pages / PAGES % 4 {
-            3 => Strategy::Quiesce,
-            _ => Strategy::PreCopy,
+            3 => CaptureMode::StopAndCopy,
+            _ => CaptureMode::PreCopy,
         };
         round(&dir.path().join("store"), strategy, true, &mut found);
     }
@@ -212,7 +212,7 @@ fn without_the_access_lock_torn_pages_are_found() {
     for _ in 0..40 {
         round(
             &dir.path().join("store"),
-            Strategy::PreCopy,
+            CaptureMode::PreCopy,
             false,
             &mut found,
         );

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use flatspan::snapshot::{
-    Changes, CheckpointKind, HeapName, OnClose, SnapshotError, Store, StoreOptions,
+    CheckpointKind, HeapName, OnClose, Store, StoreError, StoreOptions, WriteMode,
 };
 
 use crate::support;
@@ -28,7 +28,7 @@ fn crash(store: Store) {
 
 fn fill(store: &Store, page: u64, byte: u8) {
     store
-        .transaction(|tx| tx.write(page * PAGE, &[byte; 4096]))
+        .transaction(|tx| tx.write_at(page * PAGE, &[byte; 4096]))
         .expect("a transaction");
 }
 
@@ -49,7 +49,7 @@ fn transactions_are_restored_without_a_checkpoint() {
     let store = open(&path, options());
     let report = store.open_report();
     assert!(
-        !report.created && !report.was_closed && report.verified,
+        !report.created && !report.clean_shutdown && report.fully_verified,
         "{report:?}"
     );
     assert_eq!((report.replayed_records, report.sequence), (2, 2));
@@ -71,12 +71,12 @@ fn checkpoints_alternate_between_the_heaps_and_shorten_the_journal() {
         assert_eq!(report.kind, CheckpointKind::Base);
         assert_eq!(store.generation(), report.generation);
         let nothing = store.checkpoint().expect("a checkpoint");
-        assert_eq!(nothing.kind, CheckpointKind::Nothing);
+        assert_eq!(nothing.kind, CheckpointKind::Unchanged);
     }
     // The first base of a heap writes all content, later ones the changes of two intervals.
     fill(&store, 6, 6);
     let report = store.checkpoint().expect("a checkpoint");
-    assert_eq!(report.pages, 2, "{report:?}");
+    assert_eq!(report.written_pages, 2, "{report:?}");
     crash(store);
     let store = open(&path, options());
     assert_eq!(
@@ -91,10 +91,10 @@ fn checkpoints_alternate_between_the_heaps_and_shorten_the_journal() {
     // Continues from the restored state.
     fill(&store, 7, 7);
     let report = store.checkpoint().expect("a checkpoint");
-    assert_eq!(report.pages, 2, "{report:?}");
+    assert_eq!(report.written_pages, 2, "{report:?}");
     store.close().expect("closed");
     let store = open(&path, options());
-    assert!(store.open_report().was_closed);
+    assert!(store.open_report().clean_shutdown);
     assert_eq!((byte(&store, 6 * PAGE), byte(&store, 7 * PAGE)), (6, 7));
 }
 
@@ -103,21 +103,21 @@ fn failed_or_panicked_transaction_is_rolled_back() {
     let dir = support::temp_dir();
     let store = open(&dir.path().join("store"), options());
     fill(&store, 1, 1);
-    let failed: Result<(), SnapshotError> = store.transaction(|tx| {
-        tx.write(PAGE + 10, &[5; 100])?;
+    let failed: Result<(), StoreError> = store.transaction(|tx| {
+        tx.write_at(PAGE + 10, &[5; 100])?;
         tx.resize(10 * PAGE)?;
         tx.resize(100 * PAGE)?;
         tx.bytes_mut(50 * PAGE..60 * PAGE)?.fill(3);
         tx.discard(0..4 * PAGE)?;
-        tx.write(u64::MAX, &[1])
+        tx.write_at(u64::MAX, &[1])
     });
     assert!(
-        matches!(failed, Err(SnapshotError::Range { .. })),
+        matches!(failed, Err(StoreError::OutOfBounds { .. })),
         "{failed:?}"
     );
     let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let _: Result<(), SnapshotError> = store.transaction(|tx| {
-            tx.write(PAGE, &[8; 8192])?;
+        let _: Result<(), StoreError> = store.transaction(|tx| {
+            tx.write_at(PAGE, &[8; 8192])?;
             panic!("in the middle");
         });
     }));
@@ -150,16 +150,16 @@ fn i09_store_is_zero_after_shrinking_and_growing() {
     fill(&store, 0, 99);
     store.checkpoint().expect("both heaps have all");
     let shrink = |to: u64| {
-        let done: Result<(), SnapshotError> = store.transaction(|tx| tx.resize(to * PAGE));
+        let done: Result<(), StoreError> = store.transaction(|tx| tx.resize(to * PAGE));
         done.expect("resized");
     };
     shrink(10);
     store.checkpoint().expect("a checkpoint");
     shrink(60);
-    let one: Result<(), SnapshotError> = store.transaction(|tx| {
+    let one: Result<(), StoreError> = store.transaction(|tx| {
         tx.resize(5 * PAGE)?;
         tx.resize(50 * PAGE)?;
-        tx.write(49 * PAGE, &[5])
+        tx.write_at(49 * PAGE, &[5])
     });
     one.expect("resized");
     let look = |store: &Store| {
@@ -179,8 +179,8 @@ fn i09_store_is_zero_after_shrinking_and_growing() {
     look(&store);
     for _ in 0..3 {
         store
-            .transaction(|tx| tx.write(1, &[3]))
-            .map_err(|error: SnapshotError| error)
+            .transaction(|tx| tx.write_at(1, &[3]))
+            .map_err(|error: StoreError| error)
             .expect("a change");
         store.checkpoint().expect("a checkpoint");
         crash(open_again(&path, &store));
@@ -193,7 +193,7 @@ fn i09_store_is_zero_after_shrinking_and_growing() {
 fn open_again(path: &Path, _open: &Store) -> Store {
     let refused = Store::open(path, options());
     assert!(
-        matches!(refused, Err(SnapshotError::InUse { pid: Some(_), .. })),
+        matches!(refused, Err(StoreError::InUse { pid: Some(_), .. })),
         "{refused:?}"
     );
     Store::open(path.with_extension("other"), options()).expect("another")
@@ -205,30 +205,32 @@ fn tracked_memory_is_checkpointed_by_page_images() {
     let path = dir.path().join("store");
     let options = || {
         options()
-            .changes(Changes::Writers)
+            .write_mode(WriteMode::Tracked)
             .initial_bytes(4000 * PAGE)
     };
     let store = open(&path, options());
     let write = |store: &Store, page: u64, byte: u8| {
-        let inside = store.enter().expect("access lock is free");
-        inside.write(page * PAGE, &[byte; 4096]).expect("written");
+        let inside = store.write_guard().expect("access lock is free");
+        inside
+            .write_at(page * PAGE, &[byte; 4096])
+            .expect("written");
     };
     let read = |store: &Store, page: u64| {
         let mut byte = [0];
-        let inside = store.enter().expect("access lock is free");
-        inside.read(page * PAGE, &mut byte).expect("read");
+        let inside = store.write_guard().expect("access lock is free");
+        inside.read_at(page * PAGE, &mut byte).expect("read");
         byte[0]
     };
     write(&store, 5, 5);
     write(&store, 6, 6);
     let report = store.checkpoint().expect("a checkpoint");
     assert_eq!(
-        (report.kind, report.pages),
+        (report.kind, report.written_pages),
         (CheckpointKind::Delta, 2),
         "{report:?}"
     );
     write(&store, 7, 7);
-    assert_eq!(store.checkpoint().expect("one").pages, 1);
+    assert_eq!(store.checkpoint().expect("one").written_pages, 1);
     write(&store, 8, 8);
     crash(store);
     let store = open(&path, options());
@@ -239,7 +241,7 @@ fn tracked_memory_is_checkpointed_by_page_images() {
     assert_eq!(base.kind, CheckpointKind::Base);
     write(&store, 10, 10);
     store.close().expect("closed");
-    let store = open(&path, options().on_close(OnClose::DropOlder));
+    let store = open(&path, options().on_close(OnClose::RemoveOlder));
     let found = [5, 6, 7, 8, 9, 10].map(|page| read(&store, page));
     assert_eq!(found, [5, 6, 7, 0, 9, 10], "{:?}", store.open_report());
     let heap = store.open_report().heap;

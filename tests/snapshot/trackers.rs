@@ -1,8 +1,9 @@
 //! Trackers: exact results, growth, selection, and errors that must not be ignored.
 
 use flatspan::snapshot::{
-    Compare, Declared, DirtyTracker, PageSet, PrivatePages, Region, RegionKind, RegionOptions,
-    TrackerChoice, TrackerError, TrackerKind, Writers, choose,
+    DirtyTracker, ExplicitTracker, HashCompareTracker, PageSet, PrivatePagesTracker, Region,
+    RegionKind, RegionOptions, TrackerChoice, TrackerError, TrackerKind, WriterScope,
+    select_tracker,
 };
 
 use crate::{
@@ -36,7 +37,7 @@ fn wp_async_finds_exactly_the_written_pages() {
         assert_eq!(scan(&mut tracker, &region), pages([]), "{kind}: only read");
         store(&region, 3 * PAGE, 1);
         store(&region, 16 * PAGE - 1, 1);
-        region.copy_in(40 * PAGE - 1, &[1, 2]).expect("two pages");
+        region.write_at(40 * PAGE - 1, &[1, 2]).expect("two pages");
         let found = scan(&mut tracker, &region);
         assert_eq!(found, pages([3, 15, 39, 40]), "{kind}");
         assert_eq!(scan(&mut tracker, &region), pages([]), "{kind}");
@@ -47,8 +48,8 @@ fn wp_async_finds_exactly_the_written_pages() {
 
 #[test]
 fn scan_adds_to_the_set() {
-    let region = Region::anonymous(8 * PAGE, RegionOptions::default()).expect("a region");
-    let mut tracker = Compare::new();
+    let region = Region::new_anonymous(8 * PAGE, RegionOptions::default()).expect("a region");
+    let mut tracker = HashCompareTracker::new();
     tracker.arm(&region).expect("armed");
     store(&region, 5 * PAGE, 1);
     let mut set = pages([1]);
@@ -60,7 +61,7 @@ fn scan_adds_to_the_set() {
 fn i01_pages_found_by_a_failed_scan_are_in_the_set() {
     let directory = temp_dir();
     let region = region(RegionKind::Files, directory.path(), 256, reserving(256));
-    let mut tracker = Compare::new();
+    let mut tracker = HashCompareTracker::new();
     tracker.arm(&region).expect("armed");
     for page in [0, 63, 255] {
         store(&region, page * PAGE, 1);
@@ -85,8 +86,10 @@ fn i09_growth_is_reported_and_tracked() {
     for kind in KINDS {
         let directory = temp_dir();
         let region = region(kind, directory.path(), 8, reserving(64));
-        let mut trackers: Vec<Box<dyn DirtyTracker>> =
-            vec![Box::new(Compare::new()), Box::new(Declared::new())];
+        let mut trackers: Vec<Box<dyn DirtyTracker>> = vec![
+            Box::new(HashCompareTracker::new()),
+            Box::new(ExplicitTracker::new()),
+        ];
         if let Some(tracker) = wp_async() {
             trackers.push(Box::new(tracker));
         }
@@ -96,7 +99,7 @@ fn i09_growth_is_reported_and_tracked() {
         region.shrink(6 * PAGE).expect("shrunk");
         region.grow(20 * PAGE).expect("grown");
         for tracker in &mut trackers {
-            tracker.grown(&region, 6 * PAGE).expect("watched");
+            tracker.note_grown(&region, 6 * PAGE).expect("watched");
             let name = tracker.kind();
             assert_eq!(
                 scan(tracker.as_mut(), &region),
@@ -106,7 +109,7 @@ fn i09_growth_is_reported_and_tracked() {
         }
         store(&region, 15 * PAGE, 1);
         for tracker in &mut trackers {
-            tracker.declare(15..16);
+            tracker.mark_dirty(15..16);
             let name = tracker.kind();
             assert_eq!(
                 scan(tracker.as_mut(), &region),
@@ -121,7 +124,7 @@ fn i09_growth_is_reported_and_tracked() {
 fn unnoted_region_change_is_an_error_and_marks_all_pages() {
     let directory = temp_dir();
     let restored = region(
-        RegionKind::Restored,
+        RegionKind::PrivateFiles,
         directory.path(),
         2048,
         reserving(4096),
@@ -147,8 +150,8 @@ fn unnoted_region_change_is_an_error_and_marks_all_pages() {
 #[test]
 fn region_has_one_tracker_and_wp_async_excludes_private_pages() {
     let directory = temp_dir();
-    let restored = region(RegionKind::Restored, directory.path(), 8, reserving(8));
-    let other = Region::anonymous(8 * PAGE, RegionOptions::default()).expect("a region");
+    let restored = region(RegionKind::PrivateFiles, directory.path(), 8, reserving(8));
+    let other = Region::new_anonymous(8 * PAGE, RegionOptions::default()).expect("a region");
     let Some(mut tracker) = wp_async() else {
         return;
     };
@@ -157,10 +160,10 @@ fn region_has_one_tracker_and_wp_async_excludes_private_pages() {
     tracker.arm(&restored).expect("armed");
     let wrong = tracker.scan(&other, &mut PageSet::new());
     assert!(matches!(wrong, Err(TrackerError::NotArmed { .. })));
-    let mut private = PrivatePages::new().expect("a tracker");
+    let mut private = PrivatePagesTracker::new().expect("a tracker");
     let taken = private.arm(&restored);
     assert!(
-        matches!(taken, Err(TrackerError::Taken { .. })),
+        matches!(taken, Err(TrackerError::RegionInUse { .. })),
         "{taken:?}"
     );
     tracker.disarm(&restored).expect("disarmed");
@@ -169,7 +172,7 @@ fn region_has_one_tracker_and_wp_async_excludes_private_pages() {
     assert_eq!(scan(&mut private, &restored), pages([1]));
     let taken = tracker.arm(&restored);
     assert!(
-        matches!(taken, Err(TrackerError::Taken { .. })),
+        matches!(taken, Err(TrackerError::RegionInUse { .. })),
         "{taken:?}"
     );
     // The same tracker with another region, and back.
@@ -185,40 +188,47 @@ fn region_has_one_tracker_and_wp_async_excludes_private_pages() {
 #[test]
 fn private_pages_tracker_is_cumulative_and_needs_a_restored_region() {
     let directory = temp_dir();
-    let restored = region(RegionKind::Restored, directory.path(), 16, reserving(16));
+    let restored = region(
+        RegionKind::PrivateFiles,
+        directory.path(),
+        16,
+        reserving(16),
+    );
     store(&restored, 4 * PAGE, 9);
-    let mut tracker = PrivatePages::new().expect("a tracker");
+    let mut tracker = PrivatePagesTracker::new().expect("a tracker");
     assert!(tracker.is_cumulative());
     tracker.arm(&restored).expect("armed");
     assert_eq!(scan(&mut tracker, &restored), pages([4]));
     (0..16).for_each(|page| _ = load(&restored, page * PAGE));
     // Pages 12 to 15 have no file: reading makes them present.
     assert_eq!(scan(&mut tracker, &restored), pages([4, 12, 13, 14, 15]));
-    tracker.declare(7..9);
+    tracker.mark_dirty(7..9);
     for _ in 0..2 {
         let found = scan(&mut tracker, &restored);
         assert_eq!(found, pages([4, 7, 8, 12, 13, 14, 15]));
     }
-    let anonymous = Region::anonymous(PAGE, RegionOptions::default()).expect("a region");
-    let refused = PrivatePages::new().expect("a tracker").arm(&anonymous);
+    let anonymous = Region::new_anonymous(PAGE, RegionOptions::default()).expect("a region");
+    let refused = PrivatePagesTracker::new()
+        .expect("a tracker")
+        .arm(&anonymous);
     assert!(
-        matches!(refused, Err(TrackerError::Refused { .. })),
+        matches!(refused, Err(TrackerError::Unsuitable { .. })),
         "{refused:?}"
     );
 }
 
 #[test]
 fn dirty_marks_are_shared_by_all_writers() {
-    let region = Region::anonymous(16 * PAGE, RegionOptions::default()).expect("a region");
-    let mut tracker = Declared::new();
-    let writers: Vec<_> = (0..4).map(|_| tracker.declarations().clone()).collect();
+    let region = Region::new_anonymous(16 * PAGE, RegionOptions::default()).expect("a region");
+    let mut tracker = ExplicitTracker::new();
+    let writers: Vec<_> = (0..4).map(|_| tracker.dirty_marks().clone()).collect();
     tracker.arm(&region).expect("armed");
     std::thread::scope(|scope| {
         for (number, writer) in writers.iter().enumerate() {
             scope.spawn(move || writer.declare_bytes(number * 2 * PAGE..number * 2 * PAGE + 1));
         }
     });
-    writers[0].declare(100..200);
+    writers[0].mark_dirty(100..200);
     writers[0].declare_bytes(5..5);
     assert_eq!(scan(&mut tracker, &region), pages([0, 2, 4, 6]));
     assert_eq!(scan(&mut tracker, &region), pages([]));
@@ -233,37 +243,41 @@ fn selected_tracker_is_tested_and_explained() {
         let before = bytes(&region);
         for wish in [
             TrackerChoice::Auto,
-            TrackerChoice::Compare,
-            TrackerChoice::Declared,
+            TrackerChoice::HashCompare,
+            TrackerChoice::Explicit,
         ] {
-            let chosen = choose(&region, wish, Writers::OnlyThisMapping).expect("one");
+            let chosen = select_tracker(&region, wish, WriterScope::ThisMapping).expect("one");
             let kind_of = chosen.tracker.kind();
             match wish {
                 TrackerChoice::Auto if has_uffd => assert_eq!(kind_of, TrackerKind::WpAsync),
-                TrackerChoice::Auto if kind == RegionKind::Restored => {
+                TrackerChoice::Auto if kind == RegionKind::PrivateFiles => {
                     assert_eq!(kind_of, TrackerKind::PrivatePages);
                 }
-                TrackerChoice::Declared => assert_eq!(kind_of, TrackerKind::Declared),
-                _ => assert_eq!(kind_of, TrackerKind::Compare),
+                TrackerChoice::Explicit => assert_eq!(kind_of, TrackerKind::Explicit),
+                _ => assert_eq!(kind_of, TrackerKind::HashCompare),
             }
             assert!(chosen.why.contains(&kind_of.to_string()), "{}", chosen.why);
             let mut tracker = chosen.tracker;
             tracker.arm(&region).expect("armed");
             store(&region, 2 * PAGE, load(&region, 2 * PAGE) + 1);
-            tracker.declare(2..3);
+            tracker.mark_dirty(2..3);
             assert_eq!(scan(tracker.as_mut(), &region), pages([2]));
             store(&region, 2 * PAGE, before[2 * PAGE]);
         }
         assert!(bytes(&region) == before, "selection changed memory: {kind}");
-        let private = choose(&region, TrackerChoice::PrivatePages, Writers::Anyone);
+        let private = select_tracker(
+            &region,
+            TrackerChoice::PrivatePages,
+            WriterScope::AnyMapping,
+        );
         match kind {
-            RegionKind::Restored => assert!(
+            RegionKind::PrivateFiles => assert!(
                 private
                     .expect("tracker is available")
                     .tracker
                     .is_cumulative()
             ),
-            _ => assert!(matches!(private, Err(TrackerError::Refused { .. }))),
+            _ => assert!(matches!(private, Err(TrackerError::Unsuitable { .. }))),
         }
     }
 }
@@ -278,7 +292,7 @@ fn compare_reports_differing_pages_of_a_large_memory_with_holes() {
         let region = region(kind, directory.path(), PAGES, reserving(PAGES));
         let mut model: Vec<u8> = vec![0; PAGES];
         region.discard(0..PAGES * PAGE).expect("zeros");
-        let mut tracker = Compare::new();
+        let mut tracker = HashCompareTracker::new();
         tracker.arm(&region).expect("armed");
         assert_eq!(scan(&mut tracker, &region), pages([]));
         let mut state = 7_u64;
@@ -300,7 +314,7 @@ fn compare_reports_differing_pages_of_a_large_memory_with_holes() {
                     }
                     byte => {
                         let bytes = vec![byte as u8; (last - first) * PAGE];
-                        region.copy_in(first * PAGE, &bytes).expect("written");
+                        region.write_at(first * PAGE, &bytes).expect("written");
                         model[first..last].fill(byte as u8);
                     }
                 }

@@ -1,6 +1,6 @@
 //! Tests of `Store::begin`: a transaction as a guard.
 
-use flatspan::snapshot::{SnapshotError, Store, StoreOptions};
+use flatspan::snapshot::{Store, StoreError, StoreOptions};
 
 use crate::support;
 
@@ -27,8 +27,8 @@ fn first_byte(store: &Store) -> u8 {
 fn a_closure_with_two_question_marks_needs_no_annotation_in_a_boxed_error_function() {
     fn run(store: &Store) -> Result<u8, Box<dyn std::error::Error>> {
         let value = store.transaction(|tx| {
-            tx.write(0, &[1])?;
-            tx.write(1, &[2])?;
+            tx.write_at(0, &[1])?;
+            tx.write_at(1, &[2])?;
             Ok(tx.bytes()[1])
         })?;
         Ok(value)
@@ -41,7 +41,7 @@ fn a_closure_with_two_question_marks_needs_no_annotation_in_a_boxed_error_functi
 fn a_closure_with_two_question_marks_needs_no_annotation_in_an_anyhow_function() {
     fn run(store: &Store) -> anyhow::Result<()> {
         store.transaction(|tx| {
-            tx.write(0, &[1])?;
+            tx.write_at(0, &[1])?;
             tx.resize(4096)?;
             Ok(())
         })?;
@@ -56,7 +56,7 @@ fn a_closure_with_two_question_marks_needs_no_annotation_in_an_anyhow_function()
 fn i23_a_dropped_transaction_is_undone() {
     let (_dir, store) = store();
     let mut tx = store.begin().expect("no transaction is open");
-    tx.write(0, &[7]).expect("the byte is in the region");
+    tx.write_at(0, &[7]).expect("the byte is in the region");
     tx.resize(4 * 4096).expect("the length is reserved");
     drop(tx);
     assert_eq!(first_byte(&store), 0);
@@ -69,8 +69,8 @@ fn i23_an_error_of_the_caller_undoes_a_transaction() {
     #[derive(Debug, PartialEq)]
     struct OwnError;
     fn run(store: &Store) -> Result<(), OwnError> {
-        let mut tx = store.begin().map_err(|_: SnapshotError| OwnError)?;
-        tx.write(0, &[7]).map_err(|_: SnapshotError| OwnError)?;
+        let mut tx = store.begin().map_err(|_: StoreError| OwnError)?;
+        tx.write_at(0, &[7]).map_err(|_: StoreError| OwnError)?;
         Err(OwnError)
     }
     let (_dir, store) = store();
@@ -82,8 +82,8 @@ fn i23_an_error_of_the_caller_undoes_a_transaction() {
 fn i23_a_panic_in_the_closure_undoes_a_transaction() {
     let (_dir, store) = store();
     let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        store.transaction(|tx| -> Result<(), SnapshotError> {
-            tx.write(0, &[7])?;
+        store.transaction(|tx| -> Result<(), StoreError> {
+            tx.write_at(0, &[7])?;
             // Unlike `panic!`, this prints nothing.
             std::panic::resume_unwind(Box::new(()))
         })
@@ -91,7 +91,7 @@ fn i23_a_panic_in_the_closure_undoes_a_transaction() {
     caught.expect_err("the closure panics");
     assert_eq!(first_byte(&store), 0);
     store
-        .transaction(|tx| tx.write(0, &[8]))
+        .transaction(|tx| tx.write_at(0, &[8]))
         .expect("the access lock is free");
 }
 
@@ -101,7 +101,7 @@ fn i22_deferred_commits_are_durable_after_waiting_for_the_last_one() {
     let mut last = 0;
     for byte in 1..=3 {
         let mut tx = store.begin().expect("no transaction is open");
-        tx.write(0, &[byte]).expect("the byte is in the region");
+        tx.write_at(0, &[byte]).expect("the byte is in the region");
         let sequence = tx.commit_deferred().expect("the journal is intact");
         assert!(sequence > last, "{sequence} after {last}");
         last = sequence;
@@ -129,7 +129,7 @@ fn i24_a_nested_transaction_is_an_error() {
         store.wait_durable(0),
     ] {
         assert!(
-            matches!(refused, Err(SnapshotError::Nested { .. })),
+            matches!(refused, Err(StoreError::WouldDeadlock { .. })),
             "{refused:?}"
         );
     }

@@ -14,9 +14,9 @@ use std::{
 
 use flatspan::{
     mapping_cache::{
-        Access, CacheOptions, CopyPath, FileOptions, Location, MappingCache, MappingError,
+        Access, CacheOptions, CopyMethod, FileOptions, Location, MappingCache, MappingError,
     },
-    span::{Cursor, Group, GroupBuilder, Pieces, Sha1, SpanError},
+    span::{Cursor, Group, GroupBuilder, GroupError, Pieces, Sha1},
 };
 
 use crate::{
@@ -50,9 +50,9 @@ fn group_of(paths: &[&str], root: &Path, cache: &MappingCache) -> Group {
 }
 
 #[track_caller]
-fn assert_busy<T: std::fmt::Debug>(result: Result<T, SpanError>, file: &Path) {
+fn assert_busy<T: std::fmt::Debug>(result: Result<T, GroupError>, file: &Path) {
     match result {
-        Err(SpanError::File(MappingError::Busy { path, .. })) => assert_eq!(path, file),
+        Err(GroupError::File(MappingError::RangeLocked { path, .. })) => assert_eq!(path, file),
         other => panic!("not busy: {other:?}"),
     }
 }
@@ -101,7 +101,10 @@ fn assert_one_file((one, here): (&Group, u64), (two, there): (&Group, u64), path
         .expect("it was given back twice");
     drop(two.span_mut(b).expect("the range was unlocked"));
     drop(one.span_mut(a).expect("the range was unlocked"));
-    assert_eq!((one.stats().pinned, two.stats().pinned), (0, 0));
+    assert_eq!(
+        (one.stats().pinned_mappings, two.stats().pinned_mappings),
+        (0, 0)
+    );
 }
 
 #[test]
@@ -132,7 +135,7 @@ fn i33_windows_of_different_lengths_share_range_locks() {
     let options = CacheOptions::default().window_bytes(64 << 10);
     let large = MappingCache::new(options.budget_bytes(1 << 20)).expect("a cache");
     let one = group_of(&["a"], folder.path(), &large);
-    let two = group_of(&["a"], folder.path(), &small_cache(64, CopyPath::Mapped));
+    let two = group_of(&["a"], folder.path(), &small_cache(64, CopyMethod::Mapped));
     assert_one_file((&one, 0), (&two, 0), &folder.path().join("a"));
     assert_one_file((&two, 0), (&one, 0), &folder.path().join("a"));
 }
@@ -170,8 +173,8 @@ fn a_symlink_shares_the_range_locks_of_its_file() {
     let folder = folder();
     let link = folder.path().join("link");
     symlink("a", &link).expect("symlink");
-    let cache = small_cache(64, CopyPath::Mapped);
-    let builder = builder(folder.path(), &cache).outside_root(true);
+    let cache = small_cache(64, CopyMethod::Mapped);
+    let builder = builder(folder.path(), &cache).allow_outside_root(true);
     let linked = builder.file("link", FILE_BYTES).open().expect("a group");
     let group = group_of(&["a"], folder.path(), &cache);
     assert_one_file((&group, 0), (&linked, 0), &link);
@@ -206,21 +209,21 @@ fn a_writing_span_that_overlaps_itself_fails_at_once() {
     let folder = folder();
     let path = folder.path().join("a");
     fs::hard_link(&path, folder.path().join("b")).expect("link");
-    let cache = small_cache(64, CopyPath::Mapped);
+    let cache = small_cache(64, CopyMethod::Mapped);
     for second in ["a", "b"] {
         let group = group_of(&["a", second], folder.path(), &cache);
         let second = folder.path().join(second);
         let start = Instant::now();
         // The whole file twice, and a single byte of it twice.
         assert_busy(group.span_mut(..), &second);
-        assert_busy(group.span_mut_within(.., LONG), &second);
+        assert_busy(group.span_mut_timeout(.., LONG), &second);
         let overlapping = builder(folder.path(), &cache).file_range("a", 0..5000);
         let overlapping = overlapping.file_range("a", 4999..9000).open();
         let overlapping = Arc::new(overlapping.expect("a group"));
         assert_busy(overlapping.span_mut(..), &path);
-        assert_busy(overlapping.owned_span_mut_within(4000..5001, LONG), &path);
+        assert_busy(overlapping.owned_span_mut_timeout(4000..5001, LONG), &path);
         assert!(start.elapsed() < LONG / 2, "no span waits for itself");
-        assert_eq!(group.stats().pinned, 0, "no pin is left");
+        assert_eq!(group.stats().pinned_mappings, 0, "no pin is left");
         drop(group.span_mut(..FILE_BYTES).expect("no range stays locked"));
         drop(group.span_mut(FILE_BYTES..).expect("no range stays locked"));
 
@@ -237,12 +240,12 @@ fn a_writing_span_that_overlaps_itself_fails_at_once() {
 #[test]
 fn a_writing_span_may_cover_disjoint_ranges_of_a_file() {
     let folder = folder();
-    let cache = small_cache(64, CopyPath::Mapped);
+    let cache = small_cache(64, CopyMethod::Mapped);
     // Both ranges are in one window, the second one first.
     let builder = builder(folder.path(), &cache).file_range("a", 1000..2000);
     let group = builder.file_range("a", 0..1000).open().expect("a group");
-    let mut span = group.span_mut_within(.., LONG).expect("no byte twice");
-    span.copy_from(0, &noise(3, 2000)).expect("copy_from");
+    let mut span = group.span_mut_timeout(.., LONG).expect("no byte twice");
+    span.write_at(0, &noise(3, 2000)).expect("copy_from");
     drop(span);
     let found = fs::read(folder.path().join("a")).expect("read");
     assert!(found[1000..2000] == noise(3, 2000)[..1000]);
@@ -264,11 +267,11 @@ fn hashing_a_range_of_a_writing_span_fails() {
         pieces.hash(1).expect("a range beside it");
         #[cfg(feature = "rayon")]
         {
-            use flatspan::span::{HashRun, PieceOutcome};
-            let outcomes = pieces.hash_all(&HashRun::new());
+            use flatspan::span::{HashOptions, PieceHash};
+            let outcomes = pieces.hash_all(&HashOptions::new());
             let hashed = outcomes
                 .iter()
-                .map(|outcome| matches!(outcome, PieceOutcome::Hashed(_)));
+                .map(|outcome| matches!(outcome, PieceHash::Hashed(_)));
             let expected = [true, true, false, true, true, true];
             assert_eq!(hashed.collect::<Vec<_>>(), expected);
         }
@@ -282,7 +285,7 @@ fn hashing_a_range_of_a_writing_span_fails() {
 #[test]
 fn a_cursor_in_a_locked_range_fails() {
     let folder = folder();
-    let cache = small_cache(64, CopyPath::Auto);
+    let cache = small_cache(64, CopyMethod::Auto);
     let group = group_of(&["a"], folder.path(), &cache);
     let busy = |done: io::Result<()>| {
         assert_eq!(done.unwrap_err().kind(), io::ErrorKind::ResourceBusy);
@@ -298,11 +301,11 @@ fn a_cursor_in_a_locked_range_fails() {
 #[test]
 fn pins_and_cached_files_in_a_locked_range_fail() {
     let folder = folder();
-    let cache = small_cache(64, CopyPath::Mapped);
+    let cache = small_cache(64, CopyMethod::Mapped);
     let group = group_of(&["a"], folder.path(), &cache);
     let location = Location::beneath(folder.path().into(), "a".into()).expect("a location");
     let options = FileOptions::default().access(Access::ReadWrite);
-    for cache in [cache, small_cache(64, CopyPath::Auto)] {
+    for cache in [cache, small_cache(64, CopyMethod::Auto)] {
         let file = cache.file(location.clone(), FILE_BYTES, options);
         let pin = file.pin(1, Access::ReadWrite).expect("a pin");
         let busy = |done: io::Result<usize>| {
@@ -312,13 +315,13 @@ fn pins_and_cached_files_in_a_locked_range_fail() {
         let mut buf = [0; 100];
 
         let held = group.span(at..at + 100).expect("the range is unlocked");
-        busy(pin.copy_from(100, &buf));
-        busy(pin.copy_from(1, &buf));
-        assert_eq!(pin.copy_from(0, &buf).expect("before it"), 100);
-        assert_eq!(pin.copy_to(100, &mut buf).expect("both read"), 100);
+        busy(pin.write_at(100, &buf));
+        busy(pin.write_at(1, &buf));
+        assert_eq!(pin.write_at(0, &buf).expect("before it"), 100);
+        assert_eq!(pin.read_at(100, &mut buf).expect("both read"), 100);
         let written = file.write_at(at, &buf);
         assert!(
-            matches!(written, Err(MappingError::Busy { .. })),
+            matches!(written, Err(MappingError::RangeLocked { .. })),
             "{written:?}"
         );
         assert_eq!(file.read_at(at, &mut buf).expect("both read"), 100);
@@ -327,14 +330,17 @@ fn pins_and_cached_files_in_a_locked_range_fail() {
         let held = group
             .span_mut(at..at + 100)
             .expect("the range was unlocked");
-        busy(pin.copy_from(199, &buf));
-        busy(pin.copy_to(199, &mut buf));
+        busy(pin.write_at(199, &buf));
+        busy(pin.read_at(199, &mut buf));
         let read = file.read_at(at, &mut buf);
-        assert!(matches!(read, Err(MappingError::Busy { .. })), "{read:?}");
-        assert_eq!(pin.copy_to(200, &mut buf).expect("a range after it"), 100);
+        assert!(
+            matches!(read, Err(MappingError::RangeLocked { .. })),
+            "{read:?}"
+        );
+        assert_eq!(pin.read_at(200, &mut buf).expect("a range after it"), 100);
         drop(held);
         assert_eq!(
-            pin.copy_from(100, &buf).expect("the range was unlocked"),
+            pin.write_at(100, &buf).expect("the range was unlocked"),
             100
         );
     }
@@ -345,7 +351,7 @@ fn a_copy_that_overlaps_a_span_at_its_end_has_no_effect() {
     let folder = folder();
     let (b, len) = (folder.path().join("b"), FILE_BYTES as usize);
     put(&b, &noise(2, len));
-    let cache = small_cache(64, CopyPath::Mapped);
+    let cache = small_cache(64, CopyMethod::Mapped);
     let group = group_of(&["a", "b"], folder.path(), &cache);
     let held = group.span_mut(2 * FILE_BYTES - 1..).expect("the last byte");
     assert_busy(group.write_all_at(0, &noise(3, 2 * len)), &b);
@@ -356,7 +362,7 @@ fn a_copy_that_overlaps_a_span_at_its_end_has_no_effect() {
     drop(held);
     assert!(fs::read(folder.path().join("a")).expect("read") == noise(1, len));
     assert!(fs::read(b).expect("read") == noise(2, len));
-    assert_eq!(group.stats().pinned, 0);
+    assert_eq!(group.stats().pinned_mappings, 0);
     drop(group.span_mut(..).expect("no range stays locked"));
 }
 
@@ -385,7 +391,7 @@ fn disjoint_spans_of_one_window_are_held_at_once() {
                 let mut spans: Vec<_> = spans.collect();
                 barrier.wait();
                 for (block, range, span) in &mut spans {
-                    span.copy_from(0, &noise(*block, BLOCK as usize))
+                    span.write_at(0, &noise(*block, BLOCK as usize))
                         .expect("copy_from");
                     let refused = group.span(range.end - 1..range.end);
                     assert_busy(refused, &group.root().join("a"));
@@ -394,7 +400,10 @@ fn disjoint_spans_of_one_window_are_held_at_once() {
             });
         }
     });
-    assert_eq!((group.stats().pinned, group.stats().mappings), (0, 1));
+    assert_eq!(
+        (group.stats().pinned_mappings, group.stats().mappings),
+        (0, 1)
+    );
     let found = fs::read(folder.path().join("a")).expect("read");
     for (block, bytes) in (0..).zip(found.chunks(BLOCK as usize)) {
         assert!(bytes == noise(block, BLOCK as usize), "block {block}");
@@ -405,12 +414,12 @@ fn disjoint_spans_of_one_window_are_held_at_once() {
 fn spans_for_reading_overlap_freely() {
     const THREADS: u64 = 8;
     let folder = folder();
-    let cache = small_cache(64, CopyPath::Mapped);
+    let cache = small_cache(64, CopyMethod::Mapped);
     let one = group_of(&["a", "a"], folder.path(), &cache);
     let two = group_of(
         &["a", "a"],
         folder.path(),
-        &small_cache(64, CopyPath::Mapped),
+        &small_cache(64, CopyMethod::Mapped),
     );
     let barrier = Barrier::new(THREADS as usize);
     thread::scope(|scope| {
@@ -423,7 +432,7 @@ fn spans_for_reading_overlap_freely() {
                 let spans: Vec<_> = spans.map(|span| span.expect("a span")).collect();
                 barrier.wait();
                 let mut buf = vec![0; 5000];
-                spans[49].copy_to(0, &mut buf).expect("copy_to");
+                spans[49].read_at(0, &mut buf).expect("copy_to");
                 assert!(buf == noise(1, FILE_BYTES as usize)[start as usize..][..5000]);
                 let refused = one.span_mut(40_000..40_001);
                 assert_busy(refused, &one.root().join("a"));
@@ -437,14 +446,14 @@ fn spans_for_reading_overlap_freely() {
 #[test]
 fn empty_spans_lock_nothing() {
     let folder = folder();
-    let group = group_of(&["a"], folder.path(), &small_cache(64, CopyPath::Mapped));
+    let group = group_of(&["a"], folder.path(), &small_cache(64, CopyMethod::Mapped));
     let empty = group.span_mut(5000..5000).expect("the range is empty");
     let all = group.span_mut(..).expect("an empty one has nothing");
     drop(group.span(700..700).expect("the range is empty"));
     drop(group.span_mut(700..700).expect("the range is empty"));
     drop(
         group
-            .span_mut_within(FILE_BYTES.., LONG)
+            .span_mut_timeout(FILE_BYTES.., LONG)
             .expect("the range is empty"),
     );
     group.read_exact_at(700, &mut []).expect("an empty read");
@@ -457,16 +466,19 @@ fn a_leaked_span_keeps_only_its_range_locked() {
     let folder = folder();
     let (a, b) = (folder.path().join("a"), folder.path().join("b"));
     put(&b, &noise(2, FILE_BYTES as usize));
-    let cache = small_cache(64, CopyPath::Mapped);
+    let cache = small_cache(64, CopyMethod::Mapped);
     let group = group_of(&["a", "b"], folder.path(), &cache);
-    let other = group_of(&["a"], folder.path(), &small_cache(64, CopyPath::Auto));
+    let other = group_of(&["a"], folder.path(), &small_cache(64, CopyMethod::Auto));
     let last = 2 * FILE_BYTES;
     mem::forget(group.span_mut(5000..6000).expect("the range is unlocked"));
     mem::forget(group.span(last - 100..).expect("the range is unlocked"));
 
     let mut buf = vec![0; 1000];
     assert_busy(group.span(5999..6001), &a);
-    assert_busy(group.span_within(5999..6001, Duration::from_millis(20)), &a);
+    assert_busy(
+        group.span_timeout(5999..6001, Duration::from_millis(20)),
+        &a,
+    );
     assert_busy(other.read_exact_at(5500, &mut buf), &a);
     assert_busy(group.write_all_at(last - 1, b"x"), &b);
     drop(
@@ -498,7 +510,10 @@ fn a_leaked_span_keeps_only_its_range_locked() {
     group.sync_all().expect("sync_all");
     // One window of each file stays mapped.
     group.evict(..).expect("evict");
-    assert_eq!((group.stats().mappings, group.stats().pinned), (2, 2));
+    assert_eq!(
+        (group.stats().mappings, group.stats().pinned_mappings),
+        (2, 2)
+    );
     drop(group);
     other.sync_all().expect("sync_all");
     drop(other);
@@ -510,18 +525,18 @@ fn a_leaked_span_keeps_only_its_range_locked() {
 fn a_leaked_owned_span_keeps_the_group() {
     let folder = folder();
     let a = folder.path().join("a");
-    let cache = small_cache(64, CopyPath::Mapped);
+    let cache = small_cache(64, CopyMethod::Mapped);
     let group = Arc::new(group_of(&["a"], folder.path(), &cache));
     mem::forget(group.owned_span_mut(0..1).expect("the range is unlocked"));
     drop(group);
     let mut other = group_of(&["a"], folder.path(), &cache);
     assert_busy(other.span(0..1), &a);
     drop(other.span_mut(1..).expect("the other pieces are hashed"));
-    let released = other.release_file(0);
+    let released = other.close_file(0);
     assert!(
         matches!(
             released,
-            Err(SpanError::File(MappingError::WindowPinned { .. }))
+            Err(GroupError::File(MappingError::WindowPinned { .. }))
         ),
         "{released:?}"
     );
@@ -530,12 +545,12 @@ fn a_leaked_owned_span_keeps_the_group() {
 #[test]
 fn a_wait_ends_when_the_range_is_unlocked() {
     let folder = folder();
-    let cache = small_cache(64, CopyPath::Mapped);
+    let cache = small_cache(64, CopyMethod::Mapped);
     let group = Arc::new(group_of(&["a"], folder.path(), &cache));
     let other = Arc::new(group_of(
         &["a"],
         folder.path(),
-        &small_cache(64, CopyPath::Mapped),
+        &small_cache(64, CopyMethod::Mapped),
     ));
     let pause = Duration::from_millis(30);
     for waits_for_writing in [false, true] {
@@ -551,11 +566,11 @@ fn a_wait_ends_when_the_range_is_unlocked() {
                 });
                 let range = 15_000..30_000;
                 match (waits_for_writing, is_owned) {
-                    (false, false) => drop(waiter.span_within(range, LONG).expect("span")),
-                    (false, true) => drop(waiter.owned_span_within(range, LONG).expect("span")),
-                    (true, false) => drop(waiter.span_mut_within(range, LONG).expect("span")),
+                    (false, false) => drop(waiter.span_timeout(range, LONG).expect("span")),
+                    (false, true) => drop(waiter.owned_span_timeout(range, LONG).expect("span")),
+                    (true, false) => drop(waiter.span_mut_timeout(range, LONG).expect("span")),
                     (true, true) => {
-                        drop(waiter.owned_span_mut_within(range, LONG).expect("span"));
+                        drop(waiter.owned_span_mut_timeout(range, LONG).expect("span"));
                     }
                 }
                 assert!(start.elapsed() >= pause && start.elapsed() < LONG / 2);
@@ -569,7 +584,7 @@ fn a_wait_ends_when_the_range_is_unlocked() {
 fn a_writing_span_waits_for_readers_of_all_files() {
     let folder = folder();
     put(&folder.path().join("b"), &noise(2, FILE_BYTES as usize));
-    let cache = small_cache(64, CopyPath::Mapped);
+    let cache = small_cache(64, CopyMethod::Mapped);
     let group = Arc::new(group_of(&["a", "b"], folder.path(), &cache));
     let (sender, receiver) = mpsc::channel();
     for at in [0, 30_000, FILE_BYTES, 2 * FILE_BYTES - 1] {
@@ -583,7 +598,7 @@ fn a_writing_span_waits_for_readers_of_all_files() {
             drop(held);
         }
     });
-    drop(group.span_mut_within(.., LONG).expect("in the end"));
+    drop(group.span_mut_timeout(.., LONG).expect("in the end"));
     holder.join().expect("the holder");
 }
 
@@ -594,29 +609,29 @@ fn a_wait_ends_with_the_timeout() {
     let group = Arc::new(group_of(
         &["a"],
         folder.path(),
-        &small_cache(64, CopyPath::Mapped),
+        &small_cache(64, CopyMethod::Mapped),
     ));
     for timeout in [0, 1, 40].map(Duration::from_millis) {
         let held = group.span_mut(1000..2000).expect("the range is unlocked");
         let start = Instant::now();
-        assert_busy(group.span_within(.., timeout), &a);
-        assert_busy(group.owned_span_within(1000..1001, timeout), &a);
+        assert_busy(group.span_timeout(.., timeout), &a);
+        assert_busy(group.owned_span_timeout(1000..1001, timeout), &a);
         drop(held);
         let held = group.span(1000..2000).expect("the range was unlocked");
-        assert_busy(group.span_mut_within(.., timeout), &a);
-        assert_busy(group.owned_span_mut_within(1999..2001, timeout), &a);
+        assert_busy(group.span_mut_timeout(.., timeout), &a);
+        assert_busy(group.owned_span_mut_timeout(1999..2001, timeout), &a);
         assert!(start.elapsed() >= 4 * timeout);
         assert!(start.elapsed() < 4 * timeout + LONG / 2);
-        drop(group.span_within(.., timeout).expect("for reading"));
+        drop(group.span_timeout(.., timeout).expect("for reading"));
         drop(held);
         drop(
             group
-                .span_mut_within(.., timeout)
+                .span_mut_timeout(.., timeout)
                 .expect("the range is free"),
         );
         drop(
             group
-                .span_mut_within(.., Duration::MAX)
+                .span_mut_timeout(.., Duration::MAX)
                 .expect("the range is free"),
         );
     }
@@ -625,7 +640,7 @@ fn a_wait_ends_with_the_timeout() {
 #[test]
 fn copies_do_not_wait_for_spans() {
     let folder = folder();
-    let group = group_of(&["a"], folder.path(), &small_cache(64, CopyPath::Mapped));
+    let group = group_of(&["a"], folder.path(), &small_cache(64, CopyMethod::Mapped));
     let held = group.span(..).expect("a span");
     let start = Instant::now();
     for _ in 0..1000 {
@@ -639,14 +654,14 @@ fn copies_do_not_wait_for_spans() {
 fn a_replacement_file_has_its_own_range_locks() {
     let folder = folder();
     let a = folder.path().join("a");
-    let cache = small_cache(64, CopyPath::Mapped);
+    let cache = small_cache(64, CopyMethod::Mapped);
     let old = group_of(&["a"], folder.path(), &cache);
     let mut held = old.span_mut(..).expect("the range is unlocked");
     fs::remove_file(&a).expect("remove");
     put(&a, &noise(5, FILE_BYTES as usize));
     let new = group_of(&["a"], folder.path(), &cache);
     let span = new.span_mut(..).expect("the new file is unlocked");
-    held.copy_from(0, b"of the old")
+    held.write_at(0, b"of the old")
         .expect("a write to the old file");
     drop(span);
     drop(held);

@@ -4,7 +4,7 @@ use std::{io::SeekFrom, path::Path, sync::Arc};
 
 use flatspan::{
     mapping_cache::{Access, MappingError},
-    span::{AsyncCursor, Group, SpanError},
+    span::{AsyncCursor, Group, GroupError},
 };
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
 
@@ -87,7 +87,10 @@ async fn a_failed_write_is_reported_by_the_flush_and_moves_back() {
     let error = cursor.flush().await.expect_err("a span holds the range");
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
     assert!(
-        matches!(inner, Some(SpanError::File(MappingError::Busy { .. }))),
+        matches!(
+            inner,
+            Some(GroupError::File(MappingError::RangeLocked { .. }))
+        ),
         "{error:?}"
     );
     assert_eq!(cursor.position(), 150);
@@ -126,7 +129,7 @@ async fn a_read_only_group_refuses_writes() {
     std::fs::write(directory.path().join("a"), b"abc").expect("a file");
     let group = Group::builder(directory.path())
         .access(Access::ReadOnly)
-        .existing("a")
+        .existing_file("a")
         .open();
     let mut cursor = AsyncCursor::new(Arc::new(group.expect("a group")));
     cursor.write_all(b"x").await.expect("buffered");

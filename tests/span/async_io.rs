@@ -3,8 +3,8 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use flatspan::{
-    mapping_cache::{Access, CopyPath, MappingError},
-    span::{ArrivingPiece, Group, Pieces, Sha1, SpanError},
+    mapping_cache::{Access, CopyMethod, MappingError},
+    span::{Group, GroupError, PieceAssembler, Pieces, Sha1},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -21,7 +21,7 @@ const BYTES: usize = 300_000;
 
 fn group(root: &Path) -> Arc<Group> {
     let group = Group::builder(root)
-        .cache(&small_cache(64, CopyPath::Auto))
+        .cache(&small_cache(64, CopyMethod::Auto))
         .access(Access::ReadWrite)
         .create(true)
         .file("a", BYTES as u64 / 3)
@@ -39,9 +39,9 @@ async fn spans_are_sent_and_received() {
     let folder = support::temp_dir();
     let group = group(folder.path());
     let (ours, mut theirs) = UnixStream::pair().expect("a pair");
-    let span = group.span_async(..).await.expect("the range is free");
+    let span = group.owned_span_async(..).await.expect("the range is free");
     let sending = tokio::spawn(async move {
-        span.send_async(&ours).await.expect("a peer");
+        span.write_all_to_async(&ours).await.expect("a peer");
         ours
     });
     let mut found = vec![0; BYTES];
@@ -53,7 +53,7 @@ async fn spans_are_sent_and_received() {
     let ours = sending.await.expect("the thread does not panic");
 
     let mut span = group
-        .span_mut_async(1_000..)
+        .owned_span_mut_async(1_000..)
         .await
         .expect("the range is free");
     let content = noise(2, BYTES - 1_000);
@@ -61,21 +61,23 @@ async fn spans_are_sent_and_received() {
     let peer = tokio::spawn(async move {
         theirs.write_all(&sending).await.expect("a peer");
     });
-    span.receive_async(&ours).await.expect("the whole range");
+    span.read_exact_from_async(&ours)
+        .await
+        .expect("the whole range");
     peer.await.expect("the thread does not panic");
     // Hashed in the place where it arrived.
     let pieces = Pieces::new(&group, BYTES as u64).expect("pieces");
-    let mut piece = ArrivingPiece::<Sha1>::new(&pieces, 0).expect("a piece");
-    piece.span(&span).expect("in the piece");
+    let mut piece = PieceAssembler::<Sha1>::new(&pieces, 0).expect("a piece");
+    piece.push_span(&span).expect("in the piece");
     drop(span);
     piece
-        .block(0, &noise(1, BYTES)[..1_000])
+        .push_block(0, &noise(1, BYTES)[..1_000])
         .expect("in the piece");
     assert_eq!(
         piece.finish().expect("complete"),
         pieces.hash(0).expect("the range is free")
     );
-    let read = group.read_async(..).await.expect("the range is free");
+    let read = group.read_exact_async(..).await.expect("the range is free");
     assert!(read[1_000..] == content);
 }
 
@@ -84,12 +86,15 @@ async fn a_dropped_future_receives_nothing_and_unlocks_the_range() {
     let folder = support::temp_dir();
     let group = group(folder.path());
     let (ours, mut theirs) = UnixStream::pair().expect("a pair");
-    let mut span = group.span_mut_async(..10).await.expect("the range is free");
+    let mut span = group
+        .owned_span_mut_async(..10)
+        .await
+        .expect("the range is free");
     let soon = Duration::from_millis(20);
-    let dropped = timeout(soon, span.receive_some_async(0, &ours)).await;
+    let dropped = timeout(soon, span.read_from_async(0, &ours)).await;
     assert!(dropped.is_err(), "nothing was sent");
     theirs.write_all(&[7; 10]).await.expect("a peer");
-    assert_eq!(span.receive_some_async(0, &ours).await.expect("ten"), 10);
+    assert_eq!(span.read_from_async(0, &ours).await.expect("ten"), 10);
     drop(span);
     let busy = group.span_mut(..10);
     assert!(busy.is_ok(), "{busy:?}");
@@ -103,18 +108,21 @@ async fn a_closed_peer_is_an_error_with_the_transferred_bytes() {
     theirs.write_all(&[7; 10]).await.expect("a peer");
     drop(theirs);
     let mut span = group
-        .span_mut_async(..100)
+        .owned_span_mut_async(..100)
         .await
         .expect("the range is free");
-    let ended = span.receive_async(&ours).await;
+    let ended = span.read_exact_from_async(&ours).await;
     assert!(
-        matches!(&ended, Err(SpanError::Transfer { done_bytes: 10, source })
+        matches!(&ended, Err(GroupError::Transfer { transferred_bytes: 10, source })
             if source.kind() == std::io::ErrorKind::UnexpectedEof),
         "{ended:?}"
     );
-    let refused = group.span_async(..10).await;
+    let refused = group.owned_span_async(..10).await;
     assert!(
-        matches!(&refused, Err(SpanError::File(MappingError::Busy { .. }))),
+        matches!(
+            &refused,
+            Err(GroupError::File(MappingError::RangeLocked { .. }))
+        ),
         "{refused:?}"
     );
 }
@@ -134,16 +142,16 @@ fn a_runtime_shutdown_leaves_no_range_locked() {
     let (receiver, writer) = (Arc::clone(&group), Arc::clone(&group));
     runtime.spawn(async move {
         let mut span = receiver
-            .span_mut_async(..1_000)
+            .owned_span_mut_async(..1_000)
             .await
             .expect("the range is free");
         // The peer never sends.
-        span.receive_async(&ours).await.ok();
+        span.read_exact_from_async(&ours).await.ok();
     });
     for _ in 0..50 {
         let writer = Arc::clone(&writer);
         runtime.spawn(async move {
-            let span = writer.span_async(2_000..).await;
+            let span = writer.owned_span_async(2_000..).await;
             drop(span);
         });
     }

@@ -1,7 +1,7 @@
 //! Requests larger than the budget are served in steps.
 
 use flatspan::{
-    mapping_cache::{Access, CacheOptions, CopyPath, MappingCache, WhenPinned},
+    mapping_cache::{Access, BudgetPolicy, CacheOptions, CopyMethod, MappingCache},
     span::{Group, PieceHasher as _, Pieces, Sha1},
 };
 
@@ -25,7 +25,7 @@ fn group(cache: &MappingCache, root: &std::path::Path) -> Group {
 #[test]
 fn a_budget_of_one_window_serves_a_megabyte() {
     let folder = support::temp_dir();
-    let cache = small_cache(1, CopyPath::Mapped);
+    let cache = small_cache(1, CopyMethod::Mapped);
     let group = group(&cache, folder.path());
     let content = noise(1, BYTES);
     let mut buf = vec![0; BYTES];
@@ -40,7 +40,7 @@ fn a_budget_of_one_window_serves_a_megabyte() {
     assert_eq!(pieces.hash(0).expect("a hash"), hasher.finish());
     let stats = cache.stats();
     assert!(stats.mapped_bytes_max <= WINDOW_BYTES, "{stats:?}");
-    assert_eq!((stats.budget_exceeded, stats.pinned), (0, 0));
+    assert_eq!((stats.over_budget_mappings, stats.pinned_mappings), (0, 0));
     assert!(
         stats.misses >= 4 * (BYTES as u64 / WINDOW_BYTES),
         "all of it was mapped: {stats:?}"
@@ -53,12 +53,12 @@ fn a_budget_of_one_window_serves_a_megabyte() {
 #[test]
 fn a_limit_of_one_mapping_serves_a_megabyte() {
     let folder = support::temp_dir();
-    for when_pinned in [WhenPinned::Exceed, WhenPinned::Fail] {
+    for when_pinned in [BudgetPolicy::AllowExceeding, BudgetPolicy::Fail] {
         let options = CacheOptions::default()
             .window_bytes(WINDOW_BYTES as usize)
             .mappings_max(1)
-            .when_pinned(when_pinned)
-            .copy_path(CopyPath::Mapped);
+            .budget_policy(when_pinned)
+            .copy_method(CopyMethod::Mapped);
         let cache = MappingCache::new(options).expect("a cache");
         let group = group(&cache, folder.path());
         let content = noise(1, BYTES);
@@ -74,13 +74,13 @@ fn a_limit_of_one_mapping_serves_a_megabyte() {
 #[test]
 fn threads_sharing_one_window_of_budget_all_make_progress() {
     for copy_path in COPY_PATHS {
-        for when_pinned in [WhenPinned::Exceed, WhenPinned::Fail] {
+        for when_pinned in [BudgetPolicy::AllowExceeding, BudgetPolicy::Fail] {
             let folder = support::temp_dir();
             let options = CacheOptions::default()
                 .window_bytes(WINDOW_BYTES as usize)
                 .budget_bytes(WINDOW_BYTES)
-                .when_pinned(when_pinned)
-                .copy_path(copy_path);
+                .budget_policy(when_pinned)
+                .copy_method(copy_path);
             let cache = MappingCache::new(options).expect("a cache");
             let group = group(&cache, folder.path());
             std::thread::scope(|scope| {
@@ -99,8 +99,8 @@ fn threads_sharing_one_window_of_budget_all_make_progress() {
                 }
             });
             let stats = cache.stats();
-            assert_eq!(stats.pinned, 0);
-            let threads = if when_pinned == WhenPinned::Fail {
+            assert_eq!(stats.pinned_mappings, 0);
+            let threads = if when_pinned == BudgetPolicy::Fail {
                 1
             } else {
                 8
@@ -116,7 +116,7 @@ fn threads_sharing_one_window_of_budget_all_make_progress() {
 #[test]
 fn evict_returns_the_number_of_unmapped_bytes() {
     let folder = support::temp_dir();
-    let cache = small_cache(1024, CopyPath::Mapped);
+    let cache = small_cache(1024, CopyMethod::Mapped);
     let group = group(&cache, folder.path());
     // The first pass extends the files; the second one writes through their windows.
     for seed in [1, 2] {

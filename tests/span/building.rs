@@ -3,8 +3,8 @@
 use std::fs;
 
 use flatspan::{
-    mapping_cache::{Access, CopyPath, MappingError},
-    span::{Group, GroupBuilder, SpanError},
+    mapping_cache::{Access, CopyMethod, MappingError},
+    span::{Group, GroupBuilder, GroupError},
 };
 
 use crate::{
@@ -21,7 +21,7 @@ pub(crate) fn creating(root: &std::path::Path) -> GroupBuilder {
 fn assert_entry_refused(builder: GroupBuilder, number: usize, name: &str) {
     let refused = builder.open();
     assert!(
-        matches!(&refused, Err(SpanError::Entry { entry, path, .. })
+        matches!(&refused, Err(GroupError::InvalidEntry { entry, path, .. })
             if *entry == number && path.as_os_str() == name),
         "{refused:?}"
     );
@@ -97,7 +97,7 @@ fn without_create_no_file_is_created() {
             assert_eq!(missing(refused), folder.path().join("a/b"));
         } else {
             assert!(
-                matches!(&refused, SpanError::File(MappingError::ReadOnly { path })
+                matches!(&refused, GroupError::File(MappingError::ReadOnly { path })
                     if *path == folder.path().join("a/b")),
                 "{refused:?}"
             );
@@ -115,7 +115,7 @@ fn create_requires_write_access() {
         .open();
     assert!(matches!(
         refused,
-        Err(SpanError::Argument {
+        Err(GroupError::InvalidArgument {
             argument: "create",
             ..
         })
@@ -132,7 +132,10 @@ fn a_read_only_group_does_not_write() {
         let group = builder.open().expect("a group");
         let refused = group.write_all_at(0, b"x");
         assert!(
-            matches!(refused, Err(SpanError::File(MappingError::ReadOnly { .. }))),
+            matches!(
+                refused,
+                Err(GroupError::File(MappingError::ReadOnly { .. }))
+            ),
             "{refused:?}"
         );
         assert_eq!(fs::read(folder.path().join("a")).expect("read"), b"abc");
@@ -145,16 +148,16 @@ fn existing_files_use_their_actual_length() {
     put(&folder.path().join("a"), &noise(1, 5000));
     put(&folder.path().join("empty"), b"");
     let builder = Group::builder(folder.path())
-        .existing("a")
-        .existing("empty");
-    let group = builder.existing("a").open().expect("a group");
+        .existing_file("a")
+        .existing_file("empty");
+    let group = builder.existing_file("a").open().expect("a group");
     assert_eq!(group.len(), 10_000);
     let mut buf = vec![0; 10_000];
     group.read_exact_at(0, &mut buf).expect("all bytes");
     assert_eq!(buf, [noise(1, 5000), noise(1, 5000)].concat());
 
     let refused = Group::builder(folder.path())
-        .existing("no")
+        .existing_file("no")
         .open()
         .unwrap_err();
     assert_eq!(missing(refused), folder.path().join("no"));
@@ -172,9 +175,15 @@ fn impossible_lengths_are_refused() {
     let (start, end) = (3, 2);
     assert_entry_refused(builder().file_range("inverted", start..end), 1, "inverted");
     let refused = builder().padding(u64::MAX).open();
-    assert!(matches!(refused, Err(SpanError::TooLong { entry: 1 })));
+    assert!(matches!(
+        refused,
+        Err(GroupError::LengthOverflow { entry: 1 })
+    ));
     let refused = builder().file("a", MAX).file("b", MAX).file("c", 2).open();
-    assert!(matches!(refused, Err(SpanError::TooLong { entry: 3 })));
+    assert!(matches!(
+        refused,
+        Err(GroupError::LengthOverflow { entry: 3 })
+    ));
 
     let longest = builder().file("long", MAX).open().expect("a group");
     assert_eq!(longest.len(), MAX + 1);
@@ -190,7 +199,7 @@ fn impossible_lengths_are_refused() {
 #[test]
 fn groups_share_a_given_cache() {
     let folder = support::temp_dir();
-    let cache = small_cache(4, CopyPath::Mapped);
+    let cache = small_cache(4, CopyMethod::Mapped);
     let builder = creating(folder.path()).cache(&cache).file("a", 3 * 4096);
     let group = builder.open().expect("a group");
     // The first write extends the file; the second one goes through its windows.

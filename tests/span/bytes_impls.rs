@@ -5,7 +5,7 @@ use std::{fs, path::Path, sync::Arc, thread};
 use bytes::{Buf as _, BufMut as _, Bytes};
 use flatspan::{
     mapping_cache::{Access, MappingError},
-    span::{Group, SpanError},
+    span::{Group, GroupError},
 };
 
 use crate::{
@@ -19,7 +19,7 @@ fn group(root: &Path) -> (Arc<Group>, Vec<u8>) {
     let content = noise(3, 2 * FILE_BYTES);
     fs::write(root.join("a"), &content[..FILE_BYTES]).expect("a file");
     fs::write(root.join("b"), &content[FILE_BYTES..]).expect("a file");
-    let cache = small_cache(4, flatspan::mapping_cache::CopyPath::Auto);
+    let cache = small_cache(4, flatspan::mapping_cache::CopyMethod::Auto);
     let builder = Group::builder(root)
         .cache(&cache)
         .access(Access::ReadWrite)
@@ -28,7 +28,7 @@ fn group(root: &Path) -> (Arc<Group>, Vec<u8>) {
         .file("b", FILE_BYTES as u64);
     #[expect(unsafe_code, reason = "the folder is this test's own")]
     // SAFETY: no other code knows the directory.
-    let builder = unsafe { builder.trust_files() };
+    let builder = unsafe { builder.assume_exclusive() };
     let mut whole = content[..FILE_BYTES].to_vec();
     whole.resize(FILE_BYTES + 100_000, 0);
     whole.extend_from_slice(&content[FILE_BYTES..]);
@@ -49,10 +49,13 @@ fn i34_bytes_keep_lock_and_pin_until_the_last_clone_is_dropped() {
     drop(parts);
     let busy = |group: &Group| {
         let refused = group.span_mut(100..101);
-        matches!(refused, Err(SpanError::File(MappingError::Busy { .. })))
+        matches!(
+            refused,
+            Err(GroupError::File(MappingError::RangeLocked { .. }))
+        )
     };
     assert!(busy(&group));
-    assert!(group.stats().pinned > 0);
+    assert!(group.stats().pinned_mappings > 0);
     // On any thread, and after every other handle is dropped.
     let watcher = Arc::downgrade(&group);
     let kept = thread::spawn(move || last)

@@ -3,8 +3,8 @@
 use std::fs;
 
 use flatspan::{
-    mapping_cache::{Access, CopyPath, MappingError},
-    span::{Group, SpanError},
+    mapping_cache::{Access, CopyMethod, MappingError},
+    span::{Group, GroupError},
 };
 
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
 
 const FILE_BYTES: usize = 10_000;
 
-fn group(root: &std::path::Path, copy_path: CopyPath) -> Group {
+fn group(root: &std::path::Path, copy_path: CopyMethod) -> Group {
     let cache = small_cache(16, copy_path);
     let builder = Group::builder(root).cache(&cache).access(Access::ReadWrite);
     let builder = builder.create(true).file("a", FILE_BYTES as u64);
@@ -30,9 +30,9 @@ fn group(root: &std::path::Path, copy_path: CopyPath) -> Group {
 
 #[track_caller]
 #[expect(clippy::needless_pass_by_value, reason = "callers pass temporaries")]
-fn assert_replaced(result: Result<(), SpanError>, file: &std::path::Path) {
+fn assert_replaced(result: Result<(), GroupError>, file: &std::path::Path) {
     assert!(
-        matches!(&result, Err(SpanError::File(MappingError::Replaced { path })) if path == file),
+        matches!(&result, Err(GroupError::File(MappingError::FileReplaced { path })) if path == file),
         "{result:?}"
     );
 }
@@ -43,21 +43,21 @@ fn closing_a_file_syncs_and_unmaps_it() {
         let folder = support::temp_dir();
         let mut group = group(folder.path(), copy_path);
         group.sync_all().expect("sync_all");
-        group.release_file(1).expect("release_file");
+        group.close_file(1).expect("release_file");
         let before = group.stats();
         group
             .write_all_at(FILE_BYTES as u64, b"b")
             .expect("a write");
-        assert_eq!(group.stats().unsynced_files, 1);
-        group.release_file(1).expect("release_file");
+        assert_eq!(group.stats().dirty_files, 1);
+        group.close_file(1).expect("release_file");
         let after = group.stats();
-        assert_eq!(after.unsynced_files, 0);
+        assert_eq!(after.dirty_files, 0);
         assert_eq!(after.mapped_bytes, before.mapped_bytes, "{copy_path:?}");
-        assert_eq!(after.descriptors, before.descriptors, "{copy_path:?}");
-        group.release_file(1).expect("nothing to release");
-        group.release_file(0).expect("release_file");
+        assert_eq!(after.open_files, before.open_files, "{copy_path:?}");
+        group.close_file(1).expect("nothing to release");
+        group.close_file(0).expect("release_file");
         let none = group.stats();
-        assert_eq!((none.mappings, none.descriptors), (0, 0));
+        assert_eq!((none.mappings, none.open_files), (0, 0));
     }
 }
 
@@ -69,20 +69,20 @@ fn a_closed_file_may_be_renamed_deleted_and_replaced() {
         let mut group = group(folder.path(), copy_path);
         let mut buf = vec![0; FILE_BYTES];
 
-        group.release_file(0).expect("release_file");
+        group.close_file(0).expect("release_file");
         fs::rename(&path, folder.path().join("elsewhere")).expect("rename");
         assert_eq!(missing(group.read_exact_at(0, &mut buf).unwrap_err()), path);
         fs::rename(folder.path().join("elsewhere"), &path).expect("rename");
         group.read_exact_at(0, &mut buf).expect("it is back");
         assert!(buf == noise(1, FILE_BYTES));
 
-        group.release_file(0).expect("release_file");
+        group.close_file(0).expect("release_file");
         put(&folder.path().join("new"), &noise(7, FILE_BYTES));
         fs::rename(folder.path().join("new"), &path).expect("rename");
         group.read_exact_at(0, &mut buf).expect("the new one");
         assert!(buf == noise(7, FILE_BYTES), "{copy_path:?}");
 
-        group.release_file(0).expect("release_file");
+        group.close_file(0).expect("release_file");
         fs::remove_file(&path).expect("rm");
         group
             .write_all_at(0, &noise(8, FILE_BYTES))
@@ -130,7 +130,7 @@ fn i39_a_replaced_file_is_refused() {
             "not touched"
         );
 
-        group.release_file(0).expect("release_file");
+        group.close_file(0).expect("release_file");
         group
             .read_exact_at(0, &mut buf)
             .expect("now it is accepted");
@@ -148,12 +148,12 @@ fn entries_of_one_path_are_closed_together() {
         let builder = Group::builder(folder.path())
             .cache(&cache)
             .access(Access::ReadWrite);
-        let builder = builder.existing("a").file_range("a", 100..200);
+        let builder = builder.existing_file("a").file_range("a", 100..200);
         let mut group = builder.open().expect("a group");
         let mut buf = vec![0; FILE_BYTES + 100];
         group.read_exact_at(0, &mut buf).expect("all bytes");
-        group.release_file(1).expect("release_file");
-        assert_eq!((cache.stats().mappings, cache.stats().descriptors), (0, 0));
+        group.close_file(1).expect("release_file");
+        assert_eq!((cache.stats().mappings, cache.stats().open_files), (0, 0));
         put(&folder.path().join("new"), &noise(7, FILE_BYTES));
         fs::rename(folder.path().join("new"), &path).expect("rename");
         group.read_exact_at(0, &mut buf).expect("all bytes");
@@ -168,29 +168,32 @@ fn only_files_of_the_group_are_closed() {
     let builder = Group::builder(folder.path()).file("a", 1).padding(2);
     let mut group = builder.open().expect("a group");
     for entry in [1, 2, usize::MAX] {
-        for refused in [group.release_file(entry), group.abandon_file(entry)] {
+        for refused in [
+            group.close_file(entry),
+            group.close_file_without_sync(entry),
+        ] {
             assert!(
-                matches!(refused, Err(SpanError::NoSuchFile { entry: named, entries: 2 })
+                matches!(refused, Err(GroupError::NoSuchEntry { entry: named, entries: 2 })
                     if named == entry),
             );
         }
         assert!(matches!(
-            group.reservation(entry),
-            Err(SpanError::NoSuchFile { .. })
+            group.preallocation_status(entry),
+            Err(GroupError::NoSuchEntry { .. })
         ));
     }
-    group.release_file(0).expect("a file that is missing");
+    group.close_file(0).expect("a file that is missing");
 }
 
 #[test]
 fn a_locked_file_can_be_closed() {
     let folder = support::temp_dir();
-    let mut group = group(folder.path(), CopyPath::Mapped);
+    let mut group = group(folder.path(), CopyMethod::Mapped);
     group
         .advise(..100, flatspan::mapping_cache::Advice::Lock)
         .expect("one page may be locked");
-    group.release_file(0).expect("release_file");
-    assert_eq!(group.stats().pinned, 0);
+    group.close_file(0).expect("release_file");
+    assert_eq!(group.stats().pinned_mappings, 0);
 }
 
 #[test]
@@ -198,17 +201,19 @@ fn a_closed_file_is_unmapped_for_all_entries_and_groups() {
     let folder = support::temp_dir();
     put(&folder.path().join("a"), &noise(1, FILE_BYTES));
     fs::hard_link(folder.path().join("a"), folder.path().join("link")).expect("link");
-    let cache = small_cache(16, CopyPath::Mapped);
+    let cache = small_cache(16, CopyMethod::Mapped);
     let open = || {
-        let builder = Group::builder(folder.path()).cache(&cache).existing("a");
-        builder.existing("link").open().expect("a group")
+        let builder = Group::builder(folder.path())
+            .cache(&cache)
+            .existing_file("a");
+        builder.existing_file("link").open().expect("a group")
     };
     let (mut group, other) = (open(), open());
     let mut buf = vec![0; 2 * FILE_BYTES];
     other.read_exact_at(0, &mut buf).expect("all bytes");
     group.read_exact_at(0, &mut buf).expect("all bytes");
     assert_eq!(cache.stats().mappings, 3);
-    group.release_file(0).expect("release_file");
-    assert_eq!((cache.stats().mappings, cache.stats().descriptors), (0, 0));
+    group.close_file(0).expect("release_file");
+    assert_eq!((cache.stats().mappings, cache.stats().open_files), (0, 0));
     other.read_exact_at(0, &mut buf).expect("all, mapped again");
 }

@@ -8,7 +8,7 @@ use std::{
 
 use flatspan::{
     mapping_cache::{Access, MappingError},
-    span::{Group, GroupBuilder, SpanError},
+    span::{Group, GroupBuilder, GroupError},
 };
 use tempfile::TempDir;
 
@@ -50,18 +50,18 @@ impl Scene {
             group.prefetch(..),
             group.is_resident(..).map(drop),
         ] {
-            let Err(SpanError::File(error)) = &refused else {
+            let Err(GroupError::File(error)) = &refused else {
                 panic!("{path}: {refused:?}");
             };
             assert!(
                 matches!(
                     error,
-                    MappingError::OutsideRoot { .. } | MappingError::NotAFile { .. }
+                    MappingError::OutsideRoot { .. } | MappingError::NotRegularFile { .. }
                 ) || error.kind() == std::io::ErrorKind::NotADirectory,
                 "{path}: {error:?}"
             );
         }
-        assert!(self.builder().existing(path).open().is_err(), "{path}");
+        assert!(self.builder().existing_file(path).open().is_err(), "{path}");
         assert_eq!(tree(&self.path("outside")), before);
         assert_eq!(
             fs::read(self.path("outside/secret")).expect("read"),
@@ -88,12 +88,12 @@ fn paths_outside_the_root_are_refused_at_once() {
         for builder in [
             scene.builder().file(path, 6),
             scene.builder().file_range(path, 0..6),
-            scene.builder().existing(path),
+            scene.builder().existing_file(path),
             scene.builder().file(path, 0),
         ] {
             let refused = builder.open();
             assert!(
-                matches!(&refused, Err(SpanError::File(MappingError::OutsideRoot { path: named }))
+                matches!(&refused, Err(GroupError::File(MappingError::OutsideRoot { path: named }))
                     if named == Path::new(path)),
                 "{path:?}: {refused:?}"
             );
@@ -196,7 +196,7 @@ fn outside_paths_work_where_allowed() {
     let absolute = scene.path("outside/new/absolute");
     let group = scene
         .builder()
-        .outside_root(true)
+        .allow_outside_root(true)
         .file("../outside/secret", 6)
         .file("link/secret", 6)
         .file("link/new/linked", 6)
@@ -246,7 +246,7 @@ fn special_files_are_refused_without_waiting() {
             group.write_all_at(0, b"x"),
         ] {
             assert!(
-                matches!(&refused, Err(SpanError::File(MappingError::NotAFile { path: named, .. }))
+                matches!(&refused, Err(GroupError::File(MappingError::NotRegularFile { path: named, .. }))
                     if *named == scene.path("root").join(path)),
                 "{path}: {refused:?}"
             );

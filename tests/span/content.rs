@@ -6,15 +6,15 @@ use std::{
 };
 
 use flatspan::{
-    mapping_cache::{CacheOptions, CopyPath, MappingCache, MappingError, Preallocation},
-    span::SpanError,
+    mapping_cache::{CacheOptions, CopyMethod, MappingCache, MappingError, Preallocation},
+    span::GroupError,
 };
 
 /// The smallest window.
 pub(crate) const WINDOW_BYTES: u64 = 4096;
 
-pub(crate) const COPY_PATHS: [CopyPath; 3] =
-    [CopyPath::Auto, CopyPath::Mapped, CopyPath::Positioned];
+pub(crate) const COPY_PATHS: [CopyMethod; 3] =
+    [CopyMethod::Auto, CopyMethod::Mapped, CopyMethod::Positioned];
 
 pub(crate) const PREALLOCATIONS: [Preallocation; 3] = [
     Preallocation::Full,
@@ -72,11 +72,11 @@ pub(crate) fn put(path: &Path, bytes: &[u8]) {
 }
 
 /// A cache of small windows that holds a given number of them.
-pub(crate) fn small_cache(windows: u64, copy_path: CopyPath) -> MappingCache {
+pub(crate) fn small_cache(windows: u64, copy_path: CopyMethod) -> MappingCache {
     let options = CacheOptions::default()
         .window_bytes(WINDOW_BYTES as usize)
         .budget_bytes(windows * WINDOW_BYTES)
-        .copy_path(copy_path);
+        .copy_method(copy_path);
     MappingCache::new(options).expect("a cache")
 }
 
@@ -99,12 +99,12 @@ pub(crate) fn tree(root: &Path) -> Vec<String> {
 
 /// File, required bytes and actual bytes of an error about a file that is too short.
 #[track_caller]
-pub(crate) fn short_file(error: SpanError) -> (PathBuf, u64, u64) {
+pub(crate) fn short_file(error: GroupError) -> (PathBuf, u64, u64) {
     match error {
-        SpanError::File(MappingError::ShortFile {
+        GroupError::File(MappingError::FileTooShort {
             path,
-            needed_bytes,
-            present_bytes,
+            required_bytes: needed_bytes,
+            actual_bytes: present_bytes,
         }) => (path, needed_bytes, present_bytes),
         other => panic!("not a short file: {other:?}"),
     }
@@ -112,9 +112,9 @@ pub(crate) fn short_file(error: SpanError) -> (PathBuf, u64, u64) {
 
 /// The missing file that the error names.
 #[track_caller]
-pub(crate) fn missing(error: SpanError) -> PathBuf {
+pub(crate) fn missing(error: GroupError) -> PathBuf {
     match error {
-        SpanError::File(MappingError::Missing { path }) => path,
+        GroupError::File(MappingError::NotFound { path }) => path,
         other => panic!("not a missing file: {other:?}"),
     }
 }

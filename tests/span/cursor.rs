@@ -6,7 +6,7 @@ use std::{
 };
 
 use flatspan::{
-    mapping_cache::{Access, CopyPath},
+    mapping_cache::{Access, CopyMethod},
     span::{Cursor, Group},
 };
 use proptest::prelude::*;
@@ -25,12 +25,12 @@ fn group(root: &std::path::Path) -> Group {
     put(&root.join("a"), &content[..70_000]);
     put(&root.join("b"), &content[70_000..70_001]);
     put(&root.join("c"), &content[70_001..]);
-    let cache = small_cache(4, CopyPath::Auto);
+    let cache = small_cache(4, CopyMethod::Auto);
     let builder = Group::builder(root).cache(&cache).access(Access::ReadWrite);
     builder
-        .existing("a")
-        .existing("b")
-        .existing("c")
+        .existing_file("a")
+        .existing_file("b")
+        .existing_file("c")
         .open()
         .expect("a group")
 }

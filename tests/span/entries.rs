@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use flatspan::span::{Entry, EntryKind, Group, SpanError};
+use flatspan::span::{Entry, EntryKind, Group, GroupError};
 
 use crate::{
     building::creating,
@@ -17,7 +17,7 @@ fn entries_of_an_iterator_are_those_of_the_methods() {
     let methods = creating(directory.path())
         .file("a/0", 10)
         .file("a/1", 11)
-        .existing("existing")
+        .existing_file("existing")
         .file_range("existing", 5..25)
         .padding(30)
         .open()
@@ -56,24 +56,29 @@ fn an_error_names_the_entry_of_the_iterator() {
     let inverted = (0..5_u64).map(|entry| Entry::file_range("a", 10 * entry..30));
     let refused = Group::builder("/tmp").entries(inverted).open();
     assert!(
-        matches!(refused, Err(SpanError::Entry { entry: 4, .. })),
+        matches!(refused, Err(GroupError::InvalidEntry { entry: 4, .. })),
         "{refused:?}"
     );
     let long = [Entry::padding(u64::MAX), Entry::padding(1)];
     let refused = Group::builder("/tmp").entries(long).open();
-    assert!(matches!(refused, Err(SpanError::TooLong { entry: 1 })));
+    assert!(matches!(
+        refused,
+        Err(GroupError::LengthOverflow { entry: 1 })
+    ));
 }
 
 #[test]
 fn slices_are_allowed_by_the_promise_only() {
     let directory = support::temp_dir();
     fs::write(directory.path().join("a"), b"abc").expect("a file");
-    let builder = || Group::builder(directory.path()).existing("a");
+    let builder = || Group::builder(directory.path()).existing_file("a");
     let group = builder().open().expect("a group");
     assert!(!group.allows_slices());
     #[expect(unsafe_code, reason = "the directory is this test's own")]
     // SAFETY: nothing else uses the directory.
-    let group = unsafe { builder().trust_files() }.open().expect("a group");
+    let group = unsafe { builder().assume_exclusive() }
+        .open()
+        .expect("a group");
     assert!(group.allows_slices());
     let span = group.span(..).expect("free");
     assert_eq!(span.as_slice(), Some(&b"abc"[..]));

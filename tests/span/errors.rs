@@ -4,7 +4,7 @@ use std::{error::Error as _, io::ErrorKind};
 
 use flatspan::{
     mapping_cache::Access,
-    span::{Group, Pieces, SpanError},
+    span::{Group, GroupError, Pieces},
 };
 
 #[test]
@@ -18,7 +18,7 @@ fn creating_without_write_access_names_the_options() {
 #[test]
 fn ranges_are_displayed_as_they_were_given() {
     let group = Group::builder("/").padding(10).open().expect("a group");
-    let message = |result: Result<(), SpanError>| result.expect_err("out of bounds").to_string();
+    let message = |result: Result<(), GroupError>| result.expect_err("out of bounds").to_string();
     assert_eq!(
         message(group.span(4..20).map(drop)),
         "range 4..20 is out of bounds (length 10 bytes)"
@@ -39,7 +39,7 @@ fn no_message_contains_its_source() {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair().expect("a pair");
     drop(theirs);
     let span = group.span(..).expect("free");
-    let broken = span.send_to(&ours).expect_err("a closed peer");
+    let broken = span.write_all_to(&ours).expect_err("a closed peer");
     let source = broken.source().expect("the system's error").to_string();
     assert_eq!(broken.kind(), ErrorKind::BrokenPipe);
     assert_eq!(broken.to_string(), "transfer ended after 0 bytes");
@@ -49,7 +49,7 @@ fn no_message_contains_its_source() {
 #[test]
 fn kinds_match_the_conditions() {
     let group = Group::builder("/").padding(10).open().expect("a group");
-    let kind = |result: Result<(), SpanError>| result.expect_err("refused").kind();
+    let kind = |result: Result<(), GroupError>| result.expect_err("refused").kind();
     assert_eq!(
         kind(group.write_at(10, &[1]).map(drop)),
         ErrorKind::UnexpectedEof
@@ -62,10 +62,10 @@ fn kinds_match_the_conditions() {
         kind(Pieces::new(&group, 0).map(drop)),
         ErrorKind::InvalidInput
     );
-    assert_eq!(kind(group.present_bytes(0).map(drop)), ErrorKind::NotFound);
+    assert_eq!(kind(group.actual_bytes(0).map(drop)), ErrorKind::NotFound);
     let missing = Group::builder("/nonexistent")
         .access(Access::ReadOnly)
-        .existing("file")
+        .existing_file("file")
         .open();
     assert_eq!(missing.expect_err("no file").kind(), ErrorKind::NotFound);
 }

@@ -2,7 +2,7 @@
 
 use std::{fs, io::ErrorKind};
 
-use flatspan::{mapping_cache::MappingError, span::SpanError};
+use flatspan::{mapping_cache::MappingError, span::GroupError};
 
 use crate::{
     building::creating,
@@ -20,27 +20,27 @@ fn lengths_are_set_up_to_the_declared_length() {
         .open()
         .expect("a group");
     group.create_file(0).expect("created");
-    assert_eq!(group.present_bytes(0).expect("the request is sent"), 0);
+    assert_eq!(group.actual_bytes(0).expect("the request is sent"), 0);
     group.set_file_len(0, 5000).expect("set_file_len");
-    assert_eq!(group.present_bytes(0).expect("the request is sent"), 5000);
+    assert_eq!(group.actual_bytes(0).expect("the request is sent"), 5000);
     assert!(matches!(
         group.set_file_len(0, 5001),
-        Err(SpanError::Argument {
+        Err(GroupError::InvalidArgument {
             argument: "bytes",
             ..
         })
     ));
     assert!(matches!(
         group.set_file_len(1, 1),
-        Err(SpanError::NoSuchFile { .. })
+        Err(GroupError::NoSuchEntry { .. })
     ));
     assert!(matches!(
         group.set_file_len(2, 1),
-        Err(SpanError::Argument { .. })
+        Err(GroupError::InvalidArgument { .. })
     ));
     assert!(matches!(
         group.create_file(3),
-        Err(SpanError::NoSuchFile { .. })
+        Err(GroupError::NoSuchEntry { .. })
     ));
     let span = group.span(4000..4100).expect("a span");
     for bytes in [0, 4050, 4099] {
@@ -53,7 +53,7 @@ fn lengths_are_set_up_to_the_declared_length() {
     group
         .set_file_len(0, 4050)
         .expect("the range is free again");
-    assert_eq!(group.present_bytes(0).expect("the request is sent"), 4050);
+    assert_eq!(group.actual_bytes(0).expect("the request is sent"), 4050);
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn a_range_is_discarded_across_files() {
     let span = group.span(10_100..10_101).expect("a span");
     assert!(matches!(
         group.discard(9000..11_000),
-        Err(SpanError::File(MappingError::Busy { .. }))
+        Err(GroupError::File(MappingError::RangeLocked { .. }))
     ));
     drop(span);
     group.discard(9000..20_100 - 5).expect("discarded");
@@ -109,12 +109,12 @@ fn a_range_is_copied_to_another_group_with_other_files() {
     assert!(found == model);
     assert!(matches!(
         from.clone_range(.., &to, 30_000),
-        Err(SpanError::Range { .. })
+        Err(GroupError::OutOfBounds { .. })
     ));
     let itself = from.clone_range(0..100, &from, 50);
     assert!(matches!(
         itself,
-        Err(SpanError::Argument { argument: "at", .. })
+        Err(GroupError::InvalidArgument { argument: "at", .. })
     ));
     from.clone_range(0..100, &from, 200).expect("beside itself");
     let span = to.span(10_000..10_001).expect("a span");
@@ -146,7 +146,7 @@ fn a_file_is_removed_and_its_entry_stays() {
     assert_eq!(missing.kind(), ErrorKind::NotFound);
     assert!(matches!(
         group.remove_file(7),
-        Err(SpanError::NoSuchFile { .. })
+        Err(GroupError::NoSuchEntry { .. })
     ));
     group.write_all_at(0, b"anew").expect("a write");
     assert_eq!(fs::read(folder.path().join("a")).expect("read"), b"anew");

@@ -3,7 +3,7 @@
 use std::fs::File;
 
 use flatspan::{
-    mapping_cache::{Access, Advice, CacheOptions, CopyPath, FlushMode, MappingCache},
+    mapping_cache::{Access, Advice, CacheOptions, CopyMethod, FlushMode, MappingCache},
     span::Group,
 };
 
@@ -41,38 +41,38 @@ fn a_synchronous_flush_syncs_only_its_files() {
         let cache = small_cache(64, copy_path);
         let group = group(folder.path(), &cache);
         write_all(&group);
-        assert_eq!(cache.stats().unsynced_files, 2);
+        assert_eq!(cache.stats().dirty_files, 2);
         group.flush(.., FlushMode::Async).expect("flush");
         assert_eq!(
-            cache.stats().unsynced_files,
+            cache.stats().dirty_files,
             2,
             "nothing is known to be durable"
         );
         group.flush(5..10, FlushMode::Sync).expect("flush");
-        assert_eq!(cache.stats().unsynced_files, 1, "only a is dirty");
+        assert_eq!(cache.stats().dirty_files, 1, "only a is dirty");
         group
             .flush(FILE_BYTES as u64..FILE_BYTES as u64 + 100, FlushMode::Sync)
             .expect("padding");
-        assert_eq!(cache.stats().unsynced_files, 1);
+        assert_eq!(cache.stats().dirty_files, 1);
         group.sync_all().expect("sync_all");
-        assert_eq!(cache.stats().unsynced_files, 0);
+        assert_eq!(cache.stats().dirty_files, 0);
         group.write_all_at(0, b"again").expect("a write");
-        assert_eq!(cache.stats().unsynced_files, 1);
+        assert_eq!(cache.stats().dirty_files, 1);
         group.sync_all().expect("sync_all");
         group.sync_all().expect("an empty operation");
-        assert_eq!(cache.stats().unsynced_files, 0);
+        assert_eq!(cache.stats().dirty_files, 0);
     }
 }
 
 #[test]
 fn syncing_an_unused_group_does_nothing() {
     let folder = support::temp_dir();
-    let cache = small_cache(4, CopyPath::Auto);
+    let cache = small_cache(4, CopyMethod::Auto);
     let group = group(folder.path(), &cache);
     group.sync_all().expect("sync_all");
     group.flush(.., FlushMode::Sync).expect("flush");
     group.flush(.., FlushMode::Async).expect("flush");
-    assert_eq!(cache.stats().descriptors, 0);
+    assert_eq!(cache.stats().open_files, 0);
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn is_in_memory_only(path: &std::path::Path) -> bool {
 #[test]
 fn prefetched_bytes_become_resident() {
     let folder = support::temp_dir();
-    let cache = small_cache(64, CopyPath::Auto);
+    let cache = small_cache(64, CopyMethod::Auto);
     let group = group(folder.path(), &cache);
     write_all(&group);
     group.sync_all().expect("sync_all");
@@ -170,7 +170,7 @@ fn bytes_past_the_end_of_a_file_are_not_resident() {
 #[test]
 fn advice_for_a_missing_file_names_the_file() {
     let folder = support::temp_dir();
-    let cache = small_cache(64, CopyPath::Auto);
+    let cache = small_cache(64, CopyMethod::Auto);
     let group = group(folder.path(), &cache);
     for advice in [
         Advice::Random,
@@ -206,14 +206,14 @@ fn advice_changes_no_bytes() {
             assert!(buf == noise(1, FILE_BYTES), "{copy_path:?} {advice:?}");
             group.write_all_at(6000, &buf[6000..7000]).expect("a write");
         }
-        assert_eq!(cache.stats().pinned, 0, "unlocked");
+        assert_eq!(cache.stats().pinned_mappings, 0, "unlocked");
     }
 }
 
 #[test]
 fn locked_windows_stay_mapped_until_they_are_unlocked() {
     let folder = support::temp_dir();
-    let cache = small_cache(64, CopyPath::Mapped);
+    let cache = small_cache(64, CopyMethod::Mapped);
     let group = group(folder.path(), &cache);
     write_all(&group);
     group.evict(..).expect("evict");
@@ -221,12 +221,12 @@ fn locked_windows_stay_mapped_until_they_are_unlocked() {
         .advise(0..8192, Advice::Lock)
         .expect("a few pages may be locked");
     group.advise(0..100, Advice::Lock).expect("again");
-    assert_eq!(cache.stats().pinned, 2);
+    assert_eq!(cache.stats().pinned_mappings, 2);
     assert_eq!(group.evict(..).expect("evict"), 0);
     let locked = memory_locked();
     assert!(locked >= 8192, "{locked} bytes locked");
     group.advise(0..8192, Advice::Unlock).expect("advise");
-    assert_eq!(cache.stats().pinned, 0);
+    assert_eq!(cache.stats().pinned_mappings, 0);
     group.evict(..).expect("evict");
     assert_eq!(cache.stats().mapped_bytes, 0);
     assert!(memory_locked() < locked);
@@ -248,10 +248,10 @@ fn statistics_distinguish_hits_from_misses() {
     put(&folder.path().join("a"), &noise(1, FILE_BYTES));
     let options = CacheOptions::default()
         .window_bytes(4096)
-        .copy_path(CopyPath::Mapped);
+        .copy_method(CopyMethod::Mapped);
     let cache = MappingCache::new(options).expect("a cache");
     let builder = Group::builder(folder.path()).cache(&cache);
-    let group = builder.existing("a").open().expect("a group");
+    let group = builder.existing_file("a").open().expect("a group");
     let mut buf = [0; 100];
     group.read_exact_at(0, &mut buf).expect("a read");
     let first = cache.stats();

@@ -4,9 +4,9 @@ use std::{fs, path::Path};
 
 use flatspan::{
     mapping_cache::{
-        Access, Advice, CacheOptions, CopyPath, MappingCache, MappingError, Preallocation,
+        Access, Advice, CacheOptions, CopyMethod, MappingCache, MappingError, Preallocation,
     },
-    span::{Group, SpanError},
+    span::{Group, GroupError},
 };
 
 use crate::{
@@ -19,11 +19,11 @@ const SECOND_BYTES: usize = 16 << 20;
 /// Bytes of the second file that are written while space is left.
 const BEFORE_BYTES: usize = 100_000;
 
-fn group(root: &Path, copy_path: CopyPath, preallocation: Preallocation) -> Group {
+fn group(root: &Path, copy_path: CopyMethod, preallocation: Preallocation) -> Group {
     let options = CacheOptions::default()
         .window_bytes(64 << 10)
         .budget_bytes(1 << 20);
-    let cache = MappingCache::new(options.copy_path(copy_path)).expect("a cache");
+    let cache = MappingCache::new(options.copy_method(copy_path)).expect("a cache");
     let builder = Group::builder(root)
         .cache(&cache)
         .access(Access::ReadWrite)
@@ -37,8 +37,8 @@ fn group(root: &Path, copy_path: CopyPath, preallocation: Preallocation) -> Grou
 }
 
 #[track_caller]
-fn assert_full(what: &str, result: Result<(), SpanError>, path: &Path) {
-    let is_full = matches!(&result, Err(SpanError::File(MappingError::StorageFull { path: named, .. }))
+fn assert_full(what: &str, result: Result<(), GroupError>, path: &Path) {
+    let is_full = matches!(&result, Err(GroupError::File(MappingError::StorageFull { path: named, .. }))
         if named == path);
     assert!(is_full, "{what}: {result:?}");
     let error = result.expect_err("the window is in use");
@@ -47,7 +47,7 @@ fn assert_full(what: &str, result: Result<(), SpanError>, path: &Path) {
 
 /// The second file does not fit, whether it is empty or partly written. The first file keeps its
 /// content.
-fn check(kind: Kind, copy_path: CopyPath, preallocation: Preallocation, before: usize) {
+fn check(kind: Kind, copy_path: CopyMethod, preallocation: Preallocation, before: usize) {
     let Some(fs) = SmallFs::new(kind, 64 << 20) else {
         return;
     };
@@ -71,7 +71,7 @@ fn check(kind: Kind, copy_path: CopyPath, preallocation: Preallocation, before: 
     let all = noise(3, SECOND_BYTES);
     assert_full(&what, group.write_all_at(start, &all), &second);
     let reached = length_of(&second);
-    let in_one_step = copy_path != CopyPath::Mapped || preallocation == Preallocation::Full;
+    let in_one_step = copy_path != CopyMethod::Mapped || preallocation == Preallocation::Full;
     if in_one_step {
         assert_eq!(reached, len_before, "{what}");
     }
@@ -93,7 +93,7 @@ fn check(kind: Kind, copy_path: CopyPath, preallocation: Preallocation, before: 
     let of_either = |(at, byte): (usize, &u8)| *byte == old[at] || *byte == all[at];
     assert!(buf.iter().enumerate().all(of_either), "{what}");
     if is_lost(kind, &group.sync_all(), &second) {
-        assert_eq!(copy_path, CopyPath::Mapped);
+        assert_eq!(copy_path, CopyMethod::Mapped);
         return;
     }
     // Read from the disk this time.
@@ -117,10 +117,10 @@ fn check(kind: Kind, copy_path: CopyPath, preallocation: Preallocation, before: 
 
 /// Copy-on-write filesystems accept stores for which they have no space later. The sync of that
 /// file, and of no other, reports them [I35]. The filesystem then reports them a second time.
-fn is_lost(kind: Kind, synced: &Result<(), SpanError>, second: &Path) -> bool {
+fn is_lost(kind: Kind, synced: &Result<(), GroupError>, second: &Path) -> bool {
     match synced {
         Ok(()) => false,
-        Err(SpanError::File(MappingError::SyncFailed { path, .. })) => {
+        Err(GroupError::File(MappingError::SyncFailed { path, .. })) => {
             assert_eq!((kind, path.as_path()), (Kind::Btrfs, second));
             true
         }
@@ -139,7 +139,7 @@ fn fill(fs: &SmallFs) {
 }
 
 fn check_all(kind: Kind) {
-    for copy_path in [CopyPath::Auto, CopyPath::Mapped] {
+    for copy_path in [CopyMethod::Auto, CopyMethod::Mapped] {
         for preallocation in PREALLOCATIONS {
             for before in [0, BEFORE_BYTES] {
                 check(kind, copy_path, preallocation, before);

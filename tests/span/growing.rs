@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use flatspan::span::SpanError;
+use flatspan::span::GroupError;
 
 use crate::{
     building::creating,
@@ -20,7 +20,7 @@ fn the_last_file_grows_and_never_shrinks() {
         group.write_all_at(3, &noise(1, 5000)).expect("all of b");
         // Up to the end of the page in which the file ended when it was mapped, and past it.
         for len in [5001, 5100, 8192, 8193, 20_000] {
-            group.grow_last(len).expect("grow_last");
+            group.grow_last_file(len).expect("grow_last");
             assert_eq!(group.len(), 3 + len);
             group
                 .write_all_at(3, &noise(len, len as usize))
@@ -28,17 +28,17 @@ fn the_last_file_grows_and_never_shrinks() {
             let found = fs::read(folder.path().join("b")).expect("read");
             assert!(found == noise(len, len as usize), "{copy_path:?}, {len}");
         }
-        let refused = group.grow_last(19_999);
+        let refused = group.grow_last_file(19_999);
         assert!(matches!(
             refused,
-            Err(SpanError::Argument {
+            Err(GroupError::InvalidArgument {
                 argument: "declared_bytes",
                 ..
             })
         ));
         assert!(matches!(
-            group.grow_last(1 << 63),
-            Err(SpanError::Entry { entry: 1, .. })
+            group.grow_last_file(1 << 63),
+            Err(GroupError::InvalidEntry { entry: 1, .. })
         ));
         assert_eq!(group.len(), 20_003);
         fs::remove_file(folder.path().join("b")).expect("rm");
@@ -50,14 +50,14 @@ fn only_files_grow() {
     let folder = support::temp_dir();
     let mut none = creating(folder.path()).open().expect("a group");
     assert!(matches!(
-        none.grow_last(1),
-        Err(SpanError::NoSuchFile { .. })
+        none.grow_last_file(1),
+        Err(GroupError::NoSuchEntry { .. })
     ));
     let builder = creating(folder.path()).file("a", 3).padding(5);
     let mut padded = builder.open().expect("a group");
     assert!(matches!(
-        padded.grow_last(9),
-        Err(SpanError::NoSuchFile {
+        padded.grow_last_file(9),
+        Err(GroupError::NoSuchEntry {
             entry: 1,
             entries: 2
         })
@@ -72,11 +72,11 @@ fn a_failed_append_leaves_the_group_unchanged() {
     let mut group = builder.file("a", 5).open().expect("a group");
     assert!(matches!(
         group.append_file("b", 6),
-        Err(SpanError::TooLong { entry: 2 })
+        Err(GroupError::LengthOverflow { entry: 2 })
     ));
     assert!(matches!(
         group.append_file("b", u64::MAX),
-        Err(SpanError::Entry { entry: 2, .. })
+        Err(GroupError::InvalidEntry { entry: 2, .. })
     ));
     assert!(group.append_file("../b", 1).is_err());
     assert!(

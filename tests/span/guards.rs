@@ -15,9 +15,9 @@ use std::{
 
 use flatspan::{
     mapping_cache::{
-        Access, CacheOptions, CopyPath, FlushMode, MappingCache, MappingError, WhenPinned,
+        Access, BudgetPolicy, CacheOptions, CopyMethod, FlushMode, MappingCache, MappingError,
     },
-    span::{EntryKind, Group, GroupBuilder, Span, SpanError, SpanMut},
+    span::{EntryKind, Group, GroupBuilder, GroupError, Span, SpanMut},
 };
 use tempfile::TempDir;
 
@@ -34,7 +34,7 @@ const LONG: Duration = Duration::from_secs(60);
 /// exists.
 fn trusted(builder: GroupBuilder) -> GroupBuilder {
     // SAFETY: only this crate touches the files, as stated above.
-    unsafe { builder.trust_files() }
+    unsafe { builder.assume_exclusive() }
 }
 
 /// A group of files and padding of uneven lengths, and its bytes.
@@ -117,14 +117,14 @@ fn one_file(seed: u64, len: usize) -> TempDir {
 }
 
 fn writer(root: &Path, cache: &MappingCache) -> Group {
-    let builder = Group::builder(root).cache(cache).existing("a");
+    let builder = Group::builder(root).cache(cache).existing_file("a");
     let builder = trusted(builder.access(Access::ReadWrite));
     builder.open().expect("a group")
 }
 
-fn cache_of(window_bytes: usize, budget: u64, when_pinned: WhenPinned) -> MappingCache {
+fn cache_of(window_bytes: usize, budget: u64, when_pinned: BudgetPolicy) -> MappingCache {
     let options = CacheOptions::default().window_bytes(window_bytes);
-    let options = options.budget_bytes(budget).when_pinned(when_pinned);
+    let options = options.budget_bytes(budget).budget_policy(when_pinned);
     MappingCache::new(options).expect("a cache")
 }
 
@@ -154,41 +154,44 @@ fn spans_read_the_bytes_of_the_group() {
             assert!(found == expected, "{range:?}");
 
             let mut buf = vec![0xEE; expected.len()];
-            span.copy_to(0, &mut buf).expect("copy_to");
+            span.read_at(0, &mut buf).expect("copy_to");
             assert!(buf == expected, "{range:?}");
             let half = expected.len() / 2;
-            span.copy_to(half, &mut buf[half..]).expect("copy_to");
+            span.read_at(half, &mut buf[half..]).expect("copy_to");
             assert!(buf == expected, "{range:?}");
-            span.check().expect("all bytes exist");
+            span.check_intact().expect("all bytes exist");
         }
     }
 }
 
 #[test]
 fn spans_accept_any_range_bounds() {
-    let model = Model::new(&small_cache(4, CopyPath::Mapped));
+    let model = Model::new(&small_cache(4, CopyMethod::Mapped));
     let all = |span: Span<&Group>| span.slices().collect::<Vec<_>>().concat();
     let (group, bytes) = (&model.group, &model.bytes);
     assert!(all(group.span(..).expect("all bytes")) == *bytes);
     assert!(all(group.span(7..).expect("a span")) == bytes[7..]);
     assert!(all(group.span(..=6000).expect("a span")) == bytes[..=6000]);
-    assert!(all(group.span_within(5..9, LONG).expect("a span")) == bytes[5..9]);
+    assert!(all(group.span_timeout(5..9, LONG).expect("a span")) == bytes[5..9]);
     let len = group.len();
     for range in [0..len + 1, len + 1..len + 1, u64::MAX - 1..u64::MAX] {
         let refused = [
             group.span(range.clone()).map(drop),
-            group.span_within(range.clone(), LONG).map(drop),
+            group.span_timeout(range.clone(), LONG).map(drop),
             group.span_mut(range.clone()).map(drop),
-            group.span_mut_within(range.clone(), LONG).map(drop),
+            group.span_mut_timeout(range.clone(), LONG).map(drop),
         ];
         for refused in refused {
-            assert!(matches!(refused, Err(SpanError::Range { .. })), "{range:?}");
+            assert!(
+                matches!(refused, Err(GroupError::OutOfBounds { .. })),
+                "{range:?}"
+            );
         }
     }
     #[expect(clippy::reversed_empty_ranges, reason = "it is refused")]
     let inverted = group.span(9..5);
     assert!(
-        matches!(inverted, Err(SpanError::Range { .. })),
+        matches!(inverted, Err(GroupError::OutOfBounds { .. })),
         "{inverted:?}"
     );
 }
@@ -196,7 +199,7 @@ fn spans_accept_any_range_bounds() {
 #[test]
 fn stores_through_spans_reach_the_files() {
     for preallocation in PREALLOCATIONS {
-        let cache = small_cache(4, CopyPath::Auto);
+        let cache = small_cache(4, CopyMethod::Auto);
         let mut model = Model::new(&cache);
         let builder = Group::builder(model.folder.path()).cache(&cache);
         let mut builder = trusted(
@@ -217,7 +220,7 @@ fn stores_through_spans_reach_the_files() {
             let (windows, padding) = model.windows(&range);
             let mut span = match group.span_mut(range.clone()) {
                 Ok(span) => span,
-                Err(SpanError::Padding { entry }) => {
+                Err(GroupError::WriteToPadding { entry }) => {
                     assert!(padding > 0, "{range:?}");
                     let infos: Vec<_> = group.entries().collect();
                     assert_eq!(infos[entry].kind, EntryKind::Padding);
@@ -248,21 +251,21 @@ fn stores_through_spans_reach_the_files() {
                     }
                     assert!(left.is_empty());
                 }
-                (_, _) => span.copy_from(0, left).expect("copy_from"),
+                (_, _) => span.write_at(0, left).expect("copy_from"),
             }
             let seen: Vec<&[u8]> = span.as_span().slices().collect();
             assert!(seen.concat() == content, "{range:?}");
             let mut buf = vec![0; content.len()];
-            span.copy_to(0, &mut buf).expect("copy_to");
+            span.read_at(0, &mut buf).expect("copy_to");
             assert!(buf == content, "{range:?}");
-            span.check().expect("all bytes exist");
+            span.check_intact().expect("all bytes exist");
             model.bytes[range.start as usize..range.end as usize].copy_from_slice(&content);
         }
         let mut buf = vec![0; model.bytes.len()];
         group.read_exact_at(0, &mut buf).expect("all bytes");
         assert!(buf == model.bytes, "{preallocation:?}");
         group.sync_all().expect("sync_all");
-        assert_eq!(group.stats().unsynced_files, 0);
+        assert_eq!(group.stats().dirty_files, 0);
         let files = group
             .entries()
             .filter(|entry| entry.kind == EntryKind::File);
@@ -280,26 +283,22 @@ fn stores_through_spans_reach_the_files() {
 #[test]
 fn stores_make_files_dirty_until_the_group_is_synced() {
     let folder = one_file(1, 10_000);
-    let group = writer(folder.path(), &small_cache(4, CopyPath::Auto));
+    let group = writer(folder.path(), &small_cache(4, CopyMethod::Auto));
     let mut span = group.span_mut(..100).expect("a span");
     span.slices_mut().for_each(|slice| slice.fill(9));
     group.sync_all().expect("the stored state");
-    assert_eq!(
-        group.stats().unsynced_files,
-        1,
-        "further stores are possible"
-    );
+    assert_eq!(group.stats().dirty_files, 1, "further stores are possible");
     drop(span);
     group.flush(..100, FlushMode::Sync).expect("flush");
-    assert_eq!(group.stats().unsynced_files, 0);
+    assert_eq!(group.stats().dirty_files, 0);
 }
 
 #[test]
 fn padding_reads_as_zeros_and_refuses_writing_spans() {
     let folder = one_file(1, 100);
-    let cache = small_cache(4, CopyPath::Auto);
+    let cache = small_cache(4, CopyMethod::Auto);
     let builder = Group::builder(folder.path()).cache(&cache).padding(200_000);
-    let builder = trusted(builder.existing("a").padding(70_000));
+    let builder = trusted(builder.existing_file("a").padding(70_000));
     let builder = builder.access(Access::ReadWrite);
     let group = builder.open().expect("a group");
     let span = group.span(1..270_000).expect("a span");
@@ -308,22 +307,22 @@ fn padding_reads_as_zeros_and_refuses_writing_spans() {
     expected.extend([0; 69_900]);
     assert!(span.slices().collect::<Vec<_>>().concat() == expected);
     assert!(span.as_slice().is_none());
-    span.check().expect("padding always exists");
+    span.check_intact().expect("padding always exists");
     let only = group.span(..100_000).expect("only padding");
     assert!(
         only.slices()
             .all(|slice| slice.iter().all(|byte| *byte == 0))
     );
     assert_eq!(only.slices().map(<[u8]>::len).sum::<usize>(), 100_000);
-    only.check().expect("padding always exists");
+    only.check_intact().expect("padding always exists");
     for (range, padding) in [(0..1, 0), (199_999..200_050, 0), (200_000..200_101, 2)] {
         let refused = group.span_mut(range.clone());
         assert!(
-            matches!(refused, Err(SpanError::Padding { entry }) if entry == padding),
+            matches!(refused, Err(GroupError::WriteToPadding { entry }) if entry == padding),
             "{range:?}: {refused:?}"
         );
-        let refused = group.span_mut_within(range, LONG);
-        assert!(matches!(refused, Err(SpanError::Padding { .. })));
+        let refused = group.span_mut_timeout(range, LONG);
+        assert!(matches!(refused, Err(GroupError::WriteToPadding { .. })));
     }
     drop(span);
     drop(group.span_mut(200_000..200_100).expect("between them"));
@@ -333,7 +332,7 @@ fn padding_reads_as_zeros_and_refuses_writing_spans() {
 fn buffers_come_in_batches_within_the_kernel_limit() {
     const FILES: usize = 1200;
     let folder = support::temp_dir();
-    let cache = small_cache(2 * FILES as u64, CopyPath::Auto);
+    let cache = small_cache(2 * FILES as u64, CopyMethod::Auto);
     let builder = Group::builder(folder.path()).cache(&cache);
     let mut builder = trusted(builder.access(Access::ReadWrite).create(true));
     for file in 0..FILES {
@@ -377,15 +376,15 @@ fn buffers_come_in_batches_within_the_kernel_limit() {
 
 #[test]
 fn empty_spans_have_no_slices() {
-    let model = Model::new(&small_cache(4, CopyPath::Mapped));
+    let model = Model::new(&small_cache(4, CopyMethod::Mapped));
     for at in [0, 1, 5000, 8000, model.group.len()] {
         let span = model.group.span(at..at).expect("the range is empty");
         assert!(span.is_empty() && span.slices().next().is_none());
-        span.copy_to(0, &mut []).expect("an empty read");
-        span.check().expect("nothing is lost");
+        span.read_at(0, &mut []).expect("an empty read");
+        span.check_intact().expect("nothing is lost");
         let mut span = model.group.span_mut(at..at).expect("the range is empty");
         assert!(span.is_empty() && span.slices_mut().next().is_none());
-        span.copy_from(0, &[]).expect("an empty read");
+        span.write_at(0, &[]).expect("an empty read");
     }
     assert_eq!(
         model.group.stats().mappings,
@@ -401,20 +400,23 @@ fn empty_spans_have_no_slices() {
 #[test]
 fn copies_stay_inside_the_span() {
     let folder = one_file(1, 10_000);
-    let group = writer(folder.path(), &small_cache(4, CopyPath::Auto));
+    let group = writer(folder.path(), &small_cache(4, CopyMethod::Auto));
     let mut span = group.span_mut(1000..6000).expect("a span");
-    let outside = |done: Result<(), SpanError>| {
-        assert!(matches!(done, Err(SpanError::Range { .. })), "{done:?}");
+    let outside = |done: Result<(), GroupError>| {
+        assert!(
+            matches!(done, Err(GroupError::OutOfBounds { .. })),
+            "{done:?}"
+        );
     };
     for (at, len) in [(5001, 0), (5000, 1), (0, 5001), (usize::MAX, 1), (2, 4999)] {
         let mut buf = vec![0xEE; len];
-        outside(span.copy_from(at, &buf));
-        outside(span.copy_to(at, &mut buf));
-        outside(span.as_span().copy_to(at, &mut buf));
+        outside(span.write_at(at, &buf));
+        outside(span.read_at(at, &mut buf));
+        outside(span.as_span().read_at(at, &mut buf));
         assert!(buf.iter().all(|byte| *byte == 0xEE));
     }
-    span.copy_from(5000, &[]).expect("nothing, at the end");
-    span.copy_from(4999, &[7]).expect("the last byte");
+    span.write_at(5000, &[]).expect("nothing, at the end");
+    span.write_at(4999, &[7]).expect("the last byte");
     drop(span);
     let mut expected = noise(1, 10_000);
     expected[5999] = 7;
@@ -430,35 +432,35 @@ fn slices_require_assume_exclusive() {
         assert!(message.contains("trust_files"), "{message}");
     }
     let folder = one_file(1, 10_000);
-    let builder = Group::builder(folder.path()).existing("a");
+    let builder = Group::builder(folder.path()).existing_file("a");
     let group = builder.access(Access::ReadWrite).open().expect("a group");
     let span = group.span(..).expect("a span");
     panics(|| assert!(span.as_slice().is_some()));
     panics(|| assert!(span.slices().count() > 0));
     panics(|| assert!(span.io_slices().count() > 0));
     let mut buf = [0; 100];
-    span.copy_to(0, &mut buf).expect("copies need no promise");
+    span.read_at(0, &mut buf).expect("copies need no promise");
     drop(span);
     let mut span = group.span_mut(..).expect("given back by the panics, too");
     panics(|| drop(span.as_mut_slice()));
     panics(|| assert!(span.slices_mut().count() > 0));
     panics(|| assert!(span.io_slices_mut().count() > 0));
     panics(|| assert!(span.as_span().as_slice().is_some()));
-    span.copy_from(0, &buf).expect("copies need no promise");
-    span.check().expect("nor does this");
+    span.write_at(0, &buf).expect("copies need no promise");
+    span.check_intact().expect("nor does this");
 }
 
 #[test]
 fn a_span_dropped_by_a_panic_unlocks_its_range() {
     let folder = one_file(1, 10_000);
-    let group = writer(folder.path(), &small_cache(4, CopyPath::Auto));
+    let group = writer(folder.path(), &small_cache(4, CopyMethod::Auto));
     let unwound = catch_unwind(AssertUnwindSafe(|| {
         let _span = group.span_mut(..).expect("a span");
         panic!("in the middle");
     }));
     assert!(unwound.is_err());
     drop(group.span_mut(..).expect("the range was unlocked"));
-    assert_eq!(group.stats().pinned, 0);
+    assert_eq!(group.stats().pinned_mappings, 0);
 }
 
 #[test]
@@ -474,7 +476,7 @@ fn a_file_that_is_too_short_gives_no_span() {
             let (named, needed, present) = short_file(group.span(range.clone()).unwrap_err());
             assert_eq!((named, present), (path.clone(), 5000), "{range:?}");
             assert!(needed > 5000 && needed <= range.end, "{range:?}");
-            assert_eq!(group.stats().pinned, 0, "{range:?}");
+            assert_eq!(group.stats().pinned_mappings, 0, "{range:?}");
         }
         let span = group.span(..5000).expect("the existing bytes");
         assert!(span.slices().collect::<Vec<_>>().concat() == noise(1, 5000));
@@ -488,7 +490,7 @@ fn a_file_that_is_too_short_gives_no_span() {
 fn a_writing_span_creates_and_extends_files() {
     for preallocation in PREALLOCATIONS {
         let folder = one_file(1, 100);
-        let cache = small_cache(8, CopyPath::Auto);
+        let cache = small_cache(8, CopyMethod::Auto);
         let build = |create| {
             let builder = Group::builder(folder.path()).cache(&cache);
             let builder = builder.access(Access::ReadWrite).create(create);
@@ -502,7 +504,7 @@ fn a_writing_span_creates_and_extends_files() {
         let group = build(true);
         let mut span = group.span_mut(9000..12_000).expect("a span");
         let content = noise(2, 3000);
-        span.copy_from(0, &content).expect("copy_from");
+        span.write_at(0, &content).expect("copy_from");
         drop(span);
         group.sync_all().expect("sync_all");
         let found = fs::read(folder.path().join("a")).expect("read");
@@ -515,7 +517,7 @@ fn a_writing_span_creates_and_extends_files() {
 #[test]
 fn a_read_only_group_refuses_writing_spans() {
     let folder = one_file(1, 10_000);
-    let builder = Group::builder(folder.path()).existing("a");
+    let builder = Group::builder(folder.path()).existing_file("a");
     let group = builder.open().expect("a group");
     let held = group.span(..).expect("a span");
     for refused in [group.span_mut(..), group.span_mut(5..6)] {
@@ -523,7 +525,7 @@ fn a_read_only_group_refuses_writing_spans() {
         assert!(
             matches!(
                 error,
-                SpanError::File(MappingError::ReadOnly { .. } | MappingError::Busy { .. })
+                GroupError::File(MappingError::ReadOnly { .. } | MappingError::RangeLocked { .. })
             ),
             "{error:?}"
         );
@@ -531,7 +533,10 @@ fn a_read_only_group_refuses_writing_spans() {
     drop(held);
     let refused = group.span_mut(..);
     assert!(
-        matches!(refused, Err(SpanError::File(MappingError::ReadOnly { .. }))),
+        matches!(
+            refused,
+            Err(GroupError::File(MappingError::ReadOnly { .. }))
+        ),
         "{refused:?}"
     );
     drop(group.span(..).expect("no range stays locked"));
@@ -541,11 +546,11 @@ fn a_read_only_group_refuses_writing_spans() {
 fn owned_spans_outlive_group_and_cache() {
     fn assert_free<T: Send + Sync + 'static>(_: &T) {}
     let folder = one_file(1, 50_000);
-    let cache = small_cache(2, CopyPath::Mapped);
+    let cache = small_cache(2, CopyMethod::Mapped);
     let group = Arc::new(writer(folder.path(), &cache));
     let span: Span<Arc<Group>> = group.owned_span(..30_000).expect("a span");
     let mut stores: SpanMut<Arc<Group>> = group.owned_span_mut(30_000..).expect("a span");
-    let waited = group.owned_span_within(5..6, LONG).expect("a span");
+    let waited = group.owned_span_timeout(5..6, LONG).expect("a span");
     assert_free(&span);
     assert_free(&stores);
     drop((group, cache));
@@ -553,7 +558,7 @@ fn owned_spans_outlive_group_and_cache() {
         thread::spawn(move || {
             assert!(span.slices().collect::<Vec<_>>().concat() == noise(1, 50_000)[..30_000]);
             let mut buf = [0; 5000];
-            span.copy_to(20_000, &mut buf).expect("copy_to");
+            span.read_at(20_000, &mut buf).expect("copy_to");
             assert!(buf == noise(1, 50_000)[20_000..25_000]);
             drop(waited);
         }),
@@ -564,7 +569,7 @@ fn owned_spans_outlive_group_and_cache() {
                 slice.copy_from_slice(&left[..slice.len()]);
                 left = &left[slice.len()..];
             }
-            stores.check().expect("all bytes exist");
+            stores.check_intact().expect("all bytes exist");
         }),
     );
     one.join().expect("the reader");
@@ -576,9 +581,9 @@ fn owned_spans_outlive_group_and_cache() {
 
 #[track_caller]
 #[expect(clippy::needless_pass_by_value, reason = "callers pass temporaries")]
-fn assert_pinned(done: Result<(), SpanError>, file: &Path) {
+fn assert_pinned(done: Result<(), GroupError>, file: &Path) {
     assert!(
-        matches!(&done, Err(SpanError::File(MappingError::WindowPinned { path, .. })) if path == file),
+        matches!(&done, Err(GroupError::File(MappingError::WindowPinned { path, .. })) if path == file),
         "{done:?}"
     );
 }
@@ -594,7 +599,7 @@ fn a_file_with_spans_is_not_closed_by_other_groups() {
         let group = writer(folder.path(), &cache);
         let builder = Group::builder(folder.path()).cache(&cache);
         let builder = builder.access(Access::ReadWrite);
-        let builder = builder.existing("a").existing("0");
+        let builder = builder.existing_file("a").existing_file("0");
         let mut other = builder.open().expect("a group");
         other.write_all_at(15_000, &[3; 100]).expect("a write");
 
@@ -607,14 +612,14 @@ fn a_file_with_spans_is_not_closed_by_other_groups() {
         expected[8000..13_000].fill(5);
         expected[15_000..15_100].fill(3);
 
-        assert_pinned(other.release_file(0), &a);
-        assert_pinned(other.abandon_file(0), &a);
-        assert_pinned(other.move_to(elsewhere.path()), &a);
+        assert_pinned(other.close_file(0), &a);
+        assert_pinned(other.close_file_without_sync(0), &a);
+        assert_pinned(other.move_files_to(elsewhere.path()), &a);
         assert_eq!(other.root(), folder.path());
         assert!(folder.path().join("0").exists(), "moved back");
         other.evict(..).expect("the unpinned range");
         cache.evict_idle(Duration::ZERO);
-        assert_eq!(cache.stats().pinned, cache.stats().mappings);
+        assert_eq!(cache.stats().pinned_mappings, cache.stats().mappings);
 
         assert!(reading.slices().collect::<Vec<_>>().concat() == expected[..5000]);
         for slice in writing.slices_mut() {
@@ -622,13 +627,13 @@ fn a_file_with_spans_is_not_closed_by_other_groups() {
             slice.fill(6);
         }
         expected[8000..13_000].fill(6);
-        writing.copy_from(0, &[7; 10]).expect("copy_from");
+        writing.write_at(0, &[7; 10]).expect("copy_from");
         expected[8000..8010].fill(7);
         // The range locks still exist, and so does the other group.
         assert!(other.span_mut(4999..5000).is_err());
         assert!(other.span(8000..8001).is_err());
         drop((reading, writing));
-        other.release_file(0).expect("no pin exists");
+        other.close_file(0).expect("no pin exists");
         assert!(fs::read(&a).expect("read") == expected);
         let mut buf = vec![0; 20_000];
         group.read_exact_at(0, &mut buf).expect("all bytes");
@@ -639,13 +644,15 @@ fn a_file_with_spans_is_not_closed_by_other_groups() {
 #[test]
 fn spans_are_unaffected_by_evictions_of_other_caches() {
     let folder = one_file(1, 20_000);
-    let group = writer(folder.path(), &small_cache(16, CopyPath::Mapped));
-    let mut other = writer(folder.path(), &small_cache(16, CopyPath::Mapped));
+    let group = writer(folder.path(), &small_cache(16, CopyMethod::Mapped));
+    let mut other = writer(folder.path(), &small_cache(16, CopyMethod::Mapped));
     let mut span = group.span_mut(..).expect("a span");
     let mut buf = [0];
     assert!(other.read_exact_at(0, &mut buf).is_err());
-    other.release_file(0).expect("the range is not pinned");
-    other.abandon_file(0).expect("the range is not pinned");
+    other.close_file(0).expect("the range is not pinned");
+    other
+        .close_file_without_sync(0)
+        .expect("the range is not pinned");
     assert!(
         other.read_exact_at(0, &mut buf).is_err(),
         "the range lock applies to a new handle of the file"
@@ -661,8 +668,10 @@ fn spans_are_unaffected_by_evictions_of_other_caches() {
 #[test]
 fn readers_and_writers_of_one_window_are_coherent() {
     let folder = one_file(1, 16 << 10);
-    let cache = cache_of(16 << 10, 1 << 20, WhenPinned::Exceed);
-    let builder = Group::builder(folder.path()).cache(&cache).existing("a");
+    let cache = cache_of(16 << 10, 1 << 20, BudgetPolicy::AllowExceeding);
+    let builder = Group::builder(folder.path())
+        .cache(&cache)
+        .existing_file("a");
     let reader = trusted(builder).open().expect("a group");
     let group = writer(folder.path(), &cache);
     let of_reader = reader.span(..4096).expect("a span");
@@ -688,13 +697,13 @@ fn readers_and_writers_of_one_window_are_coherent() {
     let all = reader.span(..12_288).expect("a range beside it");
     writing.as_mut_slice().expect("one window").fill(8);
     assert!(all.as_slice().expect("one window")[8192..] == content);
-    writing.copy_from(0, &[9]).expect("copy_from");
+    writing.write_at(0, &[9]).expect("copy_from");
     assert_eq!(
         writing.as_span().as_slice().expect("one window")[..2],
         [9, 8]
     );
     drop((all, writing, of_reader, of_writer));
-    assert_eq!(cache.stats().pinned, 0);
+    assert_eq!(cache.stats().pinned_mappings, 0);
     let found = fs::read(folder.path().join("a")).expect("read");
     assert!(found[4096..8192] == content && found[8192..12_288] == content);
     assert!(found[12_288] == 9 && found[12_289..].iter().all(|byte| *byte == 8));
@@ -711,7 +720,7 @@ fn copies_and_slices_are_coherent() {
             let at = round * 700;
             let mut span = group.span_mut(at..at + 6000).expect("a span");
             if round % 2 == 0 {
-                span.copy_from(0, &content).expect("copy_from");
+                span.write_at(0, &content).expect("copy_from");
             } else {
                 let mut left = &content[..];
                 for slice in span.slices_mut() {
@@ -742,12 +751,12 @@ fn i38_a_span_larger_than_the_budget_follows_the_policy() {
     let len = WINDOWS * WINDOW_BYTES as usize;
     let folder = one_file(1, len);
     let budget = 3 * WINDOW_BYTES;
-    let cache = cache_of(WINDOW_BYTES as usize, budget, WhenPinned::Exceed);
+    let cache = cache_of(WINDOW_BYTES as usize, budget, BudgetPolicy::AllowExceeding);
     let group = writer(folder.path(), &cache);
     let span = group.span(..).expect("the budget is exceeded");
     assert!(span.slices().collect::<Vec<_>>().concat() == noise(1, len));
-    assert_eq!(cache.stats().pinned, WINDOWS);
-    assert!(cache.stats().budget_exceeded > 0);
+    assert_eq!(cache.stats().pinned_mappings, WINDOWS);
+    assert!(cache.stats().over_budget_mappings > 0);
     drop(span);
     assert!(
         cache.stats().mapped_bytes <= budget,
@@ -762,27 +771,27 @@ fn i38_a_span_larger_than_the_budget_follows_the_policy() {
     );
     assert!(fs::read(folder.path().join("a")).expect("read") == vec![2; len]);
 
-    let by_bytes = cache_of(WINDOW_BYTES as usize, budget, WhenPinned::Fail);
+    let by_bytes = cache_of(WINDOW_BYTES as usize, budget, BudgetPolicy::Fail);
     let options = CacheOptions::default().window_bytes(WINDOW_BYTES as usize);
-    let options = options.mappings_max(3).when_pinned(WhenPinned::Fail);
+    let options = options.mappings_max(3).budget_policy(BudgetPolicy::Fail);
     let by_mappings = MappingCache::new(options).expect("a cache");
     for cache in [by_bytes, by_mappings] {
         let group = Arc::new(writer(folder.path(), &cache));
-        let other = writer(folder.path(), &small_cache(64, CopyPath::Mapped));
+        let other = writer(folder.path(), &small_cache(64, CopyMethod::Mapped));
         let start = Instant::now();
         let refused = [
             group.span(..).map(drop),
             group.span_mut(..).map(drop),
-            group.span_within(.., LONG).map(drop),
-            group.span_mut_within(.., LONG).map(drop),
-            group.owned_span_within(1.., LONG).map(drop),
-            group.owned_span_mut_within(1.., LONG).map(drop),
+            group.span_timeout(.., LONG).map(drop),
+            group.span_mut_timeout(.., LONG).map(drop),
+            group.owned_span_timeout(1.., LONG).map(drop),
+            group.owned_span_mut_timeout(1.., LONG).map(drop),
         ];
         for refused in refused {
             assert!(
                 matches!(
                     refused,
-                    Err(SpanError::File(MappingError::BudgetPinned { .. }))
+                    Err(GroupError::File(MappingError::BudgetExhausted { .. }))
                 ),
                 "{refused:?}"
             );
@@ -792,7 +801,10 @@ fn i38_a_span_larger_than_the_budget_follows_the_policy() {
             "a span does not wait for the budget"
         );
         assert_eq!(
-            (cache.stats().pinned, cache.stats().budget_exceeded),
+            (
+                cache.stats().pinned_mappings,
+                cache.stats().over_budget_mappings
+            ),
             (0, 0)
         );
         drop(other.span_mut(..).expect("no range stays locked"));
@@ -804,7 +816,7 @@ fn i38_a_span_larger_than_the_budget_follows_the_policy() {
 
 /// Two threads hold half of the budget each and repeatedly request the other half. Neither may wait
 /// for it.
-fn both_request_all(when_pinned: WhenPinned) -> Vec<Result<(), SpanError>> {
+fn both_request_all(when_pinned: BudgetPolicy) -> Vec<Result<(), GroupError>> {
     let folder = one_file(1, 40 * WINDOW_BYTES as usize);
     let budget = 4 * WINDOW_BYTES;
     let cache = cache_of(WINDOW_BYTES as usize, budget, when_pinned);
@@ -822,7 +834,7 @@ fn both_request_all(when_pinned: WhenPinned) -> Vec<Result<(), SpanError>> {
                     .map(|_| {
                         let held = group.span_mut(window(0)).expect("its half");
                         barrier.wait();
-                        let more = group.span_mut_within(window(4), LONG);
+                        let more = group.span_mut_timeout(window(4), LONG);
                         barrier.wait();
                         let more = more.map(drop);
                         drop(held);
@@ -834,7 +846,7 @@ fn both_request_all(when_pinned: WhenPinned) -> Vec<Result<(), SpanError>> {
         });
         threads.map(|thread| thread.join().expect("a thread"))
     });
-    assert_eq!(cache.stats().pinned, 0);
+    assert_eq!(cache.stats().pinned_mappings, 0);
     assert!(cache.stats().mapped_bytes <= budget);
     results.into_iter().flatten().collect()
 }
@@ -842,14 +854,14 @@ fn both_request_all(when_pinned: WhenPinned) -> Vec<Result<(), SpanError>> {
 #[test]
 fn i38_spans_never_wait_for_the_budget() {
     let start = Instant::now();
-    for result in both_request_all(WhenPinned::Exceed) {
+    for result in both_request_all(BudgetPolicy::AllowExceeding) {
         result.expect("the budget is exceeded");
     }
-    for result in both_request_all(WhenPinned::Fail) {
+    for result in both_request_all(BudgetPolicy::Fail) {
         assert!(
             matches!(
                 result,
-                Err(SpanError::File(MappingError::BudgetPinned { .. }))
+                Err(GroupError::File(MappingError::BudgetExhausted { .. }))
             ),
             "{result:?}"
         );
@@ -864,15 +876,15 @@ fn i38_copies_work_while_spans_pin_the_budget() {
         let options = CacheOptions::default()
             .window_bytes(WINDOW_BYTES as usize)
             .budget_bytes(2 * WINDOW_BYTES)
-            .when_pinned(WhenPinned::Fail)
-            .copy_path(copy_path);
+            .budget_policy(BudgetPolicy::Fail)
+            .copy_method(copy_path);
         let cache = MappingCache::new(options).expect("a cache");
         let group = writer(folder.path(), &cache);
         let held = group.span(..2 * WINDOW_BYTES).expect("all of the budget");
         let mut buf = vec![0; 5 * WINDOW_BYTES as usize];
         // Copies through mappings may be refused. They neither wait nor harm the span.
         let copied = group.read_exact_at(5 * WINDOW_BYTES, &mut buf);
-        if copy_path == CopyPath::Mapped {
+        if copy_path == CopyMethod::Mapped {
             drop(copied);
         } else {
             copied.expect("copied by the kernel");
@@ -882,7 +894,7 @@ fn i38_copies_work_while_spans_pin_the_budget() {
             held.slices().collect::<Vec<_>>().concat()
                 == noise(1, 20 * WINDOW_BYTES as usize)[..2 * 4096]
         );
-        assert_eq!(cache.stats().pinned, 2);
+        assert_eq!(cache.stats().pinned_mappings, 2);
     }
 }
 
@@ -893,7 +905,7 @@ fn bytes_past_the_end_of_a_file_are_never_in_a_span() {
     let path = folder.path().join("a");
     let file = File::options().write(true).open(&path).expect("open");
     file.set_len(100).expect("the file is truncated");
-    let group = writer(folder.path(), &small_cache(4, CopyPath::Auto));
+    let group = writer(folder.path(), &small_cache(4, CopyMethod::Auto));
     assert_eq!(group.len(), 100);
     let mut span = group.span_mut(..).expect("a span");
     assert_eq!(span.as_mut_slice().expect("one window").len(), 100);
@@ -907,7 +919,7 @@ fn bytes_past_the_end_of_a_file_are_never_in_a_span() {
 #[test]
 fn guards_have_readable_debug_output() {
     let folder = one_file(1, 10_000);
-    let group = Arc::new(writer(folder.path(), &small_cache(4, CopyPath::Auto)));
+    let group = Arc::new(writer(folder.path(), &small_cache(4, CopyMethod::Auto)));
     let one = group.owned_span(1..5).expect("a span");
     let two = group.owned_span_mut(7..9).expect("a span");
     assert_eq!(format!("{one:?}"), "Span { range: 1..5, .. }");

@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "hashing in place is a promise of the caller")]
 
 use flatspan::{
-    mapping_cache::{CacheOptions, CopyPath, MappingCache, WhenPinned},
+    mapping_cache::{BudgetPolicy, CacheOptions, CopyMethod, MappingCache},
     span::{Group, Pieces},
 };
 
@@ -20,7 +20,7 @@ fn hashes_agree(cache: &MappingCache) {
     for (file, len) in [300_000, 0, 1, 200_123, 4096, 77].into_iter().enumerate() {
         let content = noise(file as u64, len);
         put(&folder.path().join(format!("{file}")), &content);
-        builder = builder.existing(format!("{file}")).padding(5);
+        builder = builder.existing_file(format!("{file}")).padding(5);
         bytes.extend(content);
         bytes.extend([0; 5]);
     }
@@ -28,7 +28,7 @@ fn hashes_agree(cache: &MappingCache) {
     for piece_bytes in [64, 1000, 4096, 16 << 10, 100_000, 1 << 20] {
         let pieces = Pieces::new(&group, piece_bytes).expect("pieces");
         // SAFETY: no other code writes to the files of this test.
-        let pieces = unsafe { pieces.in_place() };
+        let pieces = unsafe { pieces.hash_in_place() };
         for piece in 0..pieces.count() {
             let range = pieces.range(piece).expect("a piece");
             let expected = sha1(&bytes[range.start as usize..range.end as usize]);
@@ -36,26 +36,26 @@ fn hashes_agree(cache: &MappingCache) {
         }
         #[cfg(feature = "rayon")]
         for (piece, outcome) in pieces
-            .hash_all(&flatspan::span::HashRun::new())
+            .hash_all(&flatspan::span::HashOptions::new())
             .into_iter()
             .enumerate()
         {
             let range = pieces.range(piece).expect("a piece");
             let expected = sha1(&bytes[range.start as usize..range.end as usize]);
             assert!(
-                matches!(outcome, flatspan::span::PieceOutcome::Hashed(hash) if hash == expected),
+                matches!(outcome, flatspan::span::PieceHash::Hashed(hash) if hash == expected),
                 "piece {piece} of {piece_bytes}: {outcome:?}"
             );
         }
     }
-    assert_eq!(cache.stats().pinned, 0);
+    assert_eq!(cache.stats().pinned_mappings, 0);
 }
 
 #[test]
 fn hashing_in_place_equals_hashing_copies() {
     let roomy = CacheOptions::default().budget_bytes(64 << 20);
     hashes_agree(&MappingCache::new(roomy).expect("a cache"));
-    hashes_agree(&small_cache(64, CopyPath::Auto));
+    hashes_agree(&small_cache(64, CopyMethod::Auto));
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn with_a_pinned_budget_copies_are_hashed_instead() {
     let tight = CacheOptions::default()
         .window_bytes(4096)
         .budget_bytes(4096)
-        .when_pinned(WhenPinned::Fail);
+        .budget_policy(BudgetPolicy::Fail);
     hashes_agree(&MappingCache::new(tight).expect("a cache"));
 }
 
@@ -75,7 +75,7 @@ fn a_short_file_is_an_error_in_place_too() {
     let group = group.expect("a group");
     let pieces = Pieces::new(&group, 6000).expect("pieces");
     // SAFETY: no other code writes to the file of this test.
-    let pieces = unsafe { pieces.in_place() };
+    let pieces = unsafe { pieces.hash_in_place() };
     assert_eq!(
         pieces.hash(0).expect("the file exists"),
         sha1(&noise(1, 10_000)[..6000])

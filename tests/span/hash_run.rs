@@ -11,8 +11,10 @@ use std::{
 };
 
 use flatspan::{
-    mapping_cache::{CopyPath, MappingError},
-    span::{FileStatus, Group, HashRun, PieceOutcome, PieceState, Pieces, Progress, SpanError},
+    mapping_cache::{CopyMethod, MappingError},
+    span::{
+        FileStatus, Group, GroupError, HashOptions, HashProgress, PieceHash, PieceState, Pieces,
+    },
 };
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
@@ -23,13 +25,13 @@ use crate::{
 };
 
 /// Seven files. Returns the group and its bytes.
-fn seven_files(root: &Path, copy_path: CopyPath, bytes: usize) -> (Group, Vec<u8>) {
+fn seven_files(root: &Path, copy_path: CopyMethod, bytes: usize) -> (Group, Vec<u8>) {
     let content = noise(1, bytes);
     let cache = small_cache(8, copy_path);
     let mut builder = Group::builder(root).cache(&cache);
     for (number, chunk) in content.chunks(bytes.div_ceil(7)).enumerate() {
         put(&root.join(format!("{number}")), chunk);
-        builder = builder.existing(format!("{number}"));
+        builder = builder.existing_file(format!("{number}"));
     }
     (builder.open().expect("a group"), content)
 }
@@ -41,11 +43,11 @@ fn pool(threads: usize) -> ThreadPool {
 }
 
 #[track_caller]
-fn assert_hashes(outcomes: &[PieceOutcome], bytes: &[u8], piece_bytes: usize) {
+fn assert_hashes(outcomes: &[PieceHash], bytes: &[u8], piece_bytes: usize) {
     assert_eq!(outcomes.len(), bytes.len().div_ceil(piece_bytes));
     for (piece, (outcome, chunk)) in outcomes.iter().zip(bytes.chunks(piece_bytes)).enumerate() {
         assert!(
-            matches!(outcome, PieceOutcome::Hashed(hash) if *hash == sha1(chunk)),
+            matches!(outcome, PieceHash::Hashed(hash) if *hash == sha1(chunk)),
             "piece {piece} of {piece_bytes} bytes: {outcome:?}"
         );
     }
@@ -60,21 +62,21 @@ fn all_pieces_are_hashed_in_order() {
             let pool = pool(threads);
             for piece_bytes in [97, 1000, 4096, 16_384, 150_000, 300_007, 1 << 30] {
                 let pieces = Pieces::new(&group, piece_bytes as u64).expect("pieces");
-                let outcomes = pieces.hash_all(&HashRun::new().pool(&pool));
+                let outcomes = pieces.hash_all(&HashOptions::new().pool(&pool));
                 assert_hashes(&outcomes, &bytes, piece_bytes);
             }
         }
         let pieces = Pieces::new(&group, 5000).expect("pieces");
-        assert_hashes(&pieces.hash_all(&HashRun::new()), &bytes, 5000);
+        assert_hashes(&pieces.hash_all(&HashOptions::new()), &bytes, 5000);
     }
 }
 
 #[test]
 fn pieces_of_one_byte_are_hashed_in_order() {
     let folder = support::temp_dir();
-    let (group, bytes) = seven_files(folder.path(), CopyPath::Auto, 5000);
+    let (group, bytes) = seven_files(folder.path(), CopyMethod::Auto, 5000);
     let pieces = Pieces::new(&group, 1).expect("pieces");
-    assert_hashes(&pieces.hash_all(&HashRun::new()), &bytes, 1);
+    assert_hashes(&pieces.hash_all(&HashOptions::new()), &bytes, 1);
 }
 
 #[test]
@@ -85,9 +87,9 @@ fn a_group_without_bytes_has_no_pieces_to_hash() {
         .open()
         .expect("a group");
     let pieces = Pieces::new(&group, 100).expect("pieces");
-    assert!(pieces.hash_all(&HashRun::new()).is_empty());
+    assert!(pieces.hash_all(&HashOptions::new()).is_empty());
     let found = pieces
-        .verify(&[], &HashRun::new())
+        .verify(&[], &HashOptions::new())
         .expect("nothing to compare");
     assert!(found.complete);
     assert!(matches!(found.files[0].status, FileStatus::Missing));
@@ -96,15 +98,15 @@ fn a_group_without_bytes_has_no_pieces_to_hash() {
 #[test]
 fn hashing_runs_on_the_given_pool() {
     let folder = support::temp_dir();
-    let (group, bytes) = seven_files(folder.path(), CopyPath::Auto, 200_000);
+    let (group, bytes) = seven_files(folder.path(), CopyMethod::Auto, 200_000);
     let pieces = Pieces::new(&group, 1000).expect("pieces");
     let names = Mutex::new(BTreeSet::new());
-    let progress = |_: Progress| {
+    let progress = |_: HashProgress| {
         let name = thread::current().name().unwrap_or("").to_owned();
         names.lock().expect("names").insert(name);
     };
     let pool = pool(2);
-    let run = HashRun::new().pool(&pool).progress(&progress);
+    let run = HashOptions::new().pool(&pool).progress(&progress);
     assert_hashes(&pieces.hash_all(&run), &bytes, 1000);
     let names = names.into_inner().expect("names");
     assert!(!names.is_empty());
@@ -117,16 +119,16 @@ fn hashing_runs_on_the_given_pool() {
 #[test]
 fn hashing_defaults_to_the_current_pool() {
     let folder = support::temp_dir();
-    let (group, bytes) = seven_files(folder.path(), CopyPath::Auto, 50_000);
+    let (group, bytes) = seven_files(folder.path(), CopyMethod::Auto, 50_000);
     let pieces = Pieces::new(&group, 1000).expect("pieces");
     let elsewhere = AtomicBool::new(false);
-    let progress = |_: Progress| {
+    let progress = |_: HashProgress| {
         let is_given = thread::current()
             .name()
             .is_some_and(|name| name.starts_with("given-"));
         elsewhere.fetch_or(!is_given, Ordering::Relaxed);
     };
-    let outcomes = pool(2).install(|| pieces.hash_all(&HashRun::new().progress(&progress)));
+    let outcomes = pool(2).install(|| pieces.hash_all(&HashOptions::new().progress(&progress)));
     assert_hashes(&outcomes, &bytes, 1000);
     assert!(!elsewhere.into_inner());
 }
@@ -134,13 +136,13 @@ fn hashing_defaults_to_the_current_pool() {
 #[test]
 fn progress_rises_to_the_total() {
     let folder = support::temp_dir();
-    let (group, _) = seven_files(folder.path(), CopyPath::Auto, 200_003);
+    let (group, _) = seven_files(folder.path(), CopyMethod::Auto, 200_003);
     let pieces = Pieces::new(&group, 1000).expect("pieces");
     for threads in [1, 4] {
         let reports = Mutex::new(Vec::new());
-        let progress = |progress: Progress| reports.lock().expect("reports").push(progress);
+        let progress = |progress: HashProgress| reports.lock().expect("reports").push(progress);
         let pool = pool(threads);
-        drop(pieces.hash_all(&HashRun::new().pool(&pool).progress(&progress)));
+        drop(pieces.hash_all(&HashOptions::new().pool(&pool).progress(&progress)));
         let mut reports = reports.into_inner().expect("reports");
         assert!(
             reports
@@ -148,7 +150,7 @@ fn progress_rises_to_the_total() {
                 .all(|now| (now.pieces, now.bytes) == (201, 200_003))
         );
         if threads == 1 {
-            let rises = |pair: &[Progress]| {
+            let rises = |pair: &[HashProgress]| {
                 pair[0].bytes_done < pair[1].bytes_done && pair[0].pieces_done < pair[1].pieces_done
             };
             assert!(reports.windows(2).all(rises), "{reports:?}");
@@ -169,17 +171,17 @@ fn progress_rises_to_the_total() {
 #[test]
 fn a_cancelled_run_returns_partial_results() {
     let folder = support::temp_dir();
-    let (group, bytes) = seven_files(folder.path(), CopyPath::Auto, 1_000_000);
+    let (group, bytes) = seven_files(folder.path(), CopyMethod::Auto, 1_000_000);
     let pieces = Pieces::new(&group, 1000).expect("pieces");
     let expected: Vec<_> = bytes.chunks(1000).map(sha1).collect();
     let cancel = AtomicBool::new(false);
-    let progress = |now: Progress| {
+    let progress = |now: HashProgress| {
         if now.pieces_done >= 300 {
             cancel.store(true, Ordering::Relaxed);
         }
     };
     let pool = pool(2);
-    let run = HashRun::new()
+    let run = HashOptions::new()
         .pool(&pool)
         .progress(&progress)
         .cancel(&cancel);
@@ -188,11 +190,11 @@ fn a_cancelled_run_returns_partial_results() {
     let mut hashed = 0;
     for (outcome, expected) in outcomes.iter().zip(&expected) {
         match outcome {
-            PieceOutcome::Hashed(hash) => {
+            PieceHash::Hashed(hash) => {
                 hashed += 1;
                 assert_eq!(hash, expected);
             }
-            PieceOutcome::Cancelled => {}
+            PieceHash::Cancelled => {}
             other => panic!("{other:?}"),
         }
     }
@@ -222,18 +224,18 @@ fn a_cancelled_run_returns_partial_results() {
 #[test]
 fn a_run_cancelled_before_its_start_reads_nothing() {
     let folder = support::temp_dir();
-    let (group, bytes) = seven_files(folder.path(), CopyPath::Auto, 10_000);
+    let (group, bytes) = seven_files(folder.path(), CopyMethod::Auto, 10_000);
     let pieces = Pieces::new(&group, 1000).expect("pieces");
     let cancel = AtomicBool::new(true);
-    let outcomes = pieces.hash_all(&HashRun::new().cancel(&cancel));
+    let outcomes = pieces.hash_all(&HashOptions::new().cancel(&cancel));
     assert!(
         outcomes
             .iter()
-            .all(|outcome| matches!(outcome, PieceOutcome::Cancelled))
+            .all(|outcome| matches!(outcome, PieceHash::Cancelled))
     );
     cancel.store(false, Ordering::Relaxed);
     assert_hashes(
-        &pieces.hash_all(&HashRun::new().cancel(&cancel)),
+        &pieces.hash_all(&HashOptions::new().cancel(&cancel)),
         &bytes,
         1000,
     );
@@ -254,23 +256,23 @@ fn unreadable_pieces_fail_alone() {
         };
         let group = builder(Group::builder(folder.path()));
         let pieces = Pieces::new(&group, 1000).expect("pieces");
-        for (piece, outcome) in pieces.hash_all(&HashRun::new()).into_iter().enumerate() {
+        for (piece, outcome) in pieces.hash_all(&HashOptions::new()).into_iter().enumerate() {
             let error = match outcome {
-                PieceOutcome::Hashed(hash) => {
+                PieceHash::Hashed(hash) => {
                     assert!(!(20..30).contains(&piece) && !(45..50).contains(&piece));
                     assert_eq!(hash, sha1(&bytes[piece * 1000..][..1000]), "piece {piece}");
                     continue;
                 }
-                PieceOutcome::Failed(error) => error,
+                PieceHash::Failed(error) => error,
                 other => panic!("{other:?}"),
             };
             match &*error {
-                SpanError::File(MappingError::Missing { path }) => {
+                GroupError::File(MappingError::NotFound { path }) => {
                     assert!((20..30).contains(&piece) && path.ends_with("2"));
                 }
-                SpanError::File(MappingError::ShortFile {
+                GroupError::File(MappingError::FileTooShort {
                     path,
-                    present_bytes,
+                    actual_bytes: present_bytes,
                     ..
                 }) => {
                     assert!((45..50).contains(&piece) && path.ends_with("4"));
@@ -285,15 +287,15 @@ fn unreadable_pieces_fail_alone() {
 #[test]
 fn a_wrong_number_of_expected_hashes_is_refused() {
     let folder = support::temp_dir();
-    let (group, bytes) = seven_files(folder.path(), CopyPath::Auto, 10_000);
+    let (group, bytes) = seven_files(folder.path(), CopyMethod::Auto, 10_000);
     let pieces = Pieces::new(&group, 1000).expect("pieces");
     let expected: Vec<_> = bytes.chunks(1000).map(sha1).collect();
     let more = [&expected[..], &expected[..1]].concat();
     for wrong in [&expected[..9], &more[..], &[]] {
-        let refused = pieces.verify(wrong, &HashRun::new());
+        let refused = pieces.verify(wrong, &HashOptions::new());
         assert!(matches!(
             refused,
-            Err(SpanError::Argument {
+            Err(GroupError::InvalidArgument {
                 argument: "expected",
                 ..
             })
@@ -301,7 +303,7 @@ fn a_wrong_number_of_expected_hashes_is_refused() {
     }
     assert!(
         pieces
-            .verify(&expected, &HashRun::new())
+            .verify(&expected, &HashOptions::new())
             .expect("a result")
             .is_ok()
     );

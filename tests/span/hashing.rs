@@ -3,8 +3,8 @@
 use std::{fs::File, os::unix::fs::FileExt as _, path::Path};
 
 use flatspan::{
-    mapping_cache::{Access, CopyPath, MappingError, Preallocation},
-    span::{Group, PieceHasher, Pieces, Sha1, Sha1Digest, SpanError},
+    mapping_cache::{Access, CopyMethod, MappingError, Preallocation},
+    span::{Group, GroupError, PieceHasher, Pieces, Sha1, Sha1Digest},
 };
 use sha1::{Digest as _, Sha1 as Reference};
 
@@ -18,7 +18,7 @@ pub(crate) fn sha1(bytes: &[u8]) -> Sha1Digest {
 }
 
 /// Files, padding, an empty file and a hole at the end of a file. Returns the group and its bytes.
-fn mixed_group(root: &Path, copy_path: CopyPath) -> (Group, Vec<u8>) {
+fn mixed_group(root: &Path, copy_path: CopyMethod) -> (Group, Vec<u8>) {
     let content = [noise(1, 5000), noise(2, 123), noise(3, 9001)];
     put(&root.join("a"), &content[0]);
     put(&root.join("b"), &content[1]);
@@ -30,8 +30,14 @@ fn mixed_group(root: &Path, copy_path: CopyPath) -> (Group, Vec<u8>) {
         .expect("open");
     file.set_len(20_000).expect("set_len");
     let cache = small_cache(4, copy_path);
-    let builder = Group::builder(root).cache(&cache).existing("a").padding(77);
-    let builder = builder.existing("b").existing("empty").existing("c");
+    let builder = Group::builder(root)
+        .cache(&cache)
+        .existing_file("a")
+        .padding(77);
+    let builder = builder
+        .existing_file("b")
+        .existing_file("empty")
+        .existing_file("c");
     let group = builder
         .file_range("a", 10..30)
         .padding(3)
@@ -92,7 +98,7 @@ fn pieces_of_every_length_hash_like_the_same_bytes_in_memory() {
 #[test]
 fn pieces_of_one_byte_hash_like_their_byte() {
     let folder = support::temp_dir();
-    let (group, bytes) = mixed_group(folder.path(), CopyPath::Auto);
+    let (group, bytes) = mixed_group(folder.path(), CopyMethod::Auto);
     let pieces = Pieces::new(&group, 1).expect("pieces");
     assert_eq!(pieces.count(), bytes.len());
     for (piece, byte) in bytes.iter().enumerate().step_by(7) {
@@ -112,8 +118,10 @@ fn pieces_longer_than_any_buffer_are_hashed_whole() {
     put(&folder.path().join("b"), &content[1_000_001..]);
     for copy_path in COPY_PATHS {
         let cache = small_cache(3, copy_path);
-        let builder = Group::builder(folder.path()).cache(&cache).existing("a");
-        let group = builder.existing("b").open().expect("a group");
+        let builder = Group::builder(folder.path())
+            .cache(&cache)
+            .existing_file("a");
+        let group = builder.existing_file("b").open().expect("a group");
         for piece_bytes in [(1 << 20) + 1, 3 << 20, 1 << 30] {
             let pieces = Pieces::new(&group, piece_bytes).expect("pieces");
             for (piece, chunk) in content.chunks(piece_bytes as usize).enumerate() {
@@ -142,7 +150,7 @@ fn any_hash_can_be_used() {
         }
     }
     let folder = support::temp_dir();
-    let (group, bytes) = mixed_group(folder.path(), CopyPath::Auto);
+    let (group, bytes) = mixed_group(folder.path(), CopyMethod::Auto);
     let pieces = Pieces::new(&group, 1000).expect("pieces");
     for (piece, chunk) in bytes.chunks(1000).enumerate() {
         let expected: u64 = chunk.iter().map(|byte| u64::from(*byte)).sum();
@@ -192,8 +200,10 @@ fn holes_are_hashed_without_being_read() {
     file.set_len(LEN).expect("set_len");
     file.write_all_at(b"data", 5 * PIECE + 17).expect("write");
     file.write_all_at(b"end", LEN - 3).expect("write");
-    let cache = small_cache(16, CopyPath::Auto);
-    let builder = Group::builder(folder.path()).cache(&cache).existing("a");
+    let cache = small_cache(16, CopyMethod::Auto);
+    let builder = Group::builder(folder.path())
+        .cache(&cache)
+        .existing_file("a");
     let group = builder.padding(3 * PIECE).open().expect("a group");
     let pieces = Pieces::new(&group, PIECE).expect("pieces");
     let mut zeros = vec![0; PIECE as usize];
@@ -246,10 +256,10 @@ fn bytes_past_the_end_of_a_short_file_are_not_a_hole() {
 #[test]
 fn invalid_piece_lengths_are_refused() {
     let folder = support::temp_dir();
-    let (group, bytes) = mixed_group(folder.path(), CopyPath::Auto);
+    let (group, bytes) = mixed_group(folder.path(), CopyMethod::Auto);
     assert!(matches!(
         Pieces::new(&group, 0),
-        Err(SpanError::Argument {
+        Err(GroupError::InvalidArgument {
             argument: "piece_bytes",
             ..
         })
@@ -259,7 +269,7 @@ fn invalid_piece_lengths_are_refused() {
         let refused = pieces.hash(piece);
         assert!(matches!(
             refused,
-            Err(SpanError::Argument {
+            Err(GroupError::InvalidArgument {
                 argument: "piece",
                 ..
             })
@@ -267,7 +277,7 @@ fn invalid_piece_lengths_are_refused() {
         let refused = pieces.hash_with::<Sha1>(piece);
         assert!(matches!(
             refused,
-            Err(SpanError::Argument {
+            Err(GroupError::InvalidArgument {
                 argument: "piece",
                 ..
             })
@@ -295,7 +305,7 @@ fn a_missing_file_fails_its_pieces_and_no_others() {
     let pieces = Pieces::new(&group, 500).expect("pieces");
     for piece in 0..6 {
         match (piece, pieces.hash(piece)) {
-            (2 | 3, Err(SpanError::File(MappingError::Missing { path }))) => {
+            (2 | 3, Err(GroupError::File(MappingError::NotFound { path }))) => {
                 assert_eq!(path, folder.path().join("b"));
             }
             (0 | 1, Ok(hash)) => assert_eq!(hash, sha1(&noise(1, 1000)[piece * 500..][..500])),

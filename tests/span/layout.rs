@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use flatspan::span::{Extent, Layout, SpanError};
+use flatspan::span::{Extent, GroupError, Layout};
 use proptest::prelude::*;
 
 use crate::layout_property;
@@ -41,7 +41,7 @@ proptest! {
         let mut next = start;
         for Extent { entry, offset, len, .. } in layout.extents(start..end).unwrap() {
             prop_assert!(len > 0);
-            prop_assert_eq!(layout.range_of(entry).expect("an entry").start + offset, next);
+            prop_assert_eq!(layout.entry_range(entry).expect("an entry").start + offset, next);
             prop_assert!(offset + len <= lengths[entry]);
             next += len;
         }
@@ -75,9 +75,9 @@ fn a_range_is_split_at_entry_boundaries() {
     assert_eq!(parts(&layout, 11..), [(5, 4, 1)]);
     let after_five = (Bound::Excluded(5), Bound::Unbounded);
     assert_eq!(parts(&layout, after_five), [(2, 3, 1), (5, 0, 5)]);
-    assert_eq!(layout.range_of(1), Some(3..3));
-    assert_eq!(layout.range_of(5), Some(7..12));
-    assert_eq!(layout.range_of(6), None);
+    assert_eq!(layout.entry_range(1), Some(3..3));
+    assert_eq!(layout.entry_range(5), Some(7..12));
+    assert_eq!(layout.entry_range(6), None);
 }
 
 #[test]
@@ -95,11 +95,11 @@ fn an_empty_range_has_no_extents() {
 fn a_range_that_leaves_the_layout_is_refused() {
     let layout = layout(&[3, 7]);
     for range in [(0, 11), (10, 11), (11, 11), (5, 4), (11, 10), (u64::MAX, 0)] {
-        let refused = layout.resolve(range.0..range.1);
+        let refused = layout.resolve_range(range.0..range.1);
         assert!(
             matches!(
                 refused,
-                Err(SpanError::Range {
+                Err(GroupError::OutOfBounds {
                     group_bytes: 10,
                     ..
                 })
@@ -107,8 +107,8 @@ fn a_range_that_leaves_the_layout_is_refused() {
             "{range:?}: {refused:?}"
         );
     }
-    assert_eq!(layout.resolve(10..).unwrap(), 10..10);
-    assert_eq!(layout.resolve(..=9).unwrap(), 0..10);
+    assert_eq!(layout.resolve_range(10..).unwrap(), 10..10);
+    assert_eq!(layout.resolve_range(..=9).unwrap(), 0..10);
 }
 
 #[test]
@@ -122,9 +122,9 @@ fn overflowing_bounds_are_refused() {
             (Bound::Excluded(last), Bound::Excluded(0)),
         ];
         for range in ranges {
-            let refused = layout.resolve(range);
+            let refused = layout.resolve_range(range);
             assert!(
-                matches!(refused, Err(SpanError::Range { .. })),
+                matches!(refused, Err(GroupError::OutOfBounds { .. })),
                 "{range:?}: {refused:?}"
             );
         }
@@ -146,6 +146,6 @@ fn the_total_length_is_limited_to_u64() {
         (vec![1 << 63, 1, (1 << 63) - 1], 2),
     ] {
         let refused = Layout::new(lengths);
-        assert!(matches!(refused, Err(SpanError::TooLong { entry }) if entry == at));
+        assert!(matches!(refused, Err(GroupError::LengthOverflow { entry }) if entry == at));
     }
 }

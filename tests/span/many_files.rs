@@ -3,7 +3,7 @@
 use std::{fs, path::Path, time::Duration};
 
 use flatspan::{
-    mapping_cache::{Access, CacheOptions, CopyPath, MappingCache, Preallocation},
+    mapping_cache::{Access, CacheOptions, CopyMethod, MappingCache, Preallocation},
     span::Group,
 };
 
@@ -35,10 +35,10 @@ fn folder(in_memory: bool) -> tempfile::TempDir {
     support::temp_dir()
 }
 
-fn group(root: &Path, copy_path: CopyPath) -> Group {
+fn group(root: &Path, copy_path: CopyMethod) -> Group {
     let options = CacheOptions::default()
         .budget_bytes(BUDGET_BYTES)
-        .copy_path(copy_path);
+        .copy_method(copy_path);
     let cache = MappingCache::new(options.window_bytes(1 << 20)).expect("a cache");
     let mut builder = Group::builder(root).cache(&cache).access(Access::ReadWrite);
     builder = builder.create(true).preallocation(Preallocation::Sparse);
@@ -49,7 +49,7 @@ fn group(root: &Path, copy_path: CopyPath) -> Group {
 }
 
 /// Writes all bytes, reads them in another order, and measures its own memory.
-fn write_and_read(copy_path: CopyPath, in_memory: bool, step: u64) {
+fn write_and_read(copy_path: CopyMethod, in_memory: bool, step: u64) {
     let folder = folder(in_memory);
     let group = group(folder.path(), copy_path);
     let mut block = vec![0; BLOCK_BYTES as usize];
@@ -74,14 +74,14 @@ fn write_and_read(copy_path: CopyPath, in_memory: bool, step: u64) {
     }
     let stats = group.stats();
     assert!(stats.mapped_bytes_max <= BUDGET_BYTES, "{stats:?}");
-    assert!(stats.descriptors <= 64 / 4, "{stats:?}");
+    assert!(stats.open_files <= 64 / 4, "{stats:?}");
     let peak = memory::peak_rss();
     assert!(
         peak <= BUDGET_BYTES + SLACK_BYTES,
         "{} MiB resident",
         peak >> 20
     );
-    if copy_path == CopyPath::Mapped {
+    if copy_path == CopyMethod::Mapped {
         assert!(stats.misses >= blocks.len() as u64, "{stats:?}");
         assert!(stats.evictions > 0 || blocks.len() as u64 * BLOCK_BYTES <= BUDGET_BYTES);
     }
@@ -107,7 +107,7 @@ fn in_child(name: &str, cgroup_memory_bytes: Option<u64>) {
 fn many_files_need_few_descriptors_and_little_memory() {
     let name = "many_files::many_files_need_few_descriptors_and_little_memory";
     if child::is_me(name) {
-        return write_and_read(CopyPath::Auto, true, 1);
+        return write_and_read(CopyMethod::Auto, true, 1);
     }
     in_child(name, None);
 }
@@ -116,7 +116,7 @@ fn many_files_need_few_descriptors_and_little_memory() {
 fn many_files_need_few_descriptors_and_little_memory_when_mapped() {
     let name = "many_files::many_files_need_few_descriptors_and_little_memory_when_mapped";
     if child::is_me(name) {
-        return write_and_read(CopyPath::Mapped, true, 1);
+        return write_and_read(CopyMethod::Mapped, true, 1);
     }
     in_child(name, None);
 }
@@ -126,7 +126,7 @@ fn many_files_need_few_descriptors_and_little_memory_when_mapped() {
 fn many_files_fit_into_a_control_group() {
     let name = "many_files::many_files_fit_into_a_control_group";
     if child::is_me(name) {
-        return write_and_read(CopyPath::Auto, false, 1);
+        return write_and_read(CopyMethod::Auto, false, 1);
     }
     in_child(name, Some(192 << 20));
 }
@@ -135,7 +135,7 @@ fn many_files_fit_into_a_control_group() {
 fn many_files_fit_into_a_control_group_when_mapped() {
     let name = "many_files::many_files_fit_into_a_control_group_when_mapped";
     if child::is_me(name) {
-        return write_and_read(CopyPath::Mapped, false, 3);
+        return write_and_read(CopyMethod::Mapped, false, 3);
     }
     in_child(name, Some(192 << 20));
 }

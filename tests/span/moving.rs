@@ -7,8 +7,8 @@ use std::{
 };
 
 use flatspan::{
-    mapping_cache::{Access, CopyPath},
-    span::{Group, SpanError},
+    mapping_cache::{Access, CopyMethod},
+    span::{Group, GroupError},
 };
 use tempfile::TempDir;
 
@@ -30,7 +30,7 @@ struct Scene {
 }
 
 impl Scene {
-    fn new(copy_path: CopyPath) -> Self {
+    fn new(copy_path: CopyMethod) -> Self {
         let folder = support::temp_dir();
         let (old, new) = (folder.path().join("old"), folder.path().join("new"));
         fs::create_dir(&old).expect("mkdir");
@@ -87,7 +87,7 @@ fn on_one_filesystem_files_are_renamed_and_empty_directories_removed() {
         let mut scene = Scene::new(copy_path);
         let (old, new) = (scene.path("old"), scene.path("new"));
         let inode = old.join("a").metadata().expect("metadata").ino();
-        scene.group.move_to(&new).expect("move_to");
+        scene.group.move_files_to(&new).expect("move_to");
         assert_eq!(new.join("a").metadata().expect("metadata").ino(), inode);
         assert!(tree(&old).is_empty(), "the root itself stays");
         scene.assert_at(&new);
@@ -103,7 +103,7 @@ fn to_another_filesystem_files_are_copied_and_removed() {
         let mut scene = Scene::new(copy_path);
         let new = fs.path().join("root");
         fs::create_dir(&new).expect("mkdir");
-        scene.group.move_to(&new).expect("move_to");
+        scene.group.move_files_to(&new).expect("move_to");
         assert!(tree(&scene.path("old")).is_empty());
         scene.assert_at(&new);
     }
@@ -111,15 +111,18 @@ fn to_another_filesystem_files_are_copied_and_removed() {
 
 #[test]
 fn directories_with_other_files_stay() {
-    let mut scene = Scene::new(CopyPath::Auto);
+    let mut scene = Scene::new(CopyMethod::Auto);
     put(&scene.path("old/d/other"), b"not of the group");
-    scene.group.move_to(scene.path("new")).expect("move_to");
+    scene
+        .group
+        .move_files_to(scene.path("new"))
+        .expect("move_to");
     assert_eq!(tree(&scene.path("old")), ["d", "d/other"]);
     scene.assert_at(&scene.path("new"));
 }
 
 #[track_caller]
-fn assert_exists(result: Result<(), SpanError>, name: &Path) {
+fn assert_exists(result: Result<(), GroupError>, name: &Path) {
     let error = result.expect_err("another file exists at the target");
     assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists, "{error:?}");
     assert!(
@@ -135,7 +138,7 @@ fn an_existing_target_leaves_all_files_in_place() {
             let mut scene = Scene::new(copy_path);
             let (old, new) = (scene.path("old"), scene.path("new"));
             put(&new.join(name), b"in the way");
-            assert_exists(scene.group.move_to(&new), &old.join(name));
+            assert_exists(scene.group.move_files_to(&new), &old.join(name));
             assert_eq!(fs::read(new.join(name)).expect("read"), b"in the way");
             let files = tree(&new)
                 .into_iter()
@@ -152,10 +155,10 @@ fn an_existing_target_on_another_filesystem_leaves_all_files_in_place() {
         let Some(fs) = SmallFs::new(Kind::Tmpfs, 4 << 20) else {
             return;
         };
-        let mut scene = Scene::new(CopyPath::Auto);
+        let mut scene = Scene::new(CopyMethod::Auto);
         put(&fs.path().join(name), b"in the way");
         let old = scene.path("old");
-        assert_exists(scene.group.move_to(fs.path()), &old.join(name));
+        assert_exists(scene.group.move_files_to(fs.path()), &old.join(name));
         let files = tree(fs.path())
             .into_iter()
             .filter(|path| fs.path().join(path).is_file());
@@ -169,11 +172,11 @@ fn a_full_target_changes_nothing() {
     let Some(fs) = SmallFs::new(Kind::Tmpfs, 64 << 10) else {
         return;
     };
-    let mut scene = Scene::new(CopyPath::Auto);
+    let mut scene = Scene::new(CopyMethod::Auto);
     fs.fill_leaving(16 << 10);
     let error = scene
         .group
-        .move_to(fs.path())
+        .move_files_to(fs.path())
         .expect_err("no space is left");
     assert_eq!(error.kind(), std::io::ErrorKind::StorageFull, "{error:?}");
     let files = tree(fs.path())
@@ -185,10 +188,10 @@ fn a_full_target_changes_nothing() {
 
 #[test]
 fn an_invalid_root_changes_nothing() {
-    let mut scene = Scene::new(CopyPath::Auto);
+    let mut scene = Scene::new(CopyMethod::Auto);
     put(&scene.path("file"), b"x");
     for root in ["absent", "file"] {
-        let refused = scene.group.move_to(scene.path(root));
+        let refused = scene.group.move_files_to(scene.path(root));
         assert!(refused.is_err(), "{root}: {refused:?}");
     }
     assert!(!scene.path("absent").exists());
@@ -199,12 +202,12 @@ fn an_invalid_root_changes_nothing() {
 fn a_group_with_paths_outside_its_root_is_not_moved() {
     let folder = support::temp_dir();
     put(&folder.path().join("a"), b"a");
-    let builder = Group::builder(folder.path()).outside_root(true);
-    let mut group = builder.existing("a").open().expect("a group");
-    let refused = group.move_to(folder.path().join("new"));
+    let builder = Group::builder(folder.path()).allow_outside_root(true);
+    let mut group = builder.existing_file("a").open().expect("a group");
+    let refused = group.move_files_to(folder.path().join("new"));
     assert!(matches!(
         refused,
-        Err(SpanError::Argument {
+        Err(GroupError::InvalidArgument {
             argument: "root",
             ..
         })
@@ -224,11 +227,11 @@ fn holes_stay_holes_on_another_filesystem() {
     file.set_len(LEN).expect("set_len");
     std::os::unix::fs::FileExt::write_all_at(&file, b"end", LEN - 3).expect("write");
     let mut group = Group::builder(folder.path())
-        .existing("a")
+        .existing_file("a")
         .open()
         .expect("a group");
     group
-        .move_to(fs.path())
+        .move_files_to(fs.path())
         .expect("it fits: most of it is a hole");
     let found = fs.path().join("a").metadata().expect("metadata");
     assert_eq!(found.len(), LEN);
@@ -245,13 +248,15 @@ fn hard_links_and_other_spellings_of_a_path_move_too() {
     put(&old.join("d/a"), &noise(1, 100));
     fs::hard_link(old.join("d/a"), old.join("link")).expect("link");
     fs::create_dir(&new).expect("mkdir");
-    let builder = Group::builder(&old).existing("d/a").existing("./d/a");
+    let builder = Group::builder(&old)
+        .existing_file("d/a")
+        .existing_file("./d/a");
     let mut group = builder
-        .existing("link")
-        .existing("d/./a")
+        .existing_file("link")
+        .existing_file("d/./a")
         .open()
         .expect("a group");
-    group.move_to(&new).expect("move_to");
+    group.move_files_to(&new).expect("move_to");
     assert_eq!(tree(&new), ["d", "d/a", "link"]);
     assert!(tree(&old).is_empty());
     let mut buf = vec![0; 400];

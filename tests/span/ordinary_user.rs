@@ -9,7 +9,7 @@ use std::{
 
 use flatspan::{
     mapping_cache::{Access, Advice, FlushMode, MappingError},
-    span::{Group, Pieces, SpanError},
+    span::{Group, GroupError, Pieces},
 };
 
 use crate::{
@@ -23,7 +23,7 @@ fn chmod(path: &Path, mode: u32) {
 }
 
 #[track_caller]
-fn assert_denied<T: std::fmt::Debug>(result: Result<T, SpanError>, path: &Path) {
+fn assert_denied<T: std::fmt::Debug>(result: Result<T, GroupError>, path: &Path) {
     let error = result.expect_err("no permission");
     assert_eq!(
         error.kind(),
@@ -31,7 +31,7 @@ fn assert_denied<T: std::fmt::Debug>(result: Result<T, SpanError>, path: &Path) 
         "{error:?}"
     );
     assert!(
-        matches!(&error, SpanError::File(MappingError::Io { path: named, .. }) if named == path)
+        matches!(&error, GroupError::File(MappingError::Io { path: named, .. }) if named == path)
     );
     assert!(
         error.to_string().contains(path.to_str().expect("UTF-8")),
@@ -68,9 +68,11 @@ fn an_unreadable_file_is_named() {
         assert_denied(group.prefetch(..), &path);
         #[cfg(feature = "rayon")]
         {
-            use flatspan::span::{FileStatus, HashRun};
+            use flatspan::span::{FileStatus, HashOptions};
             let expected = [sha1(&noise(1, 1000)); 3];
-            let found = pieces.verify(&expected, &HashRun::new()).expect("a result");
+            let found = pieces
+                .verify(&expected, &HashOptions::new())
+                .expect("a result");
             assert!(matches!(found.files[1].status, FileStatus::Unreadable(_)));
             assert!(matches!(found.files[2].status, FileStatus::Ok));
         }
@@ -92,7 +94,7 @@ fn a_file_without_write_permission_can_be_read() {
         let builder = Group::builder(folder.path())
             .cache(&cache)
             .access(Access::ReadWrite);
-        let group = builder.existing("a").open().expect("a group");
+        let group = builder.existing_file("a").open().expect("a group");
         let mut buf = vec![0; 1000];
         group.read_exact_at(0, &mut buf).expect("a read");
         assert!(buf == noise(1, 1000));
@@ -134,11 +136,13 @@ fn a_move_that_is_denied_changes_nothing() {
     chmod(&old.join("locked"), 0o555);
     let builder = Group::builder(&old).access(Access::ReadWrite);
     let mut group = builder
-        .existing("a")
-        .existing("locked/b")
+        .existing_file("a")
+        .existing_file("locked/b")
         .open()
         .expect("a group");
-    let refused = group.move_to(&new).expect_err("the file must not move");
+    let refused = group
+        .move_files_to(&new)
+        .expect_err("the file must not move");
     assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
     assert_eq!(tree(&old), ["a", "locked", "locked/b"]);
     assert!(!tree(&new).iter().any(|path| new.join(path).is_file()));
@@ -178,10 +182,10 @@ fn everyday_work_needs_no_privilege() {
         for (piece, chunk) in content.chunks(16_384).enumerate() {
             assert_eq!(pieces.hash(piece).expect("a hash"), sha1(chunk));
         }
-        group.release_file(0).expect("release_file");
+        group.close_file(0).expect("release_file");
         let new = folder.path().join("new");
         fs::create_dir(&new).expect("mkdir");
-        group.move_to(&new).expect("move_to");
+        group.move_files_to(&new).expect("move_to");
         assert_eq!(tree(folder.path()), ["new", "new/a", "new/a/b", "new/c"]);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use flatspan::span::{EntryKind, Group, SpanError};
+use flatspan::span::{EntryKind, Group, GroupError};
 
 use crate::{
     building::creating,
@@ -61,7 +61,7 @@ fn padding_reads_as_zeros_and_is_never_on_disk() {
 
         let refused = group.write_all_at(2, b"AAA\0\0\x01\0BBB");
         assert!(
-            matches!(refused, Err(SpanError::Padding { entry: 2 })),
+            matches!(refused, Err(GroupError::WriteToPadding { entry: 2 })),
             "{refused:?}"
         );
         assert_eq!(
@@ -76,7 +76,7 @@ fn padding_reads_as_zeros_and_is_never_on_disk() {
         );
         let refused = group.write_at(12, b"\x01");
         assert!(
-            matches!(refused, Err(SpanError::Padding { entry: 4 })),
+            matches!(refused, Err(GroupError::WriteToPadding { entry: 4 })),
             "{refused:?}"
         );
     }

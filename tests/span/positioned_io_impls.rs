@@ -3,7 +3,7 @@
 use std::{fs, io};
 
 use flatspan::{
-    mapping_cache::{Access, CopyPath},
+    mapping_cache::{Access, CopyMethod},
     span::Group,
 };
 use positioned_io::{Cursor, ReadAt, Size, SizeCursor, Slice, WriteAt};
@@ -18,9 +18,13 @@ const BYTES: usize = 10_000;
 fn group(root: &std::path::Path, access: Access) -> Group {
     put(&root.join("a"), &noise(1, 3000));
     put(&root.join("b"), &noise(2, 7000));
-    let cache = small_cache(2, CopyPath::Auto);
+    let cache = small_cache(2, CopyMethod::Auto);
     let builder = Group::builder(root).cache(&cache).access(access);
-    builder.existing("a").existing("b").open().expect("a group")
+    builder
+        .existing_file("a")
+        .existing_file("b")
+        .open()
+        .expect("a group")
 }
 
 fn read_all<R: ReadAt + Size>(from: R) -> io::Result<Vec<u8>> {
@@ -52,7 +56,7 @@ fn generic_code_writes_a_group_shared_or_owned() {
     let mut group = group(folder.path(), Access::ReadWrite);
     write_everywhere(&group, &noise(3, BYTES)).expect("shared");
     assert!(read_all(&group).expect("all bytes") == noise(3, BYTES));
-    assert_eq!(group.stats().unsynced_files, 0, "flushed");
+    assert_eq!(group.stats().dirty_files, 0, "flushed");
     write_everywhere(&mut group, &noise(4, BYTES)).expect("exclusively");
     write_everywhere(group, &noise(5, BYTES)).expect("owned");
     assert!(fs::read(folder.path().join("a")).expect("read") == noise(5, BYTES)[..3000]);

@@ -4,7 +4,7 @@ use std::{fs, ops::Bound, path::Path};
 
 use flatspan::{
     mapping_cache::{Access, Advice, FlushMode},
-    span::{Group, Pieces, SpanError},
+    span::{Group, GroupError, Pieces},
 };
 
 use crate::{
@@ -57,11 +57,11 @@ fn bad_ranges() -> Vec<Range> {
 
 #[track_caller]
 #[expect(clippy::needless_pass_by_value, reason = "callers pass temporaries")]
-fn assert_refused<T: std::fmt::Debug>(what: impl std::fmt::Debug, result: Result<T, SpanError>) {
+fn assert_refused<T: std::fmt::Debug>(what: impl std::fmt::Debug, result: Result<T, GroupError>) {
     assert!(
         matches!(
             result,
-            Err(SpanError::Range {
+            Err(GroupError::OutOfBounds {
                 group_bytes: 10,
                 ..
             })
@@ -162,7 +162,7 @@ fn writes_past_the_end_change_nothing() {
     for offset in [10, 11, u64::MAX - 1, u64::MAX] {
         let refused = group.write_at(offset, b"x");
         assert!(
-            matches!(refused, Err(SpanError::End { group_bytes: 10 })),
+            matches!(refused, Err(GroupError::UnexpectedEof { group_bytes: 10 })),
             "{offset}: {refused:?}"
         );
         assert_eq!(group.write_at(offset, b"").expect("an empty read"), 0);
@@ -198,7 +198,7 @@ fn the_last_bytes_of_the_largest_group_are_accessible() {
     group.flush(.., FlushMode::Sync).expect("flush");
     assert!(matches!(
         group.flush(..=u64::MAX, FlushMode::Sync),
-        Err(SpanError::Range { .. })
+        Err(GroupError::OutOfBounds { .. })
     ));
     assert!(group.is_resident(..).expect("is_resident"));
     assert_eq!(
@@ -207,7 +207,7 @@ fn the_last_bytes_of_the_largest_group_are_accessible() {
     );
     assert!(matches!(
         Pieces::new(&group, 1),
-        Err(SpanError::Argument {
+        Err(GroupError::InvalidArgument {
             argument: "piece_bytes",
             ..
         })

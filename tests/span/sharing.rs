@@ -3,8 +3,8 @@
 use std::{fs, thread};
 
 use flatspan::{
-    mapping_cache::{Access, CacheOptions, CopyPath, FlushMode, MappingCache, Preallocation},
-    span::{Cursor, Group, GroupBuilder, Layout, Pieces, SpanError},
+    mapping_cache::{Access, CacheOptions, CopyMethod, FlushMode, MappingCache, Preallocation},
+    span::{Cursor, Group, GroupBuilder, GroupError, Layout, Pieces},
 };
 
 use crate::{
@@ -24,13 +24,13 @@ fn groups_may_be_shared_by_threads() {
     assert_send_and_sync::<Layout>();
     assert_send_and_sync::<Pieces<'static>>();
     assert_send_and_sync::<Cursor<&'static Group>>();
-    assert_send_and_sync::<SpanError>();
+    assert_send_and_sync::<GroupError>();
     #[cfg(feature = "rayon")]
     {
-        use flatspan::span::{HashRun, PieceOutcome, Verification};
-        assert_send_and_sync::<HashRun<'static>>();
-        assert_send_and_sync::<PieceOutcome>();
-        assert_send_and_sync::<Verification>();
+        use flatspan::span::{HashOptions, PieceHash, VerifyReport};
+        assert_send_and_sync::<HashOptions<'static>>();
+        assert_send_and_sync::<PieceHash>();
+        assert_send_and_sync::<VerifyReport>();
     }
 }
 
@@ -94,10 +94,16 @@ fn all_paths_to_a_file_share_its_windows() {
     let folder = support::temp_dir();
     put(&folder.path().join("a"), &noise(1, FILE_BYTES));
     fs::hard_link(folder.path().join("a"), folder.path().join("b")).expect("link");
-    let cache = small_cache(64, CopyPath::Mapped);
+    let cache = small_cache(64, CopyMethod::Mapped);
     let open = || {
-        let builder = Group::builder(folder.path()).cache(&cache).existing("a");
-        builder.existing("a").existing("b").open().expect("a group")
+        let builder = Group::builder(folder.path())
+            .cache(&cache)
+            .existing_file("a");
+        builder
+            .existing_file("a")
+            .existing_file("b")
+            .open()
+            .expect("a group")
     };
     let (first, second) = (open(), open());
     let mut buf = vec![0; 3 * FILE_BYTES];
@@ -156,8 +162,12 @@ fn two_groups_see_each_others_writes() {
 fn a_reader_and_a_writer_share_one_cache() {
     let folder = support::temp_dir();
     put(&folder.path().join("a"), &noise(1, FILE_BYTES));
-    let cache = small_cache(16, CopyPath::Mapped);
-    let builder = || Group::builder(folder.path()).cache(&cache).existing("a");
+    let cache = small_cache(16, CopyMethod::Mapped);
+    let builder = || {
+        Group::builder(folder.path())
+            .cache(&cache)
+            .existing_file("a")
+    };
     let reader = builder().open().expect("a group");
     let writer = builder().access(Access::ReadWrite).open().expect("a group");
     let mut buf = vec![0; FILE_BYTES];
@@ -182,7 +192,7 @@ fn many_threads_use_one_group_at_once() {
             let options = CacheOptions::default()
                 .window_bytes(4096)
                 .budget_bytes(3 * 4096);
-            let cache = MappingCache::new(options.copy_path(copy_path)).expect("a cache");
+            let cache = MappingCache::new(options.copy_method(copy_path)).expect("a cache");
             let mut builder = Group::builder(folder.path()).cache(&cache).create(true);
             builder = builder
                 .access(Access::ReadWrite)

@@ -9,9 +9,9 @@ use std::{
 
 use flatspan::{
     mapping_cache::{
-        Access, CacheOptions, MappingCache, MappingError, Preallocation, install_sigbus_dispatcher,
+        Access, CacheOptions, MappingCache, MappingError, Preallocation, install_sigbus_handler,
     },
-    span::{Group, SpanError},
+    span::{Group, GroupError},
 };
 
 use crate::{
@@ -43,7 +43,7 @@ fn group(root: &Path, access: Access, preallocation: Preallocation) -> Group {
         reason = "the promise is broken on purpose, with the dispatcher"
     )]
     // SAFETY: the slices are only read through `black_box`, in a process of their own.
-    let builder = unsafe { builder.trust_files() };
+    let builder = unsafe { builder.assume_exclusive() };
     builder.open().expect("a group")
 }
 
@@ -71,16 +71,16 @@ fn alone(name: &str, body: impl FnOnce()) {
 
 #[track_caller]
 #[expect(clippy::needless_pass_by_value, reason = "callers pass temporaries")]
-fn assert_poisoned(result: Result<(), SpanError>) {
-    let is = matches!(&result, Err(SpanError::File(MappingError::Poisoned { path, .. })) if path.ends_with("a"));
+fn assert_poisoned(result: Result<(), GroupError>) {
+    let is = matches!(&result, Err(GroupError::File(MappingError::Poisoned { path, .. })) if path.ends_with("a"));
     assert!(is, "{result:?}");
 }
 
 #[test]
 fn i36_reading_a_truncated_file_poisons_the_span() {
     alone("i36_reading_a_truncated_file_poisons_the_span", || {
-        install_sigbus_dispatcher().expect("a handler");
-        install_sigbus_dispatcher().expect("once is enough");
+        install_sigbus_handler().expect("a handler");
+        install_sigbus_handler().expect("once is enough");
         let folder = support::temp_dir();
         let content = noise(1, FILE_BYTES as usize);
         let group = group(folder.path(), Access::ReadOnly, Preallocation::Sparse);
@@ -89,7 +89,7 @@ fn i36_reading_a_truncated_file_poisons_the_span() {
             let span = group.span(..).expect("all bytes exist");
             let slice = span.as_slice().expect("one window");
             assert_eq!(sum(slice), sum(&content));
-            span.check().expect("all bytes exist");
+            span.check_intact().expect("all bytes exist");
             truncate(folder.path(), page * PAGE_BYTES);
             let there = (page * PAGE_BYTES) as usize;
             assert_eq!(
@@ -97,11 +97,11 @@ fn i36_reading_a_truncated_file_poisons_the_span() {
                 sum(&content[..there]),
                 "zeros after page {page}"
             );
-            assert_poisoned(span.check());
+            assert_poisoned(span.check_intact());
             // The poisoning is permanent, also after the file has its length again.
             fs::write(folder.path().join("a"), &content).expect("a file");
-            assert_poisoned(span.check());
-            let sent = span.send_to(File::create("/dev/null").expect("the file exists"));
+            assert_poisoned(span.check_intact());
+            let sent = span.write_all_to(File::create("/dev/null").expect("the file exists"));
             assert!(sent.is_err(), "{sent:?}");
             // Copies bypass the mapping.
             let mut buf = vec![0; content.len()];
@@ -111,7 +111,7 @@ fn i36_reading_a_truncated_file_poisons_the_span() {
             // The window is mapped again.
             let span = group.span(..).expect("all bytes exist");
             assert!(span.as_slice() == Some(&content[..]));
-            span.check().expect("all bytes exist");
+            span.check_intact().expect("all bytes exist");
         }
     });
 }
@@ -121,24 +121,24 @@ fn i36_stores_into_a_truncated_file_fail_the_next_sync() {
     alone(
         "i36_stores_into_a_truncated_file_fail_the_next_sync",
         || {
-            install_sigbus_dispatcher().expect("a handler");
+            install_sigbus_handler().expect("a handler");
             let folder = support::temp_dir();
             let group = group(folder.path(), Access::ReadWrite, Preallocation::Window);
             let mut span = group.span_mut(..).expect("the buffer has room");
             truncate(folder.path(), 3 * PAGE_BYTES);
             span.as_mut_slice().expect("one window").fill(7);
-            assert_poisoned(span.check());
+            assert_poisoned(span.check_intact());
             drop(span);
             let synced = group.sync_all();
             assert!(
                 matches!(
                     &synced,
-                    Err(SpanError::File(MappingError::SyncFailed { .. }))
+                    Err(GroupError::File(MappingError::SyncFailed { .. }))
                 ),
                 "{synced:?}"
             );
             let mut group = group;
-            group.abandon_file(0).expect("no pin exists");
+            group.close_file_without_sync(0).expect("no pin exists");
             group
                 .write_all_at(0, &vec![8; FILE_BYTES as usize])
                 .expect("the buffer has room");
@@ -152,7 +152,7 @@ fn i35_stores_on_a_full_filesystem_are_reported_as_an_error() {
     alone(
         "i35_stores_on_a_full_filesystem_are_reported_as_an_error",
         || {
-            install_sigbus_dispatcher().expect("a handler");
+            install_sigbus_handler().expect("a handler");
             for kind in [Kind::Tmpfs, Kind::Ext4, Kind::Xfs, Kind::Btrfs] {
                 let Some(fs) = SmallFs::new(kind, kind.bytes_min().max(64 << 20)) else {
                     continue;
@@ -165,7 +165,7 @@ fn i35_stores_on_a_full_filesystem_are_reported_as_an_error() {
                 group.sync_all().expect("a sync");
                 fs.fill_leaving(0);
                 span.as_mut_slice().expect("one window").fill(2);
-                let lost = span.check();
+                let lost = span.check_intact();
                 drop(span);
                 let synced = group.sync_all();
                 println!("{kind:?}: {lost:?}, {synced:?}");
@@ -193,7 +193,7 @@ fn i35_holes_without_storage_are_an_error_of_the_span() {
         let refused = group.span_mut(PAGE_BYTES..);
         let is_full = matches!(
             &refused,
-            Err(SpanError::File(MappingError::StorageFull { .. }))
+            Err(GroupError::File(MappingError::StorageFull { .. }))
         );
         // btrfs keeps a reserve for small writes; what it accepts, it stores.
         assert!(is_full || kind == Kind::Btrfs, "{kind:?}: {refused:?}");
@@ -222,7 +222,7 @@ fn without_the_handler_a_truncated_file_ends_the_process() {
 #[test]
 fn faults_outside_of_mappings_are_passed_on() {
     dies("faults_outside_of_mappings_are_passed_on", || {
-        install_sigbus_dispatcher().expect("a handler");
+        install_sigbus_handler().expect("a handler");
         let folder = support::temp_dir();
         let path = folder.path().to_path_buf();
         fs::write(path.join("a"), noise(1, FILE_BYTES as usize)).expect("a file");

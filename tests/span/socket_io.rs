@@ -19,8 +19,8 @@ use std::{
 };
 
 use flatspan::{
-    mapping_cache::{Access, CacheOptions, CopyPath, MappingCache, MappingError},
-    span::{EntryKind, Group, SpanError},
+    mapping_cache::{Access, CacheOptions, CopyMethod, MappingCache, MappingError},
+    span::{EntryKind, Group, GroupError},
 };
 use tempfile::TempDir;
 
@@ -97,16 +97,21 @@ fn group_of_all_kinds(folder: &TempDir, cache: &MappingCache) -> (Group, Vec<u8>
 fn one_file(len: usize, cache: &MappingCache) -> (TempDir, Group) {
     let folder = support::temp_dir();
     put(&folder.path().join("a"), &noise(1, len));
-    let builder = Group::builder(folder.path()).cache(cache).existing("a");
+    let builder = Group::builder(folder.path())
+        .cache(cache)
+        .existing_file("a");
     let group = builder.access(Access::ReadWrite).open();
     (folder, group.expect("a group"))
 }
 
 /// The number of transferred bytes, and the cause of the error.
 #[track_caller]
-fn transfer(done: Result<(), SpanError>) -> (usize, io::Error) {
+fn transfer(done: Result<(), GroupError>) -> (usize, io::Error) {
     match done {
-        Err(SpanError::Transfer { done_bytes, source }) => (done_bytes, source),
+        Err(GroupError::Transfer {
+            transferred_bytes: done_bytes,
+            source,
+        }) => (done_bytes, source),
         other => panic!("not the end of a transfer: {other:?}"),
     }
 }
@@ -132,25 +137,25 @@ fn spans_are_sent_unchanged() {
             let span = group.span(range.clone()).expect("a span");
             for (what, to, from) in streams() {
                 let received = drain(from);
-                span.send_to(&to).expect(what);
+                span.write_all_to(&to).expect(what);
                 drop(to);
                 let received = received.join().expect("the reader");
                 assert!(received == expected, "{what} {range:?}");
             }
             let mut file = tempfile::tempfile().expect("a file");
-            span.send_to(&file).expect("a file");
+            span.write_all_to(&file).expect("a file");
             let mut received = Vec::new();
             file.rewind().expect("seek");
             file.read_to_end(&mut received).expect("read");
             assert!(received == expected, "{range:?}");
         }
-        assert_eq!(group.stats().pinned, 0);
+        assert_eq!(group.stats().pinned_mappings, 0);
     }
 }
 
 #[test]
 fn spans_are_received_at_their_offsets() {
-    for copy_path in [CopyPath::Auto, CopyPath::Mapped] {
+    for copy_path in [CopyMethod::Auto, CopyMethod::Mapped] {
         let folder = support::temp_dir();
         let (group, mut bytes) = group_of_all_kinds(&folder, &small_cache(64, copy_path));
         let entries: Vec<_> = group.entries().map(|entry| entry.range).collect();
@@ -167,14 +172,14 @@ fn spans_are_received_at_their_offsets() {
                 let content = noise(seed * 10 + way, (range.end - range.start) as usize);
                 let mut span = group.span_mut(range.clone()).expect("a span");
                 let feeder = feed(to, content.clone());
-                span.receive_from(&from).expect(what);
-                span.check().expect("all bytes exist");
+                span.read_exact_from(&from).expect(what);
+                span.check_intact().expect("all bytes exist");
                 let mut buf = vec![0; content.len()];
-                span.copy_to(0, &mut buf).expect("copy_to");
+                span.read_at(0, &mut buf).expect("copy_to");
                 assert!(buf == content, "{what} {range:?}");
                 // The transfer can continue from there.
                 let (mut other, mut file) = (Vec::new(), tempfile::tempfile().expect("a file"));
-                span.send_to(&file).expect("a file");
+                span.write_all_to(&file).expect("a file");
                 drop(span);
                 file.rewind().expect("seek");
                 file.read_to_end(&mut other).expect("read");
@@ -187,7 +192,7 @@ fn spans_are_received_at_their_offsets() {
             file.write_all(&content).expect("write");
             file.rewind().expect("seek");
             let mut span = group.span_mut(range.clone()).expect("a span");
-            span.receive_from(&file).expect("a file");
+            span.read_exact_from(&file).expect("a file");
             bytes[range.start as usize..range.end as usize].copy_from_slice(&content);
         }
         let mut found = vec![0; bytes.len()];
@@ -208,7 +213,7 @@ fn spans_are_received_at_their_offsets() {
 fn more_files_than_kernel_buffers_are_transferred() {
     const FILES: usize = 2100;
     let folder = support::temp_dir();
-    let cache = small_cache(2 * FILES as u64, CopyPath::Auto);
+    let cache = small_cache(2 * FILES as u64, CopyMethod::Auto);
     let builder = Group::builder(folder.path()).cache(&cache);
     let mut builder = builder.access(Access::ReadWrite).create(true);
     for file in 0..FILES {
@@ -219,11 +224,11 @@ fn more_files_than_kernel_buffers_are_transferred() {
     let (from, to) = UnixStream::pair().expect("a pair");
     let feeder = feed(OwnedFd::from(to).into(), content.clone());
     let mut span = group.span_mut(..).expect("a span");
-    span.receive_from(&from).expect("all of them");
+    span.read_exact_from(&from).expect("all of them");
     feeder.join().expect("the feeder thread");
     let (to, from) = UnixStream::pair().expect("a pair");
     let received = drain(OwnedFd::from(from).into());
-    span.send_to(&to).expect("all of them");
+    span.write_all_to(&to).expect("all of them");
     drop(to);
     assert!(received.join().expect("the reader") == content);
 }
@@ -244,7 +249,7 @@ fn disjoint_spans_of_one_window_are_filled_concurrently() {
             let (from, to) = UnixStream::pair().expect("a pair");
             let feeder = feed(OwnedFd::from(to).into(), noise(10 + block as u64, BLOCK));
             thread::spawn(move || {
-                span.receive_from(&from).expect("received");
+                span.read_exact_from(&from).expect("received");
                 feeder.join().expect("the feeder thread");
             })
         })
@@ -265,12 +270,12 @@ fn send_to_closing_peer(group: &Group, what: &str, to: &File, mut from: File) ->
     let peer = thread::spawn(move || {
         from.read_exact(&mut [0; TAKEN]).expect("a part");
     });
-    let (done, source) = transfer(span.send_to(to));
+    let (done, source) = transfer(span.write_all_to(to));
     peer.join().expect("the peer");
     assert!((TAKEN..span.len()).contains(&done), "{what}: {done}");
     // The span is still usable.
     let file = tempfile::tempfile().expect("a file");
-    span.send_to(&file).expect("another way");
+    span.write_all_to(&file).expect("another way");
     assert_eq!(file.metadata().expect("metadata").len(), group.len());
     source
 }
@@ -287,7 +292,7 @@ fn a_closed_peer_ends_the_sending() {
             "the error is not one of the file"
         );
     }
-    assert_eq!(group.stats().pinned, 0);
+    assert_eq!(group.stats().pinned_mappings, 0);
 }
 
 /// In a child process, because signal handlers are process-wide.
@@ -314,10 +319,10 @@ fn closed_sockets_raise_no_signal() {
 
 #[test]
 fn errors_of_the_descriptor_are_not_file_errors() {
-    let (folder, group) = one_file(20_000, &small_cache(8, CopyPath::Auto));
+    let (folder, group) = one_file(20_000, &small_cache(8, CopyMethod::Auto));
     let full = File::options().write(true).open("/dev/full").expect("open");
     let mut span = group.span_mut(..).expect("a span");
-    let (done, source) = transfer(span.send_to(&full));
+    let (done, source) = transfer(span.write_all_to(&full));
     assert_eq!((done, source.kind()), (0, io::ErrorKind::StorageFull));
     assert!(
         source.get_ref().is_none(),
@@ -326,18 +331,18 @@ fn errors_of_the_descriptor_are_not_file_errors() {
 
     let other = folder.path().join("other");
     let for_writing = File::create(&other).expect("create");
-    let (done, source) = transfer(span.receive_from(&for_writing));
+    let (done, source) = transfer(span.read_exact_from(&for_writing));
     assert_eq!((done, source.raw_os_error()), (0, Some(libc::EBADF)));
     let for_reading = File::open(&other).expect("open");
-    let (done, source) = transfer(span.send_to(&for_reading));
+    let (done, source) = transfer(span.write_all_to(&for_reading));
     assert_eq!((done, source.raw_os_error()), (0, Some(libc::EBADF)));
     let unconnected = UnixDatagram::unbound().expect("a socket");
-    let (done, source) = transfer(span.send_to(&unconnected));
+    let (done, source) = transfer(span.write_all_to(&unconnected));
     assert_eq!((done, source.kind()), (0, io::ErrorKind::NotConnected));
     let folder = File::open(folder.path()).expect("open");
-    let (done, source) = transfer(span.receive_from(&folder));
+    let (done, source) = transfer(span.read_exact_from(&folder));
     assert_eq!((done, source.kind()), (0, io::ErrorKind::IsADirectory));
-    span.copy_from(0, b"as good as before").expect("copy_from");
+    span.write_at(0, b"as good as before").expect("copy_from");
 }
 
 #[test]
@@ -350,7 +355,7 @@ fn bytes_of_a_peer_that_ends_early_are_kept() {
                 let content = noise(2, given);
                 let feeder = feed(to, content.clone());
                 let mut span = group.span_mut(..).expect("a span");
-                let (done, source) = transfer(span.receive_from(&from));
+                let (done, source) = transfer(span.read_exact_from(&from));
                 feeder.join().expect("the feeder thread");
                 assert_eq!(done, given, "{what}");
                 assert_eq!(source.kind(), io::ErrorKind::UnexpectedEof, "{what}");
@@ -361,28 +366,28 @@ fn bytes_of_a_peer_that_ends_early_are_kept() {
             }
         }
     }
-    let (_folder, group) = one_file(LEN, &small_cache(8, CopyPath::Auto));
+    let (_folder, group) = one_file(LEN, &small_cache(8, CopyMethod::Auto));
     let mut file = tempfile::tempfile().expect("a file");
     file.write_all(&noise(3, 4097)).expect("write");
     file.rewind().expect("seek");
     let mut span = group.span_mut(10..).expect("a span");
-    let (done, source) = transfer(span.receive_from(&file));
+    let (done, source) = transfer(span.read_exact_from(&file));
     assert_eq!((done, source.kind()), (4097, io::ErrorKind::UnexpectedEof));
     let mut buf = vec![0; 4097];
-    span.copy_to(0, &mut buf).expect("copy_to");
+    span.read_at(0, &mut buf).expect("copy_to");
     assert!(buf == noise(3, 4097));
 }
 
 #[test]
 fn nonblocking_sending_continues_where_it_stopped() {
     const LEN: usize = 3 << 20;
-    let (_folder, group) = one_file(LEN, &small_cache(8, CopyPath::Auto));
+    let (_folder, group) = one_file(LEN, &small_cache(8, CopyMethod::Auto));
     let span = group.span(..).expect("a span");
     let (to, mut from) = UnixStream::pair().expect("a pair");
     to.set_nonblocking(true).expect("nonblocking");
     from.set_nonblocking(true).expect("nonblocking");
 
-    let (mut done, source) = transfer(span.send_to(&to));
+    let (mut done, source) = transfer(span.write_all_to(&to));
     assert_eq!(source.kind(), io::ErrorKind::WouldBlock);
     assert!((1..LEN).contains(&done), "{done}");
     let mut stops = 0;
@@ -390,7 +395,7 @@ fn nonblocking_sending_continues_where_it_stopped() {
     let mut taken = 0;
     while taken < LEN {
         loop {
-            match span.send_some_to(done, &to) {
+            match span.write_to(done, &to) {
                 Ok(0) => break,
                 Ok(sent) => done += sent,
                 Err(error) => {
@@ -407,81 +412,70 @@ fn nonblocking_sending_continues_where_it_stopped() {
         assert!(taken <= done);
     }
     assert!(stops > 0 && done == LEN && received == noise(1, LEN));
-    assert_eq!(span.send_some_to(LEN, &to).expect("the process ends"), 0);
+    assert_eq!(span.write_to(LEN, &to).expect("the process ends"), 0);
 }
 
 #[test]
 fn nonblocking_receiving_continues_where_it_stopped() {
-    let (folder, group) = one_file(50_000, &small_cache(8, CopyPath::Auto));
+    let (folder, group) = one_file(50_000, &small_cache(8, CopyMethod::Auto));
     let content = noise(2, 50_000);
     let mut span = group.span_mut(..).expect("a span");
     let (mut to, from) = tcp_pair();
     from.set_nonblocking(true).expect("nonblocking");
     let deadline = Instant::now() + Duration::from_secs(60);
     let mut done = 0;
-    let error = span.receive_some_from(done, &from).unwrap_err();
+    let error = span.read_from(done, &from).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
     for part in content.chunks(9000) {
         to.write_all(part).expect("write");
         let end = done + part.len();
         while done < end && Instant::now() < deadline {
-            match span.receive_some_from(done, &from) {
+            match span.read_from(done, &from) {
                 Ok(received) => done += received,
                 Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
             }
         }
         assert_eq!(done, end);
     }
-    assert_eq!(
-        span.receive_some_from(done, &from)
-            .expect("the process ends"),
-        0
-    );
+    assert_eq!(span.read_from(done, &from).expect("the process ends"), 0);
     drop(span);
     assert!(fs::read(folder.path().join("a")).expect("read") == content);
     // A peer that has closed.
     drop(to);
     let mut span = group.span_mut(..).expect("a span");
-    assert_eq!(
-        span.receive_some_from(0, &from).expect("the process ends"),
-        0
-    );
+    assert_eq!(span.read_from(0, &from).expect("the process ends"), 0);
 }
 
 #[test]
 fn nothing_is_transferred_past_the_end() {
-    let (_folder, group) = one_file(10_000, &small_cache(8, CopyPath::Auto));
+    let (_folder, group) = one_file(10_000, &small_cache(8, CopyMethod::Auto));
     let mut span = group.span_mut(5000..9000).expect("a span");
     let file = tempfile::tempfile().expect("a file");
     for at in [4001, 5000, usize::MAX] {
         for refused in [
-            span.as_span().send_some_to(at, &file),
-            span.receive_some_from(at, &file),
+            span.as_span().write_to(at, &file),
+            span.read_from(at, &file),
         ] {
             assert!(
-                matches!(refused, Err(SpanError::Range { .. })),
+                matches!(refused, Err(GroupError::OutOfBounds { .. })),
                 "{refused:?}"
             );
         }
     }
     assert_eq!(
         span.as_span()
-            .send_some_to(4000, &file)
+            .write_to(4000, &file)
             .expect("the position is valid"),
         0
     );
     assert_eq!(
-        span.receive_some_from(4000, &file)
-            .expect("the position is valid"),
+        span.read_from(4000, &file).expect("the position is valid"),
         0
     );
     assert_eq!(file.metadata().expect("metadata").len(), 0);
-    assert_eq!(
-        span.as_span().send_some_to(3999, &file).expect("one byte"),
-        1
-    );
+    assert_eq!(span.as_span().write_to(3999, &file).expect("one byte"), 1);
     let empty = group.span(10_000..).expect("the range is empty");
-    empty.send_to(&file).expect("an empty read");
+    empty.write_all_to(&file).expect("an empty read");
     assert_eq!(file.metadata().expect("metadata").len(), 1);
 }
 
@@ -501,19 +495,19 @@ fn cache_of_windows(window_bytes: u64) -> MappingCache {
 }
 
 #[track_caller]
-fn assert_short(error: &SpanError, path: &Path, present: usize) {
+fn assert_short(error: &GroupError, path: &Path, present: usize) {
     assert_eq!(error.path(), Some(path), "{error:?}");
     assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "{error:?}");
-    let SpanError::Transfer { source, .. } = error else {
+    let GroupError::Transfer { source, .. } = error else {
         panic!("not the end of a transfer: {error:?}");
     };
     let inner = source.get_ref().expect("the file's error");
-    let inner = match inner.downcast_ref::<SpanError>() {
-        Some(SpanError::File(error)) => Some(error),
+    let inner = match inner.downcast_ref::<GroupError>() {
+        Some(GroupError::File(error)) => Some(error),
         _ => inner.downcast_ref::<MappingError>(),
     };
     assert!(
-        matches!(inner, Some(MappingError::ShortFile { present_bytes, .. })
+        matches!(inner, Some(MappingError::FileTooShort { actual_bytes: present_bytes, .. })
             if *present_bytes == present as u64),
         "{error:?}"
     );
@@ -538,7 +532,7 @@ fn send_and_copy_from_truncated_files() {
                     .expect("the file is truncated");
                 let is_file = what == "file";
                 let reader = (!is_file).then(|| drain(from.try_clone().expect("dup")));
-                let error = span.send_to(&to).expect_err("the file is truncated");
+                let error = span.write_all_to(&to).expect_err("the file is truncated");
                 drop(to);
                 assert_short(&error, &path, len);
                 let (done, _) = transfer(Err(error));
@@ -555,11 +549,11 @@ fn send_and_copy_from_truncated_files() {
 
                 let mut buf = vec![0; FILE_BYTES];
                 let error = span
-                    .copy_to(0, &mut buf)
+                    .read_at(0, &mut buf)
                     .expect_err("the file is truncated");
                 assert_eq!(short_file(error).0, path);
                 let (at, last) = (len.saturating_sub(1), len.min(1));
-                span.copy_to(at, &mut buf[..last]).expect("the last byte");
+                span.read_at(at, &mut buf[..last]).expect("the last byte");
                 assert!(buf[..last] == content[at..at + last]);
                 assert_eq!(length_of(&path), len as u64);
             }
@@ -585,7 +579,9 @@ fn receive_into_truncated_files() {
                     .set_len(len as u64)
                     .expect("the file is truncated");
                 let feeder = feed(to, content.clone());
-                let error = span.receive_from(&from).expect_err("the file is truncated");
+                let error = span
+                    .read_exact_from(&from)
+                    .expect_err("the file is truncated");
                 drop(from);
                 feeder.join().expect("the feeder thread");
                 assert_short(&error, &path, len);
@@ -596,7 +592,7 @@ fn receive_into_truncated_files() {
                     "{what} {len}: {done}"
                 );
                 let done = done.min(len);
-                span.copy_from(0, &content)
+                span.write_at(0, &content)
                     .expect_err("the file is truncated");
                 drop(span);
                 assert_eq!(length_of(&path), len as u64, "{what}: not longer again");
@@ -636,18 +632,18 @@ fn transfer_while_truncating() {
         while Instant::now() < deadline {
             source.rewind().expect("seek");
             if let Ok(mut span) = group.span_mut(..) {
-                count(span.receive_from(&source).is_ok());
+                count(span.read_exact_from(&source).is_ok());
             }
             if let Ok(span) = group.span(..) {
                 let sink = tempfile::tempfile().expect("a file");
-                count(span.send_to(&sink).is_ok());
-                count(span.copy_to(0, &mut buf).is_ok());
+                count(span.write_all_to(&sink).is_ok());
+                count(span.read_at(0, &mut buf).is_ok());
             }
         }
         done.store(true, Ordering::Relaxed);
         assert!(fine > 0 && failed > 0, "{fine} fine, {failed} failed");
     });
-    assert_eq!(group.stats().pinned, 0);
+    assert_eq!(group.stats().pinned_mappings, 0);
 }
 
 /// In a child process without a signal handler, which a signal would kill.
@@ -696,9 +692,9 @@ fn the_truncated_one_of_several_files_is_named() {
                 let mut builder = Group::builder(folder.path());
                 for file in ["0", "1", "2"] {
                     put(&folder.path().join(file), &noise(1, 10_000));
-                    builder = builder.existing(file).padding(10);
+                    builder = builder.existing_file(file).padding(10);
                 }
-                let cache = small_cache(16, CopyPath::Auto);
+                let cache = small_cache(16, CopyMethod::Auto);
                 let group = builder.cache(&cache).open().expect("a group");
                 let span = group.span(..).expect("a span");
                 let path = folder.path().join(truncated);
@@ -709,12 +705,12 @@ fn the_truncated_one_of_several_files_is_named() {
                     other_handle.set_len(len).expect("the file is truncated");
                     for (_, to, from) in streams() {
                         let reader = drain(from);
-                        let error = span.send_to(&to).expect_err("the file is truncated");
+                        let error = span.write_all_to(&to).expect_err("the file is truncated");
                         drop(to);
                         reader.join().expect("the reader");
                         assert_short(&error, &path, len as usize);
                     }
-                    let error = span.copy_to(0, &mut vec![0; span.len()]);
+                    let error = span.read_at(0, &mut vec![0; span.len()]);
                     assert_eq!(
                         short_file(error.expect_err("the file is truncated")).0,
                         path

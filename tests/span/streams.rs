@@ -9,8 +9,8 @@ use std::{
 
 use bytes::Bytes;
 use flatspan::{
-    mapping_cache::{Access, CopyPath, MappingError},
-    span::{Group, SpanError, SpanStream},
+    mapping_cache::{Access, CopyMethod, MappingError},
+    span::{Group, GroupError, SpanStream},
 };
 
 use crate::{
@@ -30,7 +30,7 @@ fn group(root: &Path, allow_slices: bool) -> (Arc<Group>, Vec<u8>) {
     content.resize(FILE_BYTES + 10_000, 0);
     content.extend_from_slice(&rest);
     let mut builder = Group::builder(root)
-        .cache(&small_cache(8, CopyPath::Auto))
+        .cache(&small_cache(8, CopyMethod::Auto))
         .access(Access::ReadWrite)
         .file("a", FILE_BYTES as u64)
         .padding(10_000)
@@ -38,7 +38,7 @@ fn group(root: &Path, allow_slices: bool) -> (Arc<Group>, Vec<u8>) {
     if allow_slices {
         #[expect(unsafe_code, reason = "the directory is this test's own")]
         // SAFETY: nothing else uses the directory.
-        let trusted = unsafe { builder.trust_files() };
+        let trusted = unsafe { builder.assume_exclusive() };
         builder = trusted;
     }
     (Arc::new(builder.open().expect("a group")), content)
@@ -46,7 +46,10 @@ fn group(root: &Path, allow_slices: bool) -> (Arc<Group>, Vec<u8>) {
 
 fn is_locked(group: &Group, range: std::ops::Range<u64>) -> bool {
     let refused = group.span_mut(range);
-    matches!(refused, Err(SpanError::File(MappingError::Busy { .. })))
+    matches!(
+        refused,
+        Err(GroupError::File(MappingError::RangeLocked { .. }))
+    )
 }
 
 #[cfg(feature = "stream")]
@@ -56,7 +59,7 @@ mod stream {
     use super::*;
 
     /// Polls without a runtime, where every poll is ready.
-    fn next(stream: &mut SpanStream) -> Option<Result<Bytes, SpanError>> {
+    fn next(stream: &mut SpanStream) -> Option<Result<Bytes, GroupError>> {
         let mut cx = Context::from_waker(Waker::noop());
         match Pin::new(stream).poll_next(&mut cx) {
             Poll::Ready(item) => item,
@@ -124,7 +127,7 @@ mod stream {
         let chunk = next(&mut stream).expect("a chunk").expect("no error");
         assert!(!is_locked(&group, 0..1), "a copy holds no lock");
         assert!(chunk[..] == content[..chunk.len()]);
-        assert_eq!(group.stats().pinned, 0);
+        assert_eq!(group.stats().pinned_mappings, 0);
     }
 
     #[test]
@@ -136,7 +139,10 @@ mod stream {
         assert!(next(&mut stream).expect("the first chunk").is_ok());
         let locked = next(&mut stream).expect("an item");
         assert!(
-            matches!(locked, Err(SpanError::File(MappingError::Busy { .. }))),
+            matches!(
+                locked,
+                Err(GroupError::File(MappingError::RangeLocked { .. }))
+            ),
             "{locked:?}"
         );
         assert!(next(&mut stream).is_none());
@@ -163,7 +169,7 @@ mod stream {
                 let stream = group.stream(..).expect("inside");
                 let short = stream.try_collect::<Vec<_>>().await.expect_err("short");
                 assert!(
-                    matches!(&short, SpanError::File(MappingError::ShortFile { .. })),
+                    matches!(&short, GroupError::File(MappingError::FileTooShort { .. })),
                     "{short:?}"
                 );
             }

@@ -15,7 +15,7 @@ use std::{
 
 use flatspan::{
     mapping_cache::{Access, CacheOptions, FlushMode, MappingCache, MappingError},
-    span::{Group, SpanError},
+    span::{Group, GroupError},
 };
 
 use crate::{content::Rng, support};
@@ -62,7 +62,7 @@ impl World {
         }
         #[expect(unsafe_code, reason = "the folder is this test's own")]
         // SAFETY: no other code knows the directory.
-        let builder = unsafe { builder.trust_files() };
+        let builder = unsafe { builder.assume_exclusive() };
         let group = builder.open().expect("a group");
         let zeros = vec![0; group.len() as usize];
         group.write_all_at(0, &zeros).expect("the buffer has room");
@@ -111,7 +111,7 @@ impl World {
             bytes.extend_from_slice(slice);
         }
         self.agrees(records, &bytes);
-        span.check().expect("no file is truncated");
+        span.check_intact().expect("no file is truncated");
     }
 
     /// Copies under a range lock of this test, because the model is not protected by the copy's own
@@ -157,7 +157,7 @@ impl World {
             Ok(span) => span,
         };
         let bytes = number.to_le_bytes().repeat(span.len() / 8);
-        span.copy_from(0, &bytes).expect("the buffer has room");
+        span.write_at(0, &bytes).expect("the buffer has room");
         self.wrote(records, number);
     }
 
@@ -170,8 +170,8 @@ impl World {
 
     #[track_caller]
     #[expect(clippy::needless_pass_by_value, reason = "callers pass temporaries")]
-    fn busy(&self, error: SpanError) {
-        let is_busy = matches!(error, SpanError::File(MappingError::Busy { .. }));
+    fn busy(&self, error: GroupError) {
+        let is_busy = matches!(error, GroupError::File(MappingError::RangeLocked { .. }));
         assert!(is_busy, "{error}");
         self.counts.busy.fetch_add(1, Ordering::Relaxed);
     }
@@ -193,7 +193,7 @@ fn run(threads: u64, operations: u64) -> Counts {
     });
     world.group.sync_all().expect("a sync");
     let stats = world.group.stats();
-    assert_eq!(stats.pinned, 0, "{stats:?}");
+    assert_eq!(stats.pinned_mappings, 0, "{stats:?}");
     // No range lock is left.
     drop(world.group.span_mut(..).expect("no range is locked"));
     world.counts

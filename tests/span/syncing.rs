@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use flatspan::{
-    mapping_cache::{Access, CopyPath, FlushMode, MappingError},
-    span::{Group, SpanError},
+    mapping_cache::{Access, CopyMethod, FlushMode, MappingError},
+    span::{Group, GroupError},
 };
 
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     support::fuse::{FuseFs, Mode},
 };
 
-fn group(root: &Path, copy_path: CopyPath) -> Group {
+fn group(root: &Path, copy_path: CopyMethod) -> Group {
     let builder = Group::builder(root).cache(&small_cache(16, copy_path));
     let builder = builder.access(Access::ReadWrite).create(true);
     let builder = builder.file("new/deep/a", 10_000).file("new/b", 10_000);
@@ -64,7 +64,7 @@ fn flush_syncs_only_the_files_of_its_range() {
     let Some(fs) = FuseFs::new(Mode::Plain) else {
         return;
     };
-    let group = group(fs.path(), CopyPath::Auto);
+    let group = group(fs.path(), CopyMethod::Auto);
     group.write_all_at(0, &noise(1, 30_000)).expect("a write");
     group.flush(9999..10_001, FlushMode::Sync).expect("flush");
     let log = fs.log();
@@ -80,9 +80,9 @@ fn flush_syncs_only_the_files_of_its_range() {
 
 #[track_caller]
 #[expect(clippy::needless_pass_by_value, reason = "callers pass temporaries")]
-fn assert_sync_failed(result: Result<(), SpanError>, file: &Path) {
+fn assert_sync_failed(result: Result<(), GroupError>, file: &Path) {
     assert!(
-        matches!(&result, Err(SpanError::File(MappingError::SyncFailed { path, .. })) if path == file),
+        matches!(&result, Err(GroupError::File(MappingError::SyncFailed { path, .. })) if path == file),
         "{result:?}"
     );
 }
@@ -108,12 +108,12 @@ fn a_failed_sync_is_permanent() {
             .write_all_at(0, &noise(2, 10_000))
             .expect("the second write succeeds");
         assert_sync_failed(group.sync_all(), &first);
-        assert_sync_failed(group.release_file(0), &first);
+        assert_sync_failed(group.close_file(0), &first);
         group
             .flush(10_000.., FlushMode::Sync)
             .expect("the other files are readable");
 
-        group.abandon_file(0).expect("abandon_file");
+        group.close_file_without_sync(0).expect("abandon_file");
         group.write_all_at(0, &noise(3, 10_000)).expect("a write");
         group.sync_all().expect("the caller allowed it");
         assert!(std::fs::read(&first).expect("read") == noise(3, 10_000));
@@ -128,9 +128,9 @@ fn a_failed_sync_prevents_a_move() {
     let (old, new) = (fs.path().join("old"), fs.path().join("other"));
     std::fs::create_dir(&old).expect("mkdir");
     std::fs::create_dir(&new).expect("mkdir");
-    let mut group = group(&old, CopyPath::Auto);
+    let mut group = group(&old, CopyMethod::Auto);
     group.write_all_at(0, &noise(1, 30_000)).expect("a write");
-    assert_sync_failed(group.move_to(&new), &old.join("new/deep/a"));
+    assert_sync_failed(group.move_files_to(&new), &old.join("new/deep/a"));
     assert_eq!(group.root(), old);
     assert!(crate::content::tree(&new).is_empty());
     assert!(old.join("new/deep/a").exists() && old.join("c").exists());

@@ -9,8 +9,8 @@ use std::{
 };
 
 use flatspan::{
-    mapping_cache::{Access, CopyPath, MappingError},
-    span::{Group, Pieces, Sha1, SpanError},
+    mapping_cache::{Access, CopyMethod, MappingError},
+    span::{Group, GroupError, Pieces, Sha1},
 };
 
 use crate::{
@@ -26,7 +26,7 @@ fn truncate(path: &Path, len: u64) {
 }
 
 /// One file that was read and written once, so that its windows are mapped if they ever are.
-fn warm_group(root: &Path, copy_path: CopyPath, windows: u64) -> Group {
+fn warm_group(root: &Path, copy_path: CopyMethod, windows: u64) -> Group {
     put(&root.join("a"), &noise(1, FILE_BYTES));
     let cache = small_cache(windows, copy_path);
     let builder = Group::builder(root).cache(&cache).access(Access::ReadWrite);
@@ -80,11 +80,11 @@ fn hashing_a_truncated_file_names_it() {
         assert!(pieces.hash(3).is_err());
         #[cfg(feature = "rayon")]
         {
-            use flatspan::span::{HashRun, PieceOutcome};
-            let outcomes = pieces.hash_all(&HashRun::new());
+            use flatspan::span::{HashOptions, PieceHash};
+            let outcomes = pieces.hash_all(&HashOptions::new());
             let hashed = outcomes
                 .iter()
-                .map(|outcome| matches!(outcome, PieceOutcome::Hashed(_)));
+                .map(|outcome| matches!(outcome, PieceHash::Hashed(_)));
             assert_eq!(hashed.collect::<Vec<_>>(), [true, true, false, false]);
         }
     }
@@ -101,7 +101,7 @@ fn writing_to_a_truncated_file_does_not_restore_its_length() {
             truncate(&path, len);
             let refused = group.write_all_at(20_600, &noise(3, 1000));
             assert!(
-                matches!(&refused, Err(SpanError::File(MappingError::ShortFile { path: named, .. }))
+                matches!(&refused, Err(GroupError::File(MappingError::FileTooShort { path: named, .. }))
                     if *named == path),
                 "{copy_path:?}, {len}: {refused:?}"
             );
@@ -117,7 +117,7 @@ fn a_truncated_file_closed_without_sync_is_reopened_with_its_length() {
         let mut group = warm_group(folder.path(), copy_path, 64);
         truncate(&folder.path().join("a"), 100);
         assert!(group.write_all_at(0, &noise(3, FILE_BYTES)).is_err());
-        group.abandon_file(0).expect("abandon_file");
+        group.close_file_without_sync(0).expect("abandon_file");
         group
             .write_all_at(0, &noise(3, FILE_BYTES))
             .expect("the new file is written");
@@ -127,7 +127,7 @@ fn a_truncated_file_closed_without_sync_is_reopened_with_its_length() {
 }
 
 /// Hashes and copies while another thread truncates and extends the file thousands of times.
-fn copy_while_truncating(copy_path: CopyPath, windows: u64) {
+fn copy_while_truncating(copy_path: CopyMethod, windows: u64) {
     let folder = support::temp_dir();
     let group = warm_group(folder.path(), copy_path, windows);
     let pieces = Pieces::new(&group, 7000).expect("pieces");
@@ -158,7 +158,7 @@ fn copy_while_truncating(copy_path: CopyPath, windows: u64) {
             // returns.
             count(group.write_all_at(30_000, &buf[..9000]).is_ok());
             #[cfg(feature = "rayon")]
-            drop(pieces.hash_all(&flatspan::span::HashRun::new()));
+            drop(pieces.hash_all(&flatspan::span::HashOptions::new()));
         }
         done.store(true, Ordering::Relaxed);
         assert!(
@@ -169,7 +169,7 @@ fn copy_while_truncating(copy_path: CopyPath, windows: u64) {
 }
 
 /// In a child process, which a signal may kill.
-fn survive_in_a_child(name: &str, copy_path: CopyPath) {
+fn survive_in_a_child(name: &str, copy_path: CopyMethod) {
     if child::is_me(name) {
         copy_while_truncating(copy_path, 64);
         copy_while_truncating(copy_path, 2);
@@ -186,7 +186,7 @@ fn survive_in_a_child(name: &str, copy_path: CopyPath) {
 fn i34_truncation_during_mapped_copies_raises_no_signal() {
     survive_in_a_child(
         "truncation::i34_truncation_during_mapped_copies_raises_no_signal",
-        CopyPath::Mapped,
+        CopyMethod::Mapped,
     );
 }
 
@@ -194,6 +194,6 @@ fn i34_truncation_during_mapped_copies_raises_no_signal() {
 fn i34_truncation_during_copies_of_any_method_raises_no_signal() {
     survive_in_a_child(
         "truncation::i34_truncation_during_copies_of_any_method_raises_no_signal",
-        CopyPath::Auto,
+        CopyMethod::Auto,
     );
 }

@@ -8,8 +8,8 @@ use std::{
 };
 
 use flatspan::span::{
-    FileReport, FileStatus, Group, GroupBuilder, HashRun, PieceState, Pieces, Sha1Digest,
-    Verification,
+    FileReport, FileStatus, Group, GroupBuilder, HashOptions, PieceState, Pieces, Sha1Digest,
+    VerifyReport,
 };
 use tempfile::TempDir;
 
@@ -64,7 +64,7 @@ impl Scene {
         file.set_len(len).expect("set_len");
     }
 
-    fn verify(&self) -> Verification {
+    fn verify(&self) -> VerifyReport {
         let mut builder = Group::builder(self.folder.path());
         for number in 0..FILES {
             builder = builder.file(number.to_string(), FILE_BYTES as u64);
@@ -77,16 +77,18 @@ pub(crate) fn verify(
     builder: GroupBuilder,
     expected: &[Sha1Digest],
     piece_bytes: u64,
-) -> Verification {
+) -> VerifyReport {
     let group = builder.open().expect("a group");
     let pieces = Pieces::new(&group, piece_bytes).expect("pieces");
-    let found = pieces.verify(expected, &HashRun::new()).expect("a result");
+    let found = pieces
+        .verify(expected, &HashOptions::new())
+        .expect("a result");
     assert!(found.complete);
     found
 }
 
 /// One letter for each file, and its pieces that are known to be bad.
-fn summary(found: &Verification) -> (String, Vec<&[RangeInclusive<usize>]>) {
+fn summary(found: &VerifyReport) -> (String, Vec<&[RangeInclusive<usize>]>) {
     let letter = |file: &FileReport| match file.status {
         FileStatus::Ok => '.',
         FileStatus::Missing => 'm',
@@ -105,7 +107,7 @@ fn summary(found: &Verification) -> (String, Vec<&[RangeInclusive<usize>]>) {
 }
 
 #[track_caller]
-pub(crate) fn assert_found(found: &Verification, letters: &str, bad: &[&[RangeInclusive<usize>]]) {
+pub(crate) fn assert_found(found: &VerifyReport, letters: &str, bad: &[&[RangeInclusive<usize>]]) {
     assert_eq!(
         summary(found),
         (letters.to_owned(), bad.to_vec()),
@@ -115,14 +117,16 @@ pub(crate) fn assert_found(found: &Verification, letters: &str, bad: &[&[RangeIn
 }
 
 #[track_caller]
-pub(crate) fn suspects(found: &Verification, file: usize) -> Vec<usize> {
+pub(crate) fn suspects(found: &VerifyReport, file: usize) -> Vec<usize> {
     match &found.files[file].status {
-        FileStatus::Undecided { because_of } => because_of.clone(),
+        FileStatus::Undecided {
+            shared_with: because_of,
+        } => because_of.clone(),
         other => panic!("file {file} is {other:?}"),
     }
 }
 
-fn bad_pieces(found: &Verification) -> Vec<usize> {
+fn bad_pieces(found: &VerifyReport) -> Vec<usize> {
     let states = found.pieces.iter().enumerate();
     let bad = states.filter(|(_, state)| !matches!(state, PieceState::Ok));
     bad.map(|(piece, _)| piece).collect()

@@ -10,8 +10,8 @@ use std::{
 };
 
 use flatspan::{
-    mapping_cache::{Access, CopyPath, MappingError},
-    span::{Group, SpanError, ZeroCopySender},
+    mapping_cache::{Access, CopyMethod, MappingError},
+    span::{Group, GroupError, ZeroCopySender},
 };
 
 use crate::{
@@ -32,7 +32,7 @@ fn pair() -> (TcpStream, TcpStream) {
 fn i39_zero_copy_sends_keep_the_range_locked_until_completion() {
     let folder = support::temp_dir();
     let group = Group::builder(folder.path())
-        .cache(&small_cache(1024, CopyPath::Auto))
+        .cache(&small_cache(1024, CopyMethod::Auto))
         .access(Access::ReadWrite)
         .create(true)
         .file("a", BYTES as u64 / 2)
@@ -63,7 +63,10 @@ fn i39_zero_copy_sends_keep_the_range_locked_until_completion() {
     thread::sleep(Duration::from_millis(50));
     let refused = group.span_mut(..1);
     assert!(
-        matches!(&refused, Err(SpanError::File(MappingError::Busy { .. }))),
+        matches!(
+            &refused,
+            Err(GroupError::File(MappingError::RangeLocked { .. }))
+        ),
         "{refused:?}"
     );
     let mut found = vec![0; BYTES + 100_000];
@@ -76,7 +79,7 @@ fn i39_zero_copy_sends_keep_the_range_locked_until_completion() {
         .flush_timeout(Duration::from_secs(10))
         .expect("the peer has received all of it");
     // The loopback device copies in the end, and reports it.
-    assert!(sender.copied_calls() > 0);
+    assert!(sender.copied_sends() > 0);
     drop(group.span_mut(..BYTES as u64 / 2).expect("given back"));
 }
 

@@ -26,10 +26,10 @@ impl From<Error> for Failure {
 impl From<ShmError> for Failure {
     fn from(error: ShmError) -> Self {
         let code = match &error {
-            ShmError::Command { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+            ShmError::Exec { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 exit_code::NOT_FOUND
             }
-            ShmError::Command { .. } => exit_code::NOT_EXECUTABLE,
+            ShmError::Exec { .. } => exit_code::NOT_EXECUTABLE,
             _ => exit_code::WRAPPER_FAILED,
         };
         Self {

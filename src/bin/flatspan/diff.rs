@@ -4,7 +4,7 @@ use std::ops::{ControlFlow, Range};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
-use flatspan::snapshot::{HeapName, Image, SnapshotError};
+use flatspan::snapshot::{HeapName, Image, StoreError};
 use serde_json::{Value, json};
 
 use crate::cli::DiffArgs;
@@ -45,7 +45,7 @@ fn differences(a: &Image, b: &Image, cancel: &Cancel) -> Result<Vec<Range<u64>>>
     let pages = a.len().max(b.len()) / 4096;
     let bar = Bar::new("comparing", pages * 4096);
     let mut ranges = Vec::new();
-    let compared = a.differences(
+    let compared = a.diff(
         b,
         |range| ranges.push(range),
         |done_pages| {
@@ -72,7 +72,7 @@ fn sides(args: &DiffArgs) -> Result<[Image; 2]> {
         return Ok([newest(&args.a)?, newest(b)?]);
     }
     let reader = output::reader(&args.a)?;
-    reader.survey()?.choice.map_err(SnapshotError::from)?;
+    reader.inspect()?.selection.map_err(StoreError::from)?;
     match [reader.heap(HeapName::A)?, reader.heap(HeapName::B)?] {
         [Some(a), Some(b)] => Ok([a, b]),
         _ => bail!("store {}: only one heap is complete", args.a.display()),

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use flatspan::snapshot::{TrackerKind, TrackerProbes, TrackerTrial, try_trackers};
+use flatspan::snapshot::{TrackerKind, TrackerProbe, TrackerProbes, probe_trackers};
 
 use crate::finding::{Finding, Status};
 
@@ -16,7 +16,7 @@ const BLIND_SPOTS: &str = "wp-async detects only stores through the region's own
     pinned pages, images are torn.";
 
 pub(crate) fn findings() -> Vec<Finding> {
-    let probes = try_trackers();
+    let probes = probe_trackers();
     let mut findings = vec![kernel(), page_size()];
     findings.extend(userfaultfd(&probes));
     findings.extend(probes.trackers.iter().map(tracker));
@@ -103,7 +103,7 @@ fn userfaultfd(probes: &TrackerProbes) -> [Finding; 2] {
     ]
 }
 
-fn tracker(probe: &TrackerTrial) -> Finding {
+fn tracker(probe: &TrackerProbe) -> Finding {
     let (name, cost) = match probe.tracker {
         TrackerKind::WpAsync => ("tracker wp-async", "about 0.4 ms per checkpoint and GiB"),
         TrackerKind::PrivatePages => (
@@ -127,7 +127,7 @@ fn tracker(probe: &TrackerTrial) -> Finding {
 }
 
 /// `PAGEMAP_SCAN` works if one of the two trackers that use it does.
-fn pagemap_scan(probes: &[TrackerTrial]) -> Finding {
+fn pagemap_scan(probes: &[TrackerProbe]) -> Finding {
     let works = probes.iter().any(|probe| {
         let uses_it = matches!(
             probe.tracker,

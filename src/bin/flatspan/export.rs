@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Error, Result, bail};
-use flatspan::snapshot::{Image, SnapshotError, StoreReader};
+use flatspan::snapshot::{Image, StoreError, StoreReader};
 
 use crate::atomic_output::AtomicOutput;
 use crate::cli::ExportArgs;
@@ -52,11 +52,11 @@ pub(crate) fn run(args: &ExportArgs) -> Result<u8> {
 
 /// Returns the fallback heap if the error means that the committed heap is corrupt.
 fn fallback(reader: &StoreReader, error: Error) -> Result<Image> {
-    let cause = error.downcast_ref::<SnapshotError>();
+    let cause = error.downcast_ref::<StoreError>();
     if !cause.is_some_and(output::is_corruption) {
         return Err(error);
     }
-    match reader.second_chance() {
+    match reader.fallback() {
         Ok(Some(image)) => {
             eprintln!(
                 "flatspan: {error:#}; using the fallback heap {}, generation {}",
@@ -87,7 +87,7 @@ impl Export<'_> {
     fn verify(&self, image: &Image) -> Result<u64> {
         let bar = Bar::new("verifying", image.len());
         let mut length = ExportLength::new(self.content_bytes, image.len());
-        image.read(|offset, bytes| {
+        image.for_each_data(|offset, bytes| {
             bar.set(offset);
             length.observe(offset, bytes);
             Ok::<_, Error>(self.cancel.check()?)
@@ -102,7 +102,7 @@ impl Export<'_> {
         let bar = Bar::new(&path.display().to_string(), image.len());
         let mut length = ExportLength::new(self.content_bytes, image.len());
         out.file.set_len(image.len()).with_context(context)?;
-        image.read(|offset, bytes| {
+        image.for_each_data(|offset, bytes| {
             self.cancel.check()?;
             bar.set(offset);
             length.observe(offset, bytes);
@@ -125,7 +125,7 @@ impl Export<'_> {
             }
             Ok::<_, Error>(())
         };
-        image.read(|offset, bytes| {
+        image.for_each_data(|offset, bytes| {
             write_zeros(&mut out, &mut done, offset.min(length))?;
             let rest = usize::try_from(length.saturating_sub(offset)).unwrap_or(usize::MAX);
             let bytes = &bytes[..bytes.len().min(rest)];

@@ -1,7 +1,7 @@
 //! `flatspan history`.
 
 use anyhow::{Error, Result};
-use flatspan::snapshot::{History, Image, Kept, StoreReader};
+use flatspan::snapshot::{History, HistorySnapshot, Image, StoreReader};
 use serde_json::json;
 
 use crate::cli::StoreArgs;
@@ -11,10 +11,10 @@ use crate::{exit_code, output};
 pub(crate) fn run(args: &StoreArgs) -> Result<u8> {
     // A directory without a store is an error, not an empty history.
     output::reader(&args.store)?;
-    let snapshots = History::of(&args.store).list()?;
+    let snapshots = History::new(&args.store).list()?;
     let mut code = exit_code::OK;
     for snapshot in &snapshots {
-        let image = StoreReader::open(snapshot.directory()).and_then(|reader| reader.newest());
+        let image = StoreReader::open(snapshot.path()).and_then(|reader| reader.newest());
         code = code.max(print(args, snapshot, &image.map_err(Error::from))?);
     }
     if !args.json {
@@ -24,7 +24,7 @@ pub(crate) fn run(args: &StoreArgs) -> Result<u8> {
 }
 
 /// Prints a line for the snapshot, readable or not, and returns its exit code.
-fn print(args: &StoreArgs, snapshot: &Kept, image: &Result<Image>) -> Result<u8> {
+fn print(args: &StoreArgs, snapshot: &HistorySnapshot, image: &Result<Image>) -> Result<u8> {
     let code = match image {
         Ok(_) => exit_code::OK,
         Err(error) => output::exit_code(error),
@@ -33,7 +33,7 @@ fn print(args: &StoreArgs, snapshot: &Kept, image: &Result<Image>) -> Result<u8>
         let readable = image.as_ref().ok();
         output::json(&json!({
             "name": snapshot.name(),
-            "path": snapshot.directory().to_string_lossy(),
+            "path": snapshot.path().to_string_lossy(),
             "generation": snapshot.generation(),
             "sequence": readable.map(Image::sequence),
             "region_bytes": readable.map(Image::len),

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use flatspan::snapshot::{Changes, OnClose, SnapshotError, Store, StoreOptions, TrackerChoice};
+use flatspan::snapshot::{OnClose, Store, StoreError, StoreOptions, TrackerChoice, WriteMode};
 
 use crate::atomic_output::{hidden_sibling, rename_noreplace, sync_parent};
 use crate::cli::ImportArgs;
@@ -85,11 +85,11 @@ fn create(directory: &Path, args: &ImportArgs, len: Option<u64>) -> Result<Store
         None => RESERVED_BYTES,
     };
     let mut options = StoreOptions::default()
-        .changes(Changes::Writers)
+        .write_mode(WriteMode::Tracked)
         // The other heap holds zeros, which must never be used as a fallback.
-        .on_close(OnClose::DropOlder)
+        .on_close(OnClose::RemoveOlder)
         // This process is the only writer and marks its writes.
-        .tracker(TrackerChoice::Declared)
+        .tracker(TrackerChoice::Explicit)
         .reserve_bytes(reserved_bytes.next_multiple_of(PAGE_BYTES))
         .initial_bytes(len.unwrap_or(0));
     if let Some(part_bytes) = args.part_size {
@@ -128,13 +128,13 @@ fn copy(input: &mut impl Read, store: &Store, len: Option<u64>, cancel: &Cancel)
 }
 
 /// Writes all pages but those of zeros, which a new region has already.
-fn write(store: &Store, offset: u64, bytes: &[u8]) -> Result<(), SnapshotError> {
-    let guard = store.enter()?;
+fn write(store: &Store, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
+    let guard = store.write_guard()?;
     let pages = bytes.chunks(PAGE_BYTES as usize).enumerate();
     for (index, page) in pages.filter(|(_, page)| page.iter().any(|byte| *byte != 0)) {
         let start = offset + index as u64 * PAGE_BYTES;
-        guard.write(start, page)?;
-        guard.declare(start..start + page.len() as u64)?;
+        guard.write_at(start, page)?;
+        guard.mark_dirty(start..start + page.len() as u64)?;
     }
     Ok(())
 }

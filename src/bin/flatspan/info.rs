@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 use flatspan::snapshot::{
-    Array, Choice, HeapFacts, HeapState, JournalFacts, Metadata, NoHeap, StoreReader, Survey,
+    HeapInfo, HeapSelection, HeapSelectionError, HeapState, JournalFileInfo, LogicalFile, Metadata,
+    StoreInfo, StoreReader,
 };
 use serde_json::{Value, json};
 
@@ -12,14 +13,14 @@ use crate::{content_length, exit_code, output};
 
 /// All that the command prints.
 struct Report {
-    store: Survey,
-    journal: Vec<JournalFacts>,
+    store: StoreInfo,
+    journal: Vec<JournalFileInfo>,
     content_bytes: Option<u64>,
 }
 
 pub(crate) fn run(args: &StoreArgs) -> Result<u8> {
     let reader = output::reader(&args.store)?;
-    let store = reader.survey()?;
+    let store = reader.inspect()?;
     let report = Report {
         journal: journal(&reader, &store)?,
         store,
@@ -32,23 +33,26 @@ pub(crate) fn run(args: &StoreArgs) -> Result<u8> {
     } else {
         report.print(args)?;
     }
-    Ok(match report.store.choice {
+    Ok(match report.store.selection {
         Ok(_) => exit_code::OK,
-        Err(NoHeap::Version { .. }) => exit_code::FAILED,
+        Err(HeapSelectionError::UnsupportedVersion { .. }) => exit_code::FAILED,
         Err(_) => exit_code::FOUND,
     })
 }
 
 /// The journal files; none if no valid header of a known version says which store they belong to.
-fn journal(reader: &StoreReader, store: &Survey) -> Result<Vec<JournalFacts>> {
-    let is_unsupported = matches!(store.choice, Err(NoHeap::Version { .. }));
+fn journal(reader: &StoreReader, store: &StoreInfo) -> Result<Vec<JournalFileInfo>> {
+    let is_unsupported = matches!(
+        store.selection,
+        Err(HeapSelectionError::UnsupportedVersion { .. })
+    );
     if is_unsupported || any_metadata(store).is_none() {
         return Ok(Vec::new());
     }
     Ok(reader.journal_files()?)
 }
 
-fn any_metadata(store: &Survey) -> Option<&Metadata> {
+fn any_metadata(store: &StoreInfo) -> Option<&Metadata> {
     store.heaps.iter().find_map(|heap| heap.state.metadata())
 }
 
@@ -59,13 +63,13 @@ impl Report {
             let parts = BinaryBytes(metadata.part_bytes);
             output::line(&format!(
                 "  id {}, format 1, parts of {parts}",
-                metadata.store
+                metadata.store_id
             ))?;
         }
         if let Some(bytes) = self.content_bytes {
             output::line(&format!("  imported from {bytes} bytes"))?;
         }
-        if let Some(pid) = self.store.writer {
+        if let Some(pid) = self.store.writer_pid {
             output::line(&format!("  open for writing by process {pid}"))?;
         }
         for heap in &self.store.heaps {
@@ -77,16 +81,19 @@ impl Report {
         for file in &self.journal {
             output::line(&format!("  {}", journal_line(file)))?;
         }
-        output::line(&match &self.store.choice {
+        output::line(&match &self.store.selection {
             Ok(selection) => self.plan_line(selection),
             Err(error) => format!("  opening would fail: {error}"),
         })
     }
 
-    fn plan_line(&self, selection: &Choice) -> String {
-        let first = &selection.first;
+    fn plan_line(&self, selection: &HeapSelection) -> String {
+        let first = &selection.primary;
         let how = if first.closed {
-            format!("clean shutdown at record {}", first.end.unwrap_or(0))
+            format!(
+                "clean shutdown at record {}",
+                first.end_sequence.unwrap_or(0)
+            )
         } else {
             "unclean shutdown, so it is verified first".to_owned()
         };
@@ -95,8 +102,8 @@ impl Report {
             .iter()
             .filter_map(|file| Some(file.sequences?.1))
             .max();
-        let records = last.unwrap_or(0).saturating_sub(first.sequence);
-        let fallback = match &selection.second {
+        let records = last.unwrap_or(0).saturating_sub(first.last_sequence);
+        let fallback = match &selection.fallback {
             Some(second) => format!("fallback heap {}", second.heap),
             None => "no fallback heap".to_owned(),
         };
@@ -110,54 +117,54 @@ impl Report {
 
     fn object(&self) -> Value {
         let metadata = any_metadata(&self.store);
-        let open_plan = self.store.choice.as_ref().ok().map(|selection| {
+        let open_plan = self.store.selection.as_ref().ok().map(|selection| {
             json!({
-                "heap": selection.first.heap.to_string(),
-                "generation": selection.first.generation,
-                "clean_shutdown": selection.first.closed,
-                "fallback_heap": selection.second.map(|second| second.heap.to_string()),
+                "heap": selection.primary.heap.to_string(),
+                "generation": selection.primary.generation,
+                "clean_shutdown": selection.primary.closed,
+                "fallback_heap": selection.fallback.map(|second| second.heap.to_string()),
                 "next_generation": selection.next_generation,
             })
         });
         json!({
-            "store_id": metadata.map(|metadata| metadata.store.to_string()),
+            "store_id": metadata.map(|metadata| metadata.store_id.to_string()),
             "format": 1,
             "part_bytes": metadata.map(|metadata| metadata.part_bytes),
             "content_bytes": self.content_bytes,
-            "writer_pid": self.store.writer,
+            "writer_pid": self.store.writer_pid,
             "open_plan": open_plan,
-            "error": self.store.choice.as_ref().err().map(ToString::to_string),
+            "error": self.store.selection.as_ref().err().map(ToString::to_string),
             "heaps": self.store.heaps.iter().map(heap_object).collect::<Vec<_>>(),
             "journal": self.journal.iter().map(journal_object).collect::<Vec<_>>(),
         })
     }
 }
 
-fn heap_line(heap: &HeapFacts) -> String {
+fn heap_line(heap: &HeapInfo) -> String {
     let (state, metadata) = match &heap.state {
-        HeapState::Absent => return "missing".to_owned(),
-        HeapState::Newer(version) => return format!("unsupported version {version}"),
-        HeapState::Damaged(_) => return "corrupt, no copy of METADATA is valid".to_owned(),
-        HeapState::Taken(metadata) => ("incomplete", metadata),
-        HeapState::Released(metadata) if metadata.closed => ("complete, clean shutdown", metadata),
-        HeapState::Released(metadata) => ("complete", metadata),
+        HeapState::Missing => return "missing".to_owned(),
+        HeapState::UnsupportedVersion(version) => return format!("unsupported version {version}"),
+        HeapState::Corrupt(_) => return "corrupt, no copy of METADATA is valid".to_owned(),
+        HeapState::Incomplete(metadata) => ("incomplete", metadata),
+        HeapState::Complete(metadata) if metadata.closed => ("complete, clean shutdown", metadata),
+        HeapState::Complete(metadata) => ("complete", metadata),
     };
     format!(
         "{state}; generation {}, region of {}, record {}, committed {}",
         metadata.generation,
         BinaryBytes(metadata.payload_bytes),
-        metadata.sequence,
+        metadata.last_sequence,
         time(nanoseconds(metadata.committed_at)),
     )
 }
 
-fn header_errors(heap: &HeapFacts) -> impl Iterator<Item = (usize, String)> {
-    let copies = heap.copies.iter().flatten().enumerate();
+fn header_errors(heap: &HeapInfo) -> impl Iterator<Item = (usize, String)> {
+    let copies = heap.metadata_copies.iter().flatten().enumerate();
     copies.filter_map(|(copy, outcome)| Some((copy, outcome.err()?.to_string())))
 }
 
-fn journal_line(file: &JournalFacts) -> String {
-    let name = Array::Journal(file.number);
+fn journal_line(file: &JournalFileInfo) -> String {
+    let name = LogicalFile::Journal(file.number);
     let len = BinaryBytes(file.bytes);
     if let Some(error) = file.defect {
         return format!("{name}: {len}, header: {error}");
@@ -175,16 +182,16 @@ fn journal_line(file: &JournalFacts) -> String {
     format!("{name}: {len}, {records}{sequences}{sealed}{rest}")
 }
 
-fn heap_object(heap: &HeapFacts) -> Value {
+fn heap_object(heap: &HeapInfo) -> Value {
     let state = match heap.state {
-        HeapState::Absent => "missing",
-        HeapState::Newer(_) => "unsupported_version",
-        HeapState::Damaged(_) => "corrupt",
-        HeapState::Taken(_) => "incomplete",
-        HeapState::Released(_) => "complete",
+        HeapState::Missing => "missing",
+        HeapState::UnsupportedVersion(_) => "unsupported_version",
+        HeapState::Corrupt(_) => "corrupt",
+        HeapState::Incomplete(_) => "incomplete",
+        HeapState::Complete(_) => "complete",
     };
     let copies: Vec<_> = heap
-        .copies
+        .metadata_copies
         .iter()
         .flatten()
         .map(|copy| match copy {
@@ -204,21 +211,21 @@ fn heap_object(heap: &HeapFacts) -> Value {
 fn metadata_object(metadata: &Metadata) -> Value {
     json!({
         "generation": metadata.generation,
-        "complete": metadata.released,
+        "complete": metadata.complete,
         "closed": metadata.closed,
         "revision": metadata.revision,
         "payload_bytes": metadata.payload_bytes,
-        "tree_root_hash": format!("{:016x}", metadata.root),
-        "last_sequence": metadata.sequence,
-        "last_record_checksum": format!("{:016x}", metadata.chain),
-        "first_journal": metadata.journal,
-        "end_sequence": metadata.end,
+        "tree_root_hash": format!("{:016x}", metadata.tree_root_hash),
+        "last_sequence": metadata.last_sequence,
+        "last_record_checksum": format!("{:016x}", metadata.last_record_checksum),
+        "first_journal": metadata.first_journal,
+        "end_sequence": metadata.end_sequence,
         "committed_at_ns": nanoseconds(metadata.committed_at),
-        "min_base_generation": metadata.floor,
+        "min_base_generation": metadata.min_base_generation,
     })
 }
 
-fn journal_object(file: &JournalFacts) -> Value {
+fn journal_object(file: &JournalFileInfo) -> Value {
     json!({
         "number": file.number,
         "len_bytes": file.bytes,

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use anyhow::{Error, Result, bail};
-use flatspan::snapshot::{Change, Cut, HeapChoice, RecordFacts};
+use flatspan::snapshot::{Change, HeapChoice, IgnoredTail, RecordInfo};
 use serde_json::{Value, json};
 
 use crate::cli::JournalArgs;
@@ -54,7 +54,7 @@ fn failed(error: Error, args: &JournalArgs) -> Result<u8> {
     Ok(code)
 }
 
-fn print(record: &RecordFacts, args: &JournalArgs) -> Result<()> {
+fn print(record: &RecordInfo, args: &JournalArgs) -> Result<()> {
     if args.json {
         output::json(&object(record))
     } else {
@@ -62,7 +62,7 @@ fn print(record: &RecordFacts, args: &JournalArgs) -> Result<()> {
     }
 }
 
-fn text(record: &RecordFacts) -> Result<String> {
+fn text(record: &RecordInfo) -> Result<String> {
     let mut text = format!(
         "{:016x}+{:<9} #{:<8} {:<11} generation {}, {} bytes",
         record.journal,
@@ -87,13 +87,13 @@ fn text(record: &RecordFacts) -> Result<String> {
     if record.changes.len() > LISTED_MAX {
         write!(text, " and {} more", record.changes.len() - LISTED_MAX)?;
     }
-    if !record.last {
+    if !record.completes_group {
         text.push_str(", continued in the next record");
     }
     Ok(text)
 }
 
-fn object(record: &RecordFacts) -> Value {
+fn object(record: &RecordInfo) -> Value {
     let changes: Vec<_> = record
         .changes
         .iter()
@@ -112,24 +112,24 @@ fn object(record: &RecordFacts) -> Value {
         "kind": record.kind.to_string(),
         "sequence": record.sequence,
         "generation": record.generation,
-        "durable_sequence": record.durable,
-        "completes_group": record.last,
+        "durable_sequence": record.durable_sequence,
+        "completes_group": record.completes_group,
         "region_bytes": record.region_bytes,
         "changes": changes,
     })
 }
 
-fn print_tail(tail: &Cut, args: &JournalArgs) -> Result<()> {
+fn print_tail(tail: &IgnoredTail, args: &JournalArgs) -> Result<()> {
     if args.json {
         return output::json(&json!({ "ignored_tail": {
             "journal": tail.journal,
             "offset_bytes": tail.offset,
-            "len_bytes": tail.bytes,
-            "first_sequence": tail.sequence,
+            "len_bytes": tail.len_bytes,
+            "first_sequence": tail.first_sequence,
         } }));
     }
     output::line(&format!(
         "{:016x}+{:<9} ignored tail: {} bytes from record {} on were never acknowledged or are being written",
-        tail.journal, tail.offset, tail.bytes, tail.sequence
+        tail.journal, tail.offset, tail.len_bytes, tail.first_sequence
     ))
 }

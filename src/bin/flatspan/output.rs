@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 use std::path::Path;
 
 use anyhow::{Context as _, Error, Result};
-use flatspan::snapshot::{NoHeap, SnapshotError, StoreReader};
+use flatspan::snapshot::{HeapSelectionError, StoreError, StoreReader};
 use serde_json::Value;
 
 use crate::exit_code;
@@ -22,7 +22,7 @@ pub(crate) fn exit_code(error: &Error) -> u8 {
     }
     let is_found = error
         .chain()
-        .filter_map(|cause| cause.downcast_ref::<SnapshotError>())
+        .filter_map(|cause| cause.downcast_ref::<StoreError>())
         .any(is_corruption);
     if is_found {
         exit_code::FOUND
@@ -33,12 +33,14 @@ pub(crate) fn exit_code(error: &Error) -> u8 {
 
 /// Returns whether the error means corrupt data. An unsupported version does not: its data cannot
 /// be checked.
-pub(crate) fn is_corruption(error: &SnapshotError) -> bool {
+pub(crate) fn is_corruption(error: &StoreError) -> bool {
     match error {
-        SnapshotError::NoHeap(error) => !matches!(**error, NoHeap::Version { .. }),
-        SnapshotError::Damaged { .. } | SnapshotError::NothingGood { .. } => true,
+        StoreError::HeapSelection(error) => {
+            !matches!(**error, HeapSelectionError::UnsupportedVersion { .. })
+        }
+        StoreError::Corrupt { .. } | StoreError::NoUsableHeap { .. } => true,
         // A missing part file.
-        SnapshotError::Disk { source, .. } => source.kind() == io::ErrorKind::InvalidData,
+        StoreError::Backend { source, .. } => source.kind() == io::ErrorKind::InvalidData,
         _ => false,
     }
 }

@@ -1,7 +1,7 @@
 //! `flatspan rollback`.
 
 use anyhow::{Context as _, Result, bail};
-use flatspan::snapshot::{CurrentState, History, Kept};
+use flatspan::snapshot::{CurrentState, History, HistorySnapshot};
 use serde_json::json;
 
 use crate::cli::RollbackArgs;
@@ -12,8 +12,8 @@ pub(crate) fn run(args: &RollbackArgs) -> Result<u8> {
     // A directory without a store is an error of its own.
     output::reader(&args.store)?;
     let path = args.store.display();
-    let history = History::of(&args.store);
-    let is_wanted = |snapshot: &Kept| snapshot.name() == args.snapshot;
+    let history = History::new(&args.store);
+    let is_wanted = |snapshot: &HistorySnapshot| snapshot.name() == args.snapshot;
     if !history.list()?.iter().any(is_wanted) {
         bail!(
             "store {path} has no snapshot {}; `flatspan history {path}` lists them",
@@ -28,7 +28,7 @@ pub(crate) fn run(args: &RollbackArgs) -> Result<u8> {
     let rollback = history
         .rollback(&args.snapshot, current)
         .with_context(|| format!("cannot roll back store {path} to {}", args.snapshot))?;
-    let replaced = rollback.replaced.as_ref().map(Kept::name);
+    let replaced = rollback.replaced.as_ref().map(HistorySnapshot::name);
     if args.json {
         output::json(&json!({
             "store": args.store.to_string_lossy(),

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use anyhow::{Error, Result};
-use flatspan::snapshot::{Fault, FaultKind, Verified};
+use flatspan::snapshot::{Problem, ProblemKind, StoreVerifyReport};
 use serde_json::{Value, json};
 
 use crate::cli::VerifyArgs;
@@ -36,10 +36,10 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<u8> {
     Ok(highest)
 }
 
-fn verify(store: &Path, args: &VerifyArgs, cancel: &Cancel) -> Result<Verified> {
+fn verify(store: &Path, args: &VerifyArgs, cancel: &Cancel) -> Result<StoreVerifyReport> {
     let reader = output::reader(store)?;
     if !args.allow_page_cache {
-        reader.forget_cached()?;
+        reader.drop_page_cache()?;
     }
     let bar = Bar::new(&store.display().to_string(), 0);
     let report = reader.verify(|progress| {
@@ -55,34 +55,34 @@ fn verify(store: &Path, args: &VerifyArgs, cancel: &Cancel) -> Result<Verified> 
     Ok(report)
 }
 
-fn code_of(report: &Verified) -> u8 {
-    let is_unreadable = |problem: &Fault| matches!(problem.kind, FaultKind::Unreadable { .. });
+fn code_of(report: &StoreVerifyReport) -> u8 {
+    let is_unreadable = |problem: &Problem| matches!(problem.kind, ProblemKind::Unreadable { .. });
     if !report.complete {
         exit_code::INTERRUPTED
-    } else if report.faults.iter().any(is_unreadable) {
+    } else if report.problems.iter().any(is_unreadable) {
         exit_code::FAILED
-    } else if report.is_good() {
+    } else if report.is_ok() {
         exit_code::OK
     } else {
         exit_code::FOUND
     }
 }
 
-fn print(store: &Path, report: &Verified, args: &VerifyArgs) -> Result<()> {
+fn print(store: &Path, report: &StoreVerifyReport, args: &VerifyArgs) -> Result<()> {
     if args.json {
         return output::json(&object(store, report));
     }
     let path = store.display();
-    for problem in &report.faults {
+    for problem in &report.problems {
         output::line(&format!("{path}: {problem}"))?;
     }
-    if report.more_faults > 0 {
-        output::line(&format!("{path}: and {} more", report.more_faults))?;
+    if report.omitted_problems > 0 {
+        output::line(&format!("{path}: and {} more", report.omitted_problems))?;
     }
     for note in &report.notes {
         output::line(&format!("{path}: note: {note}"))?;
     }
-    let verdict = match (report.complete, report.is_good()) {
+    let verdict = match (report.complete, report.is_ok()) {
         (false, _) => "interrupted after",
         (true, true) => "ok,",
         (true, false) => "CORRUPT,",
@@ -90,28 +90,31 @@ fn print(store: &Path, report: &Verified, args: &VerifyArgs) -> Result<()> {
     let heaps: Vec<_> = report.heaps.iter().map(ToString::to_string).collect();
     output::line(&format!(
         "{path}: {verdict} {} in heaps {}, {}, {}",
-        count(report.pages, "page"),
+        count(report.verified_pages, "page"),
         heaps.join(" and "),
-        count(report.records, "journal record"),
-        count(report.faults.len() as u64 + report.more_faults, "problem"),
+        count(report.verified_records, "journal record"),
+        count(
+            report.problems.len() as u64 + report.omitted_problems,
+            "problem"
+        ),
     ))
 }
 
-fn object(store: &Path, report: &Verified) -> Value {
+fn object(store: &Path, report: &StoreVerifyReport) -> Value {
     json!({
         "store": store.to_string_lossy(),
-        "ok": report.is_good(),
+        "ok": report.is_ok(),
         "complete": report.complete,
         "heaps": report.heaps.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "verified_pages": report.pages,
-        "verified_records": report.records,
-        "problems": report.faults.iter().map(problem).collect::<Vec<_>>(),
-        "omitted_problems": report.more_faults,
+        "verified_pages": report.verified_pages,
+        "verified_records": report.verified_records,
+        "problems": report.problems.iter().map(problem).collect::<Vec<_>>(),
+        "omitted_problems": report.omitted_problems,
         "notes": report.notes,
     })
 }
 
-fn problem(problem: &Fault) -> Value {
+fn problem(problem: &Problem) -> Value {
     let pages = problem.kind.pages().filter(|pages| !pages.is_empty());
     json!({
         "file": problem.array.to_string(),

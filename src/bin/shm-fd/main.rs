@@ -43,7 +43,7 @@ fn main() -> ExitCode {
 fn run(cli: &Cli) -> Result<ShmError, ShmError> {
     // Receive first: a descriptor opened before could occupy the number of a received one.
     let received = ListenFds::from_env()?;
-    let placed = memfd::gather(cli, received)?.place()?;
+    let placed = memfd::gather(cli, received)?.place_fds()?;
     let mut command = Command::new(&cli.command[0]);
     Ok(placed.exec(command.args(&cli.command[1..])))
 }

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;
 
-use flatspan::shm::{HandOver, ListenFds, Notify, SharedFile, ShmError};
+use flatspan::shm::{FdPassing, ListenFds, Memfd, Notify, ShmError};
 
 use crate::cli::Cli;
 use crate::received_memfd;
@@ -12,9 +12,9 @@ use crate::received_memfd;
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The descriptors for the command: those received, in order, and the memfd among or after them.
-pub(crate) fn gather(cli: &Cli, received: ListenFds) -> Result<HandOver, ShmError> {
+pub(crate) fn gather(cli: &Cli, received: ListenFds) -> Result<FdPassing, ShmError> {
     let position = received_memfd::position(&received, &cli.fd_name);
-    let mut passing = HandOver::new();
+    let mut passing = FdPassing::new();
     for (index, (name, fd)) in received.into_iter().enumerate() {
         if position == Some(index) {
             passing.push(&cli.fd_name, adopt(cli, fd)?)?;
@@ -28,19 +28,19 @@ pub(crate) fn gather(cli: &Cli, received: ListenFds) -> Result<HandOver, ShmErro
     Ok(passing)
 }
 
-fn adopt(cli: &Cli, fd: OwnedFd) -> Result<SharedFile, ShmError> {
-    let memfd = SharedFile::adopt(fd)?;
+fn adopt(cli: &Cli, fd: OwnedFd) -> Result<Memfd, ShmError> {
+    let memfd = Memfd::from_fd(fd)?;
     if let Some(bytes) = cli.size {
-        memfd.grow(bytes)?;
+        memfd.grow_to(bytes)?;
     }
     Ok(memfd)
 }
 
-fn create(cli: &Cli) -> Result<SharedFile, ShmError> {
+fn create(cli: &Cli) -> Result<Memfd, ShmError> {
     let name = cli.memfd_name.as_ref().unwrap_or(&cli.fd_name);
-    let memfd = SharedFile::create(name, cli.size.unwrap_or(0))?;
+    let memfd = Memfd::create(name, cli.size.unwrap_or(0))?;
     let manager = Notify::from_env()?;
-    manager.store(&cli.fd_name, &[memfd.as_fd()])?;
+    manager.store_fds(&cli.fd_name, &[memfd.as_fd()])?;
     // Wait until the manager holds a copy: the command may exit at once and close the last
     // descriptor.
     if !manager.barrier(STORE_TIMEOUT)? {

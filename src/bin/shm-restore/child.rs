@@ -7,7 +7,7 @@ use std::sync::mpsc::Sender;
 use std::thread;
 
 use anyhow::{Context as _, Result, bail};
-use flatspan::shm::Placed;
+use flatspan::shm::PlacedFds;
 use flatspan::shm::process::{FAULT_SIGNALS, ProcessId};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -38,7 +38,7 @@ impl RunningCommand {
     /// executes the command.
     pub(crate) fn start(
         cli: &Cli,
-        placed: &Placed,
+        placed: &PlacedFds,
         memory_state: Option<&MemoryStateFile>,
         exits: Sender<Message>,
     ) -> Result<Self, Failure> {
@@ -159,7 +159,7 @@ impl Drop for RunningCommand {
 }
 
 fn spawn_recorded(
-    placed: &Placed,
+    placed: &PlacedFds,
     command: &mut Command,
     memory_state: &MemoryStateFile,
 ) -> Result<Child, Failure> {
@@ -178,7 +178,7 @@ fn spawn_recorded(
 
 fn own_child(pid: u32) -> Result<ProcessId> {
     let context = || format!("cannot inspect process {pid}");
-    let process = ProcessId::of(pid).with_context(context)?;
+    let process = ProcessId::lookup(pid).with_context(context)?;
     let process = process.context("the process was killed")?;
     if !process.is_child().with_context(context)? {
         bail!("/proc belongs to another PID namespace: process {pid} there is a different one");

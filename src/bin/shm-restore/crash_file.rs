@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context as _, Result};
-use flatspan::shm::SharedFile;
+use flatspan::shm::Memfd;
 use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
 
 const CHUNK_BYTES: usize = 1 << 20;
 
 /// Copies the memory to a new file, which appears only when it is complete. Returns its path.
-pub(crate) fn save(store: &Path, memory: &SharedFile) -> Result<PathBuf> {
+pub(crate) fn save(store: &Path, memory: &Memfd) -> Result<PathBuf> {
     let seconds = match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
         Ok(elapsed) => elapsed.as_secs(),
         Err(_) => 0,
@@ -44,11 +44,11 @@ pub(crate) fn save(store: &Path, memory: &SharedFile) -> Result<PathBuf> {
 }
 
 /// An open file description with a file offset of its own, since lseek(2) moves it.
-fn reopen(memory: &SharedFile) -> io::Result<File> {
+fn reopen(memory: &Memfd) -> io::Result<File> {
     File::open(format!("/proc/self/fd/{}", memory.as_fd().as_raw_fd()))
 }
 
-fn write(path: &Path, memory: &SharedFile) -> io::Result<()> {
+fn write(path: &Path, memory: &Memfd) -> io::Result<()> {
     let source = reopen(memory)?;
     let target = File::create(path)?;
     let len = source.metadata()?.len();

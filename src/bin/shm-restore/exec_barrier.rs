@@ -16,7 +16,7 @@ use std::process::{Child, Command};
 use std::thread;
 
 use anyhow::{Context as _, Result, anyhow};
-use flatspan::shm::Placed;
+use flatspan::shm::PlacedFds;
 
 use crate::failure::Failure;
 
@@ -37,7 +37,7 @@ struct Descriptors {
 /// Starts the command. Before the command is executed, another thread calls `record` with the
 /// number of the process. If `record` fails, the command is not executed.
 pub(crate) fn spawn(
-    placed: &Placed,
+    placed: &PlacedFds,
     command: &mut Command,
     record: impl FnOnce(u32) -> Result<()> + Send,
 ) -> Result<Child, Failure> {

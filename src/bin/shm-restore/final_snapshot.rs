@@ -5,7 +5,7 @@ use std::process::ExitStatus;
 
 use anyhow::Result;
 use flatspan::shm::process::descendants_with;
-use flatspan::shm::{SharedFile, ShmError};
+use flatspan::shm::{Memfd, ShmError};
 use serde_json::json;
 
 use crate::child::{exit_code, is_crash};
@@ -23,7 +23,7 @@ const QUEUE_BYTES_MIN: u64 = 8192;
 /// The command that has exited, and what it leaves.
 pub(crate) struct Exit<'a> {
     pub(crate) cli: &'a Cli,
-    pub(crate) memory: &'a SharedFile,
+    pub(crate) memory: &'a Memfd,
     pub(crate) memory_state: Option<&'a MemoryStateFile>,
     pub(crate) status: ExitStatus,
     pub(crate) events: Events,
@@ -198,7 +198,7 @@ enum Content {
 }
 
 /// A queue starts with a word that is not zero, and has at least two pages.
-fn content(memory: &SharedFile) -> Result<Content, ShmError> {
+fn content(memory: &Memfd) -> Result<Content, ShmError> {
     Ok(match memory.len()? {
         0 => Content::Empty,
         1..QUEUE_BYTES_MIN => Content::Other,

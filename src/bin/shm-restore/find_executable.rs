@@ -24,7 +24,7 @@ pub(crate) fn check(program: &OsStr) -> Result<(), ShmError> {
             Err(_) => {}
         }
     }
-    Err(ShmError::Command {
+    Err(ShmError::Exec {
         program: program.to_owned(),
         source: errno.into(),
     })

@@ -5,8 +5,8 @@ use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use flatspan::shm::process::descendants_with;
-use flatspan::shm::{Freezer, SharedFile};
-use flatspan::snapshot::{Standstill, Stopped};
+use flatspan::shm::{Freezer, Memfd};
+use flatspan::snapshot::{Quiesce, QuiesceGuard};
 
 /// No process has this number.
 const NO_PROCESS: u32 = 0;
@@ -19,7 +19,7 @@ pub(crate) struct CommandFreezer {
     /// The command.
     watched: AtomicU32,
     /// Errors do not matter while no descendant has this memory open.
-    only_users_of: Option<SharedFile>,
+    only_users_of: Option<Memfd>,
 }
 
 /// The error of a snapshot that was attempted after the command had exited.
@@ -30,13 +30,13 @@ pub(crate) struct CommandExited;
 impl CommandFreezer {
     pub(crate) fn for_descendants() -> Self {
         Self {
-            freezer: Freezer::of_descendants(),
+            freezer: Freezer::for_descendants(),
             watched: AtomicU32::new(NO_PROCESS),
             only_users_of: None,
         }
     }
 
-    pub(crate) fn only_users_of(mut self, memory: SharedFile) -> Self {
+    pub(crate) fn only_users_of(mut self, memory: Memfd) -> Self {
         self.only_users_of = Some(memory);
         self
     }
@@ -65,17 +65,17 @@ impl CommandFreezer {
     }
 }
 
-impl Standstill for CommandFreezer {
-    fn stop(&self) -> io::Result<Stopped> {
+impl Quiesce for CommandFreezer {
+    fn quiesce(&self) -> io::Result<QuiesceGuard> {
         let frozen = match self.freezer.freeze() {
             Ok(frozen) => frozen,
-            Err(_) if self.is_unused() => return Ok(Stopped::new(())),
+            Err(_) if self.is_unused() => return Ok(QuiesceGuard::new(())),
             Err(error) => return Err(error.into()),
         };
         if !self.is_command_frozen() {
             return Err(io::Error::other(CommandExited));
         }
-        Ok(Stopped::new(frozen))
+        Ok(QuiesceGuard::new(frozen))
     }
 }
 
@@ -106,7 +106,7 @@ mod tests {
 
     use super::*;
 
-    fn is_exited(stopped: &io::Result<Stopped>) -> bool {
+    fn is_exited(stopped: &io::Result<QuiesceGuard>) -> bool {
         let error = stopped.as_ref().err().and_then(io::Error::get_ref);
         error.is_some_and(<dyn Error + Send + Sync>::is::<CommandExited>)
     }
@@ -130,17 +130,17 @@ mod tests {
         let freezer = CommandFreezer::for_descendants();
         freezer.watch(child.id());
         for _ in 0..3 {
-            drop(freezer.stop().expect("the command is frozen"));
+            drop(freezer.quiesce().expect("the command is frozen"));
         }
-        let stopped = freezer.stop().expect("the command is frozen");
+        let stopped = freezer.quiesce().expect("the command is frozen");
         child.kill().expect("the frozen command is killed");
         wait_for_zombie(&child);
         drop(stopped);
-        let stopped = freezer.stop();
+        let stopped = freezer.quiesce();
         assert!(is_exited(&stopped), "{stopped:?}");
         // Without a command only the remaining descendants must be frozen.
         freezer.unwatch();
-        drop(freezer.stop().expect("there is no process to freeze"));
+        drop(freezer.quiesce().expect("there is no process to freeze"));
         child.wait().expect("the exit status is available");
     }
 }

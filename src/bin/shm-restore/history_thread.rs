@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use flatspan::snapshot::{History, Kept, SnapshotError};
+use flatspan::snapshot::{History, HistorySnapshot, StoreError};
 use serde_json::json;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
@@ -98,7 +98,7 @@ pub(crate) fn add_once(cli: &Cli, events: Events) {
 impl Recorder {
     fn new(cli: &Cli, events: Events) -> Option<Self> {
         Some(Self {
-            history: History::of(&cli.store),
+            history: History::new(&cli.store),
             keep_last: cli.keep_last?,
             events,
             error: None,
@@ -114,7 +114,7 @@ impl Recorder {
         match added.and_then(|added| Ok((added, removed?))) {
             Ok((added, removed)) => {
                 self.error = None;
-                let removed: Vec<_> = removed.iter().map(Kept::name).collect();
+                let removed: Vec<_> = removed.iter().map(HistorySnapshot::name).collect();
                 let fields = json!({
                     "name": added.map(|snapshot| snapshot.name()),
                     "removed": removed,
@@ -127,22 +127,22 @@ impl Recorder {
     }
 
     /// Adds the newest snapshot. On a full disk the old ones are removed before, not after.
-    fn add(&self) -> Result<Option<Kept>, SnapshotError> {
+    fn add(&self) -> Result<Option<HistorySnapshot>, StoreError> {
         let Some(others) = self.keep_last.checked_sub(1) else {
             return Ok(None);
         };
-        match self.history.keep() {
+        match self.history.add() {
             Err(error) if error.kind() == io::ErrorKind::StorageFull => {
                 if self.history.prune(others)?.is_empty() {
                     return Err(error);
                 }
-                self.history.keep().map(Some)
+                self.history.add().map(Some)
             }
             added => added.map(Some),
         }
     }
 
-    fn report(&mut self, error: SnapshotError) {
+    fn report(&mut self, error: StoreError) {
         let error = format!("{:#}", anyhow::Error::from(error));
         let fields = json!({ "error": error });
         // A repeated error is an event for JSON output only.

@@ -4,18 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Error, Result};
-use flatspan::shm::queue::{Host, HostOptions, QueueError, Snapshot};
-use flatspan::shm::{SharedFile, Unaware, UnawareError, UnawareOptions};
-use flatspan::snapshot::{
-    CheckpointKind, CheckpointReport, OpenReport, SnapshotError, StoreOptions,
-};
+use flatspan::shm::queue::{QueueError, QueueHost, QueueHostOptions, SnapshotOutcome};
+use flatspan::shm::{Memfd, TransparentHost, TransparentHostError, TransparentHostOptions};
+use flatspan::snapshot::{CheckpointKind, CheckpointReport, OpenReport, StoreError, StoreOptions};
 
 use crate::cli::{Cli, Mode};
 use crate::freeze_command::{CommandExited, CommandFreezer};
 
 pub(crate) enum StateHost {
-    Transparent(Box<Unaware>),
-    Queue(Box<Host>),
+    Transparent(Box<TransparentHost>),
+    Queue(Box<QueueHost>),
 }
 
 /// The result of a snapshot.
@@ -49,27 +47,27 @@ impl StateHost {
     /// already. `freezer` quiesces the programs for a snapshot, except in mode `queue`.
     pub(crate) fn open(
         cli: &Cli,
-        memory: &SharedFile,
+        memory: &Memfd,
         freezer: Option<&Arc<CommandFreezer>>,
     ) -> Result<Self> {
         let context = || format!("store {}", cli.store.display());
         if cli.mode == Mode::Queue {
             let mut options = StoreOptions::default();
             if let Some(bytes) = cli.part_size {
-                options = options.part_bytes(bytes).change_part_bytes(true);
+                options = options.part_bytes(bytes).convert_part_bytes(true);
             }
-            let options = HostOptions::default().store(options);
-            let host = Host::open(&cli.store, memory.try_clone()?, options);
+            let options = QueueHostOptions::default().store_options(options);
+            let host = QueueHost::open(&cli.store, memory.try_clone()?, options);
             return Ok(Self::Queue(Box::new(host.with_context(context)?)));
         }
-        let mut options = UnawareOptions::default();
+        let mut options = TransparentHostOptions::default();
         if let Some(freezer) = freezer {
             options = options.standstill(Arc::<CommandFreezer>::clone(freezer));
         }
         if let Some(bytes) = cli.part_size {
             options = options.part_bytes(bytes);
         }
-        let host = Unaware::open(&cli.store, memory, options);
+        let host = TransparentHost::open(&cli.store, memory, options);
         Ok(Self::Transparent(Box::new(host.with_context(context)?)))
     }
 
@@ -77,15 +75,15 @@ impl StateHost {
     /// queue are never undone.
     pub(crate) fn rollback(&mut self) -> Result<()> {
         match self {
-            Self::Transparent(host) => Ok(host.roll_back()?),
+            Self::Transparent(host) => Ok(host.rollback()?),
             Self::Queue(_) => Ok(()),
         }
     }
 
     pub(crate) fn was_restored(&self) -> bool {
         match self {
-            Self::Transparent(host) => host.restored(),
-            Self::Queue(host) => host.restored(),
+            Self::Transparent(host) => host.was_restored(),
+            Self::Queue(host) => host.was_restored(),
         }
     }
 
@@ -105,8 +103,8 @@ impl StateHost {
 
     pub(crate) fn snapshot(&mut self) -> Result<Outcome> {
         let outcome = match self {
-            Self::Transparent(host) => host.snapshot_once().map_err(Error::from).map(Into::into),
-            Self::Queue(host) => host.snapshot_once().map_err(Error::from).map(Into::into),
+            Self::Transparent(host) => host.snapshot().map_err(Error::from).map(Into::into),
+            Self::Queue(host) => host.snapshot().map_err(Error::from).map(Into::into),
         };
         match outcome {
             Err(error) if is_command_exit(&error) => Ok(Outcome::CommandExited),
@@ -125,12 +123,12 @@ impl StateHost {
 
 /// Returns whether the store is poisoned; it must be opened again.
 pub(crate) fn is_poisoned(error: &Error) -> bool {
-    matches!(store_error(error), Some(SnapshotError::Poisoned { .. }))
+    matches!(store_error(error), Some(StoreError::Poisoned { .. }))
 }
 
 /// Returns whether the snapshot failed because the command had exited.
 fn is_command_exit(error: &Error) -> bool {
-    let Some(SnapshotError::Standstill(cause)) = store_error(error) else {
+    let Some(StoreError::Quiesce(cause)) = store_error(error) else {
         return false;
     };
     cause
@@ -139,9 +137,9 @@ fn is_command_exit(error: &Error) -> bool {
 }
 
 /// The error of the store. The errors around it are transparent, so the chain of sources lacks it.
-fn store_error(error: &Error) -> Option<&SnapshotError> {
+fn store_error(error: &Error) -> Option<&StoreError> {
     error.chain().find_map(|cause| {
-        if let Some(UnawareError::Store(error)) = cause.downcast_ref() {
+        if let Some(TransparentHostError::Store(error)) = cause.downcast_ref() {
             return Some(error);
         }
         if let Some(QueueError::Store(error)) = cause.downcast_ref() {
@@ -154,24 +152,24 @@ fn store_error(error: &Error) -> Option<&SnapshotError> {
 impl From<CheckpointReport> for Outcome {
     fn from(report: CheckpointReport) -> Self {
         match report.kind {
-            CheckpointKind::Nothing => Self::Unchanged,
+            CheckpointKind::Unchanged => Self::Unchanged,
             _ => Self::Persisted(Persisted {
                 generation: report.generation,
-                pages: report.pages,
-                bytes: report.bytes,
-                pause: report.pause,
-                duration: report.took,
+                pages: report.written_pages,
+                bytes: report.written_bytes,
+                pause: report.pause_duration,
+                duration: report.duration,
             }),
         }
     }
 }
 
-impl From<Snapshot> for Outcome {
-    fn from(snapshot: Snapshot) -> Self {
+impl From<SnapshotOutcome> for Outcome {
+    fn from(snapshot: SnapshotOutcome) -> Self {
         match snapshot {
-            Snapshot::NoQueue => Self::NoQueue,
-            Snapshot::Starved { attempts } => Self::Starved { attempts },
-            Snapshot::Persisted {
+            SnapshotOutcome::NoQueue => Self::NoQueue,
+            SnapshotOutcome::Starved { attempts } => Self::Starved { attempts },
+            SnapshotOutcome::Persisted {
                 generation,
                 pages,
                 checkpoint,
@@ -179,10 +177,10 @@ impl From<Snapshot> for Outcome {
             } => Self::Persisted(Persisted {
                 generation,
                 pages,
-                bytes: checkpoint.bytes,
+                bytes: checkpoint.written_bytes,
                 // The client does not wait.
                 pause: Duration::ZERO,
-                duration: checkpoint.took,
+                duration: checkpoint.duration,
             }),
             _ => Self::Unchanged,
         }
@@ -195,28 +193,32 @@ mod tests {
 
     #[test]
     fn the_exit_of_the_command_differs_from_other_errors_of_freezing() {
-        let exited = || SnapshotError::Standstill(std::io::Error::other(CommandExited));
-        assert!(is_command_exit(&UnawareError::from(exited()).into()));
-        let refused = SnapshotError::Standstill(std::io::Error::other("not permitted"));
-        assert!(!is_command_exit(&UnawareError::from(refused).into()));
+        let exited = || StoreError::Quiesce(std::io::Error::other(CommandExited));
+        assert!(is_command_exit(
+            &TransparentHostError::from(exited()).into()
+        ));
+        let refused = StoreError::Quiesce(std::io::Error::other("not permitted"));
+        assert!(!is_command_exit(
+            &TransparentHostError::from(refused).into()
+        ));
     }
 
     #[test]
     fn a_poisoned_store_is_detected_inside_other_errors() {
-        let poisoned = || SnapshotError::Poisoned {
+        let poisoned = || StoreError::Poisoned {
             why: "a sync failed".to_owned(),
         };
         for error in [
-            Error::from(UnawareError::from(poisoned())),
+            Error::from(TransparentHostError::from(poisoned())),
             Error::from(QueueError::from(poisoned())),
             Error::from(poisoned()),
-            Error::from(UnawareError::from(poisoned())).context("context"),
+            Error::from(TransparentHostError::from(poisoned())).context("context"),
         ] {
             assert!(is_poisoned(&error), "{error:?}");
         }
         for error in [
-            Error::from(UnawareError::from(SnapshotError::MemoryLost)),
-            Error::from(QueueError::from(SnapshotError::MemoryLost)),
+            Error::from(TransparentHostError::from(StoreError::MemoryLost)),
+            Error::from(QueueError::from(StoreError::MemoryLost)),
             Error::from(QueueError::InUse),
             Error::msg("the store is poisoned"),
         ] {

@@ -25,7 +25,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use flatspan::shm::SharedFile;
+use flatspan::shm::Memfd;
 use flatspan::shm::process::ProcessId;
 
 /// The file keeps the newest lines up to this number.
@@ -72,7 +72,7 @@ struct Line {
 }
 
 impl MemoryStateFile {
-    pub(crate) fn new(store: &Path, memory: &SharedFile) -> Result<Self> {
+    pub(crate) fn new(store: &Path, memory: &Memfd) -> Result<Self> {
         // After a reboot, other memfds have the same inode numbers.
         let boot = match fs::read_to_string("/proc/sys/kernel/random/boot_id") {
             // The file is missing with ProcSubset=pid. After a reboot, each memfd is restored
@@ -309,7 +309,7 @@ impl Line {
                 " ",
                 &command.pid.to_string(),
                 ":",
-                &command.started.to_string(),
+                &command.start_ticks.to_string(),
             ]
             .concat();
         }
@@ -363,25 +363,25 @@ mod tests {
     }
 
     fn running() -> ProcessId {
-        ProcessId::of(std::process::id())
+        ProcessId::lookup(std::process::id())
             .expect("/proc")
             .expect("this process exists")
     }
 
     fn exited() -> ProcessId {
-        ProcessId::new(running().pid, running().started + 1)
+        ProcessId::new(running().pid, running().start_ticks + 1)
     }
 
     struct Fixture {
         store: tempfile::TempDir,
-        memory: SharedFile,
+        memory: Memfd,
     }
 
     impl Fixture {
         fn new() -> Self {
             Self {
                 store: tempfile::tempdir().expect("a directory"),
-                memory: SharedFile::create("used", 0).expect("a memfd"),
+                memory: Memfd::create("used", 0).expect("a memfd"),
             }
         }
 
@@ -500,7 +500,7 @@ mod tests {
     #[test]
     fn lines_of_other_memfds_stay_and_lines_of_former_boots_go() {
         let fixture = Fixture::new();
-        let other = SharedFile::create("other", 0).expect("a memfd");
+        let other = Memfd::create("other", 0).expect("a memfd");
         let other =
             MemoryStateFile::new(fixture.store.path(), &other).expect("the memfd has an inode");
         let file = fixture.file();

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
-use flatspan::shm::SharedFile;
+use flatspan::shm::Memfd;
 use flatspan::snapshot::StoreReader;
 use rustix::fs::fstat;
 use serde_json::json;
@@ -27,7 +27,7 @@ const BAR_INTERVAL: Duration = Duration::from_millis(100);
 /// Opens the store and restores its state into the memory, unless the memory is restored already.
 pub(crate) fn open(
     cli: &Cli,
-    memory: &SharedFile,
+    memory: &Memfd,
     freezer: Option<&Arc<CommandFreezer>>,
 ) -> Result<StateHost> {
     let open = || StateHost::open(cli, memory, freezer);
@@ -38,7 +38,7 @@ pub(crate) fn open(
     }
 }
 
-pub(crate) fn rollback(cli: &Cli, memory: &SharedFile, host: &mut StateHost) -> Result<()> {
+pub(crate) fn rollback(cli: &Cli, memory: &Memfd, host: &mut StateHost) -> Result<()> {
     with_bar(cli, memory, || host.rollback())
 }
 
@@ -52,11 +52,11 @@ pub(crate) fn report(host: &StateHost, rolled_back: bool, events: Events) {
             "generation": host.generation(),
             "region_bytes": report.region_bytes,
             "created": report.created,
-            "clean_shutdown": report.was_closed,
-            "duration_seconds": report.took.as_secs_f64(),
+            "clean_shutdown": report.clean_shutdown,
+            "duration_seconds": report.duration.as_secs_f64(),
         }),
     );
-    if let Some(reason) = &report.fell_back {
+    if let Some(reason) = &report.fallback_reason {
         let message = format!("the newest state is corrupt, restored an older one: {reason}");
         events.report("fallback_used", &message, json!({ "reason": reason }));
     }
@@ -66,7 +66,7 @@ pub(crate) fn report(host: &StateHost, rolled_back: bool, events: Events) {
 ///
 /// The thread that draws may block on a stopped terminal, so this function waits for it only for
 /// one interval.
-fn with_bar<R>(cli: &Cli, memory: &SharedFile, restore: impl FnOnce() -> R) -> R {
+fn with_bar<R>(cli: &Cli, memory: &Memfd, restore: impl FnOnce() -> R) -> R {
     let watched = memory.as_fd().try_clone_to_owned();
     let store = cli.store.clone();
     let (restoring, restored) = mpsc::channel::<()>();

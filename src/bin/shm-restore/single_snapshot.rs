@@ -1,7 +1,7 @@
 //! `--once`: one snapshot of a memfd that other programs use.
 
 use anyhow::{Result, bail};
-use flatspan::shm::{ListenFds, SharedFile};
+use flatspan::shm::{ListenFds, Memfd};
 use serde_json::json;
 
 use crate::cli::{Cli, Mode};
@@ -21,7 +21,7 @@ pub(crate) fn run(cli: &Cli) -> Result<u8, Failure> {
     Ok(snapshot(cli, &memory)?)
 }
 
-fn snapshot(cli: &Cli, memory: &SharedFile) -> Result<u8> {
+fn snapshot(cli: &Cli, memory: &Memfd) -> Result<u8> {
     if !memory.is_restored()? {
         bail!(
             "the memfd has no shrink seal, so no state was restored into it and there is nothing to persist"

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use anyhow::{Context as _, Result, anyhow};
-use flatspan::shm::{Notify, SharedFile};
+use flatspan::shm::{Memfd, Notify};
 use serde_json::json;
 
 use crate::cli::{Cli, Mode};
@@ -18,7 +18,7 @@ use crate::statistics::Statistics;
 /// Takes snapshots, and reopens a poisoned store.
 pub(crate) struct SnapshotTaker {
     pub(crate) cli: Arc<Cli>,
-    pub(crate) memory: SharedFile,
+    pub(crate) memory: Memfd,
     /// `None` if the store could not be reopened.
     pub(crate) host: Option<StateHost>,
     pub(crate) freezer: Arc<CommandFreezer>,

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use flatspan::shm::SharedFile;
+use flatspan::shm::Memfd;
 use flatspan::shm::process::users_of;
 use serde_json::json;
 
@@ -26,7 +26,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// only committed updates count, and with `--on-crash=accept` any content is good.
 pub(crate) fn check_memory(
     cli: &Cli,
-    memory: &SharedFile,
+    memory: &Memfd,
     host: &mut StateHost,
     events: Events,
 ) -> Result<Option<MemoryStateFile>> {
@@ -79,7 +79,7 @@ fn refuse_half_restored(file: &MemoryStateFile, host: &StateHost) -> Result<()> 
 
 /// Waits until no process has the memory open. Refuses to restore into memory that a running
 /// process uses. A killed process needs a moment to exit.
-fn wait_unused(memory: &SharedFile) -> Result<()> {
+fn wait_unused(memory: &Memfd) -> Result<()> {
     let deadline = Instant::now() + USER_TIMEOUT;
     loop {
         let users = users_of(memory)?;
@@ -99,7 +99,7 @@ fn wait_unused(memory: &SharedFile) -> Result<()> {
 
 /// Reports commands whose exit was not observed, and saves their memory if `--on-crash` says so. On
 /// an error the memory is unchanged.
-fn handle_crash(cli: &Cli, memory: &SharedFile, commands: &[u32], events: Events) -> Result<()> {
+fn handle_crash(cli: &Cli, memory: &Memfd, commands: &[u32], events: Events) -> Result<()> {
     let pids = commands.iter().map(u32::to_string).collect::<Vec<_>>();
     let cause = format!(
         "process {} used the memory and its exit was not observed",

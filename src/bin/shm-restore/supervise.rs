@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use flatspan::shm::process::{adopt_orphans, reap_orphans};
-use flatspan::shm::{ListenFds, Notify, Placed, SharedFile, ShmError};
+use flatspan::shm::{ListenFds, Memfd, Notify, PlacedFds, ShmError};
 use rustix::process::Signal;
 use serde_json::json;
 use signal_hook::consts::{SIGCHLD, SIGCONT, SIGUSR1};
@@ -39,7 +39,7 @@ pub(crate) fn run(cli: &Cli) -> Result<u8, Failure> {
     // Errors that are certain are reported before the store is changed.
     find_executable::check(&cli.command[0])?;
     store_path::check(&cli.store)?;
-    let placed = passing.place()?;
+    let placed = passing.place_fds()?;
     let manager = Notify::from_env()?;
     let session = Session {
         cli,
@@ -59,7 +59,7 @@ pub(crate) fn run(cli: &Cli) -> Result<u8, Failure> {
 
 struct Session<'c> {
     cli: &'c Cli,
-    memory: &'c SharedFile,
+    memory: &'c Memfd,
     events: Events,
     shared: Arc<Shared>,
     freezer: Arc<CommandFreezer>,
@@ -70,7 +70,7 @@ impl Session<'_> {
     /// Runs the command, and returns the exit code after its final snapshot.
     fn supervise(
         &self,
-        placed: Placed,
+        placed: PlacedFds,
         host: StateHost,
         memory_state: Option<&MemoryStateFile>,
     ) -> Result<u8, Failure> {
@@ -197,7 +197,7 @@ impl Session<'_> {
 /// Descendants that outlive the command write during its final snapshot, so every mode freezes
 /// them. In mode `exit`, one that cannot be frozen fails the snapshot only if it has the memory
 /// open.
-fn freezer(cli: &Cli, memory: &SharedFile) -> Result<CommandFreezer, ShmError> {
+fn freezer(cli: &Cli, memory: &Memfd) -> Result<CommandFreezer, ShmError> {
     let freezer = CommandFreezer::for_descendants();
     Ok(match cli.mode {
         Mode::Exit => freezer.only_users_of(memory.try_clone()?),

@@ -3,13 +3,13 @@
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-use super::dirty_directories::UnsyncedDirectories;
+use super::dirty_directories::DirtyDirectories;
 use super::file_registry::RegisteredFile;
 use super::file_table::{FileTable, ListedFile};
 use super::resources::Resources;
 use crate::mapping_cache::error::MappingError;
 use crate::mapping_cache::location::Location;
-use crate::mapping_cache::options::{Access, FileOptions, FlushMode, Reservation};
+use crate::mapping_cache::options::{Access, FileOptions, FlushMode, PreallocationStatus};
 use crate::mapping_cache::window::SlotTable;
 use crate::sys::statx;
 
@@ -51,7 +51,7 @@ pub struct CachedFile {
     pub(super) location: Location,
     pub(in crate::mapping_cache) declared_bytes: u64,
     pub(in crate::mapping_cache) options: FileOptions,
-    pub(super) directories: UnsyncedDirectories,
+    pub(super) directories: DirtyDirectories,
     pub(super) opened: OnceLock<Opened>,
 }
 
@@ -70,7 +70,7 @@ impl CachedFile {
         location: Location,
         declared_bytes: u64,
         options: FileOptions,
-        directories: UnsyncedDirectories,
+        directories: DirtyDirectories,
     ) -> Self {
         Self {
             resources: Arc::clone(&table.resources),
@@ -95,10 +95,10 @@ impl CachedFile {
     ///
     /// - [`MappingError::InvalidOption`] if `bytes` is less than
     ///   [`declared_bytes`](Self::declared_bytes).
-    pub fn declare(&mut self, bytes: u64) -> Result<(), MappingError> {
+    pub fn set_declared_bytes(&mut self, bytes: u64) -> Result<(), MappingError> {
         let before = self.declared_bytes;
         if bytes < before {
-            return Err(MappingError::Option {
+            return Err(MappingError::InvalidOption {
                 field: "declared_bytes",
                 reason: format!("{bytes} is less than the present {before}; it may only grow"),
             });
@@ -115,10 +115,10 @@ impl CachedFile {
 
     /// Returns whether the requested storage was preallocated.
     #[must_use]
-    pub fn reservation(&self) -> Reservation {
+    pub fn preallocation_status(&self) -> PreallocationStatus {
         match self.opened() {
             Some(opened) => opened.state.preallocation_status(),
-            None => Reservation::None,
+            None => PreallocationStatus::NotRequested,
         }
     }
 
@@ -128,7 +128,7 @@ impl CachedFile {
     ///
     /// - [`MappingError::NotFound`] if the file is missing.
     /// - Any other error of opening the file.
-    pub fn present_bytes(&self) -> Result<u64, MappingError> {
+    pub fn actual_bytes(&self) -> Result<u64, MappingError> {
         let (file, _) = self.descriptor(Access::ReadOnly)?;
         statx::len(&file).map_err(|source| self.io_error("query its length", source))
     }
@@ -150,7 +150,7 @@ impl CachedFile {
     /// # Errors
     ///
     /// Returns any error of opening or creating the file.
-    pub fn ensure_exists(&self) -> Result<(), MappingError> {
+    pub fn create_if_missing(&self) -> Result<(), MappingError> {
         drop(self.begin_write()?);
         Ok(())
     }
@@ -210,7 +210,7 @@ impl CachedFile {
     /// - [`MappingError::SyncFailed`] if the sync failed.
     ///
     /// The file stays open on error.
-    pub fn release(&mut self) -> Result<(), MappingError> {
+    pub fn close(&mut self) -> Result<(), MappingError> {
         let Some(state) = self.opened_state() else {
             return Ok(());
         };
@@ -229,7 +229,7 @@ impl CachedFile {
     /// # Errors
     ///
     /// - [`MappingError::WindowPinned`] if a window is pinned.
-    pub fn abandon(&mut self) -> Result<(), MappingError> {
+    pub fn close_without_sync(&mut self) -> Result<(), MappingError> {
         self.unmap_and_close_idle()?;
         if let Some(Opened { state, .. }) = self.opened.take() {
             // The next handle that opens the file gets a new state, even while others hold this.

@@ -64,6 +64,6 @@ impl CachedFile {
         drop(lock);
         removed.map_err(|source| self.io_error("remove", source))?;
         self.note_directory_of(&self.location);
-        self.abandon()
+        self.close_without_sync()
     }
 }

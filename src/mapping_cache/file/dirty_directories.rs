@@ -11,12 +11,12 @@ use crate::sys;
 /// The directories that received entries since their last sync. The files of a group share the
 /// set, so that each directory is synced once.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct UnsyncedDirectories {
+pub(crate) struct DirtyDirectories {
     /// Number of changes of each directory. A directory that changes during its sync stays dirty.
     changes: Arc<Mutex<BTreeMap<PathBuf, u64>>>,
 }
 
-impl UnsyncedDirectories {
+impl DirtyDirectories {
     /// Records that a directory received an entry.
     pub(super) fn note(&self, directory: PathBuf) {
         *self.lock().entry(directory).or_insert(0) += 1;
@@ -71,7 +71,7 @@ mod tests {
     fn a_shared_set_is_synced_once_and_removed_directories_need_no_sync() {
         let directory = std::env::temp_dir();
         let removed = directory.join(format!("flatspan-removed-{}", std::process::id()));
-        let set = UnsyncedDirectories::default();
+        let set = DirtyDirectories::default();
         let shared = set.clone();
         shared.note(directory.clone());
         shared.note(directory);

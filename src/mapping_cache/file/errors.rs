@@ -49,7 +49,7 @@ impl CachedFile {
         let available_bytes = statvfs::available_bytes(&path).unwrap_or(0);
         MappingError::StorageFull {
             path,
-            needed_bytes,
+            required_bytes: needed_bytes,
             available_bytes,
             source,
         }
@@ -60,10 +60,10 @@ impl CachedFile {
         needed_bytes: u64,
         present_bytes: u64,
     ) -> MappingError {
-        MappingError::ShortFile {
+        MappingError::FileTooShort {
             path: self.path(),
-            needed_bytes,
-            present_bytes,
+            required_bytes: needed_bytes,
+            actual_bytes: present_bytes,
         }
     }
 
@@ -89,12 +89,12 @@ impl CachedFile {
             return Ok(());
         }
         let path = self.path();
-        Err(MappingError::Offset { path, offset, len })
+        Err(MappingError::OffsetOverflow { path, offset, len })
     }
 
     /// Returns an error if the file is shorter than `end` bytes now.
     pub(crate) fn must_reach(&self, end: u64) -> Result<(), MappingError> {
-        let present = self.present_bytes()?;
+        let present = self.actual_bytes()?;
         if present < end {
             return Err(self.too_short_error(end, present));
         }
@@ -117,7 +117,7 @@ impl CachedFile {
     /// The error of a page in a range that cannot be read, stored or populated: the error that
     /// positioned I/O would return.
     pub(crate) fn bad_page(&self, range: Range<u64>, access: Access) -> MappingError {
-        match self.present_bytes() {
+        match self.actual_bytes() {
             Err(error) => error,
             Ok(present) if present < range.end => self.too_short_error(range.end, present),
             Ok(_) if access == Access::ReadWrite => {
@@ -142,17 +142,17 @@ impl CachedFile {
             };
         }
         match source.raw_os_error() {
-            Some(libc::ENOENT) => MappingError::Missing { path },
+            Some(libc::ENOENT) => MappingError::NotFound { path },
             Some(libc::EXDEV) => MappingError::OutsideRoot { path },
-            Some(libc::ELOOP) => MappingError::NotAFile {
+            Some(libc::ELOOP) => MappingError::NotRegularFile {
                 path,
                 found: "a symlink",
             },
-            Some(libc::EISDIR) => MappingError::NotAFile {
+            Some(libc::EISDIR) => MappingError::NotRegularFile {
                 path,
                 found: "a directory",
             },
-            Some(libc::ENXIO | libc::ENODEV) => MappingError::NotAFile {
+            Some(libc::ENXIO | libc::ENODEV) => MappingError::NotRegularFile {
                 path,
                 found: "a socket, FIFO or device",
             },

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use super::cached_file::CachedFile;
 use super::file_state::FileState;
 use crate::mapping_cache::error::MappingError;
-use crate::mapping_cache::options::{Preallocation, Reservation, Unreservable};
+use crate::mapping_cache::options::{Preallocation, PreallocationFallback, PreallocationStatus};
 use crate::sys::fallocate::{self, Coverage};
 use crate::sys::statx;
 
@@ -89,14 +89,18 @@ impl CachedFile {
     ) -> Result<(), MappingError> {
         let len = range.end - range.start;
         match fallocate::preallocate(file, range.start, len) {
-            Ok(Coverage::EveryWrite) => state.set_preallocation_status(Reservation::Reserved),
-            Ok(Coverage::FirstWrite) => state.set_preallocation_status(Reservation::FirstWriteOnly),
+            Ok(Coverage::EveryWrite) => {
+                state.set_preallocation_status(PreallocationStatus::Reserved)
+            }
+            Ok(Coverage::FirstWrite) => {
+                state.set_preallocation_status(PreallocationStatus::FirstWriteOnly)
+            }
             Err(error) if fallocate::is_unsupported(&error) => {
-                if self.options.unreservable == Unreservable::Fail {
+                if self.options.preallocation_fallback == PreallocationFallback::Fail {
                     let (path, operation) = (self.path(), "preallocation (fallocate)");
                     return Err(MappingError::Unsupported { path, operation });
                 }
-                state.set_preallocation_status(Reservation::Unsupported);
+                state.set_preallocation_status(PreallocationStatus::Unsupported);
             }
             Err(error) => {
                 state.undo_growth(file, present, present);

@@ -11,7 +11,7 @@ use super::dirty_state::{DirtyState, SyncOutcome};
 use super::file_registry::RegisteredFile;
 use super::resources::Resources;
 use crate::mapping_cache::error::MappingError;
-use crate::mapping_cache::options::{Access, Reservation};
+use crate::mapping_cache::options::{Access, PreallocationStatus};
 use crate::mapping_cache::stripe::Stripe;
 use crate::mapping_cache::window::{Key, SlotTable};
 use crate::sys::rotational::is_rotational;
@@ -44,11 +44,11 @@ pub(in crate::mapping_cache) struct FileState {
     locked: Mutex<HashMap<(u64, Access), Stripe>>,
 }
 
-const PREALLOCATION_STATUSES: [Reservation; 4] = [
-    Reservation::None,
-    Reservation::Reserved,
-    Reservation::FirstWriteOnly,
-    Reservation::Unsupported,
+const PREALLOCATION_STATUSES: [PreallocationStatus; 4] = [
+    PreallocationStatus::NotRequested,
+    PreallocationStatus::Reserved,
+    PreallocationStatus::FirstWriteOnly,
+    PreallocationStatus::Unsupported,
 ];
 
 impl FileState {
@@ -116,11 +116,11 @@ impl FileState {
         self.mappable.store(false, Ordering::Relaxed);
     }
 
-    pub(in crate::mapping_cache) fn preallocation_status(&self) -> Reservation {
+    pub(in crate::mapping_cache) fn preallocation_status(&self) -> PreallocationStatus {
         PREALLOCATION_STATUSES[usize::from(self.preallocation.load(Ordering::Relaxed))]
     }
 
-    pub(in crate::mapping_cache) fn set_preallocation_status(&self, status: Reservation) {
+    pub(in crate::mapping_cache) fn set_preallocation_status(&self, status: PreallocationStatus) {
         let index = PREALLOCATION_STATUSES
             .iter()
             .position(|known| *known == status)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::cached_file::CachedFile;
 use crate::mapping_cache::error::MappingError;
 use crate::mapping_cache::range_lock::{
-    Busy, Claim, Patience, Refused, Sharing, Stay, claim_patiently,
+    Busy, LockKind, RangeLock, RangeLockError, Sharing, Timeout, lock_range_timeout,
 };
 use crate::mapping_cache::stripe::Stripe;
 
@@ -24,13 +24,13 @@ impl CachedFile {
         &self,
         range: Range<u64>,
         sharing: Sharing,
-        stay: Stay,
-    ) -> Result<Claim<'_>, Refused<'_>> {
+        stay: LockKind,
+    ) -> Result<RangeLock<'_>, RangeLockError<'_>> {
         self.create_before_exclusive(sharing)?;
         let table = &self.state()?.registered.locks;
         match table.lock(range.clone(), sharing, stay, Stripe::mine()) {
-            Ok(token) => Ok(Claim::new(table, token)),
-            Err(conflict) => Err(Refused::Busy(Busy {
+            Ok(token) => Ok(RangeLock::new(table, token)),
+            Err(conflict) => Err(RangeLockError::Busy(Busy {
                 location: &self.location,
                 table,
                 range,
@@ -47,13 +47,13 @@ impl CachedFile {
         offset: u64,
         len: usize,
         sharing: Sharing,
-    ) -> Result<Option<Claim<'_>>, MappingError> {
+    ) -> Result<Option<RangeLock<'_>>, MappingError> {
         if len == 0 {
             return Ok(None);
         }
         let range = offset..offset + len as u64;
-        let lock = claim_patiently(Patience::Copies, || {
-            self.lock_range(range.clone(), sharing, Stay::Copy)
+        let lock = lock_range_timeout(Timeout::Copies, || {
+            self.lock_range(range.clone(), sharing, LockKind::Copy)
         })?;
         Ok(Some(lock))
     }
@@ -67,7 +67,7 @@ impl CachedFile {
 
     fn create_before_exclusive(&self, sharing: Sharing) -> Result<(), MappingError> {
         if self.opened().is_none() && sharing == Sharing::Exclusive {
-            self.ensure_exists()?;
+            self.create_if_missing()?;
         }
         Ok(())
     }

@@ -19,8 +19,8 @@ mod unmap;
 
 pub use cached_file::CachedFile;
 pub(in crate::mapping_cache) use cached_file::Opened;
-pub(crate) use dirty_directories::UnsyncedDirectories;
+pub(crate) use dirty_directories::DirtyDirectories;
 pub(in crate::mapping_cache) use file_state::FileState;
 pub(in crate::mapping_cache) use file_table::FileTable;
-pub(in crate::mapping_cache) use open::Writing;
+pub(in crate::mapping_cache) use open::WriteGuard;
 pub(in crate::mapping_cache) use resources::Resources;

@@ -17,12 +17,12 @@ use crate::sys::statx::{self, Status};
 /// A write in progress. The file has held the descriptor that will report writeback errors since
 /// before the write began.
 #[derive(Debug)]
-pub(in crate::mapping_cache) struct Writing<'a> {
+pub(in crate::mapping_cache) struct WriteGuard<'a> {
     pub(in crate::mapping_cache) state: &'a Arc<ListedFile>,
     pub(in crate::mapping_cache) file: Arc<File>,
 }
 
-impl<'a> Writing<'a> {
+impl<'a> WriteGuard<'a> {
     /// Continues the write until the caller ends it with `state.dirty.end()`. The file keeps the
     /// descriptor until then.
     pub(in crate::mapping_cache) fn continue_without_guard(self) -> &'a FileState {
@@ -32,7 +32,7 @@ impl<'a> Writing<'a> {
     }
 }
 
-impl Drop for Writing<'_> {
+impl Drop for WriteGuard<'_> {
     fn drop(&mut self) {
         self.state.dirty.end();
     }
@@ -45,7 +45,7 @@ impl CachedFile {
     ///
     /// - [`MappingError::FileReplaced`] if the path leads to another file than before.
     /// - Any other error of opening the file.
-    pub(crate) fn open_for_reading(&self) -> Result<File, MappingError> {
+    pub(crate) fn open_read_only(&self) -> Result<File, MappingError> {
         Ok(self.open(Access::ReadOnly)?.0)
     }
 
@@ -120,7 +120,7 @@ impl CachedFile {
             statx::status(&file).map_err(|source| self.io_error("query its status", source))?;
         if status.kind != FileType::RegularFile {
             let (path, found) = (self.path(), name_of(status.kind));
-            return Err(MappingError::NotAFile { path, found });
+            return Err(MappingError::NotRegularFile { path, found });
         }
         let state = match self.opened_state() {
             Some(state) => state,
@@ -128,7 +128,7 @@ impl CachedFile {
         };
         if state.identity != status.identity {
             let path = self.path();
-            return Err(MappingError::Replaced { path });
+            return Err(MappingError::FileReplaced { path });
         }
         Ok((file, state))
     }
@@ -151,14 +151,14 @@ impl CachedFile {
     }
 
     /// Begins a write. The file has its descriptor before anything changes.
-    pub(in crate::mapping_cache) fn begin_write(&self) -> Result<Writing<'_>, MappingError> {
+    pub(in crate::mapping_cache) fn begin_write(&self) -> Result<WriteGuard<'_>, MappingError> {
         if self.options.access == Access::ReadOnly {
             return Err(self.read_only_error());
         }
         if let Some(state) = self.opened_state()
             && let Some(file) = state.dirty.join()
         {
-            return Ok(Writing { state, file });
+            return Ok(WriteGuard { state, file });
         }
         let fd_pool = &self.resources.fd_pool;
         fd_pool.sync_oldest_if_full();
@@ -175,7 +175,7 @@ impl CachedFile {
         if is_first {
             fd_pool.add_dirty(state.id, &state.dirty);
         }
-        Ok(Writing { state, file })
+        Ok(WriteGuard { state, file })
     }
 
     fn open_or_create(&self, access: Access, create: bool) -> Result<File, MappingError> {

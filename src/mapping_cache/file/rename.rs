@@ -23,25 +23,25 @@ impl CachedFile {
     ///   another error of renaming it. The file then stays at its old location.
     /// - [`MappingError::WindowPinned`] if a window is pinned.
     /// - [`MappingError::SyncFailed`] if the sync failed.
-    pub fn move_to(&mut self, location: Location) -> Result<bool, MappingError> {
-        self.release()?;
+    pub fn rename_to(&mut self, location: Location) -> Result<bool, MappingError> {
+        self.close()?;
         // Keeps other caches from writing meanwhile: their writes would be lost with the old file.
         let lock = match self.lock_for_copy(0, WHOLE_FILE, Sharing::Shared) {
-            Err(MappingError::Missing { .. }) => None,
+            Err(MappingError::NotFound { .. }) => None,
             lock => lock?,
         };
         let renamed = self.rename_or_copy(&location);
         drop(lock);
         let existed = match renamed {
             Ok(()) => true,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => match self.present_bytes() {
-                Err(MappingError::Missing { .. }) => false,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match self.actual_bytes() {
+                Err(MappingError::NotFound { .. }) => false,
                 // The file exists, so the missing one is the new root.
                 _ => return Err(self.io_error("move", error)),
             },
             Err(error) => return Err(self.io_error("move", error)),
         };
-        self.relocate(location)?;
+        self.set_location(location)?;
         Ok(existed)
     }
 
@@ -51,8 +51,8 @@ impl CachedFile {
     /// # Errors
     ///
     /// - [`MappingError::WindowPinned`] if a window is pinned.
-    pub(crate) fn relocate(&mut self, location: Location) -> Result<(), MappingError> {
-        self.abandon()?;
+    pub(crate) fn set_location(&mut self, location: Location) -> Result<(), MappingError> {
+        self.close_without_sync()?;
         self.location = location;
         Ok(())
     }
@@ -61,7 +61,7 @@ impl CachedFile {
     /// state.
     pub(crate) fn follow(&mut self, from: &Path, to: &Arc<Path>) {
         self.directories.renamed(from, to);
-        self.location = self.location.moved_to(Arc::clone(to));
+        self.location = self.location.with_root(Arc::clone(to));
     }
 
     fn rename_or_copy(&self, location: &Location) -> io::Result<()> {

@@ -1,7 +1,7 @@
 //! The parts of a cache that all of its files use.
 
 use super::fd_pool::FdPool;
-use crate::mapping_cache::options::{CacheOptions, CopyPath};
+use crate::mapping_cache::options::{CacheOptions, CopyMethod};
 use crate::mapping_cache::stats::Counters;
 use crate::mapping_cache::window::{Budget, WaitTable, Windows};
 
@@ -9,7 +9,7 @@ use crate::mapping_cache::window::{Budget, WaitTable, Windows};
 #[derive(Debug)]
 pub(in crate::mapping_cache) struct Resources {
     pub(in crate::mapping_cache) windows: Windows,
-    pub(in crate::mapping_cache) copy_path: CopyPath,
+    pub(in crate::mapping_cache) copy_path: CopyMethod,
     pub(in crate::mapping_cache) map_cutoff_bytes: u64,
     pub(in crate::mapping_cache) budget: Budget,
     pub(in crate::mapping_cache) wait_table: WaitTable,
@@ -21,8 +21,8 @@ impl Resources {
     pub(in crate::mapping_cache) fn new(options: &CacheOptions) -> Self {
         Self {
             windows: Windows::new(options.window_bytes),
-            copy_path: options.copy_path,
-            map_cutoff_bytes: options.map_cutoff_bytes,
+            copy_path: options.copy_method,
+            map_cutoff_bytes: options.map_threshold_bytes,
             budget: Budget::new(options),
             wait_table: WaitTable::new(),
             fd_pool: FdPool::new(options.descriptors_max),

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 
 use super::cached_file::CachedFile;
 use super::lock::WHOLE_FILE;
-use super::open::Writing;
+use super::open::WriteGuard;
 use crate::mapping_cache::error::MappingError;
 use crate::mapping_cache::options::Access;
 use crate::mapping_cache::range_lock::Sharing;
@@ -42,7 +42,7 @@ impl CachedFile {
         let past_end = usize::try_from(i64::MAX as u64 - bytes).unwrap_or(WHOLE_FILE);
         let _lock = self.lock_for_copy(bytes, past_end, Sharing::Exclusive)?;
         let writing = self.begin_write()?;
-        let Writing { state, file } = &writing;
+        let WriteGuard { state, file } = &writing;
         self.unmap_past(state, bytes)?;
         let _length = state.lock_length();
         let present = self.checked_len(state, file)?;
@@ -79,7 +79,7 @@ impl CachedFile {
             return Ok(());
         }
         let writing = self.begin_write()?;
-        let Writing { state, file } = &writing;
+        let WriteGuard { state, file } = &writing;
         let _length = state.lock_length();
         let present = self.checked_len(state, file)?;
         self.preallocate_range(state, file, range, present)
@@ -107,7 +107,7 @@ impl CachedFile {
     /// Does the same as [`discard`](Self::discard) for a caller that has locked the range.
     pub(crate) fn discard_locked(&self, range: Range<u64>) -> Result<(), MappingError> {
         let writing = self.begin_write()?;
-        let Writing { state, file } = &writing;
+        let WriteGuard { state, file } = &writing;
         // Under the length lock, so that zeros neither extend the file nor follow a truncation.
         let _length = state.lock_length();
         let end = range.end.min(self.checked_len(state, file)?);
@@ -141,7 +141,7 @@ impl CachedFile {
     /// - [`MappingError::WindowPinned`] if a window is pinned, since mapped pages stay.
     /// - [`MappingError::Io`] if the system call fails.
     /// - Any other error of opening the file.
-    pub fn forget_cached(&self) -> Result<(), MappingError> {
+    pub fn drop_page_cache(&self) -> Result<(), MappingError> {
         let (file, state) = self.descriptor(Access::ReadOnly)?;
         // The next `sync` returns the first error again. The second concerns other processes only.
         drop(state.sync(&self.path()));

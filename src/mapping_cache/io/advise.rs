@@ -87,13 +87,13 @@ impl CachedFile {
     /// Returns any error of opening or mapping the file.
     pub fn is_resident(&self, range: Range<u64>) -> Result<bool, MappingError> {
         // Bytes past the end in the last page of the file are mapped too.
-        if self.present_bytes()? < range.end {
+        if self.actual_bytes()? < range.end {
             return Ok(false);
         }
         for step in self.steps(&range) {
             let pin = match self.pin_covering(step.window, step.end(), Access::ReadOnly) {
                 Ok(pin) => pin,
-                Err(MappingError::ShortFile { .. }) => return Ok(false),
+                Err(MappingError::FileTooShort { .. }) => return Ok(false),
                 Err(error) => return Err(error),
             };
             let resident = pin.is_resident(step.within, step.len);

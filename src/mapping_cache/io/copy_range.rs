@@ -15,7 +15,7 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::Ordering;
 
 use crate::mapping_cache::error::MappingError;
-use crate::mapping_cache::file::{CachedFile, Writing};
+use crate::mapping_cache::file::{CachedFile, WriteGuard};
 use crate::mapping_cache::options::Access;
 use crate::sys::{reflink, statx};
 
@@ -44,7 +44,7 @@ impl CachedFile {
     ) -> Result<(), MappingError> {
         let (source, _) = self.descriptor(Access::ReadOnly)?;
         let writing = to.begin_write()?;
-        let Writing { state, file } = &writing;
+        let WriteGuard { state, file } = &writing;
         let len = range.end - range.start;
         self.must_reach(range.end)?;
         to.must_reach(at + len)?;

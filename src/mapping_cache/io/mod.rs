@@ -8,5 +8,6 @@ mod socket_io;
 
 pub use advise::Advice;
 pub(crate) use socket_io::{
-    Stretch, allow_zerocopy, next_completion, receive, send, send_zerocopy, wait_for_completions,
+    BufferRange, allow_zerocopy, next_completion, receive, send, send_zerocopy,
+    wait_for_completions,
 };

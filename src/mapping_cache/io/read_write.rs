@@ -10,8 +10,8 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use crate::mapping_cache::error::MappingError;
-use crate::mapping_cache::file::{CachedFile, FileState, Writing};
-use crate::mapping_cache::options::{Access, CopyPath};
+use crate::mapping_cache::file::{CachedFile, FileState, WriteGuard};
+use crate::mapping_cache::options::{Access, CopyMethod};
 use crate::mapping_cache::pinning::Pin;
 use crate::mapping_cache::range_lock::Sharing;
 use crate::mapping_cache::window::Step;
@@ -85,7 +85,7 @@ impl CachedFile {
         let end = offset + buf.len() as u64;
         // A write that extends the file is undone if the filesystem is full. Only a positioned
         // write can be undone: no other thread has seen a mapping of the new part.
-        if self.resources.copy_path != CopyPath::Mapped
+        if self.resources.copy_path != CopyMethod::Mapped
             || !self.may_map()
             || self
                 .opened_state()
@@ -109,7 +109,7 @@ impl CachedFile {
     /// # Errors
     ///
     /// Returns any error of opening the file.
-    pub fn read_cached_at(
+    pub fn read_page_cache_at(
         &self,
         offset: u64,
         buf: &mut [u8],
@@ -128,9 +128,9 @@ impl CachedFile {
     /// open, positioned I/O is faster (docs/benchmarks.md).
     fn descriptor_for_reading(&self) -> Result<Option<Arc<File>>, MappingError> {
         Ok(match self.resources.copy_path {
-            CopyPath::Auto => self.open_descriptor(Access::ReadOnly),
-            CopyPath::Positioned => Some(self.descriptor(Access::ReadOnly)?.0),
-            CopyPath::Mapped => None,
+            CopyMethod::Auto => self.open_descriptor(Access::ReadOnly),
+            CopyMethod::Positioned => Some(self.descriptor(Access::ReadOnly)?.0),
+            CopyMethod::Mapped => None,
         })
     }
 
@@ -144,7 +144,7 @@ impl CachedFile {
 
     /// Pins the window of a step, if the copy is to use a mapping.
     fn pin_for_reading(&self, step: Step) -> Result<Option<Pin<'_>>, MappingError> {
-        let by_choice = self.resources.copy_path == CopyPath::Mapped;
+        let by_choice = self.resources.copy_path == CopyMethod::Mapped;
         if let Some(pin) = self.pin_if_mapped(step.window, step.end()) {
             return Ok(Some(pin));
         }
@@ -155,11 +155,11 @@ impl CachedFile {
             Ok(pin) => Ok(Some(pin)),
             // Positioned I/O needs no mapping, and reads a short file up to its end.
             Err(
-                MappingError::ShortFile { .. }
-                | MappingError::Unmappable { .. }
+                MappingError::FileTooShort { .. }
+                | MappingError::NotMappable { .. }
                 | MappingError::WindowPinned { .. }
-                | MappingError::BudgetPinned { .. }
-                | MappingError::MapLimit { .. },
+                | MappingError::BudgetExhausted { .. }
+                | MappingError::TooManyMappings { .. },
             ) => Ok(None),
             Err(error) => Err(error),
         }
@@ -204,7 +204,7 @@ impl CachedFile {
                 return Ok(copied + rest);
             }
         }
-        let present = self.present_bytes()?;
+        let present = self.actual_bytes()?;
         // Lossless: at most `copied`.
         Ok(present.saturating_sub(offset).min(copied as u64) as usize)
     }
@@ -239,10 +239,10 @@ impl CachedFile {
         let pin = match self.pin_covering(step.window, step.end(), Access::ReadWrite) {
             Ok(pin) => pin,
             Err(
-                MappingError::Unmappable { .. }
+                MappingError::NotMappable { .. }
                 | MappingError::WindowPinned { .. }
-                | MappingError::BudgetPinned { .. }
-                | MappingError::MapLimit { .. },
+                | MappingError::BudgetExhausted { .. }
+                | MappingError::TooManyMappings { .. },
             ) => return self.write_positioned(offset, buf),
             Err(error) => return Err(error),
         };
@@ -257,7 +257,7 @@ impl CachedFile {
         // Stores past the end of the file within its last page are discarded without SIGBUS
         // (mmap(2)). The file was truncated, or was declared longer after its last page was mapped.
         // The positioned write extends it or returns the error.
-        if self.present_bytes()? < end {
+        if self.actual_bytes()? < end {
             return self.write_positioned(offset, buf);
         }
         Ok(())
@@ -266,7 +266,7 @@ impl CachedFile {
     fn write_positioned(&self, offset: u64, buf: &[u8]) -> Result<(), MappingError> {
         self.resources.counters.positioned_copies.add_one();
         let writing = self.begin_write()?;
-        let Writing { state, file } = &writing;
+        let WriteGuard { state, file } = &writing;
         let end = offset + buf.len() as u64;
         if end <= state.known_bytes() && self.is_preallocated(state) {
             let present = statx::len(file).map_err(|e| self.io_error("query its length", e))?;

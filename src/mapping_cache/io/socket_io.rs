@@ -11,7 +11,7 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
-use crate::mapping_cache::pinning::Part;
+use crate::mapping_cache::pinning::PinnedRange;
 use crate::sys::sendmsg::{self, PARTS_MAX, RawPart};
 pub(crate) use crate::sys::sendmsg::{allow_zerocopy, next_completion, wait_for_completions};
 
@@ -20,9 +20,9 @@ static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// Consecutive bytes to be sent.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Stretch<'p> {
+pub(crate) enum BufferRange<'p> {
     /// A pinned range, starting at this byte.
-    Part(&'p Part<'p>, usize),
+    Part(&'p PinnedRange<'p>, usize),
     /// This number of zeros.
     Zeros(usize),
 }
@@ -30,7 +30,7 @@ pub(crate) enum Stretch<'p> {
 /// Sends buffers. Returns how many bytes one system call sent.
 pub(crate) fn send<'p>(
     to: BorrowedFd<'_>,
-    stretches: impl Iterator<Item = Stretch<'p>>,
+    stretches: impl Iterator<Item = BufferRange<'p>>,
 ) -> io::Result<usize> {
     let raw_parts = raw_parts_of(stretches);
     // SAFETY: the addresses are inside pinned ranges, which are borrowed for the call (U1), or in a
@@ -45,7 +45,7 @@ pub(crate) fn send<'p>(
 /// The ranges must stay pinned and locked until the completion of the send was received.
 pub(crate) unsafe fn send_zerocopy<'p>(
     to: BorrowedFd<'_>,
-    stretches: impl Iterator<Item = Stretch<'p>>,
+    stretches: impl Iterator<Item = BufferRange<'p>>,
 ) -> io::Result<usize> {
     let raw_parts = raw_parts_of(stretches);
     // SAFETY: the addresses are inside pinned ranges, which the caller keeps (U1), or in a static.
@@ -53,21 +53,21 @@ pub(crate) unsafe fn send_zerocopy<'p>(
     unsafe { sendmsg::send_zerocopy(to, &raw_parts) }
 }
 
-fn raw_parts_of<'p>(stretches: impl Iterator<Item = Stretch<'p>>) -> Vec<RawPart> {
-    let raw = |stretch: Stretch<'_>| match stretch {
-        Stretch::Part(part, from) => RawPart {
+fn raw_parts_of<'p>(stretches: impl Iterator<Item = BufferRange<'p>>) -> Vec<RawPart> {
+    let raw = |stretch: BufferRange<'_>| match stretch {
+        BufferRange::Part(part, from) => RawPart {
             start: part.as_ptr().wrapping_add(from).cast_mut(),
             len: part.len() - from,
         },
         // The next call sends the rest.
-        Stretch::Zeros(len) => RawPart {
+        BufferRange::Zeros(len) => RawPart {
             start: ZEROS.as_ptr().cast_mut(),
             len: len.min(ZEROS.len()),
         },
     };
     let mut raw_parts = Vec::with_capacity(1);
     for stretch in stretches.take(PARTS_MAX) {
-        let is_partial = matches!(stretch, Stretch::Zeros(len) if len > ZEROS.len());
+        let is_partial = matches!(stretch, BufferRange::Zeros(len) if len > ZEROS.len());
         raw_parts.push(raw(stretch));
         if is_partial {
             break;
@@ -84,7 +84,7 @@ fn raw_parts_of<'p>(stretches: impl Iterator<Item = Stretch<'p>>) -> Vec<RawPart
 /// Panics if a range is pinned for reading.
 pub(crate) fn receive<'p>(
     from: BorrowedFd<'_>,
-    parts: impl Iterator<Item = (&'p Part<'p>, usize)>,
+    parts: impl Iterator<Item = (&'p PinnedRange<'p>, usize)>,
 ) -> io::Result<usize> {
     let raw = parts.take(PARTS_MAX).map(|(part, from)| RawPart {
         start: part

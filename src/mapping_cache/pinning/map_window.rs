@@ -111,13 +111,13 @@ impl CachedFile {
     fn map_error(&self, state: &FileState, source: io::Error) -> MappingError {
         let path = self.path();
         match source.raw_os_error() {
-            Some(libc::ENOMEM) => MappingError::MapLimit {
+            Some(libc::ENOMEM) => MappingError::TooManyMappings {
                 path,
                 max_map_count: rlimits::max_map_count(),
             },
             Some(libc::ENODEV | libc::EACCES | libc::EINVAL) => {
                 state.note_unmappable();
-                MappingError::Unmappable { path }
+                MappingError::NotMappable { path }
             }
             _ => self.io_error("map", source),
         }

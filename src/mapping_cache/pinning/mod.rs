@@ -6,4 +6,4 @@ mod pin_window;
 mod pinned_range;
 
 pub use pin::Pin;
-pub(crate) use pinned_range::Part;
+pub(crate) use pinned_range::PinnedRange;

@@ -15,7 +15,7 @@ use std::io;
 
 use crate::mapping_cache::file::{FileState, Resources};
 use crate::mapping_cache::options::Access;
-use crate::mapping_cache::range_lock::{Claim, Sharing};
+use crate::mapping_cache::range_lock::{RangeLock, Sharing};
 use crate::mapping_cache::stripe::Stripe;
 use crate::mapping_cache::window::{Address, Key, Slot};
 use crate::sys::{madvise, process_vm, rlimits};
@@ -213,7 +213,7 @@ impl Pin<'_> {
     /// - `InvalidInput` if the range is not inside the window.
     /// - `ResourceBusy` if a span for writing holds part of the range.
     /// - Any other error of the system call.
-    pub fn copy_to(&self, offset: usize, buf: &mut [u8]) -> io::Result<usize> {
+    pub fn read_at(&self, offset: usize, buf: &mut [u8]) -> io::Result<usize> {
         let _lock = self.lock_range(offset, buf.len(), Sharing::Shared)?;
         Ok(self.copy_out(offset, buf)?.0)
     }
@@ -232,10 +232,10 @@ impl Pin<'_> {
         offset: usize,
         len: usize,
         sharing: Sharing,
-    ) -> io::Result<Option<Claim<'_>>> {
+    ) -> io::Result<Option<RangeLock<'_>>> {
         self.check(offset, len)?;
         let start = self.resources.windows.start(self.at.window) + offset as u64;
-        Claim::for_copy(&self.at.file.registered.locks, start, len, sharing)
+        RangeLock::for_copy(&self.at.file.registered.locks, start, len, sharing)
     }
 
     /// Copies `buf` into the window. Returns the number of copied bytes, which end at the first bad
@@ -247,7 +247,7 @@ impl Pin<'_> {
     /// - `PermissionDenied` if this is a pin for reading.
     /// - `ResourceBusy` if a span holds part of the range.
     /// - Any other error of the system call.
-    pub fn copy_from(&self, offset: usize, buf: &[u8]) -> io::Result<usize> {
+    pub fn write_at(&self, offset: usize, buf: &[u8]) -> io::Result<usize> {
         if self.at.writing.is_none() {
             let message = "the window is pinned for reading only";
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));

@@ -2,7 +2,7 @@
 
 use super::pin::{Pin, Pinned};
 use crate::mapping_cache::error::MappingError;
-use crate::mapping_cache::file::{CachedFile, FileState, Opened, Writing};
+use crate::mapping_cache::file::{CachedFile, FileState, Opened, WriteGuard};
 use crate::mapping_cache::options::Access;
 use crate::mapping_cache::stripe::Stripe;
 use crate::mapping_cache::window::{Address, Slot, TryPin, WindowSlots};
@@ -173,7 +173,7 @@ impl CachedFile {
             slot: found.slot,
             stripe,
             address: found.address,
-            writing: writing.map(Writing::continue_without_guard),
+            writing: writing.map(WriteGuard::continue_without_guard),
         };
         let resources = &*self.resources;
         let pin = Pin { resources, at };
@@ -244,8 +244,8 @@ impl CachedFile {
     }
 
     /// Preallocates the declared length if the options request it before the first write.
-    fn preallocate_before_write(&self, writing: &Writing<'_>) -> Result<(), MappingError> {
-        let Writing { state, file } = writing;
+    fn preallocate_before_write(&self, writing: &WriteGuard<'_>) -> Result<(), MappingError> {
+        let WriteGuard { state, file } = writing;
         if self.is_preallocated(state) {
             return Ok(());
         }
@@ -292,7 +292,7 @@ impl CachedFile {
         } else {
             state.slots.get_or_create(window)
         };
-        slots.ok_or_else(|| MappingError::Offset {
+        slots.ok_or_else(|| MappingError::OffsetOverflow {
             path: self.path(),
             offset: window.saturating_mul(windows.bytes() as u64),
             len: 1,

@@ -6,8 +6,8 @@ use std::ops::Range;
 use super::pin::Pin;
 use crate::mapping_cache::error::MappingError;
 use crate::mapping_cache::file::{CachedFile, FileState};
-use crate::mapping_cache::options::{Access, Preallocation, Reservation};
-use crate::mapping_cache::range_lock::{Claim, Refused, Sharing, Stay};
+use crate::mapping_cache::options::{Access, Preallocation, PreallocationStatus};
+use crate::mapping_cache::range_lock::{LockKind, RangeLock, RangeLockError, Sharing};
 use crate::mapping_cache::stripe::Stripe;
 use crate::mapping_cache::window::Step;
 use crate::sys::statx;
@@ -16,23 +16,23 @@ use crate::sys::statx;
 ///
 /// It is unpinned before it is unlocked, so that the next owner of the lock finds all stores done.
 #[derive(Debug)]
-pub(crate) struct Part<'a> {
+pub(crate) struct PinnedRange<'a> {
     // Dropped before the lock.
     pin: Pin<'a>,
     /// Offset in the window.
     within: usize,
     len: usize,
-    _lock: Claim<'a>,
+    _lock: RangeLock<'a>,
 }
 
 /// A range within one window that is locked and not pinned yet.
 #[derive(Debug)]
 pub(crate) struct LockedRange<'a> {
-    lock: Claim<'a>,
+    lock: RangeLock<'a>,
     step: Step,
 }
 
-impl Part<'_> {
+impl PinnedRange<'_> {
     #[inline(always)]
     pub(crate) fn as_ptr(&self) -> *const u8 {
         self.pin.as_ptr().wrapping_add(self.within)
@@ -71,7 +71,11 @@ impl CachedFile {
     /// Locks and pins a range for reading if it is in one mapped window and no lock conflicts.
     /// [`lock_window_range`](Self::lock_window_range) returns the reason if not.
     #[inline(always)]
-    pub(crate) fn pinned_range_if_mapped(&self, offset: u64, len: usize) -> Option<Part<'_>> {
+    pub(crate) fn pinned_range_if_mapped(
+        &self,
+        offset: u64,
+        len: usize,
+    ) -> Option<PinnedRange<'_>> {
         let (window, within) = self.resources.windows.only(offset, len)?;
         let opened = self.opened()?;
         let end = offset + len as u64;
@@ -80,15 +84,15 @@ impl CachedFile {
         }
         let stripe = Stripe::mine();
         let locks = &opened.registered.locks;
-        let token = locks.try_lock_shared(offset..end, Stay::Guard, stripe)?;
+        let token = locks.try_lock_shared(offset..end, LockKind::Guard, stripe)?;
         let Some(pin) = self.pin_opened(opened, stripe, window, within + len) else {
             locks.undo(token);
             return None;
         };
         // Built last: a value that may have to be dropped earlier is stored in memory
         // (docs/benchmarks.md).
-        let _lock = Claim::new(locks, token);
-        Some(Part {
+        let _lock = RangeLock::new(locks, token);
+        Some(PinnedRange {
             pin,
             within,
             len,
@@ -102,7 +106,7 @@ impl CachedFile {
         &self,
         range: Range<u64>,
         access: Access,
-    ) -> Result<(Part<'_>, u64), Refused<'_>> {
+    ) -> Result<(PinnedRange<'_>, u64), RangeLockError<'_>> {
         let (locked, end) = self.lock_window_range(range, access)?;
         Ok((self.pin_locked_range(locked, access)?, end))
     }
@@ -113,7 +117,7 @@ impl CachedFile {
         &self,
         range: Range<u64>,
         access: Access,
-    ) -> Result<(LockedRange<'_>, u64), Refused<'_>> {
+    ) -> Result<(LockedRange<'_>, u64), RangeLockError<'_>> {
         let sharing = match access {
             Access::ReadOnly => Sharing::Shared,
             Access::ReadWrite => Sharing::Exclusive,
@@ -121,7 +125,7 @@ impl CachedFile {
         let left = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
         let step = self.resources.windows.step(range.start, left);
         let end = range.start + step.len as u64;
-        let lock = self.lock_range(range.start..end, sharing, Stay::Guard)?;
+        let lock = self.lock_range(range.start..end, sharing, LockKind::Guard)?;
         Ok((LockedRange { lock, step }, end))
     }
 
@@ -130,7 +134,7 @@ impl CachedFile {
         &'a self,
         locked: LockedRange<'a>,
         access: Access,
-    ) -> Result<Part<'a>, MappingError> {
+    ) -> Result<PinnedRange<'a>, MappingError> {
         let LockedRange { lock, step } = locked;
         let start = self.resources.windows.start(step.window) + step.within as u64;
         let end = start + step.len as u64;
@@ -144,7 +148,7 @@ impl CachedFile {
             let populated = pin.populate_for_stores(step.within, step.len);
             populated.map_err(|error| self.page_error(start..end, access, error))?;
         }
-        Ok(Part {
+        Ok(PinnedRange {
             pin,
             within: step.within,
             len: step.len,
@@ -173,6 +177,6 @@ impl CachedFile {
     fn has_storage_for_stores(&self, state: &FileState) -> bool {
         self.options.preallocation == Preallocation::Full
             && self.is_preallocated(state)
-            && state.preallocation_status() == Reservation::Reserved
+            && state.preallocation_status() == PreallocationStatus::Reserved
     }
 }

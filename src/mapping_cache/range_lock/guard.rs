@@ -4,19 +4,19 @@ use std::io;
 use std::ops::Range;
 use std::time::Instant;
 
-use super::lock_table::{Conflict, LockTable, LockToken, LockWait, Sharing, Stay};
+use super::lock_table::{Conflict, LockKind, LockTable, LockToken, LockWait, Sharing};
 use crate::mapping_cache::error::MappingError;
 use crate::mapping_cache::location::Location;
 use crate::mapping_cache::stripe::Stripe;
 
 /// A range lock on a file. Unlocks the range on drop.
 #[derive(Debug)]
-pub(crate) struct Claim<'a> {
+pub(crate) struct RangeLock<'a> {
     table: &'a LockTable,
     token: LockToken<'a>,
 }
 
-impl<'a> Claim<'a> {
+impl<'a> RangeLock<'a> {
     /// A guard for a token that was just granted.
     #[inline(always)]
     pub(in crate::mapping_cache) fn new(table: &'a LockTable, token: LockToken<'a>) -> Self {
@@ -35,7 +35,7 @@ impl<'a> Claim<'a> {
             return Ok(None);
         }
         let range = offset..offset + len as u64;
-        let attempt = || table.lock(range.clone(), sharing, Stay::Copy, Stripe::mine());
+        let attempt = || table.lock(range.clone(), sharing, LockKind::Copy, Stripe::mine());
         let mut waiting = None;
         loop {
             match attempt() {
@@ -57,7 +57,7 @@ impl<'a> Claim<'a> {
     }
 }
 
-impl Drop for Claim<'_> {
+impl Drop for RangeLock<'_> {
     #[inline(always)]
     fn drop(&mut self) {
         self.table.unlock(self.token);
@@ -66,13 +66,13 @@ impl Drop for Claim<'_> {
 
 /// The reason why a range was not locked.
 #[derive(Debug)]
-pub(crate) enum Refused<'a> {
+pub(crate) enum RangeLockError<'a> {
     /// Another lock conflicts. The caller may wait for it.
     Busy(Busy<'a>),
     Failed(MappingError),
 }
 
-impl From<MappingError> for Refused<'_> {
+impl From<MappingError> for RangeLockError<'_> {
     fn from(error: MappingError) -> Self {
         Self::Failed(error)
     }
@@ -85,7 +85,7 @@ pub(crate) struct Busy<'a> {
     pub(in crate::mapping_cache) table: &'a LockTable,
     pub(in crate::mapping_cache) range: Range<u64>,
     pub(in crate::mapping_cache) sharing: Sharing,
-    pub(in crate::mapping_cache) stay: Stay,
+    pub(in crate::mapping_cache) stay: LockKind,
     pub(in crate::mapping_cache) conflict: Conflict,
 }
 
@@ -93,12 +93,12 @@ impl Busy<'_> {
     /// Returns whether the lock is for a copy into the file. Shared copies that arrive later then
     /// wait for it.
     fn is_for_copying_in(&self) -> bool {
-        (self.sharing, self.stay) == (Sharing::Exclusive, Stay::Copy)
+        (self.sharing, self.stay) == (Sharing::Exclusive, LockKind::Copy)
     }
 
     pub(crate) fn into_error(self) -> MappingError {
         let offset = self.range.start.max(self.conflict.from);
-        MappingError::Busy {
+        MappingError::RangeLocked {
             path: self.location.full_path(),
             offset,
             len: self.range.end - offset,
@@ -108,7 +108,7 @@ impl Busy<'_> {
 
 /// The locks to wait for, and how long.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Patience {
+pub(crate) enum Timeout {
     /// Waits for copies without a limit. Fails at once if a span conflicts.
     Copies,
     /// Does not wait.
@@ -119,21 +119,21 @@ pub(crate) enum Patience {
 
 /// Calls `attempt` until all of its locks are granted, as long as `timeout` permits. A refused
 /// `attempt` holds no lock, so no thread waits while it holds one [I38].
-pub(crate) fn claim_patiently<'a, T>(
-    timeout: Patience,
-    mut attempt: impl FnMut() -> Result<T, Refused<'a>>,
+pub(crate) fn lock_range_timeout<'a, T>(
+    timeout: Timeout,
+    mut attempt: impl FnMut() -> Result<T, RangeLockError<'a>>,
 ) -> Result<T, MappingError> {
     let mut waiting: Option<LockWait<'a>> = None;
     loop {
         let busy = match attempt() {
             Ok(done) => return Ok(done),
-            Err(Refused::Failed(error)) => return Err(error),
-            Err(Refused::Busy(busy)) => busy,
+            Err(RangeLockError::Failed(error)) => return Err(error),
+            Err(RangeLockError::Busy(busy)) => busy,
         };
         let deadline = match timeout {
-            Patience::Copies if busy.conflict.only_copies => None,
-            Patience::Copies | Patience::None => return Err(busy.into_error()),
-            Patience::Until(deadline) => Some(deadline),
+            Timeout::Copies if busy.conflict.only_copies => None,
+            Timeout::Copies | Timeout::None => return Err(busy.into_error()),
+            Timeout::Until(deadline) => Some(deadline),
         };
         match &mut waiting {
             Some(waiting) if waiting.is_for(busy.table) => {

@@ -47,7 +47,7 @@ use crate::mapping_cache::sync::{AtomicU64, AtomicUsize, Condvar, Mutex, MutexGu
 
 /// The owner of a lock, which determines how long it is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stay {
+pub(crate) enum LockKind {
     /// A copy. Others wait for it.
     Copy,
     /// A guard, which its owner may hold for any time.
@@ -128,7 +128,7 @@ pub(in crate::mapping_cache) struct LockTable {
 #[derive(Debug, Default)]
 struct ExclusiveLocks {
     /// Locks by their start. They do not overlap.
-    held: BTreeMap<u64, (u64, Stay)>,
+    held: BTreeMap<u64, (u64, LockKind)>,
     /// Ranges for which copies wait that need an exclusive lock. Later shared copies wait for them,
     /// so that many readers cannot starve a writer.
     wanted: Vec<Range<u64>>,
@@ -174,22 +174,22 @@ const COPY: u64 = 1 << LEN_BITS;
 /// Packs a lock on a non-empty range into a word that is not 0: start (39 bits) | copy (1 bit) |
 /// length (24 bits). Returns `None` if the start or the length does not fit.
 #[inline(always)]
-fn pack(range: &Range<u64>, stay: Stay) -> Option<u64> {
+fn pack(range: &Range<u64>, stay: LockKind) -> Option<u64> {
     let (start, len) = (range.start, range.end - range.start);
     let copy_bit = match stay {
-        Stay::Copy => COPY,
-        Stay::Guard => 0,
+        LockKind::Copy => COPY,
+        LockKind::Guard => 0,
     };
     let fits = start >> START_BITS | len >> LEN_BITS == 0;
     fits.then_some(start << (LEN_BITS + 1) | copy_bit | len)
 }
 
 /// Unpacks a word. 0 is an empty range.
-fn unpack(word: u64) -> (Range<u64>, Stay) {
+fn unpack(word: u64) -> (Range<u64>, LockKind) {
     let (start, len) = (word >> (LEN_BITS + 1), word & (COPY - 1));
     let stay = match word & COPY {
-        0 => Stay::Guard,
-        _ => Stay::Copy,
+        0 => LockKind::Guard,
+        _ => LockKind::Copy,
     };
     (start..start + len, stay)
 }
@@ -215,7 +215,7 @@ struct SlabEntry {
 }
 
 impl Slab {
-    fn insert(&mut self, range: Range<u64>, stay: Stay) -> u32 {
+    fn insert(&mut self, range: Range<u64>, stay: LockKind) -> u32 {
         if self.free == 0 {
             return self.push(range, stay);
         }
@@ -226,15 +226,15 @@ impl Slab {
         self.free = entry.start;
         entry.start = range.start;
         entry.end = range.end;
-        entry.is_copy = stay == Stay::Copy;
+        entry.is_copy = stay == LockKind::Copy;
         index as u32
     }
 
-    fn push(&mut self, range: Range<u64>, stay: Stay) -> u32 {
+    fn push(&mut self, range: Range<u64>, stay: LockKind) -> u32 {
         self.entries.push(SlabEntry {
             start: range.start,
             end: range.end,
-            is_copy: stay == Stay::Copy,
+            is_copy: stay == LockKind::Copy,
         });
         let last = self.entries.len() - 1;
         u32::try_from(last).expect("the number of locks fits in 32 bits")
@@ -253,9 +253,9 @@ impl Slab {
         let overlapping = locks.filter(|entry| entry.start < range.end && range.start < entry.end);
         merge(overlapping.map(|entry| {
             let stay = if entry.is_copy {
-                Stay::Copy
+                LockKind::Copy
             } else {
-                Stay::Guard
+                LockKind::Guard
             };
             (entry.start, stay)
         }))
@@ -302,7 +302,7 @@ impl LockTable {
         &self,
         range: Range<u64>,
         sharing: Sharing,
-        stay: Stay,
+        stay: LockKind,
         stripe: Stripe,
     ) -> Result<LockToken<'_>, Conflict> {
         debug_assert!(range.start < range.end, "a locked range is not empty");
@@ -315,7 +315,7 @@ impl LockTable {
     fn lock_shared(
         &self,
         range: Range<u64>,
-        stay: Stay,
+        stay: LockKind,
         stripe: Stripe,
     ) -> Result<LockToken<'_>, Conflict> {
         match self.try_lock_shared(range.clone(), stay, stripe) {
@@ -329,7 +329,7 @@ impl LockTable {
     pub(in crate::mapping_cache) fn try_lock_shared(
         &self,
         range: Range<u64>,
-        stay: Stay,
+        stay: LockKind,
         stripe: Stripe,
     ) -> Option<LockToken<'_>> {
         let here = self.stripe_for(stripe, stay);
@@ -368,7 +368,7 @@ impl LockTable {
     fn lock_shared_in_slab(
         &self,
         range: Range<u64>,
-        stay: Stay,
+        stay: LockKind,
         stripe: Stripe,
     ) -> Option<LockToken<'_>> {
         let (stripe, here) = self.existing_stripe(stripe);
@@ -386,7 +386,7 @@ impl LockTable {
     fn lock_shared_in_table(
         &self,
         range: Range<u64>,
-        stay: Stay,
+        stay: LockKind,
         stripe: Stripe,
     ) -> Result<LockToken<'_>, Conflict> {
         let table = lock_mutex(&self.exclusive);
@@ -394,7 +394,7 @@ impl LockTable {
             return Err(conflict);
         }
         let wanted = table.wanted.iter().any(|wanted| overlap(wanted, &range));
-        if wanted && stay == Stay::Copy {
+        if wanted && stay == LockKind::Copy {
             return Err(Conflict {
                 only_copies: true,
                 from: range.start,
@@ -407,11 +407,11 @@ impl LockTable {
 
     /// Returns the stripe for a lock: that of the thread if several exist. A guard creates them.
     #[inline(always)]
-    fn stripe_for(&self, mine: Stripe, stay: Stay) -> &SharedStripe {
+    fn stripe_for(&self, mine: Stripe, stay: LockKind) -> &SharedStripe {
         match (self.stripe(mine), stay) {
             (Some(mine), _) => mine,
-            (None, Stay::Copy) => &self.first,
-            (None, Stay::Guard) => self.create_stripes(mine),
+            (None, LockKind::Copy) => &self.first,
+            (None, LockKind::Guard) => self.create_stripes(mine),
         }
     }
 
@@ -441,7 +441,7 @@ impl LockTable {
         self.stripe(mine).expect("all stripes were created")
     }
 
-    fn lock_exclusive(&self, range: Range<u64>, stay: Stay) -> Result<LockToken<'_>, Conflict> {
+    fn lock_exclusive(&self, range: Range<u64>, stay: LockKind) -> Result<LockToken<'_>, Conflict> {
         let mut table = lock_mutex(&self.exclusive);
         if let Some(conflict) = conflict_in(&table.held, &range) {
             return Err(conflict);
@@ -580,16 +580,16 @@ impl LockWait<'_> {
     }
 }
 
-fn conflict_in(held: &BTreeMap<u64, (u64, Stay)>, range: &Range<u64>) -> Option<Conflict> {
+fn conflict_in(held: &BTreeMap<u64, (u64, LockKind)>, range: &Range<u64>) -> Option<Conflict> {
     let before = held.range(..range.end).rev();
     // The locks do not overlap, so their ends are in the order of their starts.
     let overlapping = before.take_while(|(_, (end, _))| *end > range.start);
     merge(overlapping.map(|(start, (_, stay))| (*start, *stay)))
 }
 
-fn merge(conflicting: impl Iterator<Item = (u64, Stay)>) -> Option<Conflict> {
+fn merge(conflicting: impl Iterator<Item = (u64, LockKind)>) -> Option<Conflict> {
     let conflicts = conflicting.map(|(from, stay)| Conflict {
-        only_copies: stay == Stay::Copy,
+        only_copies: stay == LockKind::Copy,
         from,
     });
     conflicts.fold(None, |merged, conflict| both(merged, Some(conflict)))
@@ -631,7 +631,7 @@ mod tests {
     #[test]
     fn disjoint_and_adjacent_locks_do_not_conflict() {
         let table = LockTable::new();
-        let lock = |range, sharing| table.lock(range, sharing, Stay::Guard, stripe(0));
+        let lock = |range, sharing| table.lock(range, sharing, LockKind::Guard, stripe(0));
         let left = lock(0..10, Sharing::Exclusive).unwrap();
         let right = lock(20..30, Sharing::Exclusive).unwrap();
         let between = lock(10..20, Sharing::Shared).unwrap();
@@ -647,7 +647,7 @@ mod tests {
     fn wait_ends_at_the_deadline_or_after_an_unlock() {
         let table = LockTable::new();
         let held = table
-            .lock(0..10, Sharing::Exclusive, Stay::Guard, stripe(0))
+            .lock(0..10, Sharing::Exclusive, LockKind::Guard, stripe(0))
             .unwrap();
         let mut waiting = table.start_waiting(None);
         assert!(!waiting.sleep(Some(Instant::now())));
@@ -659,13 +659,13 @@ mod tests {
     fn packing_is_lossless_or_refused() {
         let (far, long) = ((1 << START_BITS) - 1, (1 << LEN_BITS) - 1);
         for (start, len) in [(0, 1), (far, 1), (far, long), (0, long), (4096, 16384)] {
-            for stay in [Stay::Copy, Stay::Guard] {
+            for stay in [LockKind::Copy, LockKind::Guard] {
                 let word = pack(&(start..start + len), stay).unwrap();
                 assert_eq!(unpack(word), (start..start + len, stay));
             }
         }
-        assert_eq!(pack(&(far + 1..far + 2), Stay::Copy), None);
-        assert_eq!(pack(&(0..long + 1), Stay::Copy), None);
+        assert_eq!(pack(&(far + 1..far + 2), LockKind::Copy), None);
+        assert_eq!(pack(&(0..long + 1), LockKind::Copy), None);
         assert!(unpack(0).0.is_empty());
     }
 
@@ -678,7 +678,7 @@ mod tests {
             scale in prop::sample::select(vec![1, 1 << 22, 1 << 35, 1 << 57]),
         ) {
             let table = LockTable::new();
-            let mut held: Vec<(Range<u64>, Sharing, Stay, LockToken<'_>)> = Vec::new();
+            let mut held: Vec<(Range<u64>, Sharing, LockKind, LockToken<'_>)> = Vec::new();
             for (start, len, action, is_copy, number) in steps {
                 if action == 0 && !held.is_empty() {
                     let (.., token) = held.swap_remove(start as usize % held.len());
@@ -687,8 +687,8 @@ mod tests {
                 }
                 let range = start * scale..(start + len) * scale;
                 let sharing = if action == 1 { Sharing::Exclusive } else { Sharing::Shared };
-                let stay = if is_copy { Stay::Copy } else { Stay::Guard };
-                let conflicting: Vec<Stay> = held
+                let stay = if is_copy { LockKind::Copy } else { LockKind::Guard };
+                let conflicting: Vec<LockKind> = held
                     .iter()
                     .filter(|(other, theirs, ..)| {
                         overlap(other, &range)
@@ -705,9 +705,9 @@ mod tests {
                         prop_assert!(!conflicting.is_empty());
                         // The table is searched first, so conflicts in the stripes may be missing.
                         if conflict.only_copies {
-                            prop_assert!(conflicting.contains(&Stay::Copy));
+                            prop_assert!(conflicting.contains(&LockKind::Copy));
                         } else {
-                            prop_assert!(conflicting.contains(&Stay::Guard));
+                            prop_assert!(conflicting.contains(&LockKind::Guard));
                         }
                     }
                 }

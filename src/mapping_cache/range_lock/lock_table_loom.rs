@@ -30,7 +30,10 @@ impl LockedByte {
 
     fn read(&self, thread: usize) -> bool {
         let stripe = Stripe::number(thread);
-        let Ok(token) = self.locks.lock(0..4, Sharing::Shared, Stay::Copy, stripe) else {
+        let Ok(token) = self
+            .locks
+            .lock(0..4, Sharing::Shared, LockKind::Copy, stripe)
+        else {
             return false;
         };
         // SAFETY: loom checks that no other thread writes the cell.
@@ -40,7 +43,7 @@ impl LockedByte {
     }
 
     fn write(&self) -> bool {
-        let Ok(token) = self.locks.lock_exclusive(2..6, Stay::Copy) else {
+        let Ok(token) = self.locks.lock_exclusive(2..6, LockKind::Copy) else {
             return false;
         };
         // SAFETY: loom checks that no other thread accesses the cell.
@@ -135,7 +138,7 @@ fn loom_reader_in_the_slab_and_a_writer() {
         let stripe = Stripe::number(1);
         let beside = borrowed
             .locks
-            .lock_shared(8..9, Stay::Copy, stripe)
+            .lock_shared(8..9, LockKind::Copy, stripe)
             .unwrap();
         let reader = thread::spawn(move || there.read(1));
         borrowed.write_blocking();

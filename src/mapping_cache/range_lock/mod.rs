@@ -4,6 +4,6 @@ mod guard;
 mod lock_table;
 
 pub(in crate::mapping_cache) use guard::Busy;
-pub(crate) use guard::{Claim, Patience, Refused, claim_patiently};
+pub(crate) use guard::{RangeLock, RangeLockError, Timeout, lock_range_timeout};
 pub(in crate::mapping_cache) use lock_table::LockTable;
-pub(crate) use lock_table::{Sharing, Stay};
+pub(crate) use lock_table::{LockKind, Sharing};

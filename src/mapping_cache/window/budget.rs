@@ -20,7 +20,7 @@ use super::slot_table::SlotTable;
 use super::wait_table::WaitTable;
 use super::window_slot::{BeginEvict, EvictionMode, Slot};
 use crate::mapping_cache::error::MappingError;
-use crate::mapping_cache::options::{Access, CacheOptions, WhenPinned};
+use crate::mapping_cache::options::{Access, BudgetPolicy, CacheOptions};
 use crate::mapping_cache::stats::CacheStats;
 use crate::sys::sigbus::Watch;
 
@@ -69,7 +69,7 @@ type Victim = (Key, WindowMapping);
 pub(in crate::mapping_cache) struct Budget {
     budget_bytes: u64,
     mappings_max: usize,
-    when_pinned: WhenPinned,
+    when_pinned: BudgetPolicy,
     idle_age: Option<Duration>,
     list: Mutex<MappingList>,
     /// Notified after a mapping was unmapped.
@@ -114,8 +114,8 @@ impl Budget {
         Self {
             budget_bytes: options.budget_bytes,
             mappings_max: options.mappings_max,
-            when_pinned: options.when_pinned,
-            idle_age: options.idle_age,
+            when_pinned: options.budget_policy,
+            idle_age: options.idle_timeout,
             list: Mutex::new(MappingList {
                 recency: LruCache::unbounded(),
                 mapped_bytes: 0,
@@ -155,12 +155,12 @@ impl Budget {
                     .freed
                     .wait(list)
                     .unwrap_or_else(PoisonError::into_inner);
-            } else if self.when_pinned == WhenPinned::Exceed {
+            } else if self.when_pinned == BudgetPolicy::AllowExceeding {
                 list.over_budget_mappings += 1;
                 self.exceeded.store(true, Ordering::Relaxed);
                 break;
             } else {
-                return Err(MappingError::BudgetPinned {
+                return Err(MappingError::BudgetExhausted {
                     budget_bytes: self.budget_bytes,
                     mappings_max: self.mappings_max,
                 });
@@ -306,11 +306,11 @@ impl Budget {
     pub(in crate::mapping_cache) fn fill(&self, stats: &mut CacheStats) {
         let list = self.lock();
         stats.evictions = list.evictions;
-        stats.budget_exceeded = list.over_budget_mappings;
+        stats.over_budget_mappings = list.over_budget_mappings;
         stats.mapped_bytes = list.mapped_bytes;
         stats.mapped_bytes_max = list.mapped_bytes_max;
         stats.mappings = list.mappings;
-        stats.pinned = list
+        stats.pinned_mappings = list
             .recency
             .iter()
             .filter(|(key, mapping)| mapping.slot(**key).pins() > 0)

@@ -27,7 +27,7 @@ impl QueueOptions {
     pub fn new(state_bytes: u64) -> Self {
         Self {
             dimensions: Dimensions {
-                // `Writer::open` refuses a length that cannot be rounded up.
+                // `Client::open` refuses a length that cannot be rounded up.
                 state_bytes: state_bytes
                     .checked_next_multiple_of(PAGE_BYTES as u64)
                     .unwrap_or(state_bytes),
@@ -49,7 +49,7 @@ impl QueueOptions {
     /// Sets the room for auxiliary data in each generation in bytes. Defaults to 256.
     ///
     /// The value must be a multiple of 8 and at most 65,536.
-    pub fn tail_bytes(mut self, bytes: u64) -> Self {
+    pub fn aux_bytes(mut self, bytes: u64) -> Self {
         self.dimensions.aux_bytes = bytes;
         self
     }
@@ -68,12 +68,12 @@ impl QueueOptions {
 /// # Examples
 ///
 /// ```
-/// use flatspan::shm::SharedFile;
+/// use flatspan::shm::Memfd;
 /// use flatspan::shm::queue::{QueueOptions, Writer};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let memfd = SharedFile::create("counter", 0)?;
-/// let mut client = Writer::open(memfd, QueueOptions::new(4096))?;
+/// let memfd = Memfd::create("counter", 0)?;
+/// let mut client = Client::open(memfd, QueueOptions::new(4096))?;
 /// client.commit(|update| {
 ///     update.write(0, b"one")?;
 ///     update.write(8, b"two")?;
@@ -87,7 +87,7 @@ impl QueueOptions {
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct Writer {
+pub struct Client {
     memory: MappedWords,
     dimensions: Dimensions,
     layout: Layout,
@@ -102,12 +102,12 @@ pub struct Writer {
 /// # Examples
 ///
 /// ```
-/// use flatspan::shm::SharedFile;
+/// use flatspan::shm::Memfd;
 /// use flatspan::shm::queue::{QueueOptions, Writer};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let memfd = SharedFile::create("counter", 0)?;
-/// # let mut client = Writer::open(memfd, QueueOptions::new(4096))?;
+/// # let memfd = Memfd::create("counter", 0)?;
+/// # let mut client = Client::open(memfd, QueueOptions::new(4096))?;
 /// let mut update = client.begin()?;
 /// update.write(0, &[1])?;
 /// let first = update.commit()?;
@@ -124,14 +124,14 @@ pub struct Writer {
 /// ```
 #[derive(Debug)]
 #[must_use = "dropping it discards the changes"]
-pub struct Commit<'w> {
+pub struct Update<'w> {
     memory: &'w MappedWords,
     pending: PendingCommit<'w, MappedWords>,
     dimensions: Dimensions,
     opened_by: u32,
 }
 
-impl Writer {
+impl Client {
     /// Opens the queue in the memfd, or creates one in an empty memfd.
     ///
     /// The memfd is extended as needed and sealed against shrinking.
@@ -139,10 +139,10 @@ impl Writer {
     /// # Errors
     ///
     /// - [`QueueError::InUse`] if another client has the queue open.
-    /// - [`QueueError::Geometry`] if the memfd holds a queue with other dimensions.
+    /// - [`QueueError::LayoutMismatch`] if the memfd holds a queue with other dimensions.
     /// - [`QueueError::NotAQueue`] if the memfd holds other data.
-    /// - [`QueueError::Header`] if the options or the existing header are out of range.
-    /// - [`QueueError::Version`], [`QueueError::TooShort`] if the existing queue is not usable.
+    /// - [`QueueError::InvalidHeader`] if the options or the existing header are out of range.
+    /// - [`QueueError::UnsupportedVersion`], [`QueueError::TooShort`] if the existing queue is not usable.
     /// - [`QueueError::Io`] if a system call on the memfd fails.
     #[expect(
         clippy::needless_pass_by_value,
@@ -167,7 +167,7 @@ impl Writer {
     /// # Errors
     ///
     /// Those of [`open`](Self::open).
-    pub fn recover(memfd: impl Into<OwnedFd>) -> Result<Option<Self>, QueueError> {
+    pub fn open_existing(memfd: impl Into<OwnedFd>) -> Result<Option<Self>, QueueError> {
         let file = reopen_and_lock(memfd.into())?;
         match header_if_complete(&file)? {
             Some(header) => Self::resume(file, &header).map(Some),
@@ -223,7 +223,7 @@ impl Writer {
 
     /// Returns the auxiliary data of the newest generation. It is empty before the first commit.
     #[must_use]
-    pub fn tail(&self) -> Vec<u8> {
+    pub fn aux(&self) -> Vec<u8> {
         let Some((generation, entry)) = self.protocol.newest() else {
             return Vec::new();
         };
@@ -235,7 +235,7 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// Returns [`QueueError::Range`] if the range ends after the state.
+    /// Returns [`QueueError::OutOfBounds`] if the range ends after the state.
     pub fn read(&self, offset: u64, buf: &mut [u8]) -> Result<(), QueueError> {
         let at = check_range(offset, buf.len(), self.state_bytes())?;
         match self.protocol.newest() {
@@ -245,15 +245,15 @@ impl Writer {
         Ok(())
     }
 
-    /// Begins a commit. The changes take effect when [`Commit::commit`] is called.
+    /// Begins a commit. The changes take effect when [`Update::commit`] is called.
     ///
     /// # Errors
     ///
-    /// - [`QueueError::OtherProcess`] if this process is a fork of the one that opened the queue.
-    /// - [`QueueError::NumbersExhausted`] if no higher generation exists.
-    pub fn begin(&mut self) -> Result<Commit<'_>, QueueError> {
+    /// - [`QueueError::Forked`] if this process is a fork of the one that opened the queue.
+    /// - [`QueueError::GenerationOverflow`] if no higher generation exists.
+    pub fn begin(&mut self) -> Result<Update<'_>, QueueError> {
         check_process(self.opened_by)?;
-        Ok(Commit {
+        Ok(Update {
             memory: &self.memory,
             pending: self.protocol.begin(&self.memory)?,
             dimensions: self.dimensions,
@@ -271,9 +271,9 @@ impl Writer {
     /// Those of [`begin`](Self::begin) and of the closure.
     pub fn commit<R>(
         &mut self,
-        change: impl FnOnce(&mut Commit<'_>) -> Result<R, QueueError>,
+        change: impl FnOnce(&mut Update<'_>) -> Result<R, QueueError>,
     ) -> Result<R, QueueError> {
-        self.commit_with(&[], change)
+        self.commit_with_aux(&[], change)
     }
 
     /// Calls `change` and commits its changes as a new generation with auxiliary data.
@@ -281,11 +281,11 @@ impl Writer {
     /// # Errors
     ///
     /// - Those of [`commit`](Self::commit).
-    /// - [`QueueError::Tail`] if `tail` is longer than the queue allows. The closure is not called.
-    pub fn commit_with<R>(
+    /// - [`QueueError::AuxTooLong`] if `tail` is longer than the queue allows. The closure is not called.
+    pub fn commit_with_aux<R>(
         &mut self,
         tail: &[u8],
-        change: impl FnOnce(&mut Commit<'_>) -> Result<R, QueueError>,
+        change: impl FnOnce(&mut Update<'_>) -> Result<R, QueueError>,
     ) -> Result<R, QueueError> {
         check_aux(tail, &self.dimensions)?;
         let mut update = self.begin()?;
@@ -305,7 +305,7 @@ impl Writer {
     }
 }
 
-impl Commit<'_> {
+impl Update<'_> {
     /// Returns the generation that the commit creates.
     #[must_use]
     pub fn generation(&self) -> u64 {
@@ -322,7 +322,7 @@ impl Commit<'_> {
     ///
     /// # Errors
     ///
-    /// Returns [`QueueError::Range`] if the range ends after the state.
+    /// Returns [`QueueError::OutOfBounds`] if the range ends after the state.
     pub fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), QueueError> {
         let at = check_range(offset, bytes.len(), self.state_bytes())?;
         if bytes.is_empty() {
@@ -339,7 +339,7 @@ impl Commit<'_> {
     ///
     /// # Errors
     ///
-    /// Returns [`QueueError::Range`] if the range ends after the state.
+    /// Returns [`QueueError::OutOfBounds`] if the range ends after the state.
     pub fn read(&self, offset: u64, buf: &mut [u8]) -> Result<(), QueueError> {
         let at = check_range(offset, buf.len(), self.state_bytes())?;
         read_bytes(self.memory.words(self.pending.buffer()), at, buf);
@@ -350,7 +350,7 @@ impl Commit<'_> {
     ///
     /// # Errors
     ///
-    /// Returns [`QueueError::OtherProcess`] if this process is a fork of the one that opened the
+    /// Returns [`QueueError::Forked`] if this process is a fork of the one that opened the
     /// queue.
     pub fn commit(self) -> Result<u64, QueueError> {
         self.commit_with(&[])
@@ -361,7 +361,7 @@ impl Commit<'_> {
     /// # Errors
     ///
     /// - Those of [`commit`](Self::commit).
-    /// - [`QueueError::Tail`] if `tail` is longer than the queue allows.
+    /// - [`QueueError::AuxTooLong`] if `tail` is longer than the queue allows.
     pub fn commit_with(self, tail: &[u8]) -> Result<u64, QueueError> {
         check_aux(tail, &self.dimensions)?;
         check_process(self.opened_by)?;
@@ -375,7 +375,7 @@ fn check_aux(aux: &[u8], dimensions: &Dimensions) -> Result<(), QueueError> {
     let tail_bytes = dimensions.aux_bytes;
     if aux.len() as u64 > tail_bytes {
         let len = aux.len();
-        return Err(QueueError::Tail { len, tail_bytes });
+        return Err(QueueError::AuxTooLong { len, tail_bytes });
     }
     Ok(())
 }
@@ -384,7 +384,7 @@ fn check_aux(aux: &[u8], dimensions: &Dimensions) -> Result<(), QueueError> {
 fn check_process(opened_by: u32) -> Result<(), QueueError> {
     let here = std::process::id();
     if here != opened_by {
-        return Err(QueueError::OtherProcess { opened_by, here });
+        return Err(QueueError::Forked { opened_by, here });
     }
     Ok(())
 }
@@ -442,7 +442,7 @@ fn check_range(offset: u64, len: usize, state_bytes: u64) -> Result<usize, Queue
     match offset.checked_add(len as u64) {
         // Lossless: the state is mapped.
         Some(end) if end <= state_bytes => Ok(offset as usize),
-        _ => Err(QueueError::Range {
+        _ => Err(QueueError::OutOfBounds {
             offset,
             len: len as u64,
             state_bytes,
@@ -454,7 +454,7 @@ fn check_range(offset: u64, len: usize, state_bytes: u64) -> Result<usize, Queue
 mod tests {
     use super::*;
 
-    fn state(client: &Writer) -> Vec<u8> {
+    fn state(client: &Client) -> Vec<u8> {
         let mut state = vec![0; client.state_bytes() as usize];
         client.read(0, &mut state).expect("the state");
         state
@@ -464,7 +464,7 @@ mod tests {
     fn i31_dropped_and_forgotten_updates_leave_no_trace() {
         let memfd = memfd::create("flatspan-test").expect("a memfd");
         let options = QueueOptions::new(2 * PAGE_BYTES as u64).depth(2);
-        let mut client = Writer::open(memfd, options).expect("a client");
+        let mut client = Client::open(memfd, options).expect("a client");
         client
             .commit(|update| update.write(0, &[1; 2 * PAGE_BYTES]))
             .expect("a commit");

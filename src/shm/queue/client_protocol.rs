@@ -51,7 +51,7 @@ impl ClientProtocol {
             stale: vec![PageSet::new(); layout.depth],
         };
         if protocol.next > GENERATION_MAX {
-            return Err(QueueError::NumbersExhausted {
+            return Err(QueueError::GenerationOverflow {
                 generation: highest,
             });
         }
@@ -89,7 +89,7 @@ impl ClientProtocol {
     ) -> Result<PendingCommit<'c, W>, QueueError> {
         let generation = self.next;
         if generation > GENERATION_MAX {
-            return Err(QueueError::NumbersExhausted { generation });
+            return Err(QueueError::GenerationOverflow { generation });
         }
         self.next += 1;
         // The newest entry must stay valid until this commit is complete.

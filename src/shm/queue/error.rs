@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::snapshot::SnapshotError;
+use crate::snapshot::StoreError;
 
 /// An error of a queue, of its client or of its host.
 #[derive(Debug, thiserror::Error)]
@@ -12,7 +12,7 @@ pub enum QueueError {
     ///
     /// An existing header with such a field is corrupt or was written by another program.
     #[error("invalid queue header: {field} is {found}")]
-    Header {
+    InvalidHeader {
         /// Name of the field.
         field: &'static str,
         /// Its value.
@@ -24,14 +24,14 @@ pub enum QueueError {
         "queue protocol version {} is not supported, only version 1 is",
         found.escape_ascii()
     )]
-    Version {
+    UnsupportedVersion {
         /// Last byte of the magic.
         found: u8,
     },
 
     /// The memfd holds a queue with other dimensions than requested.
     #[error("the queue was created with {field} {found}, {asked} was requested")]
-    Geometry {
+    LayoutMismatch {
         /// Name of the field.
         field: &'static str,
         /// Value in the header.
@@ -62,7 +62,7 @@ pub enum QueueError {
 
     /// The calling process is a fork of the one that opened the queue.
     #[error("process {opened_by} opened the queue, its fork {here} cannot commit")]
-    OtherProcess {
+    Forked {
         /// Process that opened the queue.
         opened_by: u32,
         /// Calling process.
@@ -71,7 +71,7 @@ pub enum QueueError {
 
     /// A range ends after the state.
     #[error("{len} bytes at offset {offset} are outside of a state of {state_bytes} bytes")]
-    Range {
+    OutOfBounds {
         /// First byte of the range.
         offset: u64,
         /// Length of the range.
@@ -82,7 +82,7 @@ pub enum QueueError {
 
     /// Auxiliary data is longer than the queue allows.
     #[error("{len} bytes of auxiliary data exceed the {tail_bytes} bytes of the queue's options")]
-    Tail {
+    AuxTooLong {
         /// Length of the data.
         len: usize,
         /// Room in each generation.
@@ -91,7 +91,7 @@ pub enum QueueError {
 
     /// The ring holds a mark with the highest possible generation.
     #[error("generation {generation} in the ring is the highest possible one")]
-    NumbersExhausted {
+    GenerationOverflow {
         /// Highest generation in the ring.
         generation: u64,
     },
@@ -101,7 +101,7 @@ pub enum QueueError {
         "the store has generation {stored} of memfd {stored_lineage}, but the memory is memfd \
          {live_lineage}, restored from memfd {parent} at generation {restored_at}"
     )]
-    OtherHistory {
+    LineageMismatch {
         /// Generation in the store.
         stored: u64,
         /// Lineage of the memfd that the store has.
@@ -125,7 +125,7 @@ pub enum QueueError {
 
     /// The store failed.
     #[error(transparent)]
-    Store(#[from] SnapshotError),
+    Store(#[from] StoreError),
 }
 
 impl QueueError {

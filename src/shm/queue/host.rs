@@ -13,42 +13,44 @@ use super::host_protocol::{CopyOutcome, copy_newest};
 use super::layout::{Header, Lineage};
 use super::mapped_words::{MappedWords, has_shrink_seal, header_of, host_page, reopen};
 use super::store_image::{self, StoredImage};
-use crate::shm::memfd_map::SharedMapMut;
-use crate::snapshot::{Changes, CheckpointReport, OpenReport, Store, StoreOptions, TrackerChoice};
+use crate::shm::memfd_map::MemfdMapMut;
+use crate::snapshot::{
+    CheckpointReport, OpenReport, Store, StoreOptions, TrackerChoice, WriteMode,
+};
 use crate::sys::memfd;
 
 /// Options of a host.
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct HostOptions {
-    store: StoreOptions,
-    attempts: u32,
+pub struct QueueHostOptions {
+    store_options: StoreOptions,
+    max_attempts: u32,
 }
 
-impl Default for HostOptions {
+impl Default for QueueHostOptions {
     /// Returns options for a store with its own defaults and 16 copy attempts.
     fn default() -> Self {
         Self {
-            store: StoreOptions::default(),
-            attempts: 16,
+            store_options: StoreOptions::default(),
+            max_attempts: 16,
         }
     }
 }
 
-impl HostOptions {
+impl QueueHostOptions {
     /// Sets options of the store, such as durability and the length of its parts.
     ///
     /// The host itself sets the write mode and the tracker, and disables automatic checkpoints.
-    pub fn store(mut self, options: StoreOptions) -> Self {
-        self.store = options;
+    pub fn store_options(mut self, options: StoreOptions) -> Self {
+        self.store_options = options;
         self
     }
 
     /// Sets the number of attempts of one snapshot to copy a generation. Defaults to 16.
     ///
     /// An attempt fails if the client reuses the buffer during the copy.
-    pub fn attempts(mut self, attempts: u32) -> Self {
-        self.attempts = attempts;
+    pub fn max_attempts(mut self, attempts: u32) -> Self {
+        self.max_attempts = attempts;
         self
     }
 }
@@ -56,11 +58,11 @@ impl HostOptions {
 /// Outcome of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Snapshot {
+pub enum SnapshotOutcome {
     /// The client has not created its queue yet.
     NoQueue,
     /// The client has committed nothing since the last snapshot.
-    Nothing,
+    Unchanged,
     /// The client reused the buffer during every copy attempt. The store keeps its generation.
     ///
     /// A queue with a greater depth helps, a faster disk does not.
@@ -77,7 +79,7 @@ pub enum Snapshot {
         /// Copied pages of the state.
         pages: u64,
         /// Failed copy attempts before it.
-        torn: u32,
+        torn_copies: u32,
         /// Report of the store's checkpoint.
         checkpoint: Box<CheckpointReport>,
     },
@@ -92,27 +94,27 @@ pub enum Snapshot {
 /// # Examples
 ///
 /// ```
-/// use flatspan::shm::SharedFile;
-/// use flatspan::shm::queue::{Host, HostOptions, QueueOptions, Writer};
+/// use flatspan::shm::Memfd;
+/// use flatspan::shm::queue::{Host, QueueHostOptions, QueueOptions, Writer};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let dir = tempfile::tempdir()?;
 /// # let store = dir.path().join("store");
-/// let memfd = SharedFile::create("state", 0)?;
-/// let mut host = Host::open(&store, memfd.try_clone()?, HostOptions::default())?;
+/// let memfd = Memfd::create("state", 0)?;
+/// let mut host = QueueHost::open(&store, memfd.try_clone()?, QueueHostOptions::default())?;
 ///
 /// // The client is another process that inherits the memfd.
-/// let mut client = Writer::open(memfd, QueueOptions::new(4096))?;
+/// let mut client = Client::open(memfd, QueueOptions::new(4096))?;
 /// client.commit(|update| update.write(0, b"state"))?;
 ///
-/// host.snapshot_once()?;
+/// host.snapshot()?;
 /// assert_eq!(host.persisted(), client.generation());
 /// host.close()?;
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct Host {
+pub struct QueueHost {
     store: Store,
     attempts: u32,
     /// Open file description of its own.
@@ -127,7 +129,7 @@ pub struct Host {
 struct AttachedQueue {
     memory: MappedWords,
     header: Header,
-    host_page: SharedMapMut,
+    host_page: MemfdMapMut,
     /// Generation in the region of the store, 0 if the next copy must take all pages.
     known: u64,
     /// Generation that is in the region of the store but not durable.
@@ -143,7 +145,7 @@ struct Unsaved {
     pages: u64,
 }
 
-impl Host {
+impl QueueHost {
     /// Opens or creates the store and restores its newest generation into the memfd.
     ///
     /// A memfd with the shrink seal is live: it is never overwritten. Otherwise the host restores
@@ -153,22 +155,22 @@ impl Host {
     ///
     /// - [`QueueError::Store`] if the store cannot be opened.
     /// - [`QueueError::NotAQueue`] if the store has the memory of a program without queue code.
-    /// - [`QueueError::Header`], [`QueueError::Version`], [`QueueError::TooShort`] if the stored
+    /// - [`QueueError::InvalidHeader`], [`QueueError::UnsupportedVersion`], [`QueueError::TooShort`] if the stored
     ///   queue is not usable.
     /// - [`QueueError::Io`] if a system call on the memfd fails.
     pub fn open(
         store: impl AsRef<Path>,
         memfd: impl Into<OwnedFd>,
-        options: HostOptions,
+        options: QueueHostOptions,
     ) -> Result<Self, QueueError> {
         let file = reopen(&File::from(memfd.into()), true)?;
         let is_live = has_shrink_seal(&file)?;
         let mut store_options = options
-            .store
-            .changes(Changes::Writers)
-            .tracker(TrackerChoice::Declared);
+            .store_options
+            .write_mode(WriteMode::Tracked)
+            .tracker(TrackerChoice::Explicit);
         // The region may be torn at any time but right after an accepted copy.
-        store_options.checkpoint_every = None;
+        store_options.checkpoint_interval = None;
         let store = Store::open(store, store_options)?;
         let stored = StoredImage::read(&store)?;
         if !is_live {
@@ -180,7 +182,7 @@ impl Host {
         }
         Ok(Self {
             store,
-            attempts: options.attempts.max(1),
+            attempts: options.max_attempts.max(1),
             file,
             stored,
             queue: None,
@@ -191,7 +193,7 @@ impl Host {
     /// Returns whether [`open`](Self::open) restored the stored state, if any, into the memfd.
     /// Returns `false` for a live memfd.
     #[must_use]
-    pub fn restored(&self) -> bool {
+    pub fn was_restored(&self) -> bool {
         self.restored
     }
 
@@ -214,26 +216,26 @@ impl Host {
     ///
     /// - [`QueueError::Store`] if the store fails. It keeps its generation, and the next call
     ///   retries unless the store is poisoned.
-    /// - [`QueueError::OtherHistory`] if the memfd does not continue the stored state.
-    /// - [`QueueError::Header`], [`QueueError::Version`], [`QueueError::Geometry`],
+    /// - [`QueueError::LineageMismatch`] if the memfd does not continue the stored state.
+    /// - [`QueueError::InvalidHeader`], [`QueueError::UnsupportedVersion`], [`QueueError::LayoutMismatch`],
     ///   [`QueueError::TooShort`] if the queue is not usable. Nothing is written.
     /// - [`QueueError::Io`] if a system call on the memfd fails.
-    pub fn snapshot_once(&mut self) -> Result<Snapshot, QueueError> {
+    pub fn snapshot(&mut self) -> Result<SnapshotOutcome, QueueError> {
         if self.queue.is_none() {
             self.queue = self.attach()?;
         }
         let Some(queue) = &mut self.queue else {
-            return Ok(Snapshot::NoQueue);
+            return Ok(SnapshotOutcome::NoQueue);
         };
         let mut torn = 0;
         while !queue.copy(&self.store)? {
             torn += 1;
             if torn >= self.attempts {
-                return Ok(Snapshot::Starved { attempts: torn });
+                return Ok(SnapshotOutcome::Starved { attempts: torn });
             }
         }
         let Some(unsaved) = &queue.unsaved else {
-            return Ok(Snapshot::Nothing);
+            return Ok(SnapshotOutcome::Unchanged);
         };
         // A failed checkpoint keeps `unsaved` for the next call.
         let checkpoint = self.store.checkpoint()?;
@@ -248,11 +250,11 @@ impl Host {
             Some(unsaved) => (unsaved.aux, unsaved.pages),
             None => (Vec::new(), 0),
         };
-        Ok(Snapshot::Persisted {
+        Ok(SnapshotOutcome::Persisted {
             generation,
             tail: aux,
             pages,
-            torn,
+            torn_copies: torn,
             checkpoint: Box::new(checkpoint),
         })
     }
@@ -264,9 +266,9 @@ impl Host {
     pub fn run(
         &mut self,
         interval: Duration,
-        mut on_outcome: impl FnMut(Result<Snapshot, QueueError>) -> ControlFlow<()>,
+        mut on_outcome: impl FnMut(Result<SnapshotOutcome, QueueError>) -> ControlFlow<()>,
     ) {
-        while on_outcome(self.snapshot_once()).is_continue() {
+        while on_outcome(self.snapshot()).is_continue() {
             std::thread::sleep(interval);
         }
     }
@@ -325,7 +327,7 @@ impl Host {
         let continues =
             header.parent() == stored_lineage && header.restored_at() == stored.generation;
         if !is_same && !continues {
-            return Err(QueueError::OtherHistory {
+            return Err(QueueError::LineageMismatch {
                 stored: stored.generation,
                 stored_lineage: stored_lineage.to_string(),
                 live_lineage: header.lineage().to_string(),
@@ -363,7 +365,7 @@ impl AttachedQueue {
                 store.resize(0)?;
                 store.resize(layout.image_bytes() as u64)?;
             }
-            *guard.borrow_mut() = Some(store.enter()?);
+            *guard.borrow_mut() = Some(store.write_guard()?);
             Ok(())
         };
         let outcome = copy_newest(&self.memory, &layout, known, begin, |page, words| {

@@ -66,7 +66,7 @@ impl Dimensions {
     pub(crate) fn check_equal(&self, asked: &Self) -> Result<(), QueueError> {
         for ((field, found), (_, asked)) in self.fields().into_iter().zip(asked.fields()) {
             if found != asked {
-                return Err(QueueError::Geometry {
+                return Err(QueueError::LayoutMismatch {
                     field,
                     found,
                     asked,
@@ -88,7 +88,7 @@ impl Dimensions {
         ];
         for ((field, found), is_valid) in self.fields().into_iter().zip(is_valid) {
             if !is_valid {
-                return Err(QueueError::Header { field, found });
+                return Err(QueueError::InvalidHeader { field, found });
             }
         }
         let words = |bytes: u64| Some(usize::try_from(bytes).ok()? / WORD_BYTES);
@@ -97,7 +97,7 @@ impl Dimensions {
             let depth = usize::try_from(self.depth).ok()?;
             Layout::new(PAGE_WORDS, pages, depth, words(self.aux_bytes)?)
         };
-        layout().ok_or(QueueError::Header {
+        layout().ok_or(QueueError::InvalidHeader {
             field: "state_bytes",
             found: self.state_bytes,
         })
@@ -187,11 +187,11 @@ impl Header {
         }
         if words[0] != MAGIC {
             let found = words[0].to_le_bytes()[7];
-            return Err(QueueError::Version { found });
+            return Err(QueueError::UnsupportedVersion { found });
         }
         let fields: [u64; 8] = std::array::from_fn(|index| words[CHECKSUMMED_WORDS.start + index]);
         if words[CHECKSUM_AT] != checksum(&fields) {
-            return Err(QueueError::Header {
+            return Err(QueueError::InvalidHeader {
                 field: "checksum",
                 found: words[CHECKSUM_AT],
             });
@@ -204,7 +204,7 @@ impl Header {
         let layout = dimensions.layout()?;
         let lineage = Lineage([fields[3], fields[4]]);
         if lineage == Lineage::NONE {
-            return Err(QueueError::Header {
+            return Err(QueueError::InvalidHeader {
                 field: "lineage",
                 found: 0,
             });

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicU64;
 use super::error::QueueError;
 use super::layout::{Header, Layout, PAGE_BYTES};
 use super::shared_words::Words;
-use crate::shm::memfd_map::{SharedMap, SharedMapMut};
+use crate::shm::memfd_map::{MemfdMap, MemfdMapMut};
 use crate::sys::{memfd, seek_data, statx};
 
 const WORD_BYTES: u64 = 8;
@@ -24,9 +24,9 @@ pub(super) struct MappedWords {
 #[derive(Debug)]
 enum Mapping {
     /// Mapping of a client.
-    ReadWrite(SharedMapMut),
+    ReadWrite(MemfdMapMut),
     /// Mapping of a host, which only loads.
-    ReadOnly(SharedMap),
+    ReadOnly(MemfdMap),
 }
 
 impl MappedWords {
@@ -36,9 +36,9 @@ impl MappedWords {
         check_len(len_of(&file)?, needed)?;
         check_shrink_seal(&file)?;
         let mapping = if writable {
-            SharedMapMut::new(&file, 0, needed).map(Mapping::ReadWrite)
+            MemfdMapMut::new(&file, 0, needed).map(Mapping::ReadWrite)
         } else {
-            SharedMap::new(&file, 0, needed).map(Mapping::ReadOnly)
+            MemfdMap::new(&file, 0, needed).map(Mapping::ReadOnly)
         };
         let mapping = mapping.map_err(QueueError::io("map the memfd"))?;
         Ok(Self { mapping, file })
@@ -90,12 +90,12 @@ pub(super) fn header_of(file: &File) -> Result<Option<Header>, QueueError> {
         return Ok(None);
     }
     check_shrink_seal(file)?;
-    let page = SharedMap::new(file, 0, PAGE_BYTES);
+    let page = MemfdMap::new(file, 0, PAGE_BYTES);
     let page = page.map_err(QueueError::io("map the memfd"))?;
     Header::read(&HeaderPage(page))
 }
 
-struct HeaderPage(SharedMap);
+struct HeaderPage(MemfdMap);
 
 impl Words for HeaderPage {
     fn words(&self, range: Range<usize>) -> &[AtomicU64] {
@@ -104,9 +104,9 @@ impl Words for HeaderPage {
 }
 
 /// Maps the page that the host writes.
-pub(super) fn host_page(file: &File) -> Result<SharedMapMut, QueueError> {
+pub(super) fn host_page(file: &File) -> Result<MemfdMapMut, QueueError> {
     check_shrink_seal(file)?;
-    let page = SharedMapMut::new(file, PAGE_BYTES as u64, PAGE_BYTES);
+    let page = MemfdMapMut::new(file, PAGE_BYTES as u64, PAGE_BYTES);
     page.map_err(QueueError::io("map the memfd"))
 }
 

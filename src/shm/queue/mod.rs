@@ -22,7 +22,7 @@ mod store_image;
 mod torn_copy_tests;
 
 #[cfg(not(all(loom, test)))]
-pub use client::{Commit, QueueOptions, Writer};
+pub use client::{Client, QueueOptions, Update};
 pub use error::QueueError;
 #[cfg(not(all(loom, test)))]
-pub use host::{Host, HostOptions, Snapshot};
+pub use host::{QueueHost, QueueHostOptions, SnapshotOutcome};

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt as _;
 use super::error::QueueError;
 use super::layout::{Header, Layout, PAGE_BYTES, mark, newest_first, to_words};
 use super::mapped_words::{check_len, len_of};
-use crate::snapshot::{Store, Writing};
+use crate::snapshot::{Store, WriteGuard};
 
 const WORD_BYTES: usize = 8;
 
@@ -31,7 +31,7 @@ impl StoredImage {
         if store.len() < 2 * PAGE_BYTES as u64 {
             return Err(QueueError::NotAQueue);
         }
-        let guard = store.enter()?;
+        let guard = store.write_guard()?;
         let mut words = [0; 10];
         read_words(&guard, 0, &mut words)?;
         let header = Header::decode(&words)?.ok_or(QueueError::NotAQueue)?;
@@ -54,7 +54,7 @@ impl StoredImage {
 
 /// Writes a page of the state into the image.
 pub(super) fn write_page(
-    guard: &Writing<'_>,
+    guard: &WriteGuard<'_>,
     layout: &Layout,
     page: usize,
     words: &[u64],
@@ -68,7 +68,7 @@ pub(super) fn write_page(
 
 /// Writes the header, the entry and the auxiliary data of a generation into the image.
 pub(super) fn write_generation(
-    guard: &Writing<'_>,
+    guard: &WriteGuard<'_>,
     header: &Header,
     generation: u64,
     aux: &[u8],
@@ -88,12 +88,12 @@ pub(super) fn restore(store: &Store, stored: &StoredImage, file: &File) -> Resul
     let failed = || QueueError::io("restore into the memfd");
     file.set_len(0).map_err(failed())?;
     file.set_len(store.len()).map_err(failed())?;
-    let guard = store.enter()?;
+    let guard = store.write_guard()?;
     let mut buf = vec![0; 1 << 20];
     let mut at = 0;
     while at < guard.len() {
         let part = (guard.len() - at).min(buf.len() as u64) as usize;
-        guard.read(at, &mut buf[..part])?;
+        guard.read_at(at, &mut buf[..part])?;
         for (page, bytes) in buf[..part].chunks(PAGE_BYTES).enumerate() {
             // Pages of zeros stay holes of the memfd.
             if bytes.iter().any(|byte| *byte != 0) {
@@ -110,26 +110,26 @@ pub(super) fn restore(store: &Store, stored: &StoredImage, file: &File) -> Resul
     Ok(())
 }
 
-fn read_words(guard: &Writing<'_>, at: usize, words: &mut [u64]) -> Result<(), QueueError> {
+fn read_words(guard: &WriteGuard<'_>, at: usize, words: &mut [u64]) -> Result<(), QueueError> {
     let mut bytes = vec![0; words.len() * WORD_BYTES];
-    guard.read((at * WORD_BYTES) as u64, &mut bytes)?;
+    guard.read_at((at * WORD_BYTES) as u64, &mut bytes)?;
     for (word, bytes) in words.iter_mut().zip(bytes.as_chunks().0) {
         *word = u64::from_le_bytes(*bytes);
     }
     Ok(())
 }
 
-fn write_words(guard: &Writing<'_>, at: usize, words: &[u64]) -> Result<(), QueueError> {
+fn write_words(guard: &WriteGuard<'_>, at: usize, words: &[u64]) -> Result<(), QueueError> {
     let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
     write(guard, at, &bytes)
 }
 
 /// Writes bytes and marks them as dirty, since the store's tracker is the explicit one.
-fn write(guard: &Writing<'_>, at: usize, bytes: &[u8]) -> Result<(), QueueError> {
+fn write(guard: &WriteGuard<'_>, at: usize, bytes: &[u8]) -> Result<(), QueueError> {
     if bytes.is_empty() {
         return Ok(());
     }
     let start = (at * WORD_BYTES) as u64;
-    guard.write(start, bytes)?;
-    Ok(guard.declare(start..start + bytes.len() as u64)?)
+    guard.write_at(start, bytes)?;
+    Ok(guard.mark_dirty(start..start + bytes.len() as u64)?)
 }

@@ -11,7 +11,7 @@ use std::os::fd::AsRawFd as _;
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::client::{QueueOptions, Writer};
+use super::client::{Client, QueueOptions};
 use super::error::QueueError;
 use super::host_protocol::{CopyOutcome, copy_newest};
 use super::layout::{Layout, marks, newest_first};
@@ -30,7 +30,7 @@ fn overwriter() {
     };
     let file = File::options().read(true).write(true).open(path);
     let file = file.expect("the memfd of the parent");
-    let mut writer = Writer::open(file, options()).expect("a writer");
+    let mut writer = Client::open(file, options()).expect("a writer");
     let parent = rustix::process::getppid();
     let mut words = vec![0_u8; STATE_BYTES];
     while rustix::process::getppid() == parent {

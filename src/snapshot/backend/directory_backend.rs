@@ -13,9 +13,9 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use super::io_context::in_context;
 use super::part_files::{FileParts, files_in};
 use super::staging_directory::StagingDirectory;
-use super::storage_backend::Disk;
-use crate::mapping_cache::{Access, CacheOptions, CopyPath, MappingCache, Preallocation};
-use crate::snapshot::file_names::Array;
+use super::storage_backend::StorageBackend;
+use crate::mapping_cache::{Access, CacheOptions, CopyMethod, MappingCache, Preallocation};
+use crate::snapshot::file_names::LogicalFile;
 use crate::span::Group;
 
 /// Part length of a new store without the option [`StoreOptions::part_bytes`].
@@ -35,7 +35,7 @@ const PART_BYTES_STEP: u64 = 64 << 10;
 /// crash therefore leaves no gap between the parts. If a write fails there, the file may be longer,
 /// with zeros.
 #[derive(Debug)]
-pub struct GroupDisk {
+pub struct DirectoryBackend {
     part_bytes: u64,
     access: Access,
     cache: MappingCache,
@@ -45,18 +45,18 @@ pub struct GroupDisk {
 #[derive(Debug)]
 struct Files {
     dir: PathBuf,
-    arrays: BTreeMap<Array, Arc<FileParts>>,
+    arrays: BTreeMap<LogicalFile, Arc<FileParts>>,
     /// Part lengths that were set.
-    part_bytes: BTreeMap<Array, u64>,
+    part_bytes: BTreeMap<LogicalFile, u64>,
     /// Temporary directory of a store that is not published yet.
     staging: Option<StagingDirectory>,
 }
 
-impl GroupDisk {
+impl DirectoryBackend {
     /// Opens the files of an existing store.
     ///
     /// `part_bytes` is a multiple of 64 KiB. The first part of a file can be read with any value.
-    /// METADATA is in the first part and records the actual value for [`Disk::set_part_bytes`].
+    /// METADATA is in the first part and records the actual value for [`StorageBackend::set_part_bytes`].
     ///
     /// # Errors
     ///
@@ -76,7 +76,7 @@ impl GroupDisk {
     /// Creates the files of a new store in a temporary directory next to `dir`, named
     /// `.NAME.new-<pid>-<random>`.
     ///
-    /// [`Disk::publish`] renames the directory to `dir`. Dropping the backend before removes it. A
+    /// [`StorageBackend::publish`] renames the directory to `dir`. Dropping the backend before removes it. A
     /// directory that a killed process left is not reused and can be deleted by hand.
     ///
     /// # Errors
@@ -103,7 +103,7 @@ impl GroupDisk {
         let options = CacheOptions::default()
             .window_bytes(window_bytes)
             .budget_bytes(window_bytes as u64)
-            .copy_path(CopyPath::Positioned);
+            .copy_method(CopyMethod::Positioned);
         let files = Files {
             dir,
             arrays: BTreeMap::new(),
@@ -136,7 +136,7 @@ impl GroupDisk {
     /// offset there. The new file ends with the range.
     pub(in crate::snapshot) fn clone_array(
         &self,
-        array: Array,
+        array: LogicalFile,
         to: &Self,
         range: Range<u64>,
     ) -> io::Result<()> {
@@ -148,7 +148,7 @@ impl GroupDisk {
     }
 
     /// Returns the parts of an existing file.
-    fn parts(&self, array: Array) -> io::Result<Arc<FileParts>> {
+    fn parts(&self, array: LogicalFile) -> io::Result<Arc<FileParts>> {
         if let Some(parts) = self.read_files().arrays.get(&array) {
             return Ok(Arc::clone(parts));
         }
@@ -167,7 +167,7 @@ impl GroupDisk {
     }
 
     /// Returns the part length of a file: the length that was set, or the detected one.
-    pub(in crate::snapshot) fn part_bytes_of(&self, array: Array) -> u64 {
+    pub(in crate::snapshot) fn part_bytes_of(&self, array: LogicalFile) -> u64 {
         let files = self.read_files();
         let part_bytes = files.part_bytes.get(&array);
         part_bytes
@@ -176,9 +176,9 @@ impl GroupDisk {
     }
 
     /// Detects the part length of a journal file: its first part is full if a second part exists.
-    fn detect_part_bytes(&self, dir: &Path, array: Array) -> u64 {
+    fn detect_part_bytes(&self, dir: &Path, array: LogicalFile) -> u64 {
         let part = |part| fs::metadata(dir.join(array.part_name(part)));
-        let (Array::Journal(_), Ok(first)) = (array, part(0)) else {
+        let (LogicalFile::Journal(_), Ok(first)) = (array, part(0)) else {
             return self.part_bytes;
         };
         match part(1) {
@@ -208,12 +208,12 @@ impl GroupDisk {
     }
 }
 
-impl Disk for GroupDisk {
+impl StorageBackend for DirectoryBackend {
     fn part_bytes(&self) -> u64 {
         self.part_bytes
     }
 
-    fn set_part_bytes(&self, array: Array, part_bytes: u64) -> io::Result<()> {
+    fn set_part_bytes(&self, array: LogicalFile, part_bytes: u64) -> io::Result<()> {
         check_part_bytes(part_bytes)?;
         let mut files = self.write_files();
         files.part_bytes.insert(array, part_bytes);
@@ -225,7 +225,7 @@ impl Disk for GroupDisk {
         Ok(())
     }
 
-    fn arrays(&self) -> io::Result<Vec<Array>> {
+    fn files(&self) -> io::Result<Vec<LogicalFile>> {
         let files = files_in(&self.read_files().dir)?;
         let arrays = files.map(|file| file.map(|(array, _)| array));
         Ok(arrays
@@ -234,7 +234,7 @@ impl Disk for GroupDisk {
             .collect())
     }
 
-    fn create(&self, array: Array) -> io::Result<()> {
+    fn create(&self, array: LogicalFile) -> io::Result<()> {
         let mut files = self.write_files();
         let group = self.empty_group(&files.dir)?;
         let part_bytes = files.part_bytes.get(&array);
@@ -244,49 +244,49 @@ impl Disk for GroupDisk {
         Ok(())
     }
 
-    fn len(&self, array: Array) -> io::Result<u64> {
+    fn len(&self, array: LogicalFile) -> io::Result<u64> {
         self.parts(array)?.len()
     }
 
-    fn read(&self, array: Array, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+    fn read(&self, array: LogicalFile, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         self.parts(array)?.read(offset, buf)
     }
 
-    fn write(&self, array: Array, offset: u64, buf: &[u8]) -> io::Result<()> {
+    fn write(&self, array: LogicalFile, offset: u64, buf: &[u8]) -> io::Result<()> {
         self.parts(array)?.write(offset, buf)
     }
 
-    fn start_writing(&self, array: Array, range: Range<u64>) {
+    fn start_writeback(&self, array: LogicalFile, range: Range<u64>) {
         if let Ok(parts) = self.parts(array) {
             parts.start_writing(range);
         }
     }
 
-    fn reserve(&self, array: Array, range: Range<u64>) -> io::Result<()> {
+    fn reserve(&self, array: LogicalFile, range: Range<u64>) -> io::Result<()> {
         self.parts(array)?.reserve(range)
     }
 
-    fn set_len(&self, array: Array, len: u64) -> io::Result<()> {
+    fn set_len(&self, array: LogicalFile, len: u64) -> io::Result<()> {
         self.parts(array)?.set_len(len)
     }
 
-    fn discard(&self, array: Array, range: Range<u64>) -> io::Result<()> {
+    fn discard(&self, array: LogicalFile, range: Range<u64>) -> io::Result<()> {
         self.parts(array)?.discard(range)
     }
 
-    fn next_data(&self, array: Array, offset: u64) -> io::Result<Option<Range<u64>>> {
+    fn next_data(&self, array: LogicalFile, offset: u64) -> io::Result<Option<Range<u64>>> {
         self.parts(array)?.next_data(offset)
     }
 
-    fn sync(&self, array: Array) -> io::Result<()> {
+    fn sync(&self, array: LogicalFile) -> io::Result<()> {
         self.parts(array)?.sync()
     }
 
-    fn forget_cached(&self, array: Array) -> io::Result<()> {
+    fn drop_page_cache(&self, array: LogicalFile) -> io::Result<()> {
         self.parts(array)?.forget_cached()
     }
 
-    fn remove(&self, array: Array) -> io::Result<()> {
+    fn remove(&self, array: LogicalFile) -> io::Result<()> {
         let parts = self.parts(array)?;
         parts.remove()?;
         let mut files = self.write_files();
@@ -301,7 +301,7 @@ impl Disk for GroupDisk {
         Ok(())
     }
 
-    fn clone_range(&self, from: Array, to: Array, range: Range<u64>) -> io::Result<()> {
+    fn clone_range(&self, from: LogicalFile, to: LogicalFile, range: Range<u64>) -> io::Result<()> {
         self.parts(from)?.clone_range(&*self.parts(to)?, range)
     }
 
@@ -330,7 +330,7 @@ impl Disk for GroupDisk {
         published.and(moved)
     }
 
-    fn part_file(&self, array: Array, part: u64) -> io::Result<Option<File>> {
+    fn part_file(&self, array: LogicalFile, part: u64) -> io::Result<Option<File>> {
         self.parts(array)?.part_file(part).map(Some)
     }
 }

@@ -10,15 +10,15 @@ use std::sync::atomic::Ordering;
 use super::io_context::in_context;
 use super::part_files::{FileParts, Shape, parts_in};
 use crate::mapping_cache::{Access, FlushMode, MappingError};
-use crate::snapshot::file_names::Array;
-use crate::span::{Group, SpanError};
+use crate::snapshot::file_names::LogicalFile;
+use crate::span::{Group, GroupError};
 use crate::sys::statvfs;
 
 impl FileParts {
     /// Opens the parts of an existing file. `group` has no entries. Fails with `NotFound` without
     /// parts.
     pub(super) fn open(
-        array: Array,
+        array: LogicalFile,
         part_bytes: u64,
         access: Access,
         group: Group,
@@ -30,7 +30,7 @@ impl FileParts {
 
     /// Creates the first part. Fails with `AlreadyExists` if a part exists.
     pub(super) fn create(
-        array: Array,
+        array: LogicalFile,
         part_bytes: u64,
         access: Access,
         group: Group,
@@ -153,7 +153,7 @@ impl FileParts {
     }
 
     pub(super) fn forget_cached(&self) -> io::Result<()> {
-        Ok(self.read_shape().group.forget_cached()?)
+        Ok(self.read_shape().group.drop_page_cache()?)
     }
 
     /// Removes the parts, the last one first, so that a crash leaves the first parts of the file.
@@ -226,7 +226,7 @@ impl FileParts {
 
     /// Sets the directory after it was renamed.
     pub(super) fn set_root(&self, dir: &Path) -> io::Result<()> {
-        Ok(self.write_shape().group.follow_root(dir)?)
+        Ok(self.write_shape().group.set_root(dir)?)
     }
 
     fn grow_to(&self, len: u64) -> io::Result<()> {
@@ -248,7 +248,7 @@ impl FileParts {
             return error;
         }
         let available = match error.get_ref().and_then(|inner| inner.downcast_ref()) {
-            Some(SpanError::File(MappingError::StorageFull {
+            Some(GroupError::File(MappingError::StorageFull {
                 available_bytes, ..
             })) => *available_bytes,
             _ => statvfs::available_bytes(shape.group.root()).unwrap_or(0),

@@ -13,13 +13,13 @@ use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard
 
 use super::io_context::in_context;
 use crate::mapping_cache::{Access, FlushMode};
-use crate::snapshot::file_names::Array;
-use crate::span::{Group, SpanError};
+use crate::snapshot::file_names::LogicalFile;
+use crate::span::{Group, GroupError};
 
 /// Parts of one logical file.
 #[derive(Debug)]
 pub(super) struct FileParts {
-    pub(super) array: Array,
+    pub(super) array: LogicalFile,
     pub(super) part_bytes: u64,
     pub(super) access: Access,
     shape: RwLock<Shape>,
@@ -42,7 +42,7 @@ pub(super) struct Shape {
 
 impl FileParts {
     /// Returns the parts of a file that is not read yet. `group` has no entries.
-    pub(super) fn new(array: Array, part_bytes: u64, access: Access, group: Group) -> Self {
+    pub(super) fn new(array: LogicalFile, part_bytes: u64, access: Access, group: Group) -> Self {
         let shape = Shape {
             group,
             parts: 0,
@@ -78,7 +78,7 @@ impl FileParts {
         let mut len = 0;
         for part in 0..shape.parts {
             self.add_entry(shape, part)?;
-            let present = shape.group.present_bytes(part)?;
+            let present = shape.group.actual_bytes(part)?;
             len += present.min(self.part_bytes);
             let is_last = part + 1 == found.len();
             if present > self.part_bytes || present < self.part_bytes && !is_last {
@@ -90,7 +90,7 @@ impl FileParts {
         }
         // Another process may create a removed part again as another file.
         for removed in shape.parts..shape.group.entry_count() {
-            shape.group.abandon_file(removed)?;
+            shape.group.close_file_without_sync(removed)?;
         }
         self.len.store(len, Ordering::Release);
         Ok(())
@@ -152,7 +152,7 @@ impl FileParts {
     }
 
     /// Records the first failed sync.
-    pub(super) fn keep_failure(&self, synced: Result<(), SpanError>) -> io::Result<()> {
+    pub(super) fn keep_failure(&self, synced: Result<(), GroupError>) -> io::Result<()> {
         synced.map_err(|error| {
             let message = format!("{}: {}", self.array, with_causes(&error));
             self.failed.get_or_init(|| (error.kind(), message));
@@ -184,7 +184,7 @@ impl Shape {
     }
 }
 
-fn with_causes(error: &SpanError) -> String {
+fn with_causes(error: &GroupError) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
@@ -196,7 +196,7 @@ fn with_causes(error: &SpanError) -> String {
 }
 
 /// Returns the numbers of the parts of a file in a directory, in order.
-pub(super) fn parts_in(dir: &Path, array: Array) -> io::Result<Vec<u64>> {
+pub(super) fn parts_in(dir: &Path, array: LogicalFile) -> io::Result<Vec<u64>> {
     let files = files_in(dir)?;
     let mut parts: Vec<_> = files
         .filter_map(|file| {
@@ -211,12 +211,16 @@ pub(super) fn parts_in(dir: &Path, array: Array) -> io::Result<Vec<u64>> {
 /// Returns the parts of all logical files in a directory. Skips other files.
 pub(super) fn files_in(
     dir: &Path,
-) -> io::Result<impl Iterator<Item = io::Result<(Array, u64)>> + use<>> {
+) -> io::Result<impl Iterator<Item = io::Result<(LogicalFile, u64)>> + use<>> {
     let listed = |error: io::Error| in_context(dir, "list the directory", &error);
     let entries = fs::read_dir(dir).map_err(listed)?;
     let dir = dir.to_path_buf();
     Ok(entries.filter_map(move |entry| match entry {
-        Ok(entry) => Ok(entry.file_name().to_str().and_then(Array::of_file)).transpose(),
+        Ok(entry) => Ok(entry
+            .file_name()
+            .to_str()
+            .and_then(LogicalFile::parse_part_name))
+        .transpose(),
         Err(error) => Some(Err(in_context(&dir, "list the directory", &error))),
     }))
 }

@@ -13,7 +13,7 @@ use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::snapshot::error::SnapshotError;
+use crate::snapshot::error::StoreError;
 use crate::snapshot::format::HeapName;
 use crate::sys::flock;
 
@@ -34,7 +34,7 @@ pub(crate) struct HeapLock {
 
 impl StoreLocks {
     /// Locks a store for writing.
-    pub(crate) fn of_writer(directory: &Path) -> Result<Self, SnapshotError> {
+    pub(crate) fn of_writer(directory: &Path) -> Result<Self, StoreError> {
         let path = directory.join("lock");
         let mut file = open(&path)?;
         match flock::lock_timeout(&file, flock::DEFAULT_TIMEOUT) {
@@ -44,7 +44,7 @@ impl StoreLocks {
                 drop(file.read_to_string(&mut text));
                 let pid = text.trim().parse().ok();
                 let path = directory.to_path_buf();
-                return Err(SnapshotError::InUse { path, pid });
+                return Err(StoreError::InUse { path, pid });
             }
             Err(source) => return Err(failed("lock", path)(source)),
         }
@@ -66,7 +66,7 @@ impl StoreLocks {
         &self,
         heap: HeapName,
         timeout: Duration,
-    ) -> Result<HeapLock, SnapshotError> {
+    ) -> Result<HeapLock, StoreError> {
         let Some(directory) = &self.directory else {
             return Ok(HeapLock { file: None });
         };
@@ -87,7 +87,7 @@ impl StoreLocks {
 }
 
 /// Locks a file. Fails with `ResourceBusy` if another process holds it for longer than `timeout`.
-pub(crate) fn lock_file(path: &Path, timeout: Duration) -> Result<File, SnapshotError> {
+pub(crate) fn lock_file(path: &Path, timeout: Duration) -> Result<File, StoreError> {
     let file = open(path)?;
     match flock::lock_timeout(&file, timeout) {
         Ok(true) => Ok(file),
@@ -105,10 +105,7 @@ impl HeapLock {
     ///
     /// Returns a value that [holds](Self::holds) nothing if the lock file cannot be created or
     /// opened for lack of permission.
-    pub(crate) fn of_reader(
-        directory: &Path,
-        heap: HeapName,
-    ) -> Result<Option<Self>, SnapshotError> {
+    pub(crate) fn of_reader(directory: &Path, heap: HeapName) -> Result<Option<Self>, StoreError> {
         let path = directory.join(format!("lock-{heap}"));
         let opened = match File::open(&path) {
             // A writer that locks the heap later must find the file.
@@ -137,7 +134,7 @@ impl HeapLock {
     }
 }
 
-fn open(path: &Path) -> Result<File, SnapshotError> {
+fn open(path: &Path) -> Result<File, StoreError> {
     let mut options = File::options();
     let options = options.read(true).write(true).create(true).truncate(false);
     options
@@ -145,8 +142,8 @@ fn open(path: &Path) -> Result<File, SnapshotError> {
         .map_err(failed("open", path.to_path_buf()))
 }
 
-fn failed(operation: &'static str, path: PathBuf) -> impl FnOnce(io::Error) -> SnapshotError {
-    move |source| SnapshotError::Directory {
+fn failed(operation: &'static str, path: PathBuf) -> impl FnOnce(io::Error) -> StoreError {
+    move |source| StoreError::Directory {
         path,
         operation,
         source,

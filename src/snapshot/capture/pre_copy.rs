@@ -25,12 +25,12 @@ use std::time::Duration;
 
 use super::page_buffer::PageBuffer;
 use super::page_steps::PageSteps;
-use crate::snapshot::error::SnapshotError;
+use crate::snapshot::error::StoreError;
 use crate::snapshot::format::{HeapName, PAGE_BYTES};
 use crate::snapshot::heap::StalePages;
 use crate::snapshot::journal::Position;
 use crate::snapshot::memory::{PausedWriters, StoreMemory};
-use crate::snapshot::modes::Strategy;
+use crate::snapshot::modes::CaptureMode;
 use crate::snapshot::page_set::PageSet;
 
 /// Pre-copy ends when at most this many changed pages remain.
@@ -47,7 +47,7 @@ pub(crate) struct Capture<'a> {
     pub(crate) stale: &'a mut StalePages,
     /// Target heap of a base checkpoint, or `None` for a delta checkpoint.
     pub(crate) into: Option<HeapName>,
-    pub(crate) strategy: Strategy,
+    pub(crate) strategy: CaptureMode,
 }
 
 /// Result of a capture.
@@ -64,14 +64,14 @@ pub(crate) struct Captured {
 /// Destination of a capture. Several threads write to it.
 pub(crate) trait Sink: Sync {
     /// Writes pages that were copied from a region of `payload_bytes`.
-    fn write(&self, pages: &PageBuffer, payload_bytes: u64) -> Result<(), SnapshotError>;
+    fn write(&self, pages: &PageBuffer, payload_bytes: u64) -> Result<(), StoreError>;
 
     /// Returns the end of the journal at the point in time. Called while writers are paused.
-    fn position(&self) -> Result<Position, SnapshotError>;
+    fn position(&self) -> Result<Position, StoreError>;
 }
 
 /// Scans for changed pages, and adds them to the stale pages even if the scan fails.
-pub(crate) fn scan(memory: &StoreMemory, stale: &mut StalePages) -> Result<PageSet, SnapshotError> {
+pub(crate) fn scan(memory: &StoreMemory, stale: &mut StalePages) -> Result<PageSet, StoreError> {
     let mut changed = PageSet::default();
     let scanned = memory.scan(&mut changed);
     stale.add(&changed);
@@ -81,10 +81,10 @@ pub(crate) fn scan(memory: &StoreMemory, stale: &mut StalePages) -> Result<PageS
 
 impl Capture<'_> {
     /// Captures the pages with as short a pause as possible. The caller has scanned before.
-    pub(crate) fn run(mut self, sink: &dyn Sink) -> Result<Captured, SnapshotError> {
+    pub(crate) fn run(mut self, sink: &dyn Sink) -> Result<Captured, StoreError> {
         let mut changed = self.needed();
         let mut rounds = 0;
-        if self.strategy == Strategy::PreCopy {
+        if self.strategy == CaptureMode::PreCopy {
             let mut before = u64::MAX;
             while changed.len() > FINAL_PAGES && changed.len() < before && rounds < ROUNDS_MAX {
                 rounds += 1;
@@ -101,7 +101,7 @@ impl Capture<'_> {
         let mut paused = self.memory.pause_writers()?;
         changed |= &self.scan()?;
         // If the memory grew much meanwhile, copy the new pages while writers run.
-        while self.strategy == Strategy::PreCopy
+        while self.strategy == CaptureMode::PreCopy
             && self.memory.len().saturating_sub(before) > QUICK_PAGES * PAGE_BYTES as u64
             && rounds < 2 * ROUNDS_MAX
         {
@@ -119,8 +119,8 @@ impl Capture<'_> {
     /// [`QUICK_PAGES`]. `position` returns the end of the journal.
     pub(crate) fn run_quick(
         mut self,
-        position: &dyn Fn() -> Result<Position, SnapshotError>,
-    ) -> Result<Option<Captured>, SnapshotError> {
+        position: &dyn Fn() -> Result<Position, StoreError>,
+    ) -> Result<Option<Captured>, StoreError> {
         let paused = self.memory.pause_writers()?;
         self.scan()?;
         let changed = self.needed();
@@ -136,8 +136,8 @@ impl Capture<'_> {
         paused: PausedWriters<'_>,
         changed: &PageSet,
         rounds: u32,
-        position: &dyn Fn() -> Result<Position, SnapshotError>,
-    ) -> Result<Captured, SnapshotError> {
+        position: &dyn Fn() -> Result<Position, StoreError>,
+    ) -> Result<Captured, StoreError> {
         let mut buffer = PageBuffer::default();
         let reported = Mutex::default();
         let copied = self.copy(changed.runs().collect(), &mut buffer, &reported);
@@ -159,7 +159,7 @@ impl Capture<'_> {
         })
     }
 
-    fn scan(&mut self) -> Result<PageSet, SnapshotError> {
+    fn scan(&mut self) -> Result<PageSet, StoreError> {
         scan(self.memory, self.stale)
     }
 
@@ -179,7 +179,7 @@ impl Capture<'_> {
         mut runs: Vec<Range<u64>>,
         buffer: &mut PageBuffer,
         reported: &Mutex<PageSet>,
-    ) -> Result<u64, SnapshotError> {
+    ) -> Result<u64, StoreError> {
         let lengths = self.memory.keep_len();
         let payload_bytes = self.memory.len();
         let end = payload_bytes / PAGE_BYTES as u64;
@@ -206,7 +206,7 @@ impl Capture<'_> {
         Ok(payload_bytes)
     }
 
-    fn write_live(&mut self, pages: &PageSet, sink: &dyn Sink) -> Result<(), SnapshotError> {
+    fn write_live(&mut self, pages: &PageSet, sink: &dyn Sink) -> Result<(), StoreError> {
         let reported = Mutex::default();
         let written = self.write_steps(pages, sink, &reported);
         let reported = reported
@@ -222,7 +222,7 @@ impl Capture<'_> {
         pages: &PageSet,
         sink: &dyn Sink,
         reported: &Mutex<PageSet>,
-    ) -> Result<(), SnapshotError> {
+    ) -> Result<(), StoreError> {
         let steps = Mutex::new(PageSteps::new(pages.runs()));
         let next = || {
             let mut steps = steps.lock().unwrap_or_else(PoisonError::into_inner);

@@ -7,10 +7,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::checkpointer::StoreParts;
-use super::second_heap::Progress;
+use super::second_heap::VerifyProgress;
 use super::store_inner::StoreInner;
-use crate::snapshot::error::SnapshotError;
-use crate::snapshot::modes::Changes;
+use crate::snapshot::error::StoreError;
+use crate::snapshot::modes::WriteMode;
 
 /// Handle of the background thread. Dropping it ends the thread.
 #[derive(Debug)]
@@ -48,10 +48,10 @@ impl BackgroundCheckpoints {
     /// Starts the thread. Returns `None` if it would have no work.
     pub(crate) fn start(inner: &Arc<StoreInner>) -> Option<Self> {
         let options = &inner.parts.options;
-        let limits_journal =
-            options.changes == Changes::Transactions && options.journal_bytes_max != Some(u64::MAX);
-        let makes_checkpoints = limits_journal || options.checkpoint_every.is_some();
-        if !makes_checkpoints && options.second_heap != Some(true) {
+        let limits_journal = options.write_mode == WriteMode::Transactions
+            && options.journal_bytes_max != Some(u64::MAX);
+        let makes_checkpoints = limits_journal || options.checkpoint_interval.is_some();
+        if !makes_checkpoints && options.create_second_heap != Some(true) {
             return None;
         }
         let signal = Arc::new(Signal::default());
@@ -89,11 +89,11 @@ impl Drop for BackgroundCheckpoints {
 
 fn run(inner: &StoreInner, signal: &Signal) {
     let next = || {
-        let interval = inner.parts.options.checkpoint_every;
+        let interval = inner.parts.options.checkpoint_interval;
         interval.map(|interval| Instant::now() + interval)
     };
     let mut due = next();
-    let mut heap_due = (inner.parts.options.second_heap != Some(false)).then(Instant::now);
+    let mut heap_due = (inner.parts.options.create_second_heap != Some(false)).then(Instant::now);
     let begun = Instant::now();
     while let Some(work) = wait(signal, due, heap_due) {
         let done = match work {
@@ -130,17 +130,17 @@ fn run(inner: &StoreInner, signal: &Signal) {
 /// left to the next base checkpoint after an error, or after readers held it for
 /// [`READERS_TIMEOUT`].
 fn pause_before_next_step(
-    step: &Result<Progress, SnapshotError>,
+    step: &Result<VerifyProgress, StoreError>,
     begun: Instant,
 ) -> Option<Duration> {
     match step {
-        Ok(Progress::More) => Some(Duration::ZERO),
+        Ok(VerifyProgress::More) => Some(Duration::ZERO),
         Err(error)
             if error.kind() == ErrorKind::ResourceBusy && begun.elapsed() < READERS_TIMEOUT =>
         {
             Some(READERS_INTERVAL)
         }
-        Ok(Progress::Made | Progress::NotNeeded) | Err(_) => None,
+        Ok(VerifyProgress::Made | VerifyProgress::NotNeeded) | Err(_) => None,
     }
 }
 
@@ -179,7 +179,7 @@ fn wait(signal: &Signal, due: Option<Instant>, heap_due: Option<Instant>) -> Opt
 }
 
 /// Keeps an error for the caller and calls the callback of the options.
-fn report(inner: &StoreInner, error: SnapshotError) {
+fn report(inner: &StoreInner, error: StoreError) {
     let error = Arc::new(error);
     *inner.background_error() = Some(Arc::clone(&error));
     if let Some(callback) = &inner.parts.options.on_background_error {

@@ -15,12 +15,12 @@ use super::checkpointer::{Checkpointer, Cost, StoreParts, remove_journals_before
 use super::heap_writer::HeapWriter;
 use super::report::{CheckpointKind, CheckpointReport};
 use crate::snapshot::capture::{Capture, Captured, Sink as _};
-use crate::snapshot::error::SnapshotError;
+use crate::snapshot::error::StoreError;
 use crate::snapshot::failpoint::{Failpoint, is_active};
-use crate::snapshot::file_names::Array;
+use crate::snapshot::file_names::LogicalFile;
 use crate::snapshot::format::{METADATA_BYTES, Metadata};
 use crate::snapshot::heap::{self, ChecksumTree};
-use crate::snapshot::modes::Changes;
+use crate::snapshot::modes::WriteMode;
 use crate::snapshot::store_files::StoreFiles;
 
 impl Checkpointer {
@@ -29,7 +29,7 @@ impl Checkpointer {
         &mut self,
         parts: &StoreParts,
         why: String,
-    ) -> Result<CheckpointReport, SnapshotError> {
+    ) -> Result<CheckpointReport, StoreError> {
         let begun = Instant::now();
         let files = &parts.files;
         let target = self.committed.heap.other();
@@ -40,7 +40,7 @@ impl Checkpointer {
         self.verify_and_compare(files)?;
         let _heap_lock = files
             .locks
-            .writer_of(target, parts.options.readers_timeout)?;
+            .writer_of(target, parts.options.reader_timeout)?;
         files.journal.prepare_roll()?;
         let generation = self.take_generation();
         self.sync_committed(files, &mut cost)?;
@@ -52,58 +52,58 @@ impl Checkpointer {
             memory: &parts.memory,
             stale: &mut self.stale,
             into: Some(target),
-            strategy: parts.options.strategy,
+            strategy: parts.options.capture_mode,
         };
         let captured = capture.run(&writer)?;
         writer.write(&captured.buffer, captured.payload_bytes)?;
         let (hashes, mut cost) = writer.finish();
-        let metadata = self.new_metadata(generation, &captured, parts.options.changes);
+        let metadata = self.new_metadata(generation, &captured, parts.options.write_mode);
         self.finish_base(parts, metadata, hashes, &mut cost)?;
         Ok(CheckpointReport {
             kind: CheckpointKind::Base,
-            why,
-            strategy: parts.options.strategy,
+            reason: why,
+            capture_mode: parts.options.capture_mode,
             tracker: parts.memory.tracker().kind(),
             generation,
             sequence: captured.position.sequence,
-            pages: cost.pages,
-            bytes: cost.bytes,
-            rounds: captured.rounds,
-            pause: captured.pause,
-            barriers: cost.syncs,
-            took: begun.elapsed(),
+            written_pages: cost.pages,
+            written_bytes: cost.bytes,
+            pre_copy_rounds: captured.rounds,
+            pause_duration: captured.pause,
+            syncs: cost.syncs,
+            duration: begun.elapsed(),
         })
     }
 
     /// Returns the METADATA of the new generation, without its root hash.
-    fn new_metadata(&self, generation: u64, captured: &Captured, changes: Changes) -> Metadata {
+    fn new_metadata(&self, generation: u64, captured: &Captured, changes: WriteMode) -> Metadata {
         let target = self.committed.heap.other();
         Metadata {
-            store: self.committed.store,
+            store_id: self.committed.store_id,
             heap: target,
             closed: false,
             part_bytes: self.part_bytes_of[target as usize],
             generation,
-            released: true,
+            complete: true,
             revision: 0,
             payload_bytes: captured.payload_bytes,
-            root: 0,
-            sequence: captured.position.sequence,
-            chain: captured.position.chain,
-            journal: captured.position.journal,
-            end: None,
+            tree_root_hash: 0,
+            last_sequence: captured.position.sequence,
+            last_record_checksum: captured.position.chain,
+            first_journal: captured.position.journal,
+            end_sequence: None,
             committed_at: SystemTime::now(),
-            floor: match changes {
+            min_base_generation: match changes {
                 // The journal leads from the earlier heap to this state, too.
-                Changes::Transactions => self.committed.floor,
+                WriteMode::Transactions => self.committed.min_base_generation,
                 // No record has the changes since the last checkpoint.
-                Changes::Writers => generation,
+                WriteMode::Tracked => generation,
             },
         }
     }
 
     /// Verifies the committed heap and finds the stale pages of the other heap, once after opening.
-    fn verify_and_compare(&mut self, files: &StoreFiles) -> Result<(), SnapshotError> {
+    fn verify_and_compare(&mut self, files: &StoreFiles) -> Result<(), StoreError> {
         let backend = &*files.backend;
         if self.is_unverified {
             let ignore = |_: u64, _: &[u8]| Ok(());
@@ -116,15 +116,17 @@ impl Checkpointer {
         }
         if let Some(other) = self.uncompared {
             let pages = other.pages().max(self.committed.pages());
-            let differ = ChecksumTree::open(backend, other.heap, other.seed(), other.root)
-                .and_then(|mut tree| self.tree.differences(backend, &mut tree, pages));
+            let differ =
+                ChecksumTree::open(backend, other.heap, other.seed(), other.tree_root_hash)
+                    .and_then(|mut tree| self.tree.differences(backend, &mut tree, pages));
             match differ {
                 Ok(differ) => self.stale.add_to(other.heap, &differ),
                 // The tree is missing, or closing the store was interrupted while it was removed.
                 // Write all pages of that heap.
-                Err(SnapshotError::Damaged { array, .. } | SnapshotError::Disk { array, .. })
-                    if array == Array::Table(other.heap) =>
-                {
+                Err(
+                    StoreError::Corrupt { file: array, .. }
+                    | StoreError::Backend { file: array, .. },
+                ) if array == LogicalFile::Table(other.heap) => {
                     self.stale.set_blank(other.heap);
                 }
                 Err(error) => return Err(error),
@@ -141,7 +143,7 @@ impl Checkpointer {
         mut metadata: Metadata,
         mut hashes: BTreeMap<u64, u64>,
         cost: &mut Cost,
-    ) -> Result<(), SnapshotError> {
+    ) -> Result<(), StoreError> {
         let files = &parts.files;
         let backend = &*files.backend;
         let target = metadata.heap;
@@ -159,21 +161,21 @@ impl Checkpointer {
         let update = self.tree.update(backend, &hashes)?;
         cost.bytes += update.write(backend, target)?;
         self.set_heap_len(files, target, METADATA_BYTES + metadata.payload_bytes)?;
-        cost.sync(files, Array::Heap(target))?;
-        cost.sync(files, Array::Table(target))?;
+        cost.sync(files, LogicalFile::Heap(target))?;
+        cost.sync(files, LogicalFile::Table(target))?;
         // A header states that all records up to its sequence number are durable, in every mode.
-        files.journal.commit_synced(metadata.sequence)?;
+        files.journal.commit_synced(metadata.last_sequence)?;
         parts.memory.check_intact()?;
-        metadata.root = update.root;
+        metadata.tree_root_hash = update.root;
         if is_active(Failpoint::DropJournalsEarly) {
-            remove_journals_before(files, metadata.journal);
+            remove_journals_before(files, metadata.first_journal);
         }
         Self::mark_complete(files, &metadata, cost)?;
-        let table_bytes = backend.len(Array::Table(target)).unwrap_or(u64::MAX);
+        let table_bytes = backend.len(LogicalFile::Table(target)).unwrap_or(u64::MAX);
         self.tree.apply(target, table_bytes, update);
         self.fallback = Some(std::mem::replace(&mut self.committed, metadata));
         self.generation = metadata.generation;
-        files.journal.set_floor(metadata.floor);
+        files.journal.set_floor(metadata.min_base_generation);
         self.journal_payload_bytes = metadata.payload_bytes;
         self.last_delta_pages = None;
         self.journal_bytes_at_base = files.journal.written_bytes();
@@ -190,7 +192,7 @@ impl Checkpointer {
         &mut self,
         files: &StoreFiles,
         hashes: &BTreeMap<u64, u64>,
-    ) -> Result<(), SnapshotError> {
+    ) -> Result<(), StoreError> {
         let source = self.committed.heap;
         let pages = self.committed.pages();
         for (page, hash) in hashes.range(..pages) {
@@ -198,7 +200,7 @@ impl Checkpointer {
                 continue;
             }
             if self.tree.hash_of(&*files.backend, *page)? != *hash {
-                let error = SnapshotError::Untracked {
+                let error = StoreError::UntrackedChange {
                     page: *page,
                     why: "a store that the tracker cannot see, or faulty memory",
                 };

@@ -8,11 +8,11 @@ use super::checkpointer::{Checkpointer, StoreParts};
 use super::report::{CheckpointKind, CheckpointReport};
 use super::store_inner::StoreInner;
 use crate::snapshot::capture::{Capture, QUICK_PAGES, scan};
-use crate::snapshot::error::SnapshotError;
-use crate::snapshot::file_names::Array;
+use crate::snapshot::error::StoreError;
+use crate::snapshot::file_names::LogicalFile;
 use crate::snapshot::format::{Metadata, PAGE_BYTES};
 use crate::snapshot::heap;
-use crate::snapshot::modes::{Changes, Durability, OnClose, Strategy};
+use crate::snapshot::modes::{CaptureMode, Durability, OnClose, WriteMode};
 
 const JOURNAL_BYTES_MIN: u64 = 64 << 20;
 
@@ -29,7 +29,7 @@ impl StoreInner {
     pub(crate) fn checkpoint(
         &self,
         kind: Option<CheckpointKind>,
-    ) -> Result<CheckpointReport, SnapshotError> {
+    ) -> Result<CheckpointReport, StoreError> {
         self.parts.files.check()?;
         self.parts.memory.refuse_nested("checkpoint")?;
         self.waiting_checkpoints.fetch_add(1, Ordering::Relaxed);
@@ -44,23 +44,23 @@ impl StoreInner {
     }
 
     /// Records that the store is closed, after the last checkpoint.
-    pub(crate) fn close(&self) -> Result<(), SnapshotError> {
+    pub(crate) fn close(&self) -> Result<(), StoreError> {
         let mut checkpointer = self.checkpointer();
         let files = &self.parts.files;
         let committed = checkpointer.committed;
         if files.durability == Durability::Process {
             // Opening trusts a closed heap, and it may be the only one.
-            files.sync(Array::Heap(committed.heap))?;
-            files.sync(Array::Table(committed.heap))?;
+            files.sync(LogicalFile::Heap(committed.heap))?;
+            files.sync(LogicalFile::Table(committed.heap))?;
         }
         let end = files.journal.sequence();
         files.journal.commit_synced(end)?;
-        if self.parts.options.on_close == OnClose::DropOlder {
+        if self.parts.options.on_close == OnClose::RemoveOlder {
             checkpointer.remove_fallback(&self.parts)?;
         }
         let closed = Metadata {
             closed: true,
-            end: Some(end),
+            end_sequence: Some(end),
             revision: committed.revision + 1,
             ..committed
         };
@@ -74,11 +74,11 @@ impl Checkpointer {
         &mut self,
         parts: &StoreParts,
         kind: Option<CheckpointKind>,
-    ) -> Result<CheckpointReport, SnapshotError> {
+    ) -> Result<CheckpointReport, StoreError> {
         let begun = Instant::now();
         let journal = &parts.files.journal;
-        if parts.options.changes == Changes::Transactions {
-            if journal.sequence() == self.committed.sequence {
+        if parts.options.write_mode == WriteMode::Transactions {
+            if journal.sequence() == self.committed.last_sequence {
                 return Ok(self.unchanged(parts));
             }
             scan(&parts.memory, &mut self.stale)?;
@@ -91,7 +91,7 @@ impl Checkpointer {
         } else {
             scan(&parts.memory, &mut self.stale)?;
         }
-        let has_records = journal.sequence() != self.committed.sequence;
+        let has_records = journal.sequence() != self.committed.last_sequence;
         if !self.is_changed(parts) && (kind != Some(CheckpointKind::Base) || !has_records) {
             return Ok(self.unchanged(parts));
         }
@@ -101,7 +101,7 @@ impl Checkpointer {
         }
         match self.base(parts, why) {
             // Readers hold the heap for too long [I17]: use the journal.
-            Err(SnapshotError::Directory { source, .. })
+            Err(StoreError::Directory { source, .. })
                 if kind.is_none() && source.kind() == io::ErrorKind::ResourceBusy =>
             {
                 self.delta(parts, source.to_string(), begun, None)
@@ -115,14 +115,14 @@ impl Checkpointer {
         &mut self,
         parts: &StoreParts,
         begun: Instant,
-    ) -> Result<Option<CheckpointReport>, SnapshotError> {
+    ) -> Result<Option<CheckpointReport>, StoreError> {
         let journal = &parts.files.journal;
         journal.make_ready()?;
         let capture = Capture {
             memory: &parts.memory,
             stale: &mut self.stale,
             into: None,
-            strategy: parts.options.strategy,
+            strategy: parts.options.capture_mode,
         };
         let Some(captured) = capture.run_quick(&|| Ok(journal.position()))? else {
             return Ok(None);
@@ -141,7 +141,7 @@ impl Checkpointer {
         let left = parts.journal_bytes_max().saturating_sub(journal);
         let quick_bytes = QUICK_PAGES * PAGE_BYTES as u64;
         let fits = kind.is_some() || quick_bytes <= left.min(parts.memory.len() / 8);
-        parts.options.strategy == Strategy::PreCopy
+        parts.options.capture_mode == CaptureMode::PreCopy
             && kind != Some(CheckpointKind::Base)
             && self
                 .last_delta_pages
@@ -184,18 +184,18 @@ impl Checkpointer {
 
     fn unchanged(&self, parts: &StoreParts) -> CheckpointReport {
         CheckpointReport {
-            kind: CheckpointKind::Nothing,
-            why: "nothing has changed".to_owned(),
-            strategy: Strategy::default(),
+            kind: CheckpointKind::Unchanged,
+            reason: "nothing has changed".to_owned(),
+            capture_mode: CaptureMode::default(),
             tracker: parts.memory.tracker().kind(),
             generation: self.generation,
             sequence: parts.files.journal.sequence(),
-            pages: 0,
-            bytes: 0,
-            rounds: 0,
-            pause: Duration::ZERO,
-            barriers: 0,
-            took: Duration::ZERO,
+            written_pages: 0,
+            written_bytes: 0,
+            pre_copy_rounds: 0,
+            pause_duration: Duration::ZERO,
+            syncs: 0,
+            duration: Duration::ZERO,
         }
     }
 }

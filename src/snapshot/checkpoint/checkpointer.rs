@@ -4,9 +4,9 @@
 use std::io;
 
 use crate::snapshot::backend::HeapLock;
-use crate::snapshot::error::SnapshotError;
+use crate::snapshot::error::StoreError;
 use crate::snapshot::failpoint::{Failpoint, is_active};
-use crate::snapshot::file_names::Array;
+use crate::snapshot::file_names::LogicalFile;
 use crate::snapshot::format::{HeapName, METADATA_BYTES, Metadata, PAGE_BYTES};
 use crate::snapshot::heap::{self, ChecksumTree, StalePages};
 use crate::snapshot::journal;
@@ -75,7 +75,11 @@ pub(super) struct Cost {
 
 impl Cost {
     /// Syncs a file if commits survive power failures.
-    pub(super) fn sync(&mut self, files: &StoreFiles, array: Array) -> Result<(), SnapshotError> {
+    pub(super) fn sync(
+        &mut self,
+        files: &StoreFiles,
+        array: LogicalFile,
+    ) -> Result<(), StoreError> {
         if files.durability == Durability::Process {
             return Ok(());
         }
@@ -86,8 +90,8 @@ impl Cost {
     pub(super) fn sync_always(
         &mut self,
         files: &StoreFiles,
-        array: Array,
-    ) -> Result<(), SnapshotError> {
+        array: LogicalFile,
+    ) -> Result<(), StoreError> {
         self.syncs += 1;
         files.sync(array)
     }
@@ -110,10 +114,10 @@ impl Checkpointer {
         &self,
         files: &StoreFiles,
         cost: &mut Cost,
-    ) -> Result<(), SnapshotError> {
+    ) -> Result<(), StoreError> {
         if files.durability == Durability::Process {
-            cost.sync_always(files, Array::Heap(self.committed.heap))?;
-            cost.sync_always(files, Array::Table(self.committed.heap))?;
+            cost.sync_always(files, LogicalFile::Heap(self.committed.heap))?;
+            cost.sync_always(files, LogicalFile::Table(self.committed.heap))?;
         }
         Ok(())
     }
@@ -138,15 +142,15 @@ impl Checkpointer {
         &mut self,
         files: &StoreFiles,
         heap: HeapName,
-    ) -> Result<(), SnapshotError> {
+    ) -> Result<(), StoreError> {
         self.fallback = None;
-        let arrays = [Array::Heap(heap), Array::Table(heap)];
+        let arrays = [LogicalFile::Heap(heap), LogicalFile::Table(heap)];
         for array in arrays {
             remove_existing(files, array)?;
         }
         for array in arrays {
             let set = files.backend.set_part_bytes(array, self.part_bytes);
-            set.map_err(SnapshotError::disk("use", array))?;
+            set.map_err(StoreError::disk("use", array))?;
         }
         self.part_bytes_of[heap as usize] = self.part_bytes;
         Ok(())
@@ -160,9 +164,9 @@ impl Checkpointer {
         target: HeapName,
         generation: u64,
         cost: &mut Cost,
-    ) -> Result<(), SnapshotError> {
+    ) -> Result<(), StoreError> {
         let backend = &*files.backend;
-        let arrays = [Array::Heap(target), Array::Table(target)];
+        let arrays = [LogicalFile::Heap(target), LogicalFile::Table(target)];
         if self.needs_conversion(target) {
             self.remove_for_conversion(files, target)?;
         }
@@ -171,7 +175,7 @@ impl Checkpointer {
                 heap::remove_if_broken(backend, array)?;
                 match backend.create(array) {
                     Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                        return Err(SnapshotError::disk("create", array)(error));
+                        return Err(StoreError::disk("create", array)(error));
                     }
                     _ => {}
                 }
@@ -181,10 +185,10 @@ impl Checkpointer {
             heap: target,
             part_bytes: self.part_bytes_of[target as usize],
             generation,
-            released: false,
+            complete: false,
             revision: 0,
             closed: false,
-            end: None,
+            end_sequence: None,
             ..self.committed
         };
         heap::write_metadata(backend, &incomplete)?;
@@ -193,13 +197,13 @@ impl Checkpointer {
         cost.bytes += 2 * PAGE_BYTES as u64;
         // Sync in every mode [I2]: pages that reach the disk before WRITE_LOCK would look like
         // pages of the earlier image, and would stay in the next one.
-        cost.sync_always(files, Array::Heap(target))?;
+        cost.sync_always(files, LogicalFile::Heap(target))?;
         if self.stale.is_blank(target) {
             // Nothing in the files is used, and holes are zeros.
             for (array, len) in [(arrays[0], METADATA_BYTES), (arrays[1], 0)] {
                 backend
                     .set_len(array, len)
-                    .map_err(SnapshotError::disk("truncate", array))?;
+                    .map_err(StoreError::disk("truncate", array))?;
             }
         }
         Ok(())
@@ -211,13 +215,13 @@ impl Checkpointer {
         files: &StoreFiles,
         target: HeapName,
         len: u64,
-    ) -> Result<(), SnapshotError> {
-        let array = Array::Heap(target);
+    ) -> Result<(), StoreError> {
+        let array = LogicalFile::Heap(target);
         let present = files.backend.len(array);
-        let present = present.map_err(SnapshotError::disk("get the length of", array))?;
+        let present = present.map_err(StoreError::disk("get the length of", array))?;
         if present < len || (present > len && self.mapped_heap != Some(target)) {
             let set = files.backend.set_len(array, len);
-            set.map_err(SnapshotError::disk("set the length of", array))?;
+            set.map_err(StoreError::disk("set the length of", array))?;
         }
         Ok(())
     }
@@ -228,15 +232,15 @@ impl Checkpointer {
         files: &StoreFiles,
         metadata: &Metadata,
         cost: &mut Cost,
-    ) -> Result<(), SnapshotError> {
-        let array = Array::Heap(metadata.heap);
+    ) -> Result<(), StoreError> {
+        let array = LogicalFile::Heap(metadata.heap);
         let written = heap::write_metadata(&*files.backend, metadata).and_then(|()| {
             cost.bytes += 2 * PAGE_BYTES as u64;
             cost.sync(files, array)
         });
         written.inspect_err(|error| {
             let incomplete = Metadata {
-                released: false,
+                complete: false,
                 ..*metadata
             };
             // An error here changes nothing: the store is poisoned, and opening it reads the disk.
@@ -249,16 +253,16 @@ impl Checkpointer {
     }
 
     /// Removes the fallback heap.
-    pub(super) fn remove_fallback(&mut self, parts: &StoreParts) -> Result<(), SnapshotError> {
+    pub(super) fn remove_fallback(&mut self, parts: &StoreParts) -> Result<(), StoreError> {
         let fallback = self.committed.heap.other();
         self.second_heap_copy = None;
         let _heap_lock = parts
             .files
             .locks
-            .writer_of(fallback, parts.options.readers_timeout)?;
+            .writer_of(fallback, parts.options.reader_timeout)?;
         self.fallback = None;
         self.stale.set_blank(fallback);
-        for array in [Array::Heap(fallback), Array::Table(fallback)] {
+        for array in [LogicalFile::Heap(fallback), LogicalFile::Table(fallback)] {
             remove_existing(&parts.files, array)?;
         }
         Ok(())
@@ -267,20 +271,22 @@ impl Checkpointer {
     /// Step 5: removes the journal files that neither heap needs. A later checkpoint removes files
     /// that cannot be removed now.
     pub(super) fn remove_unneeded_journals(&self, files: &StoreFiles) {
-        let fallback = self.fallback.map_or(u64::MAX, |fallback| fallback.journal);
+        let fallback = self
+            .fallback
+            .map_or(u64::MAX, |fallback| fallback.first_journal);
         let needed = if is_active(Failpoint::DropFallbackJournals) {
-            self.committed.journal
+            self.committed.first_journal
         } else {
-            self.committed.journal.min(fallback)
+            self.committed.first_journal.min(fallback)
         };
         remove_journals_before(files, needed);
     }
 }
 
-fn remove_existing(files: &StoreFiles, array: Array) -> Result<(), SnapshotError> {
+fn remove_existing(files: &StoreFiles, array: LogicalFile) -> Result<(), StoreError> {
     match files.backend.remove(array) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(SnapshotError::disk("remove", array)(error))
+            Err(StoreError::disk("remove", array)(error))
         }
         _ => Ok(()),
     }
@@ -292,6 +298,6 @@ pub(super) fn remove_journals_before(files: &StoreFiles, needed: u64) {
         return;
     };
     for number in numbers.into_iter().filter(|number| *number < needed) {
-        drop(files.backend.remove(Array::Journal(number)));
+        drop(files.backend.remove(LogicalFile::Journal(number)));
     }
 }

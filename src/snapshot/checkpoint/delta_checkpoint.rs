@@ -15,7 +15,7 @@ use std::time::Instant;
 use super::checkpointer::{Checkpointer, StoreParts};
 use super::report::{CheckpointKind, CheckpointReport};
 use crate::snapshot::capture::{Capture, Captured, PageBuffer, Sink};
-use crate::snapshot::error::SnapshotError;
+use crate::snapshot::error::StoreError;
 use crate::snapshot::format::{Body, Change, PAGE_BYTES, RecordKind, is_zero};
 use crate::snapshot::journal::Position;
 use crate::snapshot::modes::Durability;
@@ -32,7 +32,7 @@ impl Checkpointer {
         why: String,
         begun: Instant,
         captured: Option<Captured>,
-    ) -> Result<CheckpointReport, SnapshotError> {
+    ) -> Result<CheckpointReport, StoreError> {
         let files = &parts.files;
         files.journal.make_ready()?;
         let position = files.journal.position();
@@ -51,17 +51,17 @@ impl Checkpointer {
         self.journal_payload_bytes = captured.payload_bytes;
         Ok(CheckpointReport {
             kind: CheckpointKind::Delta,
-            why,
-            strategy: parts.options.strategy,
+            reason: why,
+            capture_mode: parts.options.capture_mode,
             tracker: parts.memory.tracker().kind(),
             generation,
             sequence,
-            pages,
-            bytes: files.journal.written_bytes() - before,
-            rounds: captured.rounds,
-            pause: captured.pause,
-            barriers: u32::from(files.durability == Durability::Power),
-            took: begun.elapsed(),
+            written_pages: pages,
+            written_bytes: files.journal.written_bytes() - before,
+            pre_copy_rounds: captured.rounds,
+            pause_duration: captured.pause,
+            syncs: u32::from(files.durability == Durability::Power),
+            duration: begun.elapsed(),
         })
     }
 
@@ -71,7 +71,7 @@ impl Checkpointer {
         parts: &StoreParts,
         generation: u64,
         captured: Option<Captured>,
-    ) -> Result<(Captured, u64), SnapshotError> {
+    ) -> Result<(Captured, u64), StoreError> {
         let records = PageRecords {
             files: &parts.files,
             generation,
@@ -87,7 +87,7 @@ impl Checkpointer {
                 memory: &parts.memory,
                 stale: &mut self.stale,
                 into: None,
-                strategy: parts.options.strategy,
+                strategy: parts.options.capture_mode,
             };
             capture.run(&records)?
         };
@@ -106,18 +106,18 @@ struct PageRecords<'a> {
 }
 
 impl Sink for PageRecords<'_> {
-    fn write(&self, pages: &PageBuffer, payload_bytes: u64) -> Result<(), SnapshotError> {
+    fn write(&self, pages: &PageBuffer, payload_bytes: u64) -> Result<(), StoreError> {
         self.append(pages, payload_bytes, false).map(drop)
     }
 
-    fn position(&self) -> Result<Position, SnapshotError> {
+    fn position(&self) -> Result<Position, StoreError> {
         Ok(self.files.journal.position())
     }
 }
 
 impl PageRecords<'_> {
     /// Reserves storage for pages. Pages of zeros need less.
-    fn reserve(&self, pages: u64) -> Result<(), SnapshotError> {
+    fn reserve(&self, pages: u64) -> Result<(), StoreError> {
         let records = pages.div_ceil(RECORD_PAGES as u64).max(1);
         let bytes = pages * (PAGE_BYTES as u64 + 16) + records * 16;
         self.files.journal.reserve(bytes, records)
@@ -129,7 +129,7 @@ impl PageRecords<'_> {
         pages: &PageBuffer,
         payload_bytes: u64,
         is_last: bool,
-    ) -> Result<u64, SnapshotError> {
+    ) -> Result<u64, StoreError> {
         let journal = &self.files.journal;
         self.reserve(pages.len() as u64)?;
         let records = pages.len().div_ceil(RECORD_PAGES).max(1);
@@ -156,7 +156,7 @@ impl PageRecords<'_> {
         Ok(sequence)
     }
 
-    fn append_record(&self, body: &Body<'_>, is_last: bool) -> Result<u64, SnapshotError> {
+    fn append_record(&self, body: &Body<'_>, is_last: bool) -> Result<u64, StoreError> {
         let appending = self.appending.lock();
         let _appending = appending.unwrap_or_else(PoisonError::into_inner);
         self.reserve(body.changes.len() as u64)?;

@@ -6,8 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 use super::checkpointer::Cost;
 use crate::snapshot::capture::{PageBuffer, Sink};
-use crate::snapshot::error::SnapshotError;
-use crate::snapshot::file_names::Array;
+use crate::snapshot::error::StoreError;
+use crate::snapshot::file_names::LogicalFile;
 use crate::snapshot::format::{HeapName, PAGE_BYTES, hash_page};
 use crate::snapshot::heap::offset_of;
 use crate::snapshot::journal::Position;
@@ -46,8 +46,8 @@ impl<'a> HeapWriter<'a> {
     }
 
     /// Writes a run of pages and returns the number of bytes written.
-    fn write_run(&self, first: u64, bytes: &[u8], hashes: &[u64]) -> Result<u64, SnapshotError> {
-        let array = Array::Heap(self.target);
+    fn write_run(&self, first: u64, bytes: &[u8], hashes: &[u64]) -> Result<u64, StoreError> {
+        let array = LogicalFile::Heap(self.target);
         // A hole in a mapped heap would change the region.
         let is_hole = |hash: &u64| *hash == 0 && !self.is_mapped;
         let mut written = 0;
@@ -62,7 +62,7 @@ impl<'a> HeapWriter<'a> {
                 self.files
                     .backend
                     .write(array, start, &bytes[part])
-                    .map_err(SnapshotError::disk("write pages of", array))?;
+                    .map_err(StoreError::disk("write pages of", array))?;
             }
             at += same.len();
         }
@@ -70,22 +70,22 @@ impl<'a> HeapWriter<'a> {
     }
 
     /// Punches a hole. Bytes after the end of the file are zeros already.
-    fn punch_hole(&self, array: Array, range: Range<u64>) -> Result<(), SnapshotError> {
+    fn punch_hole(&self, array: LogicalFile, range: Range<u64>) -> Result<(), StoreError> {
         let backend = &self.files.backend;
         let present = backend.len(array);
-        let present = present.map_err(SnapshotError::disk("get the length of", array))?;
+        let present = present.map_err(StoreError::disk("get the length of", array))?;
         let end = range.end.min(present);
         if range.start < end {
             backend
                 .discard(array, range.start..end)
-                .map_err(SnapshotError::disk("punch a hole in", array))?;
+                .map_err(StoreError::disk("punch a hole in", array))?;
         }
         Ok(())
     }
 }
 
 impl Sink for HeapWriter<'_> {
-    fn write(&self, pages: &PageBuffer, _: u64) -> Result<(), SnapshotError> {
+    fn write(&self, pages: &PageBuffer, _: u64) -> Result<(), StoreError> {
         let seed = self.files.id.seed();
         let mut hashes = Vec::with_capacity(pages.len());
         let mut written = 0;
@@ -97,7 +97,8 @@ impl Sink for HeapWriter<'_> {
         }
         if let (Some((first, _)), Some((last, _))) = (hashes.first(), hashes.last()) {
             let range = offset_of(*first)..offset_of(last + 1);
-            self.files.start_writeback(Array::Heap(self.target), range);
+            self.files
+                .start_writeback(LogicalFile::Heap(self.target), range);
         }
         let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
         done.1.pages += hashes.len() as u64;
@@ -107,7 +108,7 @@ impl Sink for HeapWriter<'_> {
     }
 
     /// Continues the journal in the next file, whose records come after the checkpoint.
-    fn position(&self) -> Result<Position, SnapshotError> {
+    fn position(&self) -> Result<Position, StoreError> {
         self.files.journal.roll(self.files.generation())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::snapshot::modes::Strategy;
+use crate::snapshot::modes::CaptureMode;
 use crate::snapshot::tracker::TrackerKind;
 
 /// Kind of a checkpoint.
@@ -14,7 +14,7 @@ pub enum CheckpointKind {
     /// Delta checkpoint: into the journal.
     Delta,
     /// No checkpoint, since nothing had changed.
-    Nothing,
+    Unchanged,
 }
 
 /// Result and cost of a checkpoint.
@@ -24,9 +24,9 @@ pub struct CheckpointReport {
     /// Kind of the checkpoint.
     pub kind: CheckpointKind,
     /// Reason for the kind.
-    pub why: String,
+    pub reason: String,
     /// How the memory was captured.
-    pub strategy: Strategy,
+    pub capture_mode: CaptureMode,
     /// Tracker that found the changed pages.
     pub tracker: TrackerKind,
     /// Generation that is durable now.
@@ -34,15 +34,15 @@ pub struct CheckpointReport {
     /// Sequence number of the last journal record that the generation includes.
     pub sequence: u64,
     /// Number of pages written.
-    pub pages: u64,
+    pub written_pages: u64,
     /// Number of bytes written, including checksums and headers.
-    pub bytes: u64,
+    pub written_bytes: u64,
     /// Rounds of copying while writers ran.
-    pub rounds: u32,
+    pub pre_copy_rounds: u32,
     /// Time for which writers were paused.
-    pub pause: Duration,
+    pub pause_duration: Duration,
     /// Number of syncs that the checkpoint waited for.
-    pub barriers: u32,
+    pub syncs: u32,
     /// Time from the call to the return.
-    pub took: Duration,
+    pub duration: Duration,
 }

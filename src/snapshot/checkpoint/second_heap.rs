@@ -20,8 +20,8 @@ use std::time::{Duration, SystemTime};
 
 use super::checkpointer::{Checkpointer, Cost, SecondHeapCopy, StoreParts};
 use super::store_inner::StoreInner;
-use crate::snapshot::error::SnapshotError;
-use crate::snapshot::file_names::Array;
+use crate::snapshot::error::StoreError;
+use crate::snapshot::file_names::LogicalFile;
 use crate::snapshot::format::{METADATA_BYTES, Metadata, PAGE_BYTES};
 use crate::snapshot::heap;
 use crate::snapshot::modes::Durability;
@@ -32,7 +32,7 @@ const STEP_BYTES: u64 = 16 << 20;
 
 /// Progress of the creation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Progress {
+pub(crate) enum VerifyProgress {
     /// Another step is needed.
     More,
     /// The second heap is complete.
@@ -44,7 +44,10 @@ pub(crate) enum Progress {
 impl StoreInner {
     /// Makes one step of the second heap if none exists. Fails with `ResourceBusy` if readers hold
     /// the heap for longer than `timeout`. Checkpoints wait for that time, too.
-    pub(crate) fn step_of_second_heap(&self, timeout: Duration) -> Result<Progress, SnapshotError> {
+    pub(crate) fn step_of_second_heap(
+        &self,
+        timeout: Duration,
+    ) -> Result<VerifyProgress, StoreError> {
         self.parts.files.check()?;
         self.parts.memory.refuse_nested("make_second_heap")?;
         if self.waiting_checkpoints.load(Ordering::Relaxed) > 0 {
@@ -64,11 +67,11 @@ impl Checkpointer {
         &mut self,
         parts: &StoreParts,
         timeout: Duration,
-    ) -> Result<Progress, SnapshotError> {
+    ) -> Result<VerifyProgress, StoreError> {
         let copy = match self.second_heap_copy.take() {
             Some(copy) => copy,
             None if self.needs_second_heap() => self.start_copy(&parts.files, timeout)?,
-            None => return Ok(Progress::NotNeeded),
+            None => return Ok(VerifyProgress::NotNeeded),
         };
         self.continue_copy(&parts.files, copy).inspect_err(|_| {
             if parts.files.check().is_ok() {
@@ -80,7 +83,7 @@ impl Checkpointer {
     fn needs_second_heap(&self) -> bool {
         let target = self.committed.heap.other();
         // A checkpoint of zeros costs nothing, and a mapped heap is not rewritten [I10].
-        let is_empty = self.committed.root == 0;
+        let is_empty = self.committed.tree_root_hash == 0;
         self.stale.is_blank(target) && !is_empty && self.mapped_heap != Some(target)
     }
 
@@ -89,7 +92,7 @@ impl Checkpointer {
         &mut self,
         files: &StoreFiles,
         timeout: Duration,
-    ) -> Result<SecondHeapCopy, SnapshotError> {
+    ) -> Result<SecondHeapCopy, StoreError> {
         let target = self.committed.heap.other();
         let heap_lock = files.locks.writer_of(target, timeout)?;
         heap::must_be_whole(&*files.backend, &self.committed)?;
@@ -110,35 +113,40 @@ impl Checkpointer {
         &mut self,
         files: &StoreFiles,
         mut copy: SecondHeapCopy,
-    ) -> Result<Progress, SnapshotError> {
+    ) -> Result<VerifyProgress, StoreError> {
         let source = self.committed.heap;
         let target = source.other();
         let heap_end = METADATA_BYTES + self.committed.payload_bytes;
-        let table = Array::Table(source);
+        let table = LogicalFile::Table(source);
         let table_end = files.backend.len(table);
-        let table_end = table_end.map_err(SnapshotError::disk("get the length of", table))?;
+        let table_end = table_end.map_err(StoreError::disk("get the length of", table))?;
         if copy.heap_at < heap_end {
             let range = copy.heap_at..heap_end.min(copy.heap_at + STEP_BYTES);
             self.verify(files, &range)?;
             copy.heap_at = range.end;
-            copy_range(files, Array::Heap(source), Array::Heap(target), range)?;
+            copy_range(
+                files,
+                LogicalFile::Heap(source),
+                LogicalFile::Heap(target),
+                range,
+            )?;
         } else if copy.table_at < table_end {
             let range = copy.table_at..table_end.min(copy.table_at + STEP_BYTES);
             copy.table_at = range.end;
-            copy_range(files, table, Array::Table(target), range)?;
+            copy_range(files, table, LogicalFile::Table(target), range)?;
         }
         if copy.heap_at < heap_end || copy.table_at < table_end {
             self.second_heap_copy = Some(copy);
-            return Ok(Progress::More);
+            return Ok(VerifyProgress::More);
         }
         self.is_unverified = false;
         self.finish_copy(files, copy.generation)?;
-        Ok(Progress::Made)
+        Ok(VerifyProgress::Made)
     }
 
     /// Verifies the pages of a step if the committed heap was not verified yet [I5]. The target has
     /// nothing that could be lost.
-    fn verify(&mut self, files: &StoreFiles, range: &Range<u64>) -> Result<(), SnapshotError> {
+    fn verify(&mut self, files: &StoreFiles, range: &Range<u64>) -> Result<(), StoreError> {
         if !self.is_unverified {
             return Ok(());
         }
@@ -157,26 +165,29 @@ impl Checkpointer {
     }
 
     /// Step 3.
-    fn finish_copy(&mut self, files: &StoreFiles, generation: u64) -> Result<(), SnapshotError> {
+    fn finish_copy(&mut self, files: &StoreFiles, generation: u64) -> Result<(), StoreError> {
         let source = self.committed.heap;
         let target = source.other();
         let mut cost = Cost::default();
         self.set_heap_len(files, target, METADATA_BYTES + self.committed.payload_bytes)?;
-        cost.sync(files, Array::Heap(target))?;
-        cost.sync(files, Array::Table(target))?;
+        cost.sync(files, LogicalFile::Heap(target))?;
+        cost.sync(files, LogicalFile::Table(target))?;
         let metadata = Metadata {
             heap: target,
             part_bytes: self.part_bytes_of[target as usize],
             generation,
-            released: true,
+            complete: true,
             revision: 0,
             closed: false,
-            end: None,
+            end_sequence: None,
             committed_at: SystemTime::now(),
             ..self.committed
         };
         Self::mark_complete(files, &metadata, &mut cost)?;
-        let table_bytes = files.backend.len(Array::Table(target)).unwrap_or(u64::MAX);
+        let table_bytes = files
+            .backend
+            .len(LogicalFile::Table(target))
+            .unwrap_or(u64::MAX);
         self.tree.moved_to(target, table_bytes);
         self.fallback = Some(std::mem::replace(&mut self.committed, metadata));
         self.generation = self.generation.max(generation);
@@ -188,7 +199,7 @@ impl Checkpointer {
     /// Removes the copy, since the storage may be short. If this fails, the rest stays incomplete.
     fn remove_copy(&self, files: &StoreFiles) {
         let target = self.committed.heap.other();
-        for array in [Array::Table(target), Array::Heap(target)] {
+        for array in [LogicalFile::Table(target), LogicalFile::Heap(target)] {
             drop(files.backend.remove(array));
         }
     }
@@ -197,12 +208,12 @@ impl Checkpointer {
 /// Copies a range and syncs it, so that the final sync takes little time.
 fn copy_range(
     files: &StoreFiles,
-    from: Array,
-    to: Array,
+    from: LogicalFile,
+    to: LogicalFile,
     range: Range<u64>,
-) -> Result<(), SnapshotError> {
+) -> Result<(), StoreError> {
     let copied = files.backend.clone_range(from, to, range);
-    copied.map_err(SnapshotError::disk("copy from the other heap to", to))?;
+    copied.map_err(StoreError::disk("copy from the other heap to", to))?;
     if files.durability == Durability::Power {
         files.sync(to)?;
     }

@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::checkpointer::{Checkpointer, StoreParts};
-use crate::snapshot::error::SnapshotError;
+use crate::snapshot::error::StoreError;
 
 /// Open store. The handle and the background thread share it.
 #[derive(Debug)]
@@ -14,7 +14,7 @@ pub(crate) struct StoreInner {
     /// Number of threads that wait for the checkpointer to make a checkpoint.
     pub(super) waiting_checkpoints: AtomicU32,
     /// Error of the last background checkpoint, until a checkpoint succeeds.
-    background_error: Mutex<Option<Arc<SnapshotError>>>,
+    background_error: Mutex<Option<Arc<StoreError>>>,
 }
 
 impl StoreInner {
@@ -33,7 +33,7 @@ impl StoreInner {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn background_error(&self) -> MutexGuard<'_, Option<Arc<SnapshotError>>> {
+    pub(crate) fn background_error(&self) -> MutexGuard<'_, Option<Arc<StoreError>>> {
         let error = self.background_error.lock();
         error.unwrap_or_else(PoisonError::into_inner)
     }

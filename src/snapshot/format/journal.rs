@@ -5,7 +5,7 @@ use std::fmt;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::ids_and_hashes::{NUMBERS_END, PAGE_BYTES, StoreId};
-use super::metadata::{Defect, Writer, open_block, write_checksum};
+use super::metadata::{HeaderError, Writer, open_block, write_checksum};
 
 const MAGIC: [u8; 8] = *b"FLATJRNL";
 const FIELDS_END: usize = 48;
@@ -41,7 +41,7 @@ impl JournalHeader {
         block
     }
 
-    pub(crate) fn decode(block: &[u8; PAGE_BYTES]) -> Result<Self, Defect> {
+    pub(crate) fn decode(block: &[u8; PAGE_BYTES]) -> Result<Self, HeaderError> {
         let mut fields = open_block(block, MAGIC, FIELDS_END)?;
         let zero = fields.u32();
         let header = Self {
@@ -55,7 +55,7 @@ impl JournalHeader {
             ("journal id", header.id, header.id > 0),
         ] {
             if !is_valid {
-                return Err(Defect::Field { field, found });
+                return Err(HeaderError::InvalidField { field, found });
             }
         }
         Ok(header)
@@ -244,8 +244,8 @@ impl<'a> Body<'a> {
         out.resize(end, 0);
     }
 
-    pub(crate) fn parse(body: &'a [u8]) -> Result<Self, Defect> {
-        let invalid = |field, found| Defect::Field { field, found };
+    pub(crate) fn parse(body: &'a [u8]) -> Result<Self, HeaderError> {
+        let invalid = |field, found| HeaderError::InvalidField { field, found };
         let (words, _) = body.as_chunks::<8>();
         let word = |index: usize| words.get(index).map(|word| u64::from_le_bytes(*word));
         let (Some(payload_bytes), Some(count)) = (word(0), word(1)) else {

@@ -23,7 +23,7 @@ const FIELDS_END: usize = 136;
 #[non_exhaustive]
 pub struct Metadata {
     /// Id of the store.
-    pub store: StoreId,
+    pub store_id: StoreId,
     /// The heap that it describes.
     pub heap: HeapName,
     /// Whether the store was shut down cleanly after this generation.
@@ -33,56 +33,56 @@ pub struct Metadata {
     /// Generation of the heap, or the one that is being written to it.
     pub generation: u64,
     /// `WRITE_LOCK`: whether the heap is complete. If not, `generation` is being written.
-    pub released: bool,
+    pub complete: bool,
     /// Number of this METADATA among those of the same generation; the highest is valid.
     pub revision: u64,
     /// Length of the region in bytes.
     pub payload_bytes: u64,
     /// Hash of the root of the checksum tree; 0 if all pages are zero.
-    pub root: u64,
+    pub tree_root_hash: u64,
     /// Sequence number of the last journal record that PAYLOAD includes; 0 for none.
-    pub sequence: u64,
+    pub last_sequence: u64,
     /// Checksum of that record.
-    pub chain: u64,
+    pub last_record_checksum: u64,
     /// Number of the first journal file that may hold later records.
-    pub journal: u64,
+    pub first_journal: u64,
     /// Sequence number of the last journal record after a clean shutdown; `None` otherwise.
-    pub end: Option<u64>,
+    pub end_sequence: Option<u64>,
     /// Time of the commit.
     pub committed_at: SystemTime,
     /// Minimum base generation: the lowest generation of a heap from which the journal leads to
     /// this one.
-    pub floor: u64,
+    pub min_base_generation: u64,
 }
 
 /// Error of a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Defect {
+pub enum HeaderError {
     /// The file could not be read.
     #[error("cannot be read")]
     Unreadable,
     /// All bytes are zero, so no header was ever written.
     #[error("all bytes are zero")]
-    Blank,
+    Zeroed,
     /// The header does not begin with the magic bytes.
     #[error("does not begin with the magic bytes")]
-    Magic,
+    BadMagic,
     /// The header belongs to another store.
     #[error("belongs to another store")]
-    Strange,
+    WrongStore,
     /// The bytes do not match their checksum.
     #[error("does not match its checksum")]
-    Checksum,
+    BadChecksum,
     /// Another version of this library wrote the header.
     #[error("has version {found}, but this program supports version 1")]
-    Version {
+    UnsupportedVersion {
         /// Version of the format in the header.
         found: u32,
     },
     /// A field has an invalid value.
     #[error("field `{field}` has the invalid value {found}")]
-    Field {
+    InvalidField {
         /// Name of the field in docs/file-format.md.
         field: &'static str,
         /// Value of the field.
@@ -92,7 +92,7 @@ pub enum Defect {
 
 impl Metadata {
     pub(crate) fn seed(&self) -> u64 {
-        self.store.seed()
+        self.store_id.seed()
     }
 
     pub(crate) fn pages(&self) -> u64 {
@@ -101,7 +101,7 @@ impl Metadata {
 
     /// Rank among the copies and revisions of a heap [I8].
     fn rank(&self) -> (u64, bool, u64) {
-        (self.generation, self.released, self.revision)
+        (self.generation, self.complete, self.revision)
     }
 
     pub(crate) fn encode(&self) -> [u8; PAGE_BYTES] {
@@ -110,22 +110,22 @@ impl Metadata {
         out.put(&MAGIC);
         out.put(&VERSION.to_le_bytes());
         out.put(&(PAGE_BYTES as u32).to_le_bytes());
-        out.put(&self.store.0);
+        out.put(&self.store_id.0);
         out.put(&(self.heap as u32).to_le_bytes());
         out.put(&u32::from(self.closed).to_le_bytes());
         for word in [
             self.part_bytes,
             self.generation,
-            u64::from(self.released),
+            u64::from(self.complete),
             self.revision,
             self.payload_bytes,
-            self.root,
-            self.sequence,
-            self.chain,
-            self.journal,
-            self.end.unwrap_or(0),
+            self.tree_root_hash,
+            self.last_sequence,
+            self.last_record_checksum,
+            self.first_journal,
+            self.end_sequence.unwrap_or(0),
             nanoseconds(self.committed_at),
-            self.floor,
+            self.min_base_generation,
         ] {
             out.put(&word.to_le_bytes());
         }
@@ -134,7 +134,7 @@ impl Metadata {
         block
     }
 
-    pub(crate) fn decode(block: &[u8; PAGE_BYTES]) -> Result<Self, Defect> {
+    pub(crate) fn decode(block: &[u8; PAGE_BYTES]) -> Result<Self, HeaderError> {
         let mut fields = open_block(block, MAGIC, FIELDS_END)?;
         let page_bytes = fields.u32();
         let store = StoreId(fields.take());
@@ -142,9 +142,9 @@ impl Metadata {
         let closed = flag("closed", fields.u32().into())?;
         let mut next = || fields.u64();
         let (part_bytes, generation, lock, revision) = (next(), next(), next(), next());
-        let field = |field, found| Defect::Field { field, found };
+        let field = |field, found| HeaderError::InvalidField { field, found };
         let metadata = Self {
-            store,
+            store_id: store,
             heap: match heap {
                 0 => HeapName::A,
                 1 => HeapName::B,
@@ -153,16 +153,16 @@ impl Metadata {
             closed,
             part_bytes,
             generation,
-            released: flag("WRITE_LOCK", lock)?,
+            complete: flag("WRITE_LOCK", lock)?,
             revision,
             payload_bytes: next(),
-            root: next(),
-            sequence: next(),
-            chain: next(),
-            journal: next(),
-            end: closed_end(closed, next())?,
+            tree_root_hash: next(),
+            last_sequence: next(),
+            last_record_checksum: next(),
+            first_journal: next(),
+            end_sequence: closed_end(closed, next())?,
             committed_at: UNIX_EPOCH + Duration::from_nanos(next()),
-            floor: next(),
+            min_base_generation: next(),
         };
         if page_bytes != PAGE_BYTES as u32 {
             return Err(field("page size", page_bytes.into()));
@@ -171,7 +171,7 @@ impl Metadata {
         Ok(metadata)
     }
 
-    fn check(&self) -> Result<(), Defect> {
+    fn check(&self) -> Result<(), HeaderError> {
         let page = PAGE_BYTES as u64;
         let pages = self.payload_bytes / page;
         let fields = [
@@ -186,12 +186,20 @@ impl Metadata {
                 (1..NUMBERS_END).contains(&self.generation),
             ),
             ("revision", self.revision, self.revision < NUMBERS_END),
-            ("sequence", self.sequence, self.sequence < NUMBERS_END),
-            ("journal", self.journal, self.journal < NUMBERS_END),
+            (
+                "sequence",
+                self.last_sequence,
+                self.last_sequence < NUMBERS_END,
+            ),
+            (
+                "journal",
+                self.first_journal,
+                self.first_journal < NUMBERS_END,
+            ),
             (
                 "floor",
-                self.floor,
-                (1..=self.generation).contains(&self.floor),
+                self.min_base_generation,
+                (1..=self.generation).contains(&self.min_base_generation),
             ),
             (
                 "payload_bytes",
@@ -200,24 +208,24 @@ impl Metadata {
             ),
             (
                 "end",
-                self.end.unwrap_or(0),
-                self.end
-                    .is_none_or(|end| end >= self.sequence && self.released),
+                self.end_sequence.unwrap_or(0),
+                self.end_sequence
+                    .is_none_or(|end| end >= self.last_sequence && self.complete),
             ),
         ];
         match fields.into_iter().find(|(_, _, is_valid)| !is_valid) {
             None => Ok(()),
-            Some((field, found, _)) => Err(Defect::Field { field, found }),
+            Some((field, found, _)) => Err(HeaderError::InvalidField { field, found }),
         }
     }
 }
 
 /// Value of the field `end`, which is 0 without a clean shutdown.
-fn closed_end(closed: bool, found: u64) -> Result<Option<u64>, Defect> {
+fn closed_end(closed: bool, found: u64) -> Result<Option<u64>, HeaderError> {
     match (closed, found) {
         (true, end) => Ok(Some(end)),
         (false, 0) => Ok(None),
-        (false, found) => Err(Defect::Field {
+        (false, found) => Err(HeaderError::InvalidField {
             field: "end",
             found,
         }),
@@ -237,7 +245,7 @@ pub(crate) fn is_part_length(bytes: u64) -> bool {
 
 /// Both copies of METADATA, as they were read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Copies(pub(crate) [Result<Metadata, Defect>; 2]);
+pub(crate) struct Copies(pub(crate) [Result<Metadata, HeaderError>; 2]);
 
 impl Copies {
     /// Decodes both copies from the bytes before PAYLOAD.
@@ -255,7 +263,7 @@ impl Copies {
     /// Version of a copy that a newer program has written.
     pub(crate) fn newer_version(&self) -> Option<u32> {
         self.0.iter().find_map(|copy| match copy {
-            Err(Defect::Version { found }) => Some(*found),
+            Err(HeaderError::UnsupportedVersion { found }) => Some(*found),
             _ => None,
         })
     }
@@ -267,18 +275,18 @@ impl Copies {
     }
 
     /// The invalid copy beside a valid one.
-    pub(crate) fn bad_beside_good(&self) -> Option<(usize, Defect)> {
+    pub(crate) fn bad_beside_good(&self) -> Option<(usize, HeaderError)> {
         self.state()?;
-        let bad = |(index, copy): (usize, &Result<_, Defect>)| Some((index, copy.err()?));
+        let bad = |(index, copy): (usize, &Result<_, HeaderError>)| Some((index, copy.err()?));
         self.0.iter().enumerate().find_map(bad)
     }
 }
 
-pub(super) fn flag(field: &'static str, found: u64) -> Result<bool, Defect> {
+pub(super) fn flag(field: &'static str, found: u64) -> Result<bool, HeaderError> {
     match found {
         0 => Ok(false),
         1 => Ok(true),
-        found => Err(Defect::Field { field, found }),
+        found => Err(HeaderError::InvalidField { field, found }),
     }
 }
 
@@ -293,23 +301,23 @@ pub(super) fn open_block(
     block: &[u8; PAGE_BYTES],
     magic: [u8; 8],
     fields_end: usize,
-) -> Result<Reader<'_>, Defect> {
+) -> Result<Reader<'_>, HeaderError> {
     if is_zero(block) {
-        return Err(Defect::Blank);
+        return Err(HeaderError::Zeroed);
     }
     if block[..8] != magic {
-        return Err(Defect::Magic);
+        return Err(HeaderError::BadMagic);
     }
     if block[CHECKSUM_AT..] != xxh3_128(&block[..CHECKSUM_AT]).to_le_bytes() {
-        return Err(Defect::Checksum);
+        return Err(HeaderError::BadChecksum);
     }
     let mut fields = Reader(&block[8..]);
     match fields.u32() {
         VERSION => {}
-        found => return Err(Defect::Version { found }),
+        found => return Err(HeaderError::UnsupportedVersion { found }),
     }
     if !is_zero(&block[fields_end..CHECKSUM_AT]) {
-        return Err(Defect::Field {
+        return Err(HeaderError::InvalidField {
             field: "reserved",
             found: 1,
         });
@@ -354,21 +362,21 @@ pub(crate) mod tests {
 
     pub(crate) fn sample(heap: HeapName, generation: u64) -> Metadata {
         Metadata {
-            store: StoreId(*b"0123456789abcdef"),
+            store_id: StoreId(*b"0123456789abcdef"),
             heap,
             closed: false,
             part_bytes: 1 << 20,
             generation,
-            released: true,
+            complete: true,
             revision: 3,
             payload_bytes: 5 * 4096,
-            root: 77,
-            sequence: 12,
-            chain: 99,
-            journal: 2,
-            end: None,
+            tree_root_hash: 77,
+            last_sequence: 12,
+            last_record_checksum: 99,
+            first_journal: 2,
+            end_sequence: None,
             committed_at: UNIX_EPOCH + Duration::from_nanos(1),
-            floor: 1,
+            min_base_generation: 1,
         }
     }
 
@@ -388,7 +396,7 @@ pub(crate) mod tests {
         assert_eq!(Metadata::decode(&metadata.encode()), Ok(metadata));
         let closed = Metadata {
             closed: true,
-            end: Some(15),
+            end_sequence: Some(15),
             ..metadata
         };
         assert_eq!(Metadata::decode(&closed.encode()), Ok(closed));
@@ -416,7 +424,7 @@ pub(crate) mod tests {
     fn i08_highest_generation_wins_then_complete_beats_incomplete() {
         let old = sample(HeapName::A, 7);
         let incomplete = Metadata {
-            released: false,
+            complete: false,
             ..sample(HeapName::A, 9)
         };
         let new = sample(HeapName::A, 9);
@@ -442,19 +450,19 @@ pub(crate) mod tests {
             (|it| it.generation = 0, "generation"),
             (|it| it.generation = NUMBERS_END, "generation"),
             (|it| it.revision = u64::MAX, "revision"),
-            (|it| it.sequence = NUMBERS_END, "sequence"),
-            (|it| it.journal = u64::MAX, "journal"),
+            (|it| it.last_sequence = NUMBERS_END, "sequence"),
+            (|it| it.first_journal = u64::MAX, "journal"),
             (|it| it.payload_bytes = 100, "payload_bytes"),
             (|it| it.payload_bytes = u64::MAX - 4095, "payload_bytes"),
-            (|it| it.end = Some(1), "end"),
-            (|it| (it.closed, it.end) = (true, Some(11)), "end"),
+            (|it| it.end_sequence = Some(1), "end"),
+            (|it| (it.closed, it.end_sequence) = (true, Some(11)), "end"),
         ];
         for (change, name) in invalid {
             let mut bad = sample(HeapName::A, 9);
             change(&mut bad);
             let found = Metadata::decode(&bad.encode());
             assert!(
-                matches!(found, Err(Defect::Field { field, .. }) if field == name),
+                matches!(found, Err(HeaderError::InvalidField { field, .. }) if field == name),
                 "{found:?}"
             );
         }
@@ -465,18 +473,24 @@ pub(crate) mod tests {
         let mut block = sample(HeapName::A, 9).encode();
         block[8] = 2;
         write_checksum(&mut block);
-        assert_eq!(Metadata::decode(&block), Err(Defect::Version { found: 2 }));
+        assert_eq!(
+            Metadata::decode(&block),
+            Err(HeaderError::UnsupportedVersion { found: 2 })
+        );
         let mut block = sample(HeapName::A, 9).encode();
         block[13] = 0x40;
         write_checksum(&mut block);
         assert!(matches!(
             Metadata::decode(&block),
-            Err(Defect::Field {
+            Err(HeaderError::InvalidField {
                 field: "page size",
                 ..
             })
         ));
-        assert_eq!(Metadata::decode(&[0; PAGE_BYTES]), Err(Defect::Blank));
-        assert_eq!(Metadata::decode(&[1; PAGE_BYTES]), Err(Defect::Magic));
+        assert_eq!(Metadata::decode(&[0; PAGE_BYTES]), Err(HeaderError::Zeroed));
+        assert_eq!(
+            Metadata::decode(&[1; PAGE_BYTES]),
+            Err(HeaderError::BadMagic)
+        );
     }
 }

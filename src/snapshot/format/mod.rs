@@ -14,5 +14,5 @@ pub(crate) use journal::{
 #[cfg(all(test, not(loom)))]
 pub(crate) use metadata::tests;
 pub(crate) use metadata::{Copies, HALF_BYTES, METADATA_BYTES, is_part_length};
-pub use metadata::{Defect, Metadata};
+pub use metadata::{HeaderError, Metadata};
 pub(crate) use tree_layout::{BlockId, FAN, PAGES_MAX, ROOT};

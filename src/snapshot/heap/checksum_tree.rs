@@ -5,9 +5,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::snapshot::backend::Disk;
-use crate::snapshot::error::{Damage, SnapshotError};
-use crate::snapshot::file_names::Array;
+use crate::snapshot::backend::StorageBackend;
+use crate::snapshot::error::{CorruptionCause, StoreError};
+use crate::snapshot::file_names::LogicalFile;
 use crate::snapshot::format::{BlockId, FAN, HeapName, PAGE_BYTES, PAGES_MAX, ROOT, hash_page};
 use crate::snapshot::page_set::PageSet;
 
@@ -34,15 +34,15 @@ pub(crate) struct TreeUpdate {
 impl ChecksumTree {
     /// Opens the tree of a heap with this root hash.
     pub(crate) fn open(
-        disk: &dyn Disk,
+        disk: &dyn StorageBackend,
         heap: HeapName,
         seed: u64,
         root: u64,
-    ) -> Result<Self, SnapshotError> {
-        let array = Array::Table(heap);
+    ) -> Result<Self, StoreError> {
+        let array = LogicalFile::Table(heap);
         let len = disk
             .len(array)
-            .map_err(SnapshotError::disk("get the length of", array))?;
+            .map_err(StoreError::disk("get the length of", array))?;
         Ok(Self {
             heap,
             seed,
@@ -53,12 +53,16 @@ impl ChecksumTree {
     }
 
     /// Returns the file with the pages of the tree.
-    pub(crate) fn heap_file(&self) -> Array {
-        Array::Heap(self.heap)
+    pub(crate) fn heap_file(&self) -> LogicalFile {
+        LogicalFile::Heap(self.heap)
     }
 
     /// Returns the hash of a page.
-    pub(crate) fn hash_of(&mut self, disk: &dyn Disk, page: u64) -> Result<u64, SnapshotError> {
+    pub(crate) fn hash_of(
+        &mut self,
+        disk: &dyn StorageBackend,
+        page: u64,
+    ) -> Result<u64, StoreError> {
         let (leaf, at) = BlockId::of_page(page);
         Ok(self.block(disk, leaf)?[at])
     }
@@ -66,17 +70,17 @@ impl ChecksumTree {
     /// Returns the hashes in the leaf of a page. The first page of a leaf is a multiple of [`FAN`].
     pub(crate) fn leaf(
         &mut self,
-        disk: &dyn Disk,
+        disk: &dyn StorageBackend,
         page: u64,
-    ) -> Result<&[u64; FAN as usize], SnapshotError> {
+    ) -> Result<&[u64; FAN as usize], StoreError> {
         self.block(disk, BlockId::of_page(page).0)
     }
 
     fn block(
         &mut self,
-        disk: &dyn Disk,
+        disk: &dyn StorageBackend,
         id: BlockId,
-    ) -> Result<&[u64; FAN as usize], SnapshotError> {
+    ) -> Result<&[u64; FAN as usize], StoreError> {
         if !self.blocks.contains_key(&id) {
             let expected = match id.parent() {
                 Some((parent, at)) => self.block(disk, parent)?[at],
@@ -88,23 +92,28 @@ impl ChecksumTree {
         Ok(&self.blocks[&id])
     }
 
-    fn load(&self, disk: &dyn Disk, id: BlockId, expected: u64) -> Result<Block, SnapshotError> {
+    fn load(
+        &self,
+        disk: &dyn StorageBackend,
+        id: BlockId,
+        expected: u64,
+    ) -> Result<Block, StoreError> {
         let mut block = Block::new([0; FAN as usize]);
         if expected == 0 {
             return Ok(block);
         }
-        let array = Array::Table(self.heap);
+        let array = LogicalFile::Table(self.heap);
         let mut bytes = [0; PAGE_BYTES];
         if id.offset() + PAGE_BYTES as u64 <= self.len {
             disk.read(array, id.offset(), &mut bytes)
-                .map_err(SnapshotError::disk("read", array))?;
+                .map_err(StoreError::disk("read", array))?;
         }
         if hash_page(self.seed, &bytes) != expected {
             let (level, index) = (id.level, id.index);
-            return Err(SnapshotError::Damaged {
-                array,
+            return Err(StoreError::Corrupt {
+                file: array,
                 offset: id.offset(),
-                what: Damage::Block { level, index },
+                cause: CorruptionCause::TreeBlockChecksum { level, index },
             });
         }
         for (entry, bytes) in block.iter_mut().zip(bytes.as_chunks().0) {
@@ -116,9 +125,9 @@ impl ChecksumTree {
     /// Returns the blocks and the root hash that the tree has with new hashes for some pages.
     pub(crate) fn update(
         &mut self,
-        disk: &dyn Disk,
+        disk: &dyn StorageBackend,
         hashes: &BTreeMap<u64, u64>,
-    ) -> Result<TreeUpdate, SnapshotError> {
+    ) -> Result<TreeUpdate, StoreError> {
         let mut update = TreeUpdate {
             root: self.root,
             blocks: BTreeMap::new(),
@@ -155,9 +164,9 @@ impl ChecksumTree {
     /// Adds the unchanged blocks of short gaps, so that one write covers the blocks on both sides.
     fn fill_short_gaps(
         &mut self,
-        disk: &dyn Disk,
+        disk: &dyn StorageBackend,
         update: &mut TreeUpdate,
-    ) -> Result<(), SnapshotError> {
+    ) -> Result<(), StoreError> {
         const GAP_BLOCKS: u64 = 8;
         let leaves = update.blocks.values().map(|(id, _)| *id);
         let leaves: Vec<_> = leaves.filter(|id| id.level == 0).collect();
@@ -193,10 +202,10 @@ impl ChecksumTree {
     /// corrupt block of `other`.
     pub(crate) fn differences(
         &mut self,
-        disk: &dyn Disk,
+        disk: &dyn StorageBackend,
         other: &mut Self,
         pages: u64,
-    ) -> Result<PageSet, SnapshotError> {
+    ) -> Result<PageSet, StoreError> {
         let mut differ = PageSet::default();
         if self.root != other.root {
             self.compare(disk, other, ROOT, pages, &mut differ)?;
@@ -206,18 +215,18 @@ impl ChecksumTree {
 
     fn compare(
         &mut self,
-        disk: &dyn Disk,
+        disk: &dyn StorageBackend,
         other: &mut Self,
         id: BlockId,
         pages: u64,
         differ: &mut PageSet,
-    ) -> Result<(), SnapshotError> {
+    ) -> Result<(), StoreError> {
         let block = *self.block(disk, id)?;
         let pages_each = FAN.pow(u32::from(id.level));
         let first = id.index * FAN * pages_each;
         let other_block = match other.block(disk, id) {
             Ok(block) => *block,
-            Err(SnapshotError::Damaged { .. }) => {
+            Err(StoreError::Corrupt { .. }) => {
                 differ.insert_range(first..pages.min(first + FAN * pages_each));
                 return Ok(());
             }
@@ -243,9 +252,13 @@ impl ChecksumTree {
 impl TreeUpdate {
     /// Writes the blocks to the table file of a heap, adjacent blocks by one call. Returns the
     /// number of bytes written.
-    pub(crate) fn write(&self, disk: &dyn Disk, heap: HeapName) -> Result<u64, SnapshotError> {
+    pub(crate) fn write(
+        &self,
+        disk: &dyn StorageBackend,
+        heap: HeapName,
+    ) -> Result<u64, StoreError> {
         const RUN_BYTES: usize = 1 << 20;
-        let array = Array::Table(heap);
+        let array = LogicalFile::Table(heap);
         let mut written = 0;
         let mut run = Vec::new();
         let mut blocks = self.blocks.iter().peekable();
@@ -255,7 +268,7 @@ impl TreeUpdate {
             if next != Some(position + 1) || run.len() >= RUN_BYTES {
                 let end = (position + 1) * PAGE_BYTES as u64;
                 disk.write(array, end - run.len() as u64, &run)
-                    .map_err(SnapshotError::disk("write", array))?;
+                    .map_err(StoreError::disk("write", array))?;
                 written += run.len() as u64;
                 run.clear();
             }
@@ -282,24 +295,24 @@ mod tests {
     const SEED: u64 = 77;
 
     /// Returns a tree without hashes.
-    fn blank(disk: &dyn Disk) -> ChecksumTree {
+    fn blank(disk: &dyn StorageBackend) -> ChecksumTree {
         ChecksumTree::open(disk, HeapName::A, SEED, 0).expect("the file exists")
     }
 
     /// Returns a backend with an empty table file.
     fn disk() -> Recorder {
         let disk = Recorder::unpublished(64 << 10);
-        disk.create(Array::Table(HeapName::A))
+        disk.create(LogicalFile::Table(HeapName::A))
             .expect("the file is new");
         disk
     }
 
-    fn commit(tree: &mut ChecksumTree, disk: &dyn Disk, hashes: &[(u64, u64)]) {
+    fn commit(tree: &mut ChecksumTree, disk: &dyn StorageBackend, hashes: &[(u64, u64)]) {
         let hashes = hashes.iter().copied().collect();
         let update = tree.update(disk, &hashes).expect("the tree is readable");
         update.write(disk, HeapName::A).expect("the backend works");
         let len = disk
-            .len(Array::Table(HeapName::A))
+            .len(LogicalFile::Table(HeapName::A))
             .expect("the file exists");
         tree.apply(HeapName::A, len, update);
     }
@@ -358,7 +371,7 @@ mod tests {
         commit(&mut tree, disk, &[(3, 30), (600, 60)]);
         let root = tree.root;
         let leaf = BlockId::of_page(600).0;
-        disk.write(Array::Table(HeapName::A), leaf.offset(), &[9; 8])
+        disk.write(LogicalFile::Table(HeapName::A), leaf.offset(), &[9; 8])
             .expect("the backend works");
         let mut read = ChecksumTree::open(disk, HeapName::A, SEED, root).expect("the file exists");
         assert_eq!(read.hash_of(disk, 3).expect("the block is intact"), 30);
@@ -366,8 +379,8 @@ mod tests {
         assert!(
             matches!(
                 &error,
-                SnapshotError::Damaged {
-                    what: Damage::Block { level: 0, index: 1 },
+                StoreError::Corrupt {
+                    cause: CorruptionCause::TreeBlockChecksum { level: 0, index: 1 },
                     ..
                 }
             ),
@@ -380,8 +393,8 @@ mod tests {
         assert!(
             matches!(
                 &error,
-                SnapshotError::Damaged {
-                    what: Damage::Block { level: 3, .. },
+                StoreError::Corrupt {
+                    cause: CorruptionCause::TreeBlockChecksum { level: 3, .. },
                     ..
                 }
             ),

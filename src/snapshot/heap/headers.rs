@@ -5,9 +5,9 @@ use std::path::Path;
 use super::heap_io::{read_copies, state};
 use super::heap_selection::HeapState;
 use crate::mapping_cache::Access;
-use crate::snapshot::backend::{DEFAULT_PART_BYTES, Disk, GroupDisk};
-use crate::snapshot::error::SnapshotError;
-use crate::snapshot::file_names::Array;
+use crate::snapshot::backend::{DEFAULT_PART_BYTES, DirectoryBackend, StorageBackend};
+use crate::snapshot::error::StoreError;
+use crate::snapshot::file_names::LogicalFile;
 use crate::snapshot::format::{Copies, HeapName};
 
 /// METADATA of both heaps, as stored.
@@ -17,7 +17,7 @@ pub(crate) struct HeapHeaders {
 }
 
 /// Reads the headers of both heaps and sets the part lengths of their files.
-pub(crate) fn read_headers(disk: &dyn Disk) -> Result<HeapHeaders, SnapshotError> {
+pub(crate) fn read_headers(disk: &dyn StorageBackend) -> Result<HeapHeaders, StoreError> {
     let mut copies = [None, None];
     for (entry, name) in copies.iter_mut().zip([HeapName::A, HeapName::B]) {
         *entry = read_copies(disk, name)?;
@@ -25,10 +25,10 @@ pub(crate) fn read_headers(disk: &dyn Disk) -> Result<HeapHeaders, SnapshotError
     let states = [0, 1].map(|heap: usize| state(copies[heap].as_ref()));
     for (name, state) in [HeapName::A, HeapName::B].into_iter().zip(&states) {
         // The parts after the first one can be read from here on.
-        for array in [Array::Heap(name), Array::Table(name)] {
+        for array in [LogicalFile::Heap(name), LogicalFile::Table(name)] {
             if let Some(metadata) = state.metadata() {
                 disk.set_part_bytes(array, metadata.part_bytes)
-                    .map_err(SnapshotError::disk("use", array))?;
+                    .map_err(StoreError::disk("use", array))?;
             }
         }
     }
@@ -37,7 +37,7 @@ pub(crate) fn read_headers(disk: &dyn Disk) -> Result<HeapHeaders, SnapshotError
 
 /// Returns the part length of the newest heap. It must be known before a file of several parts can
 /// be read.
-pub(crate) fn stored_part_bytes(directory: &Path) -> Result<u64, SnapshotError> {
+pub(crate) fn stored_part_bytes(directory: &Path) -> Result<u64, StoreError> {
     // METADATA is in the first part, whatever the length of the parts.
     const LONG_BYTES: u64 = 1 << 40;
     let disk = open_read_only(directory, LONG_BYTES)?;
@@ -50,8 +50,8 @@ pub(crate) fn stored_part_bytes(directory: &Path) -> Result<u64, SnapshotError> 
     match newest {
         Some(metadata) => Ok(metadata.part_bytes),
         // Reading the headers reports what is wrong with them.
-        None if disk.arrays().is_ok_and(|arrays| !arrays.is_empty()) => Ok(DEFAULT_PART_BYTES),
-        None => Err(SnapshotError::NotAStore {
+        None if disk.files().is_ok_and(|arrays| !arrays.is_empty()) => Ok(DEFAULT_PART_BYTES),
+        None => Err(StoreError::NotAStore {
             path: directory.to_path_buf(),
             reason: "it has files, but none of a heap".to_owned(),
         }),
@@ -62,9 +62,9 @@ pub(crate) fn stored_part_bytes(directory: &Path) -> Result<u64, SnapshotError> 
 pub(crate) fn open_read_only(
     directory: &Path,
     part_bytes: u64,
-) -> Result<GroupDisk, SnapshotError> {
-    let disk = GroupDisk::open(directory, part_bytes, Access::ReadOnly);
-    disk.map_err(|source| SnapshotError::Directory {
+) -> Result<DirectoryBackend, StoreError> {
+    let disk = DirectoryBackend::open(directory, part_bytes, Access::ReadOnly);
+    disk.map_err(|source| StoreError::Directory {
         path: directory.to_path_buf(),
         operation: "open",
         source,

@@ -4,12 +4,12 @@ use std::ops::Range;
 
 use super::checksum_tree::ChecksumTree;
 use super::heap_selection::HeapState;
-use crate::snapshot::backend::Disk;
-use crate::snapshot::error::{Damage, SnapshotError};
+use crate::snapshot::backend::StorageBackend;
+use crate::snapshot::error::{CorruptionCause, StoreError};
 use crate::snapshot::failpoint::{Failpoint, is_active};
-use crate::snapshot::file_names::Array;
+use crate::snapshot::file_names::LogicalFile;
 use crate::snapshot::format::{
-    Copies, Defect, FAN, HALF_BYTES, HeapName, METADATA_BYTES, Metadata, PAGE_BYTES, hash_page,
+    Copies, FAN, HALF_BYTES, HeaderError, HeapName, METADATA_BYTES, Metadata, PAGE_BYTES, hash_page,
 };
 
 /// Bytes read by one call.
@@ -22,17 +22,17 @@ pub(crate) fn offset_of(page: u64) -> u64 {
 
 /// Reads both copies of METADATA. Returns `None` for a missing heap.
 pub(crate) fn read_copies(
-    disk: &dyn Disk,
+    disk: &dyn StorageBackend,
     name: HeapName,
-) -> Result<Option<Copies>, SnapshotError> {
-    let array = Array::Heap(name);
+) -> Result<Option<Copies>, StoreError> {
+    let array = LogicalFile::Heap(name);
     let mut area = vec![0; METADATA_BYTES as usize];
     let present = match disk.len(array) {
         Ok(present) => present.min(METADATA_BYTES),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         // A later part is missing or has a wrong length. The headers are in the first part.
         Err(error) if error.kind() == std::io::ErrorKind::InvalidData => METADATA_BYTES,
-        Err(error) => return Err(SnapshotError::disk("get the length of", array)(error)),
+        Err(error) => return Err(StoreError::disk("get the length of", array)(error)),
     };
     // An unreadable copy must not prevent the use of the other copy.
     let mut unread = [false; 2];
@@ -47,7 +47,7 @@ pub(crate) fn read_copies(
     let mut copies = Copies::read(&area);
     for (copy, unread) in copies.0.iter_mut().zip(unread) {
         if unread {
-            *copy = Err(Defect::Unreadable);
+            *copy = Err(HeaderError::Unreadable);
         }
     }
     Ok(Some(copies))
@@ -55,16 +55,19 @@ pub(crate) fn read_copies(
 
 /// Returns the state of a heap from its copies of METADATA.
 pub(crate) fn state(copies: Option<&Copies>) -> HeapState {
-    copies.map_or(HeapState::Absent, HeapState::of)
+    copies.map_or(HeapState::Missing, HeapState::of)
 }
 
 /// Writes both copies of METADATA. They are durable after the next sync.
-pub(crate) fn write_metadata(disk: &dyn Disk, metadata: &Metadata) -> Result<(), SnapshotError> {
-    let array = Array::Heap(metadata.heap);
+pub(crate) fn write_metadata(
+    disk: &dyn StorageBackend,
+    metadata: &Metadata,
+) -> Result<(), StoreError> {
+    let array = LogicalFile::Heap(metadata.heap);
     let block = metadata.encode();
     for offset in [0, HALF_BYTES] {
         disk.write(array, offset, &block)
-            .map_err(SnapshotError::disk("write METADATA of", array))?;
+            .map_err(StoreError::disk("write METADATA of", array))?;
     }
     Ok(())
 }
@@ -74,11 +77,11 @@ pub(crate) fn write_metadata(disk: &dyn Disk, metadata: &Metadata) -> Result<(),
 /// Each copy is durable before the other one is written, and an invalid copy is written first. One
 /// copy is therefore valid after any crash.
 pub(crate) fn rewrite_metadata(
-    disk: &dyn Disk,
+    disk: &dyn StorageBackend,
     metadata: &Metadata,
     copies: Option<&Copies>,
-) -> Result<(), SnapshotError> {
-    let array = Array::Heap(metadata.heap);
+) -> Result<(), StoreError> {
+    let array = LogicalFile::Heap(metadata.heap);
     let block = metadata.encode();
     let is_second_invalid = copies.is_some_and(|copies| copies.0[1].is_err());
     let mut offsets = [0, HALF_BYTES];
@@ -87,7 +90,7 @@ pub(crate) fn rewrite_metadata(
     }
     for offset in offsets {
         disk.write(array, offset, &block)
-            .map_err(SnapshotError::disk("write METADATA of", array))?;
+            .map_err(StoreError::disk("write METADATA of", array))?;
         sync(disk, array)?;
     }
     Ok(())
@@ -95,20 +98,23 @@ pub(crate) fn rewrite_metadata(
 
 /// Removes a file if one of its parts is missing or has a wrong length. Such a file cannot be
 /// written. Returns whether it was removed.
-pub(crate) fn remove_if_broken(disk: &dyn Disk, array: Array) -> Result<bool, SnapshotError> {
+pub(crate) fn remove_if_broken(
+    disk: &dyn StorageBackend,
+    array: LogicalFile,
+) -> Result<bool, StoreError> {
     let is_broken = disk
         .len(array)
         .is_err_and(|error| error.kind() == std::io::ErrorKind::InvalidData);
     if is_broken {
         disk.remove(array)
-            .map_err(SnapshotError::disk("remove", array))?;
+            .map_err(StoreError::disk("remove", array))?;
     }
     Ok(is_broken)
 }
 
 /// Makes everything written to the file durable.
-pub(crate) fn sync(disk: &dyn Disk, array: Array) -> Result<(), SnapshotError> {
-    disk.sync(array).map_err(SnapshotError::disk("sync", array))
+pub(crate) fn sync(disk: &dyn StorageBackend, array: LogicalFile) -> Result<(), StoreError> {
+    disk.sync(array).map_err(StoreError::disk("sync", array))
 }
 
 /// Reads the image of a heap in order and verifies each page.
@@ -116,12 +122,12 @@ pub(crate) fn sync(disk: &dyn Disk, array: Array) -> Result<(), SnapshotError> {
 /// Calls `take` with runs of pages that have data, and `progress` with the number of pages read so
 /// far.
 pub(crate) fn read_image(
-    disk: &dyn Disk,
+    disk: &dyn StorageBackend,
     metadata: &Metadata,
     tree: &mut ChecksumTree,
-    take: impl FnMut(u64, &[u8]) -> Result<(), SnapshotError>,
+    take: impl FnMut(u64, &[u8]) -> Result<(), StoreError>,
     mut progress: impl FnMut(u64),
-) -> Result<(), SnapshotError> {
+) -> Result<(), StoreError> {
     must_be_whole(disk, metadata)?;
     read_pages(
         disk,
@@ -136,17 +142,20 @@ pub(crate) fn read_image(
 }
 
 /// Fails if the heap is shorter than its header says.
-pub(crate) fn must_be_whole(disk: &dyn Disk, metadata: &Metadata) -> Result<(), SnapshotError> {
-    let array = Array::Heap(metadata.heap);
+pub(crate) fn must_be_whole(
+    disk: &dyn StorageBackend,
+    metadata: &Metadata,
+) -> Result<(), StoreError> {
+    let array = LogicalFile::Heap(metadata.heap);
     let end = METADATA_BYTES + metadata.payload_bytes;
     let present = disk
         .len(array)
-        .map_err(SnapshotError::disk("get the length of", array))?;
+        .map_err(StoreError::disk("get the length of", array))?;
     if present < end {
-        return Err(SnapshotError::Damaged {
-            array,
+        return Err(StoreError::Corrupt {
+            file: array,
             offset: present,
-            what: Damage::Short {
+            cause: CorruptionCause::TooShort {
                 present_bytes: present,
                 needed_bytes: end,
             },
@@ -156,21 +165,21 @@ pub(crate) fn must_be_whole(disk: &dyn Disk, metadata: &Metadata) -> Result<(), 
 }
 
 /// Reads and verifies a range of pages, as [`read_image`] does. The heap must have all of them.
-pub(crate) fn read_pages<E: From<SnapshotError>>(
-    disk: &dyn Disk,
+pub(crate) fn read_pages<E: From<StoreError>>(
+    disk: &dyn StorageBackend,
     metadata: &Metadata,
     tree: &mut ChecksumTree,
     pages: Range<u64>,
     mut take: impl FnMut(u64, &[u8]) -> Result<(), E>,
     mut progress: impl FnMut(u64),
 ) -> Result<(), E> {
-    let array = Array::Heap(metadata.heap);
+    let array = LogicalFile::Heap(metadata.heap);
     let (mut at, end) = (offset_of(pages.start), offset_of(pages.end));
     let mut buf = vec![0; (end - at).min(CHUNK_BYTES as u64) as usize];
     while at < end {
         let data = disk
             .next_data(array, at)
-            .map_err(SnapshotError::disk("find data in", array))?;
+            .map_err(StoreError::disk("find data in", array))?;
         let data = data.map_or(end..end, |data| whole_pages(data, at, end));
         expect_zeros(disk, tree, at..data.start)?;
         at = data.start;
@@ -178,7 +187,7 @@ pub(crate) fn read_pages<E: From<SnapshotError>>(
             let len = (data.end - at).min(CHUNK_BYTES as u64) as usize;
             let chunk = &mut buf[..len];
             disk.read(array, at, chunk)
-                .map_err(SnapshotError::disk("read", array))?;
+                .map_err(StoreError::disk("read", array))?;
             let first = (at - METADATA_BYTES) / PAGE_BYTES as u64;
             check_pages(disk, tree, metadata.seed(), array, first, chunk)?;
             take(first, chunk)?;
@@ -197,22 +206,22 @@ fn whole_pages(data: Range<u64>, from: u64, end: u64) -> Range<u64> {
 }
 
 fn check_pages(
-    disk: &dyn Disk,
+    disk: &dyn StorageBackend,
     tree: &mut ChecksumTree,
     seed: u64,
-    array: Array,
+    array: LogicalFile,
     first: u64,
     bytes: &[u8],
-) -> Result<(), SnapshotError> {
+) -> Result<(), StoreError> {
     if is_active(Failpoint::IgnorePageChecksums) {
         return Ok(());
     }
     for (page, bytes) in (first..).zip(bytes.chunks_exact(PAGE_BYTES)) {
         if hash_page(seed, bytes) != tree.hash_of(disk, page)? {
-            return Err(SnapshotError::Damaged {
-                array,
+            return Err(StoreError::Corrupt {
+                file: array,
                 offset: offset_of(page),
-                what: Damage::Page { page },
+                cause: CorruptionCause::PageChecksum { page },
             });
         }
     }
@@ -221,10 +230,10 @@ fn check_pages(
 
 /// Fails if a page of a hole has a hash of data.
 fn expect_zeros(
-    disk: &dyn Disk,
+    disk: &dyn StorageBackend,
     tree: &mut ChecksumTree,
     range: Range<u64>,
-) -> Result<(), SnapshotError> {
+) -> Result<(), StoreError> {
     if is_active(Failpoint::IgnorePageChecksums) {
         return Ok(());
     }
@@ -237,10 +246,10 @@ fn expect_zeros(
         let within = (page % FAN) as usize..((stop - 1) % FAN) as usize + 1;
         if let Some(index) = leaf[within].iter().position(|hash| *hash != 0) {
             let page = page + index as u64;
-            return Err(SnapshotError::Damaged {
-                array: tree.heap_file(),
+            return Err(StoreError::Corrupt {
+                file: tree.heap_file(),
                 offset: offset_of(page),
-                what: Damage::Page { page },
+                cause: CorruptionCause::PageChecksum { page },
             });
         }
         page = stop;

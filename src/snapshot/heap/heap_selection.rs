@@ -3,33 +3,33 @@
 
 use std::fmt;
 
-use crate::snapshot::error::{NoHeap, Unfit};
-use crate::snapshot::format::{Copies, Defect, HeapName, Metadata};
+use crate::snapshot::error::{HeapSelectionError, HeapUnusable};
+use crate::snapshot::format::{Copies, HeaderError, HeapName, Metadata};
 
 /// State of a heap, as recorded in its METADATA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "programs print every state")]
 pub enum HeapState {
     /// The heap has no files.
-    Absent,
+    Missing,
     /// A newer program wrote a copy of METADATA with this format version.
-    Newer(u32),
+    UnsupportedVersion(u32),
     /// No copy of METADATA is valid.
-    Damaged([Defect; 2]),
+    Corrupt([HeaderError; 2]),
     /// A checkpoint of the recorded generation was not completed.
-    Taken(Metadata),
+    Incomplete(Metadata),
     /// The heap is complete.
-    Released(Metadata),
+    Complete(Metadata),
 }
 
 /// Heaps to restore from, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Choice {
+pub struct HeapSelection {
     /// Newest complete heap.
-    pub first: Metadata,
+    pub primary: Metadata,
     /// Complete heap to use if the first one is corrupt.
-    pub second: Option<Metadata>,
+    pub fallback: Option<Metadata>,
     /// Generation above every generation in a header.
     pub next_generation: u64,
 }
@@ -37,8 +37,8 @@ pub struct Choice {
 impl fmt::Display for HeapState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Newer(version) => write!(f, "has version {version}"),
-            Self::Released(metadata) => {
+            Self::UnsupportedVersion(version) => write!(f, "has version {version}"),
+            Self::Complete(metadata) => {
                 write!(f, "is complete, generation {}", metadata.generation)
             }
             _ => self.unusable().fmt(f),
@@ -50,12 +50,12 @@ impl HeapState {
     /// Returns the state that the copies of METADATA record.
     pub(crate) fn of(copies: &Copies) -> Self {
         if let Some(version) = copies.newer_version() {
-            return Self::Newer(version);
+            return Self::UnsupportedVersion(version);
         }
         match copies.state() {
-            Some(metadata) if metadata.released => Self::Released(metadata),
-            Some(metadata) => Self::Taken(metadata),
-            None => Self::Damaged(copies.0.map(|copy| match copy {
+            Some(metadata) if metadata.complete => Self::Complete(metadata),
+            Some(metadata) => Self::Incomplete(metadata),
+            None => Self::Corrupt(copies.0.map(|copy| match copy {
                 Err(defect) => defect,
                 Ok(_) => unreachable!("a valid copy is a state"),
             })),
@@ -66,17 +66,19 @@ impl HeapState {
     #[must_use]
     pub fn metadata(&self) -> Option<&Metadata> {
         match self {
-            Self::Taken(metadata) | Self::Released(metadata) => Some(metadata),
-            Self::Absent | Self::Damaged(_) | Self::Newer(_) => None,
+            Self::Incomplete(metadata) | Self::Complete(metadata) => Some(metadata),
+            Self::Missing | Self::Corrupt(_) | Self::UnsupportedVersion(_) => None,
         }
     }
 
-    fn unusable(&self) -> Unfit {
+    fn unusable(&self) -> HeapUnusable {
         match *self {
-            Self::Absent | Self::Newer(_) => Unfit::Absent,
-            Self::Damaged([first, second]) => Unfit::Damaged { first, second },
-            Self::Taken(Metadata { generation, .. })
-            | Self::Released(Metadata { generation, .. }) => Unfit::Taken { generation },
+            Self::Missing | Self::UnsupportedVersion(_) => HeapUnusable::Missing,
+            Self::Corrupt([first, second]) => HeapUnusable::Corrupt { first, second },
+            Self::Incomplete(Metadata { generation, .. })
+            | Self::Complete(Metadata { generation, .. }) => {
+                HeapUnusable::Incomplete { generation }
+            }
         }
     }
 }
@@ -94,42 +96,45 @@ impl HeapState {
     clippy::result_large_err,
     reason = "called once, when a store is opened"
 )]
-pub(crate) fn choose_heap(a: &HeapState, b: &HeapState) -> Result<Choice, NoHeap> {
+pub(crate) fn choose_heap(
+    a: &HeapState,
+    b: &HeapState,
+) -> Result<HeapSelection, HeapSelectionError> {
     let both = [(HeapName::A, a), (HeapName::B, b)];
     for (heap, state) in both {
-        if let HeapState::Newer(found) = *state {
-            return Err(NoHeap::Version { heap, found });
+        if let HeapState::UnsupportedVersion(found) = *state {
+            return Err(HeapSelectionError::UnsupportedVersion { heap, found });
         }
         if state.metadata().is_some_and(|found| found.heap != heap) {
-            return Err(NoHeap::Swapped { heap });
+            return Err(HeapSelectionError::WrongHeap { heap });
         }
     }
     if let (Some(a), Some(b)) = (a.metadata(), b.metadata()) {
-        if a.store != b.store {
-            return Err(NoHeap::Strangers);
+        if a.store_id != b.store_id {
+            return Err(HeapSelectionError::StoreIdMismatch);
         }
         if a.generation == b.generation {
             let generation = a.generation;
-            return Err(NoHeap::Twins { generation });
+            return Err(HeapSelectionError::DuplicateGeneration { generation });
         }
     }
     let known = both.iter().filter_map(|(_, state)| state.metadata());
     let highest = known.map(|metadata| metadata.generation).max().unwrap_or(0);
     let (first, second) = match (a, b) {
-        (HeapState::Released(a), HeapState::Released(b)) if a.generation > b.generation => {
+        (HeapState::Complete(a), HeapState::Complete(b)) if a.generation > b.generation => {
             (*a, Some(*b))
         }
-        (HeapState::Released(a), HeapState::Released(b)) => (*b, Some(*a)),
-        (HeapState::Released(a), _) => (*a, None),
-        (_, HeapState::Released(b)) => (*b, None),
+        (HeapState::Complete(a), HeapState::Complete(b)) => (*b, Some(*a)),
+        (HeapState::Complete(a), _) => (*a, None),
+        (_, HeapState::Complete(b)) => (*b, None),
         _ => {
             let (a, b) = (a.unusable(), b.unusable());
-            return Err(NoHeap::NoneComplete { a, b });
+            return Err(HeapSelectionError::NoneComplete { a, b });
         }
     };
-    Ok(Choice {
-        first,
-        second,
+    Ok(HeapSelection {
+        primary: first,
+        fallback: second,
         next_generation: highest.saturating_add(1),
     })
 }
@@ -142,14 +147,14 @@ mod tests {
     /// Returns every state of a heap, with the generations 5, 6 and 7.
     fn states(heap: HeapName) -> Vec<HeapState> {
         let mut all = vec![
-            HeapState::Absent,
-            HeapState::Damaged([Defect::Checksum, Defect::Blank]),
+            HeapState::Missing,
+            HeapState::Corrupt([HeaderError::BadChecksum, HeaderError::Zeroed]),
         ];
         for generation in [5, 6, 7] {
             let released = sample(heap, generation);
-            all.push(HeapState::Released(released));
-            all.push(HeapState::Taken(Metadata {
-                released: false,
+            all.push(HeapState::Complete(released));
+            all.push(HeapState::Incomplete(Metadata {
+                complete: false,
                 ..released
             }));
         }
@@ -163,23 +168,29 @@ mod tests {
                 let chosen = choose_heap(&a, &b);
                 let generation = |state: &HeapState| state.metadata().map(|found| found.generation);
                 let complete = |state: &HeapState| match state {
-                    HeapState::Released(metadata) => Some(*metadata),
+                    HeapState::Complete(metadata) => Some(*metadata),
                     _ => None,
                 };
                 let is_duplicate = generation(&a).is_some() && generation(&a) == generation(&b);
                 if is_duplicate {
-                    assert!(matches!(chosen, Err(NoHeap::Twins { .. })), "{a:?} {b:?}");
+                    assert!(
+                        matches!(chosen, Err(HeapSelectionError::DuplicateGeneration { .. })),
+                        "{a:?} {b:?}"
+                    );
                     continue;
                 }
                 let mut candidates: Vec<_> =
                     [complete(&a), complete(&b)].into_iter().flatten().collect();
                 candidates.sort_by_key(|found| std::cmp::Reverse(found.generation));
                 match candidates[..] {
-                    [] => assert!(matches!(chosen, Err(NoHeap::NoneComplete { .. }))),
+                    [] => assert!(matches!(
+                        chosen,
+                        Err(HeapSelectionError::NoneComplete { .. })
+                    )),
                     [first, ref rest @ ..] => {
                         let chosen = chosen.expect("a heap is complete");
-                        assert_eq!(chosen.first, first);
-                        assert_eq!(chosen.second, rest.first().copied());
+                        assert_eq!(chosen.primary, first);
+                        assert_eq!(chosen.fallback, rest.first().copied());
                         let highest = generation(&a)
                             .max(generation(&b))
                             .expect("one state has a generation");
@@ -199,26 +210,32 @@ mod tests {
         let a = sample(HeapName::A, 5);
         let b = sample(HeapName::B, 6);
         #[expect(clippy::result_large_err, reason = "the error is compared")]
-        let chosen = |a, b| choose_heap(&HeapState::Released(a), &HeapState::Released(b));
+        let chosen = |a, b| choose_heap(&HeapState::Complete(a), &HeapState::Complete(b));
         let of_another_store = Metadata {
-            store: crate::snapshot::format::StoreId([1; 16]),
+            store_id: crate::snapshot::format::StoreId([1; 16]),
             ..b
         };
-        assert_eq!(chosen(a, of_another_store), Err(NoHeap::Strangers));
+        assert_eq!(
+            chosen(a, of_another_store),
+            Err(HeapSelectionError::StoreIdMismatch)
+        );
         let other = Metadata {
             part_bytes: 2 << 20,
             ..b
         };
         // Part lengths may differ while they are converted.
-        assert!(matches!(chosen(a, other), Ok(choice) if choice.first == other));
+        assert!(matches!(chosen(a, other), Ok(choice) if choice.primary == other));
         let heap = HeapName::B;
         assert_eq!(
             chosen(a, sample(HeapName::A, 6)),
-            Err(NoHeap::Swapped { heap })
+            Err(HeapSelectionError::WrongHeap { heap })
         );
-        let newer = HeapState::Newer(2);
+        let newer = HeapState::UnsupportedVersion(2);
         let found = 2;
-        let error = choose_heap(&HeapState::Released(a), &newer);
-        assert_eq!(error, Err(NoHeap::Version { heap, found }));
+        let error = choose_heap(&HeapState::Complete(a), &newer);
+        assert_eq!(
+            error,
+            Err(HeapSelectionError::UnsupportedVersion { heap, found })
+        );
     }
 }

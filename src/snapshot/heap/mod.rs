@@ -15,5 +15,5 @@ pub(crate) use heap_io::{
 #[cfg(all(test, not(loom)))]
 pub(crate) use heap_io::{read_copies, state};
 pub(crate) use heap_selection::choose_heap;
-pub use heap_selection::{Choice, HeapState};
+pub use heap_selection::{HeapSelection, HeapState};
 pub(crate) use stale_pages::StalePages;

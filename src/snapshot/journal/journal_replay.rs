@@ -1,12 +1,12 @@
 //! Replay of the journal (docs/file-format.md, "Reading back", 3). Writes nothing.
 
 use super::position::Position;
-use crate::snapshot::backend::Disk;
-use crate::snapshot::error::{Damage, SnapshotError};
+use crate::snapshot::backend::StorageBackend;
+use crate::snapshot::error::{CorruptionCause, StoreError};
 use crate::snapshot::failpoint::{Failpoint, is_active};
-use crate::snapshot::file_names::Array;
+use crate::snapshot::file_names::LogicalFile;
 use crate::snapshot::format::{
-    Body, Defect, JournalHeader, Metadata, PAGE_BYTES, RECORD_HEADER_BYTES, RECORD_MAGIC,
+    Body, HeaderError, JournalHeader, Metadata, PAGE_BYTES, RECORD_HEADER_BYTES, RECORD_MAGIC,
     RECORDS_AT, RecordHeader, RecordKind, StoreId, is_zero,
 };
 
@@ -27,15 +27,15 @@ impl Start {
     /// Returns the start after a heap.
     pub(crate) fn of(metadata: &Metadata) -> Self {
         Self {
-            store: metadata.store,
+            store: metadata.store_id,
             position: Position {
-                sequence: metadata.sequence,
-                chain: metadata.chain,
-                journal: metadata.journal,
+                sequence: metadata.last_sequence,
+                chain: metadata.last_record_checksum,
+                journal: metadata.first_journal,
             },
             generation: metadata.generation,
-            end: metadata.end,
-            promised: metadata.sequence,
+            end: metadata.end_sequence,
+            promised: metadata.last_sequence,
         }
     }
 
@@ -44,7 +44,7 @@ impl Start {
         Self {
             // The newer heap was closed, not this one.
             end: None,
-            promised: newer.sequence,
+            promised: newer.last_sequence,
             ..Self::of(metadata)
         }
     }
@@ -62,7 +62,7 @@ pub(crate) struct Replayed {
     pub(crate) seen_generation: u64,
     pub(crate) records: u64,
     pub(crate) bytes: u64,
-    pub(crate) cuts: Vec<Cut>,
+    pub(crate) cuts: Vec<IgnoredTail>,
     /// Generation of the missing heap that later records apply to.
     pub(crate) lost_base: Option<u64>,
 }
@@ -70,15 +70,15 @@ pub(crate) struct Replayed {
 /// Ignored tail: unacknowledged bytes after the last valid record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Cut {
+pub struct IgnoredTail {
     /// Number of the journal file.
     pub journal: u64,
     /// End of the valid records.
     pub offset: u64,
     /// Bytes after it.
-    pub bytes: u64,
+    pub len_bytes: u64,
     /// Sequence number of the first ignored record.
-    pub sequence: u64,
+    pub first_sequence: u64,
 }
 
 /// A journal file with a good header.
@@ -107,7 +107,7 @@ pub(crate) struct Record<'a> {
 type Link = (u64, u64);
 
 struct Replay<'a> {
-    disk: &'a dyn Disk,
+    disk: &'a dyn StorageBackend,
     start: Start,
     files: Vec<JournalFile>,
     /// Index of the present file and offset in it.
@@ -133,10 +133,10 @@ struct Held {
 
 /// Calls `apply` with the bodies of the valid records, in order.
 pub(crate) fn replay(
-    disk: &dyn Disk,
+    disk: &dyn StorageBackend,
     start: Start,
-    mut apply: impl FnMut(&Body<'_>) -> Result<(), SnapshotError>,
-) -> Result<Replayed, SnapshotError> {
+    mut apply: impl FnMut(&Body<'_>) -> Result<(), StoreError>,
+) -> Result<Replayed, StoreError> {
     records(disk, start, |record| {
         record.body.as_ref().map_or(Ok(()), &mut apply)
     })
@@ -144,10 +144,10 @@ pub(crate) fn replay(
 
 /// Calls `apply` with the valid records, in order.
 pub(crate) fn records(
-    disk: &dyn Disk,
+    disk: &dyn StorageBackend,
     start: Start,
-    mut apply: impl FnMut(&Record<'_>) -> Result<(), SnapshotError>,
-) -> Result<Replayed, SnapshotError> {
+    mut apply: impl FnMut(&Record<'_>) -> Result<(), StoreError>,
+) -> Result<Replayed, StoreError> {
     let link = (start.position.sequence, start.position.chain);
     let mut replay = Replay {
         disk,
@@ -168,8 +168,8 @@ pub(crate) fn records(
 impl Replay<'_> {
     fn step(
         &mut self,
-        apply: &mut impl FnMut(&Record<'_>) -> Result<(), SnapshotError>,
-    ) -> Result<bool, SnapshotError> {
+        apply: &mut impl FnMut(&Record<'_>) -> Result<(), StoreError>,
+    ) -> Result<bool, StoreError> {
         // A later file that continues after the last complete record replaces the rest of this
         // file, which is an ignored tail.
         let later = |file: &JournalFile| {
@@ -221,8 +221,8 @@ impl Replay<'_> {
         &mut self,
         header: RecordHeader,
         body: Vec<u8>,
-        apply: &mut impl FnMut(&Record<'_>) -> Result<(), SnapshotError>,
-    ) -> Result<(), SnapshotError> {
+        apply: &mut impl FnMut(&Record<'_>) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         self.held.push(Held {
             header,
             journal: self.files[self.index].number,
@@ -239,10 +239,10 @@ impl Replay<'_> {
             self.done.generation = self.done.generation.max(header.generation);
             let is_seal = header.kind == RecordKind::Seal;
             let body = (!is_seal).then(|| Body::parse(&held.body)).transpose();
-            let body = body.map_err(|defect| SnapshotError::Damaged {
-                array: Array::Journal(held.journal),
+            let body = body.map_err(|defect| StoreError::Corrupt {
+                file: LogicalFile::Journal(held.journal),
                 offset: held.offset,
-                what: Damage::Body {
+                cause: CorruptionCause::InvalidRecord {
                     sequence: header.sequence,
                     defect,
                 },
@@ -259,14 +259,16 @@ impl Replay<'_> {
     }
 
     /// Checks the bytes after the last complete record.
-    fn finish(mut self) -> Result<Replayed, SnapshotError> {
+    fn finish(mut self) -> Result<Replayed, StoreError> {
         let missing = self.complete.0 + 1;
         let (index, at) = self.complete_at;
         let last = self.files.get(index);
-        let damaged = SnapshotError::Damaged {
-            array: Array::Journal(last.map_or(self.start.position.journal, |file| file.number)),
+        let damaged = StoreError::Corrupt {
+            file: LogicalFile::Journal(
+                last.map_or(self.start.position.journal, |file| file.number),
+            ),
             offset: at,
-            what: Damage::Record { sequence: missing },
+            cause: CorruptionCause::UnreadableRecord { sequence: missing },
         };
         let is_too_short = self.complete.0 < self.start.promised;
         if is_too_short || self.start.end.is_some_and(|end| end != self.complete.0) {
@@ -282,11 +284,11 @@ impl Replay<'_> {
                 return Err(damaged);
             }
             if file.len > from {
-                self.done.cuts.push(Cut {
+                self.done.cuts.push(IgnoredTail {
                     journal: file.number,
                     offset: from,
-                    bytes: file.len - from,
-                    sequence: missing,
+                    len_bytes: file.len - from,
+                    first_sequence: missing,
                 });
             }
         }
@@ -307,7 +309,7 @@ fn continues(header: &RecordHeader, (sequence, chain): Link) -> bool {
 }
 
 /// Returns the files that may have records after the start, in order.
-fn open_files(disk: &dyn Disk, start: &Start) -> Result<Vec<JournalFile>, SnapshotError> {
+fn open_files(disk: &dyn StorageBackend, start: &Start) -> Result<Vec<JournalFile>, StoreError> {
     let mut files = Vec::new();
     for number in numbers(disk)? {
         if number >= start.position.journal
@@ -320,16 +322,16 @@ fn open_files(disk: &dyn Disk, start: &Start) -> Result<Vec<JournalFile>, Snapsh
 }
 
 /// Returns the numbers of all journal files, in order.
-pub(crate) fn numbers(disk: &dyn Disk) -> Result<Vec<u64>, SnapshotError> {
+pub(crate) fn numbers(disk: &dyn StorageBackend) -> Result<Vec<u64>, StoreError> {
     let mut numbers: Vec<_> = disk
-        .arrays()
-        .map_err(SnapshotError::disk(
+        .files()
+        .map_err(StoreError::disk(
             "list the files next to",
-            Array::Journal(0),
+            LogicalFile::Journal(0),
         ))?
         .into_iter()
         .filter_map(|array| match array {
-            Array::Journal(number) => Some(number),
+            LogicalFile::Journal(number) => Some(number),
             _ => None,
         })
         .collect();
@@ -340,21 +342,21 @@ pub(crate) fn numbers(disk: &dyn Disk) -> Result<Vec<u64>, SnapshotError> {
 /// Opens a journal file. Returns `None` for a file whose creation was interrupted, which has no
 /// records.
 pub(crate) fn open_file(
-    disk: &dyn Disk,
+    disk: &dyn StorageBackend,
     store: StoreId,
     number: u64,
-) -> Result<Option<JournalFile>, SnapshotError> {
-    let array = Array::Journal(number);
+) -> Result<Option<JournalFile>, StoreError> {
+    let array = LogicalFile::Journal(number);
     let len = disk
         .len(array)
-        .map_err(SnapshotError::disk("get the length of", array))?;
+        .map_err(StoreError::disk("get the length of", array))?;
     let mut block = [0; PAGE_BYTES];
     let header_bytes = len.min(RECORDS_AT) as usize;
     disk.read(array, 0, &mut block[..header_bytes])
-        .map_err(SnapshotError::disk("read", array))?;
+        .map_err(StoreError::disk("read", array))?;
     let defect = match JournalHeader::decode(&block) {
-        Ok(header) if header.store != store => Defect::Strange,
-        Ok(header) if header.number != number => Defect::Field {
+        Ok(header) if header.store != store => HeaderError::WrongStore,
+        Ok(header) if header.number != number => HeaderError::InvalidField {
             field: "number",
             found: header.number,
         },
@@ -373,25 +375,25 @@ pub(crate) fn open_file(
     if is_blank_from(disk, array, RECORDS_AT, len)? {
         return Ok(None);
     }
-    Err(SnapshotError::Damaged {
-        array,
+    Err(StoreError::Corrupt {
+        file: array,
         offset: 0,
-        what: Damage::Header(defect),
+        cause: CorruptionCause::Header(defect),
     })
 }
 
 fn is_blank_from(
-    disk: &dyn Disk,
-    array: Array,
+    disk: &dyn StorageBackend,
+    array: LogicalFile,
     from: u64,
     len: u64,
-) -> Result<bool, SnapshotError> {
+) -> Result<bool, StoreError> {
     let mut buf = vec![0; 1 << 16];
     let mut at = from;
     while at < len {
         let part = (len - at).min(buf.len() as u64) as usize;
         disk.read(array, at, &mut buf[..part])
-            .map_err(SnapshotError::disk("read", array))?;
+            .map_err(StoreError::disk("read", array))?;
         if !is_zero(&buf[..part]) {
             return Ok(false);
         }
@@ -402,32 +404,32 @@ fn is_blank_from(
 
 /// Parses the header of a possible record that fits in the file.
 fn header_at(
-    disk: &dyn Disk,
+    disk: &dyn StorageBackend,
     file: &JournalFile,
     at: u64,
-) -> Result<Option<RecordHeader>, SnapshotError> {
-    let array = Array::Journal(file.number);
+) -> Result<Option<RecordHeader>, StoreError> {
+    let array = LogicalFile::Journal(file.number);
     let rest = file.len.saturating_sub(at);
     let Some(body_bytes_max) = rest.checked_sub(RECORD_HEADER_BYTES as u64) else {
         return Ok(None);
     };
     let mut header = [0; RECORD_HEADER_BYTES];
     disk.read(array, at, &mut header)
-        .map_err(SnapshotError::disk("read", array))?;
+        .map_err(StoreError::disk("read", array))?;
     let header = RecordHeader::parse(&header);
     Ok(header.filter(|header| header.body_bytes <= body_bytes_max))
 }
 
 /// Reads the record at an offset. Returns `None` if there is no valid record.
 pub(crate) fn record_at(
-    disk: &dyn Disk,
+    disk: &dyn StorageBackend,
     file: &JournalFile,
     at: u64,
-) -> Result<Option<(RecordHeader, Vec<u8>)>, SnapshotError> {
+) -> Result<Option<(RecordHeader, Vec<u8>)>, StoreError> {
     let Some(header) = header_at(disk, file, at)? else {
         return Ok(None);
     };
-    let array = Array::Journal(file.number);
+    let array = LogicalFile::Journal(file.number);
     let mut body = Vec::new();
     // No writer appends a record that does not fit in memory.
     if body.try_reserve_exact(header.body_bytes as usize).is_err() {
@@ -435,7 +437,7 @@ pub(crate) fn record_at(
     }
     body.resize(header.body_bytes as usize, 0);
     disk.read(array, at + RECORD_HEADER_BYTES as u64, &mut body)
-        .map_err(SnapshotError::disk("read", array))?;
+        .map_err(StoreError::disk("read", array))?;
     Ok(header
         .has_valid_checksum(file.id, &body)
         .then_some((header, body)))
@@ -443,19 +445,19 @@ pub(crate) fn record_at(
 
 /// Returns whether a valid record from an offset on states that a sequence number was durable.
 fn states_durable(
-    disk: &dyn Disk,
+    disk: &dyn StorageBackend,
     file: &JournalFile,
     from: u64,
     sequence: u64,
-) -> Result<bool, SnapshotError> {
+) -> Result<bool, StoreError> {
     const CHUNK_BYTES: usize = 1 << 16;
-    let array = Array::Journal(file.number);
+    let array = LogicalFile::Journal(file.number);
     let mut buf = vec![0; CHUNK_BYTES];
     let mut at = from;
     while at < file.len {
         let part = (file.len - at).min(CHUNK_BYTES as u64) as usize;
         disk.read(array, at, &mut buf[..part])
-            .map_err(SnapshotError::disk("read", array))?;
+            .map_err(StoreError::disk("read", array))?;
         let starts = buf[..part].chunks(8).enumerate();
         for (index, _) in starts.filter(|(_, word)| word.starts_with(&RECORD_MAGIC)) {
             let here = at + 8 * index as u64;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::journal_writer::{Journal, JournalStart};
-use crate::snapshot::backend::Disk as _;
-use crate::snapshot::file_names::Array;
+use crate::snapshot::backend::StorageBackend as _;
+use crate::snapshot::file_names::LogicalFile;
 use crate::snapshot::format::{Body, Change, RecordKind, StoreId};
 use crate::snapshot::testing::{Op, Recorder};
 
@@ -35,9 +35,9 @@ fn append(journal: &Journal, bytes: usize) -> u64 {
 }
 
 fn writes_and_syncs(disk: &Recorder, number: u64) -> (usize, usize) {
-    let of = |array: Array| array == Array::Journal(number);
+    let of = |array: LogicalFile| array == LogicalFile::Journal(number);
     let log = disk.log();
-    let count = |wanted: fn(&Op) -> Option<Array>| {
+    let count = |wanted: fn(&Op) -> Option<LogicalFile>| {
         let found = log.iter().filter_map(wanted);
         found.filter(|array| of(*array)).count()
     };
@@ -84,7 +84,7 @@ fn the_file_of_discarded_synced_records_is_not_used_again() {
     journal.write_ahead().expect("written");
     journal.rollback_to(position);
     // The next base checkpoint removes the file.
-    disk.remove(Array::Journal(1)).expect("removed");
+    disk.remove(LogicalFile::Journal(1)).expect("removed");
     journal.commit(append(&journal, 8)).expect("durable");
 }
 

@@ -23,11 +23,11 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::position::Position;
-use crate::snapshot::backend::Disk;
-use crate::snapshot::error::{SnapshotError, error_chain};
+use crate::snapshot::backend::StorageBackend;
+use crate::snapshot::error::{StoreError, error_chain};
 #[cfg(all(test, not(loom)))]
 use crate::snapshot::failpoint::{Failpoint, is_active};
-use crate::snapshot::file_names::Array;
+use crate::snapshot::file_names::LogicalFile;
 use crate::snapshot::format::{
     Body, JournalHeader, RECORD_HEADER_BYTES, RECORDS_AT, RecordHeader, RecordKind, StoreId,
 };
@@ -51,7 +51,7 @@ pub(crate) struct JournalStart {
 /// Journal of an open store.
 #[derive(Debug)]
 pub(crate) struct Journal {
-    disk: Arc<dyn Disk>,
+    disk: Arc<dyn StorageBackend>,
     store: StoreId,
     /// A commit syncs.
     syncs: bool,
@@ -118,7 +118,7 @@ struct Batch {
 impl Journal {
     /// Returns a journal that continues at `start` in new files.
     pub(crate) fn new(
-        disk: Arc<dyn Disk>,
+        disk: Arc<dyn StorageBackend>,
         store: StoreId,
         syncs: bool,
         start: JournalStart,
@@ -154,7 +154,7 @@ impl Journal {
             return;
         }
         let mut block = [0; crate::snapshot::format::PAGE_BYTES];
-        let array = Array::Journal(number);
+        let array = LogicalFile::Journal(number);
         self.disk
             .read(array, 0, &mut block)
             .expect("the file has a header");
@@ -170,7 +170,7 @@ impl Journal {
 
     /// Creates a file for new records if there is none, and reserves storage in it. Requires that
     /// the caller does not hold the access lock.
-    pub(crate) fn make_ready(&self) -> Result<(), SnapshotError> {
+    pub(crate) fn make_ready(&self) -> Result<(), StoreError> {
         if self.healthy()?.file.is_none() {
             let created = self.create()?;
             // If another thread created a file at the same time, this file stays unused.
@@ -185,7 +185,7 @@ impl Journal {
 
     /// Creates the file for the next [`roll`](Self::roll). Requires that the caller does not hold
     /// the access lock.
-    pub(crate) fn prepare_roll(&self) -> Result<(), SnapshotError> {
+    pub(crate) fn prepare_roll(&self) -> Result<(), StoreError> {
         // The present file must get the lower number. The first transaction may be creating it now.
         self.make_ready()?;
         // Reserve storage for the seal record, even if the file has no other record.
@@ -200,14 +200,14 @@ impl Journal {
 
     /// Creates a journal file. Does not hold the state lock, which appending takes under the access
     /// lock.
-    fn create(&self) -> Result<OpenFile, SnapshotError> {
+    fn create(&self) -> Result<OpenFile, StoreError> {
         let number = {
             let mut state = self.lock();
             // The number is never reused, even if the creation fails.
             state.next_number += 1;
             state.next_number - 1
         };
-        let array = Array::Journal(number);
+        let array = LogicalFile::Journal(number);
         let id = random::word().max(1);
         let header = JournalHeader {
             store: self.store,
@@ -217,12 +217,12 @@ impl Journal {
         self.disk
             .create(array)
             .and_then(|()| self.disk.write(array, 0, &header.encode()))
-            .map_err(SnapshotError::disk("create", array))?;
+            .map_err(StoreError::disk("create", array))?;
         // Sync in every mode: records after a missing header would be corruption. The sync covers
         // the directory, too, so a failure puts more than this file in doubt.
         self.disk
             .sync(array)
-            .map_err(SnapshotError::disk("sync", array))
+            .map_err(StoreError::disk("sync", array))
             .inspect_err(|error| self.lock().failed = Some(error_chain(error)))?;
         Ok(OpenFile {
             number,
@@ -237,7 +237,7 @@ impl Journal {
     ///
     /// A full disk is therefore reported before the records have sequence numbers. The caller
     /// excludes other appends. Storage from [`make_ready`](Self::make_ready) is used first.
-    pub(crate) fn reserve(&self, body_bytes: u64, records: u64) -> Result<(), SnapshotError> {
+    pub(crate) fn reserve(&self, body_bytes: u64, records: u64) -> Result<(), StoreError> {
         let exact = body_bytes + (records + 1) * RECORD_HEADER_BYTES as u64;
         let Some(end) = self.unreserved_end(exact)? else {
             return Ok(());
@@ -245,15 +245,15 @@ impl Journal {
         // Only the exact length is required.
         self.reserve_at(end, exact.max(RESERVE_BYTES))
             .or_else(|_| self.reserve_at(end, exact))
-            .map_err(SnapshotError::disk(
+            .map_err(StoreError::disk(
                 "reserve storage for",
-                Array::Journal(end.0),
+                LogicalFile::Journal(end.0),
             ))
     }
 
     /// Returns the file number and the end of the records, if less than `bytes` are reserved after
     /// them.
-    fn unreserved_end(&self, bytes: u64) -> Result<Option<(u64, u64)>, SnapshotError> {
+    fn unreserved_end(&self, bytes: u64) -> Result<Option<(u64, u64)>, StoreError> {
         let state = self.healthy()?;
         let file = state.file.expect("`make_ready` created a file");
         let reserved = file.reserved.saturating_sub(file.end);
@@ -263,7 +263,7 @@ impl Journal {
     /// Reserves storage. Does not hold the state lock, which appending takes under the access lock.
     fn reserve_at(&self, (number, from): (u64, u64), bytes: u64) -> std::io::Result<()> {
         let end = from + bytes;
-        self.disk.reserve(Array::Journal(number), from..end)?;
+        self.disk.reserve(LogicalFile::Journal(number), from..end)?;
         let mut state = self.lock();
         if let Some(file) = state.file.as_mut().filter(|file| file.number == number) {
             file.reserved = file.reserved.max(end);
@@ -279,14 +279,14 @@ impl Journal {
         last: bool,
         generation: u64,
         body: &Body<'_>,
-    ) -> Result<u64, SnapshotError> {
+    ) -> Result<u64, StoreError> {
         let mut state = self.healthy()?;
         state.append(kind, last, generation, Some(body));
         Ok(state.sequence)
     }
 
     /// Continues in the prepared file and returns the end of the earlier records.
-    pub(crate) fn roll(&self, generation: u64) -> Result<Position, SnapshotError> {
+    pub(crate) fn roll(&self, generation: u64) -> Result<Position, StoreError> {
         let mut state = self.healthy()?;
         let next = state
             .prepared
@@ -340,7 +340,7 @@ impl Journal {
     }
 
     /// Waits until a record and all records before it are durable.
-    pub(crate) fn commit(&self, sequence: u64) -> Result<(), SnapshotError> {
+    pub(crate) fn commit(&self, sequence: u64) -> Result<(), StoreError> {
         let mut state = self.lock();
         while state.durable < sequence {
             state = self.flush(state, Flush::Commit)?;
@@ -349,7 +349,7 @@ impl Journal {
     }
 
     /// Waits until a record and all records before it are synced, in every mode.
-    pub(crate) fn commit_synced(&self, sequence: u64) -> Result<(), SnapshotError> {
+    pub(crate) fn commit_synced(&self, sequence: u64) -> Result<(), StoreError> {
         let mut state = self.lock();
         while state.synced < sequence {
             state = self.flush(state, Flush::Synced)?;
@@ -358,7 +358,7 @@ impl Journal {
     }
 
     /// Writes the pending records if they use much memory. Makes nothing durable.
-    pub(crate) fn write_ahead(&self) -> Result<(), SnapshotError> {
+    pub(crate) fn write_ahead(&self) -> Result<(), StoreError> {
         const WRITE_BYTES: usize = 1 << 20;
         const WAIT_BYTES: usize = 3 << 20;
         let state = self.healthy()?;
@@ -375,9 +375,9 @@ impl Journal {
         &'s self,
         mut state: MutexGuard<'s, State>,
         purpose: Flush,
-    ) -> Result<MutexGuard<'s, State>, SnapshotError> {
+    ) -> Result<MutexGuard<'s, State>, StoreError> {
         if let Some(why) = &state.failed {
-            return Err(SnapshotError::Poisoned { why: why.clone() });
+            return Err(StoreError::Poisoned { why: why.clone() });
         }
         if state.flushing {
             let woken = self.flushed.wait(state);
@@ -451,20 +451,20 @@ impl Journal {
         present: Option<u64>,
         unsynced: &mut BTreeSet<u64>,
         sync: bool,
-    ) -> Result<(), SnapshotError> {
+    ) -> Result<(), StoreError> {
         let sync_file = |number: u64| {
-            let array = Array::Journal(number);
+            let array = LogicalFile::Journal(number);
             self.disk
                 .sync(array)
-                .map_err(SnapshotError::disk("sync", array))
+                .map_err(StoreError::disk("sync", array))
         };
         for (index, batch) in batches.iter().enumerate() {
-            let array = Array::Journal(batch.number);
+            let array = LogicalFile::Journal(batch.number);
             let written = self.disk.write(array, batch.offset, &batch.bytes);
-            written.map_err(SnapshotError::disk("append to", array))?;
+            written.map_err(StoreError::disk("append to", array))?;
             if !sync && self.syncs {
                 let end = batch.offset + batch.bytes.len() as u64;
-                self.disk.start_writing(array, batch.offset..end);
+                self.disk.start_writeback(array, batch.offset..end);
             }
             unsynced.insert(batch.number);
             let next = batches.get(index + 1).map(|batch| batch.number);
@@ -483,14 +483,14 @@ impl Journal {
     }
 
     /// Fails if a write or a sync failed.
-    pub(crate) fn check(&self) -> Result<(), SnapshotError> {
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
         self.healthy().map(drop)
     }
 
-    fn healthy(&self) -> Result<MutexGuard<'_, State>, SnapshotError> {
+    fn healthy(&self) -> Result<MutexGuard<'_, State>, StoreError> {
         let state = self.lock();
         match &state.failed {
-            Some(why) => Err(SnapshotError::Poisoned { why: why.clone() }),
+            Some(why) => Err(StoreError::Poisoned { why: why.clone() }),
             None => Ok(state),
         }
     }

@@ -6,7 +6,7 @@ mod journal_rollback_tests;
 mod journal_writer;
 mod position;
 
-pub use journal_replay::Cut;
+pub use journal_replay::IgnoredTail;
 pub(crate) use journal_replay::{
     Record, Replayed, Start, numbers, open_file, record_at, record_bytes, records, replay,
 };

@@ -16,7 +16,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread, ThreadId};
 use std::time::{Duration, Instant};
 
-use crate::snapshot::error::SnapshotError;
+use crate::snapshot::error::StoreError;
 
 /// Reader-writer lock that knows the threads that hold it.
 #[derive(Debug, Default)]
@@ -48,7 +48,7 @@ impl AccessLock {
         &self,
         method: &'static str,
         timeout: Option<Duration>,
-    ) -> Result<SharedAccess<'_>, SnapshotError> {
+    ) -> Result<SharedAccess<'_>, StoreError> {
         let thread = thread::current();
         let mut state = self.state();
         if let Some((_, count)) = state.shared.get_mut(&thread.id()) {
@@ -68,7 +68,7 @@ impl AccessLock {
         &self,
         method: &'static str,
         timeout: Option<Duration>,
-    ) -> Result<ExclusiveAccess<'_>, SnapshotError> {
+    ) -> Result<ExclusiveAccess<'_>, StoreError> {
         let thread = thread::current();
         let mut state = self.state();
         state.refuse_nested(&thread, method)?;
@@ -90,7 +90,7 @@ impl AccessLock {
     }
 
     /// Fails if the calling thread has access already.
-    pub(crate) fn refuse_nested(&self, method: &'static str) -> Result<(), SnapshotError> {
+    pub(crate) fn refuse_nested(&self, method: &'static str) -> Result<(), StoreError> {
         self.state().refuse_nested(&thread::current(), method)
     }
 
@@ -99,7 +99,7 @@ impl AccessLock {
         mut state: MutexGuard<'a, State>,
         timeout: Option<Duration>,
         is_free: impl Fn(&State) -> bool,
-    ) -> Result<MutexGuard<'a, State>, SnapshotError> {
+    ) -> Result<MutexGuard<'a, State>, StoreError> {
         let begun = Instant::now();
         while !is_free(&state) {
             let Some(timeout) = timeout else {
@@ -112,7 +112,7 @@ impl AccessLock {
             let waited = begun.elapsed();
             let Some(left) = timeout.checked_sub(waited).filter(|left| !left.is_zero()) else {
                 let holder = state.holder();
-                return Err(SnapshotError::GateTimeout { waited, holder });
+                return Err(StoreError::LockTimeout { waited, holder });
             };
             let result = self.changed.wait_timeout(state, left);
             state = result.unwrap_or_else(PoisonError::into_inner).0;
@@ -126,10 +126,10 @@ impl AccessLock {
 }
 
 impl State {
-    fn refuse_nested(&self, thread: &Thread, method: &'static str) -> Result<(), SnapshotError> {
+    fn refuse_nested(&self, thread: &Thread, method: &'static str) -> Result<(), StoreError> {
         let exclusive = self.exclusive.as_ref().map(Thread::id);
         if exclusive == Some(thread.id()) || self.shared.contains_key(&thread.id()) {
-            return Err(SnapshotError::Nested { door: method });
+            return Err(StoreError::WouldDeadlock { method: method });
         }
         Ok(())
     }
@@ -185,7 +185,7 @@ mod tests {
             lock.lock_exclusive("transaction", None).map(drop),
             lock.refuse_nested("checkpoint"),
         ] {
-            assert!(matches!(refused, Err(SnapshotError::Nested { .. })));
+            assert!(matches!(refused, Err(StoreError::WouldDeadlock { .. })));
         }
         drop((shared, again));
         let exclusive = lock
@@ -196,7 +196,7 @@ mod tests {
             lock.lock_shared("view", None).map(drop),
             lock.refuse_nested("checkpoint"),
         ] {
-            assert!(matches!(refused, Err(SnapshotError::Nested { .. })));
+            assert!(matches!(refused, Err(StoreError::WouldDeadlock { .. })));
         }
         drop(exclusive);
         lock.refuse_nested("checkpoint").expect("lock is free");
@@ -245,7 +245,7 @@ mod tests {
             }
             let late = scope.spawn(|| lock.lock_shared("view", SHORT).map(drop));
             let late = late.join().expect("no panic");
-            assert!(matches!(late, Err(SnapshotError::GateTimeout { .. })));
+            assert!(matches!(late, Err(StoreError::LockTimeout { .. })));
             drop(first);
             exclusive.join().expect("no panic");
         });

@@ -5,5 +5,5 @@ mod quiesce;
 mod store_memory;
 
 pub(crate) use access_lock::{ExclusiveAccess, SharedAccess};
-pub use quiesce::{Standstill, Stopped};
+pub use quiesce::{Quiesce, QuiesceGuard};
 pub(crate) use store_memory::{MemorySettings, PausedWriters, StoreMemory, pages_of};

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use super::access_lock::{AccessLock, ExclusiveAccess, SharedAccess};
-use super::quiesce::{Standstill, Stopped};
-use crate::snapshot::error::SnapshotError;
+use super::quiesce::{Quiesce, QuiesceGuard};
+use crate::snapshot::error::StoreError;
 use crate::snapshot::format::PAGE_BYTES;
-use crate::snapshot::modes::Changes;
+use crate::snapshot::modes::WriteMode;
 use crate::snapshot::page_set::PageSet;
 use crate::snapshot::poison::Poison;
 use crate::snapshot::region::Region;
@@ -17,9 +17,9 @@ use crate::snapshot::tracker::RegionTracker;
 /// Options that concern the memory.
 #[derive(Debug)]
 pub(crate) struct MemorySettings {
-    pub(crate) changes: Changes,
+    pub(crate) changes: WriteMode,
     pub(crate) lock_timeout: Option<Duration>,
-    pub(crate) quiesce: Option<Arc<dyn Standstill>>,
+    pub(crate) quiesce: Option<Arc<dyn Quiesce>>,
     /// A checkpoint extends the region to the length of its memfd.
     pub(crate) grows_with_memfd: bool,
 }
@@ -43,7 +43,7 @@ pub(crate) struct StoreMemory {
 #[derive(Debug)]
 pub(crate) struct PausedWriters<'a> {
     // External writers resume before the access lock is released.
-    _external: Option<Stopped>,
+    _external: Option<QuiesceGuard>,
     _access: Access<'a>,
     since: Instant,
 }
@@ -87,10 +87,7 @@ impl StoreMemory {
     }
 
     /// Waits for shared access.
-    pub(crate) fn lock_shared(
-        &self,
-        method: &'static str,
-    ) -> Result<SharedAccess<'_>, SnapshotError> {
+    pub(crate) fn lock_shared(&self, method: &'static str) -> Result<SharedAccess<'_>, StoreError> {
         self.access.lock_shared(method, self.settings.lock_timeout)
     }
 
@@ -98,27 +95,27 @@ impl StoreMemory {
     pub(crate) fn lock_exclusive(
         &self,
         method: &'static str,
-    ) -> Result<ExclusiveAccess<'_>, SnapshotError> {
+    ) -> Result<ExclusiveAccess<'_>, StoreError> {
         self.access
             .lock_exclusive(method, self.settings.lock_timeout)
     }
 
     /// Fails if the calling thread has access already.
-    pub(crate) fn refuse_nested(&self, method: &'static str) -> Result<(), SnapshotError> {
+    pub(crate) fn refuse_nested(&self, method: &'static str) -> Result<(), StoreError> {
         self.access.refuse_nested(method)
     }
 
     /// Waits until no writer changes the memory, and keeps writers paused.
-    pub(crate) fn pause_writers(&self) -> Result<PausedWriters<'_>, SnapshotError> {
+    pub(crate) fn pause_writers(&self) -> Result<PausedWriters<'_>, StoreError> {
         let access = match self.settings.changes {
-            Changes::Transactions => Access::Shared(self.lock_shared("checkpoint")?),
-            Changes::Writers => Access::Exclusive(self.lock_exclusive("checkpoint")?),
+            WriteMode::Transactions => Access::Shared(self.lock_shared("checkpoint")?),
+            WriteMode::Tracked => Access::Exclusive(self.lock_exclusive("checkpoint")?),
         };
         let since = Instant::now();
         let quiesce = self.settings.quiesce.as_ref();
-        let external = quiesce.map(|quiesce| quiesce.stop()).transpose();
+        let external = quiesce.map(|quiesce| quiesce.quiesce()).transpose();
         let paused = PausedWriters {
-            _external: external.map_err(SnapshotError::Standstill)?,
+            _external: external.map_err(StoreError::Quiesce)?,
             _access: access,
             since,
         };
@@ -129,12 +126,12 @@ impl StoreMemory {
     }
 
     /// Extends the region to the length of its memfd. The caller has exclusive access.
-    pub(crate) fn grow_to_memfd(&self) -> Result<(), SnapshotError> {
+    pub(crate) fn grow_to_memfd(&self) -> Result<(), StoreError> {
         let mut tracker = self.tracker();
         let lengths = self.lengths.write();
         let _lengths = lengths.unwrap_or_else(PoisonError::into_inner);
         let before = self.region.len();
-        self.region.follow()?;
+        self.region.grow_to_memfd()?;
         let len = self.region.len();
         if len > before {
             let pages = pages_of(&(before as u64..len as u64));
@@ -145,7 +142,7 @@ impl StoreMemory {
     }
 
     /// Sets the length of the region and notifies the tracker. The caller has exclusive access.
-    pub(crate) fn resize_tracked(&self, len: u64) -> Result<(), SnapshotError> {
+    pub(crate) fn resize_tracked(&self, len: u64) -> Result<(), StoreError> {
         let mut tracker = self.tracker();
         let before = self.len();
         self.set_len(len)?;
@@ -159,7 +156,7 @@ impl StoreMemory {
     }
 
     /// Sets the length of the region. The caller has exclusive access.
-    pub(crate) fn set_len(&self, len: u64) -> Result<(), SnapshotError> {
+    pub(crate) fn set_len(&self, len: u64) -> Result<(), StoreError> {
         let lengths = self.lengths.write();
         let _lengths = lengths.unwrap_or_else(PoisonError::into_inner);
         let now = self.len();
@@ -174,12 +171,12 @@ impl StoreMemory {
     }
 
     /// Rounds a length up to whole pages. Fails if it exceeds the reserved addresses.
-    pub(crate) fn whole_pages(&self, len: u64) -> Result<u64, SnapshotError> {
-        let reserved = self.region.reserve_bytes();
+    pub(crate) fn whole_pages(&self, len: u64) -> Result<u64, StoreError> {
+        let reserved = self.region.reserved_bytes();
         let whole = len.checked_next_multiple_of(PAGE_BYTES as u64);
         whole
             .filter(|len| *len <= reserved as u64)
-            .ok_or_else(|| SnapshotError::Option {
+            .ok_or_else(|| StoreError::InvalidOption {
                 option: "len",
                 reason: format!("{len} bytes are more than the {reserved} reserved"),
             })
@@ -191,16 +188,16 @@ impl StoreMemory {
     }
 
     /// Fails and poisons the store if a page of the region was replaced by zeros [I12].
-    pub(crate) fn check_intact(&self) -> Result<(), SnapshotError> {
+    pub(crate) fn check_intact(&self) -> Result<(), StoreError> {
         if self.region.is_poisoned() {
-            self.poison.set(&SnapshotError::MemoryLost);
-            return Err(SnapshotError::MemoryLost);
+            self.poison.set(&StoreError::MemoryLost);
+            return Err(StoreError::MemoryLost);
         }
         Ok(())
     }
 
     /// Poisons the store.
-    pub(crate) fn poison(&self, error: &SnapshotError) {
+    pub(crate) fn poison(&self, error: &StoreError) {
         self.poison.set(error);
     }
 
@@ -214,14 +211,14 @@ impl StoreMemory {
     }
 
     /// Adds the pages that changed since the last scan to `changed`, even if the scan fails [I1].
-    pub(crate) fn scan(&self, changed: &mut PageSet) -> Result<(), SnapshotError> {
+    pub(crate) fn scan(&self, changed: &mut PageSet) -> Result<(), StoreError> {
         let mut tracker = self.tracker();
         *changed |= &std::mem::take(&mut *self.dirty());
         Ok(tracker.scan(&self.region, changed)?)
     }
 
     /// Sets whole pages to zeros and releases their memory.
-    pub(crate) fn discard(&self, bytes: Range<usize>) -> Result<(), SnapshotError> {
+    pub(crate) fn discard(&self, bytes: Range<usize>) -> Result<(), StoreError> {
         let mut tracker = self.tracker();
         let pages = pages_of(&(bytes.start as u64..bytes.end as u64));
         self.dirty().insert_range(pages);

@@ -3,7 +3,7 @@
 use std::ops::{ControlFlow, Range};
 
 use super::image::{Image, STEP_PAGES};
-use crate::snapshot::error::SnapshotError;
+use crate::snapshot::error::StoreError;
 use crate::snapshot::format::{FAN, PAGE_BYTES};
 use crate::snapshot::heap::ChecksumTree as Table;
 
@@ -27,12 +27,12 @@ impl Image {
     /// - [`StoreError::Backend`] if a file cannot be read.
     /// - [`StoreError::Directory`] with `ResourceBusy` if a checkpoint has changed one of the
     ///   heaps.
-    pub fn differences(
+    pub fn diff(
         &self,
         other: &Self,
         mut found: impl FnMut(Range<u64>),
         mut progress: impl FnMut(u64) -> ControlFlow<()>,
-    ) -> Result<ControlFlow<()>, SnapshotError> {
+    ) -> Result<ControlFlow<()>, StoreError> {
         let pages = self.len().max(other.len()) / PAGE_BYTES as u64;
         let mut runs = Runs::default();
         let mut tables = (self.table()?, other.table()?);
@@ -50,8 +50,8 @@ impl Image {
             })?;
         }
         runs.end(&mut found);
-        self.check_unchanged()?;
-        other.check_unchanged()?;
+        self.verify_unchanged()?;
+        other.verify_unchanged()?;
         Ok(progress(pages))
     }
 
@@ -61,8 +61,8 @@ impl Image {
         (ours, theirs): &mut (Table, Table),
         pages: Range<u64>,
         mut differs: impl FnMut(u64),
-    ) -> Result<(), SnapshotError> {
-        let same_seed = self.metadata().store == other.metadata().store;
+    ) -> Result<(), StoreError> {
+        let same_seed = self.metadata().store_id == other.metadata().store_id;
         let ours_known = self.hashes(ours, pages.clone())?;
         let theirs_known = other.hashes(theirs, pages.clone())?;
         let mut bytes = [[0; PAGE_BYTES]; 2];
@@ -84,11 +84,7 @@ impl Image {
     }
 
     /// Hashes of pages of one leaf; `None` where the journal changes the page.
-    fn hashes(
-        &self,
-        table: &mut Table,
-        pages: Range<u64>,
-    ) -> Result<Vec<Option<u64>>, SnapshotError> {
+    fn hashes(&self, table: &mut Table, pages: Range<u64>) -> Result<Vec<Option<u64>>, StoreError> {
         let page_bytes = PAGE_BYTES as u64;
         let base_end = self.metadata().pages().min(self.len() / page_bytes);
         let leaf = if pages.start < base_end {

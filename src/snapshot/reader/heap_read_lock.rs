@@ -7,9 +7,9 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::inspect::StoreReader;
-use crate::snapshot::backend::GroupDisk;
+use crate::snapshot::backend::DirectoryBackend;
 use crate::snapshot::backend::HeapLock;
-use crate::snapshot::error::SnapshotError;
+use crate::snapshot::error::StoreError;
 use crate::snapshot::format::{HeapName, Metadata};
 use crate::snapshot::heap::HeapState;
 use crate::snapshot::heap::choose_heap;
@@ -22,7 +22,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(5);
 /// Complete heap that no checkpoint writes until this value is dropped.
 #[derive(Debug)]
 pub(super) struct HeapReadLock {
-    pub(super) disk: GroupDisk,
+    pub(super) disk: DirectoryBackend,
     pub(super) metadata: Metadata,
     /// METADATA of the committed heap if this is the fallback heap.
     pub(super) newer: Option<Metadata>,
@@ -44,23 +44,23 @@ pub(super) enum HeapSelector {
 }
 
 impl HeapSelector {
-    fn select(self, found: &Found) -> Result<Option<Selected>, SnapshotError> {
+    fn select(self, found: &Found) -> Result<Option<Selected>, StoreError> {
         if let Self::Named(heap) = self {
             return Ok(match found.states[heap as usize] {
-                HeapState::Released(metadata) if metadata.heap == heap => Some((metadata, None)),
+                HeapState::Complete(metadata) if metadata.heap == heap => Some((metadata, None)),
                 _ => None,
             });
         }
         let choice = choose_heap(&found.states[0], &found.states[1])?;
         // Only the heap that was committed last can carry the mark of a clean shutdown.
-        let second = choice.second.map(|second| Metadata {
+        let second = choice.fallback.map(|second| Metadata {
             closed: false,
-            end: None,
+            end_sequence: None,
             ..second
         });
         Ok(match self {
-            Self::Primary => Some((choice.first, None)),
-            _ => second.map(|second| (second, Some(choice.first))),
+            Self::Primary => Some((choice.primary, None)),
+            _ => second.map(|second| (second, Some(choice.primary))),
         })
     }
 }
@@ -70,7 +70,7 @@ impl StoreReader {
     pub(super) fn lock_heap(
         &self,
         selector: HeapSelector,
-    ) -> Result<Option<HeapReadLock>, SnapshotError> {
+    ) -> Result<Option<HeapReadLock>, StoreError> {
         let start = Instant::now();
         loop {
             let Some((wanted, _)) = selector.select(&read_headers(&self.disk()?)?)? else {
@@ -99,8 +99,8 @@ impl StoreReader {
         }
     }
 
-    pub(super) fn busy(&self) -> SnapshotError {
-        SnapshotError::Directory {
+    pub(super) fn busy(&self) -> StoreError {
+        StoreError::Directory {
             path: self.directory.clone(),
             operation: "lock a heap for reading while checkpoints keep writing it",
             source: io::ErrorKind::ResourceBusy.into(),
@@ -111,7 +111,7 @@ impl StoreReader {
 impl HeapReadLock {
     /// Checks that no checkpoint has written the heap, where the filesystem or the permissions do
     /// not allow a lock.
-    pub(super) fn check_unchanged(&self, reader: &StoreReader) -> Result<(), SnapshotError> {
+    pub(super) fn check_unchanged(&self, reader: &StoreReader) -> Result<(), StoreError> {
         if self.lock.holds() {
             return Ok(());
         }
@@ -124,6 +124,11 @@ impl HeapReadLock {
 }
 
 fn same_image(one: &Metadata, other: &Metadata) -> bool {
-    (one.store, one.heap, one.generation, one.root)
-        == (other.store, other.heap, other.generation, other.root)
+    (one.store_id, one.heap, one.generation, one.tree_root_hash)
+        == (
+            other.store_id,
+            other.heap,
+            other.generation,
+            other.tree_root_hash,
+        )
 }

@@ -6,13 +6,13 @@ use super::heap_read_lock::{HeapReadLock, HeapSelector};
 use super::inspect::StoreReader;
 use super::journal_ends::JournalEnds;
 use super::journal_overlay::JournalOverlay;
-use crate::snapshot::backend::Disk;
-use crate::snapshot::error::SnapshotError;
-use crate::snapshot::file_names::Array;
+use crate::snapshot::backend::StorageBackend;
+use crate::snapshot::error::StoreError;
+use crate::snapshot::file_names::LogicalFile;
 use crate::snapshot::format::{FAN, HeapName, Metadata, PAGE_BYTES};
 use crate::snapshot::heap;
 use crate::snapshot::heap::ChecksumTree as Table;
-use crate::snapshot::journal::Cut;
+use crate::snapshot::journal::IgnoredTail;
 use crate::snapshot::journal::Record;
 
 /// Pages that are read with one checksum tree in memory, which keeps every block that it has read:
@@ -27,7 +27,7 @@ pub(super) const STEP_PAGES: u64 = FAN * FAN;
 /// # Examples
 ///
 /// ```
-/// use flatspan::snapshot::{SnapshotError, Store, StoreOptions, StoreReader};
+/// use flatspan::snapshot::{StoreError, Store, StoreOptions, StoreReader};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let directory = tempfile::tempdir()?;
@@ -37,7 +37,7 @@ pub(super) const STEP_PAGES: u64 = FAN * FAN;
 /// let mut data_bytes = 0;
 /// image.read(|_offset, bytes| {
 ///     data_bytes += bytes.len();
-///     Ok::<_, SnapshotError>(())
+///     Ok::<_, StoreError>(())
 /// })?;
 /// assert_eq!((image.len(), data_bytes), (8192, 0));
 /// # Ok(())
@@ -55,7 +55,7 @@ pub struct Image {
     pub(super) chain: u64,
     pub(super) journal_ends: JournalEnds,
     replayed_records: u64,
-    ignored_tails: Vec<Cut>,
+    ignored_tails: Vec<IgnoredTail>,
 }
 
 /// State of a region after the journal records that follow a heap.
@@ -79,13 +79,13 @@ impl StoreReader {
     /// - [`StoreError::Corrupt`] if the journal is corrupt.
     /// - [`StoreError::Backend`] if a file cannot be read.
     /// - [`StoreError::Directory`] with `ResourceBusy` if checkpoints keep writing both heaps.
-    pub fn newest(&self) -> Result<Image, SnapshotError> {
+    pub fn newest(&self) -> Result<Image, StoreError> {
         let image = self.with_journal(HeapSelector::Primary, true)?;
         image.ok_or_else(|| self.busy())
     }
 
     /// Newest state without the content of the journal: to be cloned and compared, not to be read.
-    pub(in crate::snapshot) fn newest_to_clone(&self) -> Result<Image, SnapshotError> {
+    pub(in crate::snapshot) fn newest_to_clone(&self) -> Result<Image, StoreError> {
         let image = self.with_journal(HeapSelector::Primary, false)?;
         image.ok_or_else(|| self.busy())
     }
@@ -99,7 +99,7 @@ impl StoreReader {
     /// # Errors
     ///
     /// The same as [`newest`](Self::newest).
-    pub fn second_chance(&self) -> Result<Option<Image>, SnapshotError> {
+    pub fn fallback(&self) -> Result<Option<Image>, StoreError> {
         self.with_journal(HeapSelector::Fallback, true)
     }
 
@@ -108,7 +108,7 @@ impl StoreReader {
     /// # Errors
     ///
     /// The same as [`newest`](Self::newest), except for errors of the journal.
-    pub fn heap(&self, heap: HeapName) -> Result<Option<Image>, SnapshotError> {
+    pub fn heap(&self, heap: HeapName) -> Result<Option<Image>, StoreError> {
         let Some(heap_lock) = self.lock_heap(HeapSelector::Named(heap))? else {
             return Ok(None);
         };
@@ -118,8 +118,8 @@ impl StoreReader {
             overlay: JournalOverlay::default(),
             len: heap_lock.metadata.payload_bytes,
             generation: heap_lock.metadata.generation,
-            sequence: heap_lock.metadata.sequence,
-            chain: heap_lock.metadata.chain,
+            sequence: heap_lock.metadata.last_sequence,
+            chain: heap_lock.metadata.last_record_checksum,
             journal_ends: JournalEnds::default(),
             replayed_records: 0,
             ignored_tails: Vec::new(),
@@ -131,7 +131,7 @@ impl StoreReader {
         &self,
         selector: HeapSelector,
         to_be_read: bool,
-    ) -> Result<Option<Image>, SnapshotError> {
+    ) -> Result<Option<Image>, StoreError> {
         let Some(heap_lock) = self.lock_heap(selector)? else {
             return Ok(None);
         };
@@ -159,7 +159,7 @@ impl JournalState {
             overlay: to_be_read.then(JournalOverlay::default),
             len: metadata.payload_bytes,
             generation: metadata.generation,
-            sequence: metadata.sequence,
+            sequence: metadata.last_sequence,
             journal_ends: JournalEnds::default(),
             records: 0,
         }
@@ -223,7 +223,7 @@ impl Image {
     /// Returns the ignored tails of the journal: bytes that were never acknowledged. While a writer
     /// runs, they may be records that it is writing.
     #[must_use]
-    pub fn cuts(&self) -> &[Cut] {
+    pub fn ignored_tails(&self) -> &[IgnoredTail] {
         &self.ignored_tails
     }
 
@@ -239,7 +239,7 @@ impl Image {
     /// - [`StoreError::Corrupt`] if a page does not match its checksum.
     /// - [`StoreError::Backend`] if a file cannot be read.
     /// - [`StoreError::Directory`] with `ResourceBusy` if a checkpoint has changed the heap.
-    pub fn read<E: From<SnapshotError>>(
+    pub fn for_each_data<E: From<StoreError>>(
         &self,
         mut take: impl FnMut(u64, &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
@@ -259,7 +259,7 @@ impl Image {
         }
         self.gap(done..self.len, &mut take)?;
         take(self.len, &[])?;
-        Ok(self.check_unchanged()?)
+        Ok(self.verify_unchanged()?)
     }
 
     /// Verifies that everything read from the [`payload_files`](Self::payload_files) so far belongs
@@ -271,7 +271,7 @@ impl Image {
     /// # Errors
     ///
     /// - [`StoreError::Directory`] with `ResourceBusy` if a checkpoint has changed the heap.
-    pub fn check_unchanged(&self) -> Result<(), SnapshotError> {
+    pub fn verify_unchanged(&self) -> Result<(), StoreError> {
         self.heap_lock.check_unchanged(&self.reader)
     }
 
@@ -281,14 +281,14 @@ impl Image {
         table: &mut Table,
         first: u64,
         buf: &mut [u8],
-    ) -> Result<(), SnapshotError> {
+    ) -> Result<(), StoreError> {
         buf.fill(0);
         let last = first + (buf.len() / PAGE_BYTES) as u64;
         let base = first..last.min(self.metadata().pages()).max(first);
         self.base(table, base, |page, bytes| {
             let at = (page - first) as usize * PAGE_BYTES;
             buf[at..at + bytes.len()].copy_from_slice(bytes);
-            Ok::<_, SnapshotError>(())
+            Ok::<_, StoreError>(())
         })?;
         let offset = first * PAGE_BYTES as u64;
         self.overlay.patch(offset, buf);
@@ -297,17 +297,17 @@ impl Image {
         Ok(())
     }
 
-    pub(super) fn table(&self) -> Result<Table, SnapshotError> {
+    pub(super) fn table(&self) -> Result<Table, StoreError> {
         let metadata = self.metadata();
         Table::open(
             &self.heap_lock.disk,
             metadata.heap,
             metadata.seed(),
-            metadata.root,
+            metadata.tree_root_hash,
         )
     }
 
-    fn base<E: From<SnapshotError>>(
+    fn base<E: From<StoreError>>(
         &self,
         table: &mut Table,
         pages: Range<u64>,
@@ -359,11 +359,11 @@ impl Image {
 
 impl HeapReadLock {
     /// Logical file with the pages.
-    pub(super) fn array(&self) -> Array {
-        Array::Heap(self.metadata.heap)
+    pub(super) fn array(&self) -> LogicalFile {
+        LogicalFile::Heap(self.metadata.heap)
     }
 
-    pub(super) fn disk(&self) -> &dyn Disk {
+    pub(super) fn disk(&self) -> &dyn StorageBackend {
         &self.disk
     }
 }

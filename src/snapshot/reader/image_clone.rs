@@ -7,10 +7,10 @@ use std::time::SystemTime;
 
 use super::image::Image;
 use super::inspect::StoreReader;
-use crate::snapshot::backend::Disk as _;
-use crate::snapshot::backend::GroupDisk;
-use crate::snapshot::error::SnapshotError;
-use crate::snapshot::file_names::Array;
+use crate::snapshot::backend::DirectoryBackend;
+use crate::snapshot::backend::StorageBackend as _;
+use crate::snapshot::error::StoreError;
+use crate::snapshot::file_names::LogicalFile;
 use crate::snapshot::format::{METADATA_BYTES, Metadata};
 use crate::snapshot::heap;
 
@@ -36,15 +36,15 @@ impl Image {
     /// - [`StoreError::Backend`] with another kind if a file cannot be read or written.
     /// - [`StoreError::Directory`] with `ResourceBusy` if the heap could not be locked and a
     ///   checkpoint has changed it.
-    pub fn clone_to(&self, directory: impl AsRef<Path>) -> Result<(), SnapshotError> {
+    pub fn clone_to(&self, directory: impl AsRef<Path>) -> Result<(), StoreError> {
         let metadata = *self.metadata();
-        let heap = Array::Heap(metadata.heap);
-        let made = GroupDisk::create(directory.as_ref(), metadata.part_bytes);
-        let target = made.map_err(SnapshotError::disk("clone", heap))?;
+        let heap = LogicalFile::Heap(metadata.heap);
+        let made = DirectoryBackend::create(directory.as_ref(), metadata.part_bytes);
+        let target = made.map_err(StoreError::disk("clone", heap))?;
 
-        let table = Array::Table(metadata.heap);
+        let table = LogicalFile::Table(metadata.heap);
         let table_bytes = self.heap_lock.disk.len(table);
-        let table_bytes = table_bytes.map_err(SnapshotError::disk("read the length of", table))?;
+        let table_bytes = table_bytes.map_err(StoreError::disk("read the length of", table))?;
         self.clone_array(&target, table, 0..table_bytes)?;
         for (number, end) in self.journal_ends.iter() {
             self.copy_journal(&target, number, end)?;
@@ -55,20 +55,20 @@ impl Image {
         // clone was not verified, so it must not look like a store after a clean shutdown.
         let own = Metadata {
             closed: false,
-            end: None,
+            end_sequence: None,
             committed_at: SystemTime::now(),
             ..metadata
         };
         heap::write_metadata(&target, &own)?;
         heap::sync(&target, heap)?;
-        self.check_unchanged()?;
+        self.verify_unchanged()?;
         let made = StoreReader::open(target.dir())?.newest_to_clone()?;
         if !made.is_same_state(self) {
             let differs = io::Error::other("the copy differs from the image");
-            return Err(SnapshotError::disk("clone", heap)(differs));
+            return Err(StoreError::disk("clone", heap)(differs));
         }
         let published = target.publish();
-        published.map_err(SnapshotError::disk("publish the clone of", heap))
+        published.map_err(StoreError::disk("publish the clone of", heap))
     }
 
     /// Whether both images are equal byte for byte, as far as checksums show.
@@ -77,10 +77,10 @@ impl Image {
             let heap = image.metadata();
             let journal = (image.sequence(), image.chain);
             (
-                heap.store,
-                heap.root,
+                heap.store_id,
+                heap.tree_root_hash,
                 heap.payload_bytes,
-                heap.sequence,
+                heap.last_sequence,
                 journal,
             )
         };
@@ -89,19 +89,24 @@ impl Image {
 
     fn clone_array(
         &self,
-        target: &GroupDisk,
-        array: Array,
+        target: &DirectoryBackend,
+        array: LogicalFile,
         range: Range<u64>,
-    ) -> Result<(), SnapshotError> {
+    ) -> Result<(), StoreError> {
         let cloned = self.heap_lock.disk.clone_array(array, target, range);
-        cloned.map_err(SnapshotError::disk("clone", array))?;
+        cloned.map_err(StoreError::disk("clone", array))?;
         heap::sync(target, array)
     }
 
     /// Copies instead of sharing storage: preallocation past the end of a journal with shared
     /// storage has no effect on btrfs.
-    fn copy_journal(&self, target: &GroupDisk, number: u64, end: u64) -> Result<(), SnapshotError> {
-        let array = Array::Journal(number);
+    fn copy_journal(
+        &self,
+        target: &DirectoryBackend,
+        number: u64,
+        end: u64,
+    ) -> Result<(), StoreError> {
+        let array = LogicalFile::Journal(number);
         let source = &self.heap_lock.disk;
         let copy = || {
             target.set_part_bytes(array, source.part_bytes_of(array))?;
@@ -114,7 +119,7 @@ impl Image {
             }
             Ok(())
         };
-        copy().map_err(SnapshotError::disk("copy", array))?;
+        copy().map_err(StoreError::disk("copy", array))?;
         heap::sync(target, array)
     }
 }

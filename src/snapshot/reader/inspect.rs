@@ -5,13 +5,13 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::snapshot::backend::Disk as _;
-use crate::snapshot::backend::GroupDisk;
-use crate::snapshot::error::NoHeap;
-use crate::snapshot::error::SnapshotError;
-use crate::snapshot::file_names::Array;
-use crate::snapshot::format::{Copies, Defect, HeapName, Metadata};
-use crate::snapshot::heap::Choice;
+use crate::snapshot::backend::DirectoryBackend;
+use crate::snapshot::backend::StorageBackend as _;
+use crate::snapshot::error::HeapSelectionError;
+use crate::snapshot::error::StoreError;
+use crate::snapshot::file_names::LogicalFile;
+use crate::snapshot::format::{Copies, HeaderError, HeapName, Metadata};
+use crate::snapshot::heap::HeapSelection;
 use crate::snapshot::heap::HeapState;
 use crate::snapshot::heap::choose_heap;
 use crate::snapshot::heap::{open_read_only, read_headers, stored_part_bytes};
@@ -46,11 +46,11 @@ pub struct StoreReader {
 /// State of one heap as it is stored.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct HeapFacts {
+pub struct HeapInfo {
     /// The heap.
     pub heap: HeapName,
     /// Both copies of METADATA, or the error of each; `None` if the heap has no files.
-    pub copies: Option<[Result<Metadata, Defect>; 2]>,
+    pub metadata_copies: Option<[Result<Metadata, HeaderError>; 2]>,
     /// State of the heap according to the copies.
     pub state: HeapState,
     /// Length of the heap in bytes; `None` if a part file is missing or has a wrong length.
@@ -60,13 +60,13 @@ pub struct HeapFacts {
 /// Headers of a store.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Survey {
+pub struct StoreInfo {
     /// Heap a, then heap b.
-    pub heaps: [HeapFacts; 2],
+    pub heaps: [HeapInfo; 2],
     /// The heap that a store would open from, or why there is none.
-    pub choice: Result<Choice, NoHeap>,
+    pub selection: Result<HeapSelection, HeapSelectionError>,
     /// Process that has the store open for writing, if `/proc/locks` shows one.
-    pub writer: Option<u32>,
+    pub writer_pid: Option<u32>,
 }
 
 impl StoreReader {
@@ -77,7 +77,7 @@ impl StoreReader {
     /// - [`StoreError::Directory`] if the directory cannot be read.
     /// - [`StoreError::NotAStore`] if it has no files of a store.
     /// - [`StoreError::Backend`] if a header cannot be read.
-    pub fn open(directory: impl AsRef<Path>) -> Result<Self, SnapshotError> {
+    pub fn open(directory: impl AsRef<Path>) -> Result<Self, StoreError> {
         let directory = directory.as_ref().to_path_buf();
         let part_bytes = stored_part_bytes(&directory)?;
         Ok(Self {
@@ -98,19 +98,19 @@ impl StoreReader {
     ///
     /// - [`StoreError::Directory`] if the directory cannot be read.
     /// - [`StoreError::Backend`] if a header cannot be read.
-    pub fn survey(&self) -> Result<Survey, SnapshotError> {
+    pub fn inspect(&self) -> Result<StoreInfo, StoreError> {
         let disk = self.disk()?;
         let found = read_headers(&disk)?;
-        let heaps = [HeapName::A, HeapName::B].map(|heap| HeapFacts {
+        let heaps = [HeapName::A, HeapName::B].map(|heap| HeapInfo {
             heap,
-            copies: found.copies[heap as usize].map(|Copies(copies)| copies),
+            metadata_copies: found.copies[heap as usize].map(|Copies(copies)| copies),
             state: found.states[heap as usize],
-            present_bytes: disk.len(Array::Heap(heap)).ok(),
+            present_bytes: disk.len(LogicalFile::Heap(heap)).ok(),
         });
-        Ok(Survey {
+        Ok(StoreInfo {
             heaps,
-            choice: choose_heap(&found.states[0], &found.states[1]),
-            writer: self.writer(),
+            selection: choose_heap(&found.states[0], &found.states[1]),
+            writer_pid: self.writer(),
         })
     }
 
@@ -122,18 +122,18 @@ impl StoreReader {
     /// # Errors
     ///
     /// - [`StoreError::Backend`] if a file cannot be synced or dropped.
-    pub fn forget_cached(&self) -> Result<(), SnapshotError> {
+    pub fn drop_page_cache(&self) -> Result<(), StoreError> {
         let disk = self.disk()?;
-        let arrays = disk.arrays();
-        for array in arrays.map_err(SnapshotError::disk(
+        let arrays = disk.files();
+        for array in arrays.map_err(StoreError::disk(
             "list the files beside",
-            Array::Heap(HeapName::A),
+            LogicalFile::Heap(HeapName::A),
         ))? {
-            match disk.forget_cached(array) {
+            match disk.drop_page_cache(array) {
                 // A checkpoint has removed the file since the list was read.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 forgotten => {
-                    forgotten.map_err(SnapshotError::disk("drop the page cache of", array))?
+                    forgotten.map_err(StoreError::disk("drop the page cache of", array))?
                 }
             }
         }
@@ -142,7 +142,7 @@ impl StoreReader {
 
     /// Opens the files again for each operation, because a running writer removes and recreates
     /// files.
-    pub(super) fn disk(&self) -> Result<GroupDisk, SnapshotError> {
+    pub(super) fn disk(&self) -> Result<DirectoryBackend, StoreError> {
         let disk = open_read_only(&self.directory, self.part_bytes)?;
         // Sets the part lengths of both heaps. Errors are reported by the operation that follows.
         drop(read_headers(&disk));

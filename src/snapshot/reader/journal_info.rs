@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use super::heap_read_lock::{HeapReadLock, HeapSelector};
 use super::inspect::StoreReader;
-use crate::snapshot::backend::Disk;
-use crate::snapshot::error::{Damage, SnapshotError, error_chain};
-use crate::snapshot::file_names::Array;
-use crate::snapshot::format::{self, Defect, Metadata, RECORDS_AT, RecordKind};
+use crate::snapshot::backend::StorageBackend;
+use crate::snapshot::error::{CorruptionCause, StoreError, error_chain};
+use crate::snapshot::file_names::LogicalFile;
+use crate::snapshot::format::{self, HeaderError, Metadata, RECORDS_AT, RecordKind};
 use crate::snapshot::journal;
-use crate::snapshot::journal::Cut;
+use crate::snapshot::journal::IgnoredTail;
 use crate::snapshot::journal::Record;
 use crate::snapshot::journal::Replayed;
 use crate::snapshot::journal::Start;
@@ -23,13 +23,13 @@ const ATTEMPTS_MAX: u32 = 8;
 /// State of a journal file.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct JournalFacts {
+pub struct JournalFileInfo {
     /// Number of the file.
     pub number: u64,
     /// Length of the file in bytes.
     pub bytes: u64,
     /// Error of the header; [`HeaderError::Zeroed`] if the file was never completed.
-    pub defect: Option<Defect>,
+    pub defect: Option<HeaderError>,
     /// Number of valid records from the start of the file.
     pub records: u64,
     /// End offset of the last valid record.
@@ -43,7 +43,7 @@ pub struct JournalFacts {
 /// Journal record that belongs to the state of the store.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct RecordFacts {
+pub struct RecordInfo {
     /// Number of the journal file.
     pub journal: u64,
     /// Offset of the record in the file.
@@ -57,9 +57,9 @@ pub struct RecordFacts {
     /// Generation of the record.
     pub generation: u64,
     /// Last sequence number that was known to be durable when the record was written.
-    pub durable: u64,
+    pub durable_sequence: u64,
     /// Whether the record completes a transaction, a delta checkpoint or a journal file.
-    pub last: bool,
+    pub completes_group: bool,
     /// Length of the region after the record; `None` for a seal record.
     pub region_bytes: Option<u64>,
     /// Ranges of the region that the record changes, in order.
@@ -98,11 +98,11 @@ impl StoreReader {
     /// - [`StoreError::Directory`] if the directory cannot be read.
     /// - [`StoreError::Backend`] if a file cannot be read.
     /// - [`StoreError::HeapSelection`] if no heap has a valid header.
-    pub fn journal_files(&self) -> Result<Vec<JournalFacts>, SnapshotError> {
-        let headers = self.survey()?;
+    pub fn journal_files(&self) -> Result<Vec<JournalFileInfo>, StoreError> {
+        let headers = self.inspect()?;
         let known = headers.heaps.iter().find_map(|heap| heap.state.metadata());
         let Some(metadata) = known else {
-            headers.choice?;
+            headers.selection?;
             return Ok(Vec::new());
         };
         let disk = self.disk()?;
@@ -128,8 +128,8 @@ impl StoreReader {
     pub fn records(
         &self,
         heap: HeapChoice,
-        mut take: impl FnMut(RecordFacts),
-    ) -> Result<Option<Vec<Cut>>, SnapshotError> {
+        mut take: impl FnMut(RecordInfo),
+    ) -> Result<Option<Vec<IgnoredTail>>, StoreError> {
         let selector = match heap {
             HeapChoice::Newest => HeapSelector::Primary,
             HeapChoice::Fallback => HeapSelector::Fallback,
@@ -137,7 +137,7 @@ impl StoreReader {
         let Some(heap_lock) = self.lock_heap(selector)? else {
             return Ok(None);
         };
-        let mut last_sequence = heap_lock.metadata.sequence;
+        let mut last_sequence = heap_lock.metadata.last_sequence;
         let replayed = heap_lock.replay(
             || (),
             |(), record| {
@@ -161,7 +161,7 @@ impl HeapReadLock {
         &self,
         begin: impl Fn() -> T,
         mut apply: impl FnMut(&mut T, &Record<'_>),
-    ) -> Result<(Replayed, T), SnapshotError> {
+    ) -> Result<(Replayed, T), StoreError> {
         let mut seen = String::new();
         let mut attempts = 0;
         loop {
@@ -173,7 +173,7 @@ impl HeapReadLock {
             });
             match replayed {
                 Ok(replayed) => return Ok((replayed, state)),
-                Err(error @ SnapshotError::Damaged { .. }) if attempts < ATTEMPTS_MAX => {
+                Err(error @ StoreError::Corrupt { .. }) if attempts < ATTEMPTS_MAX => {
                     let text = error_chain(&error);
                     if text == seen {
                         return Err(error);
@@ -195,29 +195,29 @@ impl HeapReadLock {
 }
 
 fn journal_file_info(
-    disk: &dyn Disk,
+    disk: &dyn StorageBackend,
     metadata: &Metadata,
     number: u64,
-) -> Result<JournalFacts, SnapshotError> {
-    let array = Array::Journal(number);
+) -> Result<JournalFileInfo, StoreError> {
+    let array = LogicalFile::Journal(number);
     let len = disk.len(array);
-    let mut info = JournalFacts {
+    let mut info = JournalFileInfo {
         number,
-        bytes: len.map_err(SnapshotError::disk("read the length of", array))?,
+        bytes: len.map_err(StoreError::disk("read the length of", array))?,
         defect: None,
         records: 0,
         records_end: RECORDS_AT,
         sequences: None,
         sealed: false,
     };
-    let file = match journal::open_file(disk, metadata.store, number) {
+    let file = match journal::open_file(disk, metadata.store_id, number) {
         Ok(Some(file)) => file,
         Ok(None) => {
-            info.defect = Some(Defect::Blank);
+            info.defect = Some(HeaderError::Zeroed);
             return Ok(info);
         }
-        Err(SnapshotError::Damaged {
-            what: Damage::Header(defect),
+        Err(StoreError::Corrupt {
+            cause: CorruptionCause::Header(defect),
             ..
         }) => {
             info.defect = Some(defect);
@@ -237,18 +237,18 @@ fn journal_file_info(
     Ok(info)
 }
 
-fn record_info(record: &Record<'_>) -> RecordFacts {
+fn record_info(record: &Record<'_>) -> RecordInfo {
     let header = &record.header;
     let body = record.body.as_ref();
-    RecordFacts {
+    RecordInfo {
         journal: record.journal,
         offset: record.offset,
         bytes: journal::record_bytes(header),
         kind: header.kind,
         sequence: header.sequence,
         generation: header.generation,
-        durable: header.durable,
-        last: header.last,
+        durable_sequence: header.durable,
+        completes_group: header.last,
         region_bytes: body.map(|body| body.payload_bytes),
         changes: body.map(changes_of).unwrap_or_default(),
     }

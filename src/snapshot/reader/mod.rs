@@ -23,9 +23,9 @@ mod verify_heap;
 mod verify_report;
 
 pub use image::Image;
-pub use inspect::{HeapFacts, StoreReader, Survey};
-pub use journal_info::{Change, HeapChoice, JournalFacts, RecordFacts};
-pub use payload_files::HeapPart;
-pub use probe_trackers::{TrackerProbes, TrackerTrial, try_trackers};
-pub use problem::{Fault, FaultKind};
-pub use verify_report::{Progress, Verified};
+pub use inspect::{HeapInfo, StoreInfo, StoreReader};
+pub use journal_info::{Change, HeapChoice, JournalFileInfo, RecordInfo};
+pub use payload_files::PayloadFile;
+pub use probe_trackers::{TrackerProbe, TrackerProbes, probe_trackers};
+pub use problem::{Problem, ProblemKind};
+pub use verify_report::{StoreVerifyReport, VerifyProgress};

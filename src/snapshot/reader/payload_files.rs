@@ -9,7 +9,7 @@ use crate::snapshot::format::METADATA_BYTES;
 /// Range of a file that holds a part of PAYLOAD.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct HeapPart {
+pub struct PayloadFile {
     /// Path relative to the [directory of the store](super::StoreReader::directory).
     pub path: PathBuf,
     /// Byte range in the file.
@@ -36,18 +36,18 @@ impl Image {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let reader = StoreReader::open("/var/lib/counter")?;
     /// let image = reader.newest()?;
-    /// let builder = Group::builder(reader.directory());
+    /// let builder = Group::builder(reader.path());
     /// let parts = image.parts().into_iter();
     /// let builder = parts.fold(builder, |builder, part| builder.file_range(part.path, part.range));
     /// let group = builder.open()?;
     /// let first = Pieces::new(&group, 256 << 10)?.hash(0)?;
     /// // Check before the hash is used.
-    /// image.check_unchanged()?;
+    /// image.verify_unchanged()?;
     /// # Ok(())
     /// # }
     /// ```
     #[must_use]
-    pub fn parts(&self) -> Vec<HeapPart> {
+    pub fn payload_files(&self) -> Vec<PayloadFile> {
         let (array, part_bytes) = (self.heap_lock.array(), self.metadata().part_bytes);
         let end = METADATA_BYTES + self.metadata().payload_bytes;
         let mut parts = Vec::new();
@@ -56,7 +56,7 @@ impl Image {
             let part = at / part_bytes;
             let part_start = part * part_bytes;
             let part_end = end.min(part_start.saturating_add(part_bytes));
-            parts.push(HeapPart {
+            parts.push(PayloadFile {
                 path: PathBuf::from(array.part_name(part)),
                 range: at - part_start..part_end - part_start,
             });

@@ -2,14 +2,14 @@
 
 use crate::snapshot::error::error_chain;
 use crate::snapshot::format::PAGE_BYTES;
-use crate::snapshot::region::{Region, RegionOptions, RestoredPart};
-use crate::snapshot::tracker::{self, TrackerChoice, TrackerKind, Writers};
+use crate::snapshot::region::{PrivateFilePart, Region, RegionOptions};
+use crate::snapshot::tracker::{self, TrackerChoice, TrackerKind, WriterScope};
 use crate::sys::{memfd, userfaultfd};
 
 /// Result of testing one tracker on memory of its own.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct TrackerTrial {
+pub struct TrackerProbe {
     /// The tracker.
     pub tracker: TrackerKind,
     /// Result of the test, or why the tracker cannot be used.
@@ -21,7 +21,7 @@ pub struct TrackerTrial {
 #[non_exhaustive]
 pub struct TrackerProbes {
     /// Trackers that depend on the system.
-    pub trackers: Vec<TrackerTrial>,
+    pub trackers: Vec<TrackerProbe>,
     /// Whether a userfaultfd that also handles faults of the kernel can be opened. It needs a
     /// privilege or a sysctl.
     pub userfaultfd: Result<(), String>,
@@ -32,9 +32,10 @@ pub struct TrackerProbes {
 /// Tests the trackers that depend on the system, and whether userfaultfd can be opened with and
 /// without privileges.
 #[must_use]
-pub fn try_trackers() -> TrackerProbes {
+pub fn probe_trackers() -> TrackerProbes {
     let options = RegionOptions::default();
-    let anonymous = || Region::anonymous(PAGE_BYTES, options).map_err(|error| error_chain(&error));
+    let anonymous =
+        || Region::new_anonymous(PAGE_BYTES, options).map_err(|error| error_chain(&error));
     let trackers = vec![
         trial(TrackerKind::WpAsync, TrackerChoice::WpAsync, anonymous()),
         trial(
@@ -42,7 +43,11 @@ pub fn try_trackers() -> TrackerProbes {
             TrackerChoice::PrivatePages,
             restored(),
         ),
-        trial(TrackerKind::Compare, TrackerChoice::Compare, anonymous()),
+        trial(
+            TrackerKind::HashCompare,
+            TrackerChoice::HashCompare,
+            anonymous(),
+        ),
     ];
     let open =
         |user_mode_only| userfaultfd::try_open(user_mode_only).map_err(|error| error.to_string());
@@ -57,14 +62,14 @@ fn trial(
     tracker: TrackerKind,
     choice: TrackerChoice,
     region: Result<Region, String>,
-) -> TrackerTrial {
+) -> TrackerProbe {
     let outcome = region.and_then(|region| {
-        let chosen = tracker::choose(&region, choice, Writers::OnlyThisMapping);
+        let chosen = tracker::select_tracker(&region, choice, WriterScope::ThisMapping);
         chosen
             .map(|chosen| chosen.why)
             .map_err(|error| error_chain(&error))
     });
-    TrackerTrial { tracker, outcome }
+    TrackerProbe { tracker, outcome }
 }
 
 /// One page of a file, mapped privately.
@@ -72,11 +77,11 @@ fn restored() -> Result<Region, String> {
     let file = memfd::create("flatspan-trial").map_err(|error| error.to_string())?;
     file.set_len(PAGE_BYTES as u64)
         .map_err(|error| error.to_string())?;
-    let part = RestoredPart {
+    let part = PrivateFilePart {
         file,
         offset: 0,
         bytes: PAGE_BYTES,
     };
-    Region::restored(vec![part], PAGE_BYTES, RegionOptions::default())
+    Region::map_private_files(vec![part], PAGE_BYTES, RegionOptions::default())
         .map_err(|error| error_chain(&error))
 }

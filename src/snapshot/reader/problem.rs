@@ -3,35 +3,35 @@
 use std::fmt;
 use std::ops::Range;
 
-use crate::snapshot::error::NoHeap;
-use crate::snapshot::file_names::Array;
-use crate::snapshot::format::Defect;
+use crate::snapshot::error::HeapSelectionError;
+use crate::snapshot::file_names::LogicalFile;
+use crate::snapshot::format::HeaderError;
 
 /// Part of a store that differs from what was written, or cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Fault {
+pub struct Problem {
     /// Logical file with the problem.
-    pub array: Array,
+    pub array: LogicalFile,
     /// Kind and position of the problem.
-    pub kind: FaultKind,
+    pub kind: ProblemKind,
 }
 
 /// Kind and position of a problem.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum FaultKind {
+pub enum ProblemKind {
     /// A copy of METADATA is invalid.
     Metadata {
         /// Number of the copy, 0 or 1.
         copy: usize,
         /// Error of the copy.
-        defect: Defect,
+        defect: HeaderError,
     },
     /// The headers of both heaps contradict each other, or no heap is complete.
-    Headers(NoHeap),
+    HeapSelection(HeapSelectionError),
     /// A part file is missing or has a wrong length.
-    Files {
+    PartFiles {
         /// File and error.
         reason: String,
     },
@@ -42,7 +42,7 @@ pub enum FaultKind {
     },
     /// A block of the checksum tree does not match its checksum, so the pages under it cannot be
     /// verified.
-    Block {
+    TreeBlock {
         /// Level of the block; level 0 holds the hashes of pages.
         level: u8,
         /// Number of the block on its level.
@@ -66,16 +66,16 @@ pub enum FaultKind {
     },
 }
 
-impl FaultKind {
+impl ProblemKind {
     /// Returns a stable name of the kind, for machine-readable output.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
             Self::Metadata { .. } => "metadata",
-            Self::Headers(_) => "heap_selection",
-            Self::Files { .. } => "part_files",
+            Self::HeapSelection(_) => "heap_selection",
+            Self::PartFiles { .. } => "part_files",
             Self::Pages { .. } => "pages",
-            Self::Block { .. } => "tree_block",
+            Self::TreeBlock { .. } => "tree_block",
             Self::Journal { .. } => "journal",
             Self::Unreadable { .. } => "unreadable",
         }
@@ -85,35 +85,35 @@ impl FaultKind {
     #[must_use]
     pub fn pages(&self) -> Option<Range<u64>> {
         match self {
-            Self::Pages { pages } | Self::Block { pages, .. } | Self::Unreadable { pages, .. } => {
-                Some(pages.clone())
-            }
+            Self::Pages { pages }
+            | Self::TreeBlock { pages, .. }
+            | Self::Unreadable { pages, .. } => Some(pages.clone()),
             _ => None,
         }
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let array = self.array;
         match &self.kind {
-            FaultKind::Metadata { copy, defect } => {
+            ProblemKind::Metadata { copy, defect } => {
                 write!(f, "{array}: copy {copy} of METADATA: {defect}")
             }
-            FaultKind::Headers(error) => write!(f, "no usable heap: {error}"),
-            FaultKind::Files { reason } => write!(f, "{array}: {reason}"),
-            FaultKind::Pages { pages } if pages.end - pages.start == 1 => {
+            ProblemKind::HeapSelection(error) => write!(f, "no usable heap: {error}"),
+            ProblemKind::PartFiles { reason } => write!(f, "{array}: {reason}"),
+            ProblemKind::Pages { pages } if pages.end - pages.start == 1 => {
                 let page = pages.start;
                 write!(f, "{array}: page {page} does not match its checksum")
             }
-            FaultKind::Pages { pages } => {
+            ProblemKind::Pages { pages } => {
                 let (first, last) = (pages.start, pages.end - 1);
                 write!(
                     f,
                     "{array}: pages {first} to {last} do not match their checksums"
                 )
             }
-            FaultKind::Block {
+            ProblemKind::TreeBlock {
                 level,
                 index,
                 pages,
@@ -124,13 +124,13 @@ impl fmt::Display for Fault {
                 pages.start,
                 pages.end - 1
             ),
-            FaultKind::Journal { offset, reason } => {
+            ProblemKind::Journal { offset, reason } => {
                 write!(f, "{array}: at offset {offset}: {reason}")
             }
-            FaultKind::Unreadable { pages, error } if pages.is_empty() => {
+            ProblemKind::Unreadable { pages, error } if pages.is_empty() => {
                 write!(f, "{array}: {error}")
             }
-            FaultKind::Unreadable { pages, error } => {
+            ProblemKind::Unreadable { pages, error } => {
                 write!(
                     f,
                     "{array}: pages {} to {}: {error}",

@@ -4,13 +4,13 @@ use std::ops::ControlFlow;
 
 use super::heap_read_lock::HeapSelector;
 use super::inspect::StoreReader;
-use super::problem::FaultKind;
+use super::problem::ProblemKind;
 use super::verify_heap::HeapVerifier;
-use super::verify_report::{Progress, Verified};
-use crate::snapshot::error::NoHeap;
-use crate::snapshot::error::SnapshotError;
-use crate::snapshot::file_names::Array;
-use crate::snapshot::format::{Defect, HeapName, METADATA_BYTES};
+use super::verify_report::{StoreVerifyReport, VerifyProgress};
+use crate::snapshot::error::HeapSelectionError;
+use crate::snapshot::error::StoreError;
+use crate::snapshot::file_names::LogicalFile;
+use crate::snapshot::format::{HeaderError, HeapName, METADATA_BYTES};
 use crate::snapshot::heap::HeapState;
 
 impl StoreReader {
@@ -28,9 +28,9 @@ impl StoreReader {
     /// - [`StoreError::Directory`] with `ResourceBusy` if checkpoints keep writing the heap.
     pub fn verify(
         &self,
-        mut progress: impl FnMut(Progress) -> ControlFlow<()>,
-    ) -> Result<Verified, SnapshotError> {
-        let mut found = Verified::default();
+        mut progress: impl FnMut(VerifyProgress) -> ControlFlow<()>,
+    ) -> Result<StoreVerifyReport, StoreError> {
+        let mut found = StoreVerifyReport::default();
         self.verify_headers(&mut found)?;
         for heap in [HeapName::A, HeapName::B] {
             let Some(heap_lock) = self.lock_heap(HeapSelector::Named(heap))? else {
@@ -53,9 +53,9 @@ impl StoreReader {
         Ok(found)
     }
 
-    fn verify_headers(&self, found: &mut Verified) -> Result<(), SnapshotError> {
-        let headers = self.survey()?;
-        if let Err(error @ NoHeap::Version { .. }) = headers.choice {
+    fn verify_headers(&self, found: &mut StoreVerifyReport) -> Result<(), StoreError> {
+        let headers = self.inspect()?;
+        if let Err(error @ HeapSelectionError::UnsupportedVersion { .. }) = headers.selection {
             return Err(error.into());
         }
         for info in &headers.heaps {
@@ -64,26 +64,32 @@ impl StoreReader {
                 .present_bytes
                 .is_none_or(|bytes| bytes > METADATA_BYTES);
             match info.state {
-                HeapState::Absent => found.notes.push(format!("heap {heap} does not exist")),
-                HeapState::Taken(metadata) => found.notes.push(format!(
+                HeapState::Missing => found.notes.push(format!("heap {heap} does not exist")),
+                HeapState::Incomplete(metadata) => found.notes.push(format!(
                     "heap {heap} is incomplete: generation {} is or was being written",
                     metadata.generation
                 )),
                 // A crash during the first checkpoint into the heap leaves a zeroed header.
-                HeapState::Damaged([Defect::Blank, Defect::Blank]) if !was_begun => {
+                HeapState::Corrupt([HeaderError::Zeroed, HeaderError::Zeroed]) if !was_begun => {
                     found.notes.push(format!("heap {heap} was never written"));
                     continue;
                 }
                 _ => {}
             }
-            for (copy, found_copy) in info.copies.iter().flatten().enumerate() {
+            for (copy, found_copy) in info.metadata_copies.iter().flatten().enumerate() {
                 if let Err(defect) = *found_copy {
-                    found.add_problem(Array::Heap(heap), FaultKind::Metadata { copy, defect });
+                    found.add_problem(
+                        LogicalFile::Heap(heap),
+                        ProblemKind::Metadata { copy, defect },
+                    );
                 }
             }
         }
-        if let Err(error) = headers.choice {
-            found.add_problem(Array::Heap(HeapName::A), FaultKind::Headers(error));
+        if let Err(error) = headers.selection {
+            found.add_problem(
+                LogicalFile::Heap(HeapName::A),
+                ProblemKind::HeapSelection(error),
+            );
         }
         Ok(())
     }

@@ -6,10 +6,10 @@ use std::ops::{ControlFlow, Range};
 use super::heap_read_lock::HeapReadLock;
 use super::image::STEP_PAGES;
 use super::inspect::StoreReader;
-use super::problem::FaultKind;
-use super::verify_report::{Progress, Verified};
-use crate::snapshot::error::{Damage, SnapshotError, error_chain};
-use crate::snapshot::file_names::Array;
+use super::problem::ProblemKind;
+use super::verify_report::{StoreVerifyReport, VerifyProgress};
+use crate::snapshot::error::{CorruptionCause, StoreError, error_chain};
+use crate::snapshot::file_names::LogicalFile;
 use crate::snapshot::format::{BlockId, FAN, METADATA_BYTES, PAGE_BYTES};
 use crate::snapshot::heap;
 use crate::snapshot::heap::ChecksumTree as Table;
@@ -21,13 +21,13 @@ const PROGRESS_PAGES: u64 = 16 << 10;
 pub(super) struct HeapVerifier<'v> {
     pub(super) reader: &'v StoreReader,
     pub(super) heap_lock: &'v HeapReadLock,
-    pub(super) found: &'v mut Verified,
-    pub(super) progress: &'v mut dyn FnMut(Progress) -> ControlFlow<()>,
+    pub(super) found: &'v mut StoreVerifyReport,
+    pub(super) progress: &'v mut dyn FnMut(VerifyProgress) -> ControlFlow<()>,
 }
 
 impl HeapVerifier<'_> {
     /// Verifies in large steps. After a problem the steps are short and then grow again.
-    pub(super) fn verify_pages(&mut self) -> Result<ControlFlow<()>, SnapshotError> {
+    pub(super) fn verify_pages(&mut self) -> Result<ControlFlow<()>, StoreError> {
         let pages = self.heap_lock.metadata.pages();
         let Some(end) = self.reachable_pages()? else {
             return Ok(ControlFlow::Continue(()));
@@ -50,7 +50,7 @@ impl HeapVerifier<'_> {
                     range.end
                 }
                 // Read page by page to find the one that fails.
-                Err(SnapshotError::Disk { .. }) if step > 1 => {
+                Err(StoreError::Backend { .. }) if step > 1 => {
                     step = 1;
                     page
                 }
@@ -59,23 +59,23 @@ impl HeapVerifier<'_> {
                     self.add_error(page, end, &error)
                 }
             };
-            self.found.pages += next - page;
+            self.found.verified_pages += next - page;
             page = next;
         }
         Ok(self.report_progress(end, pages))
     }
 
-    fn table(&self) -> Result<Table, SnapshotError> {
+    fn table(&self) -> Result<Table, StoreError> {
         let metadata = &self.heap_lock.metadata;
         Table::open(
             self.heap_lock.disk(),
             metadata.heap,
             metadata.seed(),
-            metadata.root,
+            metadata.tree_root_hash,
         )
     }
 
-    fn check(&self, table: &mut Table, pages: Range<u64>) -> Result<(), SnapshotError> {
+    fn check(&self, table: &mut Table, pages: Range<u64>) -> Result<(), StoreError> {
         let ignore = |_: u64, _: &[u8]| Ok(());
         heap::read_pages(
             self.heap_lock.disk(),
@@ -88,7 +88,7 @@ impl HeapVerifier<'_> {
     }
 
     fn report_progress(&mut self, page: u64, pages: u64) -> ControlFlow<()> {
-        (self.progress)(Progress {
+        (self.progress)(VerifyProgress {
             heap: self.heap_lock.metadata.heap,
             done_bytes: page * PAGE_BYTES as u64,
             total_bytes: pages * PAGE_BYTES as u64,
@@ -97,23 +97,27 @@ impl HeapVerifier<'_> {
 
     /// Records a problem at or after `page`; all pages before are valid. Returns the page to
     /// continue with.
-    fn add_error(&mut self, page: u64, end: u64, error: &SnapshotError) -> u64 {
+    fn add_error(&mut self, page: u64, end: u64, error: &StoreError) -> u64 {
         let (array, what) = match error {
-            SnapshotError::Damaged { array, what, .. } => (*array, what),
-            SnapshotError::Disk { .. } => {
+            StoreError::Corrupt {
+                file: array,
+                cause: what,
+                ..
+            } => (*array, what),
+            StoreError::Backend { .. } => {
                 let pages = page..page + 1;
                 let error = error_chain(error);
                 let array = self.heap_lock.array();
                 self.found
-                    .add_problem(array, FaultKind::Unreadable { pages, error });
+                    .add_problem(array, ProblemKind::Unreadable { pages, error });
                 return page + 1;
             }
             _ => unreachable!("reading pages returns no other error"),
         };
         match *what {
-            Damage::Block { level, index } => {
+            CorruptionCause::TreeBlockChecksum { level, index } => {
                 let pages = pages_under(level, index, end);
-                let kind = FaultKind::Block {
+                let kind = ProblemKind::TreeBlock {
                     level,
                     index,
                     pages: pages.clone(),
@@ -121,9 +125,9 @@ impl HeapVerifier<'_> {
                 self.found.add_problem(array, kind);
                 pages.end.max(page + 1)
             }
-            Damage::Page { page } => {
+            CorruptionCause::PageChecksum { page } => {
                 let pages = page..page + 1;
-                self.found.add_problem(array, FaultKind::Pages { pages });
+                self.found.add_problem(array, ProblemKind::Pages { pages });
                 page + 1
             }
             _ => unreachable!("only pages and blocks are read"),
@@ -131,21 +135,21 @@ impl HeapVerifier<'_> {
     }
 
     /// Number of pages that can be read; `None` if there is no checksum tree.
-    fn reachable_pages(&mut self) -> Result<Option<u64>, SnapshotError> {
+    fn reachable_pages(&mut self) -> Result<Option<u64>, StoreError> {
         let heap = self.heap_lock.metadata.heap;
-        if let Err(error) = self.heap_lock.disk().len(Array::Table(heap)) {
-            self.add_file_error(Array::Table(heap), &error);
+        if let Err(error) = self.heap_lock.disk().len(LogicalFile::Table(heap)) {
+            self.add_file_error(LogicalFile::Table(heap), &error);
             return Ok(None);
         }
         match heap::must_be_whole(self.heap_lock.disk(), &self.heap_lock.metadata) {
             Ok(()) => return Ok(Some(self.heap_lock.metadata.pages())),
-            Err(SnapshotError::Disk { source, .. }) => {
+            Err(StoreError::Backend { source, .. }) => {
                 self.add_file_error(self.heap_lock.array(), &source)
             }
-            Err(SnapshotError::Damaged { what, .. }) => {
+            Err(StoreError::Corrupt { cause: what, .. }) => {
                 let reason = what.to_string();
                 self.found
-                    .add_problem(self.heap_lock.array(), FaultKind::Files { reason });
+                    .add_problem(self.heap_lock.array(), ProblemKind::PartFiles { reason });
             }
             Err(error) => return Err(error),
         }
@@ -157,12 +161,12 @@ impl HeapVerifier<'_> {
         Ok(Some(pages.min(self.heap_lock.metadata.pages())))
     }
 
-    fn add_file_error(&mut self, array: Array, error: &io::Error) {
+    fn add_file_error(&mut self, array: LogicalFile, error: &io::Error) {
         let kind = match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::InvalidData => FaultKind::Files {
+            io::ErrorKind::NotFound | io::ErrorKind::InvalidData => ProblemKind::PartFiles {
                 reason: error.to_string(),
             },
-            _ => FaultKind::Unreadable {
+            _ => ProblemKind::Unreadable {
                 pages: 0..0,
                 error: error.to_string(),
             },
@@ -174,30 +178,34 @@ impl HeapVerifier<'_> {
         let heap = self.heap_lock.metadata.heap;
         match self.heap_lock.replay(|| 0, |records, _| *records += 1) {
             Ok((replayed, records)) => {
-                self.found.records = self.found.records.max(records);
+                self.found.verified_records = self.found.verified_records.max(records);
                 for tail in replayed.cuts {
                     let note = format!(
                         "{}: ignored tail of {} bytes at offset {}, after record {}: never acknowledged, or being written",
-                        Array::Journal(tail.journal),
-                        tail.bytes,
+                        LogicalFile::Journal(tail.journal),
+                        tail.len_bytes,
                         tail.offset,
-                        tail.sequence - 1
+                        tail.first_sequence - 1
                     );
                     if !self.found.notes.contains(&note) {
                         self.found.notes.push(note);
                     }
                 }
             }
-            Err(SnapshotError::Damaged {
-                array,
+            Err(StoreError::Corrupt {
+                file: array,
                 offset,
-                what,
+                cause: what,
             }) => {
                 let reason = what.to_string();
                 self.found
-                    .add_problem(array, FaultKind::Journal { offset, reason });
+                    .add_problem(array, ProblemKind::Journal { offset, reason });
             }
-            Err(SnapshotError::Disk { array, source, .. }) => self.add_file_error(array, &source),
+            Err(StoreError::Backend {
+                file: array,
+                source,
+                ..
+            }) => self.add_file_error(array, &source),
             Err(error) => {
                 let reason = format!("journal after heap {heap}: {}", error_chain(&error));
                 self.found.notes.push(reason);
@@ -208,7 +216,7 @@ impl HeapVerifier<'_> {
 
 impl StoreReader {
     /// Bytes from the start of a logical file to its first part file that is missing or too short.
-    fn contiguous_bytes(&self, array: Array) -> u64 {
+    fn contiguous_bytes(&self, array: LogicalFile) -> u64 {
         let mut bytes = 0;
         let part_bytes = self
             .disk()

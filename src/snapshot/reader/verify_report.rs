@@ -1,7 +1,7 @@
 //! Progress and result of a verification.
 
-use super::problem::{Fault, FaultKind};
-use crate::snapshot::file_names::Array;
+use super::problem::{Problem, ProblemKind};
+use crate::snapshot::file_names::LogicalFile;
 use crate::snapshot::format::HeapName;
 
 /// Maximum number of listed problems; adjacent pages count as one.
@@ -10,7 +10,7 @@ const PROBLEMS_MAX: usize = 10_000;
 /// Progress of a verification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Progress {
+pub struct VerifyProgress {
     /// The heap that is being read.
     pub heap: HeapName,
     /// Bytes of the heap that are verified.
@@ -22,49 +22,49 @@ pub struct Progress {
 /// Result of a verification.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
-pub struct Verified {
+pub struct StoreVerifyReport {
     /// Whether the verification was finished, not stopped by the progress callback.
     pub complete: bool,
     /// Number of verified pages, including holes.
-    pub pages: u64,
+    pub verified_pages: u64,
     /// Number of valid journal records that follow a complete heap.
-    pub records: u64,
+    pub verified_records: u64,
     /// Heaps whose pages were verified.
     pub heaps: Vec<HeapName>,
     /// Problems, up to a maximum.
-    pub faults: Vec<Fault>,
+    pub problems: Vec<Problem>,
     /// Number of problems that are not listed.
-    pub more_faults: u64,
+    pub omitted_problems: u64,
     /// Remarks that are no problems: incomplete heaps, ignored tails of the journal.
     pub notes: Vec<String>,
 }
 
-impl Verified {
+impl StoreVerifyReport {
     /// Returns whether the verification was finished and found no problem.
     #[must_use]
-    pub fn is_good(&self) -> bool {
-        self.complete && self.faults.is_empty()
+    pub fn is_ok(&self) -> bool {
+        self.complete && self.problems.is_empty()
     }
 
-    pub(super) fn add_problem(&mut self, array: Array, kind: FaultKind) {
-        if let FaultKind::Pages { pages: new } = &kind
-            && let Some(last) = self.faults.last_mut()
-            && let FaultKind::Pages { pages } = &mut last.kind
+    pub(super) fn add_problem(&mut self, array: LogicalFile, kind: ProblemKind) {
+        if let ProblemKind::Pages { pages: new } = &kind
+            && let Some(last) = self.problems.last_mut()
+            && let ProblemKind::Pages { pages } = &mut last.kind
             && last.array == array
             && pages.end == new.start
         {
             pages.end = new.end;
             return;
         }
-        let fault = Fault { array, kind };
+        let fault = Problem { array, kind };
         // Both heaps may lead to the same record.
-        if matches!(fault.kind, FaultKind::Journal { .. }) && self.faults.contains(&fault) {
+        if matches!(fault.kind, ProblemKind::Journal { .. }) && self.problems.contains(&fault) {
             return;
         }
-        if self.faults.len() < PROBLEMS_MAX {
-            self.faults.push(fault);
+        if self.problems.len() < PROBLEMS_MAX {
+            self.problems.push(fault);
         } else {
-            self.more_faults += 1;
+            self.omitted_problems += 1;
         }
     }
 }

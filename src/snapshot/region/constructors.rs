@@ -6,9 +6,9 @@ use std::ops::Range;
 use super::error::RegionError;
 use super::memory::{Backing, Region, Shape};
 use super::options::{
-    FilePart, RegionOptions, RestoredPart, check_page_size, check_part, whole_pages,
+    FilePart, PrivateFilePart, RegionOptions, check_page_size, check_part, whole_pages,
 };
-use crate::sys::address_space::{Reservation, Sharing};
+use crate::sys::address_space::{PreallocationStatus, Sharing};
 use crate::sys::{fallocate, memfd, statx};
 
 impl Region {
@@ -23,7 +23,7 @@ impl Region {
     ///   mapped.
     /// - [`RegionError::AddressInUse`] if something is mapped at the fixed address.
     /// - [`RegionError::UnsupportedPageSize`] if the system does not use pages of 4096 bytes.
-    pub fn anonymous(len: usize, options: RegionOptions) -> Result<Self, RegionError> {
+    pub fn new_anonymous(len: usize, options: RegionOptions) -> Result<Self, RegionError> {
         let (len, memory) = prepare(len, options)?;
         map_zeros(&memory, 0..len)?;
         Ok(finish(
@@ -42,7 +42,7 @@ impl Region {
     ///
     /// - Any error of [`new_anonymous`](Self::new_anonymous).
     /// - [`RegionError::Io`] if the memfd cannot be created or sealed.
-    pub fn memfd(len: usize, options: RegionOptions) -> Result<Self, RegionError> {
+    pub fn new_memfd(len: usize, options: RegionOptions) -> Result<Self, RegionError> {
         let (len, memory) = prepare(len, options)?;
         let file = memfd::create("flatspan-region").map_err(RegionError::io("create a memfd"))?;
         let long = RegionError::io("extend the memfd");
@@ -77,7 +77,7 @@ impl Region {
     /// - [`RegionError::FileTooLong`] if a file is longer than its part.
     /// - [`RegionError::StorageFull`] if the filesystem is full.
     /// - [`RegionError::NotMappable`] if a file cannot be mapped.
-    pub fn files(parts: Vec<FilePart>, options: RegionOptions) -> Result<Self, RegionError> {
+    pub fn map_files(parts: Vec<FilePart>, options: RegionOptions) -> Result<Self, RegionError> {
         let mut bytes = 0_usize;
         for (part, FilePart { bytes: more, .. }) in parts.iter().enumerate() {
             check_part(part, 0, *more)?;
@@ -113,8 +113,8 @@ impl Region {
     /// - [`RegionError::InvalidOption`] for `len` if the parts are longer than the region.
     /// - [`RegionError::FileTooShort`] if a file ends before its range.
     /// - [`RegionError::NotMappable`] if a file cannot be mapped.
-    pub fn restored(
-        parts: Vec<RestoredPart>,
+    pub fn map_private_files(
+        parts: Vec<PrivateFilePart>,
         len: usize,
         options: RegionOptions,
     ) -> Result<Self, RegionError> {
@@ -158,14 +158,14 @@ impl Region {
 pub(super) fn prepare(
     len: usize,
     options: RegionOptions,
-) -> Result<(usize, Reservation), RegionError> {
+) -> Result<(usize, PreallocationStatus), RegionError> {
     check_page_size()?;
     let len = whole_pages(len)?;
     Ok((len, options.reserve(len)?))
 }
 
 pub(super) fn finish(
-    memory: Reservation,
+    memory: PreallocationStatus,
     len: usize,
     backing: Backing,
     shape: Shape,
@@ -178,11 +178,14 @@ pub(super) fn finish(
 }
 
 /// Kernels and kinds of memory without huge pages refuse.
-pub(super) fn prefer_huge_pages(memory: &Reservation, range: Range<usize>) {
+pub(super) fn prefer_huge_pages(memory: &PreallocationStatus, range: Range<usize>) {
     drop(memory.prefer_huge_pages(range));
 }
 
-pub(super) fn map_zeros(memory: &Reservation, range: Range<usize>) -> Result<(), RegionError> {
+pub(super) fn map_zeros(
+    memory: &PreallocationStatus,
+    range: Range<usize>,
+) -> Result<(), RegionError> {
     let bytes = range.len();
     memory
         .map_zeros(range, true)
@@ -190,7 +193,7 @@ pub(super) fn map_zeros(memory: &Reservation, range: Range<usize>) -> Result<(),
 }
 
 pub(super) fn map_shared(
-    memory: &Reservation,
+    memory: &PreallocationStatus,
     range: Range<usize>,
     file: &File,
     offset: usize,
@@ -213,7 +216,7 @@ pub(super) fn lengthen(
     let ask = RegionError::io("read the length of a file");
     let present = statx::len(file).map_err(ask)?;
     if present > longest_bytes as u64 {
-        return Err(RegionError::LongFile {
+        return Err(RegionError::FileTooLong {
             part,
             expected_bytes: longest_bytes as u64,
             present_bytes: present,
@@ -232,14 +235,14 @@ pub(super) fn lengthen(
 }
 
 /// A private mapping past the end of a file would raise SIGBUS.
-fn check_length(part: usize, at: &RestoredPart) -> Result<(), RegionError> {
+fn check_length(part: usize, at: &PrivateFilePart) -> Result<(), RegionError> {
     let ask = RegionError::io("read the length of a file");
     let present_bytes = statx::len(&at.file).map_err(ask)?;
     let needed_bytes = at.offset.saturating_add(at.bytes as u64);
     if present_bytes >= needed_bytes {
         return Ok(());
     }
-    Err(RegionError::ShortFile {
+    Err(RegionError::FileTooShort {
         part,
         needed_bytes,
         present_bytes,

@@ -74,7 +74,7 @@ impl Region {
     ///
     /// Each of these pages must equal the durable content of the file under it. No thread may store
     /// to them during the call, not even through a reference: such stores would be undone [I11].
-    pub unsafe fn give_back(&self, pages: &PageSet) -> Result<u64, RegionError> {
+    pub unsafe fn drop_private_pages(&self, pages: &PageSet) -> Result<u64, RegionError> {
         let shape = self.shape();
         let mut page_count = 0;
         for run in pages.runs() {

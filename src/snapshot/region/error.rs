@@ -16,7 +16,7 @@ const SPLITS: usize = 4;
 pub enum RegionError {
     /// An option or argument is invalid.
     #[error("invalid `{field}`: {reason}")]
-    Option {
+    InvalidOption {
         /// Name of the option or argument.
         field: &'static str,
         /// Reason why it is invalid.
@@ -24,7 +24,7 @@ pub enum RegionError {
     },
     /// The pages of the system do not have the length that the format needs.
     #[error("the system has pages of {page_bytes} bytes, but regions need pages of 4096 bytes")]
-    PageSize {
+    UnsupportedPageSize {
         /// Length of a page of the system in bytes.
         page_bytes: usize,
     },
@@ -32,7 +32,7 @@ pub enum RegionError {
     #[error(
         "the {bytes} bytes at {address:#x} overlap an existing mapping; choose another `fixed_address`"
     )]
-    AddressTaken {
+    AddressInUse {
         /// The address.
         address: usize,
         /// Length of the address range in bytes.
@@ -50,7 +50,7 @@ pub enum RegionError {
     },
     /// A range is not within the region.
     #[error("{bytes} bytes at offset {offset} are not within the region of {len_bytes} bytes")]
-    OutOfRange {
+    OutOfBounds {
         /// Start of the range.
         offset: usize,
         /// Length of the range.
@@ -68,7 +68,7 @@ pub enum RegionError {
     },
     /// A file ends before the range that is to be mapped.
     #[error("part {part}: the file has {present_bytes} bytes, but {needed_bytes} are required")]
-    ShortFile {
+    FileTooShort {
         /// Index of the part.
         part: usize,
         /// Length that the file should have.
@@ -81,7 +81,7 @@ pub enum RegionError {
     #[error(
         "part {part}: the file has {present_bytes} bytes, more than the {expected_bytes} of its part"
     )]
-    LongFile {
+    FileTooLong {
         /// Index of the part.
         part: usize,
         /// Maximum length of the file.
@@ -102,7 +102,7 @@ pub enum RegionError {
     /// A file cannot be mapped: it is opened with the wrong access mode, or its filesystem does not
     /// support mappings.
     #[error("part {part}: cannot map the file")]
-    Unmappable {
+    NotMappable {
         /// Index of the part.
         part: usize,
         /// Error of the system.
@@ -110,7 +110,7 @@ pub enum RegionError {
     },
     /// A memfd cannot be used for this kind of region.
     #[error("the memfd {reason}")]
-    Memfd {
+    InvalidMemfd {
         /// Reason, as a predicate of the memfd.
         reason: &'static str,
     },
@@ -118,7 +118,7 @@ pub enum RegionError {
     #[error(
         "the process has {mappings} mappings, and vm.max_map_count allows {max_map_count}; raise that limit"
     )]
-    MapLimit {
+    TooManyMappings {
         /// Mappings of the process.
         mappings: usize,
         /// The limit.
@@ -152,7 +152,7 @@ pub enum RegionError {
 
 impl RegionError {
     pub(super) fn option(field: &'static str, reason: String) -> Self {
-        Self::Option { field, reason }
+        Self::InvalidOption { field, reason }
     }
 
     /// Error conversion for `map_err`.
@@ -170,7 +170,7 @@ impl RegionError {
         }
         let (mappings, max_map_count) = (rlimits::mappings(), rlimits::max_map_count());
         if mappings + SPLITS >= max_map_count {
-            return Self::MapLimit {
+            return Self::TooManyMappings {
                 mappings,
                 max_map_count,
             };
@@ -181,7 +181,7 @@ impl RegionError {
     /// Cause of a failed mapping of a file.
     pub(super) fn of_part(part: usize, bytes: usize, source: io::Error) -> Self {
         match source.raw_os_error() {
-            Some(libc::ENODEV | libc::EACCES | libc::EPERM) => Self::Unmappable { part, source },
+            Some(libc::ENODEV | libc::EACCES | libc::EPERM) => Self::NotMappable { part, source },
             _ => Self::of_mapping(bytes, source),
         }
     }
@@ -207,16 +207,16 @@ impl From<RegionError> for io::Error {
         let kind = match &error {
             RegionError::Io { source, .. }
             | RegionError::StorageFull { source, .. }
-            | RegionError::Unmappable { source, .. } => source.kind(),
-            RegionError::Option { .. }
-            | RegionError::Memfd { .. }
-            | RegionError::OutOfRange { .. }
+            | RegionError::NotMappable { source, .. } => source.kind(),
+            RegionError::InvalidOption { .. }
+            | RegionError::InvalidMemfd { .. }
+            | RegionError::OutOfBounds { .. }
             | RegionError::Unaligned { .. } => io::ErrorKind::InvalidInput,
-            RegionError::PageSize { .. } => io::ErrorKind::Unsupported,
-            RegionError::AddressTaken { .. } => io::ErrorKind::AddrInUse,
-            RegionError::ShortFile { .. } => io::ErrorKind::UnexpectedEof,
-            RegionError::LongFile { .. } => io::ErrorKind::InvalidData,
-            RegionError::MapLimit { .. }
+            RegionError::UnsupportedPageSize { .. } => io::ErrorKind::Unsupported,
+            RegionError::AddressInUse { .. } => io::ErrorKind::AddrInUse,
+            RegionError::FileTooShort { .. } => io::ErrorKind::UnexpectedEof,
+            RegionError::FileTooLong { .. } => io::ErrorKind::InvalidData,
+            RegionError::TooManyMappings { .. }
             | RegionError::OutOfMemory { .. }
             | RegionError::ReserveExceeded { .. } => io::ErrorKind::OutOfMemory,
             RegionError::BadPage { .. } => io::ErrorKind::Other,

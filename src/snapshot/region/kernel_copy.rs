@@ -21,7 +21,7 @@ impl Region {
     /// - [`RegionError::OutOfBounds`] if the range is not within the region.
     /// - [`RegionError::BadPage`] if a load would raise SIGBUS.
     /// - [`RegionError::Io`] if the copy fails otherwise.
-    pub fn copy_out(&self, offset: usize, buf: &mut [u8]) -> Result<(), RegionError> {
+    pub fn read_at(&self, offset: usize, buf: &mut [u8]) -> Result<(), RegionError> {
         self.check_range(offset, buf.len())?;
         let copied = match &self.backing {
             Backing::Memfd(file) => read_memfd(file, offset, buf),
@@ -52,7 +52,7 @@ impl Region {
         for range in ranges {
             if copied < before + range.len() {
                 // One call copies at most 2 GiB, and stops at a bad page.
-                self.copy_out(range.start, &mut buf[before..before + range.len()])?;
+                self.read_at(range.start, &mut buf[before..before + range.len()])?;
             }
             before += range.len();
         }
@@ -77,7 +77,7 @@ impl Region {
     /// - [`RegionError::OutOfBounds`] if the range is not within the region.
     /// - [`RegionError::BadPage`] if a store would raise SIGBUS.
     /// - [`RegionError::Io`] if the copy fails otherwise.
-    pub fn copy_in(&self, offset: usize, buf: &[u8]) -> Result<(), RegionError> {
+    pub fn write_at(&self, offset: usize, buf: &[u8]) -> Result<(), RegionError> {
         self.check_range(offset, buf.len())?;
         self.write_all(offset, buf)
     }
@@ -94,7 +94,7 @@ impl Region {
         let len_bytes = self.len();
         match offset.checked_add(bytes) {
             Some(end) if end <= len_bytes => Ok(()),
-            _ => Err(RegionError::OutOfRange {
+            _ => Err(RegionError::OutOfBounds {
                 offset,
                 bytes,
                 len_bytes,

@@ -27,7 +27,7 @@ impl Region {
     ///   more seals.
     /// - [`RegionError::NotMappable`] if the memfd cannot be mapped.
     /// - Any error of [`new_anonymous`](Self::new_anonymous).
-    pub fn adopted(
+    pub fn reset_memfd(
         memfd: impl Into<OwnedFd>,
         len: usize,
         options: RegionOptions,
@@ -36,11 +36,11 @@ impl Region {
         let seals = writable(&file)?;
         if seals.shrink {
             let reason = "has the shrink seal: its content is live and would be lost";
-            return Err(RegionError::Memfd { reason });
+            return Err(RegionError::InvalidMemfd { reason });
         }
         if seals.seal {
             let reason = "allows no more seals, so its content cannot be marked as complete";
-            return Err(RegionError::Memfd { reason });
+            return Err(RegionError::InvalidMemfd { reason });
         }
         let (len, memory) = prepare(len, options)?;
         let present = length(&file)?;
@@ -69,11 +69,14 @@ impl Region {
     /// - [`RegionError::InvalidMemfd`] if the file is no memfd, or lacks the shrink seal.
     /// - [`RegionError::NotMappable`] if the memfd cannot be mapped.
     /// - Any error of [`new_anonymous`](Self::new_anonymous).
-    pub fn live(memfd: impl Into<OwnedFd>, options: RegionOptions) -> Result<Self, RegionError> {
+    pub fn attach_memfd(
+        memfd: impl Into<OwnedFd>,
+        options: RegionOptions,
+    ) -> Result<Self, RegionError> {
         let file = File::from(memfd.into());
         if !writable(&file)?.shrink {
             let reason = "lacks the shrink seal: its content is not complete";
-            return Err(RegionError::Memfd { reason });
+            return Err(RegionError::InvalidMemfd { reason });
         }
         let (len, memory) = prepare(length_in_memory(&file)?, options)?;
         if len > 0 {
@@ -95,7 +98,7 @@ impl Region {
     ///
     /// - [`RegionError::ReserveExceeded`] if the memfd is longer than the reserved addresses.
     /// - Any error of [`attach_memfd`](Self::attach_memfd).
-    pub fn follow(&self) -> Result<(), RegionError> {
+    pub fn grow_to_memfd(&self) -> Result<(), RegionError> {
         let Backing::Memfd(file) = &self.backing else {
             return Ok(());
         };
@@ -115,7 +118,7 @@ impl Region {
     /// # Errors
     ///
     /// - [`RegionError::Io`] if the memfd allows no more seals.
-    pub fn seal(&self) -> Result<(), RegionError> {
+    pub fn seal_shrink(&self) -> Result<(), RegionError> {
         match &self.backing {
             Backing::Memfd(file) => memfd::seal_shrink(file)
                 .map_err(RegionError::io("add the shrink seal to the memfd")),
@@ -126,14 +129,14 @@ impl Region {
 
 fn writable(file: &File) -> Result<Seals, RegionError> {
     let seals = memfd::seals(file).map_err(|source| match source.kind() {
-        io::ErrorKind::InvalidInput => RegionError::Memfd {
+        io::ErrorKind::InvalidInput => RegionError::InvalidMemfd {
             reason: "is not a memfd",
         },
         _ => RegionError::io("read the seals of the memfd")(source),
     })?;
     if seals.write {
         let reason = "is sealed against writing";
-        return Err(RegionError::Memfd { reason });
+        return Err(RegionError::InvalidMemfd { reason });
     }
     Ok(seals)
 }
@@ -141,7 +144,7 @@ fn writable(file: &File) -> Result<Seals, RegionError> {
 fn length_in_memory(file: &File) -> Result<usize, RegionError> {
     let reason = "is longer than the address space";
     let len = usize::try_from(length(file)?).ok();
-    len.ok_or(RegionError::Memfd { reason })
+    len.ok_or(RegionError::InvalidMemfd { reason })
 }
 
 fn length(file: &File) -> Result<u64, RegionError> {

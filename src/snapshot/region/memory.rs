@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::options::{FilePart, RegionKind};
-use crate::sys::address_space::Reservation;
+use crate::sys::address_space::PreallocationStatus;
 use crate::sys::sigbus::Watch;
 
 /// Contiguous memory whose content is persisted. Its length is a multiple of the page size, 4096
@@ -37,12 +37,12 @@ use crate::sys::sigbus::Watch;
 /// use flatspan::snapshot::{Region, RegionOptions};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let region = Region::anonymous(4096, RegionOptions::default().reserve_bytes(1 << 30))?;
+/// let region = Region::new_anonymous(4096, RegionOptions::default().reserved_bytes(1 << 30))?;
 /// let start = region.as_ptr();
-/// region.copy_in(10, b"hello")?;
+/// region.write_at(10, b"hello")?;
 /// region.grow(1 << 20)?;
 /// let mut bytes = [0; 5];
-/// region.copy_out(10, &mut bytes)?;
+/// region.read_at(10, &mut bytes)?;
 /// assert_eq!((&bytes, region.as_ptr()), (b"hello", start));
 /// # Ok(())
 /// # }
@@ -51,7 +51,7 @@ pub struct Region {
     // The fields are dropped in this order.
     watch: Option<Watch>,
     poisoned: Arc<AtomicBool>,
-    pub(super) memory: Reservation,
+    pub(super) memory: PreallocationStatus,
     len: AtomicUsize,
     pub(super) backing: Backing,
     shape: Mutex<Shape>,
@@ -79,7 +79,7 @@ pub(super) struct Shape {
 
 impl Region {
     pub(super) fn new(
-        memory: Reservation,
+        memory: PreallocationStatus,
         len: usize,
         backing: Backing,
         shape: Shape,
@@ -116,7 +116,7 @@ impl Region {
 
     /// Returns the maximum length in bytes, for which addresses are reserved.
     #[must_use]
-    pub fn reserve_bytes(&self) -> usize {
+    pub fn reserved_bytes(&self) -> usize {
         self.memory.bytes()
     }
 
@@ -136,7 +136,7 @@ impl Region {
             Backing::Anonymous => RegionKind::Anonymous,
             Backing::Memfd(_) => RegionKind::Memfd,
             Backing::Files => RegionKind::Files,
-            Backing::Restored(_) => RegionKind::Restored,
+            Backing::Restored(_) => RegionKind::PrivateFiles,
         }
     }
 
@@ -159,7 +159,7 @@ impl Region {
         self.poisoned.load(Ordering::SeqCst)
     }
 
-    pub(in crate::snapshot) fn memory(&self) -> &Reservation {
+    pub(in crate::snapshot) fn memory(&self) -> &PreallocationStatus {
         &self.memory
     }
 
@@ -188,7 +188,7 @@ impl fmt::Debug for Region {
             .field("kind", &self.kind())
             .field("start", &self.as_ptr())
             .field("len", &self.len())
-            .field("reserve_bytes", &self.reserve_bytes())
+            .field("reserve_bytes", &self.reserved_bytes())
             .field("is_watched", &self.watch.is_some())
             .finish_non_exhaustive()
     }

@@ -18,4 +18,4 @@ mod resize;
 pub use error::RegionError;
 pub use memory::Region;
 pub(in crate::snapshot) use memory::TrackingLock;
-pub use options::{FilePart, RegionKind, RegionOptions, RestoredPart};
+pub use options::{FilePart, PrivateFilePart, RegionKind, RegionOptions};

@@ -5,7 +5,7 @@ use std::fs::File;
 
 use super::error::RegionError;
 use crate::snapshot::format::PAGE_BYTES;
-use crate::sys::address_space::Reservation;
+use crate::sys::address_space::PreallocationStatus;
 use crate::sys::rlimits;
 
 /// Options of a region.
@@ -16,8 +16,8 @@ use crate::sys::rlimits;
 /// use flatspan::snapshot::{Region, RegionOptions};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let options = RegionOptions::default().reserve_bytes(1 << 30);
-/// let region = Region::anonymous(4096, options)?;
+/// let options = RegionOptions::default().reserved_bytes(1 << 30);
+/// let region = Region::new_anonymous(4096, options)?;
 /// region.grow(1 << 30)?;
 /// # Ok(())
 /// # }
@@ -67,7 +67,7 @@ pub enum RegionKind {
     Files,
     /// Files next to each other, mapped privately: the files never change, and changed pages are
     /// private memory of this process.
-    Restored,
+    PrivateFiles,
 }
 
 impl fmt::Display for RegionKind {
@@ -76,7 +76,7 @@ impl fmt::Display for RegionKind {
             Self::Anonymous => "anonymous",
             Self::Memfd => "memfd",
             Self::Files => "files",
-            Self::Restored => "restored",
+            Self::PrivateFiles => "restored",
         })
     }
 }
@@ -94,7 +94,7 @@ pub struct FilePart {
 /// File range of [`Region::map_private_files`](super::Region::map_private_files), open for reading.
 #[derive(Debug)]
 #[expect(clippy::exhaustive_structs, reason = "callers construct it")]
-pub struct RestoredPart {
+pub struct PrivateFilePart {
     /// The file.
     pub file: File,
     /// Offset of the range in the file, a multiple of 4096.
@@ -105,7 +105,7 @@ pub struct RestoredPart {
 
 impl RegionOptions {
     /// Reserves addresses for a region of `len` bytes, which are whole pages.
-    pub(super) fn reserve(&self, len: usize) -> Result<Reservation, RegionError> {
+    pub(super) fn reserve(&self, len: usize) -> Result<PreallocationStatus, RegionError> {
         let wanted = match self.reserve_bytes {
             0 => len.max(PAGE_BYTES),
             bytes if bytes < len => {
@@ -120,12 +120,13 @@ impl RegionOptions {
             let reason = format!("{address:#x} is not a positive multiple of {PAGE_BYTES}");
             return Err(RegionError::option("fixed_address", reason));
         }
-        Reservation::new(wanted, self.fixed_address).map_err(|source| self.refused(wanted, source))
+        PreallocationStatus::new(wanted, self.fixed_address)
+            .map_err(|source| self.refused(wanted, source))
     }
 
     fn refused(&self, bytes: usize, source: std::io::Error) -> RegionError {
         match (source.raw_os_error(), self.fixed_address) {
-            (Some(libc::EEXIST), Some(address)) => RegionError::AddressTaken { address, bytes },
+            (Some(libc::EEXIST), Some(address)) => RegionError::AddressInUse { address, bytes },
             // The address is below vm.mmap_min_addr.
             (Some(libc::EPERM), Some(address)) => {
                 let reason =
@@ -141,7 +142,7 @@ impl RegionOptions {
 pub(super) fn check_page_size() -> Result<(), RegionError> {
     match rlimits::page_bytes() {
         PAGE_BYTES => Ok(()),
-        page_bytes => Err(RegionError::PageSize { page_bytes }),
+        page_bytes => Err(RegionError::UnsupportedPageSize { page_bytes }),
     }
 }
 

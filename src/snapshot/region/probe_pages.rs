@@ -4,9 +4,9 @@ use std::fs::File;
 
 use super::error::RegionError;
 use super::memory::{Backing, Region, Shape};
-use super::options::{FilePart, RegionOptions, RestoredPart};
+use super::options::{FilePart, PrivateFilePart, RegionOptions};
 use crate::snapshot::format::PAGE_BYTES;
-use crate::sys::address_space::{Reservation, Sharing};
+use crate::sys::address_space::{PreallocationStatus, Sharing};
 
 const PROBE_PAGES: usize = 4;
 
@@ -17,22 +17,22 @@ impl Region {
         let bytes = PROBE_PAGES * PAGE_BYTES;
         let options = RegionOptions::default();
         match &self.backing {
-            Backing::Anonymous => Self::anonymous(bytes, options),
-            Backing::Memfd(_) => Self::memfd(bytes, options),
+            Backing::Anonymous => Self::new_anonymous(bytes, options),
+            Backing::Memfd(_) => Self::new_memfd(bytes, options),
             Backing::Restored(probe) => {
                 let parts = match probe {
-                    Some((file, offset)) => vec![RestoredPart {
+                    Some((file, offset)) => vec![PrivateFilePart {
                         file: duplicate(file)?,
                         offset: *offset,
                         bytes: PAGE_BYTES,
                     }],
                     None => Vec::new(),
                 };
-                Self::restored(parts, bytes, options)
+                Self::map_private_files(parts, bytes, options)
             }
             Backing::Files => match self.shape().files.first() {
                 Some(first) if first.bytes > 0 => second_mapping(first, bytes.min(first.bytes)),
-                _ => Self::memfd(bytes, options),
+                _ => Self::new_memfd(bytes, options),
             },
         }
     }
@@ -51,7 +51,7 @@ impl Region {
 fn second_mapping(part: &FilePart, bytes: usize) -> Result<Region, RegionError> {
     let file = duplicate(&part.file)?;
     let failed = RegionError::io("map a page for testing a tracker");
-    let memory = Reservation::new(bytes, None).map_err(&failed)?;
+    let memory = PreallocationStatus::new(bytes, None).map_err(&failed)?;
     memory
         .map_file(0..bytes, &file, 0, Sharing::Shared)
         .map_err(failed)?;

@@ -56,7 +56,7 @@ impl Region {
     ///
     /// - [`RegionError::InvalidOption`] for `parts` if the region is of another kind.
     /// - Any error of [`grow`](Self::grow) and [`map_files`](Self::map_files).
-    pub fn append(&self, part: FilePart) -> Result<(), RegionError> {
+    pub fn append_file(&self, part: FilePart) -> Result<(), RegionError> {
         let mut shape = self.shape();
         let number = shape.files.len();
         if !matches!(self.backing, Backing::Files) {
@@ -108,7 +108,7 @@ impl Region {
     }
 
     pub(super) fn within_reserve(&self, needed_bytes: usize) -> Result<usize, RegionError> {
-        let reserve_bytes = self.reserve_bytes();
+        let reserve_bytes = self.reserved_bytes();
         if needed_bytes <= reserve_bytes {
             return Ok(needed_bytes);
         }

@@ -6,16 +6,16 @@ use std::time::{Duration, Instant};
 use super::report::OpenReport;
 use super::restore::Restored;
 use super::select::Newest;
-use crate::snapshot::backend::{Disk, StoreLocks};
+use crate::snapshot::backend::{StorageBackend, StoreLocks};
 use crate::snapshot::checkpoint::{Checkpointer, StoreInner, StoreParts};
-use crate::snapshot::error::SnapshotError;
-use crate::snapshot::file_names::Array;
+use crate::snapshot::error::StoreError;
+use crate::snapshot::file_names::LogicalFile;
 use crate::snapshot::format::{Copies, HeapName, METADATA_BYTES, Metadata};
 use crate::snapshot::heap::{HeapHeaders, HeapState, StalePages};
 use crate::snapshot::journal::{Journal, JournalStart};
 use crate::snapshot::memory::{MemorySettings, StoreMemory, pages_of};
-use crate::snapshot::modes::{Changes, Durability, Restore};
-use crate::snapshot::options::{Memory, StoreOptions};
+use crate::snapshot::modes::{Durability, Restore, WriteMode};
+use crate::snapshot::options::{MemorySource, StoreOptions};
 use crate::snapshot::page_set::PageSet;
 use crate::snapshot::poison::Poison;
 use crate::snapshot::region::Region;
@@ -24,7 +24,7 @@ use crate::snapshot::tracker::{self, RegionTracker};
 
 /// Restored store whose files are ready for writing.
 pub(super) struct Opened {
-    pub(super) disk: Arc<dyn Disk>,
+    pub(super) disk: Arc<dyn StorageBackend>,
     pub(super) locks: StoreLocks,
     pub(super) options: StoreOptions,
     /// Headers as they were before opening.
@@ -38,10 +38,7 @@ pub(super) struct Opened {
 
 impl Opened {
     /// Returns the open store, and the report of opening it since `begun`.
-    pub(super) fn assemble(
-        self,
-        begun: Instant,
-    ) -> Result<(StoreInner, OpenReport), SnapshotError> {
+    pub(super) fn assemble(self, begun: Instant) -> Result<(StoreInner, OpenReport), StoreError> {
         let (tracker, tracker_text) = arm_tracker(&self.newest.restored.region, &self.options)?;
         let mut report = self.report(tracker_text);
         let (stale, fallback) = self.initial_stale();
@@ -58,7 +55,7 @@ impl Opened {
             stale,
             next_generation: self.next_generation,
             generation,
-            journal_payload_bytes: if report.kept_live {
+            journal_payload_bytes: if report.attached {
                 // An impossible length makes the first checkpoint write everything.
                 u64::MAX
             } else {
@@ -81,7 +78,7 @@ impl Opened {
             self.disk,
             self.locks,
             journal,
-            (self.committed.store, generation),
+            (self.committed.store_id, generation),
             self.options.durability,
             poison,
         );
@@ -90,7 +87,7 @@ impl Opened {
             files,
             options: self.options,
         };
-        report.took = begun.elapsed();
+        report.duration = begun.elapsed();
         Ok((StoreInner::new(parts, checkpointer), report))
     }
 
@@ -100,7 +97,7 @@ impl Opened {
     }
 
     fn is_live(&self) -> bool {
-        matches!(self.options.memory, Memory::Live(_))
+        matches!(self.options.memory_source, MemorySource::Attach(_))
     }
 
     /// Returns the stale pages, and the METADATA of the other heap if it is a fallback.
@@ -112,7 +109,7 @@ impl Opened {
         stale.add(changed);
         let other = self.committed.heap.other();
         let fallback = match self.headers.states[other as usize] {
-            HeapState::Released(metadata)
+            HeapState::Complete(metadata)
                 if self.newest.fallback_reason.is_none() && is_whole(&*self.disk, &metadata) =>
             {
                 Some(metadata)
@@ -139,11 +136,16 @@ impl Opened {
         let start = JournalStart {
             sequence: replayed.sequence,
             chain: replayed.chain,
-            floor: self.committed.floor,
+            floor: self.committed.min_base_generation,
             next_number: self.next_number,
         };
         let syncs = self.options.durability == Durability::Power;
-        let journal = Journal::new(Arc::clone(&self.disk), self.committed.store, syncs, start);
+        let journal = Journal::new(
+            Arc::clone(&self.disk),
+            self.committed.store_id,
+            syncs,
+            start,
+        );
         #[cfg(all(test, not(loom)))]
         for tail in &replayed.cuts {
             journal.append_to_ignored_tail(tail.journal, tail.offset);
@@ -157,33 +159,33 @@ impl Opened {
         let heap = self.committed.heap;
         let reason = self.newest.fallback_reason.clone();
         OpenReport {
-            store: self.committed.store,
+            store: self.committed.store_id,
             created: false,
-            was_closed: self.newest.metadata.closed,
+            clean_shutdown: self.newest.metadata.closed,
             heap,
             generation: self.generation(),
             sequence: replayed.sequence,
             replayed_records: replayed.records,
             replayed_bytes: replayed.bytes,
-            cuts: replayed.cuts.clone(),
-            healed: repaired_copies(&self.headers, heap),
-            fell_back: reason.or_else(|| missing_base(replayed.lost_base, heap)),
+            ignored_tails: replayed.cuts.clone(),
+            repaired_metadata: repaired_copies(&self.headers, heap),
+            fallback_reason: reason.or_else(|| missing_base(replayed.lost_base, heap)),
             other_heap: self.headers.states[heap.other() as usize].to_string(),
             region_bytes: restored.region.len() as u64,
-            kept_live: self.is_live(),
-            verified: restored.is_verified,
+            attached: self.is_live(),
+            fully_verified: restored.is_verified,
             tracker,
-            took: Duration::ZERO,
+            duration: Duration::ZERO,
         }
     }
 }
 
 fn memory_settings(options: &StoreOptions) -> MemorySettings {
     MemorySettings {
-        changes: options.changes,
-        lock_timeout: options.gate_timeout,
-        quiesce: options.standstill.clone(),
-        grows_with_memfd: options.follow_memory,
+        changes: options.write_mode,
+        lock_timeout: options.lock_timeout,
+        quiesce: options.quiesce_with.clone(),
+        grows_with_memfd: options.grow_with_memfd,
     }
 }
 
@@ -191,28 +193,28 @@ fn memory_settings(options: &StoreOptions) -> MemorySettings {
 fn arm_tracker(
     region: &Region,
     options: &StoreOptions,
-) -> Result<(RegionTracker, String), SnapshotError> {
-    if options.changes == Changes::Transactions {
+) -> Result<(RegionTracker, String), StoreError> {
+    if options.write_mode == WriteMode::Transactions {
         let reason = "transactions mark the pages that they change".to_owned();
         return Ok((RegionTracker::new(None), reason));
     }
-    let mut chosen = tracker::choose(region, options.tracker, options.memory_writers)?;
+    let mut chosen = tracker::select_tracker(region, options.tracker, options.writer_scope)?;
     chosen.tracker.arm(region)?;
     let text = format!("{}: {}", chosen.tracker.kind(), chosen.why);
     Ok((RegionTracker::new(Some(chosen.tracker)), text))
 }
 
 /// Returns the part length of each heap. A heap without METADATA gets that of the backend.
-fn part_lengths(headers: &HeapHeaders, disk: &dyn Disk) -> [u64; 2] {
+fn part_lengths(headers: &HeapHeaders, disk: &dyn StorageBackend) -> [u64; 2] {
     let metadata = headers.states.each_ref().map(HeapState::metadata);
     metadata.map(|metadata| metadata.map_or(disk.part_bytes(), |metadata| metadata.part_bytes))
 }
 
 /// Returns whether a heap has its full length. A heap whose removal was interrupted keeps its
 /// METADATA and loses its end.
-fn is_whole(disk: &dyn Disk, metadata: &Metadata) -> bool {
+fn is_whole(disk: &dyn StorageBackend, metadata: &Metadata) -> bool {
     let end = METADATA_BYTES + metadata.payload_bytes;
-    let present = disk.len(Array::Heap(metadata.heap));
+    let present = disk.len(LogicalFile::Heap(metadata.heap));
     present.is_ok_and(|present| present >= end)
 }
 

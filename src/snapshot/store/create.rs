@@ -1,8 +1,8 @@
 //! Creation of a store.
 
-use crate::snapshot::backend::Disk;
-use crate::snapshot::error::SnapshotError;
-use crate::snapshot::file_names::Array;
+use crate::snapshot::backend::StorageBackend;
+use crate::snapshot::error::StoreError;
+use crate::snapshot::file_names::LogicalFile;
 use crate::snapshot::format::{
     HeapName, METADATA_BYTES, Metadata, PAGE_BYTES, StoreId, is_part_length,
 };
@@ -12,43 +12,42 @@ use crate::snapshot::random;
 use std::time::SystemTime;
 
 /// Creates a store that has generation 1 of a region of zeros, and publishes it [I19].
-pub(super) fn create(disk: &dyn Disk, options: &StoreOptions) -> Result<(), SnapshotError> {
+pub(super) fn create(disk: &dyn StorageBackend, options: &StoreOptions) -> Result<(), StoreError> {
     let name = HeapName::A;
     let part_bytes = disk.part_bytes();
     if !is_part_length(part_bytes) {
-        return Err(SnapshotError::Option {
+        return Err(StoreError::InvalidOption {
             option: "part_bytes",
             reason: format!("{part_bytes} is not a multiple of 64 KiB"),
         });
     }
     let payload_bytes = options.initial_bytes.next_multiple_of(PAGE_BYTES as u64);
     let metadata = Metadata {
-        store: StoreId(random::id()),
+        store_id: StoreId(random::id()),
         heap: name,
         closed: false,
         part_bytes,
         generation: 1,
-        released: true,
+        complete: true,
         revision: 0,
         payload_bytes,
-        root: 0,
-        sequence: 0,
-        chain: 0,
-        journal: 1,
-        end: None,
+        tree_root_hash: 0,
+        last_sequence: 0,
+        last_record_checksum: 0,
+        first_journal: 1,
+        end_sequence: None,
         committed_at: SystemTime::now(),
-        floor: 1,
+        min_base_generation: 1,
     };
-    for array in [Array::Heap(name), Array::Table(name)] {
+    for array in [LogicalFile::Heap(name), LogicalFile::Table(name)] {
         disk.create(array)
-            .map_err(SnapshotError::disk("create", array))?;
+            .map_err(StoreError::disk("create", array))?;
     }
-    let array = Array::Heap(name);
+    let array = LogicalFile::Heap(name);
     disk.set_len(array, METADATA_BYTES + payload_bytes)
-        .map_err(SnapshotError::disk("set the length of", array))?;
+        .map_err(StoreError::disk("set the length of", array))?;
     heap::write_metadata(disk, &metadata)?;
-    heap::sync(disk, Array::Table(name))?;
+    heap::sync(disk, LogicalFile::Table(name))?;
     heap::sync(disk, array)?;
-    disk.publish()
-        .map_err(SnapshotError::disk("publish", array))
+    disk.publish().map_err(StoreError::disk("publish", array))
 }

@@ -18,4 +18,4 @@ pub use report::OpenReport;
 pub use rollback::{CurrentState, Rollback};
 pub use store_handle::Store;
 pub use transaction::Transaction;
-pub use write_guard::Writing;
+pub use write_guard::WriteGuard;

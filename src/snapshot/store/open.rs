@@ -11,10 +11,12 @@ use super::create::create;
 use super::report::OpenReport;
 use super::select::{Newest, Selection, check_options, restore_newest, select};
 use crate::mapping_cache::Access;
-use crate::snapshot::backend::{DEFAULT_PART_BYTES, Disk, GroupDisk, StoreLocks, sync_above};
+use crate::snapshot::backend::{
+    DEFAULT_PART_BYTES, DirectoryBackend, StorageBackend, StoreLocks, sync_above,
+};
 use crate::snapshot::checkpoint::StoreInner;
-use crate::snapshot::error::SnapshotError;
-use crate::snapshot::file_names::Array;
+use crate::snapshot::error::StoreError;
+use crate::snapshot::file_names::LogicalFile;
 use crate::snapshot::format::{HeapName, Metadata};
 use crate::snapshot::heap::{self, stored_part_bytes};
 use crate::snapshot::history;
@@ -25,9 +27,9 @@ use crate::snapshot::options::StoreOptions;
 pub(crate) fn in_directory(
     directory: &Path,
     options: StoreOptions,
-) -> Result<(StoreInner, OpenReport), SnapshotError> {
+) -> Result<(StoreInner, OpenReport), StoreError> {
     options.check()?;
-    let failed = |operation, source| SnapshotError::Directory {
+    let failed = |operation, source| StoreError::Directory {
         path: directory.to_path_buf(),
         operation,
         source,
@@ -42,7 +44,7 @@ pub(crate) fn in_directory(
             return Err(failed("open", io::ErrorKind::NotFound.into()));
         }
         let part_bytes = options.part_bytes.unwrap_or(DEFAULT_PART_BYTES);
-        let disk = GroupDisk::create(directory, part_bytes);
+        let disk = DirectoryBackend::create(directory, part_bytes);
         let disk = disk.map_err(|error| failed("create a store in", error))?;
         create(&disk, &options)?;
     }
@@ -57,7 +59,7 @@ pub(crate) fn in_directory(
         let synced = sync_above(directory);
         synced.map_err(|error| failed("sync the path of", error))?;
     }
-    let disk = GroupDisk::open(directory, part_bytes, Access::ReadWrite);
+    let disk = DirectoryBackend::open(directory, part_bytes, Access::ReadWrite);
     let disk = disk.map_err(|error| failed("open", error))?;
     let history_generation = history::highest_generation(directory)?;
     let (inner, mut report) = open_existing(Arc::new(disk), locks, history_generation, options)?;
@@ -67,12 +69,12 @@ pub(crate) fn in_directory(
 
 /// Opens or creates the store in a backend, without locks.
 pub(crate) fn with_backend(
-    disk: Arc<dyn Disk>,
+    disk: Arc<dyn StorageBackend>,
     options: StoreOptions,
-) -> Result<(StoreInner, OpenReport), SnapshotError> {
+) -> Result<(StoreInner, OpenReport), StoreError> {
     options.check()?;
-    let arrays = disk.arrays();
-    let arrays = arrays.map_err(SnapshotError::disk("find", Array::Heap(HeapName::A)))?;
+    let arrays = disk.files();
+    let arrays = arrays.map_err(StoreError::disk("find", LogicalFile::Heap(HeapName::A)))?;
     let is_new = arrays.is_empty();
     if is_new {
         create(&*disk, &options)?;
@@ -83,14 +85,14 @@ pub(crate) fn with_backend(
 }
 
 fn open_existing(
-    disk: Arc<dyn Disk>,
+    disk: Arc<dyn StorageBackend>,
     locks: StoreLocks,
     history_generation: u64,
     options: StoreOptions,
-) -> Result<(StoreInner, OpenReport), SnapshotError> {
+) -> Result<(StoreInner, OpenReport), StoreError> {
     let begun = Instant::now();
     let selection = select(&*disk)?;
-    check_options(&selection.choice.first, &options)?;
+    check_options(&selection.choice.primary, &options)?;
     let newest = restore_newest(&*disk, &selection.choice, &options)?;
     let next_number = next_journal_number(&*disk, &newest.metadata)?;
     // Everything up to here only reads.
@@ -110,33 +112,33 @@ fn open_existing(
 }
 
 /// Returns the number of the next journal file, which was never used.
-fn next_journal_number(disk: &dyn Disk, metadata: &Metadata) -> Result<u64, SnapshotError> {
+fn next_journal_number(disk: &dyn StorageBackend, metadata: &Metadata) -> Result<u64, StoreError> {
     let last = journal::numbers(disk)?.last().copied();
     let next = last.map_or(1, |last| last + 1);
-    Ok(next.max(metadata.journal))
+    Ok(next.max(metadata.first_journal))
 }
 
 /// Rewrites the METADATA of the restored heap [I3], and invalidates a newer heap that was not
 /// restored if the journal must not lead to it. Returns the METADATA and the next generation.
 fn prepare_heaps(
-    disk: &dyn Disk,
+    disk: &dyn StorageBackend,
     selection: &Selection,
     newest: &Newest,
     history_generation: u64,
-) -> Result<(Metadata, u64), SnapshotError> {
+) -> Result<(Metadata, u64), StoreError> {
     let choice = &selection.choice;
     let mut next_generation = choice
         .next_generation
         .max(newest.restored.replayed.seen_generation + 1)
         .max(history_generation + 1);
     let is_fallback = newest.fallback_reason.is_some();
-    if is_fallback && choice.first.floor > newest.metadata.generation {
-        invalidate(disk, &choice.first, &newest.metadata, next_generation)?;
+    if is_fallback && choice.primary.min_base_generation > newest.metadata.generation {
+        invalidate(disk, &choice.primary, &newest.metadata, next_generation)?;
         next_generation += 1;
     }
     let committed = Metadata {
         closed: false,
-        end: None,
+        end_sequence: None,
         revision: newest.metadata.revision + 1,
         ..newest.metadata
     };
@@ -148,24 +150,24 @@ fn prepare_heaps(
 /// Marks a corrupt newer heap as incomplete. The journal does not lead to its state, so later
 /// records must not be applied to it.
 fn invalidate(
-    disk: &dyn Disk,
+    disk: &dyn StorageBackend,
     corrupt: &Metadata,
     committed: &Metadata,
     generation: u64,
-) -> Result<(), SnapshotError> {
-    if heap::remove_if_broken(disk, Array::Heap(corrupt.heap))? {
+) -> Result<(), StoreError> {
+    if heap::remove_if_broken(disk, LogicalFile::Heap(corrupt.heap))? {
         return Ok(());
     }
     let incomplete = Metadata {
         heap: corrupt.heap,
         part_bytes: corrupt.part_bytes,
         generation,
-        released: false,
+        complete: false,
         revision: 0,
         closed: false,
-        end: None,
+        end_sequence: None,
         ..*committed
     };
     heap::write_metadata(disk, &incomplete)?;
-    heap::sync(disk, Array::Heap(corrupt.heap))
+    heap::sync(disk, LogicalFile::Heap(corrupt.heap))
 }

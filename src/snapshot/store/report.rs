@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::snapshot::format::{HeapName, StoreId};
-use crate::snapshot::journal::Cut;
+use crate::snapshot::journal::IgnoredTail;
 
 /// Result of opening a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub struct OpenReport {
     /// The store was created.
     pub created: bool,
     /// The store was closed before.
-    pub was_closed: bool,
+    pub clean_shutdown: bool,
     /// Heap that was restored.
     pub heap: HeapName,
     /// Generation of the heap, or a later one of the journal.
@@ -26,24 +26,24 @@ pub struct OpenReport {
     /// Bytes of these records.
     pub replayed_bytes: u64,
     /// Ignored tails of the journal, which were never acknowledged.
-    pub cuts: Vec<Cut>,
+    pub ignored_tails: Vec<IgnoredTail>,
     /// Invalid copies of METADATA that were rewritten.
-    pub healed: Vec<String>,
+    pub repaired_metadata: Vec<String>,
     /// Reason for not using the newer heap. With
-    /// [`Changes::Writers`](crate::snapshot::Changes::Writers) the state is then that of an earlier
+    /// [`WriteMode::Tracked`](crate::snapshot::WriteMode::Tracked) the state is then that of an earlier
     /// checkpoint, and later changes are lost.
-    pub fell_back: Option<String>,
+    pub fallback_reason: Option<String>,
     /// State of the other heap, as recorded in its header.
     pub other_heap: String,
     /// Length of the region.
     pub region_bytes: u64,
-    /// The memory kept its content ([`Memory::Live`](crate::snapshot::Memory::Live)) and nothing
+    /// The memory kept its content ([`MemorySource::Attach`](crate::snapshot::MemorySource::Attach)) and nothing
     /// was restored.
-    pub kept_live: bool,
+    pub attached: bool,
     /// All pages were verified. Otherwise each page is verified before it is overwritten.
-    pub verified: bool,
+    pub fully_verified: bool,
     /// Tracker that finds changed pages, and the reason for it.
     pub tracker: String,
     /// Time that opening took.
-    pub took: Duration,
+    pub duration: Duration,
 }

@@ -1,14 +1,14 @@
 //! Restoring a heap and the journal after it.
 
 use super::restore_target::{apply, map, to_copy_into};
-use crate::snapshot::backend::Disk;
-use crate::snapshot::error::SnapshotError;
+use crate::snapshot::backend::StorageBackend;
+use crate::snapshot::error::StoreError;
 use crate::snapshot::format::{Metadata, PAGE_BYTES};
 use crate::snapshot::heap::{self, ChecksumTree};
 use crate::snapshot::journal::{self, Replayed, Start};
 use crate::snapshot::memory::pages_of;
 use crate::snapshot::modes::Restore;
-use crate::snapshot::options::{Memory, StoreOptions};
+use crate::snapshot::options::{MemorySource, StoreOptions};
 use crate::snapshot::page_set::PageSet;
 use crate::snapshot::region::Region;
 
@@ -24,12 +24,17 @@ pub(super) struct Restored {
 
 /// Restores a heap and replays the journal from `start`.
 pub(super) fn restore_heap(
-    disk: &dyn Disk,
+    disk: &dyn StorageBackend,
     metadata: &Metadata,
     start: Start,
     options: &StoreOptions,
-) -> Result<Restored, SnapshotError> {
-    let mut tree = ChecksumTree::open(disk, metadata.heap, metadata.seed(), metadata.root)?;
+) -> Result<Restored, StoreError> {
+    let mut tree = ChecksumTree::open(
+        disk,
+        metadata.heap,
+        metadata.seed(),
+        metadata.tree_root_hash,
+    )?;
     let is_mapped = options.restore == Restore::Map;
     let is_verified = !is_mapped || !metadata.closed;
     let region = if is_mapped {
@@ -37,12 +42,12 @@ pub(super) fn restore_heap(
     } else {
         to_copy_into(metadata.payload_bytes, options)?
     };
-    let is_live = matches!(options.memory, Memory::Live(_));
+    let is_live = matches!(options.memory_source, MemorySource::Attach(_));
     if is_verified {
         let take = |page: u64, bytes: &[u8]| {
             if !is_mapped && !is_live {
                 // Lossless: within the region.
-                region.copy_in(page as usize * PAGE_BYTES, bytes)?;
+                region.write_at(page as usize * PAGE_BYTES, bytes)?;
             }
             Ok(())
         };

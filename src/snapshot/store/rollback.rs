@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use super::store_handle::Store;
 use crate::snapshot::backend::StoreLocks as Locks;
-use crate::snapshot::error::SnapshotError;
-use crate::snapshot::history::{History, Kept, failed};
-use crate::snapshot::modes::{Changes, Strategy};
+use crate::snapshot::error::StoreError;
+use crate::snapshot::history::{History, HistorySnapshot, failed};
+use crate::snapshot::modes::{CaptureMode, WriteMode};
 use crate::snapshot::options::StoreOptions;
 use crate::snapshot::reader::{Image, StoreReader};
 use crate::snapshot::tracker::TrackerChoice;
@@ -44,7 +44,7 @@ pub struct Rollback {
     /// Length of the region in bytes, as in the snapshot.
     pub region_bytes: u64,
     /// Snapshot of the replaced state; `None` with [`CurrentState::Discard`].
-    pub replaced: Option<Kept>,
+    pub replaced: Option<HistorySnapshot>,
 }
 
 impl History {
@@ -80,7 +80,7 @@ impl History {
     /// # let directory = tempfile::tempdir()?;
     /// # let path = directory.path().join("counter");
     /// Store::open(&path, StoreOptions::default().initial_bytes(4096))?.close()?;
-    /// let history = History::of(&path);
+    /// let history = History::new(&path);
     /// let before = history.keep()?;
     /// // The store is used and closed here.
     /// let rollback = history.rollback(&before.name(), CurrentState::Keep)?;
@@ -89,16 +89,16 @@ impl History {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn rollback(&self, name: &str, current: CurrentState) -> Result<Rollback, SnapshotError> {
+    pub fn rollback(&self, name: &str, current: CurrentState) -> Result<Rollback, StoreError> {
         let reader = StoreReader::open(&self.store)?;
         // Early: reading the states takes a while, and opening the store checks again.
         drop(Locks::of_writer(&self.store)?);
         let snapshot = self.snapshot(name)?;
         // The lock of its heap, held by the image, keeps the snapshot from being pruned.
-        let image = StoreReader::open(snapshot.directory())?.newest()?;
+        let image = StoreReader::open(snapshot.path())?.newest()?;
         let store = Store::open(&self.store, options(&reader, &image))?;
         let replaced = match current {
-            CurrentState::Keep => Some(self.keep()?),
+            CurrentState::Keep => Some(self.add()?),
             CurrentState::Discard => None,
         };
         replace_content(&store, &image)?;
@@ -111,7 +111,7 @@ impl History {
         })
     }
 
-    fn snapshot(&self, name: &str) -> Result<Kept, SnapshotError> {
+    fn snapshot(&self, name: &str) -> Result<HistorySnapshot, StoreError> {
         let found = self.list()?.into_iter().find(|kept| kept.name() == name);
         found.ok_or_else(|| {
             let path = self.directory().join(name);
@@ -129,19 +129,19 @@ fn options(reader: &StoreReader, image: &Image) -> StoreOptions {
     let reserve_bytes = options.reserve_bytes.max(current_bytes).max(image.len());
     options
         .create(false)
-        .changes(Changes::Writers)
-        .strategy(Strategy::Quiesce)
-        .tracker(TrackerChoice::Declared)
-        .second_heap(false)
-        .readers_timeout(READERS_TIMEOUT)
+        .write_mode(WriteMode::Tracked)
+        .capture_mode(CaptureMode::StopAndCopy)
+        .tracker(TrackerChoice::Explicit)
+        .create_second_heap(false)
+        .reader_timeout(READERS_TIMEOUT)
         .reserve_bytes(reserve_bytes)
 }
 
-fn replace_content(store: &Store, image: &Image) -> Result<(), SnapshotError> {
+fn replace_content(store: &Store, image: &Image) -> Result<(), StoreError> {
     // The new pages are zero and marked dirty, so that only the data of the image has to be
     // written.
     store.resize(0)?;
     store.resize(image.len())?;
-    let memory = store.enter()?;
-    image.read(|offset, bytes| memory.write(offset, bytes))
+    let memory = store.write_guard()?;
+    image.for_each_data(|offset, bytes| memory.write_at(offset, bytes))
 }

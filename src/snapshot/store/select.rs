@@ -3,18 +3,18 @@
 use std::io;
 
 use super::restore::{Restored, restore_heap};
-use crate::snapshot::backend::Disk;
-use crate::snapshot::error::{SnapshotError, error_chain};
-use crate::snapshot::file_names::Array;
+use crate::snapshot::backend::StorageBackend;
+use crate::snapshot::error::{StoreError, error_chain};
+use crate::snapshot::file_names::LogicalFile;
 use crate::snapshot::format::{HeapName, Metadata};
-use crate::snapshot::heap::{Choice, HeapHeaders, choose_heap, read_headers};
+use crate::snapshot::heap::{HeapHeaders, HeapSelection, choose_heap, read_headers};
 use crate::snapshot::journal::Start;
 use crate::snapshot::options::StoreOptions;
 
 /// Headers of both heaps, and the heaps to restore from.
 pub(super) struct Selection {
     pub(super) headers: HeapHeaders,
-    pub(super) choice: Choice,
+    pub(super) choice: HeapSelection,
 }
 
 /// Heap that was restored.
@@ -26,9 +26,9 @@ pub(super) struct Newest {
 }
 
 /// Selects the heap to restore by the headers.
-pub(super) fn select(disk: &dyn Disk) -> Result<Selection, SnapshotError> {
+pub(super) fn select(disk: &dyn StorageBackend) -> Result<Selection, StoreError> {
     let selection = select_once(disk)?;
-    if selection.choice.first.closed {
+    if selection.choice.primary.closed {
         return Ok(selection);
     }
     // The page cache may differ from the disk after an unclean shutdown [I3].
@@ -36,30 +36,27 @@ pub(super) fn select(disk: &dyn Disk) -> Result<Selection, SnapshotError> {
     select_once(disk)
 }
 
-fn select_once(disk: &dyn Disk) -> Result<Selection, SnapshotError> {
+fn select_once(disk: &dyn StorageBackend) -> Result<Selection, StoreError> {
     let headers = read_headers(disk)?;
     let choice = choose_heap(&headers.states[0], &headers.states[1])?;
     Ok(Selection { headers, choice })
 }
 
-fn drop_page_cache(disk: &dyn Disk) -> Result<(), SnapshotError> {
-    let arrays = disk.arrays();
-    for array in arrays.map_err(SnapshotError::disk("find", Array::Heap(HeapName::A)))? {
-        disk.forget_cached(array)
-            .map_err(SnapshotError::disk("drop the page cache of", array))?;
+fn drop_page_cache(disk: &dyn StorageBackend) -> Result<(), StoreError> {
+    let arrays = disk.files();
+    for array in arrays.map_err(StoreError::disk("find", LogicalFile::Heap(HeapName::A)))? {
+        disk.drop_page_cache(array)
+            .map_err(StoreError::disk("drop the page cache of", array))?;
     }
     Ok(())
 }
 
 /// Fails if the options do not fit the stored state.
-pub(super) fn check_options(
-    metadata: &Metadata,
-    options: &StoreOptions,
-) -> Result<(), SnapshotError> {
-    let refused = |option, reason| Err(SnapshotError::Option { option, reason });
+pub(super) fn check_options(metadata: &Metadata, options: &StoreOptions) -> Result<(), StoreError> {
+    let refused = |option, reason| Err(StoreError::InvalidOption { option, reason });
     if let Some(part_bytes) = options.part_bytes
         && part_bytes != metadata.part_bytes
-        && !options.change_part_bytes
+        && !options.convert_part_bytes
     {
         let reason = format!(
             "{part_bytes}, but the store has parts of {} bytes; set `change_part_bytes` to convert them",
@@ -79,13 +76,13 @@ pub(super) fn check_options(
 
 /// Restores the newest intact heap.
 pub(super) fn restore_newest(
-    disk: &dyn Disk,
-    choice: &Choice,
+    disk: &dyn StorageBackend,
+    choice: &HeapSelection,
     options: &StoreOptions,
-) -> Result<Newest, SnapshotError> {
-    match restore_heap(disk, &choice.first, Start::of(&choice.first), options) {
+) -> Result<Newest, StoreError> {
+    match restore_heap(disk, &choice.primary, Start::of(&choice.primary), options) {
         Ok(restored) => Ok(Newest {
-            metadata: choice.first,
+            metadata: choice.primary,
             restored,
             fallback_reason: None,
         }),
@@ -96,46 +93,49 @@ pub(super) fn restore_newest(
 
 /// Returns whether the other heap would not help: the journal is corrupt after an intact heap, or
 /// the memory or an option is unusable.
-fn is_final(error: &SnapshotError) -> bool {
+fn is_final(error: &StoreError) -> bool {
     matches!(
         error,
-        SnapshotError::Damaged {
-            array: Array::Journal(_),
+        StoreError::Corrupt {
+            file: LogicalFile::Journal(_),
             ..
-        } | SnapshotError::Memory(_)
-            | SnapshotError::Option { .. }
+        } | StoreError::Region(_)
+            | StoreError::InvalidOption { .. }
     )
 }
 
 fn restore_fallback(
-    disk: &dyn Disk,
-    choice: &Choice,
+    disk: &dyn StorageBackend,
+    choice: &HeapSelection,
     options: &StoreOptions,
-    first_error: SnapshotError,
-) -> Result<Newest, SnapshotError> {
-    let first = choice.first.heap;
-    let unusable = |first_error, rest| SnapshotError::NothingGood {
+    first_error: StoreError,
+) -> Result<Newest, StoreError> {
+    let first = choice.primary.heap;
+    let unusable = |first_error, rest| StoreError::NoUsableHeap {
         first,
         first_error: Box::new(first_error),
         rest,
     };
-    let Some(second) = choice.second else {
+    let Some(second) = choice.fallback else {
         return Err(unusable(first_error, "and there is no other".to_owned()));
     };
     // Only the newest heap can record a clean shutdown.
     let second = Metadata {
         closed: false,
-        end: None,
+        end_sequence: None,
         ..second
     };
-    let start = Start::instead_of(&choice.first, &second);
+    let start = Start::instead_of(&choice.primary, &second);
     match restore_heap(disk, &second, start, options) {
         // The newest heap may be readable later, and only that heap leads to the newest state.
-        Ok(_) if is_storage_error(&first_error) && choice.first.floor > second.generation => {
+        Ok(_)
+            if is_storage_error(&first_error)
+                && choice.primary.min_base_generation > second.generation =>
+        {
             Err(first_error)
         }
         Ok(restored) => {
-            let generation = choice.first.generation;
+            let generation = choice.primary.generation;
             let reason = error_chain(&first_error);
             Ok(Newest {
                 metadata: second,
@@ -151,9 +151,9 @@ fn restore_fallback(
 }
 
 /// Returns whether the storage failed to read existing bytes.
-fn is_storage_error(error: &SnapshotError) -> bool {
+fn is_storage_error(error: &StoreError) -> bool {
     use io::ErrorKind::{InvalidData, NotFound, UnexpectedEof};
-    let SnapshotError::Disk { source, .. } = error else {
+    let StoreError::Backend { source, .. } = error else {
         return false;
     };
     !matches!(source.kind(), InvalidData | NotFound | UnexpectedEof)

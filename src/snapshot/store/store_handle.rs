@@ -16,16 +16,16 @@ use std::sync::Arc;
 use super::open;
 use super::report::OpenReport;
 use super::transaction::Transaction;
-use super::write_guard::Writing;
-use crate::snapshot::backend::Disk;
+use super::write_guard::WriteGuard;
+use crate::snapshot::backend::StorageBackend;
 use crate::snapshot::checkpoint::{
-    BackgroundCheckpoints, CheckpointKind, CheckpointReport, Progress, StoreInner,
+    BackgroundCheckpoints, CheckpointKind, CheckpointReport, StoreInner, VerifyProgress,
 };
-use crate::snapshot::error::SnapshotError;
+use crate::snapshot::error::StoreError;
 use crate::snapshot::format::StoreId;
 use crate::snapshot::memory::StoreMemory;
-use crate::snapshot::modes::{Changes, Restore};
-use crate::snapshot::options::{Memory, StoreOptions};
+use crate::snapshot::modes::{Restore, WriteMode};
+use crate::snapshot::options::{MemorySource, StoreOptions};
 use crate::snapshot::store_files::StoreFiles;
 
 /// Directory that persists one region of memory: two NVHeaps with checksum trees, and a journal.
@@ -82,15 +82,15 @@ impl Store {
     ///
     /// The store is not modified on these errors.
     ///
-    /// - [`SnapshotError::InUse`] if another writer holds the lock.
-    /// - [`SnapshotError::Option`] if an option is unusable.
-    /// - [`SnapshotError::NotAStore`] if the directory has other files.
-    /// - [`SnapshotError::NoHeap`] if the headers lead to no heap.
-    /// - [`SnapshotError::Damaged`] if the journal is corrupt.
-    /// - [`SnapshotError::NothingGood`] if neither heap can be restored.
-    /// - [`SnapshotError::Directory`] and [`SnapshotError::Disk`] if an operation of the system
+    /// - [`StoreError::InUse`] if another writer holds the lock.
+    /// - [`StoreError::InvalidOption`] if an option is unusable.
+    /// - [`StoreError::NotAStore`] if the directory has other files.
+    /// - [`StoreError::HeapSelection`] if the headers lead to no heap.
+    /// - [`StoreError::Corrupt`] if the journal is corrupt.
+    /// - [`StoreError::NoUsableHeap`] if neither heap can be restored.
+    /// - [`StoreError::Directory`] and [`StoreError::Backend`] if an operation of the system
     ///   fails.
-    pub fn open(directory: impl AsRef<Path>, options: StoreOptions) -> Result<Self, SnapshotError> {
+    pub fn open(directory: impl AsRef<Path>, options: StoreOptions) -> Result<Self, StoreError> {
         Self::start(open::in_directory(directory.as_ref(), options)?)
     }
 
@@ -100,11 +100,14 @@ impl Store {
     /// # Errors
     ///
     /// - The errors of [`open`](Self::open).
-    pub fn open_on(disk: Arc<dyn Disk>, options: StoreOptions) -> Result<Self, SnapshotError> {
+    pub fn open_with_backend(
+        disk: Arc<dyn StorageBackend>,
+        options: StoreOptions,
+    ) -> Result<Self, StoreError> {
         Self::start(open::with_backend(disk, options)?)
     }
 
-    fn start((inner, report): (StoreInner, OpenReport)) -> Result<Self, SnapshotError> {
+    fn start((inner, report): (StoreInner, OpenReport)) -> Result<Self, StoreError> {
         let memory = &inner.parts.memory;
         let options = &inner.parts.options;
         if memory.len() < options.initial_bytes {
@@ -112,9 +115,9 @@ impl Store {
             // transaction.
             memory.resize_tracked(memory.whole_pages(options.initial_bytes)?)?;
         }
-        if let Memory::Adopted(_) = options.memory {
+        if let MemorySource::RestoreInto(_) = options.memory_source {
             // The shrink seal marks the memfd as restored, so it comes last [I25].
-            memory.region.seal()?;
+            memory.region.seal_shrink()?;
         }
         let inner = Arc::new(inner);
         let background = BackgroundCheckpoints::start(&inner);
@@ -168,10 +171,10 @@ impl Store {
         self.memory().region.as_ptr()
     }
 
-    /// Returns the memfd of the memory for other processes, or `None` for [`Memory::Private`]. It
+    /// Returns the memfd of the memory for other processes, or `None` for [`MemorySource::Private`]. It
     /// may be longer than the region. A checkpoint covers the first [`len`](Self::len) bytes.
     #[must_use]
-    pub fn memory_fd(&self) -> Option<BorrowedFd<'_>> {
+    pub fn memfd(&self) -> Option<BorrowedFd<'_>> {
         self.memory().region.as_fd()
     }
 
@@ -182,12 +185,12 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// - [`SnapshotError::Door`] if the store was not opened with [`Changes::Transactions`].
-    /// - [`SnapshotError::Nested`] inside of a transaction.
-    /// - [`SnapshotError::GateTimeout`] if a transaction holds the access lock for too long.
-    /// - [`SnapshotError::MemoryLost`] if a page of the memory could not be read.
-    pub fn view<R>(&self, look: impl FnOnce(&[u8]) -> R) -> Result<R, SnapshotError> {
-        self.require(Changes::Transactions, "view", "Transactions")?;
+    /// - [`StoreError::WrongMode`] if the store was not opened with [`WriteMode::Transactions`].
+    /// - [`StoreError::WouldDeadlock`] inside of a transaction.
+    /// - [`StoreError::LockTimeout`] if a transaction holds the access lock for too long.
+    /// - [`StoreError::MemoryLost`] if a page of the memory could not be read.
+    pub fn view<R>(&self, look: impl FnOnce(&[u8]) -> R) -> Result<R, StoreError> {
+        self.require(WriteMode::Transactions, "view", "Transactions")?;
         let memory = self.memory();
         let _access = memory.lock_shared("view")?;
         let region = &memory.region;
@@ -206,12 +209,12 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// - [`SnapshotError::Door`] if the store was not opened with [`Changes::Transactions`].
-    /// - [`SnapshotError::Nested`] inside of a transaction or view of the same thread.
-    /// - [`SnapshotError::GateTimeout`] if another thread holds the access lock for too long.
-    /// - [`SnapshotError::Poisoned`] if an earlier error poisoned the store.
-    /// - [`SnapshotError::Disk`] if a journal file cannot be created.
-    pub fn begin(&self) -> Result<Transaction<'_>, SnapshotError> {
+    /// - [`StoreError::WrongMode`] if the store was not opened with [`WriteMode::Transactions`].
+    /// - [`StoreError::WouldDeadlock`] inside of a transaction or view of the same thread.
+    /// - [`StoreError::LockTimeout`] if another thread holds the access lock for too long.
+    /// - [`StoreError::Poisoned`] if an earlier error poisoned the store.
+    /// - [`StoreError::Backend`] if a journal file cannot be created.
+    pub fn begin(&self) -> Result<Transaction<'_>, StoreError> {
         self.begin_for("begin")
     }
 
@@ -224,16 +227,16 @@ impl Store {
     /// - The errors of [`begin`](Self::begin) and [`Transaction::commit`].
     pub fn transaction<R>(
         &self,
-        change: impl FnOnce(&mut Transaction<'_>) -> Result<R, SnapshotError>,
-    ) -> Result<R, SnapshotError> {
+        change: impl FnOnce(&mut Transaction<'_>) -> Result<R, StoreError>,
+    ) -> Result<R, StoreError> {
         let mut transaction = self.begin_for("transaction")?;
         let result = change(&mut transaction)?;
         transaction.commit()?;
         Ok(result)
     }
 
-    fn begin_for(&self, method: &'static str) -> Result<Transaction<'_>, SnapshotError> {
-        self.require(Changes::Transactions, method, "Transactions")?;
+    fn begin_for(&self, method: &'static str) -> Result<Transaction<'_>, StoreError> {
+        self.require(WriteMode::Transactions, method, "Transactions")?;
         self.files().check()?;
         self.memory().refuse_nested(method)?;
         self.files().journal.make_ready()?;
@@ -246,10 +249,10 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// - [`SnapshotError::Nested`] inside of a transaction, view or write guard.
-    /// - [`SnapshotError::Disk`] or [`SnapshotError::Poisoned`] if the journal failed. The
+    /// - [`StoreError::WouldDeadlock`] inside of a transaction, view or write guard.
+    /// - [`StoreError::Backend`] or [`StoreError::Poisoned`] if the journal failed. The
     ///   transaction may be durable or not.
-    pub fn wait_durable(&self, sequence: u64) -> Result<(), SnapshotError> {
+    pub fn wait_durable(&self, sequence: u64) -> Result<(), StoreError> {
         self.memory().refuse_nested("wait_durable")?;
         self.files().commit(sequence)
     }
@@ -259,12 +262,12 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// - [`SnapshotError::Door`] if the store was not opened with [`Changes::Writers`].
-    /// - [`SnapshotError::GateTimeout`] if a checkpoint holds the access lock for too long.
-    pub fn enter(&self) -> Result<Writing<'_>, SnapshotError> {
-        self.require(Changes::Writers, "enter", "Writers")?;
+    /// - [`StoreError::WrongMode`] if the store was not opened with [`WriteMode::Tracked`].
+    /// - [`StoreError::LockTimeout`] if a checkpoint holds the access lock for too long.
+    pub fn write_guard(&self) -> Result<WriteGuard<'_>, StoreError> {
+        self.require(WriteMode::Tracked, "enter", "Writers")?;
         let memory = self.memory();
-        Ok(Writing {
+        Ok(WriteGuard {
             memory,
             _access: memory.lock_shared("enter")?,
         })
@@ -275,13 +278,13 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// - [`SnapshotError::Door`] if the store was not opened with [`Changes::Writers`].
-    /// - [`SnapshotError::Option`] if the length exceeds the reserved addresses.
-    /// - [`SnapshotError::Nested`] under a write guard of the same thread.
-    /// - [`SnapshotError::GateTimeout`] if writers hold the access lock for too long.
-    /// - [`SnapshotError::Memory`] if the region cannot be resized.
-    pub fn resize(&self, len: u64) -> Result<(), SnapshotError> {
-        self.require(Changes::Writers, "resize", "Writers")?;
+    /// - [`StoreError::WrongMode`] if the store was not opened with [`WriteMode::Tracked`].
+    /// - [`StoreError::InvalidOption`] if the length exceeds the reserved addresses.
+    /// - [`StoreError::WouldDeadlock`] under a write guard of the same thread.
+    /// - [`StoreError::LockTimeout`] if writers hold the access lock for too long.
+    /// - [`StoreError::Region`] if the region cannot be resized.
+    pub fn resize(&self, len: u64) -> Result<(), StoreError> {
+        self.require(WriteMode::Tracked, "resize", "Writers")?;
         let memory = self.memory();
         let len = memory.whole_pages(len)?;
         let _access = memory.lock_exclusive("resize")?;
@@ -292,17 +295,17 @@ impl Store {
     /// returns the length.
     ///
     /// The new bytes keep their content and are in the next checkpoint. If the memfd ends within a
-    /// page, the whole page belongs to the region. Does nothing for [`Memory::Private`], or if the
+    /// page, the whole page belongs to the region. Does nothing for [`MemorySource::Private`], or if the
     /// region is as long already.
     ///
     /// # Errors
     ///
-    /// - [`SnapshotError::Door`] if the store was not opened with [`Changes::Writers`].
-    /// - [`SnapshotError::Memory`] if the memfd is longer than the reserved addresses.
-    /// - [`SnapshotError::Nested`] under a write guard of the same thread.
-    /// - [`SnapshotError::GateTimeout`] if writers hold the access lock for too long.
-    pub fn follow_memory(&self) -> Result<u64, SnapshotError> {
-        self.require(Changes::Writers, "follow_memory", "Writers")?;
+    /// - [`StoreError::WrongMode`] if the store was not opened with [`WriteMode::Tracked`].
+    /// - [`StoreError::Region`] if the memfd is longer than the reserved addresses.
+    /// - [`StoreError::WouldDeadlock`] under a write guard of the same thread.
+    /// - [`StoreError::LockTimeout`] if writers hold the access lock for too long.
+    pub fn grow_to_memfd(&self) -> Result<u64, StoreError> {
+        self.require(WriteMode::Tracked, "follow_memory", "Writers")?;
         let memory = self.memory();
         let _access = memory.lock_exclusive("follow_memory")?;
         memory.grow_to_memfd()?;
@@ -314,12 +317,12 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// - [`SnapshotError::Disk`] if the storage fails. The earlier generation stays durable. A
+    /// - [`StoreError::Backend`] if the storage fails. The earlier generation stays durable. A
     ///   failed sync poisons the store.
-    /// - [`SnapshotError::Nested`] inside of a transaction, view or write guard.
-    /// - [`SnapshotError::GateTimeout`] if writers hold the access lock for too long.
-    /// - [`SnapshotError::Poisoned`] if an earlier error poisoned the store.
-    pub fn checkpoint(&self) -> Result<CheckpointReport, SnapshotError> {
+    /// - [`StoreError::WouldDeadlock`] inside of a transaction, view or write guard.
+    /// - [`StoreError::LockTimeout`] if writers hold the access lock for too long.
+    /// - [`StoreError::Poisoned`] if an earlier error poisoned the store.
+    pub fn checkpoint(&self) -> Result<CheckpointReport, StoreError> {
         self.inner.checkpoint(None)
     }
 
@@ -328,7 +331,7 @@ impl Store {
     /// # Errors
     ///
     /// - The errors of [`checkpoint`](Self::checkpoint).
-    pub fn checkpoint_base(&self) -> Result<CheckpointReport, SnapshotError> {
+    pub fn checkpoint_base(&self) -> Result<CheckpointReport, StoreError> {
         self.inner.checkpoint(Some(CheckpointKind::Base))
     }
 
@@ -336,33 +339,33 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// - [`SnapshotError::Door`] if the store was not opened with [`Changes::Writers`]. The journal
+    /// - [`StoreError::WrongMode`] if the store was not opened with [`WriteMode::Tracked`]. The journal
     ///   of other stores has every transaction already.
     /// - The errors of [`checkpoint`](Self::checkpoint).
-    pub fn checkpoint_delta(&self) -> Result<CheckpointReport, SnapshotError> {
-        self.require(Changes::Writers, "checkpoint_delta", "Writers")?;
+    pub fn checkpoint_delta(&self) -> Result<CheckpointReport, StoreError> {
+        self.require(WriteMode::Tracked, "checkpoint_delta", "Writers")?;
         self.inner.checkpoint(Some(CheckpointKind::Delta))
     }
 
     /// Creates the second heap if none exists, as after
-    /// [`OnClose::DropOlder`](crate::snapshot::OnClose::DropOlder), and returns whether it did.
+    /// [`OnClose::RemoveOlder`](crate::snapshot::OnClose::RemoveOlder), and returns whether it did.
     ///
     /// The heap is a copy of the committed one and shares its storage where the filesystem supports
     /// reflinks. The next base checkpoint then writes the changed pages only. Writers and
     /// checkpoints run meanwhile. A checkpoint waits for one step at most. A base checkpoint
-    /// creates the second heap itself and ends the copy. [`StoreOptions::second_heap`] creates the
+    /// creates the second heap itself and ends the copy. [`StoreOptions::create_second_heap`] creates the
     /// heap in the background.
     ///
     /// # Errors
     ///
     /// - The errors of [`checkpoint`](Self::checkpoint). The second heap then does not exist.
-    pub fn make_second_heap(&self) -> Result<bool, SnapshotError> {
-        let timeout = self.inner.parts.options.readers_timeout;
+    pub fn create_second_heap(&self) -> Result<bool, StoreError> {
+        let timeout = self.inner.parts.options.reader_timeout;
         loop {
             match self.inner.step_of_second_heap(timeout)? {
-                Progress::More => {}
-                Progress::Made => return Ok(true),
-                Progress::NotNeeded => return Ok(false),
+                VerifyProgress::More => {}
+                VerifyProgress::Made => return Ok(true),
+                VerifyProgress::NotNeeded => return Ok(false),
             }
         }
     }
@@ -376,7 +379,7 @@ impl Store {
     /// after an error that poisons the store. [`StoreOptions::on_background_error`] reports errors
     /// at once.
     #[must_use]
-    pub fn background_error(&self) -> Option<Arc<SnapshotError>> {
+    pub fn background_error(&self) -> Option<Arc<StoreError>> {
         self.inner.background_error().clone()
     }
 
@@ -385,7 +388,7 @@ impl Store {
     /// # Errors
     ///
     /// - The errors of [`checkpoint`](Self::checkpoint). The store is then as after a crash.
-    pub fn close(mut self) -> Result<(), SnapshotError> {
+    pub fn close(mut self) -> Result<(), StoreError> {
         drop(self.background.take());
         self.inner.checkpoint(Some(CheckpointKind::Base))?;
         self.inner.close()
@@ -402,16 +405,16 @@ impl Store {
     /// Fails if the store was opened for another way of writing.
     fn require(
         &self,
-        changes: Changes,
+        changes: WriteMode,
         method: &'static str,
         mode: &'static str,
-    ) -> Result<(), SnapshotError> {
-        if self.inner.parts.options.changes == changes {
+    ) -> Result<(), StoreError> {
+        if self.inner.parts.options.write_mode == changes {
             return Ok(());
         }
-        Err(SnapshotError::Door {
-            door: method,
-            needs: mode,
+        Err(StoreError::WrongMode {
+            method: method,
+            required: mode,
         })
     }
 }

@@ -13,7 +13,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use crate::snapshot::checkpoint::{BackgroundCheckpoints, StoreParts};
-use crate::snapshot::error::SnapshotError;
+use crate::snapshot::error::StoreError;
 use crate::snapshot::format::{Body, Change, PAGE_BYTES, RecordKind, is_zero};
 use crate::snapshot::memory::{ExclusiveAccess, StoreMemory, pages_of};
 use crate::snapshot::page_set::PageSet;
@@ -79,12 +79,12 @@ impl<'s> Transaction<'s> {
     ///
     /// # Errors
     ///
-    /// - [`SnapshotError::Disk`] with `StorageFull` if the disk is full. The changes are undone.
-    /// - [`SnapshotError::Poisoned`] if an earlier error poisoned the store. The changes are
+    /// - [`StoreError::Backend`] with `StorageFull` if the disk is full. The changes are undone.
+    /// - [`StoreError::Poisoned`] if an earlier error poisoned the store. The changes are
     ///   undone.
-    /// - [`SnapshotError::Disk`] if writing or syncing the journal fails. The changes may be
+    /// - [`StoreError::Backend`] if writing or syncing the journal fails. The changes may be
     ///   durable or not, and the store is poisoned.
-    pub fn commit(self) -> Result<(), SnapshotError> {
+    pub fn commit(self) -> Result<(), StoreError> {
         let files = &self.parts.files;
         let sequence = self.commit_deferred()?;
         files.commit(sequence)
@@ -98,10 +98,10 @@ impl<'s> Transaction<'s> {
     ///
     /// # Errors
     ///
-    /// - [`SnapshotError::Disk`] if no storage can be reserved for the changes. They are undone.
-    /// - [`SnapshotError::Poisoned`] if an earlier error poisoned the store. The changes are
+    /// - [`StoreError::Backend`] if no storage can be reserved for the changes. They are undone.
+    /// - [`StoreError::Poisoned`] if an earlier error poisoned the store. The changes are
     ///   undone.
-    pub fn commit_deferred(mut self) -> Result<u64, SnapshotError> {
+    pub fn commit_deferred(mut self) -> Result<u64, StoreError> {
         let sequence = self.append()?;
         let (parts, background) = (self.parts, self.background);
         drop(self);
@@ -137,8 +137,8 @@ impl<'s> Transaction<'s> {
     ///
     /// # Errors
     ///
-    /// - [`SnapshotError::Range`] if the range is outside of the region.
-    pub fn bytes_mut(&mut self, range: Range<u64>) -> Result<&mut [u8], SnapshotError> {
+    /// - [`StoreError::OutOfBounds`] if the range is outside of the region.
+    pub fn bytes_mut(&mut self, range: Range<u64>) -> Result<&mut [u8], StoreError> {
         let range = self.checked(range)?;
         self.save(range.clone());
         let start = self.memory().region.as_ptr().as_ptr();
@@ -154,8 +154,8 @@ impl<'s> Transaction<'s> {
     ///
     /// # Errors
     ///
-    /// - [`SnapshotError::Range`] if the range is outside of the region.
-    pub fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), SnapshotError> {
+    /// - [`StoreError::OutOfBounds`] if the range is outside of the region.
+    pub fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
         let end = offset.saturating_add(bytes.len() as u64);
         self.bytes_mut(offset..end)?.copy_from_slice(bytes);
         Ok(())
@@ -165,9 +165,9 @@ impl<'s> Transaction<'s> {
     ///
     /// # Errors
     ///
-    /// - [`SnapshotError::Range`] if the range is outside of the region.
-    /// - [`SnapshotError::Memory`] if the memory cannot be released.
-    pub fn discard(&mut self, range: Range<u64>) -> Result<(), SnapshotError> {
+    /// - [`StoreError::OutOfBounds`] if the range is outside of the region.
+    /// - [`StoreError::Region`] if the memory cannot be released.
+    pub fn discard(&mut self, range: Range<u64>) -> Result<(), StoreError> {
         let range = self.checked(range)?;
         self.save(range.clone());
         let page = PAGE_BYTES as u64;
@@ -188,9 +188,9 @@ impl<'s> Transaction<'s> {
     ///
     /// # Errors
     ///
-    /// - [`SnapshotError::Option`] if the length exceeds the reserved addresses.
-    /// - [`SnapshotError::Memory`] if the region cannot be resized.
-    pub fn resize(&mut self, len: u64) -> Result<(), SnapshotError> {
+    /// - [`StoreError::InvalidOption`] if the length exceeds the reserved addresses.
+    /// - [`StoreError::Region`] if the region cannot be resized.
+    pub fn resize(&mut self, len: u64) -> Result<(), StoreError> {
         let now = self.len();
         let len = self.memory().whole_pages(len)?;
         if len < now {
@@ -208,11 +208,11 @@ impl<'s> Transaction<'s> {
         &self.parts.files
     }
 
-    fn checked(&self, range: Range<u64>) -> Result<Range<u64>, SnapshotError> {
+    fn checked(&self, range: Range<u64>) -> Result<Range<u64>, StoreError> {
         if range.start <= range.end && range.end <= self.len() {
             return Ok(range);
         }
-        Err(SnapshotError::Range {
+        Err(StoreError::OutOfBounds {
             offset: range.start,
             len: range.end.saturating_sub(range.start),
             region_bytes: self.len(),
@@ -261,7 +261,7 @@ impl<'s> Transaction<'s> {
 
     /// Appends the changes to the journal and returns their sequence number, or `None` without
     /// changes. Nothing is undone afterwards [I22].
-    fn append(&mut self) -> Result<Option<u64>, SnapshotError> {
+    fn append(&mut self) -> Result<Option<u64>, StoreError> {
         let body = self.body();
         let mut sequence = None;
         if !body.changes.is_empty() || self.len() != self.len_before {

@@ -3,18 +3,18 @@
 use std::ops::Range;
 use std::ptr::NonNull;
 
-use crate::snapshot::error::SnapshotError;
+use crate::snapshot::error::StoreError;
 use crate::snapshot::memory::{SharedAccess, StoreMemory, pages_of};
 
 /// Access to the memory of a store for writing, next to other writers; see
-/// [`Store::enter`](crate::snapshot::Store::enter).
+/// [`Store::write_guard`](crate::snapshot::Store::write_guard).
 #[derive(Debug)]
-pub struct Writing<'s> {
+pub struct WriteGuard<'s> {
     pub(super) memory: &'s StoreMemory,
     pub(super) _access: SharedAccess<'s>,
 }
 
-impl Writing<'_> {
+impl WriteGuard<'_> {
     /// Returns the length of the region in bytes. It does not change while the guard exists.
     #[must_use]
     pub fn len(&self) -> u64 {
@@ -39,22 +39,22 @@ impl Writing<'_> {
     ///
     /// # Errors
     ///
-    /// - [`SnapshotError::Range`] if the range is outside of the region.
-    /// - [`SnapshotError::Memory`] if the copy fails.
-    pub fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), SnapshotError> {
+    /// - [`StoreError::OutOfBounds`] if the range is outside of the region.
+    /// - [`StoreError::Region`] if the copy fails.
+    pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
         let start = self.checked(offset, bytes.len())?;
-        Ok(self.memory.region.copy_in(start, bytes)?)
+        Ok(self.memory.region.write_at(start, bytes)?)
     }
 
     /// Reads bytes at `offset`. The kernel copies them.
     ///
     /// # Errors
     ///
-    /// - [`SnapshotError::Range`] if the range is outside of the region.
-    /// - [`SnapshotError::Memory`] if the copy fails.
-    pub fn read(&self, offset: u64, buf: &mut [u8]) -> Result<(), SnapshotError> {
+    /// - [`StoreError::OutOfBounds`] if the range is outside of the region.
+    /// - [`StoreError::Region`] if the copy fails.
+    pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), StoreError> {
         let start = self.checked(offset, buf.len())?;
-        Ok(self.memory.region.copy_out(start, buf)?)
+        Ok(self.memory.region.read_at(start, buf)?)
     }
 
     /// Marks a range as dirty. Needed for changes that the tracker may not see: by another process,
@@ -62,8 +62,8 @@ impl Writing<'_> {
     ///
     /// # Errors
     ///
-    /// - [`SnapshotError::Range`] if the range is outside of the region.
-    pub fn declare(&self, range: Range<u64>) -> Result<(), SnapshotError> {
+    /// - [`StoreError::OutOfBounds`] if the range is outside of the region.
+    pub fn mark_dirty(&self, range: Range<u64>) -> Result<(), StoreError> {
         let len = range.end.saturating_sub(range.start);
         // A length above `usize::MAX` exceeds every region.
         self.checked(range.start, usize::try_from(len).unwrap_or(usize::MAX))?;
@@ -75,21 +75,21 @@ impl Writing<'_> {
     ///
     /// # Errors
     ///
-    /// - [`SnapshotError::Range`] if the range is outside of the region.
-    /// - [`SnapshotError::Memory`] if the range is not in whole pages of 4096 bytes.
-    pub fn discard(&self, range: Range<u64>) -> Result<(), SnapshotError> {
-        self.declare(range.clone())?;
+    /// - [`StoreError::OutOfBounds`] if the range is outside of the region.
+    /// - [`StoreError::Region`] if the range is not in whole pages of 4096 bytes.
+    pub fn discard(&self, range: Range<u64>) -> Result<(), StoreError> {
+        self.mark_dirty(range.clone())?;
         // Lossless: `declare` has checked the range.
         self.memory
             .discard(range.start as usize..range.end as usize)
     }
 
     /// Returns the offset of a range within the region.
-    fn checked(&self, offset: u64, len: usize) -> Result<usize, SnapshotError> {
+    fn checked(&self, offset: u64, len: usize) -> Result<usize, StoreError> {
         let end = offset.checked_add(len as u64);
         match end {
             Some(end) if end <= self.len() => Ok(offset as usize),
-            _ => Err(SnapshotError::Range {
+            _ => Err(StoreError::OutOfBounds {
                 offset,
                 len: len as u64,
                 region_bytes: self.len(),

@@ -5,13 +5,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use crate::snapshot::checkpoint::{CheckpointKind, StoreInner};
-use crate::snapshot::modes::Changes;
+use crate::snapshot::modes::WriteMode;
 use crate::snapshot::options::StoreOptions;
 use crate::snapshot::page_set::PageSet;
 use crate::snapshot::region::Region;
 use crate::snapshot::store::open_in_directory;
 use crate::snapshot::tracker::{
-    Compare, Declarations, DirtyTracker, RegionTracker, TrackerError, TrackerKind,
+    DirtyMarks, DirtyTracker, HashCompareTracker, RegionTracker, TrackerError, TrackerKind,
 };
 
 /// More pages than are copied without a scan before.
@@ -22,7 +22,7 @@ const FEW: usize = 200;
 /// Tracker that writes to a page before and after each scan.
 #[derive(Debug)]
 struct WritingTracker {
-    tracker: Compare,
+    tracker: HashCompareTracker,
     page: usize,
     /// Bytes for each scan.
     bytes: Queue,
@@ -32,13 +32,13 @@ type Queue = Arc<Mutex<VecDeque<[u8; 2]>>>;
 
 fn put(region: &Region, page: usize, byte: u8) {
     region
-        .copy_in(page * 4096, &[byte; 4096])
+        .write_at(page * 4096, &[byte; 4096])
         .expect("the page is in the region");
 }
 
 impl DirtyTracker for WritingTracker {
     fn kind(&self) -> TrackerKind {
-        TrackerKind::Compare
+        TrackerKind::HashCompare
     }
     fn arm(&mut self, region: &Region) -> Result<(), TrackerError> {
         self.tracker.arm(region)
@@ -57,17 +57,17 @@ impl DirtyTracker for WritingTracker {
         put(region, self.page, after);
         Ok(())
     }
-    fn copied(&mut self, first_page: u64, bytes: &[u8], into: &mut PageSet) {
-        self.tracker.copied(first_page, bytes, into);
+    fn note_copied(&mut self, first_page: u64, bytes: &[u8], into: &mut PageSet) {
+        self.tracker.note_copied(first_page, bytes, into);
     }
-    fn declarations(&self) -> &Declarations {
-        self.tracker.declarations()
+    fn dirty_marks(&self) -> &DirtyMarks {
+        self.tracker.dirty_marks()
     }
 }
 
 fn opened(path: &Path, pages: usize) -> StoreInner {
     let options = StoreOptions::default()
-        .changes(Changes::Writers)
+        .write_mode(WriteMode::Tracked)
         .reserve_bytes(64 << 20)
         .initial_bytes(pages as u64 * 4096);
     open_in_directory(path, options).expect("the store opens").0
@@ -80,7 +80,7 @@ fn byte_of(inner: &StoreInner, page: usize) -> u8 {
         .parts
         .memory
         .region
-        .copy_out(at, &mut byte)
+        .read_at(at, &mut byte)
         .expect("the page is in the region");
     byte[0]
 }
@@ -89,7 +89,7 @@ fn byte_of(inner: &StoreInner, page: usize) -> u8 {
 fn write_during_scans(inner: &StoreInner, page: usize) -> Queue {
     let bytes = Queue::default();
     let mut tracker = WritingTracker {
-        tracker: Compare::new(),
+        tracker: HashCompareTracker::new(),
         page,
         bytes: Arc::clone(&bytes),
     };

@@ -6,7 +6,7 @@ use super::faulty_backend::{FaultyBackend, Omission};
 use super::judge::{judge, judge_fallback};
 use super::workloads::{self, TRANSACTIONS, WRITERS, Way, recorded, run};
 use crate::snapshot::failpoint::{Failpoint, with_active};
-use crate::snapshot::file_names::Array;
+use crate::snapshot::file_names::LogicalFile;
 use crate::snapshot::format::HeapName;
 use crate::snapshot::heap::{self, HeapState};
 use crate::snapshot::store::Store;
@@ -190,7 +190,7 @@ fn i03_a_failed_commit_that_stays_marked_complete_is_found() {
             // The next process to open the store reads this, whatever the disk has.
             for name in [HeapName::A, HeapName::B] {
                 let copies = heap::read_copies(&disk, name).expect("the header is readable");
-                if let HeapState::Released(found) = heap::state(copies.as_ref())
+                if let HeapState::Complete(found) = heap::state(copies.as_ref())
                     && found.generation > store.generation()
                 {
                     return Err(format!("call {call}: heap {name} looks committed"));
@@ -208,7 +208,7 @@ fn after_a_torn_tail(faults: &[Failpoint]) -> Judgement {
     let disk = Recorder::unpublished(workloads::PART_BYTES);
     let fill = |store: &Store, page: u64, byte: u8| {
         let mut tx = store.begin().expect("no transaction is open");
-        tx.write(page * 4096, &[byte; 4000])
+        tx.write_at(page * 4096, &[byte; 4000])
             .expect("the page is in the region");
         tx.commit_deferred().expect("the journal is intact")
     };
@@ -218,10 +218,10 @@ fn after_a_torn_tail(faults: &[Failpoint]) -> Judgement {
     store.wait_durable(last).expect("the journal is intact");
     drop(store);
     let disk = disk.durable_copy();
-    disk.overwrite((Array::Journal(1), 0), 4608, &[0; 512]);
+    disk.overwrite((LogicalFile::Journal(1), 0), 4608, &[0; 512]);
     with_active(faults, || {
         let store = TRANSACTIONS.open(&disk).expect("the store opens");
-        assert_eq!(store.open_report().cuts.len(), 1);
+        assert_eq!(store.open_report().ignored_tails.len(), 1);
         let sequence = fill(&store, 1, 3);
         store.wait_durable(sequence).expect("the journal is intact");
         drop(store);

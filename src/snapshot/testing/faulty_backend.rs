@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::crash::Recorder;
 use super::workloads::{Ground, Way};
-use crate::snapshot::backend::Disk;
-use crate::snapshot::error::SnapshotError;
-use crate::snapshot::file_names::Array;
+use crate::snapshot::backend::StorageBackend;
+use crate::snapshot::error::StoreError;
+use crate::snapshot::file_names::LogicalFile;
 use crate::snapshot::format::{
     HALF_BYTES, Metadata, PAGE_BYTES, RECORD_HEADER_BYTES, RecordHeader, RecordKind,
 };
@@ -61,14 +61,14 @@ impl FaultyBackend {
         result
     }
 
-    fn omits_write(&self, array: Array, offset: u64, buf: &[u8]) -> bool {
-        if !matches!(array, Array::Heap(_)) || ![0, HALF_BYTES].contains(&offset) {
+    fn omits_write(&self, array: LogicalFile, offset: u64, buf: &[u8]) -> bool {
+        if !matches!(array, LogicalFile::Heap(_)) || ![0, HALF_BYTES].contains(&offset) {
             return false;
         }
         let Ok(block) = <&[u8; PAGE_BYTES]>::try_from(buf) else {
             return false;
         };
-        let is_mark = Metadata::decode(block).is_ok_and(|metadata| !metadata.released);
+        let is_mark = Metadata::decode(block).is_ok_and(|metadata| !metadata.complete);
         let omission = if self.state().has_failed {
             Omission::MarkIncompleteAgain
         } else {
@@ -86,8 +86,8 @@ fn ends_with_seal(buf: &[u8]) -> bool {
 }
 
 impl Ground for FaultyBackend {
-    fn open(&self, way: Way) -> Result<Store, SnapshotError> {
-        Store::open_on(Arc::new(self.clone()), way.options())
+    fn open(&self, way: Way) -> Result<Store, StoreError> {
+        Store::open_with_backend(Arc::new(self.clone()), way.options())
     }
 
     fn mark(&self, number: u64) {
@@ -95,38 +95,38 @@ impl Ground for FaultyBackend {
     }
 }
 
-impl Disk for FaultyBackend {
+impl StorageBackend for FaultyBackend {
     fn part_bytes(&self) -> u64 {
         self.recorder.part_bytes()
     }
 
-    fn set_part_bytes(&self, array: Array, part_bytes: u64) -> io::Result<()> {
+    fn set_part_bytes(&self, array: LogicalFile, part_bytes: u64) -> io::Result<()> {
         self.recorder.set_part_bytes(array, part_bytes)
     }
 
-    fn arrays(&self) -> io::Result<Vec<Array>> {
-        self.note(self.recorder.arrays())
+    fn files(&self) -> io::Result<Vec<LogicalFile>> {
+        self.note(StorageBackend::files(&self.recorder))
     }
 
-    fn create(&self, array: Array) -> io::Result<()> {
+    fn create(&self, array: LogicalFile) -> io::Result<()> {
         // A heap that exists is no failure.
         self.recorder.create(array)
     }
 
-    fn len(&self, array: Array) -> io::Result<u64> {
+    fn len(&self, array: LogicalFile) -> io::Result<u64> {
         // A heap that does not exist is no failure.
         self.recorder.len(array)
     }
 
-    fn read(&self, array: Array, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+    fn read(&self, array: LogicalFile, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         self.note(self.recorder.read(array, offset, buf))
     }
 
-    fn write(&self, array: Array, offset: u64, buf: &[u8]) -> io::Result<()> {
+    fn write(&self, array: LogicalFile, offset: u64, buf: &[u8]) -> io::Result<()> {
         if self.omits_write(array, offset, buf) {
             return Ok(());
         }
-        if let Array::Journal(number) = array
+        if let LogicalFile::Journal(number) = array
             && ends_with_seal(buf)
         {
             self.state().sealed_journals.insert(number);
@@ -134,28 +134,28 @@ impl Disk for FaultyBackend {
         self.note(self.recorder.write(array, offset, buf))
     }
 
-    fn start_writing(&self, array: Array, range: Range<u64>) {
-        self.recorder.start_writing(array, range);
+    fn start_writeback(&self, array: LogicalFile, range: Range<u64>) {
+        self.recorder.start_writeback(array, range);
     }
 
-    fn reserve(&self, array: Array, range: Range<u64>) -> io::Result<()> {
+    fn reserve(&self, array: LogicalFile, range: Range<u64>) -> io::Result<()> {
         self.note(self.recorder.reserve(array, range))
     }
 
-    fn set_len(&self, array: Array, len: u64) -> io::Result<()> {
+    fn set_len(&self, array: LogicalFile, len: u64) -> io::Result<()> {
         self.note(self.recorder.set_len(array, len))
     }
 
-    fn discard(&self, array: Array, range: Range<u64>) -> io::Result<()> {
+    fn discard(&self, array: LogicalFile, range: Range<u64>) -> io::Result<()> {
         self.note(self.recorder.discard(array, range))
     }
 
-    fn next_data(&self, array: Array, offset: u64) -> io::Result<Option<Range<u64>>> {
+    fn next_data(&self, array: LogicalFile, offset: u64) -> io::Result<Option<Range<u64>>> {
         self.note(self.recorder.next_data(array, offset))
     }
 
-    fn sync(&self, array: Array) -> io::Result<()> {
-        if let Array::Journal(number) = array
+    fn sync(&self, array: LogicalFile) -> io::Result<()> {
+        if let LogicalFile::Journal(number) = array
             && self.omission == Some(Omission::SyncSealedJournal)
             && self.state().sealed_journals.contains(&number)
         {
@@ -164,16 +164,16 @@ impl Disk for FaultyBackend {
         self.note(self.recorder.sync(array))
     }
 
-    fn forget_cached(&self, array: Array) -> io::Result<()> {
-        self.note(self.recorder.forget_cached(array))
+    fn drop_page_cache(&self, array: LogicalFile) -> io::Result<()> {
+        self.note(self.recorder.drop_page_cache(array))
     }
 
-    fn remove(&self, array: Array) -> io::Result<()> {
+    fn remove(&self, array: LogicalFile) -> io::Result<()> {
         // A file that does not exist is no failure.
         self.recorder.remove(array)
     }
 
-    fn clone_range(&self, from: Array, to: Array, range: Range<u64>) -> io::Result<()> {
+    fn clone_range(&self, from: LogicalFile, to: LogicalFile, range: Range<u64>) -> io::Result<()> {
         self.note(self.recorder.clone_range(from, to, range))
     }
 
@@ -181,7 +181,7 @@ impl Disk for FaultyBackend {
         self.note(self.recorder.publish())
     }
 
-    fn part_file(&self, array: Array, part: u64) -> io::Result<Option<File>> {
+    fn part_file(&self, array: LogicalFile, part: u64) -> io::Result<Option<File>> {
         self.note(self.recorder.part_file(array, part))
     }
 }

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::snapshot::checkpoint::{CheckpointKind, Progress, StoreInner};
+use crate::snapshot::checkpoint::{CheckpointKind, StoreInner, VerifyProgress};
 use crate::snapshot::format::PAGE_BYTES;
-use crate::snapshot::modes::{Changes, OnClose};
+use crate::snapshot::modes::{OnClose, WriteMode};
 use crate::snapshot::options::StoreOptions;
 use crate::snapshot::store::{Store, open_in_directory};
 
@@ -14,8 +14,8 @@ const PAGES: u64 = 40 << 8;
 
 fn options() -> StoreOptions {
     StoreOptions::default()
-        .changes(Changes::Writers)
-        .on_close(OnClose::DropOlder)
+        .write_mode(WriteMode::Tracked)
+        .on_close(OnClose::RemoveOlder)
         .reserve_bytes(64 << 20)
         .initial_bytes(PAGES * PAGE_BYTES as u64)
 }
@@ -32,7 +32,7 @@ fn put(inner: &StoreInner, page: u64, byte: u8) {
         .parts
         .memory
         .region
-        .copy_in(at, &[byte; PAGE_BYTES])
+        .write_at(at, &[byte; PAGE_BYTES])
         .expect("the page is in the region");
 }
 
@@ -43,7 +43,7 @@ fn get(inner: &StoreInner, page: u64) -> u8 {
         .parts
         .memory
         .region
-        .copy_out(at, &mut byte)
+        .read_at(at, &mut byte)
         .expect("the page is in the region");
     byte[0]
 }
@@ -52,28 +52,28 @@ fn get(inner: &StoreInner, page: u64) -> u8 {
 fn after_first_step(path: &Path) -> StoreInner {
     let store = Store::open(path, options()).expect("the store opens");
     for page in 0..PAGES {
-        let guard = store.enter().expect("the access lock is free");
+        let guard = store.write_guard().expect("the access lock is free");
         let at = page * PAGE_BYTES as u64;
         guard
-            .write(at, &[1; PAGE_BYTES])
+            .write_at(at, &[1; PAGE_BYTES])
             .expect("the page is in the region");
     }
     store.close().expect("the store closes");
     let inner = opened(path);
     assert_eq!(
         inner.step_of_second_heap(Duration::ZERO).ok(),
-        Some(Progress::More)
+        Some(VerifyProgress::More)
     );
     inner
 }
 
-fn finish(inner: &StoreInner) -> Progress {
+fn finish(inner: &StoreInner) -> VerifyProgress {
     loop {
         match inner
             .step_of_second_heap(Duration::ZERO)
             .expect("the step succeeds")
         {
-            Progress::More => {}
+            VerifyProgress::More => {}
             end => return end,
         }
     }
@@ -86,18 +86,18 @@ fn deltas_between_the_steps_are_in_the_next_base() {
     let inner = after_first_step(&path);
     put(&inner, 7, 70);
     let delta = inner.checkpoint(Some(CheckpointKind::Delta));
-    assert_eq!(delta.expect("the checkpoint succeeds").pages, 1);
+    assert_eq!(delta.expect("the checkpoint succeeds").written_pages, 1);
     inner
         .step_of_second_heap(Duration::ZERO)
         .expect("the step succeeds");
     put(&inner, PAGES - 1, 71);
-    assert_eq!(finish(&inner), Progress::Made);
+    assert_eq!(finish(&inner), VerifyProgress::Made);
     put(&inner, 5000, 72);
     for pages in [3, 3] {
         let base = inner
             .checkpoint(Some(CheckpointKind::Base))
             .expect("the checkpoint succeeds");
-        assert_eq!(base.pages, pages);
+        assert_eq!(base.written_pages, pages);
         inner.parts.memory.dirty().insert(7);
         let look = |inner: &StoreInner| [7, PAGES - 1, 5000, 8].map(|page| get(inner, page));
         assert_eq!(look(&inner), [70, 71, 72, 1]);
@@ -117,8 +117,8 @@ fn a_base_between_the_steps_ends_the_copy() {
     let base = inner
         .checkpoint(Some(CheckpointKind::Base))
         .expect("the checkpoint succeeds");
-    assert_eq!(base.pages, PAGES);
-    assert_eq!(finish(&inner), Progress::NotNeeded);
+    assert_eq!(base.written_pages, PAGES);
+    assert_eq!(finish(&inner), VerifyProgress::NotNeeded);
     drop(inner);
     assert_eq!(get(&opened(&path), 9), 90);
 }
@@ -133,6 +133,6 @@ fn an_interrupted_copy_starts_over() {
     assert!(found.starts_with("was being written"), "{found}");
     store.close().expect("the store closes");
     let inner = opened(&path);
-    assert_eq!(finish(&inner), Progress::Made);
+    assert_eq!(finish(&inner), VerifyProgress::Made);
     assert_eq!(get(&inner, PAGES / 2), 1);
 }

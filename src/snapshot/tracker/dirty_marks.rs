@@ -9,12 +9,12 @@ use crate::snapshot::page_set::PageSet;
 /// Pages that writers mark as dirty. Clones share one set, so that each writer can have its own
 /// clone.
 #[derive(Clone, Debug, Default)]
-pub struct Declarations(Arc<Mutex<PageSet>>);
+pub struct DirtyMarks(Arc<Mutex<PageSet>>);
 
-impl Declarations {
+impl DirtyMarks {
     /// Marks pages as dirty. See [`DirtyTracker::mark_dirty`](super::DirtyTracker::mark_dirty) for
     /// when to call it.
-    pub fn declare(&self, pages: Range<u64>) {
+    pub fn mark_dirty(&self, pages: Range<u64>) {
         if !pages.is_empty() {
             self.lock().insert_range(pages);
         }
@@ -23,7 +23,7 @@ impl Declarations {
     /// Marks all pages that a byte range touches as dirty.
     pub fn declare_bytes(&self, range: Range<usize>) {
         if !range.is_empty() {
-            self.declare(pages_of(range));
+            self.mark_dirty(pages_of(range));
         }
     }
 

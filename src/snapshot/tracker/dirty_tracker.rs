@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 
-use super::dirty_marks::{Declarations, pages_of};
+use super::dirty_marks::{DirtyMarks, pages_of};
 use super::error::TrackerError;
 use super::kind::TrackerKind;
 use crate::snapshot::page_set::PageSet;
@@ -26,10 +26,10 @@ use crate::snapshot::region::Region;
 /// use flatspan::snapshot::{Compare, DirtyTracker as _, PageSet, Region, RegionOptions};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let region = Region::anonymous(8 * 4096, RegionOptions::default())?;
-/// let mut tracker = Compare::new();
+/// let region = Region::new_anonymous(8 * 4096, RegionOptions::default())?;
+/// let mut tracker = HashCompareTracker::new();
 /// tracker.arm(&region)?;
-/// region.copy_in(3 * 4096 + 10, b"changed")?;
+/// region.write_at(3 * 4096 + 10, b"changed")?;
 /// let mut dirty = PageSet::new();
 /// tracker.scan(&region, &mut dirty)?;
 /// assert_eq!(dirty, PageSet::from_iter([3]));
@@ -89,17 +89,17 @@ pub trait DirtyTracker: Send + fmt::Debug {
     /// A tracker that compares uses them as the new reference, and inserts the pages that differ
     /// from its last scan into `into`. Otherwise a page that had other bytes only while it was
     /// copied would never be found.
-    fn copied(&mut self, _first_page: u64, _bytes: &[u8], _into: &mut PageSet) {}
+    fn note_copied(&mut self, _first_page: u64, _bytes: &[u8], _into: &mut PageSet) {}
 
     /// Returns the set of marked pages, which all clones share. The next scan reports them.
-    fn declarations(&self) -> &Declarations;
+    fn dirty_marks(&self) -> &DirtyMarks;
 
     /// Marks pages as dirty whose changes the tracker cannot see.
     ///
     /// The writer calls it after the write and before it releases the access lock. A scan in
     /// between is then followed by one that reports the pages.
-    fn declare(&self, pages: Range<u64>) {
-        self.declarations().declare(pages);
+    fn mark_dirty(&self, pages: Range<u64>) {
+        self.dirty_marks().mark_dirty(pages);
     }
 
     /// Reports that the region has grown from `old_len` bytes. When the call returns, the new pages
@@ -108,8 +108,8 @@ pub trait DirtyTracker: Send + fmt::Debug {
     /// # Errors
     ///
     /// The same as [`arm`](Self::arm).
-    fn grown(&mut self, region: &Region, old_len: usize) -> Result<(), TrackerError> {
-        self.declare(pages_of(old_len..region.len()));
+    fn note_grown(&mut self, region: &Region, old_len: usize) -> Result<(), TrackerError> {
+        self.mark_dirty(pages_of(old_len..region.len()));
         Ok(())
     }
 
@@ -119,8 +119,12 @@ pub trait DirtyTracker: Send + fmt::Debug {
     /// # Errors
     ///
     /// The same as [`arm`](Self::arm).
-    fn discarded(&mut self, _region: &Region, range: Range<usize>) -> Result<(), TrackerError> {
-        self.declare(pages_of(range));
+    fn note_discarded(
+        &mut self,
+        _region: &Region,
+        range: Range<usize>,
+    ) -> Result<(), TrackerError> {
+        self.mark_dirty(pages_of(range));
         Ok(())
     }
 }

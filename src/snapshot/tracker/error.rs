@@ -21,7 +21,7 @@ pub enum TrackerError {
     },
     /// The tracker cannot see all changes of this region.
     #[error("{tracker}: unsuitable for this region: {reason}")]
-    Refused {
+    Unsuitable {
         /// The tracker.
         tracker: TrackerKind,
         /// Changes that the tracker would miss.
@@ -29,7 +29,7 @@ pub enum TrackerError {
     },
     /// A test on memory of the same kind did not find exactly the stored pages.
     #[error("{tracker}: self-test failed: stored to pages {expected}, found {found}")]
-    SelfTest {
+    SelfTestFailed {
         /// The tracker.
         tracker: TrackerKind,
         /// Pages that the test has stored to.
@@ -39,7 +39,7 @@ pub enum TrackerError {
     },
     /// Another tracker already reads the page tables of this region [I13].
     #[error("{tracker}: another tracker is armed with this region")]
-    Taken {
+    RegionInUse {
         /// The tracker.
         tracker: TrackerKind,
     },
@@ -53,7 +53,7 @@ pub enum TrackerError {
     #[error(
         "{tracker}: armed by process {armed_by}, but used by its child {here}; create a tracker in each process"
     )]
-    OtherProcess {
+    Forked {
         /// The tracker.
         tracker: TrackerKind,
         /// Process that armed the tracker.
@@ -91,7 +91,7 @@ impl From<TrackerError> for io::Error {
         let kind = match error {
             TrackerError::Region(error) => return error.into(),
             TrackerError::Unavailable { .. } => io::ErrorKind::Unsupported,
-            TrackerError::Refused { .. } => io::ErrorKind::InvalidInput,
+            TrackerError::Unsuitable { .. } => io::ErrorKind::InvalidInput,
             TrackerError::Io { ref source, .. } => source.kind(),
             _ => io::ErrorKind::Other,
         };

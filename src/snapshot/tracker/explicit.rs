@@ -1,6 +1,6 @@
 //! Tracker that knows only the pages that writers mark as dirty.
 
-use super::dirty_marks::{Declarations, pages_of};
+use super::dirty_marks::{DirtyMarks, pages_of};
 use super::dirty_tracker::DirtyTracker;
 use super::error::TrackerError;
 use super::kind::TrackerKind;
@@ -16,11 +16,11 @@ use crate::snapshot::region::Region;
 /// use flatspan::snapshot::{Declared, DirtyTracker as _, PageSet, Region, RegionOptions};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let region = Region::anonymous(8 * 4096, RegionOptions::default())?;
-/// let mut tracker = Declared::new();
+/// let region = Region::new_anonymous(8 * 4096, RegionOptions::default())?;
+/// let mut tracker = ExplicitTracker::new();
 /// tracker.arm(&region)?;
-/// region.copy_in(0, b"changed")?;
-/// tracker.declarations().declare_bytes(0..7);
+/// region.write_at(0, b"changed")?;
+/// tracker.dirty_marks().declare_bytes(0..7);
 /// let mut dirty = PageSet::new();
 /// tracker.scan(&region, &mut dirty)?;
 /// assert_eq!(dirty, PageSet::from_iter([0]));
@@ -28,11 +28,11 @@ use crate::snapshot::region::Region;
 /// # }
 /// ```
 #[derive(Debug, Default)]
-pub struct Declared {
-    declarations: Declarations,
+pub struct ExplicitTracker {
+    declarations: DirtyMarks,
 }
 
-impl Declared {
+impl ExplicitTracker {
     /// Creates a tracker with no dirty pages.
     #[must_use]
     pub fn new() -> Self {
@@ -40,9 +40,9 @@ impl Declared {
     }
 }
 
-impl DirtyTracker for Declared {
+impl DirtyTracker for ExplicitTracker {
     fn kind(&self) -> TrackerKind {
-        TrackerKind::Declared
+        TrackerKind::Explicit
     }
 
     fn arm(&mut self, _region: &Region) -> Result<(), TrackerError> {
@@ -56,7 +56,7 @@ impl DirtyTracker for Declared {
         Ok(())
     }
 
-    fn declarations(&self) -> &Declarations {
+    fn dirty_marks(&self) -> &DirtyMarks {
         &self.declarations
     }
 }

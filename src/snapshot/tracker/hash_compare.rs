@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
-use super::dirty_marks::{Declarations, pages_of};
+use super::dirty_marks::{DirtyMarks, pages_of};
 use super::dirty_tracker::DirtyTracker;
 use super::error::TrackerError;
 use super::kind::TrackerKind;
@@ -38,21 +38,21 @@ const THREADS_MAX: usize = 4;
 ///
 /// See [`DirtyTracker`].
 #[derive(Debug)]
-pub struct Compare {
+pub struct HashCompareTracker {
     seed: u64,
     /// Hashes as of the last scan.
     table: Vec<u128>,
     bounce: Vec<u8>,
-    declarations: Declarations,
+    declarations: DirtyMarks,
 }
 
-impl Default for Compare {
+impl Default for HashCompareTracker {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Compare {
+impl HashCompareTracker {
     /// Creates a tracker that is not armed.
     #[must_use]
     pub fn new() -> Self {
@@ -60,7 +60,7 @@ impl Compare {
             seed: RandomState::new().hash_one(0),
             table: Vec::new(),
             bounce: Vec::new(),
-            declarations: Declarations::default(),
+            declarations: DirtyMarks::default(),
         }
     }
 }
@@ -148,7 +148,7 @@ impl Scan<'_> {
             (at..data).for_each(|page| note(page, self.zero_page));
             at = end.min(data + STEP_PAGES);
             let bytes = &mut bounce[..(at - data) * PAGE_BYTES];
-            self.region.copy_out(data * PAGE_BYTES, bytes)?;
+            self.region.read_at(data * PAGE_BYTES, bytes)?;
             for (page, bytes) in (data..).zip(bytes.chunks_exact(PAGE_BYTES)) {
                 note(page, xxh3_128_with_seed(bytes, self.seed));
             }
@@ -179,9 +179,9 @@ impl Scan<'_> {
     }
 }
 
-impl DirtyTracker for Compare {
+impl DirtyTracker for HashCompareTracker {
     fn kind(&self) -> TrackerKind {
-        TrackerKind::Compare
+        TrackerKind::HashCompare
     }
 
     fn arm(&mut self, region: &Region) -> Result<(), TrackerError> {
@@ -207,7 +207,7 @@ impl DirtyTracker for Compare {
     }
 
     /// Pages that no scan has hashed yet are reported by the next one.
-    fn copied(&mut self, first_page: u64, bytes: &[u8], into: &mut PageSet) {
+    fn note_copied(&mut self, first_page: u64, bytes: &[u8], into: &mut PageSet) {
         for (number, page) in (first_page..).zip(bytes.chunks_exact(PAGE_BYTES)) {
             let hash = xxh3_128_with_seed(page, self.seed);
             let known = usize::try_from(number).ok();
@@ -221,7 +221,7 @@ impl DirtyTracker for Compare {
         }
     }
 
-    fn declarations(&self) -> &Declarations {
+    fn dirty_marks(&self) -> &DirtyMarks {
         &self.declarations
     }
 }

@@ -11,9 +11,9 @@ pub enum TrackerKind {
     /// [`PrivatePagesTracker`](super::PrivatePagesTracker).
     PrivatePages,
     /// [`HashCompareTracker`](super::HashCompareTracker).
-    Compare,
+    HashCompare,
     /// [`ExplicitTracker`](super::ExplicitTracker).
-    Declared,
+    Explicit,
 }
 
 impl fmt::Display for TrackerKind {
@@ -21,8 +21,8 @@ impl fmt::Display for TrackerKind {
         f.write_str(match self {
             Self::WpAsync => "wp-async",
             Self::PrivatePages => "private-pages",
-            Self::Compare => "compare",
-            Self::Declared => "declared",
+            Self::HashCompare => "compare",
+            Self::Explicit => "declared",
         })
     }
 }

@@ -1,6 +1,6 @@
 //! Tracker of the private pages of a region over files.
 
-use super::dirty_marks::{Declarations, pages_of};
+use super::dirty_marks::{DirtyMarks, pages_of};
 use super::dirty_tracker::DirtyTracker;
 use super::error::TrackerError;
 use super::kind::TrackerKind;
@@ -33,16 +33,16 @@ const RUNS: usize = 8192;
 /// use std::fs::File;
 ///
 /// use flatspan::snapshot::{
-///     DirtyTracker as _, PageSet, PrivatePages, Region, RegionOptions, RestoredPart,
+///     DirtyTracker as _, PageSet, PrivatePagesTracker, Region, RegionOptions, PrivateFilePart,
 /// };
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let file = File::open("image")?;
-/// let part = RestoredPart { file, offset: 0, bytes: 8 * 4096 };
-/// let region = Region::restored(vec![part], 8 * 4096, RegionOptions::default())?;
-/// let mut tracker = PrivatePages::new()?;
+/// let part = PrivateFilePart { file, offset: 0, bytes: 8 * 4096 };
+/// let region = Region::map_private_files(vec![part], 8 * 4096, RegionOptions::default())?;
+/// let mut tracker = PrivatePagesTracker::new()?;
 /// tracker.arm(&region)?;
-/// region.copy_in(0, b"changed")?;
+/// region.write_at(0, b"changed")?;
 /// let mut dirty = PageSet::new();
 /// tracker.scan(&region, &mut dirty)?;
 /// assert!(dirty.contains(0));
@@ -50,9 +50,9 @@ const RUNS: usize = 8192;
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct PrivatePages {
+pub struct PrivatePagesTracker {
     pagemap: Pagemap,
-    declarations: Declarations,
+    declarations: DirtyMarks,
     /// Pages that were marked since the tracker was armed.
     declared: PageSet,
     runs: Vec<PageRegion>,
@@ -60,7 +60,7 @@ pub struct PrivatePages {
     tracking_lock: Option<TrackingLock>,
 }
 
-impl PrivatePages {
+impl PrivatePagesTracker {
     /// Creates a tracker that is not armed.
     ///
     /// # Errors
@@ -73,7 +73,7 @@ impl PrivatePages {
         })?;
         Ok(Self {
             pagemap,
-            declarations: Declarations::default(),
+            declarations: DirtyMarks::default(),
             declared: PageSet::new(),
             runs: vec![PageRegion::default(); RUNS],
             process: std::process::id(),
@@ -84,7 +84,7 @@ impl PrivatePages {
     fn check_process(&self) -> Result<(), TrackerError> {
         match std::process::id() {
             here if here == self.process => Ok(()),
-            here => Err(TrackerError::OtherProcess {
+            here => Err(TrackerError::Forked {
                 tracker: KIND,
                 armed_by: self.process,
                 here,
@@ -93,7 +93,7 @@ impl PrivatePages {
     }
 }
 
-impl DirtyTracker for PrivatePages {
+impl DirtyTracker for PrivatePagesTracker {
     fn kind(&self) -> TrackerKind {
         KIND
     }
@@ -105,8 +105,8 @@ impl DirtyTracker for PrivatePages {
     /// Clears the marks. Pages that are private already are reported nevertheless.
     fn arm(&mut self, region: &Region) -> Result<(), TrackerError> {
         self.check_process()?;
-        if region.kind() != RegionKind::Restored {
-            return Err(TrackerError::Refused {
+        if region.kind() != RegionKind::PrivateFiles {
+            return Err(TrackerError::Unsuitable {
                 tracker: KIND,
                 reason: "only a region over private mappings of files can be tracked",
             });
@@ -117,7 +117,7 @@ impl DirtyTracker for PrivatePages {
             .is_some_and(|lock| lock.is_of(region))
         {
             let lock = region.lock_tracking();
-            self.tracking_lock = Some(lock.ok_or(TrackerError::Taken { tracker: KIND })?);
+            self.tracking_lock = Some(lock.ok_or(TrackerError::RegionInUse { tracker: KIND })?);
         }
         self.declared.clear();
         self.declarations.take_into(&mut PageSet::new(), 0);
@@ -158,7 +158,7 @@ impl DirtyTracker for PrivatePages {
             })
     }
 
-    fn declarations(&self) -> &Declarations {
+    fn dirty_marks(&self) -> &DirtyMarks {
         &self.declarations
     }
 }
@@ -166,7 +166,7 @@ impl DirtyTracker for PrivatePages {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::snapshot::region::{RegionOptions, RestoredPart};
+    use crate::snapshot::region::{PrivateFilePart, RegionOptions};
     use crate::sys::userfaultfd::open_or_skip;
 
     #[test]
@@ -176,14 +176,14 @@ mod tests {
         };
         let file = tempfile::tempfile().expect("a file");
         file.set_len(4 * 4096).expect("extended");
-        let part = RestoredPart {
+        let part = PrivateFilePart {
             file,
             offset: 0,
             bytes: 4 * 4096,
         };
         let options = RegionOptions::default();
-        let region = Region::restored(vec![part], 4 * 4096, options).expect("a region");
-        let mut tracker = PrivatePages::new().expect("a tracker");
+        let region = Region::map_private_files(vec![part], 4 * 4096, options).expect("a region");
+        let mut tracker = PrivatePagesTracker::new().expect("a tracker");
         tracker.arm(&region).expect("armed");
 
         // Arm write tracking without the tracker, as a second tracker would.
@@ -195,10 +195,10 @@ mod tests {
             "reads are not reported any more: the restriction may be lifted"
         );
 
-        let mut second = PrivatePages::new().expect("a tracker");
+        let mut second = PrivatePagesTracker::new().expect("a tracker");
         let taken = second.arm(&region);
         assert!(
-            matches!(taken, Err(TrackerError::Taken { .. })),
+            matches!(taken, Err(TrackerError::RegionInUse { .. })),
             "{taken:?}"
         );
         drop(tracker);

@@ -30,7 +30,7 @@ impl RegionTracker {
 
     pub(crate) fn kind(&self) -> TrackerKind {
         let tracker = self.tracker.as_ref();
-        tracker.map_or(TrackerKind::Declared, |tracker| tracker.kind())
+        tracker.map_or(TrackerKind::Explicit, |tracker| tracker.kind())
     }
 
     /// Adds the pages that changed since the last scan to `changed`.
@@ -50,7 +50,7 @@ impl RegionTracker {
         let mut page_bytes = [0; PAGE_BYTES];
         for page in all.runs().flatten() {
             // Lossless: within the region.
-            region.copy_out(page as usize * PAGE_BYTES, &mut page_bytes)?;
+            region.read_at(page as usize * PAGE_BYTES, &mut page_bytes)?;
             let hash = xxh3_128(&page_bytes);
             if self.reported.insert(page, hash) != Some(hash) {
                 changed.insert(page);
@@ -63,7 +63,7 @@ impl RegionTracker {
     pub(crate) fn uses_copies(&self) -> bool {
         let tracker = self.tracker.as_ref();
         tracker.is_some_and(|tracker| {
-            tracker.kind() == TrackerKind::Compare || tracker.is_cumulative()
+            tracker.kind() == TrackerKind::HashCompare || tracker.is_cumulative()
         })
     }
 
@@ -73,7 +73,7 @@ impl RegionTracker {
         let Some(tracker) = &mut self.tracker else {
             return;
         };
-        tracker.copied(first_page, bytes, changed);
+        tracker.note_copied(first_page, bytes, changed);
         if !tracker.is_cumulative() {
             return;
         }
@@ -92,7 +92,7 @@ impl RegionTracker {
     /// Notifies the tracker that the region grew.
     pub(crate) fn grown(&mut self, region: &Region, before: usize) -> Result<(), TrackerError> {
         match &mut self.tracker {
-            Some(tracker) => tracker.grown(region, before),
+            Some(tracker) => tracker.note_grown(region, before),
             None => Ok(()),
         }
     }
@@ -104,7 +104,7 @@ impl RegionTracker {
         range: Range<usize>,
     ) -> Result<(), TrackerError> {
         match &mut self.tracker {
-            Some(tracker) => tracker.discarded(region, range),
+            Some(tracker) => tracker.note_discarded(region, range),
             None => Ok(()),
         }
     }

@@ -4,11 +4,11 @@ use std::ops::Range;
 
 use super::dirty_tracker::DirtyTracker;
 use super::error::TrackerError;
-use super::explicit::Declared;
-use super::hash_compare::Compare;
+use super::explicit::ExplicitTracker;
+use super::hash_compare::HashCompareTracker;
 use super::kind::TrackerKind;
-use super::private_pages::PrivatePages;
-use super::wp_async::WpAsync;
+use super::private_pages::PrivatePagesTracker;
+use super::wp_async::WpAsyncTracker;
 use crate::snapshot::format::PAGE_BYTES;
 use crate::snapshot::page_set::PageSet;
 use crate::snapshot::region::{Region, RegionKind, RegionOptions};
@@ -26,28 +26,28 @@ pub enum TrackerChoice {
     /// [`PrivatePagesTracker`], or an error.
     PrivatePages,
     /// [`HashCompareTracker`].
-    Compare,
+    HashCompare,
     /// [`ExplicitTracker`], which cannot be tested.
-    Declared,
+    Explicit,
 }
 
 /// Writers of the memory of a region.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Writers {
+pub enum WriterScope {
     /// Any process with access. For a memfd and for files these are other processes, other mappings
     /// and `write(2)`.
     #[default]
-    Anyone,
+    AnyMapping,
     /// Only this process, by stores through the mapping of the region and by methods of the region.
     /// The caller guarantees it.
-    OnlyThisMapping,
+    ThisMapping,
 }
 
 /// Result of [`select_tracker`].
 #[derive(Debug)]
 #[non_exhaustive]
-pub struct Chosen {
+pub struct SelectedTracker {
     /// The tracker, not armed.
     pub tracker: Box<dyn DirtyTracker>,
     /// One line for people: the result of the test, and why preferred trackers were not selected.
@@ -73,29 +73,29 @@ pub struct Chosen {
 /// use flatspan::snapshot::{Region, RegionOptions, TrackerChoice, Writers, choose};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let region = Region::anonymous(8 * 4096, RegionOptions::default())?;
-/// let mut chosen = choose(&region, TrackerChoice::Auto, Writers::Anyone)?;
+/// let region = Region::new_anonymous(8 * 4096, RegionOptions::default())?;
+/// let mut chosen = choose(&region, TrackerChoice::Auto, WriterScope::AnyMapping)?;
 /// chosen.tracker.arm(&region)?;
 /// println!("{}", chosen.why);
 /// # Ok(())
 /// # }
 /// ```
-pub fn choose(
+pub fn select_tracker(
     region: &Region,
     choice: TrackerChoice,
-    writers: Writers,
-) -> Result<Chosen, TrackerError> {
+    writers: WriterScope,
+) -> Result<SelectedTracker, TrackerError> {
     let order: &[TrackerKind] = match choice {
-        TrackerChoice::Auto if region.kind() == RegionKind::Restored => &[
+        TrackerChoice::Auto if region.kind() == RegionKind::PrivateFiles => &[
             TrackerKind::WpAsync,
             TrackerKind::PrivatePages,
-            TrackerKind::Compare,
+            TrackerKind::HashCompare,
         ],
-        TrackerChoice::Auto => &[TrackerKind::WpAsync, TrackerKind::Compare],
+        TrackerChoice::Auto => &[TrackerKind::WpAsync, TrackerKind::HashCompare],
         TrackerChoice::WpAsync => &[TrackerKind::WpAsync],
         TrackerChoice::PrivatePages => &[TrackerKind::PrivatePages],
-        TrackerChoice::Compare => &[TrackerKind::Compare],
-        TrackerChoice::Declared => &[TrackerKind::Declared],
+        TrackerChoice::HashCompare => &[TrackerKind::HashCompare],
+        TrackerChoice::Explicit => &[TrackerKind::Explicit],
     };
     first_available(order, |kind| {
         refuse_blind_spots(region, kind, writers)?;
@@ -107,18 +107,18 @@ pub fn choose(
 fn first_available(
     order: &[TrackerKind],
     mut make: impl FnMut(TrackerKind) -> Result<Box<dyn DirtyTracker>, TrackerError>,
-) -> Result<Chosen, TrackerError> {
+) -> Result<SelectedTracker, TrackerError> {
     let mut rejected = String::new();
     let mut last = None;
     for &kind in order {
         match make(kind) {
             Ok(tracker) => {
                 let result = match kind {
-                    TrackerKind::Declared => "as requested, without a test",
+                    TrackerKind::Explicit => "as requested, without a test",
                     _ => "the test found exactly the stored pages",
                 };
                 let why = format!("{rejected}{kind}: {result}");
-                return Ok(Chosen { tracker, why });
+                return Ok(SelectedTracker { tracker, why });
             }
             Err(error) => {
                 rejected.push_str(&with_source(&error));
@@ -141,15 +141,15 @@ fn with_source(error: &TrackerError) -> String {
 fn refuse_blind_spots(
     region: &Region,
     tracker: TrackerKind,
-    writers: Writers,
+    writers: WriterScope,
 ) -> Result<(), TrackerError> {
     let shared = matches!(region.kind(), RegionKind::Memfd | RegionKind::Files);
-    let refused = |reason| Err(TrackerError::Refused { tracker, reason });
+    let refused = |reason| Err(TrackerError::Unsuitable { tracker, reason });
     match tracker {
-        TrackerKind::WpAsync if shared && writers == Writers::Anyone => refused(
+        TrackerKind::WpAsync if shared && writers == WriterScope::AnyMapping => refused(
             "other processes may write this memory unseen; use `WriterScope::ThisMapping` if none does",
         ),
-        TrackerKind::PrivatePages if region.kind() != RegionKind::Restored => {
+        TrackerKind::PrivatePages if region.kind() != RegionKind::PrivateFiles => {
             refused("only a region over private mappings of files can be tracked")
         }
         _ => Ok(()),
@@ -162,20 +162,20 @@ fn create_tested(
 ) -> Result<Box<dyn DirtyTracker>, TrackerError> {
     Ok(match kind {
         TrackerKind::WpAsync => {
-            self_test(WpAsync::new()?, region.probe_pages()?)?;
-            Box::new(WpAsync::new()?)
+            self_test(WpAsyncTracker::new()?, region.probe_pages()?)?;
+            Box::new(WpAsyncTracker::new()?)
         }
         TrackerKind::PrivatePages => {
-            self_test(PrivatePages::new()?, region.probe_pages()?)?;
-            Box::new(PrivatePages::new()?)
+            self_test(PrivatePagesTracker::new()?, region.probe_pages()?)?;
+            Box::new(PrivatePagesTracker::new()?)
         }
-        TrackerKind::Compare => {
+        TrackerKind::HashCompare => {
             // The kind of memory does not matter to a comparison, and files must not be changed.
-            let probe = Region::anonymous(2 * PAGE_BYTES, RegionOptions::default())?;
-            self_test(Compare::new(), probe)?;
-            Box::new(Compare::new())
+            let probe = Region::new_anonymous(2 * PAGE_BYTES, RegionOptions::default())?;
+            self_test(HashCompareTracker::new(), probe)?;
+            Box::new(HashCompareTracker::new())
         }
-        TrackerKind::Declared => Box::new(Declared::new()),
+        TrackerKind::Explicit => Box::new(ExplicitTracker::new()),
     })
 }
 
@@ -211,7 +211,7 @@ fn expect_scan(
     if found == *expected {
         return Ok(());
     }
-    Err(TrackerError::SelfTest {
+    Err(TrackerError::SelfTestFailed {
         tracker: tracker.kind(),
         expected: page_list(expected),
         found: page_list(&found),

@@ -3,7 +3,7 @@
 use std::io;
 use std::ops::Range;
 
-use super::dirty_marks::{Declarations, pages_of};
+use super::dirty_marks::{DirtyMarks, pages_of};
 use super::dirty_tracker::DirtyTracker;
 use super::error::TrackerError;
 use super::kind::TrackerKind;
@@ -45,13 +45,13 @@ const RUNS: usize = 8192;
 /// # Examples
 ///
 /// ```no_run
-/// use flatspan::snapshot::{DirtyTracker as _, PageSet, Region, RegionOptions, WpAsync};
+/// use flatspan::snapshot::{DirtyTracker as _, PageSet, Region, RegionOptions, WpAsyncTracker};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let region = Region::anonymous(8 * 4096, RegionOptions::default())?;
-/// let mut tracker = WpAsync::new()?;
+/// let region = Region::new_anonymous(8 * 4096, RegionOptions::default())?;
+/// let mut tracker = WpAsyncTracker::new()?;
 /// tracker.arm(&region)?;
-/// region.copy_in(4096, b"changed")?;
+/// region.write_at(4096, b"changed")?;
 /// let mut dirty = PageSet::new();
 /// tracker.scan(&region, &mut dirty)?;
 /// assert_eq!(dirty, PageSet::from_iter([1]));
@@ -59,17 +59,17 @@ const RUNS: usize = 8192;
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct WpAsync {
+pub struct WpAsyncTracker {
     tracking: WriteTracking,
     pagemap: Pagemap,
-    declarations: Declarations,
+    declarations: DirtyMarks,
     runs: Vec<PageRegion>,
     /// The page tables that the descriptors refer to belong to this process.
     process: u32,
     tracking_lock: Option<TrackingLock>,
 }
 
-impl WpAsync {
+impl WpAsyncTracker {
     /// Creates a tracker that is not armed.
     ///
     /// # Errors
@@ -83,7 +83,7 @@ impl WpAsync {
         Ok(Self {
             tracking: WriteTracking::open().map_err(unavailable)?,
             pagemap: Pagemap::open().map_err(unavailable)?,
-            declarations: Declarations::default(),
+            declarations: DirtyMarks::default(),
             runs: vec![PageRegion::default(); RUNS],
             process: std::process::id(),
             tracking_lock: None,
@@ -93,7 +93,7 @@ impl WpAsync {
     fn check_process(&self) -> Result<(), TrackerError> {
         match std::process::id() {
             here if here == self.process => Ok(()),
-            here => Err(TrackerError::OtherProcess {
+            here => Err(TrackerError::Forked {
                 tracker: KIND,
                 armed_by: self.process,
                 here,
@@ -118,7 +118,7 @@ impl WpAsync {
     }
 }
 
-impl DirtyTracker for WpAsync {
+impl DirtyTracker for WpAsyncTracker {
     fn kind(&self) -> TrackerKind {
         KIND
     }
@@ -131,7 +131,7 @@ impl DirtyTracker for WpAsync {
             .is_some_and(|lock| lock.is_of(region))
         {
             let lock = region.lock_tracking();
-            let lock = lock.ok_or(TrackerError::Taken { tracker: KIND })?;
+            let lock = lock.ok_or(TrackerError::RegionInUse { tracker: KIND })?;
             if self.tracking_lock.is_some() {
                 // Closing the descriptor ends the tracking of the previous region.
                 self.tracking = Self::new()?.tracking;
@@ -175,19 +175,19 @@ impl DirtyTracker for WpAsync {
         })
     }
 
-    fn declarations(&self) -> &Declarations {
+    fn dirty_marks(&self) -> &DirtyMarks {
         &self.declarations
     }
 
-    fn grown(&mut self, region: &Region, old_len: usize) -> Result<(), TrackerError> {
-        self.discarded(region, old_len..region.len())
+    fn note_grown(&mut self, region: &Region, old_len: usize) -> Result<(), TrackerError> {
+        self.note_discarded(region, old_len..region.len())
     }
 
-    fn discarded(&mut self, region: &Region, range: Range<usize>) -> Result<(), TrackerError> {
+    fn note_discarded(&mut self, region: &Region, range: Range<usize>) -> Result<(), TrackerError> {
         self.check_armed(region)?;
         // A discarded range may be a new mapping. Protecting a protected range has no effect.
         self.protect(region, range.clone())?;
-        self.declare(pages_of(range));
+        self.mark_dirty(pages_of(range));
         Ok(())
     }
 }
@@ -209,8 +209,8 @@ mod tests {
     #[test]
     fn closed_userfaultfd_is_an_error_and_reports_every_page() {
         let Some(other) = open_or_skip() else { return };
-        let mut tracker = WpAsync::new().expect("a tracker");
-        let region = Region::anonymous(8 * 4096, RegionOptions::default()).expect("a region");
+        let mut tracker = WpAsyncTracker::new().expect("a tracker");
+        let region = Region::new_anonymous(8 * 4096, RegionOptions::default()).expect("a region");
         tracker.arm(&region).expect("armed");
         let mut set = PageSet::new();
         tracker
@@ -226,7 +226,7 @@ mod tests {
 
         tracker.arm(&region).expect("armed again");
         set.clear();
-        region.copy_in(4096, b"x").expect("written");
+        region.write_at(4096, b"x").expect("written");
         tracker.scan(&region, &mut set).expect("a scan as before");
         assert_eq!(set, PageSet::from_iter([1]));
     }

@@ -10,7 +10,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::cursor::seek_position;
 use super::group::Group;
-use crate::span::error::SpanError;
+use crate::span::error::GroupError;
 
 /// Largest transfer of one blocking operation.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -51,17 +51,17 @@ pub struct AsyncCursor {
     used: usize,
     state: State,
     /// Error of a write that returned before.
-    write_error: Option<SpanError>,
+    write_error: Option<GroupError>,
 }
 
 #[derive(Debug)]
 enum State {
     Idle,
-    Reading(JoinHandle<(Vec<u8>, Result<(), SpanError>)>),
+    Reading(JoinHandle<(Vec<u8>, Result<(), GroupError>)>),
     Writing {
         /// Position to return to if the write fails; `None` after a seek.
         start: Option<u64>,
-        task: JoinHandle<(Vec<u8>, Result<(), SpanError>)>,
+        task: JoinHandle<(Vec<u8>, Result<(), GroupError>)>,
     },
 }
 
@@ -127,14 +127,14 @@ impl AsyncCursor {
 
 /// The result of a blocking task. Panics of the task continue in the caller.
 fn joined(
-    result: Result<(Vec<u8>, Result<(), SpanError>), tokio::task::JoinError>,
-) -> (Vec<u8>, Result<(), SpanError>) {
+    result: Result<(Vec<u8>, Result<(), GroupError>), tokio::task::JoinError>,
+) -> (Vec<u8>, Result<(), GroupError>) {
     match result {
         Ok(result) => result,
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
         // The runtime is shutting down.
         Err(error) => {
-            let error = SpanError::transfer(0, io::Error::other(error));
+            let error = GroupError::transfer(0, io::Error::other(error));
             (Vec::new(), Err(error))
         }
     }

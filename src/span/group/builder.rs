@@ -8,10 +8,10 @@ use super::entry::{EntryBody, GroupEntry};
 use super::group::Group;
 use super::layout::Layout;
 use crate::mapping_cache::{
-    Access, CacheOptions, CachedFile, FileOptions, Location, MappingCache, Preallocation,
-    Unreservable, UnsyncedDirectories,
+    Access, CacheOptions, CachedFile, DirtyDirectories, FileOptions, Location, MappingCache,
+    Preallocation, PreallocationFallback,
 };
-use crate::span::error::SpanError;
+use crate::span::error::GroupError;
 
 /// Builder of a [`Group`]. No file is opened before [`open`](Self::open).
 ///
@@ -37,7 +37,7 @@ pub struct GroupBuilder {
     root: PathBuf,
     cache: Option<MappingCache>,
     options: FileOptions,
-    outside_root: bool,
+    allow_outside_root: bool,
     /// Set by `assume_exclusive`.
     pub(in crate::span) is_exclusive: bool,
     entries: Vec<Entry>,
@@ -102,7 +102,7 @@ impl GroupBuilder {
             root,
             cache: None,
             options: FileOptions::default(),
-            outside_root: false,
+            allow_outside_root: false,
             is_exclusive: false,
             entries: Vec::new(),
         }
@@ -135,15 +135,15 @@ impl GroupBuilder {
     }
 
     /// Sets the reaction to a filesystem that does not support preallocation.
-    pub fn unreservable(mut self, unreservable: Unreservable) -> Self {
-        self.options.unreservable = unreservable;
+    pub fn preallocation_fallback(mut self, unreservable: PreallocationFallback) -> Self {
+        self.options.preallocation_fallback = unreservable;
         self
     }
 
     /// Sets whether paths may leave the root by being absolute, by `..` or by symbolic links.
     /// Defaults to `false`.
-    pub fn outside_root(mut self, allowed: bool) -> Self {
-        self.outside_root = allowed;
+    pub fn allow_outside_root(mut self, allowed: bool) -> Self {
+        self.allow_outside_root = allowed;
         self
     }
 
@@ -159,7 +159,7 @@ impl GroupBuilder {
     }
 
     /// Adds an entry for a file that exists, as [`Entry::existing_file`].
-    pub fn existing(self, path: impl Into<PathBuf>) -> Self {
+    pub fn existing_file(self, path: impl Into<PathBuf>) -> Self {
         self.entries([Entry::existing_file(path)])
     }
 
@@ -183,9 +183,9 @@ impl GroupBuilder {
     ///   a path.
     /// - [`GroupError::File`] if a path leaves the root, the length of an existing file cannot be
     ///   read, or an empty file cannot be created.
-    pub fn open(self) -> Result<Group, SpanError> {
+    pub fn open(self) -> Result<Group, GroupError> {
         if self.options.create && self.options.access == Access::ReadOnly {
-            return Err(SpanError::Argument {
+            return Err(GroupError::InvalidArgument {
                 argument: "create",
                 reason: "creating files requires `access(Access::ReadWrite)`; \
                          use `create(false)` to read existing files only"
@@ -202,9 +202,9 @@ impl GroupBuilder {
             cache,
             root: Arc::from(absolute(&self.root)?),
             options: self.options,
-            outside_root: self.outside_root,
+            outside_root: self.allow_outside_root,
             is_exclusive: self.is_exclusive,
-            directories: UnsyncedDirectories::default(),
+            directories: DirtyDirectories::default(),
         };
         for entry in self.entries {
             group.add(entry)?;
@@ -217,8 +217,8 @@ impl GroupBuilder {
 }
 
 /// The absolute path of a root: later changes of the current directory do not affect the group.
-pub(super) fn absolute(root: &Path) -> Result<PathBuf, SpanError> {
-    std::path::absolute(root).map_err(|error| SpanError::Argument {
+pub(super) fn absolute(root: &Path) -> Result<PathBuf, GroupError> {
+    std::path::absolute(root).map_err(|error| GroupError::InvalidArgument {
         argument: "root",
         reason: format!("{}: {error}", root.display()),
     })
@@ -239,7 +239,7 @@ impl Group {
         &mut self,
         path: impl Into<PathBuf>,
         declared_bytes: u64,
-    ) -> Result<(), SpanError> {
+    ) -> Result<(), GroupError> {
         self.add(Entry::file(path, declared_bytes))?;
         let entry = self.entries.len() - 1;
         if let Err(error) = self.create_if_empty(entry) {
@@ -251,7 +251,7 @@ impl Group {
     }
 
     /// Appends an entry; an error leaves the group unchanged.
-    fn add(&mut self, entry: Entry) -> Result<(), SpanError> {
+    fn add(&mut self, entry: Entry) -> Result<(), GroupError> {
         match entry.0 {
             EntrySpec::File {
                 path,
@@ -259,8 +259,8 @@ impl Group {
             } => self.add_file(path, 0..declared_bytes, false),
             EntrySpec::ExistingFile { path } => {
                 let mut file = self.open_cached(&path, 0)?;
-                let actual_bytes = file.present_bytes()?;
-                file.declare(actual_bytes)?;
+                let actual_bytes = file.actual_bytes()?;
+                file.set_declared_bytes(actual_bytes)?;
                 self.push_file(path, file, 0..actual_bytes, false)
             }
             EntrySpec::FileRange { path, range } => self.add_file(path, range, true),
@@ -280,7 +280,7 @@ impl Group {
         path: PathBuf,
         range: Range<u64>,
         is_range: bool,
-    ) -> Result<(), SpanError> {
+    ) -> Result<(), GroupError> {
         if range.end < range.start {
             return Err(self.invalid_entry(path, "the range is inverted"));
         }
@@ -294,7 +294,7 @@ impl Group {
         file: CachedFile,
         range: Range<u64>,
         is_range: bool,
-    ) -> Result<(), SpanError> {
+    ) -> Result<(), GroupError> {
         // File offsets are signed (off_t).
         if i64::try_from(range.end).is_err() {
             return Err(self.invalid_entry(path, "it ends after 2^63 - 1 bytes"));
@@ -309,10 +309,10 @@ impl Group {
         Ok(())
     }
 
-    fn open_cached(&self, path: &Path, declared_bytes: u64) -> Result<CachedFile, SpanError> {
+    fn open_cached(&self, path: &Path, declared_bytes: u64) -> Result<CachedFile, GroupError> {
         let (root, path) = (Arc::clone(&self.root), path.to_path_buf());
         let location = if self.outside_root {
-            Location::anywhere(root, path)
+            Location::unrestricted(root, path)
         } else {
             Location::beneath(root, path)?
         };
@@ -322,16 +322,16 @@ impl Group {
             .file_of_group(location, declared_bytes, self.options, directories))
     }
 
-    fn create_if_empty(&self, entry: usize) -> Result<(), SpanError> {
+    fn create_if_empty(&self, entry: usize) -> Result<(), GroupError> {
         let range = self.layout.bounds(entry);
         match self.entries[entry].file() {
-            Some(file) if self.options.create && range.is_empty() => Ok(file.ensure_exists()?),
+            Some(file) if self.options.create && range.is_empty() => Ok(file.create_if_missing()?),
             _ => Ok(()),
         }
     }
 
-    fn invalid_entry(&self, path: PathBuf, reason: &'static str) -> SpanError {
-        SpanError::Entry {
+    fn invalid_entry(&self, path: PathBuf, reason: &'static str) -> GroupError {
+        GroupError::InvalidEntry {
             entry: self.entries.len(),
             path,
             reason,

@@ -6,19 +6,20 @@ use std::ops::Range;
 use super::group::Group;
 use super::layout::Extent;
 use crate::mapping_cache::{
-    CachedFile, Claim, MappingError, Patience, Refused, Sharing, Stay, claim_patiently,
+    CachedFile, LockKind, MappingError, RangeLock, RangeLockError, Sharing, Timeout,
+    lock_range_timeout,
 };
-use crate::span::error::SpanError;
+use crate::span::error::GroupError;
 
 /// Range locks that are released on drop. Most ranges are in one file and need no allocation.
 #[derive(Debug, Default)]
 pub(super) struct CopyLocks<'g> {
-    _first: Option<Claim<'g>>,
-    _more: Vec<Claim<'g>>,
+    _first: Option<RangeLock<'g>>,
+    _more: Vec<RangeLock<'g>>,
 }
 
 /// Locks of a prefix of a range, the end of the prefix, and the error that ended it.
-type ReadablePrefix<'g> = (CopyLocks<'g>, u64, Option<SpanError>);
+type ReadablePrefix<'g> = (CopyLocks<'g>, u64, Option<GroupError>);
 
 /// A range of a file. Handles of the same file have the same number.
 struct Target<'g> {
@@ -32,12 +33,12 @@ impl Group {
     pub(super) fn lock_for_reading(
         &self,
         range: Range<u64>,
-    ) -> Result<ReadablePrefix<'_>, SpanError> {
+    ) -> Result<ReadablePrefix<'_>, GroupError> {
         let Range { start, end } = range;
         if let Some(locks) = self.lock_single_file(start..end, Sharing::Shared) {
             return match locks {
                 Ok(locks) => Ok((locks, end, None)),
-                Err(error @ MappingError::Busy { .. }) => Err(error.into()),
+                Err(error @ MappingError::RangeLocked { .. }) => Err(error.into()),
                 Err(error) => Ok((CopyLocks::default(), start, Some(error.into()))),
             };
         }
@@ -61,11 +62,11 @@ impl Group {
     pub(super) fn lock_readable_prefix(
         &self,
         range: Range<u64>,
-    ) -> Result<ReadablePrefix<'_>, SpanError> {
+    ) -> Result<ReadablePrefix<'_>, GroupError> {
         let Range { start, mut end } = range;
         loop {
             let error = match self.lock_for_reading(start..end) {
-                Err(error @ SpanError::File(MappingError::Busy { .. })) => error,
+                Err(error @ GroupError::File(MappingError::RangeLocked { .. })) => error,
                 done => return done,
             };
             let first = self.layout.extents(start..end)?.next();
@@ -75,7 +76,7 @@ impl Group {
             end = match &error {
                 // The error does not identify one of several files: try the first file alone.
                 _ if first.len < end - start => start + first.len,
-                SpanError::File(MappingError::Busy { offset, .. }) => {
+                GroupError::File(MappingError::RangeLocked { offset, .. }) => {
                     let from = match self.entries[first.entry].file_range(first) {
                         Some((_, range)) => offset.saturating_sub(range.start),
                         None => 0,
@@ -91,7 +92,7 @@ impl Group {
     }
 
     /// Locks a range for writing, and creates missing files if the options allow it.
-    pub(super) fn lock_for_writing(&self, range: Range<u64>) -> Result<CopyLocks<'_>, SpanError> {
+    pub(super) fn lock_for_writing(&self, range: Range<u64>) -> Result<CopyLocks<'_>, GroupError> {
         if let Some(locks) = self.lock_single_file(range.clone(), Sharing::Exclusive) {
             return Ok(locks?);
         }
@@ -108,13 +109,13 @@ impl Group {
         range: Range<u64>,
         to: &'g Self,
         into: Range<u64>,
-    ) -> Result<CopyLocks<'g>, SpanError> {
+    ) -> Result<CopyLocks<'g>, GroupError> {
         let targets_of = |group: &'g Self, range, sharing| {
             let extents = group.layout.extents(range)?;
             let targets = extents.map(|extent| group.target(extent, sharing));
             let targets = targets.filter_map(Result::transpose);
             let targets = targets.collect::<Result<Vec<_>, _>>()?;
-            Ok::<_, SpanError>(merge(targets))
+            Ok::<_, GroupError>(merge(targets))
         };
         let sources = targets_of(self, range, Sharing::Shared)?;
         let targets = targets_of(to, into, Sharing::Exclusive)?;
@@ -125,18 +126,18 @@ impl Group {
             .iter()
             .any(|a| targets.iter().any(|b| overlap(a, b)))
         {
-            return Err(SpanError::Argument {
+            return Err(GroupError::InvalidArgument {
                 argument: "at",
                 reason: "source and target overlap".to_owned(),
             });
         }
         // Take both kinds at once: no thread waits while it holds a range lock [I38].
-        Ok(claim_patiently(Patience::Copies, || {
+        Ok(lock_range_timeout(Timeout::Copies, || {
             let lock = |sharing| {
                 move |target: &Target<'g>| {
                     target
                         .file
-                        .lock_range(target.range.clone(), sharing, Stay::Copy)
+                        .lock_range(target.range.clone(), sharing, LockKind::Copy)
                 }
             };
             let shared = sources.iter().map(lock(Sharing::Shared));
@@ -145,7 +146,7 @@ impl Group {
                 _first: None,
                 _more: shared
                     .chain(exclusive)
-                    .collect::<Result<Vec<_>, Refused<'g>>>()?,
+                    .collect::<Result<Vec<_>, RangeLockError<'g>>>()?,
             })
         })?)
     }
@@ -162,8 +163,8 @@ impl Group {
             return None;
         }
         let (file, range) = self.entries[only.entry].file_range(only)?;
-        let lock = claim_patiently(Patience::Copies, || {
-            file.lock_range(range.clone(), sharing, Stay::Copy)
+        let lock = lock_range_timeout(Timeout::Copies, || {
+            file.lock_range(range.clone(), sharing, LockKind::Copy)
         });
         Some(lock.map(|lock| CopyLocks {
             _first: Some(lock),
@@ -185,7 +186,7 @@ impl Group {
     }
 
     /// Whether a range contains the same bytes of a file twice.
-    pub(in crate::span) fn overlaps_itself(&self, range: Range<u64>) -> Result<bool, SpanError> {
+    pub(in crate::span) fn overlaps_itself(&self, range: Range<u64>) -> Result<bool, GroupError> {
         let mut targets = Vec::new();
         for extent in self.layout.extents(range)? {
             targets.extend(self.target(extent, Sharing::Exclusive)?);
@@ -213,15 +214,15 @@ fn merge(mut targets: Vec<Target<'_>>) -> Vec<Target<'_>> {
 }
 
 fn lock_all<'g>(targets: &[Target<'g>], sharing: Sharing) -> Result<CopyLocks<'g>, MappingError> {
-    claim_patiently(Patience::Copies, || {
+    lock_range_timeout(Timeout::Copies, || {
         let locks = targets.iter().map(|target| {
             target
                 .file
-                .lock_range(target.range.clone(), sharing, Stay::Copy)
+                .lock_range(target.range.clone(), sharing, LockKind::Copy)
         });
         Ok(CopyLocks {
             _first: None,
-            _more: locks.collect::<Result<Vec<_>, Refused<'g>>>()?,
+            _more: locks.collect::<Result<Vec<_>, RangeLockError<'g>>>()?,
         })
     })
 }

@@ -4,7 +4,7 @@ use std::ops::{Range, RangeBounds};
 
 use super::group::Group;
 use super::layout::Extent;
-use crate::span::error::SpanError;
+use crate::span::error::GroupError;
 
 impl Group {
     /// Copies a range to offset `at` of another group, whose files must be long enough.
@@ -26,15 +26,15 @@ impl Group {
         range: impl RangeBounds<u64>,
         to: &Self,
         at: u64,
-    ) -> Result<(), SpanError> {
-        let range = self.layout.resolve(range)?;
+    ) -> Result<(), GroupError> {
+        let range = self.layout.resolve_range(range)?;
         let end = at.saturating_add(range.end - range.start);
         let _locks = self.lock_for_copy_range(range.clone(), to, at..end)?;
         for (from, into) in self.extent_pairs(range, to, at..end)? {
             let source = self.entries[from.entry].file_range(from);
             let target = to.entries[into.entry].file_range(into);
-            let (source, from) = source.ok_or(SpanError::Padding { entry: from.entry })?;
-            let (target, into) = target.ok_or(SpanError::Padding { entry: into.entry })?;
+            let (source, from) = source.ok_or(GroupError::WriteToPadding { entry: from.entry })?;
+            let (target, into) = target.ok_or(GroupError::WriteToPadding { entry: into.entry })?;
             source.copy_range_locked(from, target, into.start)?;
         }
         Ok(())
@@ -46,7 +46,7 @@ impl Group {
         range: Range<u64>,
         to: &Self,
         into: Range<u64>,
-    ) -> Result<Vec<(Extent, Extent)>, SpanError> {
+    ) -> Result<Vec<(Extent, Extent)>, GroupError> {
         let mut pairs = Vec::new();
         let mut targets = to.layout.extents(into)?;
         let mut unused: Option<Extent> = None;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::layout::Extent;
 use crate::mapping_cache::{CachedFile, MappingError};
-use crate::span::error::SpanError;
+use crate::span::error::GroupError;
 
 /// Entry of an open group.
 #[derive(Debug)]
@@ -98,26 +98,26 @@ impl GroupEntry {
 
     /// Writes an extent that the caller has locked. Padding accepts zeros, which it contains
     /// already.
-    pub(super) fn write(&self, extent: Extent, buf: &[u8]) -> Result<(), SpanError> {
+    pub(super) fn write(&self, extent: Extent, buf: &[u8]) -> Result<(), GroupError> {
         match self.file_range(extent) {
             Some((file, range)) => Ok(file.write_locked(range.start, buf)?),
             None if buf.iter().all(|byte| *byte == 0) => Ok(()),
-            None => Err(SpanError::Padding {
+            None => Err(GroupError::WriteToPadding {
                 entry: extent.entry,
             }),
         }
     }
 
     /// The error for an extent whose file ends before it.
-    pub(super) fn too_short(&self, extent: Extent) -> SpanError {
+    pub(super) fn too_short(&self, extent: Extent) -> GroupError {
         let Some((file, range)) = self.file_range(extent) else {
             unreachable!("padding is never short");
         };
-        match file.present_bytes() {
-            Ok(present_bytes) => MappingError::ShortFile {
+        match file.actual_bytes() {
+            Ok(present_bytes) => MappingError::FileTooShort {
                 path: file.location().full_path(),
-                needed_bytes: range.end,
-                present_bytes,
+                required_bytes: range.end,
+                actual_bytes: present_bytes,
             }
             .into(),
             Err(error) => error.into(),

@@ -6,7 +6,7 @@ use std::ops::{Range, RangeBounds};
 use super::entry::{EntryBody, GroupEntry};
 use super::group::Group;
 use crate::mapping_cache::{CachedFile, MappingError};
-use crate::span::error::SpanError;
+use crate::span::error::GroupError;
 
 impl Group {
     /// Creates the file of an entry, which must not exist. Its directory is synced by
@@ -16,7 +16,7 @@ impl Group {
     ///
     /// - [`GroupError::NoSuchEntry`] if the entry does not exist or is padding.
     /// - [`GroupError::File`] if the file exists, the group is read-only or the disk is full.
-    pub fn create_file(&self, entry: usize) -> Result<(), SpanError> {
+    pub fn create_file(&self, entry: usize) -> Result<(), GroupError> {
         Ok(self.file_of(entry)?.create_new()?)
     }
 
@@ -27,8 +27,8 @@ impl Group {
     ///
     /// - [`GroupError::NoSuchEntry`] if the entry does not exist or is padding.
     /// - [`GroupError::File`] if the file is missing or cannot be opened.
-    pub fn present_bytes(&self, entry: usize) -> Result<u64, SpanError> {
-        Ok(self.file_of(entry)?.present_bytes()?)
+    pub fn actual_bytes(&self, entry: usize) -> Result<u64, GroupError> {
+        Ok(self.file_of(entry)?.actual_bytes()?)
     }
 
     /// Sets the length of the file of an entry, up to its declared length.
@@ -45,9 +45,9 @@ impl Group {
     ///   a range of a file.
     /// - [`GroupError::File`] if a span or a pin extends past the new end, the group is read-only,
     ///   the disk is full, or another process changed the length.
-    pub fn set_file_len(&self, entry: usize, bytes: u64) -> Result<(), SpanError> {
+    pub fn set_file_len(&self, entry: usize, bytes: u64) -> Result<(), GroupError> {
         let file = self.file_of(entry)?;
-        let invalid = |reason: String| SpanError::Argument {
+        let invalid = |reason: String| GroupError::InvalidArgument {
             argument: "bytes",
             reason,
         };
@@ -71,7 +71,7 @@ impl Group {
     /// - [`GroupError::OutOfBounds`] if the range exceeds the group.
     /// - [`GroupError::File`] if a file cannot be opened or the disk is full. The preallocation of
     ///   the files before it remains.
-    pub fn reserve(&self, range: impl RangeBounds<u64>) -> Result<(), SpanError> {
+    pub fn reserve(&self, range: impl RangeBounds<u64>) -> Result<(), GroupError> {
         self.for_each_file_range(&range, CachedFile::reserve)
     }
 
@@ -82,8 +82,8 @@ impl Group {
     ///
     /// - [`GroupError::OutOfBounds`] if the range exceeds the group.
     /// - [`GroupError::File`] if a span holds the range, the group is read-only or a file fails.
-    pub fn discard(&self, range: impl RangeBounds<u64>) -> Result<(), SpanError> {
-        let range = self.layout.resolve(range)?;
+    pub fn discard(&self, range: impl RangeBounds<u64>) -> Result<(), GroupError> {
+        let range = self.layout.resolve_range(range)?;
         let _locks = self.lock_for_writing(range.clone())?;
         self.for_each_file_range(&range, CachedFile::discard_locked)
     }
@@ -97,7 +97,10 @@ impl Group {
     ///
     /// - [`GroupError::OutOfBounds`] if the range exceeds the group.
     /// - [`GroupError::File`] if a file cannot be opened.
-    pub fn next_data(&self, range: impl RangeBounds<u64>) -> Result<Option<Range<u64>>, SpanError> {
+    pub fn next_data(
+        &self,
+        range: impl RangeBounds<u64>,
+    ) -> Result<Option<Range<u64>>, GroupError> {
         for extent in self.layout.extents(range)? {
             let Some((file, part)) = self.entries[extent.entry].file_range(extent) else {
                 continue;
@@ -119,10 +122,10 @@ impl Group {
     /// Some files may remain in the page cache on error.
     ///
     /// - [`GroupError::File`] if a window is pinned or a file cannot be opened.
-    pub fn forget_cached(&self) -> Result<(), SpanError> {
+    pub fn drop_page_cache(&self) -> Result<(), GroupError> {
         for file in self.entries.iter().filter_map(GroupEntry::file) {
-            match file.forget_cached() {
-                Ok(()) | Err(MappingError::Missing { .. }) => {}
+            match file.drop_page_cache() {
+                Ok(()) | Err(MappingError::NotFound { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -135,11 +138,11 @@ impl Group {
     ///
     /// - [`GroupError::NoSuchEntry`] if the entry does not exist or is padding.
     /// - [`GroupError::File`] if the file cannot be opened.
-    pub(crate) fn open_file(&self, entry: usize) -> Result<File, SpanError> {
-        Ok(self.file_of(entry)?.open_for_reading()?)
+    pub(crate) fn open_file(&self, entry: usize) -> Result<File, GroupError> {
+        Ok(self.file_of(entry)?.open_read_only()?)
     }
 
-    fn file_of(&self, entry: usize) -> Result<&CachedFile, SpanError> {
+    fn file_of(&self, entry: usize) -> Result<&CachedFile, GroupError> {
         let file = self.entries.get(entry).and_then(GroupEntry::file);
         file.ok_or_else(|| self.no_such_file(entry))
     }

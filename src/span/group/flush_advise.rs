@@ -5,7 +5,7 @@ use std::ops::{Range, RangeBounds};
 use super::entry::GroupEntry;
 use super::group::Group;
 use crate::mapping_cache::{Advice, CachedFile, FlushMode, MappingError};
-use crate::span::error::SpanError;
+use crate::span::error::GroupError;
 
 impl Group {
     /// Writes a range to the disk.
@@ -18,7 +18,7 @@ impl Group {
     /// - [`GroupError::OutOfBounds`] if the range exceeds the group.
     /// - [`GroupError::File`] with [`MappingError::SyncFailed`] if a sync fails. The file is
     ///   poisoned.
-    pub fn flush(&self, range: impl RangeBounds<u64>, mode: FlushMode) -> Result<(), SpanError> {
+    pub fn flush(&self, range: impl RangeBounds<u64>, mode: FlushMode) -> Result<(), GroupError> {
         if mode == FlushMode::Sync {
             // Start all writes before waiting for the first, so that the waits overlap.
             self.for_each_file_range(&range, |file, part| file.flush(part, FlushMode::Async))?;
@@ -33,7 +33,7 @@ impl Group {
     ///
     /// - [`GroupError::File`] with the first [`MappingError::SyncFailed`]. The other files are
     ///   synced. The file that failed is poisoned.
-    pub fn sync_all(&self) -> Result<(), SpanError> {
+    pub fn sync_all(&self) -> Result<(), GroupError> {
         let files = || self.entries.iter().filter_map(GroupEntry::file);
         for file in files() {
             // Overlaps the waits of the syncs, which report any failure.
@@ -52,7 +52,7 @@ impl Group {
     /// # Errors
     ///
     /// - [`GroupError::File`] with [`MappingError::SyncFailed`] and the directory.
-    pub(crate) fn sync_directories(&self) -> Result<(), SpanError> {
+    pub(crate) fn sync_directories(&self) -> Result<(), GroupError> {
         Ok(self.directories.sync()?)
     }
 
@@ -62,7 +62,7 @@ impl Group {
     ///
     /// - [`GroupError::OutOfBounds`] if the range exceeds the group.
     /// - [`GroupError::File`] if a file cannot be opened or memory cannot be locked.
-    pub fn advise(&self, range: impl RangeBounds<u64>, advice: Advice) -> Result<(), SpanError> {
+    pub fn advise(&self, range: impl RangeBounds<u64>, advice: Advice) -> Result<(), GroupError> {
         self.for_each_file_range(&range, |file, part| file.advise(part, advice))
     }
 
@@ -72,9 +72,9 @@ impl Group {
     ///
     /// - [`GroupError::OutOfBounds`] if the range exceeds the group.
     /// - [`GroupError::File`] if a file cannot be opened.
-    pub fn prefetch(&self, range: impl RangeBounds<u64>) -> Result<(), SpanError> {
+    pub fn prefetch(&self, range: impl RangeBounds<u64>) -> Result<(), GroupError> {
         self.for_each_file_range(&range, |file, part| match file.prefetch(part) {
-            Err(MappingError::Missing { .. }) => Ok(()),
+            Err(MappingError::NotFound { .. }) => Ok(()),
             result => result,
         })
     }
@@ -86,12 +86,12 @@ impl Group {
     ///
     /// - [`GroupError::OutOfBounds`] if the range exceeds the group.
     /// - [`GroupError::File`] if a file cannot be opened or mapped.
-    pub fn is_resident(&self, range: impl RangeBounds<u64>) -> Result<bool, SpanError> {
+    pub fn is_resident(&self, range: impl RangeBounds<u64>) -> Result<bool, GroupError> {
         let mut resident = true;
         self.for_each_file_range(&range, |file, part| {
             resident = resident
                 && match file.is_resident(part) {
-                    Err(MappingError::Missing { .. }) => false,
+                    Err(MappingError::NotFound { .. }) => false,
                     result => result?,
                 };
             Ok(())
@@ -104,7 +104,7 @@ impl Group {
     /// # Errors
     ///
     /// - [`GroupError::OutOfBounds`] if the range exceeds the group.
-    pub fn evict(&self, range: impl RangeBounds<u64>) -> Result<u64, SpanError> {
+    pub fn evict(&self, range: impl RangeBounds<u64>) -> Result<u64, GroupError> {
         let mut bytes = 0;
         self.for_each_file_range(&range, |file, part| {
             bytes += file.evict(part)?;
@@ -115,7 +115,7 @@ impl Group {
 
     /// Whether a range contains anything but padding and holes. Bytes that a file lacks count as
     /// data.
-    pub(in crate::span) fn has_data(&self, range: Range<u64>) -> Result<bool, SpanError> {
+    pub(in crate::span) fn has_data(&self, range: Range<u64>) -> Result<bool, GroupError> {
         Ok(self.next_data(range)?.is_some())
     }
 
@@ -128,7 +128,7 @@ impl Group {
         extents.all(
             |extent| match self.entries[extent.entry].file_range(extent) {
                 Some((file, part)) => {
-                    matches!(file.read_cached_at(part.start, &mut [0]), Ok(Some(1)))
+                    matches!(file.read_page_cache_at(part.start, &mut [0]), Ok(Some(1)))
                 }
                 None => true,
             },
@@ -146,7 +146,7 @@ impl Group {
         &self,
         range: &impl RangeBounds<u64>,
         mut act: impl FnMut(&CachedFile, Range<u64>) -> Result<(), MappingError>,
-    ) -> Result<(), SpanError> {
+    ) -> Result<(), GroupError> {
         let bounds = (range.start_bound().cloned(), range.end_bound().cloned());
         for extent in self.layout.extents(bounds)? {
             if let Some((file, part)) = self.entries[extent.entry].file_range(extent) {

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use super::entry::{EntryInfo, GroupEntry};
 use super::layout::{Extent, Layout};
 use crate::mapping_cache::{
-    CacheStats, FileOptions, MappingCache, MappingError, Reservation, UnsyncedDirectories,
+    CacheStats, DirtyDirectories, FileOptions, MappingCache, MappingError, PreallocationStatus,
 };
-use crate::span::error::SpanError;
+use crate::span::error::GroupError;
 
 /// Ordered files, file ranges and padding, addressed as one byte array.
 ///
@@ -54,7 +54,7 @@ pub struct Group {
     /// The caller promised exclusive use of the files
     /// ([`assume_exclusive`](super::GroupBuilder::assume_exclusive)).
     pub(in crate::span) is_exclusive: bool,
-    pub(super) directories: UnsyncedDirectories,
+    pub(super) directories: DirtyDirectories,
 }
 
 impl Group {
@@ -127,10 +127,10 @@ impl Group {
     /// # Errors
     ///
     /// - [`GroupError::NoSuchEntry`] if the entry does not exist or is padding.
-    pub fn reservation(&self, entry: usize) -> Result<Reservation, SpanError> {
+    pub fn preallocation_status(&self, entry: usize) -> Result<PreallocationStatus, GroupError> {
         let file = self.entries.get(entry).and_then(GroupEntry::file);
         let file = file.ok_or_else(|| self.no_such_file(entry))?;
-        Ok(file.reservation())
+        Ok(file.preallocation_status())
     }
 
     /// Returns the bytes of storage that the file of an entry uses. An entry that is a range of a
@@ -140,17 +140,17 @@ impl Group {
     ///
     /// - [`GroupError::NoSuchEntry`] if the entry does not exist or is padding.
     /// - [`GroupError::File`] if the file cannot be opened.
-    pub fn allocated_bytes(&self, entry: usize) -> Result<u64, SpanError> {
+    pub fn allocated_bytes(&self, entry: usize) -> Result<u64, GroupError> {
         let file = self.entries.get(entry).and_then(GroupEntry::file);
         let file = file.ok_or_else(|| self.no_such_file(entry))?;
         Ok(file.allocated_bytes()?)
     }
 
     /// The range of `len` bytes at `offset`.
-    pub(super) fn range_at(&self, offset: u64, len: usize) -> Result<Range<u64>, SpanError> {
+    pub(super) fn range_at(&self, offset: u64, len: usize) -> Result<Range<u64>, GroupError> {
         match offset.checked_add(len as u64) {
-            Some(end) => self.layout.resolve(offset..end),
-            None => Err(SpanError::Range {
+            Some(end) => self.layout.resolve_range(offset..end),
+            None => Err(GroupError::OutOfBounds {
                 range: format!("{offset} + {len}"),
                 group_bytes: self.len(),
             }),
@@ -161,18 +161,18 @@ impl Group {
         &self,
         offset: u64,
         len: usize,
-    ) -> Result<impl Iterator<Item = Extent> + '_, SpanError> {
+    ) -> Result<impl Iterator<Item = Extent> + '_, GroupError> {
         self.layout.extents(self.range_at(offset, len)?)
     }
 
-    pub(super) fn no_such_file(&self, entry: usize) -> SpanError {
+    pub(super) fn no_such_file(&self, entry: usize) -> GroupError {
         let entries = self.entries.len();
-        SpanError::NoSuchFile { entry, entries }
+        GroupError::NoSuchEntry { entry, entries }
     }
 
     /// The error for a page of mapped memory, at this offset or after it, that was lost.
     #[cold]
-    pub(in crate::span) fn page_lost(&self, offset: u64) -> SpanError {
+    pub(in crate::span) fn page_lost(&self, offset: u64) -> GroupError {
         let extents = self.layout.extents(offset..).into_iter().flatten();
         let mut files = extents.filter_map(|extent| self.entries[extent.entry].file_range(extent));
         match files.next() {

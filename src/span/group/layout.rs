@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::{Bound, Range, RangeBounds};
 
-use crate::span::error::SpanError;
+use crate::span::error::GroupError;
 
 /// Lengths of entries that are placed one after the other, and the byte range of each.
 ///
@@ -11,12 +11,12 @@ use crate::span::error::SpanError;
 /// use flatspan::span::Layout;
 ///
 /// let layout = Layout::new([10, 0, 5])?;
-/// assert_eq!(layout.range_of(2), Some(10..15));
+/// assert_eq!(layout.entry_range(2), Some(10..15));
 ///
 /// let extents: Vec<_> = layout.extents(8..12)?.collect();
 /// assert_eq!((extents[0].entry, extents[0].offset, extents[0].len), (0, 8, 2));
 /// assert_eq!((extents[1].entry, extents[1].offset, extents[1].len), (2, 0, 2));
-/// # Ok::<(), flatspan::span::SpanError>(())
+/// # Ok::<(), flatspan::span::GroupError>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Layout {
@@ -43,7 +43,7 @@ impl Layout {
     ///
     /// - [`GroupError::LengthOverflow`] if the sum exceeds 2^64 - 1. It names the entry that
     ///   overflows.
-    pub fn new(lengths: impl IntoIterator<Item = u64>) -> Result<Self, SpanError> {
+    pub fn new(lengths: impl IntoIterator<Item = u64>) -> Result<Self, GroupError> {
         let mut layout = Self::default();
         for len in lengths {
             layout.push(len)?;
@@ -52,10 +52,11 @@ impl Layout {
     }
 
     /// Appends an entry; an error leaves the layout unchanged.
-    pub(in crate::span) fn push(&mut self, len: u64) -> Result<(), SpanError> {
+    pub(in crate::span) fn push(&mut self, len: u64) -> Result<(), GroupError> {
         let entry = self.ends.len();
         let end = self.len().checked_add(len);
-        self.ends.push(end.ok_or(SpanError::TooLong { entry })?);
+        self.ends
+            .push(end.ok_or(GroupError::LengthOverflow { entry })?);
         Ok(())
     }
 
@@ -65,12 +66,12 @@ impl Layout {
     }
 
     /// Changes the length of the last entry, if any; an error leaves the layout unchanged.
-    pub(in crate::span) fn resize_last(&mut self, len: u64) -> Result<(), SpanError> {
+    pub(in crate::span) fn resize_last(&mut self, len: u64) -> Result<(), GroupError> {
         let Some(last) = self.ends.len().checked_sub(1) else {
             return Ok(());
         };
         let end = self.start_of(last).checked_add(len);
-        self.ends[last] = end.ok_or(SpanError::TooLong { entry: last })?;
+        self.ends[last] = end.ok_or(GroupError::LengthOverflow { entry: last })?;
         Ok(())
     }
 
@@ -95,7 +96,7 @@ impl Layout {
 
     /// Returns the byte range of an entry, or `None` if there is no such entry.
     #[must_use]
-    pub fn range_of(&self, entry: usize) -> Option<Range<u64>> {
+    pub fn entry_range(&self, entry: usize) -> Option<Range<u64>> {
         (entry < self.ends.len()).then(|| self.bounds(entry))
     }
 
@@ -110,7 +111,7 @@ impl Layout {
     ///
     /// - [`GroupError::OutOfBounds`] if the range is inverted or exceeds the layout.
     #[inline(always)]
-    pub fn resolve(&self, range: impl RangeBounds<u64>) -> Result<Range<u64>, SpanError> {
+    pub fn resolve_range(&self, range: impl RangeBounds<u64>) -> Result<Range<u64>, GroupError> {
         let after = |bound: &u64| bound.checked_add(1);
         let start = match range.start_bound() {
             Bound::Included(start) => Some(*start),
@@ -130,8 +131,8 @@ impl Layout {
 
     #[cold]
     #[inline(never)]
-    fn out_of_bounds(&self, start: Bound<u64>, end: Bound<u64>) -> SpanError {
-        SpanError::Range {
+    fn out_of_bounds(&self, start: Bound<u64>, end: Bound<u64>) -> GroupError {
+        GroupError::OutOfBounds {
             range: Bounds(start, end).to_string(),
             group_bytes: self.len(),
         }
@@ -143,8 +144,8 @@ impl Layout {
     ///
     /// - [`GroupError::OutOfBounds`] if the range is inverted or exceeds the layout.
     #[inline(always)]
-    pub fn extents(&self, range: impl RangeBounds<u64>) -> Result<Extents<'_>, SpanError> {
-        let Range { start, end } = self.resolve(range)?;
+    pub fn extents(&self, range: impl RangeBounds<u64>) -> Result<Extents<'_>, GroupError> {
+        let Range { start, end } = self.resolve_range(range)?;
         let entry = self.ends.partition_point(|entry_end| *entry_end <= start);
         Ok(Extents {
             layout: self,
@@ -251,7 +252,8 @@ mod tests {
     #[test]
     fn out_of_bounds_ranges_are_displayed_as_rust_writes_them() {
         let layout = Layout::new([3]).expect("a short sum");
-        let text = |range: (Bound<u64>, Bound<u64>)| layout.resolve(range).unwrap_err().to_string();
+        let text =
+            |range: (Bound<u64>, Bound<u64>)| layout.resolve_range(range).unwrap_err().to_string();
         let message = text((Bound::Included(2), Bound::Excluded(9)));
         assert_eq!(message, "range 2..9 is out of bounds (length 3 bytes)");
         let message = text((Bound::Unbounded, Bound::Included(u64::MAX)));

@@ -8,7 +8,7 @@ use super::builder::absolute;
 use super::entry::EntryBody;
 use super::group::Group;
 use crate::mapping_cache::CachedFile;
-use crate::span::error::SpanError;
+use crate::span::error::GroupError;
 
 impl Group {
     /// Increases the declared length of the last file. The file itself grows when it is written.
@@ -21,9 +21,9 @@ impl Group {
     /// - [`GroupError::InvalidArgument`] if `declared_bytes` is less than the declared length.
     /// - [`GroupError::LengthOverflow`] if the group would exceed 2^64 - 1 bytes.
     /// - [`GroupError::InvalidEntry`] if the file would exceed 2^63 - 1 bytes.
-    pub fn grow_last(&mut self, declared_bytes: u64) -> Result<(), SpanError> {
+    pub fn grow_last_file(&mut self, declared_bytes: u64) -> Result<(), GroupError> {
         let entries = self.entries.len();
-        let no_such_file = SpanError::NoSuchFile {
+        let no_such_file = GroupError::NoSuchEntry {
             entry: entries.saturating_sub(1),
             entries,
         };
@@ -36,20 +36,20 @@ impl Group {
         };
         let end = start.checked_add(declared_bytes);
         let Some(end) = end.filter(|end| i64::try_from(*end).is_ok()) else {
-            return Err(SpanError::Entry {
+            return Err(GroupError::InvalidEntry {
                 entry: entries - 1,
                 path,
                 reason: "it would end after 2^63 - 1 bytes",
             });
         };
         if end < file.declared_bytes() {
-            return Err(SpanError::Argument {
+            return Err(GroupError::InvalidArgument {
                 argument: "declared_bytes",
                 reason: format!("{declared_bytes} is less than the declared length"),
             });
         }
         self.layout.resize_last(declared_bytes)?;
-        file.declare(end)?;
+        file.set_declared_bytes(end)?;
         Ok(())
     }
 
@@ -62,10 +62,10 @@ impl Group {
     ///
     /// - [`GroupError::NoSuchEntry`] if the entry does not exist or is padding.
     /// - [`GroupError::File`] if the sync fails or a window of the file is pinned.
-    pub fn release_file(&mut self, entry: usize) -> Result<(), SpanError> {
+    pub fn close_file(&mut self, entry: usize) -> Result<(), GroupError> {
         let path = self.relative_path(entry)?;
         for file in self.files_at(&path) {
-            file.release()?;
+            file.close()?;
         }
         Ok(())
     }
@@ -79,10 +79,10 @@ impl Group {
     ///
     /// - [`GroupError::NoSuchEntry`] if the entry does not exist or is padding.
     /// - [`GroupError::File`] if a window of the file is pinned.
-    pub fn abandon_file(&mut self, entry: usize) -> Result<(), SpanError> {
+    pub fn close_file_without_sync(&mut self, entry: usize) -> Result<(), GroupError> {
         let path = self.relative_path(entry)?;
         for file in self.files_at(&path) {
-            file.abandon()?;
+            file.close_without_sync()?;
         }
         Ok(())
     }
@@ -97,14 +97,14 @@ impl Group {
     /// - [`GroupError::NoSuchEntry`] if the entry does not exist or is padding.
     /// - [`GroupError::File`] if the range is locked, a window is pinned, the group is read-only or
     ///   the file is missing.
-    pub fn remove_file(&mut self, entry: usize) -> Result<(), SpanError> {
+    pub fn remove_file(&mut self, entry: usize) -> Result<(), GroupError> {
         let path = self.relative_path(entry)?;
         let mut files = self.files_at(&path);
         if let Some(first) = files.next() {
             first.remove()?;
         }
         for file in files {
-            file.abandon()?;
+            file.close_without_sync()?;
         }
         Ok(())
     }
@@ -118,7 +118,7 @@ impl Group {
     ///
     /// - [`GroupError::InvalidArgument`] if the group may have files outside its root, or if `root`
     ///   cannot be a path.
-    pub(crate) fn follow_root(&mut self, root: impl Into<PathBuf>) -> Result<(), SpanError> {
+    pub(crate) fn set_root(&mut self, root: impl Into<PathBuf>) -> Result<(), GroupError> {
         self.refuse_outside_root()?;
         let new_root: Arc<Path> = Arc::from(absolute(&root.into())?);
         let old_root = std::mem::replace(&mut self.root, Arc::clone(&new_root));
@@ -144,7 +144,7 @@ impl Group {
     ///   cannot be a path.
     /// - [`GroupError::File`] if a file cannot be closed, renamed or copied, or exists at its new
     ///   path.
-    pub fn move_to(&mut self, root: impl Into<PathBuf>) -> Result<(), SpanError> {
+    pub fn move_files_to(&mut self, root: impl Into<PathBuf>) -> Result<(), GroupError> {
         self.refuse_outside_root()?;
         self.sync_all()?;
         let old_root = Arc::clone(&self.root);
@@ -170,23 +170,23 @@ impl Group {
     }
 
     /// Moves the file at a path and updates all entries with that path.
-    fn move_path(&mut self, path: &Path, root: &Arc<Path>) -> Result<(), SpanError> {
+    fn move_path(&mut self, path: &Path, root: &Arc<Path>) -> Result<(), GroupError> {
         // Close all handles before the first one moves the file.
         for file in self.files_at(path) {
-            file.release()?;
+            file.close()?;
         }
         let mut files = self.files_at(path);
         if let Some(first) = files.next() {
-            first.move_to(first.location().moved_to(Arc::clone(root)))?;
+            first.rename_to(first.location().with_root(Arc::clone(root)))?;
         }
         for file in files {
-            file.relocate(file.location().moved_to(Arc::clone(root)))?;
+            file.set_location(file.location().with_root(Arc::clone(root)))?;
         }
         Ok(())
     }
 
     /// The path of an entry's file, relative to the root.
-    fn relative_path(&self, entry: usize) -> Result<PathBuf, SpanError> {
+    fn relative_path(&self, entry: usize) -> Result<PathBuf, GroupError> {
         match self.entries.get(entry).and_then(|entry| entry.file()) {
             Some(file) => Ok(file.location().path().to_path_buf()),
             None => Err(self.no_such_file(entry)),
@@ -198,9 +198,9 @@ impl Group {
         files.filter(move |file| file.location().path() == path)
     }
 
-    fn refuse_outside_root(&self) -> Result<(), SpanError> {
+    fn refuse_outside_root(&self) -> Result<(), GroupError> {
         if self.outside_root {
-            return Err(SpanError::Argument {
+            return Err(GroupError::InvalidArgument {
                 argument: "root",
                 reason: "a group with `allow_outside_root(true)` cannot change its root".to_owned(),
             });
@@ -243,15 +243,15 @@ mod tests {
             .open()
             .expect("a group");
         group.write_all_at(0, &content).expect("a write");
-        let unsynced = group.stats().unsynced_files;
+        let unsynced = group.stats().dirty_files;
         fs::rename(&old, &new).expect("renamed");
-        group.follow_root(&new).expect("followed");
+        group.set_root(&new).expect("followed");
         assert_eq!(group.root(), new);
-        assert_eq!(group.stats().unsynced_files, unsynced);
+        assert_eq!(group.stats().dirty_files, unsynced);
         group.sync_all().expect("under the new names");
         group.write_all_at(0, b"later").expect("a write");
         drop(group);
-        let group = Group::builder(&new).existing("deep/a");
+        let group = Group::builder(&new).existing_file("deep/a");
         let mut found = vec![0; 100];
         group
             .open()

@@ -2,7 +2,7 @@
 
 use super::group::Group;
 use super::layout::Extent;
-use crate::span::error::SpanError;
+use crate::span::error::GroupError;
 
 impl Group {
     /// Reads bytes from `offset` and returns their number.
@@ -21,7 +21,7 @@ impl Group {
     /// [`MappingError::NotFound`]: crate::mapping_cache::MappingError::NotFound
     /// [`MappingError::FileTooShort`]: crate::mapping_cache::MappingError::FileTooShort
     /// [`MappingError::RangeLocked`]: crate::mapping_cache::MappingError::RangeLocked
-    pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, SpanError> {
+    pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, GroupError> {
         let end = offset.saturating_add(buf.len() as u64).min(self.len());
         if offset >= end {
             return Ok(0);
@@ -54,7 +54,7 @@ impl Group {
     /// - [`GroupError::OutOfBounds`] if the range exceeds the group. Nothing is read.
     /// - [`GroupError::File`] if any byte of the range cannot be read, as for
     ///   [`read_at`](Self::read_at).
-    pub fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), SpanError> {
+    pub fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), GroupError> {
         let range = self.range_at(offset, buf.len())?;
         let (_locks, _, error) = self.lock_for_reading(range)?;
         match error {
@@ -68,7 +68,7 @@ impl Group {
         &self,
         offset: u64,
         buf: &mut [u8],
-    ) -> Result<(), SpanError> {
+    ) -> Result<(), GroupError> {
         let mut done = 0;
         for extent in self.extents_at(offset, buf.len())? {
             let part = &mut buf[done..done + extent.len as usize];
@@ -86,12 +86,12 @@ impl Group {
     ///
     /// - [`GroupError::UnexpectedEof`] if `offset` is at or after the end of the group.
     /// - The errors of [`write_all_at`](Self::write_all_at).
-    pub fn write_at(&self, offset: u64, buf: &[u8]) -> Result<usize, SpanError> {
+    pub fn write_at(&self, offset: u64, buf: &[u8]) -> Result<usize, GroupError> {
         if buf.is_empty() {
             return Ok(0);
         }
         let Some(available) = self.len().checked_sub(offset).filter(|bytes| *bytes > 0) else {
-            return Err(SpanError::End {
+            return Err(GroupError::UnexpectedEof {
                 group_bytes: self.len(),
             });
         };
@@ -112,7 +112,7 @@ impl Group {
     ///
     /// [`MappingError::ReadOnly`]: crate::mapping_cache::MappingError::ReadOnly
     /// [`MappingError::StorageFull`]: crate::mapping_cache::MappingError::StorageFull
-    pub fn write_all_at(&self, offset: u64, buf: &[u8]) -> Result<(), SpanError> {
+    pub fn write_all_at(&self, offset: u64, buf: &[u8]) -> Result<(), GroupError> {
         let range = self.range_at(offset, buf.len())?;
         let _locks = self.lock_for_writing(range)?;
         self.write_all_locked(offset, buf)
@@ -123,7 +123,7 @@ impl Group {
         &self,
         offset: u64,
         buf: &[u8],
-    ) -> Result<(), SpanError> {
+    ) -> Result<(), GroupError> {
         let mut done = 0;
         for extent in self.extents_at(offset, buf.len())? {
             let part = &buf[done..done + extent.len as usize];
@@ -134,7 +134,7 @@ impl Group {
     }
 
     /// Reads an extent. Returns the bytes that were read, and the error if they are not all of it.
-    fn read_extent(&self, extent: Extent, buf: &mut [u8]) -> (usize, Option<SpanError>) {
+    fn read_extent(&self, extent: Extent, buf: &mut [u8]) -> (usize, Option<GroupError>) {
         let entry = &self.entries[extent.entry];
         let copied = match entry.read(extent, buf) {
             Ok(copied) if copied == buf.len() => return (copied, None),

@@ -17,7 +17,7 @@ use tokio::task::spawn_blocking;
 
 use super::pinned_parts::GroupHandle;
 use super::span_guard::{Span, SpanMut};
-use crate::span::error::SpanError;
+use crate::span::error::GroupError;
 use crate::span::group::Group;
 
 mod sealed {
@@ -65,11 +65,11 @@ impl Group {
     /// # Errors
     ///
     /// The errors of [`span`](Self::span) and [`Span::populate`].
-    pub async fn span_async(
+    pub async fn owned_span_async(
         self: &Arc<Self>,
         range: impl RangeBounds<u64>,
-    ) -> Result<Span<Arc<Self>>, SpanError> {
-        let range = self.layout.resolve(range)?;
+    ) -> Result<Span<Arc<Self>>, GroupError> {
+        let range = self.layout.resolve_range(range)?;
         if let Some(span) = Span::if_mapped(Arc::clone(self), range.clone())
             && span.is_resident()
         {
@@ -90,11 +90,11 @@ impl Group {
     /// # Errors
     ///
     /// The errors of [`span_mut`](Self::span_mut) and [`Span::populate`].
-    pub async fn span_mut_async(
+    pub async fn owned_span_mut_async(
         self: &Arc<Self>,
         range: impl RangeBounds<u64>,
-    ) -> Result<SpanMut<Arc<Self>>, SpanError> {
-        let (range, group) = (self.layout.resolve(range)?, Arc::clone(self));
+    ) -> Result<SpanMut<Arc<Self>>, GroupError> {
+        let (range, group) = (self.layout.resolve_range(range)?, Arc::clone(self));
         blocking(move || {
             let span = group.owned_span_mut(range)?;
             span.as_span().populate()?;
@@ -109,13 +109,13 @@ impl Group {
     ///
     /// - [`GroupError::InvalidArgument`] if the range exceeds the address space.
     /// - The errors of [`read_exact_at`](Self::read_exact_at).
-    pub async fn read_async(
+    pub async fn read_exact_async(
         self: &Arc<Self>,
         range: impl RangeBounds<u64>,
-    ) -> Result<Vec<u8>, SpanError> {
-        let (Range { start, end }, group) = (self.layout.resolve(range)?, Arc::clone(self));
+    ) -> Result<Vec<u8>, GroupError> {
+        let (Range { start, end }, group) = (self.layout.resolve_range(range)?, Arc::clone(self));
         let Ok(len) = usize::try_from(end - start) else {
-            return Err(SpanError::Argument {
+            return Err(GroupError::InvalidArgument {
                 argument: "range",
                 reason: "the range exceeds the address space".to_owned(),
             });
@@ -136,12 +136,12 @@ impl<G: GroupHandle + Send + Sync> Span<G> {
     /// # Errors
     ///
     /// The errors of [`write_to`](Self::write_to), without `WouldBlock`.
-    pub async fn send_some_async(
+    pub async fn write_to_async(
         &self,
         at: usize,
         to: &impl AsyncSocket,
-    ) -> Result<usize, SpanError> {
-        let attempt = || self.send_some_to(at, to).map_err(would_block);
+    ) -> Result<usize, GroupError> {
+        let attempt = || self.write_to(at, to).map_err(would_block);
         let sent = to.when_ready(Interest::WRITABLE, attempt).await;
         sent.map_err(|error| unwrap_error(0, error))
     }
@@ -151,10 +151,10 @@ impl<G: GroupHandle + Send + Sync> Span<G> {
     /// # Errors
     ///
     /// The errors of [`write_all_to`](Self::write_all_to).
-    pub async fn send_async(&self, to: &impl AsyncSocket) -> Result<(), SpanError> {
+    pub async fn write_all_to_async(&self, to: &impl AsyncSocket) -> Result<(), GroupError> {
         let mut done = 0;
         while done < self.len() {
-            match self.send_some_async(done, to).await {
+            match self.write_to_async(done, to).await {
                 Ok(0) => return Err(unwrap_error(done, io::ErrorKind::WriteZero.into())),
                 Ok(sent) => done += sent,
                 Err(error) => return Err(error.after(done)),
@@ -172,12 +172,12 @@ impl<G: GroupHandle + Send + Sync> SpanMut<G> {
     /// # Errors
     ///
     /// The errors of [`read_from`](Self::read_from), without `WouldBlock`.
-    pub async fn receive_some_async(
+    pub async fn read_from_async(
         &mut self,
         at: usize,
         from: &impl AsyncSocket,
-    ) -> Result<usize, SpanError> {
-        let attempt = || self.receive_some_from(at, from).map_err(would_block);
+    ) -> Result<usize, GroupError> {
+        let attempt = || self.read_from(at, from).map_err(would_block);
         let received = from.when_ready(Interest::READABLE, attempt).await;
         received.map_err(|error| unwrap_error(0, error))
     }
@@ -187,10 +187,13 @@ impl<G: GroupHandle + Send + Sync> SpanMut<G> {
     /// # Errors
     ///
     /// The errors of [`read_exact_from`](Self::read_exact_from).
-    pub async fn receive_async(&mut self, from: &impl AsyncSocket) -> Result<(), SpanError> {
+    pub async fn read_exact_from_async(
+        &mut self,
+        from: &impl AsyncSocket,
+    ) -> Result<(), GroupError> {
         let mut done = 0;
         while done < self.len() {
-            match self.receive_some_async(done, from).await {
+            match self.read_from_async(done, from).await {
                 Ok(0) => return Err(unwrap_error(done, io::ErrorKind::UnexpectedEof.into())),
                 Ok(received) => done += received,
                 Err(error) => return Err(error.after(done)),
@@ -202,10 +205,10 @@ impl<G: GroupHandle + Send + Sync> SpanMut<G> {
 
 /// The plain `WouldBlock` on which tokio waits for the socket, or any other error as an inner
 /// error.
-fn would_block(error: SpanError) -> io::Error {
+fn would_block(error: GroupError) -> io::Error {
     match error {
-        SpanError::Transfer {
-            done_bytes: 0,
+        GroupError::Transfer {
+            transferred_bytes: 0,
             source,
         } if source.kind() == io::ErrorKind::WouldBlock => source,
         other => other.into(),
@@ -213,16 +216,16 @@ fn would_block(error: SpanError) -> io::Error {
 }
 
 /// The error that `would_block` wrapped, or an error of the socket.
-fn unwrap_error(done_bytes: usize, error: io::Error) -> SpanError {
-    match error.downcast::<SpanError>() {
+fn unwrap_error(done_bytes: usize, error: io::Error) -> GroupError {
+    match error.downcast::<GroupError>() {
         Ok(inner) => inner,
-        Err(source) => SpanError::transfer(done_bytes, source),
+        Err(source) => GroupError::transfer(done_bytes, source),
     }
 }
 
 async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, SpanError> + Send + 'static,
-) -> Result<T, SpanError> {
+    work: impl FnOnce() -> Result<T, GroupError> + Send + 'static,
+) -> Result<T, GroupError> {
     match spawn_blocking(work).await {
         Ok(done) => done,
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),

@@ -2,7 +2,7 @@
 //!
 //! # Safety
 //!
-//! [`PinnedParts`] hold [`Part`]s that borrow from the files of a group, under a `'static`
+//! [`PinnedParts`] hold [`PinnedRange`]s that borrow from the files of a group, under a `'static`
 //! lifetime. They are created only together with a [`GroupHandle`], which keeps the group in place,
 //! and are dropped before it (docs/unsafe.md, U5).
 #![expect(unsafe_code, reason = "erases the lifetime of parts")]
@@ -12,8 +12,10 @@ use std::mem::ManuallyDrop;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
-use crate::mapping_cache::{Access, MappingError, Part, Patience, Refused, claim_patiently};
-use crate::span::error::SpanError;
+use crate::mapping_cache::{
+    Access, MappingError, PinnedRange, RangeLockError, Timeout, lock_range_timeout,
+};
+use crate::span::error::GroupError;
 use crate::span::group::{EntryBody, Extent, Group};
 
 /// Handle that keeps the group of a span alive: `&Group` for a borrowed span, `Arc<Group>` for an
@@ -35,7 +37,7 @@ unsafe impl GroupHandle for Arc<Group> {}
 /// Part of a span that is in one window, or padding.
 #[derive(Debug)]
 pub(super) enum PartOrPadding<'a> {
-    File(Part<'a>),
+    File(PinnedRange<'a>),
     /// Length of padding in bytes.
     Padding(usize),
 }
@@ -46,7 +48,7 @@ pub(super) enum PartOrPadding<'a> {
 pub(super) struct PinnedParts<G> {
     /// Makes the drop checker require that the handle outlives the parts.
     handle: PhantomData<G>,
-    first: ManuallyDrop<Option<Part<'static>>>,
+    first: ManuallyDrop<Option<PinnedRange<'static>>>,
     rest: ManuallyDrop<Option<Box<[PartOrPadding<'static>]>>>,
 }
 
@@ -86,7 +88,7 @@ impl<G> PinnedParts<G> {
         let len = usize::try_from(range.end - range.start).ok()?;
         let part = file.pinned_range_if_mapped(start + offset, len)?;
         // SAFETY: the caller keeps the group, from which the part borrows.
-        let part = unsafe { std::mem::transmute::<Part<'_>, Part<'static>>(part) };
+        let part = unsafe { std::mem::transmute::<PinnedRange<'_>, PinnedRange<'static>>(part) };
         Some(Self {
             handle: PhantomData,
             first: ManuallyDrop::new(Some(part)),
@@ -104,8 +106,8 @@ impl<G> PinnedParts<G> {
         group: &Group,
         range: Range<u64>,
         access: Access,
-        timeout: Patience,
-    ) -> Result<Self, SpanError> {
+        timeout: Timeout,
+    ) -> Result<Self, GroupError> {
         // SAFETY: the caller meets the same requirements.
         let parts = unsafe { Self::slow_parts(group, range, access, timeout)? };
         Ok(Self {
@@ -125,10 +127,10 @@ impl<G> PinnedParts<G> {
         group: &Group,
         range: Range<u64>,
         access: Access,
-        timeout: Patience,
-    ) -> Result<Box<[PartOrPadding<'static>]>, SpanError> {
+        timeout: Timeout,
+    ) -> Result<Box<[PartOrPadding<'static>]>, GroupError> {
         if usize::try_from(range.end - range.start).is_err() {
-            return Err(SpanError::Argument {
+            return Err(GroupError::InvalidArgument {
                 argument: "range",
                 reason: "the range exceeds the address space".to_owned(),
             });
@@ -139,14 +141,14 @@ impl<G> PinnedParts<G> {
         }
         let timeout = match timeout {
             // Waiting would be for the other half of the same span.
-            Patience::Until(_)
+            Timeout::Until(_)
                 if access == Access::ReadWrite && group.overlaps_itself(range.clone())? =>
             {
-                Patience::None
+                Timeout::None
             }
             timeout => timeout,
         };
-        let parts = claim_patiently(timeout, || lock_and_pin(group, range.clone(), access))?;
+        let parts = lock_range_timeout(timeout, || lock_and_pin(group, range.clone(), access))?;
         // SAFETY: the caller keeps the group, from which the parts borrow.
         let parts = unsafe {
             std::mem::transmute::<Vec<PartOrPadding<'_>>, Vec<PartOrPadding<'static>>>(parts)
@@ -156,7 +158,7 @@ impl<G> PinnedParts<G> {
 
     /// The part of a span that is in one window.
     #[inline(always)]
-    pub(super) fn only(&self) -> Option<&Part<'static>> {
+    pub(super) fn only(&self) -> Option<&PinnedRange<'static>> {
         match &*self.first {
             Some(part) => Some(part),
             None => self.only_of_rest(),
@@ -164,7 +166,7 @@ impl<G> PinnedParts<G> {
     }
 
     #[inline(never)]
-    fn only_of_rest(&self) -> Option<&Part<'static>> {
+    fn only_of_rest(&self) -> Option<&PinnedRange<'static>> {
         match self.rest.as_deref() {
             Some([PartOrPadding::File(part)]) => Some(part),
             _ => None,
@@ -172,7 +174,7 @@ impl<G> PinnedParts<G> {
     }
 
     /// The parts in order and their lengths in bytes; `None` for padding.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (Option<&Part<'static>>, usize)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Option<&PinnedRange<'static>>, usize)> {
         let first = self.first.iter().map(|part| (Some(part), part.len()));
         let rest = self.rest.iter().flat_map(|rest| rest.iter());
         first.chain(rest.map(|part| match part {
@@ -185,13 +187,14 @@ impl<G> PinnedParts<G> {
     #[inline(always)]
     pub(super) fn are_poisoned(&self) -> bool {
         let first = self.first.as_ref();
-        first.is_some_and(Part::is_poisoned) || (self.rest.is_some() && self.rest_is_poisoned())
+        first.is_some_and(PinnedRange::is_poisoned)
+            || (self.rest.is_some() && self.rest_is_poisoned())
     }
 
     #[inline(never)]
     fn rest_is_poisoned(&self) -> bool {
         self.iter()
-            .any(|(part, _)| part.is_some_and(Part::is_poisoned))
+            .any(|(part, _)| part.is_some_and(PinnedRange::is_poisoned))
     }
 }
 
@@ -200,7 +203,7 @@ fn lock_and_pin(
     group: &Group,
     range: Range<u64>,
     access: Access,
-) -> Result<Vec<PartOrPadding<'_>>, Refused<'_>> {
+) -> Result<Vec<PartOrPadding<'_>>, RangeLockError<'_>> {
     let mut locked = Vec::new();
     let extents = group.layout.extents(range);
     for extent in extents.expect("the caller has resolved the range") {
@@ -222,7 +225,7 @@ fn lock_and_pin(
     parts.collect()
 }
 
-fn refuse_read_only(group: &Group, range: Range<u64>) -> Result<(), SpanError> {
+fn refuse_read_only(group: &Group, range: Range<u64>) -> Result<(), GroupError> {
     let file = |extent: Extent| group.entries[extent.entry].file();
     match group.layout.extents(range)?.find_map(file) {
         Some(file) if group.options.access == Access::ReadOnly => {
@@ -233,10 +236,10 @@ fn refuse_read_only(group: &Group, range: Range<u64>) -> Result<(), SpanError> {
     }
 }
 
-fn refuse_padding(group: &Group, range: Range<u64>) -> Result<(), SpanError> {
+fn refuse_padding(group: &Group, range: Range<u64>) -> Result<(), GroupError> {
     let mut extents = group.layout.extents(range)?;
     match extents.find(|extent| group.entries[extent.entry].file().is_none()) {
-        Some(padding) => Err(SpanError::Padding {
+        Some(padding) => Err(GroupError::WriteToPadding {
             entry: padding.entry,
         }),
         None => Ok(()),

@@ -5,8 +5,8 @@ use std::os::fd::AsFd;
 
 use super::pinned_parts::GroupHandle;
 use super::span_guard::{Span, SpanMut};
-use crate::mapping_cache::{Access, MappingError, Part, Stretch, receive, send};
-use crate::span::error::SpanError;
+use crate::mapping_cache::{Access, BufferRange, MappingError, PinnedRange, receive, send};
+use crate::span::error::GroupError;
 
 impl<G: GroupHandle> Span<G> {
     /// Writes all of the span to a socket, pipe or file, straight from mapped memory.
@@ -18,11 +18,11 @@ impl<G: GroupHandle> Span<G> {
     /// - [`GroupError::Transfer`] if the descriptor fails, with the number of bytes that were
     ///   written. No SIGPIPE is raised for sockets.
     /// - [`GroupError::Transfer`] with the file's error as inner error if a page cannot be read.
-    pub fn send_to(&self, to: impl AsFd) -> Result<(), SpanError> {
+    pub fn write_all_to(&self, to: impl AsFd) -> Result<(), GroupError> {
         let mut done = 0;
         while done < self.len() {
-            match self.send_some_to(done, &to) {
-                Ok(0) => return Err(SpanError::transfer(done, io::ErrorKind::WriteZero.into())),
+            match self.write_to(done, &to) {
+                Ok(0) => return Err(GroupError::transfer(done, io::ErrorKind::WriteZero.into())),
                 Ok(sent) => done += sent,
                 Err(error) => return Err(error.after(done)),
             }
@@ -39,7 +39,7 @@ impl<G: GroupHandle> Span<G> {
     /// - [`GroupError::Transfer`] with [`io::ErrorKind::WouldBlock`] if a non-blocking descriptor
     ///   accepts no bytes now.
     /// - The errors of [`write_all_to`](Self::write_all_to).
-    pub fn send_some_to(&self, at: usize, to: impl AsFd) -> Result<usize, SpanError> {
+    pub fn write_to(&self, at: usize, to: impl AsFd) -> Result<usize, GroupError> {
         self.offset_in_group(at, 0)?;
         if at == self.len() {
             return Ok(0);
@@ -48,10 +48,10 @@ impl<G: GroupHandle> Span<G> {
         self.check_sent(at, sent)
     }
 
-    pub(super) fn buffers(&self, at: usize) -> impl Iterator<Item = Stretch<'_>> {
+    pub(super) fn buffers(&self, at: usize) -> impl Iterator<Item = BufferRange<'_>> {
         self.parts_from(at).map(|(part, from, len)| match part {
-            Some(part) => Stretch::Part(part, from),
-            None => Stretch::Zeros(len - from),
+            Some(part) => BufferRange::Part(part, from),
+            None => BufferRange::Zeros(len - from),
         })
     }
 
@@ -60,7 +60,7 @@ impl<G: GroupHandle> Span<G> {
         &self,
         at: usize,
         sent: io::Result<usize>,
-    ) -> Result<usize, SpanError> {
+    ) -> Result<usize, GroupError> {
         let sent = sent.map_err(|error| self.transfer_error(at, Access::ReadOnly, error))?;
         self.check_transferred(at, sent)
             .map_err(|error| error.after(sent))?;
@@ -69,9 +69,9 @@ impl<G: GroupHandle> Span<G> {
 
     /// Checks that the bytes of a transfer existed. A replaced page [I36], or a file that now ends
     /// within its last page, transfers zeros without any error.
-    fn check_transferred(&self, at: usize, len: usize) -> Result<(), SpanError> {
-        let lost = |error: SpanError| SpanError::transfer(0, error.into());
-        self.check().map_err(lost)?;
+    fn check_transferred(&self, at: usize, len: usize) -> Result<(), GroupError> {
+        let lost = |error: GroupError| GroupError::transfer(0, error.into());
+        self.check_intact().map_err(lost)?;
         if self.group.is_exclusive {
             return Ok(());
         }
@@ -87,9 +87,9 @@ impl<G: GroupHandle> Span<G> {
 
     /// The error of a transfer: that of a file if a page is bad (EFAULT), otherwise that of the
     /// descriptor.
-    fn transfer_error(&self, at: usize, access: Access, error: io::Error) -> SpanError {
+    fn transfer_error(&self, at: usize, access: Access, error: io::Error) -> GroupError {
         if error.raw_os_error() != Some(libc::EFAULT) {
-            return SpanError::transfer(0, error);
+            return GroupError::transfer(0, error);
         }
         let rest = self.start + at as u64..self.start + self.len() as u64;
         let extents = self.group.layout.extents(rest).into_iter().flatten();
@@ -98,19 +98,19 @@ impl<G: GroupHandle> Span<G> {
         // The kernel does not report which page is bad: prefer a file that is too short.
         let errors = files.map(|(file, range)| file.bad_page(range, access));
         let (short, other): (Vec<_>, Vec<_>) =
-            errors.partition(|error| matches!(error, MappingError::ShortFile { .. }));
+            errors.partition(|error| matches!(error, MappingError::FileTooShort { .. }));
         let source = match short.into_iter().chain(other).next() {
             Some(file_error) => io::Error::from(file_error),
             None => error,
         };
-        SpanError::transfer(0, source)
+        GroupError::transfer(0, source)
     }
 
     /// The parts from offset `at` of the span: the part, the first offset in it, and its length.
     fn parts_from(
         &self,
         at: usize,
-    ) -> impl Iterator<Item = (Option<&Part<'static>>, usize, usize)> {
+    ) -> impl Iterator<Item = (Option<&PinnedRange<'static>>, usize, usize)> {
         let mut skip = at;
         self.parts.iter().filter_map(move |(part, len)| {
             let from = skip.min(len);
@@ -132,13 +132,13 @@ impl<G: GroupHandle> SpanMut<G> {
     /// - [`GroupError::Transfer`] with [`io::ErrorKind::UnexpectedEof`] if the peer closes early.
     /// - [`GroupError::Transfer`] if the descriptor fails, with the number of bytes that arrived.
     /// - [`GroupError::Transfer`] with the file's error as inner error if a page cannot be written.
-    pub fn receive_from(&mut self, from: impl AsFd) -> Result<(), SpanError> {
+    pub fn read_exact_from(&mut self, from: impl AsFd) -> Result<(), GroupError> {
         let mut done = 0;
         while done < self.len() {
-            match self.receive_some_from(done, &from) {
+            match self.read_from(done, &from) {
                 Ok(0) => {
                     let source = io::ErrorKind::UnexpectedEof.into();
-                    return Err(SpanError::transfer(done, source));
+                    return Err(GroupError::transfer(done, source));
                 }
                 Ok(received) => done += received,
                 Err(error) => return Err(error.after(done)),
@@ -156,7 +156,7 @@ impl<G: GroupHandle> SpanMut<G> {
     /// - [`GroupError::Transfer`] with [`io::ErrorKind::WouldBlock`] if a non-blocking descriptor
     ///   has no bytes now.
     /// - The errors of [`read_exact_from`](Self::read_exact_from).
-    pub fn receive_some_from(&mut self, at: usize, from: impl AsFd) -> Result<usize, SpanError> {
+    pub fn read_from(&mut self, at: usize, from: impl AsFd) -> Result<usize, GroupError> {
         let span = &self.span;
         span.offset_in_group(at, 0)?;
         // A span for writing has no padding.
@@ -179,7 +179,7 @@ impl<G: GroupHandle> SpanMut<G> {
     /// # Errors
     ///
     /// The errors of [`Span::write_all_to`].
-    pub fn send_to(&self, to: impl AsFd) -> Result<(), SpanError> {
-        self.span.send_to(to)
+    pub fn write_all_to(&self, to: impl AsFd) -> Result<(), GroupError> {
+        self.span.write_all_to(to)
     }
 }

@@ -22,7 +22,7 @@
 //! # use flatspan::span::Group;
 //! let mut group = Group::builder("/").padding(9).open().unwrap();
 //! let _span = group.span_mut(..).unwrap();
-//! group.grow_last(10);
+//! group.grow_last_file(10);
 //! ```
 //!
 //! ```compile_fail,E0505
@@ -69,7 +69,7 @@
 //! # use flatspan::span::Group;
 //! let mut group = Group::builder("/").padding(9).open().unwrap();
 //! let span = group.span(..).unwrap();
-//! group.release_file(0);
+//! group.close_file(0);
 //! span.len();
 //! ```
 //!
@@ -85,7 +85,7 @@
 //!
 //! ```compile_fail,E0133
 //! # use flatspan::span::Group;
-//! Group::builder("/").trust_files();
+//! Group::builder("/").assume_exclusive();
 //! ```
 //!
 //! # Safety
@@ -103,8 +103,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::pinned_parts::{GroupHandle, PinnedParts};
-use crate::mapping_cache::{Access, Part, Patience};
-use crate::span::error::SpanError;
+use crate::mapping_cache::{Access, PinnedRange, Timeout};
+use crate::span::error::GroupError;
 use crate::span::group::{Group, GroupBuilder};
 
 /// Content of padding.
@@ -134,7 +134,7 @@ const IO_SLICES_MAX: usize = 1024;
 /// let owned = group.owned_span(..)?;
 /// let len = std::thread::spawn(move || owned.len()).join().expect("no panic");
 /// assert_eq!(len, 1000);
-/// # Ok::<(), flatspan::span::SpanError>(())
+/// # Ok::<(), flatspan::span::GroupError>(())
 /// ```
 #[must_use = "dropping a span releases its range"]
 pub struct Span<G: GroupHandle> {
@@ -189,7 +189,7 @@ impl GroupBuilder {
     /// slices that could not be preallocated) the disk is full. With the [SIGBUS
     /// handler](crate::mapping_cache::install_sigbus_handler) installed, such bytes read as zeros
     /// instead, and [`Span::check_intact`] reports them.
-    pub unsafe fn trust_files(mut self) -> Self {
+    pub unsafe fn assume_exclusive(mut self) -> Self {
         self.is_exclusive = true;
         self
     }
@@ -206,7 +206,7 @@ impl Group {
     ///   span or copy writes the range.
     /// - [`GroupError::File`] if a file is too short, or cannot be opened or mapped.
     #[inline(always)]
-    pub fn span(&self, range: impl RangeBounds<u64>) -> Result<Span<&Self>, SpanError> {
+    pub fn span(&self, range: impl RangeBounds<u64>) -> Result<Span<&Self>, GroupError> {
         Span::mapped_or_new(self, range)
     }
 
@@ -215,11 +215,11 @@ impl Group {
     /// # Errors
     ///
     /// The errors of [`span`](Self::span). A locked range is an error only after the timeout.
-    pub fn span_within(
+    pub fn span_timeout(
         &self,
         range: impl RangeBounds<u64>,
         timeout: Duration,
-    ) -> Result<Span<&Self>, SpanError> {
+    ) -> Result<Span<&Self>, GroupError> {
         Span::new(self, range, Access::ReadOnly, deadline_after(timeout))
     }
 
@@ -232,7 +232,7 @@ impl Group {
     pub fn owned_span(
         self: &Arc<Self>,
         range: impl RangeBounds<u64>,
-    ) -> Result<Span<Arc<Self>>, SpanError> {
+    ) -> Result<Span<Arc<Self>>, GroupError> {
         Span::mapped_or_new(Arc::clone(self), range)
     }
 
@@ -242,11 +242,11 @@ impl Group {
     /// # Errors
     ///
     /// The errors of [`span_timeout`](Self::span_timeout).
-    pub fn owned_span_within(
+    pub fn owned_span_timeout(
         self: &Arc<Self>,
         range: impl RangeBounds<u64>,
         timeout: Duration,
-    ) -> Result<Span<Arc<Self>>, SpanError> {
+    ) -> Result<Span<Arc<Self>>, GroupError> {
         let deadline = deadline_after(timeout);
         Span::new(Arc::clone(self), range, Access::ReadOnly, deadline)
     }
@@ -267,8 +267,8 @@ impl Group {
     ///   span or copy uses the range.
     /// - [`GroupError::File`] if the group is read-only, the disk is full, or a file cannot be
     ///   opened or mapped.
-    pub fn span_mut(&self, range: impl RangeBounds<u64>) -> Result<SpanMut<&Self>, SpanError> {
-        SpanMut::new(self, range, Patience::None)
+    pub fn span_mut(&self, range: impl RangeBounds<u64>) -> Result<SpanMut<&Self>, GroupError> {
+        SpanMut::new(self, range, Timeout::None)
     }
 
     /// Locks and pins a range for writing, and waits up to `timeout` for other users of it.
@@ -277,11 +277,11 @@ impl Group {
     ///
     /// The errors of [`span_mut`](Self::span_mut). A locked range is an error only after the
     /// timeout.
-    pub fn span_mut_within(
+    pub fn span_mut_timeout(
         &self,
         range: impl RangeBounds<u64>,
         timeout: Duration,
-    ) -> Result<SpanMut<&Self>, SpanError> {
+    ) -> Result<SpanMut<&Self>, GroupError> {
         SpanMut::new(self, range, deadline_after(timeout))
     }
 
@@ -293,8 +293,8 @@ impl Group {
     pub fn owned_span_mut(
         self: &Arc<Self>,
         range: impl RangeBounds<u64>,
-    ) -> Result<SpanMut<Arc<Self>>, SpanError> {
-        SpanMut::new(Arc::clone(self), range, Patience::None)
+    ) -> Result<SpanMut<Arc<Self>>, GroupError> {
+        SpanMut::new(Arc::clone(self), range, Timeout::None)
     }
 
     /// Locks and pins a range for writing, and waits up to `timeout` for other users of it. The
@@ -303,25 +303,25 @@ impl Group {
     /// # Errors
     ///
     /// The errors of [`span_mut_timeout`](Self::span_mut_timeout).
-    pub fn owned_span_mut_within(
+    pub fn owned_span_mut_timeout(
         self: &Arc<Self>,
         range: impl RangeBounds<u64>,
         timeout: Duration,
-    ) -> Result<SpanMut<Arc<Self>>, SpanError> {
+    ) -> Result<SpanMut<Arc<Self>>, GroupError> {
         SpanMut::new(Arc::clone(self), range, deadline_after(timeout))
     }
 }
 
-fn deadline_after(timeout: Duration) -> Patience {
+fn deadline_after(timeout: Duration) -> Timeout {
     // A timeout beyond the largest `Instant` waits 34 years.
     let far = || Instant::now() + Duration::from_secs(1 << 30);
-    Patience::Until(Instant::now().checked_add(timeout).unwrap_or_else(far))
+    Timeout::Until(Instant::now().checked_add(timeout).unwrap_or_else(far))
 }
 
 impl<G: GroupHandle> Span<G> {
     #[inline(always)]
-    fn mapped_or_new(group: G, range: impl RangeBounds<u64>) -> Result<Self, SpanError> {
-        let Range { start, end } = group.layout.resolve(range)?;
+    fn mapped_or_new(group: G, range: impl RangeBounds<u64>) -> Result<Self, GroupError> {
+        let Range { start, end } = group.layout.resolve_range(range)?;
         // SAFETY: the handle keeps the group alive and is dropped after the parts.
         if let Some(parts) = unsafe { PinnedParts::if_mapped(&group, start..end) } {
             // Lossless: the range is in one window.
@@ -333,7 +333,7 @@ impl<G: GroupHandle> Span<G> {
                 len,
             });
         }
-        Self::new(group, start..end, Access::ReadOnly, Patience::None)
+        Self::new(group, start..end, Access::ReadOnly, Timeout::None)
     }
 
     /// A span of a range that is in one mapped window and not locked by a writer.
@@ -355,9 +355,9 @@ impl<G: GroupHandle> Span<G> {
         group: G,
         range: impl RangeBounds<u64>,
         access: Access,
-        timeout: Patience,
-    ) -> Result<Self, SpanError> {
-        let range = group.layout.resolve(range)?;
+        timeout: Timeout,
+    ) -> Result<Self, GroupError> {
+        let range = group.layout.resolve_range(range)?;
         // SAFETY: the handle keeps the group alive and is dropped after the parts.
         let parts = unsafe { PinnedParts::new(&group, range.clone(), access, timeout)? };
         Ok(Self {
@@ -434,7 +434,7 @@ impl<G: GroupHandle> Span<G> {
     ///
     /// - [`GroupError::OutOfBounds`] if the bytes exceed the span.
     /// - The errors of [`Group::read_exact_at`].
-    pub fn copy_to(&self, at: usize, buf: &mut [u8]) -> Result<(), SpanError> {
+    pub fn read_at(&self, at: usize, buf: &mut [u8]) -> Result<(), GroupError> {
         let offset = self.offset_in_group(at, buf.len())?;
         self.group.read_exact_locked(offset, buf)
     }
@@ -444,10 +444,10 @@ impl<G: GroupHandle> Span<G> {
     /// # Errors
     ///
     /// - [`GroupError::File`] if a file is too short or a page cannot be read.
-    pub fn populate(&self) -> Result<(), SpanError> {
+    pub fn populate(&self) -> Result<(), GroupError> {
         let mut at = 0;
         for (part, len) in self.parts.iter() {
-            if let Some(Err(error)) = part.map(Part::populate) {
+            if let Some(Err(error)) = part.map(PinnedRange::populate) {
                 return Err(self.page_error(at, error));
             }
             at += len;
@@ -459,7 +459,7 @@ impl<G: GroupHandle> Span<G> {
     #[must_use]
     pub fn is_resident(&self) -> bool {
         let mut parts = self.parts.iter().filter_map(|(part, _)| part);
-        parts.all(Part::is_resident)
+        parts.all(PinnedRange::is_resident)
     }
 
     /// Checks that no page of the span's windows was lost, for use after the memory was accessed
@@ -471,7 +471,7 @@ impl<G: GroupHandle> Span<G> {
     ///   [`MappingError::Poisoned`](crate::mapping_cache::MappingError::Poisoned) if a page was
     ///   lost. The window remains poisoned while it is pinned.
     #[inline(always)]
-    pub fn check(&self) -> Result<(), SpanError> {
+    pub fn check_intact(&self) -> Result<(), GroupError> {
         if self.parts.are_poisoned() {
             return Err(self.poisoned());
         }
@@ -481,25 +481,25 @@ impl<G: GroupHandle> Span<G> {
     /// The error for a poisoned window. It names the first file of the span, since windows do not
     /// record which page was lost.
     #[cold]
-    fn poisoned(&self) -> SpanError {
+    fn poisoned(&self) -> GroupError {
         self.group.page_lost(self.start)
     }
 
     /// The error for the pages of the part at offset `at`, which could not be brought into memory.
-    fn page_error(&self, at: usize, error: io::Error) -> SpanError {
+    fn page_error(&self, at: usize, error: io::Error) -> GroupError {
         let start = self.start + at as u64;
         let extents = self.group.layout.extents(start..self.range().end);
         let first = extents.into_iter().flatten().next();
         match first.and_then(|extent| self.group.entries[extent.entry].file_range(extent)) {
             Some((file, range)) => file.page_error(range, Access::ReadOnly, error).into(),
-            None => SpanError::transfer(0, error),
+            None => GroupError::transfer(0, error),
         }
     }
 
     /// The offset in the group of `len` bytes at offset `at` of the span.
-    pub(super) fn offset_in_group(&self, at: usize, len: usize) -> Result<u64, SpanError> {
+    pub(super) fn offset_in_group(&self, at: usize, len: usize) -> Result<u64, GroupError> {
         if at.checked_add(len).is_none_or(|end| end > self.len) {
-            return Err(SpanError::Range {
+            return Err(GroupError::OutOfBounds {
                 range: format!("{at} + {len} of a span"),
                 group_bytes: self.len as u64,
             });
@@ -518,7 +518,7 @@ impl<G: GroupHandle> Span<G> {
 }
 
 impl<G: GroupHandle> SpanMut<G> {
-    fn new(group: G, range: impl RangeBounds<u64>, timeout: Patience) -> Result<Self, SpanError> {
+    fn new(group: G, range: impl RangeBounds<u64>, timeout: Timeout) -> Result<Self, GroupError> {
         let span = Span::new(group, range, Access::ReadWrite, timeout)?;
         Ok(Self { span })
     }
@@ -599,7 +599,7 @@ impl<G: GroupHandle> SpanMut<G> {
     ///
     /// - [`GroupError::OutOfBounds`] if the bytes exceed the span.
     /// - The errors of [`Group::write_all_at`].
-    pub fn copy_from(&mut self, at: usize, buf: &[u8]) -> Result<(), SpanError> {
+    pub fn write_at(&mut self, at: usize, buf: &[u8]) -> Result<(), GroupError> {
         let offset = self.span.offset_in_group(at, buf.len())?;
         self.span.group.write_all_locked(offset, buf)
     }
@@ -609,8 +609,8 @@ impl<G: GroupHandle> SpanMut<G> {
     /// # Errors
     ///
     /// The errors of [`Span::read_at`].
-    pub fn copy_to(&self, at: usize, buf: &mut [u8]) -> Result<(), SpanError> {
-        self.span.copy_to(at, buf)
+    pub fn read_at(&self, at: usize, buf: &mut [u8]) -> Result<(), GroupError> {
+        self.span.read_at(at, buf)
     }
 
     /// Checks that no page of the span's windows was lost, as [`Span::check_intact`]. The next sync
@@ -619,14 +619,14 @@ impl<G: GroupHandle> SpanMut<G> {
     /// # Errors
     ///
     /// The errors of [`Span::check_intact`].
-    pub fn check(&self) -> Result<(), SpanError> {
-        self.span.check()
+    pub fn check_intact(&self) -> Result<(), GroupError> {
+        self.span.check_intact()
     }
 }
 
 /// The memory of a part. The caller has checked that the group allows slices.
 #[inline(always)]
-fn bytes_of<'p>(part: &'p Part<'static>) -> &'p [u8] {
+fn bytes_of<'p>(part: &'p PinnedRange<'static>) -> &'p [u8] {
     // SAFETY: the memory is pinned (U1) and locked (U5) while the part exists, which the slice
     // borrows. Nothing else changes it (U6). Every byte of a file is initialised.
     unsafe { std::slice::from_raw_parts(part.as_ptr(), part.len()) }
@@ -634,7 +634,7 @@ fn bytes_of<'p>(part: &'p Part<'static>) -> &'p [u8] {
 
 /// The memory of a part, or `len` zeros for padding.
 fn slices_of<'p>(
-    (part, len): (Option<&'p Part<'static>>, usize),
+    (part, len): (Option<&'p PinnedRange<'static>>, usize),
 ) -> impl Iterator<Item = &'p [u8]> {
     let zeros = if part.is_some() { 0 } else { len };
     let zeros = (0..zeros)

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 
 use super::span_guard::Span;
-use crate::span::error::SpanError;
+use crate::span::error::GroupError;
 use crate::span::group::Group;
 
 /// Default length of a chunk.
@@ -57,7 +57,7 @@ pub struct SpanStream {
     rest: Range<u64>,
     chunk_bytes: u64,
     #[cfg(feature = "tokio")]
-    reading: Option<tokio::task::JoinHandle<Result<Bytes, SpanError>>>,
+    reading: Option<tokio::task::JoinHandle<Result<Bytes, GroupError>>>,
 }
 
 impl Group {
@@ -66,8 +66,11 @@ impl Group {
     /// # Errors
     ///
     /// - [`GroupError::OutOfBounds`] if the range exceeds the group.
-    pub fn stream(self: &Arc<Self>, range: impl RangeBounds<u64>) -> Result<SpanStream, SpanError> {
-        let rest = self.layout.resolve(range)?;
+    pub fn stream(
+        self: &Arc<Self>,
+        range: impl RangeBounds<u64>,
+    ) -> Result<SpanStream, GroupError> {
+        let rest = self.layout.resolve_range(range)?;
         Ok(SpanStream::new(Arc::clone(self), rest))
     }
 }
@@ -125,7 +128,7 @@ impl SpanStream {
         (start < end).then(|| start..chunk_end.min(end))
     }
 
-    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, SpanError>>> {
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, GroupError>>> {
         let Some(range) = self.next_range() else {
             return Poll::Ready(None);
         };
@@ -154,7 +157,7 @@ impl SpanStream {
         &mut self,
         cx: &mut Context<'_>,
         range: Range<u64>,
-    ) -> Poll<Result<Bytes, SpanError>> {
+    ) -> Poll<Result<Bytes, GroupError>> {
         if self.reading.is_none() {
             if let Some(bytes) = resident_chunk(&self.group, range.clone()) {
                 return Poll::Ready(bytes);
@@ -174,38 +177,38 @@ impl SpanStream {
             Ok(result) => result,
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             // The runtime is shutting down.
-            Err(error) => Err(SpanError::transfer(0, std::io::Error::other(error))),
+            Err(error) => Err(GroupError::transfer(0, std::io::Error::other(error))),
         })
     }
 }
 
 /// The bytes of a chunk that is mapped and in memory.
 #[cfg(feature = "tokio")]
-fn resident_chunk(group: &Arc<Group>, range: Range<u64>) -> Option<Result<Bytes, SpanError>> {
+fn resident_chunk(group: &Arc<Group>, range: Range<u64>) -> Option<Result<Bytes, GroupError>> {
     let span = Span::if_mapped(Arc::clone(group), range)?;
     span.is_resident().then(|| bytes_of_chunk(span))
 }
 
-fn read_chunk(group: &Arc<Group>, range: Range<u64>) -> Result<Bytes, SpanError> {
+fn read_chunk(group: &Arc<Group>, range: Range<u64>) -> Result<Bytes, GroupError> {
     let span = group.owned_span(range)?;
     span.populate()?;
     bytes_of_chunk(span)
 }
 
 /// The bytes of a span: without a copy if the group allows it and they are in one window.
-fn bytes_of_chunk(span: Span<Arc<Group>>) -> Result<Bytes, SpanError> {
+fn bytes_of_chunk(span: Span<Arc<Group>>) -> Result<Bytes, GroupError> {
     if span.group.allows_slices() && span.as_slice().is_some() {
         let mut slices = span.into_bytes();
         return Ok(slices.pop().expect("the span is one slice"));
     }
     let mut bytes = vec![0; span.len()];
-    span.copy_to(0, &mut bytes)?;
+    span.read_at(0, &mut bytes)?;
     Ok(Bytes::from(bytes))
 }
 
 #[cfg(feature = "stream")]
 impl futures_core::Stream for SpanStream {
-    type Item = Result<Bytes, SpanError>;
+    type Item = Result<Bytes, GroupError>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.get_mut().poll_chunk(cx)
@@ -221,12 +224,12 @@ impl futures_core::Stream for SpanStream {
 #[cfg(feature = "http-body")]
 impl http_body::Body for SpanStream {
     type Data = Bytes;
-    type Error = SpanError;
+    type Error = GroupError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<Bytes>, SpanError>>> {
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, GroupError>>> {
         let chunk = self.get_mut().poll_chunk(cx);
         chunk.map(|chunk| chunk.map(|chunk| chunk.map(http_body::Frame::data)))
     }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use super::span_guard::Span;
 use crate::mapping_cache::{allow_zerocopy, next_completion, send_zerocopy, wait_for_completions};
-use crate::span::error::SpanError;
+use crate::span::error::GroupError;
 use crate::span::group::Group;
 
 /// Sender of spans over a TCP socket without any copy.
@@ -66,8 +66,8 @@ impl<S: AsFd> ZeroCopySender<S> {
     /// # Errors
     ///
     /// - [`GroupError::Transfer`] with the system's error if the socket does not support it.
-    pub fn new(socket: S) -> Result<Self, SpanError> {
-        allow_zerocopy(socket.as_fd()).map_err(|error| SpanError::transfer(0, error))?;
+    pub fn new(socket: S) -> Result<Self, GroupError> {
+        allow_zerocopy(socket.as_fd()).map_err(|error| GroupError::transfer(0, error))?;
         Ok(Self {
             socket,
             next: 0,
@@ -87,12 +87,12 @@ impl<S: AsFd> ZeroCopySender<S> {
     /// # Errors
     ///
     /// The errors of [`Span::write_all_to`]. Bytes that were accepted before stay pending.
-    pub fn send(&mut self, span: Span<Arc<Group>>) -> Result<(), SpanError> {
+    pub fn send(&mut self, span: Span<Arc<Group>>) -> Result<(), GroupError> {
         let span = Arc::new(span);
         let mut done = 0;
         while done < span.len() {
             match self.send_some(&span, done) {
-                Ok(0) => return Err(SpanError::transfer(done, io::ErrorKind::WriteZero.into())),
+                Ok(0) => return Err(GroupError::transfer(done, io::ErrorKind::WriteZero.into())),
                 Ok(sent) => done += sent,
                 Err(error) => return Err(error.after(done)),
             }
@@ -100,7 +100,7 @@ impl<S: AsFd> ZeroCopySender<S> {
         Ok(())
     }
 
-    fn send_some(&mut self, span: &Arc<Span<Arc<Group>>>, at: usize) -> Result<usize, SpanError> {
+    fn send_some(&mut self, span: &Arc<Span<Arc<Group>>>, at: usize) -> Result<usize, GroupError> {
         // Registered before the call, so that the span is kept whatever happens after it.
         self.pending.push_back((self.next, Arc::clone(span)));
         // SAFETY: the span is pending, and stays so until its completion was received.
@@ -116,7 +116,7 @@ impl<S: AsFd> ZeroCopySender<S> {
             // The limit of pending sends is reached: send this part by a copy.
             Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
                 self.receive_completions()?;
-                span.send_some_to(at, &self.socket)
+                span.write_to(at, &self.socket)
             }
             other => span.check_sent(at, other),
         }
@@ -127,7 +127,7 @@ impl<S: AsFd> ZeroCopySender<S> {
     /// # Errors
     ///
     /// - [`GroupError::Transfer`] if the socket fails.
-    pub fn reap(&mut self) -> Result<usize, SpanError> {
+    pub fn poll_completions(&mut self) -> Result<usize, GroupError> {
         self.receive_completions()?;
         Ok(self.pending.len())
     }
@@ -138,31 +138,31 @@ impl<S: AsFd> ZeroCopySender<S> {
     ///
     /// - [`GroupError::TimedOut`] if a send is not complete after the timeout.
     /// - [`GroupError::Transfer`] if the socket fails.
-    pub fn flush_timeout(&mut self, timeout: Duration) -> Result<(), SpanError> {
+    pub fn flush_timeout(&mut self, timeout: Duration) -> Result<(), GroupError> {
         let started = Instant::now();
         loop {
-            let pending_sends = self.reap()?;
+            let pending_sends = self.poll_completions()?;
             if pending_sends == 0 {
                 return Ok(());
             }
             let left = timeout.saturating_sub(started.elapsed());
             if left.is_zero() {
-                return Err(SpanError::TimedOut { pending_sends });
+                return Err(GroupError::TimedOut { pending_sends });
             }
             let waited = wait_for_completions(self.socket.as_fd(), left);
-            waited.map_err(|error| SpanError::transfer(0, error))?;
+            waited.map_err(|error| GroupError::transfer(0, error))?;
         }
     }
 
     /// Returns the number of sends for which the kernel made a copy after all.
     #[must_use]
-    pub fn copied_calls(&self) -> u64 {
+    pub fn copied_sends(&self) -> u64 {
         self.copied_calls
     }
 
-    fn receive_completions(&mut self) -> Result<(), SpanError> {
+    fn receive_completions(&mut self) -> Result<(), GroupError> {
         let next = |socket: &S| {
-            next_completion(socket.as_fd()).map_err(|error| SpanError::transfer(0, error))
+            next_completion(socket.as_fd()).map_err(|error| GroupError::transfer(0, error))
         };
         while let Some(done) = next(&self.socket)? {
             let calls = done.last.wrapping_sub(done.first);

@@ -12,7 +12,7 @@ use super::hasher::{PieceHasher, Sha1Digest};
 use super::mapped_bytes::MappedBytes;
 use super::pieces::Pieces;
 use super::sha1_simd::Sha1Lanes;
-use crate::span::error::SpanError;
+use crate::span::error::GroupError;
 
 /// Length of all buffers of a thread, which fits in the L2 cache together with other data.
 const BUFFERS_BYTES: usize = 512 << 10;
@@ -27,7 +27,7 @@ const BLOCK_IN_PLACE_BYTES: usize = 128 << 10;
 const BLOCK_ALONE_BYTES: usize = 128 << 10;
 
 /// Hash of a piece.
-pub(super) type Outcome = Result<Sha1Digest, SpanError>;
+pub(super) type Outcome = Result<Sha1Digest, GroupError>;
 
 impl Pieces<'_> {
     /// Hashes one piece with SHA-1.
@@ -36,7 +36,7 @@ impl Pieces<'_> {
     ///
     /// - [`GroupError::InvalidArgument`] if there is no such piece.
     /// - [`GroupError::File`] if any byte of the piece cannot be read.
-    pub fn hash(&self, piece: usize) -> Result<Sha1Digest, SpanError> {
+    pub fn hash(&self, piece: usize) -> Result<Sha1Digest, GroupError> {
         self.checked_range(piece)?;
         let mut hasher = BatchHasher::new(self);
         let mut results = hasher.hash(piece..piece + 1, &|| false);
@@ -51,7 +51,7 @@ impl Pieces<'_> {
     /// # Errors
     ///
     /// The errors of [`hash`](Self::hash).
-    pub fn hash_with<H: PieceHasher>(&self, piece: usize) -> Result<H::Digest, SpanError> {
+    pub fn hash_with<H: PieceHasher>(&self, piece: usize) -> Result<H::Digest, GroupError> {
         let Range { mut start, end } = self.checked_range(piece)?;
         let mut hasher = H::default();
         let mut buf = vec![0; BLOCK_ALONE_BYTES];
@@ -186,7 +186,7 @@ struct Stream {
     /// Index in the batch.
     index: usize,
     range: Range<u64>,
-    failed: Option<SpanError>,
+    failed: Option<GroupError>,
 }
 
 impl Stream {

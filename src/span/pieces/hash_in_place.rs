@@ -20,7 +20,7 @@ impl Pieces<'_> {
     /// Hashing raises SIGBUS if a file was truncated, or if the disk fails to read a page that the
     /// kernel evicted meanwhile.
     #[must_use]
-    pub unsafe fn in_place(mut self) -> Self {
+    pub unsafe fn hash_in_place(mut self) -> Self {
         // SAFETY: the caller makes the same promise.
         self.no_writers = Some(unsafe { NoWriters::promise() });
         self

@@ -12,14 +12,14 @@ use super::hasher::Sha1Digest;
 use super::pieces::Pieces;
 use super::read_ahead::ReadAhead;
 use super::sha1_simd::lanes;
-use super::verify::{CheckedFile, PieceState, Verification, assess};
-use crate::span::error::SpanError;
+use super::verify::{CheckedFile, PieceState, VerifyReport, assess};
+use crate::span::error::GroupError;
 use crate::span::group::EntryBody;
 
 /// Progress of hashing all pieces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Progress {
+pub struct HashProgress {
     /// Pieces that were hashed or failed.
     pub pieces_done: usize,
     /// Total number of pieces.
@@ -33,11 +33,11 @@ pub struct Progress {
 /// Result of hashing a piece.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub enum PieceOutcome {
+pub enum PieceHash {
     /// Hash of the piece.
     Hashed(Sha1Digest),
     /// Bytes of the piece could not be read.
-    Failed(Arc<SpanError>),
+    Failed(Arc<GroupError>),
     /// Hashing was cancelled before the piece was hashed.
     Cancelled,
 }
@@ -47,25 +47,25 @@ pub enum PieceOutcome {
 /// ```
 /// use std::sync::atomic::AtomicBool;
 ///
-/// use flatspan::span::{Group, HashRun, PieceOutcome, Pieces};
+/// use flatspan::span::{Group, HashOptions, PieceHash, Pieces};
 ///
 /// let group = Group::builder("/").padding(1000).open()?;
 /// let pieces = Pieces::new(&group, 100)?;
 /// let cancel = AtomicBool::new(false);
 /// let report = |progress: flatspan::span::Progress| println!("{}", progress.pieces_done);
-/// let options = HashRun::new().progress(&report).cancel(&cancel);
+/// let options = HashOptions::new().progress(&report).cancel(&cancel);
 /// let outcomes = pieces.hash_all(&options);
-/// assert!(matches!(outcomes[9], PieceOutcome::Hashed(_)));
-/// # Ok::<(), flatspan::span::SpanError>(())
+/// assert!(matches!(outcomes[9], PieceHash::Hashed(_)));
+/// # Ok::<(), flatspan::span::GroupError>(())
 /// ```
 #[derive(Clone, Copy, Default)]
-pub struct HashRun<'a> {
+pub struct HashOptions<'a> {
     pool: Option<&'a ThreadPool>,
-    progress: Option<&'a (dyn Fn(Progress) + Sync)>,
+    progress: Option<&'a (dyn Fn(HashProgress) + Sync)>,
     cancel: Option<&'a AtomicBool>,
 }
 
-impl fmt::Debug for HashRun<'_> {
+impl fmt::Debug for HashOptions<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HashRun")
             .field("pool", &self.pool)
@@ -75,7 +75,7 @@ impl fmt::Debug for HashRun<'_> {
     }
 }
 
-impl<'a> HashRun<'a> {
+impl<'a> HashOptions<'a> {
     /// Creates options that use the current rayon pool, without a callback or cancellation.
     #[must_use]
     pub fn new() -> Self {
@@ -92,7 +92,7 @@ impl<'a> HashRun<'a> {
     /// Sets a callback that is called after every few pieces, on the thread that hashed them. It
     /// should return quickly.
     #[must_use]
-    pub fn progress(mut self, progress: &'a (dyn Fn(Progress) + Sync)) -> Self {
+    pub fn progress(mut self, progress: &'a (dyn Fn(HashProgress) + Sync)) -> Self {
         self.progress = Some(progress);
         self
     }
@@ -113,7 +113,7 @@ impl<'a> HashRun<'a> {
 impl Pieces<'_> {
     /// Hashes all pieces and returns one result for each, in order.
     #[must_use]
-    pub fn hash_all(&self, run: &HashRun<'_>) -> Vec<PieceOutcome> {
+    pub fn hash_all(&self, run: &HashOptions<'_>) -> Vec<PieceHash> {
         let work = || Work::new(self, run).run_on_all_threads();
         match run.pool {
             Some(pool) => pool.install(work),
@@ -132,20 +132,20 @@ impl Pieces<'_> {
     pub fn verify(
         &self,
         expected: &[Sha1Digest],
-        run: &HashRun<'_>,
-    ) -> Result<Verification, SpanError> {
+        run: &HashOptions<'_>,
+    ) -> Result<VerifyReport, GroupError> {
         if expected.len() != self.count() {
-            return Err(SpanError::Argument {
+            return Err(GroupError::InvalidArgument {
                 argument: "expected",
                 reason: format!("{} hashes for {} pieces", expected.len(), self.count()),
             });
         }
         let outcomes = self.hash_all(run).into_iter().zip(expected);
         let states = outcomes.map(|(outcome, expected)| match outcome {
-            PieceOutcome::Hashed(hash) if hash == *expected => PieceState::Ok,
-            PieceOutcome::Hashed(_) => PieceState::Mismatch,
-            PieceOutcome::Failed(error) => PieceState::Unreadable(error),
-            PieceOutcome::Cancelled => PieceState::Unchecked,
+            PieceHash::Hashed(hash) if hash == *expected => PieceState::Ok,
+            PieceHash::Hashed(_) => PieceState::Mismatch,
+            PieceHash::Failed(error) => PieceState::Unreadable(error),
+            PieceHash::Cancelled => PieceState::Unchecked,
         });
         Ok(assess(
             self.piece_bytes(),
@@ -164,7 +164,7 @@ impl Pieces<'_> {
                 range: self.group.layout.bounds(index),
                 declared_bytes: file.declared_bytes(),
                 is_range: *is_range,
-                actual_bytes: file.present_bytes().map_err(SpanError::from),
+                actual_bytes: file.actual_bytes().map_err(GroupError::from),
             }),
             EntryBody::Padding => None,
         });
@@ -175,7 +175,7 @@ impl Pieces<'_> {
 /// State of hashing all pieces, shared by the threads.
 struct Work<'a> {
     pieces: &'a Pieces<'a>,
-    run: &'a HashRun<'a>,
+    run: &'a HashOptions<'a>,
     read_ahead: ReadAhead<'a>,
     threads: usize,
     /// Pieces that a thread hashes at a time.
@@ -183,11 +183,11 @@ struct Work<'a> {
     next: AtomicUsize,
     pieces_done: AtomicUsize,
     bytes_done: AtomicU64,
-    outcomes: Mutex<Vec<PieceOutcome>>,
+    outcomes: Mutex<Vec<PieceHash>>,
 }
 
 impl<'a> Work<'a> {
-    fn new(pieces: &'a Pieces<'a>, run: &'a HashRun<'a>) -> Self {
+    fn new(pieces: &'a Pieces<'a>, run: &'a HashOptions<'a>) -> Self {
         let threads = rayon::current_num_threads().max(1);
         let fair_share = pieces.count().div_ceil(threads).max(1);
         Self {
@@ -199,11 +199,11 @@ impl<'a> Work<'a> {
             next: AtomicUsize::new(0),
             pieces_done: AtomicUsize::new(0),
             bytes_done: AtomicU64::new(0),
-            outcomes: Mutex::new(vec![PieceOutcome::Cancelled; pieces.count()]),
+            outcomes: Mutex::new(vec![PieceHash::Cancelled; pieces.count()]),
         }
     }
 
-    fn run_on_all_threads(self) -> Vec<PieceOutcome> {
+    fn run_on_all_threads(self) -> Vec<PieceHash> {
         rayon::scope(|scope| {
             for _ in 0..self.threads {
                 scope.spawn(|_| self.run_on_this_thread());
@@ -239,8 +239,8 @@ impl<'a> Work<'a> {
         let mut outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
         for (outcome, result) in outcomes[batch].iter_mut().zip(results) {
             *outcome = match result {
-                Some(Ok(hash)) => PieceOutcome::Hashed(hash),
-                Some(Err(error)) => PieceOutcome::Failed(Arc::new(error)),
+                Some(Ok(hash)) => PieceHash::Hashed(hash),
+                Some(Err(error)) => PieceHash::Failed(Arc::new(error)),
                 None => continue,
             };
             self.pieces_done.fetch_add(1, Ordering::Relaxed);
@@ -251,7 +251,7 @@ impl<'a> Work<'a> {
         let len = bytes.end - bytes.start;
         let bytes_done = self.bytes_done.fetch_add(len, Ordering::Relaxed) + len;
         if let Some(progress) = self.run.progress {
-            progress(Progress {
+            progress(HashProgress {
                 pieces_done: self.pieces_done.load(Ordering::Relaxed),
                 pieces: self.pieces.count(),
                 bytes_done,

@@ -29,7 +29,7 @@ use thiserror::Error;
 ///
 /// let group = Group::builder("/").padding(100).open()?;
 /// assert_eq!(Pieces::new(&group, 10)?.hash_with::<Sum>(0)?, 0);
-/// # Ok::<(), flatspan::span::SpanError>(())
+/// # Ok::<(), flatspan::span::GroupError>(())
 /// ```
 pub trait PieceHasher: Default {
     /// Result of the hash function.

@@ -9,7 +9,7 @@
 //! in the middle still raises SIGBUS.
 #![expect(unsafe_code, reason = "a slice over mapped memory")]
 
-use crate::mapping_cache::{Access, Part};
+use crate::mapping_cache::{Access, PinnedRange};
 use crate::span::group::Group;
 
 /// Promise that nothing writes to the files of a group or truncates them while its pieces are
@@ -31,7 +31,7 @@ impl NoWriters {
 /// Range of a group that is in one window of one file, locked for reading.
 #[derive(Debug)]
 pub(super) struct MappedBytes<'g> {
-    part: Part<'g>,
+    part: PinnedRange<'g>,
 }
 
 impl<'g> MappedBytes<'g> {

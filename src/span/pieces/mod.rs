@@ -15,9 +15,9 @@ mod sha1_simd;
 mod verify;
 
 #[cfg(feature = "rayon")]
-pub use hash_run::{HashRun, PieceOutcome, Progress};
+pub use hash_run::{HashOptions, HashProgress, PieceHash};
 pub use hasher::{PieceHasher, Sha1, Sha1Digest, Sha1DigestParseError};
-pub use piece_assembler::ArrivingPiece;
+pub use piece_assembler::PieceAssembler;
 pub use pieces::Pieces;
 #[cfg(feature = "rayon")]
-pub use verify::{FileReport, FileStatus, PieceState, Verification};
+pub use verify::{FileReport, FileStatus, PieceState, VerifyReport};

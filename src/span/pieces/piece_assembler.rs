@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::hasher::{PieceHasher, Sha1};
 use super::pieces::Pieces;
-use crate::span::error::SpanError;
+use crate::span::error::GroupError;
 use crate::span::guard::{GroupHandle, SpanMut};
 
 /// Bytes copied out of a span at a time. They fit in the L2 cache, which may still contain them
@@ -20,19 +20,19 @@ const BLOCK_BYTES: usize = 64 << 10;
 /// either, since the hash would not match them.
 ///
 /// ```
-/// use flatspan::span::{ArrivingPiece, Group, Pieces};
+/// use flatspan::span::{PieceAssembler, Group, Pieces};
 ///
 /// let group = Group::builder("/").padding(100).open()?;
 /// let pieces = Pieces::new(&group, 40)?;
-/// let mut piece: ArrivingPiece = ArrivingPiece::new(&pieces, 1)?;
+/// let mut piece: PieceAssembler = PieceAssembler::new(&pieces, 1)?;
 /// piece.block(50, &[0; 30])?;
-/// assert_eq!(piece.early_bytes(), 30);
+/// assert_eq!(piece.buffered_bytes(), 30);
 /// piece.block(40, &[0; 10])?;
 /// assert_eq!(piece.finish().expect("no gap"), pieces.hash(1)?);
-/// # Ok::<(), flatspan::span::SpanError>(())
+/// # Ok::<(), flatspan::span::GroupError>(())
 /// ```
 #[derive(Debug)]
-pub struct ArrivingPiece<H: PieceHasher = Sha1> {
+pub struct PieceAssembler<H: PieceHasher = Sha1> {
     /// Offset of the piece in the group.
     start: u64,
     len: u64,
@@ -43,13 +43,13 @@ pub struct ArrivingPiece<H: PieceHasher = Sha1> {
     buffered: BTreeMap<u64, Vec<u8>>,
 }
 
-impl<H: PieceHasher> ArrivingPiece<H> {
+impl<H: PieceHasher> PieceAssembler<H> {
     /// Creates the hasher of a piece without any block.
     ///
     /// # Errors
     ///
     /// - [`GroupError::InvalidArgument`] if there is no such piece.
-    pub fn new(pieces: &Pieces<'_>, piece: usize) -> Result<Self, SpanError> {
+    pub fn new(pieces: &Pieces<'_>, piece: usize) -> Result<Self, GroupError> {
         let range = pieces.checked_range(piece)?;
         Ok(Self {
             start: range.start,
@@ -65,14 +65,14 @@ impl<H: PieceHasher> ArrivingPiece<H> {
     /// # Errors
     ///
     /// - [`GroupError::OutOfBounds`] if the block exceeds the piece. The block is ignored.
-    pub fn block(&mut self, offset: u64, bytes: &[u8]) -> Result<(), SpanError> {
+    pub fn push_block(&mut self, offset: u64, bytes: &[u8]) -> Result<(), GroupError> {
         let at = offset.checked_sub(self.start);
         let inside = at.filter(|at| {
             let end = at.checked_add(bytes.len() as u64);
             end.is_some_and(|end| end <= self.len)
         });
         let Some(at) = inside else {
-            return Err(SpanError::Range {
+            return Err(GroupError::OutOfBounds {
                 range: format!("{offset} + {} of a piece", bytes.len()),
                 group_bytes: self.len,
             });
@@ -99,13 +99,13 @@ impl<H: PieceHasher> ArrivingPiece<H> {
     /// # Errors
     ///
     /// The errors of [`push_block`](Self::push_block) and [`SpanMut::read_at`].
-    pub fn span<G: GroupHandle>(&mut self, span: &SpanMut<G>) -> Result<(), SpanError> {
+    pub fn push_span<G: GroupHandle>(&mut self, span: &SpanMut<G>) -> Result<(), GroupError> {
         let mut buf = vec![0; span.len().min(BLOCK_BYTES)];
         let mut at = 0;
         while at < span.len() {
             let len = buf.len().min(span.len() - at);
-            span.copy_to(at, &mut buf[..len])?;
-            self.block(span.range().start + at as u64, &buf[..len])?;
+            span.read_at(at, &mut buf[..len])?;
+            self.push_block(span.range().start + at as u64, &buf[..len])?;
             at += len;
         }
         Ok(())
@@ -113,7 +113,7 @@ impl<H: PieceHasher> ArrivingPiece<H> {
 
     /// Returns the bytes in memory of blocks that arrived early.
     #[must_use]
-    pub fn early_bytes(&self) -> usize {
+    pub fn buffered_bytes(&self) -> usize {
         self.buffered.values().map(Vec::len).sum()
     }
 
@@ -175,13 +175,13 @@ mod tests {
             }
             let mut keys = order.iter().cycle();
             blocks.sort_by_cached_key(|_| *keys.next().unwrap());
-            let mut piece = ArrivingPiece::<Sha1>::new(&pieces, 0).unwrap();
+            let mut piece = PieceAssembler::<Sha1>::new(&pieces, 0).unwrap();
             for (start, end) in blocks {
-                piece.block(start as u64, &bytes[start..end]).unwrap();
+                piece.push_block(start as u64, &bytes[start..end]).unwrap();
             }
             let mut whole = Sha1::default();
             whole.update(&bytes);
-            prop_assert_eq!(piece.early_bytes(), 0);
+            prop_assert_eq!(piece.buffered_bytes(), 0);
             prop_assert_eq!(piece.finish().unwrap(), whole.finish());
         }
     }
@@ -190,14 +190,14 @@ mod tests {
     fn a_block_outside_the_piece_is_refused_and_a_gap_keeps_the_piece() {
         let group = Group::builder("/").padding(100).open().unwrap();
         let pieces = Pieces::new(&group, 40).unwrap();
-        let mut piece = ArrivingPiece::<Sha1>::new(&pieces, 2).unwrap();
+        let mut piece = PieceAssembler::<Sha1>::new(&pieces, 2).unwrap();
         for (offset, len) in [(79, 1), (99, 2), (u64::MAX, 1)] {
-            assert!(piece.block(offset, &vec![0; len]).is_err(), "{offset}");
+            assert!(piece.push_block(offset, &vec![0; len]).is_err(), "{offset}");
         }
-        piece.block(90, &[0; 10]).unwrap();
+        piece.push_block(90, &[0; 10]).unwrap();
         let mut piece = piece.finish().unwrap_err();
-        assert_eq!((piece.hashed_bytes(), piece.early_bytes()), (0, 10));
-        piece.block(80, &[0; 10]).unwrap();
+        assert_eq!((piece.hashed_bytes(), piece.buffered_bytes()), (0, 10));
+        piece.push_block(80, &[0; 10]).unwrap();
         assert_eq!(piece.finish().unwrap(), pieces.hash(2).unwrap());
     }
 }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::mapped_bytes::NoWriters;
-use crate::span::error::SpanError;
+use crate::span::error::GroupError;
 use crate::span::group::Group;
 
 /// Pieces of a group. All have the same length except the last, which may be shorter.
@@ -16,7 +16,7 @@ use crate::span::group::Group;
 /// assert_eq!(pieces.count(), 4);
 /// assert_eq!(pieces.range(3), Some(900..1000));
 /// assert_eq!(pieces.hash(0)?, pieces.hash(1)?);
-/// # Ok::<(), flatspan::span::SpanError>(())
+/// # Ok::<(), flatspan::span::GroupError>(())
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Pieces<'g> {
@@ -33,8 +33,8 @@ impl<'g> Pieces<'g> {
     ///
     /// - [`GroupError::InvalidArgument`] if `piece_bytes` is zero, or if the number of pieces
     ///   exceeds `isize::MAX`.
-    pub fn new(group: &'g Group, piece_bytes: u64) -> Result<Self, SpanError> {
-        let invalid = |reason: &str| SpanError::Argument {
+    pub fn new(group: &'g Group, piece_bytes: u64) -> Result<Self, GroupError> {
+        let invalid = |reason: &str| GroupError::InvalidArgument {
             argument: "piece_bytes",
             reason: reason.to_owned(),
         };
@@ -84,10 +84,11 @@ impl<'g> Pieces<'g> {
     }
 
     /// The byte range of a piece, or the error for a piece that does not exist.
-    pub(super) fn checked_range(&self, piece: usize) -> Result<Range<u64>, SpanError> {
-        self.range(piece).ok_or_else(|| SpanError::Argument {
-            argument: "piece",
-            reason: format!("{piece} of {} pieces", self.count()),
-        })
+    pub(super) fn checked_range(&self, piece: usize) -> Result<Range<u64>, GroupError> {
+        self.range(piece)
+            .ok_or_else(|| GroupError::InvalidArgument {
+                argument: "piece",
+                reason: format!("{piece} of {} pieces", self.count()),
+            })
     }
 }

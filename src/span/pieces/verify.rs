@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::mapping_cache::MappingError;
-use crate::span::error::SpanError;
+use crate::span::error::GroupError;
 
 /// State of a verified piece.
 #[derive(Clone, Debug)]
@@ -16,7 +16,7 @@ pub enum PieceState {
     /// The hash differs from the expected one.
     Mismatch,
     /// Bytes of the piece could not be read.
-    Unreadable(Arc<SpanError>),
+    Unreadable(Arc<GroupError>),
     /// Verification was cancelled before the piece was hashed.
     Unchecked,
 }
@@ -32,7 +32,7 @@ pub enum FileStatus {
     /// The file ends before its declared length.
     TooShort,
     /// The file could not be read.
-    Unreadable(Arc<SpanError>),
+    Unreadable(Arc<GroupError>),
     /// Pieces that are only in this file differ from the expected hashes.
     Corrupt,
     /// All bytes are as expected, but the file is longer than declared.
@@ -42,7 +42,7 @@ pub enum FileStatus {
     Undecided {
         /// Entries that share the bad pieces: those that have a problem of their own if any do,
         /// otherwise all. Limited to the first 16.
-        because_of: Vec<usize>,
+        shared_with: Vec<usize>,
     },
     /// No problem was found, but verification was cancelled before the whole file was hashed.
     Unchecked,
@@ -69,7 +69,7 @@ pub struct FileReport {
 /// Result of verifying all pieces.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Verification {
+pub struct VerifyReport {
     /// State of each piece, in order.
     pub pieces: Vec<PieceState>,
     /// Report for each entry that is a file, in order.
@@ -78,7 +78,7 @@ pub struct Verification {
     pub complete: bool,
 }
 
-impl Verification {
+impl VerifyReport {
     /// Returns whether all pieces and files were verified and are as expected.
     #[must_use]
     pub fn is_ok(&self) -> bool {
@@ -101,7 +101,7 @@ pub(super) struct CheckedFile {
     pub(super) declared_bytes: u64,
     /// The entry is a range of a file: the bytes after it do not matter.
     pub(super) is_range: bool,
-    pub(super) actual_bytes: Result<u64, SpanError>,
+    pub(super) actual_bytes: Result<u64, GroupError>,
 }
 
 /// Findings about one file from its pieces.
@@ -109,7 +109,7 @@ pub(super) struct CheckedFile {
 struct Findings {
     /// Mismatches of pieces that are only in this file.
     corrupt: Vec<RangeInclusive<usize>>,
-    unreadable: Option<Arc<SpanError>>,
+    unreadable: Option<Arc<GroupError>>,
     unchecked: bool,
 }
 
@@ -118,14 +118,14 @@ pub(super) fn assess(
     piece_bytes: u64,
     pieces: Vec<PieceState>,
     checked_files: Vec<CheckedFile>,
-) -> Verification {
+) -> VerifyReport {
     let (findings, shared) = collect_findings(piece_bytes, &pieces, &checked_files);
     let files = checked_files.into_iter().zip(findings);
     let mut files: Vec<_> = files.map(|(file, found)| report(file, found)).collect();
     mark_undecided(&mut files, &shared);
     let is_unchecked = |piece: &PieceState| matches!(piece, PieceState::Unchecked);
     let complete = !pieces.iter().any(is_unchecked);
-    Verification {
+    VerifyReport {
         pieces,
         files,
         complete,
@@ -217,7 +217,7 @@ impl<'a> FilesOfPiece<'a> {
 fn report(file: CheckedFile, found: Findings) -> FileReport {
     let present_bytes = file.actual_bytes.as_ref().ok().copied();
     let status = match file.actual_bytes {
-        Err(SpanError::File(MappingError::Missing { .. })) => FileStatus::Missing,
+        Err(GroupError::File(MappingError::NotFound { .. })) => FileStatus::Missing,
         Err(error) => FileStatus::Unreadable(Arc::new(error)),
         Ok(actual) if actual < file.declared_bytes => FileStatus::TooShort,
         Ok(_) if !found.corrupt.is_empty() => FileStatus::Corrupt,
@@ -273,14 +273,17 @@ fn is_bad(status: &FileStatus) -> bool {
 }
 
 fn add_undecided(status: &mut FileStatus, suspects: Vec<usize>) {
-    if let FileStatus::Undecided { because_of } = status {
+    if let FileStatus::Undecided {
+        shared_with: because_of,
+    } = status
+    {
         because_of.extend(suspects);
         because_of.sort_unstable();
         because_of.dedup();
         because_of.truncate(SHARED_WITH_MAX);
     } else {
         *status = FileStatus::Undecided {
-            because_of: suspects,
+            shared_with: suspects,
         };
     }
 }

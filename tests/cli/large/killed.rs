@@ -110,10 +110,10 @@ fn round_in(line: Option<&String>, word: &str) -> u64 {
 /// Returns whether a heap is incomplete; `false` if a header is being written.
 fn has_incomplete_heap(store: &Path) -> bool {
     let reader = StoreReader::open(store);
-    let info = reader.and_then(|reader| reader.survey());
+    let info = reader.and_then(|reader| reader.inspect());
     info.is_ok_and(|info| {
         let mut heaps = info.heaps.iter();
-        heaps.any(|heap| matches!(heap.state, HeapState::Taken(_)))
+        heaps.any(|heap| matches!(heap.state, HeapState::Incomplete(_)))
     })
 }
 

@@ -6,7 +6,7 @@ use std::io::{Read as _, Write as _, stdin};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use flatspan::snapshot::{Changes, CheckpointReport, Store, StoreOptions, Writing};
+use flatspan::snapshot::{CheckpointReport, Store, StoreOptions, WriteGuard, WriteMode};
 
 use super::content::{Hashing, compare, fill, is_written, round_of};
 use super::process::{BYTES, JOB, PART_BYTES, RESTORE, STORE, TEST, say};
@@ -28,7 +28,7 @@ fn worker() {
     let took = begun.elapsed().as_secs_f64();
     say(&format!(
         "opened took {took:.1} records {} verified {}",
-        report.replayed_records, report.verified
+        report.replayed_records, report.fully_verified
     ));
     let job = variable(JOB);
     match job.as_str() {
@@ -51,7 +51,7 @@ fn number(name: &str) -> u64 {
 fn open() -> Store {
     let bytes = number(BYTES);
     let options = StoreOptions::default()
-        .changes(Changes::Writers)
+        .write_mode(WriteMode::Tracked)
         .reserve_bytes(2 * bytes)
         .initial_bytes(bytes)
         .part_bytes(number(PART_BYTES));
@@ -64,15 +64,15 @@ fn open() -> Store {
 }
 
 /// The round that the first page names; 0 before the first round.
-fn present_round(guard: &Writing<'_>) -> u64 {
+fn present_round(guard: &WriteGuard<'_>) -> u64 {
     let mut page = [0; PAGE as usize];
-    guard.read(0, &mut page).expect("read");
+    guard.read_at(0, &mut page).expect("read");
     round_of(&page)
 }
 
 /// Writes the pages of the next round, then makes a base (`b`) or delta (`d`) checkpoint.
 fn round(store: &Store, kind: char) {
-    let guard = store.enter().expect("the access lock");
+    let guard = store.write_guard().expect("the access lock");
     let round = present_round(&guard) + 1;
     say(&format!("begun {round}"));
     write(&guard, round);
@@ -85,7 +85,7 @@ fn round(store: &Store, kind: char) {
     say_done(round, kind, &done.expect("a checkpoint"));
 }
 
-fn write(guard: &Writing<'_>, round: u64) {
+fn write(guard: &WriteGuard<'_>, round: u64) {
     let pages = guard.len() / PAGE;
     let step_pages = match round {
         1 => STEP_BYTES / PAGE,
@@ -95,28 +95,28 @@ fn write(guard: &Writing<'_>, round: u64) {
     let firsts = (0..pages).step_by(step_pages as usize);
     for first in firsts.filter(|page| is_written(*page, round)) {
         fill(&mut buf, first, round);
-        guard.write(first * PAGE, &buf).expect("written");
+        guard.write_at(first * PAGE, &buf).expect("written");
     }
 }
 
 fn say_done(round: u64, kind: char, report: &CheckpointReport) {
-    let took = report.took.as_secs_f64();
-    let pause = report.pause.as_secs_f64();
+    let took = report.duration.as_secs_f64();
+    let pause = report.pause_duration.as_secs_f64();
     say(&format!(
         "done {round} {kind} generation {} pages {} bytes {} took {took:.2} pause {pause:.4}",
-        report.generation, report.pages, report.bytes
+        report.generation, report.written_pages, report.written_bytes
     ));
 }
 
 /// Compares every page with the content of its round, and reports the hash of all pages.
 fn say_content(store: &Store) {
-    let guard = store.enter().expect("the access lock");
+    let guard = store.write_guard().expect("the access lock");
     let round = present_round(&guard);
     let mut hash = Hashing::default();
     let mut buf = vec![0; STEP_BYTES as usize];
     let mut scratch = [0; PAGE as usize];
     for offset in (0..guard.len()).step_by(STEP_BYTES as usize) {
-        guard.read(offset, &mut buf).expect("read");
+        guard.read_at(offset, &mut buf).expect("read");
         compare(&buf, offset / PAGE, round, &mut scratch);
         hash.write_all(&buf).expect("hashed");
     }

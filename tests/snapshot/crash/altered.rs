@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use flatspan::snapshot::Array;
+use flatspan::snapshot::LogicalFile;
 
 use super::{model::State, op::FileId, recorder::Recorder};
 
@@ -66,7 +66,7 @@ impl Recorder {
     }
 
     /// Removes a logical file, as if it had never existed.
-    pub(crate) fn lose(&self, array: Array) {
+    pub(crate) fn lose(&self, array: LogicalFile) {
         self.alter(|state| state.names.retain(|(of, _), _| *of != array));
     }
 

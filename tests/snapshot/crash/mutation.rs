@@ -1,6 +1,6 @@
 //! Faults of a store, injected into the log of a correct store.
 
-use flatspan::snapshot::Array;
+use flatspan::snapshot::LogicalFile;
 
 use super::op::Op;
 
@@ -10,7 +10,7 @@ pub(crate) enum Mutation {
     /// Omits the n-th sync of a file, starting at 0.
     DropSync(usize),
     /// Omits all syncs of a logical file.
-    DropSyncsOf(Array),
+    DropSyncsOf(LogicalFile),
     /// Omits the n-th sync of the directory.
     DropSyncDir(usize),
     /// Omits all syncs of the directory.

@@ -2,10 +2,10 @@
 
 use std::{ops::Range, sync::Arc};
 
-use flatspan::snapshot::Array;
+use flatspan::snapshot::LogicalFile;
 
 /// Part of a logical file.
-pub(crate) type FileId = (Array, u64);
+pub(crate) type FileId = (LogicalFile, u64);
 
 /// Identity of a file, independent of its later names.
 pub(crate) type Inode = u64;

@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use flatspan::snapshot::{Array, Disk};
+use flatspan::snapshot::{LogicalFile, StorageBackend};
 
 use super::{
     faults::Fault,
@@ -145,12 +145,12 @@ impl Recorder {
         }
     }
 
-    fn part_bytes_of(&self, inner: &RecorderState, array: Array) -> u64 {
+    fn part_bytes_of(&self, inner: &RecorderState, array: LogicalFile) -> u64 {
         let said = inner.part_bytes.get(&array);
         said.copied().unwrap_or(self.part_bytes)
     }
 
-    fn row(&self, inner: &RecorderState, array: Array) -> io::Result<(u64, u64)> {
+    fn row(&self, inner: &RecorderState, array: LogicalFile) -> io::Result<(u64, u64)> {
         inner.row(array, self.part_bytes_of(inner, array))
     }
 
@@ -170,7 +170,12 @@ impl Recorder {
         })
     }
 
-    fn add_parts_for(&self, inner: &mut RecorderState, array: Array, end: u64) -> io::Result<()> {
+    fn add_parts_for(
+        &self,
+        inner: &mut RecorderState,
+        array: LogicalFile,
+        end: u64,
+    ) -> io::Result<()> {
         let part_bytes = self.part_bytes_of(inner, array);
         loop {
             let parts = self.row(inner, array)?.0;
@@ -187,7 +192,12 @@ impl Recorder {
         }
     }
 
-    fn set_len_of(&self, inner: &mut RecorderState, array: Array, len: u64) -> io::Result<()> {
+    fn set_len_of(
+        &self,
+        inner: &mut RecorderState,
+        array: LogicalFile,
+        len: u64,
+    ) -> io::Result<()> {
         let part_bytes = self.part_bytes_of(inner, array);
         self.row(inner, array)?;
         self.add_parts_for(inner, array, len)?;
@@ -206,7 +216,7 @@ impl Recorder {
     fn write_to(
         &self,
         inner: &mut RecorderState,
-        array: Array,
+        array: LogicalFile,
         offset: u64,
         buf: &[u8],
     ) -> io::Result<()> {
@@ -226,7 +236,7 @@ impl Recorder {
     fn read_from(
         &self,
         inner: &RecorderState,
-        array: Array,
+        array: LogicalFile,
         offset: u64,
         buf: &mut [u8],
     ) -> io::Result<()> {
@@ -249,7 +259,7 @@ impl Recorder {
     fn data_from(
         &self,
         inner: &RecorderState,
-        array: Array,
+        array: LogicalFile,
         offset: u64,
     ) -> io::Result<Option<Range<u64>>> {
         let len = self.row(inner, array)?.1;
@@ -266,24 +276,24 @@ impl Recorder {
     }
 }
 
-impl Disk for Recorder {
+impl StorageBackend for Recorder {
     fn part_bytes(&self) -> u64 {
         self.part_bytes
     }
 
     /// Changes no stored data.
-    fn set_part_bytes(&self, array: Array, part_bytes: u64) -> io::Result<()> {
+    fn set_part_bytes(&self, array: LogicalFile, part_bytes: u64) -> io::Result<()> {
         self.lock().part_bytes.insert(array, part_bytes);
         Ok(())
     }
 
-    fn arrays(&self) -> io::Result<Vec<Array>> {
+    fn files(&self) -> io::Result<Vec<LogicalFile>> {
         let inner = self.call()?;
         let names = inner.model.visible.names.keys().map(|(array, _)| *array);
         Ok(names.collect::<BTreeSet<_>>().into_iter().collect())
     }
 
-    fn create(&self, array: Array) -> io::Result<()> {
+    fn create(&self, array: LogicalFile) -> io::Result<()> {
         let mut inner = self.call()?;
         if !inner.parts(array).is_empty() {
             return Err(ErrorKind::AlreadyExists.into());
@@ -293,18 +303,18 @@ impl Disk for Recorder {
         Ok(())
     }
 
-    fn len(&self, array: Array) -> io::Result<u64> {
+    fn len(&self, array: LogicalFile) -> io::Result<u64> {
         let inner = self.call()?;
         Ok(self.row(&inner, array)?.1)
     }
 
-    fn read(&self, array: Array, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+    fn read(&self, array: LogicalFile, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         let inner = self.call()?;
         inner.must_have(array)?;
         self.read_from(&inner, array, offset, buf)
     }
 
-    fn write(&self, array: Array, offset: u64, buf: &[u8]) -> io::Result<()> {
+    fn write(&self, array: LogicalFile, offset: u64, buf: &[u8]) -> io::Result<()> {
         let mut inner = self.lock();
         match inner.faults.next() {
             None => self.write_to(&mut inner, array, offset, buf),
@@ -317,18 +327,18 @@ impl Disk for Recorder {
         }
     }
 
-    fn reserve(&self, array: Array, range: Range<u64>) -> io::Result<()> {
+    fn reserve(&self, array: LogicalFile, range: Range<u64>) -> io::Result<()> {
         let mut inner = self.call()?;
         self.row(&inner, array)?;
         inner.reserve(array, range)
     }
 
-    fn set_len(&self, array: Array, len: u64) -> io::Result<()> {
+    fn set_len(&self, array: LogicalFile, len: u64) -> io::Result<()> {
         let mut inner = self.call()?;
         self.set_len_of(&mut inner, array, len)
     }
 
-    fn discard(&self, array: Array, range: Range<u64>) -> io::Result<()> {
+    fn discard(&self, array: LogicalFile, range: Range<u64>) -> io::Result<()> {
         let mut inner = self.call()?;
         if range.end > self.row(&inner, array)?.1 {
             return Err(ErrorKind::UnexpectedEof.into());
@@ -343,22 +353,22 @@ impl Disk for Recorder {
         Ok(())
     }
 
-    fn next_data(&self, array: Array, offset: u64) -> io::Result<Option<Range<u64>>> {
+    fn next_data(&self, array: LogicalFile, offset: u64) -> io::Result<Option<Range<u64>>> {
         let inner = self.call()?;
         self.data_from(&inner, array, offset)
     }
 
-    fn sync(&self, array: Array) -> io::Result<()> {
+    fn sync(&self, array: LogicalFile) -> io::Result<()> {
         let mut inner = self.lock();
         let fault = inner.faults.next();
         inner.sync(array, fault)
     }
 
-    fn forget_cached(&self, array: Array) -> io::Result<()> {
+    fn drop_page_cache(&self, array: LogicalFile) -> io::Result<()> {
         self.call()?.forget_cached(array)
     }
 
-    fn remove(&self, array: Array) -> io::Result<()> {
+    fn remove(&self, array: LogicalFile) -> io::Result<()> {
         let mut inner = self.call()?;
         inner.must_have(array)?;
         for (part, _) in inner.parts(array).into_iter().rev() {
@@ -373,7 +383,7 @@ impl Disk for Recorder {
         Ok(())
     }
 
-    fn clone_range(&self, from: Array, to: Array, range: Range<u64>) -> io::Result<()> {
+    fn clone_range(&self, from: LogicalFile, to: LogicalFile, range: Range<u64>) -> io::Result<()> {
         let mut inner = self.call()?;
         if range.end > self.row(&inner, from)?.1 {
             return Err(ErrorKind::UnexpectedEof.into());
@@ -412,7 +422,7 @@ impl Disk for Recorder {
         Ok(())
     }
 
-    fn part_file(&self, array: Array, _: u64) -> io::Result<Option<File>> {
+    fn part_file(&self, array: LogicalFile, _: u64) -> io::Result<Option<File>> {
         self.call()?.must_have(array)?;
         Ok(None)
     }

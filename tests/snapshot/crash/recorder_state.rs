@@ -5,7 +5,7 @@ use std::{
     io::{self, ErrorKind},
 };
 
-use flatspan::snapshot::Array;
+use flatspan::snapshot::LogicalFile;
 
 use super::{
     faults::{Fault, Faults},
@@ -23,14 +23,14 @@ pub(super) struct RecorderState {
     /// Files that changed since their last sync.
     pub(super) changed: BTreeSet<Inode>,
     /// Logical files whose parts were created or removed since the directory was synced for them.
-    pub(super) moved: BTreeSet<Array>,
+    pub(super) moved: BTreeSet<LogicalFile>,
     /// Logical files whose sync has failed.
-    pub(super) failed: BTreeMap<Array, ErrorKind>,
+    pub(super) failed: BTreeMap<LogicalFile, ErrorKind>,
     /// Part length of a logical file, if it was set.
-    pub(super) part_bytes: BTreeMap<Array, u64>,
+    pub(super) part_bytes: BTreeMap<LogicalFile, u64>,
     pub(super) faults: Faults,
     /// Preallocated length of each journal, for a nearly full backend.
-    pub(super) reserved: Option<BTreeMap<Array, u64>>,
+    pub(super) reserved: Option<BTreeMap<LogicalFile, u64>>,
 }
 
 impl RecorderState {
@@ -62,13 +62,13 @@ impl RecorderState {
         self.changed.remove(&inode);
     }
 
-    pub(super) fn sync_entries(&mut self, array: Array) {
+    pub(super) fn sync_entries(&mut self, array: LogicalFile) {
         if self.moved.remove(&array) {
             self.record(Op::SyncDir);
         }
     }
 
-    pub(super) fn parts(&self, array: Array) -> Vec<(u64, Inode)> {
+    pub(super) fn parts(&self, array: LogicalFile) -> Vec<(u64, Inode)> {
         let names = self
             .model
             .visible
@@ -81,7 +81,7 @@ impl RecorderState {
         *self.model.visible.names.get(&file).expect("part exists")
     }
 
-    pub(super) fn must_have(&self, array: Array) -> io::Result<()> {
+    pub(super) fn must_have(&self, array: LogicalFile) -> io::Result<()> {
         if self.parts(array).is_empty() {
             return Err(ErrorKind::NotFound.into());
         }
@@ -89,7 +89,7 @@ impl RecorderState {
     }
 
     /// Returns the number of parts and their total length.
-    pub(super) fn row(&self, array: Array, part_bytes: u64) -> io::Result<(u64, u64)> {
+    pub(super) fn row(&self, array: LogicalFile, part_bytes: u64) -> io::Result<(u64, u64)> {
         self.must_have(array)?;
         let parts = self.parts(array);
         let mut len = 0;
@@ -105,7 +105,7 @@ impl RecorderState {
         Ok((parts.len() as u64, len))
     }
 
-    pub(super) fn refuse_failed(&self, array: Array) -> io::Result<()> {
+    pub(super) fn refuse_failed(&self, array: LogicalFile) -> io::Result<()> {
         match self.failed.get(&array) {
             Some(kind) => Err((*kind).into()),
             None => Ok(()),
@@ -114,7 +114,11 @@ impl RecorderState {
 
     /// Preallocates space: a nearly full backend grants what is needed, not what is requested
     /// ahead.
-    pub(super) fn reserve(&mut self, array: Array, range: std::ops::Range<u64>) -> io::Result<()> {
+    pub(super) fn reserve(
+        &mut self,
+        array: LogicalFile,
+        range: std::ops::Range<u64>,
+    ) -> io::Result<()> {
         const AHEAD: u64 = 1 << 20;
         let Some(reserved) = &mut self.reserved else {
             return Ok(());
@@ -127,19 +131,19 @@ impl RecorderState {
         Ok(())
     }
 
-    pub(super) fn refuse_unreserved(&self, array: Array, end: u64) -> io::Result<()> {
+    pub(super) fn refuse_unreserved(&self, array: LogicalFile, end: u64) -> io::Result<()> {
         // The header of a journal file is written before anything depends on it.
         const HEADER: u64 = 4096;
         let room = self.reserved.as_ref().map(|reserved| reserved.get(&array));
         match (array, room) {
-            (Array::Journal(_), Some(room)) if end > room.map_or(HEADER, |end| *end) => {
+            (LogicalFile::Journal(_), Some(room)) if end > room.map_or(HEADER, |end| *end) => {
                 Err(ErrorKind::StorageFull.into())
             }
             _ => Ok(()),
         }
     }
 
-    pub(super) fn sync(&mut self, array: Array, fault: Option<Fault>) -> io::Result<()> {
+    pub(super) fn sync(&mut self, array: LogicalFile, fault: Option<Fault>) -> io::Result<()> {
         self.refuse_failed(array)?;
         self.must_have(array)?;
         let parts = self.parts(array).into_iter();
@@ -163,7 +167,7 @@ impl RecorderState {
         }
     }
 
-    pub(super) fn forget_cached(&mut self, array: Array) -> io::Result<()> {
+    pub(super) fn forget_cached(&mut self, array: LogicalFile) -> io::Result<()> {
         self.must_have(array)?;
         for (part, inode) in self.parts(array) {
             if self.changed.contains(&inode) {

@@ -3,12 +3,12 @@
 
 use std::{collections::BTreeSet, io::ErrorKind, time::Instant};
 
-use flatspan::snapshot::{Array, Disk as _, HeapName};
+use flatspan::snapshot::{HeapName, LogicalFile, StorageBackend as _};
 
 use super::crash::{Counts, Fault, Limits, Mutation, Op, Recorder, crash_again, crash_everywhere};
 
-const DATA: Array = Array::Journal(1);
-const FLAG: Array = Array::Heap(HeapName::A);
+const DATA: LogicalFile = LogicalFile::Journal(1);
+const FLAG: LogicalFile = LogicalFile::Heap(HeapName::A);
 const PART: u64 = 64 << 10;
 
 fn data(seed: u8) -> Vec<u8> {
@@ -210,7 +210,10 @@ fn recovery_is_crashed_two_levels_deep() {
         let repeat = |image: &Recorder| {
             check(image)?;
             let len = image.len(DATA).unwrap_or(0);
-            if image.arrays().is_ok_and(|arrays| arrays.contains(&DATA)) && len < 3010 {
+            if flatspan::snapshot::StorageBackend::files(image)
+                .is_ok_and(|arrays| arrays.contains(&DATA))
+                && len < 3010
+            {
                 image
                     .write(DATA, len, b"recovered")
                     .map_err(|error| error.to_string())?;
@@ -273,7 +276,7 @@ fn i03_data_of_a_failed_sync_is_readable_until_dropped_from_the_page_cache() {
     };
     crash_everywhere(&disk, &Limits::default(), &look).expect("check accepts everything");
     assert!(seen.borrow().contains(b"old") && seen.borrow().contains(b"new"));
-    disk.forget_cached(DATA).expect("forgotten");
+    disk.drop_page_cache(DATA).expect("forgotten");
     assert_eq!(read(&disk).expect("a read"), *b"old");
 }
 

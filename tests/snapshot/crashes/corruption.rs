@@ -1,7 +1,7 @@
 //! Bits that flip while a store is not open: never a wrong state, and never an older state without
 //! a report.
 
-use flatspan::snapshot::{Array, HeapName};
+use flatspan::snapshot::{HeapName, LogicalFile};
 
 use super::crash::Recorder;
 use super::workloads::{Ground as _, RESIZING, TRANSACTIONS, WRITERS, Way, recorded};
@@ -17,7 +17,7 @@ struct Found {
 }
 
 /// Opens the store with one bit flipped.
-fn judge(way: Way, disk: &Recorder, file: (Array, u64), bit: u64, found: &mut Found) {
+fn judge(way: Way, disk: &Recorder, file: (LogicalFile, u64), bit: u64, found: &mut Found) {
     let acknowledged = disk.marks().last().copied().expect("steps");
     let corrupt = disk.durable_copy();
     corrupt.flip(file, bit);
@@ -41,18 +41,19 @@ fn judge(way: Way, disk: &Recorder, file: (Array, u64), bit: u64, found: &mut Fo
     let step = way.look(&store);
     let step =
         step.unwrap_or_else(|error| panic!("{way:?} {file:?} bit {bit}: {error}: {report:?}"));
-    let fell_back = report.fell_back.is_some();
+    let fell_back = report.fallback_reason.is_some();
     // The last record of a store that was not closed cannot be distinguished from a record that was
     // being written.
-    let has_ignored_tail = !report.cuts.is_empty();
+    let has_ignored_tail = !report.ignored_tails.is_empty();
     assert!(
         step >= acknowledged || fell_back || has_ignored_tail,
         "{way:?} {file:?} bit {bit}: {step} after {acknowledged}: {report:?}"
     );
     found.fell_back += u64::from(fell_back);
-    found.healed += u64::from(!report.healed.is_empty());
+    found.healed += u64::from(!report.repaired_metadata.is_empty());
     found.ignored_tails += u64::from(has_ignored_tail);
-    found.unchanged += u64::from(!fell_back && !has_ignored_tail && report.healed.is_empty());
+    found.unchanged +=
+        u64::from(!fell_back && !has_ignored_tail && report.repaired_metadata.is_empty());
 }
 
 #[test]
@@ -65,7 +66,7 @@ fn every_flipped_bit_of_metadata_is_detected() {
                 judge(
                     TRANSACTIONS,
                     &disk,
-                    (Array::Heap(heap), 0),
+                    (LogicalFile::Heap(heap), 0),
                     copy * 8 + bit,
                     &mut found,
                 );

@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use flatspan::snapshot::Array;
+use flatspan::snapshot::LogicalFile;
 
 use super::crash::{Limits, Mutation, Op, Recorder, crash_everywhere};
 use super::judge::{judge, judge_fallback};
@@ -108,8 +108,10 @@ fn name(log: &[Op], at: usize) -> String {
 
 fn what(op: &Op) -> String {
     match op {
-        Op::Write((Array::Heap(_), 0), _, offset, _) if *offset < 65536 => "METADATA".to_owned(),
-        Op::Write((Array::Journal(_), _), _, 0, _) => "header".to_owned(),
+        Op::Write((LogicalFile::Heap(_), 0), _, offset, _) if *offset < 65536 => {
+            "METADATA".to_owned()
+        }
+        Op::Write((LogicalFile::Journal(_), _), _, 0, _) => "header".to_owned(),
         Op::Write(..) => "content".to_owned(),
         Op::SetLen(..) => "length".to_owned(),
         Op::Discard(..) => "hole".to_owned(),
@@ -352,7 +354,7 @@ fn header_before_its_data_is_detected_in_every_base() {
     for way in [TRANSACTIONS, WRITERS] {
         let case = Case::new(way, 10, false);
         let log = case.disk.log();
-        let is_table = |op: &Op| matches!(op, Op::Sync((Array::Table(_), _), _));
+        let is_table = |op: &Op| matches!(op, Op::Sync((LogicalFile::Table(_), _), _));
         let mut bases = 0;
         for synced in (0..log.len()).filter(|at| is_table(&log[*at])).skip(1) {
             let release = (synced..log.len()).find(|at| what(&log[*at]) == "METADATA");

@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
-use flatspan::snapshot::{Array, Changes, Durability, SnapshotError, Store};
+use flatspan::snapshot::{Durability, LogicalFile, Store, StoreError, WriteMode};
 
 use super::crash::{Fault, Limits, Op, Recorder, crash_everywhere};
 use super::judge::judge;
@@ -21,7 +21,7 @@ struct Failed {
     store: Store,
     /// The step at which it failed, and the error.
     number: u64,
-    error: SnapshotError,
+    error: StoreError,
 }
 
 /// Runs the workload. Returns `None` if no step failed.
@@ -75,19 +75,21 @@ impl Failed {
         let with = seen == self.number;
         assert!(with || seen + 1 == self.number, "{seen}: {:?}", self.error);
         // Without transactions, a failure does not change memory.
-        assert!(with || way.changes == Changes::Transactions);
+        assert!(with || way.changes == WriteMode::Transactions);
     }
 
     /// Returns the failed call and the kind of its file.
     fn place(&self) -> String {
         match &self.error {
-            SnapshotError::Disk {
-                operation, array, ..
+            StoreError::Backend {
+                operation,
+                file: array,
+                ..
             } => {
                 let kind = match array {
-                    Array::Heap(_) => "heap",
-                    Array::Table(_) => "table",
-                    Array::Journal(_) => "journal",
+                    LogicalFile::Heap(_) => "heap",
+                    LogicalFile::Table(_) => "table",
+                    LogicalFile::Journal(_) => "journal",
                 };
                 format!("{operation} {kind}")
             }
@@ -96,7 +98,7 @@ impl Failed {
     }
 
     /// Continues: repeats the failed step if it is not in memory, then writes a base.
-    fn go_on(&self, way: Way) -> Result<(), SnapshotError> {
+    fn go_on(&self, way: Way) -> Result<(), StoreError> {
         match way.look(&self.store).expect("memory matches the model") {
             seen if seen == self.number => {
                 self.store.checkpoint_base()?;
@@ -121,7 +123,7 @@ fn every_call_may_fail(fault: Fault) {
         failed.check_memory(way);
         match failed.go_on(way) {
             Ok(()) => went_on += 1,
-            Err(SnapshotError::Poisoned { .. }) => {
+            Err(StoreError::Poisoned { .. }) => {
                 poisoned.insert(failed.place());
             }
             Err(error) => panic!("{way:?}, {}: then {error:?}", failed.error),
@@ -204,7 +206,7 @@ fn failed_sync_poisons_and_opening_restores_acknowledged_data() {
         syncs += 1;
         let refused = failed.store.checkpoint_base();
         assert!(
-            matches!(refused, Err(SnapshotError::Poisoned { .. })),
+            matches!(refused, Err(StoreError::Poisoned { .. })),
             "{}: {refused:?}",
             failed.error
         );
@@ -246,8 +248,8 @@ fn i03_failed_final_sync_marks_the_heap_as_incomplete_again() {
 
 /// Asserts that both copies, read through any cache, have `WRITE_LOCK` 0.
 #[track_caller]
-fn assert_locked(disk: &Recorder, array: Array) {
-    use flatspan::snapshot::Disk as _;
+fn assert_locked(disk: &Recorder, array: LogicalFile) {
+    use flatspan::snapshot::StorageBackend as _;
     for copy in [0, 32768] {
         let mut lock = [0; 8];
         disk.read(array, copy + 56, &mut lock).expect("METADATA");

@@ -1,6 +1,6 @@
 //! Condition that every image must meet.
 
-use flatspan::snapshot::{Array, HeapName, SnapshotError};
+use flatspan::snapshot::{HeapName, LogicalFile, StoreError};
 
 use super::crash::Recorder;
 use super::workloads::{Ground, Way};
@@ -23,7 +23,7 @@ pub(crate) fn judge_found(way: Way, ground: &impl Ground, acknowledged: u64) -> 
     let open = || {
         let store = way.open(ground).map_err(|error| format!("{error:?}"))?;
         // Without corruption a complete heap is intact.
-        match &store.open_report().fell_back {
+        match &store.open_report().fallback_reason {
             Some(why) => Err(format!("fallback was used: {why}")),
             None => Ok(store),
         }
@@ -67,7 +67,7 @@ pub(crate) fn judge_fallback(way: Way, image: &Recorder) -> Result<u32, String> 
     let mut chances = 0;
     let acknowledged = image.marks().last().copied().unwrap_or(0);
     for heap in [HeapName::A, HeapName::B] {
-        let file = (Array::Heap(heap), 1);
+        let file = (LogicalFile::Heap(heap), 1);
         if !image
             .files()
             .iter()
@@ -80,7 +80,7 @@ pub(crate) fn judge_fallback(way: Way, image: &Recorder) -> Result<u32, String> 
         let store = match way.open(&disk) {
             Ok(store) => store,
             // The other heap exists, and does not lead to the durable state.
-            Err(SnapshotError::NothingGood { rest, .. }) if rest.starts_with("heap") => {
+            Err(StoreError::NoUsableHeap { rest, .. }) if rest.starts_with("heap") => {
                 return Err(rest);
             }
             // There is no other heap.

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flatspan::snapshot::{Array, HeapName, SnapshotError, Store};
+use flatspan::snapshot::{HeapName, LogicalFile, Store, StoreError};
 
 use super::crash::{Limits, Op, Recorder, crash_everywhere};
 use super::workloads::{
@@ -28,9 +28,9 @@ const COPYING_WAYS: [Way; 3] = [
 /// Written but unsynced changes of heap files and of their table files.
 #[derive(Debug, Default)]
 struct SyncState {
-    unsynced: BTreeMap<Array, BTreeSet<u64>>,
+    unsynced: BTreeMap<LogicalFile, BTreeSet<u64>>,
     /// For both METADATA copies of each heap, whether `WRITE_LOCK` is 0.
-    incomplete: BTreeMap<Array, [bool; 2]>,
+    incomplete: BTreeMap<LogicalFile, [bool; 2]>,
 }
 
 impl SyncState {
@@ -51,18 +51,18 @@ impl SyncState {
         }
     }
 
-    fn is_synced(&self, array: Array) -> bool {
+    fn is_synced(&self, array: LogicalFile) -> bool {
         self.unsynced.get(&array).is_none_or(BTreeSet::is_empty)
     }
 
-    fn is_incomplete(&self, array: Array) -> bool {
+    fn is_incomplete(&self, array: LogicalFile) -> bool {
         self.incomplete.get(&array) == Some(&[true; 2])
     }
 }
 
 /// Returns a METADATA copy that is written, and whether its `WRITE_LOCK` is 0.
-fn lock(op: &Op) -> Option<(Array, usize, bool)> {
-    let Op::Write((array @ Array::Heap(_), 0), _, at @ (0 | 32768), block) = op else {
+fn lock(op: &Op) -> Option<(LogicalFile, usize, bool)> {
+    let Op::Write((array @ LogicalFile::Heap(_), 0), _, at @ (0 | 32768), block) = op else {
         return None;
     };
     let word = block[56..64].try_into().expect("a word");
@@ -77,10 +77,10 @@ fn lock(op: &Op) -> Option<(Array, usize, bool)> {
 fn content(op: &Op) -> Option<HeapName> {
     op.changed()?;
     match op {
-        Op::Write((Array::Heap(heap), 0), _, at, _) => (*at >= 65536).then_some(*heap),
-        Op::Write((Array::Heap(heap) | Array::Table(heap), _), ..)
-        | Op::SetLen((Array::Heap(heap) | Array::Table(heap), _), ..)
-        | Op::Discard((Array::Heap(heap) | Array::Table(heap), _), ..) => Some(*heap),
+        Op::Write((LogicalFile::Heap(heap), 0), _, at, _) => (*at >= 65536).then_some(*heap),
+        Op::Write((LogicalFile::Heap(heap) | LogicalFile::Table(heap), _), ..)
+        | Op::SetLen((LogicalFile::Heap(heap) | LogicalFile::Table(heap), _), ..)
+        | Op::Discard((LogicalFile::Heap(heap) | LogicalFile::Table(heap), _), ..) => Some(*heap),
         _ => None,
     }
 }
@@ -120,9 +120,12 @@ fn i18_heap_is_rewritten_only_after_the_other_commit_is_synced() {
 fn entered_when_synced(disk: &Recorder) -> u32 {
     let mut entered = 0;
     each_of(disk, |state, op| {
-        if let Some((Array::Heap(heap), 0, true)) = lock(op) {
+        if let Some((LogicalFile::Heap(heap), 0, true)) = lock(op) {
             entered += 1;
-            for array in [Array::Heap(heap.other()), Array::Table(heap.other())] {
+            for array in [
+                LogicalFile::Heap(heap.other()),
+                LogicalFile::Table(heap.other()),
+            ] {
                 let dirty = &state.unsynced;
                 assert!(state.is_synced(array), "heap {heap}, {array}: {dirty:?}");
             }
@@ -139,7 +142,7 @@ fn i18_heap_copy_starts_only_after_its_source_is_synced() {
     let store = way.open(&disk).expect("a store");
     way.step(&disk, &store, 1).expect("a step");
     store.checkpoint_base().expect("a base");
-    let made = store.make_second_heap();
+    let made = store.create_second_heap();
     assert!(matches!(made, Ok(true)), "{made:?}");
     assert_eq!(entered_when_synced(&disk), 2);
     let looks = |image: &Recorder| judge_weak(way, image);
@@ -152,7 +155,7 @@ fn i18_acknowledgement_waits_for_no_sync() {
     // Shows that the other tests of this file have data to lose.
     let way = TRANSACTIONS.weak();
     let disk = recorded(way, 2, false);
-    let journal = |op: &Op| matches!(op, Op::Sync((Array::Journal(_), _), _));
+    let journal = |op: &Op| matches!(op, Op::Sync((LogicalFile::Journal(_), _), _));
     let syncs = disk.log().iter().filter(|op| journal(op)).count();
     assert_eq!(syncs, 1, "that of its header");
     let lost = std::cell::Cell::new(0);
@@ -175,18 +178,18 @@ fn i18_closed_store_is_synced() {
     for way in WAYS {
         let mut closed = 0;
         each(way, 4, true, |state, op| {
-            let Op::Write((array @ Array::Heap(heap), 0), _, 0, block) = op else {
+            let Op::Write((array @ LogicalFile::Heap(heap), 0), _, 0, block) = op else {
                 return;
             };
             if block[36] == 1 {
                 closed += 1;
-                for array in [*array, Array::Table(*heap)] {
+                for array in [*array, LogicalFile::Table(*heap)] {
                     assert!(state.is_synced(array), "{way:?}: {array}");
                 }
                 let journals = state.unsynced.iter();
                 let dirty: Vec<_> = journals
                     .filter(|(array, files)| {
-                        matches!(array, Array::Journal(_)) && !files.is_empty()
+                        matches!(array, LogicalFile::Journal(_)) && !files.is_empty()
                     })
                     .collect();
                 assert_eq!(dirty, [], "{way:?}");
@@ -207,7 +210,7 @@ fn i07_pages_and_tables_change_only_while_the_heap_is_incomplete() {
         each(way, steps, closes, |state, op| {
             let Some(heap) = content(op) else { return };
             changes[heap as usize] += 1;
-            let array = Array::Heap(heap);
+            let array = LogicalFile::Heap(heap);
             assert!(state.is_incomplete(array), "{way:?}: {}", op.describe());
         });
         assert!(changes.iter().all(|changes| *changes > 5), "{changes:?}");
@@ -253,7 +256,7 @@ fn judge_weak(way: Way, image: &Recorder) -> Result<(), String> {
     store.checkpoint_base().map_err(went_on)?;
     drop(store);
     let open = || match open()? {
-        store if store.open_report().fell_back.is_none() => Ok(store),
+        store if store.open_report().fallback_reason.is_none() => Ok(store),
         store => Err(format!("fallback was used: {:?}", store.open_report())),
     };
     let store = open()?;
@@ -274,7 +277,7 @@ fn judge_weak(way: Way, image: &Recorder) -> Result<(), String> {
 struct Forgetful;
 
 impl Ground for Forgetful {
-    fn open(&self, _way: Way) -> Result<Store, SnapshotError> {
+    fn open(&self, _way: Way) -> Result<Store, StoreError> {
         unreachable!("opened by the stepping test")
     }
 

@@ -1,6 +1,6 @@
 //! Creation of the second heap: failures, and usability of the result.
 
-use flatspan::snapshot::{OnClose, SnapshotError, Store};
+use flatspan::snapshot::{OnClose, Store, StoreError};
 
 use super::crash::{Fault, Limits, Recorder, crash_everywhere};
 use super::judge::{judge, judge_fallback};
@@ -32,7 +32,7 @@ fn failed_call_leaves_a_store_that_continues_or_reports_poisoning() {
                 let store = plain(way).open(&disk).expect("a store");
                 let before = disk.calls();
                 disk.fail_nth(call, fault);
-                let made = store.make_second_heap();
+                let made = store.create_second_heap();
                 if disk.calls() - before <= call {
                     assert!(matches!(made, Ok(true)), "{made:?}");
                     break;
@@ -43,7 +43,7 @@ fn failed_call_leaves_a_store_that_continues_or_reports_poisoning() {
                 let base = next.and_then(|()| store.checkpoint_base().map(drop));
                 match base {
                     Ok(()) => {}
-                    Err(SnapshotError::Poisoned { .. }) => poisoned += 1,
+                    Err(StoreError::Poisoned { .. }) => poisoned += 1,
                     Err(error) => panic!("call {call}, {made:?}: {error:?}"),
                 }
                 drop(store);
@@ -84,18 +84,18 @@ fn crash_during_the_copy_keeps_at_least_one_heap() {
         let disk = with_one_heap(way);
         let store = plain(way).open(&disk).expect("a store");
         let first = heaps(&store);
-        store.make_second_heap().expect("made");
+        store.create_second_heap().expect("made");
         assert_ne!(heaps(&store), first);
         let looks = |image: &Recorder| {
             let store = plain(way).open(image).map_err(|error| error.to_string())?;
-            match (way.look(&store)?, &store.open_report().fell_back) {
+            match (way.look(&store)?, &store.open_report().fallback_reason) {
                 (STEPS, None) => Ok(()),
                 other => Err(format!("{other:?}")),
             }
         };
         crash_everywhere(&disk, &limits, &looks).unwrap_or_else(|error| panic!("{error}"));
     }
-    assert_eq!(COPYING.on_close, OnClose::DropOlder);
+    assert_eq!(COPYING.on_close, OnClose::RemoveOlder);
 }
 
 fn heaps(store: &Store) -> u64 {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use flatspan::snapshot::{
-    Changes, Durability, OnClose, SnapshotError, Store, StoreOptions, TrackerChoice, Transaction,
+    Durability, OnClose, Store, StoreError, StoreOptions, TrackerChoice, Transaction, WriteMode,
 };
 
 use super::crash::Recorder;
@@ -15,7 +15,7 @@ pub(crate) const PART_BYTES: u64 = 64 << 10;
 
 /// Location of a store under test.
 pub(crate) trait Ground {
-    fn open(&self, way: Way) -> Result<Store, SnapshotError>;
+    fn open(&self, way: Way) -> Result<Store, StoreError>;
 
     /// Notes that the store has acknowledged this step.
     fn mark(&self, number: u64);
@@ -25,8 +25,8 @@ pub(crate) trait Ground {
 }
 
 impl Ground for Recorder {
-    fn open(&self, way: Way) -> Result<Store, SnapshotError> {
-        Store::open_on(Arc::new(self.clone()), way.options())
+    fn open(&self, way: Way) -> Result<Store, StoreError> {
+        Store::open_with_backend(Arc::new(self.clone()), way.options())
     }
 
     fn mark(&self, number: u64) {
@@ -37,7 +37,7 @@ impl Ground for Recorder {
 /// One way to use a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Way {
-    pub(crate) changes: Changes,
+    pub(crate) changes: WriteMode,
     pub(crate) shape: Shape,
     pub(crate) on_close: OnClose,
     /// Whether a missing second heap is created when the store is opened.
@@ -48,7 +48,7 @@ pub(crate) struct Way {
 }
 
 pub(crate) const TRANSACTIONS: Way = Way {
-    changes: Changes::Transactions,
+    changes: WriteMode::Transactions,
     shape: Shape {
         pages: 28,
         resizes: false,
@@ -60,7 +60,7 @@ pub(crate) const TRANSACTIONS: Way = Way {
 };
 
 pub(crate) const RESIZING: Way = Way {
-    changes: Changes::Transactions,
+    changes: WriteMode::Transactions,
     shape: Shape {
         pages: 40,
         resizes: true,
@@ -72,7 +72,7 @@ pub(crate) const RESIZING: Way = Way {
 };
 
 pub(crate) const WRITERS: Way = Way {
-    changes: Changes::Writers,
+    changes: WriteMode::Tracked,
     shape: Shape {
         pages: 44,
         resizes: true,
@@ -85,7 +85,7 @@ pub(crate) const WRITERS: Way = Way {
 
 /// One heap after each closing.
 pub(crate) const FRUGAL: Way = Way {
-    on_close: OnClose::DropOlder,
+    on_close: OnClose::RemoveOlder,
     ..TRANSACTIONS
 };
 
@@ -96,7 +96,7 @@ pub(crate) const COPYING: Way = Way {
 };
 
 pub(crate) const COPYING_WRITERS: Way = Way {
-    on_close: OnClose::DropOlder,
+    on_close: OnClose::RemoveOlder,
     second_heap: true,
     ..WRITERS
 };
@@ -126,14 +126,14 @@ impl Way {
         let options = match self.part_bytes {
             Some(part_bytes) => StoreOptions::default()
                 .part_bytes(part_bytes)
-                .change_part_bytes(true),
+                .convert_part_bytes(true),
             None => StoreOptions::default(),
         };
         options
-            .changes(self.changes)
+            .write_mode(self.changes)
             .on_close(self.on_close)
             .durability(self.durability)
-            .tracker(TrackerChoice::Compare)
+            .tracker(TrackerChoice::HashCompare)
             .reserve_bytes(1 << 20)
             .initial_bytes(self.initial_bytes())
             .journal_bytes_max(u64::MAX)
@@ -148,10 +148,10 @@ impl Way {
         }
     }
 
-    pub(crate) fn open(self, ground: &impl Ground) -> Result<Store, SnapshotError> {
+    pub(crate) fn open(self, ground: &impl Ground) -> Result<Store, StoreError> {
         let store = ground.open(self)?;
         if self.second_heap {
-            store.make_second_heap()?;
+            store.create_second_heap()?;
         }
         Ok(store)
     }
@@ -162,17 +162,17 @@ impl Way {
         ground: &impl Ground,
         store: &Store,
         number: u64,
-    ) -> Result<(), SnapshotError> {
+    ) -> Result<(), StoreError> {
         match self.changes {
-            Changes::Transactions => {
+            WriteMode::Transactions => {
                 store.transaction(|tx| self.change(tx, number))?;
             }
             _ => {
                 for change in step(self.shape, number, store.len()) {
                     match change {
                         Change::Resize(len) => store.resize(len)?,
-                        Change::Write(at, bytes) => store.enter()?.write(at, &bytes)?,
-                        Change::Discard(range) => store.enter()?.discard(range)?,
+                        Change::Write(at, bytes) => store.write_guard()?.write_at(at, &bytes)?,
+                        Change::Discard(range) => store.write_guard()?.discard(range)?,
                     }
                 }
                 match number % 3 {
@@ -185,11 +185,11 @@ impl Way {
         Ok(())
     }
 
-    fn change(self, tx: &mut Transaction<'_>, number: u64) -> Result<(), SnapshotError> {
+    fn change(self, tx: &mut Transaction<'_>, number: u64) -> Result<(), StoreError> {
         for change in step(self.shape, number, tx.len()) {
             match change {
                 Change::Resize(len) => tx.resize(len)?,
-                Change::Write(at, bytes) => tx.write(at, &bytes)?,
+                Change::Write(at, bytes) => tx.write_at(at, &bytes)?,
                 Change::Discard(range) => tx.discard(range)?,
             }
         }
@@ -202,7 +202,7 @@ impl Way {
         ground: &impl Ground,
         store: &Store,
         number: u64,
-    ) -> Result<(), SnapshotError> {
+    ) -> Result<(), StoreError> {
         let mut tx = store.begin()?;
         self.change(&mut tx, number)?;
         tx.commit_deferred()?;
@@ -213,11 +213,13 @@ impl Way {
 
     /// Writes the number of the step again: the checkpoint has a page to write, and memory is
     /// unchanged.
-    pub(crate) fn touch(self, store: &Store, number: u64) -> Result<(), SnapshotError> {
+    pub(crate) fn touch(self, store: &Store, number: u64) -> Result<(), StoreError> {
         match self.changes {
             _ if store.len() < 8 => Ok(()),
-            Changes::Transactions => store.transaction(|tx| tx.write(0, &number.to_le_bytes())),
-            _ => store.enter()?.declare(0..8),
+            WriteMode::Transactions => {
+                store.transaction(|tx| tx.write_at(0, &number.to_le_bytes()))
+            }
+            _ => store.write_guard()?.mark_dirty(0..8),
         }
     }
 
@@ -227,8 +229,8 @@ impl Way {
         ground: &impl Ground,
         store: &Store,
         number: u64,
-    ) -> Result<(), SnapshotError> {
-        if self.changes == Changes::Transactions && number.is_multiple_of(3) {
+    ) -> Result<(), StoreError> {
+        if self.changes == WriteMode::Transactions && number.is_multiple_of(3) {
             self.step_and_base(ground, store, number)
         } else {
             self.step(ground, store, number)
@@ -236,11 +238,11 @@ impl Way {
     }
 
     /// Sets the memory to the initial state of the model.
-    pub(crate) fn begin(self, store: &Store) -> Result<(), SnapshotError> {
+    pub(crate) fn begin(self, store: &Store) -> Result<(), StoreError> {
         let len = self.shape.pages * PAGE;
         match self.changes {
             _ if store.len() == len => Ok(()),
-            Changes::Transactions => store.transaction(|tx| tx.resize(len)),
+            WriteMode::Transactions => store.transaction(|tx| tx.resize(len)),
             _ => store.resize(len),
         }
     }
@@ -273,13 +275,13 @@ impl Way {
     }
 
     fn memory(self, store: &Store) -> Result<Vec<u8>, String> {
-        let error = |error: SnapshotError| error.to_string();
+        let error = |error: StoreError| error.to_string();
         match self.changes {
-            Changes::Transactions => store.view(<[u8]>::to_vec).map_err(error),
+            WriteMode::Transactions => store.view(<[u8]>::to_vec).map_err(error),
             _ => {
-                let inside = store.enter().map_err(error)?;
+                let inside = store.write_guard().map_err(error)?;
                 let mut memory = vec![0; inside.len() as usize];
-                inside.read(0, &mut memory).map_err(error)?;
+                inside.read_at(0, &mut memory).map_err(error)?;
                 Ok(memory)
             }
         }
@@ -310,7 +312,7 @@ pub(crate) fn run(
     ground: &impl Ground,
     steps: u64,
     closes: bool,
-) -> Result<(), SnapshotError> {
+) -> Result<(), StoreError> {
     let store = way.open(ground)?;
     all_steps(way, ground, &store, steps).inspect_err(|_| ground.gave_up(way, &store))?;
     if closes {
@@ -323,12 +325,7 @@ pub(crate) fn run(
     Ok(())
 }
 
-fn all_steps(
-    way: Way,
-    ground: &impl Ground,
-    store: &Store,
-    steps: u64,
-) -> Result<(), SnapshotError> {
+fn all_steps(way: Way, ground: &impl Ground, store: &Store, steps: u64) -> Result<(), StoreError> {
     way.begin(store)?;
     (1..=steps).try_for_each(|number| way.next(ground, store, number))
 }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use flatspan::{
-    mapping_cache::{CopyPath, FlushMode, Preallocation},
+    mapping_cache::{CopyMethod, FlushMode, Preallocation},
     span::Pieces,
 };
 
@@ -57,7 +57,7 @@ impl World {
                 "entry {number}"
             );
             let is_exact =
-                self.copy_path != CopyPath::Mapped && self.preallocation != Preallocation::Full;
+                self.copy_path != CopyMethod::Mapped && self.preallocation != Preallocation::Full;
             assert!(!is_exact || present == known, "entry {number}: {present:?}");
             self.files.files[file].reach = present;
         }
@@ -83,7 +83,7 @@ impl World {
         self.group
             .as_mut()
             .expect("open")
-            .grow_last(len)
+            .grow_last_file(len)
             .expect("grow_last");
     }
 
@@ -93,10 +93,10 @@ impl World {
         let path = self.path(entry);
         let group = self.group.as_mut().expect("open");
         if self.files.entries[entry].file.is_none() {
-            assert!(group.release_file(entry).is_err());
+            assert!(group.close_file(entry).is_err());
             return;
         }
-        group.release_file(entry).expect("release_file");
+        group.close_file(entry).expect("release_file");
         let file = self.files.entries[entry].file;
         let names = self.files.entries.iter().filter(|other| other.file == file);
         let has_links = names

@@ -12,7 +12,7 @@ mod world;
 
 use std::{env, thread};
 
-use flatspan::mapping_cache::CopyPath;
+use flatspan::mapping_cache::CopyMethod;
 
 use crate::content::{PREALLOCATIONS, Rng};
 use operations::{Tally, Worker};
@@ -43,7 +43,7 @@ fn number(variable: &str) -> Option<u64> {
 }
 
 /// One third of the operations, with each kind of preallocation.
-fn run(copy_path: CopyPath) {
+fn run(copy_path: CopyMethod) {
     let operations = number("FLATSPAN_MODEL_OPS").unwrap_or(100_000).div_ceil(3);
     let seed = number("FLATSPAN_SEED").unwrap_or_else(|| {
         let now = std::time::UNIX_EPOCH.elapsed().expect("after 1970");
@@ -96,15 +96,15 @@ fn round(world: &mut World, rng: &mut Rng) -> Tally {
 
 #[test]
 fn groups_agree_with_vectors_when_copies_choose_their_way() {
-    run(CopyPath::Auto);
+    run(CopyMethod::Auto);
 }
 
 #[test]
 fn groups_agree_with_vectors_when_copies_go_through_mappings() {
-    run(CopyPath::Mapped);
+    run(CopyMethod::Mapped);
 }
 
 #[test]
 fn groups_agree_with_vectors_when_copies_are_positioned() {
-    run(CopyPath::Positioned);
+    run(CopyMethod::Positioned);
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use flatspan::{
     mapping_cache::{Advice, FlushMode, MappingError},
-    span::{Group, SpanError},
+    span::{Group, GroupError},
 };
 
 use super::{
@@ -149,14 +149,14 @@ impl<'a> Worker<'a> {
     }
 
     /// Asserts that the error names a file of the range that is shorter than the range needs.
-    fn check_short(&self, range: &Range<u64>, error: &SpanError) {
+    fn check_short(&self, range: &Range<u64>, error: &GroupError) {
         let (path, needed, present) = match error {
-            SpanError::File(MappingError::ShortFile {
+            GroupError::File(MappingError::FileTooShort {
                 path,
-                needed_bytes,
-                present_bytes,
+                required_bytes: needed_bytes,
+                actual_bytes: present_bytes,
             }) => (path, Some(*needed_bytes), Some(*present_bytes)),
-            SpanError::File(MappingError::Missing { path }) => (path, None, None),
+            GroupError::File(MappingError::NotFound { path }) => (path, None, None),
             other => panic!("{range:?}: {other:?}"),
         };
         let is_named = self.files.parts(range).into_iter().any(|part| {
@@ -191,7 +191,7 @@ impl<'a> Worker<'a> {
         let refused = self.files.write(range.start, &bytes);
         match (self.group.write_all_at(range.start, &bytes), refused) {
             (Ok(()), None) => {}
-            (Err(SpanError::Padding { entry }), Some(refused)) if entry == refused => {
+            (Err(GroupError::WriteToPadding { entry }), Some(refused)) if entry == refused => {
                 self.tally.refused_writes += 1;
             }
             (result, refused) => panic!("{range:?}, padding {refused:?}: {result:?}"),
@@ -204,8 +204,8 @@ impl<'a> Worker<'a> {
             // Recent writes may have been dropped from memory again, but missing bytes are never
             // resident.
             Ok(resident) => assert!(certain || !resident || self.may_exist(&range)),
-            Err(SpanError::File(
-                MappingError::BudgetPinned { .. } | MappingError::WindowPinned { .. },
+            Err(GroupError::File(
+                MappingError::BudgetExhausted { .. } | MappingError::WindowPinned { .. },
             )) => {}
             Err(error) => panic!("{range:?}: {error:?}"),
         }
@@ -231,7 +231,7 @@ impl<'a> Worker<'a> {
         ];
         let advice = choices[self.rng.below(4) as usize];
         match self.group.advise(range, advice) {
-            Ok(()) | Err(SpanError::File(MappingError::Missing { .. })) => {}
+            Ok(()) | Err(GroupError::File(MappingError::NotFound { .. })) => {}
             Err(error) => panic!("{advice:?}: {error:?}"),
         }
     }

@@ -3,7 +3,7 @@
 use std::{fs, ops::Range, path::PathBuf};
 
 use flatspan::{
-    mapping_cache::{Access, CacheOptions, CopyPath, MappingCache, Preallocation, WhenPinned},
+    mapping_cache::{Access, BudgetPolicy, CacheOptions, CopyMethod, MappingCache, Preallocation},
     span::{Group, GroupBuilder},
 };
 use tempfile::TempDir;
@@ -19,26 +19,26 @@ const FILE_BYTES_MAX: u64 = 256 << 10;
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) folder: TempDir,
-    pub(crate) copy_path: CopyPath,
+    pub(crate) copy_path: CopyMethod,
     pub(crate) preallocation: Preallocation,
     pub(crate) files: Files,
     /// `None` only while the group is rebuilt.
     pub(crate) group: Option<Group>,
-    pub(crate) when_pinned: WhenPinned,
+    pub(crate) when_pinned: BudgetPolicy,
     pub(crate) budget_bytes: u64,
     /// The end of a share: no file has entries on both sides of it.
     pub(crate) seams: Vec<u64>,
 }
 
 impl World {
-    pub(crate) fn new(copy_path: CopyPath, preallocation: Preallocation, rng: &mut Rng) -> Self {
+    pub(crate) fn new(copy_path: CopyMethod, preallocation: Preallocation, rng: &mut Rng) -> Self {
         let mut world = Self {
             folder: support::temp_dir(),
             copy_path,
             preallocation,
             files: Files::default(),
             group: None,
-            when_pinned: WhenPinned::Exceed,
+            when_pinned: BudgetPolicy::AllowExceeding,
             budget_bytes: 0,
             seams: Vec::new(),
         };
@@ -173,13 +173,14 @@ impl World {
     fn fresh_cache(&mut self, rng: &mut Rng) -> MappingCache {
         let windows = [1, 2, 16, 1024][rng.below(4) as usize];
         self.budget_bytes = windows * WINDOW_BYTES;
-        self.when_pinned = [WhenPinned::Exceed, WhenPinned::Fail][rng.below(2) as usize];
+        self.when_pinned =
+            [BudgetPolicy::AllowExceeding, BudgetPolicy::Fail][rng.below(2) as usize];
         let options = CacheOptions::default()
             .window_bytes(WINDOW_BYTES as usize)
             .budget_bytes(self.budget_bytes)
-            .when_pinned(self.when_pinned)
+            .budget_policy(self.when_pinned)
             .descriptors_max([4, 8, 64][rng.below(3) as usize])
-            .copy_path(self.copy_path);
+            .copy_method(self.copy_path);
         MappingCache::new(options).expect("a cache")
     }
 
@@ -193,12 +194,12 @@ impl World {
 
     pub(crate) fn check_budget(&self) {
         let stats = self.group().stats();
-        assert_eq!(stats.pinned, 0);
-        if self.when_pinned == WhenPinned::Fail {
-            assert_eq!(stats.budget_exceeded, 0);
+        assert_eq!(stats.pinned_mappings, 0);
+        if self.when_pinned == BudgetPolicy::Fail {
+            assert_eq!(stats.over_budget_mappings, 0);
         }
         // Budget exceeded for pinned windows is returned when the next window is mapped.
-        if stats.budget_exceeded == 0 {
+        if stats.over_budget_mappings == 0 {
             assert!(stats.mapped_bytes_max <= self.budget_bytes, "{stats:?}");
         }
     }
