@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use super::freeze_error::FreezeError;
 use super::freeze_tree::{FrozenTree, SeizedThreads, freeze_within};
+#[cfg(feature = "snapshot")]
 use crate::snapshot::{Quiesce, QuiesceGuard};
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -92,7 +93,8 @@ impl Freezer {
     ///
     /// - [`FreezeError::PermissionDenied`] if a process must not be traced.
     /// - [`FreezeError::Timeout`] if a thread does not stop in time.
-    /// - [`FreezeError::FatalSignalPending`] if a thread that is about to be killed does not exit in time.
+    /// - [`FreezeError::FatalSignalPending`] if a thread that is about to be killed does not exit
+    ///   in time.
     /// - [`FreezeError::Io`] if a system call fails.
     pub fn freeze(&self) -> Result<Frozen, FreezeError> {
         let (report, reports) = mpsc::channel();
@@ -122,6 +124,7 @@ impl Freezer {
     }
 }
 
+#[cfg(feature = "snapshot")]
 impl Quiesce for Freezer {
     fn quiesce(&self) -> io::Result<QuiesceGuard> {
         Ok(QuiesceGuard::new(self.freeze()?))

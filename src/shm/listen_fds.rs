@@ -56,8 +56,8 @@ impl ListenFds {
     ///
     /// A process can do this once, and should before it opens other files. Afterwards the
     /// descriptors are close-on-exec and have other numbers, so that the numbers from 3 on are free
-    /// for a [`FdPassing`](super::FdPassing). The list is empty if none are announced, or if they are
-    /// meant for another process; [`absent`](Self::absent) returns the reason.
+    /// for a [`FdPassing`](super::FdPassing). The list is empty if none are announced, or if they
+    /// are meant for another process; [`absent`](Self::absent) returns the reason.
     ///
     /// The variables stay set, since changing the environment is not safe with other threads.
     /// [`PlacedFds`](super::Placed) removes them for its children. Other children need

@@ -58,8 +58,8 @@ impl Notify {
     ///
     /// # Errors
     ///
-    /// Returns [`ShmError::InvalidVariable`] if `NOTIFY_SOCKET`, `WATCHDOG_USEC` or `WATCHDOG_PID` has an
-    /// invalid value.
+    /// Returns [`ShmError::InvalidVariable`] if `NOTIFY_SOCKET`, `WATCHDOG_USEC` or `WATCHDOG_PID`
+    /// has an invalid value.
     pub fn from_env() -> Result<Self, ShmError> {
         Self::from_variables(&environment::of_process)
     }

@@ -44,7 +44,7 @@ impl TransparentHostOptions {
 
     /// Sets what freezes the program during the stop-and-copy part of each checkpoint. Defaults to
     /// nothing.
-    pub fn standstill(mut self, quiesce: Arc<dyn Quiesce>) -> Self {
+    pub fn quiesce_with(mut self, quiesce: Arc<dyn Quiesce>) -> Self {
         self.quiesce = Some(quiesce);
         self
     }
@@ -88,7 +88,7 @@ pub enum TransparentHostError {
 /// # Examples
 ///
 /// ```
-/// use flatspan::shm::{Memfd, Unaware, TransparentHostOptions};
+/// use flatspan::shm::{Memfd, TransparentHost, TransparentHostOptions};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let dir = tempfile::tempdir()?;
@@ -162,8 +162,8 @@ impl TransparentHost {
     ///
     /// # Errors
     ///
-    /// - [`TransparentHostError::Store`] if the store cannot be read. The memfd is not modified unless the
-    ///   error is found during the copy.
+    /// - [`TransparentHostError::Store`] if the store cannot be read. The memfd is not modified
+    ///   unless the error is found during the copy.
     /// - [`TransparentHostError::Memory`] if a system call on the memfd fails.
     pub fn rollback(&mut self) -> Result<(), TransparentHostError> {
         restore_newest(&self.directory, &self.memfd)?;
@@ -194,9 +194,9 @@ impl TransparentHost {
     ///
     /// # Errors
     ///
-    /// Returns [`TransparentHostError::Store`] if the checkpoint fails. The store keeps its state, and the
-    /// next call retries. A [poisoned](StoreError::Poisoned) store must be opened again, which
-    /// keeps the content of the memfd.
+    /// Returns [`TransparentHostError::Store`] if the checkpoint fails. The store keeps its state,
+    /// and the next call retries. A [poisoned](StoreError::Poisoned) store must be opened again,
+    /// which keeps the content of the memfd.
     pub fn snapshot(&self) -> Result<CheckpointReport, TransparentHostError> {
         // Appended pages are copied before the program is frozen. The checkpoint follows the memfd
         // again for those appended in between.
@@ -208,7 +208,8 @@ impl TransparentHost {
     ///
     /// # Errors
     ///
-    /// Returns [`TransparentHostError::Store`] if the checkpoint fails. The store is then as after a crash.
+    /// Returns [`TransparentHostError::Store`] if the checkpoint fails. The store is then as after
+    /// a crash.
     pub fn close(self) -> Result<(), TransparentHostError> {
         Ok(self.store.close()?)
     }

@@ -191,7 +191,8 @@ impl StoreOptions {
     }
 
     /// Sets whether the background thread creates a missing second heap, as after
-    /// [`OnClose::RemoveOlder`]; see [`Store::create_second_heap`](super::Store::create_second_heap).
+    /// [`OnClose::RemoveOlder`]; see
+    /// [`Store::create_second_heap`](super::Store::create_second_heap).
     ///
     /// Defaults to true for a store with background checkpoints. An error is
     /// [reported](Self::on_background_error). The next base checkpoint then creates the heap and
@@ -295,8 +296,8 @@ impl StoreOptions {
 
     /// Sets how external writers are stopped at the point in time of a checkpoint. They run while
     /// the checkpoint scans for changed pages before, and while it waits for the disk.
-    pub fn quiesce_with(mut self, standstill: Arc<dyn Quiesce>) -> Self {
-        self.quiesce_with = Some(standstill);
+    pub fn quiesce_with(mut self, quiesce: Arc<dyn Quiesce>) -> Self {
+        self.quiesce_with = Some(quiesce);
         self
     }
 
@@ -304,14 +305,14 @@ impl StoreOptions {
     /// false.
     ///
     /// The checkpoint does so while writers are paused and external writers are
-    /// [stopped](Self::standstill). An image is then as long as the memory was at its point in
+    /// [stopped](Self::quiesce_with). An image is then as long as the memory was at its point in
     /// time. Otherwise the region keeps its length until [`resize`](super::Store::resize) or
     /// [`Store::grow_to_memfd`](super::Store::grow_to_memfd), and no checkpoint has the bytes after
     /// its end.
     ///
     /// This is for memory that programs without this store extend ([`MemorySource::NewMemfd`],
-    /// [`MemorySource::RestoreInto`], [`MemorySource::Attach`]), which needs [`WriteMode::Tracked`]. It has no effect
-    /// on [`MemorySource::Private`].
+    /// [`MemorySource::RestoreInto`], [`MemorySource::Attach`]), which needs
+    /// [`WriteMode::Tracked`]. It has no effect on [`MemorySource::Private`].
     ///
     /// - The region never shrinks.
     /// - If the memfd ends within a page, the whole page belongs to the region. Its rest is zeros.

@@ -1,7 +1,7 @@
 //! The file `STORE/memory-state`: which memfds are in use, and which were left by a crash.
 //!
 //! ```text
-//! used BOOT DEVICE INODE PID:STARTED...     these commands use it; their exit was not observed yet
+//! used BOOT DEVICE INODE PID:STARTED...     these commands use it; exit not observed yet
 //! killed BOOT DEVICE INODE PID:STARTED...   the last snapshot must be restored; these others use it
 //! ```
 //!

@@ -142,7 +142,8 @@ impl Client {
     /// - [`QueueError::LayoutMismatch`] if the memfd holds a queue with other dimensions.
     /// - [`QueueError::NotAQueue`] if the memfd holds other data.
     /// - [`QueueError::InvalidHeader`] if the options or the existing header are out of range.
-    /// - [`QueueError::UnsupportedVersion`], [`QueueError::TooShort`] if the existing queue is not usable.
+    /// - [`QueueError::UnsupportedVersion`], [`QueueError::TooShort`] if the existing queue is not
+    ///   usable.
     /// - [`QueueError::Io`] if a system call on the memfd fails.
     #[expect(
         clippy::needless_pass_by_value,
@@ -281,7 +282,8 @@ impl Client {
     /// # Errors
     ///
     /// - Those of [`commit`](Self::commit).
-    /// - [`QueueError::AuxTooLong`] if `tail` is longer than the queue allows. The closure is not called.
+    /// - [`QueueError::AuxTooLong`] if `tail` is longer than the queue allows. The closure is not
+    ///   called.
     pub fn commit_with_aux<R>(
         &mut self,
         tail: &[u8],
@@ -473,6 +475,10 @@ mod tests {
         drop(update);
         let mut update = client.begin().expect("an update");
         update.write(0, &[3; 5]).expect("a change");
+        #[expect(
+            clippy::forget_non_drop,
+            reason = "a leaked update must leave no trace"
+        )]
         std::mem::forget(update);
         assert_eq!(state(&client), [1; 2 * PAGE_BYTES]);
 

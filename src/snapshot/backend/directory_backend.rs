@@ -1,7 +1,11 @@
 //! Storage backend on a directory: one group of files for each logical file, opened on first use.
 //!
-//! Lock order: the list of files, then the shape of one logical file, then the shape of a logical
-//! file with a higher name, or with the same name in a backend at a higher address.
+//! Lock order:
+//!
+//! 1. the list of files;
+//! 2. the shape of one logical file;
+//! 3. the shape of a logical file with a higher name, or with the same name in a backend at a
+//!    higher address.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -56,7 +60,8 @@ impl DirectoryBackend {
     /// Opens the files of an existing store.
     ///
     /// `part_bytes` is a multiple of 64 KiB. The first part of a file can be read with any value.
-    /// METADATA is in the first part and records the actual value for [`StorageBackend::set_part_bytes`].
+    /// METADATA is in the first part and records the actual value for
+    /// [`StorageBackend::set_part_bytes`].
     ///
     /// # Errors
     ///
@@ -76,8 +81,8 @@ impl DirectoryBackend {
     /// Creates the files of a new store in a temporary directory next to `dir`, named
     /// `.NAME.new-<pid>-<random>`.
     ///
-    /// [`StorageBackend::publish`] renames the directory to `dir`. Dropping the backend before removes it. A
-    /// directory that a killed process left is not reused and can be deleted by hand.
+    /// [`StorageBackend::publish`] renames the directory to `dir`. Dropping the backend before
+    /// removes it. A directory that a killed process left is not reused and can be deleted by hand.
     ///
     /// # Errors
     ///

@@ -38,7 +38,8 @@ impl Image {
     /// let image = reader.newest()?;
     /// let builder = Group::builder(reader.path());
     /// let parts = image.parts().into_iter();
-    /// let builder = parts.fold(builder, |builder, part| builder.file_range(part.path, part.range));
+    /// let add = |builder: GroupBuilder, part: PayloadFile| builder.file_range(part.path, part.range);
+    /// let builder = parts.fold(builder, add);
     /// let group = builder.open()?;
     /// let first = Pieces::new(&group, 256 << 10)?.hash(0)?;
     /// // Check before the hash is used.

@@ -171,8 +171,9 @@ impl Store {
         self.memory().region.as_ptr()
     }
 
-    /// Returns the memfd of the memory for other processes, or `None` for [`MemorySource::Private`]. It
-    /// may be longer than the region. A checkpoint covers the first [`len`](Self::len) bytes.
+    /// Returns the memfd of the memory for other processes, or `None` for
+    /// [`MemorySource::Private`]. It may be longer than the region. A checkpoint covers the first
+    /// [`len`](Self::len) bytes.
     #[must_use]
     pub fn memfd(&self) -> Option<BorrowedFd<'_>> {
         self.memory().region.as_fd()
@@ -295,8 +296,8 @@ impl Store {
     /// returns the length.
     ///
     /// The new bytes keep their content and are in the next checkpoint. If the memfd ends within a
-    /// page, the whole page belongs to the region. Does nothing for [`MemorySource::Private`], or if the
-    /// region is as long already.
+    /// page, the whole page belongs to the region. Does nothing for [`MemorySource::Private`], or
+    /// if the region is as long already.
     ///
     /// # Errors
     ///
@@ -339,8 +340,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// - [`StoreError::WrongMode`] if the store was not opened with [`WriteMode::Tracked`]. The journal
-    ///   of other stores has every transaction already.
+    /// - [`StoreError::WrongMode`] if the store was not opened with [`WriteMode::Tracked`]. The
+    ///   journal of other stores has every transaction already.
     /// - The errors of [`checkpoint`](Self::checkpoint).
     pub fn checkpoint_delta(&self) -> Result<CheckpointReport, StoreError> {
         self.require(WriteMode::Tracked, "checkpoint_delta", "Writers")?;
@@ -353,8 +354,8 @@ impl Store {
     /// The heap is a copy of the committed one and shares its storage where the filesystem supports
     /// reflinks. The next base checkpoint then writes the changed pages only. Writers and
     /// checkpoints run meanwhile. A checkpoint waits for one step at most. A base checkpoint
-    /// creates the second heap itself and ends the copy. [`StoreOptions::create_second_heap`] creates the
-    /// heap in the background.
+    /// creates the second heap itself and ends the copy. [`StoreOptions::create_second_heap`]
+    /// creates the heap in the background.
     ///
     /// # Errors
     ///
@@ -413,7 +414,7 @@ impl Store {
             return Ok(());
         }
         Err(StoreError::WrongMode {
-            method: method,
+            method,
             required: mode,
         })
     }
