@@ -8,9 +8,9 @@ use crate::support;
 #[test]
 fn a_signal_ends_a_busy_server_cleanly() {
     for signal in [Signal::TERM, Signal::INT] {
-        let folder = support::temp_dir();
+        let directory = support::temp_dir();
         let files = Files {
-            root: folder.path(),
+            root: directory.path(),
             bytes: 50_000,
             count: 2,
         };
@@ -25,7 +25,7 @@ fn a_signal_ends_a_busy_server_cleanly() {
         assert_eq!(status.code(), Some(0), "{last}");
         idle.assert_ended();
         slow.assert_ended();
-        let read = |file: &str| std::fs::read(folder.path().join(file)).expect("a file");
+        let read = |file: &str| std::fs::read(directory.path().join(file)).expect("a file");
         assert_eq!(read("000000")[49_999], b'a');
         assert_eq!(read("000001")[0], b'b');
     }
@@ -48,8 +48,8 @@ fn exit_codes_and_help_are_as_documented() {
     let (status, text) = code(&[&["check", "--seed", "1"], &gone[..]].concat());
     assert_eq!(status, Some(4));
     assert!(text.contains("--root /nowhere"), "{text}");
-    let folder = support::temp_dir();
-    let root = folder.path().to_str().expect("UTF-8");
+    let directory = support::temp_dir();
+    let root = directory.path().to_str().expect("UTF-8");
     let long = (u64::MAX / 2).to_string();
     let group = ["--root", root, "--file-size", &long, "--files", "3"];
     let listen = ["serve", "--listen", "127.0.0.1:0"];
@@ -64,9 +64,9 @@ fn exit_codes_and_help_are_as_documented() {
 
 #[test]
 fn load_fails_on_a_group_that_is_too_small() {
-    let folder = support::temp_dir();
+    let directory = support::temp_dir();
     let files = Files {
-        root: folder.path(),
+        root: directory.path(),
         bytes: 50_000,
         count: 2,
     };

@@ -11,9 +11,9 @@ const RSS_MAX: u64 = 48 << 20;
 
 #[test]
 fn hostile_messages_get_a_reply_and_use_little_memory() {
-    let folder = support::temp_dir();
+    let directory = support::temp_dir();
     let files = Files {
-        root: folder.path(),
+        root: directory.path(),
         bytes: 50_000,
         count: 2,
     };
@@ -68,9 +68,9 @@ fn hostile_messages_get_a_reply_and_use_little_memory() {
 
 #[test]
 fn random_bytes_end_only_their_own_connection() {
-    let folder = support::temp_dir();
+    let directory = support::temp_dir();
     let files = Files {
-        root: folder.path(),
+        root: directory.path(),
         bytes: 50_000,
         count: 2,
     };
@@ -107,9 +107,9 @@ fn random_bytes_end_only_their_own_connection() {
 
 #[test]
 fn a_peer_beyond_the_limit_gets_an_error() {
-    let folder = support::temp_dir();
+    let directory = support::temp_dir();
     let files = Files {
-        root: folder.path(),
+        root: directory.path(),
         bytes: 1000,
         count: 1,
     };

@@ -16,9 +16,9 @@ fn text(reply: &(u8, Vec<u8>)) -> String {
 
 #[test]
 fn a_put_past_the_end_is_refused_and_its_payload_is_discarded() {
-    let folder = support::temp_dir();
+    let directory = support::temp_dir();
     let files = Files {
-        root: folder.path(),
+        root: directory.path(),
         bytes: 50_000,
         count: 2,
     };
@@ -39,13 +39,13 @@ fn a_put_past_the_end_is_refused_and_its_payload_is_discarded() {
 
 #[test]
 fn a_server_without_receive_refuses_puts() {
-    let folder = support::temp_dir();
+    let directory = support::temp_dir();
     let files = Files {
-        root: folder.path(),
+        root: directory.path(),
         bytes: 50_000,
         count: 2,
     };
-    fs::write(folder.path().join("000000"), [3; 50_000]).expect("a file");
+    fs::write(directory.path().join("000000"), [3; 50_000]).expect("a file");
     let server = Server::start(&files, &[]);
     let mut peer = server.connect();
     let reply = peer.put(0, &BLOCK);
@@ -58,18 +58,18 @@ fn a_server_without_receive_refuses_puts() {
     assert!(text(&reply).contains("no such file"), "{}", text(&reply));
     assert_eq!(peer.get(0, 1), (DONE, vec![3]));
     server.end();
-    assert!(!folder.path().join("000001").exists());
+    assert!(!directory.path().join("000001").exists());
 }
 
 #[test]
 fn a_get_from_a_truncated_file_gets_an_error_reply() {
-    let folder = support::temp_dir();
+    let directory = support::temp_dir();
     let files = Files {
-        root: folder.path(),
+        root: directory.path(),
         bytes: 300_000,
         count: 1,
     };
-    let path = folder.path().join("000000");
+    let path = directory.path().join("000000");
     fs::write(&path, [3; 300_000]).expect("a file");
     let server = Server::start(&files, &["--budget", "1M"]);
     let mut peer = server.connect();
@@ -94,9 +94,9 @@ fn a_get_from_a_truncated_file_gets_an_error_reply() {
 
 #[test]
 fn a_put_into_a_truncated_file_is_refused() {
-    let folder = support::temp_dir();
+    let directory = support::temp_dir();
     let files = Files {
-        root: folder.path(),
+        root: directory.path(),
         bytes: 300_000,
         count: 2,
     };
@@ -104,7 +104,7 @@ fn a_put_into_a_truncated_file_is_refused() {
     let mut peer = server.connect();
     assert_eq!(peer.put(200_000, &BLOCK).0, DONE);
     assert_eq!(peer.put(400_000, &BLOCK).0, DONE);
-    let path = folder.path().join("000000");
+    let path = directory.path().join("000000");
     let file = File::options().write(true).open(&path).expect("a file");
     file.set_len(100_000).expect("the file is truncated");
     let reply = peer.put(200_000, &BLOCK);
@@ -124,9 +124,9 @@ fn a_put_into_a_truncated_file_is_refused() {
 
 #[test]
 fn a_block_is_busy_until_its_put_ends_or_its_peer_dies() {
-    let folder = support::temp_dir();
+    let directory = support::temp_dir();
     let files = Files {
-        root: folder.path(),
+        root: directory.path(),
         bytes: 50_000,
         count: 2,
     };

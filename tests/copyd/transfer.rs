@@ -20,9 +20,9 @@ const SEED: &str = "7";
 fn blocks_of_killed_peers_are_stored_within_the_budget() {
     let bytes = env::var(BYTES_VARIABLE).map_or(BYTES, |text| text.parse().expect("bytes"));
     let budget_mib = (bytes / BYTES_PER_BUDGET_MIB).clamp(4, BUDGET_MIB_MAX);
-    let folder = support::temp_dir();
+    let directory = support::temp_dir();
     let files = Files {
-        root: folder.path(),
+        root: directory.path(),
         bytes: bytes.div_ceil(FILES),
         count: FILES,
     };
@@ -64,9 +64,9 @@ fn blocks_of_killed_peers_are_stored_within_the_budget() {
 
 #[test]
 fn check_reports_pieces_with_wrong_content() {
-    let folder = support::temp_dir();
+    let directory = support::temp_dir();
     let files = Files {
-        root: folder.path(),
+        root: directory.path(),
         bytes: 300_001,
         count: 3,
     };
@@ -85,7 +85,7 @@ fn check_reports_pieces_with_wrong_content() {
     let check = files.check(1, "1");
     assert_eq!(check["mismatched"], serde_json::json!([2]), "{check}");
     assert_eq!(check["ok"], 3, "{check}");
-    std::fs::remove_file(folder.path().join("000002")).expect("a file");
+    std::fs::remove_file(directory.path().join("000002")).expect("a file");
     let check = files.check(1, "1");
     // The third piece is in two files, the last one only in the missing file.
     assert_eq!(check["unreadable"][0]["piece"], 2, "{check}");

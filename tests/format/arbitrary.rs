@@ -148,8 +148,8 @@ fn stores_on_arbitrary_files_open_or_fail() {
 
 #[test]
 fn readers_of_arbitrary_directories_succeed_or_fail() {
-    let folder = support::temp_dir();
-    let directory = folder.path().join("store");
+    let directory = support::temp_dir();
+    let directory = directory.path().join("store");
     let check = |bytes: &[u8]| directory_property::check(&directory, bytes);
     in_child(
         "readers_of_arbitrary_directories_succeed_or_fail",
@@ -162,6 +162,6 @@ fn readers_of_arbitrary_directories_succeed_or_fail() {
 #[test]
 fn unchanged_generated_files_are_a_store() {
     store_property::check(&[]);
-    let folder = support::temp_dir();
-    directory_property::check(&folder.path().join("store"), &[]);
+    let directory = support::temp_dir();
+    directory_property::check(&directory.path().join("store"), &[]);
 }

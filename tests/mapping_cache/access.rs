@@ -12,11 +12,11 @@ use crate::{
 
 #[test]
 fn a_read_only_file_is_never_written() {
-    let folder = temp_dir();
-    put(folder.path(), "a", 1, WINDOW);
+    let directory = temp_dir();
+    put(directory.path(), "a", 1, WINDOW);
     for path in [CopyMethod::Auto, CopyMethod::Mapped, CopyMethod::Positioned] {
         let cache = copying(path);
-        let file = reader(&cache, folder.path(), "a", WINDOW);
+        let file = reader(&cache, directory.path(), "a", WINDOW);
         let refused = [
             file.pin(0, Access::ReadWrite).err(),
             file.write_at(0, b"x").err(),
@@ -31,15 +31,15 @@ fn a_read_only_file_is_never_written() {
             );
         }
     }
-    let bytes = fs::read(folder.path().join("a")).expect("the file");
+    let bytes = fs::read(directory.path().join("a")).expect("the file");
     assert_eq!(bytes, pattern(1, 0, WINDOW));
 }
 
 #[test]
 fn a_read_pin_gives_no_writable_address() {
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = cache(4);
-    let file = writer(&cache, folder.path(), "a", WINDOW);
+    let file = writer(&cache, directory.path(), "a", WINDOW);
     let writing = file.pin(0, Access::ReadWrite).expect("a pin");
     assert!(writing.as_mut_ptr().is_some());
     // Served by the writable mapping, but still with read access only.
@@ -51,10 +51,10 @@ fn a_read_pin_gives_no_writable_address() {
 
 #[test]
 fn copying_into_a_pin_for_reading_is_refused() {
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = cache(4);
-    put(folder.path(), "a", 1, WINDOW);
-    let file = reader(&cache, folder.path(), "a", WINDOW);
+    put(directory.path(), "a", 1, WINDOW);
+    let file = reader(&cache, directory.path(), "a", WINDOW);
     let pin = file.pin(0, Access::ReadOnly).expect("a pin");
     let refused = pin.write_at(0, b"x").expect_err("a pin for reading");
     assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
@@ -62,10 +62,10 @@ fn copying_into_a_pin_for_reading_is_refused() {
 
 #[test]
 fn copying_past_a_window_is_invalid_input() {
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = cache(4);
-    put(folder.path(), "a", 1, WINDOW);
-    let file = reader(&cache, folder.path(), "a", WINDOW);
+    put(directory.path(), "a", 1, WINDOW);
+    let file = reader(&cache, directory.path(), "a", WINDOW);
     let pin = file.pin(0, Access::ReadOnly).expect("a pin");
     let refused = [
         pin.read_at(WINDOW - 1, &mut [0; 2]).map(drop),
@@ -80,10 +80,10 @@ fn copying_past_a_window_is_invalid_input() {
 
 #[test]
 fn a_read_only_mapping_is_never_used_for_writing() {
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = cache(4);
-    put(folder.path(), "a", 1, WINDOW);
-    let file = writer(&cache, folder.path(), "a", WINDOW);
+    put(directory.path(), "a", 1, WINDOW);
+    let file = writer(&cache, directory.path(), "a", WINDOW);
     let reading = file.pin(0, Access::ReadOnly).expect("a pin");
     let writing = file.pin(0, Access::ReadWrite).expect("a pin");
     assert_ne!(reading.as_ptr(), writing.as_ptr(), "a mapping of its own");
@@ -95,10 +95,10 @@ fn a_read_only_mapping_is_never_used_for_writing() {
 
 #[test]
 fn a_read_only_handle_cannot_write_through_a_writable_mapping() {
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = cache(4);
-    let writing = writer(&cache, folder.path(), "a", WINDOW);
-    let reading = reader(&cache, folder.path(), "a", WINDOW);
+    let writing = writer(&cache, directory.path(), "a", WINDOW);
+    let reading = reader(&cache, directory.path(), "a", WINDOW);
     let _pin = writing.pin(0, Access::ReadWrite).expect("a pin");
     drop(reading.pin(0, Access::ReadOnly).expect("a hit"));
     let refused = reading.pin(0, Access::ReadWrite);
@@ -107,9 +107,9 @@ fn a_read_only_handle_cannot_write_through_a_writable_mapping() {
 
 #[test]
 fn an_idle_read_only_mapping_is_replaced_for_a_writer() {
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = cache(4);
-    let file = writer(&cache, folder.path(), "a", WINDOW);
+    let file = writer(&cache, directory.path(), "a", WINDOW);
     file.write_at(0, &pattern(1, 0, WINDOW)).expect("a write");
     drop(file.pin(0, Access::ReadOnly).expect("a pin"));
     drop(file.pin(0, Access::ReadWrite).expect("a pin"));
@@ -121,9 +121,9 @@ fn an_idle_read_only_mapping_is_replaced_for_a_writer() {
 
 #[test]
 fn i38_an_upgrade_to_writing_does_not_wait_for_readers() {
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = cache(1);
-    let file = writer(&cache, folder.path(), "a", WINDOW);
+    let file = writer(&cache, directory.path(), "a", WINDOW);
     file.write_at(0, &pattern(1, 0, WINDOW)).expect("a write");
     let reading = file.pin(0, Access::ReadOnly).expect("a pin");
     // On a thread of its own, because a pin that waits would wait forever.
@@ -167,25 +167,25 @@ fn i38_an_upgrade_to_writing_does_not_wait_for_readers() {
 
 #[test]
 fn a_missing_file_is_created_only_on_request() {
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = cache(4);
     let uncreated = FileOptions::default().access(Access::ReadWrite);
-    let file = file_with(&cache, folder.path(), "a", WINDOW, uncreated);
+    let file = file_with(&cache, directory.path(), "a", WINDOW, uncreated);
     let refused = file.write_at(0, b"x");
     assert!(matches!(refused, Err(MappingError::NotFound { .. })));
     let refused = file.pin(0, Access::ReadWrite);
     assert!(matches!(refused, Err(MappingError::NotFound { .. })));
-    assert!(!folder.path().join("a").exists());
+    assert!(!directory.path().join("a").exists());
 
-    let file = writer(&cache, folder.path(), "deep/er/b", WINDOW);
+    let file = writer(&cache, directory.path(), "deep/er/b", WINDOW);
     assert!(matches!(
         file.read_at(0, &mut [0; 1]),
         Err(MappingError::NotFound { .. })
     ));
     assert!(
-        !folder.path().join("deep").exists(),
+        !directory.path().join("deep").exists(),
         "reading creates no file"
     );
     file.write_at(0, b"x").expect("a write");
-    assert_eq!(len_of(folder.path(), "deep/er/b"), 1);
+    assert_eq!(len_of(directory.path(), "deep/er/b"), 1);
 }

@@ -27,10 +27,10 @@ fn assert_no_mappings(cache: &MappingCache) {
 
 #[test]
 fn each_mapping_is_charged_for_its_pages() {
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = cache(64);
-    put(folder.path(), "a", 1, WINDOW + 2 * PAGE + 1);
-    let file = reader(&cache, folder.path(), "a", WINDOW + 2 * PAGE + 1);
+    put(directory.path(), "a", 1, WINDOW + 2 * PAGE + 1);
+    let file = reader(&cache, directory.path(), "a", WINDOW + 2 * PAGE + 1);
     let whole = file.pin(0, Access::ReadOnly).expect("a pin");
     assert_eq!(whole.len(), WINDOW);
     assert_eq!(cache.stats().mapped_bytes, WINDOW as u64);
@@ -46,14 +46,14 @@ fn each_mapping_is_charged_for_its_pages() {
 
 #[test]
 fn dropping_the_last_handle_releases_all_budget() {
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = cache(64);
-    let file = writer(&cache, folder.path(), "a", 8 * WINDOW);
+    let file = writer(&cache, directory.path(), "a", 8 * WINDOW);
     for window in 0..8 {
         drop(file.pin(window, Access::ReadOnly));
         drop(file.pin(window, Access::ReadWrite).expect("a pin"));
     }
-    let other = reader(&cache, folder.path(), "a", 8 * WINDOW);
+    let other = reader(&cache, directory.path(), "a", 8 * WINDOW);
     assert_reads_zeros(&other);
     assert!(cache.stats().mappings >= 8);
     drop(file);
@@ -73,20 +73,20 @@ fn assert_reads_zeros(file: &flatspan::mapping_cache::CachedFile) {
 
 #[test]
 fn dropping_releases_all_budget_during_evictions() {
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = cache(4);
     for name in 0..8 {
-        put(folder.path(), &name.to_string(), name, 6 * WINDOW);
+        put(directory.path(), &name.to_string(), name, 6 * WINDOW);
     }
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         for thread in 0..4u64 {
-            let (cache, folder, stop) = (&cache, folder.path(), &stop);
+            let (cache, directory, stop) = (&cache, directory.path(), &stop);
             scope.spawn(move || {
                 let mut round = thread;
                 while !stop.load(Ordering::Relaxed) {
                     let name = round % 8;
-                    let file = reader(cache, folder, &name.to_string(), 6 * WINDOW);
+                    let file = reader(cache, directory, &name.to_string(), 6 * WINDOW);
                     for window in 0..6 {
                         drop(file.pin(window, Access::ReadOnly).expect("a pin"));
                     }
@@ -106,10 +106,10 @@ fn dropping_releases_all_budget_during_evictions() {
 
 #[test]
 fn the_budget_is_a_hard_limit_without_pins() {
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = cache(3);
-    put(folder.path(), "a", 1, 50 * WINDOW);
-    let file = reader(&cache, folder.path(), "a", 50 * WINDOW);
+    put(directory.path(), "a", 1, 50 * WINDOW);
+    let file = reader(&cache, directory.path(), "a", 50 * WINDOW);
     for round in 0..3u64 {
         for window in 0..50 {
             let window = (window * 7 + round) % 50;
@@ -124,10 +124,10 @@ fn the_budget_is_a_hard_limit_without_pins() {
 
 #[test]
 fn the_number_of_mappings_is_a_hard_limit_too() {
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = cache_of(options(1000).mappings_max(2));
-    put(folder.path(), "a", 1, 20 * WINDOW);
-    let file = reader(&cache, folder.path(), "a", 20 * WINDOW);
+    put(directory.path(), "a", 1, 20 * WINDOW);
+    let file = reader(&cache, directory.path(), "a", 20 * WINDOW);
     for window in 0..20 {
         drop(file.pin(window, Access::ReadOnly).expect("a pin"));
         assert!(cache.stats().mappings <= 2);
@@ -137,10 +137,10 @@ fn the_number_of_mappings_is_a_hard_limit_too() {
 
 #[test]
 fn pins_may_exceed_the_budget_and_are_counted() {
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = cache(2);
-    put(folder.path(), "a", 1, 8 * WINDOW);
-    let file = reader(&cache, folder.path(), "a", 8 * WINDOW);
+    put(directory.path(), "a", 1, 8 * WINDOW);
+    let file = reader(&cache, directory.path(), "a", 8 * WINDOW);
     let pins: Vec<_> = (0..5)
         .map(|window| file.pin(window, Access::ReadOnly).expect("a pin"))
         .collect();
@@ -159,10 +159,10 @@ fn pins_may_exceed_the_budget_and_are_counted() {
 
 #[test]
 fn a_fully_pinned_budget_fails_under_the_fail_policy() {
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = cache_of(options(2).budget_policy(BudgetPolicy::Fail));
-    put(folder.path(), "a", 1, 8 * WINDOW);
-    let file = reader(&cache, folder.path(), "a", 8 * WINDOW);
+    put(directory.path(), "a", 1, 8 * WINDOW);
+    let file = reader(&cache, directory.path(), "a", 8 * WINDOW);
     let pins = [0, 1].map(|window| file.pin(window, Access::ReadOnly).expect("a pin"));
     let refused = file
         .pin(2, Access::ReadOnly)
@@ -180,10 +180,10 @@ fn a_fully_pinned_budget_fails_under_the_fail_policy() {
 
 #[test]
 fn copies_work_when_the_whole_budget_is_pinned() {
-    let folder = temp_dir();
+    let directory = temp_dir();
     let fail = options(1).budget_policy(BudgetPolicy::Fail);
     let cache = cache_of(fail.copy_method(CopyMethod::Mapped));
-    let file = writer(&cache, folder.path(), "a", 4 * WINDOW);
+    let file = writer(&cache, directory.path(), "a", 4 * WINDOW);
     let _pin = file.pin(0, Access::ReadWrite).expect("a pin");
     let data = pattern(9, 0, 4 * WINDOW);
     file.write_at(0, &data)
@@ -194,10 +194,10 @@ fn copies_work_when_the_whole_budget_is_pinned() {
 
 #[test]
 fn excess_mappings_are_unmapped_with_their_pins() {
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = cache(2);
-    put(folder.path(), "a", 1, 6 * WINDOW);
-    let file = reader(&cache, folder.path(), "a", 6 * WINDOW);
+    put(directory.path(), "a", 1, 6 * WINDOW);
+    let file = reader(&cache, directory.path(), "a", 6 * WINDOW);
     let pins: Vec<_> = (0..6)
         .map(|window| file.pin(window, Access::ReadOnly).expect("a pin"))
         .collect();

@@ -31,11 +31,11 @@ impl Steps {
 #[test]
 fn one_thread_maps_a_window_for_all_waiters() {
     const THREADS: usize = 16;
-    let folder = temp_dir();
-    put(folder.path(), "a", 1, WINDOW);
+    let directory = temp_dir();
+    put(directory.path(), "a", 1, WINDOW);
     for _ in 0..50 {
         let cache = cache(4);
-        let file = reader(&cache, folder.path(), "a", WINDOW);
+        let file = reader(&cache, directory.path(), "a", WINDOW);
         let start = Barrier::new(THREADS);
         let addresses: Vec<usize> = thread::scope(|scope| {
             let pinning = (0..THREADS).map(|_| {
@@ -60,11 +60,11 @@ fn one_thread_maps_a_window_for_all_waiters() {
 #[test]
 fn random_windows_under_a_small_budget_have_correct_content() {
     const WINDOWS: u64 = 24;
-    let folder = temp_dir();
-    put(folder.path(), "a", 7, WINDOWS as usize * WINDOW);
+    let directory = temp_dir();
+    put(directory.path(), "a", 7, WINDOWS as usize * WINDOW);
     let expected = pattern(7, 0, WINDOWS as usize * WINDOW);
     let cache = cache(3);
-    let file = reader(&cache, folder.path(), "a", WINDOWS as usize * WINDOW);
+    let file = reader(&cache, directory.path(), "a", WINDOWS as usize * WINDOW);
     thread::scope(|scope| {
         for thread in 0..6 {
             let (file, expected) = (&file, &expected);
@@ -93,10 +93,10 @@ fn random_windows_under_a_small_budget_have_correct_content() {
 
 #[test]
 fn eviction_never_unmaps_a_pinned_window() {
-    let folder = temp_dir();
-    put(folder.path(), "a", 7, WINDOW);
+    let directory = temp_dir();
+    put(directory.path(), "a", 7, WINDOW);
     let cache = cache(3);
-    let file = reader(&cache, folder.path(), "a", WINDOW);
+    let file = reader(&cache, directory.path(), "a", WINDOW);
     let readers = AtomicUsize::new(3);
     thread::scope(|scope| {
         for _ in 0..3 {
@@ -145,9 +145,9 @@ impl<F: Fn()> Drop for OnDrop<F> {
 fn threads_see_their_own_writes() {
     const SHARE: usize = 3 * WINDOW + 100;
     for path in [CopyMethod::Auto, CopyMethod::Mapped, CopyMethod::Positioned] {
-        let folder = temp_dir();
+        let directory = temp_dir();
         let cache = cache_of(options(2).copy_method(path));
-        let file = writer(&cache, folder.path(), "a", 4 * SHARE);
+        let file = writer(&cache, directory.path(), "a", 4 * SHARE);
         thread::scope(|scope| {
             for thread in 0..4u64 {
                 let file = &file;
@@ -176,9 +176,9 @@ fn threads_see_their_own_writes() {
 
 #[test]
 fn i38_upgrades_and_evictions_never_wait_for_pins() {
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = cache(2);
-    let file = writer(&cache, folder.path(), "a", 8 * WINDOW);
+    let file = writer(&cache, directory.path(), "a", 8 * WINDOW);
     file.write_at(0, &pattern(3, 0, 8 * WINDOW))
         .expect("a write");
     let start = Instant::now();

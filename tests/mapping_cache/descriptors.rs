@@ -28,11 +28,11 @@ fn under_tight_limits(test: &str) {
     }
 }
 
-fn read_many(folder: &std::path::Path, cache: &MappingCache, names: u64) -> Vec<CachedFile> {
+fn read_many(directory: &std::path::Path, cache: &MappingCache, names: u64) -> Vec<CachedFile> {
     (0..names)
         .map(|name| {
-            put(folder, &name.to_string(), name, PAGE);
-            reader(cache, folder, &name.to_string(), PAGE)
+            put(directory, &name.to_string(), name, PAGE);
+            reader(cache, directory, &name.to_string(), PAGE)
         })
         .collect()
 }
@@ -43,9 +43,9 @@ fn mapped_files_keep_no_descriptor_open() {
     if !child::is_me(name) {
         return under_tight_limits(name);
     }
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = cache_of(options(1000));
-    let files = read_many(folder.path(), &cache, 200);
+    let files = read_many(directory.path(), &cache, 200);
     let before = memory::descriptors();
     let pins: Vec<_> = files
         .iter()
@@ -72,13 +72,13 @@ fn copies_keep_a_bounded_number_of_descriptors() {
     if !child::is_me(name) {
         return under_tight_limits(name);
     }
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = cache_of(
         options(64)
             .descriptors_max(5)
             .copy_method(CopyMethod::Positioned),
     );
-    let files = read_many(folder.path(), &cache, 50);
+    let files = read_many(directory.path(), &cache, 50);
     let before = memory::descriptors();
     for (file, seed) in files.iter().zip(0..) {
         assert_reads(file, seed, 0, PAGE);
@@ -97,10 +97,10 @@ fn hundreds_of_files_work_with_64_descriptors() {
         return under_tight_limits(name);
     }
     for path in [CopyMethod::Auto, CopyMethod::Mapped, CopyMethod::Positioned] {
-        let folder = temp_dir();
+        let directory = temp_dir();
         let cache = cache_of(options(40).copy_method(path));
         let files: Vec<_> = (0..320)
-            .map(|name| writer(&cache, folder.path(), &name.to_string(), WINDOW + 10))
+            .map(|name| writer(&cache, directory.path(), &name.to_string(), WINDOW + 10))
             .collect();
         for (file, seed) in files.iter().zip(0..) {
             let data = pattern(seed, 0, WINDOW + 10);
@@ -124,10 +124,10 @@ fn too_many_write_pins_for_64_descriptors_fail_without_hanging() {
     if !child::is_me(name) {
         return under_tight_limits(name);
     }
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = cache_of(options(1000));
     let files: Vec<_> = (0..100)
-        .map(|name| writer(&cache, folder.path(), &name.to_string(), PAGE))
+        .map(|name| writer(&cache, directory.path(), &name.to_string(), PAGE))
         .collect();
     // Writes in progress keep their descriptors.
     let pins: Vec<_> = files
@@ -165,9 +165,9 @@ fn idle_descriptors_are_closed_at_the_process_limit() {
     if !child::is_me(name) {
         return under_tight_limits(name);
     }
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = cache_of(options(64).copy_method(CopyMethod::Positioned));
-    let files = read_many(folder.path(), &cache, 30);
+    let files = read_many(directory.path(), &cache, 30);
     for (file, seed) in files[..10].iter().zip(0..) {
         assert_reads(file, seed, 0, PAGE);
     }
@@ -184,11 +184,11 @@ fn i04_dirty_files_are_synced_and_closed_at_the_process_limit() {
     if !child::is_me(name) {
         return under_tight_limits(name);
     }
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = cache_of(options(64));
-    let files = read_many(folder.path(), &cache, 10);
+    let files = read_many(directory.path(), &cache, 10);
     let written: Vec<_> = (10..14)
-        .map(|name| writer(&cache, folder.path(), &name.to_string(), PAGE))
+        .map(|name| writer(&cache, directory.path(), &name.to_string(), PAGE))
         .collect();
     for file in &written {
         file.write_at(0, b"something").expect("a write");
@@ -211,9 +211,9 @@ fn without_idle_descriptors_the_error_names_the_limit() {
     if !child::is_me(name) {
         return under_tight_limits(name);
     }
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = cache_of(options(64));
-    let files = read_many(folder.path(), &cache, 1);
+    let files = read_many(directory.path(), &cache, 1);
     let taken = use_up_descriptors(0);
     let refused = [
         files[0].read_at(0, &mut [0; 8]).err(),

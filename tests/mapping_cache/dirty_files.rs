@@ -32,11 +32,11 @@ fn descriptors_of(path: &Path) -> Vec<PathBuf> {
 }
 
 /// Reads as many other files as needed to close every idle descriptor.
-fn press(cache: &flatspan::mapping_cache::MappingCache, folder: &Path) {
+fn press(cache: &flatspan::mapping_cache::MappingCache, directory: &Path) {
     for name in 0..20 {
         let name = format!("other{name}");
-        put(folder, &name, 5, PAGE);
-        let file = reader(cache, folder, &name, PAGE);
+        put(directory, &name, 5, PAGE);
+        let file = reader(cache, directory, &name, PAGE);
         assert_reads(&file, 5, 0, PAGE);
         std::mem::forget(file);
     }
@@ -45,11 +45,11 @@ fn press(cache: &flatspan::mapping_cache::MappingCache, folder: &Path) {
 #[test]
 fn i04_the_first_write_descriptor_stays_open_until_the_sync() {
     for mapped in [false, true] {
-        let folder = temp_dir();
-        let path = folder.path().join("a");
+        let directory = temp_dir();
+        let path = directory.path().join("a");
         let few = options(64).descriptors_max(4);
         let cache = cache_of(few.copy_method(CopyMethod::Positioned));
-        let file = writer(&cache, folder.path(), "a", WINDOW);
+        let file = writer(&cache, directory.path(), "a", WINDOW);
         if mapped {
             let pin = file.pin(0, Access::ReadWrite).expect("a pin");
             assert_eq!(pin.write_at(0, b"stored").expect("a store"), 6);
@@ -59,9 +59,9 @@ fn i04_the_first_write_descriptor_stays_open_until_the_sync() {
         let first = descriptors_of(&path);
         assert_eq!(first.len(), 1, "mapped: {mapped}");
         assert_eq!(cache.stats().dirty_files, 1);
-        press(&cache, folder.path());
+        press(&cache, directory.path());
         file.write_at(100, b"more").expect("a write");
-        press(&cache, folder.path());
+        press(&cache, directory.path());
         assert_eq!(
             descriptors_of(&path),
             first,
@@ -70,7 +70,7 @@ fn i04_the_first_write_descriptor_stays_open_until_the_sync() {
 
         file.sync().expect("a sync");
         assert_eq!(cache.stats().dirty_files, 0);
-        press(&cache, folder.path());
+        press(&cache, directory.path());
         assert!(
             descriptors_of(&path).is_empty(),
             "the descriptor is closed after the sync"
@@ -80,18 +80,18 @@ fn i04_the_first_write_descriptor_stays_open_until_the_sync() {
 
 #[test]
 fn i04_a_write_pin_keeps_the_descriptor_through_a_sync() {
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = cache(4);
-    let file = writer(&cache, folder.path(), "a", WINDOW);
+    let file = writer(&cache, directory.path(), "a", WINDOW);
     let pin = file.pin(0, Access::ReadWrite).expect("a pin");
-    let first = descriptors_of(&folder.path().join("a"));
+    let first = descriptors_of(&directory.path().join("a"));
     file.sync().expect("a sync");
     assert_eq!(
         cache.stats().dirty_files,
         1,
         "the mapping is still writable"
     );
-    assert_eq!(descriptors_of(&folder.path().join("a")), first);
+    assert_eq!(descriptors_of(&directory.path().join("a")), first);
     pin.write_at(0, b"late").expect("a store");
     drop(pin);
     assert_eq!(cache.stats().dirty_files, 1);
@@ -177,9 +177,9 @@ fn i04_a_failed_sync_is_permanent_until_the_file_is_closed() {
 
 fn assert_sync_failed_of_other_handle(
     cache: &flatspan::mapping_cache::MappingCache,
-    folder: &Path,
+    directory: &Path,
 ) {
-    let twin = writer(cache, folder, "a", WINDOW);
+    let twin = writer(cache, directory, "a", WINDOW);
     twin.write_at(1, b"x").expect("a write");
     assert_sync_failed(&twin);
 }
@@ -225,9 +225,9 @@ fn i04_a_failed_sync_during_eviction_is_reported_to_the_owner() {
 
 #[test]
 fn an_asynchronous_flush_leaves_the_file_dirty() {
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = cache(4);
-    let file = writer(&cache, folder.path(), "a", WINDOW);
+    let file = writer(&cache, directory.path(), "a", WINDOW);
     file.flush(0..10, FlushMode::Async)
         .expect("an empty operation");
     file.write_at(0, &pattern(1, 0, WINDOW)).expect("a write");

@@ -11,10 +11,10 @@ use crate::{
 };
 
 fn file_of(cache: &MappingCache, windows: usize) -> (TempDir, CachedFile) {
-    let folder = temp_dir();
-    put(folder.path(), "a", 1, windows * WINDOW);
-    let file = reader(cache, folder.path(), "a", windows * WINDOW);
-    (folder, file)
+    let directory = temp_dir();
+    put(directory.path(), "a", 1, windows * WINDOW);
+    let file = reader(cache, directory.path(), "a", windows * WINDOW);
+    (directory, file)
 }
 
 fn touch(file: &CachedFile, windows: impl IntoIterator<Item = u64>) {
@@ -35,7 +35,7 @@ fn is_mapped(cache: &MappingCache, file: &CachedFile, window: u64) -> bool {
 fn the_least_recently_used_window_is_evicted_first() {
     for (gone, kept) in [(0, 1), (0, 2), (0, 3)] {
         let cache = cache(3);
-        let (_folder, file) = file_of(&cache, 8);
+        let (_directory, file) = file_of(&cache, 8);
         touch(&file, 0..4);
         assert!(is_mapped(&cache, &file, kept), "{kept} went before {gone}");
         assert!(!is_mapped(&cache, &file, gone));
@@ -45,7 +45,7 @@ fn the_least_recently_used_window_is_evicted_first() {
 #[test]
 fn a_recently_used_window_is_kept() {
     let cache = cache(3);
-    let (_folder, file) = file_of(&cache, 8);
+    let (_directory, file) = file_of(&cache, 8);
     // Window 0 is evicted for window 3. From then on the LRU order is tracked.
     touch(&file, 0..4);
     touch(&file, [1]);
@@ -60,7 +60,7 @@ fn a_recently_used_window_is_kept() {
 #[test]
 fn a_pinned_window_is_never_evicted() {
     let cache = cache(3);
-    let (_folder, file) = file_of(&cache, 40);
+    let (_directory, file) = file_of(&cache, 40);
     let oldest = file.pin(0, Access::ReadOnly).expect("a pin");
     let mut first = [0; 8];
     oldest.read_at(0, &mut first).expect("a copy");
@@ -75,7 +75,7 @@ fn a_pinned_window_is_never_evicted() {
 #[test]
 fn idle_windows_are_evicted_by_age() {
     let cache = cache(16);
-    let (_folder, file) = file_of(&cache, 8);
+    let (_directory, file) = file_of(&cache, 8);
     touch(&file, 0..4);
     let age = Duration::from_millis(30);
     // The first call marks all windows as used, the later ones measure how long they were idle.
@@ -90,7 +90,7 @@ fn idle_windows_are_evicted_by_age() {
 #[test]
 fn idle_timeout_zero_unmaps_all_unpinned_windows() {
     let cache = cache(16);
-    let (_folder, file) = file_of(&cache, 8);
+    let (_directory, file) = file_of(&cache, 8);
     touch(&file, 0..8);
     let pin = file.pin(5, Access::ReadOnly).expect("a pin");
     assert_eq!(cache.evict_idle(Duration::ZERO), 7 * WINDOW as u64);
@@ -104,7 +104,7 @@ fn idle_timeout_zero_unmaps_all_unpinned_windows() {
 fn the_idle_timeout_is_enforced_when_a_window_is_mapped() {
     let age = Duration::from_millis(40);
     let cache = cache_of(options(16).idle_timeout(Some(age)));
-    let (_folder, file) = file_of(&cache, 16);
+    let (_directory, file) = file_of(&cache, 16);
     touch(&file, 0..4);
     thread::sleep(age);
     touch(&file, [8]);
@@ -118,7 +118,7 @@ fn the_idle_timeout_is_enforced_when_a_window_is_mapped() {
 #[test]
 fn evicting_a_range_unmaps_the_windows_it_touches() {
     let cache = cache(16);
-    let (_folder, mut file) = file_of(&cache, 8);
+    let (_directory, mut file) = file_of(&cache, 8);
     touch(&file, 0..8);
     let range = (2 * WINDOW - 1) as u64..(3 * WINDOW + 1) as u64;
     assert_eq!(file.evict(range).expect("evict"), 3 * WINDOW as u64);
@@ -130,12 +130,12 @@ fn evicting_a_range_unmaps_the_windows_it_touches() {
 
 #[test]
 fn a_mapping_grows_with_its_file() {
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = cache(16);
-    put(folder.path(), "a", 1, PAGE);
-    let file = reader(&cache, folder.path(), "a", WINDOW);
+    put(directory.path(), "a", 1, PAGE);
+    let file = reader(&cache, directory.path(), "a", WINDOW);
     assert_eq!(file.pin(0, Access::ReadOnly).expect("a pin").len(), PAGE);
-    put(folder.path(), "a", 1, WINDOW);
+    put(directory.path(), "a", 1, WINDOW);
     file.evict(0..1).expect("evict");
     assert_eq!(file.pin(0, Access::ReadOnly).expect("a pin").len(), WINDOW);
     assert_eq!(cache.stats().mapped_bytes, WINDOW as u64);

@@ -17,14 +17,14 @@ const TIB: u64 = 1 << 40;
 #[test]
 fn the_last_window_of_a_tebibyte_file_works() {
     for path in [CopyMethod::Auto, CopyMethod::Mapped, CopyMethod::Positioned] {
-        let folder = temp_dir();
+        let directory = temp_dir();
         let cache = cache_of(CacheOptions::default().copy_method(path));
         let options = writable().preallocation(Preallocation::Sparse);
-        let location = crate::fixture::place(folder.path(), "a");
+        let location = crate::fixture::place(directory.path(), "a");
         let file = cache.file(location, TIB + 100, options);
         let at = TIB - 500;
         file.write_at(at, &pattern(1, at, 600)).expect("a write");
-        assert_eq!(len_of(folder.path(), "a"), TIB + 100);
+        assert_eq!(len_of(directory.path(), "a"), TIB + 100);
         assert_reads(&file, 1, at, 600);
         let last = TIB / cache.window_bytes() as u64;
         let pin = file.pin(last, Access::ReadWrite).expect("a pin");
@@ -35,7 +35,7 @@ fn the_last_window_of_a_tebibyte_file_works() {
         pin.write_at(0, b"by the pin").expect("a store");
         drop(pin);
         file.sync().expect("a sync");
-        let outside = File::open(folder.path().join("a")).expect("the file");
+        let outside = File::open(directory.path().join("a")).expect("the file");
         let mut seen = [0; 10];
         outside.read_exact_at(&mut seen, TIB).expect("a read");
         assert_eq!(&seen, b"by the pin");
@@ -44,11 +44,11 @@ fn the_last_window_of_a_tebibyte_file_works() {
 
 #[test]
 fn impossible_offsets_are_refused() {
-    let folder = temp_dir();
-    put(folder.path(), "a", 1, WINDOW);
+    let directory = temp_dir();
+    put(directory.path(), "a", 1, WINDOW);
     for path in [CopyMethod::Auto, CopyMethod::Mapped, CopyMethod::Positioned] {
         let cache = copying(path);
-        let file = writer(&cache, folder.path(), "a", WINDOW);
+        let file = writer(&cache, directory.path(), "a", WINDOW);
         let mut buf = [0; 2];
         for offset in [i64::MAX as u64 - 1, i64::MAX as u64, u64::MAX - 1, u64::MAX] {
             let refused = [
@@ -82,11 +82,11 @@ fn reads_past_the_end_return_nothing_and_use_no_memory() {
         }
         return;
     }
-    let folder = temp_dir();
-    put(folder.path(), "a", 1, WINDOW);
+    let directory = temp_dir();
+    put(directory.path(), "a", 1, WINDOW);
     for path in [CopyMethod::Positioned, CopyMethod::Auto, CopyMethod::Mapped] {
         let cache = copying(path);
-        let file = writer(&cache, folder.path(), "a", WINDOW);
+        let file = writer(&cache, directory.path(), "a", WINDOW);
         for exponent in 20..63 {
             let offset = 1 << exponent;
             let copied = file.read_at(offset, &mut [0; 8]);
@@ -106,5 +106,5 @@ fn reads_past_the_end_return_nothing_and_use_no_memory() {
             }
         }
     }
-    assert_eq!(len_of(folder.path(), "a"), WINDOW as u64);
+    assert_eq!(len_of(directory.path(), "a"), WINDOW as u64);
 }

@@ -33,23 +33,28 @@ pub(crate) fn copying(path: CopyMethod) -> MappingCache {
     cache_of(options(64).copy_method(path))
 }
 
-pub(crate) fn place(folder: &Path, name: &str) -> Location {
-    Location::beneath(Arc::from(folder), name.into()).expect("a plain name")
+pub(crate) fn place(directory: &Path, name: &str) -> Location {
+    Location::beneath(Arc::from(directory), name.into()).expect("a plain name")
 }
 
 pub(crate) fn file_with(
     cache: &MappingCache,
-    folder: &Path,
+    directory: &Path,
     name: &str,
     bytes: usize,
     options: FileOptions,
 ) -> CachedFile {
-    cache.file(place(folder, name), bytes as u64, options)
+    cache.file(place(directory, name), bytes as u64, options)
 }
 
 /// A file opened for reading.
-pub(crate) fn reader(cache: &MappingCache, folder: &Path, name: &str, bytes: usize) -> CachedFile {
-    file_with(cache, folder, name, bytes, FileOptions::default())
+pub(crate) fn reader(
+    cache: &MappingCache,
+    directory: &Path,
+    name: &str,
+    bytes: usize,
+) -> CachedFile {
+    file_with(cache, directory, name, bytes, FileOptions::default())
 }
 
 /// Options of a file that is created, read and written.
@@ -60,8 +65,13 @@ pub(crate) fn writable() -> FileOptions {
 }
 
 /// A file opened for writing, created if it is missing.
-pub(crate) fn writer(cache: &MappingCache, folder: &Path, name: &str, bytes: usize) -> CachedFile {
-    file_with(cache, folder, name, bytes, writable())
+pub(crate) fn writer(
+    cache: &MappingCache,
+    directory: &Path,
+    name: &str,
+    bytes: usize,
+) -> CachedFile {
+    file_with(cache, directory, name, bytes, writable())
 }
 
 /// Bytes that identify their position, none of them zero.
@@ -71,8 +81,8 @@ pub(crate) fn pattern(seed: u64, offset: u64, len: usize) -> Vec<u8> {
 }
 
 /// Writes a file of pattern bytes without the cache.
-pub(crate) fn put(folder: &Path, name: &str, seed: u64, bytes: usize) {
-    fs::write(folder.join(name), pattern(seed, 0, bytes)).expect("a file");
+pub(crate) fn put(directory: &Path, name: &str, seed: u64, bytes: usize) {
+    fs::write(directory.join(name), pattern(seed, 0, bytes)).expect("a file");
 }
 
 /// Asserts that a file reads as pattern bytes through the cache.
@@ -85,6 +95,6 @@ pub(crate) fn assert_reads(file: &CachedFile, seed: u64, offset: u64, len: usize
 
 /// Length of a file as the filesystem reports it.
 #[track_caller]
-pub(crate) fn len_of(folder: &Path, name: &str) -> u64 {
-    fs::metadata(folder.join(name)).expect("metadata").len()
+pub(crate) fn len_of(directory: &Path, name: &str) -> u64 {
+    fs::metadata(directory.join(name)).expect("metadata").len()
 }

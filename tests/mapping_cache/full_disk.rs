@@ -224,8 +224,8 @@ fn preallocated_storage_is_writable_on_a_full_disk() {
     });
 }
 
-fn read_past_the_cache(folder: &Path) -> Vec<u8> {
-    let mut bytes = fs::read(folder.join("a")).expect("the file");
+fn read_past_the_cache(directory: &Path) -> Vec<u8> {
+    let mut bytes = fs::read(directory.join("a")).expect("the file");
     bytes.truncate(LARGE_WINDOW);
     bytes
 }

@@ -57,10 +57,10 @@ fn dropped_pages_leave_memory_and_prefetched_pages_return() {
 
 #[test]
 fn ranges_past_the_end_are_not_resident() {
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = cache(64);
-    put(folder.path(), "a", 1, WINDOW);
-    let file = reader(&cache, folder.path(), "a", BYTES as usize);
+    put(directory.path(), "a", 1, WINDOW);
+    let file = reader(&cache, directory.path(), "a", BYTES as usize);
     assert!(file.is_resident(0..WINDOW as u64).expect("an answer"));
     assert!(!file.is_resident(0..2 * WINDOW as u64).expect("an answer"));
     assert!(!file.is_resident(BYTES..BYTES + 1).expect("an answer"));
@@ -72,10 +72,10 @@ fn ranges_past_the_end_are_not_resident() {
 
 #[test]
 fn every_advice_is_accepted_and_changes_no_byte() {
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = cache(64);
-    put(folder.path(), "a", 1, BYTES as usize);
-    let file = writer(&cache, folder.path(), "a", BYTES as usize);
+    put(directory.path(), "a", 1, BYTES as usize);
+    let file = writer(&cache, directory.path(), "a", BYTES as usize);
     for access in [Access::ReadOnly, Access::ReadWrite] {
         for advice in [
             Advice::Normal,
@@ -99,10 +99,10 @@ fn every_advice_is_accepted_and_changes_no_byte() {
 
 #[test]
 fn locked_windows_stay_mapped_until_unlocked() {
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = cache(2);
-    put(folder.path(), "a", 1, BYTES as usize);
-    let file = reader(&cache, folder.path(), "a", BYTES as usize);
+    put(directory.path(), "a", 1, BYTES as usize);
+    let file = reader(&cache, directory.path(), "a", BYTES as usize);
     let range = 10..WINDOW as u64 + 10;
     file.advise(range.clone(), Advice::Lock).expect("locked");
     file.advise(range.clone(), Advice::Lock)
@@ -125,10 +125,10 @@ fn locked_windows_stay_mapped_until_unlocked() {
 
 #[test]
 fn a_closed_or_dropped_file_is_unlocked() {
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = cache(4);
-    put(folder.path(), "a", 1, BYTES as usize);
-    let mut file = reader(&cache, folder.path(), "a", BYTES as usize);
+    put(directory.path(), "a", 1, BYTES as usize);
+    let mut file = reader(&cache, directory.path(), "a", BYTES as usize);
     file.advise(0..BYTES / 2, Advice::Lock).expect("locked");
     file.close().expect("locks do not prevent it");
     assert_eq!(cache.stats().mappings, 0);
@@ -154,10 +154,10 @@ fn unlocking_also_unlocks_upgraded_windows() {
         }
         return;
     }
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = cache(8);
-    put(folder.path(), "a", 1, BYTES as usize);
-    let file = writer(&cache, folder.path(), "a", BYTES as usize);
+    put(directory.path(), "a", 1, BYTES as usize);
+    let file = writer(&cache, directory.path(), "a", BYTES as usize);
     file.advise(0..BYTES, Advice::Lock).expect("locked");
     assert_eq!(locked_kib(), BYTES / 1024);
     file.advise(0..BYTES, Advice::Unlock).expect("unlocked");

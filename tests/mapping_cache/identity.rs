@@ -24,27 +24,27 @@ fn assert_replaced<T: std::fmt::Debug>(result: Result<T, MappingError>) {
 }
 
 /// Replaces the file by another one of the same name.
-fn replace(folder: &Path) {
-    put(folder, "new", 2, BYTES);
-    fs::rename(folder.join("new"), folder.join("a")).expect("rename");
+fn replace(directory: &Path) {
+    put(directory, "new", 2, BYTES);
+    fs::rename(directory.join("new"), directory.join("a")).expect("rename");
 }
 
 #[test]
 fn i39_a_file_replaced_between_two_mappings_is_refused() {
     for access in [Access::ReadOnly, Access::ReadWrite] {
-        let folder = temp_dir();
-        put(folder.path(), "a", 1, BYTES);
+        let directory = temp_dir();
+        put(directory.path(), "a", 1, BYTES);
         let cache = cache(8);
-        let mut file = writer(&cache, folder.path(), "a", BYTES);
+        let mut file = writer(&cache, directory.path(), "a", BYTES);
         let pin = file.pin(0, access).expect("a pin");
-        replace(folder.path());
+        replace(directory.path());
         assert_replaced(file.pin(1, access));
         let mut buf = [0; 32];
         pin.read_at(0, &mut buf).expect("a copy");
         assert_eq!(&buf[..], pattern(1, 0, 32), "the pin reads the old file");
         drop(pin);
         assert_eq!(
-            fs::read(folder.path().join("a")).expect("the new file"),
+            fs::read(directory.path().join("a")).expect("the new file"),
             pattern(2, 0, BYTES),
             "untouched"
         );
@@ -58,12 +58,12 @@ fn i39_a_file_replaced_between_two_mappings_is_refused() {
 #[test]
 fn i39_copies_never_mix_two_files() {
     for path in [CopyMethod::Auto, CopyMethod::Mapped, CopyMethod::Positioned] {
-        let folder = temp_dir();
-        put(folder.path(), "a", 1, BYTES);
+        let directory = temp_dir();
+        put(directory.path(), "a", 1, BYTES);
         let cache = cache_of(options(8).copy_method(path));
-        let file = reader(&cache, folder.path(), "a", BYTES);
+        let file = reader(&cache, directory.path(), "a", BYTES);
         assert_reads(&file, 1, 0, WINDOW);
-        replace(folder.path());
+        replace(directory.path());
         let mut buf = vec![0; BYTES];
         match file.read_at(0, &mut buf) {
             Ok(copied) => assert!(buf[..copied] == pattern(1, 0, copied), "{path:?}"),
@@ -74,12 +74,12 @@ fn i39_copies_never_mix_two_files() {
 }
 
 /// Closes and unmaps a file but keeps its handle: its inode is free as soon as its name is removed.
-fn close_and_unmap(cache: &MappingCache, folder: &Path, file: &CachedFile) {
+fn close_and_unmap(cache: &MappingCache, directory: &Path, file: &CachedFile) {
     file.sync().expect("a sync");
     file.evict(0..BYTES as u64).expect("evict");
     for name in ["w", "x", "y", "z"] {
-        put(folder, name, 0, 1);
-        let other = reader(cache, folder, name, 1);
+        put(directory, name, 0, 1);
+        let other = reader(cache, directory, name, 1);
         other.actual_bytes().expect("the file exists");
         std::mem::forget(other);
     }
@@ -114,15 +114,15 @@ fn i39_a_new_file_with_the_same_inode_has_another_identity() {
 
 #[test]
 fn i39_a_removed_file_is_not_found_until_it_returns() {
-    let folder = temp_dir();
-    put(folder.path(), "a", 1, BYTES);
+    let directory = temp_dir();
+    put(directory.path(), "a", 1, BYTES);
     let cache = cache(8);
-    let file = reader(&cache, folder.path(), "a", BYTES);
+    let file = reader(&cache, directory.path(), "a", BYTES);
     let pin = file.pin(0, Access::ReadOnly).expect("a pin");
-    fs::rename(folder.path().join("a"), folder.path().join("b")).expect("rename");
+    fs::rename(directory.path().join("a"), directory.path().join("b")).expect("rename");
     let missing = file.pin(1, Access::ReadOnly);
     assert!(matches!(missing, Err(MappingError::NotFound { .. })));
-    fs::rename(folder.path().join("b"), folder.path().join("a")).expect("rename");
+    fs::rename(directory.path().join("b"), directory.path().join("a")).expect("rename");
     drop(
         file.pin(1, Access::ReadOnly)
             .expect("the same file is back"),
@@ -132,12 +132,12 @@ fn i39_a_removed_file_is_not_found_until_it_returns() {
 
 #[test]
 fn i39_no_file_is_created_in_place_of_a_removed_one() {
-    let folder = temp_dir();
-    put(folder.path(), "a", 1, BYTES);
+    let directory = temp_dir();
+    put(directory.path(), "a", 1, BYTES);
     let cache = cache(8);
-    let mut file = writer(&cache, folder.path(), "a", BYTES);
+    let mut file = writer(&cache, directory.path(), "a", BYTES);
     drop(file.pin(0, Access::ReadOnly).expect("a pin"));
-    fs::remove_file(folder.path().join("a")).expect("remove");
+    fs::remove_file(directory.path().join("a")).expect("remove");
     // A new file would have another identity than the mapped one.
     let refused = file.pin(1, Access::ReadWrite).err();
     assert!(
@@ -149,16 +149,19 @@ fn i39_no_file_is_created_in_place_of_a_removed_one() {
     );
     file.close().expect("released");
     file.write_at(0, b"new").expect("a new file");
-    assert_eq!(fs::read(folder.path().join("a")).expect("the file"), b"new");
+    assert_eq!(
+        fs::read(directory.path().join("a")).expect("the file"),
+        b"new"
+    );
 }
 
 #[test]
 fn i39_repeated_paths_and_hard_links_share_their_windows() {
-    let folder = temp_dir();
-    put(folder.path(), "a", 1, BYTES);
-    fs::hard_link(folder.path().join("a"), folder.path().join("link")).expect("a link");
+    let directory = temp_dir();
+    put(directory.path(), "a", 1, BYTES);
+    fs::hard_link(directory.path().join("a"), directory.path().join("link")).expect("a link");
     let cache = cache(8);
-    let files = ["a", "a", "link"].map(|name| writer(&cache, folder.path(), name, BYTES));
+    let files = ["a", "a", "link"].map(|name| writer(&cache, directory.path(), name, BYTES));
     let pins = files
         .each_ref()
         .map(|file| file.pin(2, Access::ReadWrite).expect("a pin"));
@@ -181,12 +184,12 @@ fn i39_repeated_paths_and_hard_links_share_their_windows() {
 
 #[test]
 fn i39_two_caches_map_a_file_independently() {
-    let folder = temp_dir();
-    put(folder.path(), "a", 1, BYTES);
+    let directory = temp_dir();
+    put(directory.path(), "a", 1, BYTES);
     let caches = [cache(8), cache(8)];
     let files = caches
         .each_ref()
-        .map(|cache| reader(cache, folder.path(), "a", BYTES));
+        .map(|cache| reader(cache, directory.path(), "a", BYTES));
     let pins = files
         .each_ref()
         .map(|file| file.pin(0, Access::ReadOnly).expect("a pin"));

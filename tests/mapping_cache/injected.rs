@@ -27,7 +27,7 @@ fn with(test: &str, specs: &[&str]) {
 }
 
 /// Creates, extends, maps, reads, writes and syncs a file by every method.
-fn exercise(folder: &Path) {
+fn exercise(directory: &Path) {
     for path in [CopyMethod::Auto, CopyMethod::Mapped, CopyMethod::Positioned] {
         for preallocation in [
             Preallocation::Full,
@@ -37,7 +37,7 @@ fn exercise(folder: &Path) {
             let cache = copying(path);
             let name = format!("{path:?}/{preallocation:?}");
             let options = writable().preallocation(preallocation);
-            let mut file = file_with(&cache, folder, &name, 3 * WINDOW, options);
+            let mut file = file_with(&cache, directory, &name, 3 * WINDOW, options);
             file.write_at(0, &pattern(1, 0, WINDOW)).expect("a write");
             let pin = file.pin(2, Access::ReadWrite).expect("a pin");
             let data = pattern(1, 2 * WINDOW as u64, WINDOW);
@@ -52,7 +52,7 @@ fn exercise(folder: &Path) {
             file.close().expect("released");
             assert_reads(&file, 1, 0, 3 * WINDOW);
             drop(file.pin(1, Access::ReadOnly).expect("a pin"));
-            assert_eq!(len_of(folder, &name), 3 * WINDOW as u64);
+            assert_eq!(len_of(directory, &name), 3 * WINDOW as u64);
         }
     }
 }
@@ -90,16 +90,16 @@ fn without_openat2_symlinks_are_still_refused() {
         }
         return;
     }
-    let folder = temp_dir();
-    exercise(folder.path());
-    put(folder.path(), "target", 1, PAGE);
-    symlink("target", folder.path().join("link")).expect("a symlink");
-    std::fs::create_dir(folder.path().join("real")).expect("mkdir");
-    put(&folder.path().join("real"), "a", 1, PAGE);
-    symlink("real", folder.path().join("through")).expect("a symlink");
+    let directory = temp_dir();
+    exercise(directory.path());
+    put(directory.path(), "target", 1, PAGE);
+    symlink("target", directory.path().join("link")).expect("a symlink");
+    std::fs::create_dir(directory.path().join("real")).expect("mkdir");
+    put(&directory.path().join("real"), "a", 1, PAGE);
+    symlink("real", directory.path().join("through")).expect("a symlink");
     let cache = copying(CopyMethod::Auto);
     for name in ["link", "through/a"] {
-        let file = writer(&cache, folder.path(), name, PAGE);
+        let file = writer(&cache, directory.path(), name, PAGE);
         let refused = [
             file.read_at(0, &mut [0; 8]).err(),
             file.pin(0, Access::ReadOnly).err(),
@@ -115,7 +115,7 @@ fn without_openat2_symlinks_are_still_refused() {
             );
         }
     }
-    let missing = reader(&cache, folder.path(), "none/a", PAGE).read_at(0, &mut [0; 8]);
+    let missing = reader(&cache, directory.path(), "none/a", PAGE).read_at(0, &mut [0; 8]);
     assert!(matches!(missing, Err(MappingError::NotFound { .. })));
 }
 
@@ -139,10 +139,10 @@ fn without_fallocate_windows_are_sparse() {
         }
         return;
     }
-    let folder = temp_dir();
-    exercise(folder.path());
+    let directory = temp_dir();
+    exercise(directory.path());
     let cache = copying(CopyMethod::Auto);
-    let file = writer(&cache, folder.path(), "a", WINDOW);
+    let file = writer(&cache, directory.path(), "a", WINDOW);
     drop(file.pin(0, Access::ReadWrite).expect("a pin"));
     assert_eq!(
         file.preallocation_status(),
@@ -156,20 +156,20 @@ fn without_renameat2_no_file_is_replaced() {
     if !child::is_me(name) {
         return with(name, &["renameat2:error=EINVAL"]);
     }
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = copying(CopyMethod::Auto);
-    put(folder.path(), "a", 1, WINDOW);
-    put(folder.path(), "b", 2, WINDOW);
-    let mut file = writer(&cache, folder.path(), "a", WINDOW);
-    let refused = file.rename_to(place(folder.path(), "b"));
+    put(directory.path(), "a", 1, WINDOW);
+    put(directory.path(), "b", 2, WINDOW);
+    let mut file = writer(&cache, directory.path(), "a", WINDOW);
+    let refused = file.rename_to(place(directory.path(), "b"));
     assert_eq!(
         refused.expect_err("the number is in use").kind(),
         std::io::ErrorKind::AlreadyExists
     );
-    assert!(file.rename_to(place(folder.path(), "c")).expect("moved"));
+    assert!(file.rename_to(place(directory.path(), "c")).expect("moved"));
     assert_reads(&file, 1, 0, WINDOW);
     assert_eq!(
-        std::fs::read(folder.path().join("b")).expect("b"),
+        std::fs::read(directory.path().join("b")).expect("b"),
         pattern(2, 0, WINDOW)
     );
 }
@@ -180,9 +180,9 @@ fn an_exhausted_quota_is_reported_as_a_full_disk() {
     if !child::is_me(name) {
         return with(name, &["fallocate:error=EDQUOT", "pwrite64:error=EDQUOT"]);
     }
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = copying(CopyMethod::Positioned);
-    let file = writer(&cache, folder.path(), "a", WINDOW);
+    let file = writer(&cache, directory.path(), "a", WINDOW);
     let refused = [
         file.pin(0, Access::ReadWrite).err(),
         file.write_at(0, b"x").err(),
@@ -193,7 +193,7 @@ fn an_exhausted_quota_is_reported_as_a_full_disk() {
             "{refused:?}"
         );
     }
-    assert_eq!(len_of(folder.path(), "a"), 0);
+    assert_eq!(len_of(directory.path(), "a"), 0);
 }
 
 #[test]
@@ -203,10 +203,10 @@ fn an_io_error_is_reported_by_the_copy() {
         let pread = format!("pread64:error=EIO:when={AFTER_LOADING}+");
         return with(name, &[&pread, "pwrite64:error=EIO"]);
     }
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = copying(CopyMethod::Positioned);
-    put(folder.path(), "a", 1, WINDOW);
-    let file = writer(&cache, folder.path(), "a", WINDOW);
+    put(directory.path(), "a", 1, WINDOW);
+    let file = writer(&cache, directory.path(), "a", WINDOW);
     let failed = [
         (0..=AFTER_LOADING).find_map(|_| file.read_at(0, &mut [0; 8]).err()),
         file.write_at(0, b"x").err(),

@@ -36,10 +36,10 @@ fn unlimited_cache(window: usize, path: CopyMethod) -> MappingCache {
 }
 
 fn sparse(bytes: u64) -> TempDir {
-    let folder = temp_dir();
-    let file = File::create(folder.path().join("a")).expect("a file");
+    let directory = temp_dir();
+    let file = File::create(directory.path().join("a")).expect("a file");
     file.set_len(bytes).expect("a sparse file");
-    folder
+    directory
 }
 
 #[test]
@@ -48,10 +48,10 @@ fn windows_are_evicted_when_mmap_fails() {
     if !child::is_me(name) {
         return in_little_address_space(name);
     }
-    let folder = sparse(WINDOWS * WINDOW_BYTES as u64);
+    let directory = sparse(WINDOWS * WINDOW_BYTES as u64);
     let cache = unlimited_cache(WINDOW_BYTES, CopyMethod::Auto);
     let bytes = WINDOWS as usize * WINDOW_BYTES;
-    let file = reader(&cache, folder.path(), "a", bytes);
+    let file = reader(&cache, directory.path(), "a", bytes);
     for window in 0..2 * WINDOWS {
         let pin = file.pin(window % WINDOWS, Access::ReadOnly);
         drop(pin.unwrap_or_else(|error| panic!("window {window}: {error}")));
@@ -66,10 +66,10 @@ fn a_failed_mmap_with_all_windows_pinned_names_the_sysctl() {
     if !child::is_me(name) {
         return in_little_address_space(name);
     }
-    let folder = sparse(WINDOWS * WINDOW_BYTES as u64);
+    let directory = sparse(WINDOWS * WINDOW_BYTES as u64);
     let cache = unlimited_cache(WINDOW_BYTES, CopyMethod::Mapped);
     let bytes = WINDOWS as usize * WINDOW_BYTES;
-    let file = reader(&cache, folder.path(), "a", bytes);
+    let file = reader(&cache, directory.path(), "a", bytes);
     let pins: Vec<_> = (0..WINDOWS)
         .map_while(|window| file.pin(window, Access::ReadOnly).ok())
         .collect();
@@ -114,9 +114,9 @@ fn the_mapping_limit_causes_eviction_and_is_named_when_all_is_pinned() {
         return;
     }
     let windows = limit + 100;
-    let folder = sparse((windows * PAGE) as u64);
+    let directory = sparse((windows * PAGE) as u64);
     let cache = unlimited_cache(PAGE, CopyMethod::Auto);
-    let file = reader(&cache, folder.path(), "a", windows * PAGE);
+    let file = reader(&cache, directory.path(), "a", windows * PAGE);
     for window in 0..windows as u64 {
         let pin = file.pin(window, Access::ReadOnly);
         drop(pin.unwrap_or_else(|error| panic!("window {window}: {error}")));

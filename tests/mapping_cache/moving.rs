@@ -18,8 +18,8 @@ use crate::{
 
 const BYTES: usize = 4 * WINDOW + 9;
 
-fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder)
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory)
         .expect("a directory")
         .map_while(Result::ok);
     let mut names: Vec<_> = entries
@@ -32,21 +32,21 @@ fn names(folder: &Path) -> Vec<String> {
 
 #[test]
 fn a_file_is_renamed_and_remains_usable() {
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = cache(8);
-    let mut file = writer(&cache, folder.path(), "a", BYTES);
+    let mut file = writer(&cache, directory.path(), "a", BYTES);
     file.write_at(0, &pattern(1, 0, BYTES)).expect("a write");
     drop(file.pin(0, Access::ReadWrite).expect("a pin"));
-    let inode = fs::metadata(folder.path().join("a"))
+    let inode = fs::metadata(directory.path().join("a"))
         .expect("the file")
         .ino();
     assert!(
-        file.rename_to(place(folder.path(), "deep/er/b"))
+        file.rename_to(place(directory.path(), "deep/er/b"))
             .expect("moved")
     );
     assert_eq!(cache.stats().mappings, 0, "released");
-    assert_eq!(names(folder.path()), ["deep"]);
-    let moved = fs::metadata(folder.path().join("deep/er/b")).expect("the file");
+    assert_eq!(names(directory.path()), ["deep"]);
+    let moved = fs::metadata(directory.path().join("deep/er/b")).expect("the file");
     assert_eq!(moved.ino(), inode);
     assert_eq!(file.location().path(), Path::new("deep/er/b"));
     assert_reads(&file, 1, 0, BYTES);
@@ -60,19 +60,19 @@ fn a_move_to_another_filesystem_keeps_holes_and_mode() {
         let Some(fs) = SmallFs::new(kind, 32 << 20) else {
             continue;
         };
-        let folder = temp_dir();
+        let directory = temp_dir();
         let cache = cache(8);
         let large = 256 << 20;
-        let mut file = writer(&cache, folder.path(), "a", large);
+        let mut file = writer(&cache, directory.path(), "a", large);
         file.write_at(100, &pattern(1, 100, 5000)).expect("a write");
         let at = large as u64 - 700;
         file.write_at(at, &pattern(1, at, 700)).expect("a write");
-        let path = folder.path().join("a");
+        let path = directory.path().join("a");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("chmod");
 
         // The length of 256 MiB exceeds that filesystem; the data in the file does not.
         assert!(file.rename_to(place(fs.path(), "sub/b")).expect("moved"));
-        assert!(names(folder.path()).is_empty(), "{kind:?}");
+        assert!(names(directory.path()).is_empty(), "{kind:?}");
         assert_eq!(names(&fs.path().join("sub")), ["b"]);
         assert_eq!(len_of(fs.path(), "sub/b"), large as u64);
         let mode = fs::metadata(fs.path().join("sub/b"))
@@ -84,37 +84,44 @@ fn a_move_to_another_filesystem_keeps_holes_and_mode() {
         let mut hole = [1; 100];
         file.read_at(1 << 20, &mut hole).expect("a read");
         assert_eq!(hole, [0; 100]);
-        assert!(file.rename_to(place(folder.path(), "back")).expect("moved"));
+        assert!(
+            file.rename_to(place(directory.path(), "back"))
+                .expect("moved")
+        );
         assert_reads(&file, 1, at, 700);
     }
 }
 
 #[track_caller]
-fn assert_target_exists(file: &mut CachedFile, folder: &Path) {
+fn assert_target_exists(file: &mut CachedFile, directory: &Path) {
     let refused = file
-        .rename_to(place(folder, "b"))
+        .rename_to(place(directory, "b"))
         .expect_err("the address is in use");
     assert_eq!(refused.kind(), std::io::ErrorKind::AlreadyExists);
     assert!(matches!(refused, MappingError::Io { .. }), "{refused:?}");
-    assert_eq!(fs::read(folder.join("b")).expect("b"), pattern(2, 0, 99));
+    assert_eq!(fs::read(directory.join("b")).expect("b"), pattern(2, 0, 99));
     assert_reads(file, 1, 0, BYTES);
 }
 
 #[test]
 fn a_move_never_replaces_a_file() {
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = cache(8);
-    put(folder.path(), "a", 1, BYTES);
-    put(folder.path(), "b", 2, 99);
-    let mut file = writer(&cache, folder.path(), "a", BYTES);
-    assert_target_exists(&mut file, folder.path());
-    assert_eq!(names(folder.path()), ["a", "b"]);
+    put(directory.path(), "a", 1, BYTES);
+    put(directory.path(), "b", 2, 99);
+    let mut file = writer(&cache, directory.path(), "a", BYTES);
+    assert_target_exists(&mut file, directory.path());
+    assert_eq!(names(directory.path()), ["a", "b"]);
     let Some(fs) = SmallFs::new(Kind::Tmpfs, 32 << 20) else {
         return;
     };
     put(fs.path(), "b", 2, 99);
     assert_target_exists(&mut file, fs.path());
-    assert_eq!(names(folder.path()), ["a", "b"], "the file has not moved");
+    assert_eq!(
+        names(directory.path()),
+        ["a", "b"],
+        "the file has not moved"
+    );
     assert_eq!(names(fs.path()), ["b"], "no part of a copy is left");
 }
 
@@ -123,11 +130,11 @@ fn a_move_without_space_leaves_the_file_in_place() {
     let Some(fs) = SmallFs::new(Kind::Tmpfs, 64 << 10) else {
         return;
     };
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = cache(8);
     let large = 64 * WINDOW;
-    put(folder.path(), "a", 1, large);
-    let mut file = writer(&cache, folder.path(), "a", large);
+    put(directory.path(), "a", 1, large);
+    let mut file = writer(&cache, directory.path(), "a", large);
     let free = fs.free();
     let refused = file
         .rename_to(place(fs.path(), "b"))
@@ -143,65 +150,65 @@ fn a_move_without_space_leaves_the_file_in_place() {
 
 #[test]
 fn without_a_file_only_the_location_changes() {
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = cache(8);
-    let mut file = writer(&cache, folder.path(), "a", BYTES);
+    let mut file = writer(&cache, directory.path(), "a", BYTES);
     assert!(
         !file
-            .rename_to(place(folder.path(), "deep/b"))
+            .rename_to(place(directory.path(), "deep/b"))
             .expect("no file to move")
     );
     assert!(
-        names(folder.path()).is_empty(),
+        names(directory.path()).is_empty(),
         "no directory is created for it"
     );
     file.write_at(0, b"x").expect("a write");
-    assert_eq!(len_of(folder.path(), "deep/b"), 1);
+    assert_eq!(len_of(directory.path(), "deep/b"), 1);
 }
 
 #[test]
 fn a_move_to_a_missing_root_fails_and_the_file_stays() {
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = cache(8);
-    put(folder.path(), "a", 1, BYTES);
-    let mut file = writer(&cache, folder.path(), "a", BYTES);
-    let nowhere = folder.path().join("nowhere");
+    put(directory.path(), "a", 1, BYTES);
+    let mut file = writer(&cache, directory.path(), "a", BYTES);
+    let nowhere = directory.path().join("nowhere");
     file.rename_to(place(&nowhere, "b"))
         .expect_err("the root does not exist");
-    assert_eq!(names(folder.path()), ["a"]);
+    assert_eq!(names(directory.path()), ["a"]);
     assert_reads(&file, 1, 0, BYTES);
 }
 
 #[test]
 fn a_pinned_file_is_not_moved() {
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = cache(8);
-    put(folder.path(), "a", 1, BYTES);
-    let mut file = writer(&cache, folder.path(), "a", BYTES);
-    let other = writer(&cache, folder.path(), "a", BYTES);
+    put(directory.path(), "a", 1, BYTES);
+    let mut file = writer(&cache, directory.path(), "a", BYTES);
+    let other = writer(&cache, directory.path(), "a", BYTES);
     file.actual_bytes().expect("opened");
     let pin = other.pin(0, Access::ReadOnly).expect("a pin");
-    let refused = file.rename_to(place(folder.path(), "b"));
+    let refused = file.rename_to(place(directory.path(), "b"));
     assert!(
         matches!(refused, Err(MappingError::WindowPinned { .. })),
         "{refused:?}"
     );
-    assert_eq!(names(folder.path()), ["a"]);
+    assert_eq!(names(directory.path()), ["a"]);
     drop(pin);
-    assert!(file.rename_to(place(folder.path(), "b")).expect("moved"));
+    assert!(file.rename_to(place(directory.path(), "b")).expect("moved"));
 }
 
 #[test]
 fn new_entries_are_synced_also_after_their_directory_was_removed() {
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = cache(8);
     let files = ["x/a", "x/b", "y/z/c"].map(|name| {
-        let file = cache.file(place(folder.path(), name), 10, writable());
+        let file = cache.file(place(directory.path(), name), 10, writable());
         file.write_at(0, b"data").expect("a write");
         file.sync().expect("a sync");
         file
     });
-    fs::remove_dir_all(folder.path().join("x")).expect("removed");
+    fs::remove_dir_all(directory.path().join("x")).expect("removed");
     for file in files {
         file.sync_directories()
             .expect("a removed directory needs no sync");

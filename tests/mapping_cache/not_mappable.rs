@@ -76,18 +76,18 @@ fn pinning_without_mmap_support_reports_not_mappable() {
 
 #[test]
 fn files_below_the_map_threshold_are_copied_without_mapping() {
-    let folder = temp_dir();
+    let directory = temp_dir();
     let mapped = options(64).copy_method(CopyMethod::Mapped);
     let cache = cache_of(mapped.map_threshold_bytes(2 * WINDOW as u64));
-    put(folder.path(), "short", 1, 2 * WINDOW - 1);
-    put(folder.path(), "long", 1, 2 * WINDOW);
-    let short = writer(&cache, folder.path(), "short", 2 * WINDOW - 1);
+    put(directory.path(), "short", 1, 2 * WINDOW - 1);
+    put(directory.path(), "long", 1, 2 * WINDOW);
+    let short = writer(&cache, directory.path(), "short", 2 * WINDOW - 1);
     assert_reads(&short, 1, 0, 2 * WINDOW - 1);
     short.write_at(5, &pattern(1, 5, 10)).expect("a write");
     let stats = cache.stats();
     assert_eq!(stats.mappings, 0);
     assert!(stats.positioned_copies > 0);
-    let long = reader(&cache, folder.path(), "long", 2 * WINDOW);
+    let long = reader(&cache, directory.path(), "long", 2 * WINDOW);
     assert_reads(&long, 1, 0, 2 * WINDOW);
     assert_eq!(cache.stats().mappings, 2);
     drop(
@@ -99,11 +99,11 @@ fn files_below_the_map_threshold_are_copied_without_mapping() {
 
 #[test]
 fn the_copy_methods_see_each_others_writes() {
-    let folder = temp_dir();
+    let directory = temp_dir();
     let caches = [CopyMethod::Auto, CopyMethod::Mapped, CopyMethod::Positioned].map(copying);
     let files = caches
         .each_ref()
-        .map(|cache| writer(cache, folder.path(), "a", 4 * WINDOW));
+        .map(|cache| writer(cache, directory.path(), "a", 4 * WINDOW));
     let mut seed = 0;
     for (offset, len) in [
         (0, 4 * WINDOW),
@@ -124,10 +124,10 @@ fn the_copy_methods_see_each_others_writes() {
 
 #[test]
 fn page_cache_reads_do_not_touch_the_disk() {
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = copying(CopyMethod::Auto);
-    put(folder.path(), "a", 1, WINDOW);
-    let file = reader(&cache, folder.path(), "a", WINDOW);
+    put(directory.path(), "a", 1, WINDOW);
+    let file = reader(&cache, directory.path(), "a", WINDOW);
     let mut buf = vec![0; WINDOW];
     // The bytes were just written, so they are in memory.
     match file.read_page_cache_at(0, &mut buf).expect("a read") {

@@ -36,12 +36,12 @@ fn within_seconds<T: Send + 'static>(seconds: u64, run: impl FnOnce() -> T + Sen
 /// Asserts that every way to reach the file fails with "not a regular file". Returns the reported
 /// file type.
 #[track_caller]
-fn found_at(folder: &Path, name: &'static str) -> &'static str {
-    let folder = folder.to_owned();
+fn found_at(directory: &Path, name: &'static str) -> &'static str {
+    let directory = directory.to_owned();
     let kinds = within_seconds(20, move || {
         let cache = cache(4);
-        let reading = reader(&cache, &folder, name, PAGE);
-        let writing = writer(&cache, &folder, name, PAGE);
+        let reading = reader(&cache, &directory, name, PAGE);
+        let writing = writer(&cache, &directory, name, PAGE);
         [
             reading.read_at(0, &mut [0; 8]).err(),
             reading.pin(0, Access::ReadOnly).err(),
@@ -65,57 +65,59 @@ fn found_at(folder: &Path, name: &'static str) -> &'static str {
 
 #[test]
 fn a_directory_is_not_a_regular_file() {
-    let folder = temp_dir();
-    fs::create_dir(folder.path().join("a")).expect("mkdir");
-    assert_eq!(found_at(folder.path(), "a"), "a directory");
+    let directory = temp_dir();
+    fs::create_dir(directory.path().join("a")).expect("mkdir");
+    assert_eq!(found_at(directory.path(), "a"), "a directory");
 }
 
 #[test]
 fn a_fifo_is_not_a_regular_file_and_does_not_hang() {
-    let folder = temp_dir();
-    let made = Command::new("mkfifo").arg(folder.path().join("a")).status();
+    let directory = temp_dir();
+    let made = Command::new("mkfifo")
+        .arg(directory.path().join("a"))
+        .status();
     assert!(made.expect("mkfifo").success());
-    assert!(found_at(folder.path(), "a").contains("FIFO"));
+    assert!(found_at(directory.path(), "a").contains("FIFO"));
 }
 
 #[test]
 fn a_socket_is_not_a_regular_file() {
-    let folder = temp_dir();
-    let _socket = UnixListener::bind(folder.path().join("a")).expect("a socket");
-    assert!(found_at(folder.path(), "a").contains("a socket"));
+    let directory = temp_dir();
+    let _socket = UnixListener::bind(directory.path().join("a")).expect("a socket");
+    assert!(found_at(directory.path(), "a").contains("a socket"));
 }
 
 #[test]
 fn a_symlink_is_not_a_regular_file() {
-    let folder = temp_dir();
-    put(folder.path(), "target", 1, PAGE);
-    symlink("target", folder.path().join("a")).expect("a symlink");
-    symlink("/etc/passwd", folder.path().join("b")).expect("a symlink");
-    symlink("nowhere", folder.path().join("c")).expect("a symlink");
+    let directory = temp_dir();
+    put(directory.path(), "target", 1, PAGE);
+    symlink("target", directory.path().join("a")).expect("a symlink");
+    symlink("/etc/passwd", directory.path().join("b")).expect("a symlink");
+    symlink("nowhere", directory.path().join("c")).expect("a symlink");
     for name in ["a", "b", "c"] {
-        assert_eq!(found_at(folder.path(), name), "a symlink");
+        assert_eq!(found_at(directory.path(), name), "a symlink");
     }
     assert!(
-        !folder.path().join("nowhere").exists(),
+        !directory.path().join("nowhere").exists(),
         "the target was not created"
     );
 }
 
 #[test]
 fn a_path_through_a_symlink_is_refused() {
-    let folder = temp_dir();
-    fs::create_dir(folder.path().join("real")).expect("mkdir");
-    put(&folder.path().join("real"), "a", 1, PAGE);
-    symlink("real", folder.path().join("link")).expect("a symlink");
+    let directory = temp_dir();
+    fs::create_dir(directory.path().join("real")).expect("mkdir");
+    put(&directory.path().join("real"), "a", 1, PAGE);
+    symlink("real", directory.path().join("link")).expect("a symlink");
     let cache = cache(4);
-    let through = writer(&cache, folder.path(), "link/a", PAGE);
+    let through = writer(&cache, directory.path(), "link/a", PAGE);
     let refused = [
         through.read_at(0, &mut [0; 8]).err(),
         through.write_at(0, b"x").err(),
-        writer(&cache, folder.path(), "link/new", PAGE)
+        writer(&cache, directory.path(), "link/new", PAGE)
             .write_at(0, b"x")
             .err(),
-        writer(&cache, folder.path(), "link/deep/new", PAGE)
+        writer(&cache, directory.path(), "link/deep/new", PAGE)
             .write_at(0, b"x")
             .err(),
     ];
@@ -126,9 +128,14 @@ fn a_path_through_a_symlink_is_refused() {
             "{refused:?}"
         );
     }
-    let names = fs::read_dir(folder.path().join("real")).expect("the directory");
+    let names = fs::read_dir(directory.path().join("real")).expect("the directory");
     assert_eq!(names.count(), 1, "no file was created through the link");
-    assert_reads(&reader(&cache, folder.path(), "real/a", PAGE), 1, 0, PAGE);
+    assert_reads(
+        &reader(&cache, directory.path(), "real/a", PAGE),
+        1,
+        0,
+        PAGE,
+    );
 }
 
 #[test]
@@ -159,10 +166,10 @@ fn unrestricted_file(path: PathBuf, options: FileOptions) -> CachedFile {
 
 #[test]
 fn an_unrestricted_location_follows_symlinks_to_regular_files_only() {
-    let folder = temp_dir();
-    put(folder.path(), "target", 1, PAGE);
-    symlink("target", folder.path().join("a")).expect("a symlink");
-    let file = unrestricted_file(folder.path().join("a"), FileOptions::default());
+    let directory = temp_dir();
+    put(directory.path(), "target", 1, PAGE);
+    symlink("target", directory.path().join("a")).expect("a symlink");
+    let file = unrestricted_file(directory.path().join("a"), FileOptions::default());
     assert_reads(&file, 1, 0, PAGE);
     for (path, kind) in [("/dev/null", "a device"), ("/dev", "a directory")] {
         let file = unrestricted_file(path.into(), FileOptions::default());
@@ -179,9 +186,9 @@ fn an_unrestricted_location_follows_symlinks_to_regular_files_only() {
 
 #[test]
 fn a_missing_file_is_not_found_and_may_appear_later() {
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = cache(4);
-    let file = reader(&cache, folder.path(), "a", PAGE);
+    let file = reader(&cache, directory.path(), "a", PAGE);
     let refused = [
         file.read_at(0, &mut [0; 8]).err(),
         file.pin(0, Access::ReadOnly).err(),
@@ -193,16 +200,16 @@ fn a_missing_file_is_not_found_and_may_appear_later() {
         assert!(matches!(refused, MappingError::NotFound { .. }));
     }
     file.sync().expect("no file was written");
-    put(folder.path(), "a", 1, PAGE);
+    put(directory.path(), "a", 1, PAGE);
     assert_reads(&file, 1, 0, PAGE);
 }
 
 #[test]
 fn an_empty_file_has_no_windows() {
-    let folder = temp_dir();
-    put(folder.path(), "a", 1, 0);
+    let directory = temp_dir();
+    put(directory.path(), "a", 1, 0);
     let cache = cache(4);
-    let file = writer(&cache, folder.path(), "a", 0);
+    let file = writer(&cache, directory.path(), "a", 0);
     assert_eq!(file.read_at(0, &mut [0; 8]).expect("a read"), 0);
     file.write_at(0, &[]).expect("an empty write");
     for access in [Access::ReadOnly, Access::ReadWrite] {

@@ -32,14 +32,14 @@ fn an_unreadable_file_is_permission_denied() {
     if is_root() {
         return;
     }
-    let folder = temp_dir();
-    put(folder.path(), "a", 1, PAGE);
-    allow(&folder.path().join("a"), 0);
+    let directory = temp_dir();
+    put(directory.path(), "a", 1, PAGE);
+    allow(&directory.path().join("a"), 0);
     let cache = cache(4);
-    let file = reader(&cache, folder.path(), "a", PAGE);
+    let file = reader(&cache, directory.path(), "a", PAGE);
     assert_denied(file.read_at(0, &mut [0; 8]));
     assert_denied(file.pin(0, Access::ReadOnly));
-    allow(&folder.path().join("a"), 0o600);
+    allow(&directory.path().join("a"), 0o600);
     assert_reads(&file, 1, 0, PAGE);
 }
 
@@ -48,11 +48,11 @@ fn a_file_without_write_permission_can_be_read() {
     if is_root() {
         return;
     }
-    let folder = temp_dir();
-    put(folder.path(), "a", 1, PAGE);
-    allow(&folder.path().join("a"), 0o400);
+    let directory = temp_dir();
+    put(directory.path(), "a", 1, PAGE);
+    allow(&directory.path().join("a"), 0o400);
     let cache = cache(4);
-    let file = writer(&cache, folder.path(), "a", PAGE);
+    let file = writer(&cache, directory.path(), "a", PAGE);
     assert_reads(&file, 1, 0, PAGE);
     drop(file.pin(0, Access::ReadOnly).expect("a pin"));
     assert_denied(file.write_at(0, b"x"));
@@ -66,15 +66,15 @@ fn a_directory_without_write_permission_refuses_new_files() {
     if is_root() {
         return;
     }
-    let folder = temp_dir();
-    fs::create_dir(folder.path().join("closed")).expect("mkdir");
-    allow(&folder.path().join("closed"), 0o500);
+    let directory = temp_dir();
+    fs::create_dir(directory.path().join("closed")).expect("mkdir");
+    allow(&directory.path().join("closed"), 0o500);
     let cache = cache(4);
-    let file = writer(&cache, folder.path(), "closed/a", PAGE);
+    let file = writer(&cache, directory.path(), "closed/a", PAGE);
     assert_denied(file.write_at(0, b"x"));
-    let deep = writer(&cache, folder.path(), "closed/deep/a", PAGE);
+    let deep = writer(&cache, directory.path(), "closed/deep/a", PAGE);
     assert_denied(deep.write_at(0, b"x"));
-    allow(&folder.path().join("closed"), 0o700);
+    allow(&directory.path().join("closed"), 0o700);
     deep.write_at(0, b"x").expect("open now");
 }
 
@@ -90,11 +90,11 @@ fn locking_above_the_limit_fails_and_pins_nothing() {
     let allowed = line.and_then(|line| line.split_whitespace().nth(3)?.parse::<usize>().ok());
     // Without a limit there is nothing to test.
     let Some(allowed) = allowed else { return };
-    let folder = temp_dir();
+    let directory = temp_dir();
     let window = (allowed + 1).next_power_of_two().max(1 << 20);
     let cache = cache_of(options(1).window_bytes(window).budget_bytes(window as u64));
     let sparse = writable().preallocation(Preallocation::Sparse);
-    let file = file_with(&cache, folder.path(), "a", window, sparse);
+    let file = file_with(&cache, directory.path(), "a", window, sparse);
     drop(file.pin(0, Access::ReadWrite).expect("a pin"));
     let refused = file.advise(0..window as u64, Advice::Lock);
     assert!(

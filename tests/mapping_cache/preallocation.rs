@@ -38,19 +38,19 @@ fn the_preallocation_status_is_reported_for_each_filesystem() {
     }
 }
 
-fn allocated(folder: &std::path::Path, name: &str) -> u64 {
-    let metadata = std::fs::metadata(folder.join(name)).expect("metadata");
+fn allocated(directory: &std::path::Path, name: &str) -> u64 {
+    let metadata = std::fs::metadata(directory.join(name)).expect("metadata");
     metadata.blocks() * 512
 }
 
 #[test]
 fn only_the_window_is_preallocated_before_mapping() {
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = cache(8);
-    let file = writer(&cache, folder.path(), "a", 8 * WINDOW);
+    let file = writer(&cache, directory.path(), "a", 8 * WINDOW);
     drop(file.pin(3, Access::ReadWrite).expect("a pin"));
-    assert_eq!(len_of(folder.path(), "a"), 4 * WINDOW as u64);
-    let bytes = allocated(folder.path(), "a");
+    assert_eq!(len_of(directory.path(), "a"), 4 * WINDOW as u64);
+    let bytes = allocated(directory.path(), "a");
     assert!(
         (WINDOW as u64..2 * WINDOW as u64).contains(&bytes),
         "{bytes}"
@@ -60,25 +60,25 @@ fn only_the_window_is_preallocated_before_mapping() {
 #[test]
 fn the_whole_length_is_preallocated_at_the_first_write() {
     for mapped in [false, true] {
-        let folder = temp_dir();
+        let directory = temp_dir();
         let cache = cache(8);
         let options = writable().preallocation(Preallocation::Full);
-        let mut file = file_with(&cache, folder.path(), "a", 8 * WINDOW + 5, options);
+        let mut file = file_with(&cache, directory.path(), "a", 8 * WINDOW + 5, options);
         if mapped {
             drop(file.pin(3, Access::ReadWrite).expect("a pin"));
         } else {
             file.write_at(0, b"x").expect("a write");
         }
-        assert_eq!(len_of(folder.path(), "a"), 8 * WINDOW as u64 + 5);
-        assert!(allocated(folder.path(), "a") >= 8 * WINDOW as u64);
+        assert_eq!(len_of(directory.path(), "a"), 8 * WINDOW as u64 + 5);
+        assert!(allocated(directory.path(), "a") >= 8 * WINDOW as u64);
         file.set_declared_bytes(10 * WINDOW as u64)
             .expect("it grows");
         let refused = file.set_declared_bytes(WINDOW as u64);
         assert!(matches!(refused, Err(MappingError::InvalidOption { .. })));
         assert_eq!(file.declared_bytes(), 10 * WINDOW as u64);
         file.write_at(7, b"x").expect("a write");
-        assert_eq!(len_of(folder.path(), "a"), 10 * WINDOW as u64);
-        let bytes = allocated(folder.path(), "a");
+        assert_eq!(len_of(directory.path(), "a"), 10 * WINDOW as u64);
+        let bytes = allocated(directory.path(), "a");
         assert!(bytes >= 10 * WINDOW as u64);
         assert_eq!(file.allocated_bytes().expect("a size"), bytes);
     }
@@ -86,17 +86,17 @@ fn the_whole_length_is_preallocated_at_the_first_write() {
 
 #[test]
 fn sparse_preallocates_nothing() {
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = cache(8);
     let options = writable().preallocation(Preallocation::Sparse);
-    let file = file_with(&cache, folder.path(), "a", 8 * WINDOW, options);
+    let file = file_with(&cache, directory.path(), "a", 8 * WINDOW, options);
     drop(file.pin(7, Access::ReadWrite).expect("a pin"));
     assert_eq!(
         file.preallocation_status(),
         PreallocationStatus::NotRequested
     );
-    assert_eq!(len_of(folder.path(), "a"), 8 * WINDOW as u64);
-    let bytes = allocated(folder.path(), "a");
+    assert_eq!(len_of(directory.path(), "a"), 8 * WINDOW as u64);
+    let bytes = allocated(directory.path(), "a");
     assert!(
         bytes <= PAGE as u64,
         "{bytes}: the block of the last byte at the most"
@@ -128,14 +128,14 @@ fn preallocation_keeps_existing_content() {
 
 #[test]
 fn a_file_longer_than_declared_is_not_truncated() {
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = cache(8);
-    crate::fixture::put(folder.path(), "a", 6, 3 * WINDOW);
+    crate::fixture::put(directory.path(), "a", 6, 3 * WINDOW);
     let options = writable().preallocation(Preallocation::Full);
-    let file = file_with(&cache, folder.path(), "a", WINDOW, options);
+    let file = file_with(&cache, directory.path(), "a", WINDOW, options);
     drop(file.pin(0, Access::ReadWrite).expect("a pin"));
     file.write_at(0, &pattern(6, 0, 10)).expect("a write");
-    assert_eq!(len_of(folder.path(), "a"), 3 * WINDOW as u64);
+    assert_eq!(len_of(directory.path(), "a"), 3 * WINDOW as u64);
     assert_reads(&file, 6, 0, 3 * WINDOW);
 }
 

@@ -23,15 +23,15 @@ const BYTES: usize = 4 * WINDOW;
 #[test]
 fn setting_a_length_makes_holes_and_a_dirty_file() {
     for path in [CopyMethod::Auto, CopyMethod::Mapped, CopyMethod::Positioned] {
-        let folder = temp_dir();
+        let directory = temp_dir();
         let cache = copying(path);
-        let file = writer(&cache, folder.path(), "a", BYTES);
+        let file = writer(&cache, directory.path(), "a", BYTES);
         file.write_at(0, &pattern(1, 0, BYTES)).expect("a write");
         file.sync().expect("a sync");
         assert_eq!(cache.stats().dirty_files, 0);
         for bytes in [WINDOW + 5, BYTES, 10, 3 * WINDOW] {
             file.set_len(bytes as u64).expect("set_len");
-            assert_eq!(len_of(folder.path(), "a"), bytes as u64);
+            assert_eq!(len_of(directory.path(), "a"), bytes as u64);
             assert_eq!(cache.stats().dirty_files, 1, "{path:?}");
             file.sync().expect("a sync");
         }
@@ -58,9 +58,9 @@ fn setting_a_length_makes_holes_and_a_dirty_file() {
 
 #[test]
 fn a_pinned_range_is_not_truncated() {
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = cache(8);
-    let file = writer(&cache, folder.path(), "a", BYTES);
+    let file = writer(&cache, directory.path(), "a", BYTES);
     file.write_at(0, &pattern(1, 0, BYTES)).expect("a write");
     for access in [Access::ReadOnly, Access::ReadWrite] {
         let pin = file.pin(2, access).expect("a pin");
@@ -71,7 +71,7 @@ fn a_pinned_range_is_not_truncated() {
                 Err(MappingError::WindowPinned { offset, .. }) if offset == 2 * WINDOW as u64
             ));
         }
-        assert_eq!(len_of(folder.path(), "a"), BYTES as u64);
+        assert_eq!(len_of(directory.path(), "a"), BYTES as u64);
         file.set_len(3 * WINDOW as u64)
             .expect("a range after the pin");
         file.set_len(BYTES as u64).expect("the file is extended");
@@ -88,13 +88,13 @@ fn a_pinned_range_is_not_truncated() {
 
 #[test]
 fn a_file_truncated_by_another_process_keeps_its_length() {
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = cache(8);
-    let file = writer(&cache, folder.path(), "a", BYTES);
+    let file = writer(&cache, directory.path(), "a", BYTES);
     file.write_at(0, &pattern(1, 0, BYTES)).expect("a write");
     fs::File::options()
         .write(true)
-        .open(folder.path().join("a"))
+        .open(directory.path().join("a"))
         .expect("the file")
         .set_len(7)
         .expect("the file is truncated");
@@ -118,19 +118,19 @@ fn without_fallocate_zeros_are_written() {
         }
         return;
     }
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = cache(64);
-    let file = writer(&cache, folder.path(), "a", 100 * PAGE);
+    let file = writer(&cache, directory.path(), "a", 100 * PAGE);
     file.write_at(0, &pattern(1, 0, 100 * PAGE))
         .expect("a write");
     file.discard(5..90 * PAGE as u64).expect("discarded");
     file.discard(99 * PAGE as u64..1 << 40)
         .expect("the existing bytes");
-    assert_eq!(len_of(folder.path(), "a"), 100 * PAGE as u64);
+    assert_eq!(len_of(directory.path(), "a"), 100 * PAGE as u64);
     let mut model = pattern(1, 0, 100 * PAGE);
     model[5..90 * PAGE].fill(0);
     model[99 * PAGE..].fill(0);
-    assert!(fs::read(folder.path().join("a")).expect("read") == model);
+    assert!(fs::read(directory.path().join("a")).expect("read") == model);
     file.reserve(0..1 << 20)
         .expect("the group works without it");
     assert_eq!(
@@ -160,15 +160,15 @@ fn preallocation_does_not_change_the_length() {
 
 #[test]
 fn a_file_is_created_once_and_removed_with_its_windows() {
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = cache(8);
-    let mut file = writer(&cache, folder.path(), "a", BYTES);
+    let mut file = writer(&cache, directory.path(), "a", BYTES);
     file.create_new().expect("created");
     assert_eq!(
         file.create_new().expect_err("the second call fails").kind(),
         ErrorKind::AlreadyExists
     );
-    let other = writer(&cache, folder.path(), "a", BYTES);
+    let other = writer(&cache, directory.path(), "a", BYTES);
     assert_eq!(
         other
             .create_new()
@@ -185,9 +185,9 @@ fn a_file_is_created_once_and_removed_with_its_windows() {
     assert!(matches!(file.remove(), Err(MappingError::NotFound { .. })));
     file.create_new().expect("the file is created again");
     file.sync().expect("a sync");
-    assert_eq!(len_of(folder.path(), "a"), 0);
+    assert_eq!(len_of(directory.path(), "a"), 0);
 
-    let mut read_only = reader(&cache, folder.path(), "a", BYTES);
+    let mut read_only = reader(&cache, directory.path(), "a", BYTES);
     assert!(matches!(
         read_only.remove(),
         Err(MappingError::ReadOnly { .. })
@@ -204,17 +204,17 @@ fn a_file_is_created_once_and_removed_with_its_windows() {
 
 #[test]
 fn a_replacement_file_is_not_removed() {
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = cache(8);
-    let mut file = writer(&cache, folder.path(), "a", BYTES);
+    let mut file = writer(&cache, directory.path(), "a", BYTES);
     file.write_at(0, b"ours").expect("a write");
-    put(folder.path(), "b", 2, 100);
-    fs::rename(folder.path().join("b"), folder.path().join("a")).expect("renamed");
+    put(directory.path(), "b", 2, 100);
+    fs::rename(directory.path().join("b"), directory.path().join("a")).expect("renamed");
     assert!(matches!(
         file.remove(),
         Err(MappingError::FileReplaced { .. })
     ));
-    assert_eq!(len_of(folder.path(), "a"), 100);
+    assert_eq!(len_of(directory.path(), "a"), 100);
 }
 
 #[test]

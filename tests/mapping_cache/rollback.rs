@@ -19,10 +19,10 @@ use crate::{
 };
 
 /// Another process that extends a file after a moment.
-fn grower(folder: &Path, name: &str, bytes: u64) -> Process {
+fn grower(directory: &Path, name: &str, bytes: u64) -> Process {
     Command::new("sh")
         .args(["-c", "sleep 0.4; truncate -s \"$1\" \"$0\""])
-        .arg(folder.join(name))
+        .arg(directory.join(name))
         .arg(bytes.to_string())
         .spawn()
         .expect("a shell")
@@ -43,18 +43,18 @@ fn i37_failed_preallocation_keeps_the_growth_of_another_process() {
     if !child::is_me(name) {
         return with_slow_failure(name, "fallocate");
     }
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = cache(8);
-    let file = writer(&cache, folder.path(), "a", 4 * WINDOW);
+    let file = writer(&cache, directory.path(), "a", 4 * WINDOW);
     file.create_if_missing().expect("created");
-    let mut other = grower(folder.path(), "a", 12_345);
+    let mut other = grower(directory.path(), "a", 12_345);
     let refused = file.pin(2, Access::ReadWrite);
     assert!(
         matches!(refused, Err(MappingError::StorageFull { .. })),
         "{refused:?}"
     );
     other.wait().expect("the other process");
-    assert_eq!(len_of(folder.path(), "a"), 12_345);
+    assert_eq!(len_of(directory.path(), "a"), 12_345);
     drop(
         file.pin(2, Access::ReadWrite)
             .expect("the second call succeeds"),
@@ -67,18 +67,18 @@ fn i37_a_failed_write_keeps_the_growth_of_another_process() {
     if !child::is_me(name) {
         return with_slow_failure(name, "pwrite64");
     }
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = cache(8);
-    let file = writer(&cache, folder.path(), "a", 4 * WINDOW);
+    let file = writer(&cache, directory.path(), "a", 4 * WINDOW);
     file.create_if_missing().expect("created");
-    let mut other = grower(folder.path(), "a", 4096);
+    let mut other = grower(directory.path(), "a", 4096);
     let refused = file.write_at(2 * WINDOW as u64, &[1; 100]);
     assert!(
         matches!(refused, Err(MappingError::StorageFull { .. })),
         "{refused:?}"
     );
     other.wait().expect("the other process");
-    assert_eq!(len_of(folder.path(), "a"), 4096);
+    assert_eq!(len_of(directory.path(), "a"), 4096);
 }
 
 #[test]
@@ -87,10 +87,10 @@ fn i37_failed_preallocation_keeps_the_growth_of_another_thread() {
     if !child::is_me(name) {
         return with_slow_failure(name, "fallocate");
     }
-    let folder = temp_dir();
+    let directory = temp_dir();
     let cache = cache(8);
-    let failing = writer(&cache, folder.path(), "a", 4 * WINDOW);
-    let growing = writer(&cache, folder.path(), "a", 4 * WINDOW);
+    let failing = writer(&cache, directory.path(), "a", 4 * WINDOW);
+    let growing = writer(&cache, directory.path(), "a", 4 * WINDOW);
     failing.create_if_missing().expect("created");
     thread::scope(|scope| {
         let slow = scope.spawn(|| failing.pin(3, Access::ReadWrite).err());
@@ -102,7 +102,7 @@ fn i37_failed_preallocation_keeps_the_growth_of_another_thread() {
             "{refused:?}"
         );
     });
-    assert_eq!(len_of(folder.path(), "a"), 9000);
+    assert_eq!(len_of(directory.path(), "a"), 9000);
     assert_reads(&growing, 1, 0, 9000);
 }
 

@@ -33,8 +33,8 @@ fn truncated_lengths() -> Vec<usize> {
     lengths
 }
 
-fn truncate(folder: &Path, name: &str, bytes: usize) {
-    let file = OpenOptions::new().write(true).open(folder.join(name));
+fn truncate(directory: &Path, name: &str, bytes: usize) {
+    let file = OpenOptions::new().write(true).open(directory.join(name));
     file.and_then(|file| file.set_len(bytes as u64))
         .expect("the file is truncated");
 }
@@ -45,9 +45,9 @@ fn cache_for(path: CopyMethod) -> MappingCache {
 }
 
 /// Uses other files until the file under test has no idle descriptor.
-fn close_idle(cache: &MappingCache, folder: &Path) {
+fn close_idle(cache: &MappingCache, directory: &Path) {
     for name in ["w", "x", "y", "z"] {
-        let file = reader(cache, folder, name, 1);
+        let file = reader(cache, directory, name, 1);
         file.actual_bytes().expect("the file exists");
         // This file's descriptor stays open instead of the other one.
         std::mem::forget(file);
@@ -55,11 +55,11 @@ fn close_idle(cache: &MappingCache, folder: &Path) {
 }
 
 fn directory_with_other_files() -> tempfile::TempDir {
-    let folder = temp_dir();
+    let directory = temp_dir();
     for name in ["w", "x", "y", "z"] {
-        put(folder.path(), name, 0, 1);
+        put(directory.path(), name, 0, 1);
     }
-    folder
+    directory
 }
 
 /// Maps all windows of a file for reading.
@@ -84,15 +84,15 @@ fn assert_reads_remaining(file: &CachedFile, left: usize, offset: usize, len: us
 #[test]
 fn a_truncated_file_is_read_up_to_its_end() {
     for path in PATHS {
-        let folder = directory_with_other_files();
+        let directory = directory_with_other_files();
         for left in truncated_lengths() {
-            put(folder.path(), "a", 1, BYTES);
+            put(directory.path(), "a", 1, BYTES);
             let cache = cache_for(path);
-            let file = reader(&cache, folder.path(), "a", BYTES);
+            let file = reader(&cache, directory.path(), "a", BYTES);
             map_all(&file);
             // Partly in memory.
             assert_reads(&file, 1, 0, WINDOW / 2);
-            truncate(folder.path(), "a", left);
+            truncate(directory.path(), "a", left);
             for (offset, len) in [
                 (0, BYTES),
                 (left.saturating_sub(100), 200),
@@ -103,7 +103,7 @@ fn a_truncated_file_is_read_up_to_its_end() {
                 (left / PAGE * PAGE, PAGE),
                 (left / PAGE * PAGE, 2 * PAGE),
             ] {
-                close_idle(&cache, folder.path());
+                close_idle(&cache, directory.path());
                 assert_reads_remaining(&file, left, offset, len);
             }
         }
@@ -112,13 +112,13 @@ fn a_truncated_file_is_read_up_to_its_end() {
 
 #[test]
 fn pinned_windows_of_a_truncated_file_copy_without_a_signal() {
-    let folder = temp_dir();
+    let directory = temp_dir();
     for left in truncated_lengths() {
-        put(folder.path(), "a", 1, BYTES);
+        put(directory.path(), "a", 1, BYTES);
         let cache = cache_for(CopyMethod::Mapped);
-        let file = reader(&cache, folder.path(), "a", BYTES);
+        let file = reader(&cache, directory.path(), "a", BYTES);
         let pins = [0, 1, 2].map(|window| file.pin(window, Access::ReadOnly).expect("a pin"));
-        truncate(folder.path(), "a", left);
+        truncate(directory.path(), "a", left);
         for (pin, start) in pins.iter().zip((0..).step_by(WINDOW)) {
             let mut buf = vec![0xEE; pin.len()];
             let copied = pin.read_at(0, &mut buf).expect("a copy");
@@ -140,16 +140,16 @@ fn pinned_windows_of_a_truncated_file_copy_without_a_signal() {
 #[test]
 fn writes_past_a_truncation_report_both_lengths() {
     for path in PATHS {
-        let folder = directory_with_other_files();
+        let directory = directory_with_other_files();
         for left in truncated_lengths() {
-            put(folder.path(), "a", 1, BYTES);
+            put(directory.path(), "a", 1, BYTES);
             let cache = cache_for(path);
-            let file = writer(&cache, folder.path(), "a", BYTES);
+            let file = writer(&cache, directory.path(), "a", BYTES);
             for window in 0..3 {
                 drop(file.pin(window, Access::ReadWrite).expect("a pin"));
             }
             file.sync().expect("a sync");
-            truncate(folder.path(), "a", left);
+            truncate(directory.path(), "a", left);
             for (offset, len) in [
                 (left, BYTES - left),
                 (BYTES - 1, 1),
@@ -161,7 +161,11 @@ fn writes_past_a_truncation_report_both_lengths() {
                         if path.ends_with("a") && *present_bytes == left as u64),
                     "{path:?}, {len} bytes at {offset} of {left} left: {refused:?}"
                 );
-                assert_eq!(len_of(folder.path(), "a"), left as u64, "not grown again");
+                assert_eq!(
+                    len_of(directory.path(), "a"),
+                    left as u64,
+                    "not grown again"
+                );
             }
         }
     }
@@ -169,12 +173,12 @@ fn writes_past_a_truncation_report_both_lengths() {
 
 #[test]
 fn windows_past_a_truncation_cannot_be_pinned() {
-    let folder = temp_dir();
-    put(folder.path(), "a", 1, BYTES);
+    let directory = temp_dir();
+    put(directory.path(), "a", 1, BYTES);
     let cache = cache_for(CopyMethod::Auto);
-    let file = writer(&cache, folder.path(), "a", BYTES);
+    let file = writer(&cache, directory.path(), "a", BYTES);
     drop(file.pin(0, Access::ReadOnly).expect("a pin"));
-    truncate(folder.path(), "a", WINDOW);
+    truncate(directory.path(), "a", WINDOW);
     for access in [Access::ReadOnly, Access::ReadWrite] {
         let refused = file.pin(1, access);
         assert!(
@@ -189,12 +193,12 @@ fn windows_past_a_truncation_cannot_be_pinned() {
 #[test]
 fn a_closed_file_is_reopened_with_its_current_length() {
     for path in PATHS {
-        let folder = temp_dir();
-        put(folder.path(), "a", 1, BYTES);
+        let directory = temp_dir();
+        put(directory.path(), "a", 1, BYTES);
         let cache = cache_for(path);
-        let mut file = writer(&cache, folder.path(), "a", BYTES);
+        let mut file = writer(&cache, directory.path(), "a", BYTES);
         map_all(&file);
-        truncate(folder.path(), "a", 5000);
+        truncate(directory.path(), "a", 5000);
         let refused = file.write_at(6000, b"x");
         assert!(matches!(refused, Err(MappingError::FileTooShort { .. })));
         file.close().expect("released");
@@ -211,11 +215,11 @@ fn a_closed_file_is_reopened_with_its_current_length() {
 fn i36_a_shrinking_file_never_reads_as_zeros() {
     let large = 64 * WINDOW;
     for path in PATHS {
-        let folder = temp_dir();
-        put(folder.path(), "a", 1, large);
+        let directory = temp_dir();
+        put(directory.path(), "a", 1, large);
         let expected = pattern(1, 0, large);
         let cache = cache_of(options(8).copy_method(path).descriptors_max(4));
-        let file = reader(&cache, folder.path(), "a", large);
+        let file = reader(&cache, directory.path(), "a", large);
         let done = AtomicBool::new(false);
         // Readers stop at the end of the file.
         let end = AtomicUsize::new(large);
@@ -237,7 +241,7 @@ fn i36_a_shrinking_file_never_reads_as_zeros() {
                 });
             }
             for left in (0..large).rev().step_by(333) {
-                truncate(folder.path(), "a", left);
+                truncate(directory.path(), "a", left);
                 end.store(left, Ordering::Relaxed);
             }
             done.store(true, Ordering::Relaxed);
@@ -247,12 +251,12 @@ fn i36_a_shrinking_file_never_reads_as_zeros() {
 
 #[test]
 fn a_file_emptied_by_another_process_is_not_missing() {
-    let folder = temp_dir();
-    put(folder.path(), "a", 1, BYTES);
+    let directory = temp_dir();
+    put(directory.path(), "a", 1, BYTES);
     let cache = cache_for(CopyMethod::Mapped);
-    let file = reader(&cache, folder.path(), "a", BYTES);
+    let file = reader(&cache, directory.path(), "a", BYTES);
     map_all(&file);
-    fs::write(folder.path().join("a"), b"").expect("emptied");
+    fs::write(directory.path().join("a"), b"").expect("emptied");
     assert_eq!(file.read_at(0, &mut [0; 64]).expect("a read"), 0);
     assert_eq!(file.actual_bytes().expect("its length"), 0);
 }

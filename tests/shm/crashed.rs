@@ -11,7 +11,7 @@ use crate::client;
 use crate::freeze_mode::{generation, start, wait_until};
 use crate::inherited_fds::{InheritedFds, path_of};
 use crate::programs::expect;
-use crate::states::{folder, newest};
+use crate::states::{directory, newest};
 
 pub(crate) const BYTES: usize = 10_000;
 const PAGES: usize = 12_288;
@@ -19,19 +19,19 @@ const PAGES: usize = 12_288;
 /// Keeps the memfd across the crash, as a service manager does.
 pub(crate) struct Kept {
     pub(crate) memory: Memfd,
-    pub(crate) folder: tempfile::TempDir,
+    pub(crate) directory: tempfile::TempDir,
 }
 
 impl Kept {
     pub(crate) fn new() -> Self {
         Self {
             memory: Memfd::create("kept", 0).expect("a memfd"),
-            folder: folder(),
+            directory: directory(),
         }
     }
 
     pub(crate) fn store(&self) -> PathBuf {
-        self.folder.path().join("store")
+        self.directory.path().join("store")
     }
 
     pub(crate) fn run(&self, options: &[&str], script: &str) -> Command {
@@ -165,7 +165,7 @@ fn the_recorded_state_of_another_memfd_is_ignored() {
     );
     let other = Kept {
         memory: Memfd::create("other", 0).expect("a memfd"),
-        folder: kept.folder,
+        directory: kept.directory,
     };
     // A new memfd is restored. When it is live, it is kept.
     for byte in [1, 4, 5] {
@@ -215,13 +215,13 @@ fn a_crash_under_a_shell_does_not_make_a_bad_state_the_newest() {
 #[test]
 fn a_memfd_in_use_is_not_restored() {
     let kept = Kept::new();
-    let run = kept.folder.path().join("run");
+    let run = kept.directory.path().join("run");
     expect(0, &mut kept.run(&[], &filled(1)));
     fs::write(&run, "").expect("a file");
     let before = kept.bytes();
     let rows = client::words(&format!("rows 0 {}", run.display()));
     let changed = "while cmp -s \"$1\" \"$2\"; do sleep 0.02; done";
-    let copy = kept.folder.path().join("copy");
+    let copy = kept.directory.path().join("copy");
     fs::write(&copy, &before).expect("a file");
     let script = format!("{rows} >/dev/null 2>&1 & {changed}; kill -9 $$");
     let mut host = kept.run(&[], &script);
@@ -250,7 +250,7 @@ fn once_refuses_the_memory_of_a_crashed_program() {
 #[test]
 fn the_memory_state_is_found_through_a_link_to_the_store() {
     let kept = crashed_memfd();
-    let link = kept.folder.path().join("link");
+    let link = kept.directory.path().join("link");
     std::os::unix::fs::symlink(kept.store(), &link).expect("a link");
     let mut command = InheritedFds::files([path_of(&kept.memory)])
         .named("SHM_SHARED_FD")
@@ -293,7 +293,7 @@ fn the_memory_state_survives_a_start_without_rollback() {
 #[test]
 fn the_memory_of_a_crashed_program_is_not_taken_for_a_queue() {
     let kept = Kept::new();
-    let run = kept.folder.path().join("run");
+    let run = kept.directory.path().join("run");
     fs::write(&run, "").expect("a file");
     let commit = client::words(&format!("commit {}", run.display()));
     let mut host = start(&mut kept.run(&["--mode=queue", "--interval=0.01"], &commit));

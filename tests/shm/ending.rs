@@ -12,21 +12,21 @@ use crate::freeze_mode::{start, wait_until};
 use crate::inherited_fds::TIMEOUT;
 use crate::manager::Killed;
 use crate::programs::{clean, expect, said};
-use crate::states::{folder, newest, shell};
+use crate::states::{directory, newest, shell};
 use crate::support::cleaner;
 use crate::support::filesystem::{Kind, SmallFs};
 
 #[test]
 fn a_command_killed_by_a_signal_gives_a_nonzero_exit_status() {
-    let folder = folder();
-    let store = folder.path().join("store");
+    let directory = directory();
+    let store = directory.path().join("store");
     for how in ["exit", "freeze", "queue"] {
         let how = format!("--mode={how}");
         for signal in [1, 2, 3, 6, 9, 11, 15] {
             let script = format!("kill -{signal} $$");
             expect(
                 128 + signal,
-                &mut shell(&[&how], &folder.path().join(&how), &script),
+                &mut shell(&[&how], &directory.path().join(&how), &script),
             );
         }
         for code in [0, 1, 125, 200, 255] {
@@ -83,8 +83,8 @@ fn the_final_snapshot_never_overwrites_the_newest_state() {
 
 #[test]
 fn descendants_that_still_map_the_memfd_are_named() {
-    let folder = folder();
-    let (store, run) = (folder.path().join("store"), folder.path().join("run"));
+    let directory = directory();
+    let (store, run) = (directory.path().join("store"), directory.path().join("run"));
     fs::write(&run, "").expect("a file");
     let script = format!(
         "{}; setsid sh -c 'while [ -e {} ]; do sleep 0.02; done' >/dev/null 2>&1 & exit 3",
@@ -107,8 +107,8 @@ fn descendants_that_still_map_the_memfd_are_named() {
 
 #[test]
 fn a_memfd_without_a_queue_is_a_failure() {
-    let folder = folder();
-    let (store, run) = (folder.path().join("store"), folder.path().join("run"));
+    let directory = directory();
+    let (store, run) = (directory.path().join("store"), directory.path().join("run"));
     let queue = ["--mode=queue", "--interval=1000"];
     let said = expect(0, &mut shell(&queue, &store, "true"));
     assert!(said.contains("did not use the memory"), "{said}");
@@ -134,8 +134,8 @@ fn a_memfd_without_a_queue_is_a_failure() {
 
 #[test]
 fn events_are_json_lines() {
-    let folder = folder();
-    let store = folder.path().join("store");
+    let directory = directory();
+    let store = directory.path().join("store");
     let mut names = Vec::new();
     for code in [0, 9] {
         let script = format!("{}; exit {code}", client::words("fill 1 4096"));
@@ -167,8 +167,8 @@ fn events_are_json_lines() {
 
 #[test]
 fn closed_output_does_not_stop_the_host() {
-    let folder = folder();
-    let store = folder.path().join("store");
+    let directory = directory();
+    let store = directory.path().join("store");
     let mut command = clean("sh");
     let line = format!(
         "{} --json {} sh -c 'exit 3' 2>&1 >/dev/null | :; exec 2>&-; {} --json {} sh -c 'exit 3'",
@@ -192,8 +192,11 @@ fn full_pipe() -> (io::PipeReader, io::PipeWriter) {
 
 #[test]
 fn a_stalled_reader_does_not_block_the_host() {
-    let folder = folder();
-    let (store, said) = (folder.path().join("store"), folder.path().join("said"));
+    let directory = directory();
+    let (store, said) = (
+        directory.path().join("store"),
+        directory.path().join("said"),
+    );
     let (reader, writer) = full_pipe();
     let script = format!(
         "exec 2>/dev/null; trap 'exit 5' TERM; {}; echo >{}; while :; do sleep 0.02; done",
@@ -218,8 +221,11 @@ fn a_stalled_reader_does_not_block_the_host() {
 
 #[test]
 fn orphans_are_reaped_under_many_signals() {
-    let folder = folder();
-    let (store, orphan) = (folder.path().join("store"), folder.path().join("orphan"));
+    let directory = directory();
+    let (store, orphan) = (
+        directory.path().join("store"),
+        directory.path().join("orphan"),
+    );
     let script = format!(
         "(sh -c 'echo $$ >{}; sleep 0.2' &); while :; do sleep 0.1; done",
         orphan.display()

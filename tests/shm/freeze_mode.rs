@@ -14,7 +14,7 @@ use crate::client;
 use crate::inherited_fds::{InheritedFds, TIMEOUT, path_of};
 use crate::manager::Killed;
 use crate::states::{
-    GROWN_PAGES, PUBLISHED_PAGES, folder, newest, number_of_row, shell, shm_restore, word,
+    GROWN_PAGES, PUBLISHED_PAGES, directory, newest, number_of_row, shell, shm_restore, word,
 };
 
 const FREEZE: [&str; 3] = ["--mode=freeze", "--interval", "0.02"];
@@ -76,8 +76,8 @@ pub(crate) fn descendants(of: u32) -> Vec<u32> {
 /// Three writers: the command, a child in a session of its own, and an orphan in another one.
 #[test]
 fn i27_a_snapshot_is_one_point_in_time_of_all_descendants() {
-    let folder = folder();
-    let (store, run) = (folder.path().join("store"), folder.path().join("run"));
+    let directory = directory();
+    let (store, run) = (directory.path().join("store"), directory.path().join("run"));
     fs::write(&run, "").expect("a file");
     let rows = |row| client::words(&format!("rows {row} {}", run.display()));
     let script = format!("setsid {} & (setsid {} &) ; {}", rows(1), rows(2), rows(0));
@@ -108,10 +108,10 @@ fn i27_a_snapshot_is_one_point_in_time_of_all_descendants() {
 /// still writes.
 #[test]
 fn i27_the_final_snapshot_is_one_point_in_time_of_remaining_processes() {
-    let folder = folder();
-    let (run, go) = (folder.path().join("run"), folder.path().join("go"));
+    let directory = directory();
+    let (run, go) = (directory.path().join("run"), directory.path().join("go"));
     for (round, how) in ["exit", "exit", "exit", "freeze"].iter().enumerate() {
-        let store = folder.path().join(format!("store-{round}"));
+        let store = directory.path().join(format!("store-{round}"));
         fs::write(&run, "").expect("a file");
         fs::write(&go, "").expect("a file");
         let memory = Memfd::create("watched", 0).expect("a memfd");
@@ -129,7 +129,7 @@ fn i27_the_final_snapshot_is_one_point_in_time_of_remaining_processes() {
             .arg(&store)
             .args(["sh", "-c", &script]);
         // The remaining processes have the output open too.
-        let events = folder.path().join("events");
+        let events = directory.path().join("events");
         command.stderr(fs::File::create(&events).expect("a file"));
         let mut host = Killed(command.spawn().expect("the program starts"));
         wait_until("the writer works", || {
@@ -154,8 +154,8 @@ fn i27_the_final_snapshot_is_one_point_in_time_of_remaining_processes() {
 /// Also covers a former tool that considered only the memory that existed at the start.
 #[test]
 fn a_memfd_that_grows_during_snapshots_is_saved() {
-    let folder = folder();
-    let store = folder.path().join("store");
+    let directory = directory();
+    let store = directory.path().join("store");
     let mut host = start(&mut shell(&FREEZE, &store, &client::words("grow")));
     let mut lengths = Vec::new();
     while host.0.try_wait().expect("its status").is_none() {
@@ -180,8 +180,8 @@ fn a_memfd_that_grows_during_snapshots_is_saved() {
 /// A process that sees the length also sees all content below it.
 #[test]
 fn i27_a_snapshot_has_the_length_of_its_point_in_time() {
-    let folder = folder();
-    let store = folder.path().join("store");
+    let directory = directory();
+    let store = directory.path().join("store");
     let mut host = start(&mut shell(&FREEZE, &store, &client::words("publish")));
     let mut lengths = Vec::new();
     let mut check = || {
@@ -210,8 +210,8 @@ fn i27_a_snapshot_has_the_length_of_its_point_in_time() {
 
 #[test]
 fn after_a_kill_of_the_whole_tree_the_last_snapshot_is_restored() {
-    let folder = folder();
-    let (store, run) = (folder.path().join("store"), folder.path().join("run"));
+    let directory = directory();
+    let (store, run) = (directory.path().join("store"), directory.path().join("run"));
     fs::write(&run, "").expect("a file");
     let script = client::words(&format!("rows 0 {}", run.display()));
     let mut last = 0;
@@ -228,8 +228,8 @@ fn after_a_kill_of_the_whole_tree_the_last_snapshot_is_restored() {
 
 #[test]
 fn a_queue_client_continues_from_the_durable_generation() {
-    let folder = folder();
-    let (store, run) = (folder.path().join("store"), folder.path().join("run"));
+    let directory = directory();
+    let (store, run) = (directory.path().join("store"), directory.path().join("run"));
     let queue = ["--mode=queue", "--interval", "0.02"];
     let script = client::words(&format!("commit {}", run.display()));
     let said = || fs::read_to_string(run.with_extension("said")).unwrap_or_default();
@@ -280,8 +280,8 @@ fn committed(image: &[u8]) -> u64 {
 
 #[test]
 fn an_interval_of_zero_is_refused() {
-    let folder = folder();
-    let store = folder.path().join("store");
+    let directory = directory();
+    let store = directory.path().join("store");
     for interval in ["0", "0.009", "-1", "nan", "inf", "soon"] {
         let mut command = shm_restore(&["--mode=freeze"], &store);
         let interval = format!("--interval={interval}");

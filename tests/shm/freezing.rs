@@ -14,14 +14,14 @@ use crate::client;
 use crate::freeze_mode::wait_until;
 use crate::inherited_fds::{InheritedFds, path_of};
 use crate::manager::Killed;
-use crate::states::folder;
+use crate::states::directory;
 use crate::support::child;
 
 /// A program that counts in the first page of a memfd.
 struct Counting {
     memory: Memfd,
     process: Killed,
-    _folder: tempfile::TempDir,
+    _directory: tempfile::TempDir,
 }
 
 impl Counting {
@@ -30,8 +30,8 @@ impl Counting {
     }
 
     fn start_as(act: &str) -> Self {
-        let folder = folder();
-        let run = folder.path().join("run");
+        let directory = directory();
+        let run = directory.path().join("run");
         fs::write(&run, "").expect("a file");
         let memory = Memfd::create("counted", 0).expect("a memfd");
         let act = client::words(&format!("{act} {}", run.display()));
@@ -42,7 +42,7 @@ impl Counting {
         let counting = Self {
             memory,
             process: Killed(process.expect("the program starts")),
-            _folder: folder,
+            _directory: directory,
         };
         counting.assert_running();
         counting
@@ -117,7 +117,7 @@ fn i27_signals_during_a_freeze_are_delivered_afterwards() {
 /// Also signals that a process is about to send when it is stopped.
 #[test]
 fn i27_every_signal_is_delivered_under_repeated_freezes() {
-    let (mut program, _folder, run) = running("raise");
+    let (mut program, _directory, run) = running("raise");
     for _ in 0..300 {
         let _frozen = Freezer::for_process(program.0.id())
             .freeze()
@@ -132,8 +132,8 @@ fn i27_every_signal_is_delivered_under_repeated_freezes() {
 
 /// A test program that works as long as a given file exists.
 fn running(act: &str) -> (Killed, tempfile::TempDir, std::path::PathBuf) {
-    let folder = folder();
-    let run = folder.path().join("run");
+    let directory = directory();
+    let run = directory.path().join("run");
     fs::write(&run, "").expect("a file");
     let act = client::words(&format!("{act} {}", run.display()));
     let mut program = Command::new("sh");
@@ -142,7 +142,7 @@ fn running(act: &str) -> (Killed, tempfile::TempDir, std::path::PathBuf) {
         .stdout(Stdio::null());
     (
         Killed(program.spawn().expect("the program starts")),
-        folder,
+        directory,
         run,
     )
 }
@@ -206,7 +206,7 @@ fn an_ended_process_does_not_prevent_a_freeze() {
 /// A parent in `vfork` cannot be stopped while its child is frozen.
 #[test]
 fn programs_that_fork_continuously_are_frozen() {
-    let (mut program, _folder, run) = running("start");
+    let (mut program, _directory, run) = running("start");
     for _ in 0..100 {
         let _frozen = Freezer::for_process(program.0.id())
             .freeze()
@@ -232,7 +232,7 @@ fn threads_of(pid: u32) -> Vec<(String, char)> {
 /// An `execve` waits for the other threads of its process, and their tracer has to reap them.
 #[test]
 fn programs_that_exec_from_threads_are_frozen() {
-    let (mut program, _folder, run) = running("exec");
+    let (mut program, _directory, run) = running("exec");
     for _ in 0..300 {
         let _frozen = Freezer::for_process(program.0.id())
             .freeze()
@@ -260,10 +260,10 @@ fn i27_no_process_escapes_between_two_forks() {
         return done.expect("an empty range needs nothing").assert_passed();
     }
     flatspan::shm::process::adopt_orphans().expect("the orphans are reparented to this process");
-    let folder = folder();
-    let log = folder.path().join("log");
+    let directory = directory();
+    let log = directory.path().join("log");
     fs::write(&log, "").expect("a file");
-    let script = folder.path().join("script");
+    let script = directory.path().join("script");
     let next = format!(
         "if [ -e {0} ]; then echo x >> {0}; sleep 0.01; sh \"$0\" & fi",
         log.display()

@@ -10,7 +10,7 @@ use crate::client;
 use crate::freeze_mode::{start, wait_until};
 use crate::programs::{expect, said};
 use crate::signalling::ended;
-use crate::states::{folder, newest, shell};
+use crate::states::{directory, newest, shell};
 use crate::support::filesystem::{Kind, SmallFs};
 
 const BYTES: usize = 10_000;
@@ -29,8 +29,8 @@ fn bytes(kept: &[HistorySnapshot]) -> Vec<u8> {
 
 #[test]
 fn the_last_states_are_kept_and_can_be_restored() {
-    let folder = folder();
-    let store = folder.path().join("store");
+    let directory = directory();
+    let store = directory.path().join("store");
     expect(0, &mut shell(&[], &store, &fill(1)));
     assert!(kept(&store).is_empty(), "no history was requested");
     for byte in 2..=5 {
@@ -108,8 +108,8 @@ fn a_history_failure_is_reported_and_the_snapshot_succeeds() {
 
 #[test]
 fn the_final_snapshot_does_not_wait_for_the_history() {
-    let folder = folder();
-    let store = folder.path().join("store");
+    let directory = directory();
+    let store = directory.path().join("store");
     expect(0, &mut shell(&["--keep-last=2"], &store, &fill(1)));
     let lock = fs::File::open(store.join("history/lock")).expect("a lock");
     lock.lock().expect("ours");

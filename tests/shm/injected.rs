@@ -9,14 +9,14 @@ use std::process::Output;
 use crate::client;
 use crate::freeze_mode::{generation, start, wait_until};
 use crate::programs::{clean, expect, said};
-use crate::states::{folder, newest, shell};
+use crate::states::{directory, newest, shell};
 use crate::support::need::{Need, need, program};
 
 const BYTES: usize = 100_000;
 
 /// A store, and a command that fills the memfd with another byte.
 struct Trial {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     script: String,
 }
 
@@ -24,30 +24,30 @@ impl Trial {
     /// Both heaps and a journal exist, and the part size is small enough that each of them has
     /// several parts.
     fn new() -> Self {
-        let folder = folder();
-        let before = folder.path().join("before");
+        let directory = directory();
+        let before = directory.path().join("before");
         for byte in [7, 1] {
             let fill = client::words(&format!("fill {byte} {BYTES}"));
             expect(0, &mut shell(&["--part-size=64K"], &before, &fill));
         }
         let fill = client::words(&format!("fill 2 {BYTES}"));
-        let done = folder.path().join("done");
+        let done = directory.path().join("done");
         Self {
             script: format!("{fill}; echo >{}", done.display()),
-            folder,
+            directory,
         }
     }
 
     fn store(&self) -> PathBuf {
-        self.folder.path().join("store")
+        self.directory.path().join("store")
     }
 
     /// Starts the host on a copy of the store, with an error in this call of each thread.
     fn run(&self, call: &str, fault: &str, number: u32) -> Output {
         // Neither exists at the first start.
         fs::remove_dir_all(self.store()).ok();
-        fs::remove_file(self.folder.path().join("done")).ok();
-        copy_store(&self.folder.path().join("before"), &self.store());
+        fs::remove_file(self.directory.path().join("done")).ok();
+        copy_store(&self.directory.path().join("before"), &self.store());
         let mut strace = clean(program("strace").expect("requested before"));
         let strace = strace
             .args(["-f", "-qq", "-e", &format!("trace={call}"), "-e"])
@@ -62,7 +62,7 @@ impl Trial {
 
     /// Returns whether the command has completed.
     fn is_done(&self) -> bool {
-        self.folder.path().join("done").exists()
+        self.directory.path().join("done").exists()
     }
 
     /// The byte that fills the state. Checks that the state is complete and that the next start
@@ -124,8 +124,8 @@ fn a_failed_sync_is_reported_and_snapshots_continue() {
     if !need(Need::Tools, "strace") {
         return;
     }
-    let folder = folder();
-    let path = |name: &str| folder.path().join(name);
+    let directory = directory();
+    let path = |name: &str| directory.path().join(name);
     let (store, run, log) = (path("store"), path("run"), path("log"));
     fs::write(&run, "").expect("a file");
     let mut strace = clean(program("strace").expect("requested before"));
@@ -196,8 +196,11 @@ fn a_command_that_cannot_be_watched_is_ended() {
     if !need(Need::Tools, "strace") {
         return;
     }
-    let folder = folder();
-    let (store, number) = (folder.path().join("store"), folder.path().join("number"));
+    let directory = directory();
+    let (store, number) = (
+        directory.path().join("store"),
+        directory.path().join("number"),
+    );
     let mut strace = clean(program("strace").expect("requested before"));
     strace
         .args(["-qq", "-e", "trace=pidfd_open", "-e"])

@@ -8,7 +8,7 @@ use flatspan::shm::Memfd;
 use crate::client;
 use crate::inherited_fds::{InheritedFds, path_of};
 use crate::programs::expect;
-use crate::states::folder;
+use crate::states::directory;
 use crate::support::need::{Need, need};
 
 /// The pages that are checked: on both sides of 2 and 4 GiB, the first and the last.
@@ -49,8 +49,8 @@ fn states_above_2_gib_are_correct_in_every_mode() {
 }
 
 fn continues_above_2_gib(bytes: u64, how: &str) {
-    let folder = folder();
-    let store = folder.path().join("store");
+    let directory = directory();
+    let store = directory.path().join("store");
     for round in 1..=2 {
         let memory = Memfd::create("large", 0).expect("a memfd");
         let mut command = InheritedFds::files([path_of(&memory)])

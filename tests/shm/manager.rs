@@ -24,15 +24,15 @@ pub(crate) struct Manager {
     /// All messages of the service, one per element.
     pub(crate) heard: Vec<String>,
     kept: Vec<(String, OwnedFd)>,
-    _folder: TempDir,
+    _directory: TempDir,
 }
 
 impl Manager {
     pub(crate) fn on_a_path() -> Self {
-        let folder = support::temp_dir();
-        let path = folder.path().join("notify");
+        let directory = support::temp_dir();
+        let path = directory.path().join("notify");
         let socket = UnixDatagram::bind(&path).expect("a socket");
-        Self::new(socket, path.display().to_string(), folder)
+        Self::new(socket, path.display().to_string(), directory)
     }
 
     pub(crate) fn on_an_abstract_name() -> Self {
@@ -44,7 +44,7 @@ impl Manager {
         Self::new(socket, format!("@{name}"), support::temp_dir())
     }
 
-    fn new(socket: UnixDatagram, address: String, folder: TempDir) -> Self {
+    fn new(socket: UnixDatagram, address: String, directory: TempDir) -> Self {
         let timeout = Some(Duration::from_millis(20));
         socket.set_read_timeout(timeout).expect("a timeout");
         Self {
@@ -52,7 +52,7 @@ impl Manager {
             address,
             heard: Vec::new(),
             kept: Vec::new(),
-            _folder: folder,
+            _directory: directory,
         }
     }
 

@@ -14,12 +14,15 @@ use crate::support::{self, child};
 
 /// Files that contain their own names.
 fn files(names: &[&str]) -> (TempDir, Vec<std::path::PathBuf>) {
-    let folder = support::temp_dir();
-    let paths: Vec<_> = names.iter().map(|name| folder.path().join(name)).collect();
+    let directory = support::temp_dir();
+    let paths: Vec<_> = names
+        .iter()
+        .map(|name| directory.path().join(name))
+        .collect();
     for (path, name) in paths.iter().zip(names) {
         fs::write(path, name).expect("a file");
     }
-    (folder, paths)
+    (directory, paths)
 }
 
 fn content(fd: OwnedFd) -> String {
@@ -38,7 +41,7 @@ fn names(received: &ListenFds) -> Vec<&str> {
 fn a_descriptor_is_received_once_by_name_and_not_inherited() {
     const ME: &str = "receiving::a_descriptor_is_received_once_by_name_and_not_inherited";
     if !child::is_me(ME) {
-        let (_folder, files) = files(&["one", "two", "three"]);
+        let (_directory, files) = files(&["one", "two", "three"]);
         let left = InheritedFds::files(files).named(r"a:b\:c:a").with_own_pid();
         return left.run_test(ME).assert_passed();
     }
@@ -73,7 +76,7 @@ fn a_descriptor_is_received_once_by_name_and_not_inherited() {
 fn a_single_unnamed_descriptor_is_received() {
     const ME: &str = "receiving::a_single_unnamed_descriptor_is_received";
     if !child::is_me(ME) {
-        let (_folder, files) = files(&["one"]);
+        let (_directory, files) = files(&["one"]);
         let left = InheritedFds::files(files).env("LISTEN_FDS", "1");
         return left.run_test(ME).assert_passed();
     }
@@ -92,7 +95,7 @@ fn a_single_unnamed_descriptor_is_received() {
 fn several_unnamed_descriptors_are_not_guessed() {
     const ME: &str = "receiving::several_unnamed_descriptors_are_not_guessed";
     if !child::is_me(ME) {
-        let (_folder, files) = files(&["one", "two"]);
+        let (_directory, files) = files(&["one", "two"]);
         let left = InheritedFds::files(files).env("LISTEN_FDS", "2");
         return left.run_test(ME).assert_passed();
     }
@@ -118,7 +121,7 @@ fn several_unnamed_descriptors_are_not_guessed() {
 fn descriptors_for_an_ancestor_are_ignored() {
     const ME: &str = "receiving::descriptors_for_an_ancestor_are_ignored";
     if !child::is_me(ME) {
-        let (_folder, files) = files(&["one"]);
+        let (_directory, files) = files(&["one"]);
         let left = InheritedFds::files(files).named("a").env("LISTEN_PID", "1");
         return left.run_test(ME).assert_passed();
     }
@@ -140,7 +143,7 @@ fn missing_announced_descriptors_are_an_error_and_none_is_received() {
     const ME: &str = "receiving::missing_announced_descriptors_are_an_error_and_none_is_received";
     if !child::is_me(ME) {
         for count in ["2", "99999999", "2147483644"] {
-            let (_folder, files) = files(&["one"]);
+            let (_directory, files) = files(&["one"]);
             let left = InheritedFds::files(files).env("LISTEN_FDS", count);
             left.run_test(ME).assert_passed();
         }
@@ -187,7 +190,7 @@ fn descriptors_opened_by_this_process_are_not_received() {
 fn overlapping_numbers_are_passed_correctly() {
     const ME: &str = "receiving::overlapping_numbers_are_passed_correctly";
     if !child::is_me(ME) {
-        let (_folder, files) = files(&["one", "two", "three"]);
+        let (_directory, files) = files(&["one", "two", "three"]);
         return InheritedFds::files(files)
             .named("a:b:c")
             .with_own_pid()
@@ -227,7 +230,7 @@ fn overlapping_numbers_are_passed_correctly() {
 fn a_failed_exec_leaves_the_descriptors_unchanged() {
     const ME: &str = "receiving::a_failed_exec_leaves_the_descriptors_unchanged";
     if !child::is_me(ME) {
-        let (_folder, files) = files(&["one"]);
+        let (_directory, files) = files(&["one"]);
         return InheritedFds::files(files)
             .named("a")
             .run_test(ME)

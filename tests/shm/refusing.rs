@@ -8,12 +8,12 @@ use std::path::Path;
 use crate::client;
 use crate::freeze_mode::{start, wait_until};
 use crate::programs::{clean, expect};
-use crate::states::{folder, newest, shell, shm_restore};
+use crate::states::{directory, newest, shell, shm_restore};
 use crate::support::need::{Need, need};
 use crate::support::user;
 
-fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    let entries = folder.read_dir().expect("a directory").flatten();
+fn contents(directory: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = directory.read_dir().expect("a directory").flatten();
     let named = |entry: fs::DirEntry| {
         let name = entry.file_name().display().to_string();
         (name, fs::read(entry.path()).expect("a file"))
@@ -23,9 +23,9 @@ fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 
 #[test]
 fn a_failed_exec_leaves_the_store_unchanged() {
-    let folder = folder();
-    let store = folder.path().join("store");
-    let plain = folder.path().join("plain");
+    let directory = directory();
+    let store = directory.path().join("store");
+    let plain = directory.path().join("plain");
     fs::write(&plain, "no program").expect("a file");
     let plain = plain.display().to_string();
     let cases = [
@@ -46,7 +46,7 @@ fn a_failed_exec_leaves_the_store_unchanged() {
         assert!(contents(&store) == before, "{command}");
     }
     // Errors that only the kernel detects.
-    let script = folder.path().join("script");
+    let script = directory.path().join("script");
     fs::write(&script, "#!/nowhere/interpreter\n").expect("a file");
     let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     fs::set_permissions(&script, executable).expect("chmod");
@@ -58,8 +58,8 @@ fn a_failed_exec_leaves_the_store_unchanged() {
 
 #[test]
 fn a_regular_file_at_the_store_path_is_not_changed() {
-    let folder = folder();
-    let raw = folder.path().join("raw");
+    let directory = directory();
+    let raw = directory.path().join("raw");
     fs::write(&raw, "a state").expect("a file");
     let said = expect(125, &mut shell(&[], &raw, "echo it ran"));
     assert!(
@@ -67,7 +67,7 @@ fn a_regular_file_at_the_store_path_is_not_changed() {
         "{said}"
     );
     assert_eq!(fs::read(&raw).expect("the file exists"), b"a state");
-    let other = folder.path().join("other");
+    let other = directory.path().join("other");
     fs::create_dir(&other).expect("a directory");
     fs::write(other.join("file"), "something").expect("a file");
     let before = contents(&other);
@@ -81,8 +81,8 @@ fn a_regular_file_at_the_store_path_is_not_changed() {
 
 #[test]
 fn a_second_host_on_one_store_is_refused() {
-    let folder = folder();
-    let (store, run) = (folder.path().join("store"), folder.path().join("run"));
+    let directory = directory();
+    let (store, run) = (directory.path().join("store"), directory.path().join("run"));
     fs::write(&run, "").expect("a file");
     let wait = format!(
         "touch {0}.ready; while [ -e {0} ]; do sleep 0.02; done",
@@ -106,8 +106,8 @@ fn a_second_host_on_one_store_is_refused() {
 
 #[test]
 fn conflicting_options_are_refused() {
-    let folder = folder();
-    let store = folder.path().join("store");
+    let directory = directory();
+    let store = directory.path().join("store");
     for options in [
         &["--mode=queue", "--on-crash=accept"][..],
         &["--mode=never"],
@@ -129,11 +129,14 @@ fn i27_a_proc_with_hidepid_is_named_in_the_error() {
     {
         return;
     }
-    let folder = folder();
-    let (open, program) = (folder.path().join("open"), folder.path().join("program"));
+    let directory = directory();
+    let (open, program) = (
+        directory.path().join("open"),
+        directory.path().join("program"),
+    );
     fs::create_dir(&open).expect("a directory");
-    for folder in [folder.path(), &open] {
-        fs::set_permissions(folder, fs::Permissions::from_mode(0o777)).expect("a mode");
+    for directory in [directory.path(), &open] {
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o777)).expect("a mode");
     }
     // The build directory may be inaccessible to other users.
     fs::copy(env!("CARGO_BIN_EXE_shm-restore"), &program).expect("a copy");

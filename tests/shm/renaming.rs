@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::client;
 use crate::programs::{clean, expect};
-use crate::states::folder;
+use crate::states::directory;
 use crate::support::need::{Need, need, program};
 
 const FLATSPAN: &str = env!("CARGO_BIN_EXE_flatspan");
@@ -26,17 +26,24 @@ fn files_are_durable_before_and_after_a_rename() {
     if !need(Need::Tools, "strace") {
         return;
     }
-    let folder = folder();
-    let path = |name: &str| folder.path().join(name);
+    let directory = directory();
+    let path = |name: &str| directory.path().join(name);
     let text = |name: &str| path(name).display().to_string();
     // A new store in new directories.
-    let (store, fill) = (text("new/folders/store"), client::words("fill 1 300000"));
-    let made = traced(folder.path(), 0, &[SHM_RESTORE, &store, "sh", "-c", &fill]);
-    assert_eq!(made, [path("new/folders/store")]);
+    let (store, fill) = (
+        text("new/directories/store"),
+        client::words("fill 1 300000"),
+    );
+    let made = traced(
+        directory.path(),
+        0,
+        &[SHM_RESTORE, &store, "sh", "-c", &fill],
+    );
+    assert_eq!(made, [path("new/directories/store")]);
     // The remains of a killed command.
     let crash = format!("{}; kill -SEGV $$", client::words("fill 2 300000"));
     let saved = traced(
-        folder.path(),
+        directory.path(),
         128 + 11,
         &[SHM_RESTORE, &store, "sh", "-c", &crash],
     );
@@ -46,10 +53,10 @@ fn files_are_durable_before_and_after_a_rename() {
     for options in [&[][..], &["--force"]] {
         let file = text("exported");
         let words = [&[FLATSPAN, "export"], options, &[&store, &file]].concat();
-        assert_eq!(traced(folder.path(), 0, &words), [path("exported")]);
+        assert_eq!(traced(directory.path(), 0, &words), [path("exported")]);
     }
     let (file, imported) = (text("exported"), text("imported"));
-    let made = traced(folder.path(), 0, &[FLATSPAN, "import", &file, &imported]);
+    let made = traced(directory.path(), 0, &[FLATSPAN, "import", &file, &imported]);
     assert_eq!(made.last(), Some(&path("imported")));
 }
 
@@ -76,8 +83,8 @@ fn traced(below: &Path, code: i32, words: &[&str]) -> Vec<PathBuf> {
     }
     for name in &disk.renamed {
         let above = name.ancestors().skip(1);
-        let mut above = above.take_while(|folder| folder.starts_with(below));
-        let lost = above.find(|folder| disk.unsynced.contains(*folder));
+        let mut above = above.take_while(|directory| directory.starts_with(below));
+        let lost = above.find(|directory| disk.unsynced.contains(*directory));
         assert_eq!(lost, None, "the name {} is not durable", name.display());
     }
     disk.renamed
@@ -195,8 +202,8 @@ impl Disk {
 
 /// A name relative to an open directory.
 fn resolved(name: PathBuf, rest: &str) -> PathBuf {
-    let folder = opened(rest).into_iter().next().unwrap_or_default();
-    folder.join(name)
+    let directory = opened(rest).into_iter().next().unwrap_or_default();
+    directory.join(name)
 }
 
 /// Returns whether the open call creates or truncates a file. An existing file that is opened with

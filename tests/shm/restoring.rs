@@ -10,7 +10,7 @@ use crate::client;
 use crate::inherited_fds::{InheritedFds, path_of};
 use crate::primes::count_checked;
 use crate::programs::{expect, primes, shm_fd};
-use crate::states::{folder, newest, shell, shm_restore};
+use crate::states::{directory, newest, shell, shm_restore};
 
 fn shown(path: &Path) -> String {
     path.display().to_string()
@@ -41,8 +41,8 @@ fn put(memory: &Memfd, bytes: &[u8]) {
 /// The command lines of the README.
 #[test]
 fn a_second_start_continues_where_the_first_ended() {
-    let folder = folder();
-    let store = folder.path().join("prime-snapshot");
+    let directory = directory();
+    let store = directory.path().join("prime-snapshot");
     let start = || {
         let mut command = crate::programs::clean(shm_fd());
         command.arg(env!("CARGO_BIN_EXE_shm-restore"));
@@ -66,8 +66,8 @@ fn a_second_start_continues_where_the_first_ended() {
 
 #[test]
 fn i25_an_unsealed_memfd_is_restored_whatever_it_contains() {
-    let folder = folder();
-    let store = folder.path().join("store");
+    let directory = directory();
+    let store = directory.path().join("store");
     expect(0, &mut shell(&[], &store, &client::words("fill 7 8192")));
     let memory = Memfd::create("half", 4 * 4096).expect("a memfd");
     put(&memory, &[1; 4 * 4096]);
@@ -81,8 +81,8 @@ fn i25_an_unsealed_memfd_is_restored_whatever_it_contains() {
 #[test]
 fn live_memory_is_not_emptied_by_an_empty_store() {
     for is_sealed in [true, false] {
-        let folder = folder();
-        let store = folder.path().join("store");
+        let directory = directory();
+        let store = directory.path().join("store");
         let memory = Memfd::create("live", 5000).expect("a memfd");
         put(&memory, &[9; 5000]);
         if is_sealed {
@@ -100,8 +100,8 @@ fn live_memory_is_not_emptied_by_an_empty_store() {
 
 #[test]
 fn live_memory_takes_precedence_over_an_older_state() {
-    let folder = folder();
-    let store = folder.path().join("store");
+    let directory = directory();
+    let store = directory.path().join("store");
     expect(0, &mut shell(&[], &store, &client::words("fill 7 8192")));
     let memory = Memfd::create("live", 4096).expect("a memfd");
     put(&memory, &[9; 4096]);
@@ -113,8 +113,8 @@ fn live_memory_takes_precedence_over_an_older_state() {
 
 #[test]
 fn a_memfd_that_ends_within_a_page_is_restored_completely() {
-    let folder = folder();
-    let store = folder.path().join("store");
+    let directory = directory();
+    let store = directory.path().join("store");
     let memory = Memfd::create("odd", 0).expect("a memfd");
     for _ in 0..2 {
         expect(0, &mut on(&memory, &store, &client::words("fill 3 10000")));
@@ -131,9 +131,9 @@ fn a_memfd_that_ends_within_a_page_is_restored_completely() {
 /// The file position belongs to the program.
 #[test]
 fn the_position_of_the_shared_descriptor_is_kept() {
-    let folder = folder();
+    let directory = directory();
     let memory = Memfd::create("positioned", 64 << 12).expect("a memfd");
-    let store = folder.path().join("store");
+    let store = directory.path().join("store");
     // dd leaves the position after the bytes that it has read.
     let script = "dd bs=1 count=5 <&3 of=/dev/null 2>/dev/null; grep ^pos: /proc/self/fdinfo/3; \
                   sleep 0.2; grep ^pos: /proc/self/fdinfo/3";
@@ -156,8 +156,8 @@ fn the_position_of_the_shared_descriptor_is_kept() {
 
 #[test]
 fn other_descriptors_are_passed_in_order() {
-    let folder = folder();
-    let store = folder.path().join("store");
+    let directory = directory();
+    let store = directory.path().join("store");
     let memory = Memfd::create("among", 0).expect("a memfd");
     let null = Path::new("/dev/null").to_path_buf();
     let zero = Path::new("/dev/zero").to_path_buf();
@@ -174,8 +174,8 @@ fn other_descriptors_are_passed_in_order() {
 
 #[test]
 fn once_takes_a_snapshot_of_live_memory_and_runs_nothing() {
-    let folder = folder();
-    let store = folder.path().join("store");
+    let directory = directory();
+    let store = directory.path().join("store");
     let memory = Memfd::create("live", 4096).expect("a memfd");
     put(&memory, &[9; 4096]);
     let once = || {
@@ -208,8 +208,8 @@ fn once_takes_a_snapshot_of_live_memory_and_runs_nothing() {
 
 #[test]
 fn parts_get_the_requested_size() {
-    let folder = folder();
-    let store = folder.path().join("store");
+    let directory = directory();
+    let store = directory.path().join("store");
     expect(
         0,
         &mut shell(
@@ -230,8 +230,8 @@ fn parts_get_the_requested_size() {
 
 #[test]
 fn the_library_rolls_back_only_on_request() {
-    let folder = folder();
-    let store = folder.path().join("store");
+    let directory = directory();
+    let store = directory.path().join("store");
     expect(0, &mut shell(&[], &store, &client::words("fill 7 8192")));
     let memory = Memfd::create("live", 4 * 4096).expect("a memfd");
     put(&memory, &[9; 4 * 4096]);

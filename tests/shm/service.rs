@@ -14,7 +14,7 @@ use crate::inherited_fds::path_of;
 use crate::manager::{Killed, Manager};
 use crate::primes::count_checked;
 use crate::programs::{primes, said, shm_fd};
-use crate::states::{folder, newest};
+use crate::states::{directory, newest};
 
 fn kept(manager: &Manager) -> Memfd {
     let kept = manager.kept(SHARED_FD_NAME);
@@ -109,12 +109,12 @@ fn an_unreachable_manager_is_an_error() {
 
 /// The last unit of docs/systemd.md, with the built programs and a shell script as the program.
 struct Service {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Service {
     fn store(&self) -> PathBuf {
-        self.folder.path().join("state")
+        self.directory.path().join("state")
     }
 
     fn start(&self, manager: &Manager, script: &str) -> Killed {
@@ -151,7 +151,7 @@ impl Service {
             "trap '{}; exit 0' TERM; {}; while [ -e {} ]; do sleep 0.02; done",
             client::words(&format!("fill {byte} 8192")).replace('\'', "\""),
             client::words("fill 9 8192"),
-            self.folder.path().display()
+            self.directory.path().display()
         )
     }
 
@@ -183,7 +183,9 @@ fn count_of(memory: &Memfd) -> u8 {
 
 #[test]
 fn a_service_with_a_store_survives_restarts_crashes_and_reboots() {
-    let service = Service { folder: folder() };
+    let service = Service {
+        directory: directory(),
+    };
     let mut manager = Manager::on_a_path();
     let mut running = service.start(&manager, &service.at_work(1));
     manager.hear_until(|manager| heard(manager, "WATCHDOG=1"));

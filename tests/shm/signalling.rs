@@ -12,7 +12,7 @@ use crate::freeze_mode::{start, wait_until};
 use crate::inherited_fds::TIMEOUT;
 use crate::manager::{Killed, Manager};
 use crate::programs::{clean, said};
-use crate::states::{folder, newest, shell};
+use crate::states::{directory, newest, shell};
 use crate::support::cleaner;
 use crate::support::need::{Need, need};
 
@@ -45,8 +45,8 @@ fn listening(log: &Path) -> String {
 
 #[test]
 fn signals_to_the_host_are_forwarded_once() {
-    let folder = folder();
-    let (store, log) = (folder.path().join("store"), folder.path().join("log"));
+    let directory = directory();
+    let (store, log) = (directory.path().join("store"), directory.path().join("log"));
     let options = ["--mode=freeze", "--interval=0.02"];
     let host = start(&mut shell(&options, &store, &listening(&log)));
     wait_until("ready", || lines(&log) == ["ready"]);
@@ -74,8 +74,8 @@ fn signals_to_the_host_are_forwarded_once() {
 
 #[test]
 fn statistics_are_printed_on_request() {
-    let folder = folder();
-    let (store, log) = (folder.path().join("store"), folder.path().join("log"));
+    let directory = directory();
+    let (store, log) = (directory.path().join("store"), directory.path().join("log"));
     let host = start(&mut shell(&[], &store, &listening(&log)));
     wait_until("ready", || lines(&log) == ["ready"]);
     send(&host, Signal::USR1);
@@ -93,8 +93,8 @@ fn statistics_are_printed_on_request() {
 
 #[test]
 fn signals_ignored_by_nohup_stay_ignored() {
-    let folder = folder();
-    let (store, log) = (folder.path().join("store"), folder.path().join("log"));
+    let directory = directory();
+    let (store, log) = (directory.path().join("store"), directory.path().join("log"));
     let script = "trap '' HUP; exec \"$@\"";
     let mut command = clean("sh");
     command.args(["-c", script, "sh", env!("CARGO_BIN_EXE_shm-restore")]);
@@ -142,9 +142,9 @@ fn i27_ctrl_c_reaches_the_command_once() {
     if !need(Need::Tools, "script") {
         return;
     }
-    let folder = folder();
-    let (store, log) = (folder.path().join("store"), folder.path().join("log"));
-    let program = folder.path().join("program");
+    let directory = directory();
+    let (store, log) = (directory.path().join("store"), directory.path().join("log"));
+    let program = directory.path().join("program");
     fs::write(&program, listening(&log)).expect("a file");
     let line = format!(
         "{} {} sh {}",
@@ -183,9 +183,9 @@ fn a_command_reads_the_terminal_and_ctrl_z_works() {
     if !need(Need::Tools, "script") {
         return;
     }
-    let folder = folder();
-    let (store, log) = (folder.path().join("store"), folder.path().join("log"));
-    let program = folder.path().join("program");
+    let directory = directory();
+    let (store, log) = (directory.path().join("store"), directory.path().join("log"));
+    let program = directory.path().join("program");
     let script = format!(
         "echo ready >> {0}; while read line; do echo \"$line\" >> {0}; [ \"$line\" = end ] && exit 5; done",
         log.display()
@@ -211,8 +211,8 @@ fn a_command_reads_the_terminal_and_ctrl_z_works() {
 
 #[test]
 fn the_service_manager_is_notified() {
-    let folder = folder();
-    let store = folder.path().join("store");
+    let directory = directory();
+    let store = directory.path().join("store");
     let mut manager = Manager::on_a_path();
     let words = client::words("fill 1 4096");
     let store_word = store.display().to_string();

@@ -31,7 +31,7 @@ pub(crate) fn shell(options: &[&str], store: &Path, script: &str) -> Command {
 }
 
 /// A directory for a store and the files beside it.
-pub(crate) fn folder() -> tempfile::TempDir {
+pub(crate) fn directory() -> tempfile::TempDir {
     support::temp_dir()
 }
 

@@ -26,15 +26,15 @@ fn at_work(kept: &Kept, byte: u8) -> String {
     format!(
         "{}; echo $$ >{1}.new; mv {1}.new {1}; while [ -e {2} ]; do sleep 0.02; done",
         filled(byte),
-        kept.folder.path().join("said").display(),
-        kept.folder.path().display()
+        kept.directory.path().join("said").display(),
+        kept.directory.path().display()
     )
 }
 
 /// Starts the host and waits until the program has filled the memfd. Returns the host and the
 /// process id of the command.
 fn started(kept: &Kept, options: &[&str], byte: u8) -> (Killed, u32) {
-    let said = kept.folder.path().join("said");
+    let said = kept.directory.path().join("said");
     // No file exists at the first start.
     fs::remove_file(&said).ok();
     let host = start(&mut kept.run(options, &at_work(kept, byte)));
@@ -137,7 +137,7 @@ fn a_clean_end_clears_the_memory_state() {
             assert!(!kept.memory_state_path().exists(), "{how} {code}");
         }
     }
-    let wrong = kept.folder.path().join("wrong");
+    let wrong = kept.directory.path().join("wrong");
     fs::write(&wrong, "#!/not/an/interpreter\n").expect("a file");
     fs::set_permissions(&wrong, std::os::unix::fs::PermissionsExt::from_mode(0o755))
         .expect("a mode");

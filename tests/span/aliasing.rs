@@ -30,10 +30,10 @@ const FILE_BYTES: u64 = 60_000;
 const LONG: Duration = Duration::from_secs(60);
 
 /// A directory with the file "a", which holds noise.
-fn folder() -> tempfile::TempDir {
-    let folder = support::temp_dir();
-    put(&folder.path().join("a"), &noise(1, FILE_BYTES as usize));
-    folder
+fn directory() -> tempfile::TempDir {
+    let directory = support::temp_dir();
+    put(&directory.path().join("a"), &noise(1, FILE_BYTES as usize));
+    directory
 }
 
 fn builder(root: &Path, cache: &MappingCache) -> GroupBuilder {
@@ -110,83 +110,87 @@ fn assert_one_file((one, here): (&Group, u64), (two, there): (&Group, u64), path
 #[test]
 fn two_groups_of_one_cache_share_range_locks() {
     for copy_path in COPY_PATHS {
-        let folder = folder();
+        let directory = directory();
         let cache = small_cache(64, copy_path);
-        let one = group_of(&["a"], folder.path(), &cache);
-        let two = group_of(&["a"], folder.path(), &cache);
-        assert_one_file((&one, 0), (&two, 0), &folder.path().join("a"));
+        let one = group_of(&["a"], directory.path(), &cache);
+        let two = group_of(&["a"], directory.path(), &cache);
+        assert_one_file((&one, 0), (&two, 0), &directory.path().join("a"));
     }
 }
 
 #[test]
 fn i33_groups_of_two_caches_share_range_locks() {
     for copy_path in COPY_PATHS {
-        let folder = folder();
-        let one = group_of(&["a"], folder.path(), &small_cache(64, copy_path));
-        let two = group_of(&["a"], folder.path(), &small_cache(2, copy_path));
-        assert_one_file((&one, 0), (&two, 0), &folder.path().join("a"));
-        assert_one_file((&two, 20_000), (&one, 20_000), &folder.path().join("a"));
+        let directory = directory();
+        let one = group_of(&["a"], directory.path(), &small_cache(64, copy_path));
+        let two = group_of(&["a"], directory.path(), &small_cache(2, copy_path));
+        assert_one_file((&one, 0), (&two, 0), &directory.path().join("a"));
+        assert_one_file((&two, 20_000), (&one, 20_000), &directory.path().join("a"));
     }
 }
 
 #[test]
 fn i33_windows_of_different_lengths_share_range_locks() {
-    let folder = folder();
+    let directory = directory();
     let options = CacheOptions::default().window_bytes(64 << 10);
     let large = MappingCache::new(options.budget_bytes(1 << 20)).expect("a cache");
-    let one = group_of(&["a"], folder.path(), &large);
-    let two = group_of(&["a"], folder.path(), &small_cache(64, CopyMethod::Mapped));
-    assert_one_file((&one, 0), (&two, 0), &folder.path().join("a"));
-    assert_one_file((&two, 0), (&one, 0), &folder.path().join("a"));
+    let one = group_of(&["a"], directory.path(), &large);
+    let two = group_of(
+        &["a"],
+        directory.path(),
+        &small_cache(64, CopyMethod::Mapped),
+    );
+    assert_one_file((&one, 0), (&two, 0), &directory.path().join("a"));
+    assert_one_file((&two, 0), (&one, 0), &directory.path().join("a"));
 }
 
 #[test]
 fn a_repeated_path_shares_range_locks() {
     for copy_path in COPY_PATHS {
-        let folder = folder();
+        let directory = directory();
         let cache = small_cache(64, copy_path);
-        let group = group_of(&["a", "./a"], folder.path(), &cache);
-        let path = folder.path().join("a");
+        let group = group_of(&["a", "./a"], directory.path(), &cache);
+        let path = directory.path().join("a");
         let half = FILE_BYTES;
         // Each half is named by its own path.
         assert_one_file((&group, half), (&group, 0), &path);
-        assert_one_file((&group, 0), (&group, half), &folder.path().join("./a"));
+        assert_one_file((&group, 0), (&group, half), &directory.path().join("./a"));
     }
 }
 
 #[test]
 fn hard_links_share_range_locks() {
     for copy_path in COPY_PATHS {
-        let folder = folder();
-        let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+        let directory = directory();
+        let (a, b) = (directory.path().join("a"), directory.path().join("b"));
         fs::hard_link(&a, &b).expect("link");
         let cache = small_cache(64, copy_path);
-        let group = group_of(&["a", "b"], folder.path(), &cache);
+        let group = group_of(&["a", "b"], directory.path(), &cache);
         assert_one_file((&group, 0), (&group, FILE_BYTES), &b);
-        let other = group_of(&["b"], folder.path(), &small_cache(64, copy_path));
+        let other = group_of(&["b"], directory.path(), &small_cache(64, copy_path));
         assert_one_file((&other, 0), (&group, 0), &a);
     }
 }
 
 #[test]
 fn a_symlink_shares_the_range_locks_of_its_file() {
-    let folder = folder();
-    let link = folder.path().join("link");
+    let directory = directory();
+    let link = directory.path().join("link");
     symlink("a", &link).expect("symlink");
     let cache = small_cache(64, CopyMethod::Mapped);
-    let builder = builder(folder.path(), &cache).allow_outside_root(true);
+    let builder = builder(directory.path(), &cache).allow_outside_root(true);
     let linked = builder.file("link", FILE_BYTES).open().expect("a group");
-    let group = group_of(&["a"], folder.path(), &cache);
+    let group = group_of(&["a"], directory.path(), &cache);
     assert_one_file((&group, 0), (&linked, 0), &link);
 }
 
 #[test]
 fn overlapping_ranges_of_a_file_share_range_locks() {
     for copy_path in COPY_PATHS {
-        let folder = folder();
-        let path = folder.path().join("a");
+        let directory = directory();
+        let path = directory.path().join("a");
         let cache = small_cache(64, copy_path);
-        let builder = builder(folder.path(), &cache).file_range("a", 0..40_000);
+        let builder = builder(directory.path(), &cache).file_range("a", 0..40_000);
         let group = builder
             .file_range("a", 20_000..60_000)
             .open()
@@ -206,18 +210,18 @@ fn overlapping_ranges_of_a_file_share_range_locks() {
 
 #[test]
 fn a_writing_span_that_overlaps_itself_fails_at_once() {
-    let folder = folder();
-    let path = folder.path().join("a");
-    fs::hard_link(&path, folder.path().join("b")).expect("link");
+    let directory = directory();
+    let path = directory.path().join("a");
+    fs::hard_link(&path, directory.path().join("b")).expect("link");
     let cache = small_cache(64, CopyMethod::Mapped);
     for second in ["a", "b"] {
-        let group = group_of(&["a", second], folder.path(), &cache);
-        let second = folder.path().join(second);
+        let group = group_of(&["a", second], directory.path(), &cache);
+        let second = directory.path().join(second);
         let start = Instant::now();
         // The whole file twice, and a single byte of it twice.
         assert_busy(group.span_mut(..), &second);
         assert_busy(group.span_mut_timeout(.., LONG), &second);
-        let overlapping = builder(folder.path(), &cache).file_range("a", 0..5000);
+        let overlapping = builder(directory.path(), &cache).file_range("a", 0..5000);
         let overlapping = overlapping.file_range("a", 4999..9000).open();
         let overlapping = Arc::new(overlapping.expect("a group"));
         assert_busy(overlapping.span_mut(..), &path);
@@ -239,15 +243,15 @@ fn a_writing_span_that_overlaps_itself_fails_at_once() {
 
 #[test]
 fn a_writing_span_may_cover_disjoint_ranges_of_a_file() {
-    let folder = folder();
+    let directory = directory();
     let cache = small_cache(64, CopyMethod::Mapped);
     // Both ranges are in one window, the second one first.
-    let builder = builder(folder.path(), &cache).file_range("a", 1000..2000);
+    let builder = builder(directory.path(), &cache).file_range("a", 1000..2000);
     let group = builder.file_range("a", 0..1000).open().expect("a group");
     let mut span = group.span_mut_timeout(.., LONG).expect("no byte twice");
     span.write_at(0, &noise(3, 2000)).expect("copy_from");
     drop(span);
-    let found = fs::read(folder.path().join("a")).expect("read");
+    let found = fs::read(directory.path().join("a")).expect("read");
     assert!(found[1000..2000] == noise(3, 2000)[..1000]);
     assert!(found[..1000] == noise(3, 2000)[1000..]);
 }
@@ -255,10 +259,10 @@ fn a_writing_span_may_cover_disjoint_ranges_of_a_file() {
 #[test]
 fn hashing_a_range_of_a_writing_span_fails() {
     for copy_path in COPY_PATHS {
-        let folder = folder();
-        let path = folder.path().join("a");
-        let one = group_of(&["a"], folder.path(), &small_cache(64, copy_path));
-        let two = group_of(&["a"], folder.path(), &small_cache(64, copy_path));
+        let directory = directory();
+        let path = directory.path().join("a");
+        let one = group_of(&["a"], directory.path(), &small_cache(64, copy_path));
+        let two = group_of(&["a"], directory.path(), &small_cache(64, copy_path));
         let pieces = Pieces::new(&two, 10_000).expect("pieces");
         let before = pieces.hash(2).expect("the range is unlocked");
         let held = one.span_mut(25_000..25_001).expect("the range is unlocked");
@@ -284,9 +288,9 @@ fn hashing_a_range_of_a_writing_span_fails() {
 
 #[test]
 fn a_cursor_in_a_locked_range_fails() {
-    let folder = folder();
+    let directory = directory();
     let cache = small_cache(64, CopyMethod::Auto);
-    let group = group_of(&["a"], folder.path(), &cache);
+    let group = group_of(&["a"], directory.path(), &cache);
     let busy = |done: io::Result<()>| {
         assert_eq!(done.unwrap_err().kind(), io::ErrorKind::ResourceBusy);
     };
@@ -300,10 +304,10 @@ fn a_cursor_in_a_locked_range_fails() {
 
 #[test]
 fn pins_and_cached_files_in_a_locked_range_fail() {
-    let folder = folder();
+    let directory = directory();
     let cache = small_cache(64, CopyMethod::Mapped);
-    let group = group_of(&["a"], folder.path(), &cache);
-    let location = Location::beneath(folder.path().into(), "a".into()).expect("a location");
+    let group = group_of(&["a"], directory.path(), &cache);
+    let location = Location::beneath(directory.path().into(), "a".into()).expect("a location");
     let options = FileOptions::default().access(Access::ReadWrite);
     for cache in [cache, small_cache(64, CopyMethod::Auto)] {
         let file = cache.file(location.clone(), FILE_BYTES, options);
@@ -348,11 +352,11 @@ fn pins_and_cached_files_in_a_locked_range_fail() {
 
 #[test]
 fn a_copy_that_overlaps_a_span_at_its_end_has_no_effect() {
-    let folder = folder();
-    let (b, len) = (folder.path().join("b"), FILE_BYTES as usize);
+    let directory = directory();
+    let (b, len) = (directory.path().join("b"), FILE_BYTES as usize);
     put(&b, &noise(2, len));
     let cache = small_cache(64, CopyMethod::Mapped);
-    let group = group_of(&["a", "b"], folder.path(), &cache);
+    let group = group_of(&["a", "b"], directory.path(), &cache);
     let held = group.span_mut(2 * FILE_BYTES - 1..).expect("the last byte");
     assert_busy(group.write_all_at(0, &noise(3, 2 * len)), &b);
     assert_busy(group.write_at(0, &noise(3, 2 * len)), &b);
@@ -360,7 +364,7 @@ fn a_copy_that_overlaps_a_span_at_its_end_has_no_effect() {
     assert_busy(group.span(..), &b);
     assert_busy(group.span_mut(..), &b);
     drop(held);
-    assert!(fs::read(folder.path().join("a")).expect("read") == noise(1, len));
+    assert!(fs::read(directory.path().join("a")).expect("read") == noise(1, len));
     assert!(fs::read(b).expect("read") == noise(2, len));
     assert_eq!(group.stats().pinned_mappings, 0);
     drop(group.span_mut(..).expect("no range stays locked"));
@@ -371,10 +375,10 @@ fn disjoint_spans_of_one_window_are_held_at_once() {
     const BLOCK: u64 = 16 << 10;
     const BLOCKS: u64 = 32;
     const THREADS: u64 = 4;
-    let folder = support::temp_dir();
+    let directory = support::temp_dir();
     let options = CacheOptions::default().window_bytes((BLOCK * BLOCKS) as usize);
     let cache = MappingCache::new(options).expect("a cache");
-    let builder = builder(folder.path(), &cache).create(true);
+    let builder = builder(directory.path(), &cache).create(true);
     let group = builder.file("a", BLOCK * BLOCKS).open().expect("a group");
     let barrier = Barrier::new(THREADS as usize);
     thread::scope(|scope| {
@@ -404,7 +408,7 @@ fn disjoint_spans_of_one_window_are_held_at_once() {
         (group.stats().pinned_mappings, group.stats().mappings),
         (0, 1)
     );
-    let found = fs::read(folder.path().join("a")).expect("read");
+    let found = fs::read(directory.path().join("a")).expect("read");
     for (block, bytes) in (0..).zip(found.chunks(BLOCK as usize)) {
         assert!(bytes == noise(block, BLOCK as usize), "block {block}");
     }
@@ -413,12 +417,12 @@ fn disjoint_spans_of_one_window_are_held_at_once() {
 #[test]
 fn spans_for_reading_overlap_freely() {
     const THREADS: u64 = 8;
-    let folder = folder();
+    let directory = directory();
     let cache = small_cache(64, CopyMethod::Mapped);
-    let one = group_of(&["a", "a"], folder.path(), &cache);
+    let one = group_of(&["a", "a"], directory.path(), &cache);
     let two = group_of(
         &["a", "a"],
-        folder.path(),
+        directory.path(),
         &small_cache(64, CopyMethod::Mapped),
     );
     let barrier = Barrier::new(THREADS as usize);
@@ -445,8 +449,12 @@ fn spans_for_reading_overlap_freely() {
 
 #[test]
 fn empty_spans_lock_nothing() {
-    let folder = folder();
-    let group = group_of(&["a"], folder.path(), &small_cache(64, CopyMethod::Mapped));
+    let directory = directory();
+    let group = group_of(
+        &["a"],
+        directory.path(),
+        &small_cache(64, CopyMethod::Mapped),
+    );
     let empty = group.span_mut(5000..5000).expect("the range is empty");
     let all = group.span_mut(..).expect("an empty one has nothing");
     drop(group.span(700..700).expect("the range is empty"));
@@ -463,12 +471,12 @@ fn empty_spans_lock_nothing() {
 
 #[test]
 fn a_leaked_span_keeps_only_its_range_locked() {
-    let folder = folder();
-    let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+    let directory = directory();
+    let (a, b) = (directory.path().join("a"), directory.path().join("b"));
     put(&b, &noise(2, FILE_BYTES as usize));
     let cache = small_cache(64, CopyMethod::Mapped);
-    let group = group_of(&["a", "b"], folder.path(), &cache);
-    let other = group_of(&["a"], folder.path(), &small_cache(64, CopyMethod::Auto));
+    let group = group_of(&["a", "b"], directory.path(), &cache);
+    let other = group_of(&["a"], directory.path(), &small_cache(64, CopyMethod::Auto));
     let last = 2 * FILE_BYTES;
     mem::forget(group.span_mut(5000..6000).expect("the range is unlocked"));
     mem::forget(group.span(last - 100..).expect("the range is unlocked"));
@@ -523,13 +531,13 @@ fn a_leaked_span_keeps_only_its_range_locked() {
 
 #[test]
 fn a_leaked_owned_span_keeps_the_group() {
-    let folder = folder();
-    let a = folder.path().join("a");
+    let directory = directory();
+    let a = directory.path().join("a");
     let cache = small_cache(64, CopyMethod::Mapped);
-    let group = Arc::new(group_of(&["a"], folder.path(), &cache));
+    let group = Arc::new(group_of(&["a"], directory.path(), &cache));
     mem::forget(group.owned_span_mut(0..1).expect("the range is unlocked"));
     drop(group);
-    let mut other = group_of(&["a"], folder.path(), &cache);
+    let mut other = group_of(&["a"], directory.path(), &cache);
     assert_busy(other.span(0..1), &a);
     drop(other.span_mut(1..).expect("the other pieces are hashed"));
     let released = other.close_file(0);
@@ -544,12 +552,12 @@ fn a_leaked_owned_span_keeps_the_group() {
 
 #[test]
 fn a_wait_ends_when_the_range_is_unlocked() {
-    let folder = folder();
+    let directory = directory();
     let cache = small_cache(64, CopyMethod::Mapped);
-    let group = Arc::new(group_of(&["a"], folder.path(), &cache));
+    let group = Arc::new(group_of(&["a"], directory.path(), &cache));
     let other = Arc::new(group_of(
         &["a"],
-        folder.path(),
+        directory.path(),
         &small_cache(64, CopyMethod::Mapped),
     ));
     let pause = Duration::from_millis(30);
@@ -582,10 +590,10 @@ fn a_wait_ends_when_the_range_is_unlocked() {
 
 #[test]
 fn a_writing_span_waits_for_readers_of_all_files() {
-    let folder = folder();
-    put(&folder.path().join("b"), &noise(2, FILE_BYTES as usize));
+    let directory = directory();
+    put(&directory.path().join("b"), &noise(2, FILE_BYTES as usize));
     let cache = small_cache(64, CopyMethod::Mapped);
-    let group = Arc::new(group_of(&["a", "b"], folder.path(), &cache));
+    let group = Arc::new(group_of(&["a", "b"], directory.path(), &cache));
     let (sender, receiver) = mpsc::channel();
     for at in [0, 30_000, FILE_BYTES, 2 * FILE_BYTES - 1] {
         let held = group.owned_span(at..at + 1).expect("a span");
@@ -604,11 +612,11 @@ fn a_writing_span_waits_for_readers_of_all_files() {
 
 #[test]
 fn a_wait_ends_with_the_timeout() {
-    let folder = folder();
-    let a = folder.path().join("a");
+    let directory = directory();
+    let a = directory.path().join("a");
     let group = Arc::new(group_of(
         &["a"],
-        folder.path(),
+        directory.path(),
         &small_cache(64, CopyMethod::Mapped),
     ));
     for timeout in [0, 1, 40].map(Duration::from_millis) {
@@ -639,8 +647,12 @@ fn a_wait_ends_with_the_timeout() {
 
 #[test]
 fn copies_do_not_wait_for_spans() {
-    let folder = folder();
-    let group = group_of(&["a"], folder.path(), &small_cache(64, CopyMethod::Mapped));
+    let directory = directory();
+    let group = group_of(
+        &["a"],
+        directory.path(),
+        &small_cache(64, CopyMethod::Mapped),
+    );
     let held = group.span(..).expect("a span");
     let start = Instant::now();
     for _ in 0..1000 {
@@ -652,14 +664,14 @@ fn copies_do_not_wait_for_spans() {
 
 #[test]
 fn a_replacement_file_has_its_own_range_locks() {
-    let folder = folder();
-    let a = folder.path().join("a");
+    let directory = directory();
+    let a = directory.path().join("a");
     let cache = small_cache(64, CopyMethod::Mapped);
-    let old = group_of(&["a"], folder.path(), &cache);
+    let old = group_of(&["a"], directory.path(), &cache);
     let mut held = old.span_mut(..).expect("the range is unlocked");
     fs::remove_file(&a).expect("remove");
     put(&a, &noise(5, FILE_BYTES as usize));
-    let new = group_of(&["a"], folder.path(), &cache);
+    let new = group_of(&["a"], directory.path(), &cache);
     let span = new.span_mut(..).expect("the new file is unlocked");
     held.write_at(0, b"of the old")
         .expect("a write to the old file");

@@ -36,8 +36,8 @@ fn group(root: &Path) -> Arc<Group> {
 
 #[tokio::test]
 async fn spans_are_sent_and_received() {
-    let folder = support::temp_dir();
-    let group = group(folder.path());
+    let directory = support::temp_dir();
+    let group = group(directory.path());
     let (ours, mut theirs) = UnixStream::pair().expect("a pair");
     let span = group.owned_span_async(..).await.expect("the range is free");
     let sending = tokio::spawn(async move {
@@ -83,8 +83,8 @@ async fn spans_are_sent_and_received() {
 
 #[tokio::test]
 async fn a_dropped_future_receives_nothing_and_unlocks_the_range() {
-    let folder = support::temp_dir();
-    let group = group(folder.path());
+    let directory = support::temp_dir();
+    let group = group(directory.path());
     let (ours, mut theirs) = UnixStream::pair().expect("a pair");
     let mut span = group
         .owned_span_mut_async(..10)
@@ -102,8 +102,8 @@ async fn a_dropped_future_receives_nothing_and_unlocks_the_range() {
 
 #[tokio::test]
 async fn a_closed_peer_is_an_error_with_the_transferred_bytes() {
-    let folder = support::temp_dir();
-    let group = group(folder.path());
+    let directory = support::temp_dir();
+    let group = group(directory.path());
     let (ours, mut theirs) = UnixStream::pair().expect("a pair");
     theirs.write_all(&[7; 10]).await.expect("a peer");
     drop(theirs);
@@ -129,8 +129,8 @@ async fn a_closed_peer_is_an_error_with_the_transferred_bytes() {
 
 #[test]
 fn a_runtime_shutdown_leaves_no_range_locked() {
-    let folder = support::temp_dir();
-    let group = group(folder.path());
+    let directory = support::temp_dir();
+    let group = group(directory.path());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

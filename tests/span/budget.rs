@@ -24,9 +24,9 @@ fn group(cache: &MappingCache, root: &std::path::Path) -> Group {
 
 #[test]
 fn a_budget_of_one_window_serves_a_megabyte() {
-    let folder = support::temp_dir();
+    let directory = support::temp_dir();
     let cache = small_cache(1, CopyMethod::Mapped);
-    let group = group(&cache, folder.path());
+    let group = group(&cache, directory.path());
     let content = noise(1, BYTES);
     let mut buf = vec![0; BYTES];
     for content in [&content, &noise(2, BYTES)] {
@@ -52,7 +52,7 @@ fn a_budget_of_one_window_serves_a_megabyte() {
 
 #[test]
 fn a_limit_of_one_mapping_serves_a_megabyte() {
-    let folder = support::temp_dir();
+    let directory = support::temp_dir();
     for when_pinned in [BudgetPolicy::AllowExceeding, BudgetPolicy::Fail] {
         let options = CacheOptions::default()
             .window_bytes(WINDOW_BYTES as usize)
@@ -60,7 +60,7 @@ fn a_limit_of_one_mapping_serves_a_megabyte() {
             .budget_policy(when_pinned)
             .copy_method(CopyMethod::Mapped);
         let cache = MappingCache::new(options).expect("a cache");
-        let group = group(&cache, folder.path());
+        let group = group(&cache, directory.path());
         let content = noise(1, BYTES);
         let mut buf = vec![0; BYTES];
         group.write_all_at(0, &content).expect("a write");
@@ -75,14 +75,14 @@ fn a_limit_of_one_mapping_serves_a_megabyte() {
 fn threads_sharing_one_window_of_budget_all_make_progress() {
     for copy_path in COPY_PATHS {
         for when_pinned in [BudgetPolicy::AllowExceeding, BudgetPolicy::Fail] {
-            let folder = support::temp_dir();
+            let directory = support::temp_dir();
             let options = CacheOptions::default()
                 .window_bytes(WINDOW_BYTES as usize)
                 .budget_bytes(WINDOW_BYTES)
                 .budget_policy(when_pinned)
                 .copy_method(copy_path);
             let cache = MappingCache::new(options).expect("a cache");
-            let group = group(&cache, folder.path());
+            let group = group(&cache, directory.path());
             std::thread::scope(|scope| {
                 for thread in 0..8_u64 {
                     let group = &group;
@@ -115,9 +115,9 @@ fn threads_sharing_one_window_of_budget_all_make_progress() {
 
 #[test]
 fn evict_returns_the_number_of_unmapped_bytes() {
-    let folder = support::temp_dir();
+    let directory = support::temp_dir();
     let cache = small_cache(1024, CopyMethod::Mapped);
-    let group = group(&cache, folder.path());
+    let group = group(&cache, directory.path());
     // The first pass extends the files; the second one writes through their windows.
     for seed in [1, 2] {
         group.write_all_at(0, &noise(seed, BYTES)).expect("a write");

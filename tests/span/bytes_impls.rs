@@ -26,7 +26,7 @@ fn group(root: &Path) -> (Arc<Group>, Vec<u8>) {
         .file("a", FILE_BYTES as u64)
         .padding(100_000)
         .file("b", FILE_BYTES as u64);
-    #[expect(unsafe_code, reason = "the folder is this test's own")]
+    #[expect(unsafe_code, reason = "the directory is this test's own")]
     // SAFETY: no other code knows the directory.
     let builder = unsafe { builder.assume_exclusive() };
     let mut whole = content[..FILE_BYTES].to_vec();
@@ -37,8 +37,8 @@ fn group(root: &Path) -> (Arc<Group>, Vec<u8>) {
 
 #[test]
 fn i34_bytes_keep_lock_and_pin_until_the_last_clone_is_dropped() {
-    let folder = support::temp_dir();
-    let (group, whole) = group(folder.path());
+    let directory = support::temp_dir();
+    let (group, whole) = group(directory.path());
     let parts = group
         .owned_span(100..9_000)
         .expect("the range is free")
@@ -70,8 +70,8 @@ fn i34_bytes_keep_lock_and_pin_until_the_last_clone_is_dropped() {
 
 #[test]
 fn a_span_is_read_and_written_front_to_back() {
-    let folder = support::temp_dir();
-    let (group, whole) = group(folder.path());
+    let directory = support::temp_dir();
+    let (group, whole) = group(directory.path());
     let span = group.span(..).expect("the range is free");
     let mut buf = span.buf();
     assert_eq!(buf.remaining(), whole.len());

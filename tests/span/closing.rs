@@ -40,8 +40,8 @@ fn assert_replaced(result: Result<(), GroupError>, file: &std::path::Path) {
 #[test]
 fn closing_a_file_syncs_and_unmaps_it() {
     for copy_path in COPY_PATHS {
-        let folder = support::temp_dir();
-        let mut group = group(folder.path(), copy_path);
+        let directory = support::temp_dir();
+        let mut group = group(directory.path(), copy_path);
         group.sync_all().expect("sync_all");
         group.close_file(1).expect("release_file");
         let before = group.stats();
@@ -64,21 +64,21 @@ fn closing_a_file_syncs_and_unmaps_it() {
 #[test]
 fn a_closed_file_may_be_renamed_deleted_and_replaced() {
     for copy_path in COPY_PATHS {
-        let folder = support::temp_dir();
-        let path = folder.path().join("a");
-        let mut group = group(folder.path(), copy_path);
+        let directory = support::temp_dir();
+        let path = directory.path().join("a");
+        let mut group = group(directory.path(), copy_path);
         let mut buf = vec![0; FILE_BYTES];
 
         group.close_file(0).expect("release_file");
-        fs::rename(&path, folder.path().join("elsewhere")).expect("rename");
+        fs::rename(&path, directory.path().join("elsewhere")).expect("rename");
         assert_eq!(missing(group.read_exact_at(0, &mut buf).unwrap_err()), path);
-        fs::rename(folder.path().join("elsewhere"), &path).expect("rename");
+        fs::rename(directory.path().join("elsewhere"), &path).expect("rename");
         group.read_exact_at(0, &mut buf).expect("it is back");
         assert!(buf == noise(1, FILE_BYTES));
 
         group.close_file(0).expect("release_file");
-        put(&folder.path().join("new"), &noise(7, FILE_BYTES));
-        fs::rename(folder.path().join("new"), &path).expect("rename");
+        put(&directory.path().join("new"), &noise(7, FILE_BYTES));
+        fs::rename(directory.path().join("new"), &path).expect("rename");
         group.read_exact_at(0, &mut buf).expect("the new one");
         assert!(buf == noise(7, FILE_BYTES), "{copy_path:?}");
 
@@ -97,12 +97,12 @@ fn a_closed_file_may_be_renamed_deleted_and_replaced() {
 #[test]
 fn i39_a_replaced_file_is_refused() {
     for copy_path in COPY_PATHS {
-        let folder = support::temp_dir();
-        let path = folder.path().join("a");
-        let mut group = group(folder.path(), copy_path);
+        let directory = support::temp_dir();
+        let path = directory.path().join("a");
+        let mut group = group(directory.path(), copy_path);
         group.sync_all().expect("sync_all");
-        put(&folder.path().join("new"), &noise(7, FILE_BYTES));
-        fs::rename(folder.path().join("new"), &path).expect("rename");
+        put(&directory.path().join("new"), &noise(7, FILE_BYTES));
+        fs::rename(directory.path().join("new"), &path).expect("rename");
 
         // Open descriptors and mappings still refer to the old file: a read returns all of it or
         // fails.
@@ -114,9 +114,9 @@ fn i39_a_replaced_file_is_refused() {
         // Another file takes over its descriptors, and its windows are unmapped.
         group.evict(..).expect("evict");
         let others: Vec<_> = (0..300).map(|file| format!("other/{file}")).collect();
-        let mut builder = Group::builder(folder.path()).cache(group.cache());
+        let mut builder = Group::builder(directory.path()).cache(group.cache());
         for other in &others {
-            put(&folder.path().join(other), b"x");
+            put(&directory.path().join(other), b"x");
             builder = builder.file(other, 1);
         }
         let crowd = builder.open().expect("a group");
@@ -141,11 +141,11 @@ fn i39_a_replaced_file_is_refused() {
 #[test]
 fn entries_of_one_path_are_closed_together() {
     for copy_path in COPY_PATHS {
-        let folder = support::temp_dir();
-        let path = folder.path().join("a");
+        let directory = support::temp_dir();
+        let path = directory.path().join("a");
         put(&path, &noise(1, FILE_BYTES));
         let cache = small_cache(16, copy_path);
-        let builder = Group::builder(folder.path())
+        let builder = Group::builder(directory.path())
             .cache(&cache)
             .access(Access::ReadWrite);
         let builder = builder.existing_file("a").file_range("a", 100..200);
@@ -154,8 +154,8 @@ fn entries_of_one_path_are_closed_together() {
         group.read_exact_at(0, &mut buf).expect("all bytes");
         group.close_file(1).expect("release_file");
         assert_eq!((cache.stats().mappings, cache.stats().open_files), (0, 0));
-        put(&folder.path().join("new"), &noise(7, FILE_BYTES));
-        fs::rename(folder.path().join("new"), &path).expect("rename");
+        put(&directory.path().join("new"), &noise(7, FILE_BYTES));
+        fs::rename(directory.path().join("new"), &path).expect("rename");
         group.read_exact_at(0, &mut buf).expect("all bytes");
         assert!(buf[..FILE_BYTES] == noise(7, FILE_BYTES));
         assert!(buf[FILE_BYTES..] == noise(7, FILE_BYTES)[100..200]);
@@ -164,8 +164,8 @@ fn entries_of_one_path_are_closed_together() {
 
 #[test]
 fn only_files_of_the_group_are_closed() {
-    let folder = support::temp_dir();
-    let builder = Group::builder(folder.path()).file("a", 1).padding(2);
+    let directory = support::temp_dir();
+    let builder = Group::builder(directory.path()).file("a", 1).padding(2);
     let mut group = builder.open().expect("a group");
     for entry in [1, 2, usize::MAX] {
         for refused in [
@@ -187,8 +187,8 @@ fn only_files_of_the_group_are_closed() {
 
 #[test]
 fn a_locked_file_can_be_closed() {
-    let folder = support::temp_dir();
-    let mut group = group(folder.path(), CopyMethod::Mapped);
+    let directory = support::temp_dir();
+    let mut group = group(directory.path(), CopyMethod::Mapped);
     group
         .advise(..100, flatspan::mapping_cache::Advice::Lock)
         .expect("one page may be locked");
@@ -198,12 +198,12 @@ fn a_locked_file_can_be_closed() {
 
 #[test]
 fn a_closed_file_is_unmapped_for_all_entries_and_groups() {
-    let folder = support::temp_dir();
-    put(&folder.path().join("a"), &noise(1, FILE_BYTES));
-    fs::hard_link(folder.path().join("a"), folder.path().join("link")).expect("link");
+    let directory = support::temp_dir();
+    put(&directory.path().join("a"), &noise(1, FILE_BYTES));
+    fs::hard_link(directory.path().join("a"), directory.path().join("link")).expect("link");
     let cache = small_cache(16, CopyMethod::Mapped);
     let open = || {
-        let builder = Group::builder(folder.path())
+        let builder = Group::builder(directory.path())
             .cache(&cache)
             .existing_file("a");
         builder.existing_file("link").open().expect("a group")

@@ -19,19 +19,19 @@ use crate::{
 
 /// A root, and beside it a directory and a file that must not be reached.
 struct Scene {
-    folder: TempDir,
+    directory: TempDir,
 }
 
 impl Scene {
     fn new() -> Self {
-        let folder = support::temp_dir();
-        put(&folder.path().join("outside/secret"), b"secret");
-        put(&folder.path().join("root/inside/file"), b"inside");
-        Self { folder }
+        let directory = support::temp_dir();
+        put(&directory.path().join("outside/secret"), b"secret");
+        put(&directory.path().join("root/inside/file"), b"inside");
+        Self { directory }
     }
 
     fn path(&self, name: &str) -> std::path::PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     fn builder(&self) -> GroupBuilder {
@@ -238,8 +238,8 @@ fn special_files_are_refused_without_waiting() {
     )
     .expect("mkfifo");
     let _socket = UnixListener::bind(scene.path("root/socket")).expect("a socket");
-    fs::create_dir(scene.path("root/folder")).expect("mkdir");
-    for path in ["fifo", "socket", "folder"] {
+    fs::create_dir(scene.path("root/directory")).expect("mkdir");
+    for path in ["fifo", "socket", "directory"] {
         let group = scene.builder().file(path, 6).open().expect("a group");
         for refused in [
             group.read_exact_at(0, &mut [0]),

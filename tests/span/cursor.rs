@@ -127,8 +127,8 @@ proptest! {
 
     #[test]
     fn the_cursor_behaves_like_the_standard_one(steps in prop::collection::vec(step(), 1..60)) {
-        let folder = support::temp_dir();
-        let group = group(folder.path());
+        let directory = support::temp_dir();
+        let group = group(directory.path());
         let mut content = noise(1, BYTES);
         let mut model = io::Cursor::new(content.as_mut_slice());
         let mut ours = group.cursor();
@@ -144,8 +144,8 @@ proptest! {
 
 #[test]
 fn writing_at_the_end_writes_nothing() {
-    let folder = support::temp_dir();
-    let group = group(folder.path());
+    let directory = support::temp_dir();
+    let group = group(directory.path());
     let mut cursor = group.cursor();
     for to in [BYTES as u64, BYTES as u64 + 5, u64::MAX] {
         cursor.seek(SeekFrom::Start(to)).expect("seek");
@@ -171,8 +171,8 @@ fn writing_at_the_end_writes_nothing() {
 
 #[test]
 fn a_cursor_may_own_its_group() {
-    let folder = support::temp_dir();
-    let group = Arc::new(group(folder.path()));
+    let directory = support::temp_dir();
+    let group = Arc::new(group(directory.path()));
     let cursor = Cursor::new(Arc::clone(&group));
     let thread = std::thread::spawn(move || {
         let mut cursor = cursor;
@@ -188,8 +188,8 @@ fn a_cursor_may_own_its_group() {
 
 #[test]
 fn seeking_or_writing_discards_the_buffer() {
-    let folder = support::temp_dir();
-    let group = group(folder.path());
+    let directory = support::temp_dir();
+    let group = group(directory.path());
     let mut cursor = group.cursor();
     let mut byte = [0];
     cursor.read_exact(&mut byte).expect("a byte");
@@ -208,8 +208,8 @@ fn seeking_or_writing_discards_the_buffer() {
 
 #[test]
 fn the_cursor_keeps_the_kind_of_a_file_error() {
-    let folder = support::temp_dir();
-    let builder = Group::builder(folder.path()).file("missing", 5);
+    let directory = support::temp_dir();
+    let builder = Group::builder(directory.path()).file("missing", 5);
     let group = builder.open().expect("a group");
     let mut cursor = group.cursor();
     let error = cursor.read(&mut [0]).unwrap_err();

@@ -12,9 +12,9 @@ use crate::{
 
 #[test]
 fn lengths_are_set_up_to_the_declared_length() {
-    let folder = support::temp_dir();
-    put(&folder.path().join("ranged"), &noise(1, 100));
-    let builder = creating(folder.path()).file("a", 5000).padding(9);
+    let directory = support::temp_dir();
+    put(&directory.path().join("ranged"), &noise(1, 100));
+    let builder = creating(directory.path()).file("a", 5000).padding(9);
     let group = builder
         .file_range("ranged", 10..20)
         .open()
@@ -58,8 +58,8 @@ fn lengths_are_set_up_to_the_declared_length() {
 
 #[test]
 fn a_range_is_discarded_across_files() {
-    let folder = support::temp_dir();
-    let builder = creating(folder.path()).file("a", 10_000).padding(100);
+    let directory = support::temp_dir();
+    let builder = creating(directory.path()).file("a", 10_000).padding(100);
     let group = builder.file("b", 10_000).open().expect("a group");
     group.write_all_at(0, &noise(1, 10_000)).expect("a");
     group.write_all_at(10_100, &noise(2, 10_000)).expect("b");
@@ -91,8 +91,8 @@ fn a_range_is_discarded_across_files() {
 
 #[test]
 fn a_range_is_copied_to_another_group_with_other_files() {
-    let folder = support::temp_dir();
-    let (one, two) = (folder.path().join("one"), folder.path().join("two"));
+    let directory = support::temp_dir();
+    let (one, two) = (directory.path().join("one"), directory.path().join("two"));
     fs::create_dir(&one).expect("mkdir");
     fs::create_dir(&two).expect("mkdir");
     let builder = creating(&one).file("a", 30_000).file("b", 20_000);
@@ -132,12 +132,12 @@ fn a_range_is_copied_to_another_group_with_other_files() {
 
 #[test]
 fn a_file_is_removed_and_its_entry_stays() {
-    let folder = support::temp_dir();
-    let builder = creating(folder.path()).file("a", 100).file("b", 100);
+    let directory = support::temp_dir();
+    let builder = creating(directory.path()).file("a", 100).file("b", 100);
     let mut group = builder.open().expect("a group");
     group.write_all_at(0, &noise(1, 200)).expect("a write");
     group.remove_file(0).expect("removed");
-    assert!(!folder.path().join("a").exists());
+    assert!(!directory.path().join("a").exists());
     group.sync_all().expect("the directory too");
     assert_eq!(group.len(), 200);
     let missing = group
@@ -149,5 +149,5 @@ fn a_file_is_removed_and_its_entry_stays() {
         Err(GroupError::NoSuchEntry { .. })
     ));
     group.write_all_at(0, b"anew").expect("a write");
-    assert_eq!(fs::read(folder.path().join("a")).expect("read"), b"anew");
+    assert_eq!(fs::read(directory.path().join("a")).expect("read"), b"anew");
 }

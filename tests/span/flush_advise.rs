@@ -37,9 +37,9 @@ fn write_all(group: &Group) {
 #[test]
 fn a_synchronous_flush_syncs_only_its_files() {
     for copy_path in COPY_PATHS {
-        let folder = support::temp_dir();
+        let directory = support::temp_dir();
         let cache = small_cache(64, copy_path);
-        let group = group(folder.path(), &cache);
+        let group = group(directory.path(), &cache);
         write_all(&group);
         assert_eq!(cache.stats().dirty_files, 2);
         group.flush(.., FlushMode::Async).expect("flush");
@@ -66,9 +66,9 @@ fn a_synchronous_flush_syncs_only_its_files() {
 
 #[test]
 fn syncing_an_unused_group_does_nothing() {
-    let folder = support::temp_dir();
+    let directory = support::temp_dir();
     let cache = small_cache(4, CopyMethod::Auto);
-    let group = group(folder.path(), &cache);
+    let group = group(directory.path(), &cache);
     group.sync_all().expect("sync_all");
     group.flush(.., FlushMode::Sync).expect("flush");
     group.flush(.., FlushMode::Async).expect("flush");
@@ -78,9 +78,9 @@ fn syncing_an_unused_group_does_nothing() {
 #[test]
 fn dropped_pages_are_not_resident_until_read() {
     for copy_path in COPY_PATHS {
-        let folder = support::temp_dir();
+        let directory = support::temp_dir();
         let cache = small_cache(64, copy_path);
-        let group = group(folder.path(), &cache);
+        let group = group(directory.path(), &cache);
         write_all(&group);
         group.sync_all().expect("sync_all");
         assert!(group.is_resident(..).expect("is_resident"), "just written");
@@ -88,7 +88,7 @@ fn dropped_pages_are_not_resident_until_read() {
         assert_eq!(cache.stats().mapped_bytes, 0, "mapped pages would stay");
         let of_padding = FILE_BYTES as u64..FILE_BYTES as u64 + 100;
         assert!(group.is_resident(of_padding.clone()).expect("is_resident"));
-        if is_in_memory_only(folder.path()) {
+        if is_in_memory_only(directory.path()) {
             continue;
         }
         assert!(
@@ -115,9 +115,9 @@ fn is_in_memory_only(path: &std::path::Path) -> bool {
 
 #[test]
 fn prefetched_bytes_become_resident() {
-    let folder = support::temp_dir();
+    let directory = support::temp_dir();
     let cache = small_cache(64, CopyMethod::Auto);
-    let group = group(folder.path(), &cache);
+    let group = group(directory.path(), &cache);
     write_all(&group);
     group.sync_all().expect("sync_all");
     for prefetch in [
@@ -136,14 +136,14 @@ fn prefetched_bytes_become_resident() {
 
 #[test]
 fn bytes_past_the_end_of_a_file_are_not_resident() {
-    let folder = support::temp_dir();
+    let directory = support::temp_dir();
     put(
-        &folder.path().join("a"),
+        &directory.path().join("a"),
         b"one page holds more than these bytes",
     );
     for copy_path in COPY_PATHS {
         let cache = small_cache(64, copy_path);
-        let group = group(folder.path(), &cache);
+        let group = group(directory.path(), &cache);
         assert!(group.is_resident(..36).expect("is_resident"));
         assert!(
             !group.is_resident(..37).expect("is_resident"),
@@ -169,9 +169,9 @@ fn bytes_past_the_end_of_a_file_are_not_resident() {
 
 #[test]
 fn advice_for_a_missing_file_names_the_file() {
-    let folder = support::temp_dir();
+    let directory = support::temp_dir();
     let cache = small_cache(64, CopyMethod::Auto);
-    let group = group(folder.path(), &cache);
+    let group = group(directory.path(), &cache);
     for advice in [
         Advice::Random,
         Advice::HugePages,
@@ -179,16 +179,16 @@ fn advice_for_a_missing_file_names_the_file() {
         Advice::Lock,
     ] {
         let error = group.advise(.., advice).unwrap_err();
-        assert_eq!(missing(error), folder.path().join("a"), "{advice:?}");
+        assert_eq!(missing(error), directory.path().join("a"), "{advice:?}");
     }
 }
 
 #[test]
 fn advice_changes_no_bytes() {
     for copy_path in COPY_PATHS {
-        let folder = support::temp_dir();
+        let directory = support::temp_dir();
         let cache = small_cache(64, copy_path);
-        let group = group(folder.path(), &cache);
+        let group = group(directory.path(), &cache);
         write_all(&group);
         let mut buf = vec![0; FILE_BYTES];
         for advice in [
@@ -212,9 +212,9 @@ fn advice_changes_no_bytes() {
 
 #[test]
 fn locked_windows_stay_mapped_until_they_are_unlocked() {
-    let folder = support::temp_dir();
+    let directory = support::temp_dir();
     let cache = small_cache(64, CopyMethod::Mapped);
-    let group = group(folder.path(), &cache);
+    let group = group(directory.path(), &cache);
     write_all(&group);
     group.evict(..).expect("evict");
     group
@@ -244,13 +244,13 @@ fn memory_locked() -> u64 {
 
 #[test]
 fn statistics_distinguish_hits_from_misses() {
-    let folder = support::temp_dir();
-    put(&folder.path().join("a"), &noise(1, FILE_BYTES));
+    let directory = support::temp_dir();
+    put(&directory.path().join("a"), &noise(1, FILE_BYTES));
     let options = CacheOptions::default()
         .window_bytes(4096)
         .copy_method(CopyMethod::Mapped);
     let cache = MappingCache::new(options).expect("a cache");
-    let builder = Group::builder(folder.path()).cache(&cache);
+    let builder = Group::builder(directory.path()).cache(&cache);
     let group = builder.existing_file("a").open().expect("a group");
     let mut buf = [0; 100];
     group.read_exact_at(0, &mut buf).expect("a read");
@@ -268,5 +268,5 @@ fn statistics_distinguish_hits_from_misses() {
     assert_eq!((second.mapped_bytes, second.evictions), (8192, 0));
     group.evict(..).expect("evict");
     assert_eq!(cache.stats().evictions, 2);
-    drop(File::open(folder.path().join("a")).expect("the file still exists"));
+    drop(File::open(directory.path().join("a")).expect("the file still exists"));
 }

@@ -12,10 +12,10 @@ use crate::{
 
 #[test]
 fn the_last_file_grows_and_never_shrinks() {
-    let folder = support::temp_dir();
+    let directory = support::temp_dir();
     for copy_path in COPY_PATHS {
         let cache = small_cache(4, copy_path);
-        let builder = creating(folder.path()).cache(&cache).file("a", 3);
+        let builder = creating(directory.path()).cache(&cache).file("a", 3);
         let mut group = builder.file("b", 5000).open().expect("a group");
         group.write_all_at(3, &noise(1, 5000)).expect("all of b");
         // Up to the end of the page in which the file ended when it was mapped, and past it.
@@ -25,7 +25,7 @@ fn the_last_file_grows_and_never_shrinks() {
             group
                 .write_all_at(3, &noise(len, len as usize))
                 .expect("the longer b");
-            let found = fs::read(folder.path().join("b")).expect("read");
+            let found = fs::read(directory.path().join("b")).expect("read");
             assert!(found == noise(len, len as usize), "{copy_path:?}, {len}");
         }
         let refused = group.grow_last_file(19_999);
@@ -41,19 +41,19 @@ fn the_last_file_grows_and_never_shrinks() {
             Err(GroupError::InvalidEntry { entry: 1, .. })
         ));
         assert_eq!(group.len(), 20_003);
-        fs::remove_file(folder.path().join("b")).expect("rm");
+        fs::remove_file(directory.path().join("b")).expect("rm");
     }
 }
 
 #[test]
 fn only_files_grow() {
-    let folder = support::temp_dir();
-    let mut none = creating(folder.path()).open().expect("a group");
+    let directory = support::temp_dir();
+    let mut none = creating(directory.path()).open().expect("a group");
     assert!(matches!(
         none.grow_last_file(1),
         Err(GroupError::NoSuchEntry { .. })
     ));
-    let builder = creating(folder.path()).file("a", 3).padding(5);
+    let builder = creating(directory.path()).file("a", 3).padding(5);
     let mut padded = builder.open().expect("a group");
     assert!(matches!(
         padded.grow_last_file(9),
@@ -66,9 +66,9 @@ fn only_files_grow() {
 
 #[test]
 fn a_failed_append_leaves_the_group_unchanged() {
-    let folder = support::temp_dir();
-    put(&folder.path().join("file"), b"x");
-    let builder = creating(folder.path()).padding(u64::MAX - 10);
+    let directory = support::temp_dir();
+    put(&directory.path().join("file"), b"x");
+    let builder = creating(directory.path()).padding(u64::MAX - 10);
     let mut group = builder.file("a", 5).open().expect("a group");
     assert!(matches!(
         group.append_file("b", 6),
@@ -87,5 +87,8 @@ fn a_failed_append_leaves_the_group_unchanged() {
     assert_eq!(group.layout().entry_count(), 2);
     group.append_file("b", 5).expect("the data fits exactly");
     group.write_all_at(u64::MAX - 5, b"bbbbb").expect("b");
-    assert_eq!(fs::read(folder.path().join("b")).expect("read"), b"bbbbb");
+    assert_eq!(
+        fs::read(directory.path().join("b")).expect("read"),
+        b"bbbbb"
+    );
 }

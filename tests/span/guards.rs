@@ -39,19 +39,19 @@ fn trusted(builder: GroupBuilder) -> GroupBuilder {
 
 /// A group of files and padding of uneven lengths, and its bytes.
 struct Model {
-    folder: TempDir,
+    directory: TempDir,
     group: Group,
     bytes: Vec<u8>,
 }
 
 impl Model {
     fn new(cache: &MappingCache) -> Self {
-        let folder = support::temp_dir();
-        let mut builder = Group::builder(folder.path()).cache(cache);
+        let directory = support::temp_dir();
+        let mut builder = Group::builder(directory.path()).cache(cache);
         let mut bytes = Vec::new();
         for (file, len) in [5000, 0, 1, 4096, 8192, 20_123, 77].into_iter().enumerate() {
             let content = noise(file as u64, len);
-            put(&folder.path().join(format!("{file}")), &content);
+            put(&directory.path().join(format!("{file}")), &content);
             let padding = if file % 2 == 0 { 3000 } else { 0 };
             builder = builder.file(format!("{file}"), len as u64).padding(padding);
             bytes.extend(content);
@@ -61,7 +61,7 @@ impl Model {
         let group = builder.open().expect("a group");
         assert_eq!(group.len(), bytes.len() as u64);
         Self {
-            folder,
+            directory,
             group,
             bytes,
         }
@@ -111,9 +111,9 @@ impl Model {
 
 /// A file "a" of noise from a seed, in a directory.
 fn one_file(seed: u64, len: usize) -> TempDir {
-    let folder = support::temp_dir();
-    put(&folder.path().join("a"), &noise(seed, len));
-    folder
+    let directory = support::temp_dir();
+    put(&directory.path().join("a"), &noise(seed, len));
+    directory
 }
 
 fn writer(root: &Path, cache: &MappingCache) -> Group {
@@ -201,7 +201,7 @@ fn stores_through_spans_reach_the_files() {
     for preallocation in PREALLOCATIONS {
         let cache = small_cache(4, CopyMethod::Auto);
         let mut model = Model::new(&cache);
-        let builder = Group::builder(model.folder.path()).cache(&cache);
+        let builder = Group::builder(model.directory.path()).cache(&cache);
         let mut builder = trusted(
             builder
                 .access(Access::ReadWrite)
@@ -270,7 +270,7 @@ fn stores_through_spans_reach_the_files() {
             .entries()
             .filter(|entry| entry.kind == EntryKind::File);
         for entry in files {
-            let found = fs::read(model.folder.path().join(entry.path)).expect("read");
+            let found = fs::read(model.directory.path().join(entry.path)).expect("read");
             assert!(
                 found == *model.slice(&entry.range),
                 "{}",
@@ -282,8 +282,8 @@ fn stores_through_spans_reach_the_files() {
 
 #[test]
 fn stores_make_files_dirty_until_the_group_is_synced() {
-    let folder = one_file(1, 10_000);
-    let group = writer(folder.path(), &small_cache(4, CopyMethod::Auto));
+    let directory = one_file(1, 10_000);
+    let group = writer(directory.path(), &small_cache(4, CopyMethod::Auto));
     let mut span = group.span_mut(..100).expect("a span");
     span.slices_mut().for_each(|slice| slice.fill(9));
     group.sync_all().expect("the stored state");
@@ -295,9 +295,11 @@ fn stores_make_files_dirty_until_the_group_is_synced() {
 
 #[test]
 fn padding_reads_as_zeros_and_refuses_writing_spans() {
-    let folder = one_file(1, 100);
+    let directory = one_file(1, 100);
     let cache = small_cache(4, CopyMethod::Auto);
-    let builder = Group::builder(folder.path()).cache(&cache).padding(200_000);
+    let builder = Group::builder(directory.path())
+        .cache(&cache)
+        .padding(200_000);
     let builder = trusted(builder.existing_file("a").padding(70_000));
     let builder = builder.access(Access::ReadWrite);
     let group = builder.open().expect("a group");
@@ -331,9 +333,9 @@ fn padding_reads_as_zeros_and_refuses_writing_spans() {
 #[test]
 fn buffers_come_in_batches_within_the_kernel_limit() {
     const FILES: usize = 1200;
-    let folder = support::temp_dir();
+    let directory = support::temp_dir();
     let cache = small_cache(2 * FILES as u64, CopyMethod::Auto);
-    let builder = Group::builder(folder.path()).cache(&cache);
+    let builder = Group::builder(directory.path()).cache(&cache);
     let mut builder = trusted(builder.access(Access::ReadWrite).create(true));
     for file in 0..FILES {
         builder = builder.file(format!("{file}"), 3);
@@ -392,15 +394,15 @@ fn empty_spans_have_no_slices() {
         "nothing is mapped for them"
     );
     // No file is opened either.
-    let builder = Group::builder(model.folder.path()).file("not there", 10);
+    let builder = Group::builder(model.directory.path()).file("not there", 10);
     let group = builder.open().expect("a group");
     drop(group.span(3..3).expect("the range is empty"));
 }
 
 #[test]
 fn copies_stay_inside_the_span() {
-    let folder = one_file(1, 10_000);
-    let group = writer(folder.path(), &small_cache(4, CopyMethod::Auto));
+    let directory = one_file(1, 10_000);
+    let group = writer(directory.path(), &small_cache(4, CopyMethod::Auto));
     let mut span = group.span_mut(1000..6000).expect("a span");
     let outside = |done: Result<(), GroupError>| {
         assert!(
@@ -420,7 +422,7 @@ fn copies_stay_inside_the_span() {
     drop(span);
     let mut expected = noise(1, 10_000);
     expected[5999] = 7;
-    assert!(fs::read(folder.path().join("a")).expect("read") == expected);
+    assert!(fs::read(directory.path().join("a")).expect("read") == expected);
 }
 
 #[test]
@@ -431,8 +433,8 @@ fn slices_require_assume_exclusive() {
         let message = payload.downcast_ref::<&str>().expect("a message");
         assert!(message.contains("trust_files"), "{message}");
     }
-    let folder = one_file(1, 10_000);
-    let builder = Group::builder(folder.path()).existing_file("a");
+    let directory = one_file(1, 10_000);
+    let builder = Group::builder(directory.path()).existing_file("a");
     let group = builder.access(Access::ReadWrite).open().expect("a group");
     let span = group.span(..).expect("a span");
     panics(|| assert!(span.as_slice().is_some()));
@@ -452,8 +454,8 @@ fn slices_require_assume_exclusive() {
 
 #[test]
 fn a_span_dropped_by_a_panic_unlocks_its_range() {
-    let folder = one_file(1, 10_000);
-    let group = writer(folder.path(), &small_cache(4, CopyMethod::Auto));
+    let directory = one_file(1, 10_000);
+    let group = writer(directory.path(), &small_cache(4, CopyMethod::Auto));
     let unwound = catch_unwind(AssertUnwindSafe(|| {
         let _span = group.span_mut(..).expect("a span");
         panic!("in the middle");
@@ -466,10 +468,10 @@ fn a_span_dropped_by_a_panic_unlocks_its_range() {
 #[test]
 fn a_file_that_is_too_short_gives_no_span() {
     for copy_path in COPY_PATHS {
-        let folder = one_file(1, 5000);
-        let path = folder.path().join("a");
+        let directory = one_file(1, 5000);
+        let path = directory.path().join("a");
         let cache = small_cache(8, copy_path);
-        let builder = Group::builder(folder.path()).cache(&cache);
+        let builder = Group::builder(directory.path()).cache(&cache);
         let builder = trusted(builder.file("a", 20_000).file("b", 10));
         let group = builder.open().expect("a group");
         for range in [0..5001, 4999..5001, 5000..5001, 9000..9001, 0..20_000] {
@@ -482,24 +484,24 @@ fn a_file_that_is_too_short_gives_no_span() {
         assert!(span.slices().collect::<Vec<_>>().concat() == noise(1, 5000));
         drop(span);
         let no_file = missing(group.span(20_000..).unwrap_err());
-        assert_eq!(no_file, folder.path().join("b"));
+        assert_eq!(no_file, directory.path().join("b"));
     }
 }
 
 #[test]
 fn a_writing_span_creates_and_extends_files() {
     for preallocation in PREALLOCATIONS {
-        let folder = one_file(1, 100);
+        let directory = one_file(1, 100);
         let cache = small_cache(8, CopyMethod::Auto);
         let build = |create| {
-            let builder = Group::builder(folder.path()).cache(&cache);
+            let builder = Group::builder(directory.path()).cache(&cache);
             let builder = builder.access(Access::ReadWrite).create(create);
             let builder = trusted(builder.preallocation(preallocation));
             let builder = builder.file("a", 10_000).file("new/b", 5000);
             builder.open().expect("a group")
         };
         let group = build(false);
-        let b = folder.path().join("new/b");
+        let b = directory.path().join("new/b");
         assert_eq!(missing(group.span_mut(..).unwrap_err()), b);
         let group = build(true);
         let mut span = group.span_mut(9000..12_000).expect("a span");
@@ -507,7 +509,7 @@ fn a_writing_span_creates_and_extends_files() {
         span.write_at(0, &content).expect("copy_from");
         drop(span);
         group.sync_all().expect("sync_all");
-        let found = fs::read(folder.path().join("a")).expect("read");
+        let found = fs::read(directory.path().join("a")).expect("read");
         assert!(found.len() == 10_000 && found[9000..] == content[..1000]);
         assert!(found[..100] == noise(1, 100) && found[100..9000].iter().all(|byte| *byte == 0));
         assert!(fs::read(b).expect("read")[..2000] == content[1000..]);
@@ -516,8 +518,8 @@ fn a_writing_span_creates_and_extends_files() {
 
 #[test]
 fn a_read_only_group_refuses_writing_spans() {
-    let folder = one_file(1, 10_000);
-    let builder = Group::builder(folder.path()).existing_file("a");
+    let directory = one_file(1, 10_000);
+    let builder = Group::builder(directory.path()).existing_file("a");
     let group = builder.open().expect("a group");
     let held = group.span(..).expect("a span");
     for refused in [group.span_mut(..), group.span_mut(5..6)] {
@@ -545,9 +547,9 @@ fn a_read_only_group_refuses_writing_spans() {
 #[test]
 fn owned_spans_outlive_group_and_cache() {
     fn assert_free<T: Send + Sync + 'static>(_: &T) {}
-    let folder = one_file(1, 50_000);
+    let directory = one_file(1, 50_000);
     let cache = small_cache(2, CopyMethod::Mapped);
-    let group = Arc::new(writer(folder.path(), &cache));
+    let group = Arc::new(writer(directory.path(), &cache));
     let span: Span<Arc<Group>> = group.owned_span(..30_000).expect("a span");
     let mut stores: SpanMut<Arc<Group>> = group.owned_span_mut(30_000..).expect("a span");
     let waited = group.owned_span_timeout(5..6, LONG).expect("a span");
@@ -574,7 +576,7 @@ fn owned_spans_outlive_group_and_cache() {
     );
     one.join().expect("the reader");
     two.join().expect("the writer");
-    let found = fs::read(folder.path().join("a")).expect("read");
+    let found = fs::read(directory.path().join("a")).expect("read");
     assert!(found[..30_000] == noise(1, 50_000)[..30_000]);
     assert!(found[30_000..] == noise(2, 20_000));
 }
@@ -591,13 +593,13 @@ fn assert_pinned(done: Result<(), GroupError>, file: &Path) {
 #[test]
 fn a_file_with_spans_is_not_closed_by_other_groups() {
     for copy_path in COPY_PATHS {
-        let folder = one_file(1, 20_000);
+        let directory = one_file(1, 20_000);
         let elsewhere = support::temp_dir();
-        let a = folder.path().join("a");
-        put(&folder.path().join("0"), b"moved first");
+        let a = directory.path().join("a");
+        put(&directory.path().join("0"), b"moved first");
         let cache = small_cache(16, copy_path);
-        let group = writer(folder.path(), &cache);
-        let builder = Group::builder(folder.path()).cache(&cache);
+        let group = writer(directory.path(), &cache);
+        let builder = Group::builder(directory.path()).cache(&cache);
         let builder = builder.access(Access::ReadWrite);
         let builder = builder.existing_file("a").existing_file("0");
         let mut other = builder.open().expect("a group");
@@ -615,8 +617,8 @@ fn a_file_with_spans_is_not_closed_by_other_groups() {
         assert_pinned(other.close_file(0), &a);
         assert_pinned(other.close_file_without_sync(0), &a);
         assert_pinned(other.move_files_to(elsewhere.path()), &a);
-        assert_eq!(other.root(), folder.path());
-        assert!(folder.path().join("0").exists(), "moved back");
+        assert_eq!(other.root(), directory.path());
+        assert!(directory.path().join("0").exists(), "moved back");
         other.evict(..).expect("the unpinned range");
         cache.evict_idle(Duration::ZERO);
         assert_eq!(cache.stats().pinned_mappings, cache.stats().mappings);
@@ -643,9 +645,9 @@ fn a_file_with_spans_is_not_closed_by_other_groups() {
 
 #[test]
 fn spans_are_unaffected_by_evictions_of_other_caches() {
-    let folder = one_file(1, 20_000);
-    let group = writer(folder.path(), &small_cache(16, CopyMethod::Mapped));
-    let mut other = writer(folder.path(), &small_cache(16, CopyMethod::Mapped));
+    let directory = one_file(1, 20_000);
+    let group = writer(directory.path(), &small_cache(16, CopyMethod::Mapped));
+    let mut other = writer(directory.path(), &small_cache(16, CopyMethod::Mapped));
     let mut span = group.span_mut(..).expect("a span");
     let mut buf = [0];
     assert!(other.read_exact_at(0, &mut buf).is_err());
@@ -662,18 +664,18 @@ fn spans_are_unaffected_by_evictions_of_other_caches() {
     }
     drop(other);
     drop(span);
-    assert!(fs::read(folder.path().join("a")).expect("read") == [4; 20_000]);
+    assert!(fs::read(directory.path().join("a")).expect("read") == [4; 20_000]);
 }
 
 #[test]
 fn readers_and_writers_of_one_window_are_coherent() {
-    let folder = one_file(1, 16 << 10);
+    let directory = one_file(1, 16 << 10);
     let cache = cache_of(16 << 10, 1 << 20, BudgetPolicy::AllowExceeding);
-    let builder = Group::builder(folder.path())
+    let builder = Group::builder(directory.path())
         .cache(&cache)
         .existing_file("a");
     let reader = trusted(builder).open().expect("a group");
-    let group = writer(folder.path(), &cache);
+    let group = writer(directory.path(), &cache);
     let of_reader = reader.span(..4096).expect("a span");
     let of_writer = group.span(..4096).expect("a span");
     let mut writing = group.span_mut(8192..12_288).expect("beside them");
@@ -704,7 +706,7 @@ fn readers_and_writers_of_one_window_are_coherent() {
     );
     drop((all, writing, of_reader, of_writer));
     assert_eq!(cache.stats().pinned_mappings, 0);
-    let found = fs::read(folder.path().join("a")).expect("read");
+    let found = fs::read(directory.path().join("a")).expect("read");
     assert!(found[4096..8192] == content && found[8192..12_288] == content);
     assert!(found[12_288] == 9 && found[12_289..].iter().all(|byte| *byte == 8));
 }
@@ -712,9 +714,9 @@ fn readers_and_writers_of_one_window_are_coherent() {
 #[test]
 fn copies_and_slices_are_coherent() {
     for copy_path in COPY_PATHS {
-        let folder = one_file(1, 20_000);
-        let group = writer(folder.path(), &small_cache(2, copy_path));
-        let other = writer(folder.path(), &small_cache(2, copy_path));
+        let directory = one_file(1, 20_000);
+        let group = writer(directory.path(), &small_cache(2, copy_path));
+        let other = writer(directory.path(), &small_cache(2, copy_path));
         for round in 0..20 {
             let content = noise(100 + round, 6000);
             let at = round * 700;
@@ -749,10 +751,10 @@ fn copies_and_slices_are_coherent() {
 fn i38_a_span_larger_than_the_budget_follows_the_policy() {
     const WINDOWS: usize = 10;
     let len = WINDOWS * WINDOW_BYTES as usize;
-    let folder = one_file(1, len);
+    let directory = one_file(1, len);
     let budget = 3 * WINDOW_BYTES;
     let cache = cache_of(WINDOW_BYTES as usize, budget, BudgetPolicy::AllowExceeding);
-    let group = writer(folder.path(), &cache);
+    let group = writer(directory.path(), &cache);
     let span = group.span(..).expect("the budget is exceeded");
     assert!(span.slices().collect::<Vec<_>>().concat() == noise(1, len));
     assert_eq!(cache.stats().pinned_mappings, WINDOWS);
@@ -769,15 +771,15 @@ fn i38_a_span_larger_than_the_budget_follows_the_policy() {
         cache.stats().mapped_bytes <= budget,
         "the excess is released at once"
     );
-    assert!(fs::read(folder.path().join("a")).expect("read") == vec![2; len]);
+    assert!(fs::read(directory.path().join("a")).expect("read") == vec![2; len]);
 
     let by_bytes = cache_of(WINDOW_BYTES as usize, budget, BudgetPolicy::Fail);
     let options = CacheOptions::default().window_bytes(WINDOW_BYTES as usize);
     let options = options.mappings_max(3).budget_policy(BudgetPolicy::Fail);
     let by_mappings = MappingCache::new(options).expect("a cache");
     for cache in [by_bytes, by_mappings] {
-        let group = Arc::new(writer(folder.path(), &cache));
-        let other = writer(folder.path(), &small_cache(64, CopyMethod::Mapped));
+        let group = Arc::new(writer(directory.path(), &cache));
+        let other = writer(directory.path(), &small_cache(64, CopyMethod::Mapped));
         let start = Instant::now();
         let refused = [
             group.span(..).map(drop),
@@ -817,10 +819,10 @@ fn i38_a_span_larger_than_the_budget_follows_the_policy() {
 /// Two threads hold half of the budget each and repeatedly request the other half. Neither may wait
 /// for it.
 fn both_request_all(when_pinned: BudgetPolicy) -> Vec<Result<(), GroupError>> {
-    let folder = one_file(1, 40 * WINDOW_BYTES as usize);
+    let directory = one_file(1, 40 * WINDOW_BYTES as usize);
     let budget = 4 * WINDOW_BYTES;
     let cache = cache_of(WINDOW_BYTES as usize, budget, when_pinned);
-    let group = writer(folder.path(), &cache);
+    let group = writer(directory.path(), &cache);
     let barrier = Barrier::new(2);
     let results = thread::scope(|scope| {
         let threads = [0, 20].map(|first| {
@@ -871,7 +873,7 @@ fn i38_spans_never_wait_for_the_budget() {
 
 #[test]
 fn i38_copies_work_while_spans_pin_the_budget() {
-    let folder = one_file(1, 20 * WINDOW_BYTES as usize);
+    let directory = one_file(1, 20 * WINDOW_BYTES as usize);
     for copy_path in COPY_PATHS {
         let options = CacheOptions::default()
             .window_bytes(WINDOW_BYTES as usize)
@@ -879,7 +881,7 @@ fn i38_copies_work_while_spans_pin_the_budget() {
             .budget_policy(BudgetPolicy::Fail)
             .copy_method(copy_path);
         let cache = MappingCache::new(options).expect("a cache");
-        let group = writer(folder.path(), &cache);
+        let group = writer(directory.path(), &cache);
         let held = group.span(..2 * WINDOW_BYTES).expect("all of the budget");
         let mut buf = vec![0; 5 * WINDOW_BYTES as usize];
         // Copies through mappings may be refused. They neither wait nor harm the span.
@@ -901,16 +903,16 @@ fn i38_copies_work_while_spans_pin_the_budget() {
 #[test]
 fn bytes_past_the_end_of_a_file_are_never_in_a_span() {
     // Both ends are in one page, and the file was longer before.
-    let folder = one_file(1, 4096);
-    let path = folder.path().join("a");
+    let directory = one_file(1, 4096);
+    let path = directory.path().join("a");
     let file = File::options().write(true).open(&path).expect("open");
     file.set_len(100).expect("the file is truncated");
-    let group = writer(folder.path(), &small_cache(4, CopyMethod::Auto));
+    let group = writer(directory.path(), &small_cache(4, CopyMethod::Auto));
     assert_eq!(group.len(), 100);
     let mut span = group.span_mut(..).expect("a span");
     assert_eq!(span.as_mut_slice().expect("one window").len(), 100);
     drop(span);
-    let builder = Group::builder(folder.path()).file_range("a", 50..200);
+    let builder = Group::builder(directory.path()).file_range("a", 50..200);
     let beyond = trusted(builder).open().expect("a group");
     assert_eq!(short_file(beyond.span(..).unwrap_err()), (path, 200, 100));
     assert_eq!(beyond.span(..50).expect("the existing bytes").len(), 50);
@@ -918,8 +920,8 @@ fn bytes_past_the_end_of_a_file_are_never_in_a_span() {
 
 #[test]
 fn guards_have_readable_debug_output() {
-    let folder = one_file(1, 10_000);
-    let group = Arc::new(writer(folder.path(), &small_cache(4, CopyMethod::Auto)));
+    let directory = one_file(1, 10_000);
+    let group = Arc::new(writer(directory.path(), &small_cache(4, CopyMethod::Auto)));
     let one = group.owned_span(1..5).expect("a span");
     let two = group.owned_span_mut(7..9).expect("a span");
     assert_eq!(format!("{one:?}"), "Span { range: 1..5, .. }");

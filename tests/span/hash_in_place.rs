@@ -14,12 +14,12 @@ use crate::{
 
 /// A group whose pieces are partly inside one window and partly cross windows, files and padding.
 fn hashes_agree(cache: &MappingCache) {
-    let folder = support::temp_dir();
-    let mut builder = Group::builder(folder.path()).cache(cache);
+    let directory = support::temp_dir();
+    let mut builder = Group::builder(directory.path()).cache(cache);
     let mut bytes = Vec::new();
     for (file, len) in [300_000, 0, 1, 200_123, 4096, 77].into_iter().enumerate() {
         let content = noise(file as u64, len);
-        put(&folder.path().join(format!("{file}")), &content);
+        put(&directory.path().join(format!("{file}")), &content);
         builder = builder.existing_file(format!("{file}")).padding(5);
         bytes.extend(content);
         bytes.extend([0; 5]);
@@ -69,9 +69,9 @@ fn with_a_pinned_budget_copies_are_hashed_instead() {
 
 #[test]
 fn a_short_file_is_an_error_in_place_too() {
-    let folder = support::temp_dir();
-    put(&folder.path().join("a"), &noise(1, 10_000));
-    let group = Group::builder(folder.path()).file("a", 12_000).open();
+    let directory = support::temp_dir();
+    put(&directory.path().join("a"), &noise(1, 10_000));
+    let group = Group::builder(directory.path()).file("a", 12_000).open();
     let group = group.expect("a group");
     let pieces = Pieces::new(&group, 6000).expect("pieces");
     // SAFETY: no other code writes to the file of this test.

@@ -56,8 +56,8 @@ fn assert_hashes(outcomes: &[PieceHash], bytes: &[u8], piece_bytes: usize) {
 #[test]
 fn all_pieces_are_hashed_in_order() {
     for copy_path in COPY_PATHS {
-        let folder = support::temp_dir();
-        let (group, bytes) = seven_files(folder.path(), copy_path, 300_007);
+        let directory = support::temp_dir();
+        let (group, bytes) = seven_files(directory.path(), copy_path, 300_007);
         for threads in [1, 2, 3, 16] {
             let pool = pool(threads);
             for piece_bytes in [97, 1000, 4096, 16_384, 150_000, 300_007, 1 << 30] {
@@ -73,16 +73,16 @@ fn all_pieces_are_hashed_in_order() {
 
 #[test]
 fn pieces_of_one_byte_are_hashed_in_order() {
-    let folder = support::temp_dir();
-    let (group, bytes) = seven_files(folder.path(), CopyMethod::Auto, 5000);
+    let directory = support::temp_dir();
+    let (group, bytes) = seven_files(directory.path(), CopyMethod::Auto, 5000);
     let pieces = Pieces::new(&group, 1).expect("pieces");
     assert_hashes(&pieces.hash_all(&HashOptions::new()), &bytes, 1);
 }
 
 #[test]
 fn a_group_without_bytes_has_no_pieces_to_hash() {
-    let folder = support::temp_dir();
-    let group = Group::builder(folder.path())
+    let directory = support::temp_dir();
+    let group = Group::builder(directory.path())
         .file("a", 0)
         .open()
         .expect("a group");
@@ -97,8 +97,8 @@ fn a_group_without_bytes_has_no_pieces_to_hash() {
 
 #[test]
 fn hashing_runs_on_the_given_pool() {
-    let folder = support::temp_dir();
-    let (group, bytes) = seven_files(folder.path(), CopyMethod::Auto, 200_000);
+    let directory = support::temp_dir();
+    let (group, bytes) = seven_files(directory.path(), CopyMethod::Auto, 200_000);
     let pieces = Pieces::new(&group, 1000).expect("pieces");
     let names = Mutex::new(BTreeSet::new());
     let progress = |_: HashProgress| {
@@ -118,8 +118,8 @@ fn hashing_runs_on_the_given_pool() {
 
 #[test]
 fn hashing_defaults_to_the_current_pool() {
-    let folder = support::temp_dir();
-    let (group, bytes) = seven_files(folder.path(), CopyMethod::Auto, 50_000);
+    let directory = support::temp_dir();
+    let (group, bytes) = seven_files(directory.path(), CopyMethod::Auto, 50_000);
     let pieces = Pieces::new(&group, 1000).expect("pieces");
     let elsewhere = AtomicBool::new(false);
     let progress = |_: HashProgress| {
@@ -135,8 +135,8 @@ fn hashing_defaults_to_the_current_pool() {
 
 #[test]
 fn progress_rises_to_the_total() {
-    let folder = support::temp_dir();
-    let (group, _) = seven_files(folder.path(), CopyMethod::Auto, 200_003);
+    let directory = support::temp_dir();
+    let (group, _) = seven_files(directory.path(), CopyMethod::Auto, 200_003);
     let pieces = Pieces::new(&group, 1000).expect("pieces");
     for threads in [1, 4] {
         let reports = Mutex::new(Vec::new());
@@ -170,8 +170,8 @@ fn progress_rises_to_the_total() {
 
 #[test]
 fn a_cancelled_run_returns_partial_results() {
-    let folder = support::temp_dir();
-    let (group, bytes) = seven_files(folder.path(), CopyMethod::Auto, 1_000_000);
+    let directory = support::temp_dir();
+    let (group, bytes) = seven_files(directory.path(), CopyMethod::Auto, 1_000_000);
     let pieces = Pieces::new(&group, 1000).expect("pieces");
     let expected: Vec<_> = bytes.chunks(1000).map(sha1).collect();
     let cancel = AtomicBool::new(false);
@@ -223,8 +223,8 @@ fn a_cancelled_run_returns_partial_results() {
 
 #[test]
 fn a_run_cancelled_before_its_start_reads_nothing() {
-    let folder = support::temp_dir();
-    let (group, bytes) = seven_files(folder.path(), CopyMethod::Auto, 10_000);
+    let directory = support::temp_dir();
+    let (group, bytes) = seven_files(directory.path(), CopyMethod::Auto, 10_000);
     let pieces = Pieces::new(&group, 1000).expect("pieces");
     let cancel = AtomicBool::new(true);
     let outcomes = pieces.hash_all(&HashOptions::new().cancel(&cancel));
@@ -244,17 +244,17 @@ fn a_run_cancelled_before_its_start_reads_nothing() {
 #[test]
 fn unreadable_pieces_fail_alone() {
     for copy_path in COPY_PATHS {
-        let folder = support::temp_dir();
-        let (group, bytes) = seven_files(folder.path(), copy_path, 70_000);
-        std::fs::remove_file(folder.path().join("2")).expect("rm");
-        std::fs::write(folder.path().join("4"), &bytes[40_000..45_500]).expect("write");
+        let directory = support::temp_dir();
+        let (group, bytes) = seven_files(directory.path(), copy_path, 70_000);
+        std::fs::remove_file(directory.path().join("2")).expect("rm");
+        std::fs::write(directory.path().join("4"), &bytes[40_000..45_500]).expect("write");
         let builder = |mut builder: flatspan::span::GroupBuilder| {
             for number in 0..7 {
                 builder = builder.file(format!("{number}"), 10_000);
             }
             builder.cache(group.cache()).open().expect("a group")
         };
-        let group = builder(Group::builder(folder.path()));
+        let group = builder(Group::builder(directory.path()));
         let pieces = Pieces::new(&group, 1000).expect("pieces");
         for (piece, outcome) in pieces.hash_all(&HashOptions::new()).into_iter().enumerate() {
             let error = match outcome {
@@ -286,8 +286,8 @@ fn unreadable_pieces_fail_alone() {
 
 #[test]
 fn a_wrong_number_of_expected_hashes_is_refused() {
-    let folder = support::temp_dir();
-    let (group, bytes) = seven_files(folder.path(), CopyMethod::Auto, 10_000);
+    let directory = support::temp_dir();
+    let (group, bytes) = seven_files(directory.path(), CopyMethod::Auto, 10_000);
     let pieces = Pieces::new(&group, 1000).expect("pieces");
     let expected: Vec<_> = bytes.chunks(1000).map(sha1).collect();
     let more = [&expected[..], &expected[..1]].concat();

@@ -56,8 +56,8 @@ fn mixed_group(root: &Path, copy_path: CopyMethod) -> (Group, Vec<u8>) {
 #[test]
 fn pieces_of_every_length_hash_like_the_same_bytes_in_memory() {
     for copy_path in COPY_PATHS {
-        let folder = support::temp_dir();
-        let (group, bytes) = mixed_group(folder.path(), copy_path);
+        let directory = support::temp_dir();
+        let (group, bytes) = mixed_group(directory.path(), copy_path);
         let total = bytes.len() as u64;
         for piece_bytes in [
             13,
@@ -97,8 +97,8 @@ fn pieces_of_every_length_hash_like_the_same_bytes_in_memory() {
 
 #[test]
 fn pieces_of_one_byte_hash_like_their_byte() {
-    let folder = support::temp_dir();
-    let (group, bytes) = mixed_group(folder.path(), CopyMethod::Auto);
+    let directory = support::temp_dir();
+    let (group, bytes) = mixed_group(directory.path(), CopyMethod::Auto);
     let pieces = Pieces::new(&group, 1).expect("pieces");
     assert_eq!(pieces.count(), bytes.len());
     for (piece, byte) in bytes.iter().enumerate().step_by(7) {
@@ -112,13 +112,13 @@ fn pieces_of_one_byte_hash_like_their_byte() {
 
 #[test]
 fn pieces_longer_than_any_buffer_are_hashed_whole() {
-    let folder = support::temp_dir();
+    let directory = support::temp_dir();
     let content = noise(1, (3 << 20) + 12_345);
-    put(&folder.path().join("a"), &content[..1_000_001]);
-    put(&folder.path().join("b"), &content[1_000_001..]);
+    put(&directory.path().join("a"), &content[..1_000_001]);
+    put(&directory.path().join("b"), &content[1_000_001..]);
     for copy_path in COPY_PATHS {
         let cache = small_cache(3, copy_path);
-        let builder = Group::builder(folder.path())
+        let builder = Group::builder(directory.path())
             .cache(&cache)
             .existing_file("a");
         let group = builder.existing_file("b").open().expect("a group");
@@ -149,8 +149,8 @@ fn any_hash_can_be_used() {
             self.0
         }
     }
-    let folder = support::temp_dir();
-    let (group, bytes) = mixed_group(folder.path(), CopyMethod::Auto);
+    let directory = support::temp_dir();
+    let (group, bytes) = mixed_group(directory.path(), CopyMethod::Auto);
     let pieces = Pieces::new(&group, 1000).expect("pieces");
     for (piece, chunk) in bytes.chunks(1000).enumerate() {
         let expected: u64 = chunk.iter().map(|byte| u64::from(*byte)).sum();
@@ -166,9 +166,9 @@ fn recent_writes_are_hashed() {
             Preallocation::Window,
             Preallocation::Sparse,
         ] {
-            let folder = support::temp_dir();
+            let directory = support::temp_dir();
             let cache = small_cache(64, copy_path);
-            let builder = Group::builder(folder.path()).cache(&cache).create(true);
+            let builder = Group::builder(directory.path()).cache(&cache).create(true);
             let builder = builder
                 .access(Access::ReadWrite)
                 .preallocation(preallocation);
@@ -195,13 +195,13 @@ fn recent_writes_are_hashed() {
 fn holes_are_hashed_without_being_read() {
     const LEN: u64 = 2 << 30;
     const PIECE: u64 = 64 << 20;
-    let folder = support::temp_dir();
-    let file = File::create(folder.path().join("a")).expect("create");
+    let directory = support::temp_dir();
+    let file = File::create(directory.path().join("a")).expect("create");
     file.set_len(LEN).expect("set_len");
     file.write_all_at(b"data", 5 * PIECE + 17).expect("write");
     file.write_all_at(b"end", LEN - 3).expect("write");
     let cache = small_cache(16, CopyMethod::Auto);
-    let builder = Group::builder(folder.path())
+    let builder = Group::builder(directory.path())
         .cache(&cache)
         .existing_file("a");
     let group = builder.padding(3 * PIECE).open().expect("a group");
@@ -234,10 +234,10 @@ fn holes_are_hashed_without_being_read() {
 
 #[test]
 fn bytes_past_the_end_of_a_short_file_are_not_a_hole() {
-    let folder = support::temp_dir();
-    let file = File::create(folder.path().join("a")).expect("create");
+    let directory = support::temp_dir();
+    let file = File::create(directory.path().join("a")).expect("create");
     file.set_len(50_000).expect("set_len");
-    let builder = Group::builder(folder.path()).file("a", 100_000);
+    let builder = Group::builder(directory.path()).file("a", 100_000);
     let group = builder.open().expect("a group");
     let pieces = Pieces::new(&group, 10_000).expect("pieces");
     for piece in 0..5 {
@@ -255,8 +255,8 @@ fn bytes_past_the_end_of_a_short_file_are_not_a_hole() {
 
 #[test]
 fn invalid_piece_lengths_are_refused() {
-    let folder = support::temp_dir();
-    let (group, bytes) = mixed_group(folder.path(), CopyMethod::Auto);
+    let directory = support::temp_dir();
+    let (group, bytes) = mixed_group(directory.path(), CopyMethod::Auto);
     assert!(matches!(
         Pieces::new(&group, 0),
         Err(GroupError::InvalidArgument {
@@ -287,7 +287,7 @@ fn invalid_piece_lengths_are_refused() {
     let last = pieces.range(pieces.count() - 1).expect("a piece");
     assert_eq!(last.end, bytes.len() as u64);
 
-    let empty = Group::builder(folder.path()).open().expect("a group");
+    let empty = Group::builder(directory.path()).open().expect("a group");
     let none = Pieces::new(&empty, 16).expect("no pieces");
     assert_eq!(none.count(), 0);
     assert!(none.hash(0).is_err());
@@ -295,10 +295,10 @@ fn invalid_piece_lengths_are_refused() {
 
 #[test]
 fn a_missing_file_fails_its_pieces_and_no_others() {
-    let folder = support::temp_dir();
-    put(&folder.path().join("a"), &noise(1, 1000));
-    put(&folder.path().join("c"), &noise(3, 1000));
-    let builder = Group::builder(folder.path())
+    let directory = support::temp_dir();
+    put(&directory.path().join("a"), &noise(1, 1000));
+    put(&directory.path().join("c"), &noise(3, 1000));
+    let builder = Group::builder(directory.path())
         .file("a", 1000)
         .file("b", 1000);
     let group = builder.file("c", 1000).open().expect("a group");
@@ -306,7 +306,7 @@ fn a_missing_file_fails_its_pieces_and_no_others() {
     for piece in 0..6 {
         match (piece, pieces.hash(piece)) {
             (2 | 3, Err(GroupError::File(MappingError::NotFound { path }))) => {
-                assert_eq!(path, folder.path().join("b"));
+                assert_eq!(path, directory.path().join("b"));
             }
             (0 | 1, Ok(hash)) => assert_eq!(hash, sha1(&noise(1, 1000)[piece * 500..][..500])),
             (4 | 5, Ok(hash)) => {

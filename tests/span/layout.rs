@@ -51,9 +51,9 @@ proptest! {
 
 #[test]
 fn the_corpus_of_the_fuzz_target_passes() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/layout");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/layout");
     let mut count = 0;
-    for entry in fs::read_dir(folder).expect("the corpus") {
+    for entry in fs::read_dir(directory).expect("the corpus") {
         let path = entry.expect("an entry").path();
         let data = fs::read(&path).expect("an input");
         let passed = panic::catch_unwind(|| layout_property::check(&data));

@@ -24,13 +24,13 @@ const SLACK_BYTES: u64 = 64 << 20;
 const BLOCK_BYTES: u64 = 256 << 10;
 
 /// A directory in which 14,000 files are created and synced within seconds, if one exists.
-fn folder(in_memory: bool) -> tempfile::TempDir {
+fn directory(in_memory: bool) -> tempfile::TempDir {
     let shared = Path::new("/dev/shm");
     if in_memory && rustix::fs::access(shared, rustix::fs::Access::WRITE_OK).is_ok() {
         let builder = tempfile::Builder::new()
             .prefix("flatspan-test-")
             .tempdir_in(shared);
-        return builder.expect("a temporary folder");
+        return builder.expect("a temporary directory");
     }
     support::temp_dir()
 }
@@ -50,8 +50,8 @@ fn group(root: &Path, copy_path: CopyMethod) -> Group {
 
 /// Writes all bytes, reads them in another order, and measures its own memory.
 fn write_and_read(copy_path: CopyMethod, in_memory: bool, step: u64) {
-    let folder = folder(in_memory);
-    let group = group(folder.path(), copy_path);
+    let directory = directory(in_memory);
+    let group = group(directory.path(), copy_path);
     let mut block = vec![0; BLOCK_BYTES as usize];
     let blocks: Vec<u64> = (0..group.len() / BLOCK_BYTES)
         .step_by(step as usize)
@@ -86,7 +86,7 @@ fn write_and_read(copy_path: CopyMethod, in_memory: bool, step: u64) {
         assert!(stats.evictions > 0 || blocks.len() as u64 * BLOCK_BYTES <= BUDGET_BYTES);
     }
     drop(group);
-    fs::remove_dir_all(folder.path()).expect("rm");
+    fs::remove_dir_all(directory.path()).expect("rm");
 }
 
 fn in_child(name: &str, cgroup_memory_bytes: Option<u64>) {

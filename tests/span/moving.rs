@@ -25,14 +25,14 @@ const FILE_BYTES: usize = 10_000;
 
 /// Roots `old` and `new`. Three files are in `old`; a fourth one is missing.
 struct Scene {
-    folder: TempDir,
+    directory: TempDir,
     group: Group,
 }
 
 impl Scene {
     fn new(copy_path: CopyMethod) -> Self {
-        let folder = support::temp_dir();
-        let (old, new) = (folder.path().join("old"), folder.path().join("new"));
+        let directory = support::temp_dir();
+        let (old, new) = (directory.path().join("old"), directory.path().join("new"));
         fs::create_dir(&old).expect("mkdir");
         fs::create_dir(&new).expect("mkdir");
         let cache = small_cache(16, copy_path);
@@ -46,11 +46,11 @@ impl Scene {
             .open()
             .expect("a group");
         group.write_all_at(7, &content()).expect("a write");
-        Self { folder, group }
+        Self { directory, group }
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     #[track_caller]
@@ -200,11 +200,11 @@ fn an_invalid_root_changes_nothing() {
 
 #[test]
 fn a_group_with_paths_outside_its_root_is_not_moved() {
-    let folder = support::temp_dir();
-    put(&folder.path().join("a"), b"a");
-    let builder = Group::builder(folder.path()).allow_outside_root(true);
+    let directory = support::temp_dir();
+    put(&directory.path().join("a"), b"a");
+    let builder = Group::builder(directory.path()).allow_outside_root(true);
     let mut group = builder.existing_file("a").open().expect("a group");
-    let refused = group.move_files_to(folder.path().join("new"));
+    let refused = group.move_files_to(directory.path().join("new"));
     assert!(matches!(
         refused,
         Err(GroupError::InvalidArgument {
@@ -220,13 +220,13 @@ fn holes_stay_holes_on_another_filesystem() {
     let Some(fs) = SmallFs::new(Kind::Tmpfs, 4 << 20) else {
         return;
     };
-    let folder = support::temp_dir();
-    let path = folder.path().join("a");
+    let directory = support::temp_dir();
+    let path = directory.path().join("a");
     put(&path, b"start");
     let file = fs::File::options().write(true).open(&path).expect("open");
     file.set_len(LEN).expect("set_len");
     std::os::unix::fs::FileExt::write_all_at(&file, b"end", LEN - 3).expect("write");
-    let mut group = Group::builder(folder.path())
+    let mut group = Group::builder(directory.path())
         .existing_file("a")
         .open()
         .expect("a group");
@@ -243,8 +243,8 @@ fn holes_stay_holes_on_another_filesystem() {
 
 #[test]
 fn hard_links_and_other_spellings_of_a_path_move_too() {
-    let folder = support::temp_dir();
-    let (old, new) = (folder.path().join("old"), folder.path().join("new"));
+    let directory = support::temp_dir();
+    let (old, new) = (directory.path().join("old"), directory.path().join("new"));
     put(&old.join("d/a"), &noise(1, 100));
     fs::hard_link(old.join("d/a"), old.join("link")).expect("link");
     fs::create_dir(&new).expect("mkdir");

@@ -44,15 +44,15 @@ fn an_unreadable_file_is_named() {
     if user::is_root() {
         return;
     }
-    let folder = support::temp_dir();
-    let path = folder.path().join("b");
+    let directory = support::temp_dir();
+    let path = directory.path().join("b");
     for name in ["a", "b", "c"] {
-        put(&folder.path().join(name), &noise(1, 1000));
+        put(&directory.path().join(name), &noise(1, 1000));
     }
     chmod(&path, 0o000);
     for copy_path in COPY_PATHS {
         let cache = small_cache(4, copy_path);
-        let builder = Group::builder(folder.path()).cache(&cache);
+        let builder = Group::builder(directory.path()).cache(&cache);
         let builder = builder.file("a", 1000).file("b", 1000);
         let group = builder.file("c", 1000).open().expect("a group");
         let mut buf = vec![0; 3000];
@@ -85,13 +85,13 @@ fn a_file_without_write_permission_can_be_read() {
     if user::is_root() {
         return;
     }
-    let folder = support::temp_dir();
-    let path = folder.path().join("a");
+    let directory = support::temp_dir();
+    let path = directory.path().join("a");
     put(&path, &noise(1, 1000));
     chmod(&path, 0o444);
     for copy_path in COPY_PATHS {
         let cache = small_cache(4, copy_path);
-        let builder = Group::builder(folder.path())
+        let builder = Group::builder(directory.path())
             .cache(&cache)
             .access(Access::ReadWrite);
         let group = builder.existing_file("a").open().expect("a group");
@@ -108,8 +108,8 @@ fn a_directory_without_write_permission_refuses_new_files() {
     if user::is_root() {
         return;
     }
-    let folder = support::temp_dir();
-    let locked = folder.path().join("locked");
+    let directory = support::temp_dir();
+    let locked = directory.path().join("locked");
     fs::create_dir(&locked).expect("mkdir");
     chmod(&locked, 0o555);
     let builder = || {
@@ -128,8 +128,8 @@ fn a_move_that_is_denied_changes_nothing() {
     if user::is_root() {
         return;
     }
-    let folder = support::temp_dir();
-    let (old, new) = (folder.path().join("old"), folder.path().join("new"));
+    let directory = support::temp_dir();
+    let (old, new) = (directory.path().join("old"), directory.path().join("new"));
     put(&old.join("a"), &noise(1, 100));
     put(&old.join("locked/b"), &noise(2, 100));
     fs::create_dir(&new).expect("mkdir");
@@ -154,9 +154,9 @@ fn a_move_that_is_denied_changes_nothing() {
 #[test]
 fn everyday_work_needs_no_privilege() {
     for copy_path in COPY_PATHS {
-        let folder = support::temp_dir();
+        let directory = support::temp_dir();
         let cache = small_cache(8, copy_path);
-        let builder = Group::builder(folder.path()).cache(&cache).create(true);
+        let builder = Group::builder(directory.path()).cache(&cache).create(true);
         let builder = builder.access(Access::ReadWrite).file("a/b", 50_000);
         let mut group = builder
             .padding(10)
@@ -183,9 +183,9 @@ fn everyday_work_needs_no_privilege() {
             assert_eq!(pieces.hash(piece).expect("a hash"), sha1(chunk));
         }
         group.close_file(0).expect("release_file");
-        let new = folder.path().join("new");
+        let new = directory.path().join("new");
         fs::create_dir(&new).expect("mkdir");
         group.move_files_to(&new).expect("move_to");
-        assert_eq!(tree(folder.path()), ["new", "new/a", "new/a/b", "new/c"]);
+        assert_eq!(tree(directory.path()), ["new", "new/a", "new/a/b", "new/c"]);
     }
 }

@@ -12,8 +12,8 @@ use crate::{
 
 #[test]
 fn entries_report_their_kind() {
-    let folder = support::temp_dir();
-    let builder = creating(folder.path()).file("a", 3).padding(5);
+    let directory = support::temp_dir();
+    let builder = creating(directory.path()).file("a", 3).padding(5);
     let group = builder.file_range("b", 2..4).open().expect("a group");
     let entries: Vec<_> = group
         .entries()
@@ -25,10 +25,10 @@ fn entries_report_their_kind() {
         ("b".into(), 8..10, EntryKind::FileRange),
     ];
     assert_eq!(entries, expected);
-    assert_eq!((group.entry_count(), group.root()), (3, folder.path()));
+    assert_eq!((group.entry_count(), group.root()), (3, directory.path()));
     assert!(!group.is_empty());
     assert!(
-        Group::builder(folder.path())
+        Group::builder(directory.path())
             .open()
             .expect("a group")
             .is_empty()
@@ -37,10 +37,10 @@ fn entries_report_their_kind() {
 
 #[test]
 fn padding_reads_as_zeros_and_is_never_on_disk() {
-    let folder = support::temp_dir();
+    let directory = support::temp_dir();
     for copy_path in COPY_PATHS {
         let cache = small_cache(4, copy_path);
-        let builder = creating(folder.path())
+        let builder = creating(directory.path())
             .cache(&cache)
             .padding(2)
             .file("a", 3);
@@ -56,8 +56,8 @@ fn padding_reads_as_zeros_and_is_never_on_disk() {
         let mut all = [0xEE; 13];
         group.read_exact_at(0, &mut all).expect("all bytes");
         assert_eq!(&all, b"\0\0aaa\0\0\0\0bbb\0");
-        assert_eq!(tree(folder.path()), ["a", "b"]);
-        assert_eq!(fs::read(folder.path().join("a")).expect("read"), b"aaa");
+        assert_eq!(tree(directory.path()), ["a", "b"]);
+        assert_eq!(fs::read(directory.path().join("a")).expect("read"), b"aaa");
 
         let refused = group.write_all_at(2, b"AAA\0\0\x01\0BBB");
         assert!(
@@ -65,12 +65,12 @@ fn padding_reads_as_zeros_and_is_never_on_disk() {
             "{refused:?}"
         );
         assert_eq!(
-            fs::read(folder.path().join("a")).expect("read"),
+            fs::read(directory.path().join("a")).expect("read"),
             b"AAA",
             "before it"
         );
         assert_eq!(
-            fs::read(folder.path().join("b")).expect("read"),
+            fs::read(directory.path().join("b")).expect("read"),
             b"bbb",
             "after it"
         );
@@ -84,13 +84,13 @@ fn padding_reads_as_zeros_and_is_never_on_disk() {
 
 #[test]
 fn a_range_entry_leaves_the_rest_of_its_file_unchanged() {
-    let folder = support::temp_dir();
-    let path = folder.path().join("a");
+    let directory = support::temp_dir();
+    let path = directory.path().join("a");
     for copy_path in COPY_PATHS {
         let content = noise(1, 20_000);
         put(&path, &content);
         let cache = small_cache(4, copy_path);
-        let builder = creating(folder.path())
+        let builder = creating(directory.path())
             .cache(&cache)
             .file_range("a", 9000..12_000);
         let group = builder.file_range("a", 100..200).open().expect("a group");
@@ -107,10 +107,10 @@ fn a_range_entry_leaves_the_rest_of_its_file_unchanged() {
 
 #[test]
 fn a_range_of_a_missing_file_is_created_after_a_hole() {
-    let folder = support::temp_dir();
-    let builder = creating(folder.path()).file_range("a", 5..9);
+    let directory = support::temp_dir();
+    let builder = creating(directory.path()).file_range("a", 5..9);
     let group = builder.open().expect("a group");
     group.write_all_at(1, b"xy").expect("two bytes");
-    let content = fs::read(folder.path().join("a")).expect("read");
+    let content = fs::read(directory.path().join("a")).expect("read");
     assert_eq!(content, b"\0\0\0\0\0\0xy");
 }

@@ -43,8 +43,8 @@ fn write_everywhere<W: WriteAt>(mut to: W, bytes: &[u8]) -> io::Result<()> {
 
 #[test]
 fn generic_code_reads_a_group() {
-    let folder = support::temp_dir();
-    let group = group(folder.path(), Access::ReadOnly);
+    let directory = support::temp_dir();
+    let group = group(directory.path(), Access::ReadOnly);
     let expected = [noise(1, 3000), noise(2, 7000)].concat();
     assert!(read_all(&group).expect("all bytes") == expected);
     assert!(read_all(Box::new(group)).expect("all bytes") == expected);
@@ -52,22 +52,22 @@ fn generic_code_reads_a_group() {
 
 #[test]
 fn generic_code_writes_a_group_shared_or_owned() {
-    let folder = support::temp_dir();
-    let mut group = group(folder.path(), Access::ReadWrite);
+    let directory = support::temp_dir();
+    let mut group = group(directory.path(), Access::ReadWrite);
     write_everywhere(&group, &noise(3, BYTES)).expect("shared");
     assert!(read_all(&group).expect("all bytes") == noise(3, BYTES));
     assert_eq!(group.stats().dirty_files, 0, "flushed");
     write_everywhere(&mut group, &noise(4, BYTES)).expect("exclusively");
     write_everywhere(group, &noise(5, BYTES)).expect("owned");
-    assert!(fs::read(folder.path().join("a")).expect("read") == noise(5, BYTES)[..3000]);
-    assert!(fs::read(folder.path().join("b")).expect("read") == noise(5, BYTES)[3000..]);
+    assert!(fs::read(directory.path().join("a")).expect("read") == noise(5, BYTES)[..3000]);
+    assert!(fs::read(directory.path().join("b")).expect("read") == noise(5, BYTES)[3000..]);
 }
 
 #[test]
 fn adapters_of_the_crate_work_on_a_group() {
     use io::{Read as _, Seek as _, SeekFrom, Write as _};
-    let folder = support::temp_dir();
-    let group = group(folder.path(), Access::ReadWrite);
+    let directory = support::temp_dir();
+    let group = group(directory.path(), Access::ReadWrite);
     let expected = [noise(1, 3000), noise(2, 7000)].concat();
     let slice = Slice::new(&group, 2990, Some(20));
     let mut buf = [0; 20];
@@ -86,8 +86,8 @@ fn adapters_of_the_crate_work_on_a_group() {
 
 #[test]
 fn the_end_of_the_group_is_reported_as_in_std_io() {
-    let folder = support::temp_dir();
-    let group = group(folder.path(), Access::ReadWrite);
+    let directory = support::temp_dir();
+    let group = group(directory.path(), Access::ReadWrite);
     assert_eq!(
         ReadAt::read_at(&group, BYTES as u64, &mut [0]).expect("the process ends"),
         0

@@ -72,8 +72,8 @@ fn assert_refused<T: std::fmt::Debug>(what: impl std::fmt::Debug, result: Result
 
 #[test]
 fn invalid_ranges_are_refused_by_every_method() {
-    let folder = support::temp_dir();
-    let group = ten_bytes(folder.path());
+    let directory = support::temp_dir();
+    let group = ten_bytes(directory.path());
     for range in bad_ranges() {
         assert_refused(range, group.flush(range, FlushMode::Sync));
         assert_refused(range, group.flush(range, FlushMode::Async));
@@ -89,8 +89,8 @@ fn invalid_ranges_are_refused_by_every_method() {
 #[test]
 fn valid_ranges_are_accepted_in_every_form() {
     use Bound::{Excluded, Included, Unbounded};
-    let folder = support::temp_dir();
-    let group = ten_bytes(folder.path());
+    let directory = support::temp_dir();
+    let group = ten_bytes(directory.path());
     let ranges: [Range; 7] = [
         (Unbounded, Unbounded),
         (Unbounded, Included(9)),
@@ -114,8 +114,8 @@ fn valid_ranges_are_accepted_in_every_form() {
 
 #[test]
 fn reads_past_the_end_fill_nothing() {
-    let folder = support::temp_dir();
-    let group = ten_bytes(folder.path());
+    let directory = support::temp_dir();
+    let group = ten_bytes(directory.path());
     for (offset, len) in [
         (0, 11),
         (10, 1),
@@ -145,8 +145,8 @@ fn reads_past_the_end_fill_nothing() {
 
 #[test]
 fn writes_past_the_end_change_nothing() {
-    let folder = support::temp_dir();
-    let group = ten_bytes(folder.path());
+    let directory = support::temp_dir();
+    let group = ten_bytes(directory.path());
     for (offset, len) in [
         (0, 11),
         (2, 9),
@@ -167,17 +167,17 @@ fn writes_past_the_end_change_nothing() {
         );
         assert_eq!(group.write_at(offset, b"").expect("an empty read"), 0);
     }
-    assert_eq!(fs::read(folder.path().join("a")).unwrap(), b"012");
-    assert_eq!(fs::read(folder.path().join("b")).unwrap(), b"3456789");
+    assert_eq!(fs::read(directory.path().join("a")).unwrap(), b"012");
+    assert_eq!(fs::read(directory.path().join("b")).unwrap(), b"3456789");
     assert_eq!(group.write_at(8, b"wxyz").expect("two bytes"), 2);
-    assert_eq!(fs::read(folder.path().join("b")).unwrap(), b"34567wx");
+    assert_eq!(fs::read(directory.path().join("b")).unwrap(), b"34567wx");
 }
 
 #[test]
 fn the_last_bytes_of_the_largest_group_are_accessible() {
-    let folder = support::temp_dir();
-    put(&folder.path().join("a"), &noise(1, 10));
-    let builder = Group::builder(folder.path()).access(Access::ReadWrite);
+    let directory = support::temp_dir();
+    put(&directory.path().join("a"), &noise(1, 10));
+    let builder = Group::builder(directory.path()).access(Access::ReadWrite);
     let group = builder
         .padding(u64::MAX - 10)
         .file("a", 10)
@@ -194,7 +194,7 @@ fn the_last_bytes_of_the_largest_group_are_accessible() {
     group
         .write_all_at(u64::MAX - 1, b"!")
         .expect("the last byte");
-    assert_eq!(fs::read(folder.path().join("a")).unwrap()[9], b'!');
+    assert_eq!(fs::read(directory.path().join("a")).unwrap()[9], b'!');
     group.flush(.., FlushMode::Sync).expect("flush");
     assert!(matches!(
         group.flush(..=u64::MAX, FlushMode::Sync),

@@ -57,9 +57,9 @@ fn assert_same_file(group: &Group, what: &str) {
 #[test]
 fn a_repeated_path_is_one_file() {
     for copy_path in COPY_PATHS {
-        let folder = support::temp_dir();
+        let directory = support::temp_dir();
         let cache = small_cache(64, copy_path);
-        let builder = Group::builder(folder.path()).cache(&cache);
+        let builder = Group::builder(directory.path()).cache(&cache);
         let builder = builder.access(Access::ReadWrite).create(true);
         let group = builder
             .file("a/b", FILE_BYTES as u64)
@@ -73,11 +73,11 @@ fn a_repeated_path_is_one_file() {
 #[test]
 fn hard_links_are_one_file() {
     for copy_path in COPY_PATHS {
-        let folder = support::temp_dir();
-        put(&folder.path().join("a"), b"");
-        fs::hard_link(folder.path().join("a"), folder.path().join("b")).expect("link");
+        let directory = support::temp_dir();
+        put(&directory.path().join("a"), b"");
+        fs::hard_link(directory.path().join("a"), directory.path().join("b")).expect("link");
         let cache = small_cache(64, copy_path);
-        let builder = Group::builder(folder.path()).cache(&cache);
+        let builder = Group::builder(directory.path()).cache(&cache);
         let builder = builder
             .access(Access::ReadWrite)
             .file("a", FILE_BYTES as u64);
@@ -91,12 +91,12 @@ fn hard_links_are_one_file() {
 
 #[test]
 fn all_paths_to_a_file_share_its_windows() {
-    let folder = support::temp_dir();
-    put(&folder.path().join("a"), &noise(1, FILE_BYTES));
-    fs::hard_link(folder.path().join("a"), folder.path().join("b")).expect("link");
+    let directory = support::temp_dir();
+    put(&directory.path().join("a"), &noise(1, FILE_BYTES));
+    fs::hard_link(directory.path().join("a"), directory.path().join("b")).expect("link");
     let cache = small_cache(64, CopyMethod::Mapped);
     let open = || {
-        let builder = Group::builder(folder.path())
+        let builder = Group::builder(directory.path())
             .cache(&cache)
             .existing_file("a");
         builder
@@ -124,7 +124,7 @@ fn all_paths_to_a_file_share_its_windows() {
 fn two_groups_see_each_others_writes() {
     for copy_path in COPY_PATHS {
         for same_cache in [true, false] {
-            let folder = support::temp_dir();
+            let directory = support::temp_dir();
             let cache = small_cache(4, copy_path);
             let other = if same_cache {
                 cache.clone()
@@ -132,7 +132,7 @@ fn two_groups_see_each_others_writes() {
                 small_cache(4, copy_path)
             };
             let build = |cache| {
-                let builder = Group::builder(folder.path()).cache(cache).create(true);
+                let builder = Group::builder(directory.path()).cache(cache).create(true);
                 let builder = builder.access(Access::ReadWrite).file("a", 10_000);
                 builder.file("b", 10_000).open().expect("a group")
             };
@@ -160,11 +160,11 @@ fn two_groups_see_each_others_writes() {
 
 #[test]
 fn a_reader_and_a_writer_share_one_cache() {
-    let folder = support::temp_dir();
-    put(&folder.path().join("a"), &noise(1, FILE_BYTES));
+    let directory = support::temp_dir();
+    put(&directory.path().join("a"), &noise(1, FILE_BYTES));
     let cache = small_cache(16, CopyMethod::Mapped);
     let builder = || {
-        Group::builder(folder.path())
+        Group::builder(directory.path())
             .cache(&cache)
             .existing_file("a")
     };
@@ -188,12 +188,12 @@ fn many_threads_use_one_group_at_once() {
     const SLICE: usize = 30_000;
     for copy_path in COPY_PATHS {
         for preallocation in [Preallocation::Full, Preallocation::Window] {
-            let folder = support::temp_dir();
+            let directory = support::temp_dir();
             let options = CacheOptions::default()
                 .window_bytes(4096)
                 .budget_bytes(3 * 4096);
             let cache = MappingCache::new(options.copy_method(copy_path)).expect("a cache");
-            let mut builder = Group::builder(folder.path()).cache(&cache).create(true);
+            let mut builder = Group::builder(directory.path()).cache(&cache).create(true);
             builder = builder
                 .access(Access::ReadWrite)
                 .preallocation(preallocation);
@@ -223,7 +223,7 @@ fn many_threads_use_one_group_at_once() {
             });
             drop(group);
             for file in 1..8 {
-                let found = fs::read(folder.path().join(format!("{file}"))).expect("read");
+                let found = fs::read(directory.path().join(format!("{file}"))).expect("read");
                 let before = noise(((file - 1) * 10 + 4) as u64, SLICE);
                 assert!(found[..SLICE / 2] == before[SLICE / 2..], "file {file}");
             }

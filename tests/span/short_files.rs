@@ -15,19 +15,19 @@ use crate::{
 
 /// Files a, b, c, declared with 10,000 bytes each. `b` has only the given number of bytes.
 fn three_files(b_bytes: Option<usize>) -> TempDir {
-    let folder = support::temp_dir();
-    put(&folder.path().join("a"), &noise(1, 10_000));
+    let directory = support::temp_dir();
+    put(&directory.path().join("a"), &noise(1, 10_000));
     if let Some(bytes) = b_bytes {
-        put(&folder.path().join("b"), &noise(2, bytes));
+        put(&directory.path().join("b"), &noise(2, bytes));
     }
-    put(&folder.path().join("c"), &noise(3, 10_000));
-    folder
+    put(&directory.path().join("c"), &noise(3, 10_000));
+    directory
 }
 
-fn groups(folder: &TempDir) -> impl Iterator<Item = Group> {
+fn groups(directory: &TempDir) -> impl Iterator<Item = Group> {
     COPY_PATHS.into_iter().map(|copy_path| {
         let cache = small_cache(8, copy_path);
-        let builder = Group::builder(folder.path()).cache(&cache);
+        let builder = Group::builder(directory.path()).cache(&cache);
         let builder = builder
             .file("a", 10_000)
             .file("b", 10_000)
@@ -40,8 +40,8 @@ fn groups(folder: &TempDir) -> impl Iterator<Item = Group> {
 fn a_short_file_is_read_up_to_its_end() {
     // Inside a page, at the end of a page, one byte after it, and an empty file.
     for present in [5000, 4096, 8192, 4097, 1, 0] {
-        let folder = three_files(Some(present));
-        for group in groups(&folder) {
+        let directory = three_files(Some(present));
+        for group in groups(&directory) {
             let mut buf = vec![0xEE; 30_000];
             let read = group.read_at(0, &mut buf).expect("the existing part");
             assert_eq!(read, 10_000 + present);
@@ -61,8 +61,8 @@ fn a_short_file_is_read_up_to_its_end() {
 #[test]
 fn reading_past_the_end_of_a_short_file_reports_both_lengths() {
     for present in [5000_u64, 4096, 8192, 4097, 1, 0] {
-        let folder = three_files(Some(present as usize));
-        for group in groups(&folder) {
+        let directory = three_files(Some(present as usize));
+        for group in groups(&directory) {
             for (offset, len, needed) in [
                 (10_000 + present, 1, present + 1),
                 (10_000, 10_000, 10_000),
@@ -72,7 +72,7 @@ fn reading_past_the_end_of_a_short_file_reports_both_lengths() {
                 (10_000 + present, 8, (present + 8).min(10_000)),
             ] {
                 let error = group.read_exact_at(offset, &mut vec![0; len]).unwrap_err();
-                let expected = (folder.path().join("b"), needed, present);
+                let expected = (directory.path().join("b"), needed, present);
                 assert_eq!(short_file(error), expected, "{offset} + {len}");
             }
             let error = group.read_at(10_000 + present, &mut [0; 4]).unwrap_err();
@@ -84,8 +84,8 @@ fn reading_past_the_end_of_a_short_file_reports_both_lengths() {
 #[test]
 fn offsets_do_not_shift_after_a_short_or_missing_file() {
     for present in [Some(5000), Some(0), None] {
-        let folder = three_files(present);
-        for group in groups(&folder) {
+        let directory = three_files(present);
+        for group in groups(&directory) {
             let mut buf = vec![0; 10_000];
             group.read_exact_at(20_000, &mut buf).expect("all of c");
             assert!(buf == noise(3, 10_000));
@@ -96,15 +96,15 @@ fn offsets_do_not_shift_after_a_short_or_missing_file() {
 
 #[test]
 fn a_missing_file_is_named_in_the_error() {
-    let folder = three_files(None);
-    for group in groups(&folder) {
+    let directory = three_files(None);
+    for group in groups(&directory) {
         for (offset, len) in [(10_000, 1), (0, 30_000), (15_000, 10_000)] {
             let error = group.read_exact_at(offset, &mut vec![0; len]).unwrap_err();
-            assert_eq!(missing(error), folder.path().join("b"));
+            assert_eq!(missing(error), directory.path().join("b"));
         }
         assert_eq!(
             missing(group.read_at(10_000, &mut [0]).unwrap_err()),
-            folder.path().join("b")
+            directory.path().join("b")
         );
         let mut buf = vec![0; 30_000];
         assert_eq!(group.read_at(0, &mut buf).expect("all of a"), 10_000);
@@ -112,7 +112,7 @@ fn a_missing_file_is_named_in_the_error() {
         pieces.hash(0).expect("a");
         assert_eq!(
             missing(pieces.hash(1).unwrap_err()),
-            folder.path().join("b")
+            directory.path().join("b")
         );
         pieces.hash(2).expect("c");
     }
@@ -120,29 +120,29 @@ fn a_missing_file_is_named_in_the_error() {
 
 #[test]
 fn a_file_that_appears_or_grows_is_seen() {
-    let folder = three_files(None);
-    for group in groups(&folder) {
+    let directory = three_files(None);
+    for group in groups(&directory) {
         assert!(group.read_exact_at(10_000, &mut [0]).is_err());
-        put(&folder.path().join("b"), &noise(2, 10_000)[..100]);
+        put(&directory.path().join("b"), &noise(2, 10_000)[..100]);
         let mut buf = vec![0; 10_000];
         assert_eq!(group.read_at(10_000, &mut buf).expect("a part"), 100);
         let file = File::options()
             .write(true)
-            .open(folder.path().join("b"))
+            .open(directory.path().join("b"))
             .expect("open");
         std::os::unix::fs::FileExt::write_all_at(&file, &noise(2, 10_000), 0).expect("write");
         group
             .read_exact_at(10_000, &mut buf)
             .expect("the whole range");
         assert!(buf == noise(2, 10_000));
-        fs::remove_file(folder.path().join("b")).expect("rm");
+        fs::remove_file(directory.path().join("b")).expect("rm");
     }
 }
 
 #[test]
 fn only_the_declared_part_of_a_longer_file_is_visible() {
-    let folder = three_files(Some(15_000));
-    for group in groups(&folder) {
+    let directory = three_files(Some(15_000));
+    for group in groups(&directory) {
         let mut buf = vec![0; 30_000];
         group.read_exact_at(0, &mut buf).expect("all bytes");
         let expected = [
@@ -157,9 +157,9 @@ fn only_the_declared_part_of_a_longer_file_is_visible() {
 #[test]
 fn writing_a_longer_file_keeps_its_undeclared_end() {
     for copy_path in COPY_PATHS {
-        let folder = three_files(Some(15_000));
+        let directory = three_files(Some(15_000));
         let cache = small_cache(8, copy_path);
-        let builder = Group::builder(folder.path())
+        let builder = Group::builder(directory.path())
             .cache(&cache)
             .access(Access::ReadWrite);
         let group = builder.file("b", 10_000).open().expect("a group");
@@ -167,7 +167,7 @@ fn writing_a_longer_file_keeps_its_undeclared_end() {
             .write_all_at(0, &noise(9, 10_000))
             .expect("all of the group");
         group.sync_all().expect("sync_all");
-        let found = fs::read(folder.path().join("b")).expect("read");
+        let found = fs::read(directory.path().join("b")).expect("read");
         assert_eq!(found.len(), 15_000);
         assert!(found[..10_000] == noise(9, 10_000));
         assert!(found[10_000..] == noise(2, 15_000)[10_000..]);
@@ -177,9 +177,9 @@ fn writing_a_longer_file_keeps_its_undeclared_end() {
 #[test]
 fn writing_extends_a_short_file_up_to_the_declared_length() {
     for copy_path in COPY_PATHS {
-        let folder = three_files(Some(100));
+        let directory = three_files(Some(100));
         let cache = small_cache(8, copy_path);
-        let builder = Group::builder(folder.path())
+        let builder = Group::builder(directory.path())
             .cache(&cache)
             .access(Access::ReadWrite);
         let group = builder.file("b", 10_000).open().expect("a group");
@@ -194,7 +194,7 @@ fn writing_extends_a_short_file_up_to_the_declared_length() {
             .read_exact_at(0, &mut buf)
             .expect("the hole is read too");
         assert!(buf == expected);
-        let len = length_of(&folder.path().join("b"));
+        let len = length_of(&directory.path().join("b"));
         assert!((5003..=10_000).contains(&len), "{copy_path:?}: {len}");
     }
 }

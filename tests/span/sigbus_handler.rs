@@ -81,16 +81,16 @@ fn i36_reading_a_truncated_file_poisons_the_span() {
     alone("i36_reading_a_truncated_file_poisons_the_span", || {
         install_sigbus_handler().expect("a handler");
         install_sigbus_handler().expect("once is enough");
-        let folder = support::temp_dir();
+        let directory = support::temp_dir();
         let content = noise(1, FILE_BYTES as usize);
-        let group = group(folder.path(), Access::ReadOnly, Preallocation::Sparse);
+        let group = group(directory.path(), Access::ReadOnly, Preallocation::Sparse);
         for page in 0..PAGES {
-            fs::write(folder.path().join("a"), &content).expect("a file");
+            fs::write(directory.path().join("a"), &content).expect("a file");
             let span = group.span(..).expect("all bytes exist");
             let slice = span.as_slice().expect("one window");
             assert_eq!(sum(slice), sum(&content));
             span.check_intact().expect("all bytes exist");
-            truncate(folder.path(), page * PAGE_BYTES);
+            truncate(directory.path(), page * PAGE_BYTES);
             let there = (page * PAGE_BYTES) as usize;
             assert_eq!(
                 sum(slice),
@@ -99,7 +99,7 @@ fn i36_reading_a_truncated_file_poisons_the_span() {
             );
             assert_poisoned(span.check_intact());
             // The poisoning is permanent, also after the file has its length again.
-            fs::write(folder.path().join("a"), &content).expect("a file");
+            fs::write(directory.path().join("a"), &content).expect("a file");
             assert_poisoned(span.check_intact());
             let sent = span.write_all_to(File::create("/dev/null").expect("the file exists"));
             assert!(sent.is_err(), "{sent:?}");
@@ -122,10 +122,10 @@ fn i36_stores_into_a_truncated_file_fail_the_next_sync() {
         "i36_stores_into_a_truncated_file_fail_the_next_sync",
         || {
             install_sigbus_handler().expect("a handler");
-            let folder = support::temp_dir();
-            let group = group(folder.path(), Access::ReadWrite, Preallocation::Window);
+            let directory = support::temp_dir();
+            let group = group(directory.path(), Access::ReadWrite, Preallocation::Window);
             let mut span = group.span_mut(..).expect("the buffer has room");
-            truncate(folder.path(), 3 * PAGE_BYTES);
+            truncate(directory.path(), 3 * PAGE_BYTES);
             span.as_mut_slice().expect("one window").fill(7);
             assert_poisoned(span.check_intact());
             drop(span);
@@ -205,8 +205,8 @@ fn without_the_handler_a_truncated_file_ends_the_process() {
     dies(
         "without_the_handler_a_truncated_file_ends_the_process",
         || {
-            let folder = support::temp_dir();
-            let path = folder.path().to_path_buf();
+            let directory = support::temp_dir();
+            let path = directory.path().to_path_buf();
             fs::write(path.join("a"), noise(1, FILE_BYTES as usize)).expect("a file");
             let group = group(&path, Access::ReadOnly, Preallocation::Sparse);
             let span = group.span(..).expect("all bytes exist");
@@ -223,8 +223,8 @@ fn without_the_handler_a_truncated_file_ends_the_process() {
 fn faults_outside_of_mappings_are_passed_on() {
     dies("faults_outside_of_mappings_are_passed_on", || {
         install_sigbus_handler().expect("a handler");
-        let folder = support::temp_dir();
-        let path = folder.path().to_path_buf();
+        let directory = support::temp_dir();
+        let path = directory.path().to_path_buf();
         fs::write(path.join("a"), noise(1, FILE_BYTES as usize)).expect("a file");
         let file = File::open(path.join("a")).expect("a file");
         #[expect(unsafe_code, reason = "a mapping that is none of the cache's")]

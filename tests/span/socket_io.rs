@@ -72,8 +72,8 @@ fn feed(mut to: File, bytes: Vec<u8>) -> JoinHandle<()> {
 
 /// A group of files and padding of uneven lengths, and its bytes. The first file alone has more
 /// windows than the kernel accepts buffers.
-fn group_of_all_kinds(folder: &TempDir, cache: &MappingCache) -> (Group, Vec<u8>) {
-    let mut builder = Group::builder(folder.path()).cache(cache);
+fn group_of_all_kinds(directory: &TempDir, cache: &MappingCache) -> (Group, Vec<u8>) {
+    let mut builder = Group::builder(directory.path()).cache(cache);
     let mut bytes = Vec::new();
     let lens = [
         (4_500_000, 0),
@@ -85,7 +85,7 @@ fn group_of_all_kinds(folder: &TempDir, cache: &MappingCache) -> (Group, Vec<u8>
     ];
     for (file, (len, padding)) in lens.into_iter().enumerate() {
         let content = noise(file as u64, len);
-        put(&folder.path().join(format!("{file}")), &content);
+        put(&directory.path().join(format!("{file}")), &content);
         builder = builder.file(format!("{file}"), len as u64).padding(padding);
         bytes.extend(content);
         bytes.extend(vec![0; padding as usize]);
@@ -95,13 +95,13 @@ fn group_of_all_kinds(folder: &TempDir, cache: &MappingCache) -> (Group, Vec<u8>
 }
 
 fn one_file(len: usize, cache: &MappingCache) -> (TempDir, Group) {
-    let folder = support::temp_dir();
-    put(&folder.path().join("a"), &noise(1, len));
-    let builder = Group::builder(folder.path())
+    let directory = support::temp_dir();
+    put(&directory.path().join("a"), &noise(1, len));
+    let builder = Group::builder(directory.path())
         .cache(cache)
         .existing_file("a");
     let group = builder.access(Access::ReadWrite).open();
-    (folder, group.expect("a group"))
+    (directory, group.expect("a group"))
 }
 
 /// The number of transferred bytes, and the cause of the error.
@@ -119,8 +119,8 @@ fn transfer(done: Result<(), GroupError>) -> (usize, io::Error) {
 #[test]
 fn spans_are_sent_unchanged() {
     for copy_path in COPY_PATHS {
-        let folder = support::temp_dir();
-        let (group, bytes) = group_of_all_kinds(&folder, &small_cache(64, copy_path));
+        let directory = support::temp_dir();
+        let (group, bytes) = group_of_all_kinds(&directory, &small_cache(64, copy_path));
         let len = group.len();
         for range in [
             0..len,
@@ -156,8 +156,8 @@ fn spans_are_sent_unchanged() {
 #[test]
 fn spans_are_received_at_their_offsets() {
     for copy_path in [CopyMethod::Auto, CopyMethod::Mapped] {
-        let folder = support::temp_dir();
-        let (group, mut bytes) = group_of_all_kinds(&folder, &small_cache(64, copy_path));
+        let directory = support::temp_dir();
+        let (group, mut bytes) = group_of_all_kinds(&directory, &small_cache(64, copy_path));
         let entries: Vec<_> = group.entries().map(|entry| entry.range).collect();
         let mut ranges: Vec<_> = group
             .entries()
@@ -203,7 +203,7 @@ fn spans_are_received_at_their_offsets() {
             .entries()
             .filter(|entry| entry.kind == EntryKind::File)
         {
-            let found = fs::read(folder.path().join(entry.path)).expect("read");
+            let found = fs::read(directory.path().join(entry.path)).expect("read");
             assert!(found == bytes[entry.range.start as usize..entry.range.end as usize]);
         }
     }
@@ -212,9 +212,9 @@ fn spans_are_received_at_their_offsets() {
 #[test]
 fn more_files_than_kernel_buffers_are_transferred() {
     const FILES: usize = 2100;
-    let folder = support::temp_dir();
+    let directory = support::temp_dir();
     let cache = small_cache(2 * FILES as u64, CopyMethod::Auto);
-    let builder = Group::builder(folder.path()).cache(&cache);
+    let builder = Group::builder(directory.path()).cache(&cache);
     let mut builder = builder.access(Access::ReadWrite).create(true);
     for file in 0..FILES {
         builder = builder.file(format!("{file}"), 3);
@@ -238,7 +238,7 @@ fn disjoint_spans_of_one_window_are_filled_concurrently() {
     const BLOCK: usize = 16 << 10;
     let options = CacheOptions::default().window_bytes(64 << 10);
     let cache = MappingCache::new(options).expect("a cache");
-    let (folder, group) = one_file(4 * BLOCK, &cache);
+    let (directory, group) = one_file(4 * BLOCK, &cache);
     let group = Arc::new(group);
     let fillers: Vec<_> = (0..4)
         .map(|block| {
@@ -257,7 +257,7 @@ fn disjoint_spans_of_one_window_are_filled_concurrently() {
     for filler in fillers {
         filler.join().expect("a filler");
     }
-    let found = fs::read(folder.path().join("a")).expect("read");
+    let found = fs::read(directory.path().join("a")).expect("read");
     for (seed, bytes) in (10..).zip(found.chunks(BLOCK)) {
         assert!(bytes == noise(seed, BLOCK));
     }
@@ -282,7 +282,7 @@ fn send_to_closing_peer(group: &Group, what: &str, to: &File, mut from: File) ->
 
 #[test]
 fn a_closed_peer_ends_the_sending() {
-    let (_folder, group) = one_file(16 << 20, &cache_of_windows(64 << 10));
+    let (_directory, group) = one_file(16 << 20, &cache_of_windows(64 << 10));
     for (what, to, from) in streams() {
         let source = send_to_closing_peer(&group, what, &to, from);
         let gone = [io::ErrorKind::BrokenPipe, io::ErrorKind::ConnectionReset];
@@ -300,7 +300,7 @@ fn a_closed_peer_ends_the_sending() {
 fn closed_sockets_raise_no_signal() {
     let name = "socket_io::closed_sockets_raise_no_signal";
     if child::is_me(name) {
-        let (_folder, group) = one_file(16 << 20, &cache_of_windows(64 << 10));
+        let (_directory, group) = one_file(16 << 20, &cache_of_windows(64 << 10));
         let raised = Arc::new(AtomicBool::new(false));
         signal_hook::flag::register(signal_hook::consts::SIGPIPE, Arc::clone(&raised))
             .expect("a handler");
@@ -319,7 +319,7 @@ fn closed_sockets_raise_no_signal() {
 
 #[test]
 fn errors_of_the_descriptor_are_not_file_errors() {
-    let (folder, group) = one_file(20_000, &small_cache(8, CopyMethod::Auto));
+    let (directory, group) = one_file(20_000, &small_cache(8, CopyMethod::Auto));
     let full = File::options().write(true).open("/dev/full").expect("open");
     let mut span = group.span_mut(..).expect("a span");
     let (done, source) = transfer(span.write_all_to(&full));
@@ -329,7 +329,7 @@ fn errors_of_the_descriptor_are_not_file_errors() {
         "the error is not one of the file"
     );
 
-    let other = folder.path().join("other");
+    let other = directory.path().join("other");
     let for_writing = File::create(&other).expect("create");
     let (done, source) = transfer(span.read_exact_from(&for_writing));
     assert_eq!((done, source.raw_os_error()), (0, Some(libc::EBADF)));
@@ -339,8 +339,8 @@ fn errors_of_the_descriptor_are_not_file_errors() {
     let unconnected = UnixDatagram::unbound().expect("a socket");
     let (done, source) = transfer(span.write_all_to(&unconnected));
     assert_eq!((done, source.kind()), (0, io::ErrorKind::NotConnected));
-    let folder = File::open(folder.path()).expect("open");
-    let (done, source) = transfer(span.read_exact_from(&folder));
+    let directory = File::open(directory.path()).expect("open");
+    let (done, source) = transfer(span.read_exact_from(&directory));
     assert_eq!((done, source.kind()), (0, io::ErrorKind::IsADirectory));
     span.write_at(0, b"as good as before").expect("copy_from");
 }
@@ -351,7 +351,7 @@ fn bytes_of_a_peer_that_ends_early_are_kept() {
     for copy_path in COPY_PATHS {
         for given in [0, 1, 4095, 4096, 4097, 20_000, LEN - 1] {
             for (what, to, from) in streams() {
-                let (folder, group) = one_file(LEN, &small_cache(8, copy_path));
+                let (directory, group) = one_file(LEN, &small_cache(8, copy_path));
                 let content = noise(2, given);
                 let feeder = feed(to, content.clone());
                 let mut span = group.span_mut(..).expect("a span");
@@ -360,13 +360,13 @@ fn bytes_of_a_peer_that_ends_early_are_kept() {
                 assert_eq!(done, given, "{what}");
                 assert_eq!(source.kind(), io::ErrorKind::UnexpectedEof, "{what}");
                 drop(span);
-                let found = fs::read(folder.path().join("a")).expect("read");
+                let found = fs::read(directory.path().join("a")).expect("read");
                 assert!(found[..given] == content, "{what} {given}");
                 assert!(found[given..] == noise(1, LEN)[given..], "{what} {given}");
             }
         }
     }
-    let (_folder, group) = one_file(LEN, &small_cache(8, CopyMethod::Auto));
+    let (_directory, group) = one_file(LEN, &small_cache(8, CopyMethod::Auto));
     let mut file = tempfile::tempfile().expect("a file");
     file.write_all(&noise(3, 4097)).expect("write");
     file.rewind().expect("seek");
@@ -381,7 +381,7 @@ fn bytes_of_a_peer_that_ends_early_are_kept() {
 #[test]
 fn nonblocking_sending_continues_where_it_stopped() {
     const LEN: usize = 3 << 20;
-    let (_folder, group) = one_file(LEN, &small_cache(8, CopyMethod::Auto));
+    let (_directory, group) = one_file(LEN, &small_cache(8, CopyMethod::Auto));
     let span = group.span(..).expect("a span");
     let (to, mut from) = UnixStream::pair().expect("a pair");
     to.set_nonblocking(true).expect("nonblocking");
@@ -417,7 +417,7 @@ fn nonblocking_sending_continues_where_it_stopped() {
 
 #[test]
 fn nonblocking_receiving_continues_where_it_stopped() {
-    let (folder, group) = one_file(50_000, &small_cache(8, CopyMethod::Auto));
+    let (directory, group) = one_file(50_000, &small_cache(8, CopyMethod::Auto));
     let content = noise(2, 50_000);
     let mut span = group.span_mut(..).expect("a span");
     let (mut to, from) = tcp_pair();
@@ -439,7 +439,7 @@ fn nonblocking_receiving_continues_where_it_stopped() {
     }
     assert_eq!(span.read_from(done, &from).expect("the process ends"), 0);
     drop(span);
-    assert!(fs::read(folder.path().join("a")).expect("read") == content);
+    assert!(fs::read(directory.path().join("a")).expect("read") == content);
     // A peer that has closed.
     drop(to);
     let mut span = group.span_mut(..).expect("a span");
@@ -448,7 +448,7 @@ fn nonblocking_receiving_continues_where_it_stopped() {
 
 #[test]
 fn nothing_is_transferred_past_the_end() {
-    let (_folder, group) = one_file(10_000, &small_cache(8, CopyMethod::Auto));
+    let (_directory, group) = one_file(10_000, &small_cache(8, CopyMethod::Auto));
     let mut span = group.span_mut(5000..9000).expect("a span");
     let file = tempfile::tempfile().expect("a file");
     for at in [4001, 5000, usize::MAX] {
@@ -516,12 +516,12 @@ fn assert_short(error: &GroupError, path: &Path, present: usize) {
 fn send_and_copy_from_truncated_files() {
     let content = noise(1, FILE_BYTES);
     for window_bytes in [WINDOW_BYTES, 64 << 10] {
-        let (folder, group) = one_file(FILE_BYTES, &cache_of_windows(window_bytes));
-        let path = folder.path().join("a");
+        let (directory, group) = one_file(FILE_BYTES, &cache_of_windows(window_bytes));
+        let path = directory.path().join("a");
         let other_handle = File::options().write(true).open(&path).expect("open");
         for len in truncated_lengths() {
             let mut ways = streams();
-            let file = tempfile::NamedTempFile::new_in(folder.path()).expect("a file");
+            let file = tempfile::NamedTempFile::new_in(directory.path()).expect("a file");
             let from = file.reopen().expect("open");
             ways.push(("file", file.as_file().try_clone().expect("dup"), from));
             for (what, to, from) in ways {
@@ -571,8 +571,8 @@ fn receive_into_truncated_files() {
             file.rewind().expect("seek");
             ways.push(("file", tempfile::tempfile().expect("a file"), file));
             for (what, to, from) in ways {
-                let (folder, group) = one_file(FILE_BYTES, &cache_of_windows(window_bytes));
-                let path = folder.path().join("a");
+                let (directory, group) = one_file(FILE_BYTES, &cache_of_windows(window_bytes));
+                let path = directory.path().join("a");
                 let mut span = group.span_mut(..).expect("a span");
                 let other_handle = File::options().write(true).open(&path).expect("open");
                 other_handle
@@ -607,8 +607,8 @@ fn receive_into_truncated_files() {
 
 /// Sends and receives while another thread truncates and extends the file.
 fn transfer_while_truncating() {
-    let (folder, group) = one_file(FILE_BYTES, &cache_of_windows(16 << 10));
-    let path = folder.path().join("a");
+    let (directory, group) = one_file(FILE_BYTES, &cache_of_windows(16 << 10));
+    let path = directory.path().join("a");
     let mut source = tempfile::tempfile().expect("a file");
     source.write_all(&noise(2, FILE_BYTES)).expect("write");
     let done = AtomicBool::new(false);
@@ -688,16 +688,16 @@ fn the_truncated_one_of_several_files_is_named() {
         "socket_io::the_truncated_one_of_several_files_is_named",
         || {
             for truncated in ["0", "1", "2"] {
-                let folder = support::temp_dir();
-                let mut builder = Group::builder(folder.path());
+                let directory = support::temp_dir();
+                let mut builder = Group::builder(directory.path());
                 for file in ["0", "1", "2"] {
-                    put(&folder.path().join(file), &noise(1, 10_000));
+                    put(&directory.path().join(file), &noise(1, 10_000));
                     builder = builder.existing_file(file).padding(10);
                 }
                 let cache = small_cache(16, CopyMethod::Auto);
                 let group = builder.cache(&cache).open().expect("a group");
                 let span = group.span(..).expect("a span");
-                let path = folder.path().join(truncated);
+                let path = directory.path().join(truncated);
                 let other_handle = File::options().write(true).open(&path).expect("open");
                 // Truncated inside the first page, whose rest then reads as zeros, and truncated to
                 // nothing.

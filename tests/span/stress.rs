@@ -60,7 +60,7 @@ impl World {
         for file in 0..FILES {
             builder = builder.file(format!("{file}"), FILE_BYTES);
         }
-        #[expect(unsafe_code, reason = "the folder is this test's own")]
+        #[expect(unsafe_code, reason = "the directory is this test's own")]
         // SAFETY: no other code knows the directory.
         let builder = unsafe { builder.assume_exclusive() };
         let group = builder.open().expect("a group");
@@ -178,8 +178,8 @@ impl World {
 }
 
 fn run(threads: u64, operations: u64) -> Counts {
-    let folder = support::temp_dir();
-    let world = World::new(folder.path());
+    let directory = support::temp_dir();
+    let world = World::new(directory.path());
     thread::scope(|scope| {
         for thread in 0..threads {
             let world = &world;
@@ -215,8 +215,8 @@ fn reads_are_never_torn_under_stress() {
 /// Copies of the group against each other: they wait, and none sees a half-done other one.
 #[test]
 fn copies_across_files_are_atomic_to_each_other() {
-    let folder = support::temp_dir();
-    let world = World::new(folder.path());
+    let directory = support::temp_dir();
+    let world = World::new(directory.path());
     let len = world.group.len();
     thread::scope(|scope| {
         for thread in 0..4u64 {

@@ -48,11 +48,11 @@ fn sync_all_syncs_files_before_new_directory_entries() {
             );
             assert!(last(&log, &format!("write {name} ")) < last(&log, &format!("fsync {name}")));
         }
-        let folders: Vec<_> = log
+        let directories: Vec<_> = log
             .iter()
             .filter(|line| line.starts_with("fsyncdir"))
             .collect();
-        assert_eq!(folders.len(), 3, "the root, new and new/deep: {log:#?}");
+        assert_eq!(directories.len(), 3, "the root, new and new/deep: {log:#?}");
         assert!(last(&log, "fsync c") < last(&log, "fsyncdir"));
         group.sync_all().expect("sync_all");
         assert_eq!(fs.log().len(), log.len(), "no file is dirty any more");

@@ -44,9 +44,9 @@ fn warm_group(root: &Path, copy_path: CopyMethod, windows: u64) -> Group {
 fn reading_a_truncated_file_names_it() {
     for copy_path in COPY_PATHS {
         for len in [0_u64, 1, 4096, 20_000, FILE_BYTES as u64 - 1] {
-            let folder = support::temp_dir();
-            let group = warm_group(folder.path(), copy_path, 64);
-            let path = folder.path().join("a");
+            let directory = support::temp_dir();
+            let group = warm_group(directory.path(), copy_path, 64);
+            let path = directory.path().join("a");
             truncate(&path, len);
             let mut buf = vec![0xEE; FILE_BYTES];
             let error = group.read_exact_at(0, &mut buf).unwrap_err();
@@ -64,9 +64,9 @@ fn reading_a_truncated_file_names_it() {
 #[test]
 fn hashing_a_truncated_file_names_it() {
     for copy_path in COPY_PATHS {
-        let folder = support::temp_dir();
-        let group = warm_group(folder.path(), copy_path, 64);
-        let path = folder.path().join("a");
+        let directory = support::temp_dir();
+        let group = warm_group(directory.path(), copy_path, 64);
+        let path = directory.path().join("a");
         let pieces = Pieces::new(&group, 10_000).expect("pieces");
         let before = pieces.hash(1).expect("all bytes exist");
         truncate(&path, 20_500);
@@ -95,9 +95,9 @@ fn writing_to_a_truncated_file_does_not_restore_its_length() {
     for copy_path in COPY_PATHS {
         // The last length is inside the page that is written next.
         for len in [0, 4096, 10_000, 20_500] {
-            let folder = support::temp_dir();
-            let group = warm_group(folder.path(), copy_path, 64);
-            let path = folder.path().join("a");
+            let directory = support::temp_dir();
+            let group = warm_group(directory.path(), copy_path, 64);
+            let path = directory.path().join("a");
             truncate(&path, len);
             let refused = group.write_all_at(20_600, &noise(3, 1000));
             assert!(
@@ -113,30 +113,30 @@ fn writing_to_a_truncated_file_does_not_restore_its_length() {
 #[test]
 fn a_truncated_file_closed_without_sync_is_reopened_with_its_length() {
     for copy_path in COPY_PATHS {
-        let folder = support::temp_dir();
-        let mut group = warm_group(folder.path(), copy_path, 64);
-        truncate(&folder.path().join("a"), 100);
+        let directory = support::temp_dir();
+        let mut group = warm_group(directory.path(), copy_path, 64);
+        truncate(&directory.path().join("a"), 100);
         assert!(group.write_all_at(0, &noise(3, FILE_BYTES)).is_err());
         group.close_file_without_sync(0).expect("abandon_file");
         group
             .write_all_at(0, &noise(3, FILE_BYTES))
             .expect("the new file is written");
-        let found = std::fs::read(folder.path().join("a")).expect("read");
+        let found = std::fs::read(directory.path().join("a")).expect("read");
         assert!(found == noise(3, FILE_BYTES));
     }
 }
 
 /// Hashes and copies while another thread truncates and extends the file thousands of times.
 fn copy_while_truncating(copy_path: CopyMethod, windows: u64) {
-    let folder = support::temp_dir();
-    let group = warm_group(folder.path(), copy_path, windows);
+    let directory = support::temp_dir();
+    let group = warm_group(directory.path(), copy_path, windows);
     let pieces = Pieces::new(&group, 7000).expect("pieces");
     let done = AtomicBool::new(false);
     let deadline = Instant::now() + Duration::from_millis(1500);
     thread::scope(|scope| {
         scope.spawn(|| {
             let mut rng = Rng::new(1);
-            let path = folder.path().join("a");
+            let path = directory.path().join("a");
             let file = File::options().write(true).open(path).expect("open");
             while !done.load(Ordering::Relaxed) {
                 file.set_len(rng.below(FILE_BYTES as u64 + 1))

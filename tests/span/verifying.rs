@@ -26,23 +26,26 @@ const PIECE_BYTES: usize = 4000;
 /// Five files `0` to `4` of 10,000 bytes, and the hashes of pieces of 4,000. The first two files
 /// share piece 2; the third and the fourth share piece 7. Files 1 and 2 meet at the end of piece 4.
 struct Scene {
-    folder: TempDir,
+    directory: TempDir,
     expected: Vec<Sha1Digest>,
 }
 
 impl Scene {
     fn new() -> Self {
-        let folder = support::temp_dir();
+        let directory = support::temp_dir();
         let content = noise(1, FILES * FILE_BYTES);
         for (number, chunk) in content.chunks(FILE_BYTES).enumerate() {
-            put(&folder.path().join(number.to_string()), chunk);
+            put(&directory.path().join(number.to_string()), chunk);
         }
         let expected = content.chunks(PIECE_BYTES).map(sha1).collect();
-        Self { folder, expected }
+        Self {
+            directory,
+            expected,
+        }
     }
 
     fn path(&self, number: usize) -> PathBuf {
-        self.folder.path().join(number.to_string())
+        self.directory.path().join(number.to_string())
     }
 
     fn corrupt(&self, number: usize, at: u64) {
@@ -65,7 +68,7 @@ impl Scene {
     }
 
     fn verify(&self) -> VerifyReport {
-        let mut builder = Group::builder(self.folder.path());
+        let mut builder = Group::builder(self.directory.path());
         for number in 0..FILES {
             builder = builder.file(number.to_string(), FILE_BYTES as u64);
         }
@@ -225,12 +228,12 @@ fn without_a_corrupt_neighbour_all_sharers_are_undecided() {
 
 #[test]
 fn all_files_of_a_bad_shared_piece_are_undecided() {
-    let folder = support::temp_dir();
-    let mut builder = Group::builder(folder.path());
+    let directory = support::temp_dir();
+    let mut builder = Group::builder(directory.path());
     let mut content = Vec::new();
     for number in 0..4 {
         let bytes = noise(number, 100);
-        put(&folder.path().join(number.to_string()), &bytes);
+        put(&directory.path().join(number.to_string()), &bytes);
         builder = builder.file(number.to_string(), 100);
         content.extend(bytes);
     }
@@ -240,9 +243,9 @@ fn all_files_of_a_bad_shared_piece_are_undecided() {
     assert_found(&found, "uuuu", &[&[], &[], &[], &[]]);
     assert_eq!(suspects(&found, 2), [0, 1, 3]);
 
-    fs::remove_file(folder.path().join("1")).expect("rm");
+    fs::remove_file(directory.path().join("1")).expect("rm");
     let names = (0..4).map(|number| number.to_string());
-    let builder = names.fold(Group::builder(folder.path()), |builder, name| {
+    let builder = names.fold(Group::builder(directory.path()), |builder, name| {
         builder.file(name, 100)
     });
     let found = verify(builder, &expected, 1000);

@@ -13,21 +13,23 @@ use crate::{
 
 #[test]
 fn a_piece_of_a_file_and_padding_belongs_to_the_file() {
-    let folder = support::temp_dir();
+    let directory = support::temp_dir();
     let (a, b) = (noise(1, 5000), noise(2, 5000));
-    put(&folder.path().join("a"), &a);
-    put(&folder.path().join("b"), &b);
+    put(&directory.path().join("a"), &a);
+    put(&directory.path().join("b"), &b);
     let mut content = a.clone();
     content.resize(8000, 0);
     content.extend(&b);
     content.resize(16_000, 0);
     let expected: Vec<_> = content.chunks(4000).map(sha1).collect();
     let verify = || {
-        let builder = Group::builder(folder.path()).file("a", 5000).padding(3000);
+        let builder = Group::builder(directory.path())
+            .file("a", 5000)
+            .padding(3000);
         verify(builder.file("b", 5000).padding(3000), &expected, 4000)
     };
     assert_found(&verify(), "..", &[&[], &[]]);
-    fs::write(folder.path().join("a"), [&a[..4999], b"\0"].concat()).expect("write");
+    fs::write(directory.path().join("a"), [&a[..4999], b"\0"].concat()).expect("write");
     let found = verify();
     assert_found(&found, "c.", &[&[1..=1], &[]]);
     assert_eq!(
@@ -35,16 +37,18 @@ fn a_piece_of_a_file_and_padding_belongs_to_the_file() {
         (0, 2),
         "numbers of entries"
     );
-    fs::write(folder.path().join("a"), &a).expect("write");
-    fs::write(folder.path().join("b"), [b"\0", &b[1..]].concat()).expect("write");
+    fs::write(directory.path().join("a"), &a).expect("write");
+    fs::write(directory.path().join("b"), [b"\0", &b[1..]].concat()).expect("write");
     assert_found(&verify(), ".c", &[&[], &[2..=2]]);
 }
 
 #[test]
 fn nonzero_padding_never_verifies() {
-    let folder = support::temp_dir();
-    put(&folder.path().join("a"), &noise(1, 1000));
-    let builder = Group::builder(folder.path()).file("a", 1000).padding(1000);
+    let directory = support::temp_dir();
+    put(&directory.path().join("a"), &noise(1, 1000));
+    let builder = Group::builder(directory.path())
+        .file("a", 1000)
+        .padding(1000);
     let expected = [sha1(&noise(1, 1000)), sha1(&noise(2, 1000))];
     let found = verify(builder, &expected, 1000);
     assert!(matches!(found.pieces[1], PieceState::Mismatch));
@@ -54,13 +58,13 @@ fn nonzero_padding_never_verifies() {
 
 #[test]
 fn ranges_of_a_file_are_verified_independently() {
-    let folder = support::temp_dir();
+    let directory = support::temp_dir();
     let content = noise(1, 10_000);
-    put(&folder.path().join("a"), &content);
+    put(&directory.path().join("a"), &content);
     let bytes = [&content[6000..8000], &content[0..4000]].concat();
     let expected: Vec<_> = bytes.chunks(2000).map(sha1).collect();
     let verify = || {
-        let builder = Group::builder(folder.path()).file_range("a", 6000..8000);
+        let builder = Group::builder(directory.path()).file_range("a", 6000..8000);
         verify(builder.file_range("a", 0..4000), &expected, 2000)
     };
     let found = verify();
@@ -69,19 +73,21 @@ fn ranges_of_a_file_are_verified_independently() {
     assert_eq!(found.files[0].present_bytes, Some(10_000));
     let mut spoiled = content.clone();
     spoiled[3000] ^= 1;
-    fs::write(folder.path().join("a"), &spoiled).expect("write");
+    fs::write(directory.path().join("a"), &spoiled).expect("write");
     assert_found(&verify(), ".c", &[&[], &[2..=2]]);
-    fs::write(folder.path().join("a"), &content[..7000]).expect("write");
+    fs::write(directory.path().join("a"), &content[..7000]).expect("write");
     assert_found(&verify(), "s.", &[&[], &[]]);
 }
 
 #[test]
 fn empty_files_must_exist_too() {
-    let folder = support::temp_dir();
-    put(&folder.path().join("a"), &noise(1, 100));
-    put(&folder.path().join("there"), b"");
-    put(&folder.path().join("full"), b"not empty");
-    let builder = Group::builder(folder.path()).file("gone", 0).file("a", 100);
+    let directory = support::temp_dir();
+    put(&directory.path().join("a"), &noise(1, 100));
+    put(&directory.path().join("there"), b"");
+    put(&directory.path().join("full"), b"not empty");
+    let builder = Group::builder(directory.path())
+        .file("gone", 0)
+        .file("a", 100);
     let builder = builder.file("there", 0).file("full", 0);
     let found = verify(builder, &[sha1(&noise(1, 100))], 100);
     assert_found(&found, "m..l", &[&[], &[], &[], &[]]);
@@ -89,11 +95,11 @@ fn empty_files_must_exist_too() {
 
 #[test]
 fn an_empty_file_never_shares_a_bad_piece() {
-    let folder = support::temp_dir();
-    put(&folder.path().join("a"), &noise(1, 100));
-    put(&folder.path().join("empty"), b"");
-    put(&folder.path().join("b"), &noise(2, 100));
-    let builder = Group::builder(folder.path())
+    let directory = support::temp_dir();
+    put(&directory.path().join("a"), &noise(1, 100));
+    put(&directory.path().join("empty"), b"");
+    put(&directory.path().join("b"), &noise(2, 100));
+    let builder = Group::builder(directory.path())
         .file("a", 100)
         .file("empty", 0);
     let found = verify(builder.file("b", 100), &[[0; 20].into()], 200);
@@ -102,8 +108,8 @@ fn an_empty_file_never_shares_a_bad_piece() {
         (suspects(&found, 0), suspects(&found, 2)),
         (vec![2], vec![0])
     );
-    fs::remove_file(folder.path().join("empty")).expect("rm");
-    let builder = Group::builder(folder.path())
+    fs::remove_file(directory.path().join("empty")).expect("rm");
+    let builder = Group::builder(directory.path())
         .file("a", 100)
         .file("empty", 0);
     let found = verify(builder.file("b", 100), &[[0; 20].into()], 100 + 100);

@@ -30,8 +30,8 @@ fn pair() -> (TcpStream, TcpStream) {
 
 #[test]
 fn i39_zero_copy_sends_keep_the_range_locked_until_completion() {
-    let folder = support::temp_dir();
-    let group = Group::builder(folder.path())
+    let directory = support::temp_dir();
+    let group = Group::builder(directory.path())
         .cache(&small_cache(1024, CopyMethod::Auto))
         .access(Access::ReadWrite)
         .create(true)

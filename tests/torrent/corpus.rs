@@ -5,8 +5,8 @@ use std::path::Path;
 
 #[test]
 fn every_fuzz_seed_passes() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/bencode");
-    let seeds: Vec<_> = fs::read_dir(&folder)
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/bencode");
+    let seeds: Vec<_> = fs::read_dir(&directory)
         .expect("the corpus")
         .collect::<Result<_, _>>()
         .expect("its entries");
@@ -14,7 +14,7 @@ fn every_fuzz_seed_passes() {
         seeds.len() >= 12,
         "only {} seeds exist in {}",
         seeds.len(),
-        folder.display()
+        directory.display()
     );
     for seed in seeds {
         crate::property::check(&fs::read(seed.path()).expect("a seed"));

@@ -33,8 +33,11 @@ fn show(path: &Path) -> serde_json::Value {
 
 #[test]
 fn created_torrents_verify() {
-    let folder = support::temp_dir();
-    let (root, out) = (folder.path().join("näme"), folder.path().join("x.torrent"));
+    let directory = support::temp_dir();
+    let (root, out) = (
+        directory.path().join("näme"),
+        directory.path().join("x.torrent"),
+    );
     content(&root);
     for (more, padding) in [
         (&[][..], 0),
@@ -46,7 +49,7 @@ fn created_torrents_verify() {
             show(&out)["files"].as_array().map(Vec::len),
             Some(5 + padding)
         );
-        let report = verify(0, &out, folder.path(), &["--budget", "1M"]);
+        let report = verify(0, &out, directory.path(), &["--budget", "1M"]);
         assert_eq!(
             (&report["ok"], &report["complete"]),
             (&true.into(), &true.into())
@@ -58,22 +61,26 @@ fn created_torrents_verify() {
 
 #[test]
 fn a_single_file_verifies() {
-    let folder = support::temp_dir();
-    let out = folder.path().join("x.torrent");
+    let directory = support::temp_dir();
+    let out = directory.path().join("x.torrent");
     for bytes in [0, 1, 16_384, 100_001] {
-        put(&folder.path().join("a file"), &noise(5, bytes));
-        create(&folder.path().join("a file"), &out, &["--force", "--pad"]);
-        assert_eq!(verify(0, &out, folder.path(), &[])["total_bytes"], bytes);
+        put(&directory.path().join("a file"), &noise(5, bytes));
+        create(
+            &directory.path().join("a file"),
+            &out,
+            &["--force", "--pad"],
+        );
+        assert_eq!(verify(0, &out, directory.path(), &[])["total_bytes"], bytes);
         assert_eq!(show(&out)["multi_file"], false);
     }
 }
 
 #[test]
 fn files_are_sorted_by_path_components() {
-    let folder = support::temp_dir();
-    content(&folder.path().join("d"));
-    let out = folder.path().join("x.torrent");
-    create(&folder.path().join("d"), &out, &[]);
+    let directory = support::temp_dir();
+    content(&directory.path().join("d"));
+    let out = directory.path().join("x.torrent");
+    create(&directory.path().join("d"), &out, &[]);
     assert_eq!(
         paths(&show(&out)),
         ["d/a/c", "d/a b/empty", "d/a b/ünï/文件", "d/a-b", "d/z"]
@@ -82,11 +89,11 @@ fn files_are_sorted_by_path_components() {
 
 #[test]
 fn order_from_uses_the_order_of_another_torrent() {
-    let folder = support::temp_dir();
+    let directory = support::temp_dir();
     let (root, first, second) = (
-        folder.path().join("d"),
-        folder.path().join("1"),
-        folder.path().join("2"),
+        directory.path().join("d"),
+        directory.path().join("1"),
+        directory.path().join("2"),
     );
     put(&root.join("m"), b"m");
     create(&root, &first, &[]);
@@ -98,7 +105,7 @@ fn order_from_uses_the_order_of_another_torrent() {
     let args = ["create", "d", "-o", "3", order[0], order[1]].map(Path::new);
     let output = torrent()
         .args(args)
-        .current_dir(&folder)
+        .current_dir(&directory)
         .output()
         .expect("the program starts");
     assert_eq!(output.status.code(), Some(4));
@@ -111,8 +118,8 @@ fn order_from_uses_the_order_of_another_torrent() {
 
 #[test]
 fn a_sparse_file_of_2_gib_verifies() {
-    let folder = support::temp_dir();
-    let sparse = folder.path().join("sparse");
+    let directory = support::temp_dir();
+    let sparse = directory.path().join("sparse");
     let file = fs::File::create(&sparse).expect("a file");
     file.set_len(2 << 30).expect("a long file");
     if file.metadata().expect("metadata").blocks() > 1024 {
@@ -123,9 +130,12 @@ fn a_sparse_file_of_2_gib_verifies() {
         return;
     }
     std::os::unix::fs::FileExt::write_all_at(&file, b"data", 1 << 30).expect("a block");
-    let out = folder.path().join("x.torrent");
+    let out = directory.path().join("x.torrent");
     create(&sparse, &out, &[]);
-    assert_eq!(verify(0, &out, folder.path(), &[])["pieces"]["total"], 1024);
+    assert_eq!(
+        verify(0, &out, directory.path(), &[])["pieces"]["total"],
+        1024
+    );
     assert!(
         file.metadata().expect("metadata").blocks() <= 1024,
         "reading filled the holes"
@@ -134,16 +144,16 @@ fn a_sparse_file_of_2_gib_verifies() {
 
 #[test]
 fn the_output_file_is_excluded_and_reproducible() {
-    let folder = support::temp_dir();
-    content(folder.path());
-    let out = folder.path().join("a b/x.torrent");
-    create(folder.path(), &out, &["--no-creation-date"]);
+    let directory = support::temp_dir();
+    content(directory.path());
+    let out = directory.path().join("a b/x.torrent");
+    create(directory.path(), &out, &["--no-creation-date"]);
     let first = fs::read(&out).expect("a torrent");
-    create(folder.path(), &out, &["--no-creation-date", "--force"]);
+    create(directory.path(), &out, &["--no-creation-date", "--force"]);
     assert_eq!(fs::read(&out).expect("a torrent"), first);
     assert_eq!(paths(&show(&out)).len(), 5);
     assert_eq!(
-        fs::read_dir(folder.path().join("a b"))
+        fs::read_dir(directory.path().join("a b"))
             .expect("the directory")
             .count(),
         3,
@@ -153,8 +163,11 @@ fn the_output_file_is_excluded_and_reproducible() {
 
 #[test]
 fn existing_files_are_overwritten_only_with_force() {
-    let folder = support::temp_dir();
-    let (file, out) = (folder.path().join("f"), folder.path().join("x.torrent"));
+    let directory = support::temp_dir();
+    let (file, out) = (
+        directory.path().join("f"),
+        directory.path().join("x.torrent"),
+    );
     put(&file, b"content");
     put(&out, b"precious");
     let output = expect(4, &[Path::new("create"), &file, Path::new("-o"), &out]);
@@ -176,8 +189,11 @@ fn existing_files_are_overwritten_only_with_force() {
 
 #[test]
 fn symbolic_links_are_skipped_with_a_warning() {
-    let folder = support::temp_dir();
-    let (root, out) = (folder.path().join("d"), folder.path().join("x.torrent"));
+    let directory = support::temp_dir();
+    let (root, out) = (
+        directory.path().join("d"),
+        directory.path().join("x.torrent"),
+    );
     put(&root.join("f"), b"content");
     symlink("f", root.join("link")).expect("a link");
     symlink("/", root.join("out")).expect("a link");
@@ -188,8 +204,11 @@ fn symbolic_links_are_skipped_with_a_warning() {
 
 #[test]
 fn a_non_utf8_name_is_refused_by_name() {
-    let folder = support::temp_dir();
-    let (root, out) = (folder.path().join("d"), folder.path().join("x.torrent"));
+    let directory = support::temp_dir();
+    let (root, out) = (
+        directory.path().join("d"),
+        directory.path().join("x.torrent"),
+    );
     put(&root.join(OsStr::from_bytes(b"bad\xffname")), b"content");
     let output = expect(4, &[Path::new("create"), &root, Path::new("-o"), &out]);
     assert!(
@@ -202,8 +221,11 @@ fn a_non_utf8_name_is_refused_by_name() {
 
 #[test]
 fn all_options_appear_in_the_torrent() {
-    let folder = support::temp_dir();
-    let (file, out) = (folder.path().join("f"), folder.path().join("x.torrent"));
+    let directory = support::temp_dir();
+    let (file, out) = (
+        directory.path().join("f"),
+        directory.path().join("x.torrent"),
+    );
     put(&file, b"content");
     let args = [
         "--tracker",
@@ -248,8 +270,11 @@ fn all_options_appear_in_the_torrent() {
 
 #[test]
 fn the_chosen_piece_length_is_reported() {
-    let folder = support::temp_dir();
-    let (file, out) = (folder.path().join("f"), folder.path().join("x.torrent"));
+    let directory = support::temp_dir();
+    let (file, out) = (
+        directory.path().join("f"),
+        directory.path().join("x.torrent"),
+    );
     put(&file, b"content");
     assert!(
         stderr(&create(&file, &out, &[]))
@@ -263,9 +288,9 @@ fn the_chosen_piece_length_is_reported() {
 
 #[test]
 fn invalid_usage_exits_with_2_and_empty_content_with_4() {
-    let folder = support::temp_dir();
-    let out = folder.path().join("x.torrent");
-    expect(2, &[Path::new("create"), folder.path()]);
+    let directory = support::temp_dir();
+    let out = directory.path().join("x.torrent");
+    expect(2, &[Path::new("create"), directory.path()]);
     expect(
         2,
         &["create", "x", "-o", "y", "--piece-length", "5"].map(Path::new),
@@ -273,13 +298,13 @@ fn invalid_usage_exits_with_2_and_empty_content_with_4() {
     expect(2, &["verify"].map(Path::new));
     expect(
         4,
-        &[Path::new("create"), folder.path(), Path::new("-o"), &out],
+        &[Path::new("create"), directory.path(), Path::new("-o"), &out],
     );
     expect(
         4,
         &[
             Path::new("create"),
-            &folder.path().join("missing"),
+            &directory.path().join("missing"),
             Path::new("-o"),
             &out,
         ],
@@ -288,19 +313,19 @@ fn invalid_usage_exits_with_2_and_empty_content_with_4() {
         4,
         &[
             Path::new("create"),
-            folder.path(),
+            directory.path(),
             Path::new("-o"),
-            &folder.path().join("no/where"),
+            &directory.path().join("no/where"),
         ],
     );
-    expect(4, &[Path::new("show"), &folder.path().join("missing")]);
+    expect(4, &[Path::new("show"), &directory.path().join("missing")]);
     assert!(!out.exists());
 }
 
 #[test]
 fn hashing_in_place_gives_the_same_torrent_and_report() {
-    let folder = support::temp_dir();
-    let content = folder.path().join("d");
+    let directory = support::temp_dir();
+    let content = directory.path().join("d");
     for i in 1..=5 {
         put(
             &content.join(format!("{i}")),
@@ -308,17 +333,17 @@ fn hashing_in_place_gives_the_same_torrent_and_report() {
         );
     }
     let torrents = [("copied", &[][..]), ("in-place", &["--in-place"][..])].map(|(name, more)| {
-        let out = folder.path().join(name);
+        let out = directory.path().join(name);
         let more = [&["--no-creation-date", "--piece-length", "16K"], more].concat();
         create(&content, &out, &more);
         out
     });
     let bytes = torrents.each_ref().map(|out| fs::read(out).unwrap());
     assert_eq!(bytes[0], bytes[1]);
-    verify(0, &torrents[0], folder.path(), &["--in-place"]);
+    verify(0, &torrents[0], directory.path(), &["--in-place"]);
     let mut damaged = noise(3, 100_003);
     damaged[50_000] ^= 1;
     put(&content.join("3"), &damaged);
-    let report = verify(1, &torrents[0], folder.path(), &["--in-place"]);
+    let report = verify(1, &torrents[0], directory.path(), &["--in-place"]);
     assert_eq!(report["files"][2]["status"], "corrupt");
 }

@@ -50,13 +50,13 @@ fn mktorrent_torrents_verify() {
     if !need(Need::Tools, "mktorrent") {
         return;
     }
-    let folder = support::temp_dir();
-    content(folder.path());
-    let out = folder.path().join("theirs.torrent");
-    mktorrent(folder.path(), &out, &[]);
-    assert_eq!(verify(0, &out, folder.path(), &[])["ok"], true);
-    put(&folder.path().join("content/two-b"), b"other");
-    assert_eq!(verify(1, &out, folder.path(), &[])["ok"], false);
+    let directory = support::temp_dir();
+    content(directory.path());
+    let out = directory.path().join("theirs.torrent");
+    mktorrent(directory.path(), &out, &[]);
+    assert_eq!(verify(0, &out, directory.path(), &[])["ok"], true);
+    put(&directory.path().join("content/two-b"), b"other");
+    assert_eq!(verify(1, &out, directory.path(), &[])["ok"], false);
 }
 
 #[test]
@@ -64,11 +64,11 @@ fn same_order_gives_the_info_hash_of_mktorrent() {
     if !need(Need::Tools, "mktorrent") {
         return;
     }
-    let folder = support::temp_dir();
-    content(folder.path());
-    let theirs = folder.path().join("theirs.torrent");
-    let ours = folder.path().join("ours.torrent");
-    mktorrent(folder.path(), &theirs, &["-p", "-s", "SOURCE"]);
+    let directory = support::temp_dir();
+    content(directory.path());
+    let theirs = directory.path().join("theirs.torrent");
+    let ours = directory.path().join("ours.torrent");
+    mktorrent(directory.path(), &theirs, &["-p", "-s", "SOURCE"]);
     let order = [
         "--order-from",
         theirs.to_str().expect("UTF-8"),
@@ -76,7 +76,7 @@ fn same_order_gives_the_info_hash_of_mktorrent() {
         "32K",
     ];
     let more = [&order[..], &["--private", "--source", "SOURCE"]].concat();
-    create(&folder.path().join("content"), &ours, &more);
+    create(&directory.path().join("content"), &ours, &more);
 
     let [theirs, ours] = [theirs, ours].map(|path| fs::read(path).expect("a torrent"));
     let [parsed_theirs, parsed_ours] =
@@ -92,11 +92,11 @@ fn same_order_gives_the_info_hash_of_mktorrent() {
 
 #[test]
 fn pieces_are_digests_of_the_concatenated_files() {
-    let folder = support::temp_dir();
-    content(folder.path());
-    let out = folder.path().join("x.torrent");
+    let directory = support::temp_dir();
+    content(directory.path());
+    let out = directory.path().join("x.torrent");
     create(
-        &folder.path().join("content"),
+        &directory.path().join("content"),
         &out,
         &["--piece-length", "16K"],
     );
@@ -104,7 +104,7 @@ fn pieces_are_digests_of_the_concatenated_files() {
     let mut files = BTreeMap::new();
     for i in 0..metainfo.files.len() {
         let path = metainfo.disk_path(i);
-        let content = fs::read(folder.path().join(&path)).expect("a file");
+        let content = fs::read(directory.path().join(&path)).expect("a file");
         files.insert(
             path.components()
                 .map(|c| c.as_os_str().to_owned())

@@ -201,8 +201,8 @@ fn hostile_torrents_are_refused_naming_the_field() {
 
 #[test]
 fn the_program_refuses_hostile_torrents_with_exit_code_3() {
-    let folder = support::temp_dir();
-    let path = folder.path().join("x.torrent");
+    let directory = support::temp_dir();
+    let path = directory.path().join("x.torrent");
     let raw = [(
         b"d4:info".to_vec(),
         "not bencode: byte 7: unexpected end of input",
@@ -225,8 +225,8 @@ fn the_program_refuses_hostile_torrents_with_exit_code_3() {
 
 #[test]
 fn a_torrent_above_64_mib_is_refused_with_exit_code_3() {
-    let folder = support::temp_dir();
-    let path = folder.path().join("x.torrent");
+    let directory = support::temp_dir();
+    let path = directory.path().join("x.torrent");
     std::fs::File::create(&path)
         .and_then(|file| file.set_len(1 << 40))
         .expect("a sparse file");

@@ -31,8 +31,8 @@ fn long_file(path: &Path) -> bool {
 
 #[test]
 fn an_interrupted_verification_reports_partial_results() {
-    let folder = support::temp_dir();
-    if !long_file(&folder.path().join("long")) {
+    let directory = support::temp_dir();
+    if !long_file(&directory.path().join("long")) {
         return;
     }
     let digests = vec![0; usize::try_from(PIECES * 20).expect("the number is small")];
@@ -48,12 +48,12 @@ fn an_interrupted_verification_reports_partial_results() {
         ),
         ("pieces", Node::Bytes(digests)),
     ]);
-    let path = folder.path().join("x.torrent");
+    let path = directory.path().join("x.torrent");
     fs::write(&path, Node::dict([("info", info)]).encode()).expect("a torrent");
     let mut command = torrent();
     command
         .args(["verify", "--json", "--root"])
-        .arg(folder.path())
+        .arg(directory.path())
         .arg(&path);
 
     let output = interrupt(command);
@@ -69,22 +69,24 @@ fn an_interrupted_verification_reports_partial_results() {
 
 #[test]
 fn an_interrupted_creation_leaves_no_file() {
-    let folder = support::temp_dir();
-    let long = folder.path().join("long");
+    let directory = support::temp_dir();
+    let long = directory.path().join("long");
     if !long_file(&long) {
         return;
     }
     let mut command = torrent();
     command
         .args(["create", "--piece-length", "64M", "-o"])
-        .arg(folder.path().join("x.torrent"))
+        .arg(directory.path().join("x.torrent"))
         .arg(&long);
 
     let output = interrupt(command);
     assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
     assert!(stderr(&output).contains("interrupted; no torrent was written"));
     assert_eq!(
-        fs::read_dir(folder.path()).expect("the directory").count(),
+        fs::read_dir(directory.path())
+            .expect("the directory")
+            .count(),
         1,
         "a temporary file is left"
     );

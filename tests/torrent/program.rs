@@ -76,6 +76,6 @@ pub(crate) fn noise(seed: u64, bytes: usize) -> Vec<u8> {
 
 /// Writes a file and the directories on its path.
 pub(crate) fn put(path: &Path, content: &[u8]) {
-    fs::create_dir_all(path.parent().expect("a file in a directory")).expect("folders");
+    fs::create_dir_all(path.parent().expect("a file in a directory")).expect("directories");
     fs::write(path, content).expect("a file");
 }

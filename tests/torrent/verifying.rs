@@ -15,27 +15,30 @@ const FILE_BYTES: usize = 100_000;
 
 /// Nine files of 100,000 bytes and their torrent with pieces of 16 KiB.
 struct Content {
-    folder: TempDir,
+    directory: TempDir,
     torrent: PathBuf,
 }
 
 impl Content {
     fn new() -> Self {
-        let folder = support::temp_dir();
+        let directory = support::temp_dir();
         for i in 1..=9 {
-            put(&folder.path().join(format!("d/{i}")), &noise(i, FILE_BYTES));
+            put(
+                &directory.path().join(format!("d/{i}")),
+                &noise(i, FILE_BYTES),
+            );
         }
-        let torrent = folder.path().join("x.torrent");
+        let torrent = directory.path().join("x.torrent");
         create(
-            &folder.path().join("d"),
+            &directory.path().join("d"),
             &torrent,
             &["--piece-length", "16K"],
         );
-        Self { folder, torrent }
+        Self { directory, torrent }
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join("d").join(name)
+        self.directory.path().join("d").join(name)
     }
 
     fn open(&self, name: &str) -> File {
@@ -46,7 +49,7 @@ impl Content {
     }
 
     fn verify(&self, code: i32) -> Value {
-        verify(code, &self.torrent, self.folder.path(), &[])
+        verify(code, &self.torrent, self.directory.path(), &[])
     }
 
     /// Several kinds of damage: a changed byte, a missing file, one too short and one too long.
@@ -114,7 +117,7 @@ fn the_text_lists_problems_and_all_files_with_v() {
         Path::new("verify"),
         &content.torrent,
         Path::new("--root"),
-        content.folder.path(),
+        content.directory.path(),
     ];
     let text = stdout(&expect(1, &args));
     assert_eq!(text.lines().count(), 8, "{text}");
@@ -143,7 +146,7 @@ fn a_pipe_gets_only_the_report() {
         Path::new("verify"),
         &content.torrent,
         Path::new("--root"),
-        content.folder.path(),
+        content.directory.path(),
     ];
     let output = expect(0, &args);
     assert_eq!(stderr(&output), "");
@@ -154,7 +157,7 @@ fn a_pipe_gets_only_the_report() {
 #[test]
 fn links_are_followed_only_on_request() {
     let content = Content::new();
-    let elsewhere = content.folder.path().join("elsewhere");
+    let elsewhere = content.directory.path().join("elsewhere");
     fs::rename(content.path("5"), &elsewhere).expect("a rename");
     symlink(&elsewhere, content.path("5")).expect("a link");
     let report = content.verify(1);
@@ -163,7 +166,7 @@ fn links_are_followed_only_on_request() {
         verify(
             0,
             &content.torrent,
-            content.folder.path(),
+            content.directory.path(),
             &["--follow-symlinks"]
         )["ok"],
         true
@@ -200,11 +203,11 @@ fn without_any_download_all_files_are_missing() {
 #[test]
 fn the_exit_code_is_that_of_the_worst_torrent() {
     let content = Content::new();
-    let bad = content.folder.path().join("bad.torrent");
+    let bad = content.directory.path().join("bad.torrent");
     put(&bad, b"d4:infode");
     let root = [
         Path::new("--root"),
-        content.folder.path(),
+        content.directory.path(),
         Path::new("--json"),
     ];
     let run = |code, torrents: &[&Path]| {
@@ -243,8 +246,8 @@ fn a_budget_below_one_window_is_refused_by_name() {
 
 #[test]
 fn symlink_entries_of_a_torrent_are_ignored() {
-    let folder = support::temp_dir();
-    put(&folder.path().join("d/a"), b"1234");
+    let directory = support::temp_dir();
+    put(&directory.path().join("d/a"), b"1234");
     let digest: [u8; 20] = <sha1::Sha1 as sha1::Digest>::digest(b"1234").into();
     let files = b"d4:infod5:filesld4:attr1:l6:lengthi0e4:pathl4:linke12:symlink pathl1:aeed6:lengthi4e4:pathl1:aeee4:name1:d";
     let torrent = [
@@ -254,12 +257,12 @@ fn symlink_entries_of_a_torrent_are_ignored() {
         b"ee",
     ]
     .concat();
-    put(&folder.path().join("x.torrent"), &torrent);
+    put(&directory.path().join("x.torrent"), &torrent);
     let args = [
         Path::new("verify"),
-        &folder.path().join("x.torrent"),
+        &directory.path().join("x.torrent"),
         Path::new("--root"),
-        folder.path(),
+        directory.path(),
     ];
     let report = json(&expect(0, &[&args[..], &[Path::new("--json")]].concat()));
     assert_eq!(files_of(&report), ["d/a"]);

@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use flatspan::snapshot::{Changes, CheckpointKind, Store, StoreOptions};
+use flatspan::snapshot::{CheckpointKind, Store, StoreOptions, WriteMode};
 use heed::types::Bytes;
 use heed::{Database, Env, EnvOpenOptions};
 use redb::{ReadableDatabase as _, TableDefinition};
@@ -49,7 +49,7 @@ struct Ours {
 impl Ours {
     fn new(dir: &TempDir) -> Self {
         let options = StoreOptions::default()
-            .changes(Changes::Writers)
+            .write_mode(WriteMode::Tracked)
             .reserve_bytes(state_bytes())
             .initial_bytes(state_bytes());
         let store = Store::open(dir.path().join("flatspan"), options).expect("a store");
@@ -63,9 +63,9 @@ impl Peer for Ours {
     }
 
     fn commit(&mut self, pages: &[u64], round: u64) {
-        let inside = self.store.enter().expect("access lock is free");
+        let inside = self.store.write_guard().expect("access lock is free");
         for page in pages {
-            inside.write(page * PAGE_BYTES, &value(*page, round)).expect("written");
+            inside.write_at(page * PAGE_BYTES, &value(*page, round)).expect("written");
         }
         drop(inside);
         let report = self.store.checkpoint().expect("a checkpoint");
@@ -92,7 +92,7 @@ impl Peer for OurTransactions {
     fn commit(&mut self, pages: &[u64], round: u64) {
         let done = self.0.transaction(|tx| {
             for page in pages {
-                tx.write(page * PAGE_BYTES, &value(*page, round))?;
+                tx.write_at(page * PAGE_BYTES, &value(*page, round))?;
             }
             Ok(())
         });

@@ -18,7 +18,7 @@ const FILE_BYTES_MAX: u64 = 256 << 10;
 
 #[derive(Debug)]
 pub(crate) struct World {
-    pub(crate) folder: TempDir,
+    pub(crate) directory: TempDir,
     pub(crate) copy_path: CopyMethod,
     pub(crate) preallocation: Preallocation,
     pub(crate) files: Files,
@@ -33,7 +33,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(copy_path: CopyMethod, preallocation: Preallocation, rng: &mut Rng) -> Self {
         let mut world = Self {
-            folder: support::temp_dir(),
+            directory: support::temp_dir(),
             copy_path,
             preallocation,
             files: Files::default(),
@@ -56,7 +56,7 @@ impl World {
     }
 
     pub(crate) fn path(&self, entry: usize) -> PathBuf {
-        self.folder.path().join(&self.files.entries[entry].path)
+        self.directory.path().join(&self.files.entries[entry].path)
     }
 
     /// Adds entries of every kind. The next share may begin in the middle of the last file.
@@ -109,8 +109,8 @@ impl World {
         });
         let path = match rng.below(3) {
             0 => format!("file-{file}"),
-            1 => format!("folder/file-{file}"),
-            _ => format!("folder/{}/deep/file-{file}", rng.below(3)),
+            1 => format!("directory/file-{file}"),
+            _ => format!("directory/{}/deep/file-{file}", rng.below(3)),
         };
         self.push(Some(file), path.into(), 0..len, false);
         if len == 0 {
@@ -141,15 +141,18 @@ impl World {
                 continue;
             };
             let original = self.files.entries.iter().find(|e| e.file == Some(file));
-            let original = self.folder.path().join(&original.expect("an entry").path);
-            for path in [original.clone(), self.folder.path().join(&entry.path)] {
+            let original = self
+                .directory
+                .path()
+                .join(&original.expect("an entry").path);
+            for path in [original.clone(), self.directory.path().join(&entry.path)] {
                 fs::create_dir_all(path.parent().expect("a directory")).expect("mkdir");
             }
             if !original.exists() {
                 fs::write(&original, []).expect("create");
                 self.files.files[file].reach = Some(0);
             }
-            fs::hard_link(&original, self.folder.path().join(&entry.path)).expect("link");
+            fs::hard_link(&original, self.directory.path().join(&entry.path)).expect("link");
         }
     }
 
@@ -157,7 +160,7 @@ impl World {
     pub(crate) fn reopen(&mut self, cache: Option<MappingCache>, rng: &mut Rng) {
         self.group = None;
         let cache = cache.unwrap_or_else(|| self.fresh_cache(rng));
-        let mut builder = Group::builder(self.folder.path())
+        let mut builder = Group::builder(self.directory.path())
             .cache(&cache)
             .access(Access::ReadWrite)
             .create(true)
