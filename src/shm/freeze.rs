@@ -49,7 +49,7 @@ const REAP_INTERVAL: Duration = Duration::from_millis(5);
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let child = Command::new("./worker").spawn()?;
 /// let frozen = Freezer::for_process(child.id()).freeze()?;
-/// println!("{} threads are stopped", frozen.threads());
+/// println!("{} threads are frozen", frozen.thread_count());
 /// drop(frozen); // All threads continue.
 /// # Ok(())
 /// # }
@@ -92,7 +92,8 @@ impl Freezer {
     ///
     /// - [`FreezeError::PermissionDenied`] if a process must not be traced.
     /// - [`FreezeError::Timeout`] if a thread does not stop in time.
-    /// - [`FreezeError::FatalSignalPending`] if a thread that is about to be killed does not exit in time.
+    /// - [`FreezeError::FatalSignalPending`] if a thread that is about to be killed does not exit
+    ///   in time.
     /// - [`FreezeError::Io`] if a system call fails.
     pub fn freeze(&self) -> Result<Frozen, FreezeError> {
         let (report, reports) = mpsc::channel();

@@ -7,8 +7,8 @@
 //! manager keep them for the next start.
 //!
 //! A program commits generations of its state by a [`queue`], which a host copies concurrently. The
-//! memory of an unmodified program is stored by [`TransparentHost`]: when the program exits, or at points
-//! in time for which a [`Freezer`] stops it.
+//! memory of an unmodified program is stored by [`TransparentHost`]: when the program exits, or at
+//! points in time for which a [`Freezer`] stops it.
 //!
 //! Rules of this layer:
 //!

@@ -88,7 +88,7 @@ pub enum TransparentHostError {
 /// # Examples
 ///
 /// ```
-/// use flatspan::shm::{Memfd, Unaware, TransparentHostOptions};
+/// use flatspan::shm::{Memfd, TransparentHost, TransparentHostOptions};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let dir = tempfile::tempdir()?;
@@ -102,7 +102,7 @@ pub enum TransparentHostError {
 ///
 /// let restored = Memfd::create("state", 0)?;
 /// let host = TransparentHost::open(&store, &restored, TransparentHostOptions::default())?;
-/// assert!(host.restored());
+/// assert!(host.was_restored());
 /// assert_eq!(restored.map(0..4096)?.load(0), Some(7));
 /// # Ok(())
 /// # }
@@ -119,7 +119,7 @@ impl TransparentHost {
     /// Opens or creates the store and restores its newest state into the memfd.
     ///
     /// A memfd with the shrink seal is live and keeps its content; only
-    /// [`roll_back`](Self::roll_back) overwrites it. Otherwise the state replaces the content, and
+    /// [`rollback`](Self::rollback) overwrites it. Otherwise the state replaces the content, and
     /// the seal is added. If the store is empty, the content of the memfd is its first state.
     ///
     /// No process may write the memfd during the call.
@@ -162,8 +162,8 @@ impl TransparentHost {
     ///
     /// # Errors
     ///
-    /// - [`TransparentHostError::Store`] if the store cannot be read. The memfd is not modified unless the
-    ///   error is found during the copy.
+    /// - [`TransparentHostError::Store`] if the store cannot be read. The memfd is not modified
+    ///   unless the error is found during the copy.
     /// - [`TransparentHostError::Memory`] if a system call on the memfd fails.
     pub fn rollback(&mut self) -> Result<(), TransparentHostError> {
         restore_newest(&self.directory, &self.memfd)?;
@@ -194,9 +194,9 @@ impl TransparentHost {
     ///
     /// # Errors
     ///
-    /// Returns [`TransparentHostError::Store`] if the checkpoint fails. The store keeps its state, and the
-    /// next call retries. A [poisoned](StoreError::Poisoned) store must be opened again, which
-    /// keeps the content of the memfd.
+    /// Returns [`TransparentHostError::Store`] if the checkpoint fails. The store keeps its state,
+    /// and the next call retries. A [poisoned](StoreError::Poisoned) store must be opened again,
+    /// which keeps the content of the memfd.
     pub fn snapshot(&self) -> Result<CheckpointReport, TransparentHostError> {
         // Appended pages are copied before the program is frozen. The checkpoint follows the memfd
         // again for those appended in between.
@@ -208,7 +208,8 @@ impl TransparentHost {
     ///
     /// # Errors
     ///
-    /// Returns [`TransparentHostError::Store`] if the checkpoint fails. The store is then as after a crash.
+    /// Returns [`TransparentHostError::Store`] if the checkpoint fails. The store is then as after
+    /// a crash.
     pub fn close(self) -> Result<(), TransparentHostError> {
         Ok(self.store.close()?)
     }

@@ -9,8 +9,8 @@ pub enum WriteMode {
     /// checkpoint only shortens the journal.
     #[default]
     Transactions,
-    /// By threads that hold a guard of [`Store::write_guard`](super::Store::write_guard) and by other writers
-    /// of the memory. The state of the last checkpoint is restored.
+    /// By threads that hold a guard of [`Store::write_guard`](super::Store::write_guard) and by
+    /// other writers of the memory. The state of the last checkpoint is restored.
     Tracked,
 }
 

@@ -42,13 +42,13 @@ pub enum MemorySource {
 }
 
 impl MemorySource {
-    /// Returns [`Adopted`](Self::Adopted) with a memfd.
+    /// Returns [`RestoreInto`](Self::RestoreInto) with a memfd.
     #[must_use]
     pub fn restore_into(memfd: impl Into<OwnedFd>) -> Self {
         Self::RestoreInto(Arc::new(memfd.into()))
     }
 
-    /// Returns [`Live`](Self::Live) with a memfd.
+    /// Returns [`Attach`](Self::Attach) with a memfd.
     #[must_use]
     pub fn attach(memfd: impl Into<OwnedFd>) -> Self {
         Self::Attach(Arc::new(memfd.into()))
@@ -72,10 +72,10 @@ impl fmt::Debug for ErrorCallback {
 /// ```
 /// use std::time::Duration;
 ///
-/// use flatspan::snapshot::{Changes, StoreOptions};
+/// use flatspan::snapshot::{StoreOptions, WriteMode};
 ///
 /// let options = StoreOptions::default()
-///     .changes(WriteMode::Tracked)
+///     .write_mode(WriteMode::Tracked)
 ///     .initial_bytes(1 << 20)
 ///     .checkpoint_interval(Duration::from_secs(10));
 /// ```
@@ -191,7 +191,8 @@ impl StoreOptions {
     }
 
     /// Sets whether the background thread creates a missing second heap, as after
-    /// [`OnClose::RemoveOlder`]; see [`Store::create_second_heap`](super::Store::create_second_heap).
+    /// [`OnClose::RemoveOlder`]; see
+    /// [`Store::create_second_heap`](super::Store::create_second_heap).
     ///
     /// Defaults to true for a store with background checkpoints. An error is
     /// [reported](Self::on_background_error). The next base checkpoint then creates the heap and
@@ -223,7 +224,7 @@ impl StoreOptions {
     }
 
     /// Sets the part length of a new store: a multiple of 64 KiB. Defaults to 256 MiB. Another part
-    /// length of an existing store is an error, unless it is [converted](Self::change_part_bytes).
+    /// length of an existing store is an error, unless it is [converted](Self::convert_part_bytes).
     pub fn part_bytes(mut self, bytes: u64) -> Self {
         self.part_bytes = Some(bytes);
         self
@@ -304,14 +305,14 @@ impl StoreOptions {
     /// false.
     ///
     /// The checkpoint does so while writers are paused and external writers are
-    /// [stopped](Self::standstill). An image is then as long as the memory was at its point in
+    /// [stopped](Self::quiesce_with). An image is then as long as the memory was at its point in
     /// time. Otherwise the region keeps its length until [`resize`](super::Store::resize) or
     /// [`Store::grow_to_memfd`](super::Store::grow_to_memfd), and no checkpoint has the bytes after
     /// its end.
     ///
     /// This is for memory that programs without this store extend ([`MemorySource::NewMemfd`],
-    /// [`MemorySource::RestoreInto`], [`MemorySource::Attach`]), which needs [`WriteMode::Tracked`]. It has no effect
-    /// on [`MemorySource::Private`].
+    /// [`MemorySource::RestoreInto`], [`MemorySource::Attach`]), which needs
+    /// [`WriteMode::Tracked`]. It has no effect on [`MemorySource::Private`].
     ///
     /// - The region never shrinks.
     /// - If the memfd ends within a page, the whole page belongs to the region. Its rest is zeros.

@@ -5,11 +5,11 @@
 //!
 //! # Safety
 //!
-//! A [`PreallocationStatus`] owns its addresses from its creation until it is dropped (docs/unsafe.md, U9).
-//! No other code maps anything there, and every function checks that `MAP_FIXED` stays inside. The
-//! memory is accessed by system calls, which check every page, and through the raw pointer of
-//! [`PreallocationStatus::start`], for which its user is responsible (U10). The functions are therefore
-//! safe.
+//! A [`PreallocationStatus`] owns its addresses from its creation until it is dropped
+//! (docs/unsafe.md, U9). No other code maps anything there, and every function checks that
+//! `MAP_FIXED` stays inside. The memory is accessed by system calls, which check every page, and
+//! through the raw pointer of [`PreallocationStatus::start`], for which its user is responsible
+//! (U10). The functions are therefore safe.
 #![expect(unsafe_code, reason = "mmap, munmap and madvise take raw addresses")]
 
 use std::ffi::c_void;

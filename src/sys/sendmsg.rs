@@ -63,7 +63,7 @@ pub(crate) unsafe fn send(to: BorrowedFd<'_>, parts: &[RawPart]) -> io::Result<u
 ///
 /// # Safety
 ///
-/// Those of [`send`]. The mappings and their content must stay until the completion.
+/// The errors of [`send`]. The mappings and their content must stay until the completion.
 pub(crate) unsafe fn send_zerocopy(to: BorrowedFd<'_>, parts: &[RawPart]) -> io::Result<usize> {
     // SAFETY: forwarded to the caller.
     unsafe { send_message(to, parts, libc::MSG_ZEROCOPY) }

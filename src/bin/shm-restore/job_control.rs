@@ -2,8 +2,8 @@
 //!
 //! # Safety
 //!
-//! The unsafe calls are `signal(2)` with `SIG_IGN` and `pthread_sigmask(3)` with `SIG_BLOCK`. Neither
-//! installs code that could run at an arbitrary time.
+//! The unsafe calls are `signal(2)` with `SIG_IGN` and `pthread_sigmask(3)` with `SIG_BLOCK`.
+//! Neither installs code that could run at an arbitrary time.
 #![expect(unsafe_code, reason = "signal(2), pthread_sigmask(3)")]
 
 use std::fs::File;

@@ -69,7 +69,7 @@ impl QueueOptions {
 ///
 /// ```
 /// use flatspan::shm::Memfd;
-/// use flatspan::shm::queue::{QueueOptions, Writer};
+/// use flatspan::shm::queue::{Client, QueueOptions};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let memfd = Memfd::create("counter", 0)?;
@@ -103,7 +103,7 @@ pub struct Client {
 ///
 /// ```
 /// use flatspan::shm::Memfd;
-/// use flatspan::shm::queue::{QueueOptions, Writer};
+/// use flatspan::shm::queue::{Client, QueueOptions};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let memfd = Memfd::create("counter", 0)?;
@@ -142,7 +142,8 @@ impl Client {
     /// - [`QueueError::LayoutMismatch`] if the memfd holds a queue with other dimensions.
     /// - [`QueueError::NotAQueue`] if the memfd holds other data.
     /// - [`QueueError::InvalidHeader`] if the options or the existing header are out of range.
-    /// - [`QueueError::UnsupportedVersion`], [`QueueError::TooShort`] if the existing queue is not usable.
+    /// - [`QueueError::UnsupportedVersion`], [`QueueError::TooShort`] if the existing queue is not
+    ///   usable.
     /// - [`QueueError::Io`] if a system call on the memfd fails.
     #[expect(
         clippy::needless_pass_by_value,
@@ -166,7 +167,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Those of [`open`](Self::open).
+    /// The errors of [`open`](Self::open).
     pub fn open_existing(memfd: impl Into<OwnedFd>) -> Result<Option<Self>, QueueError> {
         let file = reopen_and_lock(memfd.into())?;
         match header_if_complete(&file)? {
@@ -268,7 +269,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Those of [`begin`](Self::begin) and of the closure.
+    /// The errors of [`begin`](Self::begin) and of the closure.
     pub fn commit<R>(
         &mut self,
         change: impl FnOnce(&mut Update<'_>) -> Result<R, QueueError>,
@@ -280,8 +281,9 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// - Those of [`commit`](Self::commit).
-    /// - [`QueueError::AuxTooLong`] if `tail` is longer than the queue allows. The closure is not called.
+    /// - The errors of [`commit`](Self::commit).
+    /// - [`QueueError::AuxTooLong`] if `tail` is longer than the queue allows. The closure is not
+    ///   called.
     pub fn commit_with_aux<R>(
         &mut self,
         tail: &[u8],
@@ -360,7 +362,7 @@ impl Update<'_> {
     ///
     /// # Errors
     ///
-    /// - Those of [`commit`](Self::commit).
+    /// - The errors of [`commit`](Self::commit).
     /// - [`QueueError::AuxTooLong`] if `tail` is longer than the queue allows.
     pub fn commit_with(self, tail: &[u8]) -> Result<u64, QueueError> {
         check_aux(tail, &self.dimensions)?;

@@ -95,7 +95,7 @@ pub enum SnapshotOutcome {
 ///
 /// ```
 /// use flatspan::shm::Memfd;
-/// use flatspan::shm::queue::{Host, QueueHostOptions, QueueOptions, Writer};
+/// use flatspan::shm::queue::{Client, QueueHost, QueueHostOptions, QueueOptions};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let dir = tempfile::tempdir()?;
@@ -155,8 +155,8 @@ impl QueueHost {
     ///
     /// - [`QueueError::Store`] if the store cannot be opened.
     /// - [`QueueError::NotAQueue`] if the store has the memory of a program without queue code.
-    /// - [`QueueError::InvalidHeader`], [`QueueError::UnsupportedVersion`], [`QueueError::TooShort`] if the stored
-    ///   queue is not usable.
+    /// - [`QueueError::InvalidHeader`], [`QueueError::UnsupportedVersion`],
+    ///   [`QueueError::TooShort`] if the stored queue is not usable.
     /// - [`QueueError::Io`] if a system call on the memfd fails.
     pub fn open(
         store: impl AsRef<Path>,
@@ -217,8 +217,9 @@ impl QueueHost {
     /// - [`QueueError::Store`] if the store fails. It keeps its generation, and the next call
     ///   retries unless the store is poisoned.
     /// - [`QueueError::LineageMismatch`] if the memfd does not continue the stored state.
-    /// - [`QueueError::InvalidHeader`], [`QueueError::UnsupportedVersion`], [`QueueError::LayoutMismatch`],
-    ///   [`QueueError::TooShort`] if the queue is not usable. Nothing is written.
+    /// - [`QueueError::InvalidHeader`], [`QueueError::UnsupportedVersion`],
+    ///   [`QueueError::LayoutMismatch`], [`QueueError::TooShort`] if the queue is not usable.
+    ///   Nothing is written.
     /// - [`QueueError::Io`] if a system call on the memfd fails.
     pub fn snapshot(&mut self) -> Result<SnapshotOutcome, QueueError> {
         if self.queue.is_none() {

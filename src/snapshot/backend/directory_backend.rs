@@ -56,7 +56,8 @@ impl DirectoryBackend {
     /// Opens the files of an existing store.
     ///
     /// `part_bytes` is a multiple of 64 KiB. The first part of a file can be read with any value.
-    /// METADATA is in the first part and records the actual value for [`StorageBackend::set_part_bytes`].
+    /// METADATA is in the first part and records the actual value for
+    /// [`StorageBackend::set_part_bytes`].
     ///
     /// # Errors
     ///
@@ -76,8 +77,8 @@ impl DirectoryBackend {
     /// Creates the files of a new store in a temporary directory next to `dir`, named
     /// `.NAME.new-<pid>-<random>`.
     ///
-    /// [`StorageBackend::publish`] renames the directory to `dir`. Dropping the backend before removes it. A
-    /// directory that a killed process left is not reused and can be deleted by hand.
+    /// [`StorageBackend::publish`] renames the directory to `dir`. Dropping the backend before
+    /// removes it. A directory that a killed process left is not reused and can be deleted by hand.
     ///
     /// # Errors
     ///

@@ -1,5 +1,5 @@
-//! Storage backend of a store: the [`StorageBackend`] trait, its implementation on a directory, and the
-//! locks.
+//! Storage backend of a store: the [`StorageBackend`] trait, its implementation on a directory, and
+//! the locks.
 
 mod directory_backend;
 mod io_context;

@@ -1,7 +1,7 @@
 //! Storage interface of a store. All files of a store are accessed through it.
 //!
-//! The implementation for production is [`DirectoryBackend`](super::DirectoryBackend), on groups of files. A test
-//! can use a backend of its own to record the operations and to replay every crash.
+//! The implementation for production is [`DirectoryBackend`](super::DirectoryBackend), on groups of
+//! files. A test can use a backend of its own to record the operations and to replay every crash.
 
 use std::fmt;
 use std::fs::File;

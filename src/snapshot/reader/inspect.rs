@@ -33,7 +33,7 @@ use crate::snapshot::heap::{open_read_only, read_headers, stored_part_bytes};
 /// Store::open(&path, StoreOptions::default().initial_bytes(4096))?.close()?;
 /// let reader = StoreReader::open(&path)?;
 /// assert_eq!(reader.newest()?.len(), 4096);
-/// assert!(reader.verify(|_progress| ControlFlow::Continue(()))?.is_good());
+/// assert!(reader.verify(|_progress| ControlFlow::Continue(()))?.is_ok());
 /// # Ok(())
 /// # }
 /// ```

@@ -36,8 +36,8 @@ impl Image {
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let reader = StoreReader::open("/var/lib/counter")?;
     /// let image = reader.newest()?;
-    /// let builder = Group::builder(reader.path());
-    /// let parts = image.parts().into_iter();
+    /// let builder = Group::builder(reader.directory());
+    /// let parts = image.payload_files().into_iter();
     /// let builder = parts.fold(builder, |builder, part| builder.file_range(part.path, part.range));
     /// let group = builder.open()?;
     /// let first = Pieces::new(&group, 256 << 10)?.hash(0)?;

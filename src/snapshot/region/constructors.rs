@@ -103,9 +103,9 @@ impl Region {
     /// Stores never change the files: a page that is stored to becomes private memory of this
     /// process. The call returns at once, whatever the length.
     ///
-    /// Until a page is stored to, it shows the content of the file. So the files must not be truncated.
-    /// They may only be written where the region has private pages, or with the bytes that the region
-    /// has at that place [I10].
+    /// Until a page is stored to, it shows the content of the file. So the files must not be
+    /// truncated. They may only be written where the region has private pages, or with the bytes
+    /// that the region has at that place [I10].
     ///
     /// # Errors
     ///

@@ -37,7 +37,7 @@ use crate::sys::sigbus::Watch;
 /// use flatspan::snapshot::{Region, RegionOptions};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let region = Region::new_anonymous(4096, RegionOptions::default().reserved_bytes(1 << 30))?;
+/// let region = Region::new_anonymous(4096, RegionOptions::default().reserve_bytes(1 << 30))?;
 /// let start = region.as_ptr();
 /// region.write_at(10, b"hello")?;
 /// region.grow(1 << 20)?;

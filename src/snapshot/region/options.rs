@@ -16,7 +16,7 @@ use crate::sys::rlimits;
 /// use flatspan::snapshot::{Region, RegionOptions};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let options = RegionOptions::default().reserved_bytes(1 << 30);
+/// let options = RegionOptions::default().reserve_bytes(1 << 30);
 /// let region = Region::new_anonymous(4096, options)?;
 /// region.grow(1 << 30)?;
 /// # Ok(())

@@ -30,15 +30,15 @@ pub struct OpenReport {
     /// Invalid copies of METADATA that were rewritten.
     pub repaired_metadata: Vec<String>,
     /// Reason for not using the newer heap. With
-    /// [`WriteMode::Tracked`](crate::snapshot::WriteMode::Tracked) the state is then that of an earlier
-    /// checkpoint, and later changes are lost.
+    /// [`WriteMode::Tracked`](crate::snapshot::WriteMode::Tracked) the state is then that of an
+    /// earlier checkpoint, and later changes are lost.
     pub fallback_reason: Option<String>,
     /// State of the other heap, as recorded in its header.
     pub other_heap: String,
     /// Length of the region.
     pub region_bytes: u64,
-    /// The memory kept its content ([`MemorySource::Attach`](crate::snapshot::MemorySource::Attach)) and nothing
-    /// was restored.
+    /// The memory kept its content
+    /// ([`MemorySource::Attach`](crate::snapshot::MemorySource::Attach)) and nothing was restored.
     pub attached: bool,
     /// All pages were verified. Otherwise each page is verified before it is overwritten.
     pub fully_verified: bool,

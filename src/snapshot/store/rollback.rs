@@ -50,9 +50,10 @@ pub struct Rollback {
 impl History {
     /// Commits the content of a snapshot as the newest state of the store, and closes the store.
     ///
-    /// `name` is the [`name`](HistorySnapshot::name) of the snapshot. Every page of the snapshot is verified
-    /// while it is read. With [`CurrentState::Keep`] the state that is replaced becomes a snapshot
-    /// first. The history is otherwise unchanged, so a rollback can be undone by another one.
+    /// `name` is the [`name`](HistorySnapshot::name) of the snapshot. Every page of the snapshot is
+    /// verified while it is read. With [`CurrentState::Keep`] the state that is replaced becomes a
+    /// snapshot first. The history is otherwise unchanged, so a rollback can be undone by another
+    /// one.
     ///
     /// The new state gets a new generation. Until that generation is durable, the replaced state is
     /// the committed one: a crash leaves either state complete, and a repeated call finishes the
@@ -60,8 +61,8 @@ impl History {
     ///
     /// # Errors
     ///
-    /// The newest state does not change, unless the error occurs during the commit itself. In that case
-    /// either state may be the newest one.
+    /// The newest state does not change, unless the error occurs during the commit itself. In that
+    /// case either state may be the newest one.
     ///
     /// - [`StoreError::InUse`] if a writer has the store open.
     /// - [`StoreError::Directory`] with `NotFound` if the history has no snapshot of this name.
@@ -81,7 +82,7 @@ impl History {
     /// # let path = directory.path().join("counter");
     /// Store::open(&path, StoreOptions::default().initial_bytes(4096))?.close()?;
     /// let history = History::new(&path);
-    /// let before = history.keep()?;
+    /// let before = history.add()?;
     /// // The store is used and closed here.
     /// let rollback = history.rollback(&before.name(), CurrentState::Keep)?;
     /// assert!(rollback.generation > before.generation());

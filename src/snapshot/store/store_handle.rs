@@ -42,7 +42,7 @@ use crate::snapshot::store_files::StoreFiles;
 /// let store = Store::open("/var/lib/counter", StoreOptions::default().initial_bytes(4096))?;
 /// let count = store.transaction(|tx| {
 ///     let count = tx.bytes()[0].wrapping_add(1);
-///     tx.write(0, &[count])?;
+///     tx.write_at(0, &[count])?;
 ///     Ok(count)
 /// })?;
 /// assert_eq!(store.view(|bytes| bytes[0])?, count);
@@ -67,7 +67,7 @@ impl StoreOptions {
     ///
     /// While the store is open, no other program changes or truncates the files of its heaps:
     /// slices of the memory show these files. An unreadable page raises SIGBUS, unless the
-    /// [handler](crate::mapping_cache::install_sigbus_dispatcher) is installed. The handler poisons
+    /// [handler](crate::mapping_cache::install_sigbus_handler) is installed. The handler poisons
     /// the store.
     pub unsafe fn restore_by_map(mut self) -> Self {
         self.restore = Restore::Map;
@@ -164,15 +164,17 @@ impl Store {
         self.files().journal.durable()
     }
 
-    /// Returns the address of the region, which is constant while the store exists. Using it is
-    /// `unsafe`: it needs a guard of [`enter`](Self::enter), and the other writers must permit it.
+    /// Returns the address of the region, which is constant while the store exists. Using it
+    /// is `unsafe`: the caller needs a guard of [`write_guard`](Self::write_guard), and the other
+    /// writers must permit the access.
     #[must_use]
     pub fn as_ptr(&self) -> NonNull<u8> {
         self.memory().region.as_ptr()
     }
 
-    /// Returns the memfd of the memory for other processes, or `None` for [`MemorySource::Private`]. It
-    /// may be longer than the region. A checkpoint covers the first [`len`](Self::len) bytes.
+    /// Returns the memfd of the memory for other processes, or `None` for
+    /// [`MemorySource::Private`]. It may be longer than the region. A checkpoint covers the first
+    /// [`len`](Self::len) bytes.
     #[must_use]
     pub fn memfd(&self) -> Option<BorrowedFd<'_>> {
         self.memory().region.as_fd()
@@ -295,8 +297,8 @@ impl Store {
     /// returns the length.
     ///
     /// The new bytes keep their content and are in the next checkpoint. If the memfd ends within a
-    /// page, the whole page belongs to the region. Does nothing for [`MemorySource::Private`], or if the
-    /// region is as long already.
+    /// page, the whole page belongs to the region. Does nothing for [`MemorySource::Private`], or
+    /// if the region is as long already.
     ///
     /// # Errors
     ///
@@ -339,8 +341,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// - [`StoreError::WrongMode`] if the store was not opened with [`WriteMode::Tracked`]. The journal
-    ///   of other stores has every transaction already.
+    /// - [`StoreError::WrongMode`] if the store was not opened with [`WriteMode::Tracked`]. The
+    ///   journal of other stores has every transaction already.
     /// - The errors of [`checkpoint`](Self::checkpoint).
     pub fn checkpoint_delta(&self) -> Result<CheckpointReport, StoreError> {
         self.require(WriteMode::Tracked, "checkpoint_delta", "Writers")?;
@@ -353,8 +355,8 @@ impl Store {
     /// The heap is a copy of the committed one and shares its storage where the filesystem supports
     /// reflinks. The next base checkpoint then writes the changed pages only. Writers and
     /// checkpoints run meanwhile. A checkpoint waits for one step at most. A base checkpoint
-    /// creates the second heap itself and ends the copy. [`StoreOptions::create_second_heap`] creates the
-    /// heap in the background.
+    /// creates the second heap itself and ends the copy. [`StoreOptions::create_second_heap`]
+    /// creates the heap in the background.
     ///
     /// # Errors
     ///

@@ -35,7 +35,7 @@ use crate::snapshot::store_files::StoreFiles;
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let store = Store::open("/var/lib/counter", StoreOptions::default().initial_bytes(4096))?;
 /// let mut tx = store.begin()?;
-/// tx.write(0, b"new")?;
+/// tx.write_at(0, b"new")?;
 /// tx.commit()?;
 /// # Ok(())
 /// # }

@@ -79,7 +79,7 @@ impl WriteGuard<'_> {
     /// - [`StoreError::Region`] if the range is not in whole pages of 4096 bytes.
     pub fn discard(&self, range: Range<u64>) -> Result<(), StoreError> {
         self.mark_dirty(range.clone())?;
-        // Lossless: `declare` has checked the range.
+        // Lossless: `mark_dirty` has checked the range.
         self.memory
             .discard(range.start as usize..range.end as usize)
     }

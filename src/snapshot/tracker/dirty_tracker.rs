@@ -23,7 +23,7 @@ use crate::snapshot::region::Region;
 /// # Examples
 ///
 /// ```
-/// use flatspan::snapshot::{Compare, DirtyTracker as _, PageSet, Region, RegionOptions};
+/// use flatspan::snapshot::{DirtyTracker as _, HashCompareTracker, PageSet, Region, RegionOptions};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let region = Region::new_anonymous(8 * 4096, RegionOptions::default())?;
@@ -107,7 +107,7 @@ pub trait DirtyTracker: Send + fmt::Debug {
     ///
     /// # Errors
     ///
-    /// The same as [`arm`](Self::arm).
+    /// The errors of [`arm`](Self::arm).
     fn note_grown(&mut self, region: &Region, old_len: usize) -> Result<(), TrackerError> {
         self.mark_dirty(pages_of(old_len..region.len()));
         Ok(())
@@ -118,7 +118,7 @@ pub trait DirtyTracker: Send + fmt::Debug {
     ///
     /// # Errors
     ///
-    /// The same as [`arm`](Self::arm).
+    /// The errors of [`arm`](Self::arm).
     fn note_discarded(
         &mut self,
         _region: &Region,

@@ -31,8 +31,8 @@ const RUNS: usize = 8192;
 /// - Stores through another mapping of the same memory: by another process, by a child after a
 ///   fork, or by this process.
 /// - Writes to the file or memfd by `write(2)` and similar calls.
-/// - Reads of `io_uring`, RDMA and devices into registered buffers. Their pages stay pinned and cause
-///   no fault. Use [`HashCompareTracker`](super::HashCompareTracker) for such regions.
+/// - Reads of `io_uring`, RDMA and devices into registered buffers. Their pages stay pinned and
+///   cause no fault. Use [`HashCompareTracker`](super::HashCompareTracker) for such regions.
 /// - Discarded ranges (hole punching, `MADV_REMOVE`), even through the same mapping. Report them by
 ///   [`DirtyTracker::note_discarded`].
 ///
