@@ -15,12 +15,12 @@ use super::tracker::{TrackerChoice, WriterScope};
 ///
 /// Other processes can map a memfd, too ([`Store::memfd`](super::Store::memfd)). They do
 /// not use the access lock of the store. A checkpoint then has each page as it was at some time
-/// during the checkpoint, or since the checkpoint before. It is one point in time only if these
+/// during the checkpoint, or after the previous one. It is one point in time only if these
 /// processes pause or use a protocol of their own.
 ///
-/// Their changes are found by comparing pages, unless the caller guarantees that no other process
-/// writes the memory ([`StoreOptions::writer_scope`]). No references to such memory exist, so it
-/// needs [`WriteMode::Tracked`], and it is restored by copying.
+/// Changes by other processes are found by comparing pages, unless the caller guarantees that no
+/// other process writes the memory ([`StoreOptions::writer_scope`]). No references to such memory
+/// exist, so it needs [`WriteMode::Tracked`], and it is restored by copying.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub enum MemorySource {
@@ -294,8 +294,8 @@ impl StoreOptions {
         self
     }
 
-    /// Sets how external writers are stopped at the point in time of a checkpoint. They run while
-    /// the checkpoint scans for changed pages before, and while it waits for the disk.
+    /// Sets how external writers are stopped at the point in time of a checkpoint. They
+    /// run during the earlier scans of the checkpoint, and while it waits for the disk.
     pub fn quiesce_with(mut self, standstill: Arc<dyn Quiesce>) -> Self {
         self.quiesce_with = Some(standstill);
         self

@@ -1,4 +1,4 @@
-//! Committed state of a store, read piece by piece.
+//! Committed state of a store, read in steps.
 
 use std::ops::Range;
 
@@ -230,8 +230,8 @@ impl Image {
     /// Calls `take` with the data of the region, in ascending order: an offset and the bytes from
     /// there on. Ranges that are not passed are zero.
     ///
-    /// Now and then `take` is called with no bytes, to report the offset that is reached. The first
-    /// error that it returns ends the reading.
+    /// Regular calls of `take` with no bytes report the offset that is reached. The first error
+    /// that `take` returns ends the reading.
     ///
     /// # Errors
     ///

@@ -57,7 +57,7 @@ pub struct HeapInfo {
     pub present_bytes: Option<u64>,
 }
 
-/// Headers of a store.
+/// Headers of a store, from [`StoreReader::inspect`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct StoreInfo {
@@ -150,7 +150,7 @@ impl StoreReader {
     }
 
     /// Finds the writer without trying its lock, which could make a writer fail that starts at this
-    /// moment. Inode numbers are not unique across filesystems, so the process number in the lock
+    /// moment. Inode numbers are not unique across filesystems, so the process id in the lock
     /// file must match, too.
     fn writer(&self) -> Option<u32> {
         let path = self.directory.join("lock");

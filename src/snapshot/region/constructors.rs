@@ -177,7 +177,7 @@ pub(super) fn finish(
     Region::new(memory, len, backing, shape, options.huge_pages)
 }
 
-/// Kernels and kinds of memory without huge pages refuse.
+/// Requests huge pages. Kernels and kinds of memory without them refuse, which is ignored.
 pub(super) fn prefer_huge_pages(memory: &PreallocationStatus, range: Range<usize>) {
     drop(memory.prefer_huge_pages(range));
 }

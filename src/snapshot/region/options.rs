@@ -138,7 +138,7 @@ impl RegionOptions {
     }
 }
 
-/// The pages of the format must be those of the system, since page tables show what changed.
+/// Fails unless the system has pages of the format's length: page tables show which pages changed.
 pub(super) fn check_page_size() -> Result<(), RegionError> {
     match rlimits::page_bytes() {
         PAGE_BYTES => Ok(()),

@@ -377,7 +377,7 @@ impl Store {
     ///
     /// Acknowledged transactions are durable regardless, but the journal grows. After an error the
     /// background thread waits one second before the next checkpoint. It leaves the second heap to
-    /// the next base checkpoint, also if readers hold its lock for a minute. Nothing more is made
+    /// the next base checkpoint, also if readers hold its lock for a minute. It does no more work
     /// after an error that poisons the store. [`StoreOptions::on_background_error`] reports errors
     /// at once.
     #[must_use]
@@ -404,7 +404,7 @@ impl Store {
         &self.inner.parts.files
     }
 
-    /// Fails if the store was opened for another way of writing.
+    /// Fails if the store was opened with another write mode.
     fn require(
         &self,
         changes: WriteMode,

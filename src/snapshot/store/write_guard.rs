@@ -57,8 +57,8 @@ impl WriteGuard<'_> {
         Ok(self.memory.region.read_at(start, buf)?)
     }
 
-    /// Marks a range as dirty. Needed for changes that the tracker may not see: by another process,
-    /// by another mapping, or by a device.
+    /// Marks a range as dirty. This is required for changes that the tracker may not see: by
+    /// another process, by another mapping, or by a device.
     ///
     /// # Errors
     ///
