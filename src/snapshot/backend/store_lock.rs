@@ -1,8 +1,8 @@
 //! Locks of a store: flock(2) on files of its directory, which end with their holder [I16].
 //!
 //! The writer holds `lock`. Readers share `lock-a` or `lock-b` while they read that heap, and a
-//! checkpoint locks it exclusively while it writes that heap [I17]. flock(2) locks belong to the
-//! open file description, so they also exclude threads of the same process.
+//! checkpoint locks it exclusively while it writes that heap [I17]. A flock(2) lock belongs to the
+//! open file description, so it also excludes threads of the same process.
 //!
 //! # References
 //!

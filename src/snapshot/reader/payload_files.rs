@@ -38,7 +38,9 @@ impl Image {
     /// let image = reader.newest()?;
     /// let builder = Group::builder(reader.directory());
     /// let parts = image.payload_files().into_iter();
-    /// let builder = parts.fold(builder, |builder, part| builder.file_range(part.path, part.range));
+    /// let builder = parts.fold(builder, |builder, part| {
+    ///     builder.file_range(part.path, part.range)
+    /// });
     /// let group = builder.open()?;
     /// let first = Pieces::new(&group, 256 << 10)?.hash(0)?;
     /// // Check before the hash is used.

@@ -53,7 +53,8 @@ impl Group {
         Ok(())
     }
 
-    /// Syncs, unmaps and closes a file, so that it can be renamed, replaced or deleted.
+    /// Closes a file after syncing and unmapping it, so that it can be renamed, replaced or
+    /// deleted.
     ///
     /// The next use opens the file that its path names then. All entries with the same path are
     /// closed.

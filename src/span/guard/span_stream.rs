@@ -22,8 +22,8 @@ const CHUNK_BYTES: u64 = 256 << 10;
 /// **Locks and memory.** A chunk is locked and pinned when the reader requests it, never before. A
 /// slow reader therefore blocks no writer of the bytes that it has not reached, and the content of
 /// different chunks may be of different points in time. If the group [allows
-/// slices](Group::allows_slices), a chunk that is in one window is not copied: its `Bytes` keep the
-/// range locked and the window pinned until the last clone is dropped, and the pin counts against
+/// slices](Group::allows_slices), a chunk that is in one window is not copied. Its `Bytes` keep the
+/// range locked and the window pinned until the last clone is dropped. The pin counts against
 /// the budget of the cache. All other chunks are copied, and hold no lock after that. The stream
 /// itself holds no chunk.
 ///

@@ -5,7 +5,7 @@
 //! [`MappedBytes`] require a [`NoWriters`], which only the caller of the `unsafe`
 //! `Pieces::hash_in_place` creates: nothing changes or truncates the files while pieces are hashed.
 //! The slice is then over memory that stays mapped (U1), does not change, and has storage for every
-//! page: the pages were populated, and the file extends to the end of the range. A disk that fails
+//! page. The pages were populated, and the file extends to the end of the range. A disk that fails
 //! in the middle still raises SIGBUS.
 #![expect(unsafe_code, reason = "a slice over mapped memory")]
 

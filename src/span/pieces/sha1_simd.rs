@@ -100,8 +100,8 @@ impl Sha1Lanes {
     ///
     /// # Panics
     ///
-    /// Panics if the number of blocks differs from the number of streams, if their lengths differ,
-    /// or if an earlier call had a length that is not a multiple of 64.
+    /// Panics if the number of blocks differs from the number of streams, or if their lengths
+    /// differ. Panics if an earlier call had a length that is not a multiple of 64.
     pub(super) fn update(&mut self, blocks: &[&[u8]]) {
         assert_eq!(blocks.len(), self.streams, "one block for each stream");
         assert!(
