@@ -167,8 +167,8 @@ fn pauses(_: &mut Criterion) {
         .arg("1000")
         .spawn()
         .expect("program starts");
-    let options =
-        TransparentHostOptions::default().standstill(Arc::new(Freezer::for_process(program.id())));
+    let options = TransparentHostOptions::default()
+        .quiesce_with(Arc::new(Freezer::for_process(program.id())));
     let unaware = TransparentHost::open(dir.path().join("store"), &file, options).expect("a store");
     for _ in 0..2 {
         unaware.snapshot().expect("a snapshot");

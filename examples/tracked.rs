@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let writers: Vec<_> = (0..4)
             .map(|id| scope.spawn(move || write(writing, id)))
             .collect();
-        while !writers.iter().all(|writer| writer.is_finished()) {
+        while !writers.iter().all(thread::ScopedJoinHandle::is_finished) {
             let report = store.checkpoint()?;
             println!(
                 "generation {}: {} pages, writers paused for {:?}",

@@ -27,8 +27,8 @@ const LAYERS: [(&str, &[&str]); 7] = [
     ("sys", &[]),
 ];
 
-/// Layers skipped with a reason: (from, to). docs/architecture.md has the reason, in a paragraph that
-/// contains `from -> to`.
+/// Layers skipped with a reason: (from, to). docs/architecture.md has the reason, in a paragraph
+/// that contains `from -> to`.
 const EXCEPTIONS: [(&str, &str); 1] = [("snapshot", "mapping_cache")];
 
 #[test]
@@ -306,7 +306,7 @@ fn logic(source: &str) -> Vec<String> {
             "}" => depth -= 1,
             _ => {}
         }
-        let is_use = item.iter().take(6).any(|token| *token == "use");
+        let is_use = item.iter().take(12).any(|token| *token == "use");
         let ends = depth == 0 && (token == ";" || (token == "}" && !is_use));
         if ends {
             if !is_entry(&item) {

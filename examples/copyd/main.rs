@@ -26,9 +26,10 @@
 //! A reply with a status other than 0 carries a message, and the connection continues. The server
 //! reads and discards the payload of a refused put.
 //!
-//! The connection ends after the reply if the position of the next request is unknown: after a put
-//! of more than 16384 bytes, and when a file fails in the middle of a put. If a file fails in the
-//! middle of a get, the connection ends without a further reply, and the last bytes may be zeros.
+//! The connection ends after the reply if the position of the next request is unknown. That is so
+//! after a put of more than 16384 bytes, and when a file fails in the middle of a put. If a file
+//! fails in the middle of a get, the connection ends without a further reply, and the last bytes
+//! may be zeros.
 //!
 //! The server closes a connection that is silent for a minute. While a put receives its bytes, its
 //! block is locked, and requests of other peers for the block get the status busy.

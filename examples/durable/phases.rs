@@ -133,7 +133,7 @@ impl Phases {
                 self.journal_done(number);
             }
             Call::Write(LogicalFile::Journal(number), ..) if !self.syncs => {
-                self.journal_done(number)
+                self.journal_done(number);
             }
             Call::Sync(LogicalFile::Heap(_)) => self.header_done(),
             // The second METADATA copy.

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use super::freeze_error::FreezeError;
 use super::freeze_tree::{FrozenTree, SeizedThreads, freeze_within};
+#[cfg(feature = "snapshot")]
 use crate::snapshot::{Quiesce, QuiesceGuard};
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -123,6 +124,7 @@ impl Freezer {
     }
 }
 
+#[cfg(feature = "snapshot")]
 impl Quiesce for Freezer {
     fn quiesce(&self) -> io::Result<QuiesceGuard> {
         Ok(QuiesceGuard::new(self.freeze()?))

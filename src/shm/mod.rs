@@ -39,8 +39,9 @@ mod notify_address;
 mod process_id;
 #[cfg(not(all(loom, test)))]
 mod process_users;
+#[cfg(feature = "snapshot")]
 pub mod queue;
-#[cfg(not(all(loom, test)))]
+#[cfg(all(feature = "snapshot", not(all(loom, test))))]
 mod transparent_host;
 
 pub use absence::Absence;
@@ -55,16 +56,9 @@ pub use listen_fds::ListenFds;
 pub use memfd::Memfd;
 pub use memfd_map::{MemfdMap, MemfdMapMut};
 pub use notify::Notify;
-#[cfg(not(all(loom, test)))]
+#[cfg(all(feature = "snapshot", not(all(loom, test))))]
 pub use transparent_host::{TransparentHost, TransparentHostError, TransparentHostOptions};
 
-/// Processes and their signals, for the program `shm-restore` only. No stable API.
 #[cfg(not(all(loom, test)))]
 #[doc(hidden)]
-pub mod process {
-    pub use super::process_id::ProcessId;
-    pub use super::process_users::{
-        Descendant, adopt_orphans, descendants_with, reap_orphans, users_of,
-    };
-    pub use crate::sys::fatal_signals::FAULT_SIGNALS;
-}
+pub mod process;

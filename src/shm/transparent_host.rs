@@ -44,7 +44,7 @@ impl TransparentHostOptions {
 
     /// Sets what freezes the program during the stop-and-copy part of each checkpoint. Defaults to
     /// nothing.
-    pub fn standstill(mut self, quiesce: Arc<dyn Quiesce>) -> Self {
+    pub fn quiesce_with(mut self, quiesce: Arc<dyn Quiesce>) -> Self {
         self.quiesce = Some(quiesce);
         self
     }

@@ -68,7 +68,7 @@ pub enum StoreError {
         /// Newest heap.
         first: HeapName,
         /// Error of the newest heap.
-        first_error: Box<StoreError>,
+        first_error: Box<Self>,
         /// Result of trying the other heap.
         rest: String,
     },

@@ -294,10 +294,10 @@ impl StoreOptions {
         self
     }
 
-    /// Sets how external writers are stopped at the point in time of a checkpoint. They
-    /// run during the earlier scans of the checkpoint, and while it waits for the disk.
-    pub fn quiesce_with(mut self, standstill: Arc<dyn Quiesce>) -> Self {
-        self.quiesce_with = Some(standstill);
+    /// Sets how external writers are stopped at the point in time of a checkpoint. They run
+    /// during the earlier scans of the checkpoint, and while it waits for the disk.
+    pub fn quiesce_with(mut self, quiesce: Arc<dyn Quiesce>) -> Self {
+        self.quiesce_with = Some(quiesce);
         self
     }
 

@@ -22,6 +22,7 @@
 mod error;
 mod group;
 mod guard;
+#[cfg(feature = "pieces")]
 mod pieces;
 
 pub use error::GroupError;
@@ -29,6 +30,7 @@ pub use group::{
     Cursor, Entry, EntryInfo, EntryKind, Extent, Extents, Group, GroupBuilder, Layout,
 };
 pub use guard::{GroupHandle, Span, SpanMut, ZeroCopySender};
+#[cfg(feature = "pieces")]
 pub use pieces::{PieceAssembler, PieceHasher, Pieces, Sha1, Sha1Digest, Sha1DigestParseError};
 
 #[cfg(feature = "tokio")]

@@ -6,6 +6,7 @@
 
 pub(crate) mod address_space;
 pub(crate) mod fallocate;
+#[cfg(feature = "shm")]
 pub(crate) mod fatal_signals;
 pub(crate) mod fcntl;
 pub(crate) mod flock;

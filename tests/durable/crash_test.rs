@@ -8,8 +8,8 @@ use serde_json::Value;
 use crate::program::{durable, stdout};
 use crate::support;
 
-/// Runs a crash test in a new directory. Returns its output and the number of remaining files, which
-/// is 0 if the test passes.
+/// Runs a crash test in a new directory. Returns its output and the number of remaining files,
+/// which is 0 if the test passes.
 fn crash_test(args: &[&str]) -> (Output, usize) {
     let directory = support::temp_dir();
     let output = durable()

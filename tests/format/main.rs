@@ -1,5 +1,9 @@
 //! Decoders of a store's files, and generated stores, on arbitrary and mutated bytes: the
 //! properties of the fuzz targets, on a stable compiler.
+#![allow(
+    unfulfilled_lint_expectations,
+    reason = "the format is public in the library and private in this target"
+)]
 
 #[path = "../../fuzz/properties/directory.rs"]
 mod directory_property;

@@ -145,7 +145,7 @@ fn use_safely(group: Group, expected: &[u8]) {
             .span(..)
             .expect("free")
             .write_all_to(to)
-            .expect("sent")
+            .expect("sent");
     });
     assert!(sent == expected, "sent by a span");
     let group = Arc::new(group);

@@ -26,6 +26,7 @@ mod heap_as_group;
 mod history;
 mod isolation;
 mod lazy_verification;
+mod lock_lifetime;
 mod ordinary_user;
 mod page_set;
 mod part_lengths;

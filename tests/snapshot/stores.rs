@@ -116,10 +116,10 @@ fn failed_or_panicked_transaction_is_rolled_back() {
         "{failed:?}"
     );
     let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let _: Result<(), StoreError> = store.transaction(|tx| {
+        drop(store.transaction(|tx| -> Result<(), StoreError> {
             tx.write_at(PAGE, &[8; 8192])?;
             panic!("in the middle");
-        });
+        }));
     }));
     assert!(caught.is_err());
     assert_eq!(store.len(), 40 * PAGE);

@@ -69,8 +69,9 @@ fn i23_an_error_of_the_caller_undoes_a_transaction() {
     #[derive(Debug, PartialEq)]
     struct OwnError;
     fn run(store: &Store) -> Result<(), OwnError> {
-        let mut tx = store.begin().map_err(|_: StoreError| OwnError)?;
-        tx.write_at(0, &[7]).map_err(|_: StoreError| OwnError)?;
+        let mut tx = store.begin().map_err(|_ignored: StoreError| OwnError)?;
+        tx.write_at(0, &[7])
+            .map_err(|_ignored: StoreError| OwnError)?;
         Err(OwnError)
     }
     let (_dir, store) = store();

@@ -62,7 +62,7 @@ impl StateHost {
         }
         let mut options = TransparentHostOptions::default();
         if let Some(freezer) = freezer {
-            options = options.standstill(Arc::<CommandFreezer>::clone(freezer));
+            options = options.quiesce_with(Arc::<CommandFreezer>::clone(freezer));
         }
         if let Some(bytes) = cli.part_size {
             options = options.part_bytes(bytes);

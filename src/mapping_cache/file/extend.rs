@@ -90,10 +90,10 @@ impl CachedFile {
         let len = range.end - range.start;
         match fallocate::preallocate(file, range.start, len) {
             Ok(Coverage::EveryWrite) => {
-                state.set_preallocation_status(PreallocationStatus::Reserved)
+                state.set_preallocation_status(PreallocationStatus::Reserved);
             }
             Ok(Coverage::FirstWrite) => {
-                state.set_preallocation_status(PreallocationStatus::FirstWriteOnly)
+                state.set_preallocation_status(PreallocationStatus::FirstWriteOnly);
             }
             Err(error) if fallocate::is_unsupported(&error) => {
                 if self.options.preallocation_fallback == PreallocationFallback::Fail {

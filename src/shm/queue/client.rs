@@ -475,6 +475,10 @@ mod tests {
         drop(update);
         let mut update = client.begin().expect("an update");
         update.write(0, &[3; 5]).expect("a change");
+        #[expect(
+            clippy::forget_non_drop,
+            reason = "a leaked update must leave no trace"
+        )]
         std::mem::forget(update);
         assert_eq!(state(&client), [1; 2 * PAGE_BYTES]);
 

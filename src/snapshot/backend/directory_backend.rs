@@ -1,7 +1,11 @@
 //! Storage backend on a directory: one group of files for each logical file, opened on first use.
 //!
-//! Lock order: the list of files, then the shape of one logical file, then that of a second one.
-//! The second one has a higher name, or the same name in a backend at a higher address.
+//! Lock order:
+//!
+//! 1. the list of files;
+//! 2. the shape of one logical file;
+//! 3. the shape of a logical file with a higher name, or with the same name in a backend at a
+//!    higher address.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};

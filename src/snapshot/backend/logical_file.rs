@@ -59,7 +59,7 @@ impl FileParts {
     }
 
     pub(super) fn read(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        let end = self.end_of(offset, buf.len())?;
+        let end = Self::end_of(offset, buf.len())?;
         if end > self.known_len() && self.access == Access::ReadOnly {
             // Another process may have extended the file.
             self.rescan(&mut self.write_shape())?;
@@ -70,7 +70,7 @@ impl FileParts {
     }
 
     pub(super) fn write(&self, offset: u64, buf: &[u8]) -> io::Result<()> {
-        let end = self.end_of(offset, buf.len())?;
+        let end = Self::end_of(offset, buf.len())?;
         loop {
             let shape = self.read_shape();
             shape.refuse_broken()?;
@@ -208,19 +208,18 @@ impl FileParts {
 
     pub(super) fn part_file(&self, part: u64) -> io::Result<File> {
         let shape = self.read_shape();
-        match usize::try_from(part)
+        if let Some(part) = usize::try_from(part)
             .ok()
             .filter(|part| *part < shape.parts)
         {
-            Some(part) => Ok(shape.group.open_file(part)?),
-            None => {
-                let path = shape.group.root().join(self.array.part_name(part));
-                Err(in_context(
-                    &path,
-                    "open it",
-                    &io::ErrorKind::NotFound.into(),
-                ))
-            }
+            Ok(shape.group.open_file(part)?)
+        } else {
+            let path = shape.group.root().join(self.array.part_name(part));
+            Err(in_context(
+                &path,
+                "open it",
+                &io::ErrorKind::NotFound.into(),
+            ))
         }
     }
 
@@ -273,7 +272,7 @@ impl FileParts {
         Err(io::Error::new(io::ErrorKind::UnexpectedEof, message))
     }
 
-    fn end_of(&self, offset: u64, len: usize) -> io::Result<u64> {
+    fn end_of(offset: u64, len: usize) -> io::Result<u64> {
         let end = offset.checked_add(len as u64);
         end.ok_or_else(|| io::ErrorKind::InvalidInput.into())
     }

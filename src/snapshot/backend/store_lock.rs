@@ -1,12 +1,12 @@
 //! Locks of a store: flock(2) on files of its directory, which end with their holder [I16].
 //!
 //! The writer holds `lock`. Readers share `lock-a` or `lock-b` while they read that heap, and a
-//! checkpoint locks it exclusively while it writes that heap [I17]. A flock(2) lock belongs to the
-//! open file description, so it also excludes threads of the same process.
+//! checkpoint locks it exclusively while it writes that heap [I17]. Locks by flock(2) belong to the
+//! open file description, so they also exclude threads of the same process.
 //!
 //! # References
 //!
-//! [flock(2)](https://man7.org/linux/man-pages/man2/flock.2.html)
+//! [flock(2)](https://man7.org/linux/man-pages/man2/flock.2.html).
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};

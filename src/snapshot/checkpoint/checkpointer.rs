@@ -156,7 +156,7 @@ impl Checkpointer {
         Ok(())
     }
 
-    /// Step 1: sets WRITE_LOCK of a heap to incomplete, and creates or empties a heap without
+    /// Step 1: sets `WRITE_LOCK` of a heap to incomplete, and creates or empties a heap without
     /// content.
     pub(super) fn mark_incomplete(
         &mut self,
@@ -226,7 +226,7 @@ impl Checkpointer {
         Ok(())
     }
 
-    /// Step 4: sets WRITE_LOCK of a heap to complete. On failure sets it to incomplete again and
+    /// Step 4: sets `WRITE_LOCK` of a heap to complete. On failure sets it to incomplete again and
     /// poisons the store [I3].
     pub(super) fn mark_complete(
         files: &StoreFiles,

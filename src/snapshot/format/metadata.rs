@@ -444,7 +444,8 @@ pub(crate) mod tests {
 
     #[test]
     fn invalid_fields_are_named() {
-        let invalid: [(fn(&mut Metadata), &str); 11] = [
+        type Damage = fn(&mut Metadata);
+        let invalid: [(Damage, &str); 11] = [
             (|it| it.part_bytes = 4096, "part_bytes"),
             (|it| it.part_bytes = 0, "part_bytes"),
             (|it| it.generation = 0, "generation"),

@@ -62,7 +62,7 @@ pub(crate) struct Replayed {
     pub(crate) seen_generation: u64,
     pub(crate) records: u64,
     pub(crate) bytes: u64,
-    pub(crate) cuts: Vec<IgnoredTail>,
+    pub(crate) ignored_tails: Vec<IgnoredTail>,
     /// Generation of the missing heap that later records apply to.
     pub(crate) lost_base: Option<u64>,
 }
@@ -284,7 +284,7 @@ impl Replay<'_> {
                 return Err(damaged);
             }
             if file.len > from {
-                self.done.cuts.push(IgnoredTail {
+                self.done.ignored_tails.push(IgnoredTail {
                     journal: file.number,
                     offset: from,
                     len_bytes: file.len - from,

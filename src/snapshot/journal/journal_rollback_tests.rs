@@ -18,7 +18,7 @@ fn journal(syncs: bool) -> (Arc<Recorder>, Journal) {
         floor: 0,
         next_number: 1,
     };
-    let journal = Journal::new(disk.clone(), store, syncs, start);
+    let journal = Journal::new(Arc::<Recorder>::clone(&disk), store, syncs, start);
     (disk, journal)
 }
 

@@ -129,7 +129,7 @@ impl State {
     fn refuse_nested(&self, thread: &Thread, method: &'static str) -> Result<(), StoreError> {
         let exclusive = self.exclusive.as_ref().map(Thread::id);
         if exclusive == Some(thread.id()) || self.shared.contains_key(&thread.id()) {
-            return Err(StoreError::WouldDeadlock { method: method });
+            return Err(StoreError::WouldDeadlock { method });
         }
         Ok(())
     }

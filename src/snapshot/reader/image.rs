@@ -147,7 +147,7 @@ impl StoreReader {
             chain: replayed.chain,
             journal_ends: journal_state.journal_ends,
             replayed_records: journal_state.records,
-            ignored_tails: replayed.cuts,
+            ignored_tails: replayed.ignored_tails,
             heap_lock,
         }))
     }

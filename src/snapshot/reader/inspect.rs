@@ -133,7 +133,7 @@ impl StoreReader {
                 // A checkpoint has removed the file since the list was read.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 forgotten => {
-                    forgotten.map_err(StoreError::disk("drop the page cache of", array))?
+                    forgotten.map_err(StoreError::disk("drop the page cache of", array))?;
                 }
             }
         }

@@ -149,7 +149,7 @@ impl StoreReader {
             },
         )?;
         heap_lock.check_unchanged(self)?;
-        Ok(Some(replayed.0.cuts))
+        Ok(Some(replayed.0.ignored_tails))
     }
 }
 

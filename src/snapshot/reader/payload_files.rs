@@ -31,16 +31,17 @@ impl Image {
     /// # Examples
     ///
     /// ```no_run
-    /// use flatspan::{snapshot::StoreReader, span::{Group, Pieces}};
+    /// use flatspan::snapshot::StoreReader;
+    /// use flatspan::span::{Group, Pieces};
     ///
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let reader = StoreReader::open("/var/lib/counter")?;
     /// let image = reader.newest()?;
     /// let builder = Group::builder(reader.directory());
-    /// let parts = image.payload_files().into_iter();
-    /// let builder = parts.fold(builder, |builder, part| {
-    ///     builder.file_range(part.path, part.range)
-    /// });
+    /// let builder = image
+    ///     .payload_files()
+    ///     .into_iter()
+    ///     .fold(builder, |builder, part| builder.file_range(part.path, part.range));
     /// let group = builder.open()?;
     /// let first = Pieces::new(&group, 256 << 10)?.hash(0)?;
     /// // Check before the hash is used.

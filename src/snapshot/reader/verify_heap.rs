@@ -144,7 +144,7 @@ impl HeapVerifier<'_> {
         match heap::must_be_whole(self.heap_lock.disk(), &self.heap_lock.metadata) {
             Ok(()) => return Ok(Some(self.heap_lock.metadata.pages())),
             Err(StoreError::Backend { source, .. }) => {
-                self.add_file_error(self.heap_lock.array(), &source)
+                self.add_file_error(self.heap_lock.array(), &source);
             }
             Err(StoreError::Corrupt { cause: what, .. }) => {
                 let reason = what.to_string();
@@ -179,7 +179,7 @@ impl HeapVerifier<'_> {
         match self.heap_lock.replay(|| 0, |records, _| *records += 1) {
             Ok((replayed, records)) => {
                 self.found.verified_records = self.found.verified_records.max(records);
-                for tail in replayed.cuts {
+                for tail in replayed.ignored_tails {
                     let note = format!(
                         "{}: ignored tail of {} bytes at offset {}, after record {}: never acknowledged, or being written",
                         LogicalFile::Journal(tail.journal),

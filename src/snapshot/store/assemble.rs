@@ -147,7 +147,7 @@ impl Opened {
             start,
         );
         #[cfg(all(test, not(loom)))]
-        for tail in &replayed.cuts {
+        for tail in &replayed.ignored_tails {
             journal.append_to_ignored_tail(tail.journal, tail.offset);
         }
         journal
@@ -167,7 +167,7 @@ impl Opened {
             sequence: replayed.sequence,
             replayed_records: replayed.records,
             replayed_bytes: replayed.bytes,
-            ignored_tails: replayed.cuts.clone(),
+            ignored_tails: replayed.ignored_tails.clone(),
             repaired_metadata: repaired_copies(&self.headers, heap),
             fallback_reason: reason.or_else(|| missing_base(replayed.lost_base, heap)),
             other_heap: self.headers.states[heap.other() as usize].to_string(),
@@ -207,7 +207,10 @@ fn arm_tracker(
 /// Returns the part length of each heap. A heap without METADATA gets that of the backend.
 fn part_lengths(headers: &HeapHeaders, disk: &dyn StorageBackend) -> [u64; 2] {
     let metadata = headers.states.each_ref().map(HeapState::metadata);
-    metadata.map(|metadata| metadata.map_or(disk.part_bytes(), |metadata| metadata.part_bytes))
+    metadata.map(|metadata| match metadata {
+        Some(metadata) => metadata.part_bytes,
+        None => disk.part_bytes(),
+    })
 }
 
 /// Returns whether a heap has its full length. A heap whose removal was interrupted keeps its

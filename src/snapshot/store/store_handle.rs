@@ -415,7 +415,7 @@ impl Store {
             return Ok(());
         }
         Err(StoreError::WrongMode {
-            method: method,
+            method,
             required: mode,
         })
     }

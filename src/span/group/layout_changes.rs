@@ -53,8 +53,7 @@ impl Group {
         Ok(())
     }
 
-    /// Closes a file after syncing and unmapping it, so that it can be renamed, replaced or
-    /// deleted.
+    /// Closes a file after a sync and unmaps it, so that it can be renamed, replaced or deleted.
     ///
     /// The next use opens the file that its path names then. All entries with the same path are
     /// closed.

@@ -13,6 +13,7 @@ mod flush_advise;
 mod group;
 mod layout;
 mod layout_changes;
+#[cfg(feature = "positioned-io")]
 mod positioned_io_impls;
 mod read_write;
 

@@ -23,8 +23,8 @@ const CHUNK_BYTES: u64 = 256 << 10;
 /// slow reader therefore blocks no writer of the bytes that it has not reached, and the content of
 /// different chunks may be of different points in time. If the group [allows
 /// slices](Group::allows_slices), a chunk that is in one window is not copied. Its `Bytes` keep the
-/// range locked and the window pinned until the last clone is dropped. The pin counts against
-/// the budget of the cache. All other chunks are copied, and hold no lock after that. The stream
+/// range locked and the window pinned until the last clone is dropped. The pin counts against the
+/// budget of the cache. All other chunks are copied, and hold no lock after that. The stream
 /// itself holds no chunk.
 ///
 /// **Blocking.** Chunks that are not in memory are read from the disk. With the feature `tokio` and
@@ -148,7 +148,7 @@ impl SpanStream {
         &mut self,
         _: &mut Context<'_>,
         range: Range<u64>,
-    ) -> Poll<Result<Bytes, SpanError>> {
+    ) -> Poll<Result<Bytes, GroupError>> {
         Poll::Ready(read_chunk(&self.group, range))
     }
 

@@ -67,7 +67,7 @@ pub struct HashOptions<'a> {
 
 impl fmt::Debug for HashOptions<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HashRun")
+        f.debug_struct("HashOptions")
             .field("pool", &self.pool)
             .field("progress", &self.progress.is_some())
             .field("cancel", &self.cancel)

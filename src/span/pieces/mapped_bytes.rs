@@ -4,8 +4,8 @@
 //!
 //! [`MappedBytes`] require a [`NoWriters`], which only the caller of the `unsafe`
 //! `Pieces::hash_in_place` creates: nothing changes or truncates the files while pieces are hashed.
-//! The slice is then over memory that stays mapped (U1), does not change, and has storage for every
-//! page. The pages were populated, and the file extends to the end of the range. A disk that fails
+//! The memory of the slice stays mapped (U1) and does not change. Every page has storage: the pages
+//! were populated, and the file extends to the end of the range. A disk that fails
 //! in the middle still raises SIGBUS.
 #![expect(unsafe_code, reason = "a slice over mapped memory")]
 

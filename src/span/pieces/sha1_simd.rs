@@ -100,8 +100,8 @@ impl Sha1Lanes {
     ///
     /// # Panics
     ///
-    /// Panics if the number of blocks differs from the number of streams, or if their lengths
-    /// differ. Panics if an earlier call had a length that is not a multiple of 64.
+    /// - If the number of blocks differs from the number of streams, or their lengths differ.
+    /// - If an earlier call had a length that is not a multiple of 64.
     pub(super) fn update(&mut self, blocks: &[&[u8]]) {
         assert_eq!(blocks.len(), self.streams, "one block for each stream");
         assert!(
@@ -434,7 +434,7 @@ mod avx2 {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use sha1::{Digest, Sha1};
+    use sha1::{Digest as _, Sha1};
 
     /// Every engine that this CPU supports, with every number of streams that it accepts.
     fn cases() -> impl Iterator<Item = (&'static Engine, usize)> {
@@ -451,7 +451,9 @@ mod tests {
 
     fn digests(engine: &'static Engine, parts: &[&[&[u8]]]) -> Vec<[u8; 20]> {
         let mut lanes = Sha1Lanes::with_engine(engine, parts[0].len()).expect("detected");
-        parts.iter().for_each(|part| lanes.update(part));
+        for part in parts {
+            lanes.update(part);
+        }
         lanes.finish()
     }
 

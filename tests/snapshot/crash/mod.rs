@@ -21,7 +21,8 @@
 //! - A write that extends a file consists of two changes. The length may survive without the bytes
 //!   (zeros), or the bytes without the length (they are not visible then).
 //! - A failed sync leaves earlier writes permanently in doubt: no later sync makes them durable.
-//!   They are readable until [`StorageBackend::drop_page_cache`](flatspan::snapshot::StorageBackend::drop_page_cache), and
+//!   They are readable until
+//!   [`StorageBackend::drop_page_cache`](flatspan::snapshot::StorageBackend::drop_page_cache), and
 //!   lost afterwards. Synced overwrites replace them.
 //!
 //! This model is stricter than real disks: sectors of one memory page are written together, and

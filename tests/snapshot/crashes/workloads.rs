@@ -163,23 +163,20 @@ impl Way {
         store: &Store,
         number: u64,
     ) -> Result<(), StoreError> {
-        match self.changes {
-            WriteMode::Transactions => {
-                store.transaction(|tx| self.change(tx, number))?;
-            }
-            _ => {
-                for change in step(self.shape, number, store.len()) {
-                    match change {
-                        Change::Resize(len) => store.resize(len)?,
-                        Change::Write(at, bytes) => store.write_guard()?.write_at(at, &bytes)?,
-                        Change::Discard(range) => store.write_guard()?.discard(range)?,
-                    }
+        if self.changes == WriteMode::Transactions {
+            store.transaction(|tx| self.change(tx, number))?;
+        } else {
+            for change in step(self.shape, number, store.len()) {
+                match change {
+                    Change::Resize(len) => store.resize(len)?,
+                    Change::Write(at, bytes) => store.write_guard()?.write_at(at, &bytes)?,
+                    Change::Discard(range) => store.write_guard()?.discard(range)?,
                 }
-                match number % 3 {
-                    0 => store.checkpoint_base()?,
-                    _ => store.checkpoint_delta()?,
-                };
             }
+            match number % 3 {
+                0 => store.checkpoint_base()?,
+                _ => store.checkpoint_delta()?,
+            };
         }
         ground.mark(number);
         Ok(())
@@ -276,14 +273,13 @@ impl Way {
 
     fn memory(self, store: &Store) -> Result<Vec<u8>, String> {
         let error = |error: StoreError| error.to_string();
-        match self.changes {
-            WriteMode::Transactions => store.view(<[u8]>::to_vec).map_err(error),
-            _ => {
-                let inside = store.write_guard().map_err(error)?;
-                let mut memory = vec![0; inside.len() as usize];
-                inside.read_at(0, &mut memory).map_err(error)?;
-                Ok(memory)
-            }
+        if self.changes == WriteMode::Transactions {
+            store.view(<[u8]>::to_vec).map_err(error)
+        } else {
+            let inside = store.write_guard().map_err(error)?;
+            let mut memory = vec![0; inside.len() as usize];
+            inside.read_at(0, &mut memory).map_err(error)?;
+            Ok(memory)
         }
     }
 }
