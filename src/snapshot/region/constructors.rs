@@ -234,7 +234,7 @@ pub(super) fn lengthen(
     Ok(())
 }
 
-/// A private mapping past the end of a file would raise SIGBUS.
+/// Fails if the file ends before its range: a private mapping past the end would raise SIGBUS.
 fn check_length(part: usize, at: &PrivateFilePart) -> Result<(), RegionError> {
     let ask = RegionError::io("read the length of a file");
     let present_bytes = statx::len(&at.file).map_err(ask)?;
