@@ -46,7 +46,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Writes one page per round. A checkpoint waits until the guard of `enter` is dropped.
+/// Writes one page per round. A checkpoint waits until the write guard is dropped.
 fn write(store: &Store, id: u64) -> Result<(), StoreError> {
     for round in 0..ROUNDS {
         let page = (4 * round + id) % 1024;

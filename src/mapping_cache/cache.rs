@@ -73,7 +73,7 @@ impl MappingCache {
         self.file_of_group(location, declared_bytes, options, directories)
     }
 
-    /// Returns a file that shares its set of unsynced directories with other files of a group.
+    /// Returns a file that shares its set of dirty directories with other files of a group.
     #[must_use]
     pub(crate) fn file_of_group(
         &self,

@@ -8,30 +8,30 @@ use super::stripe::{STRIPES, Stripe};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CacheStats {
-    /// Pins that found their window mapped. If a file is closed while another handle has it open,
-    /// its hits are added when that handle is closed.
+    /// Number of pins that found their window mapped. If a file is closed while another handle has
+    /// it open, its hits are added when that handle is closed.
     pub hits: u64,
-    /// Pins that had to map their window.
+    /// Number of pins that had to map their window.
     pub misses: u64,
-    /// Windows that were unmapped: for other windows, after an idle time, or on request.
+    /// Number of windows that were unmapped: for other windows, after an idle time, or on request.
     pub evictions: u64,
-    /// Waits for another thread that mapped or unmapped the same window.
+    /// Number of waits for another thread that mapped or unmapped the same window.
     pub waits: u64,
-    /// Copies by positioned I/O instead of through a mapping.
+    /// Number of copies by positioned I/O instead of through a mapping.
     pub positioned_copies: u64,
-    /// Mappings that exceeded the budget, since all other windows were pinned.
+    /// Number of mappings that exceeded the budget, since all other windows were pinned.
     pub over_budget_mappings: u64,
-    /// Bytes that are mapped.
+    /// Number of mapped bytes.
     pub mapped_bytes: u64,
     /// Largest number of bytes that were mapped at once.
     pub mapped_bytes_max: u64,
     /// Number of mappings.
     pub mappings: usize,
-    /// Mappings that are pinned.
+    /// Number of pinned mappings.
     pub pinned_mappings: usize,
-    /// Descriptors that the cache keeps open.
+    /// Number of descriptors that the cache keeps open.
     pub open_files: usize,
-    /// Files with writes that are not synced. Each holds one of the descriptors.
+    /// Number of dirty files: their writes are not synced. Each holds one of the descriptors.
     pub dirty_files: usize,
 }
 

@@ -24,8 +24,8 @@ pub(super) fn text(lookup: Lookup<'_>, name: &'static str) -> Result<Option<Stri
     }
 }
 
-/// The value of a variable as a number, `None` if it is not set. `reason` describes a value that is
-/// no such number.
+/// The value of a variable as a number, `None` if it is not set. `reason` is the reason in the
+/// error for a value that cannot be parsed.
 pub(super) fn number<N: FromStr>(
     lookup: Lookup<'_>,
     name: &'static str,

@@ -34,7 +34,7 @@ use crate::sys::fcntl;
 /// let memfd = Memfd::create("counters", 4096)?;
 /// let mut passing = FdPassing::new();
 /// passing.push(SHARED_FD_NAME, memfd)?;
-/// let placed = passing.place()?;
+/// let placed = passing.place_fds()?;
 /// let status = placed.spawn(&mut Command::new("./counter"))?.wait()?;
 /// # Ok(())
 /// # }

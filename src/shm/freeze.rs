@@ -50,7 +50,7 @@ const REAP_INTERVAL: Duration = Duration::from_millis(5);
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let child = Command::new("./worker").spawn()?;
 /// let frozen = Freezer::for_process(child.id()).freeze()?;
-/// println!("{} threads are stopped", frozen.threads());
+/// println!("{} threads are frozen", frozen.thread_count());
 /// drop(frozen); // All threads continue.
 /// # Ok(())
 /// # }

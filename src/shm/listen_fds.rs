@@ -34,7 +34,7 @@ pub(super) const LISTEN_PIDFDID: &str = "LISTEN_PIDFDID";
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let mut fds = ListenFds::from_env()?;
-/// let memfd = match fds.absent() {
+/// let memfd = match fds.absence() {
 ///     None => Memfd::from_fd(fds.take(SHARED_FD_NAME)?)?,
 ///     Some(reason) => {
 ///         eprintln!("the state is not persistent: {reason}");
@@ -57,10 +57,10 @@ impl ListenFds {
     /// A process can do this once, and should before it opens other files. Afterwards the
     /// descriptors are close-on-exec and have other numbers, so that the numbers from 3 on are free
     /// for a [`FdPassing`](super::FdPassing). The list is empty if none are announced, or if they
-    /// are meant for another process; [`absent`](Self::absent) returns the reason.
+    /// are meant for another process; [`absence`](Self::absence) returns the reason.
     ///
     /// The variables stay set, since changing the environment is not safe with other threads.
-    /// [`PlacedFds`](super::Placed) removes them for its children. Other children need
+    /// [`PlacedFds`](super::PlacedFds) removes them for its children. Other children need
     /// `Command::env_remove`.
     ///
     /// # Errors

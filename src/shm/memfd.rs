@@ -15,7 +15,7 @@ use crate::sys::{fallocate, fcntl, memfd, statx};
 /// A memfd, whose memory processes share.
 ///
 /// A new memfd has no seals. Until it has the shrink seal
-/// ([`mark_restored`](Self::mark_restored)), each process that has a descriptor can truncate it.
+/// ([`seal_restored`](Self::seal_restored)), each process that has a descriptor can truncate it.
 /// Access past the new end raises SIGBUS.
 ///
 /// # Examples
@@ -27,7 +27,7 @@ use crate::sys::{fallocate, fcntl, memfd, statx};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let memfd = Memfd::create("counters", 4096)?;
-/// memfd.mark_restored()?;
+/// memfd.seal_restored()?;
 /// let map = memfd.map_mut(0..4096)?;
 /// map.words()[0].fetch_add(1, Ordering::Relaxed);
 /// assert_eq!(memfd.map(0..4096)?.load(0), Some(1));
@@ -142,7 +142,7 @@ impl Memfd {
     ///
     /// # Errors
     ///
-    /// Returns [`ShmError::Io`] if no memory is left, or after [`seal_length`](Self::seal_length).
+    /// Returns [`ShmError::Io`] if no memory is left, or after [`seal_grow`](Self::seal_grow).
     pub fn grow_to(&self, len_bytes: u64) -> Result<(), ShmError> {
         if self.len()? >= len_bytes {
             return Ok(());
@@ -202,7 +202,7 @@ impl Memfd {
     ///
     /// # Errors
     ///
-    /// Those of [`map`](Self::map).
+    /// The errors of [`map`](Self::map).
     pub fn map_mut(&self, range: Range<u64>) -> Result<MemfdMapMut, ShmError> {
         let len = self.check_range(&range)?;
         MemfdMapMut::new(&self.file, range.start, len).map_err(self.io("map the memfd for writing"))

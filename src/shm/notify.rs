@@ -127,7 +127,7 @@ impl Notify {
     ///
     /// # Errors
     ///
-    /// Those of [`ready`](Self::ready).
+    /// The errors of [`ready`](Self::ready).
     pub fn status(&self, text: &str) -> Result<(), ShmError> {
         // The manager would read a second line as another message.
         let text = text.replace(char::is_control, " ");
@@ -138,7 +138,7 @@ impl Notify {
     ///
     /// # Errors
     ///
-    /// Those of [`ready`](Self::ready).
+    /// The errors of [`ready`](Self::ready).
     pub fn stopping(&self) -> Result<(), ShmError> {
         self.send("STOPPING=1", &[])
     }
@@ -147,7 +147,7 @@ impl Notify {
     ///
     /// # Errors
     ///
-    /// Those of [`ready`](Self::ready).
+    /// The errors of [`ready`](Self::ready).
     pub fn watchdog(&self) -> Result<(), ShmError> {
         self.send("WATCHDOG=1", &[])
     }
@@ -156,7 +156,7 @@ impl Notify {
     ///
     /// # Errors
     ///
-    /// Those of [`ready`](Self::ready).
+    /// The errors of [`ready`](Self::ready).
     pub fn main_pid(&self, pid: u32) -> Result<(), ShmError> {
         self.send(&format!("MAINPID={pid}"), &[])
     }
@@ -169,7 +169,7 @@ impl Notify {
     ///
     /// # Errors
     ///
-    /// - Those of [`ready`](Self::ready), also for more than 253 descriptors.
+    /// - The errors of [`ready`](Self::ready), also for more than 253 descriptors.
     /// - [`ShmError::InvalidFdName`] if the name is invalid.
     pub fn store_fds(&self, name: &str, descriptors: &[BorrowedFd<'_>]) -> Result<(), ShmError> {
         check_plain(name)?;
@@ -181,7 +181,7 @@ impl Notify {
     ///
     /// # Errors
     ///
-    /// Those of [`store`](Self::store).
+    /// The errors of [`store_fds`](Self::store_fds).
     pub fn remove_fds(&self, name: &str) -> Result<(), ShmError> {
         check_plain(name)?;
         self.send(&format!("FDSTOREREMOVE=1\nFDNAME={name}"), &[])
@@ -194,7 +194,7 @@ impl Notify {
     ///
     /// # Errors
     ///
-    /// Those of [`ready`](Self::ready).
+    /// The errors of [`ready`](Self::ready).
     pub fn barrier(&self, timeout: Duration) -> Result<bool, ShmError> {
         let Some(manager) = &self.manager else {
             return Ok(true);

@@ -49,7 +49,7 @@ impl ProcessId {
     ///
     /// # Errors
     ///
-    /// Those of [`of`](Self::of).
+    /// The errors of [`lookup`](Self::lookup).
     pub fn is_child(self) -> io::Result<bool> {
         let own = std::process::id().cast_signed();
         let stat = stat(self.pid)?.filter(|stat| stat.started == self.start_ticks);
@@ -60,7 +60,7 @@ impl ProcessId {
     ///
     /// # Errors
     ///
-    /// Those of [`of`](Self::of).
+    /// The errors of [`lookup`](Self::lookup).
     pub fn is_alive(self) -> io::Result<bool> {
         match stat(self.pid)? {
             Some(stat) if stat.started == self.start_ticks => {}
@@ -83,7 +83,7 @@ impl ProcessId {
     ///
     /// # Errors
     ///
-    /// Those of [`of`](Self::of).
+    /// The errors of [`lookup`](Self::lookup).
     pub fn is_ending(self) -> io::Result<bool> {
         let pid = self.pid.cast_signed();
         for thread in threads(pid)? {

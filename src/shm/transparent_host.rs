@@ -102,7 +102,7 @@ pub enum TransparentHostError {
 ///
 /// let restored = Memfd::create("state", 0)?;
 /// let host = TransparentHost::open(&store, &restored, TransparentHostOptions::default())?;
-/// assert!(host.restored());
+/// assert!(host.was_restored());
 /// assert_eq!(restored.map(0..4096)?.load(0), Some(7));
 /// # Ok(())
 /// # }
@@ -119,7 +119,7 @@ impl TransparentHost {
     /// Opens or creates the store and restores its newest state into the memfd.
     ///
     /// A memfd with the shrink seal is live and keeps its content; only
-    /// [`roll_back`](Self::roll_back) overwrites it. Otherwise the state replaces the content, and
+    /// [`rollback`](Self::rollback) overwrites it. Otherwise the state replaces the content, and
     /// the seal is added. If the store is empty, the content of the memfd is its first state.
     ///
     /// No process may write the memfd during the call.

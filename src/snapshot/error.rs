@@ -97,7 +97,7 @@ pub enum StoreError {
         /// Length of the region.
         region_bytes: u64,
     },
-    /// The store was opened for another way of writing ([`WriteMode`](super::Changes)).
+    /// The store was opened with another [`WriteMode`](super::WriteMode).
     #[error("`{method}` needs a store opened with Changes::{required}")]
     WrongMode {
         /// Method that was called.
@@ -119,7 +119,7 @@ pub enum StoreError {
         /// Name or id of a thread that holds the lock.
         holder: String,
     },
-    /// External writers could not be stopped for a checkpoint ([`Quiesce`](super::Standstill)).
+    /// [`Quiesce::quiesce`](super::Quiesce::quiesce) failed to stop the external writers.
     #[error("cannot stop the external writers of the memory")]
     Quiesce(#[source] io::Error),
     /// Reserving, mapping or copying the memory failed.

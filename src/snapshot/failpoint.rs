@@ -9,7 +9,7 @@
 )]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Failpoint {
-    /// Pages are accepted without a look at their checksum.
+    /// Pages are accepted without verifying their checksums.
     IgnorePageChecksums,
     /// A base checkpoint reuses the committed generation.
     ReuseGeneration,

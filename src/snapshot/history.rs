@@ -33,10 +33,10 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let history = History::new("/var/lib/counter");
-/// let kept = history.keep()?;
+/// let snapshot = history.add()?;
 /// history.prune(24)?;
 /// // A snapshot is a store.
-/// let image = StoreReader::open(kept.path())?.newest()?;
+/// let image = StoreReader::open(snapshot.path())?.newest()?;
 /// # Ok(())
 /// # }
 /// ```

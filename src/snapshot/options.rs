@@ -15,12 +15,12 @@ use super::tracker::{TrackerChoice, WriterScope};
 ///
 /// Other processes can map a memfd, too ([`Store::memfd`](super::Store::memfd)). They do
 /// not use the access lock of the store. A checkpoint then has each page as it was at some time
-/// during the checkpoint, or since the checkpoint before. It is one point in time only if these
+/// during the checkpoint, or after the previous one. It is one point in time only if these
 /// processes pause or use a protocol of their own.
 ///
-/// Their changes are found by comparing pages, unless the caller guarantees that no other process
-/// writes the memory ([`StoreOptions::writer_scope`]). No references to such memory exist, so it
-/// needs [`WriteMode::Tracked`], and it is restored by copying.
+/// Changes by other processes are found by comparing pages, unless the caller guarantees that no
+/// other process writes the memory ([`StoreOptions::writer_scope`]). No references to such memory
+/// exist, so it needs [`WriteMode::Tracked`], and it is restored by copying.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub enum MemorySource {
@@ -42,13 +42,13 @@ pub enum MemorySource {
 }
 
 impl MemorySource {
-    /// Returns [`Adopted`](Self::Adopted) with a memfd.
+    /// Returns [`RestoreInto`](Self::RestoreInto) with a memfd.
     #[must_use]
     pub fn restore_into(memfd: impl Into<OwnedFd>) -> Self {
         Self::RestoreInto(Arc::new(memfd.into()))
     }
 
-    /// Returns [`Live`](Self::Live) with a memfd.
+    /// Returns [`Attach`](Self::Attach) with a memfd.
     #[must_use]
     pub fn attach(memfd: impl Into<OwnedFd>) -> Self {
         Self::Attach(Arc::new(memfd.into()))
@@ -72,10 +72,10 @@ impl fmt::Debug for ErrorCallback {
 /// ```
 /// use std::time::Duration;
 ///
-/// use flatspan::snapshot::{Changes, StoreOptions};
+/// use flatspan::snapshot::{StoreOptions, WriteMode};
 ///
 /// let options = StoreOptions::default()
-///     .changes(WriteMode::Tracked)
+///     .write_mode(WriteMode::Tracked)
 ///     .initial_bytes(1 << 20)
 ///     .checkpoint_interval(Duration::from_secs(10));
 /// ```
@@ -224,7 +224,7 @@ impl StoreOptions {
     }
 
     /// Sets the part length of a new store: a multiple of 64 KiB. Defaults to 256 MiB. Another part
-    /// length of an existing store is an error, unless it is [converted](Self::change_part_bytes).
+    /// length of an existing store is an error, unless it is [converted](Self::convert_part_bytes).
     pub fn part_bytes(mut self, bytes: u64) -> Self {
         self.part_bytes = Some(bytes);
         self
@@ -294,8 +294,8 @@ impl StoreOptions {
         self
     }
 
-    /// Sets how external writers are stopped at the point in time of a checkpoint. They run while
-    /// the checkpoint scans for changed pages before, and while it waits for the disk.
+    /// Sets how external writers are stopped at the point in time of a checkpoint. They run
+    /// during the earlier scans of the checkpoint, and while it waits for the disk.
     pub fn quiesce_with(mut self, quiesce: Arc<dyn Quiesce>) -> Self {
         self.quiesce_with = Some(quiesce);
         self

@@ -35,7 +35,7 @@ pub enum GroupError {
         entry: usize,
         /// Path of the entry.
         path: PathBuf,
-        /// Reason of the refusal.
+        /// Reason why it is invalid.
         reason: &'static str,
     },
     /// The entry does not exist, or it is padding.
@@ -79,7 +79,7 @@ pub enum GroupError {
     InvalidArgument {
         /// Name of the argument or option.
         argument: &'static str,
-        /// Reason of the refusal.
+        /// Reason why it is invalid.
         reason: String,
     },
 }

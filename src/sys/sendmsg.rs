@@ -63,7 +63,7 @@ pub(crate) unsafe fn send(to: BorrowedFd<'_>, parts: &[RawPart]) -> io::Result<u
 ///
 /// # Safety
 ///
-/// Those of [`send`]. The mappings and their content must stay until the completion.
+/// The requirements of [`send`]. The mappings and their content must stay until the completion.
 pub(crate) unsafe fn send_zerocopy(to: BorrowedFd<'_>, parts: &[RawPart]) -> io::Result<usize> {
     // SAFETY: forwarded to the caller.
     unsafe { send_message(to, parts, libc::MSG_ZEROCOPY) }
@@ -118,7 +118,7 @@ pub(crate) struct Completion {
     pub(crate) first: u32,
     /// Last call, inclusive.
     pub(crate) last: u32,
-    /// The kernel copied the data.
+    /// Whether the kernel copied the data.
     pub(crate) was_copied: bool,
 }
 

@@ -19,7 +19,7 @@ pub(crate) const SIGNAL_BASE: u8 = 128;
 /// SIGINT or SIGTERM ended the program.
 pub(crate) const INTERRUPTED: u8 = 130;
 
-/// The programs that a row of the table applies to.
+/// The programs to which a line of the table applies.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Program {
     Flatspan,

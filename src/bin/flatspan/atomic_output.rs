@@ -70,7 +70,7 @@ impl Drop for AtomicOutput {
     }
 }
 
-/// A name in the same directory that belongs to this process.
+/// A hidden path in the directory of `path` that no other process uses.
 pub(crate) fn hidden_sibling(path: &Path, purpose: &str) -> Result<PathBuf> {
     let Some(name) = path.file_name() else {
         bail!("{} has no file name", path.display());

@@ -135,7 +135,7 @@ pub(crate) enum Command {
     /// Print the snapshots in the history of a store, oldest first.
     #[command(after_help = sections(HISTORY_DETAILS, HISTORY_EXAMPLES))]
     History(StoreArgs),
-    /// Make a snapshot of the history the newest state of its store.
+    /// Commit a snapshot of the history as the newest state of its store.
     #[command(after_help = sections(ROLLBACK_DETAILS, ROLLBACK_EXAMPLES))]
     Rollback(RollbackArgs),
     /// Report what this kernel and a filesystem offer, and what that means for stores.

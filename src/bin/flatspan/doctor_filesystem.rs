@@ -12,7 +12,7 @@ use crate::format::BinaryBytes;
 
 const BLOCK_BYTES: u64 = 64 << 10;
 
-/// The kinds of filesystems that stores are affected by.
+/// Kinds of filesystems, by their effect on stores.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Local,

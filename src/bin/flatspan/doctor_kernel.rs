@@ -126,7 +126,7 @@ fn tracker(probe: &TrackerProbe) -> Finding {
     }
 }
 
-/// `PAGEMAP_SCAN` works if one of the two trackers that use it does.
+/// Returns the finding on `PAGEMAP_SCAN`, which works if one of the two trackers that use it does.
 fn pagemap_scan(probes: &[TrackerProbe]) -> Finding {
     let works = probes.iter().any(|probe| {
         let uses_it = matches!(

@@ -27,7 +27,7 @@ use crate::memory_state::MemoryStateFile;
 #[derive(Debug)]
 pub(crate) struct RunningCommand {
     child: Child,
-    /// The number of the process and of its process group.
+    /// Id of the process and of its process group.
     pid: Pid,
     terminal: Option<Terminal>,
     has_exited: bool,

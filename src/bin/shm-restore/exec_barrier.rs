@@ -1,4 +1,4 @@
-//! A new process that waits before execve(2) until this program has recorded its number.
+//! A new process that waits before execve(2) until this program has recorded its id.
 //!
 //! If this program is killed meanwhile, the process exits without executing the command.
 //!
@@ -25,7 +25,7 @@ const PROCEED: [u8; 1] = [1];
 /// The descriptors of the process that waits. All are closed by execve(2).
 #[derive(Clone, Copy)]
 struct Descriptors {
-    /// The process writes its number here.
+    /// The process writes its process id here.
     number: RawFd,
     /// The process waits here for [`PROCEED`].
     proceed: RawFd,
@@ -35,7 +35,7 @@ struct Descriptors {
 }
 
 /// Starts the command. Before the command is executed, another thread calls `record` with the
-/// number of the process. If `record` fails, the command is not executed.
+/// id of the process. If `record` fails, the command is not executed.
 pub(crate) fn spawn(
     placed: &PlacedFds,
     command: &mut Command,

@@ -8,7 +8,7 @@ use flatspan::shm::process::descendants_with;
 use flatspan::shm::{Freezer, Memfd};
 use flatspan::snapshot::{Quiesce, QuiesceGuard};
 
-/// No process has this number.
+/// No process has this id.
 const NO_PROCESS: u32 = 0;
 
 /// Freezes all descendants. Fails if the command has exited meanwhile: the memory may then be that

@@ -1,15 +1,15 @@
 //! The file `STORE/memory-state`: which memfds are in use, and which were left by a crash.
 //!
 //! ```text
-//! used BOOT DEVICE INODE PID:STARTED...     these commands use it; exit not observed yet
-//! killed BOOT DEVICE INODE PID:STARTED...   the last snapshot must be restored; these others use it
+//! used BOOT DEVICE INODE PID:STARTED...     these commands use it; their exit is not observed yet
+//! killed BOOT DEVICE INODE PID:STARTED...   restore the last snapshot; these commands may use it
 //! ```
 //!
 //! A memfd can outlive this program and its command: a service manager or a shell may hold it. The
 //! next start must then know whether its content is good. A line is written before a command
-//! executes (`exec_barrier`), and removed when its exit was observed to be good. A memfd without a
-//! line is therefore good. A command with a line that does not run any more exited unobserved,
-//! perhaps in the middle of a change. docs/shared-memory-protocol.md lists the cases.
+//! executes (`exec_barrier`), and removed when the command was observed to exit without a crash. A
+//! memfd without a line is therefore good. A command with a line that does not run any more exited
+//! unobserved, perhaps in the middle of a change. docs/shared-memory-protocol.md lists the cases.
 //!
 //! The flock(2) of the directory admits one process at a time to change the file. The file is
 //! replaced as a whole, so a kill leaves the old or the new one. It is not synced with its

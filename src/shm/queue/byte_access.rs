@@ -1,10 +1,10 @@
-//! Bytes of any offset and length in a row of atomic words.
+//! Bytes of any offset and length in an array of atomic words.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const WORD_BYTES: usize = 8;
 
-/// Copies bytes out of the words, from byte `at` on.
+/// Copies bytes of the words, from byte `at` on, to `buf`.
 pub(super) fn read_bytes(words: &[AtomicU64], at: usize, buf: &mut [u8]) {
     let word = |index: usize| words[index].load(Ordering::Relaxed).to_le_bytes();
     let (mut index, skip) = (at / WORD_BYTES, at % WORD_BYTES);

@@ -69,7 +69,7 @@ impl QueueOptions {
 ///
 /// ```
 /// use flatspan::shm::Memfd;
-/// use flatspan::shm::queue::{QueueOptions, Writer};
+/// use flatspan::shm::queue::{Client, QueueOptions};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let memfd = Memfd::create("counter", 0)?;
@@ -103,7 +103,7 @@ pub struct Client {
 ///
 /// ```
 /// use flatspan::shm::Memfd;
-/// use flatspan::shm::queue::{QueueOptions, Writer};
+/// use flatspan::shm::queue::{Client, QueueOptions};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let memfd = Memfd::create("counter", 0)?;
@@ -167,7 +167,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Those of [`open`](Self::open).
+    /// The errors of [`open`](Self::open).
     pub fn open_existing(memfd: impl Into<OwnedFd>) -> Result<Option<Self>, QueueError> {
         let file = reopen_and_lock(memfd.into())?;
         match header_if_complete(&file)? {
@@ -269,7 +269,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Those of [`begin`](Self::begin) and of the closure.
+    /// The errors of [`begin`](Self::begin) and of the closure.
     pub fn commit<R>(
         &mut self,
         change: impl FnOnce(&mut Update<'_>) -> Result<R, QueueError>,
@@ -281,7 +281,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// - Those of [`commit`](Self::commit).
+    /// - The errors of [`commit`](Self::commit).
     /// - [`QueueError::AuxTooLong`] if `tail` is longer than the queue allows. The closure is not
     ///   called.
     pub fn commit_with_aux<R>(
@@ -362,7 +362,7 @@ impl Update<'_> {
     ///
     /// # Errors
     ///
-    /// - Those of [`commit`](Self::commit).
+    /// - The errors of [`commit`](Self::commit).
     /// - [`QueueError::AuxTooLong`] if `tail` is longer than the queue allows.
     pub fn commit_with(self, tail: &[u8]) -> Result<u64, QueueError> {
         check_aux(tail, &self.dimensions)?;

@@ -95,7 +95,7 @@ pub enum SnapshotOutcome {
 ///
 /// ```
 /// use flatspan::shm::Memfd;
-/// use flatspan::shm::queue::{Host, QueueHostOptions, QueueOptions, Writer};
+/// use flatspan::shm::queue::{Client, QueueHost, QueueHostOptions, QueueOptions};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let dir = tempfile::tempdir()?;
@@ -134,7 +134,7 @@ struct AttachedQueue {
     known: u64,
     /// Generation that is in the region of the store but not durable.
     unsaved: Option<Unsaved>,
-    /// The region of the store mixes pages of two generations until a copy is accepted.
+    /// Whether the region of the store may mix pages of two generations, until a copy is accepted.
     is_torn: bool,
 }
 

@@ -110,7 +110,7 @@ pub(super) fn host_page(file: &File) -> Result<MemfdMapMut, QueueError> {
     page.map_err(QueueError::io("map the memfd"))
 }
 
-/// Without the shrink seal mapped pages may lose their storage at any time.
+/// Fails without the shrink seal: mapped pages could then lose their storage at any time.
 fn check_shrink_seal(file: &File) -> Result<(), QueueError> {
     if has_shrink_seal(file)? {
         return Ok(());

@@ -17,8 +17,8 @@ pub(super) struct StoredImage {
     pub(super) header: Header,
     /// The newest generation, 0 for none.
     pub(super) generation: u64,
-    /// The image has the layout that a host writes, so that a later generation may replace it page
-    /// by page.
+    /// Whether the image has the layout that a host writes, so that a later generation may replace
+    /// it page by page.
     pub(super) is_host_layout: bool,
 }
 

@@ -20,7 +20,7 @@ pub(super) struct StagingDirectory {
     target: PathBuf,
     /// Parents that were created, outermost first.
     created_parents: Vec<PathBuf>,
-    /// The temporary directory was created.
+    /// Whether the temporary directory was created.
     is_created: bool,
     is_published: bool,
 }

@@ -14,15 +14,17 @@ use crate::snapshot::file_names::LogicalFile;
 ///
 /// Every method takes `&self` and can be called from any thread. Written bytes are visible to
 /// [`read`](Self::read) at once. They are durable when a later [`sync`](Self::sync) of the file
-/// returned `Ok`. A failed sync is not repeated on the same file: the store gives up the
+/// returned `Ok`. The store does not repeat a failed sync of a file: it abandons the
 /// generation.
 pub trait StorageBackend: fmt::Debug + Send + Sync {
     /// Returns the part length of files without a length of their own.
     fn part_bytes(&self) -> u64;
 
-    /// Sets the part length of a file: of an existing file before it is used, or of a file that is
-    /// created next. It is not called for journal files, whose parts are as long as the first of
-    /// several parts.
+    /// Sets the part length of a file.
+    ///
+    /// The store calls this before it uses an existing file or creates a new one. It never does so
+    /// for journal files: if a journal file has several parts, the length of the first one is the
+    /// part length.
     ///
     /// # Errors
     ///
@@ -116,8 +118,8 @@ pub trait StorageBackend: fmt::Debug + Send + Sync {
     fn sync(&self, array: LogicalFile) -> io::Result<()>;
 
     /// Drops the file from the page cache, so that the next read returns the bytes on the disk.
-    /// After a failed sync the page cache may differ from the disk. It is called before anything is
-    /// written.
+    /// After a failed sync the page cache may differ from the disk. The store calls this before it
+    /// writes anything.
     ///
     /// # Errors
     ///

@@ -1,5 +1,5 @@
-//! Base checkpoints: bring the heap that is not committed up to date (docs/file-format.md,
-//! "Writing").
+//! Base checkpoints: bring the heap that is not committed up to date. The steps are those of
+//! docs/file-format.md, "Base checkpoint".
 //!
 //! ```text
 //!   target heap  complete g-1 --1--> incomplete g --2,3--> incomplete g, written --4--> complete g
@@ -136,7 +136,8 @@ impl Checkpointer {
         Ok(())
     }
 
-    /// Steps 3 to 5.
+    /// Writes the checksum tree and does steps 3 to 5: syncs the heap, marks it as complete and
+    /// removes the journal files that neither heap needs.
     fn finish_base(
         &mut self,
         parts: &StoreParts,

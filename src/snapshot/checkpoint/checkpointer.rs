@@ -1,5 +1,5 @@
 //! State of the checkpointer, and the operations that base checkpoints and the creation of the
-//! second heap share.
+//! second heap share. The steps are those of docs/file-format.md, "Base checkpoint".
 
 use std::io;
 
@@ -47,7 +47,7 @@ pub(crate) struct Checkpointer {
     pub(crate) mapped_heap: Option<HeapName>,
     /// METADATA of the fallback heap, if it is complete.
     pub(crate) fallback: Option<Metadata>,
-    /// The committed heap was not verified yet [I5].
+    /// Whether the committed heap was not verified yet [I5].
     pub(crate) is_unverified: bool,
     /// Other heap, until its checksum tree was compared with that of the committed heap.
     pub(crate) uncompared: Option<Metadata>,

@@ -1,4 +1,4 @@
-//! Writer of the pages of a base checkpoint.
+//! Writer of the pages of a base checkpoint (step 2 in docs/file-format.md, "Base checkpoint").
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -13,12 +13,12 @@ use crate::snapshot::heap::offset_of;
 use crate::snapshot::journal::Position;
 use crate::snapshot::store_files::StoreFiles;
 
-/// Step 2: writes pages to a heap, adjacent pages by one call, and collects their hashes. Pages of
+/// Writes pages to a heap, adjacent pages by one call, and collects their hashes. Pages of
 /// zeros become holes.
 pub(super) struct HeapWriter<'a> {
     files: &'a StoreFiles,
     target: HeapName,
-    /// The region maps the target.
+    /// Whether the region maps the target.
     is_mapped: bool,
     done: Mutex<(BTreeMap<u64, u64>, Cost)>,
 }

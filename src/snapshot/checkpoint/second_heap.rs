@@ -1,10 +1,11 @@
 //! Creation of the second heap as a copy of the committed one, where none exists. The first base
-//! checkpoint then writes the changed pages only.
+//! checkpoint then writes the changed pages only. The steps are those of docs/file-format.md,
+//! "Second heap".
 //!
 //! ```text
 //!   target heap  missing, or any --1--> incomplete g --2--> incomplete g, copied --3--> complete g
-//!   a base         at any time: it uses the target with a generation of its own, and starts over
-//!   a failure      in 1, 2: the target is removed; a failed sync poisons the store
+//!   a base checkpoint  at any time: it writes the target from step 1, with its own generation
+//!   a failure          in 1, 2: the target is removed; a failed sync poisons the store
 //! ```
 //!
 //! The copy has a generation of its own, above the generation of its source. It becomes the
@@ -42,8 +43,8 @@ pub(crate) enum VerifyProgress {
 }
 
 impl StoreInner {
-    /// Makes one step of the second heap if none exists. Fails with `ResourceBusy` if readers hold
-    /// the heap for longer than `timeout`. Checkpoints wait for that time, too.
+    /// Does one step of the creation if no second heap exists. Fails with `ResourceBusy` if readers
+    /// hold the heap for longer than `timeout`. Checkpoints wait for that time, too.
     pub(crate) fn step_of_second_heap(
         &self,
         timeout: Duration,
@@ -87,7 +88,7 @@ impl Checkpointer {
         self.stale.is_blank(target) && !is_empty && self.mapped_heap != Some(target)
     }
 
-    /// Step 1.
+    /// Does step 1: marks the target as incomplete.
     fn start_copy(
         &mut self,
         files: &StoreFiles,
@@ -108,7 +109,7 @@ impl Checkpointer {
         })
     }
 
-    /// Steps 2 and 3.
+    /// Copies the next part of the heap or its table (step 2), or does the remaining steps.
     fn continue_copy(
         &mut self,
         files: &StoreFiles,
@@ -144,8 +145,8 @@ impl Checkpointer {
         Ok(VerifyProgress::Made)
     }
 
-    /// Verifies the pages of a step if the committed heap was not verified yet [I5]. The target has
-    /// nothing that could be lost.
+    /// Verifies the pages of a step if the committed heap was not verified yet [I5]. The target
+    /// holds no data that could be lost.
     fn verify(&mut self, files: &StoreFiles, range: &Range<u64>) -> Result<(), StoreError> {
         if !self.is_unverified {
             return Ok(());
@@ -164,7 +165,7 @@ impl Checkpointer {
         .inspect_err(|error| files.poison(error))
     }
 
-    /// Step 3.
+    /// Does steps 3 and 4: syncs the copy and marks it as complete.
     fn finish_copy(&mut self, files: &StoreFiles, generation: u64) -> Result<(), StoreError> {
         let source = self.committed.heap;
         let target = source.other();

@@ -17,7 +17,7 @@ pub(crate) struct Start {
     pub(crate) position: Position,
     /// Generation of the heap.
     pub(crate) generation: u64,
-    /// Last sequence number, if the store was closed.
+    /// Last sequence number, if the store was shut down cleanly.
     pub(crate) end: Option<u64>,
     /// Last sequence number that a header states as durable.
     pub(crate) promised: u64,
@@ -42,7 +42,7 @@ impl Start {
     /// Returns the start after a heap that replaces a corrupt newer heap.
     pub(crate) fn instead_of(newer: &Metadata, metadata: &Metadata) -> Self {
         Self {
-            // The newer heap was closed, not this one.
+            // The newer heap records the clean shutdown, not this one.
             end: None,
             promised: newer.last_sequence,
             ..Self::of(metadata)
@@ -81,25 +81,25 @@ pub struct IgnoredTail {
     pub first_sequence: u64,
 }
 
-/// A journal file with a good header.
+/// Journal file with a valid header.
 #[derive(Debug)]
 pub(crate) struct JournalFile {
     pub(crate) number: u64,
     id: u64,
     pub(crate) len: u64,
-    /// Its first record, if that is good.
+    /// Header of its first record, if that is valid.
     first: Option<RecordHeader>,
 }
 
-/// A record that belongs to the state.
+/// Record that a replay applies.
 #[derive(Debug)]
 pub(crate) struct Record<'a> {
     pub(crate) header: RecordHeader,
     /// Number of its file.
     pub(crate) journal: u64,
-    /// Where it begins in there.
+    /// Offset in that file.
     pub(crate) offset: u64,
-    /// A seal has none.
+    /// `None` for a seal record.
     pub(crate) body: Option<Body<'a>>,
 }
 

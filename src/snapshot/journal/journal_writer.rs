@@ -36,7 +36,7 @@ use crate::snapshot::random;
 /// Bytes of storage that are reserved ahead.
 const RESERVE_BYTES: u64 = 4 << 20;
 
-/// Where the journal of an opened store continues.
+/// Position at which the journal of an opened store continues.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct JournalStart {
     /// Sequence number and checksum of the last record.
@@ -53,7 +53,7 @@ pub(crate) struct JournalStart {
 pub(crate) struct Journal {
     disk: Arc<dyn StorageBackend>,
     store: StoreId,
-    /// A commit syncs.
+    /// Whether a commit syncs.
     syncs: bool,
     state: Mutex<State>,
     flushed: Condvar,
@@ -70,7 +70,7 @@ struct State {
     chain: u64,
     /// Minimum base generation of new records.
     floor: u64,
-    /// Last sequence number with the promised durability.
+    /// Last sequence number that is durable in the mode of the store.
     durable: u64,
     /// Last sequence number that was synced. Equal to `durable` with [`Durability::Power`].
     ///
@@ -100,11 +100,11 @@ struct OpenFile {
 /// Purpose of writing the pending records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flush {
-    /// Makes them durable as promised.
+    /// Makes them durable in the mode of the store, which may need no sync.
     Commit,
     /// Makes them durable and syncs them in every mode.
     Synced,
-    /// Frees their memory.
+    /// Frees their memory and makes nothing durable.
     Ahead,
 }
 

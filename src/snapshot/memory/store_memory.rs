@@ -20,7 +20,7 @@ pub(crate) struct MemorySettings {
     pub(crate) changes: WriteMode,
     pub(crate) lock_timeout: Option<Duration>,
     pub(crate) quiesce: Option<Arc<dyn Quiesce>>,
-    /// A checkpoint extends the region to the length of its memfd.
+    /// Whether a checkpoint extends the region to the length of its memfd.
     pub(crate) grows_with_memfd: bool,
 }
 

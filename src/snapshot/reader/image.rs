@@ -1,4 +1,4 @@
-//! Committed state of a store, read piece by piece.
+//! Committed state of a store, read in steps.
 
 use std::ops::Range;
 
@@ -27,7 +27,7 @@ pub(super) const STEP_PAGES: u64 = FAN * FAN;
 /// # Examples
 ///
 /// ```
-/// use flatspan::snapshot::{StoreError, Store, StoreOptions, StoreReader};
+/// use flatspan::snapshot::{Store, StoreError, StoreOptions, StoreReader};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let directory = tempfile::tempdir()?;
@@ -35,7 +35,7 @@ pub(super) const STEP_PAGES: u64 = FAN * FAN;
 /// Store::open(&path, StoreOptions::default().initial_bytes(8192))?.close()?;
 /// let image = StoreReader::open(&path)?.newest()?;
 /// let mut data_bytes = 0;
-/// image.read(|_offset, bytes| {
+/// image.for_each_data(|_offset, bytes| {
 ///     data_bytes += bytes.len();
 ///     Ok::<_, StoreError>(())
 /// })?;
@@ -98,7 +98,7 @@ impl StoreReader {
     ///
     /// # Errors
     ///
-    /// The same as [`newest`](Self::newest).
+    /// The errors of [`newest`](Self::newest).
     pub fn fallback(&self) -> Result<Option<Image>, StoreError> {
         self.with_journal(HeapSelector::Fallback, true)
     }
@@ -107,7 +107,7 @@ impl StoreReader {
     ///
     /// # Errors
     ///
-    /// The same as [`newest`](Self::newest), except for errors of the journal.
+    /// The errors of [`newest`](Self::newest), except for errors of the journal.
     pub fn heap(&self, heap: HeapName) -> Result<Option<Image>, StoreError> {
         let Some(heap_lock) = self.lock_heap(HeapSelector::Named(heap))? else {
             return Ok(None);
@@ -230,8 +230,8 @@ impl Image {
     /// Calls `take` with the data of the region, in ascending order: an offset and the bytes from
     /// there on. Ranges that are not passed are zero.
     ///
-    /// Now and then `take` is called with no bytes, to report the offset that is reached. The first
-    /// error that it returns ends the reading.
+    /// Regular calls of `take` with no bytes report the offset that is reached. The first error
+    /// that `take` returns ends the reading.
     ///
     /// # Errors
     ///

@@ -33,7 +33,7 @@ use crate::snapshot::heap::{open_read_only, read_headers, stored_part_bytes};
 /// Store::open(&path, StoreOptions::default().initial_bytes(4096))?.close()?;
 /// let reader = StoreReader::open(&path)?;
 /// assert_eq!(reader.newest()?.len(), 4096);
-/// assert!(reader.verify(|_progress| ControlFlow::Continue(()))?.is_good());
+/// assert!(reader.verify(|_progress| ControlFlow::Continue(()))?.is_ok());
 /// # Ok(())
 /// # }
 /// ```
@@ -57,7 +57,7 @@ pub struct HeapInfo {
     pub present_bytes: Option<u64>,
 }
 
-/// Headers of a store.
+/// Headers of a store, from [`StoreReader::inspect`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct StoreInfo {
@@ -150,7 +150,7 @@ impl StoreReader {
     }
 
     /// Finds the writer without trying its lock, which could make a writer fail that starts at this
-    /// moment. Inode numbers are not unique across filesystems, so the process number in the lock
+    /// moment. Inode numbers are not unique across filesystems, so the process id in the lock
     /// file must match, too.
     fn writer(&self) -> Option<u32> {
         let path = self.directory.join("lock");

@@ -123,7 +123,7 @@ impl StoreReader {
     ///
     /// # Errors
     ///
-    /// The same as [`newest`](Self::newest), after all records before the error were passed to
+    /// The errors of [`newest`](Self::newest), after all records before the error were passed to
     /// `take`.
     pub fn records(
         &self,

@@ -1,4 +1,4 @@
-//! Changes of the journal to an image, as disjoint pieces of bytes and of zeros.
+//! Changes of the journal to an image: disjoint ranges with their new bytes, or with zeros.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::snapshot::format::Change;
 
-/// Pieces by their offset. Overwritten bytes of the journal are not held.
+/// Changed ranges by their offset. Changes that a later record overwrote are dropped.
 #[derive(Debug, Default)]
 pub(super) struct JournalOverlay {
     pieces: BTreeMap<u64, Piece>,
@@ -15,20 +15,20 @@ pub(super) struct JournalOverlay {
 #[derive(Clone, Debug)]
 struct Piece {
     len: u64,
-    /// Bytes of a record and the start of the piece in them; `None` for zeros.
+    /// Bytes of a record and the start of the range in them; `None` for zeros.
     bytes: Option<(Arc<[u8]>, usize)>,
 }
 
 impl Piece {
     fn slice(&self) -> Option<&[u8]> {
-        // Lossless: pieces with bytes are in memory.
+        // Lossless: the bytes are in memory.
         let len = self.len as usize;
         self.bytes
             .as_ref()
             .map(|(bytes, at)| &bytes[*at..*at + len])
     }
 
-    /// The piece without its first `skip` bytes.
+    /// The range without its first `skip` bytes.
     fn skip(&self, skip: u64) -> Self {
         Self {
             len: self.len - skip,
@@ -41,7 +41,7 @@ impl Piece {
 }
 
 impl JournalOverlay {
-    /// Applies a new length: removed bytes are forgotten, added bytes are zeros.
+    /// Applies a new length: the changes of removed bytes are dropped, added bytes are zeros.
     pub(super) fn set_len(&mut self, before: u64, after: u64) {
         self.remove_range(before.min(after)..before.max(after));
         if after > before {
@@ -61,7 +61,7 @@ impl JournalOverlay {
         self.pieces.insert(offset, piece);
     }
 
-    /// Pieces within a range, in ascending order; `None` for zeros.
+    /// Changes within a range, in ascending order; `None` for zeros.
     pub(super) fn within(
         &self,
         range: Range<u64>,
@@ -85,7 +85,7 @@ impl JournalOverlay {
         self.within(range).next().is_some()
     }
 
-    /// Applies the pieces to bytes that begin at `offset`.
+    /// Overwrites `buf`, whose bytes begin at `offset`, with the changes of its range.
     pub(super) fn patch(&self, offset: u64, buf: &mut [u8]) {
         for (range, bytes) in self.within(offset..offset + buf.len() as u64) {
             let place = (range.start - offset) as usize..(range.end - offset) as usize;
@@ -96,7 +96,7 @@ impl JournalOverlay {
         }
     }
 
-    /// Forgets a range.
+    /// Removes the changes of a range.
     fn remove_range(&mut self, range: Range<u64>) {
         let before = self.pieces.range_mut(..range.start).next_back();
         if let Some((start, piece)) = before

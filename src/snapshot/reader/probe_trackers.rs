@@ -16,7 +16,7 @@ pub struct TrackerProbe {
     pub outcome: Result<String, String>,
 }
 
-/// Result of [`try_trackers`].
+/// Result of [`probe_trackers`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TrackerProbes {

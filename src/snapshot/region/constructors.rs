@@ -177,7 +177,7 @@ pub(super) fn finish(
     Region::new(memory, len, backing, shape, options.huge_pages)
 }
 
-/// Kernels and kinds of memory without huge pages refuse.
+/// Requests huge pages. Kernels and kinds of memory without them refuse, which is ignored.
 pub(super) fn prefer_huge_pages(memory: &PreallocationStatus, range: Range<usize>) {
     drop(memory.prefer_huge_pages(range));
 }
@@ -234,7 +234,7 @@ pub(super) fn lengthen(
     Ok(())
 }
 
-/// A private mapping past the end of a file would raise SIGBUS.
+/// Fails if the file ends before its range: a private mapping past the end would raise SIGBUS.
 fn check_length(part: usize, at: &PrivateFilePart) -> Result<(), RegionError> {
     let ask = RegionError::io("read the length of a file");
     let present_bytes = statx::len(&at.file).map_err(ask)?;

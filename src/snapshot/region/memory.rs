@@ -37,7 +37,7 @@ use crate::sys::sigbus::Watch;
 /// use flatspan::snapshot::{Region, RegionOptions};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let region = Region::new_anonymous(4096, RegionOptions::default().reserved_bytes(1 << 30))?;
+/// let region = Region::new_anonymous(4096, RegionOptions::default().reserve_bytes(1 << 30))?;
 /// let start = region.as_ptr();
 /// region.write_at(10, b"hello")?;
 /// region.grow(1 << 20)?;
@@ -64,7 +64,7 @@ pub(super) enum Backing {
     Anonymous,
     Memfd(File),
     Files,
-    /// A file and an offset of a page in it, for testing trackers.
+    /// A page of a file, as the file and the offset, for testing trackers.
     Restored(Option<(File, u64)>),
 }
 
@@ -87,7 +87,7 @@ impl Region {
     ) -> Self {
         let poisoned = Arc::new(AtomicBool::new(false));
         let on_files = matches!(backing, Backing::Files | Backing::Restored(_));
-        // SAFETY: the flag lies in an `Arc` that is dropped after the watch, as is the memory
+        // SAFETY: the flag is in an `Arc` that is dropped after the watch, as is the memory
         // (module documentation).
         let watch = on_files.then(|| unsafe { memory.watch(Arc::as_ptr(&poisoned)) });
         Self {

@@ -16,7 +16,7 @@ use crate::sys::rlimits;
 /// use flatspan::snapshot::{Region, RegionOptions};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let options = RegionOptions::default().reserved_bytes(1 << 30);
+/// let options = RegionOptions::default().reserve_bytes(1 << 30);
 /// let region = Region::new_anonymous(4096, options)?;
 /// region.grow(1 << 30)?;
 /// # Ok(())
@@ -138,7 +138,7 @@ impl RegionOptions {
     }
 }
 
-/// The pages of the format must be those of the system, since page tables show what changed.
+/// Fails unless the system has pages of the format's length: page tables show which pages changed.
 pub(super) fn check_page_size() -> Result<(), RegionError> {
     match rlimits::page_bytes() {
         PAGE_BYTES => Ok(()),

@@ -11,9 +11,9 @@ use crate::snapshot::journal::IgnoredTail;
 pub struct OpenReport {
     /// Id of the store.
     pub store: StoreId,
-    /// The store was created.
+    /// Whether the store was created.
     pub created: bool,
-    /// The store was closed before.
+    /// Whether the store was shut down cleanly before.
     pub clean_shutdown: bool,
     /// Heap that was restored.
     pub heap: HeapName,
@@ -37,10 +37,10 @@ pub struct OpenReport {
     pub other_heap: String,
     /// Length of the region.
     pub region_bytes: u64,
-    /// The memory kept its content
+    /// Whether the memory kept its content
     /// ([`MemorySource::Attach`](crate::snapshot::MemorySource::Attach)) and nothing was restored.
     pub attached: bool,
-    /// All pages were verified. Otherwise each page is verified before it is overwritten.
+    /// Whether all pages were verified. If not, each page is verified before it is overwritten.
     pub fully_verified: bool,
     /// Tracker that finds changed pages, and the reason for it.
     pub tracker: String,

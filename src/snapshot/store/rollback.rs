@@ -82,7 +82,7 @@ impl History {
     /// # let path = directory.path().join("counter");
     /// Store::open(&path, StoreOptions::default().initial_bytes(4096))?.close()?;
     /// let history = History::new(&path);
-    /// let before = history.keep()?;
+    /// let before = history.add()?;
     /// // The store is used and closed here.
     /// let rollback = history.rollback(&before.name(), CurrentState::Keep)?;
     /// assert!(rollback.generation > before.generation());

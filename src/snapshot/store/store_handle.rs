@@ -42,7 +42,7 @@ use crate::snapshot::store_files::StoreFiles;
 /// let store = Store::open("/var/lib/counter", StoreOptions::default().initial_bytes(4096))?;
 /// let count = store.transaction(|tx| {
 ///     let count = tx.bytes()[0].wrapping_add(1);
-///     tx.write(0, &[count])?;
+///     tx.write_at(0, &[count])?;
 ///     Ok(count)
 /// })?;
 /// assert_eq!(store.view(|bytes| bytes[0])?, count);
@@ -67,7 +67,7 @@ impl StoreOptions {
     ///
     /// While the store is open, no other program changes or truncates the files of its heaps:
     /// slices of the memory show these files. An unreadable page raises SIGBUS, unless the
-    /// [handler](crate::mapping_cache::install_sigbus_dispatcher) is installed. The handler poisons
+    /// [handler](crate::mapping_cache::install_sigbus_handler) is installed. The handler poisons
     /// the store.
     pub unsafe fn restore_by_map(mut self) -> Self {
         self.restore = Restore::Map;
@@ -164,8 +164,9 @@ impl Store {
         self.files().journal.durable()
     }
 
-    /// Returns the address of the region, which is constant while the store exists. Using it is
-    /// `unsafe`: it needs a guard of [`enter`](Self::enter), and the other writers must permit it.
+    /// Returns the address of the region, which is constant while the store exists. Using it
+    /// is `unsafe`: the caller needs a guard of [`write_guard`](Self::write_guard), and the other
+    /// writers must permit the access.
     #[must_use]
     pub fn as_ptr(&self) -> NonNull<u8> {
         self.memory().region.as_ptr()
@@ -376,7 +377,7 @@ impl Store {
     ///
     /// Acknowledged transactions are durable regardless, but the journal grows. After an error the
     /// background thread waits one second before the next checkpoint. It leaves the second heap to
-    /// the next base checkpoint, also if readers hold its lock for a minute. Nothing more is made
+    /// the next base checkpoint, also if readers hold its lock for a minute. It does no more work
     /// after an error that poisons the store. [`StoreOptions::on_background_error`] reports errors
     /// at once.
     #[must_use]
@@ -403,7 +404,7 @@ impl Store {
         &self.inner.parts.files
     }
 
-    /// Fails if the store was opened for another way of writing.
+    /// Fails if the store was opened with another write mode.
     fn require(
         &self,
         changes: WriteMode,

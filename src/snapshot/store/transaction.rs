@@ -23,9 +23,9 @@ use crate::snapshot::store_files::StoreFiles;
 /// [`Store::begin`](crate::snapshot::Store::begin) and
 /// [`Store::transaction`](crate::snapshot::Store::transaction).
 ///
-/// Dropping a transaction undoes its changes. It saves the earlier bytes of every range before the
-/// range can be written. A transaction stays on the thread that began it, since that thread holds
-/// the access lock.
+/// Dropping a transaction undoes its changes. The transaction saves the earlier bytes of a range
+/// before it returns the range for writing. A transaction stays on the thread that began it, since
+/// that thread holds the access lock.
 ///
 /// # Examples
 ///
@@ -35,7 +35,7 @@ use crate::snapshot::store_files::StoreFiles;
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let store = Store::open("/var/lib/counter", StoreOptions::default().initial_bytes(4096))?;
 /// let mut tx = store.begin()?;
-/// tx.write(0, b"new")?;
+/// tx.write_at(0, b"new")?;
 /// tx.commit()?;
 /// # Ok(())
 /// # }
@@ -246,7 +246,7 @@ impl<'s> Transaction<'s> {
         let mut changes = Vec::new();
         let len = self.len();
         let bytes = self.bytes();
-        // Bytes that were truncated and added again were not saved after that.
+        // Bytes that were truncated and added again became zeros: record all of them here, once.
         add_bytes(&mut changes, bytes, self.len_min..len.min(self.len_before));
         for (start, saved) in &self.before {
             let end = (start + saved.len() as u64).min(self.len_min);
@@ -319,7 +319,7 @@ impl Drop for Transaction<'_> {
 
 /// Adds a range of bytes, with runs of zeros as [`Change::Zeros`].
 fn add_bytes<'m>(changes: &mut Vec<(u64, Change<'m>)>, memory: &'m [u8], range: Range<u64>) {
-    // An entry of its own costs as much as this many bytes.
+    // A separate entry for zeros costs about as much as this many bytes.
     const ZEROS_MIN: u64 = 64;
     let bytes = |range: Range<u64>| &memory[range.start as usize..range.end as usize];
     let mut start = range.start;

@@ -57,8 +57,8 @@ impl WriteGuard<'_> {
         Ok(self.memory.region.read_at(start, buf)?)
     }
 
-    /// Marks a range as dirty. Needed for changes that the tracker may not see: by another process,
-    /// by another mapping, or by a device.
+    /// Marks a range as dirty. This is required for changes that the tracker may not see: by
+    /// another process, by another mapping, or by a device.
     ///
     /// # Errors
     ///
@@ -79,7 +79,7 @@ impl WriteGuard<'_> {
     /// - [`StoreError::Region`] if the range is not in whole pages of 4096 bytes.
     pub fn discard(&self, range: Range<u64>) -> Result<(), StoreError> {
         self.mark_dirty(range.clone())?;
-        // Lossless: `declare` has checked the range.
+        // Lossless: `mark_dirty` has checked the range.
         self.memory
             .discard(range.start as usize..range.end as usize)
     }

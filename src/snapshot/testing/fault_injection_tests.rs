@@ -13,12 +13,13 @@ use crate::snapshot::store::Store;
 
 type Judgement = Result<(), String>;
 
-/// Crashes a recording everywhere. The failpoints are active during the recording and the checks.
+/// Simulates a crash at every point of a recording. The failpoints are active during the recording
+/// and the checks.
 fn crashed(faults: &[Failpoint], way: Way) -> Judgement {
     crashed_with(faults, None, way)
 }
 
-/// As [`crashed`], with a recording in which the backend leaves out an operation.
+/// Does the same as [`crashed`] with a backend that leaves out an operation.
 fn crashed_with(faults: &[Failpoint], omission: Option<Omission>, way: Way) -> Judgement {
     let limits = Limits {
         subsets_max: 8,

@@ -11,19 +11,19 @@ use crate::snapshot::region::Region;
 
 /// Finds the dirty pages of a region: those that changed since the last scan.
 ///
-/// A tracker is armed with one region and stays with it. A scan takes note of a page *before* the
+/// A tracker is armed with one region and stays with it. A scan records a page *before* the
 /// caller copies it, so a store during or after the scan is found by this scan or the next.
 ///
 /// The owner of a region reports changes of the mapping: [`note_grown`](Self::note_grown) before
 /// any thread stores to the new pages, [`note_discarded`](Self::note_discarded) after pages became
-/// zero. Without that report a tracker fails at the next scan, or reads memory anyway. It never
-/// reports unwatched memory as unchanged. The exception is
+/// zero. Without that report a tracker fails at the next scan, or finds the change by reading the
+/// memory. It never reports unwatched memory as unchanged. The exception is
 /// [`ExplicitTracker`](super::ExplicitTracker), which knows only marked pages.
 ///
 /// # Examples
 ///
 /// ```
-/// use flatspan::snapshot::{Compare, DirtyTracker as _, PageSet, Region, RegionOptions};
+/// use flatspan::snapshot::{DirtyTracker as _, HashCompareTracker, PageSet, Region, RegionOptions};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let region = Region::new_anonymous(8 * 4096, RegionOptions::default())?;
@@ -96,8 +96,8 @@ pub trait DirtyTracker: Send + fmt::Debug {
 
     /// Marks pages as dirty whose changes the tracker cannot see.
     ///
-    /// The writer calls it after the write and before it releases the access lock. A scan in
-    /// between is then followed by one that reports the pages.
+    /// The writer calls it after the write and before it releases the access lock. If a scan
+    /// runs in between, a later scan reports the pages.
     fn mark_dirty(&self, pages: Range<u64>) {
         self.dirty_marks().mark_dirty(pages);
     }
@@ -107,7 +107,7 @@ pub trait DirtyTracker: Send + fmt::Debug {
     ///
     /// # Errors
     ///
-    /// The same as [`arm`](Self::arm).
+    /// The errors of [`arm`](Self::arm).
     fn note_grown(&mut self, region: &Region, old_len: usize) -> Result<(), TrackerError> {
         self.mark_dirty(pages_of(old_len..region.len()));
         Ok(())
@@ -118,7 +118,7 @@ pub trait DirtyTracker: Send + fmt::Debug {
     ///
     /// # Errors
     ///
-    /// The same as [`arm`](Self::arm).
+    /// The errors of [`arm`](Self::arm).
     fn note_discarded(
         &mut self,
         _region: &Region,

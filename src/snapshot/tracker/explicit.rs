@@ -13,7 +13,7 @@ use crate::snapshot::region::Region;
 /// # Examples
 ///
 /// ```
-/// use flatspan::snapshot::{Declared, DirtyTracker as _, PageSet, Region, RegionOptions};
+/// use flatspan::snapshot::{DirtyTracker as _, ExplicitTracker, PageSet, Region, RegionOptions};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let region = Region::new_anonymous(8 * 4096, RegionOptions::default())?;

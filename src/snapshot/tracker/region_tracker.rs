@@ -68,7 +68,7 @@ impl RegionTracker {
     }
 
     /// Records the content of pages that a checkpoint copied: the next scan compares with it. Adds
-    /// pages that differed at the last scan to `changed`.
+    /// the pages whose content differs from that of the last scan to `changed`.
     pub(crate) fn copied(&mut self, first_page: u64, bytes: &[u8], changed: &mut PageSet) {
         let Some(tracker) = &mut self.tracker else {
             return;

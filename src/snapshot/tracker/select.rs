@@ -70,11 +70,11 @@ pub struct SelectedTracker {
 /// # Examples
 ///
 /// ```
-/// use flatspan::snapshot::{Region, RegionOptions, TrackerChoice, Writers, choose};
+/// use flatspan::snapshot::{Region, RegionOptions, TrackerChoice, WriterScope, select_tracker};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let region = Region::new_anonymous(8 * 4096, RegionOptions::default())?;
-/// let mut chosen = choose(&region, TrackerChoice::Auto, WriterScope::AnyMapping)?;
+/// let mut chosen = select_tracker(&region, TrackerChoice::Auto, WriterScope::AnyMapping)?;
 /// chosen.tracker.arm(&region)?;
 /// println!("{}", chosen.why);
 /// # Ok(())

@@ -101,8 +101,9 @@ impl WpAsyncTracker {
         }
     }
 
-    /// A child has descriptors for the memory of its parent. Its scan would consume changes that
-    /// the parent must find.
+    /// Fails if the tracker is not armed with this region, or in a child of the process that armed
+    /// it. The descriptors of a child are for the memory of its parent: its scan would consume
+    /// changes that the parent must find.
     fn check_armed(&self, region: &Region) -> Result<(), TrackerError> {
         self.check_process()?;
         match &self.tracking_lock {

@@ -115,7 +115,7 @@ impl AsyncCursor {
         Poll::Ready(())
     }
 
-    /// Waits for the write that is in progress, and returns the error of it or of an earlier one.
+    /// Waits for the write that is in progress, and returns its error or that of an earlier write.
     fn poll_write_result(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_write_complete(cx));
         Poll::Ready(match self.write_error.take() {

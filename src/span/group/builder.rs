@@ -38,7 +38,7 @@ pub struct GroupBuilder {
     cache: Option<MappingCache>,
     options: FileOptions,
     allow_outside_root: bool,
-    /// Set by `assume_exclusive`.
+    /// Whether the caller promised exclusive use of the files (`assume_exclusive`).
     pub(in crate::span) is_exclusive: bool,
     entries: Vec<Entry>,
 }

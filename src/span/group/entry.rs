@@ -21,7 +21,7 @@ pub(in crate::span) enum EntryBody {
         file: CachedFile,
         /// Offset of the entry in the file.
         start: u64,
-        /// The entry is a range of the file, which may continue after it.
+        /// Whether the entry is a range of the file, which may continue after it.
         is_range: bool,
     },
     Padding,

@@ -51,7 +51,7 @@ pub struct Group {
     pub(super) root: Arc<Path>,
     pub(in crate::span) options: FileOptions,
     pub(super) outside_root: bool,
-    /// The caller promised exclusive use of the files
+    /// Whether the caller promised exclusive use of the files
     /// ([`assume_exclusive`](super::GroupBuilder::assume_exclusive)).
     pub(in crate::span) is_exclusive: bool,
     pub(super) directories: DirtyDirectories,

@@ -3,8 +3,8 @@
 //! Operations that may wait for a disk (open, map, populate) run on the blocking pool. Transfers
 //! then only access pages that are in memory.
 //!
-//! Every future may be dropped at any time. The result of a blocking task is then released when the
-//! task ends, and a transfer of which the future was dropped did not happen.
+//! Every future may be dropped at any time. The result of its blocking task is then dropped when
+//! the task ends. If the future of a single transfer is dropped, no bytes were transferred.
 
 use std::io;
 use std::ops::{Range, RangeBounds};

@@ -156,7 +156,7 @@ impl<G> PinnedParts<G> {
         Ok(parts.into_boxed_slice())
     }
 
-    /// The part of a span that is in one window.
+    /// The only part of the span; `None` if it has no part, several parts or padding.
     #[inline(always)]
     pub(super) fn only(&self) -> Option<&PinnedRange<'static>> {
         match &*self.first {

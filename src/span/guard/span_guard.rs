@@ -128,7 +128,7 @@ const IO_SLICES_MAX: usize = 1024;
 /// let group = Arc::new(Group::builder("/").padding(1000).open()?);
 /// let span = group.span(10..20)?;
 /// let mut bytes = [1; 4];
-/// span.copy_to(2, &mut bytes)?;
+/// span.read_at(2, &mut bytes)?;
 /// assert_eq!(bytes, [0; 4]);
 ///
 /// let owned = group.owned_span(..)?;
@@ -160,7 +160,7 @@ pub struct Span<G: GroupHandle> {
 ///     .file("a", 100)
 ///     .open()?;
 /// let mut span = group.span_mut(10..20)?;
-/// span.copy_from(0, b"0123456789")?;
+/// span.write_at(0, b"0123456789")?;
 /// assert!(group.span(15..30).is_err(), "the span locks bytes 10 to 19");
 /// drop(span);
 /// group.sync_all()?;

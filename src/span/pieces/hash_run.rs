@@ -47,12 +47,12 @@ pub enum PieceHash {
 /// ```
 /// use std::sync::atomic::AtomicBool;
 ///
-/// use flatspan::span::{Group, HashOptions, PieceHash, Pieces};
+/// use flatspan::span::{Group, HashOptions, HashProgress, PieceHash, Pieces};
 ///
 /// let group = Group::builder("/").padding(1000).open()?;
 /// let pieces = Pieces::new(&group, 100)?;
 /// let cancel = AtomicBool::new(false);
-/// let report = |progress: flatspan::span::Progress| println!("{}", progress.pieces_done);
+/// let report = |progress: HashProgress| println!("{}", progress.pieces_done);
 /// let options = HashOptions::new().progress(&report).cancel(&cancel);
 /// let outcomes = pieces.hash_all(&options);
 /// assert!(matches!(outcomes[9], PieceHash::Hashed(_)));

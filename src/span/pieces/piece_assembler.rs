@@ -20,14 +20,14 @@ const BLOCK_BYTES: usize = 64 << 10;
 /// either, since the hash would not match them.
 ///
 /// ```
-/// use flatspan::span::{PieceAssembler, Group, Pieces};
+/// use flatspan::span::{Group, PieceAssembler, Pieces};
 ///
 /// let group = Group::builder("/").padding(100).open()?;
 /// let pieces = Pieces::new(&group, 40)?;
 /// let mut piece: PieceAssembler = PieceAssembler::new(&pieces, 1)?;
-/// piece.block(50, &[0; 30])?;
+/// piece.push_block(50, &[0; 30])?;
 /// assert_eq!(piece.buffered_bytes(), 30);
-/// piece.block(40, &[0; 10])?;
+/// piece.push_block(40, &[0; 10])?;
 /// assert_eq!(piece.finish().expect("no gap"), pieces.hash(1)?);
 /// # Ok::<(), flatspan::span::GroupError>(())
 /// ```

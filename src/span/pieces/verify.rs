@@ -74,7 +74,7 @@ pub struct VerifyReport {
     pub pieces: Vec<PieceState>,
     /// Report for each entry that is a file, in order.
     pub files: Vec<FileReport>,
-    /// `false` if verification was cancelled before its end.
+    /// Whether the verification was finished, not cancelled.
     pub complete: bool,
 }
 
@@ -99,7 +99,7 @@ pub(super) struct CheckedFile {
     pub(super) range: Range<u64>,
     /// Length of the file, or the end of its range in the file.
     pub(super) declared_bytes: u64,
-    /// The entry is a range of a file: the bytes after it do not matter.
+    /// Whether the entry is a range of a file: the bytes after it do not matter.
     pub(super) is_range: bool,
     pub(super) actual_bytes: Result<u64, GroupError>,
 }
