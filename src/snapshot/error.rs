@@ -53,7 +53,7 @@ pub enum StoreError {
     #[error("no heap to restore from")]
     HeapSelection(#[source] Box<HeapSelectionError>),
     /// Stored bytes differ from what was written.
-    #[error("{file} is damaged at byte {offset}: {cause}")]
+    #[error("{file} is corrupt at byte {offset}: {cause}")]
     Corrupt {
         /// Logical file.
         file: LogicalFile,
@@ -98,7 +98,7 @@ pub enum StoreError {
         region_bytes: u64,
     },
     /// The store was opened with another [`WriteMode`](super::WriteMode).
-    #[error("`{method}` needs a store opened with Changes::{required}")]
+    #[error("`{method}` needs a store opened with WriteMode::{required}")]
     WrongMode {
         /// Method that was called.
         method: &'static str,

@@ -351,12 +351,12 @@ impl StoreOptions {
         if !matches!(self.memory_source, MemorySource::Private) {
             if self.write_mode == WriteMode::Transactions {
                 let reason = "transactions and views use references to the memory, and other processes may \
-                              write a memfd: set Changes::Writers";
-                return refused("memory", reason.to_owned());
+                              write a memfd: set WriteMode::Tracked";
+                return refused("memory_source", reason.to_owned());
             }
             if self.restore == Restore::Map {
                 let reason = "a memfd is restored by copying, and `restore_by_map` maps files as private memory";
-                return refused("memory", reason.to_owned());
+                return refused("memory_source", reason.to_owned());
             }
         }
         if self.initial_bytes > self.reserve_bytes {

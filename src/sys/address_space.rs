@@ -5,10 +5,10 @@
 //!
 //! # Safety
 //!
-//! A [`PreallocationStatus`] owns its addresses from its creation until it is dropped
+//! A [`AddressReservation`] owns its addresses from its creation until it is dropped
 //! (docs/unsafe.md, U9). No other code maps anything there, and every function checks that
 //! `MAP_FIXED` stays inside. The memory is accessed by system calls, which check every page, and
-//! through the raw pointer of [`PreallocationStatus::start`], for which its user is responsible
+//! through the raw pointer of [`AddressReservation::start`], for which its user is responsible
 //! (U10). The functions are therefore safe.
 #![expect(unsafe_code, reason = "mmap, munmap and madvise take raw addresses")]
 
@@ -39,17 +39,17 @@ pub(crate) enum Sharing {
 
 /// A range of addresses that is reserved until this is dropped. Unmapped parts cannot be accessed.
 #[derive(Debug)]
-pub(crate) struct PreallocationStatus {
+pub(crate) struct AddressReservation {
     start: NonNull<u8>,
     bytes: usize,
 }
 
 // SAFETY: the addresses are valid in every thread, and are accessed by system calls only.
-unsafe impl Send for PreallocationStatus {}
+unsafe impl Send for AddressReservation {}
 // SAFETY: as above. The kernel orders the calls of several threads.
-unsafe impl Sync for PreallocationStatus {}
+unsafe impl Sync for AddressReservation {}
 
-impl PreallocationStatus {
+impl AddressReservation {
     /// Reserves addresses, at `address` if one is given. Fails with `EEXIST` if it is in use.
     pub(crate) fn new(bytes: usize, address: Option<usize>) -> io::Result<Self> {
         let mut flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
@@ -256,7 +256,7 @@ impl PreallocationStatus {
     }
 }
 
-impl Drop for PreallocationStatus {
+impl Drop for AddressReservation {
     fn drop(&mut self) {
         // With too many mappings the call fails, and the addresses stay in use.
         // SAFETY: the range is reserved, and no borrow of it is left (U9).
@@ -270,7 +270,7 @@ mod tests {
 
     #[test]
     fn unmapped_addresses_cannot_be_read_or_written() {
-        let memory = PreallocationStatus::new(4 * page_bytes(), None).expect("addresses");
+        let memory = AddressReservation::new(4 * page_bytes(), None).expect("addresses");
         assert_eq!(memory.read(0, &mut [0; 8]).expect("no page"), 0);
         assert_eq!(memory.write(0, &[1; 8]).expect("no page"), 0);
         memory
@@ -284,23 +284,23 @@ mod tests {
 
     #[test]
     fn fixed_address_must_be_free() {
-        let memory = PreallocationStatus::new(16 * page_bytes(), None).expect("addresses");
+        let memory = AddressReservation::new(16 * page_bytes(), None).expect("addresses");
         let address = memory.start().addr().get();
-        let refused = PreallocationStatus::new(page_bytes(), Some(address + 4 * page_bytes()));
+        let refused = AddressReservation::new(page_bytes(), Some(address + 4 * page_bytes()));
         assert_eq!(
             refused.map(|_| ()).map_err(|error| error.kind()),
             Err(io::ErrorKind::AlreadyExists)
         );
         // Far from the addresses that the kernel chooses for other threads.
         let address = 0x1234_5600_0000;
-        let memory = PreallocationStatus::new(page_bytes(), Some(address)).expect("addresses");
+        let memory = AddressReservation::new(page_bytes(), Some(address)).expect("addresses");
         assert_eq!(memory.start().addr().get(), address);
     }
 
     #[test]
     #[should_panic(expected = "exceeds")]
     fn mapping_outside_panics() {
-        let memory = PreallocationStatus::new(4 * page_bytes(), None).expect("addresses");
+        let memory = AddressReservation::new(4 * page_bytes(), None).expect("addresses");
         drop(memory.map_zeros(0..5 * page_bytes(), true));
     }
 }

@@ -17,7 +17,7 @@ use std::ops::Range;
 use rustix::io::retry_on_intr;
 use rustix::ioctl::{Ioctl, IoctlOutput, Opcode, ioctl, opcode};
 
-use super::address_space::PreallocationStatus;
+use super::address_space::AddressReservation;
 
 const PAGE_IS_WRITTEN: u64 = 1 << 1;
 const PAGE_IS_FILE: u64 = 1 << 2;
@@ -111,7 +111,7 @@ impl Pagemap {
     pub(crate) fn scan(
         &self,
         query: Query,
-        memory: &PreallocationStatus,
+        memory: &AddressReservation,
         range: Range<usize>,
         runs: &mut [PageRegion],
         mut found: impl FnMut(Range<usize>),
@@ -191,8 +191,8 @@ mod tests {
 
     const PAGES: usize = 64;
 
-    fn memory() -> PreallocationStatus {
-        let memory = PreallocationStatus::new(PAGES * page_bytes(), None).expect("addresses");
+    fn memory() -> AddressReservation {
+        let memory = AddressReservation::new(PAGES * page_bytes(), None).expect("addresses");
         memory
             .map_zeros(0..memory.bytes(), true)
             .expect("some memory");
@@ -200,7 +200,7 @@ mod tests {
     }
 
     fn written(
-        memory: &PreallocationStatus,
+        memory: &AddressReservation,
         runs: &mut [PageRegion],
     ) -> io::Result<Vec<Range<usize>>> {
         let mut found = Vec::new();

@@ -9,7 +9,7 @@
 //! # Safety
 //!
 //! The structs are those of `linux/userfaultfd.h`. Their sizes are asserted, and each ioctl number
-//! contains the size. Ranges are inside a [`PreallocationStatus`], which owns them.
+//! contains the size. Ranges are inside a [`AddressReservation`], which owns them.
 #![expect(unsafe_code, reason = "userfaultfd and its ioctls")]
 
 use std::io;
@@ -20,7 +20,7 @@ use rustix::io::{Errno, retry_on_intr};
 use rustix::ioctl::{Opcode, Updater, ioctl, opcode};
 use rustix::mm::{UserfaultfdFlags, userfaultfd};
 
-use super::address_space::PreallocationStatus;
+use super::address_space::AddressReservation;
 
 /// Only faults of user-mode instructions, which needs no privilege (Linux 5.11). Asynchronous write
 /// protection also records stores by the kernel, since it reports no fault.
@@ -101,7 +101,7 @@ impl WriteTracking {
     }
 
     /// Registers and write-protects a range. The first store to each page is recorded afterwards.
-    pub(crate) fn arm(&self, memory: &PreallocationStatus, range: Range<usize>) -> io::Result<()> {
+    pub(crate) fn arm(&self, memory: &AddressReservation, range: Range<usize>) -> io::Result<()> {
         if range.is_empty() {
             return Ok(());
         }
@@ -124,7 +124,7 @@ impl WriteTracking {
     /// Unregisters a range and removes its protection.
     pub(crate) fn disarm(
         &self,
-        memory: &PreallocationStatus,
+        memory: &AddressReservation,
         range: Range<usize>,
     ) -> io::Result<()> {
         if range.is_empty() {
@@ -179,7 +179,7 @@ fn open() -> io::Result<OwnedFd> {
     }
 }
 
-fn addresses(memory: &PreallocationStatus, range: Range<usize>) -> UffdioRange {
+fn addresses(memory: &AddressReservation, range: Range<usize>) -> UffdioRange {
     debug_assert!(range.end <= memory.bytes());
     UffdioRange {
         start: (memory.start().addr().get() + range.start) as u64,

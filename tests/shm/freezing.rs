@@ -242,7 +242,7 @@ fn programs_that_exec_from_threads_are_frozen() {
         for (thread, state) in threads_of(program.0.id()) {
             assert!(
                 ['t', 'Z', 'X'].contains(&state),
-                "{thread} goes on ({state})"
+                "{thread} is not stopped ({state})"
             );
         }
     }

@@ -162,7 +162,7 @@ fn older_copy_of_a_part_is_detected() {
     fill(&store, LAST);
     drop(store);
     fs::copy(&kept, place.file("heap-a.00001")).expect("put back");
-    place.falls_back(&["heap-a is damaged at byte 65536: page 0 does not have its checksum"]);
+    place.falls_back(&["heap-a is corrupt at byte 65536: page 0 does not have its checksum"]);
 }
 
 #[test]

@@ -93,7 +93,7 @@ fn other_part_length_is_rejected_with_advice() {
     };
     assert_eq!(option, "part_bytes");
     assert!(
-        reason.contains("65536") && reason.contains("change_part_bytes"),
+        reason.contains("65536") && reason.contains("convert_part_bytes"),
         "{reason}"
     );
     assert_eq!(lengths(&path), [Some(SHORT); 2]);

@@ -340,7 +340,7 @@ fn unsupported_memory_options_are_named_in_the_error() {
         matches!(
             references,
             Err(StoreError::InvalidOption {
-                option: "memory",
+                option: "memory_source",
                 ..
             })
         ),

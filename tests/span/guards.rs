@@ -431,7 +431,7 @@ fn slices_require_assume_exclusive() {
     fn panics(act: impl FnOnce()) {
         let payload = catch_unwind(AssertUnwindSafe(act)).expect_err("it must panic");
         let message = payload.downcast_ref::<&str>().expect("a message");
-        assert!(message.contains("trust_files"), "{message}");
+        assert!(message.contains("assume_exclusive"), "{message}");
     }
     let directory = one_file(1, 10_000);
     let builder = Group::builder(directory.path()).existing_file("a");

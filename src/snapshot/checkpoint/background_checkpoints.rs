@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::checkpointer::StoreParts;
-use super::second_heap::VerifyProgress;
+use super::second_heap::CopyProgress;
 use super::store_inner::StoreInner;
 use crate::snapshot::error::StoreError;
 use crate::snapshot::modes::WriteMode;
@@ -130,17 +130,17 @@ fn run(inner: &StoreInner, signal: &Signal) {
 /// left to the next base checkpoint after an error, or after readers held it for
 /// [`READERS_TIMEOUT`].
 fn pause_before_next_step(
-    step: &Result<VerifyProgress, StoreError>,
+    step: &Result<CopyProgress, StoreError>,
     begun: Instant,
 ) -> Option<Duration> {
     match step {
-        Ok(VerifyProgress::More) => Some(Duration::ZERO),
+        Ok(CopyProgress::More) => Some(Duration::ZERO),
         Err(error)
             if error.kind() == ErrorKind::ResourceBusy && begun.elapsed() < READERS_TIMEOUT =>
         {
             Some(READERS_INTERVAL)
         }
-        Ok(VerifyProgress::Made | VerifyProgress::NotNeeded) | Err(_) => None,
+        Ok(CopyProgress::Made | CopyProgress::NotNeeded) | Err(_) => None,
     }
 }
 

@@ -13,5 +13,5 @@ mod store_inner;
 pub(crate) use background_checkpoints::BackgroundCheckpoints;
 pub(crate) use checkpointer::{Checkpointer, StoreParts};
 pub use report::{CheckpointKind, CheckpointReport};
-pub(crate) use second_heap::VerifyProgress;
+pub(crate) use second_heap::CopyProgress;
 pub(crate) use store_inner::StoreInner;

@@ -33,7 +33,7 @@ const STEP_BYTES: u64 = 16 << 20;
 
 /// Progress of the creation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum VerifyProgress {
+pub(crate) enum CopyProgress {
     /// Another step is needed.
     More,
     /// The second heap is complete.
@@ -48,9 +48,9 @@ impl StoreInner {
     pub(crate) fn step_of_second_heap(
         &self,
         timeout: Duration,
-    ) -> Result<VerifyProgress, StoreError> {
+    ) -> Result<CopyProgress, StoreError> {
         self.parts.files.check()?;
-        self.parts.memory.refuse_nested("make_second_heap")?;
+        self.parts.memory.refuse_nested("create_second_heap")?;
         if self.waiting_checkpoints.load(Ordering::Relaxed) > 0 {
             // Let a waiting checkpoint lock first: a mutex that is locked again at once is rarely
             // passed on.
@@ -68,11 +68,11 @@ impl Checkpointer {
         &mut self,
         parts: &StoreParts,
         timeout: Duration,
-    ) -> Result<VerifyProgress, StoreError> {
+    ) -> Result<CopyProgress, StoreError> {
         let copy = match self.second_heap_copy.take() {
             Some(copy) => copy,
             None if self.needs_second_heap() => self.start_copy(&parts.files, timeout)?,
-            None => return Ok(VerifyProgress::NotNeeded),
+            None => return Ok(CopyProgress::NotNeeded),
         };
         self.continue_copy(&parts.files, copy).inspect_err(|_| {
             if parts.files.check().is_ok() {
@@ -114,7 +114,7 @@ impl Checkpointer {
         &mut self,
         files: &StoreFiles,
         mut copy: SecondHeapCopy,
-    ) -> Result<VerifyProgress, StoreError> {
+    ) -> Result<CopyProgress, StoreError> {
         let source = self.committed.heap;
         let target = source.other();
         let heap_end = METADATA_BYTES + self.committed.payload_bytes;
@@ -138,11 +138,11 @@ impl Checkpointer {
         }
         if copy.heap_at < heap_end || copy.table_at < table_end {
             self.second_heap_copy = Some(copy);
-            return Ok(VerifyProgress::More);
+            return Ok(CopyProgress::More);
         }
         self.is_unverified = false;
         self.finish_copy(files, copy.generation)?;
-        Ok(VerifyProgress::Made)
+        Ok(CopyProgress::Made)
     }
 
     /// Verifies the pages of a step if the committed heap was not verified yet [I5]. The target

@@ -187,17 +187,17 @@ impl Metadata {
             ),
             ("revision", self.revision, self.revision < NUMBERS_END),
             (
-                "sequence",
+                "last_sequence",
                 self.last_sequence,
                 self.last_sequence < NUMBERS_END,
             ),
             (
-                "journal",
+                "first_journal",
                 self.first_journal,
                 self.first_journal < NUMBERS_END,
             ),
             (
-                "floor",
+                "min_base_generation",
                 self.min_base_generation,
                 (1..=self.generation).contains(&self.min_base_generation),
             ),
@@ -207,7 +207,7 @@ impl Metadata {
                 self.payload_bytes.is_multiple_of(page) && pages <= super::tree_layout::PAGES_MAX,
             ),
             (
-                "end",
+                "end_sequence",
                 self.end_sequence.unwrap_or(0),
                 self.end_sequence
                     .is_none_or(|end| end >= self.last_sequence && self.complete),
@@ -226,7 +226,7 @@ fn closed_end(closed: bool, found: u64) -> Result<Option<u64>, HeaderError> {
         (true, end) => Ok(Some(end)),
         (false, 0) => Ok(None),
         (false, found) => Err(HeaderError::InvalidField {
-            field: "end",
+            field: "end_sequence",
             found,
         }),
     }
@@ -451,12 +451,12 @@ pub(crate) mod tests {
             (|it| it.generation = 0, "generation"),
             (|it| it.generation = NUMBERS_END, "generation"),
             (|it| it.revision = u64::MAX, "revision"),
-            (|it| it.last_sequence = NUMBERS_END, "sequence"),
-            (|it| it.first_journal = u64::MAX, "journal"),
+            (|it| it.last_sequence = NUMBERS_END, "last_sequence"),
+            (|it| it.first_journal = u64::MAX, "first_journal"),
             (|it| it.payload_bytes = 100, "payload_bytes"),
             (|it| it.payload_bytes = u64::MAX - 4095, "payload_bytes"),
-            (|it| it.end_sequence = Some(1), "end"),
-            (|it| (it.closed, it.end_sequence) = (true, Some(11)), "end"),
+            (|it| it.end_sequence = Some(1), "end_sequence"),
+            (|it| (it.closed, it.end_sequence) = (true, Some(11)), "end_sequence"),
         ];
         for (change, name) in invalid {
             let mut bad = sample(HeapName::A, 9);

@@ -8,7 +8,7 @@ use super::memory::{Backing, Region, Shape};
 use super::options::{
     FilePart, PrivateFilePart, RegionOptions, check_page_size, check_part, whole_pages,
 };
-use crate::sys::address_space::{PreallocationStatus, Sharing};
+use crate::sys::address_space::{AddressReservation, Sharing};
 use crate::sys::{fallocate, memfd, statx};
 
 impl Region {
@@ -158,14 +158,14 @@ impl Region {
 pub(super) fn prepare(
     len: usize,
     options: RegionOptions,
-) -> Result<(usize, PreallocationStatus), RegionError> {
+) -> Result<(usize, AddressReservation), RegionError> {
     check_page_size()?;
     let len = whole_pages(len)?;
     Ok((len, options.reserve(len)?))
 }
 
 pub(super) fn finish(
-    memory: PreallocationStatus,
+    memory: AddressReservation,
     len: usize,
     backing: Backing,
     shape: Shape,
@@ -178,12 +178,12 @@ pub(super) fn finish(
 }
 
 /// Requests huge pages. Kernels and kinds of memory without them refuse, which is ignored.
-pub(super) fn prefer_huge_pages(memory: &PreallocationStatus, range: Range<usize>) {
+pub(super) fn prefer_huge_pages(memory: &AddressReservation, range: Range<usize>) {
     drop(memory.prefer_huge_pages(range));
 }
 
 pub(super) fn map_zeros(
-    memory: &PreallocationStatus,
+    memory: &AddressReservation,
     range: Range<usize>,
 ) -> Result<(), RegionError> {
     let bytes = range.len();
@@ -193,7 +193,7 @@ pub(super) fn map_zeros(
 }
 
 pub(super) fn map_shared(
-    memory: &PreallocationStatus,
+    memory: &AddressReservation,
     range: Range<usize>,
     file: &File,
     offset: usize,

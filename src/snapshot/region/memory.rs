@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::options::{FilePart, RegionKind};
-use crate::sys::address_space::PreallocationStatus;
+use crate::sys::address_space::AddressReservation;
 use crate::sys::sigbus::Watch;
 
 /// Contiguous memory whose content is persisted. Its length is a multiple of the page size, 4096
@@ -51,7 +51,7 @@ pub struct Region {
     // The fields are dropped in this order.
     watch: Option<Watch>,
     poisoned: Arc<AtomicBool>,
-    pub(super) memory: PreallocationStatus,
+    pub(super) memory: AddressReservation,
     len: AtomicUsize,
     pub(super) backing: Backing,
     shape: Mutex<Shape>,
@@ -79,7 +79,7 @@ pub(super) struct Shape {
 
 impl Region {
     pub(super) fn new(
-        memory: PreallocationStatus,
+        memory: AddressReservation,
         len: usize,
         backing: Backing,
         shape: Shape,
@@ -159,7 +159,7 @@ impl Region {
         self.poisoned.load(Ordering::SeqCst)
     }
 
-    pub(in crate::snapshot) fn memory(&self) -> &PreallocationStatus {
+    pub(in crate::snapshot) fn memory(&self) -> &AddressReservation {
         &self.memory
     }
 

@@ -5,7 +5,7 @@ use std::fs::File;
 
 use super::error::RegionError;
 use crate::snapshot::format::PAGE_BYTES;
-use crate::sys::address_space::PreallocationStatus;
+use crate::sys::address_space::AddressReservation;
 use crate::sys::rlimits;
 
 /// Options of a region.
@@ -105,7 +105,7 @@ pub struct PrivateFilePart {
 
 impl RegionOptions {
     /// Reserves addresses for a region of `len` bytes, which are whole pages.
-    pub(super) fn reserve(&self, len: usize) -> Result<PreallocationStatus, RegionError> {
+    pub(super) fn reserve(&self, len: usize) -> Result<AddressReservation, RegionError> {
         let wanted = match self.reserve_bytes {
             0 => len.max(PAGE_BYTES),
             bytes if bytes < len => {
@@ -120,7 +120,7 @@ impl RegionOptions {
             let reason = format!("{address:#x} is not a positive multiple of {PAGE_BYTES}");
             return Err(RegionError::option("fixed_address", reason));
         }
-        PreallocationStatus::new(wanted, self.fixed_address)
+        AddressReservation::new(wanted, self.fixed_address)
             .map_err(|source| self.refused(wanted, source))
     }
 

@@ -6,7 +6,7 @@ use super::error::RegionError;
 use super::memory::{Backing, Region, Shape};
 use super::options::{FilePart, PrivateFilePart, RegionOptions};
 use crate::snapshot::format::PAGE_BYTES;
-use crate::sys::address_space::{PreallocationStatus, Sharing};
+use crate::sys::address_space::{AddressReservation, Sharing};
 
 const PROBE_PAGES: usize = 4;
 
@@ -51,7 +51,7 @@ impl Region {
 fn second_mapping(part: &FilePart, bytes: usize) -> Result<Region, RegionError> {
     let file = duplicate(&part.file)?;
     let failed = RegionError::io("map a page for testing a tracker");
-    let memory = PreallocationStatus::new(bytes, None).map_err(&failed)?;
+    let memory = AddressReservation::new(bytes, None).map_err(&failed)?;
     memory
         .map_file(0..bytes, &file, 0, Sharing::Shared)
         .map_err(failed)?;

@@ -59,7 +59,7 @@ pub(super) fn check_options(metadata: &Metadata, options: &StoreOptions) -> Resu
         && !options.convert_part_bytes
     {
         let reason = format!(
-            "{part_bytes}, but the store has parts of {} bytes; set `change_part_bytes` to convert them",
+            "{part_bytes}, but the store has parts of {} bytes; set `convert_part_bytes` to convert them",
             metadata.part_bytes
         );
         return refused("part_bytes", reason);

@@ -19,7 +19,7 @@ use super::transaction::Transaction;
 use super::write_guard::WriteGuard;
 use crate::snapshot::backend::StorageBackend;
 use crate::snapshot::checkpoint::{
-    BackgroundCheckpoints, CheckpointKind, CheckpointReport, StoreInner, VerifyProgress,
+    BackgroundCheckpoints, CheckpointKind, CheckpointReport, StoreInner, CopyProgress,
 };
 use crate::snapshot::error::StoreError;
 use crate::snapshot::format::StoreId;
@@ -267,11 +267,11 @@ impl Store {
     /// - [`StoreError::WrongMode`] if the store was not opened with [`WriteMode::Tracked`].
     /// - [`StoreError::LockTimeout`] if a checkpoint holds the access lock for too long.
     pub fn write_guard(&self) -> Result<WriteGuard<'_>, StoreError> {
-        self.require(WriteMode::Tracked, "enter", "Writers")?;
+        self.require(WriteMode::Tracked, "write_guard", "Tracked")?;
         let memory = self.memory();
         Ok(WriteGuard {
             memory,
-            _access: memory.lock_shared("enter")?,
+            _access: memory.lock_shared("write_guard")?,
         })
     }
 
@@ -286,7 +286,7 @@ impl Store {
     /// - [`StoreError::LockTimeout`] if writers hold the access lock for too long.
     /// - [`StoreError::Region`] if the region cannot be resized.
     pub fn resize(&self, len: u64) -> Result<(), StoreError> {
-        self.require(WriteMode::Tracked, "resize", "Writers")?;
+        self.require(WriteMode::Tracked, "resize", "Tracked")?;
         let memory = self.memory();
         let len = memory.whole_pages(len)?;
         let _access = memory.lock_exclusive("resize")?;
@@ -307,9 +307,9 @@ impl Store {
     /// - [`StoreError::WouldDeadlock`] under a write guard of the same thread.
     /// - [`StoreError::LockTimeout`] if writers hold the access lock for too long.
     pub fn grow_to_memfd(&self) -> Result<u64, StoreError> {
-        self.require(WriteMode::Tracked, "follow_memory", "Writers")?;
+        self.require(WriteMode::Tracked, "grow_to_memfd", "Tracked")?;
         let memory = self.memory();
-        let _access = memory.lock_exclusive("follow_memory")?;
+        let _access = memory.lock_exclusive("grow_to_memfd")?;
         memory.grow_to_memfd()?;
         Ok(memory.len())
     }
@@ -345,7 +345,7 @@ impl Store {
     ///   journal of other stores has every transaction already.
     /// - The errors of [`checkpoint`](Self::checkpoint).
     pub fn checkpoint_delta(&self) -> Result<CheckpointReport, StoreError> {
-        self.require(WriteMode::Tracked, "checkpoint_delta", "Writers")?;
+        self.require(WriteMode::Tracked, "checkpoint_delta", "Tracked")?;
         self.inner.checkpoint(Some(CheckpointKind::Delta))
     }
 
@@ -365,9 +365,9 @@ impl Store {
         let timeout = self.inner.parts.options.reader_timeout;
         loop {
             match self.inner.step_of_second_heap(timeout)? {
-                VerifyProgress::More => {}
-                VerifyProgress::Made => return Ok(true),
-                VerifyProgress::NotNeeded => return Ok(false),
+                CopyProgress::More => {}
+                CopyProgress::Made => return Ok(true),
+                CopyProgress::NotNeeded => return Ok(false),
             }
         }
     }
