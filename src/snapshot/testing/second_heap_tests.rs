@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::snapshot::checkpoint::{CheckpointKind, StoreInner, VerifyProgress};
+use crate::snapshot::checkpoint::{CheckpointKind, StoreInner, CopyProgress};
 use crate::snapshot::format::PAGE_BYTES;
 use crate::snapshot::modes::{OnClose, WriteMode};
 use crate::snapshot::options::StoreOptions;
@@ -62,18 +62,18 @@ fn after_first_step(path: &Path) -> StoreInner {
     let inner = opened(path);
     assert_eq!(
         inner.step_of_second_heap(Duration::ZERO).ok(),
-        Some(VerifyProgress::More)
+        Some(CopyProgress::More)
     );
     inner
 }
 
-fn finish(inner: &StoreInner) -> VerifyProgress {
+fn finish(inner: &StoreInner) -> CopyProgress {
     loop {
         match inner
             .step_of_second_heap(Duration::ZERO)
             .expect("the step succeeds")
         {
-            VerifyProgress::More => {}
+            CopyProgress::More => {}
             end => return end,
         }
     }
@@ -91,7 +91,7 @@ fn deltas_between_the_steps_are_in_the_next_base() {
         .step_of_second_heap(Duration::ZERO)
         .expect("the step succeeds");
     put(&inner, PAGES - 1, 71);
-    assert_eq!(finish(&inner), VerifyProgress::Made);
+    assert_eq!(finish(&inner), CopyProgress::Made);
     put(&inner, 5000, 72);
     for pages in [3, 3] {
         let base = inner
@@ -118,7 +118,7 @@ fn a_base_between_the_steps_ends_the_copy() {
         .checkpoint(Some(CheckpointKind::Base))
         .expect("the checkpoint succeeds");
     assert_eq!(base.written_pages, PAGES);
-    assert_eq!(finish(&inner), VerifyProgress::NotNeeded);
+    assert_eq!(finish(&inner), CopyProgress::NotNeeded);
     drop(inner);
     assert_eq!(get(&opened(&path), 9), 90);
 }
@@ -133,6 +133,6 @@ fn an_interrupted_copy_starts_over() {
     assert!(found.starts_with("was being written"), "{found}");
     store.close().expect("the store closes");
     let inner = opened(&path);
-    assert_eq!(finish(&inner), VerifyProgress::Made);
+    assert_eq!(finish(&inner), CopyProgress::Made);
     assert_eq!(get(&inner, PAGES / 2), 1);
 }
