@@ -5,6 +5,8 @@
 #[cfg(all(test, not(loom)))]
 extern crate self as flatspan;
 
+#[cfg(not(loom))]
+mod auto_traits;
 pub mod mapping_cache;
 pub mod shm;
 pub mod snapshot;

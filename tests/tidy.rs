@@ -115,6 +115,7 @@ fn entry_files_hold_no_logic() {
     for clean in [
         "//! fn main() {}\n#![cfg_attr(docsrs, feature(doc_cfg))]\n",
         "mod a;\npub mod b;\n#[cfg(unix)]\n#[path = \"x.rs\"]\npub(crate) mod c;",
+        "pub(in crate::a::b) use c::{D, E};",
         "pub use a::{B, C};\nuse d::*;\npub(crate) use e::{\n    F,\n    g::{H, I},\n};",
         "/// Says fn f() {}.\npub mod b;\n#[doc = include_str!(\"../README.md\")]\nextern crate alloc;\nextern crate self as me;",
     ] {
@@ -345,7 +346,8 @@ fn logic(source: &str) -> Vec<String> {
             "}" => depth -= 1,
             _ => {}
         }
-        let is_use = item.iter().take(6).any(|token| *token == "use");
+        let mut head = item.iter().take_while(|token| **token != "{");
+        let is_use = head.any(|token| *token == "use");
         let ends = depth == 0 && (token == ";" || (token == "}" && !is_use));
         if ends {
             if !is_entry(&item) {

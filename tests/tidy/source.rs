@@ -224,8 +224,11 @@ fn item_len(tokens: &[&str]) -> usize {
     const KEYWORDS: [&str; 11] = [
         "const", "enum", "extern", "fn", "impl", "mod", "static", "struct", "trait", "type", "use",
     ];
-    let keyword = tokens.iter().take(8).find(|token| KEYWORDS.contains(token));
-    let (is_use, is_item) = (keyword == Some(&"use"), keyword.is_some());
+    let head = tokens
+        .iter()
+        .take_while(|token| !matches!(**token, "{" | "}" | ";" | ","));
+    let keyword = head.copied().find(|token| KEYWORDS.contains(token));
+    let (is_use, is_item) = (keyword == Some("use"), keyword.is_some());
     let mut depth = 0_usize;
     for (place, token) in tokens.iter().enumerate() {
         match *token {

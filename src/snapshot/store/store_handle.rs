@@ -42,7 +42,7 @@ use crate::snapshot::store_files::StoreFiles;
 /// let store = Store::open("/var/lib/counter", StoreOptions::default().initial_bytes(4096))?;
 /// let count = store.transaction(|tx| {
 ///     let count = tx.bytes()[0].wrapping_add(1);
-///     tx.write(0, &[count])?;
+///     tx.write_at(0, &[count])?;
 ///     Ok(count)
 /// })?;
 /// assert_eq!(store.view(|bytes| bytes[0])?, count);

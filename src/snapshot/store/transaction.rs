@@ -35,10 +35,21 @@ use crate::snapshot::store_files::StoreFiles;
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let store = Store::open("/var/lib/counter", StoreOptions::default().initial_bytes(4096))?;
 /// let mut tx = store.begin()?;
-/// tx.write(0, b"new")?;
+/// tx.write_at(0, b"new")?;
 /// tx.commit()?;
 /// # Ok(())
 /// # }
+/// ```
+///
+/// Another thread cannot commit it:
+///
+/// ```compile_fail,E0277
+/// use flatspan::snapshot::{Store, StoreError};
+///
+/// fn commit_elsewhere(store: &Store) -> Result<(), StoreError> {
+///     let tx = store.begin()?;
+///     std::thread::scope(|scope| scope.spawn(|| tx.commit()).join().expect("no panic"))
+/// }
 /// ```
 #[derive(Debug)]
 pub struct Transaction<'s> {
