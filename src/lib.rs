@@ -19,6 +19,8 @@
 #[cfg(all(test, not(loom)))]
 extern crate self as flatspan;
 
+#[cfg(not(loom))]
+mod auto_traits;
 pub mod mapping_cache;
 #[cfg(feature = "shm")]
 pub mod shm;

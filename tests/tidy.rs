@@ -3,12 +3,17 @@
 
 use std::path::{Path, PathBuf};
 
-use source::{attributes, code_of, read, root, rust_files, tokens, violations, without_attributes};
+use source::{
+    attributes, code_of, read, root, rust_files, tokens, violations, without_attributes,
+    without_test_code,
+};
 
 #[path = "tidy/directions.rs"]
 mod directions;
 #[path = "tidy/docs.rs"]
 mod docs;
+#[path = "tidy/file_graph.rs"]
+mod file_graph;
 #[path = "tidy/prose.rs"]
 mod prose;
 #[path = "tidy/source.rs"]
@@ -110,6 +115,7 @@ fn entry_files_hold_no_logic() {
     for clean in [
         "//! fn main() {}\n#![cfg_attr(docsrs, feature(doc_cfg))]\n",
         "mod a;\npub mod b;\n#[cfg(unix)]\n#[path = \"x.rs\"]\npub(crate) mod c;",
+        "pub(in crate::a::b) use c::{D, E};",
         "pub use a::{B, C};\nuse d::*;\npub(crate) use e::{\n    F,\n    g::{H, I},\n};",
         "/// Says fn f() {}.\npub mod b;\n#[doc = include_str!(\"../README.md\")]\nextern crate alloc;\nextern crate self as me;",
     ] {
@@ -203,6 +209,40 @@ fn code_of_source_has_no_comments_and_strings() {
         tokens("use a::{b_1, c};"),
         ["use", "a", "::", "{", "b_1", ",", "c", "}", ";"]
     );
+}
+
+#[test]
+fn test_code_is_left_out_by_its_attribute() {
+    let kept = |source: &str| {
+        let code = code_of(source);
+        let (kept, modules) = without_test_code(&tokens(&code));
+        (kept.concat(), modules)
+    };
+    assert_eq!(
+        kept("a;\n#[cfg(test)]\nmod tests { use b::{c, d}; }\ne"),
+        ("a;e".to_owned(), vec![])
+    );
+    assert_eq!(
+        kept("#[cfg(all(test, not(loom)))]\n#[expect(x)]\npub(crate) mod f;\ne"),
+        ("e".to_owned(), vec!["f".to_owned()])
+    );
+    assert_eq!(kept("#[cfg(test)] use b::{c, d}; e").0, "e");
+    assert_eq!(
+        kept("#[cfg(test)] fn f(a: u8) -> [u8; 2] { g(); } e").0,
+        "e"
+    );
+    assert_eq!(
+        kept("S { #[cfg(test)] pub a: [u8; 2], b: u8 } e").0,
+        "S{b:u8}e"
+    );
+    assert_eq!(kept("S { #[cfg(test)] a: u8 } e").0, "S{}e");
+    for code in [
+        "#[cfg(not(test))] mod a;",
+        "#[cfg(unix)] mod a;",
+        "#[test] fn f() {}",
+    ] {
+        assert_eq!(kept(code).0, tokens(code).concat());
+    }
 }
 
 // The rules
@@ -306,7 +346,8 @@ fn logic(source: &str) -> Vec<String> {
             "}" => depth -= 1,
             _ => {}
         }
-        let is_use = item.iter().take(12).any(|token| *token == "use");
+        let mut head = item.iter().take_while(|token| **token != "{");
+        let is_use = head.any(|token| *token == "use");
         let ends = depth == 0 && (token == ";" || (token == "}" && !is_use));
         if ends {
             if !is_entry(&item) {

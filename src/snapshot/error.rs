@@ -97,6 +97,14 @@ pub enum StoreError {
         /// Length of the region.
         region_bytes: u64,
     },
+    /// A slice of a type starts at an offset that is not a multiple of the alignment of the type.
+    #[error("offset {offset} is not aligned to {align} bytes")]
+    Unaligned {
+        /// Start of the slice.
+        offset: u64,
+        /// Alignment of the type.
+        align: usize,
+    },
     /// The store was opened with another [`WriteMode`](super::WriteMode).
     #[error("`{method}` needs a store opened with WriteMode::{required}")]
     WrongMode {
@@ -270,9 +278,10 @@ impl StoreError {
             | Self::Directory { source, .. }
             | Self::Quiesce(source) => source.kind(),
             Self::InUse { .. } => io::ErrorKind::ResourceBusy,
-            Self::InvalidOption { .. } | Self::OutOfBounds { .. } | Self::WrongMode { .. } => {
-                io::ErrorKind::InvalidInput
-            }
+            Self::InvalidOption { .. }
+            | Self::OutOfBounds { .. }
+            | Self::Unaligned { .. }
+            | Self::WrongMode { .. } => io::ErrorKind::InvalidInput,
             Self::LockTimeout { .. } => io::ErrorKind::TimedOut,
             Self::WouldDeadlock { .. } => io::ErrorKind::Deadlock,
             Self::Poisoned { .. } | Self::Region(_) | Self::Tracker(_) => io::ErrorKind::Other,

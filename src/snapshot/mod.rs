@@ -59,6 +59,8 @@ pub use reader::{
     VerifyProgress, probe_trackers,
 };
 pub use region::{FilePart, PrivateFilePart, Region, RegionError, RegionKind, RegionOptions};
+#[cfg(feature = "zerocopy")]
+pub use store::TypedView;
 pub use store::{CurrentState, OpenReport, Rollback, Store, Transaction, WriteGuard};
 pub use tracker::{
     DirtyMarks, DirtyTracker, ExplicitTracker, HashCompareTracker, PrivatePagesTracker,

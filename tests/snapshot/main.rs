@@ -41,5 +41,7 @@ mod stamps;
 mod stores;
 mod trackers;
 mod transaction_guard;
+#[cfg(feature = "zerocopy")]
+mod typed;
 mod unprivileged;
 mod watched_backend;

@@ -51,4 +51,4 @@ mod unprivileged;
 mod verifying;
 #[cfg(feature = "rayon")]
 mod verifying_entries;
-mod zerocopy;
+mod zero_copy_sender;

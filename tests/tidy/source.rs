@@ -151,6 +151,104 @@ pub(crate) fn without_attributes<'s>(tokens: &[&'s str]) -> Vec<&'s str> {
     kept
 }
 
+/// Returns the tokens without the items that only tests compile, by their `#[cfg(test)]` or
+/// `#[cfg(all(test, ..))]`, and the names of the modules among these items that have a file of
+/// their own.
+pub(crate) fn without_test_code<'s>(tokens: &[&'s str]) -> (Vec<&'s str>, Vec<String>) {
+    let mut kept = Vec::new();
+    let mut modules = Vec::new();
+    let mut place = 0;
+    while place < tokens.len() {
+        let Some((inside, end)) = attribute_at(tokens, place) else {
+            kept.push(tokens[place]);
+            place += 1;
+            continue;
+        };
+        let is_test = is_test_only(&tokens[inside..end]);
+        if !is_test {
+            kept.extend(&tokens[place..=end]);
+            place = end + 1;
+            continue;
+        }
+        place = end + 1;
+        while let Some((_, end)) = attribute_at(tokens, place) {
+            place = end + 1;
+        }
+        let len = item_len(&tokens[place..]);
+        let item = &tokens[place..place + len];
+        let module = item.iter().position(|token| *token == "mod");
+        if let (Some(module), Some(&";")) = (module, item.last()) {
+            modules.extend(item.get(module + 1).map(|name| (*name).to_owned()));
+        }
+        place += len;
+    }
+    (kept, modules)
+}
+
+/// Returns whether an attribute is `cfg` with a condition that needs `test`.
+fn is_test_only(attribute: &[&str]) -> bool {
+    match attribute {
+        ["cfg", "(", "test", ")"] => true,
+        ["cfg", "(", "all", "(", conditions @ ..] => {
+            let place = conditions.iter().position(|token| *token == "test");
+            place.is_some_and(|place| place == 0 || conditions[place - 1] == ",")
+        }
+        _ => false,
+    }
+}
+
+/// Returns the files that a `mod` of test code declares, itself or one of their folders.
+pub(crate) fn test_files<'f>(
+    files: impl IntoIterator<Item = (&'f Path, &'f str)> + Clone,
+) -> Vec<&'f Path> {
+    let mut modules = Vec::new();
+    for (file, source) in files.clone() {
+        let code = code_of(source);
+        // With `#[path]` the module is beside the file that declares it.
+        let folder = file.parent().unwrap_or(file);
+        for name in without_test_code(&tokens(&code)).1 {
+            modules.push(folder.join(&name));
+            modules.push(file.with_extension("").join(&name));
+        }
+    }
+    let mut found: Vec<&Path> = files.into_iter().map(|(file, _)| file).collect();
+    found.retain(|file| {
+        let name = file.with_extension("");
+        modules.iter().any(|module| name.starts_with(module))
+    });
+    found
+}
+
+/// Returns the number of tokens of the item or field at the start of `tokens`.
+fn item_len(tokens: &[&str]) -> usize {
+    const KEYWORDS: [&str; 11] = [
+        "const", "enum", "extern", "fn", "impl", "mod", "static", "struct", "trait", "type", "use",
+    ];
+    let head = tokens
+        .iter()
+        .take_while(|token| !matches!(**token, "{" | "}" | ";" | ","));
+    let keyword = head.copied().find(|token| KEYWORDS.contains(token));
+    let (is_use, is_item) = (keyword == Some("use"), keyword.is_some());
+    let mut depth = 0_usize;
+    for (place, token) in tokens.iter().enumerate() {
+        match *token {
+            "{" | "(" | "[" => depth += 1,
+            // The end of the block, of which the item is the last.
+            "}" | ")" | "]" if depth == 0 => return place,
+            "}" | ")" | "]" => {
+                depth -= 1;
+                if depth == 0 && *token == "}" && !is_use {
+                    return place + 1;
+                }
+            }
+            ";" if depth == 0 => return place + 1,
+            "," if depth == 0 && !is_item => return place + 1,
+            _ => {}
+        }
+    }
+    tokens.len()
+}
+
 pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }

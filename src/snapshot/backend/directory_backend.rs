@@ -38,6 +38,32 @@ const PART_BYTES_STEP: u64 = 64 << 10;
 /// A change of length across the end of a part syncs the files and the directory on the way. A
 /// crash therefore leaves no gap between the parts. If a write fails there, the file may be longer,
 /// with zeros.
+///
+/// # Examples
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use flatspan::mapping_cache::Access;
+/// use flatspan::snapshot::{DirectoryBackend, StorageBackend, Store, StoreOptions};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let directory = dir.path().join("counter");
+/// let part_bytes = 1 << 20;
+/// let backend = DirectoryBackend::create(&directory, part_bytes)?;
+/// let options = StoreOptions::default().initial_bytes(4096);
+/// let store = Store::open_with_backend(Arc::new(backend), options)?;
+/// store.transaction(|tx| tx.write_at(0, b"new"))?;
+/// drop(store);
+///
+/// let backend = DirectoryBackend::open(&directory, part_bytes, Access::ReadOnly)?;
+/// for file in backend.files()? {
+///     println!("{file}: {} bytes", backend.len(file)?);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct DirectoryBackend {
     part_bytes: u64,

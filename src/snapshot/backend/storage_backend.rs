@@ -16,6 +16,24 @@ use crate::snapshot::file_names::LogicalFile;
 /// [`read`](Self::read) at once. They are durable when a later [`sync`](Self::sync) of the file
 /// returned `Ok`. The store does not repeat a failed sync of a file: it abandons the
 /// generation.
+///
+/// # Examples
+///
+/// The [example](crate::snapshot::DirectoryBackend#examples) of `DirectoryBackend` opens a store
+/// with a backend. Lengths and content of the logical files of a store:
+///
+/// ```
+/// use flatspan::snapshot::StorageBackend;
+///
+/// fn print_files(backend: &dyn StorageBackend) -> std::io::Result<()> {
+///     for file in backend.files()? {
+///         let mut start = [0; 8];
+///         backend.read(file, 0, &mut start)?;
+///         println!("{file}: {} bytes, starting with {start:x?}", backend.len(file)?);
+///     }
+///     Ok(())
+/// }
+/// ```
 pub trait StorageBackend: fmt::Debug + Send + Sync {
     /// Returns the part length of files without a length of their own.
     fn part_bytes(&self) -> u64;

@@ -456,7 +456,10 @@ pub(crate) mod tests {
             (|it| it.payload_bytes = 100, "payload_bytes"),
             (|it| it.payload_bytes = u64::MAX - 4095, "payload_bytes"),
             (|it| it.end_sequence = Some(1), "end_sequence"),
-            (|it| (it.closed, it.end_sequence) = (true, Some(11)), "end_sequence"),
+            (
+                |it| (it.closed, it.end_sequence) = (true, Some(11)),
+                "end_sequence",
+            ),
         ];
         for (change, name) in invalid {
             let mut bad = sample(HeapName::A, 9);

@@ -10,6 +10,8 @@ mod rollback;
 mod select;
 mod store_handle;
 mod transaction;
+#[cfg(feature = "zerocopy")]
+mod typed;
 mod write_guard;
 
 #[cfg(all(test, not(loom)))]
@@ -18,4 +20,6 @@ pub use report::OpenReport;
 pub use rollback::{CurrentState, Rollback};
 pub use store_handle::Store;
 pub use transaction::Transaction;
+#[cfg(feature = "zerocopy")]
+pub use typed::TypedView;
 pub use write_guard::WriteGuard;

@@ -19,7 +19,7 @@ use super::transaction::Transaction;
 use super::write_guard::WriteGuard;
 use crate::snapshot::backend::StorageBackend;
 use crate::snapshot::checkpoint::{
-    BackgroundCheckpoints, CheckpointKind, CheckpointReport, StoreInner, CopyProgress,
+    BackgroundCheckpoints, CheckpointKind, CheckpointReport, CopyProgress, StoreInner,
 };
 use crate::snapshot::error::StoreError;
 use crate::snapshot::format::StoreId;

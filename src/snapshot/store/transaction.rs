@@ -40,6 +40,17 @@ use crate::snapshot::store_files::StoreFiles;
 /// # Ok(())
 /// # }
 /// ```
+///
+/// Another thread cannot commit it:
+///
+/// ```compile_fail,E0277
+/// use flatspan::snapshot::{Store, StoreError};
+///
+/// fn commit_elsewhere(store: &Store) -> Result<(), StoreError> {
+///     let tx = store.begin()?;
+///     std::thread::scope(|scope| scope.spawn(|| tx.commit()).join().expect("no panic"))
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Transaction<'s> {
     parts: &'s StoreParts,

@@ -8,6 +8,27 @@ use crate::snapshot::memory::{SharedAccess, StoreMemory, pages_of};
 
 /// Access to the memory of a store for writing, next to other writers; see
 /// [`Store::write_guard`](crate::snapshot::Store::write_guard).
+///
+/// # Examples
+///
+/// ```
+/// use flatspan::snapshot::{Store, StoreOptions, WriteMode};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let directory = dir.path().join("state");
+/// let options = StoreOptions::default()
+///     .write_mode(WriteMode::Tracked)
+///     .initial_bytes(1 << 20);
+/// let store = Store::open(directory, options)?;
+/// let guard = store.write_guard()?;
+/// guard.write_at(4096, b"changed")?;
+/// // A checkpoint waits for the guards of all threads.
+/// drop(guard);
+/// store.checkpoint()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct WriteGuard<'s> {
     pub(super) memory: &'s StoreMemory,

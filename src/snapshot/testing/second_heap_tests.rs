@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::snapshot::checkpoint::{CheckpointKind, StoreInner, CopyProgress};
+use crate::snapshot::checkpoint::{CheckpointKind, CopyProgress, StoreInner};
 use crate::snapshot::format::PAGE_BYTES;
 use crate::snapshot::modes::{OnClose, WriteMode};
 use crate::snapshot::options::StoreOptions;

@@ -9,7 +9,7 @@ mod socket_io;
 mod span_guard;
 #[cfg(any(feature = "stream", feature = "http-body"))]
 mod span_stream;
-mod zerocopy;
+mod zero_copy_sender;
 
 #[cfg(feature = "tokio")]
 pub use async_io::AsyncSocket;
@@ -19,4 +19,4 @@ pub use pinned_parts::GroupHandle;
 pub use span_guard::{Span, SpanMut};
 #[cfg(any(feature = "stream", feature = "http-body"))]
 pub use span_stream::SpanStream;
-pub use zerocopy::ZeroCopySender;
+pub use zero_copy_sender::ZeroCopySender;
