@@ -19,7 +19,12 @@
 #[cfg(all(test, not(loom)))]
 extern crate self as flatspan;
 
-#[cfg(not(loom))]
+#[cfg(all(
+    feature = "snapshot",
+    feature = "shm",
+    feature = "rayon",
+    not(loom)
+))]
 mod auto_traits;
 pub mod mapping_cache;
 #[cfg(feature = "shm")]

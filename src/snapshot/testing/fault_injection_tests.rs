@@ -59,14 +59,14 @@ fn i01_a_skipped_comparison_of_the_heaps_is_found() {
 fn i02_a_heap_written_without_a_mark_is_found() {
     let run = |faults: &[Failpoint], omission| crashed_with(faults, omission, TRANSACTIONS);
     let omission = Some(Omission::MarkIncomplete);
-    assert_found(run(&[], None), run(&[], omission), "fell back");
+    assert_found(run(&[], None), run(&[], omission), "fallback was used");
     let unchecked = [Failpoint::IgnorePageChecksums];
     assert_found(run(&[], None), run(&unchecked, omission), "is wrong");
 }
 
 #[test]
 fn i08_a_reused_generation_is_found() {
-    assert_caught(&[Failpoint::ReuseGeneration], "Twins", |faults| {
+    assert_caught(&[Failpoint::ReuseGeneration], "DuplicateGeneration", |faults| {
         crashed(faults, TRANSACTIONS)
     });
 }
@@ -155,7 +155,7 @@ fn continues(
 
 #[test]
 fn i01_stale_pages_cleared_before_the_final_sync_are_found() {
-    assert_caught(&[Failpoint::ClearStaleEarly], "fell back", |faults| {
+    assert_caught(&[Failpoint::ClearStaleEarly], "fallback was used", |faults| {
         continues(faults, None, |disk| {
             judge(TRANSACTIONS, &disk.durable_copy())
         })
