@@ -6,6 +6,7 @@
 extern crate self as flatspan;
 
 pub mod mapping_cache;
+mod numbers;
 pub mod shm;
 pub mod snapshot;
 pub mod span;

@@ -5,6 +5,7 @@ use super::crash::{Fault as Failure, Limits, Recorder, crash_everywhere};
 use super::faulty_backend::{FaultyBackend, Omission};
 use super::judge::{judge, judge_fallback};
 use super::workloads::{self, TRANSACTIONS, WRITERS, Way, recorded, run};
+use crate::numbers::JournalNumber;
 use crate::snapshot::failpoint::{Failpoint, with_active};
 use crate::snapshot::file_names::LogicalFile;
 use crate::snapshot::format::HeapName;
@@ -218,7 +219,11 @@ fn after_a_torn_tail(faults: &[Failpoint]) -> Judgement {
     store.wait_durable(last).expect("the journal is intact");
     drop(store);
     let disk = disk.durable_copy();
-    disk.overwrite((LogicalFile::Journal(1), 0), 4608, &[0; 512]);
+    disk.overwrite(
+        (LogicalFile::Journal(JournalNumber::FIRST), 0),
+        4608,
+        &[0; 512],
+    );
     with_active(faults, || {
         let store = TRANSACTIONS.open(&disk).expect("the store opens");
         assert_eq!(store.open_report().ignored_tails.len(), 1);
