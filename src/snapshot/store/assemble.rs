@@ -93,10 +93,9 @@ impl Opened {
     }
 
     fn generation(&self) -> Generation {
+        let committed = self.committed.generation;
         let replayed = Generation::new(self.newest.restored.replayed.generation);
-        replayed.map_or(self.committed.generation, |replayed| {
-            self.committed.generation.max(replayed)
-        })
+        replayed.map_or(committed, |replayed| replayed.max(committed))
     }
 
     fn is_live(&self) -> bool {
