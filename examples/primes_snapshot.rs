@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
-use flatspan::shm::queue::{Client, QueueOptions};
+use flatspan::shm::queue::{Client, Generation, QueueOptions};
 use flatspan::shm::{ListenFds, SHARED_FD_NAME};
 
 const TABLE_BYTES: u64 = 1_000_000;
@@ -72,7 +72,7 @@ fn run(cli: &Cli, mut memory: Client) -> Result<()> {
     writeln!(
         out,
         "generation {}, {} primes of {ROOM}",
-        memory.generation().unwrap_or(0),
+        memory.generation().map_or(0, Generation::get),
         primes.len()
     )?;
     out.flush()?;
@@ -100,7 +100,7 @@ fn run(cli: &Cli, mut memory: Client) -> Result<()> {
             writeln!(
                 out,
                 "generation {}, {} primes",
-                memory.generation().unwrap_or(0),
+                memory.generation().map_or(0, Generation::get),
                 primes.len()
             )?;
             out.flush()?;

@@ -19,14 +19,10 @@
 #[cfg(all(test, not(loom)))]
 extern crate self as flatspan;
 
-#[cfg(all(
-    feature = "snapshot",
-    feature = "shm",
-    feature = "rayon",
-    not(loom)
-))]
+#[cfg(all(feature = "snapshot", feature = "shm", feature = "rayon", not(loom)))]
 mod auto_traits;
 pub mod mapping_cache;
+mod numbers;
 #[cfg(feature = "shm")]
 pub mod shm;
 #[cfg(feature = "snapshot")]

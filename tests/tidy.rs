@@ -22,14 +22,15 @@ mod source;
 mod words;
 
 /// The layers and which others each may use. A layer may always use itself.
-const LAYERS: [(&str, &[&str]); 7] = [
+const LAYERS: [(&str, &[&str]); 8] = [
     ("program", &["state"]),
     ("state", &["snapshot"]),
-    ("shm", &["snapshot", "sys"]),
-    ("snapshot", &["span", "sys"]),
+    ("shm", &["snapshot", "sys", "numbers"]),
+    ("snapshot", &["span", "sys", "numbers"]),
     ("span", &["mapping_cache"]),
     ("mapping_cache", &["sys"]),
     ("sys", &[]),
+    ("numbers", &[]),
 ];
 
 /// Layers skipped with a reason: (from, to). docs/architecture.md has the reason, in a paragraph

@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use flatspan::mapping_cache::Access;
 use flatspan::snapshot::{
-    CaptureMode, DirectoryBackend, Durability, OnClose, Store, StoreError, StoreOptions,
+    CaptureMode, DirectoryBackend, Durability, OnClose, Sequence, Store, StoreError, StoreOptions,
     Transaction,
 };
 use rustix::process::{Signal, set_parent_process_death_signal};
@@ -169,7 +169,7 @@ impl<'a> Child<'a> {
         let number = store.view(model::number_in)?;
         self.pipe.send(&Line::Found(Found {
             number,
-            generation: report.generation,
+            generation: report.generation.get(),
             replayed_records: report.replayed_records,
             open_us: u64::try_from(report.duration.as_micros())?,
         }))?;
@@ -199,7 +199,7 @@ impl<'a> Child<'a> {
         match self.random.within(0..12) {
             0 => {
                 let report = store.checkpoint_base()?;
-                let generation = report.generation;
+                let generation = report.generation.get();
                 Ok(self.pipe.send(&Line::Checkpoint { generation })?)
             }
             1 => self.roll_back(store),
@@ -215,7 +215,7 @@ impl<'a> Child<'a> {
 
     /// Runs several transactions that wait for the disk together.
     fn deferred(&mut self, store: &Store, model: &mut Model) -> Result<()> {
-        let mut last = 0;
+        let mut last = Sequence::default();
         for _ in 0..self.random.within(2..6) {
             let steps = self.begin(model)?;
             let seed = self.args.seed;
@@ -260,7 +260,7 @@ impl<'a> Child<'a> {
     }
 
     fn done(&self, store: &Store, number: u64) -> Result<()> {
-        let generation = store.generation();
+        let generation = store.generation().get();
         Ok(self.pipe.send(&Line::Done { number, generation })?)
     }
 

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use flatspan::snapshot::LogicalFile;
+use flatspan::snapshot::{JournalNumber, LogicalFile};
 
 use crate::phase::Phase;
 
@@ -40,8 +40,8 @@ pub(crate) struct Phases {
     restoring: bool,
     /// Lock, pages, header or none.
     checkpoint: Option<Phase>,
-    rotating: BTreeSet<u64>,
-    appending: BTreeSet<u64>,
+    rotating: BTreeSet<JournalNumber>,
+    appending: BTreeSet<JournalNumber>,
 }
 
 impl Phases {
@@ -142,7 +142,7 @@ impl Phases {
         }
     }
 
-    fn journal_done(&mut self, number: u64) {
+    fn journal_done(&mut self, number: JournalNumber) {
         self.rotating.remove(&number);
         self.appending.remove(&number);
     }

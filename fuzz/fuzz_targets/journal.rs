@@ -5,6 +5,9 @@
 #[expect(unused_imports, reason = "the property uses a part of the format")]
 #[path = "../../src/snapshot/format/mod.rs"]
 mod format;
+#[expect(dead_code, reason = "the format uses a part of the numbers")]
+#[path = "../../src/numbers.rs"]
+mod numbers;
 #[path = "../properties/journal.rs"]
 mod property;
 

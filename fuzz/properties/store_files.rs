@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use flatspan::snapshot::{HeapName, LogicalFile};
+use flatspan::snapshot::{HeapName, JournalNumber, LogicalFile};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed, xxh3_128};
 
 pub(crate) const PAGE_BYTES: usize = 4096;
@@ -65,7 +65,7 @@ pub(crate) fn store_files(data: &[u8]) -> StoreFiles {
     let mut arrays = BTreeMap::from([
         (LogicalFile::Heap(HeapName::A), heap),
         (LogicalFile::Table(HeapName::A), table),
-        (LogicalFile::Journal(1), journal),
+        (LogicalFile::Journal(JournalNumber::FIRST), journal),
     ]);
     let states = (!input.is_used).then_some(states);
     corrupt(&mut input, &mut arrays);

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use super::error::ShmError;
 use super::memfd::Memfd;
+use crate::numbers::Generation;
 use crate::snapshot::{
     CheckpointReport, MemorySource, OpenReport, Quiesce, Store, StoreError, StoreOptions,
     StoreReader, TrackerChoice, WriteMode, WriterScope,
@@ -186,7 +187,7 @@ impl TransparentHost {
 
     /// Returns the durable generation.
     #[must_use]
-    pub fn generation(&self) -> u64 {
+    pub fn generation(&self) -> Generation {
         self.store.generation()
     }
 

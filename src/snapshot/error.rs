@@ -8,6 +8,7 @@ use super::file_names::LogicalFile;
 use super::format::{HeaderError, HeapName};
 use super::region::RegionError;
 use super::tracker::TrackerError;
+use crate::numbers::{Generation, PageIndex, Sequence};
 
 /// Error of a store. The memory is unchanged unless the variant says otherwise.
 #[derive(Debug, thiserror::Error)]
@@ -144,7 +145,7 @@ pub enum StoreError {
     #[error("page {page} differs from its last checkpoint without a reported change: {why}")]
     UntrackedChange {
         /// Page number.
-        page: u64,
+        page: PageIndex,
         /// Possible cause.
         why: &'static str,
     },
@@ -158,7 +159,7 @@ pub enum CorruptionCause {
     #[error("page {page} does not have its checksum")]
     PageChecksum {
         /// Page number.
-        page: u64,
+        page: PageIndex,
     },
     /// A block of the checksum tree does not match its hash.
     #[error(
@@ -185,13 +186,13 @@ pub enum CorruptionCause {
     #[error("record {sequence} was durable and cannot be read")]
     UnreadableRecord {
         /// Sequence number of the record.
-        sequence: u64,
+        sequence: Sequence,
     },
     /// A record has a valid checksum and an invalid body.
     #[error("record {sequence}: {defect}")]
     InvalidRecord {
         /// Sequence number of the record.
-        sequence: u64,
+        sequence: Sequence,
         /// Reason why the body is invalid.
         defect: HeaderError,
     },
@@ -224,7 +225,7 @@ pub enum HeapSelectionError {
     #[error("both heaps have generation {generation}: one is a copy of the other")]
     DuplicateGeneration {
         /// Generation of both heaps.
-        generation: u64,
+        generation: Generation,
     },
     /// The files of one heap contain the header of the other heap.
     #[error("the files of heap {heap} hold the other heap: they were renamed")]
@@ -253,7 +254,7 @@ pub enum HeapUnusable {
     #[error("was being written (generation {generation})")]
     Incomplete {
         /// Generation of the interrupted checkpoint.
-        generation: u64,
+        generation: Generation,
     },
 }
 

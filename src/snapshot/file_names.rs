@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::format::{HeapName, NUMBERS_END};
+use crate::numbers::JournalNumber;
 
 /// Logical file of a store: a sequence of part files that is addressed as one byte array. All parts
 /// but the last one have the same length (docs/file-format.md).
@@ -17,7 +18,7 @@ pub enum LogicalFile {
     /// Checksum tree of a heap.
     Table(HeapName),
     /// Journal file with this number.
-    Journal(u64),
+    Journal(JournalNumber),
 }
 
 impl fmt::Display for LogicalFile {
@@ -26,7 +27,7 @@ impl fmt::Display for LogicalFile {
         match self {
             Self::Heap(name) => write!(f, "heap-{name}"),
             Self::Table(name) => write!(f, "table-{name}"),
-            Self::Journal(number) => write!(f, "journal-{number:016x}"),
+            Self::Journal(number) => write!(f, "journal-{number}"),
         }
     }
 }
@@ -48,7 +49,8 @@ impl LogicalFile {
             ("table", name) => Self::Table(HeapName::parse(name)?),
             ("journal", number) => {
                 let number = u64::from_str_radix(number, 16).ok();
-                Self::Journal(number.filter(|number| *number < NUMBERS_END)?)
+                let number = number.filter(|number| *number < NUMBERS_END)?;
+                Self::Journal(JournalNumber::new(number)?)
             }
             _ => return None,
         };

@@ -13,6 +13,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::numbers::Generation;
 use crate::snapshot::backend::StoreLocks as Locks;
 use crate::snapshot::backend::lock_file;
 use crate::snapshot::error::StoreError;
@@ -56,7 +57,7 @@ pub struct HistorySnapshot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct SnapshotName {
     number: u64,
-    generation: u64,
+    generation: Generation,
 }
 
 /// Lock for adding and removing snapshots. It is released explicitly, since a forked child may hold
@@ -225,14 +226,10 @@ impl History {
     }
 }
 
-/// Highest generation of all snapshots; 0 if there are none.
-pub(super) fn highest_generation(store: &Path) -> Result<u64, StoreError> {
+/// Highest generation of all snapshots; `None` if there are none.
+pub(super) fn highest_generation(store: &Path) -> Result<Option<Generation>, StoreError> {
     let all = History::new(store).list()?;
-    Ok(all
-        .iter()
-        .map(HistorySnapshot::generation)
-        .max()
-        .unwrap_or(0))
+    Ok(all.iter().map(HistorySnapshot::generation).max())
 }
 
 impl HistorySnapshot {
@@ -250,7 +247,7 @@ impl HistorySnapshot {
 
     /// Returns the generation of the snapshot.
     #[must_use]
-    pub fn generation(&self) -> u64 {
+    pub fn generation(&self) -> Generation {
         self.name.generation
     }
 }
@@ -267,7 +264,7 @@ impl SnapshotName {
         let (number, generation) = text.split_once('-')?;
         let name = Self {
             number: number.parse().ok()?,
-            generation: generation.parse().ok()?,
+            generation: Generation::new(generation.parse().ok()?)?,
         };
         // The next generation must be valid, too.
         let is_valid = name.generation < NUMBERS_END - 1 && name.to_string() == text;
@@ -300,7 +297,7 @@ mod tests {
 
     #[test]
     fn each_name_has_one_spelling() {
-        for text in ["1-0", "17-4", "18446744073709551615-9223372036854775806"] {
+        for text in ["1-1", "17-4", "18446744073709551615-9223372036854775806"] {
             let name = SnapshotName::parse(text).expect("a valid name");
             assert_eq!(name.to_string(), text);
         }
@@ -309,6 +306,7 @@ mod tests {
             "-",
             "1",
             "1-",
+            "1-0",
             "-1",
             "01-1",
             "1-+1",

@@ -41,6 +41,7 @@ mod store_files;
 mod testing;
 mod tracker;
 
+pub use crate::numbers::{Generation, JournalNumber, PageIndex, Sequence};
 pub use backend::{DirectoryBackend, StorageBackend};
 pub use checkpoint::{CheckpointKind, CheckpointReport};
 pub use error::{CorruptionCause, HeapSelectionError, HeapUnusable, StoreError};

@@ -11,6 +11,7 @@ use super::format::StoreId;
 use super::journal::Journal;
 use super::modes::Durability;
 use super::poison::Poison;
+use crate::numbers::Generation;
 
 /// Files of an open store.
 #[derive(Debug)]
@@ -30,7 +31,7 @@ impl StoreFiles {
         backend: Arc<dyn StorageBackend>,
         locks: StoreLocks,
         journal: Journal,
-        (id, generation): (StoreId, u64),
+        (id, generation): (StoreId, Generation),
         durability: Durability,
         poison: Arc<Poison>,
     ) -> Self {
@@ -40,19 +41,20 @@ impl StoreFiles {
             journal,
             id,
             durability,
-            generation: AtomicU64::new(generation),
+            generation: AtomicU64::new(generation.get()),
             poison,
         }
     }
 
     /// Returns the durable generation.
-    pub(crate) fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Relaxed)
+    pub(crate) fn generation(&self) -> Generation {
+        let generation = self.generation.load(Ordering::Relaxed);
+        Generation::new(generation).expect("generations are above 0")
     }
 
     /// Sets the durable generation.
-    pub(crate) fn set_generation(&self, generation: u64) {
-        self.generation.store(generation, Ordering::Relaxed);
+    pub(crate) fn set_generation(&self, generation: Generation) {
+        self.generation.store(generation.get(), Ordering::Relaxed);
     }
 
     /// Syncs a file. A failure poisons the store, since the state of the disk is then unknown.

@@ -21,6 +21,13 @@ mod journal_property;
 mod memory_backend;
 #[path = "../../fuzz/properties/metadata.rs"]
 mod metadata_property;
+#[expect(
+    unreachable_pub,
+    reason = "public items of the library, included as a module"
+)]
+#[expect(dead_code, reason = "the format uses a part of the numbers")]
+#[path = "../../src/numbers.rs"]
+mod numbers;
 #[path = "../../fuzz/properties/store_files.rs"]
 mod store_files;
 #[path = "../../fuzz/properties/store.rs"]

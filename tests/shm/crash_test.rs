@@ -16,7 +16,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use flatspan::shm::Memfd;
-use flatspan::shm::queue::{Client, QueueError, QueueHost, QueueHostOptions, QueueOptions};
+use flatspan::shm::queue::{
+    Client, Generation, QueueError, QueueHost, QueueHostOptions, QueueOptions,
+};
 use flatspan::snapshot::StoreOptions;
 
 use crate::support;
@@ -68,7 +70,7 @@ fn consistent_generations(client: &Client) -> Result<[u64; PAGES], String> {
         }
     }
     let newest = table.iter().max().copied().unwrap_or(0);
-    match Some(newest) == client.generation() && client.aux() == newest.to_le_bytes() {
+    match Generation::new(newest) == client.generation() && client.aux() == newest.to_le_bytes() {
         true => Ok(table),
         false if client.generation().is_none() && newest == 0 => Ok(table),
         false => Err(format!(
@@ -99,10 +101,11 @@ fn client_process() {
     let parent = rustix::process::getppid();
     let mut client = Client::open(memfd, options()).expect("a writer");
     let mut table = consistent_generations(&client).expect("the stored state is consistent");
-    let mut state = u64::from(std::process::id()) * 7919 + client.generation().unwrap_or(0);
+    let mut state =
+        u64::from(std::process::id()) * 7919 + client.generation().map_or(0, Generation::get);
     while rustix::process::getppid() == parent {
         say(&inside, 0, 1);
-        let next = client.generation().unwrap_or(0) + 1;
+        let next = client.generation().map_or(0, Generation::get) + 1;
         let pages = random(&mut state);
         let given_up = random(&mut state).is_multiple_of(8);
         let committed = client.commit_with_aux(&next.to_le_bytes(), |commit| {
@@ -132,7 +135,7 @@ fn client_process() {
         } else {
             // The next number is one higher than the last attempted one, so it is queried.
             let number = client.begin().expect("a commit").generation();
-            catch_up(&mut client, &mut table, number + 1);
+            catch_up(&mut client, &mut table, number.get() + 1);
         }
         std::thread::sleep(Duration::from_micros(random(&mut state) % 1500));
     }
@@ -229,11 +232,11 @@ fn word(file: &Memfd, at: u64) -> u64 {
 fn restored(store: &Path) -> (Memfd, u64) {
     let memfd = Memfd::create("flatspan-crash-test", 0).expect("a memfd");
     let host = QueueHost::open(store, fd(&memfd), host_options()).expect("a host");
-    let generation = host.persisted().unwrap_or(0);
+    let generation = host.persisted().map_or(0, Generation::get);
     drop(host);
     if let Some(client) = Client::open_existing(fd(&memfd)).expect("a queue") {
         consistent_generations(&client).expect("the restored state is consistent");
-        assert_eq!(client.generation().unwrap_or(0), generation);
+        assert_eq!(client.generation().map_or(0, Generation::get), generation);
     }
     (memfd, generation)
 }
@@ -325,16 +328,16 @@ fn a_stopped_or_dead_host_does_not_block_the_client() {
     let pid = Pid::from_raw(pid as i32).expect("a process");
     let mut client = Client::open(fd(&memfd), options()).expect("a writer");
     let mut commit = || {
-        let next = client.generation().unwrap_or(0) + 1;
+        let next = client.generation().map_or(0, Generation::get) + 1;
         let committed = client.commit_with_aux(&next.to_le_bytes(), |commit| {
             commit.write(0, &next.to_le_bytes().repeat(PAGES * PAGE / 8))
         });
         committed.expect("a commit");
         client.generation().expect("a generation")
     };
-    let wait_for = |generation: u64| {
+    let wait_for = |generation: Generation| {
         let end = std::time::Instant::now() + Duration::from_secs(60);
-        while word(&memfd, PAGE as u64) < generation {
+        while generation > word(&memfd, PAGE as u64) {
             assert!(
                 std::time::Instant::now() < end,
                 "the host takes no snapshot"

@@ -155,12 +155,12 @@ fn stored(store: &Path) -> (u64, u64) {
         u64::from_le_bytes(bytes)
     };
     if store.is_empty() {
-        return (0, store.generation());
+        return (0, store.generation().get());
     }
     let numbers: Vec<_> = (0..PAGES).map(number).collect();
     let is_consistent = numbers.is_sorted_by(|a, b| a >= b) && numbers[0] - numbers[PAGES - 1] <= 1;
     assert!(is_consistent, "torn: {numbers:?}");
-    (numbers[0], store.generation())
+    (numbers[0], store.generation().get())
 }
 
 /// For each capture mode and each choice of killed processes.

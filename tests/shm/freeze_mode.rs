@@ -21,7 +21,7 @@ const FREEZE: [&str; 3] = ["--mode=freeze", "--interval", "0.02"];
 
 pub(crate) fn generation(store: &Path) -> u64 {
     let reader = StoreReader::open(store).and_then(|reader| reader.newest());
-    reader.map_or(0, |image| image.generation())
+    reader.map_or(0, |image| image.generation().get())
 }
 
 #[track_caller]

@@ -10,7 +10,7 @@ use std::{
 
 use flatspan::{
     mapping_cache::{Access, CacheOptions, MappingCache},
-    snapshot::{DirectoryBackend, HeapName, LogicalFile, StorageBackend},
+    snapshot::{DirectoryBackend, HeapName, JournalNumber, LogicalFile, StorageBackend},
     span::Group,
 };
 
@@ -302,11 +302,9 @@ fn logical_file_is_created_once_and_removed_with_all_parts() {
         ErrorKind::AlreadyExists,
     );
     disk.write(HEAP, 3 * PART, b"x").expect("a write");
-    disk.create(LogicalFile::Journal(0xAB)).expect("created");
-    assert_eq!(
-        disk.files().expect("listed"),
-        [HEAP, LogicalFile::Journal(0xAB)]
-    );
+    let journal = LogicalFile::Journal(JournalNumber::new(0xAB).expect("above 0"));
+    disk.create(journal).expect("created");
+    assert_eq!(disk.files().expect("listed"), [HEAP, journal]);
     disk.remove(HEAP).expect("removed");
     assert_eq!(names(directory.path()), ["journal-00000000000000ab.00000"]);
     assert_kind(disk.len(HEAP), ErrorKind::NotFound);

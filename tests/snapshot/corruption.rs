@@ -141,7 +141,7 @@ pub(crate) fn forged(block: &mut [u8], fields: &[(usize, &[u8])]) {
 fn corrupt_last_record_after_a_clean_shutdown_is_an_error() {
     let disk = durable_copy(TRANSACTIONS);
     let end = TRANSACTIONS.open(&disk.durable_copy()).expect("a store");
-    let end = end.open_report().sequence.to_le_bytes();
+    let end = end.open_report().sequence.get().to_le_bytes();
     for copy in [0, HALF] {
         let mut block = [0; BLOCK as usize];
         let read = disk.durable_copy();

@@ -643,8 +643,8 @@ fn same(
         "{place}: {found}, {report:?}"
     );
     for (field, ours) in [
-        ("sequence", report.sequence),
-        ("generation", report.generation),
+        ("sequence", report.sequence.get()),
+        ("generation", report.generation.get()),
     ] {
         assert_eq!(found[field], ours, "{field}: {place}: {found}, {report:?}");
     }

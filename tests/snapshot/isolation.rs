@@ -8,7 +8,9 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use flatspan::mapping_cache::Access;
-use flatspan::snapshot::{DirectoryBackend, Store, StoreError, StoreOptions, Transaction};
+use flatspan::snapshot::{
+    DirectoryBackend, Sequence, Store, StoreError, StoreOptions, Transaction,
+};
 
 use crate::crash::{Limits, Recorder, crash_everywhere};
 use crate::crashes::workloads::{TRANSACTIONS, Way};
@@ -89,7 +91,7 @@ fn i23_transactions_exclude_each_other_until_sequence_or_rollback() {
         });
         let now = if gives_up { 1 } else { 7 };
         assert_eq!(first(store).expect("free"), now);
-        let given = store.durable_sequence() - before;
+        let given = store.durable_sequence().get() - before.get();
         assert_eq!(given, u64::from(!gives_up));
     }
 }
@@ -179,7 +181,7 @@ fn i23_no_transaction_starts_between_the_last_change_and_its_sequence() {
     });
     assert_eq!(
         (first(store).expect("free"), store.durable_sequence()),
-        (7, 2)
+        (7, Sequence::new(2))
     );
 }
 
@@ -207,12 +209,12 @@ fn i24_journal_is_preallocated_outside_the_access_lock_and_the_journal_lock() {
             "a thread waited for it"
         );
         assert_eq!(seen.expect("access lock is free"), 0);
-        assert_eq!(durable, Some(0));
+        assert_eq!(durable, Some(Sequence::new(0)));
         second.expect("access lock is free");
     });
     assert_eq!(
         (first(store).expect("free"), store.durable_sequence()),
-        (7, 2)
+        (7, Sequence::new(2))
     );
 }
 
@@ -226,7 +228,7 @@ fn i23_sequences_follow_the_order_of_changes() {
         let (word, _) = tx.bytes().split_first_chunk().expect("8 bytes");
         let next = u64::from_le_bytes(*word) + 1;
         tx.write_at(0, &next.to_le_bytes())?;
-        Ok((next, tx.commit_deferred()?))
+        Ok((next, tx.commit_deferred()?.get()))
     };
     std::thread::scope(|scope| {
         for _ in 0..4 {

@@ -52,7 +52,7 @@ fn transactions_are_restored_without_a_checkpoint() {
         !report.created && !report.clean_shutdown && report.fully_verified,
         "{report:?}"
     );
-    assert_eq!((report.replayed_records, report.sequence), (2, 2));
+    assert_eq!((report.replayed_records, report.sequence.get()), (2, 2));
     assert_eq!(
         (byte(&store, 3 * PAGE), byte(&store, 39 * PAGE + 4095)),
         (7, 9)

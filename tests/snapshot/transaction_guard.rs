@@ -1,6 +1,6 @@
 //! Tests of `Store::begin`: a transaction as a guard.
 
-use flatspan::snapshot::{Store, StoreError, StoreOptions};
+use flatspan::snapshot::{Sequence, Store, StoreError, StoreOptions};
 
 use crate::support;
 
@@ -99,7 +99,7 @@ fn i23_a_panic_in_the_closure_undoes_a_transaction() {
 #[test]
 fn i22_deferred_commits_are_durable_after_waiting_for_the_last_one() {
     let (dir, store) = store();
-    let mut last = 0;
+    let mut last = Sequence::default();
     for byte in 1..=3 {
         let mut tx = store.begin().expect("no transaction is open");
         tx.write_at(0, &[byte]).expect("the byte is in the region");
@@ -127,7 +127,7 @@ fn i24_a_nested_transaction_is_an_error() {
         store.transaction(|_| Ok(())),
         store.view(|_| ()),
         store.checkpoint().map(drop),
-        store.wait_durable(0),
+        store.wait_durable(Sequence::default()),
     ] {
         assert!(
             matches!(refused, Err(StoreError::WouldDeadlock { .. })),

@@ -132,7 +132,7 @@ fn side(path: &Path, image: &Image) -> Value {
     json!({
         "store": path.to_string_lossy(),
         "heap": image.metadata().heap.to_string(),
-        "generation": image.generation(),
+        "generation": image.generation().get(),
         "region_bytes": image.len(),
     })
 }

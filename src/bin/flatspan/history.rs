@@ -34,8 +34,8 @@ fn print(args: &StoreArgs, snapshot: &HistorySnapshot, image: &Result<Image>) ->
         output::json(&json!({
             "name": snapshot.name(),
             "path": snapshot.path().to_string_lossy(),
-            "generation": snapshot.generation(),
-            "sequence": readable.map(Image::sequence),
+            "generation": snapshot.generation().get(),
+            "sequence": readable.map(|image| image.sequence().get()),
             "region_bytes": readable.map(Image::len),
             "created_at_ns": readable.map(|image| nanoseconds(image.metadata().committed_at)),
             "error": image.as_ref().err().map(|error| format!("{error:#}")),

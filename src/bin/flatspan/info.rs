@@ -3,7 +3,7 @@
 use anyhow::Result;
 use flatspan::snapshot::{
     HeapInfo, HeapSelection, HeapSelectionError, HeapState, JournalFileInfo, LogicalFile, Metadata,
-    StoreInfo, StoreReader,
+    Sequence, StoreInfo, StoreReader,
 };
 use serde_json::{Value, json};
 
@@ -92,7 +92,7 @@ impl Report {
         let how = if first.closed {
             format!(
                 "clean shutdown at record {}",
-                first.end_sequence.unwrap_or(0)
+                first.end_sequence.unwrap_or_default()
             )
         } else {
             "unclean shutdown, so it is verified first".to_owned()
@@ -102,7 +102,8 @@ impl Report {
             .iter()
             .filter_map(|file| Some(file.sequences?.1))
             .max();
-        let records = last.unwrap_or(0).saturating_sub(first.last_sequence);
+        let last = last.map_or(0, Sequence::get);
+        let records = last.saturating_sub(first.last_sequence.get());
         let fallback = match &selection.fallback {
             Some(second) => format!("fallback heap {}", second.heap),
             None => "no fallback heap".to_owned(),
@@ -120,10 +121,10 @@ impl Report {
         let open_plan = self.store.selection.as_ref().ok().map(|selection| {
             json!({
                 "heap": selection.primary.heap.to_string(),
-                "generation": selection.primary.generation,
+                "generation": selection.primary.generation.get(),
                 "clean_shutdown": selection.primary.closed,
                 "fallback_heap": selection.fallback.map(|second| second.heap.to_string()),
-                "next_generation": selection.next_generation,
+                "next_generation": selection.next_generation.get(),
             })
         });
         json!({
@@ -210,30 +211,30 @@ fn heap_object(heap: &HeapInfo) -> Value {
 
 fn metadata_object(metadata: &Metadata) -> Value {
     json!({
-        "generation": metadata.generation,
+        "generation": metadata.generation.get(),
         "complete": metadata.complete,
         "closed": metadata.closed,
         "revision": metadata.revision,
         "payload_bytes": metadata.payload_bytes,
         "tree_root_hash": format!("{:016x}", metadata.tree_root_hash),
-        "last_sequence": metadata.last_sequence,
+        "last_sequence": metadata.last_sequence.get(),
         "last_record_checksum": format!("{:016x}", metadata.last_record_checksum),
-        "first_journal": metadata.first_journal,
-        "end_sequence": metadata.end_sequence,
+        "first_journal": metadata.first_journal.get(),
+        "end_sequence": metadata.end_sequence.map(Sequence::get),
         "committed_at_ns": nanoseconds(metadata.committed_at),
-        "min_base_generation": metadata.min_base_generation,
+        "min_base_generation": metadata.min_base_generation.get(),
     })
 }
 
 fn journal_object(file: &JournalFileInfo) -> Value {
     json!({
-        "number": file.number,
+        "number": file.number.get(),
         "len_bytes": file.bytes,
         "header_error": file.defect.map(|error| error.to_string()),
         "records": file.records,
         "records_end_offset": file.records_end,
-        "first_sequence": file.sequences.map(|(first, _)| first),
-        "last_sequence": file.sequences.map(|(_, last)| last),
+        "first_sequence": file.sequences.map(|(first, _)| first.get()),
+        "last_sequence": file.sequences.map(|(_, last)| last.get()),
         "sealed": file.sealed,
     })
 }

@@ -64,7 +64,7 @@ fn print(record: &RecordInfo, args: &JournalArgs) -> Result<()> {
 
 fn text(record: &RecordInfo) -> Result<String> {
     let mut text = format!(
-        "{:016x}+{:<9} #{:<8} {:<11} generation {}, {} bytes",
+        "{}+{:<9} #{:<8} {:<11} generation {}, {} bytes",
         record.journal,
         record.offset,
         record.sequence,
@@ -106,13 +106,13 @@ fn object(record: &RecordInfo) -> Value {
         })
         .collect();
     json!({
-        "journal": record.journal,
+        "journal": record.journal.get(),
         "offset_bytes": record.offset,
         "len_bytes": record.bytes,
         "kind": record.kind.to_string(),
-        "sequence": record.sequence,
-        "generation": record.generation,
-        "durable_sequence": record.durable_sequence,
+        "sequence": record.sequence.get(),
+        "generation": record.generation.get(),
+        "durable_sequence": record.durable_sequence.get(),
         "completes_group": record.completes_group,
         "region_bytes": record.region_bytes,
         "changes": changes,
@@ -122,14 +122,14 @@ fn object(record: &RecordInfo) -> Value {
 fn print_tail(tail: &IgnoredTail, args: &JournalArgs) -> Result<()> {
     if args.json {
         return output::json(&json!({ "ignored_tail": {
-            "journal": tail.journal,
+            "journal": tail.journal.get(),
             "offset_bytes": tail.offset,
             "len_bytes": tail.len_bytes,
-            "first_sequence": tail.first_sequence,
+            "first_sequence": tail.first_sequence.get(),
         } }));
     }
     output::line(&format!(
-        "{:016x}+{:<9} ignored tail: {} bytes from record {} on were never acknowledged or are being written",
+        "{}+{:<9} ignored tail: {} bytes from record {} on were never acknowledged or are being written",
         tail.journal, tail.offset, tail.len_bytes, tail.first_sequence
     ))
 }

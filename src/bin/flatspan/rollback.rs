@@ -33,7 +33,7 @@ pub(crate) fn run(args: &RollbackArgs) -> Result<u8> {
         output::json(&json!({
             "store": args.store.to_string_lossy(),
             "snapshot": args.snapshot,
-            "generation": rollback.generation,
+            "generation": rollback.generation.get(),
             "region_bytes": rollback.region_bytes,
             "replaced_snapshot": replaced,
         }))?;

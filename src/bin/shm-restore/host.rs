@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Error, Result};
-use flatspan::shm::queue::{QueueError, QueueHost, QueueHostOptions, SnapshotOutcome};
+use flatspan::shm::queue::{Generation, QueueError, QueueHost, QueueHostOptions, SnapshotOutcome};
 use flatspan::shm::{Memfd, TransparentHost, TransparentHostError, TransparentHostOptions};
 use flatspan::snapshot::{CheckpointKind, CheckpointReport, OpenReport, StoreError, StoreOptions};
 
@@ -96,8 +96,8 @@ impl StateHost {
 
     pub(crate) fn generation(&self) -> u64 {
         match self {
-            Self::Transparent(host) => host.generation(),
-            Self::Queue(host) => host.persisted().unwrap_or(0),
+            Self::Transparent(host) => host.generation().get(),
+            Self::Queue(host) => host.persisted().map_or(0, Generation::get),
         }
     }
 
@@ -154,7 +154,7 @@ impl From<CheckpointReport> for Outcome {
         match report.kind {
             CheckpointKind::Unchanged => Self::Unchanged,
             _ => Self::Persisted(Persisted {
-                generation: report.generation,
+                generation: report.generation.get(),
                 pages: report.written_pages,
                 bytes: report.written_bytes,
                 pause: report.pause_duration,
@@ -175,7 +175,7 @@ impl From<SnapshotOutcome> for Outcome {
                 checkpoint,
                 ..
             } => Self::Persisted(Persisted {
-                generation,
+                generation: generation.get(),
                 pages,
                 bytes: checkpoint.written_bytes,
                 // The client does not wait.

@@ -11,6 +11,7 @@ use super::error::QueueError;
 use super::layout::{Dimensions, Header, Layout, PAGE_BYTES, read_aux};
 use super::mapped_words::{MappedWords, check_len, has_shrink_seal, header_of, len_of, reopen};
 use super::shared_words::Words as _;
+use crate::numbers::Generation;
 use crate::sys::{flock, memfd, seek_data};
 
 /// Dimensions of a new queue. They cannot be changed later.
@@ -69,7 +70,7 @@ impl QueueOptions {
 ///
 /// ```
 /// use flatspan::shm::Memfd;
-/// use flatspan::shm::queue::{Client, QueueOptions};
+/// use flatspan::shm::queue::{Client, Generation, QueueOptions};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let memfd = Memfd::create("counter", 0)?;
@@ -82,7 +83,7 @@ impl QueueOptions {
 /// let mut state = [0; 3];
 /// client.read(8, &mut state)?;
 /// assert_eq!(&state, b"two");
-/// assert_eq!(client.generation(), Some(1));
+/// assert_eq!(client.generation(), Generation::new(1));
 /// # Ok(())
 /// # }
 /// ```
@@ -218,8 +219,9 @@ impl Client {
 
     /// Returns the newest committed generation, `None` before the first commit.
     #[must_use]
-    pub fn generation(&self) -> Option<u64> {
-        self.protocol.newest().map(|(generation, _)| generation)
+    pub fn generation(&self) -> Option<Generation> {
+        let (generation, _) = self.protocol.newest()?;
+        Generation::new(generation)
     }
 
     /// Returns the auxiliary data of the newest generation. It is empty before the first commit.
@@ -301,17 +303,17 @@ impl Client {
     /// A host may be slow, stopped or absent. A client that waits for this number gives up the
     /// independence that the queue provides.
     #[must_use]
-    pub fn last_persisted(&self) -> Option<u64> {
+    pub fn last_persisted(&self) -> Option<Generation> {
         let word = self.memory.word(self.layout.persisted_at());
-        Some(word.load(Ordering::Acquire)).filter(|generation| *generation > 0)
+        Generation::new(word.load(Ordering::Acquire))
     }
 }
 
 impl Update<'_> {
     /// Returns the generation that the commit creates.
     #[must_use]
-    pub fn generation(&self) -> u64 {
-        self.pending.generation()
+    pub fn generation(&self) -> Generation {
+        Generation::new(self.pending.generation()).expect("the first generation is 1")
     }
 
     /// Returns the length of the state in bytes.
@@ -354,7 +356,7 @@ impl Update<'_> {
     ///
     /// Returns [`QueueError::Forked`] if this process is a fork of the one that opened the
     /// queue.
-    pub fn commit(self) -> Result<u64, QueueError> {
+    pub fn commit(self) -> Result<Generation, QueueError> {
         self.commit_with(&[])
     }
 
@@ -364,7 +366,7 @@ impl Update<'_> {
     ///
     /// - The errors of [`commit`](Self::commit).
     /// - [`QueueError::AuxTooLong`] if `tail` is longer than the queue allows.
-    pub fn commit_with(self, tail: &[u8]) -> Result<u64, QueueError> {
+    pub fn commit_with(self, tail: &[u8]) -> Result<Generation, QueueError> {
         check_aux(tail, &self.dimensions)?;
         check_process(self.opened_by)?;
         let generation = self.generation();

@@ -3,6 +3,7 @@
 use super::error::QueueError;
 use super::layout::{Layout, mark, newest_first, read_aux, to_words};
 use super::shared_words::{Ordering, Words, store};
+use crate::numbers::Generation;
 use crate::snapshot::PageSet;
 
 /// A mark is twice its generation. Two bits stay free.
@@ -51,9 +52,7 @@ impl ClientProtocol {
             stale: vec![PageSet::new(); layout.depth],
         };
         if protocol.next > GENERATION_MAX {
-            return Err(QueueError::GenerationOverflow {
-                generation: highest,
-            });
+            return Err(generation_overflow(highest));
         }
         let source = newest.map(|(_, entry)| entry);
         for entry in (0..layout.depth).filter(|entry| Some(*entry) != source) {
@@ -89,7 +88,7 @@ impl ClientProtocol {
     ) -> Result<PendingCommit<'c, W>, QueueError> {
         let generation = self.next;
         if generation > GENERATION_MAX {
-            return Err(QueueError::GenerationOverflow { generation });
+            return Err(generation_overflow(generation));
         }
         self.next += 1;
         // The newest entry must stay valid until this commit is complete.
@@ -172,4 +171,9 @@ impl<W: Words> PendingCommit<'_, W> {
         }
         self.protocol.newest = Some((generation, entry));
     }
+}
+
+fn generation_overflow(highest: u64) -> QueueError {
+    let generation = Generation::new(highest).expect("the highest generation is above 0");
+    QueueError::GenerationOverflow { generation }
 }

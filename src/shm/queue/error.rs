@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::numbers::{Generation, Lineage};
 use crate::snapshot::StoreError;
 
 /// An error of a queue, of its client or of its host.
@@ -93,25 +94,26 @@ pub enum QueueError {
     #[error("generation {generation} in the ring is the highest possible one")]
     GenerationOverflow {
         /// Highest generation in the ring.
-        generation: u64,
+        generation: Generation,
     },
 
     /// The memfd does not continue the state in the store.
     #[error(
-        "the store has generation {stored} of memfd {stored_lineage}, but the memory is memfd \
-         {live_lineage}, restored from memfd {parent} at generation {restored_at}"
+        "the store has generation {} of memfd {stored_lineage}, but the memory is memfd \
+         {live_lineage}, restored from memfd {} at generation {}",
+        number_or_zero(*stored), parent_or_none(*parent), number_or_zero(*restored_at)
     )]
     LineageMismatch {
-        /// Generation in the store.
-        stored: u64,
+        /// Generation in the store; `None` if the stored queue has none yet.
+        stored: Option<Generation>,
         /// Lineage of the memfd that the store has.
-        stored_lineage: String,
+        stored_lineage: Lineage,
         /// Lineage of the live memfd.
-        live_lineage: String,
-        /// Lineage that the live memfd was restored from.
-        parent: String,
-        /// Generation that it was restored at.
-        restored_at: u64,
+        live_lineage: Lineage,
+        /// Lineage that the live memfd was restored from; `None` if it was not restored.
+        parent: Option<Lineage>,
+        /// Generation that it was restored at; `None` if it had none or was not restored.
+        restored_at: Option<Generation>,
     },
 
     /// A system call on the memfd failed.
@@ -126,6 +128,14 @@ pub enum QueueError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+fn number_or_zero(generation: Option<Generation>) -> u64 {
+    generation.map_or(0, Generation::get)
+}
+
+fn parent_or_none(parent: Option<Lineage>) -> String {
+    parent.map_or_else(|| "none".to_owned(), |parent| parent.to_string())
 }
 
 impl QueueError {

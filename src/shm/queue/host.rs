@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use super::error::QueueError;
 use super::host_protocol::{CopyOutcome, copy_newest};
-use super::layout::{Header, Lineage};
+use super::layout::Header;
 use super::mapped_words::{MappedWords, has_shrink_seal, header_of, host_page, reopen};
 use super::store_image::{self, StoredImage};
+use crate::numbers::Generation;
 use crate::shm::memfd_map::MemfdMapMut;
 use crate::snapshot::{
     CheckpointReport, OpenReport, Store, StoreOptions, TrackerChoice, WriteMode,
@@ -73,7 +74,7 @@ pub enum SnapshotOutcome {
     /// A generation is durable.
     Persisted {
         /// The generation.
-        generation: u64,
+        generation: Generation,
         /// Its auxiliary data.
         tail: Vec<u8>,
         /// Copied pages of the state.
@@ -205,9 +206,9 @@ impl QueueHost {
 
     /// Returns the durable generation of the client, `None` if there is none.
     #[must_use]
-    pub fn persisted(&self) -> Option<u64> {
+    pub fn persisted(&self) -> Option<Generation> {
         let stored = self.stored.as_ref()?;
-        Some(stored.generation).filter(|generation| *generation > 0)
+        Generation::new(stored.generation)
     }
 
     /// Copies the newest committed generation and makes it durable.
@@ -252,7 +253,7 @@ impl QueueHost {
             None => (Vec::new(), 0),
         };
         Ok(SnapshotOutcome::Persisted {
-            generation,
+            generation: Generation::new(generation).expect("a copied generation is above 0"),
             tail: aux,
             pages,
             torn_copies: torn,
@@ -315,7 +316,7 @@ impl QueueHost {
 
     fn is_restored_here(&self, header: &Header) -> bool {
         let stored = self.stored.as_ref();
-        stored.is_some_and(|stored| header.parent() == stored.header.lineage())
+        stored.is_some_and(|stored| header.parent() == Some(stored.header.lineage()))
     }
 
     /// The generation in the region of the store that the client continues, 0 for none [I26].
@@ -326,17 +327,14 @@ impl QueueHost {
         let stored_lineage = stored.header.lineage();
         let is_same = header.lineage() == stored_lineage;
         let continues =
-            header.parent() == stored_lineage && header.restored_at() == stored.generation;
+            header.parent() == Some(stored_lineage) && header.restored_at() == stored.generation;
         if !is_same && !continues {
             return Err(QueueError::LineageMismatch {
-                stored: stored.generation,
-                stored_lineage: stored_lineage.to_string(),
-                live_lineage: header.lineage().to_string(),
-                parent: match header.parent() {
-                    Lineage::NONE => "none".to_owned(),
-                    parent => parent.to_string(),
-                },
-                restored_at: header.restored_at(),
+                stored: Generation::new(stored.generation),
+                stored_lineage,
+                live_lineage: header.lineage(),
+                parent: header.parent(),
+                restored_at: Generation::new(header.restored_at()),
             });
         }
         header

@@ -1,12 +1,12 @@
 //! Byte layout of a queue in its memfd (docs/shared-memory-protocol.md, "Layout"): arithmetic only.
 
-use std::fmt;
 use std::ops::Range;
 
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::error::QueueError;
 use super::shared_words::{AtomicU64, Ordering, Words, load, store};
+use crate::numbers::Lineage;
 use crate::snapshot::random;
 
 pub(crate) const PAGE_BYTES: usize = 4096;
@@ -28,22 +28,27 @@ const STATE_BYTES_MAX: u64 = 1 << 46;
 /// Words of an entry before its auxiliary data.
 const ENTRY_FIELDS: usize = 8;
 
-/// Random id of the history of one memfd.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Lineage(pub(crate) [u64; 2]);
+/// Words of the header for "no lineage".
+const NO_LINEAGE: [u64; 2] = [0; 2];
 
-impl Lineage {
-    pub(crate) const NONE: Self = Self([0; 2]);
-
-    pub(crate) fn random() -> Self {
-        Self([random::word().max(1), random::word()])
-    }
+/// A lineage as the two words of the header, the most significant first.
+fn lineage_words(lineage: Option<Lineage>) -> [u64; 2] {
+    let Some(lineage) = lineage else {
+        return NO_LINEAGE;
+    };
+    let both = u128::from_be_bytes(lineage.get());
+    [(both >> 64) as u64, both as u64]
 }
 
-impl fmt::Display for Lineage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}{:016x}", self.0[0], self.0[1])
-    }
+/// The lineage that two words of the header state.
+fn lineage_of_words(words: [u64; 2]) -> Option<Lineage> {
+    let both = u128::from(words[0]) << 64 | u128::from(words[1]);
+    (words != NO_LINEAGE).then(|| Lineage::new(both.to_be_bytes()))
+}
+
+fn random_lineage() -> Lineage {
+    let both = u128::from(random::word().max(1)) << 64 | u128::from(random::word());
+    Lineage::new(both.to_be_bytes())
 }
 
 /// Sizes that a queue is created with. They never change.
@@ -109,7 +114,7 @@ impl Dimensions {
 pub(crate) struct Header {
     dimensions: Dimensions,
     lineage: Lineage,
-    parent: Lineage,
+    parent: Option<Lineage>,
     restored_at: u64,
     layout: Layout,
 }
@@ -119,8 +124,8 @@ impl Header {
     pub(crate) fn new(dimensions: Dimensions) -> Result<Self, QueueError> {
         Ok(Self {
             dimensions,
-            lineage: Lineage::random(),
-            parent: Lineage::NONE,
+            lineage: random_lineage(),
+            parent: None,
             restored_at: 0,
             layout: dimensions.layout()?,
         })
@@ -129,8 +134,8 @@ impl Header {
     /// Header of a memfd into which this queue was restored at `generation`.
     pub(crate) fn restored(&self, generation: u64) -> Self {
         Self {
-            lineage: Lineage::random(),
-            parent: self.lineage,
+            lineage: random_lineage(),
+            parent: Some(self.lineage),
             restored_at: generation,
             ..*self
         }
@@ -148,8 +153,8 @@ impl Header {
         self.lineage
     }
 
-    /// The memfd that this one was restored from, [`Lineage::NONE`] for a new queue.
-    pub(crate) fn parent(&self) -> Lineage {
+    /// The memfd that this one was restored from, `None` for a new queue.
+    pub(crate) fn parent(&self) -> Option<Lineage> {
         self.parent
     }
 
@@ -159,14 +164,16 @@ impl Header {
     }
 
     fn checksummed(&self) -> [u64; 8] {
+        let lineage = lineage_words(Some(self.lineage));
+        let parent = lineage_words(self.parent);
         [
             self.dimensions.state_bytes,
             self.dimensions.depth,
             self.dimensions.aux_bytes,
-            self.lineage.0[0],
-            self.lineage.0[1],
-            self.parent.0[0],
-            self.parent.0[1],
+            lineage[0],
+            lineage[1],
+            parent[0],
+            parent[1],
             self.restored_at,
         ]
     }
@@ -202,17 +209,16 @@ impl Header {
             aux_bytes: fields[2],
         };
         let layout = dimensions.layout()?;
-        let lineage = Lineage([fields[3], fields[4]]);
-        if lineage == Lineage::NONE {
+        let Some(lineage) = lineage_of_words([fields[3], fields[4]]) else {
             return Err(QueueError::InvalidHeader {
                 field: "lineage",
                 found: 0,
             });
-        }
+        };
         Ok(Some(Self {
             dimensions,
             lineage,
-            parent: Lineage([fields[5], fields[6]]),
+            parent: lineage_of_words([fields[5], fields[6]]),
             restored_at: fields[7],
             layout,
         }))

@@ -21,6 +21,7 @@ mod store_image;
 #[cfg(all(test, not(loom)))]
 mod torn_copy_tests;
 
+pub use crate::numbers::{Generation, Lineage};
 #[cfg(not(all(loom, test)))]
 pub use client::{Client, QueueOptions, Update};
 pub use error::QueueError;

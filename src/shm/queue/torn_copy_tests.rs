@@ -17,6 +17,7 @@ use super::host_protocol::{CopyOutcome, copy_newest};
 use super::layout::{Layout, marks, newest_first};
 use super::mapped_words::{MappedWords, header_of};
 use super::shared_words::Words;
+use crate::numbers::Generation;
 use crate::sys::memfd;
 
 const STATE_BYTES: usize = 64 << 10;
@@ -34,7 +35,7 @@ fn overwriter() {
     let parent = rustix::process::getppid();
     let mut words = vec![0_u8; STATE_BYTES];
     while rustix::process::getppid() == parent {
-        let next = (writer.generation().unwrap_or(0) + 1).to_le_bytes();
+        let next = (writer.generation().map_or(0, Generation::get) + 1).to_le_bytes();
         words.as_chunks_mut().0.fill(next);
         let committed = writer.commit(|commit| commit.write(0, &words));
         committed.expect("a commit");

@@ -14,6 +14,7 @@ use std::time::{Instant, SystemTime};
 use super::checkpointer::{Checkpointer, Cost, StoreParts, remove_journals_before};
 use super::heap_writer::HeapWriter;
 use super::report::{CheckpointKind, CheckpointReport};
+use crate::numbers::Generation;
 use crate::snapshot::capture::{Capture, Captured, Sink as _};
 use crate::snapshot::error::StoreError;
 use crate::snapshot::failpoint::{Failpoint, is_active};
@@ -65,7 +66,7 @@ impl Checkpointer {
             capture_mode: parts.options.capture_mode,
             tracker: parts.memory.tracker().kind(),
             generation,
-            sequence: captured.position.sequence,
+            sequence: captured.position.sequence.into(),
             written_pages: cost.pages,
             written_bytes: cost.bytes,
             pre_copy_rounds: captured.rounds,
@@ -76,7 +77,12 @@ impl Checkpointer {
     }
 
     /// Returns the METADATA of the new generation, without its root hash.
-    fn new_metadata(&self, generation: u64, captured: &Captured, changes: WriteMode) -> Metadata {
+    fn new_metadata(
+        &self,
+        generation: Generation,
+        captured: &Captured,
+        changes: WriteMode,
+    ) -> Metadata {
         let target = self.committed.heap.other();
         Metadata {
             store_id: self.committed.store_id,
@@ -88,7 +94,7 @@ impl Checkpointer {
             revision: 0,
             payload_bytes: captured.payload_bytes,
             tree_root_hash: 0,
-            last_sequence: captured.position.sequence,
+            last_sequence: captured.position.sequence.into(),
             last_record_checksum: captured.position.chain,
             first_journal: captured.position.journal,
             end_sequence: None,
@@ -165,7 +171,7 @@ impl Checkpointer {
         cost.sync(files, LogicalFile::Heap(target))?;
         cost.sync(files, LogicalFile::Table(target))?;
         // A header states that all records up to its sequence number are durable, in every mode.
-        files.journal.commit_synced(metadata.last_sequence)?;
+        files.journal.commit_synced(metadata.last_sequence.get())?;
         parts.memory.check_intact()?;
         metadata.tree_root_hash = update.root;
         if is_active(Failpoint::DropJournalsEarly) {
@@ -176,7 +182,7 @@ impl Checkpointer {
         self.tree.apply(target, table_bytes, update);
         self.fallback = Some(std::mem::replace(&mut self.committed, metadata));
         self.generation = metadata.generation;
-        files.journal.set_floor(metadata.min_base_generation);
+        files.journal.set_floor(metadata.min_base_generation.get());
         self.journal_payload_bytes = metadata.payload_bytes;
         self.last_delta_pages = None;
         self.journal_bytes_at_base = files.journal.written_bytes();
@@ -202,7 +208,7 @@ impl Checkpointer {
             }
             if self.tree.hash_of(&*files.backend, *page)? != *hash {
                 let error = StoreError::UntrackedChange {
-                    page: *page,
+                    page: (*page).into(),
                     why: "a store that the tracker cannot see, or faulty memory",
                 };
                 files.poison(&error);

@@ -60,7 +60,7 @@ impl StoreInner {
         }
         let closed = Metadata {
             closed: true,
-            end_sequence: Some(end),
+            end_sequence: Some(end.into()),
             revision: committed.revision + 1,
             ..committed
         };
@@ -78,7 +78,7 @@ impl Checkpointer {
         let begun = Instant::now();
         let journal = &parts.files.journal;
         if parts.options.write_mode == WriteMode::Transactions {
-            if journal.sequence() == self.committed.last_sequence {
+            if self.committed.last_sequence == journal.sequence() {
                 return Ok(self.unchanged(parts));
             }
             scan(&parts.memory, &mut self.stale)?;
@@ -91,7 +91,7 @@ impl Checkpointer {
         } else {
             scan(&parts.memory, &mut self.stale)?;
         }
-        let has_records = journal.sequence() != self.committed.last_sequence;
+        let has_records = self.committed.last_sequence != journal.sequence();
         if !self.is_changed(parts) && (kind != Some(CheckpointKind::Base) || !has_records) {
             return Ok(self.unchanged(parts));
         }
@@ -189,7 +189,7 @@ impl Checkpointer {
             capture_mode: CaptureMode::default(),
             tracker: parts.memory.tracker().kind(),
             generation: self.generation,
-            sequence: parts.files.journal.sequence(),
+            sequence: parts.files.journal.sequence().into(),
             written_pages: 0,
             written_bytes: 0,
             pre_copy_rounds: 0,

@@ -3,6 +3,7 @@
 
 use std::io;
 
+use crate::numbers::{Generation, JournalNumber};
 use crate::snapshot::backend::HeapLock;
 use crate::snapshot::error::StoreError;
 use crate::snapshot::failpoint::{Failpoint, is_active};
@@ -34,9 +35,9 @@ pub(crate) struct Checkpointer {
     pub(crate) part_bytes_of: [u64; 2],
     pub(crate) tree: ChecksumTree,
     pub(crate) stale: StalePages,
-    pub(crate) next_generation: u64,
+    pub(crate) next_generation: Generation,
     /// Durable generation, in a heap or in the journal.
-    pub(crate) generation: u64,
+    pub(crate) generation: Generation,
     /// Length of the region in the newest checkpoint.
     pub(crate) journal_payload_bytes: u64,
     /// Pages of the last delta checkpoint after the newest base checkpoint.
@@ -59,7 +60,7 @@ pub(crate) struct Checkpointer {
 #[derive(Debug)]
 pub(crate) struct SecondHeapCopy {
     pub(super) _heap_lock: HeapLock,
-    pub(super) generation: u64,
+    pub(super) generation: Generation,
     /// Offset of the next step in the heap, then in its checksum tree.
     pub(super) heap_at: u64,
     pub(super) table_at: u64,
@@ -99,12 +100,12 @@ impl Cost {
 
 impl Checkpointer {
     /// Returns a new generation.
-    pub(super) fn take_generation(&mut self) -> u64 {
+    pub(super) fn take_generation(&mut self) -> Generation {
         if is_active(Failpoint::ReuseGeneration) {
             return self.generation;
         }
         let generation = self.next_generation;
-        self.next_generation += 1;
+        self.next_generation = generation.next();
         generation
     }
 
@@ -162,7 +163,7 @@ impl Checkpointer {
         &mut self,
         files: &StoreFiles,
         target: HeapName,
-        generation: u64,
+        generation: Generation,
         cost: &mut Cost,
     ) -> Result<(), StoreError> {
         let backend = &*files.backend;
@@ -271,13 +272,12 @@ impl Checkpointer {
     /// Step 5: removes the journal files that neither heap needs. A later checkpoint removes files
     /// that cannot be removed now.
     pub(super) fn remove_unneeded_journals(&self, files: &StoreFiles) {
-        let fallback = self
-            .fallback
-            .map_or(u64::MAX, |fallback| fallback.first_journal);
-        let needed = if is_active(Failpoint::DropFallbackJournals) {
-            self.committed.first_journal
-        } else {
-            self.committed.first_journal.min(fallback)
+        let committed = self.committed.first_journal;
+        let needed = match self.fallback {
+            Some(fallback) if !is_active(Failpoint::DropFallbackJournals) => {
+                committed.min(fallback.first_journal)
+            }
+            _ => committed,
         };
         remove_journals_before(files, needed);
     }
@@ -293,7 +293,7 @@ fn remove_existing(files: &StoreFiles, array: LogicalFile) -> Result<(), StoreEr
 }
 
 /// Removes the journal files below a number.
-pub(super) fn remove_journals_before(files: &StoreFiles, needed: u64) {
+pub(super) fn remove_journals_before(files: &StoreFiles, needed: JournalNumber) {
     let Ok(numbers) = journal::numbers(&*files.backend) else {
         return;
     };

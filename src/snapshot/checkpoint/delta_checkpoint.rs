@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use super::checkpointer::{Checkpointer, StoreParts};
 use super::report::{CheckpointKind, CheckpointReport};
+use crate::numbers::Generation;
 use crate::snapshot::capture::{Capture, Captured, PageBuffer, Sink};
 use crate::snapshot::error::StoreError;
 use crate::snapshot::format::{Body, Change, PAGE_BYTES, RecordKind, is_zero};
@@ -55,7 +56,7 @@ impl Checkpointer {
             capture_mode: parts.options.capture_mode,
             tracker: parts.memory.tracker().kind(),
             generation,
-            sequence,
+            sequence: sequence.into(),
             written_pages: pages,
             written_bytes: files.journal.written_bytes() - before,
             pre_copy_rounds: captured.rounds,
@@ -69,7 +70,7 @@ impl Checkpointer {
     fn append_delta(
         &mut self,
         parts: &StoreParts,
-        generation: u64,
+        generation: Generation,
         captured: Option<Captured>,
     ) -> Result<(Captured, u64), StoreError> {
         let records = PageRecords {
@@ -99,7 +100,7 @@ impl Checkpointer {
 /// Writer of pages to the journal.
 struct PageRecords<'a> {
     files: &'a StoreFiles,
-    generation: u64,
+    generation: Generation,
     /// Held from reserving storage for a record until it is appended, so that no two threads use
     /// the same storage.
     appending: Mutex<()>,
@@ -161,6 +162,6 @@ impl PageRecords<'_> {
         let _appending = appending.unwrap_or_else(PoisonError::into_inner);
         self.reserve(body.changes.len() as u64)?;
         let journal = &self.files.journal;
-        journal.append(RecordKind::Pages, is_last, self.generation, body)
+        journal.append(RecordKind::Pages, is_last, self.generation.get(), body)
     }
 }

@@ -109,6 +109,6 @@ impl Sink for HeapWriter<'_> {
 
     /// Continues the journal in the next file, whose records come after the checkpoint.
     fn position(&self) -> Result<Position, StoreError> {
-        self.files.journal.roll(self.files.generation())
+        self.files.journal.roll(self.files.generation().get())
     }
 }

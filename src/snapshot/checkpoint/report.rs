@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::numbers::{Generation, Sequence};
 use crate::snapshot::modes::CaptureMode;
 use crate::snapshot::tracker::TrackerKind;
 
@@ -30,9 +31,9 @@ pub struct CheckpointReport {
     /// Tracker that found the changed pages.
     pub tracker: TrackerKind,
     /// Generation that is durable now.
-    pub generation: u64,
+    pub generation: Generation,
     /// Sequence number of the last journal record that the generation includes.
-    pub sequence: u64,
+    pub sequence: Sequence,
     /// Number of pages written.
     pub written_pages: u64,
     /// Number of bytes written, including checksums and headers.

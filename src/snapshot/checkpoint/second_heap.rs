@@ -21,6 +21,7 @@ use std::time::{Duration, SystemTime};
 
 use super::checkpointer::{Checkpointer, Cost, SecondHeapCopy, StoreParts};
 use super::store_inner::StoreInner;
+use crate::numbers::Generation;
 use crate::snapshot::error::StoreError;
 use crate::snapshot::file_names::LogicalFile;
 use crate::snapshot::format::{METADATA_BYTES, Metadata, PAGE_BYTES};
@@ -166,7 +167,11 @@ impl Checkpointer {
     }
 
     /// Does steps 3 and 4: syncs the copy and marks it as complete.
-    fn finish_copy(&mut self, files: &StoreFiles, generation: u64) -> Result<(), StoreError> {
+    fn finish_copy(
+        &mut self,
+        files: &StoreFiles,
+        generation: Generation,
+    ) -> Result<(), StoreError> {
         let source = self.committed.heap;
         let target = source.other();
         let mut cost = Cost::default();

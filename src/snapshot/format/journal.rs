@@ -152,7 +152,7 @@ impl RecordHeader {
             RecordKind::Transaction => last,
             RecordKind::Seal => last && body_bytes == 0,
         };
-        let is_in_range = sequence < NUMBERS_END && generation < NUMBERS_END;
+        let is_in_range = sequence < NUMBERS_END && (1..NUMBERS_END).contains(&generation);
         (is_consistent && is_in_range && body_bytes.is_multiple_of(8)).then_some(Self {
             kind,
             last,

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::ids_and_hashes::{HeapName, NUMBERS_END, PAGE_BYTES, StoreId, is_zero};
+use crate::numbers::{Generation, JournalNumber, Sequence};
 
 /// Length of METADATA, which precedes PAYLOAD. Each half begins with a copy.
 pub(crate) const METADATA_BYTES: u64 = 64 << 10;
@@ -31,7 +32,7 @@ pub struct Metadata {
     /// Length of part files in bytes.
     pub part_bytes: u64,
     /// Generation of the heap, or the one that is being written to it.
-    pub generation: u64,
+    pub generation: Generation,
     /// `WRITE_LOCK`: whether the heap is complete. If not, `generation` is being written.
     pub complete: bool,
     /// Number of this METADATA among those of the same generation; the highest is valid.
@@ -41,18 +42,18 @@ pub struct Metadata {
     /// Hash of the root of the checksum tree; 0 if all pages are zero.
     pub tree_root_hash: u64,
     /// Sequence number of the last journal record that PAYLOAD includes; 0 for none.
-    pub last_sequence: u64,
+    pub last_sequence: Sequence,
     /// Checksum of that record.
     pub last_record_checksum: u64,
     /// Number of the first journal file that may hold later records.
-    pub first_journal: u64,
+    pub first_journal: JournalNumber,
     /// Sequence number of the last journal record after a clean shutdown; `None` otherwise.
-    pub end_sequence: Option<u64>,
+    pub end_sequence: Option<Sequence>,
     /// Time of the commit.
     pub committed_at: SystemTime,
     /// Minimum base generation: the lowest generation of a heap from which the journal leads to
     /// this one.
-    pub min_base_generation: u64,
+    pub min_base_generation: Generation,
 }
 
 /// Error of a header.
@@ -100,7 +101,7 @@ impl Metadata {
     }
 
     /// Rank among the copies and revisions of a heap [I8].
-    fn rank(&self) -> (u64, bool, u64) {
+    fn rank(&self) -> (Generation, bool, u64) {
         (self.generation, self.complete, self.revision)
     }
 
@@ -115,17 +116,17 @@ impl Metadata {
         out.put(&u32::from(self.closed).to_le_bytes());
         for word in [
             self.part_bytes,
-            self.generation,
+            self.generation.get(),
             u64::from(self.complete),
             self.revision,
             self.payload_bytes,
             self.tree_root_hash,
-            self.last_sequence,
+            self.last_sequence.get(),
             self.last_record_checksum,
-            self.first_journal,
-            self.end_sequence.unwrap_or(0),
+            self.first_journal.get(),
+            self.end_sequence.unwrap_or_default().get(),
             nanoseconds(self.committed_at),
-            self.min_base_generation,
+            self.min_base_generation.get(),
         ] {
             out.put(&word.to_le_bytes());
         }
@@ -152,17 +153,17 @@ impl Metadata {
             },
             closed,
             part_bytes,
-            generation,
+            generation: Generation::new(generation).ok_or(field("generation", 0))?,
             complete: flag("WRITE_LOCK", lock)?,
             revision,
             payload_bytes: next(),
             tree_root_hash: next(),
-            last_sequence: next(),
+            last_sequence: Sequence::new(next()),
             last_record_checksum: next(),
-            first_journal: next(),
+            first_journal: JournalNumber::new(next()).ok_or(field("first_journal", 0))?,
             end_sequence: closed_end(closed, next())?,
             committed_at: UNIX_EPOCH + Duration::from_nanos(next()),
-            min_base_generation: next(),
+            min_base_generation: Generation::new(next()).ok_or(field("min_base_generation", 0))?,
         };
         if page_bytes != PAGE_BYTES as u32 {
             return Err(field("page size", page_bytes.into()));
@@ -182,24 +183,24 @@ impl Metadata {
             ),
             (
                 "generation",
-                self.generation,
-                (1..NUMBERS_END).contains(&self.generation),
+                self.generation.get(),
+                self.generation < NUMBERS_END,
             ),
             ("revision", self.revision, self.revision < NUMBERS_END),
             (
                 "last_sequence",
-                self.last_sequence,
+                self.last_sequence.get(),
                 self.last_sequence < NUMBERS_END,
             ),
             (
                 "first_journal",
-                self.first_journal,
+                self.first_journal.get(),
                 self.first_journal < NUMBERS_END,
             ),
             (
                 "min_base_generation",
-                self.min_base_generation,
-                (1..=self.generation).contains(&self.min_base_generation),
+                self.min_base_generation.get(),
+                self.min_base_generation <= self.generation,
             ),
             (
                 "payload_bytes",
@@ -208,7 +209,7 @@ impl Metadata {
             ),
             (
                 "end_sequence",
-                self.end_sequence.unwrap_or(0),
+                self.end_sequence.unwrap_or_default().get(),
                 self.end_sequence
                     .is_none_or(|end| end >= self.last_sequence && self.complete),
             ),
@@ -221,9 +222,9 @@ impl Metadata {
 }
 
 /// Value of the field `end`, which is 0 without a clean shutdown.
-fn closed_end(closed: bool, found: u64) -> Result<Option<u64>, HeaderError> {
+fn closed_end(closed: bool, found: u64) -> Result<Option<Sequence>, HeaderError> {
     match (closed, found) {
-        (true, end) => Ok(Some(end)),
+        (true, end) => Ok(Some(Sequence::new(end))),
         (false, 0) => Ok(None),
         (false, found) => Err(HeaderError::InvalidField {
             field: "end_sequence",
@@ -366,17 +367,17 @@ pub(crate) mod tests {
             heap,
             closed: false,
             part_bytes: 1 << 20,
-            generation,
+            generation: Generation::new(generation).expect("above 0"),
             complete: true,
             revision: 3,
             payload_bytes: 5 * 4096,
             tree_root_hash: 77,
-            last_sequence: 12,
+            last_sequence: Sequence::new(12),
             last_record_checksum: 99,
-            first_journal: 2,
+            first_journal: JournalNumber::new(2).expect("above 0"),
             end_sequence: None,
             committed_at: UNIX_EPOCH + Duration::from_nanos(1),
-            min_base_generation: 1,
+            min_base_generation: Generation::FIRST,
         }
     }
 
@@ -396,7 +397,7 @@ pub(crate) mod tests {
         assert_eq!(Metadata::decode(&metadata.encode()), Ok(metadata));
         let closed = Metadata {
             closed: true,
-            end_sequence: Some(15),
+            end_sequence: Some(Sequence::new(15)),
             ..metadata
         };
         assert_eq!(Metadata::decode(&closed.encode()), Ok(closed));
@@ -445,19 +446,24 @@ pub(crate) mod tests {
     #[test]
     fn invalid_fields_are_named() {
         type Damage = fn(&mut Metadata);
-        let invalid: [(Damage, &str); 11] = [
+        let invalid: [(Damage, &str); 10] = [
             (|it| it.part_bytes = 4096, "part_bytes"),
             (|it| it.part_bytes = 0, "part_bytes"),
-            (|it| it.generation = 0, "generation"),
-            (|it| it.generation = NUMBERS_END, "generation"),
+            (
+                |it| it.generation = NUMBERS_END.try_into().expect("above 0"),
+                "generation",
+            ),
             (|it| it.revision = u64::MAX, "revision"),
-            (|it| it.last_sequence = NUMBERS_END, "last_sequence"),
-            (|it| it.first_journal = u64::MAX, "first_journal"),
+            (|it| it.last_sequence = NUMBERS_END.into(), "last_sequence"),
+            (
+                |it| it.first_journal = u64::MAX.try_into().expect("above 0"),
+                "first_journal",
+            ),
             (|it| it.payload_bytes = 100, "payload_bytes"),
             (|it| it.payload_bytes = u64::MAX - 4095, "payload_bytes"),
-            (|it| it.end_sequence = Some(1), "end_sequence"),
+            (|it| it.end_sequence = Some(1.into()), "end_sequence"),
             (
-                |it| (it.closed, it.end_sequence) = (true, Some(11)),
+                |it| (it.closed, it.end_sequence) = (true, Some(11.into())),
                 "end_sequence",
             ),
         ];
@@ -468,6 +474,22 @@ pub(crate) mod tests {
             assert!(
                 matches!(found, Err(HeaderError::InvalidField { field, .. }) if field == name),
                 "{found:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn zero_is_an_invalid_number_of_a_state_or_file() {
+        for (offset, name) in [(48, "generation"), (104, "journal"), (128, "floor")] {
+            let mut block = sample(HeapName::A, 9).encode();
+            block[offset..offset + 8].fill(0);
+            write_checksum(&mut block);
+            assert_eq!(
+                Metadata::decode(&block),
+                Err(HeaderError::InvalidField {
+                    field: name,
+                    found: 0
+                })
             );
         }
     }

@@ -221,7 +221,7 @@ fn check_pages(
             return Err(StoreError::Corrupt {
                 file: array,
                 offset: offset_of(page),
-                cause: CorruptionCause::PageChecksum { page },
+                cause: CorruptionCause::PageChecksum { page: page.into() },
             });
         }
     }
@@ -249,7 +249,7 @@ fn expect_zeros(
             return Err(StoreError::Corrupt {
                 file: tree.heap_file(),
                 offset: offset_of(page),
-                cause: CorruptionCause::PageChecksum { page },
+                cause: CorruptionCause::PageChecksum { page: page.into() },
             });
         }
         page = stop;

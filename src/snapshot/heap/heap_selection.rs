@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use crate::numbers::Generation;
 use crate::snapshot::error::{HeapSelectionError, HeapUnusable};
 use crate::snapshot::format::{Copies, HeaderError, HeapName, Metadata};
 
@@ -31,7 +32,7 @@ pub struct HeapSelection {
     /// Complete heap to use if the first one is corrupt.
     pub fallback: Option<Metadata>,
     /// Generation above every generation in a header.
-    pub next_generation: u64,
+    pub next_generation: Generation,
 }
 
 impl fmt::Display for HeapState {
@@ -119,7 +120,7 @@ pub(crate) fn choose_heap(
         }
     }
     let known = both.iter().filter_map(|(_, state)| state.metadata());
-    let highest = known.map(|metadata| metadata.generation).max().unwrap_or(0);
+    let highest = known.map(|metadata| metadata.generation).max();
     let (first, second) = match (a, b) {
         (HeapState::Complete(a), HeapState::Complete(b)) if a.generation > b.generation => {
             (*a, Some(*b))
@@ -135,7 +136,7 @@ pub(crate) fn choose_heap(
     Ok(HeapSelection {
         primary: first,
         fallback: second,
-        next_generation: highest.saturating_add(1),
+        next_generation: highest.map_or(Generation::FIRST, Generation::next),
     })
 }
 
@@ -196,7 +197,7 @@ mod tests {
                             .expect("one state has a generation");
                         assert_eq!(
                             chosen.next_generation,
-                            highest + 1,
+                            highest.next(),
                             "i08: generations of incomplete heaps count"
                         );
                     }

@@ -1,13 +1,14 @@
 //! Replay of the journal (docs/file-format.md, "Reading back", 3). Writes nothing.
 
 use super::position::Position;
+use crate::numbers::{JournalNumber, Sequence};
 use crate::snapshot::backend::StorageBackend;
 use crate::snapshot::error::{CorruptionCause, StoreError};
 use crate::snapshot::failpoint::{Failpoint, is_active};
 use crate::snapshot::file_names::LogicalFile;
 use crate::snapshot::format::{
-    Body, HeaderError, JournalHeader, Metadata, PAGE_BYTES, RECORD_HEADER_BYTES, RECORD_MAGIC,
-    RECORDS_AT, RecordHeader, RecordKind, StoreId, is_zero,
+    Body, HeaderError, HeapName, JournalHeader, Metadata, PAGE_BYTES, RECORD_HEADER_BYTES,
+    RECORD_MAGIC, RECORDS_AT, RecordHeader, RecordKind, StoreId, is_zero,
 };
 
 /// Start of a replay, and the records that must exist.
@@ -29,13 +30,13 @@ impl Start {
         Self {
             store: metadata.store_id,
             position: Position {
-                sequence: metadata.last_sequence,
+                sequence: metadata.last_sequence.get(),
                 chain: metadata.last_record_checksum,
                 journal: metadata.first_journal,
             },
-            generation: metadata.generation,
-            end: metadata.end_sequence,
-            promised: metadata.last_sequence,
+            generation: metadata.generation.get(),
+            end: metadata.end_sequence.map(Sequence::get),
+            promised: metadata.last_sequence.get(),
         }
     }
 
@@ -44,7 +45,7 @@ impl Start {
         Self {
             // The newer heap records the clean shutdown, not this one.
             end: None,
-            promised: newer.last_sequence,
+            promised: newer.last_sequence.get(),
             ..Self::of(metadata)
         }
     }
@@ -72,19 +73,19 @@ pub(crate) struct Replayed {
 #[non_exhaustive]
 pub struct IgnoredTail {
     /// Number of the journal file.
-    pub journal: u64,
+    pub journal: JournalNumber,
     /// End of the valid records.
     pub offset: u64,
     /// Bytes after it.
     pub len_bytes: u64,
     /// Sequence number of the first ignored record.
-    pub first_sequence: u64,
+    pub first_sequence: Sequence,
 }
 
 /// Journal file with a valid header.
 #[derive(Debug)]
 pub(crate) struct JournalFile {
-    pub(crate) number: u64,
+    pub(crate) number: JournalNumber,
     id: u64,
     pub(crate) len: u64,
     /// Header of its first record, if that is valid.
@@ -96,7 +97,7 @@ pub(crate) struct JournalFile {
 pub(crate) struct Record<'a> {
     pub(crate) header: RecordHeader,
     /// Number of its file.
-    pub(crate) journal: u64,
+    pub(crate) journal: JournalNumber,
     /// Offset in that file.
     pub(crate) offset: u64,
     /// `None` for a seal record.
@@ -126,7 +127,7 @@ struct Replay<'a> {
 /// Record of a group that is not complete yet.
 struct Held {
     header: RecordHeader,
-    journal: u64,
+    journal: JournalNumber,
     offset: u64,
     body: Vec<u8>,
 }
@@ -243,7 +244,7 @@ impl Replay<'_> {
                 file: LogicalFile::Journal(held.journal),
                 offset: held.offset,
                 cause: CorruptionCause::InvalidRecord {
-                    sequence: header.sequence,
+                    sequence: header.sequence.into(),
                     defect,
                 },
             })?;
@@ -268,7 +269,9 @@ impl Replay<'_> {
                 last.map_or(self.start.position.journal, |file| file.number),
             ),
             offset: at,
-            cause: CorruptionCause::UnreadableRecord { sequence: missing },
+            cause: CorruptionCause::UnreadableRecord {
+                sequence: missing.into(),
+            },
         };
         let is_too_short = self.complete.0 < self.start.promised;
         if is_too_short || self.start.end.is_some_and(|end| end != self.complete.0) {
@@ -288,7 +291,7 @@ impl Replay<'_> {
                     journal: file.number,
                     offset: from,
                     len_bytes: file.len - from,
-                    first_sequence: missing,
+                    first_sequence: missing.into(),
                 });
             }
         }
@@ -322,12 +325,12 @@ fn open_files(disk: &dyn StorageBackend, start: &Start) -> Result<Vec<JournalFil
 }
 
 /// Returns the numbers of all journal files, in order.
-pub(crate) fn numbers(disk: &dyn StorageBackend) -> Result<Vec<u64>, StoreError> {
+pub(crate) fn numbers(disk: &dyn StorageBackend) -> Result<Vec<JournalNumber>, StoreError> {
     let mut numbers: Vec<_> = disk
         .files()
         .map_err(StoreError::disk(
             "list the files next to",
-            LogicalFile::Journal(0),
+            LogicalFile::Heap(HeapName::A),
         ))?
         .into_iter()
         .filter_map(|array| match array {
@@ -344,7 +347,7 @@ pub(crate) fn numbers(disk: &dyn StorageBackend) -> Result<Vec<u64>, StoreError>
 pub(crate) fn open_file(
     disk: &dyn StorageBackend,
     store: StoreId,
-    number: u64,
+    number: JournalNumber,
 ) -> Result<Option<JournalFile>, StoreError> {
     let array = LogicalFile::Journal(number);
     let len = disk
@@ -356,7 +359,7 @@ pub(crate) fn open_file(
         .map_err(StoreError::disk("read", array))?;
     let defect = match JournalHeader::decode(&block) {
         Ok(header) if header.store != store => HeaderError::WrongStore,
-        Ok(header) if header.number != number => HeaderError::InvalidField {
+        Ok(header) if number != header.number => HeaderError::InvalidField {
             field: "number",
             found: header.number,
         },

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::journal_writer::{Journal, JournalStart};
+use crate::numbers::JournalNumber;
 use crate::snapshot::backend::StorageBackend as _;
 use crate::snapshot::file_names::LogicalFile;
 use crate::snapshot::format::{Body, Change, RecordKind, StoreId};
@@ -16,7 +17,7 @@ fn journal(syncs: bool) -> (Arc<Recorder>, Journal) {
         sequence: 0,
         chain: 0,
         floor: 0,
-        next_number: 1,
+        next_number: JournalNumber::FIRST,
     };
     let journal = Journal::new(Arc::<Recorder>::clone(&disk), store, syncs, start);
     (disk, journal)
@@ -35,6 +36,7 @@ fn append(journal: &Journal, bytes: usize) -> u64 {
 }
 
 fn writes_and_syncs(disk: &Recorder, number: u64) -> (usize, usize) {
+    let number = JournalNumber::new(number).expect("above 0");
     let of = |array: LogicalFile| array == LogicalFile::Journal(number);
     let log = disk.log();
     let count = |wanted: fn(&Op) -> Option<LogicalFile>| {
@@ -84,7 +86,8 @@ fn the_file_of_discarded_synced_records_is_not_used_again() {
     journal.write_ahead().expect("written");
     journal.rollback_to(position);
     // The next base checkpoint removes the file.
-    disk.remove(LogicalFile::Journal(1)).expect("removed");
+    disk.remove(LogicalFile::Journal(JournalNumber::FIRST))
+        .expect("removed");
     journal.commit(append(&journal, 8)).expect("durable");
 }
 

@@ -23,6 +23,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::position::Position;
+use crate::numbers::JournalNumber;
 use crate::snapshot::backend::StorageBackend;
 use crate::snapshot::error::{StoreError, error_chain};
 #[cfg(all(test, not(loom)))]
@@ -45,7 +46,7 @@ pub(crate) struct JournalStart {
     /// Minimum base generation of new records.
     pub(crate) floor: u64,
     /// Number of the first file to create.
-    pub(crate) next_number: u64,
+    pub(crate) next_number: JournalNumber,
 }
 
 /// Journal of an open store.
@@ -65,7 +66,7 @@ struct State {
     file: Option<OpenFile>,
     /// Created in advance for the next [`Journal::roll`].
     prepared: Option<OpenFile>,
-    next_number: u64,
+    next_number: JournalNumber,
     sequence: u64,
     chain: u64,
     /// Minimum base generation of new records.
@@ -77,7 +78,7 @@ struct State {
     /// [`Durability::Power`]: crate::snapshot::Durability::Power
     synced: u64,
     /// Files with written records that are not synced.
-    unsynced: BTreeSet<u64>,
+    unsynced: BTreeSet<JournalNumber>,
     /// Records that are not written yet, in order, one batch for each file.
     pending: Vec<Batch>,
     /// Memory that the next batch reuses.
@@ -90,7 +91,7 @@ struct State {
 
 #[derive(Clone, Copy, Debug)]
 struct OpenFile {
-    number: u64,
+    number: JournalNumber,
     id: u64,
     /// Offset of the next record.
     end: u64,
@@ -110,7 +111,7 @@ enum Flush {
 
 #[derive(Debug)]
 struct Batch {
-    number: u64,
+    number: JournalNumber,
     offset: u64,
     bytes: Vec<u8>,
 }
@@ -149,7 +150,7 @@ impl Journal {
 
     /// Continues after an ignored tail, which breaks [I21], if the failpoint is active.
     #[cfg(all(test, not(loom)))]
-    pub(crate) fn append_to_ignored_tail(&self, number: u64, offset: u64) {
+    pub(crate) fn append_to_ignored_tail(&self, number: JournalNumber, offset: u64) {
         if !is_active(Failpoint::AppendToIgnoredTail) {
             return;
         }
@@ -204,14 +205,15 @@ impl Journal {
         let number = {
             let mut state = self.lock();
             // The number is never reused, even if the creation fails.
-            state.next_number += 1;
-            state.next_number - 1
+            let number = state.next_number;
+            state.next_number = number.next();
+            number
         };
         let array = LogicalFile::Journal(number);
         let id = random::word().max(1);
         let header = JournalHeader {
             store: self.store,
-            number,
+            number: number.get(),
             id,
         };
         self.disk
@@ -253,7 +255,7 @@ impl Journal {
 
     /// Returns the file number and the end of the records, if less than `bytes` are reserved after
     /// them.
-    fn unreserved_end(&self, bytes: u64) -> Result<Option<(u64, u64)>, StoreError> {
+    fn unreserved_end(&self, bytes: u64) -> Result<Option<(JournalNumber, u64)>, StoreError> {
         let state = self.healthy()?;
         let file = state.file.expect("`make_ready` created a file");
         let reserved = file.reserved.saturating_sub(file.end);
@@ -261,7 +263,7 @@ impl Journal {
     }
 
     /// Reserves storage. Does not hold the state lock, which appending takes under the access lock.
-    fn reserve_at(&self, (number, from): (u64, u64), bytes: u64) -> std::io::Result<()> {
+    fn reserve_at(&self, (number, from): (JournalNumber, u64), bytes: u64) -> std::io::Result<()> {
         let end = from + bytes;
         self.disk.reserve(LogicalFile::Journal(number), from..end)?;
         let mut state = self.lock();
@@ -448,11 +450,11 @@ impl Journal {
     fn write_out(
         &self,
         batches: &[Batch],
-        present: Option<u64>,
-        unsynced: &mut BTreeSet<u64>,
+        present: Option<JournalNumber>,
+        unsynced: &mut BTreeSet<JournalNumber>,
         sync: bool,
     ) -> Result<(), StoreError> {
-        let sync_file = |number: u64| {
+        let sync_file = |number: JournalNumber| {
             let array = LogicalFile::Journal(number);
             self.disk
                 .sync(array)

@@ -1,5 +1,7 @@
 //! Position in the journal.
 
+use crate::numbers::JournalNumber;
+
 /// End of the journal at a point in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Position {
@@ -8,5 +10,5 @@ pub(crate) struct Position {
     /// Checksum of the last record.
     pub(crate) chain: u64,
     /// Number of the journal file for later records.
-    pub(crate) journal: u64,
+    pub(crate) journal: JournalNumber,
 }

@@ -6,6 +6,7 @@ use super::heap_read_lock::{HeapReadLock, HeapSelector};
 use super::inspect::StoreReader;
 use super::journal_ends::JournalEnds;
 use super::journal_overlay::JournalOverlay;
+use crate::numbers::{Generation, Sequence};
 use crate::snapshot::backend::StorageBackend;
 use crate::snapshot::error::StoreError;
 use crate::snapshot::file_names::LogicalFile;
@@ -49,8 +50,8 @@ pub struct Image {
     pub(super) heap_lock: HeapReadLock,
     pub(super) overlay: JournalOverlay,
     len: u64,
-    generation: u64,
-    sequence: u64,
+    generation: Generation,
+    sequence: Sequence,
     /// Checksum of the last record.
     pub(super) chain: u64,
     pub(super) journal_ends: JournalEnds,
@@ -63,8 +64,8 @@ struct JournalState {
     /// `None` if the content is not needed.
     overlay: Option<JournalOverlay>,
     len: u64,
-    generation: u64,
-    sequence: u64,
+    generation: Generation,
+    sequence: Sequence,
     journal_ends: JournalEnds,
     records: u64,
 }
@@ -168,9 +169,11 @@ impl JournalState {
     fn add(&mut self, record: &Record<'_>) {
         let header = &record.header;
         self.records += 1;
-        self.sequence = header.sequence;
+        self.sequence = header.sequence.into();
         self.journal_ends.add(record);
-        self.generation = self.generation.max(header.generation);
+        if let Some(generation) = Generation::new(header.generation) {
+            self.generation = self.generation.max(generation);
+        }
         let Some(body) = &record.body else {
             return;
         };
@@ -204,13 +207,13 @@ impl Image {
 
     /// Returns the generation of the state, which may come from the journal.
     #[must_use]
-    pub fn generation(&self) -> u64 {
+    pub fn generation(&self) -> Generation {
         self.generation
     }
 
     /// Returns the sequence number of the last journal record that the state includes.
     #[must_use]
-    pub fn sequence(&self) -> u64 {
+    pub fn sequence(&self) -> Sequence {
         self.sequence
     }
 

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use super::image::Image;
 use super::inspect::StoreReader;
+use crate::numbers::JournalNumber;
 use crate::snapshot::backend::DirectoryBackend;
 use crate::snapshot::backend::StorageBackend as _;
 use crate::snapshot::error::StoreError;
@@ -103,7 +104,7 @@ impl Image {
     fn copy_journal(
         &self,
         target: &DirectoryBackend,
-        number: u64,
+        number: JournalNumber,
         end: u64,
     ) -> Result<(), StoreError> {
         let array = LogicalFile::Journal(number);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::heap_read_lock::{HeapReadLock, HeapSelector};
 use super::inspect::StoreReader;
+use crate::numbers::{Generation, JournalNumber, Sequence};
 use crate::snapshot::backend::StorageBackend;
 use crate::snapshot::error::{CorruptionCause, StoreError, error_chain};
 use crate::snapshot::file_names::LogicalFile;
@@ -25,7 +26,7 @@ const ATTEMPTS_MAX: u32 = 8;
 #[non_exhaustive]
 pub struct JournalFileInfo {
     /// Number of the file.
-    pub number: u64,
+    pub number: JournalNumber,
     /// Length of the file in bytes.
     pub bytes: u64,
     /// Error of the header; [`HeaderError::Zeroed`] if the file was never completed.
@@ -35,7 +36,7 @@ pub struct JournalFileInfo {
     /// End offset of the last valid record.
     pub records_end: u64,
     /// Sequence numbers of the first and the last valid record.
-    pub sequences: Option<(u64, u64)>,
+    pub sequences: Option<(Sequence, Sequence)>,
     /// Whether the last valid record is a seal record, after which nothing follows in this file.
     pub sealed: bool,
 }
@@ -45,7 +46,7 @@ pub struct JournalFileInfo {
 #[non_exhaustive]
 pub struct RecordInfo {
     /// Number of the journal file.
-    pub journal: u64,
+    pub journal: JournalNumber,
     /// Offset of the record in the file.
     pub offset: u64,
     /// Length of the record in bytes, including its header.
@@ -53,11 +54,11 @@ pub struct RecordInfo {
     /// Kind of the record.
     pub kind: RecordKind,
     /// Sequence number of the record.
-    pub sequence: u64,
+    pub sequence: Sequence,
     /// Generation of the record.
-    pub generation: u64,
+    pub generation: Generation,
     /// Last sequence number that was known to be durable when the record was written.
-    pub durable_sequence: u64,
+    pub durable_sequence: Sequence,
     /// Whether the record completes a transaction, a delta checkpoint or a journal file.
     pub completes_group: bool,
     /// Length of the region after the record; `None` for a seal record.
@@ -142,8 +143,8 @@ impl StoreReader {
             || (),
             |(), record| {
                 // Another attempt starts again at the first record.
-                if record.header.sequence > last_sequence {
-                    last_sequence = record.header.sequence;
+                if last_sequence < record.header.sequence {
+                    last_sequence = record.header.sequence.into();
                     take(record_info(record));
                 }
             },
@@ -197,7 +198,7 @@ impl HeapReadLock {
 fn journal_file_info(
     disk: &dyn StorageBackend,
     metadata: &Metadata,
-    number: u64,
+    number: JournalNumber,
 ) -> Result<JournalFileInfo, StoreError> {
     let array = LogicalFile::Journal(number);
     let len = disk.len(array);
@@ -231,8 +232,9 @@ fn journal_file_info(
         info.records += 1;
         info.records_end += journal::record_bytes(&header);
         info.sealed = header.kind == RecordKind::Seal;
-        let first = info.sequences.map_or(header.sequence, |(first, _)| first);
-        info.sequences = Some((first, header.sequence));
+        let sequence = Sequence::new(header.sequence);
+        let first = info.sequences.map_or(sequence, |(first, _)| first);
+        info.sequences = Some((first, sequence));
     }
     Ok(info)
 }
@@ -245,9 +247,9 @@ fn record_info(record: &Record<'_>) -> RecordInfo {
         offset: record.offset,
         bytes: journal::record_bytes(header),
         kind: header.kind,
-        sequence: header.sequence,
-        generation: header.generation,
-        durable_sequence: header.durable,
+        sequence: header.sequence.into(),
+        generation: Generation::new(header.generation).expect("a parsed header has one"),
+        durable_sequence: header.durable.into(),
         completes_group: header.last,
         region_bytes: body.map(|body| body.payload_bytes),
         changes: body.map(changes_of).unwrap_or_default(),

@@ -126,6 +126,7 @@ impl HeapVerifier<'_> {
                 pages.end.max(page + 1)
             }
             CorruptionCause::PageChecksum { page } => {
+                let page = page.get();
                 let pages = page..page + 1;
                 self.found.add_problem(array, ProblemKind::Pages { pages });
                 page + 1
@@ -185,7 +186,7 @@ impl HeapVerifier<'_> {
                         LogicalFile::Journal(tail.journal),
                         tail.len_bytes,
                         tail.offset,
-                        tail.first_sequence - 1
+                        tail.first_sequence.get() - 1
                     );
                     if !self.found.notes.contains(&note) {
                         self.found.notes.push(note);

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::report::OpenReport;
 use super::restore::Restored;
 use super::select::Newest;
+use crate::numbers::{Generation, JournalNumber};
 use crate::snapshot::backend::{StorageBackend, StoreLocks};
 use crate::snapshot::checkpoint::{Checkpointer, StoreInner, StoreParts};
 use crate::snapshot::error::StoreError;
@@ -32,8 +33,8 @@ pub(super) struct Opened {
     pub(super) newest: Newest,
     /// Rewritten METADATA of the restored heap.
     pub(super) committed: Metadata,
-    pub(super) next_number: u64,
-    pub(super) next_generation: u64,
+    pub(super) next_number: JournalNumber,
+    pub(super) next_generation: Generation,
 }
 
 impl Opened {
@@ -91,9 +92,10 @@ impl Opened {
         Ok((StoreInner::new(parts, checkpointer), report))
     }
 
-    fn generation(&self) -> u64 {
-        let replayed = self.newest.restored.replayed.generation;
-        self.committed.generation.max(replayed)
+    fn generation(&self) -> Generation {
+        let committed = self.committed.generation;
+        let replayed = Generation::new(self.newest.restored.replayed.generation);
+        replayed.map_or(committed, |replayed| replayed.max(committed))
     }
 
     fn is_live(&self) -> bool {
@@ -136,7 +138,7 @@ impl Opened {
         let start = JournalStart {
             sequence: replayed.sequence,
             chain: replayed.chain,
-            floor: self.committed.min_base_generation,
+            floor: self.committed.min_base_generation.get(),
             next_number: self.next_number,
         };
         let syncs = self.options.durability == Durability::Power;
@@ -164,7 +166,7 @@ impl Opened {
             clean_shutdown: self.newest.metadata.closed,
             heap,
             generation: self.generation(),
-            sequence: replayed.sequence,
+            sequence: replayed.sequence.into(),
             replayed_records: replayed.records,
             replayed_bytes: replayed.bytes,
             ignored_tails: replayed.ignored_tails.clone(),

@@ -1,5 +1,6 @@
 //! Creation of a store.
 
+use crate::numbers::{Generation, JournalNumber, Sequence};
 use crate::snapshot::backend::StorageBackend;
 use crate::snapshot::error::StoreError;
 use crate::snapshot::file_names::LogicalFile;
@@ -27,17 +28,17 @@ pub(super) fn create(disk: &dyn StorageBackend, options: &StoreOptions) -> Resul
         heap: name,
         closed: false,
         part_bytes,
-        generation: 1,
+        generation: Generation::FIRST,
         complete: true,
         revision: 0,
         payload_bytes,
         tree_root_hash: 0,
-        last_sequence: 0,
+        last_sequence: Sequence::default(),
         last_record_checksum: 0,
-        first_journal: 1,
+        first_journal: JournalNumber::FIRST,
         end_sequence: None,
         committed_at: SystemTime::now(),
-        min_base_generation: 1,
+        min_base_generation: Generation::FIRST,
     };
     for array in [LogicalFile::Heap(name), LogicalFile::Table(name)] {
         disk.create(array)

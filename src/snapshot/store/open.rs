@@ -11,6 +11,7 @@ use super::create::create;
 use super::report::OpenReport;
 use super::select::{Newest, Selection, check_options, restore_newest, select};
 use crate::mapping_cache::Access;
+use crate::numbers::{Generation, JournalNumber};
 use crate::snapshot::backend::{
     DEFAULT_PART_BYTES, DirectoryBackend, StorageBackend, StoreLocks, sync_above,
 };
@@ -79,7 +80,7 @@ pub(crate) fn with_backend(
     if is_new {
         create(&*disk, &options)?;
     }
-    let (inner, mut report) = open_existing(disk, StoreLocks::default(), 0, options)?;
+    let (inner, mut report) = open_existing(disk, StoreLocks::default(), None, options)?;
     report.created = is_new;
     Ok((inner, report))
 }
@@ -87,7 +88,7 @@ pub(crate) fn with_backend(
 fn open_existing(
     disk: Arc<dyn StorageBackend>,
     locks: StoreLocks,
-    history_generation: u64,
+    history_generation: Option<Generation>,
     options: StoreOptions,
 ) -> Result<(StoreInner, OpenReport), StoreError> {
     let begun = Instant::now();
@@ -112,9 +113,12 @@ fn open_existing(
 }
 
 /// Returns the number of the next journal file, which was never used.
-fn next_journal_number(disk: &dyn StorageBackend, metadata: &Metadata) -> Result<u64, StoreError> {
+fn next_journal_number(
+    disk: &dyn StorageBackend,
+    metadata: &Metadata,
+) -> Result<JournalNumber, StoreError> {
     let last = journal::numbers(disk)?.last().copied();
-    let next = last.map_or(1, |last| last + 1);
+    let next = last.map_or(JournalNumber::FIRST, JournalNumber::next);
     Ok(next.max(metadata.first_journal))
 }
 
@@ -124,17 +128,16 @@ fn prepare_heaps(
     disk: &dyn StorageBackend,
     selection: &Selection,
     newest: &Newest,
-    history_generation: u64,
-) -> Result<(Metadata, u64), StoreError> {
+    history_generation: Option<Generation>,
+) -> Result<(Metadata, Generation), StoreError> {
     let choice = &selection.choice;
-    let mut next_generation = choice
-        .next_generation
-        .max(newest.restored.replayed.seen_generation + 1)
-        .max(history_generation + 1);
+    let seen = Generation::new(newest.restored.replayed.seen_generation);
+    let used = [seen, history_generation].into_iter().flatten();
+    let mut next_generation = used.fold(choice.next_generation, |next, used| next.max(used.next()));
     let is_fallback = newest.fallback_reason.is_some();
     if is_fallback && choice.primary.min_base_generation > newest.metadata.generation {
         invalidate(disk, &choice.primary, &newest.metadata, next_generation)?;
-        next_generation += 1;
+        next_generation = next_generation.next();
     }
     let committed = Metadata {
         closed: false,
@@ -153,7 +156,7 @@ fn invalidate(
     disk: &dyn StorageBackend,
     corrupt: &Metadata,
     committed: &Metadata,
-    generation: u64,
+    generation: Generation,
 ) -> Result<(), StoreError> {
     if heap::remove_if_broken(disk, LogicalFile::Heap(corrupt.heap))? {
         return Ok(());

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::numbers::{Generation, Sequence};
 use crate::snapshot::format::{HeapName, StoreId};
 use crate::snapshot::journal::IgnoredTail;
 
@@ -18,9 +19,9 @@ pub struct OpenReport {
     /// Heap that was restored.
     pub heap: HeapName,
     /// Generation of the heap, or a later one of the journal.
-    pub generation: u64,
+    pub generation: Generation,
     /// Sequence number of the last restored journal record.
-    pub sequence: u64,
+    pub sequence: Sequence,
     /// Number of journal records that were replayed.
     pub replayed_records: u64,
     /// Bytes of these records.

@@ -13,6 +13,7 @@ use std::io;
 use std::time::Duration;
 
 use super::store_handle::Store;
+use crate::numbers::Generation;
 use crate::snapshot::backend::StoreLocks as Locks;
 use crate::snapshot::error::StoreError;
 use crate::snapshot::history::{History, HistorySnapshot, failed};
@@ -40,7 +41,7 @@ pub enum CurrentState {
 #[non_exhaustive]
 pub struct Rollback {
     /// Generation under which the content of the snapshot was committed.
-    pub generation: u64,
+    pub generation: Generation,
     /// Length of the region in bytes, as in the snapshot.
     pub region_bytes: u64,
     /// Snapshot of the replaced state; `None` with [`CurrentState::Discard`].

@@ -17,6 +17,7 @@ use super::open;
 use super::report::OpenReport;
 use super::transaction::Transaction;
 use super::write_guard::WriteGuard;
+use crate::numbers::{Generation, Sequence};
 use crate::snapshot::backend::StorageBackend;
 use crate::snapshot::checkpoint::{
     BackgroundCheckpoints, CheckpointKind, CheckpointReport, CopyProgress, StoreInner,
@@ -154,14 +155,14 @@ impl Store {
 
     /// Returns the durable generation.
     #[must_use]
-    pub fn generation(&self) -> u64 {
+    pub fn generation(&self) -> Generation {
         self.files().generation()
     }
 
     /// Returns the sequence number of the last durable transaction.
     #[must_use]
-    pub fn durable_sequence(&self) -> u64 {
-        self.files().journal.durable()
+    pub fn durable_sequence(&self) -> Sequence {
+        Sequence::new(self.files().journal.durable())
     }
 
     /// Returns the address of the region, which is constant while the store exists. Using it
@@ -254,9 +255,9 @@ impl Store {
     /// - [`StoreError::WouldDeadlock`] inside of a transaction, view or write guard.
     /// - [`StoreError::Backend`] or [`StoreError::Poisoned`] if the journal failed. The
     ///   transaction may be durable or not.
-    pub fn wait_durable(&self, sequence: u64) -> Result<(), StoreError> {
+    pub fn wait_durable(&self, sequence: Sequence) -> Result<(), StoreError> {
         self.memory().refuse_nested("wait_durable")?;
-        self.files().commit(sequence)
+        self.files().commit(sequence.get())
     }
 
     /// Returns a guard for writing the memory, next to other writers. A checkpoint waits for all

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::ops::Range;
 
+use crate::numbers::Sequence;
 use crate::snapshot::checkpoint::{BackgroundCheckpoints, StoreParts};
 use crate::snapshot::error::StoreError;
 use crate::snapshot::format::{Body, Change, PAGE_BYTES, RecordKind, is_zero};
@@ -98,7 +99,7 @@ impl<'s> Transaction<'s> {
     pub fn commit(self) -> Result<(), StoreError> {
         let files = &self.parts.files;
         let sequence = self.commit_deferred()?;
-        files.commit(sequence)
+        files.commit(sequence.get())
     }
 
     /// Commits the changes without waiting, and returns their sequence number.
@@ -112,14 +113,15 @@ impl<'s> Transaction<'s> {
     /// - [`StoreError::Backend`] if no storage can be reserved for the changes. They are undone.
     /// - [`StoreError::Poisoned`] if an earlier error poisoned the store. The changes are
     ///   undone.
-    pub fn commit_deferred(mut self) -> Result<u64, StoreError> {
+    pub fn commit_deferred(mut self) -> Result<Sequence, StoreError> {
         let sequence = self.append()?;
         let (parts, background) = (self.parts, self.background);
         drop(self);
         if let Some(background) = background {
             background.notify_commit(parts);
         }
-        Ok(sequence.unwrap_or_else(|| parts.files.journal.sequence()))
+        let sequence = sequence.unwrap_or_else(|| parts.files.journal.sequence());
+        Ok(Sequence::new(sequence))
     }
 
     /// Returns the length of the region in bytes.
@@ -278,7 +280,7 @@ impl<'s> Transaction<'s> {
         if !body.changes.is_empty() || self.len() != self.len_before {
             let journal = &self.files().journal;
             journal.reserve(body.len() as u64, 1)?;
-            let generation = self.files().generation();
+            let generation = self.files().generation().get();
             let appended = journal.append(RecordKind::Transaction, true, generation, &body);
             sequence = Some(appended?);
         }

@@ -5,6 +5,7 @@ use super::crash::{Fault as Failure, Limits, Recorder, crash_everywhere};
 use super::faulty_backend::{FaultyBackend, Omission};
 use super::judge::{judge, judge_fallback};
 use super::workloads::{self, TRANSACTIONS, WRITERS, Way, recorded, run};
+use crate::numbers::JournalNumber;
 use crate::snapshot::failpoint::{Failpoint, with_active};
 use crate::snapshot::file_names::LogicalFile;
 use crate::snapshot::format::HeapName;
@@ -66,9 +67,11 @@ fn i02_a_heap_written_without_a_mark_is_found() {
 
 #[test]
 fn i08_a_reused_generation_is_found() {
-    assert_caught(&[Failpoint::ReuseGeneration], "DuplicateGeneration", |faults| {
-        crashed(faults, TRANSACTIONS)
-    });
+    assert_caught(
+        &[Failpoint::ReuseGeneration],
+        "DuplicateGeneration",
+        |faults| crashed(faults, TRANSACTIONS),
+    );
 }
 
 #[test]
@@ -155,11 +158,15 @@ fn continues(
 
 #[test]
 fn i01_stale_pages_cleared_before_the_final_sync_are_found() {
-    assert_caught(&[Failpoint::ClearStaleEarly], "fallback was used", |faults| {
-        continues(faults, None, |disk| {
-            judge(TRANSACTIONS, &disk.durable_copy())
-        })
-    });
+    assert_caught(
+        &[Failpoint::ClearStaleEarly],
+        "fallback was used",
+        |faults| {
+            continues(faults, None, |disk| {
+                judge(TRANSACTIONS, &disk.durable_copy())
+            })
+        },
+    );
 }
 
 #[test]
@@ -219,7 +226,11 @@ fn after_a_torn_tail(faults: &[Failpoint]) -> Judgement {
     store.wait_durable(last).expect("the journal is intact");
     drop(store);
     let disk = disk.durable_copy();
-    disk.overwrite((LogicalFile::Journal(1), 0), 4608, &[0; 512]);
+    disk.overwrite(
+        (LogicalFile::Journal(JournalNumber::FIRST), 0),
+        4608,
+        &[0; 512],
+    );
     with_active(faults, || {
         let store = TRANSACTIONS.open(&disk).expect("the store opens");
         assert_eq!(store.open_report().ignored_tails.len(), 1);

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::crash::Recorder;
 use super::workloads::{Ground, Way};
+use crate::numbers::JournalNumber;
 use crate::snapshot::backend::StorageBackend;
 use crate::snapshot::error::StoreError;
 use crate::snapshot::file_names::LogicalFile;
@@ -38,7 +39,7 @@ pub(super) struct FaultyBackend {
 #[derive(Debug, Default)]
 struct State {
     has_failed: bool,
-    sealed_journals: BTreeSet<u64>,
+    sealed_journals: BTreeSet<JournalNumber>,
 }
 
 impl FaultyBackend {

@@ -3,11 +3,11 @@
 
 use std::{collections::BTreeSet, io::ErrorKind, time::Instant};
 
-use flatspan::snapshot::{HeapName, LogicalFile, StorageBackend as _};
+use flatspan::snapshot::{HeapName, JournalNumber, LogicalFile, StorageBackend as _};
 
 use super::crash::{Counts, Fault, Limits, Mutation, Op, Recorder, crash_again, crash_everywhere};
 
-const DATA: LogicalFile = LogicalFile::Journal(1);
+const DATA: LogicalFile = LogicalFile::Journal(JournalNumber::FIRST);
 const FLAG: LogicalFile = LogicalFile::Heap(HeapName::A);
 const PART: u64 = 64 << 10;
 

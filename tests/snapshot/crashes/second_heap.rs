@@ -1,6 +1,6 @@
 //! Creation of the second heap: failures, and usability of the result.
 
-use flatspan::snapshot::{OnClose, Store, StoreError};
+use flatspan::snapshot::{Generation, OnClose, Store, StoreError};
 
 use super::crash::{Fault, Limits, Recorder, crash_everywhere};
 use super::judge::{judge, judge_fallback};
@@ -98,6 +98,6 @@ fn crash_during_the_copy_keeps_at_least_one_heap() {
     assert_eq!(COPYING.on_close, OnClose::RemoveOlder);
 }
 
-fn heaps(store: &Store) -> u64 {
+fn heaps(store: &Store) -> Generation {
     store.generation()
 }
