@@ -41,7 +41,7 @@ fn file(report: &Report, file: &FileReport) -> Value {
         "path": report.path(file.entry),
         "status": status(&file.status),
         "declared_bytes": file.declared_bytes,
-        "actual_bytes": file.present_bytes,
+        "actual_bytes": file.actual_bytes,
         "corrupt_pieces": file.corrupt_pieces.iter().map(|range| [*range.start(), *range.end()]).collect::<Vec<_>>(),
     });
     match &file.status {

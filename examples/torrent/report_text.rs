@@ -74,7 +74,7 @@ fn summary(
 fn file_line(report: &Report, file: &FileReport) -> String {
     let path = printable(&report.path(file.entry));
     let actual = file
-        .present_bytes
+        .actual_bytes
         .map_or_else(|| "unknown".to_owned(), |bytes| bytes.to_string());
     let declared = file.declared_bytes;
     let line = match &file.status {

@@ -57,14 +57,14 @@ pub enum ShmError {
         why: &'static str,
     },
     /// The memfd ends before the range. Access past its end would raise SIGBUS.
-    #[error("descriptor {fd} has {present_bytes} bytes, the range requires {needed_bytes}")]
+    #[error("descriptor {fd} has {actual_bytes} bytes, the range requires {required_bytes}")]
     TooShort {
         /// Descriptor number.
         fd: RawFd,
         /// End of the range.
-        needed_bytes: u64,
+        required_bytes: u64,
         /// Length of the memfd.
-        present_bytes: u64,
+        actual_bytes: u64,
     },
     /// The range cannot be mapped.
     #[error("cannot map bytes {start}..{end} of descriptor {fd}: {reason}")]

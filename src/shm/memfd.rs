@@ -241,8 +241,8 @@ impl Memfd {
         if present_bytes < range.end {
             return Err(ShmError::TooShort {
                 fd: self.number(),
-                needed_bytes: range.end,
-                present_bytes,
+                required_bytes: range.end,
+                actual_bytes: present_bytes,
             });
         }
         Ok(len.unsigned_abs())

@@ -172,12 +172,12 @@ pub enum CorruptionCause {
         index: u64,
     },
     /// The logical file is shorter than its header says.
-    #[error("it has {present_bytes} bytes, {needed_bytes} are needed")]
+    #[error("it has {actual_bytes} bytes, {required_bytes} are needed")]
     TooShort {
         /// Present length.
-        present_bytes: u64,
+        actual_bytes: u64,
         /// Required length.
-        needed_bytes: u64,
+        required_bytes: u64,
     },
     /// The header of a journal file is invalid.
     #[error("{0}")]
@@ -189,12 +189,12 @@ pub enum CorruptionCause {
         sequence: Sequence,
     },
     /// A record has a valid checksum and an invalid body.
-    #[error("record {sequence}: {defect}")]
+    #[error("record {sequence}: {header_error}")]
     InvalidRecord {
         /// Sequence number of the record.
         sequence: Sequence,
         /// Reason why the body is invalid.
-        defect: HeaderError,
+        header_error: HeaderError,
     },
 }
 

@@ -101,7 +101,7 @@ fn a_memfd_that_is_too_small_is_refused_before_mapping() {
     for (start, end) in [(0, 4098), (4096, 8192), (8192, 8193), (0, u64::MAX / 4)] {
         let error = memory.map(start..end).expect_err("too small");
         assert!(
-            matches!(error, ShmError::TooShort { needed_bytes, present_bytes: 4097, .. } if needed_bytes == end),
+            matches!(error, ShmError::TooShort { required_bytes: needed_bytes, actual_bytes: 4097, .. } if needed_bytes == end),
             "{error}"
         );
         assert!(matches!(

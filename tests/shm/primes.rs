@@ -106,7 +106,7 @@ fn a_memfd_that_cannot_grow_is_an_error() {
     let memory = Memfd::create("table", TABLE_BYTES - 1).expect("a memfd");
     memory.seal_grow().expect("a seal");
     let said = expect(2, &mut on(&memory));
-    assert!(said.contains("cannot make it longer"), "{said}");
+    assert!(said.contains("cannot extend the memfd"), "{said}");
 }
 
 #[test]

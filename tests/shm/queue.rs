@@ -123,7 +123,7 @@ fn a_snapshot_is_restored_into_a_new_memfd() {
     match keeper.snapshot().expect("one byte") {
         SnapshotOutcome::Persisted {
             generation,
-            tail,
+            aux: tail,
             pages,
             ..
         } => assert_eq!((generation, &tail[..], pages), (second, &b"tail"[..], 1)),
@@ -405,7 +405,7 @@ fn invalid_requests_are_refused() {
         refused,
         Err(QueueError::AuxTooLong {
             len: 65,
-            tail_bytes: 64
+            aux_bytes: 64
         })
     ));
     drop(client);
@@ -620,7 +620,7 @@ proptest! {
                 Step::Snapshot => {
                     let client = client.as_ref().expect("one byte");
                     match keeper.as_mut().expect("one byte").snapshot().expect("a snapshot") {
-                        SnapshotOutcome::Persisted { generation, tail, .. } => {
+                        SnapshotOutcome::Persisted { generation, aux: tail, .. } => {
                             prop_assert_eq!(Some(generation), client.generation());
                             prop_assert_eq!(&tail, &now.1);
                             saved = now.clone();

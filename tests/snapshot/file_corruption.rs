@@ -124,14 +124,14 @@ fn truncated_part_is_named() {
     part.expect("a part")
         .set_len(100)
         .expect("file is truncated");
-    place.falls_back(&["heap-a", "it ends at"]);
+    place.falls_back(&["heap-a", "bytes are needed"]);
 }
 
 #[test]
 fn missing_part_is_named() {
     let place = Place::new();
     fs::remove_file(place.file("heap-a.00002")).expect("removed");
-    place.falls_back(&["heap-a.00002: missing, where later parts are there"]);
+    place.falls_back(&["heap-a.00002: missing, but later parts exist"]);
     let place = Place::new();
     fs::remove_file(place.file("table-a.00000")).expect("removed");
     place.falls_back(&["table-a"]);

@@ -244,7 +244,7 @@ fn last_added_state_is_the_newest_despite_lower_numbers() {
     }
     let lost = History::new(&one).add().expect("history");
     // Simulates that the state of this store was lost and replaced by the other one.
-    fs::rename(one.join("history"), other.join("kept")).expect("moved");
+    fs::rename(one.join("history"), other.join("history")).expect("moved");
     let history = History::new(&other);
     let kept = history.add().expect("history");
     assert_eq!(kept.generation(), lost.generation());

@@ -186,7 +186,7 @@ fn invalid_options_are_named_in_the_error() {
     let refused = none.grow(2 * PAGE);
     assert!(matches!(
         refused,
-        Err(RegionError::ReserveExceeded { needed_bytes, reserve_bytes })
+        Err(RegionError::ReserveExceeded { required_bytes: needed_bytes, reserve_bytes })
             if needed_bytes == 2 * PAGE && reserve_bytes == PAGE
     ));
     let too_much = Region::new_anonymous(PAGE, reserving(1 << 36));

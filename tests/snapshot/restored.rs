@@ -51,7 +51,7 @@ fn range_after_the_end_of_its_file_is_rejected() {
     }];
     let refused = Region::map_private_files(parts, 2 * PAGE, reserving(2));
     assert!(
-        matches!(refused, Err(RegionError::FileTooShort { part: 0, needed_bytes, present_bytes })
+        matches!(refused, Err(RegionError::FileTooShort { part: 0, required_bytes: needed_bytes, actual_bytes: present_bytes })
             if needed_bytes == 3 * PAGE as u64 && present_bytes + 1 == needed_bytes),
         "{refused:?}"
     );

@@ -225,11 +225,11 @@ fn dirty_marks_are_shared_by_all_writers() {
     tracker.arm(&region).expect("armed");
     std::thread::scope(|scope| {
         for (number, writer) in writers.iter().enumerate() {
-            scope.spawn(move || writer.declare_bytes(number * 2 * PAGE..number * 2 * PAGE + 1));
+            scope.spawn(move || writer.mark_dirty_bytes(number * 2 * PAGE..number * 2 * PAGE + 1));
         }
     });
     writers[0].mark_dirty(100..200);
-    writers[0].declare_bytes(5..5);
+    writers[0].mark_dirty_bytes(5..5);
     assert_eq!(scan(&mut tracker, &region), pages([0, 2, 4, 6]));
     assert_eq!(scan(&mut tracker, &region), pages([]));
 }

@@ -35,6 +35,7 @@ mod model;
 mod moving;
 mod ordinary_user;
 mod padding;
+#[cfg(feature = "positioned-io")]
 mod positioned_io_impls;
 mod ranges;
 mod sharing;

@@ -146,7 +146,7 @@ fn correct_files_are_ok() {
             (number, number.to_string().into())
         );
         assert_eq!(
-            (file.declared_bytes, file.present_bytes),
+            (file.declared_bytes, file.actual_bytes),
             (10_000, Some(10_000))
         );
     }
@@ -157,7 +157,7 @@ fn a_missing_file_does_not_shift_the_others() {
     let scene = Scene::new();
     fs::remove_file(scene.path(2)).expect("rm");
     let found = scene.verify();
-    assert_eq!(found.files[2].present_bytes, None);
+    assert_eq!(found.files[2].actual_bytes, None);
     // Files 1 and 2 meet at the end of a piece; file 3 shares piece 7 with file 2.
     assert_found(&found, "..mu.", &[&[], &[], &[], &[], &[]]);
     assert_eq!(suspects(&found, 3), [2]);
@@ -170,7 +170,7 @@ fn a_short_file_is_too_short_even_if_its_content_is_wrong() {
     let scene = Scene::new();
     scene.set_len(4, 5000);
     let found = scene.verify();
-    assert_eq!(found.files[4].present_bytes, Some(5000));
+    assert_eq!(found.files[4].actual_bytes, Some(5000));
     assert_found(&found, "....s", &[&[], &[], &[], &[], &[]]);
     assert_eq!(bad_pieces(&found), [11, 12]);
     scene.set_len(4, 0);
@@ -184,7 +184,7 @@ fn a_long_file_is_too_long_and_does_not_shift_the_others() {
     let scene = Scene::new();
     scene.set_len(1, 12_345);
     let found = scene.verify();
-    assert_eq!(found.files[1].present_bytes, Some(12_345));
+    assert_eq!(found.files[1].actual_bytes, Some(12_345));
     assert_found(&found, ".l...", &[&[], &[], &[], &[], &[]]);
     assert!(bad_pieces(&found).is_empty());
 }
@@ -274,5 +274,5 @@ fn a_directory_in_place_of_a_file_is_unreadable() {
     fs::create_dir(scene.path(4)).expect("mkdir");
     let found = scene.verify();
     assert_found(&found, "....r", &[&[], &[], &[], &[], &[]]);
-    assert_eq!(found.files[4].present_bytes, None);
+    assert_eq!(found.files[4].actual_bytes, None);
 }

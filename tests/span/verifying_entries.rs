@@ -70,7 +70,7 @@ fn ranges_of_a_file_are_verified_independently() {
     let found = verify();
     // Longer than the ranges, as intended.
     assert_found(&found, "..", &[&[], &[]]);
-    assert_eq!(found.files[0].present_bytes, Some(10_000));
+    assert_eq!(found.files[0].actual_bytes, Some(10_000));
     let mut spoiled = content.clone();
     spoiled[3000] ^= 1;
     fs::write(directory.path().join("a"), &spoiled).expect("write");

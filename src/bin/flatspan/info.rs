@@ -166,8 +166,8 @@ fn header_errors(heap: &HeapInfo) -> impl Iterator<Item = (usize, String)> {
 
 fn journal_line(file: &JournalFileInfo) -> String {
     let name = LogicalFile::Journal(file.number);
-    let len = BinaryBytes(file.bytes);
-    if let Some(error) = file.defect {
+    let len = BinaryBytes(file.len_bytes);
+    if let Some(error) = file.header_error {
         return format!("{name}: {len}, header: {error}");
     }
     let sequences = match file.sequences {
@@ -176,7 +176,7 @@ fn journal_line(file: &JournalFileInfo) -> String {
     };
     let records = count(file.records, "record");
     let sealed = if file.sealed { ", sealed" } else { "" };
-    let rest = match file.bytes.saturating_sub(file.records_end) {
+    let rest = match file.len_bytes.saturating_sub(file.records_end_offset) {
         0 => String::new(),
         bytes => format!(", {bytes} bytes after them"),
     };
@@ -205,7 +205,7 @@ fn heap_object(heap: &HeapInfo) -> Value {
         "state": state,
         "metadata": heap.state.metadata().map(metadata_object),
         "metadata_copies": copies,
-        "actual_bytes": heap.present_bytes,
+        "actual_bytes": heap.actual_bytes,
     })
 }
 
@@ -229,10 +229,10 @@ fn metadata_object(metadata: &Metadata) -> Value {
 fn journal_object(file: &JournalFileInfo) -> Value {
     json!({
         "number": file.number.get(),
-        "len_bytes": file.bytes,
-        "header_error": file.defect.map(|error| error.to_string()),
+        "len_bytes": file.len_bytes,
+        "header_error": file.header_error.map(|error| error.to_string()),
         "records": file.records,
-        "records_end_offset": file.records_end,
+        "records_end_offset": file.records_end_offset,
         "first_sequence": file.sequences.map(|(first, _)| first.get()),
         "last_sequence": file.sequences.map(|(_, last)| last.get()),
         "sealed": file.sealed,

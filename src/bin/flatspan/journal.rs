@@ -70,7 +70,7 @@ fn text(record: &RecordInfo) -> Result<String> {
         record.sequence,
         record.kind.to_string(),
         record.generation,
-        record.bytes
+        record.len_bytes
     );
     if let Some(bytes) = record.region_bytes {
         write!(text, ", region {bytes}")?;
@@ -108,7 +108,7 @@ fn object(record: &RecordInfo) -> Value {
     json!({
         "journal": record.journal.get(),
         "offset_bytes": record.offset,
-        "len_bytes": record.bytes,
+        "len_bytes": record.len_bytes,
         "kind": record.kind.to_string(),
         "sequence": record.sequence.get(),
         "generation": record.generation.get(),

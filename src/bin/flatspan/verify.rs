@@ -117,7 +117,7 @@ fn object(store: &Path, report: &StoreVerifyReport) -> Value {
 fn problem(problem: &Problem) -> Value {
     let pages = problem.kind.pages().filter(|pages| !pages.is_empty());
     json!({
-        "file": problem.array.to_string(),
+        "file": problem.file.to_string(),
         "kind": problem.kind.name(),
         "message": problem.to_string(),
         "first_page": pages.as_ref().map(|pages| pages.start),

@@ -294,7 +294,7 @@ impl Client {
         check_aux(tail, &self.dimensions)?;
         let mut update = self.begin()?;
         let result = change(&mut update)?;
-        update.commit_with(tail)?;
+        update.commit_with_aux(tail)?;
         Ok(result)
     }
 
@@ -357,7 +357,7 @@ impl Update<'_> {
     /// Returns [`QueueError::Forked`] if this process is a fork of the one that opened the
     /// queue.
     pub fn commit(self) -> Result<Generation, QueueError> {
-        self.commit_with(&[])
+        self.commit_with_aux(&[])
     }
 
     /// Publishes the changes with auxiliary data and returns their generation.
@@ -366,7 +366,7 @@ impl Update<'_> {
     ///
     /// - The errors of [`commit`](Self::commit).
     /// - [`QueueError::AuxTooLong`] if `tail` is longer than the queue allows.
-    pub fn commit_with(self, tail: &[u8]) -> Result<Generation, QueueError> {
+    pub fn commit_with_aux(self, tail: &[u8]) -> Result<Generation, QueueError> {
         check_aux(tail, &self.dimensions)?;
         check_process(self.opened_by)?;
         let generation = self.generation();
@@ -379,7 +379,10 @@ fn check_aux(aux: &[u8], dimensions: &Dimensions) -> Result<(), QueueError> {
     let tail_bytes = dimensions.aux_bytes;
     if aux.len() as u64 > tail_bytes {
         let len = aux.len();
-        return Err(QueueError::AuxTooLong { len, tail_bytes });
+        return Err(QueueError::AuxTooLong {
+            len,
+            aux_bytes: tail_bytes,
+        });
     }
     Ok(())
 }

@@ -82,12 +82,12 @@ pub enum QueueError {
     },
 
     /// Auxiliary data is longer than the queue allows.
-    #[error("{len} bytes of auxiliary data exceed the {tail_bytes} bytes of the queue's options")]
+    #[error("{len} bytes of auxiliary data exceed the {aux_bytes} bytes of the queue's options")]
     AuxTooLong {
         /// Length of the data.
         len: usize,
         /// Room in each generation.
-        tail_bytes: u64,
+        aux_bytes: u64,
     },
 
     /// The ring holds a mark with the highest possible generation.

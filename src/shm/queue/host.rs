@@ -76,7 +76,7 @@ pub enum SnapshotOutcome {
         /// The generation.
         generation: Generation,
         /// Its auxiliary data.
-        tail: Vec<u8>,
+        aux: Vec<u8>,
         /// Copied pages of the state.
         pages: u64,
         /// Failed copy attempts before it.
@@ -254,7 +254,7 @@ impl QueueHost {
         };
         Ok(SnapshotOutcome::Persisted {
             generation: Generation::new(generation).expect("a copied generation is above 0"),
-            tail: aux,
+            aux,
             pages,
             torn_copies: torn,
             checkpoint: Box::new(checkpoint),

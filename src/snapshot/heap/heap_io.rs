@@ -156,8 +156,8 @@ pub(crate) fn must_be_whole(
             file: array,
             offset: present,
             cause: CorruptionCause::TooShort {
-                present_bytes: present,
-                needed_bytes: end,
+                actual_bytes: present,
+                required_bytes: end,
             },
         });
     }

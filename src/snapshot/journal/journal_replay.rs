@@ -245,7 +245,7 @@ impl Replay<'_> {
                 offset: held.offset,
                 cause: CorruptionCause::InvalidRecord {
                     sequence: header.sequence.into(),
-                    defect,
+                    header_error: defect,
                 },
             })?;
             apply(&Record {

@@ -54,7 +54,7 @@ pub struct HeapInfo {
     /// State of the heap according to the copies.
     pub state: HeapState,
     /// Length of the heap in bytes; `None` if a part file is missing or has a wrong length.
-    pub present_bytes: Option<u64>,
+    pub actual_bytes: Option<u64>,
 }
 
 /// Headers of a store, from [`StoreReader::inspect`].
@@ -105,7 +105,7 @@ impl StoreReader {
             heap,
             metadata_copies: found.copies[heap as usize].map(|Copies(copies)| copies),
             state: found.states[heap as usize],
-            present_bytes: disk.len(LogicalFile::Heap(heap)).ok(),
+            actual_bytes: disk.len(LogicalFile::Heap(heap)).ok(),
         });
         Ok(StoreInfo {
             heaps,

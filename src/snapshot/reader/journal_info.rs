@@ -28,13 +28,13 @@ pub struct JournalFileInfo {
     /// Number of the file.
     pub number: JournalNumber,
     /// Length of the file in bytes.
-    pub bytes: u64,
+    pub len_bytes: u64,
     /// Error of the header; [`HeaderError::Zeroed`] if the file was never completed.
-    pub defect: Option<HeaderError>,
+    pub header_error: Option<HeaderError>,
     /// Number of valid records from the start of the file.
     pub records: u64,
     /// End offset of the last valid record.
-    pub records_end: u64,
+    pub records_end_offset: u64,
     /// Sequence numbers of the first and the last valid record.
     pub sequences: Option<(Sequence, Sequence)>,
     /// Whether the last valid record is a seal record, after which nothing follows in this file.
@@ -50,7 +50,7 @@ pub struct RecordInfo {
     /// Offset of the record in the file.
     pub offset: u64,
     /// Length of the record in bytes, including its header.
-    pub bytes: u64,
+    pub len_bytes: u64,
     /// Kind of the record.
     pub kind: RecordKind,
     /// Sequence number of the record.
@@ -204,33 +204,33 @@ fn journal_file_info(
     let len = disk.len(array);
     let mut info = JournalFileInfo {
         number,
-        bytes: len.map_err(StoreError::disk("read the length of", array))?,
-        defect: None,
+        len_bytes: len.map_err(StoreError::disk("read the length of", array))?,
+        header_error: None,
         records: 0,
-        records_end: RECORDS_AT,
+        records_end_offset: RECORDS_AT,
         sequences: None,
         sealed: false,
     };
     let file = match journal::open_file(disk, metadata.store_id, number) {
         Ok(Some(file)) => file,
         Ok(None) => {
-            info.defect = Some(HeaderError::Zeroed);
+            info.header_error = Some(HeaderError::Zeroed);
             return Ok(info);
         }
         Err(StoreError::Corrupt {
             cause: CorruptionCause::Header(defect),
             ..
         }) => {
-            info.defect = Some(defect);
+            info.header_error = Some(defect);
             return Ok(info);
         }
         Err(error) => return Err(error),
     };
     while !info.sealed
-        && let Some((header, _)) = journal::record_at(disk, &file, info.records_end)?
+        && let Some((header, _)) = journal::record_at(disk, &file, info.records_end_offset)?
     {
         info.records += 1;
-        info.records_end += journal::record_bytes(&header);
+        info.records_end_offset += journal::record_bytes(&header);
         info.sealed = header.kind == RecordKind::Seal;
         let sequence = Sequence::new(header.sequence);
         let first = info.sequences.map_or(sequence, |(first, _)| first);
@@ -245,7 +245,7 @@ fn record_info(record: &Record<'_>) -> RecordInfo {
     RecordInfo {
         journal: record.journal,
         offset: record.offset,
-        bytes: journal::record_bytes(header),
+        len_bytes: journal::record_bytes(header),
         kind: header.kind,
         sequence: header.sequence.into(),
         generation: Generation::new(header.generation).expect("a parsed header has one"),

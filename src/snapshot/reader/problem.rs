@@ -12,7 +12,7 @@ use crate::snapshot::format::HeaderError;
 #[non_exhaustive]
 pub struct Problem {
     /// Logical file with the problem.
-    pub array: LogicalFile,
+    pub file: LogicalFile,
     /// Kind and position of the problem.
     pub kind: ProblemKind,
 }
@@ -26,7 +26,7 @@ pub enum ProblemKind {
         /// Number of the copy, 0 or 1.
         copy: usize,
         /// Error of the copy.
-        defect: HeaderError,
+        header_error: HeaderError,
     },
     /// The headers of both heaps contradict each other, or no heap is complete.
     HeapSelection(HeapSelectionError),
@@ -95,9 +95,12 @@ impl ProblemKind {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let array = self.array;
+        let array = self.file;
         match &self.kind {
-            ProblemKind::Metadata { copy, defect } => {
+            ProblemKind::Metadata {
+                copy,
+                header_error: defect,
+            } => {
                 write!(f, "{array}: copy {copy} of METADATA: {defect}")
             }
             ProblemKind::HeapSelection(error) => write!(f, "no usable heap: {error}"),

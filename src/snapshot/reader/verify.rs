@@ -60,9 +60,7 @@ impl StoreReader {
         }
         for info in &headers.heaps {
             let heap = info.heap;
-            let was_begun = info
-                .present_bytes
-                .is_none_or(|bytes| bytes > METADATA_BYTES);
+            let was_begun = info.actual_bytes.is_none_or(|bytes| bytes > METADATA_BYTES);
             match info.state {
                 HeapState::Missing => found.notes.push(format!("heap {heap} does not exist")),
                 HeapState::Incomplete(metadata) => found.notes.push(format!(
@@ -80,7 +78,10 @@ impl StoreReader {
                 if let Err(defect) = *found_copy {
                     found.add_problem(
                         LogicalFile::Heap(heap),
-                        ProblemKind::Metadata { copy, defect },
+                        ProblemKind::Metadata {
+                            copy,
+                            header_error: defect,
+                        },
                     );
                 }
             }

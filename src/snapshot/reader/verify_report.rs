@@ -50,13 +50,13 @@ impl StoreVerifyReport {
         if let ProblemKind::Pages { pages: new } = &kind
             && let Some(last) = self.problems.last_mut()
             && let ProblemKind::Pages { pages } = &mut last.kind
-            && last.array == array
+            && last.file == array
             && pages.end == new.start
         {
             pages.end = new.end;
             return;
         }
-        let fault = Problem { array, kind };
+        let fault = Problem { file: array, kind };
         // Both heaps may lead to the same record.
         if matches!(fault.kind, ProblemKind::Journal { .. }) && self.problems.contains(&fault) {
             return;

@@ -219,7 +219,7 @@ pub(super) fn lengthen(
         return Err(RegionError::FileTooLong {
             part,
             expected_bytes: longest_bytes as u64,
-            present_bytes: present,
+            actual_bytes: present,
         });
     }
     let (start, end) = (range.start as u64, range.end as u64);
@@ -244,7 +244,7 @@ fn check_length(part: usize, at: &PrivateFilePart) -> Result<(), RegionError> {
     }
     Err(RegionError::FileTooShort {
         part,
-        needed_bytes,
-        present_bytes,
+        required_bytes: needed_bytes,
+        actual_bytes: present_bytes,
     })
 }

@@ -40,11 +40,11 @@ pub enum RegionError {
     },
     /// The region would become longer than its reserved addresses.
     #[error(
-        "region of {needed_bytes} bytes exceeds the {reserve_bytes} reserved bytes; increase `reserve_bytes`"
+        "region of {required_bytes} bytes exceeds the {reserve_bytes} reserved bytes; increase `reserve_bytes`"
     )]
     ReserveExceeded {
         /// The new length in bytes.
-        needed_bytes: usize,
+        required_bytes: usize,
         /// Reserved addresses in bytes.
         reserve_bytes: usize,
     },
@@ -67,19 +67,19 @@ pub enum RegionError {
         bytes: usize,
     },
     /// A file ends before the range that is to be mapped.
-    #[error("part {part}: the file has {present_bytes} bytes, but {needed_bytes} are required")]
+    #[error("part {part}: the file has {actual_bytes} bytes, but {required_bytes} are required")]
     FileTooShort {
         /// Index of the part.
         part: usize,
         /// Length that the file should have.
-        needed_bytes: u64,
+        required_bytes: u64,
         /// Length that it has.
-        present_bytes: u64,
+        actual_bytes: u64,
     },
     /// A file is longer than its part of the region. The extra bytes would appear when the region
     /// grows.
     #[error(
-        "part {part}: the file has {present_bytes} bytes, more than the {expected_bytes} of its part"
+        "part {part}: the file has {actual_bytes} bytes, more than the {expected_bytes} of its part"
     )]
     FileTooLong {
         /// Index of the part.
@@ -87,15 +87,15 @@ pub enum RegionError {
         /// Maximum length of the file.
         expected_bytes: u64,
         /// Length that it has.
-        present_bytes: u64,
+        actual_bytes: u64,
     },
     /// The filesystem is full, or the quota of the user is reached.
-    #[error("part {part}: cannot reserve storage for {needed_bytes} bytes")]
+    #[error("part {part}: cannot reserve storage for {required_bytes} bytes")]
     StorageFull {
         /// Index of the part.
         part: usize,
         /// Length for which storage was to be reserved.
-        needed_bytes: u64,
+        required_bytes: u64,
         /// Error of the system.
         source: io::Error,
     },
@@ -191,7 +191,7 @@ impl RegionError {
         match source.raw_os_error() {
             Some(libc::ENOSPC | libc::EDQUOT) => Self::StorageFull {
                 part,
-                needed_bytes,
+                required_bytes: needed_bytes,
                 source,
             },
             _ => Self::Io {

@@ -113,7 +113,7 @@ impl Region {
             return Ok(needed_bytes);
         }
         Err(RegionError::ReserveExceeded {
-            needed_bytes,
+            required_bytes: needed_bytes,
             reserve_bytes,
         })
     }

@@ -21,7 +21,7 @@ impl DirtyMarks {
     }
 
     /// Marks all pages that a byte range touches as dirty.
-    pub fn declare_bytes(&self, range: Range<usize>) {
+    pub fn mark_dirty_bytes(&self, range: Range<usize>) {
         if !range.is_empty() {
             self.mark_dirty(pages_of(range));
         }

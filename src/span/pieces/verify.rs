@@ -59,7 +59,7 @@ pub struct FileReport {
     /// Declared length in bytes.
     pub declared_bytes: u64,
     /// Actual length in bytes; `None` if the file is missing or cannot be opened.
-    pub present_bytes: Option<u64>,
+    pub actual_bytes: Option<u64>,
     /// Most severe problem found.
     pub status: FileStatus,
     /// Pieces that differ from the expected hashes and are only in this file.
@@ -232,7 +232,7 @@ fn report(file: CheckedFile, found: Findings) -> FileReport {
         entry: file.entry,
         path: file.path,
         declared_bytes: file.declared_bytes,
-        present_bytes,
+        actual_bytes: present_bytes,
         status,
         corrupt_pieces: found.corrupt,
     }
