@@ -153,17 +153,17 @@ impl Metadata {
             },
             closed,
             part_bytes,
-            generation: Generation::new(generation).ok_or(field("generation", 0))?,
+            generation: Generation::new(generation).ok_or_else(|| field("generation", 0))?,
             complete: flag("WRITE_LOCK", lock)?,
             revision,
             payload_bytes: next(),
             tree_root_hash: next(),
             last_sequence: Sequence::new(next()),
             last_record_checksum: next(),
-            first_journal: JournalNumber::new(next()).ok_or(field("journal", 0))?,
+            first_journal: JournalNumber::new(next()).ok_or_else(|| field("journal", 0))?,
             end_sequence: closed_end(closed, next())?,
             committed_at: UNIX_EPOCH + Duration::from_nanos(next()),
-            min_base_generation: Generation::new(next()).ok_or(field("floor", 0))?,
+            min_base_generation: Generation::new(next()).ok_or_else(|| field("floor", 0))?,
         };
         if page_bytes != PAGE_BYTES as u32 {
             return Err(field("page size", page_bytes.into()));
