@@ -313,7 +313,7 @@ impl Update<'_> {
     /// Returns the generation that the commit creates.
     #[must_use]
     pub fn generation(&self) -> Generation {
-        Generation::new(self.pending.generation()).expect("the first generation is 1")
+        self.pending.generation()
     }
 
     /// Returns the length of the state in bytes.

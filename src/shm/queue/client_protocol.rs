@@ -129,8 +129,8 @@ impl ClientProtocol {
 }
 
 impl<W: Words> PendingCommit<'_, W> {
-    pub(super) fn generation(&self) -> u64 {
-        self.generation
+    pub(super) fn generation(&self) -> Generation {
+        Generation::new(self.generation).expect("the first generation is 1")
     }
 
     /// Words of the buffer that holds the state, including the changes made so far.

@@ -141,7 +141,7 @@ struct AttachedQueue {
 
 #[derive(Debug)]
 struct Unsaved {
-    generation: u64,
+    generation: Generation,
     aux: Vec<u8>,
     pages: u64,
 }
@@ -244,16 +244,16 @@ impl QueueHost {
         let generation = unsaved.generation;
         self.stored = Some(StoredImage {
             header: queue.header,
-            generation,
+            generation: generation.get(),
             is_host_layout: true,
         });
-        queue.publish(generation);
+        queue.publish(generation.get());
         let (aux, pages) = match queue.unsaved.take() {
             Some(unsaved) => (unsaved.aux, unsaved.pages),
             None => (Vec::new(), 0),
         };
         Ok(SnapshotOutcome::Persisted {
-            generation: Generation::new(generation).expect("a copied generation is above 0"),
+            generation,
             aux,
             pages,
             torn_copies: torn,
@@ -384,6 +384,7 @@ impl AttachedQueue {
                 let guard = guard.as_ref().expect("copy_newest calls `begin` first");
                 store_image::write_generation(guard, &self.header, generation, &aux)?;
                 self.known = generation;
+                let generation = Generation::new(generation).expect("a copy is of a generation");
                 self.unsaved = Some(Unsaved {
                     generation,
                     aux,

@@ -101,7 +101,7 @@ fn client(heap: &Heap, layout: Layout, commits: usize, dies: bool) {
     let mut protocol = ClientProtocol::resume(heap, layout).expect("a queue");
     for commit in 1..=commits {
         let mut pending = protocol.begin(heap).expect("generations are left");
-        let value = pending.generation();
+        let value = pending.generation().get();
         let buffer = pending.buffer();
         for page in 0..PAGES {
             pending.touch(page);

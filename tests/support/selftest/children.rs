@@ -22,7 +22,7 @@ use crate::support::{
 
 #[test]
 fn limits_apply_to_the_child() {
-    let name = "selftest::children::limits_hold_in_the_child";
+    let name = "selftest::children::limits_apply_to_the_child";
     if child::is_me(name) {
         assert_eq!(env::var("GREETING").as_deref(), Ok("hello"));
         let opened: Vec<_> = (0..100)
@@ -43,7 +43,7 @@ fn limits_apply_to_the_child() {
 
 #[test]
 fn control_group_limits_memory() {
-    let name = "selftest::children::a_control_group_bounds_memory";
+    let name = "selftest::children::control_group_limits_memory";
     if child::is_me(name) {
         let bytes = vec![1_u8; 256 << 20];
         assert!(memory::peak_rss() > 256 << 20, "{}", bytes.len());
@@ -64,7 +64,7 @@ fn control_group_limits_memory() {
 
 #[test]
 fn strace_injects_errors() {
-    let name = "selftest::children::errors_are_injected";
+    let name = "selftest::children::strace_injects_errors";
     if child::is_me(name) {
         let directory = temp_dir();
         let file = File::create(directory.path().join("file")).expect("create");
@@ -84,7 +84,7 @@ fn strace_injects_errors() {
 
 #[test]
 fn hanging_child_is_killed() {
-    let name = "selftest::children::a_child_that_hangs_is_killed";
+    let name = "selftest::children::hanging_child_is_killed";
     if child::is_me(name) {
         thread::sleep(Duration::from_secs(60));
     } else {
@@ -99,7 +99,7 @@ fn hanging_child_is_killed() {
 
 #[test]
 fn killed_test_leaves_no_mount() {
-    let name = "selftest::children::a_killed_test_leaves_no_mount";
+    let name = "selftest::children::killed_test_leaves_no_mount";
     if child::is_me(name) {
         let Some(fs) = SmallFs::new(Kind::Ext4, 0) else {
             return;

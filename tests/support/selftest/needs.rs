@@ -10,7 +10,7 @@ const ABSENT: &str = "no-such-program-anywhere";
 
 #[test]
 fn skips_are_printed_listed_and_fail_where_required() {
-    let name = "selftest::needs::skips_are_printed_listed_and_refused_where_required";
+    let name = "selftest::needs::skips_are_printed_listed_and_fail_where_required";
     if crate::support::child::is_me(name) {
         assert!(!need(Need::Tools, ABSENT));
         assert!(need(Need::Tools, "sh"));
@@ -49,7 +49,7 @@ fn skips_are_printed_listed_and_fail_where_required() {
 
 #[test]
 fn long_runs_need_the_variable() {
-    let name = "selftest::needs::long_runs_are_asked_for";
+    let name = "selftest::needs::long_runs_need_the_variable";
     if crate::support::child::is_me(name) {
         let asked = std::env::var("FLATSPAN_LONG").is_ok_and(|asked| asked == "1");
         assert_eq!(need(Need::Long, "an hour"), asked);
