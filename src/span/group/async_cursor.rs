@@ -22,7 +22,7 @@ const BUFFER_BYTES: usize = 256 << 10;
 ///
 /// As for `tokio::fs::File`, a write returns when its bytes are buffered. A failed write is
 /// reported by the next write, flush or shutdown, and the position returns to the start of that
-/// write. Await [`flush`](tokio::io::AsyncWriteExt::flush) before dropping the cursor: it returns
+/// write. Await [`flush`](https://docs.rs/tokio/latest/tokio/io/trait.AsyncWriteExt.html#method.flush) before dropping the cursor: it returns
 /// when the bytes are in the page cache. [`Group::sync_all`] makes them durable.
 ///
 /// ```

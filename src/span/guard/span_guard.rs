@@ -463,7 +463,7 @@ impl<G: GroupHandle> Span<G> {
     }
 
     /// Checks that no page of the span's windows was lost, for use after the memory was accessed
-    /// with the SIGBUS handler installed [I36].
+    /// with the SIGBUS handler installed [I36](https://github.com/flatspan/flatspan/blob/main/docs/invariants.md).
     ///
     /// # Errors
     ///
