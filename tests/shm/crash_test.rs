@@ -243,8 +243,7 @@ fn restored(store: &Path) -> (Memfd, u64) {
 
 #[test]
 fn kills_of_client_and_host_lose_nothing_acknowledged() {
-    let kills = std::env::var("FLATSPAN_CRASH_TEST_KILLS");
-    let kills: u32 = kills.map_or(1000, |text| text.parse().expect("a number"));
+    let kills = support::campaign::count("FLATSPAN_CRASH_TEST_KILLS", 1000) as u32;
     let dir = support::temp_dir();
     let store = dir.path().join("store");
     let inside = Memfd::create("flatspan-crash-test-inside", 16).expect("a memfd");

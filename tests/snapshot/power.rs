@@ -19,6 +19,7 @@ use flatspan::snapshot::{Store, StoreError};
 
 use crate::crashes::judge::judge_found;
 use crate::crashes::workloads::{Ground, PART_BYTES, RESIZING, TRANSACTIONS, WRITERS, Way, run};
+use crate::support::campaign;
 use crate::support::power::{Lie, Plan, PowerFs};
 
 /// Limit per workload and flavour.
@@ -226,7 +227,7 @@ fn spread(operations: u64, seed: u64) -> (u64, u64) {
     if all() {
         return (0, 1);
     }
-    let step = operations.div_ceil(CUTS_MAX).max(1);
+    let step = operations.div_ceil(campaign::scaled(CUTS_MAX)).max(1);
     // Different operations in each run.
     (seed % step, step)
 }
@@ -236,7 +237,11 @@ fn all() -> bool {
 }
 
 fn power_cut_in_all_flavours(work: Work) {
-    let rounds = if all() { 20 } else { 2 };
+    let rounds = match (all(), campaign::is_full()) {
+        (true, _) => 20,
+        (false, true) => 2,
+        (false, false) => 1,
+    };
     work.cut_everywhere(Flavour::Synced, 0);
     for round in 0..rounds {
         work.cut_everywhere(Flavour::Survivors, round);

@@ -186,8 +186,7 @@ fn judge(id: usize, writer: &Writer, floor: u64, before: &[u64], after: &[u64], 
 }
 
 fn page_count() -> u64 {
-    let set = std::env::var("FLATSPAN_STAMPED_PAGES").ok();
-    set.map_or(1_000_000, |text| text.parse().expect("a number"))
+    support::campaign::count("FLATSPAN_STAMPED_PAGES", 1_000_000)
 }
 
 #[test]

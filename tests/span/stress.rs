@@ -28,8 +28,7 @@ const RECORDS: u64 = FILES * FILE_BYTES / RECORD_BYTES as u64;
 
 /// The total number of operations; `FLATSPAN_STRESS_OPS` overrides it.
 fn operations() -> u64 {
-    let set = std::env::var("FLATSPAN_STRESS_OPS").ok();
-    set.and_then(|text| text.parse().ok()).unwrap_or(1_000_000)
+    support::campaign::count("FLATSPAN_STRESS_OPS", 1_000_000)
 }
 
 #[derive(Debug, Default)]

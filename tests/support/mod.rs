@@ -15,6 +15,7 @@
     reason = "whether code is dead differs from target to target"
 )]
 
+pub(crate) mod campaign;
 pub(crate) mod child;
 pub(crate) mod cleaner;
 pub(crate) mod example;

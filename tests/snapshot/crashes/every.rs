@@ -6,9 +6,10 @@ use super::workloads::{
     COPIED_TO_LONGER_PARTS, COPYING, COPYING_WRITERS, FRUGAL, LONGER_PARTS, RESIZING, TRANSACTIONS,
     WRITERS, Way, recorded,
 };
+use crate::support::campaign;
 
 fn all_images(way: Way, steps: u64, closes: bool) -> Counts {
-    images(way, steps, closes, &Limits::default())
+    images(way, steps, closes, &all())
 }
 
 /// Makes all images of the workload, and of some of its recoveries.
@@ -16,10 +17,25 @@ fn most_images(way: Way, steps: u64, closes: bool) -> Counts {
     images(way, steps, closes, &fewer())
 }
 
-fn fewer() -> Limits {
+/// The default limits at full length; otherwise fewer subsets and recoveries.
+fn all() -> Limits {
+    let limits = Limits::default();
+    if campaign::is_full() {
+        return limits;
+    }
     Limits {
-        again_max: 3000,
-        ..Limits::default()
+        subsets_max: 8,
+        random_subsets: campaign::scaled(limits.random_subsets as u64) as usize,
+        again_max: campaign::scaled(limits.again_max),
+        ..limits
+    }
+}
+
+fn fewer() -> Limits {
+    let limits = all();
+    Limits {
+        again_max: limits.again_max.min(3000),
+        ..limits
     }
 }
 

@@ -10,6 +10,7 @@ use super::workloads::{
     COPIED_TO_LONGER_PARTS, COPYING, COPYING_WRITERS, FRUGAL, Ground, LONGER_PARTS, RESIZING,
     TRANSACTIONS, WRITERS, Way, recorded,
 };
+use crate::support::campaign;
 
 const WAYS: [Way; 4] = [
     TRANSACTIONS.weak(),
@@ -220,7 +221,7 @@ fn i07_pages_and_tables_change_only_while_the_heap_is_incomplete() {
 fn few() -> Limits {
     Limits {
         subsets_max: 8,
-        random_subsets: 300,
+        random_subsets: campaign::scaled(300) as usize,
         torn_writes: 1,
         sectors_max: 4,
         depth: 1,

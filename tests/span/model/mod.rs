@@ -15,6 +15,7 @@ use std::{env, thread};
 use flatspan::mapping_cache::CopyMethod;
 
 use crate::content::{PREALLOCATIONS, Rng};
+use crate::support::campaign;
 use operations::{Tally, Worker};
 use world::World;
 
@@ -44,7 +45,7 @@ fn number(variable: &str) -> Option<u64> {
 
 /// One third of the operations, with each kind of preallocation.
 fn run(copy_path: CopyMethod) {
-    let operations = number("FLATSPAN_MODEL_OPS").unwrap_or(100_000).div_ceil(3);
+    let operations = campaign::count("FLATSPAN_MODEL_OPS", 100_000).div_ceil(3);
     let seed = number("FLATSPAN_SEED").unwrap_or_else(|| {
         let now = std::time::UNIX_EPOCH.elapsed().expect("after 1970");
         now.as_nanos() as u64
