@@ -22,6 +22,7 @@ extern crate self as flatspan;
 #[cfg(all(feature = "snapshot", feature = "shm", feature = "rayon", not(loom)))]
 mod auto_traits;
 pub mod mapping_cache;
+#[cfg(feature = "snapshot")]
 mod numbers;
 #[cfg(feature = "shm")]
 pub mod shm;

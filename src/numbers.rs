@@ -1,7 +1,7 @@
-//! Numbers and ids that name states, records, pages and files of a store or a queue.
+//! Numbers and ids that name states, records, pages and files of a store.
 //!
-//! Each has a type of its own, so that one kind cannot be passed for another. The file formats and
-//! the protocol of the queue store plain integers.
+//! Each has a type of its own, so that one kind cannot be passed for another. The file formats
+//! store plain integers.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -51,10 +51,6 @@ pub struct PageIndex(u64);
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct JournalNumber(NonZeroU64);
-
-/// Random id of the history of one memfd. It is shown in 32 hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Lineage([u8; 16]);
 
 /// Implements construction from a number above 0.
 macro_rules! nonzero_number {
@@ -186,38 +182,6 @@ impl fmt::Display for JournalNumber {
     }
 }
 
-impl Lineage {
-    /// Creates it from its bytes.
-    #[must_use]
-    pub const fn new(bytes: [u8; 16]) -> Self {
-        Self(bytes)
-    }
-
-    /// Returns the bytes.
-    #[must_use]
-    pub const fn get(self) -> [u8; 16] {
-        self.0
-    }
-}
-
-impl From<[u8; 16]> for Lineage {
-    fn from(bytes: [u8; 16]) -> Self {
-        Self(bytes)
-    }
-}
-
-impl fmt::Display for Lineage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", u128::from_be_bytes(self.0))
-    }
-}
-
-impl fmt::Debug for Lineage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Lineage({self})")
-    }
-}
-
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
@@ -232,9 +196,6 @@ mod tests {
         let journal = JournalNumber::new(0x1a).expect("above 0");
         assert_eq!(journal.to_string(), "000000000000001a");
         assert_eq!(format!("{journal:?}"), "JournalNumber(000000000000001a)");
-        let lineage =
-            Lineage::new(*b"\x00\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f");
-        assert_eq!(lineage.to_string(), "000102030405060708090a0b0c0d0e0f");
     }
 
     #[test]
@@ -255,6 +216,5 @@ mod tests {
         let last = Generation::new(u64::MAX).expect("above 0");
         assert_eq!(last.next(), last);
         assert!(Sequence::from(3) < Sequence::new(4));
-        assert_eq!(Lineage::from([1; 16]).get(), [1; 16]);
     }
 }

@@ -2,7 +2,8 @@
 
 use std::io;
 
-use crate::numbers::{Generation, Lineage};
+use super::lineage::Lineage;
+use crate::numbers::Generation;
 use crate::snapshot::StoreError;
 
 /// An error of a queue, of its client or of its host.

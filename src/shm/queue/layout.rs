@@ -5,8 +5,8 @@ use std::ops::Range;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::error::QueueError;
+use super::lineage::Lineage;
 use super::shared_words::{AtomicU64, Ordering, Words, load, store};
-use crate::numbers::Lineage;
 use crate::snapshot::random;
 
 pub(crate) const PAGE_BYTES: usize = 4096;

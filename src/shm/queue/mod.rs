@@ -11,6 +11,7 @@ mod error;
 mod host;
 mod host_protocol;
 mod layout;
+mod lineage;
 #[cfg(all(loom, test))]
 mod loom_models;
 #[cfg(not(all(loom, test)))]
@@ -21,7 +22,9 @@ mod store_image;
 #[cfg(all(test, not(loom)))]
 mod torn_copy_tests;
 
-pub use crate::numbers::{Generation, Lineage};
+pub use lineage::Lineage;
+
+pub use crate::numbers::Generation;
 #[cfg(not(all(loom, test)))]
 pub use client::{Client, QueueOptions, Update};
 pub use error::QueueError;
