@@ -99,8 +99,8 @@ pub enum MappingError {
         /// Offset of the window in the file.
         offset: u64,
     },
-    /// A span or a copy holds a conflicting lock on part of the range. A copy waits for other copies,
-    /// but not for spans. A span without a timeout waits for neither.
+    /// A span or a copy holds a conflicting lock on part of the range. A copy waits for other
+    /// copies, but not for spans. A span without a timeout waits for neither.
     ///
     /// The fields describe the part of the caller's request that is in this file. They do not
     /// describe the range that the other span or copy holds.

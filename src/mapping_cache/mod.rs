@@ -1,4 +1,4 @@
-//! A cache of file mappings with a hard budget and least-recently-used eviction.
+//! A cache of file mappings with a budget and least-recently-used eviction.
 //!
 //! A [`MappingCache`] is shared by any number of files and groups. A [`CachedFile`] is a path with
 //! a declared length. Its bytes are copied out and in ([`CachedFile::read_at`],
@@ -15,10 +15,11 @@
 //! Guarantees of this layer:
 //!
 //! - **Hits take no lock.** Pinning a mapped window adds one to an atomic counter and reads the
-//!   state of the window. No `open`, `fallocate`, `mmap`
-//!   or `munmap` runs under a lock that a hit needs.
-//! - **The budget is hard** for windows that are not pinned, and exact. A window is charged until
-//!   it is unmapped. Dropping the last handle of a file unmaps all of its windows.
+//!   state of the window. No `open`, `fallocate`, `mmap` or `munmap` runs under a lock that a hit
+//!   needs.
+//! - **The budget is exact.** Idle windows are evicted before it is exceeded. Windows in use may
+//!   exceed it, unless [`BudgetPolicy::Fail`] is chosen. A window is charged until it is unmapped.
+//!   Dropping the last handle of a file unmaps all of its windows.
 //! - **No signal.** The kernel makes all copies. A truncated file or a full disk is an error that
 //!   names the file, never SIGBUS. Only the raw pointers of a [`Pin`] can raise the signal.
 //! - **Few descriptors.** A file has a descriptor while it is mapped, extended or synced, and from

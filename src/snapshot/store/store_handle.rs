@@ -87,8 +87,8 @@ impl Store {
     ///
     /// The store is not modified on these errors.
     ///
-    /// - [`StoreError::InUse`] if another process, or another `Store` of this process, has the store
-    ///   open.
+    /// - [`StoreError::InUse`] if another process, or another `Store` of this process, has the
+    ///   store open.
     /// - [`StoreError::InvalidOption`] if an option is unusable.
     /// - [`StoreError::NotAStore`] if the directory has other files.
     /// - [`StoreError::HeapSelection`] if the headers lead to no heap.

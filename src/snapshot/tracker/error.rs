@@ -37,7 +37,7 @@ pub enum TrackerError {
         /// Pages that the tracker has found.
         found: String,
     },
-    /// Another tracker already reads the page tables of this region [I13].
+    /// Another tracker already reads the page tables of this region.
     #[error("{tracker}: another tracker is armed with this region")]
     RegionInUse {
         /// The tracker.

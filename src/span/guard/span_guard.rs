@@ -467,7 +467,7 @@ impl<G: GroupHandle> Span<G> {
     }
 
     /// Checks that no page of the span's windows was lost, for use after the memory was accessed
-    /// with the SIGBUS handler installed [I36].
+    /// with the SIGBUS handler installed.
     ///
     /// # Errors
     ///
