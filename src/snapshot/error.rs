@@ -91,7 +91,8 @@ pub enum StoreError {
         /// Why the value is unusable.
         reason: String,
     },
-    /// A range is outside of the region. A new store has a region of 0 bytes, unless [`StoreOptions::initial_bytes`](super::StoreOptions::initial_bytes) is set.
+    /// A range is outside of the region. A new store has a region of 0 bytes, unless
+    /// [`StoreOptions::initial_bytes`](super::StoreOptions::initial_bytes) is set.
     #[error("{len} bytes at offset {offset} exceed the region of {region_bytes} bytes")]
     OutOfBounds {
         /// Start of the range.

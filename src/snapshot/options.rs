@@ -42,7 +42,8 @@ pub enum MemorySource {
 }
 
 impl MemorySource {
-    /// Returns the variant [`RestoreInto`](Self::RestoreInto), which restores the state into `memfd`.
+    /// Returns the variant [`RestoreInto`](Self::RestoreInto). Opening restores the state into
+    /// `memfd`.
     #[must_use]
     pub fn restore_into(memfd: impl Into<OwnedFd>) -> Self {
         Self::RestoreInto(Arc::new(memfd.into()))

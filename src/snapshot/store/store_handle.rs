@@ -172,8 +172,8 @@ impl Store {
     }
 
     /// Returns the address of the region: a multiple of the page length, 4096. It is constant while
-    /// the store exists. Using it is `unsafe`: the caller needs a guard of [`write_guard`](Self::write_guard), and the other
-    /// writers must permit the access.
+    /// the store exists. Using it is `unsafe`: the caller needs a guard of
+    /// [`write_guard`](Self::write_guard), and the other writers must permit the access.
     #[must_use]
     pub fn as_ptr(&self) -> NonNull<u8> {
         self.memory().region.as_ptr()

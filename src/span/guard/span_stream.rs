@@ -20,7 +20,8 @@ const CHUNK_BYTES: u64 = 256 << 10;
 /// `http-body`). Each item is a [`Bytes`] of one chunk. After an error, the stream ends.
 ///
 /// **Writers.** The stream does not wait for locks. If a span for writing holds part of the next
-/// chunk, the item is the error [`RangeLocked`] and the stream ends. Start another stream at the first byte that was not received.
+/// chunk, the item is the error [`RangeLocked`] and the stream ends. Start
+/// another stream at the first byte that was not received.
 ///
 /// **Locks and memory.** A chunk is locked and pinned when the reader requests it, never before. A
 /// slow reader therefore blocks no writer of the bytes that it has not reached, and the content of
