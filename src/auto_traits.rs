@@ -153,7 +153,6 @@ assert_send_sync!(
     snapshot::RegionError,
     snapshot::RegionKind,
     snapshot::RegionOptions,
-    snapshot::Restore,
     snapshot::Rollback,
     snapshot::Runs<'static>,
     snapshot::Store,

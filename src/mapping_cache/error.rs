@@ -99,15 +99,18 @@ pub enum MappingError {
         /// Offset of the window in the file.
         offset: u64,
     },
-    /// A span or a copy holds a conflicting lock on the range. A copy waits for other copies, but
-    /// not for spans. A span without a timeout waits for neither.
+    /// A span or a copy holds a conflicting lock on part of the range. A copy waits for other
+    /// copies, but not for spans. A span without a timeout waits for neither.
+    ///
+    /// The fields describe the part of the caller's request that is in this file. They do not
+    /// describe the range that the other span or copy holds.
     #[error("{}: bytes {offset} + {len} are locked by another span or copy", path.display())]
     RangeLocked {
         /// The file.
         path: PathBuf,
-        /// Offset of the range in the file.
+        /// Offset in the file of the requested range.
         offset: u64,
-        /// Its length in bytes.
+        /// Length in bytes of the requested range in this file.
         len: u64,
     },
     /// A page of mapped memory was lost and replaced by zeros: the file was truncated, the disk is

@@ -1,16 +1,25 @@
-//! A cache of file mappings with a hard budget and least-recently-used eviction.
+//! A cache of file mappings with a budget and least-recently-used eviction.
 //!
 //! A [`MappingCache`] is shared by any number of files and groups. A [`CachedFile`] is a path with
 //! a declared length. Its bytes are copied out and in ([`CachedFile::read_at`],
 //! [`CachedFile::write_at`]), or its windows are pinned in memory ([`CachedFile::pin`]).
 //!
+//! Copies use positioned I/O by default ([`CopyMethod::Auto`]). Windows are mapped for pins and
+//! spans, for hashing in place, and by [`CopyMethod::Mapped`]. With plain reads and writes,
+//! [`CacheStats::mapped_bytes`] therefore usually stays 0.
+//!
+//! A mapping is **poisoned** when one of its pages was lost and replaced by zeros
+//! ([`install_sigbus_handler`]). Using it then returns [`MappingError::Poisoned`]. The window is
+//! mapped again after its last pin is dropped.
+//!
 //! Guarantees of this layer:
 //!
 //! - **Hits take no lock.** Pinning a mapped window adds one to an atomic counter and reads the
-//!   state of the window (`window::window_slot`, checked with loom). No `open`, `fallocate`, `mmap`
-//!   or `munmap` runs under a lock that a hit needs.
-//! - **The budget is hard** for windows that are not pinned, and exact. A window is charged until
-//!   it is unmapped. Dropping the last handle of a file unmaps all of its windows.
+//!   state of the window. No `open`, `fallocate`, `mmap` or `munmap` runs under a lock that a hit
+//!   needs.
+//! - **The budget is exact.** Idle windows are evicted before it is exceeded. Windows in use may
+//!   exceed it, unless [`BudgetPolicy::Fail`] is chosen. A window is charged until it is unmapped.
+//!   Dropping the last handle of a file unmaps all of its windows.
 //! - **No signal.** The kernel makes all copies. A truncated file or a full disk is an error that
 //!   names the file, never SIGBUS. Only the raw pointers of a [`Pin`] can raise the signal.
 //! - **Few descriptors.** A file has a descriptor while it is mapped, extended or synced, and from
@@ -19,16 +28,16 @@
 //!   A path that leads to another file than before is an error.
 //!
 //! This layer knows no groups, no piece hashes and no stores.
-//!
-//! | module | purpose | uses |
-//! | --- | --- | --- |
-//! | `stripe`, `sync`, `options`, `stats`, `error`, `location` | small types | each other |
-//! | `range_lock` | range locks of one file | small types |
-//! | `window` | window arithmetic, slots, budget | small types |
-//! | `file` | a file and its state | `range_lock`, `window` |
-//! | `pinning` | pins, and mapping a window | `file`, `range_lock`, `window` |
-//! | `io` | copies, sockets, advice | `pinning`, `file`, `range_lock`, `window` |
-//! | `cache` | the public handle | `file` |
+
+// | module | purpose | uses |
+// | --- | --- | --- |
+// | `stripe`, `sync`, `options`, `stats`, `error`, `location` | small types | each other |
+// | `range_lock` | range locks of one file | small types |
+// | `window` | window arithmetic, slots, budget | small types |
+// | `file` | a file and its state | `range_lock`, `window` |
+// | `pinning` | pins, and mapping a window | `file`, `range_lock`, `window` |
+// | `io` | copies, sockets, advice | `pinning`, `file`, `range_lock`, `window` |
+// | `cache` | the public handle | `file` |
 
 mod cache;
 mod error;

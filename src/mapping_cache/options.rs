@@ -210,6 +210,9 @@ impl CacheOptions {
 
     /// Sets how many bytes may be mapped, at least one window. Pinned windows may exceed it, as the
     /// [budget policy](Self::budget_policy) says. Defaults to 256 MiB (64 MiB on 32-bit platforms).
+    ///
+    /// A window is charged for its mapped bytes. A window that reaches past the end of its file is
+    /// mapped up to that end only, so the window of a short file costs less than a whole window.
     #[must_use]
     pub fn budget_bytes(mut self, bytes: u64) -> Self {
         self.budget_bytes = bytes;
@@ -247,6 +250,9 @@ impl CacheOptions {
 
     /// Sets the declared length from which copies may map a file. Shorter files are copied by
     /// positioned I/O. Defaults to 0.
+    ///
+    /// It permits mapping, and does not cause it: by default copies use positioned I/O. See
+    /// [`copy_method`](Self::copy_method).
     #[must_use]
     pub fn map_threshold_bytes(mut self, bytes: u64) -> Self {
         self.map_threshold_bytes = bytes;
@@ -256,15 +262,20 @@ impl CacheOptions {
     /// Sets the action if a window is needed and all of the budget is pinned. Defaults to
     /// [`BudgetPolicy::AllowExceeding`](super::BudgetPolicy::AllowExceeding).
     #[must_use]
-    pub fn budget_policy(mut self, choice: BudgetPolicy) -> Self {
-        self.budget_policy = choice;
+    pub fn budget_policy(mut self, budget_policy: BudgetPolicy) -> Self {
+        self.budget_policy = budget_policy;
         self
     }
 
-    /// Sets the method of copies. Defaults to [`CopyMethod::Auto`](super::CopyMethod::Auto).
+    /// Sets the method of copies. Defaults to [`CopyMethod::Auto`](super::CopyMethod::Auto), which
+    /// copies by positioned I/O while descriptors suffice.
+    ///
+    /// Windows are mapped for spans and pins, for hashing in place, and by
+    /// [`CopyMethod::Mapped`](super::CopyMethod::Mapped). With plain reads and writes,
+    /// [`CacheStats::mapped_bytes`](super::CacheStats::mapped_bytes) therefore usually stays 0.
     #[must_use]
-    pub fn copy_method(mut self, path: CopyMethod) -> Self {
-        self.copy_method = path;
+    pub fn copy_method(mut self, copy_method: CopyMethod) -> Self {
+        self.copy_method = copy_method;
         self
     }
 

@@ -162,7 +162,7 @@ impl Memfd {
     /// Returns whether the memfd has the shrink seal: a state was restored completely.
     ///
     /// Such a memfd is live and never restored again. A process that died during a restore leaves
-    /// one without the seal [I25](https://github.com/flatspan/flatspan/blob/main/docs/invariants.md).
+    /// one without the seal.
     ///
     /// # Errors
     ///

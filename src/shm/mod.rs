@@ -13,7 +13,7 @@
 //! Rules of this layer:
 //!
 //! - **No references to shared memory,** except to atomics: other processes write it at any time.
-//! - **A memfd is restored once.** The shrink seal, added last, marks it as restored [I25](https://github.com/flatspan/flatspan/blob/main/docs/invariants.md).
+//! - **A memfd is restored once.** The shrink seal, added last, marks it as restored.
 //! - **External input is untrusted:** variables, numbers and descriptors. An error names the input.
 //! - **Waiting for another process is bounded** by a timeout.
 //!

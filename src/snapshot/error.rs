@@ -43,7 +43,7 @@ pub enum StoreError {
         reason: String,
     },
     /// Another process, or another `Store` of this process, has the store open for writing.
-    #[error("{}: in use by another writer{}", path.display(), writer_pid(*pid))]
+    #[error("{}: in use by {}", path.display(), writer(*pid))]
     InUse {
         /// Directory.
         path: PathBuf,
@@ -73,8 +73,11 @@ pub enum StoreError {
         /// Result of trying the other heap.
         rest: String,
     },
-    /// An earlier error left the store without the latest state of the memory. Reopening the store
-    /// restores what is durable.
+    /// An earlier error left the files of the store without the latest state of the memory.
+    ///
+    /// A store is poisoned by a failed sync or write of the journal, or by a lost page of its
+    /// memory. It then accepts no commit and no checkpoint. Reopening the store restores what is
+    /// durable.
     #[error("the store is poisoned: {why}; reopen it to restore the durable state")]
     Poisoned {
         /// Error that poisoned the store.
@@ -88,7 +91,8 @@ pub enum StoreError {
         /// Why the value is unusable.
         reason: String,
     },
-    /// A range is outside of the region.
+    /// A range is outside of the region. A new store has a region of 0 bytes, unless
+    /// [`StoreOptions::initial_bytes`](super::StoreOptions::initial_bytes) is set.
     #[error("{len} bytes at offset {offset} exceed the region of {region_bytes} bytes")]
     OutOfBounds {
         /// Start of the range.
@@ -97,6 +101,14 @@ pub enum StoreError {
         len: u64,
         /// Length of the region.
         region_bytes: u64,
+    },
+    /// A range ends before it starts.
+    #[error("range {start}..{end} ends before it starts")]
+    InvertedRange {
+        /// Start of the range.
+        start: u64,
+        /// End of the range.
+        end: u64,
     },
     /// A slice of a type starts at an offset that is not a multiple of the alignment of the type.
     #[error("offset {offset} is not aligned to {align} bytes")]
@@ -281,6 +293,7 @@ impl StoreError {
             Self::InUse { .. } => io::ErrorKind::ResourceBusy,
             Self::InvalidOption { .. }
             | Self::OutOfBounds { .. }
+            | Self::InvertedRange { .. }
             | Self::Unaligned { .. }
             | Self::WrongMode { .. } => io::ErrorKind::InvalidInput,
             Self::LockTimeout { .. } => io::ErrorKind::TimedOut,
@@ -308,8 +321,14 @@ impl From<StoreError> for io::Error {
     }
 }
 
-fn writer_pid(pid: Option<u32>) -> String {
-    pid.map_or_else(String::new, |pid| format!(" (process {pid})"))
+fn writer(pid: Option<u32>) -> String {
+    match pid {
+        Some(pid) if pid == std::process::id() => {
+            format!("another `Store` that was opened by this process ({pid})")
+        }
+        Some(pid) => format!("another writer (process {pid})"),
+        None => "another writer".to_owned(),
+    }
 }
 
 /// Returns an error and its sources in one line.

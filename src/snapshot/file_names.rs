@@ -6,7 +6,7 @@ use super::format::{HeapName, NUMBERS_END};
 use crate::numbers::JournalNumber;
 
 /// Logical file of a store: a sequence of part files that is addressed as one byte array. All parts
-/// but the last one have the same length (docs/file-format.md).
+/// but the last one have the same length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[expect(
     clippy::exhaustive_enums,

@@ -2,20 +2,22 @@
 //!
 //! A [`Store`] persists a region of memory. It has two NVHeaps, which hold complete images of the
 //! region, and a journal of the changes since. After a crash or a power failure, opening the store
-//! restores the newest complete state. docs/file-format.md describes the format, the order of
-//! writes and the result of each crash.
+//! restores the newest complete state. The [file format] has the order of writes and the result of
+//! each crash.
 //!
 //! Rules of this layer:
 //!
 //! - A heap is written only while the other heap is complete and durable. It counts only when all
 //!   of it is durable.
 //! - Opening writes nothing before it has selected the heap to restore.
-//! - A failed sync poisons the store. Opening it again reads the disk.
+//! - A failed sync poisons the store ([`StoreError::Poisoned`]). Opening it again reads the disk.
 //! - The kernel copies memory that other threads or processes may write. Plain loads are not used.
 //! - Bytes from the disk are used only after their checksum was verified.
 //!
 //! This layer does not know the files and mappings of the heaps, which belong to `span`, or the
 //! meaning of the memory.
+//!
+//! [file format]: https://github.com/flatspan/flatspan/blob/main/docs/file-format.md
 
 mod backend;
 mod capture;
@@ -51,7 +53,7 @@ pub use heap::{HeapSelection, HeapState};
 pub use history::{History, HistorySnapshot};
 pub use journal::IgnoredTail;
 pub use memory::{Quiesce, QuiesceGuard};
-pub use modes::{CaptureMode, Durability, OnClose, Restore, WriteMode};
+pub use modes::{CaptureMode, Durability, OnClose, WriteMode};
 pub use options::{MemorySource, StoreOptions};
 pub use page_set::{PageSet, Runs};
 pub use reader::{

@@ -32,8 +32,7 @@ pub enum Durability {
 
 /// How the state gets into memory when a store is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-#[expect(clippy::exhaustive_enums, reason = "used inside the crate")]
-pub enum Restore {
+pub(crate) enum Restore {
     /// The heap is read, and verified while reading.
     #[default]
     Copy,

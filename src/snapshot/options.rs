@@ -42,13 +42,14 @@ pub enum MemorySource {
 }
 
 impl MemorySource {
-    /// Returns [`RestoreInto`](Self::RestoreInto) with a memfd.
+    /// Returns the variant [`RestoreInto`](Self::RestoreInto). Opening restores the state into
+    /// `memfd`.
     #[must_use]
     pub fn restore_into(memfd: impl Into<OwnedFd>) -> Self {
         Self::RestoreInto(Arc::new(memfd.into()))
     }
 
-    /// Returns [`Attach`](Self::Attach) with a memfd.
+    /// Returns the variant [`Attach`](Self::Attach), which keeps the content of `memfd`.
     #[must_use]
     pub fn attach(memfd: impl Into<OwnedFd>) -> Self {
         Self::Attach(Arc::new(memfd.into()))
@@ -146,45 +147,48 @@ impl Default for StoreOptions {
 }
 
 impl StoreOptions {
-    /// Sets how the memory is written.
-    pub fn write_mode(mut self, changes: WriteMode) -> Self {
-        self.write_mode = changes;
+    /// Sets how the memory is written. Defaults to [`WriteMode::Transactions`]. The store does not
+    /// record the mode: set it each time the store is opened.
+    pub fn write_mode(mut self, write_mode: WriteMode) -> Self {
+        self.write_mode = write_mode;
         self
     }
 
-    /// Sets the source of the memory.
-    pub fn memory_source(mut self, memory: MemorySource) -> Self {
-        self.memory_source = memory;
+    /// Sets the source of the memory. Defaults to [`MemorySource::Private`].
+    pub fn memory_source(mut self, memory_source: MemorySource) -> Self {
+        self.memory_source = memory_source;
         self
     }
 
     /// Sets the scope of writers of the memory. With [`WriterScope::ThisMapping`] the caller
     /// guarantees that a memfd is written through this store only. Trackers that see no other
-    /// writes can then be used.
-    pub fn writer_scope(mut self, writers: WriterScope) -> Self {
-        self.writer_scope = writers;
+    /// writes can then be used. Defaults to [`WriterScope::AnyMapping`].
+    pub fn writer_scope(mut self, writer_scope: WriterScope) -> Self {
+        self.writer_scope = writer_scope;
         self
     }
 
-    /// Sets which failures a commit survives.
+    /// Sets which failures a commit survives. Defaults to [`Durability::Power`].
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
         self
     }
 
-    /// Sets how a checkpoint captures the memory.
-    pub fn capture_mode(mut self, strategy: CaptureMode) -> Self {
-        self.capture_mode = strategy;
+    /// Sets how a checkpoint captures the memory. Defaults to [`CaptureMode::PreCopy`].
+    pub fn capture_mode(mut self, capture_mode: CaptureMode) -> Self {
+        self.capture_mode = capture_mode;
         self
     }
 
-    /// Sets how changed pages are found with [`WriteMode::Tracked`].
+    /// Sets how changed pages are found with [`WriteMode::Tracked`]. Defaults to
+    /// [`TrackerChoice::Auto`].
     pub fn tracker(mut self, tracker: TrackerChoice) -> Self {
         self.tracker = tracker;
         self
     }
 
-    /// Sets what happens to the fallback heap when the store is closed.
+    /// Sets what happens to the fallback heap when the store is closed. Defaults to
+    /// [`OnClose::KeepBoth`].
     pub fn on_close(mut self, on_close: OnClose) -> Self {
         self.on_close = on_close;
         self
@@ -202,8 +206,8 @@ impl StoreOptions {
         self
     }
 
-    /// Sets whether a missing store is created. Otherwise a missing store is an error. Defaults to
-    /// true.
+    /// Sets whether a missing store is created, with the missing directories of its path. Otherwise
+    /// a missing store is an error. Defaults to true.
     pub fn create(mut self, create: bool) -> Self {
         self.create = create;
         self
@@ -211,6 +215,10 @@ impl StoreOptions {
 
     /// Sets the length of the region of a new store, rounded up to pages of 4096 bytes. A shorter
     /// existing region is extended. Defaults to 0.
+    ///
+    /// A new store with the default has a region of 0 bytes, so that every access is out of bounds.
+    /// Set this option, or call [`Transaction::resize`](super::Transaction::resize) or
+    /// [`Store::resize`](super::Store::resize). The region starts at a multiple of 4096 in memory.
     pub fn initial_bytes(mut self, bytes: u64) -> Self {
         self.initial_bytes = bytes;
         self
@@ -230,16 +238,16 @@ impl StoreOptions {
         self
     }
 
-    /// Sets whether an existing store is converted to parts of [`part_bytes`](Self::part_bytes).
-    /// Defaults to false.
+    /// Sets whether an existing store with another part length is converted to that of
+    /// [`part_bytes`](Self::part_bytes). Defaults to false: then another part length is an error.
     ///
     /// Opening writes nothing. The next base checkpoint writes one heap with the new part length,
     /// and the base checkpoint after it the other heap. Each writes every page. A crash in between
     /// leaves heaps with different part lengths, which is a valid store. Opened without this
     /// option, it continues with the part length of the newer heap. A heap that is
     /// [mapped](Self::restore_by_map) keeps its part length while it is mapped.
-    pub fn convert_part_bytes(mut self, change: bool) -> Self {
-        self.convert_part_bytes = change;
+    pub fn convert_part_bytes(mut self, convert: bool) -> Self {
+        self.convert_part_bytes = convert;
         self
     }
 
@@ -257,14 +265,18 @@ impl StoreOptions {
 
     /// Sets the journal length that triggers a base checkpoint in the background. Defaults to a
     /// quarter of the region, and at least 64 MiB.
+    ///
+    /// Opening the store replays the journal. A smaller value makes opening after a crash faster,
+    /// and causes more base checkpoints.
     pub fn journal_bytes_max(mut self, bytes: u64) -> Self {
         self.journal_bytes_max = Some(bytes);
         self
     }
 
-    /// Sets the interval of background checkpoints. Defaults to none.
-    pub fn checkpoint_interval(mut self, every: Duration) -> Self {
-        self.checkpoint_interval = Some(every);
+    /// Sets the interval of background checkpoints. Defaults to none: then only the
+    /// [journal length](Self::journal_bytes_max) triggers them.
+    pub fn checkpoint_interval(mut self, interval: Duration) -> Self {
+        self.checkpoint_interval = Some(interval);
         self
     }
 
@@ -322,8 +334,8 @@ impl StoreOptions {
     /// - New pages are copied while writers are paused. If many are expected, call
     ///   `Store::grow_to_memfd` before each checkpoint: most pages are then copied before the
     ///   pause.
-    pub fn grow_with_memfd(mut self, follow: bool) -> Self {
-        self.grow_with_memfd = follow;
+    pub fn grow_with_memfd(mut self, grow: bool) -> Self {
+        self.grow_with_memfd = grow;
         self
     }
 

@@ -14,10 +14,10 @@
 //!   remain readable, and the offsets after it do not change.
 //!
 //! Opening, mapping and evicting files is the task of the mapping cache.
-//!
-//! Modules: `group` holds the group, its layout and its file operations. `guard` holds spans, which
-//! lock and pin a range. `pieces` hashes a group piece by piece. `group` uses neither of the
-//! others, `guard` uses `group`, and `pieces` uses both.
+
+// Modules: `group` holds the group, its layout and its file operations. `guard` holds spans, which
+// lock and pin a range. `pieces` hashes a group piece by piece. `group` uses neither of the
+// others, `guard` uses `group`, and `pieces` uses both.
 
 mod error;
 mod group;

@@ -247,7 +247,7 @@ fn options_that_do_not_match_the_store_are_rejected() {
 fn store_in_use_is_rejected() {
     let place = Place::new();
     let store = place.open_with(options()).expect("a store");
-    let me = format!("in use by another writer (process {})", std::process::id());
+    let me = format!("opened by this process ({})", std::process::id());
     place.is_refused(options(), &[&me]);
     drop(store);
     // Held by an arbitrary other process.

@@ -379,7 +379,7 @@ fn unsupported_memory_options_are_named_in_the_error() {
         "{blind:?}"
     );
     let store = open(&path, MemorySource::NewMemfd);
-    assert!(store.open_report().tracker.starts_with("compare"));
+    assert!(store.open_report().tracker.starts_with("hash-compare"));
     assert!(store.memfd().is_some_and(is_sealed));
 }
 

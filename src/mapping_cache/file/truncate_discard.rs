@@ -133,7 +133,7 @@ impl CachedFile {
     /// are written first.
     ///
     /// A failure of that write is not returned here. The kernel marks pages as clean even if
-    /// writing them failed [I3](https://github.com/flatspan/flatspan/blob/main/docs/invariants.md), and this method is meant to drop such pages. Writes through this
+    /// writing them failed, and this method is meant to drop such pages. Writes through this
     /// cache get their error from [`sync`](Self::sync).
     ///
     /// # Errors

@@ -284,17 +284,17 @@ impl Client {
     /// # Errors
     ///
     /// - The errors of [`commit`](Self::commit).
-    /// - [`QueueError::AuxTooLong`] if `tail` is longer than the queue allows. The closure is not
+    /// - [`QueueError::AuxTooLong`] if `aux` is longer than the queue allows. The closure is not
     ///   called.
     pub fn commit_with_aux<R>(
         &mut self,
-        tail: &[u8],
+        aux: &[u8],
         change: impl FnOnce(&mut Update<'_>) -> Result<R, QueueError>,
     ) -> Result<R, QueueError> {
-        check_aux(tail, &self.dimensions)?;
+        check_aux(aux, &self.dimensions)?;
         let mut update = self.begin()?;
         let result = change(&mut update)?;
-        update.commit_with_aux(tail)?;
+        update.commit_with_aux(aux)?;
         Ok(result)
     }
 
@@ -365,12 +365,12 @@ impl Update<'_> {
     /// # Errors
     ///
     /// - The errors of [`commit`](Self::commit).
-    /// - [`QueueError::AuxTooLong`] if `tail` is longer than the queue allows.
-    pub fn commit_with_aux(self, tail: &[u8]) -> Result<Generation, QueueError> {
-        check_aux(tail, &self.dimensions)?;
+    /// - [`QueueError::AuxTooLong`] if `aux` is longer than the queue allows.
+    pub fn commit_with_aux(self, aux: &[u8]) -> Result<Generation, QueueError> {
+        check_aux(aux, &self.dimensions)?;
         check_process(self.opened_by)?;
         let generation = self.generation();
-        self.pending.complete(tail);
+        self.pending.complete(aux);
         Ok(generation)
     }
 }

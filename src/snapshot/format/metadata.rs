@@ -84,7 +84,7 @@ pub enum HeaderError {
     /// A field has an invalid value.
     #[error("field `{field}` has the invalid value {found}")]
     InvalidField {
-        /// Name of the field in docs/file-format.md.
+        /// Name of the field.
         field: &'static str,
         /// Value of the field.
         found: u64,

@@ -116,7 +116,7 @@ impl StoreReader {
 
     /// Drops the files of the store from the page cache, so that later reads return what is stored.
     ///
-    /// After a failed sync the page cache may hold data that the disk does not [I3](https://github.com/flatspan/flatspan/blob/main/docs/invariants.md). The call waits
+    /// After a failed sync the page cache may hold data that the disk does not. The call waits
     /// until everything that a running writer has written is stored.
     ///
     /// # Errors

@@ -63,11 +63,13 @@ fn trial(
     choice: TrackerChoice,
     region: Result<Region, String>,
 ) -> TrackerProbe {
+    let name = format!("{tracker}: ");
+    let without_name = |text: String| text.strip_prefix(&name).unwrap_or(&text).to_owned();
     let outcome = region.and_then(|region| {
         let chosen = tracker::select_tracker(&region, choice, WriterScope::ThisMapping);
         chosen
-            .map(|chosen| chosen.why)
-            .map_err(|error| error_chain(&error))
+            .map(|chosen| without_name(chosen.why))
+            .map_err(|error| without_name(error_chain(&error)))
     });
     TrackerProbe { tracker, outcome }
 }

@@ -67,7 +67,7 @@ impl Region {
     /// per file.
     ///
     /// Preallocation does not help on copy-on-write filesystems: a store may still raise SIGBUS if
-    /// the disk is full [I35](https://github.com/flatspan/flatspan/blob/main/docs/invariants.md).
+    /// the disk is full (invariant I35 of docs/invariants.md).
     ///
     /// # Errors
     ///
@@ -105,7 +105,7 @@ impl Region {
     ///
     /// Until a page is stored to, it shows the content of the file. So the files must not be
     /// truncated. They may only be written where the region has private pages, or with the bytes
-    /// that the region has at that place [I10](https://github.com/flatspan/flatspan/blob/main/docs/invariants.md).
+    /// that the region has at that place.
     ///
     /// # Errors
     ///

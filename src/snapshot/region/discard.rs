@@ -29,8 +29,8 @@ impl Region {
     /// a private mapping does not show again.
     ///
     /// Trackers do not notice a discard: call
-    /// [`DirtyTracker::note_discarded`](crate::snapshot::DirtyTracker::note_discarded) after it
-    /// [I14](https://github.com/flatspan/flatspan/blob/main/docs/invariants.md). A region of files keeps its storage.
+    /// [`DirtyTracker::note_discarded`](crate::snapshot::DirtyTracker::note_discarded) after
+    /// it. A region of files keeps its storage.
     ///
     /// # Errors
     ///
@@ -73,7 +73,7 @@ impl Region {
     /// # Safety
     ///
     /// Each of these pages must equal the durable content of the file under it. No thread may store
-    /// to them during the call, not even through a reference: such stores would be undone [I11](https://github.com/flatspan/flatspan/blob/main/docs/invariants.md).
+    /// to them during the call, not even through a reference: such stores would be undone.
     pub unsafe fn drop_private_pages(&self, pages: &PageSet) -> Result<u64, RegionError> {
         let shape = self.shape();
         let mut page_count = 0;

@@ -152,7 +152,7 @@ impl Region {
 
     /// Returns whether a page without storage was replaced by zeros when a thread accessed it.
     ///
-    /// The state is permanent: data was lost, so the content must not be persisted any more [I12](https://github.com/flatspan/flatspan/blob/main/docs/invariants.md).
+    /// The state is permanent: data was lost, so the content must not be persisted any more.
     /// Callers check this after each capture.
     #[must_use]
     pub fn is_poisoned(&self) -> bool {

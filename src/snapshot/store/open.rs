@@ -42,7 +42,12 @@ pub(crate) fn in_directory(
     };
     if is_new {
         if !options.create {
-            return Err(failed("open", io::ErrorKind::NotFound.into()));
+            let reason =
+                "there is no store, and `create(false)` is set; use `create(true)` to create it";
+            return Err(failed(
+                "open",
+                io::Error::new(io::ErrorKind::NotFound, reason),
+            ));
         }
         let part_bytes = options.part_bytes.unwrap_or(DEFAULT_PART_BYTES);
         let disk = DirectoryBackend::create(directory, part_bytes);

@@ -77,18 +77,24 @@ impl StoreOptions {
 }
 
 impl Store {
-    /// Opens the store in a directory, or creates it.
+    /// Opens the store in a directory, or creates it with the missing directories of its path.
+    ///
+    /// Opening replays the journal, so its time grows with the commits since the last base
+    /// checkpoint. [`StoreOptions::journal_bytes_max`] and [`StoreOptions::checkpoint_interval`]
+    /// bound it. After [`close`](Self::close) the journal is empty.
     ///
     /// # Errors
     ///
     /// The store is not modified on these errors.
     ///
-    /// - [`StoreError::InUse`] if another writer holds the lock.
+    /// - [`StoreError::InUse`] if another process, or another `Store` of this process, has the
+    ///   store open.
     /// - [`StoreError::InvalidOption`] if an option is unusable.
     /// - [`StoreError::NotAStore`] if the directory has other files.
     /// - [`StoreError::HeapSelection`] if the headers lead to no heap.
     /// - [`StoreError::Corrupt`] if the journal is corrupt.
     /// - [`StoreError::NoUsableHeap`] if neither heap can be restored.
+    /// - [`StoreError::Directory`] if there is no store and [`StoreOptions::create`] is `false`.
     /// - [`StoreError::Directory`] and [`StoreError::Backend`] if an operation of the system
     ///   fails.
     pub fn open(directory: impl AsRef<Path>, options: StoreOptions) -> Result<Self, StoreError> {
@@ -102,10 +108,10 @@ impl Store {
     ///
     /// - The errors of [`open`](Self::open).
     pub fn open_with_backend(
-        disk: Arc<dyn StorageBackend>,
+        backend: Arc<dyn StorageBackend>,
         options: StoreOptions,
     ) -> Result<Self, StoreError> {
-        Self::start(open::with_backend(disk, options)?)
+        Self::start(open::with_backend(backend, options)?)
     }
 
     fn start((inner, report): (StoreInner, OpenReport)) -> Result<Self, StoreError> {
@@ -165,9 +171,9 @@ impl Store {
         Sequence::new(self.files().journal.durable())
     }
 
-    /// Returns the address of the region, which is constant while the store exists. Using it
-    /// is `unsafe`: the caller needs a guard of [`write_guard`](Self::write_guard), and the other
-    /// writers must permit the access.
+    /// Returns the address of the region: a multiple of the page length, 4096. It is constant while
+    /// the store exists. Using it is `unsafe`: the caller needs a guard of
+    /// [`write_guard`](Self::write_guard), and the other writers must permit the access.
     #[must_use]
     pub fn as_ptr(&self) -> NonNull<u8> {
         self.memory().region.as_ptr()

@@ -151,6 +151,7 @@ impl<'s> Transaction<'s> {
     /// # Errors
     ///
     /// - [`StoreError::OutOfBounds`] if the range is outside of the region.
+    /// - [`StoreError::InvertedRange`] if the range ends before it starts.
     pub fn bytes_mut(&mut self, range: Range<u64>) -> Result<&mut [u8], StoreError> {
         let range = self.checked(range)?;
         self.save(range.clone());
@@ -179,6 +180,7 @@ impl<'s> Transaction<'s> {
     /// # Errors
     ///
     /// - [`StoreError::OutOfBounds`] if the range is outside of the region.
+    /// - [`StoreError::InvertedRange`] if the range ends before it starts.
     /// - [`StoreError::Region`] if the memory cannot be released.
     pub fn discard(&mut self, range: Range<u64>) -> Result<(), StoreError> {
         let range = self.checked(range)?;
@@ -222,12 +224,16 @@ impl<'s> Transaction<'s> {
     }
 
     fn checked(&self, range: Range<u64>) -> Result<Range<u64>, StoreError> {
-        if range.start <= range.end && range.end <= self.len() {
+        let Range { start, end } = range;
+        if start > end {
+            return Err(StoreError::InvertedRange { start, end });
+        }
+        if end <= self.len() {
             return Ok(range);
         }
         Err(StoreError::OutOfBounds {
-            offset: range.start,
-            len: range.end.saturating_sub(range.start),
+            offset: start,
+            len: end - start,
             region_bytes: self.len(),
         })
     }

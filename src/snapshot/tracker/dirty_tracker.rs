@@ -75,7 +75,7 @@ pub trait DirtyTracker: Send + fmt::Debug {
     /// # Errors
     ///
     /// On every error `into` holds all pages that this scan has found. A later scan reports only
-    /// other ones [I1](https://github.com/flatspan/flatspan/blob/main/docs/invariants.md).
+    /// other ones.
     ///
     /// - [`TrackerError::NotArmed`] if the tracker was not armed with this region.
     /// - [`TrackerError::Lost`] if part of the region is not tracked any more.
@@ -103,7 +103,7 @@ pub trait DirtyTracker: Send + fmt::Debug {
     }
 
     /// Reports that the region has grown from `old_len` bytes. When the call returns, the new pages
-    /// are tracked, and the next scan reports them [I9](https://github.com/flatspan/flatspan/blob/main/docs/invariants.md).
+    /// are tracked, and the next scan reports them.
     ///
     /// # Errors
     ///
@@ -114,7 +114,7 @@ pub trait DirtyTracker: Send + fmt::Debug {
     }
 
     /// Reports that these bytes were discarded. When the call returns, they are tracked, and the
-    /// next scan reports them [I14](https://github.com/flatspan/flatspan/blob/main/docs/invariants.md).
+    /// next scan reports them.
     ///
     /// # Errors
     ///

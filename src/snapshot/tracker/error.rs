@@ -37,7 +37,7 @@ pub enum TrackerError {
         /// Pages that the tracker has found.
         found: String,
     },
-    /// Another tracker already reads the page tables of this region [I13](https://github.com/flatspan/flatspan/blob/main/docs/invariants.md).
+    /// Another tracker already reads the page tables of this region.
     #[error("{tracker}: another tracker is armed with this region")]
     RegionInUse {
         /// The tracker.

@@ -21,8 +21,8 @@ impl fmt::Display for TrackerKind {
         f.write_str(match self {
             Self::WpAsync => "wp-async",
             Self::PrivatePages => "private-pages",
-            Self::HashCompare => "compare",
-            Self::Explicit => "declared",
+            Self::HashCompare => "hash-compare",
+            Self::Explicit => "explicit",
         })
     }
 }

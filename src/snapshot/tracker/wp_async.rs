@@ -24,7 +24,7 @@ const RUNS: usize = 8192;
 /// without waking a thread. The tracker needs no privilege. It finds stores that the kernel makes
 /// for this process, such as by `read(2)` into the region.
 ///
-/// # Blind spots [I14](https://github.com/flatspan/flatspan/blob/main/docs/invariants.md)
+/// # Blind spots
 ///
 /// The tracker does not find:
 ///

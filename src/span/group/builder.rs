@@ -120,23 +120,26 @@ impl GroupBuilder {
         self
     }
 
-    /// Sets whether missing files, and the directories of their paths, are created on their first
-    /// write. Empty files are created when the group is opened. Defaults to `false`; `true`
-    /// requires [`Access::ReadWrite`].
+    /// Sets whether missing files are created on their first write. Empty files are created when
+    /// the group is opened. Defaults to `false`. The value `true` requires [`Access::ReadWrite`].
+    ///
+    /// The missing directories of an entry's path are created, too. The root directory is not: it
+    /// must exist.
     pub fn create(mut self, create: bool) -> Self {
         self.options.create = create;
         self
     }
 
-    /// Sets how much storage is preallocated, and when.
+    /// Sets how much storage is preallocated, and when. Defaults to [`Preallocation::Window`].
     pub fn preallocation(mut self, preallocation: Preallocation) -> Self {
         self.options.preallocation = preallocation;
         self
     }
 
-    /// Sets the reaction to a filesystem that does not support preallocation.
-    pub fn preallocation_fallback(mut self, unreservable: PreallocationFallback) -> Self {
-        self.options.preallocation_fallback = unreservable;
+    /// Sets the reaction to a filesystem that does not support preallocation. Defaults to
+    /// [`PreallocationFallback::Sparse`].
+    pub fn preallocation_fallback(mut self, fallback: PreallocationFallback) -> Self {
+        self.options.preallocation_fallback = fallback;
         self
     }
 

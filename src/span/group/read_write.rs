@@ -12,6 +12,9 @@ impl Group {
     /// error after the first byte is not returned here, but by a read that starts at the failing
     /// byte.
     ///
+    /// By default the copy uses positioned I/O and maps nothing
+    /// ([`CopyMethod::Auto`](crate::mapping_cache::CopyMethod::Auto)).
+    ///
     /// # Errors
     ///
     /// - [`GroupError::File`] if the first byte cannot be read, for example with
@@ -45,7 +48,7 @@ impl Group {
         Ok(done)
     }
 
-    /// Reads exactly `buf.len()` bytes from `offset`.
+    /// Reads exactly `buf.len()` bytes from `offset`. Copies as [`read_at`](Self::read_at) does.
     ///
     /// # Errors
     ///

@@ -62,6 +62,8 @@ impl Group {
     /// Locks and pins a range for reading, as [`owned_span`](Self::owned_span), and brings all of
     /// it into memory. Uses no blocking thread if the range is mapped and in memory.
     ///
+    /// Waits for the disk, but not for locks: a locked range is an error at once.
+    ///
     /// # Errors
     ///
     /// The errors of [`span`](Self::span) and [`Span::populate`].
@@ -86,6 +88,8 @@ impl Group {
 
     /// Locks and pins a range for writing, as [`owned_span_mut`](Self::owned_span_mut), and brings
     /// all of it into memory.
+    ///
+    /// Waits for the disk, but not for locks: a locked range is an error at once.
     ///
     /// # Errors
     ///

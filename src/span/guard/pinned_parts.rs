@@ -21,6 +21,8 @@ use crate::span::group::{EntryBody, Extent, Group};
 /// Handle that keeps the group of a span alive: `&Group` for a borrowed span, `Arc<Group>` for an
 /// owned one.
 ///
+/// The crate implements it for these two types. Other crates are not meant to implement it.
+///
 /// # Safety
 ///
 /// While the handle exists, the group does not move and no `&mut Group` to it exists. The handle

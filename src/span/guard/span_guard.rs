@@ -174,10 +174,8 @@ pub struct SpanMut<G: GroupHandle> {
 impl GroupBuilder {
     /// Lets spans of the group give out slices of mapped memory.
     ///
-    /// This and [`Pieces::hash_in_place`](crate::span::Pieces::hash_in_place), which only hashes,
-    /// are the `unsafe` functions that allow references to mapped memory. Spans and copies of this
-    /// process exclude each other without this promise, across groups, caches, repeated paths and
-    /// hard links.
+    /// Spans and copies of this process exclude each other without this promise, across groups,
+    /// caches, repeated paths and hard links.
     ///
     /// # Safety
     ///
@@ -223,7 +221,8 @@ impl Group {
         Span::new(self, range, Access::ReadOnly, deadline_after(timeout))
     }
 
-    /// Locks and pins a range for reading. The span owns a handle of the group.
+    /// Locks and pins a range for reading. The span owns a handle of the group, which must be in an
+    /// `Arc`.
     ///
     /// # Errors
     ///
@@ -237,7 +236,7 @@ impl Group {
     }
 
     /// Locks and pins a range for reading, and waits up to `timeout` for writers of it. The span
-    /// owns a handle of the group.
+    /// owns a handle of the group, which must be in an `Arc`.
     ///
     /// # Errors
     ///
@@ -252,7 +251,11 @@ impl Group {
     }
 
     /// Locks and pins a range for writing. The options of the group decide whether files are
-    /// created, extended and preallocated.
+    /// created and preallocated.
+    ///
+    /// A shorter file is extended to the end of the last window of the range, at most to its
+    /// declared length. With [`Preallocation::Full`](crate::mapping_cache::Preallocation::Full) it
+    /// is extended to its declared length.
     ///
     /// Stores are durable after [`flush`](Self::flush) with
     /// [`FlushMode::Sync`](crate::mapping_cache::FlushMode::Sync), or after
@@ -285,7 +288,8 @@ impl Group {
         SpanMut::new(self, range, deadline_after(timeout))
     }
 
-    /// Locks and pins a range for writing. The span owns a handle of the group.
+    /// Locks and pins a range for writing. The span owns a handle of the group, which must be in an
+    /// `Arc`.
     ///
     /// # Errors
     ///
@@ -298,7 +302,7 @@ impl Group {
     }
 
     /// Locks and pins a range for writing, and waits up to `timeout` for other users of it. The
-    /// span owns a handle of the group.
+    /// span owns a handle of the group, which must be in an `Arc`.
     ///
     /// # Errors
     ///
@@ -463,7 +467,7 @@ impl<G: GroupHandle> Span<G> {
     }
 
     /// Checks that no page of the span's windows was lost, for use after the memory was accessed
-    /// with the SIGBUS handler installed [I36](https://github.com/flatspan/flatspan/blob/main/docs/invariants.md).
+    /// with the SIGBUS handler installed.
     ///
     /// # Errors
     ///

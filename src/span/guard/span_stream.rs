@@ -19,6 +19,10 @@ const CHUNK_BYTES: u64 = 256 << 10;
 /// It implements `futures_core::Stream` (feature `stream`) and `http_body::Body` (feature
 /// `http-body`). Each item is a [`Bytes`] of one chunk. After an error, the stream ends.
 ///
+/// **Writers.** The stream does not wait for locks. If a span for writing holds part of the next
+/// chunk, the item is the error [`RangeLocked`] and the stream ends. Start
+/// another stream at the first byte that was not received.
+///
 /// **Locks and memory.** A chunk is locked and pinned when the reader requests it, never before. A
 /// slow reader therefore blocks no writer of the bytes that it has not reached, and the content of
 /// different chunks may be of different points in time. If the group [allows
@@ -49,6 +53,8 @@ const CHUNK_BYTES: u64 = 256 << 10;
 /// # })?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// [`RangeLocked`]: crate::mapping_cache::MappingError::RangeLocked
 #[derive(Debug)]
 #[must_use = "a stream reads nothing until it is polled"]
 pub struct SpanStream {
@@ -61,7 +67,8 @@ pub struct SpanStream {
 }
 
 impl Group {
-    /// Returns a range as a stream of bytes, which locks and reads one chunk at a time.
+    /// Returns a range as a stream of bytes, which locks and reads one chunk at a time. The group
+    /// must be in an `Arc`, since the stream owns a handle of it.
     ///
     /// # Errors
     ///
