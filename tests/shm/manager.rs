@@ -1,4 +1,4 @@
-//! A stand-in for a service manager: it reads a service's messages, keeps its descriptors, and
+//! A replacement of a service manager: it reads a service's messages, keeps its descriptors, and
 //! passes them to the next start.
 
 use std::io::IoSliceMut;

@@ -1,4 +1,4 @@
-//! State that survives the restart of its service: the units of docs/systemd.md, with a stand-in
+//! State that survives the restart of its service: the units of docs/systemd.md, with a replacement
 //! for the service manager.
 
 use std::fs;

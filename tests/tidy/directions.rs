@@ -1,10 +1,10 @@
-//! Directions between the folders of a layer: which may use which.
+//! Directions between the directories of a layer: which may use which.
 
 use std::{collections::BTreeMap, path::Path};
 
 use crate::source::{code_of, read, root, rust_files, test_files, tokens, without_test_code};
 
-/// For each layer its parts, lowest first. A part is a folder, or a file beside the folders. A part
+/// For each layer its parts, lowest first. A part is a directory, or a file beside them. A part
 /// uses itself and parts above its own line in this list, never one below. Parts in one line are
 /// equals that do not use each other. Test code is left out.
 const ORDER: [(&str, &[&[&str]]); 3] = [

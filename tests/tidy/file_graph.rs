@@ -15,7 +15,7 @@ type ItemPath = Vec<String>;
 
 struct Module {
     file: String,
-    /// Imported and re-exported names with the paths that they stand for.
+    /// Imported and re-exported names with the paths that they replace.
     names: BTreeMap<String, ItemPath>,
 }
 

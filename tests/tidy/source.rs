@@ -197,7 +197,7 @@ fn is_test_only(attribute: &[&str]) -> bool {
     }
 }
 
-/// Returns the files that a `mod` of test code declares, itself or one of their folders.
+/// Returns the files that a `mod` of test code declares, itself or one of their directories.
 pub(crate) fn test_files<'f>(
     files: impl IntoIterator<Item = (&'f Path, &'f str)> + Clone,
 ) -> Vec<&'f Path> {

@@ -481,7 +481,11 @@ pub(crate) mod tests {
 
     #[test]
     fn zero_is_an_invalid_number_of_a_state_or_file() {
-        for (offset, name) in [(48, "generation"), (104, "journal"), (128, "floor")] {
+        for (offset, name) in [
+            (48, "generation"),
+            (104, "first_journal"),
+            (128, "min_base_generation"),
+        ] {
             let mut block = sample(HeapName::A, 9).encode();
             block[offset..offset + 8].fill(0);
             write_checksum(&mut block);
