@@ -21,7 +21,7 @@ use crate::snapshot::page_set::PageSet;
 use crate::snapshot::poison::Poison;
 use crate::snapshot::region::Region;
 use crate::snapshot::store_files::StoreFiles;
-use crate::snapshot::tracker::{self, RegionTracker};
+use crate::snapshot::tracker::{self, RegionTracker, TrackerKind};
 
 /// Restored store whose files are ready for writing.
 pub(super) struct Opened {
@@ -40,8 +40,8 @@ pub(super) struct Opened {
 impl Opened {
     /// Returns the open store, and the report of opening it since `begun`.
     pub(super) fn assemble(self, begun: Instant) -> Result<(StoreInner, OpenReport), StoreError> {
-        let (tracker, tracker_text) = arm_tracker(&self.newest.restored.region, &self.options)?;
-        let mut report = self.report(tracker_text);
+        let (tracker, armed) = arm_tracker(&self.newest.restored.region, &self.options)?;
+        let mut report = self.report(armed);
         let (stale, fallback) = self.initial_stale();
         let journal = self.journal();
         let generation = self.generation();
@@ -155,7 +155,8 @@ impl Opened {
         journal
     }
 
-    fn report(&self, tracker: String) -> OpenReport {
+    fn report(&self, armed: (Option<TrackerKind>, String)) -> OpenReport {
+        let (tracker, tracker_reason) = armed;
         let restored = &self.newest.restored;
         let replayed = &restored.replayed;
         let heap = self.committed.heap;
@@ -172,11 +173,12 @@ impl Opened {
             ignored_tails: replayed.ignored_tails.clone(),
             repaired_metadata: repaired_copies(&self.headers, heap),
             fallback_reason: reason.or_else(|| missing_base(replayed.lost_base, heap)),
-            other_heap: self.headers.states[heap.other() as usize].to_string(),
+            other_heap: self.headers.states[heap.other() as usize],
             region_bytes: restored.region.len() as u64,
             attached: self.is_live(),
             fully_verified: restored.is_verified,
             tracker,
+            tracker_reason,
             duration: Duration::ZERO,
         }
     }
@@ -191,19 +193,19 @@ fn memory_settings(options: &StoreOptions) -> MemorySettings {
     }
 }
 
-/// Returns the tracker, and its kind with the reason for it.
+/// Returns the tracker, its kind and the reason for it.
 fn arm_tracker(
     region: &Region,
     options: &StoreOptions,
-) -> Result<(RegionTracker, String), StoreError> {
+) -> Result<(RegionTracker, (Option<TrackerKind>, String)), StoreError> {
     if options.write_mode == WriteMode::Transactions {
         let reason = "transactions mark the pages that they change".to_owned();
-        return Ok((RegionTracker::new(None), reason));
+        return Ok((RegionTracker::new(None), (None, reason)));
     }
     let mut chosen = tracker::select_tracker(region, options.tracker, options.writer_scope)?;
     chosen.tracker.arm(region)?;
-    let text = format!("{}: {}", chosen.tracker.kind(), chosen.why);
-    Ok((RegionTracker::new(Some(chosen.tracker)), text))
+    let armed = (Some(chosen.tracker.kind()), chosen.why);
+    Ok((RegionTracker::new(Some(chosen.tracker)), armed))
 }
 
 /// Returns the part length of each heap. A heap without METADATA gets that of the backend.

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use crate::numbers::{Generation, Sequence};
 use crate::snapshot::format::{HeapName, StoreId};
+use crate::snapshot::heap::HeapState;
 use crate::snapshot::journal::IgnoredTail;
+use crate::snapshot::tracker::TrackerKind;
 
 /// Result of opening a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,8 +36,8 @@ pub struct OpenReport {
     /// [`WriteMode::Tracked`](crate::snapshot::WriteMode::Tracked) the state is then that of an
     /// earlier checkpoint, and later changes are lost.
     pub fallback_reason: Option<String>,
-    /// State of the other heap, as recorded in its header.
-    pub other_heap: String,
+    /// State of the other heap, as recorded in its METADATA.
+    pub other_heap: HeapState,
     /// Length of the region.
     pub region_bytes: u64,
     /// Whether the memory kept its content
@@ -43,8 +45,10 @@ pub struct OpenReport {
     pub attached: bool,
     /// Whether all pages were verified. If not, each page is verified before it is overwritten.
     pub fully_verified: bool,
-    /// Tracker that finds changed pages, and the reason for it.
-    pub tracker: String,
+    /// Tracker that finds changed pages, `None` if transactions mark them.
+    pub tracker: Option<TrackerKind>,
+    /// Reason for this tracker, and why preferred ones were not selected.
+    pub tracker_reason: String,
     /// Time that opening took.
     pub duration: Duration,
 }
