@@ -124,7 +124,7 @@ fn truncated_part_is_named() {
     part.expect("a part")
         .set_len(100)
         .expect("file is truncated");
-    place.falls_back(&["heap-a", "bytes are needed"]);
+    place.falls_back(&["heap-a", "it has 262244 bytes"]);
 }
 
 #[test]
