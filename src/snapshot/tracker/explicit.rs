@@ -20,7 +20,7 @@ use crate::snapshot::region::Region;
 /// let mut tracker = ExplicitTracker::new();
 /// tracker.arm(&region)?;
 /// region.write_at(0, b"changed")?;
-/// tracker.dirty_marks().declare_bytes(0..7);
+/// tracker.dirty_marks().mark_dirty_bytes(0..7);
 /// let mut dirty = PageSet::new();
 /// tracker.scan(&region, &mut dirty)?;
 /// assert_eq!(dirty, PageSet::from_iter([0]));
