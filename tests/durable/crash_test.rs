@@ -82,7 +82,10 @@ fn lost_acknowledged_journal_records_are_detected() {
 
 #[test]
 fn header_written_before_its_pages_is_detected() {
-    assert_found("header-before-pages", &["fallback", "open_failed"]);
+    assert_found(
+        "header-before-pages",
+        &["fallback", "open_failed", "generation_regressed"],
+    );
 }
 
 #[test]
