@@ -8,6 +8,8 @@ use clap::{Args, Parser, Subcommand};
 use flatspan::mapping_cache::{CacheOptions, MappingCache};
 use flatspan::span::{Group, GroupBuilder};
 
+use crate::parse_size::parse_size;
+
 const EXIT_CODES: &str = "\
 Exit codes:
     0  success; serve: ended by SIGTERM or SIGINT after syncing all files
@@ -165,22 +167,6 @@ impl GroupArgs {
         }
         Ok((builder, cache))
     }
-}
-
-/// Parses a number of bytes, optionally with a unit: `4096`, `256K`, `32M`, `1G`.
-fn parse_size(text: &str) -> Result<u64, String> {
-    let (digits, shift) = match text.as_bytes().last() {
-        Some(b'K') => (&text[..text.len() - 1], 10),
-        Some(b'M') => (&text[..text.len() - 1], 20),
-        Some(b'G') => (&text[..text.len() - 1], 30),
-        _ => (text, 0),
-    };
-    let number: u64 = digits
-        .parse()
-        .map_err(|error| format!("{error}; expected a number with an optional unit K, M or G"))?;
-    number
-        .checked_mul(1 << shift)
-        .ok_or_else(|| "the size exceeds 64 bits".to_owned())
 }
 
 fn parse_nonzero_size(text: &str) -> Result<NonZeroU64, String> {

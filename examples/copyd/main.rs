@@ -39,6 +39,8 @@ mod cli;
 mod client;
 mod content;
 mod load;
+#[path = "../../src/bin/common/parse_size.rs"]
+mod parse_size;
 mod peer;
 mod protocol;
 mod serve;
