@@ -7,6 +7,7 @@ use super::dirty_directories::DirtyDirectories;
 use super::file_registry::RegisteredFile;
 use super::file_table::{FileTable, ListedFile};
 use super::resources::Resources;
+use super::storage_state::StorageState;
 use crate::mapping_cache::error::MappingError;
 use crate::mapping_cache::location::Location;
 use crate::mapping_cache::options::{Access, FileOptions, FlushMode, PreallocationStatus};
@@ -59,9 +60,10 @@ pub struct CachedFile {
 #[derive(Debug)]
 pub(in crate::mapping_cache) struct Opened {
     pub(in crate::mapping_cache) state: Arc<ListedFile>,
-    /// Copies of two references in `state`, which spare a hit one dereference each.
+    /// Copies of three references in `state`, which spare a hit one dereference each.
     pub(in crate::mapping_cache) slots: Arc<SlotTable>,
     pub(in crate::mapping_cache) registered: Arc<RegisteredFile>,
+    pub(in crate::mapping_cache) storage: Arc<StorageState>,
 }
 
 impl CachedFile {
@@ -117,7 +119,7 @@ impl CachedFile {
     #[must_use]
     pub fn preallocation_status(&self) -> PreallocationStatus {
         match self.opened() {
-            Some(opened) => opened.state.preallocation_status(),
+            Some(opened) => opened.state.storage.preallocation_status(),
             None => PreallocationStatus::NotRequested,
         }
     }
@@ -224,7 +226,8 @@ impl CachedFile {
     /// that was truncated by another process, or that is to be deleted.
     ///
     /// Other handles of the file in this cache have to be closed in the same way. Until then they
-    /// use the old state of the file.
+    /// use the old state of the file. The present length is accepted for all handles in the
+    /// process.
     ///
     /// # Errors
     ///
@@ -232,6 +235,9 @@ impl CachedFile {
     pub fn close_without_sync(&mut self) -> Result<(), MappingError> {
         self.unmap_and_close_idle()?;
         if let Some(Opened { state, .. }) = self.opened.take() {
+            // Accepts the length that the file has now, for all caches of the process.
+            let _length = state.lock_length();
+            state.storage.forget();
             // The next handle that opens the file gets a new state, even while others hold this.
             self.table.remove(&state);
         }

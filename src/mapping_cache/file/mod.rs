@@ -14,6 +14,7 @@ mod lock;
 mod open;
 mod rename;
 mod resources;
+mod storage_state;
 mod truncate_discard;
 mod unmap;
 
