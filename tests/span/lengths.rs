@@ -219,3 +219,33 @@ fn a_failed_reservation_keeps_what_earlier_ones_reserved() {
         assert_eq!(group.actual_bytes(0).expect("a file"), 100, "{kind:?}");
     }
 }
+
+#[test]
+fn holes_on_a_full_tmpfs_are_readable_by_every_safe_method() {
+    let Some(fs) = SmallFs::new(Kind::Tmpfs, 4 << 20) else {
+        return;
+    };
+    let group = std::sync::Arc::new(group(fs.path(), Preallocation::Sparse));
+    group.set_file_len(0, BYTES).expect("a hole");
+    fs.fill_leaving(0);
+    let mut found = [1; 100];
+    group.read_exact_at(FAR, &mut found).expect("a read");
+    assert_eq!(found, [0; 100]);
+
+    let span = group.owned_span(FAR..FAR + 10_000).expect("a span");
+    span.read_at(0, &mut found).expect("a read");
+    let (mut near, far) = std::os::unix::net::UnixStream::pair().expect("a pair");
+    span.write_all_to(&far).expect("sent");
+    drop(far);
+    let mut received = Vec::new();
+    std::io::Read::read_to_end(&mut near, &mut received).expect("received");
+    assert_eq!(received, [0; 10_000]);
+    let populated = span.populate();
+    assert!(
+        matches!(
+            populated,
+            Err(GroupError::File(MappingError::StorageFull { .. }))
+        ),
+        "nothing was lost: {populated:?}"
+    );
+}

@@ -183,8 +183,12 @@ impl GroupBuilder {
     /// file, and nothing may truncate the file. This includes other processes and other code of
     /// this process. Otherwise the behaviour is undefined.
     ///
+    /// One file must be reached through one mount: the same file through an overlay and through its
+    /// upper directory has two identities, and its locks do not exclude each other.
+    ///
     /// Accessing a slice raises SIGBUS if the file was truncated, the disk fails, or (for mutable
-    /// slices that could not be preallocated) the disk is full. With the [SIGBUS
+    /// slices that could not be preallocated) the disk is full. So does reading a hole of a file on a
+    /// full tmpfs: call [`Span::populate`] first, or copy with [`Span::read_at`]. With the [SIGBUS
     /// handler](crate::mapping_cache::install_sigbus_handler) installed, such bytes read as zeros
     /// instead, and [`Span::check_intact`] reports them.
     pub unsafe fn assume_exclusive(mut self) -> Self {
@@ -447,7 +451,11 @@ impl<G: GroupHandle> Span<G> {
     ///
     /// # Errors
     ///
-    /// - [`GroupError::File`] if a file is too short or a page cannot be read.
+    /// - [`GroupError::File`] if a file is too short or a page cannot be read. On a full tmpfs, the
+    ///   error for a hole is
+    ///   [`MappingError::StorageFull`](crate::mapping_cache::MappingError::StorageFull), since its
+    ///   pages cannot be mapped. [`read_at`](Self::read_at) and
+    ///   [`write_to`](Self::write_to) read it.
     pub fn populate(&self) -> Result<(), GroupError> {
         let mut at = 0;
         for (part, len) in self.parts.iter() {
