@@ -143,8 +143,12 @@ impl Content {
         let mut tree = has("file tree").then(|| parse_file_tree(info, findings));
         let (files, multi_file) = if has("files") {
             (parse_files(info, findings), true)
-        } else if let Some(files) = tree.take_if(|_| version_two_only) {
+        } else if let Some(mut files) = tree.take_if(|_| version_two_only) {
             let multi_file = !is_single(&files, &name);
+            if let ([file], false) = (&mut *files, multi_file) {
+                // The path of a single file is empty, as in version 1.
+                file.path.clear();
+            }
             (files, multi_file)
         } else {
             (parse_single(info, findings), false)
