@@ -218,7 +218,10 @@ impl CachedFile {
         };
         state.sync(&self.location.full_path())?;
         self.unmap_and_close_idle()?;
-        self.opened.take();
+        if let Some(Opened { state, .. }) = self.opened.take() {
+            let _length = state.lock_length();
+            state.storage.forget_len();
+        }
         Ok(())
     }
 

@@ -24,7 +24,8 @@ pub(in crate::mapping_cache) struct RegisteredFile {
     pub(in crate::mapping_cache) locks: LockTable,
     /// Held while the length changes [I37].
     length: Mutex<()>,
-    storage: Mutex<(FileIdentity, Arc<StorageState>)>,
+    /// Length and storage of the file that has this key now, while a cache has it open.
+    storage: Mutex<(FileIdentity, Weak<StorageState>)>,
 }
 
 impl RegisteredFile {
@@ -42,20 +43,24 @@ impl RegisteredFile {
             key,
             locks: LockTable::new(),
             length: Mutex::new(()),
-            storage: Mutex::new((identity, Arc::clone(&storage))),
+            storage: Mutex::new((identity, Arc::downgrade(&storage))),
         });
         files.insert(key, Arc::downgrade(&file));
         (file, storage)
     }
 
     /// Returns what is known of the storage of the file. A file with another birth time has
-    /// replaced the one that was known.
+    /// replaced the one that was known, which some cache may still have open.
     fn storage_of(&self, identity: FileIdentity) -> Arc<StorageState> {
         let mut known = self.storage.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.0 != identity {
-            *known = (identity, Arc::new(StorageState::new()));
+        if known.0 == identity
+            && let Some(storage) = known.1.upgrade()
+        {
+            return storage;
         }
-        Arc::clone(&known.1)
+        let storage = Arc::new(StorageState::new());
+        *known = (identity, Arc::downgrade(&storage));
+        storage
     }
 
     pub(super) fn lock_length(&self) -> MutexGuard<'_, ()> {

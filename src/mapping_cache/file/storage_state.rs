@@ -63,6 +63,11 @@ impl StorageState {
         self.reserved().clear();
     }
 
+    /// Forgets the length, which has to be queried again.
+    pub(super) fn forget_len(&self) {
+        self.known_bytes.store(0, Ordering::Relaxed);
+    }
+
     /// Forgets everything: the file has to be queried again.
     pub(super) fn forget(&self) {
         self.note_truncated(0);
