@@ -1,7 +1,7 @@
 //! `torrent create`.
 
 use std::env;
-use std::io::{self, Write};
+use std::io::{self, Write as _};
 use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, anyhow, bail};

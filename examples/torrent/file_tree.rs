@@ -111,7 +111,8 @@ pub(crate) fn refuse_contradiction(
             findings.refuse(info.problem("file tree", contradiction));
             return;
         }
-        (expected.next(), found.next());
+        expected.next();
+        found.next();
     }
     let mut start = 0u64;
     for file in files {

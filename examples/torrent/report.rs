@@ -1,6 +1,6 @@
 //! The result of a verification, with the names of the torrent.
 
-use std::error::Error;
+use std::error::Error as _;
 use std::path::{Path, PathBuf};
 
 use flatspan::mapping_cache::MappingError;

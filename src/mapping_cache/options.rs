@@ -77,7 +77,8 @@ pub enum PreallocationStatus {
     /// The requested storage is preallocated for all later writes.
     Reserved,
     /// Storage is preallocated for the first write of each block only. The filesystem copies on
-    /// write (btrfs), or is not known to keep storage for later writes: only ext4, tmpfs and xfs are.
+    /// write (btrfs), or is not known to keep storage for later writes: only ext4, tmpfs and xfs
+    /// are.
     FirstWriteOnly,
     /// The filesystem cannot preallocate.
     Unsupported,

@@ -27,8 +27,8 @@ pub(crate) enum Coverage {
 
 /// Preallocates `len` bytes from `offset`, including holes. The length of the file stays.
 ///
-/// ext4, tmpfs and xfs are known to keep preallocated storage for every write. An overlay, a network
-/// filesystem or FUSE may forward the request to a filesystem that copies on write.
+/// ext4, tmpfs and xfs are known to keep preallocated storage for every write. An overlay, a
+/// network filesystem or FUSE may forward the request to a filesystem that copies on write.
 pub(crate) fn preallocate(file: &File, offset: u64, len: u64) -> io::Result<Coverage> {
     retry_on_intr(|| fallocate(file, FallocateFlags::KEEP_SIZE, offset, len))?;
     match u64::try_from(fstatfs(file)?.f_type).unwrap_or(0) & 0xFFFF_FFFF {

@@ -41,7 +41,7 @@ fn fill(group: &Group) {
 }
 
 #[track_caller]
-fn assert_too_short<T: std::fmt::Debug>(result: Result<T, GroupError>) {
+fn assert_too_short<T: std::fmt::Debug>(result: &Result<T, GroupError>) {
     assert!(
         matches!(
             result,
@@ -59,7 +59,7 @@ fn a_span_past_the_end_is_refused_after_another_cache_truncated_the_file() {
     fill(&first);
     drop(first.span(FAR..FAR + 100).expect("a span"));
     second.set_file_len(0, SHORT).expect("truncated");
-    assert_too_short(first.span(FAR..FAR + 100));
+    assert_too_short(&first.span(FAR..FAR + 100));
     // A write in the other cache extends the file for this one.
     second.write_all_at(FAR, &[9; 100]).expect("a write");
     let span = first.span(FAR..FAR + 100).expect("a span");
@@ -86,7 +86,7 @@ fn a_span_past_the_end_is_refused_after_a_new_state_truncated_the_file() {
     drop(first.evict(..));
     second.close_file_without_sync(0).expect("closed");
     second.set_file_len(0, SHORT).expect("truncated");
-    assert_too_short(first.span(FAR..FAR + 100));
+    assert_too_short(&first.span(FAR..FAR + 100));
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn regrown_ranges_have_spans_while_another_span_of_the_file_is_kept() {
     let kept = group.span(0..100).expect("a span");
     drop(group.span(FAR..FAR + 100).expect("a span"));
     group.set_file_len(0, 128 << 10).expect("truncated");
-    assert_too_short(group.span(FAR..FAR + 100));
+    assert_too_short(&group.span(FAR..FAR + 100));
     group.set_file_len(0, BYTES).expect("extended");
     let span = group.span(FAR..FAR + 100).expect("a span");
     assert_eq!(span.as_slice(), Some(&[0; 100][..]));

@@ -140,7 +140,7 @@ fn versions_that_contradict_each_other_are_refused() {
         ),
         (
             vec![c.clone(), a.clone()],
-            self::tree(),
+            tree(),
             "\"a\" of 32768 bytes instead of \"b/c\" of 4 bytes",
         ),
         (vec![a.clone(), c.clone()], int(1), "info.file tree"),

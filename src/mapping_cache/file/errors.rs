@@ -131,8 +131,8 @@ impl CachedFile {
         }
     }
 
-    /// Returns whether positioned reads of a range succeed. Mapping a hole of a tmpfs needs storage,
-    /// and reading it does not.
+    /// Returns whether positioned reads of a range succeed. Mapping a hole of a tmpfs needs
+    /// storage, and reading it does not.
     fn is_readable(&self, range: Range<u64>) -> bool {
         let mut buf = [0; 4096];
         let mut at = range.start;

@@ -110,7 +110,7 @@ impl CachedFile {
                     .set_preallocation_status(PreallocationStatus::Unsupported);
             }
             Err(error) => {
-                self.undo_growth(state, file, present, present);
+                state.undo_growth(file, present, present);
                 return Err(self.storage_error("preallocate storage", len, error));
             }
         }
@@ -136,7 +136,7 @@ impl CachedFile {
             extended = file.set_len(end);
         }
         if let Err(error) = extended {
-            self.undo_growth(state, file, before, before);
+            state.undo_growth(file, before, before);
             return Err(self.storage_error("extend", end - present, error));
         }
         state.storage.note_holes();
@@ -144,34 +144,30 @@ impl CachedFile {
         state.storage.note_len(reached);
         Ok(reached)
     }
+}
 
+impl FileState {
     /// Undoes the growth of a failed preallocation or write. `before` is the length of the file
     /// before it, and `ours` the length after it. Requires the length lock.
     ///
     /// Truncating also frees what earlier calls have preallocated past the end. That storage is
     /// preallocated again.
-    pub(in crate::mapping_cache) fn undo_growth(
-        &self,
-        state: &FileState,
-        file: &File,
-        before: u64,
-        ours: u64,
-    ) {
+    pub(in crate::mapping_cache) fn undo_growth(&self, file: &File, before: u64, ours: u64) {
         // Any other length was set by another process and stays.
         if !statx::len(file).is_ok_and(|now| now == before || now == ours) {
             return;
         }
-        let reserved = state.storage.reserved_past(before);
+        let reserved = self.storage.reserved_past(before);
         // An error here is ignored: the caller reports the failure that is undone.
         if file.set_len(before).is_err() {
             return;
         }
-        state.storage.note_truncated(before);
+        self.storage.note_truncated(before);
         for range in reserved {
             match fallocate::preallocate(file, range.start, range.end - range.start) {
-                Ok(_) => state.storage.note_reserved(&range, before),
+                Ok(_) => self.storage.note_reserved(&range, before),
                 // Another process was faster to use the freed storage.
-                Err(_) => state.storage.note_storage_freed(range.start),
+                Err(_) => self.storage.note_storage_freed(range.start),
             }
         }
     }

@@ -22,8 +22,8 @@ impl CachedFile {
     /// Sets the length of the file. Extending adds a hole, and truncating discards data. The next
     /// [`sync`](Self::sync) makes the length durable, even if it did not change.
     ///
-    /// Waits for copies that overlap the bytes past the new end. The new length holds for all caches
-    /// of the process.
+    /// Waits for copies that overlap the bytes past the new end. The new length holds for all
+    /// caches of the process.
     ///
     /// # Errors
     ///

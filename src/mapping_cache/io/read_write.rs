@@ -297,7 +297,7 @@ impl CachedFile {
                 0 => before,
                 _ => before.max(offset + written as u64),
             };
-            self.undo_growth(state, file, before, ours);
+            state.undo_growth(file, before, ours);
             return Err(self.storage_error("write", buf.len() as u64, error));
         }
         if offset > before {

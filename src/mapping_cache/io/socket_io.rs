@@ -35,8 +35,8 @@ pub(crate) fn send<'p>(
     stretches: impl Iterator<Item = BufferRange<'p>>,
 ) -> io::Result<usize> {
     let raw_parts = raw_parts_of(stretches);
-    // SAFETY: the addresses are inside pinned ranges (U1) or slices, which are borrowed for the call,
-    // or in a static. They are only read.
+    // SAFETY: the addresses are inside pinned ranges (U1) or slices, which are borrowed for the
+    // call, or in a static. They are only read.
     unsafe { sendmsg::send(to, &raw_parts) }
 }
 
@@ -44,8 +44,8 @@ pub(crate) fn send<'p>(
 ///
 /// # Safety
 ///
-/// The ranges must stay pinned and locked, and copies allocated, until the completion of the send was
-/// received.
+/// The ranges must stay pinned and locked, and copies allocated, until the completion of the send
+/// was received.
 pub(crate) unsafe fn send_zerocopy<'p>(
     to: BorrowedFd<'_>,
     stretches: impl Iterator<Item = BufferRange<'p>>,

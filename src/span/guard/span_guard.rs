@@ -187,10 +187,10 @@ impl GroupBuilder {
     /// upper directory has two identities, and its locks do not exclude each other.
     ///
     /// Accessing a slice raises SIGBUS if the file was truncated, the disk fails, or (for mutable
-    /// slices that could not be preallocated) the disk is full. So does reading a hole of a file on a
-    /// full tmpfs: call [`Span::populate`] first, or copy with [`Span::read_at`]. With the [SIGBUS
-    /// handler](crate::mapping_cache::install_sigbus_handler) installed, such bytes read as zeros
-    /// instead, and [`Span::check_intact`] reports them.
+    /// slices that could not be preallocated) the disk is full. So does reading a hole of a file on
+    /// a full tmpfs: call [`Span::populate`] first, or copy with [`Span::read_at`]. With the
+    /// [SIGBUS handler](crate::mapping_cache::install_sigbus_handler) installed, such bytes read as
+    /// zeros instead, and [`Span::check_intact`] reports them.
     pub unsafe fn assume_exclusive(mut self) -> Self {
         self.is_exclusive = true;
         self
