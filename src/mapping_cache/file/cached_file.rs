@@ -3,7 +3,6 @@
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-use super::dirty_directories::DirtyDirectories;
 use super::file_registry::RegisteredFile;
 use super::file_table::{FileTable, ListedFile};
 use super::resources::Resources;
@@ -52,7 +51,6 @@ pub struct CachedFile {
     pub(super) location: Location,
     pub(in crate::mapping_cache) declared_bytes: u64,
     pub(in crate::mapping_cache) options: FileOptions,
-    pub(super) directories: DirtyDirectories,
     pub(super) opened: OnceLock<Opened>,
 }
 
@@ -72,7 +70,6 @@ impl CachedFile {
         location: Location,
         declared_bytes: u64,
         options: FileOptions,
-        directories: DirtyDirectories,
     ) -> Self {
         Self {
             resources: Arc::clone(&table.resources),
@@ -80,7 +77,6 @@ impl CachedFile {
             location,
             declared_bytes,
             options,
-            directories,
             opened: OnceLock::new(),
         }
     }
@@ -173,13 +169,13 @@ impl CachedFile {
         }
     }
 
-    /// Syncs the directories in which this file was created, renamed or removed.
+    /// Syncs the directories in which files of this cache were created, renamed or removed.
     ///
     /// # Errors
     ///
     /// - [`MappingError::SyncFailed`] with the first directory whose sync failed.
     pub fn sync_directories(&self) -> Result<(), MappingError> {
-        self.directories.sync()
+        self.resources.directories.sync()
     }
 
     /// Writes the range to disk. [`FlushMode::Sync`] syncs the whole file. [`FlushMode::Async`]

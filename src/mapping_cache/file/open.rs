@@ -198,7 +198,7 @@ impl CachedFile {
         }
         let created = self
             .location
-            .create(|changed| self.directories.note(changed));
+            .create(|changed| self.resources.directories.note(changed));
         match created {
             // Another process created the file at the same moment.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {

@@ -519,6 +519,14 @@ impl<G: GroupHandle> Span<G> {
         Ok(self.start + at as u64)
     }
 
+    /// The memory of the part with this number. `None` for padding.
+    #[cfg(feature = "bytes")]
+    #[track_caller]
+    pub(super) fn slice_of_part(&self, number: usize) -> Option<&[u8]> {
+        self.assert_slices_allowed();
+        self.parts.part(number).map(bytes_of)
+    }
+
     #[inline(always)]
     #[track_caller]
     pub(super) fn assert_slices_allowed(&self) {
@@ -648,11 +656,16 @@ fn bytes_of<'p>(part: &'p PinnedRange<'static>) -> &'p [u8] {
 fn slices_of<'p>(
     (part, len): (Option<&'p PinnedRange<'static>>, usize),
 ) -> impl Iterator<Item = &'p [u8]> {
-    let zeros = if part.is_some() { 0 } else { len };
-    let zeros = (0..zeros)
-        .step_by(ZEROS.len())
-        .map(move |at| &ZEROS[..(zeros - at).min(ZEROS.len())]);
-    part.map(bytes_of).into_iter().chain(zeros)
+    let padding = if part.is_some() { 0 } else { len };
+    part.map(bytes_of)
+        .into_iter()
+        .chain(zeros(padding).map(|zeros| -> &'p [u8] { zeros }))
+}
+
+/// Slices of `len` zeros together.
+pub(super) fn zeros(len: usize) -> impl Iterator<Item = &'static [u8]> {
+    let starts = (0..len).step_by(ZEROS.len());
+    starts.map(move |at| &ZEROS[..(len - at).min(ZEROS.len())])
 }
 
 impl<G: GroupHandle> fmt::Debug for Span<G> {
