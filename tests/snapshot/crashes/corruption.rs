@@ -60,7 +60,7 @@ fn judge(way: Way, disk: &Recorder, file: (LogicalFile, u64), bit: u64, found: &
 #[test]
 fn every_flipped_bit_of_metadata_is_detected() {
     // Odd, so that each bit of a byte has its turn.
-    let step = if campaign::is_full() { 1 } else { 11 };
+    let step = campaign::step(11);
     let bits = (0..4096 * 8).step_by(step);
     let disk = recorded(TRANSACTIONS, 7, false);
     let mut found = Found::default();

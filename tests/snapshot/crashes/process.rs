@@ -299,7 +299,7 @@ fn crash_weak(way: Way, steps: u64, closes: bool) {
     let steps = if campaign::is_full() {
         steps
     } else {
-        steps.min(6)
+        steps.min(4)
     };
     let disk = recorded(way, steps, closes);
     let strong = Way {
