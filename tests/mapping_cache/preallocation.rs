@@ -38,6 +38,27 @@ fn the_preallocation_status_is_reported_for_each_filesystem() {
     }
 }
 
+/// The filesystem below an overlay is unknown, and may share or copy blocks at every write.
+#[test]
+fn on_an_overlay_preallocation_holds_for_the_first_write_only() {
+    for kind in [Kind::Ext4, Kind::Btrfs] {
+        let Some(below) = SmallFs::new(kind, 64 << 20) else {
+            continue;
+        };
+        let Some(overlay) = SmallFs::overlay_on(&below) else {
+            continue;
+        };
+        let cache = cache(8);
+        let file = writer(&cache, overlay.path(), "a", 4 * WINDOW);
+        drop(file.pin(1, Access::ReadWrite).expect("a pin"));
+        assert_eq!(
+            file.preallocation_status(),
+            PreallocationStatus::FirstWriteOnly,
+            "{kind:?}"
+        );
+    }
+}
+
 fn allocated(directory: &std::path::Path, name: &str) -> u64 {
     let metadata = std::fs::metadata(directory.join(name)).expect("metadata");
     metadata.blocks() * 512

@@ -130,6 +130,42 @@ impl SmallFs {
         bytes: u64,
         image: &Path,
     ) -> Result<Self, String> {
+        Self::mounted(|mount| {
+            match maker {
+                None => mount.args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"]),
+                Some((maker, arguments)) => {
+                    make_image(image, bytes, maker, arguments)?;
+                    mount.args(["-t", kind.name(), "-o", "loop"]).arg(image)
+                }
+            };
+            Ok(())
+        })
+    }
+
+    /// Mounts an overlay whose directories are all on another filesystem, or records a skip.
+    #[track_caller]
+    pub(crate) fn overlay_on(below: &Self) -> Option<Self> {
+        let made = Self::mounted(|mount| {
+            let mut options = Vec::new();
+            for name in ["lowerdir", "upperdir", "workdir"] {
+                let directory = below.path().join(name);
+                fs::create_dir(&directory).map_err(|error| error.to_string())?;
+                options.push(format!("{name}={}", directory.display()));
+            }
+            mount.args(["-t", "overlay", "-o", &options.join(","), "overlay"]);
+            Ok(())
+        });
+        match made {
+            Ok(made) => Some(made),
+            Err(why) => {
+                skip(Need::Tools, &format!("cannot mount an overlay: {why}"));
+                None
+            }
+        }
+    }
+
+    /// Mounts what `prepare` adds to the arguments of mount(8).
+    fn mounted(prepare: impl FnOnce(&mut Command) -> Result<(), String>) -> Result<Self, String> {
         if !user::is_root() {
             return Err("mounting requires root".to_owned());
         }
@@ -143,15 +179,7 @@ impl SmallFs {
         let directory = directory.keep();
         let cleaner = Cleaner::watch(&path, &directory);
         let mut mount = Command::new("mount");
-        match maker {
-            None => mount
-                .args(["-t", "tmpfs", "-o", &format!("size={bytes}")])
-                .arg(directory.file_name().expect("a name")),
-            Some((maker, arguments)) => {
-                make_image(image, bytes, maker, arguments)?;
-                mount.args(["-t", kind.name(), "-o", "loop"]).arg(image)
-            }
-        };
+        prepare(&mut mount)?;
         run(mount.arg(&path))?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o1777))
             .map_err(|error| error.to_string())?;
