@@ -69,6 +69,6 @@ pub use options::{
 pub use pinning::Pin;
 pub(crate) use pinning::PinnedRange;
 pub(crate) use range_lock::{
-    LockKind, RangeLock, RangeLockError, Sharing, Timeout, lock_range_timeout,
+    LockKind, RangeLock, RangeLockError, Sharing, Ticket, Timeout, lock_range_timeout,
 };
 pub use stats::CacheStats;

@@ -53,7 +53,7 @@ impl CachedFile {
         }
         // Checks that the path still leads to this file.
         drop(self.open(Access::ReadOnly)?);
-        let lock = self.lock_for_copy(0, WHOLE_FILE, Sharing::Exclusive)?;
+        let lock = self.lock_for_copy(WHOLE_FILE, Sharing::Exclusive)?;
         self.unmap_and_close_idle()?;
         let removed = self.location.parent().and_then(|(directory, name)| {
             rename::remove(&DirectoryEntry {

@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::Ordering;
 
 use super::cached_file::CachedFile;
-use super::lock::WHOLE_FILE;
+use super::lock::MAX_FILE_BYTES;
 use super::open::WriteGuard;
 use crate::mapping_cache::error::MappingError;
 use crate::mapping_cache::options::Access;
@@ -39,8 +39,7 @@ impl CachedFile {
     /// The length does not change on error.
     pub fn set_len(&self, bytes: u64) -> Result<(), MappingError> {
         self.check_offset(bytes, 0)?;
-        let past_end = usize::try_from(i64::MAX as u64 - bytes).unwrap_or(WHOLE_FILE);
-        let _lock = self.lock_for_copy(bytes, past_end, Sharing::Exclusive)?;
+        let _lock = self.lock_for_copy(bytes..MAX_FILE_BYTES, Sharing::Exclusive)?;
         let writing = self.begin_write()?;
         let WriteGuard { state, file } = &writing;
         self.unmap_past(state, bytes)?;
@@ -98,9 +97,7 @@ impl CachedFile {
     pub fn discard(&self, range: Range<u64>) -> Result<(), MappingError> {
         let len = range.end.saturating_sub(range.start);
         self.check_offset(range.start, len)?;
-        // Lossless where files can be mapped: at most 2^63 - 1.
-        let locked = usize::try_from(len).unwrap_or(usize::MAX);
-        let _lock = self.lock_for_copy(range.start, locked, Sharing::Exclusive)?;
+        let _lock = self.lock_for_copy(range.clone(), Sharing::Exclusive)?;
         self.discard_locked(range)
     }
 
