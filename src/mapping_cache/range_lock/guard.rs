@@ -53,7 +53,13 @@ impl<'a> RangeLock<'a> {
         let range = offset..offset + len as u64;
         let mut waiter = Waiter::new();
         loop {
-            match Self::lock(table, range.clone(), sharing, LockKind::Copy, waiter.ticket()) {
+            match Self::lock(
+                table,
+                range.clone(),
+                sharing,
+                LockKind::Copy,
+                waiter.ticket(),
+            ) {
                 Ok(lock) => return Ok(Some(lock)),
                 Err(refused) if refused.conflict.only_copies => {
                     waiter.wait(&refused, None);

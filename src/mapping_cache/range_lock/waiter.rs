@@ -179,7 +179,13 @@ mod tests {
     fn readers_that_wait_do_not_wait_for_each_other() {
         let table = LockTable::new();
         let stripe = Stripe::number(0);
-        let held = table.lock(0..5, Sharing::Exclusive, LockKind::Copy, stripe, Ticket::NEW);
+        let held = table.lock(
+            0..5,
+            Sharing::Exclusive,
+            LockKind::Copy,
+            stripe,
+            Ticket::NEW,
+        );
         let older = waiting(&table, 0..15, Sharing::Shared);
         let younger = waiting(&table, 0..15, Sharing::Shared);
         assert!(attempt(&table, 5..15, Sharing::Shared, Ticket::NEW).is_ok());

@@ -63,7 +63,9 @@ impl WantedRanges {
         sharing: Sharing,
         ticket: Ticket,
     ) -> Option<Conflict> {
-        let mut older = self.0.range(..Wanted::new(ticket, &(0..0), Sharing::Shared));
+        let mut older = self
+            .0
+            .range(..Wanted::new(ticket, &(0..0), Sharing::Shared));
         let conflicts = |wanted: &&Wanted| {
             (wanted.sharing == Sharing::Exclusive || sharing == Sharing::Exclusive)
                 && overlap(&(wanted.start..wanted.end), range)
