@@ -102,9 +102,9 @@ pub enum MappingError {
     /// A span or a copy holds a conflicting lock on part of the range, or waits for one. A copy
     /// waits for other copies, but not for spans. A span without a timeout waits for neither.
     ///
-    /// Copies, and spans with a timeout, wait in the order in which they came. A file that has
-    /// refused such a request once grants no conflicting lock to a later one, until the request is
-    /// granted or a span is in its way.
+    /// Copies do not starve, and neither do spans with a timeout that wait for copies. A file that
+    /// has refused such a request grants conflicting locks to at most 64 later requests. Then the
+    /// oldest request comes first, also over several files.
     ///
     /// The fields describe the part of the caller's request that is in this file. They do not
     /// describe the range that the other span or copy holds.

@@ -37,7 +37,7 @@
 //!    again, under the mutex or by the read-modify-write of the conflicting entry. Unlocking uses
 //!    that mutex or word later. So it sees the waiter count and increments the epoch. The same holds
 //!    for a copy's lock that becomes a guard's, and for a wanted range that is removed.
-//! 7. *A request waits for older ones* (`waiter.rs`). The table has the list of the wanted ranges.
+//! 7. *A request waits for older ones* that others have overtaken (`waiter.rs`). The table has the list of the wanted ranges.
 //!    A wanted exclusive range counts as an exclusive lock, so that shared locks search the list
 //!    (case 2). A shared lock that finds no count was requested before the range was listed, or at
 //!    the same time. A wanted shared range concerns exclusive locks only, which search the list.
@@ -119,7 +119,12 @@ struct ExclusiveLocks {
 
 impl ExclusiveLocks {
     /// Returns the conflict of a request with held locks, or with requests that are older.
-    fn conflict(&self, range: &Range<u64>, sharing: Sharing, ticket: Ticket) -> Option<Conflict> {
+    fn conflict(
+        &mut self,
+        range: &Range<u64>,
+        sharing: Sharing,
+        ticket: Ticket,
+    ) -> Option<Conflict> {
         let held = self.held_conflict(range);
         held.or_else(|| self.wanted.conflict(range, sharing, ticket))
     }
@@ -324,10 +329,11 @@ impl LockTable {
         stripe: Stripe,
         ticket: Ticket,
     ) -> Result<LockToken<'_>, Conflict> {
-        let table = lock_mutex(&self.exclusive);
+        let mut table = lock_mutex(&self.exclusive);
         if let Some(conflict) = table.conflict(&range, Sharing::Shared, ticket) {
             return Err(conflict);
         }
+        table.wanted.overtake(&range, Sharing::Shared, ticket);
         let (stripe, here) = self.existing_stripe(stripe);
         let index = lock_mutex(&here.slab).insert(range, stay);
         Ok(LockToken::slab(stripe, index))
@@ -396,6 +402,7 @@ impl LockTable {
             self.exclusive_count.fetch_sub(1, Ordering::Relaxed);
             return Err(conflict);
         }
+        table.wanted.overtake(&range, Sharing::Exclusive, ticket);
         let start = range.start;
         table.held.insert(start, (range.end, stay));
         Ok(LockToken::exclusive(start))
