@@ -1,5 +1,5 @@
-//! A limited number of requests for range locks overtake one that waits: no copy starves. No request
-//! counts as a span before it is one.
+//! A limited number of requests for range locks overtake one that waits, so that no copy starves.
+//! No request counts as a span before it is one.
 
 use std::{
     path::Path,
@@ -24,8 +24,8 @@ const BLOCK: u64 = 16 << 10;
 const LONG: Duration = Duration::from_secs(60);
 
 /// Operations of other threads that may end during one operation of the tested thread, on average.
-/// 64 may overtake it for each of its files, and each other thread may have waited before. The rest
-/// happens while the tested thread does not wait, but has lost the processor.
+/// For each file, 64 may overtake it, and each other thread may have waited before it. The rest
+/// happens while the tested thread has lost the processor and does not wait.
 const OVERTAKINGS: u64 = 640;
 
 fn group_of(paths: &[&str], file_bytes: u64, root: &Path, cache: &MappingCache) -> Group {

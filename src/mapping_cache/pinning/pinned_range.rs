@@ -118,8 +118,8 @@ impl CachedFile {
         Ok((pinned, end))
     }
 
-    /// Locks the first part of a range as a copy does, up to the end of its window. Returns the lock
-    /// and the end of the locked part.
+    /// Locks the first part of a range as a copy does, up to the end of its window. Returns the
+    /// lock and the end of the locked part.
     pub(crate) fn lock_window_range(
         &self,
         range: Range<u64>,

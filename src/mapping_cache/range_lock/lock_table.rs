@@ -35,14 +35,15 @@
 //!    that finds no count (case 1) acquires what unlocking released there.
 //! 6. *No wake-up is lost.* A waiter increments the waiter count, loads the epoch, and then tries
 //!    again, under the mutex or by the read-modify-write of the conflicting entry. Unlocking uses
-//!    that mutex or word later. So it sees the waiter count and increments the epoch. The same holds
-//!    for a copy's lock that becomes a guard's, and for a wanted range that is removed.
-//! 7. *A request waits for older ones* that others have overtaken (`waiter.rs`). The table has the list of the wanted ranges.
-//!    A wanted exclusive range counts as an exclusive lock, so that shared locks search the list
-//!    (case 2). A shared lock that finds no count was requested before the range was listed, or at
-//!    the same time. A wanted shared range concerns exclusive locks only, which search the list.
-//! 8. *A lock becomes that of a guard.* The entry changes by a read-modify-write, or under its
-//!    mutex, so that cases 1 and 5 hold for it as for an unchanged entry.
+//!    that mutex or word later. So it sees the waiter count and increments the epoch. The same
+//!    holds for a copy's lock that becomes a guard's, and for a wanted range that is removed.
+//! 7. *A request waits for older ones* that others have overtaken (`waiter.rs`). The table has the
+//!    list of the wanted ranges. A wanted exclusive range counts as an exclusive lock, so that
+//!    shared locks search the list (case 2). A shared lock that finds no count was requested before
+//!    the range was listed, or at the same time. A wanted shared range concerns exclusive locks
+//!    only, which search the list.
+//! 8. *A lock becomes that of a guard.* Its entry changes by a read-modify-write, or under its
+//!    mutex. Cases 1 and 5 hold for it as before.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -233,8 +234,8 @@ impl LockTable {
         table
     }
 
-    /// Locks a range that is not empty, or returns the conflict. `ticket` tells how long the request
-    /// has waited.
+    /// Locks a range that is not empty, or returns the conflict. `ticket` is the age of the
+    /// request.
     pub(in crate::mapping_cache) fn lock(
         &self,
         range: Range<u64>,

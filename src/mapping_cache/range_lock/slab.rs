@@ -138,8 +138,10 @@ mod tests {
                         slab.make_guard(held[chosen].2);
                         held[chosen].1 = LockKind::Guard;
                     }
-                    2 => held.push((range.clone(), LockKind::Copy, slab.insert(range.clone(), LockKind::Copy))),
-                    _ => held.push((range.clone(), LockKind::Guard, slab.insert(range.clone(), LockKind::Guard))),
+                    action => {
+                        let kind = if action == 2 { LockKind::Copy } else { LockKind::Guard };
+                        held.push((range.clone(), kind, slab.insert(range, kind)));
+                    }
                 }
                 let searched = start / 2..start / 2 + 10;
                 let overlapping = held.iter().filter(|(locked, ..)| overlap(locked, &searched));

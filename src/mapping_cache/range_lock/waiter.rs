@@ -11,8 +11,8 @@
 //! all locks or none, and each range is listed when it is refused. So later requests overtake it at
 //! most [`MAX_OVERTAKINGS`] times for each of its ranges.
 //!
-//! **Guards.** A request that conflicts with the lock of a guard is listed in no table, since copies
-//! must not wait for guards. So guards may overtake a request that waits for guards.
+//! **Guards.** A request that conflicts with the lock of a guard is listed in no table, since
+//! copies must not wait for guards. So guards may overtake a request that waits for guards.
 //!
 //! **No deadlock.** A thread that waits holds no lock of a copy [I38]. A listed request waits for
 //! copies, which wait for nothing, or for an older request. The cases of two requests, neither of
@@ -25,8 +25,8 @@
 //! 3. *B holds x for a moment, because its attempt has not reached y.* It is refused at y, unlocks
 //!    x, and wakes A.
 //! 4. *B holds a guard on x and waits for a copy of y.* A is refused by the guard. It fails, or is
-//!    removed from all lists, so that B does not wait for A. If A was listed because x refused it for
-//!    another copy first, it learns of the guard when that copy ends.
+//!    removed from all lists, so that B does not wait for A. If A was listed because x refused it
+//!    for another copy first, it learns of the guard when that copy ends.
 //! 5. *A gives up, or meets a guard.* It wakes the waiters of all tables that listed it.
 
 use std::ops::Range;
@@ -71,8 +71,8 @@ impl<'a> Waiter<'a> {
         self.ticket
     }
 
-    /// Waits after an attempt was refused. Returns `false` if the deadline passed, and `true` if the
-    /// caller must try again.
+    /// Waits after an attempt was refused. Returns `false` if the deadline passed, and `true` if
+    /// the caller must try again.
     pub(super) fn wait(&mut self, refused: &Refused<'a>, deadline: Option<Instant>) -> bool {
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             return false;
