@@ -1,13 +1,17 @@
 //! Shared locks by number, with an index that finds those that overlap a range.
 //!
-//! A lock is added, removed and searched for in logarithmic time, also if the locks overlap each
-//! other.
+//! The first few locks are found by a scan. For the others, adding, removing and searching take
+//! logarithmic time, also if the locks overlap each other.
 
 use std::ops::Range;
 
 use iset::{Entry, IntervalMap};
 
-use super::conflict::{Conflict, LockKind, merge_ordered};
+use super::conflict::{Conflict, LockKind, both, merge_ordered};
+
+/// Number of entries that are not in the index. They are added and removed in constant time, and a
+/// scan of them costs less than a search.
+const SCANNED: u32 = 32;
 
 /// Locks by number, which are found without a search.
 #[derive(Debug, Default)]
@@ -15,6 +19,7 @@ pub(super) struct Slab {
     entries: Vec<SlabEntry>,
     /// Index of the first free entry plus 1, or 0 if there is none.
     free: u64,
+    /// The locks of all entries from [`SCANNED`].
     by_range: IntervalMap<u64, Count>,
 }
 
@@ -45,12 +50,19 @@ impl Count {
 
 impl Slab {
     pub(super) fn insert(&mut self, range: Range<u64>, kind: LockKind) -> u32 {
-        *self.by_range.entry(range.clone()).or_default().of(kind) += 1;
         let entry = SlabEntry {
             start: range.start,
             end: range.end,
             kind,
         };
+        let index = self.insert_entry(entry);
+        if index >= SCANNED {
+            *self.by_range.entry(range).or_default().of(kind) += 1;
+        }
+        index
+    }
+
+    fn insert_entry(&mut self, entry: SlabEntry) -> u32 {
         if self.free == 0 {
             self.entries.push(entry);
             let last = self.entries.len() - 1;
@@ -72,15 +84,17 @@ impl Slab {
         entry.start = self.free;
         entry.end = 0;
         self.free = u64::from(index) + 1;
+        if index >= SCANNED {
+            self.remove_from_index(range, kind);
+        }
+    }
+
+    fn remove_from_index(&mut self, range: Range<u64>, kind: LockKind) {
         let Entry::Occupied(mut count) = self.by_range.entry(range) else {
-            unreachable!("the index has every lock");
+            unreachable!("the index has the lock");
         };
         *count.get_mut().of(kind) -= 1;
-        if let Count {
-            copies: 0,
-            guards: 0,
-        } = count.get()
-        {
+        if count.get().copies == 0 && count.get().guards == 0 {
             count.remove();
         }
     }
@@ -91,14 +105,30 @@ impl Slab {
         assert!(entry.end != 0, "a lock that is held");
         let (range, kind) = (entry.start..entry.end, entry.kind);
         entry.kind = LockKind::Guard;
-        let count = self.by_range.get_mut(range);
-        let count = count.expect("the index has every lock");
-        *count.of(kind) -= 1;
-        *count.of(LockKind::Guard) += 1;
+        if index >= SCANNED {
+            let count = self.by_range.get_mut(range);
+            let count = count.expect("the index has the lock");
+            *count.of(kind) -= 1;
+            *count.of(LockKind::Guard) += 1;
+        }
     }
 
     /// Returns the conflict of an exclusive lock with these.
     pub(super) fn conflict(&self, range: &Range<u64>) -> Option<Conflict> {
+        let scanned = self.entries.iter().take(SCANNED as usize);
+        let overlapping = scanned
+            .filter(|entry| entry.end != 0 && entry.start < range.end && range.start < entry.end);
+        let conflicts = overlapping.map(|entry| {
+            Some(Conflict {
+                only_copies: entry.kind == LockKind::Copy,
+                from: entry.start,
+            })
+        });
+        conflicts.fold(self.indexed_conflict(range), both)
+    }
+
+    fn indexed_conflict(&self, range: &Range<u64>) -> Option<Conflict> {
+        // A search allocates.
         if self.by_range.is_empty() {
             return None;
         }
