@@ -27,7 +27,7 @@ impl CachedFile {
             Some(_) => Err(io::ErrorKind::AlreadyExists.into()),
             None => self
                 .location
-                .create(|changed| self.directories.note(changed)),
+                .create(|changed| self.resources.directories.note(changed)),
         };
         created.map_err(|source| self.io_error("create", source))?;
         // Counts as a write, so that the next sync makes the file itself durable.

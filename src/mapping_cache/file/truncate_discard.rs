@@ -6,7 +6,6 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
-use std::sync::atomic::Ordering;
 
 use super::cached_file::CachedFile;
 use super::lock::MAX_FILE_BYTES;
@@ -23,8 +22,8 @@ impl CachedFile {
     /// Sets the length of the file. Extending adds a hole, and truncating discards data. The next
     /// [`sync`](Self::sync) makes the length durable, even if it did not change.
     ///
-    /// Waits for copies that overlap the bytes past the new end. For other caches of the process,
-    /// the truncated file is too short: [close it without a sync](Self::close_without_sync) there.
+    /// Waits for copies that overlap the bytes past the new end. The new length holds for all
+    /// caches of the process.
     ///
     /// # Errors
     ///
@@ -52,11 +51,10 @@ impl CachedFile {
         file.set_len(bytes)
             .map_err(|error| self.storage_error("set its length", needed, error))?;
         if bytes > present {
-            state.note_holes();
-            state.note_len(bytes);
+            state.storage.note_holes();
+            state.storage.note_len(bytes);
         } else {
-            state.note_truncated(bytes);
-            state.preallocated_to.fetch_min(bytes, Ordering::Relaxed);
+            state.storage.note_truncated(bytes);
         }
         Ok(())
     }
@@ -112,16 +110,10 @@ impl CachedFile {
             return Ok(());
         }
         let len = end - range.start;
-        state
-            .preallocated_to
-            .fetch_min(range.start, Ordering::Relaxed);
+        state.storage.note_storage_freed(range.start);
         let discarded = match fallocate::punch(file, range.start, len) {
             Err(error) if fallocate::is_unsupported(&error) => write_zeros(file, range.start..end),
-            Ok(()) => {
-                state.note_holes();
-                Ok(())
-            }
-            failed => failed,
+            discarded => discarded,
         };
         discarded.map_err(|error| self.storage_error("discard a range", len, error))
     }

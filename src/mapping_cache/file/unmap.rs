@@ -47,7 +47,7 @@ impl CachedFile {
     /// Unmaps all windows that extend past a new end. Must not be called under the length lock, for
     /// which a thread that maps a window may wait.
     pub(super) fn unmap_past(&self, state: &FileState, bytes: u64) -> Result<(), MappingError> {
-        if bytes >= state.known_bytes() {
+        if bytes >= state.storage.known_bytes() {
             return Ok(());
         }
         self.evict_range(state, &(bytes..u64::MAX));
