@@ -38,7 +38,7 @@ fn hash_group(group: &Group, in_place: bool) {
         // benchmark.
         pieces = unsafe { pieces.hash_in_place() };
     }
-    let outcomes = pieces.hash_all(&HashOptions::new());
+    let outcomes = pieces.hash_all(&HashOptions::new()).expect("enough memory");
     let hashed = |outcome: &PieceHash| matches!(outcome, PieceHash::Hashed(_));
     assert!(outcomes.iter().all(hashed), "all pieces are hashed");
 }

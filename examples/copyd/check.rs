@@ -18,7 +18,11 @@ pub(crate) fn run(args: &CheckArgs) -> Result<u8> {
     let group = builder.open()?;
     let pieces = Pieces::new(&group, args.piece_length.get())?;
     let (mut mismatched, mut unreadable) = (Vec::new(), Vec::new());
-    for (piece, outcome) in pieces.hash_all(&HashOptions::new()).into_iter().enumerate() {
+    for (piece, outcome) in pieces
+        .hash_all(&HashOptions::new())?
+        .into_iter()
+        .enumerate()
+    {
         let range = pieces.range(piece).context("a piece outside the group")?;
         match outcome {
             PieceHash::Hashed(digest) if digest == expected(args.seed, range) => {}

@@ -163,7 +163,7 @@ fn hash(
         .cancel(&engine.cancel);
 
     let mut digests = Vec::with_capacity(pieces.count());
-    for (i, outcome) in pieces.hash_all(&run).into_iter().enumerate() {
+    for (i, outcome) in pieces.hash_all(&run)?.into_iter().enumerate() {
         match outcome {
             PieceHash::Hashed(digest) => digests.push(digest),
             PieceHash::Failed(error) => return Err(error).with_context(|| format!("piece {i}")),

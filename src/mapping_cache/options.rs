@@ -242,8 +242,9 @@ impl CacheOptions {
     /// Sets how many descriptors the cache keeps open, at least four. Defaults to a quarter of
     /// `RLIMIT_NOFILE`, at most 256.
     ///
-    /// Half of them may belong to dirty files. The oldest dirty files are synced before that limit
-    /// is exceeded. A thread that opens a file holds one more descriptor.
+    /// Half of them may belong to dirty files. Before that limit is exceeded, mappings replace the
+    /// descriptors of the oldest dirty files; files that cannot be mapped are synced. A thread that
+    /// opens a file holds one more descriptor.
     #[must_use]
     pub fn descriptors_max(mut self, descriptors: usize) -> Self {
         self.descriptors_max = descriptors;

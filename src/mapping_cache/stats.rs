@@ -31,7 +31,8 @@ pub struct CacheStats {
     pub pinned_mappings: usize,
     /// Number of descriptors that the cache keeps open.
     pub open_files: usize,
-    /// Number of dirty files: their writes are not synced. Each holds one of the descriptors.
+    /// Number of dirty files: their writes are not synced. Each holds one of the descriptors, or a
+    /// mapping that is not part of the budget.
     pub dirty_files: usize,
 }
 

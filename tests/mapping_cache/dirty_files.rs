@@ -1,18 +1,22 @@
-//! [I4] Written data that is not synced. The descriptor from before the first write stays open, and
-//! a failed sync is permanent.
+//! [I4] Written data that is not synced. The open file description from before the first write is
+//! kept, and a failed sync is permanent.
 
 use std::{
     fs,
+    fs::File,
     path::{Path, PathBuf},
     sync::Barrier,
     thread,
 };
 
-use flatspan::mapping_cache::{Access, CachedFile, CopyMethod, FlushMode, MappingError};
+use flatspan::mapping_cache::{
+    Access, CachedFile, CopyMethod, FlushMode, MappingCache, MappingError,
+};
 
 use crate::{
     fixture::{PAGE, WINDOW, assert_reads, cache, cache_of, options, pattern, put, reader, writer},
     support::{
+        filesystem::{Kind, SmallFs},
         fuse::{FuseFs, Mode},
         temp_dir,
     },
@@ -32,7 +36,7 @@ fn descriptors_of(path: &Path) -> Vec<PathBuf> {
 }
 
 /// Reads as many other files as needed to close every idle descriptor.
-fn press(cache: &flatspan::mapping_cache::MappingCache, directory: &Path) {
+fn press(cache: &MappingCache, directory: &Path) {
     for name in 0..20 {
         let name = format!("other{name}");
         put(directory, &name, 5, PAGE);
@@ -99,36 +103,116 @@ fn i04_a_write_pin_keeps_the_descriptor_through_a_sync() {
     assert_eq!(cache.stats().dirty_files, 0);
 }
 
-#[test]
-fn i04_at_the_limit_files_are_synced_before_they_are_closed() {
-    let Some(fs) = FuseFs::new(Mode::Plain) else {
-        return;
-    };
-    let cache = cache_of(options(64).descriptors_max(4));
+/// Ten files that were written in a cache that keeps two dirty descriptors.
+fn ten_written_files(cache: &MappingCache, directory: &Path) -> Vec<CachedFile> {
     let files: Vec<_> = (0..10)
-        .map(|name| writer(&cache, fs.path(), &format!("n{name}"), PAGE))
+        .map(|name| writer(cache, directory, &format!("n{name}"), PAGE))
         .collect();
     for file in &files {
         file.write_at(0, b"data").expect("a write");
         let stats = cache.stats();
-        assert!(stats.dirty_files <= 2, "half of the limit: {stats:?}");
         assert!(stats.open_files <= 4, "{stats:?}");
     }
+    files
+}
+
+fn syncs(fs: &FuseFs) -> Vec<String> {
+    let log = fs.log().into_iter();
+    log.filter(|line| line.starts_with("fsync")).collect()
+}
+
+#[test]
+fn i04_at_the_limit_mappings_replace_the_descriptors_and_nothing_is_synced() {
+    let Some(fs) = FuseFs::new(Mode::Plain) else {
+        return;
+    };
+    let cache = cache_of(options(64).descriptors_max(4));
+    let files = ten_written_files(&cache, fs.path());
+    assert_eq!(cache.stats().dirty_files, 10);
+    assert_eq!(syncs(&fs), Vec::<String>::new());
+    for file in &files {
+        file.sync().expect("a sync");
+    }
+    let expected: Vec<_> = (0..10).map(|name| format!("fsync n{name}")).collect();
+    assert_eq!(syncs(&fs), expected, "one sync for each file");
+    assert_eq!(cache.stats().dirty_files, 0);
+    drop(files);
+    let maps = fs::read_to_string("/proc/self/maps").expect("/proc");
+    let path = fs.path().to_str().expect("UTF-8");
+    assert!(!maps.contains(path), "no mapping is left: {maps}");
+}
+
+#[test]
+fn i04_at_the_limit_files_that_cannot_be_mapped_are_synced_before_they_are_closed() {
+    let Some(fs) = FuseFs::new(Mode::DirectIo) else {
+        return;
+    };
+    let cache = cache_of(options(64).descriptors_max(4));
+    let files = ten_written_files(&cache, fs.path());
+    assert!(cache.stats().dirty_files <= 2, "half of the limit");
     let log = fs.log();
     for name in 0..8 {
-        let written = log
-            .iter()
-            .position(|line| line.starts_with(&format!("write n{name} ")));
-        let synced = log
-            .iter()
-            .position(|line| *line == format!("fsync n{name}"));
+        let at = |start: String| log.iter().position(|line| line.starts_with(&start));
+        let written = at(format!("write n{name} "));
+        let synced = at(format!("fsync n{name}"));
         assert!(written.is_some() && written < synced, "n{name}: {log:#?}");
     }
     for file in &files {
         file.sync().expect("a sync");
     }
-    let log = fs.log();
-    assert!(log.iter().any(|line| line == "fsync n9"), "{log:#?}");
+    assert!(syncs(&fs).contains(&"fsync n9".to_owned()));
+}
+
+#[test]
+fn i04_writes_after_the_descriptor_was_replaced_are_synced_too() {
+    let directory = temp_dir();
+    let cache = cache_of(options(64).descriptors_max(4));
+    let files = ten_written_files(&cache, directory.path());
+    let longer = pattern(1, 0, 3 * WINDOW);
+    for round in 0..3 {
+        for file in &files {
+            let len = (round + 1) * WINDOW;
+            file.write_at(0, &longer[..len]).expect("a write");
+        }
+        assert_eq!(cache.stats().dirty_files, 10);
+    }
+    for file in &files {
+        file.sync().expect("a sync");
+        assert_reads(file, 1, 0, 3 * WINDOW);
+    }
+    assert_eq!(cache.stats().dirty_files, 0);
+}
+
+/// The error of a lost write must not disappear although the descriptor was closed, and although
+/// another descriptor has returned it.
+#[test]
+fn i04_a_writeback_error_is_reported_after_the_descriptor_was_closed() {
+    let Some(tmpfs) = SmallFs::new(Kind::Tmpfs, 8 << 20) else {
+        return;
+    };
+    let Some(fs) = SmallFs::on_full_device(&tmpfs) else {
+        return;
+    };
+    let cache = cache_of(options(64).descriptors_max(4));
+    let file = writer(&cache, fs.path(), "lost", 8 * WINDOW);
+    file.write_at(0, &pattern(1, 0, 8 * WINDOW))
+        .expect("a write");
+    let other = File::open(fs.path().join("lost")).expect("the file");
+    let _more = ten_written_files(&cache, fs.path());
+    assert_eq!(
+        descriptors_of(&fs.path().join("lost")).len(),
+        1,
+        "only that of the test"
+    );
+    other.sync_data().expect_err("the device is full");
+    drop(other);
+    let reopened = File::open(fs.path().join("lost")).expect("the file");
+    reopened.sync_data().expect("the error was returned before");
+    let failed = file.sync().expect_err("the file lost data");
+    assert!(
+        matches!(&failed, MappingError::SyncFailed { path, .. } if path.ends_with("lost")),
+        "{failed:?}"
+    );
 }
 
 #[track_caller]
@@ -175,10 +259,7 @@ fn i04_a_failed_sync_is_permanent_until_the_file_is_closed() {
     }
 }
 
-fn assert_sync_failed_of_other_handle(
-    cache: &flatspan::mapping_cache::MappingCache,
-    directory: &Path,
-) {
+fn assert_sync_failed_of_other_handle(cache: &MappingCache, directory: &Path) {
     let twin = writer(cache, directory, "a", WINDOW);
     twin.write_at(1, b"x").expect("a write");
     assert_sync_failed(&twin);
@@ -205,7 +286,7 @@ fn i04_all_concurrent_syncs_report_the_failure() {
 
 #[test]
 fn i04_a_failed_sync_during_eviction_is_reported_to_the_owner() {
-    let Some(fs) = FuseFs::new(Mode::SyncFailsOnce) else {
+    let Some(fs) = FuseFs::new(Mode::DirectIoSyncFailsOnce) else {
         return;
     };
     let cache = cache_of(options(64).descriptors_max(4));

@@ -272,7 +272,7 @@ fn hashing_a_range_of_a_writing_span_fails() {
         #[cfg(feature = "rayon")]
         {
             use flatspan::span::{HashOptions, PieceHash};
-            let outcomes = pieces.hash_all(&HashOptions::new());
+            let outcomes = pieces.hash_all(&HashOptions::new()).expect("enough memory");
             let hashed = outcomes
                 .iter()
                 .map(|outcome| matches!(outcome, PieceHash::Hashed(_)));

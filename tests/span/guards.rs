@@ -3,10 +3,11 @@
 #![expect(unsafe_code, reason = "slices are a promise of the caller")]
 
 use std::{
+    cell::Cell,
     fs::{self, File},
     io::{self, Read as _, Seek as _, Write as _},
     ops::Range,
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::{self, AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{Arc, Barrier},
     thread,
@@ -426,12 +427,25 @@ fn copies_stay_inside_the_span() {
 }
 
 #[test]
-fn slices_require_assume_exclusive() {
+fn slices_without_assume_exclusive_panic_in_the_caller_and_name_the_remedies() {
+    thread_local! {
+        static FILE: Cell<Option<String>> = const { Cell::new(None) };
+    }
+    let others = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        FILE.set(info.location().map(|at| at.file().to_owned()));
+        others(info);
+    }));
     #[track_caller]
     fn panics(act: impl FnOnce()) {
         let payload = catch_unwind(AssertUnwindSafe(act)).expect_err("it must panic");
         let message = payload.downcast_ref::<&str>().expect("a message");
-        assert!(message.contains("assume_exclusive"), "{message}");
+        assert!(
+            message.contains("`GroupBuilder::assume_exclusive`"),
+            "{message}"
+        );
+        assert!(message.contains("copy with `read_at`"), "{message}");
+        assert_eq!(FILE.take().as_deref(), Some(file!()));
     }
     let directory = one_file(1, 10_000);
     let builder = Group::builder(directory.path()).existing_file("a");

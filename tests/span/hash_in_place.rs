@@ -37,6 +37,7 @@ fn hashes_agree(cache: &MappingCache) {
         #[cfg(feature = "rayon")]
         for (piece, outcome) in pieces
             .hash_all(&flatspan::span::HashOptions::new())
+            .expect("enough memory")
             .into_iter()
             .enumerate()
         {

@@ -62,12 +62,18 @@ fn all_pieces_are_hashed_in_order() {
             let pool = pool(threads);
             for piece_bytes in [97, 1000, 4096, 16_384, 150_000, 300_007, 1 << 30] {
                 let pieces = Pieces::new(&group, piece_bytes as u64).expect("pieces");
-                let outcomes = pieces.hash_all(&HashOptions::new().pool(&pool));
+                let outcomes = pieces
+                    .hash_all(&HashOptions::new().pool(&pool))
+                    .expect("enough memory");
                 assert_hashes(&outcomes, &bytes, piece_bytes);
             }
         }
         let pieces = Pieces::new(&group, 5000).expect("pieces");
-        assert_hashes(&pieces.hash_all(&HashOptions::new()), &bytes, 5000);
+        assert_hashes(
+            &pieces.hash_all(&HashOptions::new()).expect("enough memory"),
+            &bytes,
+            5000,
+        );
     }
 }
 
@@ -76,7 +82,29 @@ fn pieces_of_one_byte_are_hashed_in_order() {
     let directory = support::temp_dir();
     let (group, bytes) = seven_files(directory.path(), CopyMethod::Auto, 5000);
     let pieces = Pieces::new(&group, 1).expect("pieces");
-    assert_hashes(&pieces.hash_all(&HashOptions::new()), &bytes, 1);
+    assert_hashes(
+        &pieces.hash_all(&HashOptions::new()).expect("enough memory"),
+        &bytes,
+        1,
+    );
+}
+
+#[test]
+fn results_of_2_to_60_pieces_are_refused_and_not_a_panic() {
+    let padding = Group::builder("/").padding(1 << 60).open();
+    let group = padding.expect("a group");
+    let pieces = Pieces::new(&group, 1).expect("pieces");
+    let refused = pieces.hash_all(&HashOptions::new());
+    assert!(
+        matches!(
+            &refused,
+            Err(GroupError::InvalidArgument {
+                argument: "piece_bytes",
+                ..
+            })
+        ),
+        "{refused:?}"
+    );
 }
 
 #[test]
@@ -87,7 +115,12 @@ fn a_group_without_bytes_has_no_pieces_to_hash() {
         .open()
         .expect("a group");
     let pieces = Pieces::new(&group, 100).expect("pieces");
-    assert!(pieces.hash_all(&HashOptions::new()).is_empty());
+    assert!(
+        pieces
+            .hash_all(&HashOptions::new())
+            .expect("enough memory")
+            .is_empty()
+    );
     let found = pieces
         .verify(&[], &HashOptions::new())
         .expect("nothing to compare");
@@ -107,7 +140,7 @@ fn hashing_runs_on_the_given_pool() {
     };
     let pool = pool(2);
     let run = HashOptions::new().pool(&pool).progress(&progress);
-    assert_hashes(&pieces.hash_all(&run), &bytes, 1000);
+    assert_hashes(&pieces.hash_all(&run).expect("enough memory"), &bytes, 1000);
     let names = names.into_inner().expect("names");
     assert!(!names.is_empty());
     assert!(
@@ -128,7 +161,11 @@ fn hashing_defaults_to_the_current_pool() {
             .is_some_and(|name| name.starts_with("given-"));
         elsewhere.fetch_or(!is_given, Ordering::Relaxed);
     };
-    let outcomes = pool(2).install(|| pieces.hash_all(&HashOptions::new().progress(&progress)));
+    let outcomes = pool(2).install(|| {
+        pieces
+            .hash_all(&HashOptions::new().progress(&progress))
+            .expect("enough memory")
+    });
     assert_hashes(&outcomes, &bytes, 1000);
     assert!(!elsewhere.into_inner());
 }
@@ -142,7 +179,11 @@ fn progress_rises_to_the_total() {
         let reports = Mutex::new(Vec::new());
         let progress = |progress: HashProgress| reports.lock().expect("reports").push(progress);
         let pool = pool(threads);
-        drop(pieces.hash_all(&HashOptions::new().pool(&pool).progress(&progress)));
+        drop(
+            pieces
+                .hash_all(&HashOptions::new().pool(&pool).progress(&progress))
+                .expect("enough memory"),
+        );
         let mut reports = reports.into_inner().expect("reports");
         assert!(
             reports
@@ -185,7 +226,7 @@ fn a_cancelled_run_returns_partial_results() {
         .pool(&pool)
         .progress(&progress)
         .cancel(&cancel);
-    let outcomes = pieces.hash_all(&run);
+    let outcomes = pieces.hash_all(&run).expect("enough memory");
     assert_eq!(outcomes.len(), 1000);
     let mut hashed = 0;
     for (outcome, expected) in outcomes.iter().zip(&expected) {
@@ -227,7 +268,9 @@ fn a_run_cancelled_before_its_start_reads_nothing() {
     let (group, bytes) = seven_files(directory.path(), CopyMethod::Auto, 10_000);
     let pieces = Pieces::new(&group, 1000).expect("pieces");
     let cancel = AtomicBool::new(true);
-    let outcomes = pieces.hash_all(&HashOptions::new().cancel(&cancel));
+    let outcomes = pieces
+        .hash_all(&HashOptions::new().cancel(&cancel))
+        .expect("enough memory");
     assert!(
         outcomes
             .iter()
@@ -235,7 +278,9 @@ fn a_run_cancelled_before_its_start_reads_nothing() {
     );
     cancel.store(false, Ordering::Relaxed);
     assert_hashes(
-        &pieces.hash_all(&HashOptions::new().cancel(&cancel)),
+        &pieces
+            .hash_all(&HashOptions::new().cancel(&cancel))
+            .expect("enough memory"),
         &bytes,
         1000,
     );
@@ -256,7 +301,12 @@ fn unreadable_pieces_fail_alone() {
         };
         let group = builder(Group::builder(directory.path()));
         let pieces = Pieces::new(&group, 1000).expect("pieces");
-        for (piece, outcome) in pieces.hash_all(&HashOptions::new()).into_iter().enumerate() {
+        for (piece, outcome) in pieces
+            .hash_all(&HashOptions::new())
+            .expect("enough memory")
+            .into_iter()
+            .enumerate()
+        {
             let error = match outcome {
                 PieceHash::Hashed(hash) => {
                     assert!(!(20..30).contains(&piece) && !(45..50).contains(&piece));

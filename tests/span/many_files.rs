@@ -139,3 +139,31 @@ fn many_files_fit_into_a_control_group_when_mapped() {
     }
     in_child(name, Some(192 << 20));
 }
+
+#[test]
+fn span_mut_over_2000_files_needs_no_more_descriptors_than_copies() {
+    let name = "many_files::span_mut_over_2000_files_needs_no_more_descriptors_than_copies";
+    if !child::is_me(name) {
+        return in_child(name, None);
+    }
+    const FILES: usize = 2000;
+    let directory = support::temp_dir();
+    let group = Group::builder(directory.path())
+        .access(Access::ReadWrite)
+        .create(true)
+        .files((0..FILES).map(|file| (file.to_string(), 100)))
+        .open()
+        .expect("a group");
+    let bytes: Vec<u8> = (0..FILES * 100).map(|byte| (byte % 251) as u8).collect();
+    let mut span = group.span_mut(..).expect("a span");
+    span.write_at(0, &bytes).expect("stores");
+    group.sync_all().expect("a sync beside the span");
+    span.write_at(5, b"later").expect("stores");
+    drop(span);
+    group.sync_all().expect("a sync");
+    assert_eq!(group.cache().stats().dirty_files, 0);
+    for (file, content) in bytes.chunks(100).enumerate().skip(1) {
+        let read = fs::read(directory.path().join(file.to_string()));
+        assert!(read.expect("a file") == content, "file {file}");
+    }
+}

@@ -81,7 +81,7 @@ fn hashing_a_truncated_file_names_it() {
         #[cfg(feature = "rayon")]
         {
             use flatspan::span::{HashOptions, PieceHash};
-            let outcomes = pieces.hash_all(&HashOptions::new());
+            let outcomes = pieces.hash_all(&HashOptions::new()).expect("enough memory");
             let hashed = outcomes
                 .iter()
                 .map(|outcome| matches!(outcome, PieceHash::Hashed(_)));
@@ -158,7 +158,11 @@ fn copy_while_truncating(copy_path: CopyMethod, windows: u64) {
             // returns.
             count(group.write_all_at(30_000, &buf[..9000]).is_ok());
             #[cfg(feature = "rayon")]
-            drop(pieces.hash_all(&flatspan::span::HashOptions::new()));
+            drop(
+                pieces
+                    .hash_all(&flatspan::span::HashOptions::new())
+                    .expect("enough memory"),
+            );
         }
         done.store(true, Ordering::Relaxed);
         assert!(

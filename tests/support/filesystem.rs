@@ -29,6 +29,9 @@ pub(crate) enum Kind {
     Btrfs,
 }
 
+/// No blocks are reserved for root, so that everything that statvfs(3) reports as free is available.
+const EXT4_ARGUMENTS: &[&str] = &["-q", "-F", "-m", "0", "-E", "nodiscard"];
+
 impl Kind {
     /// Every type.
     pub(crate) const ALL: [Self; 4] = [Self::Tmpfs, Self::Ext4, Self::Xfs, Self::Btrfs];
@@ -57,9 +60,7 @@ impl Kind {
     fn maker(self) -> Option<(&'static str, &'static [&'static str])> {
         match self {
             Self::Tmpfs => None,
-            // No blocks reserved for root, so that everything that statvfs(3) reports as free is
-            // available.
-            Self::Ext4 => Some(("mkfs.ext4", &["-q", "-F", "-m", "0", "-E", "nodiscard"])),
+            Self::Ext4 => Some(("mkfs.ext4", EXT4_ARGUMENTS)),
             Self::Xfs => Some(("mkfs.xfs", &["-q", "-f", "-K"])),
             Self::Btrfs => Some(("mkfs.btrfs", &["-q", "-f", "-K"])),
         }
@@ -92,7 +93,43 @@ impl SmallFs {
         }
     }
 
+    /// Creates and mounts an ext4 filesystem without a journal on a device that has no space for
+    /// more data: writeback of file data fails. `tmpfs` holds the device, and is full afterwards.
+    #[track_caller]
+    pub(crate) fn on_full_device(tmpfs: &Self) -> Option<Self> {
+        let image = tmpfs.path().join("image");
+        let no_journal = [EXT4_ARGUMENTS, &["-O", "^has_journal"]].concat();
+        let made = Self::make_from(
+            Kind::Ext4,
+            Some(("mkfs.ext4", &no_journal)),
+            64 << 20,
+            &image,
+        );
+        match made {
+            Ok(made) => {
+                tmpfs.fill_leaving(0);
+                Some(made)
+            }
+            Err(why) => {
+                skip(Need::Tools, &format!("cannot mount ext4 on tmpfs: {why}"));
+                None
+            }
+        }
+    }
+
     fn make(kind: Kind, bytes: u64) -> Result<Self, String> {
+        let images = temp_dir();
+        let image = images.path().join("image");
+        // The loop device keeps the image after its name is removed.
+        Self::make_from(kind, kind.maker(), bytes, &image)
+    }
+
+    fn make_from(
+        kind: Kind,
+        maker: Option<(&str, &[&str])>,
+        bytes: u64,
+        image: &Path,
+    ) -> Result<Self, String> {
         if !user::is_root() {
             return Err("mounting requires root".to_owned());
         }
@@ -105,15 +142,14 @@ impl SmallFs {
         // From here on the cleaner removes the directory, after it unmounted everything in it.
         let directory = directory.keep();
         let cleaner = Cleaner::watch(&path, &directory);
-        let image = directory.join("image");
         let mut mount = Command::new("mount");
-        match kind.maker() {
+        match maker {
             None => mount
                 .args(["-t", "tmpfs", "-o", &format!("size={bytes}")])
                 .arg(directory.file_name().expect("a name")),
             Some((maker, arguments)) => {
-                make_image(&image, bytes, maker, arguments)?;
-                mount.args(["-t", kind.name(), "-o", "loop"]).arg(&image)
+                make_image(image, bytes, maker, arguments)?;
+                mount.args(["-t", kind.name(), "-o", "loop"]).arg(image)
             }
         };
         run(mount.arg(&path))?;

@@ -43,16 +43,19 @@ pub(crate) enum Mode {
     NoFallocate,
     /// Fails the first fsync(2) of all: EIO.
     SyncFailsOnce,
+    /// As `DirectIo` and `SyncFailsOnce`.
+    DirectIoSyncFailsOnce,
     /// As `DirectIo`; also reads through private mappings, which the kernel always grants, fail.
     NoMmap,
 }
 
 impl Mode {
-    const ALL: [(Self, &'static str); 5] = [
+    const ALL: [(Self, &'static str); 6] = [
         (Self::Plain, "plain"),
         (Self::DirectIo, "direct_io"),
         (Self::NoFallocate, "no_fallocate"),
         (Self::SyncFailsOnce, "sync_fails_once"),
+        (Self::DirectIoSyncFailsOnce, "direct_io_sync_fails_once"),
         (Self::NoMmap, "no_mmap"),
     ];
 

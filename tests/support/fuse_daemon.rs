@@ -239,7 +239,9 @@ impl MemoryFs {
 
     fn open_flags(&self) -> FopenFlags {
         match self.mode {
-            Mode::DirectIo | Mode::NoMmap => FopenFlags::FOPEN_DIRECT_IO,
+            Mode::DirectIo | Mode::DirectIoSyncFailsOnce | Mode::NoMmap => {
+                FopenFlags::FOPEN_DIRECT_IO
+            }
             Mode::Plain | Mode::NoFallocate | Mode::SyncFailsOnce => FopenFlags::empty(),
         }
     }
@@ -248,7 +250,8 @@ impl MemoryFs {
         let mut state = self.state();
         let name = state.name(inode);
         state.note(&format!("fsync {name}"));
-        if self.mode == Mode::SyncFailsOnce && !state.sync_has_failed {
+        let fails_once = [Mode::SyncFailsOnce, Mode::DirectIoSyncFailsOnce].contains(&self.mode);
+        if fails_once && !state.sync_has_failed {
             state.sync_has_failed = true;
             return Err(Errno::EIO);
         }

@@ -11,7 +11,7 @@ use crate::mapping_cache::error::MappingError;
 use crate::mapping_cache::location::Location;
 use crate::mapping_cache::options::{Access, FileOptions, FlushMode, PreallocationStatus};
 use crate::mapping_cache::window::SlotTable;
-use crate::sys::statx;
+use crate::sys::{statx, sync_file_range};
 
 /// A file whose bytes are accessed through a [`MappingCache`](crate::mapping_cache::MappingCache).
 ///
@@ -185,6 +185,7 @@ impl CachedFile {
     ///
     /// - [`MappingError::SyncFailed`] if a sync failed.
     /// - [`MappingError::Io`] if writeback cannot be started.
+    /// - Any other error of opening the file.
     pub fn flush(&self, range: Range<u64>, mode: FlushMode) -> Result<(), MappingError> {
         match (mode, self.opened_state()) {
             (_, None) => Ok(()),
@@ -192,8 +193,12 @@ impl CachedFile {
             (FlushMode::Async, _) if range.is_empty() => Ok(()),
             (FlushMode::Sync, Some(_)) => self.sync(),
             (FlushMode::Async, Some(state)) => {
+                if !state.dirty.has_unsynced() {
+                    return Ok(());
+                }
+                let (file, _) = self.descriptor(Access::ReadOnly)?;
                 let len = range.end.saturating_sub(range.start);
-                let started = state.dirty.start_writeback(range.start, len);
+                let started = sync_file_range::start(&file, range.start, len);
                 started.map_err(|source| self.io_error("start writeback", source))
             }
         }

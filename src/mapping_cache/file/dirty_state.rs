@@ -1,20 +1,25 @@
 //! The writes of a file that are not synced [I4].
 //!
 //! The kernel reports a writeback error once, to the descriptors that were open when it happened
-//! (`fsync(2)`). So the descriptor that was opened before the first write stays open until a sync
-//! has returned. A failed sync is remembered: the kernel may have dropped the pages, and a second
-//! sync would succeed although data is lost.
+//! (`fsync(2)`). So the open file description from before the first write is kept until a sync has
+//! returned: by its descriptor, or by a mapping if descriptors are scarce. A failed sync is
+//! remembered: the kernel may have dropped the pages, and a second sync would succeed although data
+//! is lost.
 //!
 //! ```text
 //!   CLEAN (no descriptor) --begin--> WRITING --end--> DIRTY --sync ok, no writer--> CLEAN
 //!                                       ^---begin---'   `--sync failed--> FAILED (permanent)
 //! ```
+//!
+//! WRITING and DIRTY may replace the descriptor by a mapping (`replace_descriptor`), unless a write
+//! or a sync uses it. A write that needs a descriptor then opens one more. The mapping stays: it
+//! returns the errors that occurred before.
 
 use std::fs::File;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
-use crate::sys::sync_file_range;
+use super::unsynced_mappings::UnsyncedMappings;
 
 #[derive(Debug, Default)]
 pub(in crate::mapping_cache) struct DirtyState {
@@ -26,8 +31,10 @@ pub(in crate::mapping_cache) struct DirtyState {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Open from before the first write that is not synced.
+    /// Open from before the first write that `mappings` do not cover.
     file: Option<Arc<File>>,
+    /// Changed only while `syncing` is held.
+    mappings: UnsyncedMappings,
     writers: u32,
     dirty: bool,
     failed: Option<SavedError>,
@@ -60,6 +67,12 @@ pub(super) enum SyncOutcome {
     StillWriting,
 }
 
+impl State {
+    fn has_unsynced(&self) -> bool {
+        self.file.is_some() || !self.mappings.is_empty()
+    }
+}
+
 impl DirtyState {
     /// Begins a write if the file already has its descriptor.
     pub(super) fn join(&self) -> Option<Arc<File>> {
@@ -89,34 +102,55 @@ impl DirtyState {
         state.dirty = true;
     }
 
-    /// Starts writeback and does not wait for it.
-    pub(super) fn start_writeback(&self, offset: u64, len: u64) -> io::Result<()> {
-        let Some(file) = self.lock().file.clone() else {
-            return Ok(());
+    /// Replaces the descriptor by a mapping. Returns whether no descriptor is left. It stays if a
+    /// write or a sync uses it, or if the filesystem does not support mappings.
+    pub(super) fn replace_descriptor(&self) -> bool {
+        let _no_sync = match self.syncing.try_lock() {
+            Ok(guard) => guard,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return false,
         };
-        sync_file_range::start(&file, offset, len)
+        let mut state = self.lock();
+        let State { file, mappings, .. } = &mut *state;
+        let Some(descriptor) = file else {
+            return true;
+        };
+        // Clones are made under the lock only. A write through a clone could extend the file past
+        // the end of the mapping.
+        if Arc::strong_count(descriptor) > 1 || mappings.add(descriptor).is_err() {
+            return false;
+        }
+        let closing = file.take();
+        drop(state);
+        // close(2) may take long, so it is not called under the lock.
+        drop(closing);
+        true
     }
 
     /// Returns after all writes that ended before the call are durable.
     pub(super) fn sync(&self) -> io::Result<SyncOutcome> {
         let _one_at_a_time = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
-        let file = {
+        let (file, mappings) = {
             let mut state = self.lock();
             if let Some(failed) = &state.failed {
                 return Err(failed.to_io_error());
             }
-            let Some(file) = state.file.clone() else {
+            if !state.has_unsynced() {
                 return Ok(SyncOutcome::Clean(None));
-            };
+            }
             // A write that ends after this is not covered by the sync and sets it again.
             state.dirty = false;
-            file
+            (state.file.clone(), state.mappings.clone())
         };
-        let synced = file.sync_data();
+        let written = file.as_deref().map_or(Ok(()), File::sync_data);
+        let synced = written.and(mappings.sync());
         let mut state = self.lock();
         match synced {
             Ok(()) if state.dirty || state.writers > 0 => Ok(SyncOutcome::StillWriting),
-            Ok(()) => Ok(SyncOutcome::Clean(state.file.take())),
+            Ok(()) => {
+                state.mappings = UnsyncedMappings::default();
+                Ok(SyncOutcome::Clean(state.file.take()))
+            }
             Err(error) => {
                 state.dirty = true;
                 state.failed = Some(SavedError {
@@ -147,6 +181,11 @@ impl DirtyState {
         self.lock().file.clone()
     }
 
+    /// Returns whether a descriptor or a mapping is kept for the next sync.
+    pub(super) fn has_unsynced(&self) -> bool {
+        self.lock().has_unsynced()
+    }
+
     /// Closes the descriptor if a sync failed and no write is in progress: it will not report
     /// another error. Returns whether it was closed.
     pub(super) fn close_failed(&self) -> bool {
@@ -154,6 +193,7 @@ impl DirtyState {
         let closes = state.failed.is_some() && state.writers == 0;
         if closes {
             state.file = None;
+            state.mappings = UnsyncedMappings::default();
         }
         closes
     }

@@ -1,9 +1,10 @@
 //! The descriptors that a cache keeps open, and their limit.
 //!
 //! There are two kinds. Idle descriptors are kept so that copies need not open a file each time.
-//! Descriptors of dirty files must stay open until their next sync [I4]. Dirty files may use half
-//! of the limit: before one more is added, the oldest ones are synced.
+//! Open file descriptions of dirty files must be kept until their next sync [I4]. Dirty files may
+//! use half of the limit: before one more is added, mappings replace the oldest descriptors.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -11,6 +12,7 @@ use lru::LruCache;
 
 use super::dirty_state::{DirtyState, SyncOutcome};
 use crate::mapping_cache::options::Access;
+use crate::sys::sync_file_range;
 
 #[derive(Debug)]
 pub(in crate::mapping_cache) struct FdPool {
@@ -21,7 +23,10 @@ pub(in crate::mapping_cache) struct FdPool {
 #[derive(Debug)]
 struct Pool {
     idle: LruCache<(u64, Access), Arc<File>>,
+    /// Dirty files with a descriptor.
     dirty: LruCache<u64, Weak<DirtyState>>,
+    /// Dirty files without a descriptor.
+    mapped: HashSet<u64>,
 }
 
 impl FdPool {
@@ -29,6 +34,7 @@ impl FdPool {
         let pool = Mutex::new(Pool {
             idle: LruCache::unbounded(),
             dirty: LruCache::unbounded(),
+            mapped: HashSet::new(),
         });
         Self { max, pool }
     }
@@ -72,6 +78,7 @@ impl FdPool {
         if dirty.is_forgotten() {
             return;
         }
+        pool.mapped.remove(&file);
         pool.dirty.put(file, Arc::downgrade(dirty));
         let closing = (pool.idle.len() + pool.dirty.len() > self.max)
             .then(|| pool.idle.pop_lru())
@@ -83,8 +90,9 @@ impl FdPool {
     /// Removes a file that was synced, unless another write began since.
     pub(super) fn note_synced(&self, file: u64, dirty: &DirtyState) {
         let mut pool = self.lock();
-        if dirty.file().is_none() {
+        if !dirty.has_unsynced() {
             pool.dirty.pop(&file);
+            pool.mapped.remove(&file);
         }
     }
 
@@ -93,7 +101,9 @@ impl FdPool {
         // Marked before the pool is locked, so that a concurrent `add_dirty` either sees the mark
         // or is undone here.
         dirty.note_forgotten();
-        self.lock().dirty.pop(&file);
+        let mut pool = self.lock();
+        pool.dirty.pop(&file);
+        pool.mapped.remove(&file);
     }
 
     /// Closes the idle descriptors of a file.
@@ -105,37 +115,23 @@ impl FdPool {
         drop(closing);
     }
 
-    /// Syncs the oldest dirty files if one more would exceed their half of the limit. A file whose
-    /// sync fails keeps the error for its next sync.
-    pub(super) fn sync_oldest_if_full(&self) {
-        let max_dirty = self.max / 2;
+    /// Closes the descriptors of the oldest dirty files if one more would exceed their half of the
+    /// limit.
+    pub(super) fn close_oldest_if_full(&self) {
+        let dirty_max = self.max / 2;
         let mut batch = Vec::new();
-        // Dropped after the lock is released, since dropping may close a descriptor.
-        let mut kept = Vec::new();
         {
             let mut pool = self.lock();
-            if pool.dirty.len() < max_dirty {
+            if pool.dirty.len() < dirty_max {
                 return;
             }
-            for _ in 0..pool.dirty.len() {
-                let Some((file, weak)) = pool.dirty.pop_lru() else {
-                    break;
-                };
-                match weak.upgrade() {
-                    // A sync would not permit closing it.
-                    Some(dirty) if dirty.is_writing() => {
-                        pool.dirty.put(file, weak);
-                        kept.push(dirty);
-                    }
-                    Some(dirty) => batch.push((file, dirty)),
-                    None => {}
-                }
-                if batch.len() >= max_dirty.div_ceil(2) {
-                    break;
-                }
+            while batch.len() < dirty_max.div_ceil(2)
+                && let Some((file, dirty)) = pool.dirty.pop_lru()
+            {
+                batch.push((file, dirty));
             }
         }
-        self.sync_batch(batch);
+        self.close_dirty(batch);
     }
 
     /// Closes every descriptor that may be closed, since the process has reached its limit.
@@ -147,22 +143,51 @@ impl FdPool {
             (idle, dirty)
         };
         drop(idle);
-        let batch = dirty
-            .iter()
-            .filter_map(|(file, dirty)| Some((*file, dirty.upgrade()?)));
-        self.sync_batch(batch.collect());
+        self.close_dirty(dirty);
     }
 
-    /// Returns the number of open descriptors, and of those that belong to dirty files.
+    /// Returns the number of open descriptors, and of the dirty files.
     pub(in crate::mapping_cache) fn counts(&self) -> (usize, usize) {
         let pool = self.lock();
-        (pool.idle.len() + pool.dirty.len(), pool.dirty.len())
+        let dirty = pool.dirty.len();
+        (pool.idle.len() + dirty, dirty + pool.mapped.len())
+    }
+
+    /// Replaces the descriptors of dirty files by mappings. Files for which this is impossible are
+    /// synced, unless a write is in progress. A file whose sync fails keeps the error for its next
+    /// sync.
+    fn close_dirty(&self, files: impl IntoIterator<Item = (u64, Weak<DirtyState>)>) {
+        let mut to_sync = Vec::new();
+        for (file, dirty) in files {
+            let Some(dirty) = dirty.upgrade() else {
+                continue;
+            };
+            if dirty.replace_descriptor() {
+                self.note_mapped(file, &dirty);
+            } else if dirty.is_writing() {
+                self.add_dirty(file, &dirty);
+            } else {
+                to_sync.push((file, dirty));
+            }
+        }
+        self.sync_batch(to_sync);
+    }
+
+    /// Adds a dirty file without a descriptor, unless it was synced or used since.
+    fn note_mapped(&self, file: u64, dirty: &DirtyState) {
+        let mut pool = self.lock();
+        if dirty.has_unsynced() && !dirty.is_forgotten() && !pool.dirty.contains(&file) {
+            pool.mapped.insert(file);
+        }
     }
 
     fn sync_batch(&self, batch: Vec<(u64, Arc<DirtyState>)>) {
         for (_, dirty) in &batch {
-            // Writeback of all files starts before the first sync waits. The syncs report errors.
-            drop(dirty.start_writeback(0, 0));
+            if let Some(file) = dirty.file() {
+                // Writeback of all files starts before the first sync waits. The syncs report
+                // errors.
+                drop(sync_file_range::start(&file, 0, 0));
+            }
         }
         for (file, dirty) in batch {
             let still_open = match dirty.sync() {

@@ -90,10 +90,12 @@ impl FileState {
     /// Returns after every write that ended before the call is durable.
     pub(super) fn sync(&self, path: &Path) -> Result<(), MappingError> {
         match self.dirty.sync() {
-            Ok(SyncOutcome::Clean(None) | SyncOutcome::StillWriting) => Ok(()),
-            Ok(SyncOutcome::Clean(Some(descriptor))) => {
+            Ok(SyncOutcome::StillWriting) => Ok(()),
+            Ok(SyncOutcome::Clean(descriptor)) => {
                 self.resources.fd_pool.note_synced(self.id, &self.dirty);
-                self.keep(Access::ReadWrite, descriptor);
+                if let Some(descriptor) = descriptor {
+                    self.keep(Access::ReadWrite, descriptor);
+                }
                 Ok(())
             }
             Err(source) => {

@@ -17,6 +17,7 @@ mod resources;
 mod storage_state;
 mod truncate_discard;
 mod unmap;
+mod unsynced_mappings;
 
 pub use cached_file::CachedFile;
 pub(in crate::mapping_cache) use cached_file::Opened;

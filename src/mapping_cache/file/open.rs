@@ -164,7 +164,7 @@ impl CachedFile {
             return Ok(WriteGuard { state, file });
         }
         let fd_pool = &self.resources.fd_pool;
-        fd_pool.sync_oldest_if_full();
+        fd_pool.close_oldest_if_full();
         let idle = self
             .opened_state()
             .and_then(|state| Some((fd_pool.take_writable(state.id)?, state)));

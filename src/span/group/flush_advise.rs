@@ -20,8 +20,11 @@ impl Group {
     ///   poisoned.
     pub fn flush(&self, range: impl RangeBounds<u64>, mode: FlushMode) -> Result<(), GroupError> {
         if mode == FlushMode::Sync {
-            // Start all writes before waiting for the first, so that the waits overlap.
-            self.for_each_file_range(&range, |file, part| file.flush(part, FlushMode::Async))?;
+            // Overlaps the waits of the syncs, which report any failure.
+            self.for_each_file_range(&range, |file, part| {
+                drop(file.flush(part, FlushMode::Async));
+                Ok(())
+            })?;
         }
         self.for_each_file_range(&range, |file, part| file.flush(part, mode))
     }

@@ -532,7 +532,8 @@ impl<G: GroupHandle> Span<G> {
     pub(super) fn assert_slices_allowed(&self) {
         assert!(
             self.group.is_exclusive,
-            "slices of mapped memory require a group with GroupBuilder::assume_exclusive"
+            "this group does not allow slices of mapped memory: copy with `read_at`, or build the \
+             group with `GroupBuilder::assume_exclusive`"
         );
     }
 }

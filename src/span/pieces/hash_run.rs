@@ -54,7 +54,7 @@ pub enum PieceHash {
 /// let cancel = AtomicBool::new(false);
 /// let report = |progress: HashProgress| println!("{}", progress.pieces_done);
 /// let options = HashOptions::new().progress(&report).cancel(&cancel);
-/// let outcomes = pieces.hash_all(&options);
+/// let outcomes = pieces.hash_all(&options)?;
 /// assert!(matches!(outcomes[9], PieceHash::Hashed(_)));
 /// # Ok::<(), flatspan::span::GroupError>(())
 /// ```
@@ -112,13 +112,35 @@ impl<'a> HashOptions<'a> {
 
 impl Pieces<'_> {
     /// Hashes all pieces and returns one result for each, in order.
-    #[must_use]
-    pub fn hash_all(&self, run: &HashOptions<'_>) -> Vec<PieceHash> {
-        let work = || Work::new(self, run).run_on_all_threads();
-        match run.pool {
+    ///
+    /// # Errors
+    ///
+    /// - [`GroupError::InvalidArgument`] if there is no memory for the results of all pieces.
+    pub fn hash_all(&self, run: &HashOptions<'_>) -> Result<Vec<PieceHash>, GroupError> {
+        let outcomes = self.cancelled_outcomes()?;
+        let work = || Work::new(self, run, outcomes).run_on_all_threads();
+        Ok(match run.pool {
             Some(pool) => pool.install(work),
             None => work(),
+        })
+    }
+
+    /// The results of all pieces before hashing.
+    fn cancelled_outcomes(&self) -> Result<Vec<PieceHash>, GroupError> {
+        let mut outcomes = Vec::new();
+        match outcomes.try_reserve_exact(self.count()) {
+            Ok(()) => outcomes.resize(self.count(), PieceHash::Cancelled),
+            Err(_) => {
+                return Err(GroupError::InvalidArgument {
+                    argument: "piece_bytes",
+                    reason: format!(
+                        "the results of {} pieces exceed the memory; use longer pieces",
+                        self.count()
+                    ),
+                });
+            }
         }
+        Ok(outcomes)
     }
 
     /// Hashes all pieces, compares them with the expected hashes, and returns a report for each
@@ -128,7 +150,8 @@ impl Pieces<'_> {
     ///
     /// # Errors
     ///
-    /// - [`GroupError::InvalidArgument`] if the number of hashes differs from the number of pieces.
+    /// - [`GroupError::InvalidArgument`] if the number of hashes differs from the number of pieces,
+    ///   or if there is no memory for the results.
     pub fn verify(
         &self,
         expected: &[Sha1Digest],
@@ -140,7 +163,7 @@ impl Pieces<'_> {
                 reason: format!("{} hashes for {} pieces", expected.len(), self.count()),
             });
         }
-        let outcomes = self.hash_all(run).into_iter().zip(expected);
+        let outcomes = self.hash_all(run)?.into_iter().zip(expected);
         let states = outcomes.map(|(outcome, expected)| match outcome {
             PieceHash::Hashed(hash) if hash == *expected => PieceState::Ok,
             PieceHash::Hashed(_) => PieceState::Mismatch,
@@ -187,7 +210,7 @@ struct Work<'a> {
 }
 
 impl<'a> Work<'a> {
-    fn new(pieces: &'a Pieces<'a>, run: &'a HashOptions<'a>) -> Self {
+    fn new(pieces: &'a Pieces<'a>, run: &'a HashOptions<'a>, outcomes: Vec<PieceHash>) -> Self {
         let threads = rayon::current_num_threads().max(1);
         let fair_share = pieces.count().div_ceil(threads).max(1);
         Self {
@@ -199,7 +222,7 @@ impl<'a> Work<'a> {
             next: AtomicUsize::new(0),
             pieces_done: AtomicUsize::new(0),
             bytes_done: AtomicU64::new(0),
-            outcomes: Mutex::new(vec![PieceHash::Cancelled; pieces.count()]),
+            outcomes: Mutex::new(outcomes),
         }
     }
 

@@ -24,9 +24,9 @@ fn all() -> Limits {
         return limits;
     }
     Limits {
-        subsets_max: 6,
-        sectors_max: 3,
-        again_every: 64,
+        subsets_max: 5,
+        sectors_max: 2,
+        again_every: 128,
         random_subsets: campaign::scaled(limits.random_subsets as u64) as usize,
         again_max: campaign::scaled(limits.again_max),
         ..limits

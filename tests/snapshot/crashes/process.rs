@@ -220,10 +220,10 @@ fn i07_pages_and_tables_change_only_while_the_heap_is_incomplete() {
 
 fn few() -> Limits {
     Limits {
-        subsets_max: if campaign::is_full() { 8 } else { 4 },
+        subsets_max: if campaign::is_full() { 8 } else { 3 },
         random_subsets: campaign::scaled(300) as usize,
         torn_writes: 1,
-        sectors_max: if campaign::is_full() { 4 } else { 2 },
+        sectors_max: if campaign::is_full() { 4 } else { 1 },
         depth: 1,
         again_every: 64,
         again_max: campaign::scaled(2000),
