@@ -86,7 +86,9 @@ impl CachedFile {
         let end = offset + len as u64;
         let stripe = Stripe::mine();
         let locks = &opened.registered.locks;
-        let token = locks.try_lock_shared(offset..end, LockKind::Guard, stripe)?;
+        // That of a copy until the window is pinned: a copy waits for an attempt that may fail.
+        let (stay, later) = (LockKind::Copy, LockKind::Guard);
+        let token = locks.try_lock_shared(offset..end, stay, later, stripe)?;
         // Under the lock, which excludes a truncation of the range.
         let pin = if end <= opened.storage.known_bytes() {
             self.pin_opened(opened, stripe, window, within + len)
@@ -97,6 +99,7 @@ impl CachedFile {
             locks.undo(token);
             return None;
         };
+        locks.make_guard(token);
         // Built last: a value that may have to be dropped earlier is stored in memory
         // (docs/benchmarks.md).
         let lock = RangeLock::new(locks, token);

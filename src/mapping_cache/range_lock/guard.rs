@@ -88,6 +88,7 @@ impl<'a> RangeLock<'a> {
     }
 
     /// Makes the lock of a copy that of a guard: copies no longer wait for it, but fail.
+    #[inline(always)]
     pub(in crate::mapping_cache) fn make_guard(&self) {
         self.table.make_guard(self.token);
     }

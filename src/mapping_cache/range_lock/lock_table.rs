@@ -258,21 +258,23 @@ impl LockTable {
         stripe: Stripe,
         ticket: Ticket,
     ) -> Result<LockToken<'_>, Conflict> {
-        match self.try_lock_shared(range.clone(), stay, stripe) {
+        match self.try_lock_shared(range.clone(), stay, stay, stripe) {
             Some(token) => Ok(token),
             None => self.lock_shared_in_table(range, stay, stripe, ticket),
         }
     }
 
-    /// Locks a range if no exclusive lock exists on the file, and none is wanted.
+    /// Locks a range if no exclusive lock exists on the file, and none is wanted. `later` is the
+    /// kind that the lock will have if it is used.
     #[inline(always)]
     pub(in crate::mapping_cache) fn try_lock_shared(
         &self,
         range: Range<u64>,
         stay: LockKind,
+        later: LockKind,
         stripe: Stripe,
     ) -> Option<LockToken<'_>> {
-        let here = self.stripe_for(stripe, stay);
+        let here = self.stripe_for(stripe, later);
         // An early load that avoids touching the entry. The load below decides.
         if self.exclusive_count.load(Ordering::Relaxed) > 0 {
             return None;
@@ -445,23 +447,27 @@ impl LockTable {
 
     /// Makes the lock of a copy that of a guard, for which copies do not wait. Wakes the waiters,
     /// whose requests fail now.
+    #[inline(always)]
     pub(in crate::mapping_cache) fn make_guard(&self, token: LockToken<'_>) {
-        match (token.quick, token.sharing) {
-            (Some(entry), _) => {
+        match token.quick {
+            Some(entry) => {
                 // AcqRel: case 8.
                 entry.fetch_and(!COPY, Ordering::AcqRel);
             }
-            (None, Sharing::Shared) => {
-                let (slab, index) = self.slab_of(token);
-                lock_mutex(slab).make_guard(index);
-            }
-            (None, Sharing::Exclusive) => {
-                let mut table = lock_mutex(&self.exclusive);
-                let lock = table.held.get_mut(&token.word);
-                lock.expect("the lock is held").1 = LockKind::Guard;
-            }
+            None => self.make_guard_by_number(token),
         }
         self.wake();
+    }
+
+    #[inline(never)]
+    fn make_guard_by_number(&self, token: LockToken<'_>) {
+        if token.sharing == Sharing::Shared {
+            let (slab, index) = self.slab_of(token);
+            return lock_mutex(slab).make_guard(index);
+        }
+        let mut table = lock_mutex(&self.exclusive);
+        let lock = table.held.get_mut(&token.word);
+        lock.expect("the lock is held").1 = LockKind::Guard;
     }
 
     fn unlock_exclusive(&self, start: u64) {
