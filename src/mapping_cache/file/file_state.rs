@@ -1,8 +1,9 @@
 //! The state of one file in a cache. All handles of the same file identity share it.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs::File;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -13,7 +14,7 @@ use super::resources::Resources;
 use crate::mapping_cache::error::MappingError;
 use crate::mapping_cache::options::{Access, PreallocationStatus};
 use crate::mapping_cache::stripe::Stripe;
-use crate::mapping_cache::window::{Key, SlotTable};
+use crate::mapping_cache::window::{BlockId, Key, PinBlock, SlotTable};
 use crate::sys::rotational::is_rotational;
 use crate::sys::statx::{FileIdentity, Status};
 
@@ -40,9 +41,11 @@ pub(in crate::mapping_cache) struct FileState {
     rotational: OnceLock<bool>,
     /// `madvise(2)` values for new mappings: access pattern, huge pages.
     patterns: Mutex<Vec<rustix::mm::Advice>>,
-    /// Pins that stay because pages of their windows are locked in memory.
-    locked: Mutex<HashMap<(u64, Access), Stripe>>,
+    /// Pins that stay because pages of their mappings are locked in memory, by window.
+    locked: Mutex<LockedPins>,
 }
+
+type LockedPins = BTreeMap<(u64, BlockId), Stripe>;
 
 const PREALLOCATION_STATUSES: [PreallocationStatus; 4] = [
     PreallocationStatus::NotRequested,
@@ -54,10 +57,9 @@ const PREALLOCATION_STATUSES: [PreallocationStatus; 4] = [
 impl FileState {
     pub(super) fn new(resources: Arc<Resources>, id: u64, status: &Status) -> Self {
         Self {
-            resources,
             id,
             identity: status.identity,
-            slots: Arc::new(SlotTable::new()),
+            slots: Arc::new(SlotTable::new(Arc::clone(resources.budget.pool()))),
             dirty: Arc::default(),
             registered: RegisteredFile::get_or_insert(status.identity),
             known_bytes: AtomicU64::new(0),
@@ -67,7 +69,8 @@ impl FileState {
             preallocated_to: AtomicU64::new(0),
             rotational: OnceLock::new(),
             patterns: Mutex::new(Vec::new()),
-            locked: Mutex::new(HashMap::new()),
+            locked: Mutex::new(BTreeMap::new()),
+            resources,
         }
     }
 
@@ -162,23 +165,26 @@ impl FileState {
     /// Unmaps every window that is not pinned. Returns the unmapped bytes, and whether no window is
     /// left.
     pub(super) fn evict_all(&self) -> (u64, bool) {
-        let mut bytes = 0;
-        let mut all = true;
-        for (window, slots) in self.slots.iter() {
+        let (bytes, pinned) = self.evict_windows(0..=u64::MAX);
+        (bytes, pinned.is_none())
+    }
+
+    /// Unmaps the windows of a range that are not pinned. Visits no other window. Returns the
+    /// unmapped bytes, and the first window that is pinned.
+    pub(super) fn evict_windows(&self, windows: RangeInclusive<u64>) -> (u64, Option<u64>) {
+        let Resources {
+            budget, wait_table, ..
+        } = &*self.resources;
+        let (mut bytes, mut pinned) = budget.evict_retired(self.id, windows.clone(), wait_table);
+        for (window, slots) in self.slots.iter(windows) {
             for access in [Access::ReadOnly, Access::ReadWrite] {
-                let key = self.key(window, access);
-                let slot = slots.slot(access);
-                match self
-                    .resources
-                    .budget
-                    .evict(key, slot, &self.resources.wait_table)
-                {
+                match budget.evict(slots.slot(access), wait_table) {
                     Some(unmapped) => bytes += unmapped,
-                    None => all = false,
+                    None => pinned = Some(pinned.unwrap_or(window).min(window)),
                 }
             }
         }
-        (bytes, all)
+        (bytes, pinned)
     }
 
     /// Returns the advice for new mappings.
@@ -200,11 +206,16 @@ impl FileState {
         self.patterns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records a pin that stays because pages of its window are locked. Returns whether it is the
-    /// first such pin of the window.
-    pub(in crate::mapping_cache) fn note_locked(&self, key: Key, stripe: Stripe) -> bool {
+    /// Records a pin that stays because pages of its mapping are locked. Returns whether it is the
+    /// first such pin of the mapping.
+    pub(in crate::mapping_cache) fn note_locked(
+        &self,
+        window: u64,
+        block: BlockId,
+        stripe: Stripe,
+    ) -> bool {
         let mut locked = self.lock_locked();
-        match locked.entry((key.window, key.access)) {
+        match locked.entry((window, block)) {
             Entry::Vacant(vacant) => {
                 vacant.insert(stripe);
                 true
@@ -213,20 +224,29 @@ impl FileState {
         }
     }
 
-    /// Removes the record of such a pin.
-    pub(in crate::mapping_cache) fn take_locked(&self, key: Key) -> Option<Stripe> {
-        self.lock_locked().remove(&(key.window, key.access))
+    /// Removes the record of such a pin of a window.
+    pub(in crate::mapping_cache) fn take_locked(&self, window: u64) -> Option<(&PinBlock, Stripe)> {
+        let mut locked = self.lock_locked();
+        let mut of_window = locked.range((window, BlockId::MIN)..=(window, BlockId::MAX));
+        let at = *of_window.next()?.0;
+        let stripe = locked.remove(&at)?;
+        Some((self.slots.pool().get(at.1), stripe))
     }
 
     /// Unpins all windows with locked pages. Unmapping them unlocks the pages.
     pub(super) fn unpin_all_locked(&self) {
-        for ((window, access), stripe) in self.lock_locked().drain() {
-            let slots = self.slots.get(window).expect("locked windows are mapped");
-            slots.slot(access).unpin(stripe);
+        let locked = std::mem::take(&mut *self.lock_locked());
+        let Resources {
+            budget, wait_table, ..
+        } = &*self.resources;
+        for ((_, block), stripe) in locked {
+            let pins = self.slots.pool().get(block);
+            pins.unpin(stripe);
+            budget.after_unpin(pins, wait_table);
         }
     }
 
-    fn lock_locked(&self) -> MutexGuard<'_, HashMap<(u64, Access), Stripe>> {
+    fn lock_locked(&self) -> MutexGuard<'_, LockedPins> {
         self.locked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use super::cached_file::CachedFile;
 use super::file_state::FileState;
 use crate::mapping_cache::error::MappingError;
-use crate::mapping_cache::options::Access;
 
 impl CachedFile {
     /// Unmaps the windows that overlap the range and are not pinned. Returns how many bytes were
@@ -26,22 +25,9 @@ impl CachedFile {
         if range.is_empty() {
             return 0;
         }
-        let resources = &*self.resources;
-        let windows = resources.windows;
+        let windows = self.resources.windows;
         let touched = windows.of(range.start)..=windows.of(range.end - 1);
-        let mut bytes = 0;
-        for (window, slots) in state.slots.iter() {
-            if !touched.contains(&window) {
-                continue;
-            }
-            for access in [Access::ReadOnly, Access::ReadWrite] {
-                let key = state.key(window, access);
-                let slot = slots.slot(access);
-                let unmapped = resources.budget.evict(key, slot, &resources.wait_table);
-                bytes += unmapped.unwrap_or(0);
-            }
-        }
-        bytes
+        state.evict_windows(touched).0
     }
 
     /// Unmaps all windows that extend past a new end. Must not be called under the length lock, for
@@ -50,15 +36,10 @@ impl CachedFile {
         if bytes >= state.known_bytes() {
             return Ok(());
         }
-        self.evict_range(state, &(bytes..u64::MAX));
-        let windows = self.resources.windows;
-        let pinned = state.slots.iter().find(|(window, slots)| {
-            let pins = |access| slots.slot(access).pins();
-            *window >= windows.of(bytes) && pins(Access::ReadOnly) + pins(Access::ReadWrite) > 0
-        });
-        match pinned {
+        let first = self.resources.windows.of(bytes);
+        match state.evict_windows(first..=u64::MAX).1 {
             None => Ok(()),
-            Some((window, _)) => Err(self.window_pinned_error(window)),
+            Some(window) => Err(self.window_pinned_error(window)),
         }
     }
 
