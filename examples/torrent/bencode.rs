@@ -1,11 +1,12 @@
-//! A strict reader of bencode (BEP 3) that borrows from its input.
+//! A reader of bencode (BEP 3) that borrows from its input.
 //!
 //! The reader does not trust its input. It compares every declared length with the remaining input,
-//! limits nesting and the number of items, and reports the byte of each error. Integers and string
-//! lengths must be canonical.
+//! limits nesting and the number of items, and reports the byte of each error.
 //!
-//! Unsorted keys are accepted: torrents with them are in use, and the info-hash is computed from
-//! the original bytes. A repeated key is refused, because readers disagree on which value counts.
+//! Torrents are in use that are not canonical, and the info-hash is computed from the original
+//! bytes. Unsorted keys are therefore accepted. Bytes after the value, numbers with leading zeros
+//! and repeated keys are accepted and reported, so that the caller can refuse them where readers
+//! would disagree.
 
 use thiserror::Error;
 
@@ -43,6 +44,18 @@ impl Value<'_> {
     }
 }
 
+/// The value that the input starts with, and the deviations from canonical bencode.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Document<'a> {
+    pub(crate) item: Item<'a>,
+    /// The bytes after the value.
+    pub(crate) rest: &'a [u8],
+    /// Positions of numbers with leading zeros and of negative zeros, in ascending order.
+    pub(crate) non_canonical: Vec<usize>,
+    /// Positions of keys that an earlier key of their dictionary equals, in ascending order.
+    pub(crate) repeated_keys: Vec<usize>,
+}
+
 /// The error, and the byte of the input at which it occurred.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("byte {at}: {problem}")]
@@ -58,40 +71,43 @@ pub(crate) enum BencodeProblem {
     Truncated,
     #[error("unexpected byte 0x{0:02x}")]
     UnexpectedByte(u8),
-    #[error("a number with leading zeros, or a negative zero")]
-    NotCanonical,
     #[error("a number that does not fit in 64 bits")]
     NumberTooLarge,
     #[error("a string of {declared} bytes, but only {left} bytes remain")]
     StringTooLong { declared: u64, left: usize },
-    #[error("a repeated dictionary key")]
-    DuplicateKey,
     #[error("nested more than {DEPTH_MAX} levels deep")]
     TooDeep,
     #[error("more than {ITEMS_MAX} items")]
     TooManyItems,
-    #[error("bytes after the end of the value")]
-    TrailingBytes,
 }
 
-/// Reads the one value that `input` consists of.
-pub(crate) fn parse(input: &[u8]) -> Result<Item<'_>, BencodeError> {
+/// Reads the value that `input` starts with.
+pub(crate) fn parse(input: &[u8]) -> Result<Document<'_>, BencodeError> {
     let mut reader = Reader {
         input,
         at: 0,
         items: 0,
+        non_canonical: Vec::new(),
+        repeated_keys: Vec::new(),
     };
     let item = reader.item(0)?;
-    if reader.at < input.len() {
-        return Err(reader.error(BencodeProblem::TrailingBytes));
-    }
-    Ok(item)
+    // The keys of an inner dictionary are found before those of its outer one.
+    reader.repeated_keys.sort_unstable();
+    reader.non_canonical.sort_unstable();
+    Ok(Document {
+        item,
+        rest: &input[reader.at..],
+        non_canonical: reader.non_canonical,
+        repeated_keys: reader.repeated_keys,
+    })
 }
 
 struct Reader<'a> {
     input: &'a [u8],
     at: usize,
     items: usize,
+    non_canonical: Vec<usize>,
+    repeated_keys: Vec<usize>,
 }
 
 impl<'a> Reader<'a> {
@@ -138,13 +154,9 @@ impl<'a> Reader<'a> {
             entries.push((key, self.item(depth + 1)?));
         }
         keys.sort_unstable();
-        match keys.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-            Some(pair) => Err(BencodeError {
-                at: pair[1].1,
-                problem: BencodeProblem::DuplicateKey,
-            }),
-            None => Ok(entries),
-        }
+        let repeated = keys.windows(2).filter(|pair| pair[0].0 == pair[1].0);
+        self.repeated_keys.extend(repeated.map(|pair| pair[1].1));
+        Ok(entries)
     }
 
     fn int(&mut self) -> Result<i64, BencodeError> {
@@ -154,10 +166,7 @@ impl<'a> Reader<'a> {
         self.at += usize::from(negative);
         let magnitude = self.number(b'e')?;
         if negative && magnitude == 0 {
-            return Err(BencodeError {
-                at,
-                problem: BencodeProblem::NotCanonical,
-            });
+            self.non_canonical.push(at);
         }
         let int = if negative {
             0i64.checked_sub_unsigned(magnitude)
@@ -188,7 +197,7 @@ impl<'a> Reader<'a> {
         Ok(string)
     }
 
-    /// Reads canonical decimal digits and the byte that ends them.
+    /// Reads decimal digits and the byte that ends them.
     fn number(&mut self, end: u8) -> Result<u64, BencodeError> {
         let at = self.at;
         let mut number = 0u64;
@@ -208,10 +217,7 @@ impl<'a> Reader<'a> {
             return Err(self.error(BencodeProblem::UnexpectedByte(byte)));
         }
         if digits.len() > 1 && digits[0] == b'0' {
-            return Err(BencodeError {
-                at,
-                problem: BencodeProblem::NotCanonical,
-            });
+            self.non_canonical.push(at);
         }
         self.at += 1;
         Ok(number)

@@ -1,7 +1,7 @@
 //! `torrent create`.
 
 use std::env;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -11,14 +11,14 @@ use serde_json::json;
 
 use crate::cli::CreateArgs;
 use crate::engine::Engine;
-use crate::exit;
 use crate::metainfo::{FileEntry, FileKind, Metainfo, TORRENT_BYTES_MAX};
-use crate::output_file::OutputFile;
-use crate::paths::printable;
+use crate::output::Output;
+use crate::paths::{is_bitcomet_padding, joined, printable};
 use crate::piece_length;
 use crate::progress::Bar;
 use crate::scan::Scan;
 use crate::torrent_file;
+use crate::{exit, message};
 
 const CREATED_BY: &str = concat!("flatspan torrent/", env!("CARGO_PKG_VERSION"));
 /// The directory of padding files, as suggested by BEP 47.
@@ -26,12 +26,17 @@ const PADDING_DIRECTORY: &str = ".pad";
 
 pub(crate) fn run(args: &CreateArgs) -> Result<u8> {
     let engine = Engine::new(&args.engine)?;
-    let output = OutputFile::new(&args.out, args.force)?;
+    let output = Output::new(&args.out, args.force)?;
     let scan = scan(args, &output)?;
-    let piece_bytes = piece_bytes(args, scan.total_bytes()?);
+    let total_bytes = scan.total_bytes()?;
+    if total_bytes == 0 {
+        let content = printable(&args.content.to_string_lossy());
+        bail!("{content} has 0 bytes; a torrent needs at least one byte of content");
+    }
+    let piece_bytes = piece_bytes(args, total_bytes);
     let files = entries(&scan, args.pad.then_some(piece_bytes))?;
     let Some(pieces) = hash(&scan, &files, piece_bytes, &engine)? else {
-        eprintln!("torrent: interrupted; no torrent was written");
+        message::print("interrupted; no torrent was written");
         return Ok(exit::INTERRUPTED);
     };
     scan.check_unchanged()?;
@@ -47,13 +52,14 @@ pub(crate) fn run(args: &CreateArgs) -> Result<u8> {
     let metainfo = Metainfo::parse(&torrent)
         .map_err(|refused| anyhow!("the torrent would be invalid: {refused}"))?;
     output.write(&torrent)?;
-    report(args, &metainfo)?;
+    report(args, &metainfo, &output).context("the torrent was written, but not the report")?;
     Ok(exit::OK)
 }
 
-fn scan(args: &CreateArgs, output: &OutputFile) -> Result<Scan> {
-    let warn = |warning| eprintln!("torrent: {warning}");
-    let mut scan = Scan::new(&args.content, &output.canonical_path()?, warn)?;
+fn scan(args: &CreateArgs, output: &Output) -> Result<Scan> {
+    let mut scan = Scan::new(&args.content, &output.excluded()?)?;
+    report_skipped("symbolic links", &scan.skipped.symlinks, args.verbose);
+    report_skipped("special files", &scan.skipped.special_files, args.verbose);
     if scan.files.is_empty() {
         bail!("{} has no files", args.content.display());
     }
@@ -63,16 +69,27 @@ fn scan(args: &CreateArgs, output: &OutputFile) -> Result<Scan> {
     Ok(scan)
 }
 
+fn report_skipped(what: &str, paths: &[String], all: bool) {
+    if paths.is_empty() {
+        return;
+    }
+    let hint = if all { "" } else { " (-v lists them)" };
+    message::print(format_args!("{what} skipped: {}{hint}", paths.len()));
+    for path in paths.iter().filter(|_| all) {
+        message::print(format_args!("skipped: {path}"));
+    }
+}
+
 fn piece_bytes(args: &CreateArgs, total_bytes: u64) -> u64 {
     args.piece_length.unwrap_or_else(|| {
         let choice = piece_length::choose(total_bytes);
-        eprintln!(
-            "torrent: piece length {}, {}: {} pieces for {}",
+        message::print(format_args!(
+            "piece length {}, {}: {} pieces for {}",
             BinaryBytes(choice.piece_bytes),
             choice.reason,
             total_bytes.div_ceil(choice.piece_bytes),
             BinaryBytes(total_bytes),
-        );
+        ));
         choice.piece_bytes
     })
 }
@@ -92,8 +109,12 @@ fn entries(scan: &Scan, pad_to: Option<u64>) -> Result<Vec<FileEntry>> {
                 "--pad needs the directory name {PADDING_DIRECTORY}, but the content has such a directory"
             );
         }
+        if is_bitcomet_padding(&file.path) {
+            let path = printable(&joined(&file.path));
+            bail!("{path}: clients take a file of this name for padding; rename or remove it");
+        }
         if missing > 0 && file.bytes > 0 {
-            let path = vec![PADDING_DIRECTORY.to_owned(), missing.to_string()];
+            let path = vec![PADDING_DIRECTORY.into(), missing.to_string().into()];
             entries.push(FileEntry {
                 path,
                 bytes: missing,
@@ -134,7 +155,7 @@ fn hash(
     }
     let group = builder.open()?;
     let pieces = engine.pieces(&group, piece_bytes)?;
-    let bar = Bar::new(&printable(&scan.name), group.len());
+    let bar = Bar::new(&printable(&scan.name.to_string_lossy()), group.len());
     let advance = |progress| bar.advance(progress);
     let run = HashOptions::new()
         .pool(&engine.pool)
@@ -159,18 +180,6 @@ fn describe(
     piece_bytes: u64,
     pieces: Vec<Sha1Digest>,
 ) -> Result<Metainfo> {
-    let tier = |urls: &String| {
-        urls.split(',')
-            .map(str::trim)
-            .filter(|url| !url.is_empty())
-            .map(str::to_owned)
-            .collect()
-    };
-    let tiers = args
-        .tracker
-        .iter()
-        .map(tier)
-        .filter(|urls: &Vec<_>| !urls.is_empty());
     Ok(Metainfo {
         info_hash: Sha1Digest::new([0; 20]),
         name: scan.name,
@@ -181,7 +190,7 @@ fn describe(
         multi_file: scan.multi_file,
         total_bytes: 0,
         files,
-        tracker_tiers: tiers.collect(),
+        tracker_tiers: args.tracker.iter().map(|tier| tier.0.clone()).collect(),
         comment: args.comment.clone(),
         created_by: Some(CREATED_BY.to_owned()),
         creation_date: if args.no_creation_date {
@@ -205,35 +214,45 @@ fn creation_date() -> Result<i64> {
     Ok(i64::try_from(now.as_secs())?)
 }
 
-fn report(args: &CreateArgs, metainfo: &Metainfo) -> Result<()> {
-    let (files, padding_files) = (
-        metainfo.count(FileKind::Regular),
-        metainfo.count(FileKind::Padding),
-    );
-    let out = args.out.to_string_lossy();
-    let mut stdout = std::io::stdout().lock();
-    if args.json {
-        let object = json!({
-            "torrent": out,
-            "name": metainfo.name,
-            "info_hash": metainfo.info_hash_hex(),
-            "piece_bytes": metainfo.piece_bytes,
-            "pieces": metainfo.pieces.len(),
-            "files": files,
-            "padding_files": padding_files,
-            "total_bytes": metainfo.total_bytes,
-        });
-        writeln!(stdout, "{object}")?;
+/// The report is on standard error if the torrent is on standard output.
+fn report(args: &CreateArgs, metainfo: &Metainfo, output: &Output) -> io::Result<()> {
+    let line = if args.json {
+        json_report(args, metainfo)
     } else {
-        writeln!(
-            stdout,
-            "{}: {files} files, {}, {} pieces of {}, info-hash {}",
-            printable(&out),
-            BinaryBytes(metainfo.total_bytes),
-            metainfo.pieces.len(),
-            BinaryBytes(metainfo.piece_bytes),
-            metainfo.info_hash_hex(),
-        )?;
+        text_report(args, metainfo)
+    };
+    if matches!(output, Output::Stdout) {
+        // Nothing may stop the program after the torrent was written.
+        drop(writeln!(io::stderr().lock(), "{line}"));
+        return Ok(());
     }
-    Ok(())
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{line}")?;
+    stdout.flush()
+}
+
+fn json_report(args: &CreateArgs, metainfo: &Metainfo) -> String {
+    let object = json!({
+        "torrent": args.out.to_string_lossy(),
+        "name": metainfo.shown_name(),
+        "info_hash": metainfo.info_hash_hex(),
+        "piece_bytes": metainfo.piece_bytes,
+        "pieces": metainfo.pieces.len(),
+        "files": metainfo.count(FileKind::Regular),
+        "padding_files": metainfo.count(FileKind::Padding),
+        "total_bytes": metainfo.total_bytes,
+    });
+    object.to_string()
+}
+
+fn text_report(args: &CreateArgs, metainfo: &Metainfo) -> String {
+    format!(
+        "{}: {} files, {}, {} pieces of {}, info-hash {}",
+        printable(&args.out.to_string_lossy()),
+        metainfo.count(FileKind::Regular),
+        BinaryBytes(metainfo.total_bytes),
+        metainfo.pieces.len(),
+        BinaryBytes(metainfo.piece_bytes),
+        metainfo.info_hash_hex(),
+    )
 }

@@ -30,20 +30,37 @@ impl<'i, 'a> Fields<'i, 'a> {
         }
     }
 
-    pub(crate) fn optional(&self, key: &str) -> Option<&'i Item<'a>> {
-        self.entries
-            .iter()
-            .find(|(name, _)| *name == key.as_bytes())
-            .map(|(_, item)| item)
+    /// The first value of `key`.
+    pub(crate) fn first(&self, key: &str) -> Option<&'i Item<'a>> {
+        self.values(key).next()
+    }
+
+    /// The value of `key`. A repeated key is refused, because readers disagree on which value
+    /// counts.
+    pub(crate) fn optional(&self, key: &str) -> Result<Option<&'i Item<'a>>, MetainfoError> {
+        let mut values = self.values(key);
+        let value = values.next();
+        match values.next() {
+            Some(second) => Err(problem(self.name_of(key), second.at, Problem::Repeated)),
+            None => Ok(value),
+        }
     }
 
     pub(crate) fn required(&self, key: &str) -> Result<&'i Item<'a>, MetainfoError> {
-        self.optional(key)
+        self.optional(key)?
             .ok_or_else(|| problem(self.name_of(key), self.at, Problem::Missing))
     }
 
-    pub(crate) fn dict(&self, key: &str) -> Result<Self, MetainfoError> {
-        Fields::of(self.required(key)?, self.name_of(key))
+    /// All keys and values, in the order of the input.
+    pub(crate) fn entries(&self) -> &'i [(&'a [u8], Item<'a>)] {
+        self.entries
+    }
+
+    fn values(&self, key: &str) -> impl Iterator<Item = &'i Item<'a>> {
+        self.entries
+            .iter()
+            .filter(move |(name, _)| *name == key.as_bytes())
+            .map(|(_, item)| item)
     }
 
     pub(crate) fn list(&self, key: &str) -> Result<&'i [Item<'a>], MetainfoError> {
@@ -58,10 +75,6 @@ impl<'i, 'a> Fields<'i, 'a> {
         bytes_of(self.required(key)?, || self.name_of(key))
     }
 
-    pub(crate) fn text(&self, key: &str) -> Result<&'a str, MetainfoError> {
-        text_of(self.required(key)?, || self.name_of(key))
-    }
-
     pub(crate) fn unsigned(&self, key: &str) -> Result<u64, MetainfoError> {
         let item = self.required(key)?;
         match item.value {
@@ -72,15 +85,9 @@ impl<'i, 'a> Fields<'i, 'a> {
         }
     }
 
-    /// An informational text: a wrong type counts as absent, and bytes that are not UTF-8 are
-    /// replaced.
-    pub(crate) fn informational(&self, key: &str) -> Option<String> {
-        self.optional(key).and_then(lossy)
-    }
-
     /// An error about the field `key`, with its position.
-    pub(crate) fn refuse(&self, key: &str, what: Problem) -> MetainfoError {
-        let at = self.optional(key).map_or(self.at, |item| item.at);
+    pub(crate) fn problem(&self, key: &str, what: Problem) -> MetainfoError {
+        let at = self.first(key).map_or(self.at, |item| item.at);
         problem(self.name_of(key), at, what)
     }
 
@@ -92,25 +99,6 @@ impl<'i, 'a> Fields<'i, 'a> {
             format!("{}.{key}", self.name)
         }
     }
-}
-
-/// A string of any bytes as text for display.
-pub(crate) fn lossy(item: &Item<'_>) -> Option<String> {
-    match item.value {
-        Value::Bytes(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
-        _ => None,
-    }
-}
-
-/// Returns the text of `item`, which must be a UTF-8 string.
-pub(crate) fn text_of<'a>(
-    item: &Item<'a>,
-    name: impl Fn() -> String,
-) -> Result<&'a str, MetainfoError> {
-    let bytes = bytes_of(item, &name)?;
-    std::str::from_utf8(bytes)
-        .ok()
-        .ok_or_else(|| problem(name(), item.at, Problem::NotUtf8))
 }
 
 /// An error about a field.
@@ -135,7 +123,11 @@ pub(crate) fn wrong_type(
     )
 }
 
-fn bytes_of<'a>(item: &Item<'a>, name: impl Fn() -> String) -> Result<&'a [u8], MetainfoError> {
+/// Returns the bytes of `item`, which must be a string.
+pub(crate) fn bytes_of<'a>(
+    item: &Item<'a>,
+    name: impl FnOnce() -> String,
+) -> Result<&'a [u8], MetainfoError> {
     match item.value {
         Value::Bytes(bytes) => Ok(bytes),
         ref other => Err(wrong_type(name(), item.at, "a string", other)),

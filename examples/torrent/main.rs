@@ -10,19 +10,30 @@ mod cli;
 mod create;
 mod engine;
 mod fields;
+mod file_list;
+mod file_tree;
+mod findings;
+mod location;
+mod message;
 mod metainfo;
 mod metainfo_error;
 mod metainfo_writer;
+mod output;
 mod output_file;
+#[path = "../../src/bin/common/parse_size.rs"]
+mod parse_size;
 mod paths;
 mod piece_length;
 mod progress;
+mod reading;
 mod report;
 mod report_json;
 mod report_text;
 mod scan;
 mod show;
 mod torrent_file;
+mod tracker;
+mod tracker_option;
 mod verify;
 
 use std::io;
@@ -51,7 +62,7 @@ fn main() -> ExitCode {
     ExitCode::from(outcome.unwrap_or_else(|error| {
         // The reader of a closed pipe needs no message about it.
         if !is_broken_pipe(&error) {
-            eprintln!("torrent: {error:#}");
+            message::print(format_args!("{error:#}"));
         }
         exit_code(&error)
     }))

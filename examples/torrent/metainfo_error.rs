@@ -36,12 +36,12 @@ pub(crate) enum Problem {
         expected: &'static str,
         found: &'static str,
     },
-    #[error("is not UTF-8")]
-    NotUtf8,
+    #[error("is repeated")]
+    Repeated,
+    #[error("contains a number with leading zeros, or a negative zero")]
+    NotCanonical,
     #[error("is negative: {0}")]
     Negative(i64),
-    #[error("is not allowed together with {0}")]
-    Excludes(&'static str),
     #[error("has no files")]
     NoFiles,
     #[error("has {count} files, more than the accepted {count_max}")]
@@ -66,8 +66,12 @@ pub(crate) enum Problem {
     DuplicatePath(usize),
     #[error("is a file, but a directory in the path of info.files[{0}]")]
     FileAndDirectory(usize),
-    #[error("is a symbolic link with a length")]
-    SymlinkWithLength,
+    #[error("has the file {0} with files below it")]
+    FileWithFiles(String),
     #[error("is of version 2 only (BEP 52); only version 1 and hybrid torrents are supported")]
     VersionTwoOnly,
+    #[error("contradicts version 1: {found} instead of {expected}")]
+    Contradiction { found: String, expected: String },
+    #[error("contradicts version 1, in which {file} does not start with a piece, but at byte {at}")]
+    UnalignedFile { file: String, at: u64 },
 }

@@ -1,5 +1,8 @@
 //! Writing a torrent as bencode.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
+
 use crate::bencode_writer::Node;
 use crate::metainfo::{FileEntry, FileKind, Metainfo};
 
@@ -39,7 +42,7 @@ impl Metainfo {
 
     fn info(&self) -> Node {
         let mut info = vec![
-            ("name", Node::text(&self.name)),
+            ("name", Node::Bytes(self.name.as_bytes().to_vec())),
             ("piece length", int(self.piece_bytes)),
             (
                 "pieces",
@@ -72,12 +75,15 @@ impl Metainfo {
 }
 
 fn file(entry: &FileEntry) -> Node {
-    let path = entry
-        .path
-        .iter()
-        .map(|component| Node::text(component))
-        .collect();
-    let mut fields = vec![("length", int(entry.bytes)), ("path", Node::List(path))];
+    let mut fields = vec![("length", int(entry.bytes))];
+    // Padding may have no path.
+    if !entry.path.is_empty() {
+        let component = |name: &OsString| Node::Bytes(name.as_bytes().to_vec());
+        fields.push((
+            "path",
+            Node::List(entry.path.iter().map(component).collect()),
+        ));
+    }
     match entry.kind {
         FileKind::Regular => {}
         FileKind::Padding => fields.push(("attr", Node::text("p"))),

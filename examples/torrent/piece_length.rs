@@ -1,6 +1,8 @@
 //! The choice of a piece length: a power of two for 1000 to 2000 pieces, within the limits of
 //! common clients.
 
+use crate::parse_size::parse_size;
+
 /// The shortest piece: the block that peers request from each other.
 pub(crate) const PIECE_BYTES_MIN: u64 = 16 << 10;
 /// The longest piece that is chosen automatically; users can request longer ones.
@@ -37,36 +39,11 @@ pub(crate) fn choose(total_bytes: u64) -> Choice {
 
 /// Parses a piece length given by the user.
 pub(crate) fn parse_piece_length(text: &str) -> Result<u64, String> {
-    let piece_bytes = parse_bytes(text)?;
+    let piece_bytes = parse_size(text)?;
     let fits = (PIECE_BYTES_MIN..=PIECE_BYTES_REQUESTED_MAX).contains(&piece_bytes);
     if fits && piece_bytes.is_power_of_two() {
         Ok(piece_bytes)
     } else {
         Err("a piece length must be a power of two from 16 KiB to 1 GiB".to_owned())
     }
-}
-
-/// Parses a number of bytes: `262144`, `256K`, `256KiB`, `1M`, `2GiB`.
-pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
-    let digits_end = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
-    let (digits, unit) = text.split_at(digits_end);
-    let shift = match unit.trim().to_ascii_lowercase().as_str() {
-        "" | "b" => 0,
-        "k" | "kib" => 10,
-        "m" | "mib" => 20,
-        "g" | "gib" => 30,
-        other => {
-            return Err(format!(
-                "unknown unit `{other}`: use K, M, G or KiB, MiB, GiB"
-            ));
-        }
-    };
-    let number: u64 = digits
-        .parse()
-        .map_err(|error| format!("`{digits}`: {error}"))?;
-    number
-        .checked_mul(1 << shift)
-        .ok_or_else(|| "the size exceeds 64 bits".to_owned())
 }

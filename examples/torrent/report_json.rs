@@ -5,7 +5,7 @@ use std::path::Path;
 use flatspan::span::{FileReport, FileStatus};
 use serde_json::{Value, json};
 
-use crate::report::Report;
+use crate::report::{Report, link_reason, reason};
 
 /// Limits the size of a report in which thousands of small files share a bad piece.
 const NEIGHBOURS_MAX: usize = 64;
@@ -15,7 +15,7 @@ pub(crate) fn report(report: &Report) -> Value {
     let pieces = report.pieces();
     json!({
         "torrent": report.torrent.to_string_lossy(),
-        "name": report.metainfo.name,
+        "name": report.metainfo.shown_name(),
         "info_hash": report.metainfo.info_hash_hex(),
         "total_bytes": report.metainfo.total_bytes,
         "ok": report.is_ok(),
@@ -27,6 +27,8 @@ pub(crate) fn report(report: &Report) -> Value {
             "unreadable": pieces.unreadable,
             "unchecked": pieces.unchecked,
         },
+        "directory_problem": report.directory_problem,
+        "warnings": report.warnings,
         "files": report.verification.files.iter().map(|found| file(report, found)).collect::<Vec<_>>(),
     })
 }
@@ -51,7 +53,12 @@ fn file(report: &Report, file: &FileReport) -> Value {
             let named = because_of.iter().take(NEIGHBOURS_MAX);
             object["shared_with"] = named.map(|entry| report.path(*entry)).collect();
         }
-        FileStatus::Unreadable(error) => object["error"] = error.to_string().into(),
+        FileStatus::Unreadable(error) => {
+            let link = report.refused_link(file);
+            object["error"] = link
+                .map_or_else(|| reason(error), |link| link_reason(&link))
+                .into();
+        }
         _ => {}
     }
     object

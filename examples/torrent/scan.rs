@@ -1,6 +1,7 @@
 //! The files of a new torrent.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -9,21 +10,30 @@ use anyhow::{Context as _, Result, bail};
 use walkdir::WalkDir;
 
 use crate::metainfo::{FileKind, Metainfo};
+use crate::output::Excluded;
 use crate::paths::printable;
 
 /// The scanned file or directory.
 pub(crate) struct Scan {
     /// The directory that the paths of `on_disk` are relative to.
     pub(crate) root: PathBuf,
-    pub(crate) name: String,
+    pub(crate) name: OsString,
     pub(crate) multi_file: bool,
     pub(crate) files: Vec<FoundFile>,
+    pub(crate) skipped: Skipped,
+}
+
+/// The paths that were skipped, for messages.
+#[derive(Debug, Default)]
+pub(crate) struct Skipped {
+    pub(crate) symlinks: Vec<String>,
+    pub(crate) special_files: Vec<String>,
 }
 
 /// A regular file.
 pub(crate) struct FoundFile {
     /// The path in the torrent: below its name, and empty for a single file.
-    pub(crate) path: Vec<String>,
+    pub(crate) path: Vec<OsString>,
     /// The path on disk: below the root.
     pub(crate) on_disk: PathBuf,
     pub(crate) bytes: u64,
@@ -31,8 +41,8 @@ pub(crate) struct FoundFile {
 }
 
 impl Scan {
-    /// Scans `content` without the file `out`. Calls `warn` for everything that is skipped.
-    pub(crate) fn new(content: &Path, out: &Path, warn: impl FnMut(String)) -> Result<Self> {
+    /// Scans `content` without the file that the torrent is written to.
+    pub(crate) fn new(content: &Path, out: &Excluded) -> Result<Self> {
         let real = content.canonicalize().with_context(|| show(content))?;
         let metadata = real.metadata().with_context(|| show(content))?;
         let name = match content.file_name().or_else(|| real.file_name()) {
@@ -40,19 +50,20 @@ impl Scan {
             None => bail!("{} has no file name to use in the torrent", show(content)),
         };
         if metadata.is_dir() {
-            let mut files = walk(&real, out, warn)?;
+            let (mut files, skipped) = walk(&real, out)?;
             files.sort_by(|a, b| a.path.cmp(&b.path));
             return Ok(Self {
                 root: real,
                 name,
                 multi_file: true,
                 files,
+                skipped,
             });
         }
         if !metadata.is_file() {
             bail!("{} is neither a file nor a directory", show(content));
         }
-        if real == out {
+        if out.is(&real, &metadata) {
             bail!(
                 "{} cannot be both the content and the torrent",
                 show(content)
@@ -66,6 +77,7 @@ impl Scan {
             name,
             multi_file: false,
             files,
+            skipped: Skipped::default(),
         })
     }
 
@@ -118,7 +130,7 @@ impl Scan {
 }
 
 impl FoundFile {
-    fn new(path: Vec<String>, on_disk: PathBuf, metadata: &Metadata) -> Self {
+    fn new(path: Vec<OsString>, on_disk: PathBuf, metadata: &Metadata) -> Self {
         Self {
             path,
             on_disk,
@@ -128,24 +140,27 @@ impl FoundFile {
     }
 }
 
-fn walk(root: &Path, out: &Path, mut warn: impl FnMut(String)) -> Result<Vec<FoundFile>> {
+fn walk(root: &Path, out: &Excluded) -> Result<(Vec<FoundFile>, Skipped)> {
     let mut files = Vec::new();
+    let mut skipped = Skipped::default();
     for entry in WalkDir::new(root).min_depth(1) {
         let entry = entry?;
         let kind = entry.file_type();
-        if kind.is_dir() || entry.path() == out {
-            continue;
-        }
-        if !kind.is_file() {
-            let what = if kind.is_symlink() {
-                "symbolic link"
-            } else {
-                "special file"
-            };
-            warn(format!("{what} skipped: {}", show(entry.path())));
+        if kind.is_dir() {
             continue;
         }
         let metadata = entry.metadata().with_context(|| show(entry.path()))?;
+        if out.is(entry.path(), &metadata) {
+            continue;
+        }
+        if kind.is_symlink() {
+            skipped.symlinks.push(show(entry.path()));
+            continue;
+        }
+        if !kind.is_file() {
+            skipped.special_files.push(show(entry.path()));
+            continue;
+        }
         let below = entry
             .path()
             .strip_prefix(root)
@@ -157,12 +172,12 @@ fn walk(root: &Path, out: &Path, mut warn: impl FnMut(String)) -> Result<Vec<Fou
             .with_context(|| show(entry.path()))?;
         files.push(FoundFile::new(path, below.to_owned(), &metadata));
     }
-    Ok(files)
+    Ok((files, skipped))
 }
 
-fn utf8(name: &Path) -> Result<String> {
+fn utf8(name: &Path) -> Result<OsString> {
     match name.to_str() {
-        Some(name) => Ok(name.to_owned()),
+        Some(name) => Ok(name.into()),
         None => bail!("torrents need UTF-8 names, but a file is named {name:?}"),
     }
 }

@@ -8,24 +8,53 @@ use serde_json::{Value, json};
 
 use crate::cli::ShowArgs;
 use crate::exit;
-use crate::metainfo::{FileKind, Metainfo};
+use crate::metainfo::{FileEntry, FileKind, Metainfo};
+use crate::metainfo_error::MetainfoError;
 use crate::paths::printable;
+use crate::reading::Reading;
 use crate::torrent_file;
 
 pub(crate) fn run(args: &ShowArgs) -> Result<u8> {
-    let metainfo = torrent_file::load(&args.torrent)?;
+    let reading = torrent_file::read(&args.torrent)?;
     let mut stdout = std::io::stdout().lock();
     if args.json {
-        writeln!(stdout, "{}", object(&metainfo))?;
+        writeln!(stdout, "{}", object(&reading))?;
     } else {
-        write_text(&metainfo, &mut stdout)?;
+        write_text(&reading, &mut stdout)?;
     }
+    stdout.flush()?;
     Ok(exit::OK)
 }
 
-fn write_text(metainfo: &Metainfo, out: &mut impl Write) -> Result<()> {
+fn write_text(reading: &Reading, out: &mut impl Write) -> Result<()> {
+    write_properties(reading.unchecked(), out)?;
+    for warning in &reading.warnings {
+        writeln!(out, "warning       {}", printable(warning))?;
+    }
+    if let Some(reason) = &reading.refusal {
+        let reason = printable(&reason.to_string());
+        writeln!(out, "refused       {reason}; verify does not accept it")?;
+    }
+    if let Some(reason) = &reading.name_refusal {
+        let reason = printable(&reason.to_string());
+        writeln!(out, "refused       {reason}; verify needs --content PATH")?;
+    }
+    let metainfo = reading.unchecked();
+    for (i, file) in metainfo.files.iter().enumerate() {
+        writeln!(
+            out,
+            "{:<9} {:>15}  {}",
+            kind(file.kind),
+            file.bytes,
+            printable(&metainfo.shown_path(i))
+        )?;
+    }
+    Ok(())
+}
+
+fn write_properties(metainfo: &Metainfo, out: &mut impl Write) -> Result<()> {
     let (bytes, count) = (metainfo.total_bytes, metainfo.pieces.len());
-    writeln!(out, "name          {}", printable(&metainfo.name))?;
+    writeln!(out, "name          {}", printable(&metainfo.shown_name()))?;
     writeln!(out, "info-hash     {}", metainfo.info_hash_hex())?;
     writeln!(out, "size          {} ({bytes} bytes)", BinaryBytes(bytes))?;
     writeln!(
@@ -54,23 +83,15 @@ fn write_text(metainfo: &Metainfo, out: &mut impl Write) -> Result<()> {
     if let Some(seconds) = metainfo.creation_date {
         writeln!(out, "created       {}", utc(seconds))?;
     }
-    for (i, file) in metainfo.files.iter().enumerate() {
-        let path = metainfo.disk_path(i);
-        writeln!(
-            out,
-            "{:<9} {:>15}  {}",
-            kind(file.kind),
-            file.bytes,
-            printable(&path.to_string_lossy())
-        )?;
-    }
     Ok(())
 }
 
-fn object(metainfo: &Metainfo) -> Value {
-    let file = |(i, file): (usize, &crate::metainfo::FileEntry)| json!({ "path": metainfo.disk_path(i).to_string_lossy(), "bytes": file.bytes, "kind": kind(file.kind) });
+fn object(reading: &Reading) -> Value {
+    let metainfo = reading.unchecked();
+    let file = |(i, file): (usize, &FileEntry)| json!({ "path": metainfo.shown_path(i), "bytes": file.bytes, "kind": kind(file.kind) });
+    let reason = |refusal: &Option<_>| refusal.as_ref().map(MetainfoError::to_string);
     json!({
-        "name": metainfo.name,
+        "name": metainfo.shown_name(),
         "info_hash": metainfo.info_hash_hex(),
         "total_bytes": metainfo.total_bytes,
         "piece_bytes": metainfo.piece_bytes,
@@ -82,6 +103,9 @@ fn object(metainfo: &Metainfo) -> Value {
         "comment": metainfo.comment,
         "created_by": metainfo.created_by,
         "creation_date": metainfo.creation_date,
+        "warnings": reading.warnings,
+        "refusal": reason(&reading.refusal),
+        "name_refusal": reason(&reading.name_refusal),
         "files": metainfo.files.iter().enumerate().map(file).collect::<Vec<_>>(),
     })
 }

@@ -8,17 +8,20 @@ use flatspan::span::{Group, HashOptions};
 
 use crate::cli::VerifyArgs;
 use crate::engine::Engine;
+use crate::location::Location;
 use crate::metainfo::FileKind;
 use crate::paths::printable;
 use crate::progress::Bar;
 use crate::report::Report;
 use crate::torrent_file;
-use crate::{exit, exit_code, report_json, report_text};
+use crate::{exit, exit_code, message, report_json, report_text};
 
 pub(crate) fn run(args: &VerifyArgs) -> Result<u8> {
     let engine = Engine::new(&args.engine)?;
-    // Otherwise a mistyped root would look like missing files.
-    std::fs::read_dir(&args.root).with_context(|| format!("--root {}", args.root.display()))?;
+    if args.content.is_none() {
+        // Otherwise a mistyped root would look like missing files.
+        std::fs::read_dir(&args.root).with_context(|| format!("--root {}", args.root.display()))?;
+    }
     let mut worst = exit::OK;
     for torrent in &args.torrents {
         let code = match verify(torrent, args, &engine) {
@@ -41,22 +44,25 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<u8> {
 }
 
 fn verify(torrent: &Path, args: &VerifyArgs, engine: &Engine) -> Result<Report> {
-    let metainfo = torrent_file::load(torrent)?;
-    let mut builder = Group::builder(&args.root)
+    let reading = torrent_file::read(torrent)?;
+    let (warnings, has_version_two) = (reading.warnings.clone(), reading.has_version_two);
+    let (metainfo, location) = Location::of(torrent, reading, args)?;
+    let mut builder = Group::builder(&location.root)
         .cache(&engine.cache)
         .allow_outside_root(args.follow_symlinks);
-    let mut file_of_entry = Vec::with_capacity(metainfo.files.len());
+    let mut paths = Vec::with_capacity(metainfo.files.len());
     for (i, file) in metainfo.files.iter().enumerate() {
+        let path = location.path(&metainfo, i);
         builder = match file.kind {
-            FileKind::Regular => builder.file(metainfo.disk_path(i), file.bytes),
+            FileKind::Regular => builder.file(&path, file.bytes),
             FileKind::Padding => builder.padding(file.bytes),
             FileKind::Symlink => continue,
         };
-        file_of_entry.push(i);
+        paths.push(path);
     }
     let group = builder.open()?;
     let pieces = engine.pieces(&group, metainfo.piece_bytes)?;
-    let bar = Bar::new(&printable(&metainfo.name), group.len());
+    let bar = Bar::new(&printable(&metainfo.shown_name()), group.len());
     let advance = |progress| bar.advance(progress);
     let run = HashOptions::new()
         .pool(&engine.pool)
@@ -65,8 +71,14 @@ fn verify(torrent: &Path, args: &VerifyArgs, engine: &Engine) -> Result<Report> 
     let verification = pieces.verify(&metainfo.pieces, &run)?;
     Ok(Report {
         torrent: torrent.to_owned(),
+        directory_problem: location.directory_problem(&metainfo),
+        root: location.root,
         metainfo,
-        file_of_entry,
+        warnings,
+        has_version_two,
+        paths,
+        follow_symlinks: args.follow_symlinks,
+        strict: args.strict,
         verification,
     })
 }
@@ -91,7 +103,7 @@ fn print(report: &Report, args: &VerifyArgs) -> Result<()> {
 
 /// The run continues with the next torrent, so the error is reported here.
 fn print_failure(torrent: &Path, error: &anyhow::Error, code: u8, args: &VerifyArgs) -> Result<()> {
-    eprintln!("torrent: {error:#}");
+    message::print(format_args!("{error:#}"));
     if args.json {
         writeln!(
             std::io::stdout().lock(),

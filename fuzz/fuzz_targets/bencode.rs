@@ -11,6 +11,12 @@ mod bencode;
 mod bencode_writer;
 #[path = "../../examples/torrent/fields.rs"]
 mod fields;
+#[path = "../../examples/torrent/file_list.rs"]
+mod file_list;
+#[path = "../../examples/torrent/file_tree.rs"]
+mod file_tree;
+#[path = "../../examples/torrent/findings.rs"]
+mod findings;
 #[path = "../../examples/torrent/metainfo.rs"]
 mod metainfo;
 #[path = "../../examples/torrent/metainfo_error.rs"]
@@ -21,6 +27,10 @@ mod metainfo_writer;
 mod paths;
 #[path = "../properties/bencode.rs"]
 mod property;
+#[path = "../../examples/torrent/reading.rs"]
+mod reading;
+#[path = "../../examples/torrent/tracker.rs"]
+mod tracker;
 
 use libfuzzer_sys::fuzz_target;
 

@@ -1,11 +1,12 @@
 //! The cache: a handle to its files and to what they share.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::MappingError;
-use super::file::{CachedFile, DirtyDirectories, FileTable, Resources};
+use super::file::{CachedFile, FileTable, Resources};
 use super::location::Location;
 use super::options::{CacheOptions, FileOptions};
 use super::stats::CacheStats;
@@ -69,26 +70,21 @@ impl MappingCache {
         declared_bytes: u64,
         options: FileOptions,
     ) -> CachedFile {
-        let directories = DirtyDirectories::default();
-        self.file_of_group(location, declared_bytes, options, directories)
+        CachedFile::new(Arc::clone(&self.files), location, declared_bytes, options)
     }
 
-    /// Returns a file that shares its set of dirty directories with other files of a group.
-    #[must_use]
-    pub(crate) fn file_of_group(
-        &self,
-        location: Location,
-        declared_bytes: u64,
-        options: FileOptions,
-        directories: DirtyDirectories,
-    ) -> CachedFile {
-        CachedFile::new(
-            Arc::clone(&self.files),
-            location,
-            declared_bytes,
-            options,
-            directories,
-        )
+    /// Syncs the directories that received or lost entries of files of this cache.
+    ///
+    /// # Errors
+    ///
+    /// - [`MappingError::SyncFailed`] with the first directory whose sync failed.
+    pub(crate) fn sync_directories(&self) -> Result<(), MappingError> {
+        self.files.resources.directories.sync()
+    }
+
+    /// Records that a directory was renamed together with its content.
+    pub(crate) fn directory_renamed(&self, from: &Path, to: &Path) {
+        self.files.resources.directories.renamed(from, to);
     }
 
     /// Returns the length of a window in bytes.

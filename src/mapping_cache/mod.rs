@@ -55,7 +55,6 @@ mod window;
 pub use cache::{MappingCache, install_sigbus_handler};
 pub use error::MappingError;
 pub use file::CachedFile;
-pub(crate) use file::DirtyDirectories;
 pub use io::Advice;
 pub(crate) use io::{
     BufferRange, allow_zerocopy, next_completion, receive, send, send_zerocopy,

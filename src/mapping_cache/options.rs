@@ -71,12 +71,14 @@ pub enum PreallocationFallback {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PreallocationStatus {
-    /// No preallocation was requested yet.
+    /// No preallocation was requested yet, or its storage was discarded or shared with another file
+    /// since.
     NotRequested,
     /// The requested storage is preallocated for all later writes.
     Reserved,
-    /// Storage is preallocated for the first write of each block only, since the filesystem copies
-    /// on write (btrfs).
+    /// Storage is preallocated for the first write of each block only. The filesystem copies on
+    /// write (btrfs), or is not known to keep storage for later writes: only ext4, tmpfs and xfs
+    /// are.
     FirstWriteOnly,
     /// The filesystem cannot preallocate.
     Unsupported,

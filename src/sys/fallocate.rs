@@ -10,6 +10,8 @@ use rustix::fs::{FallocateFlags, IFlags, fallocate, fstatfs, ioctl_getflags};
 use rustix::io::{Errno, retry_on_intr};
 
 // From linux/magic.h.
+const EXT4_SUPER_MAGIC: u64 = 0xEF53;
+const TMPFS_MAGIC: u64 = 0x0102_1994;
 const XFS_SUPER_MAGIC: u64 = 0x5846_5342;
 const BTRFS_SUPER_MAGIC: u64 = 0x9123_683E;
 
@@ -18,11 +20,15 @@ const BTRFS_SUPER_MAGIC: u64 = 0x9123_683E;
 pub(crate) enum Coverage {
     /// Every later write to the range has storage.
     EveryWrite,
-    /// The first write has storage. A rewrite copies the block and may fail (btrfs copy-on-write).
+    /// The first write has storage. A rewrite may need more and fail (btrfs copy-on-write). Also
+    /// assumed of every filesystem of which the contrary is not known.
     FirstWrite,
 }
 
 /// Preallocates `len` bytes from `offset`, including holes. The length of the file stays.
+///
+/// ext4, tmpfs and xfs are known to keep preallocated storage for every write. An overlay, a
+/// network filesystem or FUSE may forward the request to a filesystem that copies on write.
 pub(crate) fn preallocate(file: &File, offset: u64, len: u64) -> io::Result<Coverage> {
     retry_on_intr(|| fallocate(file, FallocateFlags::KEEP_SIZE, offset, len))?;
     match u64::try_from(fstatfs(file)?.f_type).unwrap_or(0) & 0xFFFF_FFFF {
@@ -38,7 +44,8 @@ pub(crate) fn preallocate(file: &File, offset: u64, len: u64) -> io::Result<Cove
             Ok(flags) if flags.contains(IFlags::NOCOW) => Coverage::EveryWrite,
             _ => Coverage::FirstWrite,
         }),
-        _ => Ok(Coverage::EveryWrite),
+        EXT4_SUPER_MAGIC | TMPFS_MAGIC => Ok(Coverage::EveryWrite),
+        _ => Ok(Coverage::FirstWrite),
     }
 }
 

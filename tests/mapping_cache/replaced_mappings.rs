@@ -1,6 +1,8 @@
 //! A pinned mapping that is too short is replaced, and goes with its last pin.
 
 use std::{
+    fs,
+    path::Path,
     sync::atomic::{AtomicBool, Ordering},
     thread,
 };
@@ -92,6 +94,35 @@ fn a_replaced_mapping_that_is_pinned_prevents_truncating_and_closing() {
     drop(old);
     long.set_len(0).expect("no pin is left");
     assert_eq!(cache.stats().mappings, 0);
+}
+
+#[test]
+fn dropping_the_last_handle_unmaps_everything_and_frees_the_budget() {
+    let cache = cache(4);
+    let (directory, short, long) = short_and_long(&cache);
+    let other = writer(&cache, directory.path(), "b", 16 * WINDOW);
+    // Retired, set aside, locked in memory, and idle.
+    let old = short.pin(0, Access::ReadWrite).expect("a pin");
+    drop(long.pin(0, Access::ReadWrite).expect("a second mapping"));
+    let kept: Vec<_> = (0..8)
+        .map(|window| other.pin(window, Access::ReadWrite).expect("a pin"))
+        .collect();
+    drop(other.pin(8, Access::ReadOnly).expect("evicts"));
+    other.advise(0..PAGE as u64, Advice::Lock).expect("locked");
+    assert!(mappings_below(directory.path()) >= 9);
+    drop((old, kept));
+    assert_ne!(cache.stats().mapped_bytes, 0);
+    drop((short, long, other));
+    let stats = cache.stats();
+    assert_eq!((stats.mapped_bytes, stats.mappings), (0, 0), "{stats:?}");
+    assert_eq!(mappings_below(directory.path()), 0);
+}
+
+/// How many mappings of files below a directory this process has.
+fn mappings_below(directory: &Path) -> usize {
+    let maps = fs::read_to_string("/proc/self/maps").expect("/proc is mounted");
+    let directory = directory.to_str().expect("a name in UTF-8");
+    maps.lines().filter(|line| line.contains(directory)).count()
 }
 
 #[test]

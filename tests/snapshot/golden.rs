@@ -16,7 +16,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::support::{
-    self,
+    self, campaign,
     need::{Need, need, skip},
 };
 
@@ -483,6 +483,8 @@ fn flips(name: &str, bytes: &[u8], chance: &mut Chance) -> Vec<Harm> {
     let places = places(name, bytes, chance);
     places
         .into_iter()
+        .skip(chance.below(campaign::step(4) as u64) as usize)
+        .step_by(campaign::step(4))
         .map(|at| Harm::Flip(at, chance.below(8) as u8))
         .collect()
 }

@@ -15,6 +15,7 @@ use flatspan::snapshot::{
 };
 use proptest::prelude::*;
 
+use crate::support::campaign;
 use crate::support::filesystem::{Kind, SmallFs};
 use crate::support::power::{Lie, Plan, PowerFs};
 use crate::support::temp_dir;
@@ -698,8 +699,8 @@ fn verify_after_crash(path: &Path) {
 /// Operations of the filesystem that a rollback takes, with a power cut after each of them.
 #[test]
 fn i08_rollback_interrupted_at_any_operation_leaves_one_of_both_states() {
-    /// Cuts of one kind of store; all of them with `FLATSPAN_POWER_ALL`.
-    const CUTS_MAX: u64 = 30;
+    // Cuts of one kind of store; all of them with `FLATSPAN_POWER_ALL`.
+    let cuts_max = if campaign::is_full() { 30 } else { 10 };
     let Some(fs) = PowerFs::new() else { return };
     for (changes, seed) in [
         (WriteMode::Tracked, 0),
@@ -718,7 +719,7 @@ fn i08_rollback_interrupted_at_any_operation_leaves_one_of_both_states() {
         let operations = fs.progress().operations;
         let step = match std::env::var_os("FLATSPAN_POWER_ALL") {
             Some(_) => 1,
-            None => operations.div_ceil(CUTS_MAX),
+            None => operations.div_ceil(cuts_max),
         };
         let mut outcomes = [0; 2];
         for at in (0..=operations).step_by(step as usize) {

@@ -102,3 +102,17 @@ fn a_span_is_read_and_written_front_to_back() {
     assert_eq!(found[4_096..4_104], [1, 2, 3, 4, 5, 6, 7, 8]);
     assert_eq!(found[4_104..], whole[4_104..4_110]);
 }
+
+#[test]
+fn padding_becomes_static_zeros() {
+    let group = Group::builder("/").padding(4 << 30);
+    #[expect(unsafe_code, reason = "the group has no file")]
+    // SAFETY: the group has no file.
+    let group = unsafe { group.assume_exclusive() };
+    let group = Arc::new(group.open().expect("a group"));
+    let parts = group.owned_span(..).expect("a span").into_bytes();
+    let len: usize = parts.iter().map(Bytes::len).sum();
+    assert_eq!(len, 4 << 30);
+    assert!(!parts[0].is_unique(), "static bytes have no owner");
+    assert!(parts[0].iter().all(|byte| *byte == 0));
+}

@@ -2,7 +2,10 @@
 
 use std::{fs, io::ErrorKind};
 
-use flatspan::{mapping_cache::MappingError, span::GroupError};
+use flatspan::{
+    mapping_cache::MappingError,
+    span::{Group, GroupError},
+};
 
 use crate::{
     building::creating,
@@ -150,4 +153,14 @@ fn a_file_is_removed_and_its_entry_stays() {
     ));
     group.write_all_at(0, b"anew").expect("a write");
     assert_eq!(fs::read(directory.path().join("a")).expect("read"), b"anew");
+}
+
+#[test]
+fn a_copy_past_the_largest_offset_is_out_of_bounds() {
+    let padding = |bytes| Group::builder("/").padding(bytes).open().expect("a group");
+    let copied = padding(100).clone_range(0..10, &padding(u64::MAX), u64::MAX - 5);
+    assert!(
+        matches!(copied, Err(GroupError::OutOfBounds { .. })),
+        "{copied:?}"
+    );
 }

@@ -30,6 +30,7 @@ mod hash_in_place;
 mod hash_run;
 mod hashing;
 mod layout;
+mod lengths;
 mod many_files;
 mod model;
 mod moving;

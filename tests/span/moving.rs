@@ -4,6 +4,7 @@ use std::{
     fs,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use flatspan::{
@@ -262,4 +263,51 @@ fn hard_links_and_other_spellings_of_a_path_move_too() {
     let mut buf = vec![0; 400];
     group.read_exact_at(0, &mut buf).expect("all bytes");
     assert!(buf == noise(1, 100).repeat(4));
+}
+
+#[test]
+fn a_refused_move_beside_a_reader_leaves_the_files_in_place() {
+    let directory = support::temp_dir();
+    let roots = ["x", "y"].map(|name| directory.path().join(name));
+    for root in &roots {
+        fs::create_dir(root).expect("mkdir");
+    }
+    let cache = small_cache(4, CopyMethod::Auto);
+    let open = |root: &Path| {
+        let builder = Group::builder(root).cache(&cache);
+        let builder = builder.access(Access::ReadWrite).create(true);
+        builder
+            .file("a", FILE_BYTES as u64)
+            .open()
+            .expect("a group")
+    };
+    let mut group = open(&roots[0]);
+    group
+        .write_all_at(0, &noise(1, FILE_BYTES))
+        .expect("a write");
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !ended.load(Ordering::Relaxed) {
+                for root in &roots {
+                    let reader = open(root);
+                    for _ in 0..20 {
+                        drop(reader.span(0..100));
+                    }
+                }
+            }
+        });
+        for _ in 0..500 {
+            let before = group.root().to_path_buf();
+            let target = roots.iter().find(|root| **root != before).expect("two");
+            let moved = group.move_files_to(target);
+            let expected = if moved.is_ok() { target } else { &before };
+            assert_eq!(group.root(), expected);
+            assert!(expected.join("a").exists(), "{moved:?}");
+        }
+        ended.store(true, Ordering::Relaxed);
+    });
+    let mut found = vec![0; FILE_BYTES];
+    group.read_exact_at(0, &mut found).expect("a read");
+    assert!(found == noise(1, FILE_BYTES));
 }

@@ -60,6 +60,27 @@ fn sync_all_syncs_files_before_new_directory_entries() {
 }
 
 #[test]
+fn sync_all_syncs_directories_that_another_group_of_the_cache_changed() {
+    let Some(fs) = FuseFs::new(Mode::Plain) else {
+        return;
+    };
+    let cache = small_cache(16, CopyMethod::Auto);
+    let open = || {
+        let builder = Group::builder(fs.path()).cache(&cache);
+        let builder = builder.access(Access::ReadWrite).create(true);
+        builder.file("new/b", 100).open().expect("a group")
+    };
+    let (first, second) = (open(), open());
+    first.write_all_at(0, &noise(1, 100)).expect("a write");
+    let mut found = [0; 1];
+    second.read_exact_at(0, &mut found).expect("a read");
+    second.sync_all().expect("sync_all");
+    let log = fs.log();
+    let directories = log.iter().filter(|line| line.starts_with("fsyncdir"));
+    assert_eq!(directories.count(), 2, "the root and new: {log:#?}");
+}
+
+#[test]
 fn flush_syncs_only_the_files_of_its_range() {
     let Some(fs) = FuseFs::new(Mode::Plain) else {
         return;

@@ -5,6 +5,7 @@ use std::{
     ops::RangeInclusive,
     os::unix::fs::FileExt as _,
     path::PathBuf,
+    sync::atomic::AtomicBool,
 };
 
 use flatspan::span::{
@@ -187,6 +188,35 @@ fn a_long_file_is_too_long_and_does_not_shift_the_others() {
     assert_eq!(found.files[1].actual_bytes, Some(12_345));
     assert_found(&found, ".l...", &[&[], &[], &[], &[], &[]]);
     assert!(bad_pieces(&found).is_empty());
+}
+
+#[test]
+fn a_long_file_that_shares_a_bad_piece_is_too_long() {
+    let scene = Scene::new();
+    scene.set_len(2, 10_001);
+    scene.corrupt(3, 1999);
+    let found = scene.verify();
+    // The length does not show which of the two files is corrupt.
+    assert_found(&found, "..lu.", &[&[], &[], &[], &[], &[]]);
+    assert_eq!(suspects(&found, 3), [2]);
+    assert_eq!(bad_pieces(&found), [7]);
+}
+
+#[test]
+fn a_long_file_is_too_long_even_if_it_is_not_hashed() {
+    let scene = Scene::new();
+    scene.set_len(2, 10_001);
+    let mut builder = Group::builder(scene.directory.path());
+    for number in 0..FILES {
+        builder = builder.file(number.to_string(), FILE_BYTES as u64);
+    }
+    let group = builder.open().expect("a group");
+    let pieces = Pieces::new(&group, PIECE_BYTES as u64).expect("pieces");
+    let cancel = AtomicBool::new(true);
+    let run = HashOptions::new().cancel(&cancel);
+    let found = pieces.verify(&scene.expected, &run).expect("a result");
+    assert!(!found.complete);
+    assert_eq!(summary(&found).0, "??l??");
 }
 
 #[test]

@@ -63,7 +63,7 @@ fn created_torrents_verify() {
 fn a_single_file_verifies() {
     let directory = support::temp_dir();
     let out = directory.path().join("x.torrent");
-    for bytes in [0, 1, 16_384, 100_001] {
+    for bytes in [1, 16_384, 100_001] {
         put(&directory.path().join("a file"), &noise(5, bytes));
         create(
             &directory.path().join("a file"),
@@ -188,7 +188,7 @@ fn existing_files_are_overwritten_only_with_force() {
 }
 
 #[test]
-fn symbolic_links_are_skipped_with_a_warning() {
+fn symbolic_links_are_skipped_with_a_message() {
     let directory = support::temp_dir();
     let (root, out) = (
         directory.path().join("d"),
@@ -198,7 +198,7 @@ fn symbolic_links_are_skipped_with_a_warning() {
     symlink("f", root.join("link")).expect("a link");
     symlink("/", root.join("out")).expect("a link");
     let output = create(&root, &out, &[]);
-    assert_eq!(stderr(&output).matches("symbolic link skipped").count(), 2);
+    assert!(stderr(&output).contains("symbolic links skipped: 2"));
     assert_eq!(paths(&show(&out)), ["d/f"]);
 }
 
@@ -246,7 +246,7 @@ fn all_options_appear_in_the_torrent() {
         .arg(&out);
     let made = command
         .args(args)
-        .args(["--private", "--piece-length", "1MiB"])
+        .args(["--private", "--piece-length", "1M"])
         .output()
         .expect("the program starts");
     assert!(made.status.success());

@@ -103,7 +103,7 @@ fn pieces_are_digests_of_the_concatenated_files() {
     let metainfo = Metainfo::parse(&fs::read(&out).expect("a torrent")).expect("a torrent");
     let mut files = BTreeMap::new();
     for i in 0..metainfo.files.len() {
-        let path = metainfo.disk_path(i);
+        let path = Path::new(&metainfo.shown_path(i)).to_owned();
         let content = fs::read(directory.path().join(&path)).expect("a file");
         files.insert(
             path.components()

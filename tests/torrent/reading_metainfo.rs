@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use crate::bencode_writer::Node;
 use crate::metainfo::{FileEntry, FileKind, Metainfo, TORRENT_BYTES_MAX};
 use crate::metainfo_error::MetainfoError;
+use crate::reading::Reading;
 
 /// A single-file torrent with `more` in its outermost dictionary.
 fn torrent(more: Vec<(&str, Node)>) -> Vec<u8> {
@@ -24,7 +25,7 @@ fn a_single_file_torrent_is_parsed() {
     assert!(!metainfo.multi_file && !metainfo.private);
     assert_eq!((metainfo.total_bytes, metainfo.piece_bytes), (5, 4));
     assert_eq!(metainfo.pieces, [[7; 20].into(); 2]);
-    assert_eq!(metainfo.disk_path(0).to_str(), Some("a"));
+    assert_eq!(metainfo.shown_path(0), "a");
 }
 
 #[test]
@@ -75,6 +76,17 @@ fn informational_fields_of_a_wrong_type_are_ignored() {
     let metainfo = Metainfo::parse(&torrent(more)).expect("a torrent");
     assert_eq!((metainfo.comment, metainfo.creation_date), (None, None));
     assert_eq!(metainfo.created_by.as_deref(), Some("x\u{fffd}"));
+}
+
+#[test]
+fn a_part_of_version_2_is_noticed() {
+    let read = |info: &[u8]| {
+        let torrent = [b"d4:info", info, b"e"].concat();
+        Reading::of(&torrent).expect("a torrent").has_version_two
+    };
+    assert!(!read(b"de"));
+    assert!(read(b"d12:meta versioni2ee"));
+    assert!(read(b"d9:file treedee"));
 }
 
 #[test]
@@ -134,9 +146,9 @@ prop_compose! {
         digest in any::<[u8; 20]>(),
     ) -> Metainfo {
         let entry = |(name, (bytes, kind)): (&String, &(u64, u8))| match kind {
-            0 => FileEntry { path: vec![".pad".into(), bytes.to_string()], bytes: *bytes, kind: FileKind::Padding },
-            1 => FileEntry { path: vec![name.clone()], bytes: 0, kind: FileKind::Symlink },
-            _ => FileEntry { path: vec![name.clone(), "x".into()], bytes: *bytes, kind: FileKind::Regular },
+            0 => FileEntry { path: vec![".pad".into(), bytes.to_string().into()], bytes: *bytes, kind: FileKind::Padding },
+            1 => FileEntry { path: vec![name.into()], bytes: 0, kind: FileKind::Symlink },
+            _ => FileEntry { path: vec![name.into(), "x".into()], bytes: *bytes, kind: FileKind::Regular },
         };
         let single = FileEntry { path: vec![], bytes: 77, kind: FileKind::Regular };
         let files: Vec<_> = if multi_file { lengths.iter().map(entry).collect() } else { vec![single] };

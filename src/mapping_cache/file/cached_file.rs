@@ -3,10 +3,10 @@
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-use super::dirty_directories::DirtyDirectories;
 use super::file_registry::RegisteredFile;
 use super::file_table::{FileTable, ListedFile};
 use super::resources::Resources;
+use super::storage_state::StorageState;
 use crate::mapping_cache::error::MappingError;
 use crate::mapping_cache::location::Location;
 use crate::mapping_cache::options::{Access, FileOptions, FlushMode, PreallocationStatus};
@@ -51,7 +51,6 @@ pub struct CachedFile {
     pub(super) location: Location,
     pub(in crate::mapping_cache) declared_bytes: u64,
     pub(in crate::mapping_cache) options: FileOptions,
-    pub(super) directories: DirtyDirectories,
     pub(super) opened: OnceLock<Opened>,
 }
 
@@ -59,9 +58,10 @@ pub struct CachedFile {
 #[derive(Debug)]
 pub(in crate::mapping_cache) struct Opened {
     pub(in crate::mapping_cache) state: Arc<ListedFile>,
-    /// Copies of two references in `state`, which spare a hit one dereference each.
+    /// Copies of three references in `state`, which spare a hit one dereference each.
     pub(in crate::mapping_cache) slots: Arc<SlotTable>,
     pub(in crate::mapping_cache) registered: Arc<RegisteredFile>,
+    pub(in crate::mapping_cache) storage: Arc<StorageState>,
 }
 
 impl CachedFile {
@@ -70,7 +70,6 @@ impl CachedFile {
         location: Location,
         declared_bytes: u64,
         options: FileOptions,
-        directories: DirtyDirectories,
     ) -> Self {
         Self {
             resources: Arc::clone(&table.resources),
@@ -78,7 +77,6 @@ impl CachedFile {
             location,
             declared_bytes,
             options,
-            directories,
             opened: OnceLock::new(),
         }
     }
@@ -117,7 +115,7 @@ impl CachedFile {
     #[must_use]
     pub fn preallocation_status(&self) -> PreallocationStatus {
         match self.opened() {
-            Some(opened) => opened.state.preallocation_status(),
+            Some(opened) => opened.state.storage.preallocation_status(),
             None => PreallocationStatus::NotRequested,
         }
     }
@@ -171,13 +169,13 @@ impl CachedFile {
         }
     }
 
-    /// Syncs the directories in which this file was created, renamed or removed.
+    /// Syncs the directories in which files of this cache were created, renamed or removed.
     ///
     /// # Errors
     ///
     /// - [`MappingError::SyncFailed`] with the first directory whose sync failed.
     pub fn sync_directories(&self) -> Result<(), MappingError> {
-        self.directories.sync()
+        self.resources.directories.sync()
     }
 
     /// Writes the range to disk. [`FlushMode::Sync`] syncs the whole file. [`FlushMode::Async`]
@@ -216,7 +214,10 @@ impl CachedFile {
         };
         state.sync(&self.location.full_path())?;
         self.unmap_and_close_idle()?;
-        self.opened.take();
+        if let Some(Opened { state, .. }) = self.opened.take() {
+            let _length = state.lock_length();
+            state.storage.forget_len();
+        }
         Ok(())
     }
 
@@ -224,7 +225,8 @@ impl CachedFile {
     /// that was truncated by another process, or that is to be deleted.
     ///
     /// Other handles of the file in this cache have to be closed in the same way. Until then they
-    /// use the old state of the file.
+    /// use the old state of the file. The present length is accepted for all handles in the
+    /// process.
     ///
     /// # Errors
     ///
@@ -232,6 +234,9 @@ impl CachedFile {
     pub fn close_without_sync(&mut self) -> Result<(), MappingError> {
         self.unmap_and_close_idle()?;
         if let Some(Opened { state, .. }) = self.opened.take() {
+            // Accepts the length that the file has now, for all caches of the process.
+            let _length = state.lock_length();
+            state.storage.forget();
             // The next handle that opens the file gets a new state, even while others hold this.
             self.table.remove(&state);
         }

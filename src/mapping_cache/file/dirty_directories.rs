@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::mapping_cache::error::MappingError;
 use crate::sys;
 
-/// The directories that received entries since their last sync. The files of a group share the
-/// set, so that each directory is synced once.
+/// The directories that received entries since their last sync. The files of a cache share the
+/// set: whichever group syncs, each directory is synced once.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct DirtyDirectories {
+pub(in crate::mapping_cache) struct DirtyDirectories {
     /// Number of changes of each directory. A directory that changes during its sync stays dirty.
     changes: Arc<Mutex<BTreeMap<PathBuf, u64>>>,
 }
@@ -23,7 +23,7 @@ impl DirtyDirectories {
     }
 
     /// Records that a directory was renamed together with its content.
-    pub(super) fn renamed(&self, from: &Path, to: &Path) {
+    pub(in crate::mapping_cache) fn renamed(&self, from: &Path, to: &Path) {
         let mut dirty = self.lock();
         *dirty = std::mem::take(&mut *dirty)
             .into_iter()
@@ -41,7 +41,7 @@ impl DirtyDirectories {
     /// # Errors
     ///
     /// - [`MappingError::SyncFailed`] with the first directory whose sync failed.
-    pub(crate) fn sync(&self) -> Result<(), MappingError> {
+    pub(in crate::mapping_cache) fn sync(&self) -> Result<(), MappingError> {
         let changed: Vec<_> = self.lock().clone().into_iter().collect();
         for (path, changes) in changed {
             match sys::openat2::sync_directory(&path) {

@@ -120,7 +120,7 @@ impl CachedFile {
         match self.actual_bytes() {
             Err(error) => error,
             Ok(present) if present < range.end => self.too_short_error(range.end, present),
-            Ok(_) if access == Access::ReadWrite => {
+            Ok(_) if access == Access::ReadWrite || self.is_readable(range.clone()) => {
                 let len = range.end - range.start;
                 self.storage_full_error(len, io::ErrorKind::StorageFull.into())
             }
@@ -129,6 +129,21 @@ impl CachedFile {
                 offset: range.start,
             },
         }
+    }
+
+    /// Returns whether positioned reads of a range succeed. Mapping a hole of a tmpfs needs
+    /// storage, and reading it does not.
+    fn is_readable(&self, range: Range<u64>) -> bool {
+        let mut buf = [0; 4096];
+        let mut at = range.start;
+        while at < range.end {
+            let len = (range.end - at).min(buf.len() as u64) as usize;
+            match self.read_locked(at, &mut buf[..len]) {
+                Ok(copied) if copied == len => at += len as u64,
+                _ => return false,
+            }
+        }
+        true
     }
 
     /// The error of opening the file.

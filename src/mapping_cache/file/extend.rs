@@ -5,7 +5,6 @@
 
 use std::fs::File;
 use std::ops::Range;
-use std::sync::atomic::Ordering;
 
 use super::cached_file::CachedFile;
 use super::file_state::FileState;
@@ -52,16 +51,14 @@ impl CachedFile {
         }
         self.preallocate_range(state, file, 0..self.declared_bytes, present)?;
         self.extend(state, file, present, self.declared_bytes)?;
-        state
-            .preallocated_to
-            .store(self.declared_bytes, Ordering::Relaxed);
+        state.storage.note_preallocated_to(self.declared_bytes);
         Ok(())
     }
 
     /// Returns whether everything is preallocated that the options request before the first write.
     pub(in crate::mapping_cache) fn is_preallocated(&self, state: &FileState) -> bool {
         self.options.preallocation != Preallocation::Full
-            || state.preallocated_to.load(Ordering::Relaxed) >= self.declared_bytes
+            || state.storage.is_preallocated_to(self.declared_bytes)
     }
 
     /// Returns the length of the file. Returns an error if another process truncated it. Requires
@@ -72,11 +69,11 @@ impl CachedFile {
         file: &File,
     ) -> Result<u64, MappingError> {
         let present = statx::len(file).map_err(|e| self.io_error("query its length", e))?;
-        let known = state.known_bytes();
+        let known = state.storage.known_bytes();
         if present < known {
             return Err(self.too_short_error(known, present));
         }
-        state.note_len(present);
+        state.storage.note_len(present);
         Ok(present)
     }
 
@@ -88,19 +85,29 @@ impl CachedFile {
         present: u64,
     ) -> Result<(), MappingError> {
         let len = range.end - range.start;
-        match fallocate::preallocate(file, range.start, len) {
+        let preallocated = fallocate::preallocate(file, range.start, len);
+        if preallocated.is_ok() {
+            state.storage.note_reserved(&range, present);
+        }
+        match preallocated {
             Ok(Coverage::EveryWrite) => {
-                state.set_preallocation_status(PreallocationStatus::Reserved);
+                state
+                    .storage
+                    .set_preallocation_status(PreallocationStatus::Reserved);
             }
             Ok(Coverage::FirstWrite) => {
-                state.set_preallocation_status(PreallocationStatus::FirstWriteOnly);
+                state
+                    .storage
+                    .set_preallocation_status(PreallocationStatus::FirstWriteOnly);
             }
             Err(error) if fallocate::is_unsupported(&error) => {
                 if self.options.preallocation_fallback == PreallocationFallback::Fail {
                     let (path, operation) = (self.path(), "preallocation (fallocate)");
                     return Err(MappingError::Unsupported { path, operation });
                 }
-                state.set_preallocation_status(PreallocationStatus::Unsupported);
+                state
+                    .storage
+                    .set_preallocation_status(PreallocationStatus::Unsupported);
             }
             Err(error) => {
                 state.undo_growth(file, present, present);
@@ -132,9 +139,9 @@ impl CachedFile {
             state.undo_growth(file, before, before);
             return Err(self.storage_error("extend", end - present, error));
         }
-        state.note_holes();
+        state.storage.note_holes();
         let reached = query()?;
-        state.note_len(reached);
+        state.storage.note_len(reached);
         Ok(reached)
     }
 }
@@ -142,13 +149,26 @@ impl CachedFile {
 impl FileState {
     /// Undoes the growth of a failed preallocation or write. `before` is the length of the file
     /// before it, and `ours` the length after it. Requires the length lock.
+    ///
+    /// Truncating also frees what earlier calls have preallocated past the end. That storage is
+    /// preallocated again.
     pub(in crate::mapping_cache) fn undo_growth(&self, file: &File, before: u64, ours: u64) {
         // Any other length was set by another process and stays.
-        if statx::len(file).is_ok_and(|now| now == before || now == ours)
-            // An error here is ignored: the caller reports the failure that is undone.
-            && file.set_len(before).is_ok()
-        {
-            self.note_truncated(before);
+        if !statx::len(file).is_ok_and(|now| now == before || now == ours) {
+            return;
+        }
+        let reserved = self.storage.reserved_past(before);
+        // An error here is ignored: the caller reports the failure that is undone.
+        if file.set_len(before).is_err() {
+            return;
+        }
+        self.storage.note_truncated(before);
+        for range in reserved {
+            match fallocate::preallocate(file, range.start, range.end - range.start) {
+                Ok(_) => self.storage.note_reserved(&range, before),
+                // Another process was faster to use the freed storage.
+                Err(_) => self.storage.note_storage_freed(range.start),
+            }
         }
     }
 }

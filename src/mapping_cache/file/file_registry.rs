@@ -1,10 +1,12 @@
 //! The files of the process by identity: the state of a file that all caches share.
 //!
-//! It consists of the range locks [I33] and the lock under which the length changes [I37].
+//! It consists of the range locks [I33], the length and storage, and the lock under which both
+//! change [I37].
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 
+use super::storage_state::StorageState;
 use crate::mapping_cache::range_lock::LockTable;
 use crate::sys::statx::FileIdentity;
 
@@ -22,23 +24,43 @@ pub(in crate::mapping_cache) struct RegisteredFile {
     pub(in crate::mapping_cache) locks: LockTable,
     /// Held while the length changes [I37].
     length: Mutex<()>,
+    /// Length and storage of the file that has this key now, while a cache has it open.
+    storage: Mutex<(FileIdentity, Weak<StorageState>)>,
 }
 
 impl RegisteredFile {
-    /// Returns the file with this identity. Registers it if no cache has it open.
-    pub(super) fn get_or_insert(identity: FileIdentity) -> Arc<Self> {
+    /// Returns the file with this identity, and what is known of its storage. Registers the file if
+    /// no cache has it open.
+    pub(super) fn get_or_insert(identity: FileIdentity) -> (Arc<Self>, Arc<StorageState>) {
         let key = (identity.device(), identity.inode());
         let mut files = lock_files();
         if let Some(file) = files.get(&key).and_then(Weak::upgrade) {
-            return file;
+            let storage = file.storage_of(identity);
+            return (file, storage);
         }
+        let storage = Arc::new(StorageState::new());
         let file = Arc::new(Self {
             key,
             locks: LockTable::new(),
             length: Mutex::new(()),
+            storage: Mutex::new((identity, Arc::downgrade(&storage))),
         });
         files.insert(key, Arc::downgrade(&file));
-        file
+        (file, storage)
+    }
+
+    /// Returns what is known of the storage of the file. A file with another birth time has
+    /// replaced the one that was known, which some cache may still have open.
+    fn storage_of(&self, identity: FileIdentity) -> Arc<StorageState> {
+        let mut known = self.storage.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.0 == identity
+            && let Some(storage) = known.1.upgrade()
+        {
+            return storage;
+        }
+        let storage = Arc::new(StorageState::new());
+        *known = (identity, Arc::downgrade(&storage));
+        storage
     }
 
     pub(super) fn lock_length(&self) -> MutexGuard<'_, ()> {

@@ -5,14 +5,17 @@ use std::collections::btree_map::Entry;
 use std::fs::File;
 use std::ops::RangeInclusive;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use super::dirty_state::{DirtyState, SyncOutcome};
 use super::file_registry::RegisteredFile;
 use super::resources::Resources;
+use super::storage_state::StorageState;
 use crate::mapping_cache::error::MappingError;
-use crate::mapping_cache::options::{Access, PreallocationStatus};
+use crate::mapping_cache::options::Access;
 use crate::mapping_cache::stripe::Stripe;
 use crate::mapping_cache::window::{BlockId, Key, PinBlock, SlotTable};
 use crate::sys::rotational::is_rotational;
@@ -28,16 +31,9 @@ pub(in crate::mapping_cache) struct FileState {
     pub(in crate::mapping_cache) dirty: Arc<DirtyState>,
     /// Range locks and length lock, shared by all caches of the process.
     pub(in crate::mapping_cache) registered: Arc<RegisteredFile>,
-    /// Largest length that the file was seen with or extended to. Changed under the length lock, so
-    /// that growth that may still be undone is not included. A shorter file was truncated by
-    /// another process.
-    known_bytes: AtomicU64,
-    may_have_holes: AtomicBool,
+    /// Length and storage, shared by all caches of the process.
+    pub(in crate::mapping_cache) storage: Arc<StorageState>,
     mappable: AtomicBool,
-    preallocation: AtomicU8,
-    /// End of the range that [`Preallocation::Full`](crate::mapping_cache::Preallocation::Full) has
-    /// preallocated.
-    pub(in crate::mapping_cache) preallocated_to: AtomicU64,
     rotational: OnceLock<bool>,
     /// `madvise(2)` values for new mappings: access pattern, huge pages.
     patterns: Mutex<Vec<rustix::mm::Advice>>,
@@ -47,26 +43,24 @@ pub(in crate::mapping_cache) struct FileState {
 
 type LockedPins = BTreeMap<(u64, BlockId), Stripe>;
 
-const PREALLOCATION_STATUSES: [PreallocationStatus; 4] = [
-    PreallocationStatus::NotRequested,
-    PreallocationStatus::Reserved,
-    PreallocationStatus::FirstWriteOnly,
-    PreallocationStatus::Unsupported,
-];
+/// How often a window is tried to be unmapped whose pins are ending.
+const ENDING_PIN_ATTEMPTS: u32 = 50;
+const ENDING_PIN_PAUSE: Duration = Duration::from_millis(1);
 
 impl FileState {
     pub(super) fn new(resources: Arc<Resources>, id: u64, status: &Status) -> Self {
+        let (registered, storage) = RegisteredFile::get_or_insert(status.identity);
+        if status.allocated_bytes < status.len {
+            storage.note_holes();
+        }
         Self {
             id,
             identity: status.identity,
             slots: Arc::new(SlotTable::new(Arc::clone(resources.budget.pool()))),
             dirty: Arc::default(),
-            registered: RegisteredFile::get_or_insert(status.identity),
-            known_bytes: AtomicU64::new(0),
-            may_have_holes: AtomicBool::new(status.allocated_bytes < status.len),
+            registered,
+            storage,
             mappable: AtomicBool::new(true),
-            preallocation: AtomicU8::new(0),
-            preallocated_to: AtomicU64::new(0),
             rotational: OnceLock::new(),
             patterns: Mutex::new(Vec::new()),
             locked: Mutex::new(BTreeMap::new()),
@@ -88,48 +82,12 @@ impl FileState {
         self.registered.lock_length()
     }
 
-    #[inline(always)]
-    pub(in crate::mapping_cache) fn known_bytes(&self) -> u64 {
-        self.known_bytes.load(Ordering::Relaxed)
-    }
-
-    /// Records a length that the file was seen with or extended to. Requires the length lock.
-    pub(in crate::mapping_cache) fn note_len(&self, bytes: u64) {
-        self.known_bytes.fetch_max(bytes, Ordering::Relaxed);
-    }
-
-    /// Records that this process truncated the file. Requires the length lock.
-    pub(in crate::mapping_cache) fn note_truncated(&self, bytes: u64) {
-        self.known_bytes.store(bytes, Ordering::Relaxed);
-    }
-
-    pub(in crate::mapping_cache) fn may_have_holes(&self) -> bool {
-        self.may_have_holes.load(Ordering::Relaxed)
-    }
-
-    pub(in crate::mapping_cache) fn note_holes(&self) {
-        self.may_have_holes.store(true, Ordering::Relaxed);
-    }
-
     pub(in crate::mapping_cache) fn is_mappable(&self) -> bool {
         self.mappable.load(Ordering::Relaxed)
     }
 
     pub(in crate::mapping_cache) fn note_unmappable(&self) {
         self.mappable.store(false, Ordering::Relaxed);
-    }
-
-    pub(in crate::mapping_cache) fn preallocation_status(&self) -> PreallocationStatus {
-        PREALLOCATION_STATUSES[usize::from(self.preallocation.load(Ordering::Relaxed))]
-    }
-
-    pub(in crate::mapping_cache) fn set_preallocation_status(&self, status: PreallocationStatus) {
-        let index = PREALLOCATION_STATUSES
-            .iter()
-            .position(|known| *known == status)
-            .and_then(|index| u8::try_from(index).ok())
-            .expect("all four statuses are listed");
-        self.preallocation.store(index, Ordering::Relaxed);
     }
 
     pub(super) fn is_rotational(&self) -> bool {
@@ -162,13 +120,6 @@ impl FileState {
         self.resources.fd_pool.keep(self.id, access, descriptor);
     }
 
-    /// Unmaps every window that is not pinned. Returns the unmapped bytes, and whether no window is
-    /// left.
-    pub(super) fn evict_all(&self) -> (u64, bool) {
-        let (bytes, pinned) = self.evict_windows(0..=u64::MAX);
-        (bytes, pinned.is_none())
-    }
-
     /// Unmaps the windows of a range that are not pinned. Visits no other window. Returns the
     /// unmapped bytes, and the first window that is pinned.
     pub(super) fn evict_windows(&self, windows: RangeInclusive<u64>) -> (u64, Option<u64>) {
@@ -185,6 +136,17 @@ impl FileState {
             }
         }
         (bytes, pinned)
+    }
+
+    /// Unmaps the windows of a range that no span and no copy pins. Waits a little for pins that
+    /// are ending: those of advice, and those that their thread is about to undo (`window_slot`,
+    /// case 8). Returns the first window that stays pinned.
+    pub(super) fn evict_windows_patiently(&self, windows: RangeInclusive<u64>) -> Option<u64> {
+        for _ in 0..ENDING_PIN_ATTEMPTS {
+            self.evict_windows(windows.clone()).1?;
+            thread::sleep(ENDING_PIN_PAUSE);
+        }
+        self.evict_windows(windows).1
     }
 
     /// Returns the advice for new mappings.
@@ -254,7 +216,8 @@ impl FileState {
 impl Drop for FileState {
     fn drop(&mut self) {
         self.unpin_all_locked();
-        self.evict_all();
+        // No handle is left, so only pins that are ending could keep a window.
+        self.evict_windows_patiently(0..=u64::MAX);
         self.resources.fd_pool.close_idle(self.id);
         self.resources.fd_pool.forget(self.id, &self.dirty);
     }

@@ -14,12 +14,12 @@ mod lock;
 mod open;
 mod rename;
 mod resources;
+mod storage_state;
 mod truncate_discard;
 mod unmap;
 
 pub use cached_file::CachedFile;
 pub(in crate::mapping_cache) use cached_file::Opened;
-pub(crate) use dirty_directories::DirtyDirectories;
 pub(in crate::mapping_cache) use file_state::FileState;
 pub(in crate::mapping_cache) use file_table::FileTable;
 pub(in crate::mapping_cache) use open::WriteGuard;

@@ -140,11 +140,14 @@ impl CachedFile {
             // Under the length lock, so that growth that a failed write will undo is not recorded.
             let _length = state.lock_length();
             let present = statx::len(file);
-            state.note_len(present.map_err(|error| self.io_error("query its length", error))?);
+            state
+                .storage
+                .note_len(present.map_err(|error| self.io_error("query its length", error))?);
         }
         let opened = Opened {
             slots: Arc::clone(&state.slots),
             registered: Arc::clone(&state.registered),
+            storage: Arc::clone(&state.storage),
             state,
         };
         Ok(&self.opened.get_or_init(|| opened).state)
@@ -195,7 +198,7 @@ impl CachedFile {
         }
         let created = self
             .location
-            .create(|changed| self.directories.note(changed));
+            .create(|changed| self.resources.directories.note(changed));
         match created {
             // Another process created the file at the same moment.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {

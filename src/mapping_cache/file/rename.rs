@@ -41,26 +41,20 @@ impl CachedFile {
             },
             Err(error) => return Err(self.io_error("move", error)),
         };
-        self.set_location(location)?;
+        self.set_location(location);
         Ok(existed)
     }
 
-    /// Sets the location of a file that another component has moved there. Closes the file without
-    /// a sync.
-    ///
-    /// # Errors
-    ///
-    /// - [`MappingError::WindowPinned`] if a window is pinned.
-    pub(crate) fn set_location(&mut self, location: Location) -> Result<(), MappingError> {
-        self.close_without_sync()?;
+    /// Sets the location of a file that was moved there. Cannot fail, since the move is done: the
+    /// next use opens the file at its new location. Another handle may have windows mapped.
+    pub(crate) fn set_location(&mut self, location: Location) {
+        self.opened.take();
         self.location = location;
-        Ok(())
     }
 
-    /// Follows the rename of directory `from` to `to`. The file keeps its mappings and its dirty
+    /// Follows the rename of its root directory to `to`. The file keeps its mappings and its dirty
     /// state.
-    pub(crate) fn follow(&mut self, from: &Path, to: &Arc<Path>) {
-        self.directories.renamed(from, to);
+    pub(crate) fn follow(&mut self, to: &Arc<Path>) {
         self.location = self.location.with_root(Arc::clone(to));
     }
 
@@ -69,7 +63,7 @@ impl CachedFile {
         let file = self.location.open(false)?;
         let (old_directory, old_name) = self.location.parent()?;
         let (new_directory, new_name) =
-            location.create_parent(|changed| self.directories.note(changed))?;
+            location.create_parent(|changed| self.resources.directories.note(changed))?;
         let old = DirectoryEntry {
             directory: &old_directory,
             name: old_name,
@@ -81,7 +75,8 @@ impl CachedFile {
         match rename::rename(&old, &new) {
             Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
                 self.note_directory_of(location);
-                let sync_directories = || self.directories.sync().map_err(io::Error::from);
+                let sync_directories =
+                    || self.resources.directories.sync().map_err(io::Error::from);
                 rename::copy_over(&file, &old, &new, sync_directories)?;
             }
             renamed => renamed?,
@@ -94,7 +89,7 @@ impl CachedFile {
     /// Marks the directory of a location as dirty.
     pub(super) fn note_directory_of(&self, location: &Location) {
         if let Some(directory) = location.full_path().parent() {
-            self.directories.note(directory.to_path_buf());
+            self.resources.directories.note(directory.to_path_buf());
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The parts of a cache that all of its files use.
 
+use super::dirty_directories::DirtyDirectories;
 use super::fd_pool::FdPool;
 use crate::mapping_cache::options::{CacheOptions, CopyMethod};
 use crate::mapping_cache::stats::Counters;
@@ -14,6 +15,7 @@ pub(in crate::mapping_cache) struct Resources {
     pub(in crate::mapping_cache) budget: Budget,
     pub(in crate::mapping_cache) wait_table: WaitTable,
     pub(in crate::mapping_cache) fd_pool: FdPool,
+    pub(in crate::mapping_cache) directories: DirtyDirectories,
     pub(in crate::mapping_cache) counters: Counters,
 }
 
@@ -26,6 +28,7 @@ impl Resources {
             budget: Budget::new(options),
             wait_table: WaitTable::new(),
             fd_pool: FdPool::new(options.descriptors_max),
+            directories: DirtyDirectories::default(),
             counters: Counters::default(),
         }
     }

@@ -6,10 +6,8 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
-use std::sync::atomic::Ordering;
 
 use super::cached_file::CachedFile;
-use super::lock::WHOLE_FILE;
 use super::open::WriteGuard;
 use crate::mapping_cache::error::MappingError;
 use crate::mapping_cache::options::Access;
@@ -23,8 +21,8 @@ impl CachedFile {
     /// Sets the length of the file. Extending adds a hole, and truncating discards data. The next
     /// [`sync`](Self::sync) makes the length durable, even if it did not change.
     ///
-    /// Waits for copies that overlap the bytes past the new end. For other caches of the process,
-    /// the truncated file is too short: [close it without a sync](Self::close_without_sync) there.
+    /// Waits for copies that overlap the bytes past the new end or the window of the new end. The
+    /// new length holds for all caches of the process.
     ///
     /// # Errors
     ///
@@ -39,11 +37,9 @@ impl CachedFile {
     /// The length does not change on error.
     pub fn set_len(&self, bytes: u64) -> Result<(), MappingError> {
         self.check_offset(bytes, 0)?;
-        let past_end = usize::try_from(i64::MAX as u64 - bytes).unwrap_or(WHOLE_FILE);
-        let _lock = self.lock_for_copy(bytes, past_end, Sharing::Exclusive)?;
+        let _lock = self.lock_and_unmap_from(bytes)?;
         let writing = self.begin_write()?;
         let WriteGuard { state, file } = &writing;
-        self.unmap_past(state, bytes)?;
         let _length = state.lock_length();
         let present = self.checked_len(state, file)?;
         if bytes == present {
@@ -53,11 +49,10 @@ impl CachedFile {
         file.set_len(bytes)
             .map_err(|error| self.storage_error("set its length", needed, error))?;
         if bytes > present {
-            state.note_holes();
-            state.note_len(bytes);
+            state.storage.note_holes();
+            state.storage.note_len(bytes);
         } else {
-            state.note_truncated(bytes);
-            state.preallocated_to.fetch_min(bytes, Ordering::Relaxed);
+            state.storage.note_truncated(bytes);
         }
         Ok(())
     }
@@ -115,16 +110,10 @@ impl CachedFile {
             return Ok(());
         }
         let len = end - range.start;
-        state
-            .preallocated_to
-            .fetch_min(range.start, Ordering::Relaxed);
+        state.storage.note_storage_freed(range.start);
         let discarded = match fallocate::punch(file, range.start, len) {
             Err(error) if fallocate::is_unsupported(&error) => write_zeros(file, range.start..end),
-            Ok(()) => {
-                state.note_holes();
-                Ok(())
-            }
-            failed => failed,
+            discarded => discarded,
         };
         discarded.map_err(|error| self.storage_error("discard a range", len, error))
     }
@@ -146,9 +135,7 @@ impl CachedFile {
         // The next `sync` returns the first error again. The second concerns other processes only.
         drop(state.sync(&self.path()));
         drop(file.sync_data());
-        if !state.evict_all().1 {
-            return Err(self.window_pinned_error(0));
-        }
+        self.unmap_all(state)?;
         // The kernel treats a length of zero as "up to the end".
         sync_file_range::drop_cached(&file, 0, 0)
             .map_err(|source| self.io_error("drop it from the page cache", source))

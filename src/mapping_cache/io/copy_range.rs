@@ -12,7 +12,6 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
-use std::sync::atomic::Ordering;
 
 use crate::mapping_cache::error::MappingError;
 use crate::mapping_cache::file::{CachedFile, WriteGuard};
@@ -42,15 +41,16 @@ impl CachedFile {
         to: &Self,
         at: u64,
     ) -> Result<(), MappingError> {
-        let (source, _) = self.descriptor(Access::ReadOnly)?;
+        let (source, source_state) = self.descriptor(Access::ReadOnly)?;
         let writing = to.begin_write()?;
         let WriteGuard { state, file } = &writing;
         let len = range.end - range.start;
         self.must_reach(range.end)?;
         to.must_reach(at + len)?;
-        // A later write to shared storage needs new storage, so nothing is preallocated any more.
-        state.preallocated_to.store(0, Ordering::Relaxed);
-        state.note_holes();
+        // A later write to shared storage needs new storage, in either file. So nothing is
+        // preallocated any more.
+        source_state.storage.note_storage_freed(0);
+        state.storage.note_storage_freed(0);
         let shared = share_inside(&source, range.clone(), file, at);
         for rest in rests(&range, &shared) {
             let at = at + (rest.start - range.start);

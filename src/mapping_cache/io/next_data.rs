@@ -16,7 +16,7 @@ impl CachedFile {
     ///
     /// Returns any error of opening the file.
     pub fn next_data(&self, offset: u64, end: u64) -> Result<Option<Range<u64>>, MappingError> {
-        if !self.state()?.may_have_holes() {
+        if !self.state()?.storage.may_have_holes() {
             return Ok(Some(offset..end));
         }
         let (file, _) = self.descriptor(Access::ReadOnly)?;

@@ -89,7 +89,7 @@ impl CachedFile {
             || !self.may_map()
             || self
                 .opened_state()
-                .is_none_or(|state| end > state.known_bytes())
+                .is_none_or(|state| end > state.storage.known_bytes())
         {
             return self.write_positioned(offset, buf);
         }
@@ -268,10 +268,10 @@ impl CachedFile {
         let writing = self.begin_write()?;
         let WriteGuard { state, file } = &writing;
         let end = offset + buf.len() as u64;
-        if end <= state.known_bytes() && self.is_preallocated(state) {
+        if end <= state.storage.known_bytes() && self.is_preallocated(state) {
             let present = statx::len(file).map_err(|e| self.io_error("query its length", e))?;
             if present < end {
-                return Err(self.too_short_error(state.known_bytes(), present));
+                return Err(self.too_short_error(state.storage.known_bytes(), present));
             }
             return write_all(file, offset, buf)
                 .map_err(|error| self.storage_error("write", buf.len() as u64, error));
@@ -301,9 +301,9 @@ impl CachedFile {
             return Err(self.storage_error("write", buf.len() as u64, error));
         }
         if offset > before {
-            state.note_holes();
+            state.storage.note_holes();
         }
-        state.note_len(offset + buf.len() as u64);
+        state.storage.note_len(offset + buf.len() as u64);
         Ok(())
     }
 }

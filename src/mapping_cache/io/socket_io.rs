@@ -25,6 +25,8 @@ pub(crate) enum BufferRange<'p> {
     Part(&'p PinnedRange<'p>, usize),
     /// This number of zeros.
     Zeros(usize),
+    /// Bytes that were copied.
+    Copy(&'p [u8]),
 }
 
 /// Sends buffers. Returns how many bytes one system call sent.
@@ -33,8 +35,8 @@ pub(crate) fn send<'p>(
     stretches: impl Iterator<Item = BufferRange<'p>>,
 ) -> io::Result<usize> {
     let raw_parts = raw_parts_of(stretches);
-    // SAFETY: the addresses are inside pinned ranges, which are borrowed for the call (U1), or in a
-    // static. They are only read.
+    // SAFETY: the addresses are inside pinned ranges (U1) or slices, which are borrowed for the
+    // call, or in a static. They are only read.
     unsafe { sendmsg::send(to, &raw_parts) }
 }
 
@@ -42,7 +44,8 @@ pub(crate) fn send<'p>(
 ///
 /// # Safety
 ///
-/// The ranges must stay pinned and locked until the completion of the send was received.
+/// The ranges must stay pinned and locked, and copies allocated, until the completion of the send
+/// was received.
 pub(crate) unsafe fn send_zerocopy<'p>(
     to: BorrowedFd<'_>,
     stretches: impl Iterator<Item = BufferRange<'p>>,
@@ -63,6 +66,10 @@ fn raw_parts_of<'p>(stretches: impl Iterator<Item = BufferRange<'p>>) -> Vec<Raw
         BufferRange::Zeros(len) => RawPart {
             start: ZEROS.as_ptr().cast_mut(),
             len: len.min(ZEROS.len()),
+        },
+        BufferRange::Copy(bytes) => RawPart {
+            start: bytes.as_ptr().cast_mut(),
+            len: bytes.len(),
         },
     };
     let mut raw_parts = Vec::with_capacity(1);

@@ -202,6 +202,7 @@ impl CachedFile {
         if found.is_new {
             pin.apply_patterns();
         }
+        self.extend_to_pin(&pin, needed)?;
         Ok(pin.into_pinned())
     }
 
@@ -279,6 +280,24 @@ impl CachedFile {
         })
     }
 
+    /// Extends the file to the first `needed` bytes of a window that is pinned for writing. The
+    /// mapping may be older than a truncation of the file.
+    fn extend_to_pin(&self, pin: &Pin<'_>, needed: usize) -> Result<(), MappingError> {
+        let Some(state) = pin.at.writing else {
+            return Ok(());
+        };
+        let end = self.resources.windows.start(pin.at.window) + needed as u64;
+        if end <= state.storage.known_bytes() {
+            return Ok(());
+        }
+        let (file, _) = self.descriptor(Access::ReadWrite)?;
+        let reached = self.prepare_for_stores(state, &file, pin.at.window)?;
+        if reached < end {
+            return Err(self.too_short_error(end, reached));
+        }
+        Ok(())
+    }
+
     /// Preallocates the declared length if the options request it before the first write.
     fn preallocate_before_write(&self, writing: &WriteGuard<'_>) -> Result<(), MappingError> {
         let WriteGuard { state, file } = writing;
@@ -314,7 +333,7 @@ impl CachedFile {
         window: u64,
     ) -> Result<&'s WindowSlots, MappingError> {
         let windows = self.resources.windows;
-        let end = self.declared_bytes.max(state.known_bytes());
+        let end = self.declared_bytes.max(state.storage.known_bytes());
         let slots = if window > windows.of(i64::MAX as u64) {
             None
         } else if windows.start(window) >= end {

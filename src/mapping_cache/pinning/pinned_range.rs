@@ -79,13 +79,16 @@ impl CachedFile {
         let (window, within) = self.resources.windows.only(offset, len)?;
         let opened = self.opened()?;
         let end = offset + len as u64;
-        if end > opened.state.known_bytes() {
-            return None;
-        }
         let stripe = Stripe::mine();
         let locks = &opened.registered.locks;
         let token = locks.try_lock_shared(offset..end, LockKind::Guard, stripe)?;
-        let Some(pin) = self.pin_opened(opened, stripe, window, within + len) else {
+        // Under the lock, which excludes a truncation of the range.
+        let pin = if end <= opened.storage.known_bytes() {
+            self.pin_opened(opened, stripe, window, within + len)
+        } else {
+            None
+        };
+        let Some(pin) = pin else {
             locks.undo(token);
             return None;
         };
@@ -139,7 +142,7 @@ impl CachedFile {
         let start = self.resources.windows.start(step.window) + step.within as u64;
         let end = start + step.len as u64;
         let state = self.state()?;
-        if access == Access::ReadOnly && end > state.known_bytes() {
+        if access == Access::ReadOnly && end > state.storage.known_bytes() {
             self.check_end(state, end)?;
         }
         let pin = self.pin_covering(step.window, step.end(), access)?;
@@ -168,7 +171,7 @@ impl CachedFile {
         if end > present {
             return Err(self.too_short_error(end, present));
         }
-        state.note_len(present);
+        state.storage.note_len(present);
         Ok(())
     }
 
@@ -177,6 +180,6 @@ impl CachedFile {
     fn has_storage_for_stores(&self, state: &FileState) -> bool {
         self.options.preallocation == Preallocation::Full
             && self.is_preallocated(state)
-            && state.preallocation_status() == PreallocationStatus::Reserved
+            && state.storage.preallocation_status() == PreallocationStatus::Reserved
     }
 }

@@ -8,8 +8,8 @@ use super::entry::{EntryBody, GroupEntry};
 use super::group::Group;
 use super::layout::Layout;
 use crate::mapping_cache::{
-    Access, CacheOptions, CachedFile, DirtyDirectories, FileOptions, Location, MappingCache,
-    Preallocation, PreallocationFallback,
+    Access, CacheOptions, CachedFile, FileOptions, Location, MappingCache, Preallocation,
+    PreallocationFallback,
 };
 use crate::span::error::GroupError;
 
@@ -161,6 +161,12 @@ impl GroupBuilder {
         self.entries([Entry::file(path, declared_bytes)])
     }
 
+    /// Adds an entry for each file, given as path and declared length.
+    pub fn files<P: Into<PathBuf>>(self, files: impl IntoIterator<Item = (P, u64)>) -> Self {
+        let files = files.into_iter();
+        self.entries(files.map(|(path, declared_bytes)| Entry::file(path, declared_bytes)))
+    }
+
     /// Adds an entry for a file that exists, as [`Entry::existing_file`].
     pub fn existing_file(self, path: impl Into<PathBuf>) -> Self {
         self.entries([Entry::existing_file(path)])
@@ -207,7 +213,6 @@ impl GroupBuilder {
             options: self.options,
             outside_root: self.allow_outside_root,
             is_exclusive: self.is_exclusive,
-            directories: DirtyDirectories::default(),
         };
         for entry in self.entries {
             group.add(entry)?;
@@ -319,10 +324,7 @@ impl Group {
         } else {
             Location::beneath(root, path)?
         };
-        let directories = self.directories.clone();
-        Ok(self
-            .cache
-            .file_of_group(location, declared_bytes, self.options, directories))
+        Ok(self.cache.file(location, declared_bytes, self.options))
     }
 
     fn create_if_empty(&self, entry: usize) -> Result<(), GroupError> {

@@ -28,7 +28,11 @@ impl Group {
         at: u64,
     ) -> Result<(), GroupError> {
         let range = self.layout.resolve_range(range)?;
-        let end = at.saturating_add(range.end - range.start);
+        let len = range.end - range.start;
+        let end = at.checked_add(len).ok_or_else(|| GroupError::OutOfBounds {
+            range: format!("{at} + {len}"),
+            group_bytes: to.len(),
+        })?;
         let _locks = self.lock_for_copy_range(range.clone(), to, at..end)?;
         for (from, into) in self.extent_pairs(range, to, at..end)? {
             let source = self.entries[from.entry].file_range(from);

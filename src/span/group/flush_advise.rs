@@ -27,7 +27,7 @@ impl Group {
     }
 
     /// Makes all writes to the group durable: data, lengths, and the directory entries of new
-    /// files.
+    /// files. Entries that other groups of the same cache made become durable, too.
     ///
     /// # Errors
     ///
@@ -40,7 +40,7 @@ impl Group {
             drop(file.flush(0..file.declared_bytes(), FlushMode::Async));
         }
         let synced: Vec<_> = files().map(CachedFile::sync).collect();
-        let directories = self.directories.sync();
+        let directories = self.cache.sync_directories();
         for result in synced {
             result?;
         }
@@ -53,7 +53,7 @@ impl Group {
     ///
     /// - [`GroupError::File`] with [`MappingError::SyncFailed`] and the directory.
     pub(crate) fn sync_directories(&self) -> Result<(), GroupError> {
-        Ok(self.directories.sync()?)
+        Ok(self.cache.sync_directories()?)
     }
 
     /// Advises the kernel about the expected use of a range (madvise(2)).

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::entry::{EntryInfo, GroupEntry};
 use super::layout::{Extent, Layout};
 use crate::mapping_cache::{
-    CacheStats, DirtyDirectories, FileOptions, MappingCache, MappingError, PreallocationStatus,
+    CacheStats, FileOptions, MappingCache, MappingError, PreallocationStatus,
 };
 use crate::span::error::GroupError;
 
@@ -54,7 +54,6 @@ pub struct Group {
     /// Whether the caller promised exclusive use of the files
     /// ([`assume_exclusive`](super::GroupBuilder::assume_exclusive)).
     pub(in crate::span) is_exclusive: bool,
-    pub(super) directories: DirtyDirectories,
 }
 
 impl Group {

@@ -1,6 +1,6 @@
 //! Changes of a group itself: growing its last file, closing, removing and moving files.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -123,8 +123,9 @@ impl Group {
         let new_root: Arc<Path> = Arc::from(absolute(&root.into())?);
         let old_root = std::mem::replace(&mut self.root, Arc::clone(&new_root));
         for file in self.entries.iter_mut().filter_map(|entry| entry.file_mut()) {
-            file.follow(&old_root, &new_root);
+            file.follow(&new_root);
         }
+        self.cache.directory_renamed(&old_root, &new_root);
         Ok(())
     }
 
@@ -149,38 +150,45 @@ impl Group {
         self.sync_all()?;
         let old_root = Arc::clone(&self.root);
         let new_root: Arc<Path> = Arc::from(absolute(&root.into())?);
-        let files = self.entries.iter().filter_map(|entry| entry.file());
-        let paths: BTreeSet<_> = files
-            .map(|file| file.location().path().to_path_buf())
-            .collect();
-        let mut moved: Vec<PathBuf> = Vec::new();
-        for path in paths {
-            if let Err(error) = self.move_path(&path, &new_root) {
-                for path in moved.iter().rev() {
+        let mut paths: BTreeMap<PathBuf, Vec<usize>> = BTreeMap::new();
+        for (number, entry) in self.entries.iter().enumerate() {
+            if let Some(file) = entry.file() {
+                let path = file.location().path().to_path_buf();
+                paths.entry(path).or_default().push(number);
+            }
+        }
+        for (done, entries) in paths.values().enumerate() {
+            if let Err(error) = self.move_file_of(entries, &new_root) {
+                for entries in paths.values().take(done).rev() {
                     // Report the first error, not one of moving files back.
-                    drop(self.move_path(path, &old_root));
+                    drop(self.move_file_of(entries, &old_root));
                 }
                 return Err(error);
             }
-            moved.push(path);
         }
         self.root = new_root;
-        remove_empty_directories(&old_root, &moved);
-        Ok(self.directories.sync()?)
+        remove_empty_directories(&old_root, paths.keys());
+        Ok(self.cache.sync_directories()?)
     }
 
-    /// Moves the file at a path and updates all entries with that path.
-    fn move_path(&mut self, path: &Path, root: &Arc<Path>) -> Result<(), GroupError> {
-        // Close all handles before the first one moves the file.
-        for file in self.files_at(path) {
-            file.close()?;
+    /// Moves the file of entries that have the same path.
+    fn move_file_of(&mut self, entries: &[usize], root: &Arc<Path>) -> Result<(), GroupError> {
+        // Everything that can fail comes before the rename.
+        for entry in entries {
+            if let Some(file) = self.entries[*entry].file_mut() {
+                file.close()?;
+            }
         }
-        let mut files = self.files_at(path);
-        if let Some(first) = files.next() {
-            first.rename_to(first.location().with_root(Arc::clone(root)))?;
-        }
-        for file in files {
-            file.set_location(file.location().with_root(Arc::clone(root)))?;
+        for (index, entry) in entries.iter().enumerate() {
+            let Some(file) = self.entries[*entry].file_mut() else {
+                continue;
+            };
+            let location = file.location().with_root(Arc::clone(root));
+            if index == 0 {
+                file.rename_to(location)?;
+            } else {
+                file.set_location(location);
+            }
         }
         Ok(())
     }
@@ -210,9 +218,8 @@ impl Group {
 }
 
 /// Removes the directories below the root that became empty, innermost first.
-fn remove_empty_directories(root: &Path, files: &[PathBuf]) {
+fn remove_empty_directories<'p>(root: &Path, files: impl Iterator<Item = &'p PathBuf>) {
     let directories: BTreeSet<&Path> = files
-        .iter()
         .flat_map(|file| file.ancestors().skip(1))
         .filter(|directory| !directory.as_os_str().is_empty())
         .collect();

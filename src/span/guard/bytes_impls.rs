@@ -12,26 +12,28 @@ use bytes::buf::UninitSlice;
 use bytes::{Buf, BufMut, Bytes};
 
 use super::pinned_parts::GroupHandle;
-use super::span_guard::{Span, SpanMut};
+use super::span_guard::{Span, SpanMut, zeros};
 use crate::span::group::Group;
 
-/// One slice of a span. The span stays locked and pinned until all of its owners are dropped.
+/// One part of a span. The span stays locked and pinned until all of its owners are dropped.
 struct Owner {
     span: Arc<Span<Arc<Group>>>,
-    slice: usize,
+    part: usize,
 }
 
 impl AsRef<[u8]> for Owner {
     /// Called once, when the `Bytes` is created.
     fn as_ref(&self) -> &[u8] {
-        self.span.slices().nth(self.slice).unwrap_or(&[])
+        self.span.slice_of_part(self.part).unwrap_or(&[])
     }
 }
 
 impl Span<Arc<Group>> {
-    /// Converts the span to `Bytes` without a copy, one for each window of mapped memory.
+    /// Converts the span to `Bytes` without a copy: one for each window of mapped memory, and
+    /// static zeros for padding.
     ///
-    /// The range stays locked and pinned until the last of them, and of their clones, is dropped.
+    /// The range stays locked and pinned until the last of those in mapped memory, and of their
+    /// clones, is dropped.
     ///
     /// # Panics
     ///
@@ -39,15 +41,22 @@ impl Span<Arc<Group>> {
     #[must_use]
     #[track_caller]
     pub fn into_bytes(self) -> Vec<Bytes> {
-        let slices = self.slices().count();
+        self.assert_slices_allowed();
+        let parts = self.parts.iter();
+        let padding: Vec<_> = parts
+            .map(|(part, len)| part.is_none().then_some(len))
+            .collect();
         let span = Arc::new(self);
-        let owner = |slice| Owner {
-            span: Arc::clone(&span),
-            slice,
-        };
-        (0..slices)
-            .map(|slice| Bytes::from_owner(owner(slice)))
-            .collect()
+        let mut all = Vec::new();
+        for (part, padding) in padding.into_iter().enumerate() {
+            if let Some(len) = padding {
+                all.extend(zeros(len).map(Bytes::from_static));
+            } else {
+                let span = Arc::clone(&span);
+                all.push(Bytes::from_owner(Owner { span, part }));
+            }
+        }
+        all
     }
 }
 

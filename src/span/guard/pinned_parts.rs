@@ -185,6 +185,18 @@ impl<G> PinnedParts<G> {
         }))
     }
 
+    /// The part with this number. `None` for padding.
+    #[cfg(feature = "bytes")]
+    pub(super) fn part(&self, number: usize) -> Option<&PinnedRange<'static>> {
+        if let Some(first) = &*self.first {
+            return (number == 0).then_some(first);
+        }
+        match self.rest.as_deref()?.get(number)? {
+            PartOrPadding::File(part) => Some(part),
+            PartOrPadding::Padding(_) => None,
+        }
+    }
+
     /// Whether a page of any part was lost.
     #[inline(always)]
     pub(super) fn are_poisoned(&self) -> bool {

@@ -1,12 +1,20 @@
 //! Transfers between spans and descriptors, straight from and to mapped memory.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use super::pinned_parts::GroupHandle;
 use super::span_guard::{Span, SpanMut};
 use crate::mapping_cache::{Access, BufferRange, MappingError, PinnedRange, receive, send};
 use crate::span::error::GroupError;
+
+/// Bytes that are copied at once if they cannot be mapped.
+const COPY_BYTES: usize = 64 << 10;
+
+/// Whether a system call could not access a page of mapped memory.
+pub(super) fn is_bad_page(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EFAULT)
+}
 
 impl<G: GroupHandle> Span<G> {
     /// Writes all of the span to a socket, pipe or file, straight from mapped memory.
@@ -44,7 +52,25 @@ impl<G: GroupHandle> Span<G> {
         if at == self.len() {
             return Ok(0);
         }
-        let sent = send(to.as_fd(), self.buffers(at));
+        match send(to.as_fd(), self.buffers(at)) {
+            Err(error) if is_bad_page(&error) => self.write_copied_to(at, to.as_fd()),
+            sent => self.check_sent(at, sent),
+        }
+    }
+
+    /// Writes bytes from offset `at` that cannot be mapped by a copy. A hole needs storage to be
+    /// mapped from a tmpfs, and none to be read.
+    pub(super) fn write_copied_to(
+        &self,
+        at: usize,
+        to: BorrowedFd<'_>,
+    ) -> Result<usize, GroupError> {
+        let mut copy = vec![0; COPY_BYTES.min(self.len() - at)];
+        if self.read_at(at, &mut copy).is_err() {
+            let error = io::Error::from_raw_os_error(libc::EFAULT);
+            return Err(self.transfer_error(at, Access::ReadOnly, error));
+        }
+        let sent = send(to, std::iter::once(BufferRange::Copy(&copy)));
         self.check_sent(at, sent)
     }
 
@@ -88,7 +114,7 @@ impl<G: GroupHandle> Span<G> {
     /// The error of a transfer: that of a file if a page is bad (EFAULT), otherwise that of the
     /// descriptor.
     fn transfer_error(&self, at: usize, access: Access, error: io::Error) -> GroupError {
-        if error.raw_os_error() != Some(libc::EFAULT) {
+        if !is_bad_page(&error) {
             return GroupError::transfer(0, error);
         }
         let rest = self.start + at as u64..self.start + self.len() as u64;

@@ -183,10 +183,14 @@ impl GroupBuilder {
     /// file, and nothing may truncate the file. This includes other processes and other code of
     /// this process. Otherwise the behaviour is undefined.
     ///
+    /// One file must be reached through one mount: the same file through an overlay and through its
+    /// upper directory has two identities, and its locks do not exclude each other.
+    ///
     /// Accessing a slice raises SIGBUS if the file was truncated, the disk fails, or (for mutable
-    /// slices that could not be preallocated) the disk is full. With the [SIGBUS
-    /// handler](crate::mapping_cache::install_sigbus_handler) installed, such bytes read as zeros
-    /// instead, and [`Span::check_intact`] reports them.
+    /// slices that could not be preallocated) the disk is full. So does reading a hole of a file on
+    /// a full tmpfs: call [`Span::populate`] first, or copy with [`Span::read_at`]. With the
+    /// [SIGBUS handler](crate::mapping_cache::install_sigbus_handler) installed, such bytes read as
+    /// zeros instead, and [`Span::check_intact`] reports them.
     pub unsafe fn assume_exclusive(mut self) -> Self {
         self.is_exclusive = true;
         self
@@ -447,7 +451,11 @@ impl<G: GroupHandle> Span<G> {
     ///
     /// # Errors
     ///
-    /// - [`GroupError::File`] if a file is too short or a page cannot be read.
+    /// - [`GroupError::File`] if a file is too short or a page cannot be read. On a full tmpfs, the
+    ///   error for a hole is
+    ///   [`MappingError::StorageFull`](crate::mapping_cache::MappingError::StorageFull), since its
+    ///   pages cannot be mapped. [`read_at`](Self::read_at) and
+    ///   [`write_to`](Self::write_to) read it.
     pub fn populate(&self) -> Result<(), GroupError> {
         let mut at = 0;
         for (part, len) in self.parts.iter() {
@@ -509,6 +517,14 @@ impl<G: GroupHandle> Span<G> {
             });
         }
         Ok(self.start + at as u64)
+    }
+
+    /// The memory of the part with this number. `None` for padding.
+    #[cfg(feature = "bytes")]
+    #[track_caller]
+    pub(super) fn slice_of_part(&self, number: usize) -> Option<&[u8]> {
+        self.assert_slices_allowed();
+        self.parts.part(number).map(bytes_of)
     }
 
     #[inline(always)]
@@ -640,11 +656,16 @@ fn bytes_of<'p>(part: &'p PinnedRange<'static>) -> &'p [u8] {
 fn slices_of<'p>(
     (part, len): (Option<&'p PinnedRange<'static>>, usize),
 ) -> impl Iterator<Item = &'p [u8]> {
-    let zeros = if part.is_some() { 0 } else { len };
-    let zeros = (0..zeros)
-        .step_by(ZEROS.len())
-        .map(move |at| &ZEROS[..(zeros - at).min(ZEROS.len())]);
-    part.map(bytes_of).into_iter().chain(zeros)
+    let padding = if part.is_some() { 0 } else { len };
+    part.map(bytes_of)
+        .into_iter()
+        .chain(zeros(padding).map(|zeros| -> &'p [u8] { zeros }))
+}
+
+/// Slices of `len` zeros together.
+pub(super) fn zeros(len: usize) -> impl Iterator<Item = &'static [u8]> {
+    let starts = (0..len).step_by(ZEROS.len());
+    starts.map(move |at| &ZEROS[..(len - at).min(ZEROS.len())])
 }
 
 impl<G: GroupHandle> fmt::Debug for Span<G> {

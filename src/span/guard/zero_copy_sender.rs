@@ -13,6 +13,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::socket_io::is_bad_page;
 use super::span_guard::Span;
 use crate::mapping_cache::{allow_zerocopy, next_completion, send_zerocopy, wait_for_completions};
 use crate::span::error::GroupError;
@@ -118,6 +119,7 @@ impl<S: AsFd> ZeroCopySender<S> {
                 self.receive_completions()?;
                 span.write_to(at, &self.socket)
             }
+            Err(error) if is_bad_page(&error) => span.write_copied_to(at, self.socket.as_fd()),
             other => span.check_sent(at, other),
         }
     }

@@ -35,7 +35,8 @@ pub enum FileStatus {
     Unreadable(Arc<GroupError>),
     /// Pieces that are only in this file differ from the expected hashes.
     Corrupt,
-    /// All bytes are as expected, but the file is longer than declared.
+    /// The file is longer than declared, and no piece that is only in this file is known to be bad.
+    /// A piece that it shares with other files may be bad.
     TooLong,
     /// All pieces that are only in this file are good. A piece that it shares with other files is
     /// bad, and either of the files may be corrupt.
@@ -223,8 +224,8 @@ fn report(file: CheckedFile, found: Findings) -> FileReport {
         Ok(_) if !found.corrupt.is_empty() => FileStatus::Corrupt,
         Ok(actual) => match found.unreadable {
             Some(error) => FileStatus::Unreadable(error),
-            None if found.unchecked => FileStatus::Unchecked,
             None if actual > file.declared_bytes && !file.is_range => FileStatus::TooLong,
+            None if found.unchecked => FileStatus::Unchecked,
             None => FileStatus::Ok,
         },
     };
@@ -261,7 +262,7 @@ fn mark_undecided(files: &mut [FileReport], shared: &[Vec<usize>]) {
     }
 }
 
-/// Whether the file has a problem that does not involve other files.
+/// Whether the file has a problem that explains a bad piece.
 fn is_bad(status: &FileStatus) -> bool {
     matches!(
         status,
@@ -273,18 +274,22 @@ fn is_bad(status: &FileStatus) -> bool {
 }
 
 fn add_undecided(status: &mut FileStatus, suspects: Vec<usize>) {
-    if let FileStatus::Undecided {
-        shared_with: because_of,
-    } = status
-    {
-        because_of.extend(suspects);
-        because_of.sort_unstable();
-        because_of.dedup();
-        because_of.truncate(SHARED_WITH_MAX);
-    } else {
-        *status = FileStatus::Undecided {
-            shared_with: suspects,
-        };
+    match status {
+        FileStatus::Undecided {
+            shared_with: because_of,
+        } => {
+            because_of.extend(suspects);
+            because_of.sort_unstable();
+            because_of.dedup();
+            because_of.truncate(SHARED_WITH_MAX);
+        }
+        // A known problem of the file, although it does not explain the bad piece.
+        FileStatus::TooLong => {}
+        _ => {
+            *status = FileStatus::Undecided {
+                shared_with: suspects,
+            };
+        }
     }
 }
 

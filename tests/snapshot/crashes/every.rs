@@ -24,7 +24,9 @@ fn all() -> Limits {
         return limits;
     }
     Limits {
-        subsets_max: 8,
+        subsets_max: 6,
+        sectors_max: 3,
+        again_every: 64,
         random_subsets: campaign::scaled(limits.random_subsets as u64) as usize,
         again_max: campaign::scaled(limits.again_max),
         ..limits
