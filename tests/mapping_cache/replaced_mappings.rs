@@ -107,7 +107,7 @@ fn dropping_the_last_handle_unmaps_everything_and_frees_the_budget() {
     let kept: Vec<_> = (0..8)
         .map(|window| other.pin(window, Access::ReadWrite).expect("a pin"))
         .collect();
-    drop(other.pin(8, Access::ReadOnly).expect("evicts"));
+    drop(other.pin(8, Access::ReadWrite).expect("evicts"));
     other.advise(0..PAGE as u64, Advice::Lock).expect("locked");
     assert!(mappings_below(directory.path()) >= 9);
     drop((old, kept));
