@@ -28,10 +28,10 @@ unsafe impl GlobalAlloc for Counting {
         unsafe { System.alloc(layout) }
     }
 
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
         ALLOCATED.fetch_sub(layout.size(), Ordering::Relaxed);
         // SAFETY: the caller keeps the contract of the trait.
-        unsafe { System.dealloc(memory, layout) }
+        unsafe { System.dealloc(ptr, layout) }
     }
 }
 
