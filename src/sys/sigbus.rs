@@ -367,8 +367,8 @@ mod tests {
         let page = |index| pages.as_ptr().wrapping_add(index * page_bytes());
         let flag = AtomicBool::new(false);
         let watches: Vec<_> = (0..RANGES)
-            // SAFETY: the flag outlives the watches. No code accesses the pages, so the handler does
-            // not use the ranges.
+            // SAFETY: the flag outlives the watches. No code accesses the pages, so the handler
+            // does not use the ranges.
             .map(|index| unsafe { watch(page(index), page_bytes(), &raw const flag) })
             .collect();
         for index in [0, 1023, 1024, 65_535, 65_536, RANGES - 1] {

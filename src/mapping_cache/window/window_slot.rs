@@ -37,9 +37,9 @@
 //!    published while readers pin the read-only mapping, and neither waits for the other.
 //! 7. *An eviction that restores READY* (case 1) has shown EVICTING for a moment. It wakes the
 //!    threads that began to wait, like every other change.
-//! 8. *A pin that is undone* (cases 1 and 4) may make an eviction see a window as pinned, in case 4
-//!    a window that the thread did not ask for. The budget selects another window. A call that
-//!    shortens the file reports the window as pinned.
+//! 8. *A pin that is undone* (cases 1 and 4) may make an eviction see a window as pinned. In case
+//!    4, it is a window that the thread did not ask for. The budget selects another window. A call
+//!    that shortens or closes the file tries again (`FileState::evict_windows_patiently`).
 //! 9. *A pinned mapping is replaced*, since it is too short or has lost a page. While it is in
 //!    REPLACING, other threads still pin it, and no thread evicts it. From `publish` on, no slot
 //!    names block b. Its owner then does a read-modify-write of the stripes of b. By case 1 with
