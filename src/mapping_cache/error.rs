@@ -91,7 +91,7 @@ pub enum MappingError {
         /// The budget in mappings.
         mappings_max: usize,
     },
-    /// The window is pinned, so that it cannot be unmapped or mapped with another length.
+    /// The window is pinned, so that it cannot be unmapped.
     #[error("{}: the window at byte {offset} is pinned", path.display())]
     WindowPinned {
         /// The file.
