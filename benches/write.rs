@@ -1,4 +1,4 @@
-//! Sequential writes of 16 KiB blocks, followed by a sync.
+//! Sequential writes of 16 KiB blocks, followed by a sync. Writes beside kept spans.
 
 mod support;
 
@@ -125,5 +125,36 @@ fn write(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, write);
+/// A write costs the same beside any number of spans, apart from a logarithm.
+fn beside_spans(criterion: &mut Criterion) {
+    const SPAN_BYTES: u64 = 4096;
+    const MOST: u64 = 100_000;
+    let dir = tempfile::TempDir::with_prefix("flatspan-bench-").expect("a dir");
+    let len = MOST * SPAN_BYTES + BLOCK_BYTES as u64;
+    let file = File::create(dir.path().join(name(0))).expect("a file");
+    file.set_len(len).expect("a sparse file");
+    let options = CacheOptions::default().budget_bytes(1 << 30);
+    let cache = MappingCache::new(options).expect("options are valid");
+    let builder = Group::builder(dir.path()).cache(&cache);
+    let builder = builder.access(Access::ReadWrite).file(name(0), len);
+    let group = builder.open().expect("group opens");
+    let block = vec![0x5A; BLOCK_BYTES];
+    let end = len - BLOCK_BYTES as u64;
+
+    let mut bench = criterion.benchmark_group("write 16 KiB beside kept spans");
+    let mut kept = Vec::new();
+    for count in [0, 1000, MOST] {
+        for index in kept.len() as u64..count {
+            // Neighbours overlap.
+            let range = index * SPAN_BYTES..(index + 2) * SPAN_BYTES;
+            kept.push(group.span(range.start..range.end.min(end)).expect("a span"));
+        }
+        bench.bench_function(format!("{count} spans"), |bencher| {
+            bencher.iter(|| group.write_all_at(end, &block).expect("disk has space"));
+        });
+    }
+    bench.finish();
+}
+
+criterion_group!(benches, write, beside_spans);
 criterion_main!(benches);

@@ -109,7 +109,6 @@ impl MappingCache {
         let (descriptors, unsynced_files) = resources.fd_pool.counts();
         let counters = &resources.counters;
         let mut stats = CacheStats {
-            hits: self.files.hits(),
             misses: counters.misses.sum(),
             waits: counters.waits.sum(),
             positioned_copies: counters.positioned_copies.sum(),
@@ -131,7 +130,7 @@ impl MappingCache {
 ///
 /// Signals at other addresses are passed to the handler that was installed before. A poisoned
 /// mapping stays poisoned: using it returns [`MappingError::Poisoned`]. If stores may be lost, the
-/// next sync of the file fails. The window is mapped again after its last pin is dropped.
+/// next sync of the file fails. The next pin of the window maps it again.
 ///
 /// # Errors
 ///

@@ -91,7 +91,7 @@ pub enum MappingError {
         /// The budget in mappings.
         mappings_max: usize,
     },
-    /// The window is pinned, so that it cannot be unmapped or mapped with another length.
+    /// The window is pinned, so that it cannot be unmapped.
     #[error("{}: the window at byte {offset} is pinned", path.display())]
     WindowPinned {
         /// The file.
@@ -99,8 +99,12 @@ pub enum MappingError {
         /// Offset of the window in the file.
         offset: u64,
     },
-    /// A span or a copy holds a conflicting lock on part of the range. A copy waits for other
-    /// copies, but not for spans. A span without a timeout waits for neither.
+    /// A span or a copy holds a conflicting lock on part of the range, or waits for one. A copy
+    /// waits for other copies, but not for spans. A span without a timeout waits for neither.
+    ///
+    /// Copies do not starve, and neither do spans with a timeout that wait for copies. A file that
+    /// has refused such a request grants conflicting locks to at most 64 later requests. Then the
+    /// oldest request comes first, also over several files.
     ///
     /// The fields describe the part of the caller's request that is in this file. They do not
     /// describe the range that the other span or copy holds.

@@ -9,8 +9,8 @@
 //! [`CacheStats::mapped_bytes`] therefore usually stays 0.
 //!
 //! A mapping is **poisoned** when one of its pages was lost and replaced by zeros
-//! ([`install_sigbus_handler`]). Using it then returns [`MappingError::Poisoned`]. The window is
-//! mapped again after its last pin is dropped.
+//! ([`install_sigbus_handler`]). Using it then returns [`MappingError::Poisoned`]. The next pin of
+//! the window maps it again.
 //!
 //! Guarantees of this layer:
 //!
@@ -68,6 +68,6 @@ pub use options::{
 pub use pinning::Pin;
 pub(crate) use pinning::PinnedRange;
 pub(crate) use range_lock::{
-    LockKind, RangeLock, RangeLockError, Sharing, Timeout, lock_range_timeout,
+    LockKind, RangeLock, RangeLockError, Sharing, Ticket, Timeout, lock_range_timeout,
 };
 pub use stats::CacheStats;

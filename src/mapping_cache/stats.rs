@@ -8,8 +8,7 @@ use super::stripe::{STRIPES, Stripe};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CacheStats {
-    /// Number of pins that found their window mapped. If a file is closed while another handle has
-    /// it open, its hits are added when that handle is closed.
+    /// Number of pins that found their window mapped.
     pub hits: u64,
     /// Number of pins that had to map their window.
     pub misses: u64,

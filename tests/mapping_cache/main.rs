@@ -25,6 +25,7 @@ mod not_regular_files;
 mod options;
 mod ordinary_user;
 mod preallocation;
+mod replaced_mappings;
 mod resizing;
 mod rollback;
 mod truncation;

@@ -1,6 +1,12 @@
 //! Lengths, holes and preallocation set by the owner of a file; files created and removed.
 
-use std::{fs, io::ErrorKind, os::unix::fs::MetadataExt as _};
+use std::{
+    fs,
+    io::ErrorKind,
+    os::unix::fs::MetadataExt as _,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
 
 use flatspan::mapping_cache::{
     Access, CopyMethod, MappingError, Preallocation, PreallocationStatus,
@@ -8,8 +14,8 @@ use flatspan::mapping_cache::{
 
 use crate::{
     fixture::{
-        PAGE, WINDOW, assert_reads, cache, copying, file_with, len_of, pattern, put, reader,
-        writable, writer,
+        PAGE, WINDOW, assert_reads, cache, cache_of, copying, file_with, len_of, options, pattern,
+        put, reader, writable, writer,
     },
     support::{
         child,
@@ -244,4 +250,50 @@ fn data_dropped_from_the_page_cache_is_read_from_disk() {
             .blocks()
             > 0
     );
+}
+
+#[test]
+fn set_len_beside_copies_of_other_bytes_finds_no_window_pinned() {
+    const ROUNDS: usize = 300;
+    let directory = temp_dir();
+    // Fewer windows than are used, so that threads find their windows replaced.
+    let cache = cache_of(options(2).copy_method(CopyMethod::Mapped));
+    let file = writer(&cache, directory.path(), "a", 4 * WINDOW);
+    file.write_at(0, &pattern(1, 0, 4 * WINDOW))
+        .expect("a write");
+    let other = writer(&cache, directory.path(), "b", 8 * WINDOW);
+    other
+        .write_at(0, &pattern(2, 0, 8 * WINDOW))
+        .expect("a write");
+    let is_done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for thread in 0..2 {
+            let (file, other, is_done) = (&file, &other, &is_done);
+            scope.spawn(move || {
+                let mut window = thread;
+                while !is_done.load(Ordering::Relaxed) {
+                    assert_reads(other, 2, (window % 8 * WINDOW) as u64, PAGE);
+                    assert_reads(file, 1, 0, PAGE);
+                    window += 1;
+                }
+            });
+        }
+        let done = Done(&is_done);
+        for _ in 0..ROUNDS {
+            file.set_len(PAGE as u64).expect("only copies pin it");
+            file.set_len(4 * WINDOW as u64)
+                .expect("the file is extended");
+            file.write_at(3 * WINDOW as u64, b"again").expect("a write");
+        }
+        drop(done);
+    });
+}
+
+/// Ends the other threads, also after a panic.
+struct Done<'a>(&'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }

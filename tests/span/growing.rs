@@ -2,11 +2,14 @@
 
 use std::fs;
 
-use flatspan::span::GroupError;
+use flatspan::{
+    mapping_cache::{CacheOptions, CopyMethod, MappingCache, Preallocation},
+    span::GroupError,
+};
 
 use crate::{
     building::creating,
-    content::{COPY_PATHS, noise, put, small_cache},
+    content::{COPY_PATHS, PREALLOCATIONS, noise, put, small_cache},
     support,
 };
 
@@ -91,4 +94,90 @@ fn a_failed_append_leaves_the_group_unchanged() {
         fs::read(directory.path().join("b")).expect("read"),
         b"bbbbb"
     );
+}
+
+/// A cache whose windows are longer than the files of these tests.
+fn large_windows() -> MappingCache {
+    let options = CacheOptions::default().window_bytes(1 << 20);
+    MappingCache::new(options).expect("a cache")
+}
+
+#[test]
+fn span_mut_covers_adjoining_ranges_of_one_new_file() {
+    for preallocation in PREALLOCATIONS {
+        let directory = support::temp_dir();
+        let cache = large_windows();
+        let builder = creating(directory.path()).cache(&cache);
+        let group = builder
+            .preallocation(preallocation)
+            .file_range("a", 0..3000)
+            .file_range("a", 3000..10_000)
+            .file_range("a", 10_000..90_000)
+            .open()
+            .expect("a group");
+        let content = noise(1, 90_000);
+        let mut span = group.span_mut(..).expect("the ranges do not overlap");
+        span.write_at(0, &content).expect("all parts are writable");
+        drop(span);
+        assert!(fs::read(directory.path().join("a")).expect("read") == content);
+        assert_eq!(cache.stats().pinned_mappings, 0);
+        assert_eq!(cache.stats().mappings, 1, "shorter mappings are unmapped");
+    }
+}
+
+#[test]
+fn a_kept_span_blocks_no_other_span_of_its_window_once_the_file_has_grown() {
+    let directory = support::temp_dir();
+    let cache = large_windows();
+    let open = |bytes| {
+        let builder = creating(directory.path()).cache(&cache);
+        let builder = builder.preallocation(Preallocation::Sparse);
+        builder.file("a", bytes).open().expect("a group")
+    };
+    let content = noise(1, 100_000);
+    let (first, second) = (open(5000), open(100_000));
+    first.write_all_at(0, &content[..5000]).expect("a write");
+    let mut kept_mut = first.span_mut(0..100).expect("a span");
+    let kept = first.span(100..5000).expect("a span");
+
+    let mut grown = second.span_mut(5000..100_000).expect("a second mapping");
+    grown.write_at(0, &content[5000..]).expect("a write");
+    kept_mut.write_at(0, &content[..100]).expect("a write");
+    drop(grown);
+    let mut buf = vec![0; 95_000];
+    let read = second.span(5000..100_000).expect("a span");
+    read.read_at(0, &mut buf).expect("a read");
+    assert!(buf == content[5000..]);
+    kept.read_at(0, &mut buf[..4900]).expect("a read");
+    assert!(buf[..4900] == content[100..5000]);
+
+    assert_eq!(cache.stats().pinned_mappings, 2);
+    drop((kept, kept_mut, read));
+    assert_eq!(cache.stats().pinned_mappings, 0);
+    assert!(fs::read(directory.path().join("a")).expect("read") == content);
+}
+
+#[test]
+fn a_kept_span_blocks_no_reader_of_a_file_that_another_program_extends() {
+    let directory = support::temp_dir();
+    let path = directory.path().join("a");
+    let content = noise(1, 100_000);
+    for copy_path in [CopyMethod::Auto, CopyMethod::Mapped] {
+        put(&path, &content[..5000]);
+        let options = CacheOptions::default().window_bytes(1 << 20);
+        let cache = MappingCache::new(options.copy_method(copy_path)).expect("a cache");
+        let builder = flatspan::span::Group::builder(directory.path()).cache(&cache);
+        let group = builder.file("a", 100_000).open().expect("a group");
+        let kept = group.span(0..5000).expect("a span");
+        let file = fs::OpenOptions::new().append(true).open(&path);
+        std::io::Write::write_all(&mut file.expect("a file"), &content[5000..]).expect("a write");
+        let span = group.span(4000..100_000).expect("a second mapping");
+        let mut buf = vec![0; 96_000];
+        span.read_at(0, &mut buf).expect("a read");
+        assert!(buf == content[4000..]);
+        drop(span);
+        assert_eq!(cache.stats().mappings, 2);
+        drop(kept);
+        assert_eq!(cache.stats().mappings, 1);
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     path::Path,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use flatspan::{
@@ -128,11 +128,11 @@ fn spans_beside_truncations_never_reach_past_the_end() {
     let directory = tempfile::tempdir().expect("a directory");
     let group = group(directory.path(), Preallocation::Sparse);
     fill(&group);
-    let ended = AtomicBool::new(false);
-    let mut granted = 0;
+    let (ended, granted) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            for _ in 0..3000 {
+            let enough = |rounds| rounds >= 3000 && granted.load(Ordering::Relaxed) > 0;
+            for _ in (0..1_000_000).take_while(|rounds| !enough(*rounds)) {
                 for bytes in [SHORT, BYTES] {
                     match group.set_file_len(0, bytes) {
                         Ok(())
@@ -149,13 +149,16 @@ fn spans_beside_truncations_never_reach_past_the_end() {
             let Ok(span) = group.span(FAR..FAR + 100) else {
                 continue;
             };
-            granted += 1;
+            granted.fetch_add(1, Ordering::Relaxed);
             let slice = span.as_slice().expect("one window");
             assert!(slice.iter().all(|byte| matches!(byte, 0 | 7)));
             span.check_intact().expect("no page past the end");
         }
     });
-    assert!(granted > 0, "a span was granted beside the truncations");
+    assert!(
+        granted.into_inner() > 0,
+        "a span was granted beside the truncations"
+    );
 }
 
 #[test]

@@ -20,6 +20,7 @@ mod content;
 mod cursor;
 mod entries;
 mod errors;
+mod fairness;
 mod file_ops;
 mod flush_advise;
 mod full_disk;

@@ -117,6 +117,32 @@ fn i36_reading_a_truncated_file_poisons_the_span() {
 }
 
 #[test]
+fn i36_a_poisoned_window_is_mapped_again_beside_its_spans() {
+    alone(
+        "i36_a_poisoned_window_is_mapped_again_beside_its_spans",
+        || {
+            install_sigbus_handler().expect("a handler");
+            let directory = support::temp_dir();
+            let content = noise(1, FILE_BYTES as usize);
+            fs::write(directory.path().join("a"), &content).expect("a file");
+            let group = group(directory.path(), Access::ReadOnly, Preallocation::Sparse);
+            let poisoned = group.span(..).expect("all bytes exist");
+            truncate(directory.path(), 0);
+            assert_eq!(sum(poisoned.as_slice().expect("one window")), 0);
+            fs::write(directory.path().join("a"), &content).expect("a file");
+            let span = group.span(..).expect("all bytes exist");
+            assert!(span.as_slice() == Some(&content[..]));
+            span.check_intact().expect("a mapping of its own");
+            assert_poisoned(poisoned.check_intact());
+            assert_eq!(group.stats().mappings, 2);
+            drop(poisoned);
+            assert_eq!(group.stats().mappings, 1);
+            span.check_intact().expect("all bytes exist");
+        },
+    );
+}
+
+#[test]
 fn i36_stores_into_a_truncated_file_fail_the_next_sync() {
     alone(
         "i36_stores_into_a_truncated_file_fail_the_next_sync",

@@ -3,10 +3,8 @@
 use std::io;
 
 use super::cached_file::CachedFile;
-use super::lock::WHOLE_FILE;
 use crate::mapping_cache::error::MappingError;
 use crate::mapping_cache::options::Access;
-use crate::mapping_cache::range_lock::Sharing;
 use crate::sys::openat2::DirectoryEntry;
 use crate::sys::rename;
 
@@ -53,8 +51,8 @@ impl CachedFile {
         }
         // Checks that the path still leads to this file.
         drop(self.open(Access::ReadOnly)?);
-        let lock = self.lock_for_copy(0, WHOLE_FILE, Sharing::Exclusive)?;
-        self.unmap_and_close_idle()?;
+        self.unlock_pages_with_last_handle();
+        let lock = self.lock_and_unmap_from(0)?;
         let removed = self.location.parent().and_then(|(directory, name)| {
             rename::remove(&DirectoryEntry {
                 directory: &directory,

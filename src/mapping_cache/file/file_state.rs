@@ -1,11 +1,14 @@
 //! The state of one file in a cache. All handles of the same file identity share it.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs::File;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use super::dirty_state::{DirtyState, SyncOutcome};
 use super::file_registry::RegisteredFile;
@@ -14,7 +17,7 @@ use super::storage_state::StorageState;
 use crate::mapping_cache::error::MappingError;
 use crate::mapping_cache::options::Access;
 use crate::mapping_cache::stripe::Stripe;
-use crate::mapping_cache::window::{Key, SlotTable};
+use crate::mapping_cache::window::{BlockId, Key, PinBlock, SlotTable};
 use crate::sys::rotational::is_rotational;
 use crate::sys::statx::{FileIdentity, Status};
 
@@ -34,9 +37,15 @@ pub(in crate::mapping_cache) struct FileState {
     rotational: OnceLock<bool>,
     /// `madvise(2)` values for new mappings: access pattern, huge pages.
     patterns: Mutex<Vec<rustix::mm::Advice>>,
-    /// Pins that stay because pages of their windows are locked in memory.
-    locked: Mutex<HashMap<(u64, Access), Stripe>>,
+    /// Pins that stay because pages of their mappings are locked in memory, by window.
+    locked: Mutex<LockedPins>,
 }
+
+type LockedPins = BTreeMap<(u64, BlockId), Stripe>;
+
+/// How often a window is tried to be unmapped whose pins are ending.
+const ENDING_PIN_ATTEMPTS: u32 = 50;
+const ENDING_PIN_PAUSE: Duration = Duration::from_millis(1);
 
 impl FileState {
     pub(super) fn new(resources: Arc<Resources>, id: u64, status: &Status) -> Self {
@@ -45,17 +54,17 @@ impl FileState {
             storage.note_holes();
         }
         Self {
-            resources,
             id,
             identity: status.identity,
-            slots: Arc::new(SlotTable::new()),
+            slots: Arc::new(SlotTable::new(Arc::clone(resources.budget.pool()))),
             dirty: Arc::default(),
             registered,
             storage,
             mappable: AtomicBool::new(true),
             rotational: OnceLock::new(),
             patterns: Mutex::new(Vec::new()),
-            locked: Mutex::new(HashMap::new()),
+            locked: Mutex::new(BTreeMap::new()),
+            resources,
         }
     }
 
@@ -113,26 +122,33 @@ impl FileState {
         self.resources.fd_pool.keep(self.id, access, descriptor);
     }
 
-    /// Unmaps every window that is not pinned. Returns the unmapped bytes, and whether no window is
-    /// left.
-    pub(super) fn evict_all(&self) -> (u64, bool) {
-        let mut bytes = 0;
-        let mut all = true;
-        for (window, slots) in self.slots.iter() {
+    /// Unmaps the windows of a range that are not pinned. Visits no other window. Returns the
+    /// unmapped bytes, and the first window that is pinned.
+    pub(super) fn evict_windows(&self, windows: RangeInclusive<u64>) -> (u64, Option<u64>) {
+        let Resources {
+            budget, wait_table, ..
+        } = &*self.resources;
+        let (mut bytes, mut pinned) = budget.evict_retired(self.id, windows.clone(), wait_table);
+        for (window, slots) in self.slots.iter(windows) {
             for access in [Access::ReadOnly, Access::ReadWrite] {
-                let key = self.key(window, access);
-                let slot = slots.slot(access);
-                match self
-                    .resources
-                    .budget
-                    .evict(key, slot, &self.resources.wait_table)
-                {
+                match budget.evict(slots.slot(access), wait_table) {
                     Some(unmapped) => bytes += unmapped,
-                    None => all = false,
+                    None => pinned = Some(pinned.unwrap_or(window).min(window)),
                 }
             }
         }
-        (bytes, all)
+        (bytes, pinned)
+    }
+
+    /// Unmaps the windows of a range that no span and no copy pins. Waits a little for pins that
+    /// are ending: those of advice, and those that their thread is about to undo (`window_slot`,
+    /// case 8). Returns the first window that stays pinned.
+    pub(super) fn evict_windows_patiently(&self, windows: RangeInclusive<u64>) -> Option<u64> {
+        for _ in 0..ENDING_PIN_ATTEMPTS {
+            self.evict_windows(windows.clone()).1?;
+            thread::sleep(ENDING_PIN_PAUSE);
+        }
+        self.evict_windows(windows).1
     }
 
     /// Returns the advice for new mappings.
@@ -154,11 +170,16 @@ impl FileState {
         self.patterns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records a pin that stays because pages of its window are locked. Returns whether it is the
-    /// first such pin of the window.
-    pub(in crate::mapping_cache) fn note_locked(&self, key: Key, stripe: Stripe) -> bool {
+    /// Records a pin that stays because pages of its mapping are locked. Returns whether it is the
+    /// first such pin of the mapping.
+    pub(in crate::mapping_cache) fn note_locked(
+        &self,
+        window: u64,
+        block: BlockId,
+        stripe: Stripe,
+    ) -> bool {
         let mut locked = self.lock_locked();
-        match locked.entry((key.window, key.access)) {
+        match locked.entry((window, block)) {
             Entry::Vacant(vacant) => {
                 vacant.insert(stripe);
                 true
@@ -167,20 +188,29 @@ impl FileState {
         }
     }
 
-    /// Removes the record of such a pin.
-    pub(in crate::mapping_cache) fn take_locked(&self, key: Key) -> Option<Stripe> {
-        self.lock_locked().remove(&(key.window, key.access))
+    /// Removes the record of such a pin of a window.
+    pub(in crate::mapping_cache) fn take_locked(&self, window: u64) -> Option<(&PinBlock, Stripe)> {
+        let mut locked = self.lock_locked();
+        let mut of_window = locked.range((window, BlockId::MIN)..=(window, BlockId::MAX));
+        let at = *of_window.next()?.0;
+        let stripe = locked.remove(&at)?;
+        Some((self.slots.pool().get(at.1), stripe))
     }
 
     /// Unpins all windows with locked pages. Unmapping them unlocks the pages.
     pub(super) fn unpin_all_locked(&self) {
-        for ((window, access), stripe) in self.lock_locked().drain() {
-            let slots = self.slots.get(window).expect("locked windows are mapped");
-            slots.slot(access).unpin(stripe);
+        let locked = std::mem::take(&mut *self.lock_locked());
+        let Resources {
+            budget, wait_table, ..
+        } = &*self.resources;
+        for ((_, block), stripe) in locked {
+            let pins = self.slots.pool().get(block);
+            pins.unpin(stripe);
+            budget.after_unpin(pins, wait_table);
         }
     }
 
-    fn lock_locked(&self) -> MutexGuard<'_, HashMap<(u64, Access), Stripe>> {
+    fn lock_locked(&self) -> MutexGuard<'_, LockedPins> {
         self.locked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -188,7 +218,8 @@ impl FileState {
 impl Drop for FileState {
     fn drop(&mut self) {
         self.unpin_all_locked();
-        self.evict_all();
+        // No handle is left, so only pins that are ending could keep a window.
+        self.evict_windows_patiently(0..=u64::MAX);
         self.resources.fd_pool.close_idle(self.id);
         self.resources.fd_pool.forget(self.id, &self.dirty);
     }

@@ -15,8 +15,6 @@ pub(in crate::mapping_cache) struct FileTable {
     pub(in crate::mapping_cache) resources: Arc<Resources>,
     files: Mutex<HashMap<FileIdentity, Weak<ListedFile>>>,
     next_id: AtomicU64,
-    /// Hits of files that are no longer open.
-    past_hits: AtomicU64,
 }
 
 /// The state of a file, listed in the table until it is dropped.
@@ -37,8 +35,6 @@ impl Deref for ListedFile {
 
 impl Drop for ListedFile {
     fn drop(&mut self) {
-        let hits = self.state.slots.hits();
-        self.table.past_hits.fetch_add(hits, Ordering::Relaxed);
         self.table.remove(self);
     }
 }
@@ -49,7 +45,6 @@ impl FileTable {
             resources,
             files: Mutex::new(HashMap::new()),
             next_id: AtomicU64::new(0),
-            past_hits: AtomicU64::new(0),
         }
     }
 
@@ -75,13 +70,6 @@ impl FileTable {
         if listed.is_some_and(|listed| std::ptr::eq(listed, file)) {
             files.remove(&file.identity);
         }
-    }
-
-    /// Returns how many pins found their window mapped.
-    pub(in crate::mapping_cache) fn hits(&self) -> u64 {
-        let files: Vec<_> = self.lock().values().filter_map(Weak::upgrade).collect();
-        let hits: u64 = files.iter().map(|file| file.slots.hits()).sum();
-        hits + self.past_hits.load(Ordering::Relaxed)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<FileIdentity, Weak<ListedFile>>> {

@@ -6,54 +6,42 @@ use std::sync::Arc;
 use super::cached_file::CachedFile;
 use crate::mapping_cache::error::MappingError;
 use crate::mapping_cache::range_lock::{
-    Busy, LockKind, RangeLock, RangeLockError, Sharing, Timeout, lock_range_timeout,
+    LockKind, RangeLock, RangeLockError, Sharing, Ticket, Timeout, lock_range_timeout,
 };
-use crate::mapping_cache::stripe::Stripe;
 
-/// More bytes than a file can have after any offset.
-pub(super) const WHOLE_FILE: usize = if usize::BITS < 64 {
-    usize::MAX
-} else {
-    i64::MAX as usize
-};
+/// Every byte that a file can have.
+pub(super) const WHOLE_FILE: Range<u64> = 0..MAX_FILE_BYTES;
+
+/// The length of the longest file, also where less can be mapped.
+pub(super) const MAX_FILE_BYTES: u64 = i64::MAX as u64;
 
 impl CachedFile {
     /// Locks a range that is not empty. Opens the file on first use. An exclusive lock creates a
-    /// missing file if the options permit it.
+    /// missing file if the options permit it. `ticket` is that of
+    /// [`lock_range_timeout`](crate::mapping_cache::lock_range_timeout), or new.
     pub(crate) fn lock_range(
         &self,
         range: Range<u64>,
         sharing: Sharing,
         stay: LockKind,
+        ticket: Ticket,
     ) -> Result<RangeLock<'_>, RangeLockError<'_>> {
         self.create_before_exclusive(sharing)?;
         let table = &self.state()?.registered.locks;
-        match table.lock(range.clone(), sharing, stay, Stripe::mine()) {
-            Ok(token) => Ok(RangeLock::new(table, token)),
-            Err(conflict) => Err(RangeLockError::Busy(Busy {
-                location: &self.location,
-                table,
-                range,
-                sharing,
-                stay,
-                conflict,
-            })),
-        }
+        RangeLock::of_file(&self.location, table, range, sharing, stay, ticket)
     }
 
     /// Locks a range for a copy and waits for other copies. Returns `None` for an empty range.
     pub(in crate::mapping_cache) fn lock_for_copy(
         &self,
-        offset: u64,
-        len: usize,
+        range: Range<u64>,
         sharing: Sharing,
     ) -> Result<Option<RangeLock<'_>>, MappingError> {
-        if len == 0 {
+        if range.is_empty() {
             return Ok(None);
         }
-        let range = offset..offset + len as u64;
-        let lock = lock_range_timeout(Timeout::Copies, || {
-            self.lock_range(range.clone(), sharing, LockKind::Copy)
+        let lock = lock_range_timeout(Timeout::Copies, |ticket| {
+            self.lock_range(range.clone(), sharing, LockKind::Copy, ticket)
         })?;
         Ok(Some(lock))
     }

@@ -26,7 +26,7 @@ impl CachedFile {
     pub fn rename_to(&mut self, location: Location) -> Result<bool, MappingError> {
         self.close()?;
         // Keeps other caches from writing meanwhile: their writes would be lost with the old file.
-        let lock = match self.lock_for_copy(0, WHOLE_FILE, Sharing::Shared) {
+        let lock = match self.lock_for_copy(WHOLE_FILE, Sharing::Shared) {
             Err(MappingError::NotFound { .. }) => None,
             lock => lock?,
         };

@@ -8,7 +8,6 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 
 use super::cached_file::CachedFile;
-use super::lock::WHOLE_FILE;
 use super::open::WriteGuard;
 use crate::mapping_cache::error::MappingError;
 use crate::mapping_cache::options::Access;
@@ -22,8 +21,8 @@ impl CachedFile {
     /// Sets the length of the file. Extending adds a hole, and truncating discards data. The next
     /// [`sync`](Self::sync) makes the length durable, even if it did not change.
     ///
-    /// Waits for copies that overlap the bytes past the new end. The new length holds for all
-    /// caches of the process.
+    /// Waits for copies that overlap the bytes past the new end or the window of the new end. The
+    /// new length holds for all caches of the process.
     ///
     /// # Errors
     ///
@@ -38,11 +37,9 @@ impl CachedFile {
     /// The length does not change on error.
     pub fn set_len(&self, bytes: u64) -> Result<(), MappingError> {
         self.check_offset(bytes, 0)?;
-        let past_end = usize::try_from(i64::MAX as u64 - bytes).unwrap_or(WHOLE_FILE);
-        let _lock = self.lock_for_copy(bytes, past_end, Sharing::Exclusive)?;
+        let _lock = self.lock_and_unmap_from(bytes)?;
         let writing = self.begin_write()?;
         let WriteGuard { state, file } = &writing;
-        self.unmap_past(state, bytes)?;
         let _length = state.lock_length();
         let present = self.checked_len(state, file)?;
         if bytes == present {
@@ -96,9 +93,7 @@ impl CachedFile {
     pub fn discard(&self, range: Range<u64>) -> Result<(), MappingError> {
         let len = range.end.saturating_sub(range.start);
         self.check_offset(range.start, len)?;
-        // Lossless where files can be mapped: at most 2^63 - 1.
-        let locked = usize::try_from(len).unwrap_or(usize::MAX);
-        let _lock = self.lock_for_copy(range.start, locked, Sharing::Exclusive)?;
+        let _lock = self.lock_for_copy(range.clone(), Sharing::Exclusive)?;
         self.discard_locked(range)
     }
 
@@ -138,9 +133,7 @@ impl CachedFile {
         // The next `sync` returns the first error again. The second concerns other processes only.
         drop(state.sync(&self.path()));
         drop(file.sync_data());
-        if !state.evict_all().1 {
-            return Err(self.window_pinned_error(0));
-        }
+        self.unmap_all(state)?;
         // The kernel treats a length of zero as "up to the end".
         sync_file_range::drop_cached(&file, 0, 0)
             .map_err(|source| self.io_error("drop it from the page cache", source))

@@ -132,11 +132,9 @@ impl CachedFile {
 
     fn unlock(&self, range: Range<u64>) -> Result<(), MappingError> {
         for step in self.steps(&range) {
-            for access in [Access::ReadOnly, Access::ReadWrite] {
-                if let Some(pin) = self.locked_pin(step.window, access) {
-                    let unlocked = pin.unlock();
-                    unlocked.map_err(|source| self.io_error("unlock pages", source))?;
-                }
+            while let Some(pin) = self.locked_pin(step.window) {
+                let unlocked = pin.unlock();
+                unlocked.map_err(|source| self.io_error("unlock pages", source))?;
             }
         }
         Ok(())

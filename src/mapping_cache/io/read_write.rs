@@ -31,7 +31,7 @@ impl CachedFile {
     /// - Any other error of opening the file.
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, MappingError> {
         self.check_offset(offset, buf.len() as u64)?;
-        let _lock = self.lock_for_copy(offset, buf.len(), Sharing::Shared)?;
+        let _lock = self.lock_for_copy(offset..offset + buf.len() as u64, Sharing::Shared)?;
         self.read_locked(offset, buf)
     }
 
@@ -72,7 +72,7 @@ impl CachedFile {
     /// - Any other error of opening the file.
     pub fn write_at(&self, offset: u64, buf: &[u8]) -> Result<(), MappingError> {
         self.check_offset(offset, buf.len() as u64)?;
-        let _lock = self.lock_for_copy(offset, buf.len(), Sharing::Exclusive)?;
+        let _lock = self.lock_for_copy(offset..offset + buf.len() as u64, Sharing::Exclusive)?;
         self.write_locked(offset, buf)
     }
 
@@ -115,7 +115,7 @@ impl CachedFile {
         buf: &mut [u8],
     ) -> Result<Option<usize>, MappingError> {
         self.check_offset(offset, buf.len() as u64)?;
-        let _lock = self.lock_for_copy(offset, buf.len(), Sharing::Shared)?;
+        let _lock = self.lock_for_copy(offset..offset + buf.len() as u64, Sharing::Shared)?;
         let (file, _) = self.descriptor(Access::ReadOnly)?;
         match sync_file_range::read_cached(&file, buf, offset) {
             Ok(copied) => Ok(Some(copied)),

@@ -2,8 +2,8 @@
 //!
 //! # Safety
 //!
-//! The mapping is watched for SIGBUS. The watch sets a flag in the slot of the window, which the
-//! owner of the mapping keeps alive until the watch is dropped (docs/unsafe.md, U1).
+//! The mapping is watched for SIGBUS. The watch sets a flag in the pin block of the mapping, which
+//! the owner of the mapping keeps alive until the watch is dropped (docs/unsafe.md, U1).
 #![expect(unsafe_code, reason = "watches a mapping for SIGBUS")]
 
 use std::fs::File;
@@ -17,10 +17,10 @@ use crate::mapping_cache::error::MappingError;
 use crate::mapping_cache::file::{CachedFile, FileState};
 use crate::mapping_cache::options::Access;
 use crate::mapping_cache::stripe::Stripe;
-use crate::mapping_cache::window::{Address, Charge, Slot, WaitTable, WindowMapping};
+use crate::mapping_cache::window::{Address, Charge, PinBlock, Slot, WaitTable, WindowMapping};
 use crate::sys::{rlimits, sigbus, statx};
 
-/// The obligation to map a window. Dropping it returns the slot to empty.
+/// The obligation to map a window. Dropping it restores the slot.
 struct MappingDuty<'a> {
     slot: &'a Slot,
     wait_table: &'a WaitTable,
@@ -34,15 +34,15 @@ impl Drop for MappingDuty<'_> {
 }
 
 impl CachedFile {
-    /// Maps a window after [`Slot::begin_mapping`] succeeded, and publishes the mapping with one
-    /// pin.
-    pub(super) fn map_and_publish(
+    /// Maps a window after [`Slot::begin_mapping`] or [`Slot::begin_replacing`] succeeded, and
+    /// publishes the mapping with one pin. Retires the mapping that it replaces.
+    pub(super) fn map_and_publish<'a>(
         &self,
-        state: &FileState,
+        state: &'a FileState,
         slot: &Slot,
         stripe: Stripe,
         request: Request,
-    ) -> Result<Address, MappingError> {
+    ) -> Result<(&'a PinBlock, Address), MappingError> {
         let wait_table = &self.resources.wait_table;
         let duty = MappingDuty { slot, wait_table };
         let (charge, map, len) = self.map(state, request)?;
@@ -50,16 +50,21 @@ impl CachedFile {
             start: map.as_mut_ptr(),
             len,
         };
-        // SAFETY: the flag is in the slot, which `mapping` keeps alive with the watch. No code maps
-        // anything over this mapping before the watch is dropped (`Budget::unmap`).
-        let watch = unsafe { sigbus::watch(map.as_ptr(), map.len(), slot.poison_flag()) };
-        let mapping = WindowMapping::new(Arc::clone(&state.slots), watch, map);
+        let block = state.slots.pool().allocate(address);
+        // SAFETY: the flag is in a block of the pool, which `mapping` keeps alive with the watch.
+        // No code maps anything over this mapping before the watch is dropped (`Budget::unmap`).
+        let watch = unsafe { sigbus::watch(map.as_ptr(), map.len(), block.poison_flag()) };
         let key = state.key(request.window, request.access);
-        self.resources.budget.admit(charge, key, mapping);
-        slot.publish(address, stripe);
+        let slots = Arc::clone(&state.slots);
+        let mapping = WindowMapping::new(key, block.id(), slots, watch, map);
+        self.resources.budget.admit(charge, mapping);
+        let replaced = slot.publish(block, stripe);
         std::mem::forget(duty);
         slot.wake(wait_table);
-        Ok(address)
+        if let Some(replaced) = replaced {
+            self.resources.budget.retire(replaced, wait_table);
+        }
+        Ok((block, address))
     }
 
     /// Maps a window. Returns the mapping with its usable length.

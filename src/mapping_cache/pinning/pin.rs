@@ -2,8 +2,8 @@
 //!
 //! # Safety
 //!
-//! A [`Pin`] is created from a slot that holds the address of a mapped window. It keeps the pin
-//! count of the slot above zero, so that the window is not unmapped (docs/unsafe.md, U1). The
+//! A [`Pin`] is created from a pin block that holds the address of a mapping. It keeps the pin
+//! count of the block above zero, so that the mapping is not unmapped (docs/unsafe.md, U1). The
 //! kernel makes the copies, at addresses inside that mapping. This layer creates no references to
 //! mapped memory.
 #![expect(
@@ -14,10 +14,9 @@
 use std::io;
 
 use crate::mapping_cache::file::{FileState, Resources};
-use crate::mapping_cache::options::Access;
 use crate::mapping_cache::range_lock::{RangeLock, Sharing};
 use crate::mapping_cache::stripe::Stripe;
-use crate::mapping_cache::window::{Address, Key, Slot};
+use crate::mapping_cache::window::{Address, PinBlock};
 use crate::sys::{madvise, process_vm, rlimits};
 
 /// A window of a file that stays mapped until this is dropped.
@@ -64,16 +63,15 @@ pub struct Pin<'a> {
 pub(super) struct Pinned<'a> {
     pub(super) file: &'a FileState,
     pub(super) window: u64,
-    /// Access of the pinned mapping. A pin for reading may pin the writable mapping.
-    pub(super) access: Access,
-    pub(super) slot: &'a Slot,
+    /// The pins of the mapping. A pin for reading may pin the writable mapping.
+    pub(super) block: &'a PinBlock,
     pub(super) stripe: Stripe,
     pub(super) address: Address,
     /// Set for a pin for writing, which counts as a write in progress.
     pub(super) writing: Option<&'a FileState>,
 }
 
-// SAFETY: a pin is a count in a slot and an address. Any thread may decrement the count, in the
+// SAFETY: a pin is a count in a block and an address. Any thread may decrement the count, in the
 // stripe in which it was incremented. The code that dereferences the address proves its use (U3).
 // All borrowed values are `Sync`.
 unsafe impl Send for Pin<'_> {}
@@ -86,9 +84,9 @@ impl Drop for Pin<'_> {
         if self.at.writing.is_some() {
             return self.unpin_written();
         }
-        self.at.slot.unpin(self.at.stripe);
-        if self.resources.budget.is_exceeded() {
-            self.trim();
+        self.at.block.unpin(self.at.stripe);
+        if self.resources.budget.needs_attention() {
+            self.after_unpin();
         }
     }
 }
@@ -99,31 +97,25 @@ impl Pin<'_> {
     fn unpin_written(&self) {
         // Read while the window is pinned: a new mapping starts without the flag.
         let poisoned = self.is_poisoned();
-        self.at.slot.unpin(self.at.stripe);
+        self.at.block.unpin(self.at.stripe);
         if let Some(file) = self.at.writing {
             if poisoned {
                 file.dirty.note_lost_stores();
             }
             file.dirty.end();
         }
-        if self.resources.budget.is_exceeded() {
-            self.trim();
+        if self.resources.budget.needs_attention() {
+            self.after_unpin();
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn trim(&self) {
+    fn after_unpin(&self) {
         let Resources {
             budget, wait_table, ..
         } = self.resources;
-        budget.trim(self.at.key(), self.at.slot, wait_table);
-    }
-}
-
-impl Pinned<'_> {
-    fn key(&self) -> Key {
-        self.file.key(self.window, self.access)
+        budget.after_unpin(self.at.block, wait_table);
     }
 }
 
@@ -224,7 +216,7 @@ impl Pin<'_> {
     #[inline(always)]
     #[must_use]
     pub fn is_poisoned(&self) -> bool {
-        self.at.slot.is_poisoned()
+        self.at.block.is_poisoned()
     }
 
     fn lock_range(
@@ -312,7 +304,8 @@ impl Pin<'_> {
         self.check(offset, len)?;
         // SAFETY: inside the mapping (checked), which stays while pinned (U1).
         unsafe { madvise::lock(self.at.address.start.wrapping_add(offset), len)? };
-        if file.note_locked(self.at.key(), self.at.stripe) {
+        let Pinned { window, stripe, .. } = self.at;
+        if file.note_locked(window, self.at.block.id(), stripe) {
             // `CachedFile::locked_pin` recreates the pin.
             self.into_pinned();
         }

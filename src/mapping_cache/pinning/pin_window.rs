@@ -2,43 +2,64 @@
 
 use super::pin::{Pin, Pinned};
 use crate::mapping_cache::error::MappingError;
-use crate::mapping_cache::file::{CachedFile, FileState, Opened, WriteGuard};
+use crate::mapping_cache::file::{CachedFile, FileState, Opened, Resources, WriteGuard};
 use crate::mapping_cache::options::Access;
 use crate::mapping_cache::stripe::Stripe;
-use crate::mapping_cache::window::{Address, Slot, TryPin, WindowSlots};
+use crate::mapping_cache::window::{
+    Address, BlockId, PinBlock, PinPool, Refusal, TryPin, WindowSlots,
+};
 
 /// The result of a lookup in the slots of a window.
 enum Lookup<'a> {
-    /// The mapping with this access is pinned.
-    Hit(Access, &'a Slot, Address),
-    /// The mapping ends before the needed byte.
-    TooShort,
+    /// The mapping of this block is pinned.
+    Hit(&'a PinBlock, Address),
+    /// The mapping of this block ends before the needed byte, or has lost a page.
+    TooShort(BlockId),
     Busy,
     Unmapped,
     Exhausted,
 }
 
+/// Where a window is looked up, and by whom.
+#[derive(Clone, Copy)]
+struct Target<'a> {
+    resources: &'a Resources,
+    pool: &'a PinPool,
+    slots: &'a WindowSlots,
+    stripe: Stripe,
+}
+
 /// Pins the window if it is mapped for this access up to byte `needed`. Reading prefers the
 /// writable mapping.
 #[inline(always)]
-fn look_up(slots: &WindowSlots, stripe: Stripe, needed: usize, access: Access) -> Lookup<'_> {
+fn look_up(target: Target<'_>, needed: usize, access: Access) -> Lookup<'_> {
     if access == Access::ReadOnly
-        && let hit @ Lookup::Hit(..) = look_up_one(slots, stripe, needed, Access::ReadWrite)
+        && let hit @ Lookup::Hit(..) = look_up_one(target, needed, Access::ReadWrite)
     {
         return hit;
     }
-    look_up_one(slots, stripe, needed, access)
+    look_up_one(target, needed, access)
 }
 
 #[inline(always)]
-fn look_up_one(slots: &WindowSlots, stripe: Stripe, needed: usize, access: Access) -> Lookup<'_> {
-    let slot = slots.slot(access);
-    match slot.try_pin(stripe, needed) {
-        TryPin::Hit(address) => Lookup::Hit(access, slot, address),
-        TryPin::TooShort => Lookup::TooShort,
+fn look_up_one(target: Target<'_>, needed: usize, access: Access) -> Lookup<'_> {
+    let slot = target.slots.slot(access);
+    match slot.try_pin(target.pool, target.stripe, needed) {
+        TryPin::Hit(block, address) => Lookup::Hit(block, address),
         TryPin::Empty => Lookup::Unmapped,
+        TryPin::TooShort(block) => Lookup::TooShort(block),
         TryPin::Busy => Lookup::Busy,
-        TryPin::Exhausted => Lookup::Exhausted,
+        TryPin::Undone(block, refusal) => refused(target.resources, block, refusal),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn refused<'a>(resources: &Resources, block: &PinBlock, refusal: Refusal) -> Lookup<'a> {
+    resources.budget.after_unpin(block, &resources.wait_table);
+    match refusal {
+        Refusal::Busy => Lookup::Busy,
+        Refusal::Exhausted => Lookup::Exhausted,
     }
 }
 
@@ -53,8 +74,7 @@ pub(super) struct Request {
 
 /// A mapping that the slow path has pinned.
 struct Found<'a> {
-    access: Access,
-    slot: &'a Slot,
+    block: &'a PinBlock,
     address: Address,
     /// Whether the mapping was created for this pin.
     is_new: bool,
@@ -105,21 +125,24 @@ impl CachedFile {
         needed: usize,
     ) -> Option<Pin<'a>> {
         let Opened { state, slots, .. } = opened;
-        let slots = slots.get(window)?;
-        let Lookup::Hit(access, slot, address) = look_up(slots, stripe, needed, Access::ReadOnly)
-        else {
+        let resources = &*self.resources;
+        let target = Target {
+            resources,
+            pool: slots.pool(),
+            slots: slots.get(window)?,
+            stripe,
+        };
+        let Lookup::Hit(block, address) = look_up(target, needed, Access::ReadOnly) else {
             return None;
         };
         let at = Pinned {
             file: state,
             window,
-            access,
-            slot,
+            block,
             stripe,
             address,
             writing: None,
         };
-        let resources = &*self.resources;
         Some(Pin { resources, at })
     }
 
@@ -169,8 +192,7 @@ impl CachedFile {
         let at = Pinned {
             file,
             window,
-            access: found.access,
-            slot: found.slot,
+            block: found.block,
             stripe,
             address: found.address,
             writing: writing.map(WriteGuard::continue_without_guard),
@@ -184,64 +206,78 @@ impl CachedFile {
         Ok(pin.into_pinned())
     }
 
-    /// Looks up a mapping until one is pinned. Maps the window if it is unmapped.
+    /// Looks up a mapping until one is pinned. Maps the window if it is unmapped, and maps it again
+    /// if its mapping is too short or has lost a page.
     fn find_or_map<'a>(
-        &self,
+        &'a self,
         file: &'a FileState,
         slots: &'a WindowSlots,
         stripe: Stripe,
         request: Request,
     ) -> Result<Found<'a>, MappingError> {
         let resources = &*self.resources;
+        let wait_table = &resources.wait_table;
         let Request {
             window,
             needed,
             access,
         } = request;
+        let target = Target {
+            resources,
+            pool: file.slots.pool(),
+            slots,
+            stripe,
+        };
         let own = slots.slot(access);
         loop {
-            match look_up(slots, stripe, needed, access) {
-                Lookup::Hit(access, slot, address) => {
+            let begun = match look_up(target, needed, access) {
+                Lookup::Hit(block, address) => {
                     return Ok(Found {
-                        access,
-                        slot,
+                        block,
                         address,
                         is_new: false,
                     });
                 }
                 Lookup::Exhausted => return Err(self.window_pinned_error(window)),
-                Lookup::TooShort => {
-                    let key = file.key(window, access);
-                    let evicted = resources.budget.evict(key, own, &resources.wait_table);
-                    if evicted.is_none() {
-                        return Err(self.window_pinned_error(window));
-                    }
+                Lookup::TooShort(block) => {
+                    // A pinned mapping stays until its last unpin, beside the new one.
+                    resources.budget.evict(own, wait_table).is_none() && own.begin_replacing(block)
                 }
                 Lookup::Busy => {
                     resources.counters.waits.add_one();
-                    own.wait_while_busy(&resources.wait_table);
+                    own.wait_while_busy(wait_table);
+                    false
                 }
-                Lookup::Unmapped if own.begin_mapping() => {
-                    resources.counters.misses.add_one();
-                    let address = self.map_and_publish(file, own, stripe, request)?;
-                    if access == Access::ReadWrite {
-                        // The read-only mapping is obsolete, and is unmapped if no reader pins it.
-                        let read_only = slots.slot(Access::ReadOnly);
-                        let key = file.key(window, Access::ReadOnly);
-                        resources
-                            .budget
-                            .evict(key, read_only, &resources.wait_table);
-                    }
-                    return Ok(Found {
-                        access,
-                        slot: own,
-                        address,
-                        is_new: true,
-                    });
-                }
-                Lookup::Unmapped => {}
+                Lookup::Unmapped => own.begin_mapping(),
+            };
+            if begun {
+                return self.map_window(file, slots, stripe, request);
             }
         }
+    }
+
+    /// Maps a window whose slot is reserved for this thread.
+    fn map_window<'a>(
+        &self,
+        file: &'a FileState,
+        slots: &WindowSlots,
+        stripe: Stripe,
+        request: Request,
+    ) -> Result<Found<'a>, MappingError> {
+        let resources = &*self.resources;
+        resources.counters.misses.add_one();
+        let own = slots.slot(request.access);
+        let (block, address) = self.map_and_publish(file, own, stripe, request)?;
+        if request.access == Access::ReadWrite {
+            // The read-only mapping is obsolete, and is unmapped if no reader pins it.
+            let read_only = slots.slot(Access::ReadOnly);
+            resources.budget.evict(read_only, &resources.wait_table);
+        }
+        Ok(Found {
+            block,
+            address,
+            is_new: true,
+        })
     }
 
     /// Extends the file to the first `needed` bytes of a window that is pinned for writing. The
@@ -273,22 +309,16 @@ impl CachedFile {
         self.preallocate_declared(state, file, present)
     }
 
-    /// Returns the pin that [`Pin::lock`] left on a window.
-    pub(in crate::mapping_cache) fn locked_pin(
-        &self,
-        window: u64,
-        access: Access,
-    ) -> Option<Pin<'_>> {
+    /// Returns a pin that [`Pin::lock`] left on a window.
+    pub(in crate::mapping_cache) fn locked_pin(&self, window: u64) -> Option<Pin<'_>> {
         let file = self.opened_state()?;
-        let stripe = file.take_locked(file.key(window, access))?;
-        let slot = file.slots.get(window)?.slot(access);
+        let (block, stripe) = file.take_locked(window)?;
         let at = Pinned {
             file,
             window,
-            access,
-            slot,
+            block,
             stripe,
-            address: slot.address(),
+            address: block.address(),
             writing: None,
         };
         let resources = &*self.resources;

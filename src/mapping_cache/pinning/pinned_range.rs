@@ -7,7 +7,7 @@ use super::pin::Pin;
 use crate::mapping_cache::error::MappingError;
 use crate::mapping_cache::file::{CachedFile, FileState};
 use crate::mapping_cache::options::{Access, Preallocation, PreallocationStatus};
-use crate::mapping_cache::range_lock::{LockKind, RangeLock, RangeLockError, Sharing};
+use crate::mapping_cache::range_lock::{LockKind, RangeLock, RangeLockError, Sharing, Ticket};
 use crate::mapping_cache::stripe::Stripe;
 use crate::mapping_cache::window::Step;
 use crate::sys::statx;
@@ -22,10 +22,10 @@ pub(crate) struct PinnedRange<'a> {
     /// Offset in the window.
     within: usize,
     len: usize,
-    _lock: RangeLock<'a>,
+    lock: RangeLock<'a>,
 }
 
-/// A range within one window that is locked and not pinned yet.
+/// A range within one window that is locked as by a copy, and not pinned yet.
 #[derive(Debug)]
 pub(crate) struct LockedRange<'a> {
     lock: RangeLock<'a>,
@@ -47,6 +47,11 @@ impl PinnedRange<'_> {
     #[inline(always)]
     pub(crate) fn len(&self) -> usize {
         self.len
+    }
+
+    /// Ends the time in which copies wait for the lock of this range. They fail from now on.
+    pub(crate) fn make_guard(&self) {
+        self.lock.make_guard();
     }
 
     /// Populates the pages for reading. Returns an error if the file no longer has one of them.
@@ -81,7 +86,9 @@ impl CachedFile {
         let end = offset + len as u64;
         let stripe = Stripe::mine();
         let locks = &opened.registered.locks;
-        let token = locks.try_lock_shared(offset..end, LockKind::Guard, stripe)?;
+        // That of a copy until the window is pinned: a copy waits for an attempt that may fail.
+        let (stay, later) = (LockKind::Copy, LockKind::Guard);
+        let token = locks.try_lock_shared(offset..end, stay, later, stripe)?;
         // Under the lock, which excludes a truncation of the range.
         let pin = if end <= opened.storage.known_bytes() {
             self.pin_opened(opened, stripe, window, within + len)
@@ -92,14 +99,15 @@ impl CachedFile {
             locks.undo(token);
             return None;
         };
+        locks.make_guard(token);
         // Built last: a value that may have to be dropped earlier is stored in memory
         // (docs/benchmarks.md).
-        let _lock = RangeLock::new(locks, token);
+        let lock = RangeLock::new(locks, token);
         Some(PinnedRange {
             pin,
             within,
             len,
-            _lock,
+            lock,
         })
     }
 
@@ -110,16 +118,19 @@ impl CachedFile {
         range: Range<u64>,
         access: Access,
     ) -> Result<(PinnedRange<'_>, u64), RangeLockError<'_>> {
-        let (locked, end) = self.lock_window_range(range, access)?;
-        Ok((self.pin_locked_range(locked, access)?, end))
+        let (locked, end) = self.lock_window_range(range, access, Ticket::NEW)?;
+        let pinned = self.pin_locked_range(locked, access)?;
+        pinned.make_guard();
+        Ok((pinned, end))
     }
 
-    /// Locks the first part of a range, up to the end of its window. Returns the lock and the end
-    /// of the locked part.
+    /// Locks the first part of a range as a copy does, up to the end of its window. Returns the
+    /// lock and the end of the locked part.
     pub(crate) fn lock_window_range(
         &self,
         range: Range<u64>,
         access: Access,
+        ticket: Ticket,
     ) -> Result<(LockedRange<'_>, u64), RangeLockError<'_>> {
         let sharing = match access {
             Access::ReadOnly => Sharing::Shared,
@@ -128,11 +139,11 @@ impl CachedFile {
         let left = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
         let step = self.resources.windows.step(range.start, left);
         let end = range.start + step.len as u64;
-        let lock = self.lock_range(range.start..end, sharing, LockKind::Guard)?;
+        let lock = self.lock_range(range.start..end, sharing, LockKind::Copy, ticket)?;
         Ok((LockedRange { lock, step }, end))
     }
 
-    /// Pins a locked range.
+    /// Pins a locked range. The caller [makes it a guard](PinnedRange::make_guard).
     pub(crate) fn pin_locked_range<'a>(
         &'a self,
         locked: LockedRange<'a>,
@@ -155,7 +166,7 @@ impl CachedFile {
             pin,
             within: step.within,
             len: step.len,
-            _lock: lock,
+            lock,
         })
     }
 

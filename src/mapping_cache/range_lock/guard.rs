@@ -4,7 +4,10 @@ use std::io;
 use std::ops::Range;
 use std::time::Instant;
 
-use super::lock_table::{Conflict, LockKind, LockTable, LockToken, LockWait, Sharing};
+use super::conflict::{LockKind, Sharing};
+use super::lock_table::{LockTable, LockToken};
+use super::waiter::{Refused, Waiter};
+use super::wanted::Ticket;
 use crate::mapping_cache::error::MappingError;
 use crate::mapping_cache::location::Location;
 use crate::mapping_cache::stripe::Stripe;
@@ -23,6 +26,19 @@ impl<'a> RangeLock<'a> {
         Self { table, token }
     }
 
+    /// Locks a range of a file that errors can name.
+    pub(in crate::mapping_cache) fn of_file(
+        location: &'a Location,
+        table: &'a LockTable,
+        range: Range<u64>,
+        sharing: Sharing,
+        stay: LockKind,
+        ticket: Ticket,
+    ) -> Result<Self, RangeLockError<'a>> {
+        let lock = Self::lock(table, range, sharing, stay, ticket);
+        lock.map_err(|refused| RangeLockError::Busy(Busy { location, refused }))
+    }
+
     /// A lock for a copy that has no path to name in an error. Waits for other copies. Returns
     /// `ResourceBusy` if a span holds part of the range, and `None` for an empty range.
     pub(in crate::mapping_cache) fn for_copy(
@@ -35,25 +51,46 @@ impl<'a> RangeLock<'a> {
             return Ok(None);
         }
         let range = offset..offset + len as u64;
-        let attempt = || table.lock(range.clone(), sharing, LockKind::Copy, Stripe::mine());
-        let mut waiting = None;
+        let mut waiter = Waiter::new();
         loop {
-            match attempt() {
-                Ok(token) => return Ok(Some(Self { table, token })),
-                Err(conflict) if !conflict.only_copies => {
-                    return Err(io::ErrorKind::ResourceBusy.into());
+            match Self::lock(
+                table,
+                range.clone(),
+                sharing,
+                LockKind::Copy,
+                waiter.ticket(),
+            ) {
+                Ok(lock) => return Ok(Some(lock)),
+                Err(refused) if refused.conflict.only_copies => {
+                    waiter.wait(&refused, None);
                 }
-                Err(_) => match &mut waiting {
-                    None => {
-                        let wanted = (sharing == Sharing::Exclusive).then(|| range.clone());
-                        waiting = Some(table.start_waiting(wanted));
-                    }
-                    Some(waiting) => {
-                        waiting.sleep(None);
-                    }
-                },
+                Err(_) => return Err(io::ErrorKind::ResourceBusy.into()),
             }
         }
+    }
+
+    fn lock(
+        table: &'a LockTable,
+        range: Range<u64>,
+        sharing: Sharing,
+        stay: LockKind,
+        ticket: Ticket,
+    ) -> Result<Self, Refused<'a>> {
+        match table.lock(range.clone(), sharing, stay, Stripe::mine(), ticket) {
+            Ok(token) => Ok(Self { table, token }),
+            Err(conflict) => Err(Refused {
+                table,
+                range,
+                sharing,
+                conflict,
+            }),
+        }
+    }
+
+    /// Makes the lock of a copy that of a guard: copies no longer wait for it, but fail.
+    #[inline(always)]
+    pub(in crate::mapping_cache) fn make_guard(&self) {
+        self.table.make_guard(self.token);
     }
 }
 
@@ -81,27 +118,20 @@ impl From<MappingError> for RangeLockError<'_> {
 /// A range with a conflicting lock.
 #[derive(Debug)]
 pub(crate) struct Busy<'a> {
-    pub(in crate::mapping_cache) location: &'a Location,
-    pub(in crate::mapping_cache) table: &'a LockTable,
-    pub(in crate::mapping_cache) range: Range<u64>,
-    pub(in crate::mapping_cache) sharing: Sharing,
-    pub(in crate::mapping_cache) stay: LockKind,
-    pub(in crate::mapping_cache) conflict: Conflict,
+    location: &'a Location,
+    refused: Refused<'a>,
 }
 
 impl Busy<'_> {
-    /// Returns whether the lock is for a copy into the file. Shared copies that arrive later then
-    /// wait for it.
-    fn is_for_copying_in(&self) -> bool {
-        (self.sharing, self.stay) == (Sharing::Exclusive, LockKind::Copy)
-    }
-
     pub(crate) fn into_error(self) -> MappingError {
-        let offset = self.range.start.max(self.conflict.from);
+        let Refused {
+            range, conflict, ..
+        } = self.refused;
+        let offset = range.start.max(conflict.from);
         MappingError::RangeLocked {
             path: self.location.full_path(),
             offset,
-            len: self.range.end - offset,
+            len: range.end - offset,
         }
     }
 }
@@ -118,37 +148,26 @@ pub(crate) enum Timeout {
 }
 
 /// Calls `attempt` until all of its locks are granted, as long as `timeout` permits. A refused
-/// `attempt` holds no lock, so no thread waits while it holds one [I38].
+/// `attempt` holds no lock, so no thread waits while it holds one [I38]. Later requests wait for
+/// this one (`waiter.rs`).
 pub(crate) fn lock_range_timeout<'a, T>(
     timeout: Timeout,
-    mut attempt: impl FnMut() -> Result<T, RangeLockError<'a>>,
+    mut attempt: impl FnMut(Ticket) -> Result<T, RangeLockError<'a>>,
 ) -> Result<T, MappingError> {
-    let mut waiting: Option<LockWait<'a>> = None;
+    let mut waiter = Waiter::new();
     loop {
-        let busy = match attempt() {
+        let busy = match attempt(waiter.ticket()) {
             Ok(done) => return Ok(done),
             Err(RangeLockError::Failed(error)) => return Err(error),
             Err(RangeLockError::Busy(busy)) => busy,
         };
         let deadline = match timeout {
-            Timeout::Copies if busy.conflict.only_copies => None,
+            Timeout::Copies if busy.refused.conflict.only_copies => None,
             Timeout::Copies | Timeout::None => return Err(busy.into_error()),
             Timeout::Until(deadline) => Some(deadline),
         };
-        match &mut waiting {
-            Some(waiting) if waiting.is_for(busy.table) => {
-                if !waiting.sleep(deadline) {
-                    return Err(busy.into_error());
-                }
-            }
-            _ if deadline.is_some_and(|deadline| Instant::now() >= deadline) => {
-                return Err(busy.into_error());
-            }
-            // Counted as a waiter before the next attempt, so that no unlock is missed.
-            other => {
-                let wanted = busy.is_for_copying_in().then(|| busy.range.clone());
-                *other = Some(busy.table.start_waiting(wanted));
-            }
+        if !waiter.wait(&busy.refused, deadline) {
+            return Err(busy.into_error());
         }
     }
 }

@@ -6,7 +6,7 @@
 //! that of the table, but not the reverse.
 //!
 //! A stripe has a few quick entries and a slab. A quick entry is one word that holds a lock of
-//! ordinary size. The slab is under a mutex and holds all other locks.
+//! ordinary size. The slab is under a mutex and holds all other locks, in logarithmic time each.
 //!
 //! A shared lock is stored in a free quick entry by a compare-and-swap, and *then* loads the count
 //! of exclusive locks. If the count is zero, the lock is granted. Otherwise it is removed and
@@ -35,45 +35,30 @@
 //!    that finds no count (case 1) acquires what unlocking released there.
 //! 6. *No wake-up is lost.* A waiter increments the waiter count, loads the epoch, and then tries
 //!    again, under the mutex or by the read-modify-write of the conflicting entry. Unlocking uses
-//!    that mutex or word later. So it sees the waiter count and increments the epoch.
+//!    that mutex or word later. So it sees the waiter count and increments the epoch. The same
+//!    holds for a copy's lock that becomes a guard's, and for a wanted range that is removed.
+//! 7. *A request waits for older ones* that others have overtaken (`waiter.rs`). The table has the
+//!    list of the wanted ranges. A wanted exclusive range counts as an exclusive lock, so that
+//!    shared locks search the list (case 2). A shared lock that finds no count was requested before
+//!    the range was listed, or at the same time. A wanted shared range concerns exclusive locks
+//!    only, which search the list.
+//! 8. *A lock becomes that of a guard.* Its entry changes by a read-modify-write, or under its
+//!    mutex. Cases 1 and 5 hold for it as before.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::conflict::{Conflict, LockKind, Sharing, both, merge_ordered, overlap};
+use super::slab::Slab;
+use super::wanted::{Ticket, Wanted, WantedRanges};
 use crate::mapping_cache::stripe::{STRIPES, Stripe};
 use crate::mapping_cache::sync::{AtomicU64, AtomicUsize, Condvar, Mutex, MutexGuard, Ordering};
 
-/// The owner of a lock, which determines how long it is held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LockKind {
-    /// A copy. Others wait for it.
-    Copy,
-    /// A guard, which its owner may hold for any time.
-    Guard,
-}
-
-/// The mode of a lock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sharing {
-    /// Other shared locks may overlap it.
-    Shared,
-    /// No other lock may overlap it.
-    Exclusive,
-}
-
-/// Conflicting locks on a range.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Conflict {
-    /// Whether all known conflicting locks are held by copies.
-    pub(crate) only_copies: bool,
-    /// Start of the first known conflicting lock. Bytes before it may be locked shared.
-    pub(crate) from: u64,
-}
-
 /// A granted lock, which [`LockTable::unlock`] unlocks once. Its fields are words that are read as
-/// they were written (see [`SlabEntry`]).
+/// they were written. A wide load of recent narrow stores would stall until they have reached the
+/// cache.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::mapping_cache) struct LockToken<'a> {
     /// The quick entry that holds the lock.
@@ -118,7 +103,7 @@ pub(in crate::mapping_cache) struct LockTable {
     /// The other stripes. Case 3.
     other_stripes: OnceLock<Box<[SharedStripe; STRIPES - 1]>>,
     exclusive: Mutex<ExclusiveLocks>,
-    /// Number of locks in the table plus number of wanted ranges.
+    /// Number of locks in the table plus number of wanted ranges for exclusive locks.
     exclusive_count: AtomicUsize,
     waiter_count: AtomicUsize,
     epoch: Mutex<u64>,
@@ -129,9 +114,30 @@ pub(in crate::mapping_cache) struct LockTable {
 struct ExclusiveLocks {
     /// Locks by their start. They do not overlap.
     held: BTreeMap<u64, (u64, LockKind)>,
-    /// Ranges for which copies wait that need an exclusive lock. Later shared copies wait for them,
-    /// so that many readers cannot starve a writer.
-    wanted: Vec<Range<u64>>,
+    /// Ranges for which requests wait. Later requests wait for them: case 7.
+    wanted: WantedRanges,
+}
+
+impl ExclusiveLocks {
+    /// Returns the conflict of a request with held locks, or with requests that are older.
+    fn conflict(
+        &mut self,
+        range: &Range<u64>,
+        sharing: Sharing,
+        ticket: Ticket,
+    ) -> Option<Conflict> {
+        let held = self.held_conflict(range);
+        held.or_else(|| self.wanted.conflict(range, sharing, ticket))
+    }
+
+    fn held_conflict(&self, range: &Range<u64>) -> Option<Conflict> {
+        let at_start = self.held.range(..=range.start).next_back();
+        let at_start = at_start.filter(|(_, (end, _))| *end > range.start);
+        let rest = (range.start + 1 < range.end).then(|| range.start + 1..range.end);
+        let rest = rest.into_iter().flat_map(|rest| self.held.range(rest));
+        let overlapping = at_start.into_iter().chain(rest);
+        merge_ordered(overlapping.map(|(start, (_, stay))| (*start, *stay)))
+    }
 }
 
 /// Aligned to two cache lines, since processors fetch them in pairs.
@@ -157,13 +163,16 @@ impl SharedStripe {
 
     /// Returns the conflict of an exclusive lock with this stripe.
     fn conflict(&self, range: &Range<u64>) -> Option<Conflict> {
-        let quick = merge(self.quick.iter().filter_map(|entry| {
+        let quick = self.quick.iter().map(|entry| {
             // A read-modify-write. Release: case 1. Acquire: case 5.
             let (locked, stay) = unpack(entry.fetch_add(0, Ordering::AcqRel));
-            overlap(&locked, range).then_some((locked.start, stay))
-        }));
-        let slab = lock_mutex(&self.slab).conflict(range);
-        both(quick, slab)
+            overlap(&locked, range).then_some(Conflict {
+                only_copies: stay == LockKind::Copy,
+                from: locked.start,
+            })
+        });
+        let quick = quick.fold(None, both);
+        both(quick, lock_mutex(&self.slab).conflict(range))
     }
 }
 
@@ -194,88 +203,16 @@ fn unpack(word: u64) -> (Range<u64>, LockKind) {
     (start..start + len, stay)
 }
 
-/// Locks by number, which are found without a search.
-#[derive(Debug, Default)]
-struct Slab {
-    entries: Vec<SlabEntry>,
-    /// Index of the first free entry plus 1, or 0 if there is none.
-    free: u64,
-}
-
-/// A lock, or a free entry: its `end` is 0, and its `start` is the next free entry, like
-/// `Slab::free`.
-///
-/// The fields are words that are read as they were written. A wide load of recent narrow stores
-/// would stall until they have reached the cache.
-#[derive(Debug)]
-struct SlabEntry {
-    start: u64,
-    end: u64,
-    is_copy: bool,
-}
-
-impl Slab {
-    fn insert(&mut self, range: Range<u64>, stay: LockKind) -> u32 {
-        if self.free == 0 {
-            return self.push(range, stay);
-        }
-        let index = self.free - 1;
-        // Lossless: from an index.
-        let entry = &mut self.entries[index as usize];
-        assert!(entry.end == 0, "a free entry holds no lock");
-        self.free = entry.start;
-        entry.start = range.start;
-        entry.end = range.end;
-        entry.is_copy = stay == LockKind::Copy;
-        index as u32
-    }
-
-    fn push(&mut self, range: Range<u64>, stay: LockKind) -> u32 {
-        self.entries.push(SlabEntry {
-            start: range.start,
-            end: range.end,
-            is_copy: stay == LockKind::Copy,
-        });
-        let last = self.entries.len() - 1;
-        u32::try_from(last).expect("the number of locks fits in 32 bits")
-    }
-
-    fn remove(&mut self, index: u32) {
-        let entry = &mut self.entries[index as usize];
-        assert!(entry.end != 0, "a lock is unlocked once");
-        entry.start = self.free;
-        entry.end = 0;
-        self.free = u64::from(index) + 1;
-    }
-
-    fn conflict(&self, range: &Range<u64>) -> Option<Conflict> {
-        let locks = self.entries.iter().filter(|entry| entry.end != 0);
-        let overlapping = locks.filter(|entry| entry.start < range.end && range.start < entry.end);
-        merge(overlapping.map(|entry| {
-            let stay = if entry.is_copy {
-                LockKind::Copy
-            } else {
-                LockKind::Guard
-            };
-            (entry.start, stay)
-        }))
-    }
-}
-
 /// A thread that waits for locks on one file to be unlocked.
 #[derive(Debug)]
-pub(in crate::mapping_cache) struct LockWait<'a> {
+pub(super) struct LockWait<'a> {
     table: &'a LockTable,
     epoch: u64,
-    wanted: Option<Range<u64>>,
 }
 
 impl Drop for LockWait<'_> {
     fn drop(&mut self) {
         self.table.waiter_count.fetch_sub(1, Ordering::Relaxed);
-        if let Some(wanted) = self.wanted.take() {
-            self.table.remove_wanted(&wanted);
-        }
     }
 }
 
@@ -297,18 +234,20 @@ impl LockTable {
         table
     }
 
-    /// Locks a range that is not empty, or returns the conflict.
+    /// Locks a range that is not empty, or returns the conflict. `ticket` is the age of the
+    /// request.
     pub(in crate::mapping_cache) fn lock(
         &self,
         range: Range<u64>,
         sharing: Sharing,
         stay: LockKind,
         stripe: Stripe,
+        ticket: Ticket,
     ) -> Result<LockToken<'_>, Conflict> {
         debug_assert!(range.start < range.end, "a locked range is not empty");
         match sharing {
-            Sharing::Shared => self.lock_shared(range, stay, stripe),
-            Sharing::Exclusive => self.lock_exclusive(range, stay),
+            Sharing::Shared => self.lock_shared(range, stay, stripe, ticket),
+            Sharing::Exclusive => self.lock_exclusive(range, stay, ticket),
         }
     }
 
@@ -317,22 +256,25 @@ impl LockTable {
         range: Range<u64>,
         stay: LockKind,
         stripe: Stripe,
+        ticket: Ticket,
     ) -> Result<LockToken<'_>, Conflict> {
-        match self.try_lock_shared(range.clone(), stay, stripe) {
+        match self.try_lock_shared(range.clone(), stay, stay, stripe) {
             Some(token) => Ok(token),
-            None => self.lock_shared_in_table(range, stay, stripe),
+            None => self.lock_shared_in_table(range, stay, stripe, ticket),
         }
     }
 
-    /// Locks a range if no exclusive lock exists on the file.
+    /// Locks a range if no exclusive lock exists on the file, and none is wanted. `later` is the
+    /// kind that the lock will have if it is used.
     #[inline(always)]
     pub(in crate::mapping_cache) fn try_lock_shared(
         &self,
         range: Range<u64>,
         stay: LockKind,
+        later: LockKind,
         stripe: Stripe,
     ) -> Option<LockToken<'_>> {
-        let here = self.stripe_for(stripe, stay);
+        let here = self.stripe_for(stripe, later);
         // An early load that avoids touching the entry. The load below decides.
         if self.exclusive_count.load(Ordering::Relaxed) > 0 {
             return None;
@@ -388,18 +330,13 @@ impl LockTable {
         range: Range<u64>,
         stay: LockKind,
         stripe: Stripe,
+        ticket: Ticket,
     ) -> Result<LockToken<'_>, Conflict> {
-        let table = lock_mutex(&self.exclusive);
-        if let Some(conflict) = conflict_in(&table.held, &range) {
+        let mut table = lock_mutex(&self.exclusive);
+        if let Some(conflict) = table.conflict(&range, Sharing::Shared, ticket) {
             return Err(conflict);
         }
-        let wanted = table.wanted.iter().any(|wanted| overlap(wanted, &range));
-        if wanted && stay == LockKind::Copy {
-            return Err(Conflict {
-                only_copies: true,
-                from: range.start,
-            });
-        }
+        table.wanted.overtake(&range, Sharing::Shared, ticket);
         let (stripe, here) = self.existing_stripe(stripe);
         let index = lock_mutex(&here.slab).insert(range, stay);
         Ok(LockToken::slab(stripe, index))
@@ -441,9 +378,14 @@ impl LockTable {
         self.stripe(mine).expect("all stripes were created")
     }
 
-    fn lock_exclusive(&self, range: Range<u64>, stay: LockKind) -> Result<LockToken<'_>, Conflict> {
+    fn lock_exclusive(
+        &self,
+        range: Range<u64>,
+        stay: LockKind,
+        ticket: Ticket,
+    ) -> Result<LockToken<'_>, Conflict> {
         let mut table = lock_mutex(&self.exclusive);
-        if let Some(conflict) = conflict_in(&table.held, &range) {
+        if let Some(conflict) = table.conflict(&range, Sharing::Exclusive, ticket) {
             return Err(conflict);
         }
         // Before any stripe is loaded: case 1. Relaxed: the entries and the mutex of a stripe
@@ -463,6 +405,7 @@ impl LockTable {
             self.exclusive_count.fetch_sub(1, Ordering::Relaxed);
             return Err(conflict);
         }
+        table.wanted.overtake(&range, Sharing::Exclusive, ticket);
         let start = range.start;
         table.held.insert(start, (range.end, stay));
         Ok(LockToken::exclusive(start))
@@ -488,12 +431,43 @@ impl LockTable {
         if token.sharing == Sharing::Exclusive {
             return self.unlock_exclusive(token.word);
         }
+        let (slab, index) = self.slab_of(token);
+        lock_mutex(slab).remove(index);
+    }
+
+    /// The slab of a shared lock, and its index there.
+    fn slab_of(&self, token: LockToken<'_>) -> (&Mutex<Slab>, u32) {
         // Lossless: composed in `LockToken::slab`.
         let (stripe, index) = ((token.word >> 32) as usize, token.word as u32);
         let stripe = self
             .stripe(Stripe::number(stripe))
             .expect("the stripe was created before the lock");
-        lock_mutex(&stripe.slab).remove(index);
+        (&stripe.slab, index)
+    }
+
+    /// Makes the lock of a copy that of a guard, for which copies do not wait. Wakes the waiters,
+    /// whose requests fail now.
+    #[inline(always)]
+    pub(in crate::mapping_cache) fn make_guard(&self, token: LockToken<'_>) {
+        match token.quick {
+            Some(entry) => {
+                // AcqRel: case 8.
+                entry.fetch_and(!COPY, Ordering::AcqRel);
+            }
+            None => self.make_guard_by_number(token),
+        }
+        self.wake();
+    }
+
+    #[inline(never)]
+    fn make_guard_by_number(&self, token: LockToken<'_>) {
+        if token.sharing == Sharing::Shared {
+            let (slab, index) = self.slab_of(token);
+            return lock_mutex(slab).make_guard(index);
+        }
+        let mut table = lock_mutex(&self.exclusive);
+        let lock = table.held.get_mut(&token.word);
+        lock.expect("the lock is held").1 = LockKind::Guard;
     }
 
     fn unlock_exclusive(&self, start: u64) {
@@ -520,46 +494,51 @@ impl LockTable {
     }
 
     /// Registers a waiter. The caller tries again, and [sleeps](LockWait::sleep) if that fails.
-    /// Shared copies that overlap the `wanted` range wait until this is dropped.
-    pub(in crate::mapping_cache) fn start_waiting(
-        &self,
-        wanted: Option<Range<u64>>,
-    ) -> LockWait<'_> {
-        if let Some(wanted) = &wanted {
-            let mut table = lock_mutex(&self.exclusive);
-            table.wanted.push(wanted.clone());
-            self.exclusive_count.fetch_add(1, Ordering::Relaxed);
-        }
+    pub(super) fn start_waiting(&self) -> LockWait<'_> {
         self.waiter_count.fetch_add(1, Ordering::Relaxed);
         let epoch = *lock_mutex(&self.epoch);
-        LockWait {
-            table: self,
-            epoch,
-            wanted,
-        }
+        LockWait { table: self, epoch }
     }
 
-    fn remove_wanted(&self, wanted: &Range<u64>) {
+    /// Lists a range for which a request waits (case 7). Returns `false` if it is listed already.
+    pub(super) fn add_wanted(&self, wanted: Wanted) -> bool {
         let mut table = lock_mutex(&self.exclusive);
-        let index = table.wanted.iter().position(|range| range == wanted);
-        table
-            .wanted
-            .swap_remove(index.expect("a wanted range is listed until it is removed"));
-        // Release: as in `unlock_exclusive`.
-        self.exclusive_count.fetch_sub(1, Ordering::Release);
+        let is_exclusive = wanted.sharing == Sharing::Exclusive;
+        let is_new = table.wanted.insert(wanted);
+        if is_new && is_exclusive {
+            self.exclusive_count.fetch_add(1, Ordering::Relaxed);
+        }
+        is_new
+    }
+
+    /// Removes a range that was listed, and wakes those that wait for it.
+    pub(super) fn remove_wanted(&self, wanted: &Wanted) {
+        let mut table = lock_mutex(&self.exclusive);
+        let was_listed = table.wanted.remove(wanted);
+        assert!(was_listed, "a wanted range is listed until it is removed");
+        if wanted.sharing == Sharing::Exclusive {
+            // Release: as in `unlock_exclusive`.
+            self.exclusive_count.fetch_sub(1, Ordering::Release);
+        }
+        // As a rule, the request was granted. If a lock covers the range, it refuses all that the
+        // range has refused, and wakes them when it is unlocked.
+        let locked = table.held.get(&wanted.start);
+        let is_covered = locked.is_some_and(|(end, _)| *end >= wanted.end);
         drop(table);
-        self.wake();
+        if !is_covered {
+            self.wake();
+        }
     }
 }
 
 impl LockWait<'_> {
-    pub(in crate::mapping_cache) fn is_for(&self, table: &LockTable) -> bool {
+    pub(super) fn is_for(&self, table: &LockTable) -> bool {
         std::ptr::eq(self.table, table)
     }
 
     /// Sleeps until a lock was unlocked since this was created or last slept. Returns `false` if
     /// the deadline passed first.
-    pub(in crate::mapping_cache) fn sleep(&mut self, deadline: Option<Instant>) -> bool {
+    pub(super) fn sleep(&mut self, deadline: Option<Instant>) -> bool {
         let LockTable { epoch, changed, .. } = self.table;
         let mut now = lock_mutex(epoch);
         while *now == self.epoch {
@@ -578,35 +557,6 @@ impl LockWait<'_> {
         self.epoch = *now;
         true
     }
-}
-
-fn conflict_in(held: &BTreeMap<u64, (u64, LockKind)>, range: &Range<u64>) -> Option<Conflict> {
-    let before = held.range(..range.end).rev();
-    // The locks do not overlap, so their ends are in the order of their starts.
-    let overlapping = before.take_while(|(_, (end, _))| *end > range.start);
-    merge(overlapping.map(|(start, (_, stay))| (*start, *stay)))
-}
-
-fn merge(conflicting: impl Iterator<Item = (u64, LockKind)>) -> Option<Conflict> {
-    let conflicts = conflicting.map(|(from, stay)| Conflict {
-        only_copies: stay == LockKind::Copy,
-        from,
-    });
-    conflicts.fold(None, |merged, conflict| both(merged, Some(conflict)))
-}
-
-fn both(one: Option<Conflict>, other: Option<Conflict>) -> Option<Conflict> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(Conflict {
-            only_copies: one.only_copies && other.only_copies,
-            from: one.from.min(other.from),
-        }),
-        (one, other) => one.or(other),
-    }
-}
-
-fn overlap(one: &Range<u64>, other: &Range<u64>) -> bool {
-    one.start < other.end && other.start < one.end
 }
 
 #[inline(always)]
@@ -631,7 +581,8 @@ mod tests {
     #[test]
     fn disjoint_and_adjacent_locks_do_not_conflict() {
         let table = LockTable::new();
-        let lock = |range, sharing| table.lock(range, sharing, LockKind::Guard, stripe(0));
+        let lock =
+            |range, sharing| table.lock(range, sharing, LockKind::Guard, stripe(0), Ticket::NEW);
         let left = lock(0..10, Sharing::Exclusive).unwrap();
         let right = lock(20..30, Sharing::Exclusive).unwrap();
         let between = lock(10..20, Sharing::Shared).unwrap();
@@ -647,9 +598,15 @@ mod tests {
     fn wait_ends_at_the_deadline_or_after_an_unlock() {
         let table = LockTable::new();
         let held = table
-            .lock(0..10, Sharing::Exclusive, LockKind::Guard, stripe(0))
+            .lock(
+                0..10,
+                Sharing::Exclusive,
+                LockKind::Guard,
+                stripe(0),
+                Ticket::NEW,
+            )
             .unwrap();
-        let mut waiting = table.start_waiting(None);
+        let mut waiting = table.start_waiting();
         assert!(!waiting.sleep(Some(Instant::now())));
         table.unlock(held);
         assert!(waiting.sleep(None));
@@ -685,6 +642,12 @@ mod tests {
                     table.unlock(token);
                     continue;
                 }
+                if action == 3 && !held.is_empty() {
+                    let at = start as usize % held.len();
+                    table.make_guard(held[at].3);
+                    held[at].2 = LockKind::Guard;
+                    continue;
+                }
                 let range = start * scale..(start + len) * scale;
                 let sharing = if action == 1 { Sharing::Exclusive } else { Sharing::Shared };
                 let stay = if is_copy { LockKind::Copy } else { LockKind::Guard };
@@ -696,7 +659,7 @@ mod tests {
                     })
                     .map(|(_, _, stay, _)| *stay)
                     .collect();
-                match table.lock(range.clone(), sharing, stay, stripe(number)) {
+                match table.lock(range.clone(), sharing, stay, stripe(number), Ticket::NEW) {
                     Ok(token) => {
                         prop_assert!(conflicting.is_empty());
                         held.push((range, sharing, stay, token));

@@ -13,6 +13,7 @@ use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
 
+use super::super::waiter::{Refused, Waiter};
 use super::*;
 
 struct LockedByte {
@@ -28,39 +29,68 @@ impl LockedByte {
         })
     }
 
-    fn read(&self, thread: usize) -> bool {
+    fn try_read(&self, thread: usize, ticket: Ticket) -> Result<(), Conflict> {
         let stripe = Stripe::number(thread);
-        let Ok(token) = self
+        let token = self
             .locks
-            .lock(0..4, Sharing::Shared, LockKind::Copy, stripe)
-        else {
-            return false;
-        };
+            .lock_shared(0..4, LockKind::Copy, stripe, ticket)?;
         // SAFETY: loom checks that no other thread writes the cell.
         self.byte.with(|byte| unsafe { *byte });
         self.locks.unlock(token);
-        true
+        Ok(())
     }
 
-    fn write(&self) -> bool {
-        let Ok(token) = self.locks.lock_exclusive(2..6, LockKind::Copy) else {
-            return false;
-        };
+    fn try_write(&self, ticket: Ticket) -> Result<(), Conflict> {
+        let token = self.locks.lock_exclusive(2..6, LockKind::Copy, ticket)?;
         // SAFETY: loom checks that no other thread accesses the cell.
         self.byte.with_mut(|byte| unsafe { *byte += 1 });
         self.locks.unlock(token);
-        true
+        Ok(())
     }
 
-    /// Writes, and waits for conflicting locks.
+    fn read(&self, thread: usize) -> bool {
+        self.try_read(thread, Ticket::NEW).is_ok()
+    }
+
+    fn write(&self) -> bool {
+        self.try_write(Ticket::NEW).is_ok()
+    }
+
+    /// Reads, and waits for conflicting locks and for older requests.
+    fn read_blocking(&self, thread: usize) {
+        until_granted(|ticket| {
+            let refused = self.try_read(thread, ticket);
+            refused.map_err(|conflict| refused_by(&self.locks, 0..4, Sharing::Shared, conflict))
+        });
+    }
+
+    /// Writes, and waits for conflicting locks and for older requests.
     fn write_blocking(&self) {
-        if self.write() {
-            return;
-        }
-        let mut waiting = self.locks.start_waiting(Some(2..6));
-        while !self.write() {
-            assert!(waiting.sleep(None));
-        }
+        until_granted(|ticket| {
+            let refused = self.try_write(ticket);
+            refused.map_err(|conflict| refused_by(&self.locks, 2..6, Sharing::Exclusive, conflict))
+        });
+    }
+}
+
+fn refused_by(
+    table: &LockTable,
+    range: Range<u64>,
+    sharing: Sharing,
+    conflict: Conflict,
+) -> Refused<'_> {
+    Refused {
+        table,
+        range,
+        sharing,
+        conflict,
+    }
+}
+
+fn until_granted<'a>(mut attempt: impl FnMut(Ticket) -> Result<(), Refused<'a>>) {
+    let mut waiter = Waiter::new();
+    while let Err(refused) = attempt(waiter.ticket()) {
+        assert!(waiter.wait(&refused, None));
     }
 }
 
@@ -138,7 +168,7 @@ fn loom_reader_in_the_slab_and_a_writer() {
         let stripe = Stripe::number(1);
         let beside = borrowed
             .locks
-            .lock_shared(8..9, LockKind::Copy, stripe)
+            .lock_shared(8..9, LockKind::Copy, stripe, Ticket::NEW)
             .unwrap();
         let reader = thread::spawn(move || there.read(1));
         borrowed.write_blocking();
@@ -181,12 +211,111 @@ fn loom_reader_after_a_waiting_writer_is_woken() {
         let borrowed = LockedByte::new();
         let there = borrowed.clone();
         let writer = thread::spawn(move || there.write_blocking());
-        if !borrowed.read(0) {
-            let mut waiting = borrowed.locks.start_waiting(None);
-            while !borrowed.read(0) {
-                assert!(waiting.sleep(None));
-            }
-        }
+        borrowed.read_blocking(0);
         writer.join().unwrap();
     });
+}
+
+/// A writer that arrives while a reader waits, waits for it and is woken.
+#[test]
+fn loom_writer_after_a_waiting_reader_is_woken() {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(|| {
+        let borrowed = LockedByte::new();
+        let there = borrowed.clone();
+        let reader = thread::spawn(move || there.read_blocking(1));
+        borrowed.write_blocking();
+        borrowed.write_blocking();
+        reader.join().unwrap();
+    });
+}
+
+/// Two files, which two requests lock in opposite orders.
+#[test]
+fn loom_requests_over_two_files_do_not_wait_for_each_other() {
+    fn write_both(first: &LockedByte, second: &LockedByte) {
+        let lock = |file: &'_ LockedByte, ticket| {
+            let token = file.locks.lock_exclusive(2..6, LockKind::Copy, ticket);
+            token.map(|_| ())
+        };
+        let mut waiter = Waiter::new();
+        loop {
+            let refused = match lock(first, waiter.ticket()) {
+                Err(conflict) => refused_by(&first.locks, 2..6, Sharing::Exclusive, conflict),
+                Ok(()) => {
+                    let locked = lock(second, waiter.ticket());
+                    if locked.is_ok() {
+                        for file in [first, second] {
+                            // SAFETY: loom checks that no other thread accesses the cell.
+                            file.byte.with_mut(|byte| unsafe { *byte += 1 });
+                        }
+                        second.locks.unlock(LockToken::exclusive(2));
+                    }
+                    first.locks.unlock(LockToken::exclusive(2));
+                    match locked {
+                        Ok(()) => return,
+                        Err(conflict) => {
+                            refused_by(&second.locks, 2..6, Sharing::Exclusive, conflict)
+                        }
+                    }
+                }
+            };
+            assert!(waiter.wait(&refused, None));
+        }
+    }
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(2);
+    builder.check(|| {
+        let (x, y) = (LockedByte::new(), LockedByte::new());
+        let (there_x, there_y) = (x.clone(), y.clone());
+        let other = thread::spawn(move || write_both(&there_y, &there_x));
+        write_both(&x, &y);
+        other.join().unwrap();
+        // Nothing stays locked or listed.
+        assert!(x.write() && y.write());
+        assert!(x.read(0) && y.read(0));
+    });
+}
+
+/// A copy that waits for a lock learns that it became that of a guard, and stops waiting.
+fn copy_beside_a_new_guard(sharing: Sharing) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(move || {
+        let borrowed = LockedByte::new();
+        let there = borrowed.clone();
+        let stripe = Stripe::number(0);
+        let held = borrowed
+            .locks
+            .lock(0..4, sharing, LockKind::Copy, stripe, Ticket::NEW);
+        let held = held.unwrap();
+        let writer = thread::spawn(move || {
+            let mut waiter = Waiter::new();
+            while let Err(conflict) = there.try_write(waiter.ticket())
+                && conflict.only_copies
+            {
+                let refused = refused_by(&there.locks, 2..6, Sharing::Exclusive, conflict);
+                assert!(waiter.wait(&refused, None));
+            }
+        });
+        borrowed.locks.make_guard(held);
+        if sharing == Sharing::Shared {
+            // Woken when the writer gives up.
+            borrowed.read_blocking(0);
+        }
+        writer.join().unwrap();
+        borrowed.locks.unlock(held);
+        assert!(borrowed.write());
+    });
+}
+
+#[test]
+fn loom_writer_fails_beside_a_new_shared_guard() {
+    copy_beside_a_new_guard(Sharing::Shared);
+}
+
+#[test]
+fn loom_writer_fails_beside_a_new_exclusive_guard() {
+    copy_beside_a_new_guard(Sharing::Exclusive);
 }

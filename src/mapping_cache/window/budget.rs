@@ -1,96 +1,35 @@
-//! The budget of the cache and the LRU list of its mappings.
+//! The budget of the cache: charges for mappings, evictions, and unmapping.
 //!
-//! One lock, held for a short time, guards the list. Nothing is mapped or unmapped under it. The
-//! list owns the mapping of a window from just before its slot is published until an eviction
-//! removes it.
+//! One lock, held for a short time, guards the list of mappings. Nothing is mapped or unmapped
+//! under it.
 //!
-//! `mapped_bytes` includes mappings that are being created or unmapped. If a new mapping does not
-//! fit, victims are unmapped, and their bytes are free after munmap(2). If other threads are
-//! unmapping victims, the caller waits for them: they hold no lock and wait for nothing. No thread
-//! waits for pins.
+//! `mapped_bytes` includes mappings that are being created or unmapped, and retired ones. If a new
+//! mapping does not fit, victims are unmapped, and their bytes are free after munmap(2). If other
+//! threads are unmapping victims, the caller waits for them: they hold no lock and wait for
+//! nothing. No thread waits for pins.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use lru::LruCache;
-use memmap2::MmapRaw;
-
-use super::slot_table::SlotTable;
+use super::mapping_list::{Limits, MappingList, Victim, WindowMapping};
+use super::pin_block::{Attention, BlockId, PinBlock};
+use super::pin_pool::PinPool;
 use super::wait_table::WaitTable;
 use super::window_slot::{BeginEvict, EvictionMode, Slot};
 use crate::mapping_cache::error::MappingError;
-use crate::mapping_cache::options::{Access, BudgetPolicy, CacheOptions};
+use crate::mapping_cache::options::{BudgetPolicy, CacheOptions};
 use crate::mapping_cache::stats::CacheStats;
-use crate::sys::sigbus::Watch;
-
-/// The file, the window and the access of a mapping.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(in crate::mapping_cache) struct Key {
-    pub(in crate::mapping_cache) file: u64,
-    pub(in crate::mapping_cache) window: u64,
-    pub(in crate::mapping_cache) access: Access,
-}
-
-/// The mapping of a window, owned by the LRU list.
-#[derive(Debug)]
-pub(in crate::mapping_cache) struct WindowMapping {
-    /// Dropped first: it watches the mapping and sets a flag in a slot.
-    watch: Watch,
-    map: MmapRaw,
-    slots: Arc<SlotTable>,
-    /// When the window was mapped or was last seen in use.
-    idle_since: Instant,
-}
-
-impl WindowMapping {
-    pub(in crate::mapping_cache) fn new(slots: Arc<SlotTable>, watch: Watch, map: MmapRaw) -> Self {
-        Self {
-            watch,
-            map,
-            slots,
-            idle_since: Instant::now(),
-        }
-    }
-
-    fn slot(&self, key: Key) -> &Slot {
-        let window = self.slots.get(key.window);
-        window.expect("mapped windows have slots").slot(key.access)
-    }
-
-    fn bytes(&self) -> u64 {
-        self.map.len() as u64
-    }
-}
-
-type Victim = (Key, WindowMapping);
 
 #[derive(Debug)]
 pub(in crate::mapping_cache) struct Budget {
-    budget_bytes: u64,
-    mappings_max: usize,
+    attention: Attention,
     when_pinned: BudgetPolicy,
     idle_age: Option<Duration>,
     list: Mutex<MappingList>,
     /// Notified after a mapping was unmapped.
     freed: Condvar,
-    /// Set while more is mapped than the budget permits, since everything was pinned. The next
-    /// unpin unmaps its window.
-    exceeded: AtomicBool,
-}
-
-#[derive(Debug)]
-struct MappingList {
-    recency: LruCache<Key, WindowMapping>,
-    mapped_bytes: u64,
-    mapped_bytes_max: u64,
-    mappings: usize,
-    /// Bytes among `mapped_bytes` that are being unmapped.
-    unmapping_bytes: u64,
-    unmapping: usize,
-    evictions: u64,
-    over_budget_mappings: u64,
-    last_sweep: Instant,
+    pool: Arc<PinPool>,
 }
 
 /// A share of the budget for a mapping that is being created. Returned on drop.
@@ -103,8 +42,8 @@ pub(in crate::mapping_cache) struct Charge<'a> {
 impl Drop for Charge<'_> {
     fn drop(&mut self) {
         let mut list = self.budget.lock();
-        list.mapped_bytes -= self.bytes;
-        list.mappings -= 1;
+        list.remove_charge(self.bytes);
+        list.update(&self.budget.attention);
         self.budget.freed.notify_all();
     }
 }
@@ -112,24 +51,18 @@ impl Drop for Charge<'_> {
 impl Budget {
     pub(in crate::mapping_cache) fn new(options: &CacheOptions) -> Self {
         Self {
-            budget_bytes: options.budget_bytes,
-            mappings_max: options.mappings_max,
+            attention: Attention::new(),
             when_pinned: options.budget_policy,
             idle_age: options.idle_timeout,
-            list: Mutex::new(MappingList {
-                recency: LruCache::unbounded(),
-                mapped_bytes: 0,
-                mapped_bytes_max: 0,
-                mappings: 0,
-                unmapping_bytes: 0,
-                unmapping: 0,
-                evictions: 0,
-                over_budget_mappings: 0,
-                last_sweep: Instant::now(),
-            }),
+            list: Mutex::new(MappingList::new(options)),
             freed: Condvar::new(),
-            exceeded: AtomicBool::new(false),
+            pool: Arc::new(PinPool::new()),
         }
+    }
+
+    /// Returns the pin blocks of the mappings.
+    pub(in crate::mapping_cache) fn pool(&self) -> &Arc<PinPool> {
+        &self.pool
     }
 
     /// Charges the budget for a mapping of `bytes` bytes. Evicts the least recently used windows if
@@ -141,106 +74,103 @@ impl Budget {
     ) -> Result<Charge<'_>, MappingError> {
         self.sweep_if_due(wait_table);
         let mut list = self.lock();
-        loop {
-            if list.fits(bytes, self) {
-                break;
-            }
-            let victims = list.remove_victims(bytes, self, wait_table);
+        while !list.fits(bytes) {
+            let victims = list.remove_victims(bytes, &self.attention, wait_table);
+            list.update(&self.attention);
             if !victims.is_empty() {
                 drop(list);
                 self.unmap(victims, wait_table);
                 list = self.lock();
-            } else if list.unmapping > 0 {
+            } else if list.is_unmapping() {
                 list = self
                     .freed
                     .wait(list)
                     .unwrap_or_else(PoisonError::into_inner);
             } else if self.when_pinned == BudgetPolicy::AllowExceeding {
                 list.over_budget_mappings += 1;
-                self.exceeded.store(true, Ordering::Relaxed);
                 break;
             } else {
+                let Limits {
+                    budget_bytes,
+                    mappings_max,
+                } = list.limits();
                 return Err(MappingError::BudgetExhausted {
-                    budget_bytes: self.budget_bytes,
-                    mappings_max: self.mappings_max,
+                    budget_bytes,
+                    mappings_max,
                 });
             }
         }
-        list.mapped_bytes += bytes;
-        list.mapped_bytes_max = list.mapped_bytes_max.max(list.mapped_bytes);
-        list.mappings += 1;
+        list.add_charge(bytes);
+        list.update(&self.attention);
         let budget = self;
         Ok(Charge { budget, bytes })
     }
 
     /// Adds a mapping that was charged. Called before its slot is published.
-    pub(in crate::mapping_cache) fn admit(
-        &self,
-        charge: Charge<'_>,
-        key: Key,
-        mapping: WindowMapping,
-    ) {
+    pub(in crate::mapping_cache) fn admit(&self, charge: Charge<'_>, mapping: WindowMapping) {
         assert_eq!(
             charge.bytes,
             mapping.bytes(),
             "the mapping has the charged length"
         );
         std::mem::forget(charge);
-        let before = self.lock().recency.put(key, mapping);
-        assert!(before.is_none(), "a window is mapped once for each access");
+        self.lock().add(mapping);
     }
 
-    /// Returns whether more is mapped than the budget permits. Called after an unpin. It reads a
-    /// cache line that is written only when that changes. If it returns `false` too early, the next
-    /// unpin or mapping trims the cache.
+    /// Retires a mapping after its slot got another one. It is unmapped with its last unpin.
+    pub(in crate::mapping_cache) fn retire(&self, block: BlockId, wait_table: &WaitTable) {
+        let mut list = self.lock();
+        let victim = list.retire(block, &self.attention);
+        list.update(&self.attention);
+        drop(list);
+        self.unmap(victim, wait_table);
+    }
+
+    /// Returns whether [`after_unpin`](Self::after_unpin) must be called after an unpin. It reads a
+    /// cache line that is written only when that changes.
     #[inline(always)]
-    pub(in crate::mapping_cache) fn is_exceeded(&self) -> bool {
-        self.exceeded.load(Ordering::Relaxed)
+    pub(in crate::mapping_cache) fn needs_attention(&self) -> bool {
+        self.attention.is_raised()
     }
 
-    /// Unmaps a window after an unpin if it has no pins and the budget is exceeded.
-    pub(in crate::mapping_cache) fn trim(&self, key: Key, slot: &Slot, wait_table: &WaitTable) {
-        if slot.pins() > 0 {
+    /// Unmaps a mapping after its last unpin if it is retired or the budget is exceeded. Returns it
+    /// to the LRU list if it was set aside.
+    pub(in crate::mapping_cache) fn after_unpin(&self, pins: &PinBlock, wait_table: &WaitTable) {
+        let is_concerned = pins.is_set_aside() || self.attention.is_exceeded();
+        // By a read-modify-write of each stripe (`pin_block`, case 2).
+        if !is_concerned || pins.is_pinned() {
             return;
         }
         let mut list = self.lock();
-        if list.is_within(self) {
-            self.exceeded.store(false, Ordering::Relaxed);
-            return;
-        }
-        if slot.begin_evict(EvictionMode::Any, wait_table) != BeginEvict::Begun {
-            return;
-        }
-        let mapping = list.recency.pop(&key);
-        let mapping = mapping.expect("ready slots are in the list");
-        list.start_unmapping(&mapping);
-        if list.is_within(self) {
-            self.exceeded.store(false, Ordering::Relaxed);
-        }
+        let victim = list.after_unpin(pins.id(), wait_table);
+        list.update(&self.attention);
         drop(list);
-        self.unmap(vec![(key, mapping)], wait_table);
+        self.unmap(victim, wait_table);
     }
 
     /// Returns whether a mapping of `bytes` bytes fits without an eviction.
     pub(in crate::mapping_cache) fn has_room(&self, bytes: u64) -> bool {
-        self.lock().fits(bytes, self)
+        self.lock().fits(bytes)
     }
 
     /// Unmaps one window if it has no pins. Returns the unmapped bytes, or `None` if it is pinned.
     /// Waits while another thread maps or unmaps it.
     pub(in crate::mapping_cache) fn evict(
         &self,
-        key: Key,
         slot: &Slot,
         wait_table: &WaitTable,
     ) -> Option<u64> {
-        let (mut list, mapping) = loop {
+        let victim = loop {
+            if slot.is_empty() {
+                return Some(0);
+            }
             // Under the lock, so that a thread that needs budget sees what is being unmapped.
             let mut list = self.lock();
-            match slot.begin_evict(EvictionMode::Any, wait_table) {
-                BeginEvict::Begun => {
-                    let mapping = list.recency.pop(&key);
-                    break (list, mapping.expect("ready slots are in the list"));
+            match slot.begin_evict(&self.pool, None, EvictionMode::Any, wait_table) {
+                BeginEvict::Begun(block) => {
+                    let victim = list.take_evicted(block);
+                    list.update(&self.attention);
+                    break victim;
                 }
                 BeginEvict::Empty => return Some(0),
                 BeginEvict::Pinned | BeginEvict::Spared => return None,
@@ -250,20 +180,31 @@ impl Budget {
                 }
             }
         };
-        let bytes = list.start_unmapping(&mapping);
-        drop(list);
-        self.unmap(vec![(key, mapping)], wait_table);
+        let bytes = victim.mapping.bytes();
+        self.unmap([victim], wait_table);
         Some(bytes)
+    }
+
+    /// Unmaps the retired mappings of some windows of a file. Returns the unmapped bytes, and the
+    /// first window with a retired mapping that is still pinned.
+    pub(in crate::mapping_cache) fn evict_retired(
+        &self,
+        file: u64,
+        windows: RangeInclusive<u64>,
+        wait_table: &WaitTable,
+    ) -> (u64, Option<u64>) {
+        let mut list = self.lock();
+        let (victims, pinned) = list.remove_retired(file, windows);
+        list.update(&self.attention);
+        drop(list);
+        (self.unmap(victims, wait_table), pinned)
     }
 
     /// Unmaps half of the windows without pins, since the kernel refused another mapping.
     pub(in crate::mapping_cache) fn evict_half(&self, wait_table: &WaitTable) {
         let mut list = self.lock();
-        let most = list.recency.len().div_ceil(2);
-        let mut victims =
-            list.remove_while(EvictionMode::SpareReferenced, wait_table, |_, n| n < most);
-        let rest = most - victims.len();
-        victims.extend(list.remove_while(EvictionMode::Any, wait_table, |_, n| n < rest));
+        let victims = list.remove_half(&self.attention, wait_table);
+        list.update(&self.attention);
         drop(list);
         self.unmap(victims, wait_table);
     }
@@ -274,47 +215,16 @@ impl Budget {
         age: Duration,
         wait_table: &WaitTable,
     ) -> u64 {
-        let now = Instant::now();
         let mut list = self.lock();
-        list.last_sweep = now;
-        let mut victims = Vec::new();
-        // One round. A window that stays is put back at the other end, so the order is preserved.
-        for _ in 0..list.recency.len() {
-            let Some((key, mut mapping)) = list.recency.pop_lru() else {
-                break;
-            };
-            let slot = mapping.slot(key);
-            if slot.clear_referenced() && !age.is_zero() {
-                mapping.idle_since = now;
-            } else if now.saturating_duration_since(mapping.idle_since) >= age
-                && slot.begin_evict(EvictionMode::Any, wait_table) == BeginEvict::Begun
-            {
-                victims.push((key, mapping));
-                continue;
-            }
-            list.recency.put(key, mapping);
-        }
-        let bytes = victims
-            .iter()
-            .map(|(_, mapping)| list.start_unmapping(mapping))
-            .sum();
+        let victims = list.remove_idle(age, wait_table);
+        list.update(&self.attention);
         drop(list);
-        self.unmap(victims, wait_table);
-        bytes
+        self.unmap(victims, wait_table)
     }
 
     pub(in crate::mapping_cache) fn fill(&self, stats: &mut CacheStats) {
-        let list = self.lock();
-        stats.evictions = list.evictions;
-        stats.over_budget_mappings = list.over_budget_mappings;
-        stats.mapped_bytes = list.mapped_bytes;
-        stats.mapped_bytes_max = list.mapped_bytes_max;
-        stats.mappings = list.mappings;
-        stats.pinned_mappings = list
-            .recency
-            .iter()
-            .filter(|(key, mapping)| mapping.slot(**key).pins() > 0)
-            .count();
+        self.lock().fill(stats);
+        stats.hits = self.pool.hits();
     }
 
     fn sweep_if_due(&self, wait_table: &WaitTable) {
@@ -324,26 +234,29 @@ impl Budget {
         }
     }
 
-    /// Unmaps windows that were removed from the list, then frees their share of the budget.
-    fn unmap(&self, victims: Vec<Victim>, wait_table: &WaitTable) {
-        for (key, mapping) in victims {
-            let bytes = mapping.bytes();
-            let slots = Arc::clone(&mapping.slots);
-            drop(mapping.watch);
-            drop(mapping.map);
+    /// Unmaps mappings that were removed from the list, then frees their share of the budget.
+    /// Returns the unmapped bytes.
+    fn unmap(&self, victims: impl IntoIterator<Item = Victim>, wait_table: &WaitTable) -> u64 {
+        let mut unmapped = 0;
+        for victim in victims {
+            let bytes = victim.mapping.bytes();
+            let (slots, key, block) = victim.mapping.unmap();
             let mut list = self.lock();
-            list.mapped_bytes -= bytes;
-            list.mappings -= 1;
-            list.unmapping_bytes -= bytes;
-            list.unmapping -= 1;
-            list.evictions += 1;
+            list.finish_unmapping(bytes);
+            list.update(&self.attention);
             drop(list);
             self.freed.notify_all();
-            let slots = slots.get(key.window).expect("mapped windows have slots");
-            let slot = slots.slot(key.access);
-            slot.finish_evict();
-            slot.wake(wait_table);
+            if !victim.is_retired {
+                let slots = slots.get(key.window).expect("mapped windows have slots");
+                let slot = slots.slot(key.access);
+                slot.finish_evict();
+                slot.wake(wait_table);
+            }
+            // After the slot: it names the block until then.
+            self.pool.release(block);
+            unmapped += bytes;
         }
+        unmapped
     }
 
     fn lock(&self) -> MutexGuard<'_, MappingList> {
@@ -351,68 +264,78 @@ impl Budget {
     }
 }
 
-impl MappingList {
-    fn fits(&self, bytes: u64, budget: &Budget) -> bool {
-        self.mapped_bytes.saturating_add(bytes) <= budget.budget_bytes
-            && self.mappings < budget.mappings_max
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+    use crate::mapping_cache::{Access, CachedFile, FileOptions, Location, MappingCache};
+
+    const WINDOW: u64 = 4096;
+
+    /// A file of `windows` windows in a cache with a budget for ten.
+    fn file_of(windows: u64, options: CacheOptions) -> (tempfile::TempDir, CachedFile) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = File::create(directory.path().join("a")).expect("a file");
+        file.set_len(windows * WINDOW).expect("a length");
+        let options = options.window_bytes(WINDOW as usize);
+        let cache = MappingCache::new(options.budget_bytes(10 * WINDOW)).expect("a cache");
+        let location = Location::beneath(directory.path().into(), "a".into()).expect("a name");
+        let file = cache.file(location, windows * WINDOW, FileOptions::default());
+        (directory, file)
     }
 
-    /// Returns whether a mapping fits once the current unmapping is finished.
-    fn will_fit(&self, bytes: u64, budget: &Budget) -> bool {
-        let staying = self.mapped_bytes - self.unmapping_bytes;
-        staying.saturating_add(bytes) <= budget.budget_bytes
-            && self.mappings - self.unmapping < budget.mappings_max
+    fn looks(file: &CachedFile) -> u64 {
+        file.resources.budget.lock().looks
     }
 
-    /// Removes windows from the list until a mapping of `bytes` bytes will fit. Windows that were
-    /// not used since the last round are removed first, then any without pins.
-    fn remove_victims(
-        &mut self,
-        bytes: u64,
-        budget: &Budget,
-        wait_table: &WaitTable,
-    ) -> Vec<Victim> {
-        let needs_more = |list: &Self, _: usize| !list.will_fit(bytes, budget);
-        let mut victims = self.remove_while(EvictionMode::SpareReferenced, wait_table, needs_more);
-        victims.extend(self.remove_while(EvictionMode::Any, wait_table, needs_more));
-        victims
-    }
-
-    /// Returns whether the mappings that stay are within the budget.
-    fn is_within(&self, budget: &Budget) -> bool {
-        self.mapped_bytes - self.unmapping_bytes <= budget.budget_bytes
-            && self.mappings - self.unmapping <= budget.mappings_max
-    }
-
-    /// Passes once through the LRU list and removes windows while `needs_more` returns `true`. It
-    /// is called with the list and the number of removed windows.
-    fn remove_while(
-        &mut self,
-        mode: EvictionMode,
-        wait_table: &WaitTable,
-        needs_more: impl Fn(&Self, usize) -> bool,
-    ) -> Vec<Victim> {
-        let mut victims = Vec::new();
-        for _ in 0..self.recency.len() {
-            if !needs_more(self, victims.len()) {
-                break;
-            }
-            let Some((key, mapping)) = self.recency.pop_lru() else {
-                break;
-            };
-            if mapping.slot(key).begin_evict(mode, wait_table) == BeginEvict::Begun {
-                self.start_unmapping(&mapping);
-                victims.push((key, mapping));
-            } else {
-                self.recency.put(key, mapping);
-            }
+    #[test]
+    fn pins_kept_beyond_the_budget_are_looked_at_once() {
+        const KEPT: u64 = 500;
+        let (_directory, file) = file_of(2 * KEPT, CacheOptions::default());
+        let pin = |window| file.pin(window, Access::ReadOnly).expect("a pin");
+        let kept: Vec<_> = (0..KEPT).map(pin).collect();
+        assert!(looks(&file) <= 3 * KEPT, "{} looks", looks(&file));
+        for window in KEPT..2 * KEPT {
+            drop(pin(window));
         }
-        victims
+        assert!(looks(&file) <= 6 * KEPT, "{} looks", looks(&file));
+        let mapped = || file.resources.budget.lock().mapped_bytes();
+        assert_eq!(mapped(), KEPT * WINDOW, "idle windows are unmapped at once");
+        drop(kept);
+        assert_eq!(mapped(), 10 * WINDOW);
+        for window in 0..2 * KEPT {
+            drop(pin(window));
+            assert_eq!(mapped(), 10 * WINDOW, "windows that were kept are evicted");
+        }
     }
 
-    fn start_unmapping(&mut self, mapping: &WindowMapping) -> u64 {
-        self.unmapping_bytes += mapping.bytes();
-        self.unmapping += 1;
-        mapping.bytes()
+    #[test]
+    fn windows_that_were_pinned_during_a_pass_are_evicted_before_the_budget_is_exceeded() {
+        let options = CacheOptions::default().budget_policy(BudgetPolicy::Fail);
+        let (_directory, file) = file_of(100, options);
+        let pin = |window| file.pin(window, Access::ReadOnly);
+        for round in 0..8 {
+            let first = 10 * round;
+            let mut kept: Vec<_> = (first..first + 10)
+                .map(|window| pin(window).expect("the others are idle"))
+                .collect();
+            assert!(pin(99).is_err(), "all of the budget is pinned");
+            drop(kept.swap_remove(5));
+            drop(pin(98).expect("one window is idle"));
+            drop(pin(97).expect("the same budget again"));
+        }
+    }
+
+    #[test]
+    fn memory_is_bounded_by_mapped_windows_and_64_bytes_a_touched_window() {
+        const TOUCHED: u64 = 5000;
+        let (_directory, file) = file_of(TOUCHED, CacheOptions::default());
+        for window in 0..TOUCHED {
+            drop(file.pin(window, Access::ReadOnly).expect("a pin"));
+        }
+        // Ten mappings exist at once. The memory of a touched window is tested in `slot_table`.
+        let blocks = file.resources.budget.pool().blocks();
+        assert!(blocks <= 16, "{blocks} blocks for ten mappings");
     }
 }

@@ -4,15 +4,22 @@
 //! slots, and a file that grows keeps its slots. Small buckets are one array. Large buckets are
 //! trees of two levels over arrays of 64, allocated on first use. A window at a large offset of a
 //! sparse file costs at most a few MiB.
+//!
+//! Slots are never freed while the file is open, so they are small. The pins of a window belong to
+//! its mapping (`pin_block`).
 
-use std::sync::OnceLock;
+use std::ops::RangeInclusive;
+use std::sync::{Arc, OnceLock};
 
+use super::pin_pool::PinPool;
 use super::window_slot::Slot;
 use crate::mapping_cache::options::Access;
 use crate::mapping_cache::sync::{AtomicU32, Ordering};
 
 /// 40 buckets hold 2^40 windows, which are 4 PiB with the smallest window size.
 const BUCKETS: usize = 40;
+/// Number of windows in all buckets.
+const WINDOWS: u64 = (1 << BUCKETS) - 1;
 /// Number of buckets that are one array. They hold 4,095 windows.
 const SMALL_BUCKETS: usize = 12;
 /// Logarithm of the number of windows in a leaf of a tree.
@@ -20,9 +27,9 @@ const LEAF_BITS: u32 = 6;
 
 /// The slots of the two mappings that a window may have, and the number of copies without one.
 ///
-/// No cache line belongs to two windows, so that threads at different windows do not share one.
+/// Windows share a cache line. It is written when a window is mapped, unmapped or copied without a
+/// mapping, but not by pins.
 #[derive(Debug)]
-#[repr(align(64))]
 pub(in crate::mapping_cache) struct WindowSlots {
     read_only: Slot,
     writable: Slot,
@@ -57,6 +64,8 @@ type Lazy<T> = OnceLock<Box<[T]>>;
 
 #[derive(Debug)]
 pub(in crate::mapping_cache) struct SlotTable {
+    /// The blocks that the slots name.
+    pool: Arc<PinPool>,
     /// Buckets below `SMALL_BUCKETS`, which suffice for nearly all files.
     small: [OnceLock<Leaf>; SMALL_BUCKETS],
     /// The other buckets.
@@ -116,11 +125,17 @@ impl Branch {
 }
 
 impl SlotTable {
-    pub(in crate::mapping_cache) fn new() -> Self {
+    pub(in crate::mapping_cache) fn new(pool: Arc<PinPool>) -> Self {
         Self {
+            pool,
             small: std::array::from_fn(|_| OnceLock::new()),
             large: std::array::from_fn(|_| OnceLock::new()),
         }
+    }
+
+    #[inline(always)]
+    pub(in crate::mapping_cache) fn pool(&self) -> &PinPool {
+        &self.pool
     }
 
     /// Returns the slots of a window if they were created.
@@ -155,41 +170,47 @@ impl SlotTable {
         self.get(window)
     }
 
-    /// Returns how many pins found their window mapped.
-    pub(in crate::mapping_cache) fn hits(&self) -> u64 {
-        let slots = self.iter().map(|(_, window)| window);
-        slots
-            .map(|window| window.read_only.hits() + window.writable.hits())
-            .sum()
-    }
-
-    /// Returns an iterator over every window that may be mapped.
-    pub(in crate::mapping_cache) fn iter(&self) -> impl Iterator<Item = (u64, &WindowSlots)> {
-        let first_of = |bucket: usize| (1u64 << bucket) - 1;
-        let buckets = self.small.iter().enumerate();
-        let small = buckets.filter_map(move |(bucket, leaf)| Some((first_of(bucket), leaf.get()?)));
-        let trees = self.large.iter().enumerate();
-        let created = trees.filter_map(|(tree, branches)| Some((tree, branches.get()?)));
-        let large = created.flat_map(move |(tree, branches)| {
-            leaves_of(branches).map(move |(at, leaf)| (first_of(tree + SMALL_BUCKETS) + at, leaf))
-        });
-        small
-            .chain(large)
-            .flat_map(|(first, leaf)| (first..).zip(leaf.iter()))
-    }
-}
-
-/// Returns the allocated leaves of a tree, with the bucket index of their first window.
-fn leaves_of(tree: &[Lazy<OnceLock<Leaf>>]) -> impl Iterator<Item = (u64, &Leaf)> {
-    let branches = tree.iter().enumerate();
-    let created = branches.filter_map(|(high, leaves)| Some((high, leaves.get()?)));
-    created.flat_map(|(high, leaves)| {
-        let allocated = leaves.iter().enumerate();
-        allocated.filter_map(move |(low, leaf)| {
-            let number = (high * leaves.len() + low) as u64;
-            Some((number << LEAF_BITS, leaf.get()?))
+    /// Returns an iterator over the created windows of a range, which visits no other window.
+    pub(in crate::mapping_cache) fn iter(
+        &self,
+        windows: RangeInclusive<u64>,
+    ) -> impl Iterator<Item = (u64, &WindowSlots)> {
+        let last = (*windows.end()).min(WINDOWS - 1);
+        let mut next = Some(*windows.start()).filter(|first| *first <= last);
+        std::iter::from_fn(move || {
+            // One turn for each window, and for each part of the table without windows.
+            while let Some(window) = next {
+                let slots = self.get(window);
+                let step = if slots.is_some() {
+                    1
+                } else {
+                    self.gap_at(window)
+                };
+                next = window.checked_add(step).filter(|next| *next <= last);
+                if let Some(slots) = slots {
+                    return Some((window, slots));
+                }
+            }
+            None
         })
-    })
+    }
+
+    /// Returns how many windows are missing from this one on, for a window without slots.
+    fn gap_at(&self, window: u64) -> u64 {
+        let Some(position) = Position::of(window) else {
+            return 1;
+        };
+        let bucket_windows = 1u64 << position.bucket;
+        let part_windows = match Branch::of(position) {
+            None => bucket_windows,
+            Some(at) => match self.large[at.tree].get() {
+                None => bucket_windows,
+                Some(tree) if tree[at.high].get().is_none() => 1 << (at.low_bits + LEAF_BITS),
+                Some(_) => 1 << LEAF_BITS,
+            },
+        };
+        part_windows - (position.index & (part_windows - 1))
+    }
 }
 
 fn array_of<T>(bits: u32, make: impl FnMut() -> T) -> Box<[T]> {
@@ -199,6 +220,10 @@ fn array_of<T>(bits: u32, make: impl FnMut() -> T) -> Box<[T]> {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+
+    fn table() -> SlotTable {
+        SlotTable::new(Arc::new(PinPool::new()))
+    }
 
     #[test]
     fn each_window_has_a_unique_position() {
@@ -212,7 +237,7 @@ mod tests {
 
     #[test]
     fn iteration_returns_each_window_with_its_number() {
-        let table = SlotTable::new();
+        let table = table();
         let asked = [
             0, 4, 62, 63, 64, 126, 127, 190, 191, 1000, 65_534, 65_535, 70_000, 4094, 4095, 5000,
             8190, 8191, 100_000,
@@ -220,7 +245,7 @@ mod tests {
         for window in asked {
             table.get_or_create(window).unwrap();
         }
-        let visited: Vec<_> = table.iter().collect();
+        let visited: Vec<_> = table.iter(0..=u64::MAX).collect();
         for window in asked {
             let here = table.get(window).unwrap();
             let found: Vec<_> = visited.iter().filter(|(at, _)| *at == window).collect();
@@ -232,11 +257,37 @@ mod tests {
 
     #[test]
     fn last_window_allocates_one_leaf() {
-        let table = SlotTable::new();
+        let table = table();
         let last = (1 << 40) - 2;
         table.get_or_create(last).unwrap();
         assert!(table.get(last).is_some());
         assert!(table.get(last - 64).is_none());
-        assert_eq!(table.iter().last().unwrap().0, last);
+        assert_eq!(table.iter(0..=u64::MAX).last().unwrap().0, last);
+    }
+
+    #[test]
+    fn iteration_visits_only_the_windows_of_its_range() {
+        let table = table();
+        for window in (0..20_000).chain([1 << 20, 1 << 30]) {
+            table.get_or_create(window).unwrap();
+        }
+        let visited = |first, last| {
+            let windows = table.iter(first..=last).map(|(window, _)| window);
+            windows.collect::<Vec<_>>()
+        };
+        assert_eq!(visited(17, 17), [17]);
+        assert_eq!(visited(4094, 4096), [4094, 4095, 4096]);
+        // The leaf of window 2^20 starts at the window before it.
+        assert_eq!(visited((1 << 20) - 1, 1 << 20), [(1 << 20) - 1, 1 << 20]);
+        assert!(visited(1 << 29, (1 << 30) - 2).is_empty());
+        assert!(visited(u64::MAX, u64::MAX).is_empty());
+        #[expect(clippy::reversed_empty_ranges, reason = "an empty range")]
+        let empty = table.iter(5..=4).count();
+        assert_eq!(empty, 0);
+    }
+
+    #[test]
+    fn a_touched_window_costs_at_most_64_bytes() {
+        assert!(size_of::<WindowSlots>() <= 64);
     }
 }

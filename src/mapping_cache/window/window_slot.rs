@@ -1,84 +1,88 @@
-//! The slot of one window: a state word, the address of the mapping, and its pins.
-//!
-//! Pins are counted in stripes, so that threads that pin the same window write to different cache
-//! lines.
+//! The slot of one window: one word with its state and the pin block of its mapping.
 //!
 //! ```text
-//!   state     changed by                     to              in
-//!   EMPTY     any thread that misses         MAPPING         begin_mapping
-//!   MAPPING   the mapping thread             READY, 1 pin    publish
-//!             the mapping thread             EMPTY           abort_mapping
-//!   READY     any thread                     EVICTING        begin_evict, first half
-//!   EVICTING  the same thread, if pinned     READY           begin_evict, second half
-//!             the same thread, when unmapped EMPTY, epoch+1  finish_evict
+//!   state         changed by                     to              in
+//!   EMPTY         any thread that misses         MAPPING         begin_mapping
+//!   MAPPING       the mapping thread             READY, 1 pin    publish
+//!                 the mapping thread             EMPTY           abort_mapping
+//!   READY b       any thread                     EVICTING b      begin_evict, first half
+//!                 any thread                     REPLACING b     begin_replacing
+//!   EVICTING b    the same thread, if pinned     READY b         begin_evict, second half
+//!                 the same thread, when unmapped EMPTY           finish_evict
+//!   REPLACING b   the same thread                READY c, 1 pin  publish; the caller retires b
+//!                 the same thread                READY b         abort_mapping
 //! ```
 //!
-//! A pin adds one to its stripe and *then* loads the state. An eviction changes the state and
-//! *then* loads the stripes. The following cases matter:
+//! READY and REPLACING can be pinned. A pin loads the word, adds one to a stripe of the block, and
+//! *then* loads the word again. An eviction changes the word and *then* loads the stripes. The
+//! following cases matter:
 //!
 //! 1. *A pin meets an eviction.* Both do a read-modify-write of the stripe. If that of the eviction
 //!    is later, the eviction sees the pin and restores READY. If that of the pin is later, it
 //!    acquires what the eviction released. It then sees EVICTING or a later state and undoes the
 //!    pin. Both use `AcqRel`. No step relies on sequential consistency.
-//! 2. *A pin loads the address of the mapping that it pinned.* `publish` stores the address, then
-//!    the state (Release). `try_pin` loads the state (Acquire), then the address. By case 1, no
-//!    thread unmaps the window while the stripe counts the pin. So no thread stores another
-//!    address.
+//! 2. *A pin loads the address of the mapping that it pinned.* The address is stored in the block,
+//!    then `publish` stores the word (Release). `try_pin` loads the word (Acquire), then the
+//!    address. By case 1, no thread unmaps the window while the stripe counts the pin. So the block
+//!    gets no other address.
 //! 3. *No memory is unmapped while a reader uses it.* The accesses of a thread happen before its
-//!    `unpin` (Release). The eviction loads that stripe (Acquire) after it, and calls munmap later.
-//! 4. *A pin sees another mapping than it looked up*, if the window was evicted and mapped again
-//!    between its two steps. It has pinned the new mapping and, by case 2, loads the new address.
+//!    `unpin` (Release). The eviction does a read-modify-write of that stripe (Acquire) after it,
+//!    and calls munmap later.
+//! 4. *A pin loads the word before an eviction and adds to the block after it.* The block may
+//!    belong to another mapping by then. If the slot has the same block again, the pin has pinned
+//!    the new mapping and, by case 2, loads the new address. If not, the pin is undone.
 //! 5. *Unmapping happens before the next mapping.* `finish_evict` (Release) pairs with
 //!    `begin_mapping` (Acquire). The budget of the old mapping is free before the new one needs it.
 //! 6. *A window is upgraded to writing.* The writable mapping of a window has its own slot. It is
 //!    published while readers pin the read-only mapping, and neither waits for the other.
 //! 7. *An eviction that restores READY* (case 1) has shown EVICTING for a moment. It wakes the
 //!    threads that began to wait, like every other change.
-//! 8. *A pin that is undone* (case 1) may make another eviction see the window as pinned. That
-//!    eviction selects another window, and nothing else is affected.
+//! 8. *A pin that is undone* (cases 1 and 4) may make an eviction see a window as pinned. In case
+//!    4, it is a window that the thread did not ask for. The budget selects another window. A call
+//!    that shortens or closes the file tries again (`FileState::evict_windows_patiently`).
+//! 9. *A pinned mapping is replaced*, since it is too short or has lost a page. While it is in
+//!    REPLACING, other threads still pin it, and no thread evicts it. From `publish` on, no slot
+//!    names block b. Its owner then does a read-modify-write of the stripes of b. By case 1 with
+//!    READY c in the place of EVICTING, later pins of b are undone. So b can be unmapped when it
+//!    has no pins, which its last unpin reports (`pin_block`).
+//! 10. *An eviction meets a replacement.* The owner of a mapping names its block to `begin_evict`.
+//!     After `publish` the slot has another block, and the eviction does not begin.
 
-use std::sync::OnceLock;
-use std::sync::atomic::AtomicBool;
-
+use super::pin_block::{Address, BlockId, PinBlock};
+use super::pin_pool::PinPool;
 use super::wait_table::WaitTable;
-use crate::mapping_cache::stripe::{STRIPES, Stripe};
-use crate::mapping_cache::sync::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use crate::mapping_cache::stripe::Stripe;
+use crate::mapping_cache::sync::{AtomicU64, Ordering};
 
-// The word: epoch (61 bits) | referenced (1) | state (2).
-const STATE: u64 = 0b11;
+// The word: block (32 bits) | state (3 bits).
+const STATE: u64 = 0b111;
+const STATE_BITS: u32 = 3;
 const EMPTY: u64 = 0;
 const MAPPING: u64 = 1;
-const READY: u64 = 2;
-const EVICTING: u64 = 3;
-/// Set by pins: the window was used since the last pass through the LRU list.
-const REFERENCED: u64 = 1 << 2;
-const ONE_EPOCH: u64 = 1 << 3;
-const EPOCH: u64 = !(ONE_EPOCH - 1);
+/// The bit that READY and REPLACING have in common.
+const PINNABLE: u64 = 0b010;
+const READY: u64 = 0b010;
+const REPLACING: u64 = 0b011;
+const EVICTING: u64 = 0b100;
 
-// A stripe: hits (40 bits) | pins (24 bits).
-const ONE_PIN: u64 = 1;
-const PINS: u64 = (1 << 24) - 1;
-/// The limit of pins in a stripe. More than this are leaked guards.
-const PINS_MAX: u64 = PINS / 2;
-/// Added together with the pin in one step. An overflow is discarded.
-const ONE_HIT: u64 = PINS + 1;
-
-/// The address of a mapped window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::mapping_cache) struct Address {
-    pub(in crate::mapping_cache) start: *mut u8,
-    /// Mapped bytes, including those past the end of the file in its last page.
-    pub(in crate::mapping_cache) len: usize,
+#[derive(Debug)]
+pub(in crate::mapping_cache) enum TryPin<'a> {
+    /// Pinned. [`PinBlock::unpin`] with the same stripe unpins it.
+    Hit(&'a PinBlock, Address),
+    Empty,
+    /// The mapping of this block is too short or has lost a page. The window must be mapped again.
+    TooShort(BlockId),
+    /// Another thread maps or unmaps this window.
+    Busy,
+    /// The mapping of this block was pinned, and the pin was undone. The caller does the same as
+    /// after an unpin.
+    Undone(&'a PinBlock, Refusal),
 }
 
-#[derive(Debug, PartialEq, Eq)]
-pub(in crate::mapping_cache) enum TryPin {
-    /// Pinned. [`Slot::unpin`] with the same stripe unpins it.
-    Hit(Address),
-    Empty,
-    /// The mapping is too short or has lost a page. It must be mapped again.
-    TooShort,
-    /// Another thread maps or unmaps this window.
+/// The reason why a pin was undone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::mapping_cache) enum Refusal {
+    /// Another thread changed the slot.
     Busy,
     /// The pin count is at its limit.
     Exhausted,
@@ -86,12 +90,13 @@ pub(in crate::mapping_cache) enum TryPin {
 
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::mapping_cache) enum BeginEvict {
-    /// The caller must unmap the window and call [`Slot::finish_evict`].
-    Begun,
+    /// The caller must unmap the mapping of this block and call [`Slot::finish_evict`].
+    Begun(BlockId),
     Pinned,
     /// The window was used since the last pass. Its mark is cleared.
     Spared,
     Empty,
+    /// Another thread maps, unmaps or has replaced the mapping.
     Busy,
 }
 
@@ -107,194 +112,164 @@ pub(in crate::mapping_cache) enum EvictionMode {
 #[derive(Debug)]
 pub(in crate::mapping_cache) struct Slot {
     word: AtomicU64,
-    start: AtomicPtr<u8>,
-    len: AtomicUsize,
-    /// Whether a bad page of this mapping was replaced by zeros (`sys::sigbus`). The signal handler
-    /// sets it while a thread pins the window.
-    poisoned: AtomicBool,
-    /// Allocated when the window is first mapped.
-    pins: OnceLock<Box<[Pins; STRIPES]>>,
 }
 
-/// Aligned to two cache lines, since processors fetch them in pairs.
-#[derive(Debug)]
-#[repr(align(128))]
-struct Pins(AtomicU64);
+fn word_of(block: BlockId, state: u64) -> u64 {
+    u64::from(block.bits()) << STATE_BITS | state
+}
+
+/// Returns the block in a word. EMPTY and MAPPING have none.
+#[inline(always)]
+fn block_in(word: u64) -> Option<BlockId> {
+    // Lossless: a block has 32 bits.
+    BlockId::from_bits((word >> STATE_BITS) as u32)
+}
 
 impl Slot {
     pub(in crate::mapping_cache) fn new() -> Self {
-        let slot = Self {
+        Self {
             word: AtomicU64::new(EMPTY),
-            start: AtomicPtr::new(std::ptr::null_mut()),
-            len: AtomicUsize::new(0),
-            poisoned: AtomicBool::new(false),
-            pins: OnceLock::new(),
-        };
-        if cfg!(loom) {
-            // loom does not model the ordering of OnceLock.
-            slot.stripes();
         }
-        slot
     }
 
     /// Pins the window if its mapping has `needed` bytes.
     #[inline(always)]
-    pub(in crate::mapping_cache) fn try_pin(&self, stripe: Stripe, needed: usize) -> TryPin {
-        // An early load that avoids touching the pins if the window is not mapped, and avoids a
-        // pin that delays evictions if the mapping is too short. The load below decides.
-        let word = self.word.load(Ordering::Acquire);
-        match word & STATE {
-            READY if self.len.load(Ordering::Relaxed) < needed => return TryPin::TooShort,
-            READY if self.is_poisoned() => return TryPin::TooShort,
-            READY => {}
-            EMPTY => return TryPin::Empty,
-            _ => return TryPin::Busy,
+    pub(in crate::mapping_cache) fn try_pin<'a>(
+        &self,
+        pool: &'a PinPool,
+        stripe: Stripe,
+        needed: usize,
+    ) -> TryPin<'a> {
+        // Acquire: pairs with Release in `publish`, so that the chunk of the block is seen.
+        let before = self.word.load(Ordering::Acquire);
+        if before & PINNABLE == 0 {
+            return match before & STATE {
+                EMPTY => TryPin::Empty,
+                _ => TryPin::Busy,
+            };
         }
-        let Some(stripes) = self.pins.get() else {
+        let Some(id) = block_in(before) else {
             return TryPin::Busy;
         };
-        let pins = &stripes[stripe.index()].0;
-        // Before the state is loaded. AcqRel: pairs with `begin_evict` (case 1).
-        let before = pins.fetch_add(ONE_PIN + ONE_HIT, Ordering::AcqRel);
+        let block = pool.get(id);
+        // Early loads that avoid a pin if the mapping is too short. The load below decides.
+        if block.address().len < needed || block.is_poisoned() {
+            return match before & STATE {
+                READY => TryPin::TooShort(id),
+                _ => TryPin::Busy,
+            };
+        }
+        // Before the word is loaded (case 1).
+        let added = block.add_pin(stripe);
         // Acquire: pairs with Release in `publish` (case 2).
-        let word = self.word.load(Ordering::Acquire);
-        let address = self.address();
-        if word & STATE == READY && before & PINS < PINS_MAX && address.len >= needed {
-            if word & REFERENCED == 0 {
-                self.word.fetch_or(REFERENCED, Ordering::Relaxed);
-            }
-            return TryPin::Hit(address);
+        let now = self.word.load(Ordering::Acquire);
+        // READY and REPLACING with the same block are alike (case 9).
+        let is_same = (now ^ before) & !(READY ^ REPLACING) == 0;
+        let address = block.address();
+        if is_same && address.len >= needed && !added.is_too_many() {
+            block.note_use();
+            return TryPin::Hit(block, address);
         }
-        // Relaxed: no memory was accessed under this pin.
-        pins.fetch_sub(ONE_PIN + ONE_HIT, Ordering::Relaxed);
-        match word & STATE {
-            READY if before & PINS >= PINS_MAX => TryPin::Exhausted,
-            READY => TryPin::TooShort,
-            EMPTY => TryPin::Empty,
-            _ => TryPin::Busy,
-        }
-    }
-
-    /// Removes a pin. Case 3.
-    #[inline(always)]
-    pub(in crate::mapping_cache) fn unpin(&self, stripe: Stripe) {
-        let pins = self.pins.get().expect("a pinned window has stripes");
-        // Release: pairs with Acquire in `begin_evict`.
-        let before = pins[stripe.index()].0.fetch_sub(ONE_PIN, Ordering::Release);
-        assert!(before & PINS > 0, "an unpinned window was pinned before");
+        // No memory was accessed under this pin.
+        block.undo_pin(stripe);
+        // The slot may have got a shorter mapping with the same block, which the next attempt sees.
+        let refusal = if is_same && added.is_too_many() {
+            Refusal::Exhausted
+        } else {
+            Refusal::Busy
+        };
+        TryPin::Undone(block, refusal)
     }
 
     /// Marks an empty window as being mapped by the caller. Returns `false` if it is not empty.
     /// Case 5.
     pub(in crate::mapping_cache) fn begin_mapping(&self) -> bool {
-        let word = self.word.load(Ordering::Relaxed);
         // Acquire: pairs with Release in `finish_evict`.
-        word & STATE == EMPTY
-            && self
-                .word
-                .compare_exchange(
-                    word,
-                    word & EPOCH | MAPPING,
-                    Ordering::Acquire,
-                    Ordering::Relaxed,
-                )
-                .is_ok()
+        self.exchange(EMPTY, MAPPING, Ordering::Acquire)
     }
 
-    /// Publishes the mapping with one pin for the thread that mapped the window.
-    pub(in crate::mapping_cache) fn publish(&self, address: Address, stripe: Stripe) {
-        self.start.store(address.start, Ordering::Relaxed);
-        self.len.store(address.len, Ordering::Relaxed);
-        self.poisoned.store(false, Ordering::Relaxed);
-        let pins = self.stripes();
-        // Before the state, so that an eviction that changes it finds the pin. Relaxed: the state
-        // is released after it.
-        pins[stripe.index()].0.fetch_add(ONE_PIN, Ordering::Relaxed);
-        let epoch = self.word.load(Ordering::Relaxed) & EPOCH;
+    /// Marks a mapped window as being mapped again by the caller. Returns `false` if its mapping is
+    /// not that of `block` or changes. Case 9.
+    pub(in crate::mapping_cache) fn begin_replacing(&self, block: BlockId) -> bool {
+        let ready = word_of(block, READY);
+        // Acquire: the mapping was published before.
+        self.exchange(ready, word_of(block, REPLACING), Ordering::Acquire)
+    }
+
+    fn exchange(&self, before: u64, after: u64, success: Ordering) -> bool {
+        self.word
+            .compare_exchange(before, after, success, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    /// Publishes the mapping of a block with one pin for the thread that mapped the window. Returns
+    /// the block of the mapping that it replaced, which the caller retires (case 9).
+    pub(in crate::mapping_cache) fn publish(
+        &self,
+        block: &PinBlock,
+        stripe: Stripe,
+    ) -> Option<BlockId> {
+        // Before the state, so that an eviction that changes it finds the pin.
+        block.add_first_pin(stripe);
+        // Relaxed: no other thread changes the word meanwhile.
+        let before = self.word.load(Ordering::Relaxed);
         // Release: pairs with Acquire in `try_pin` (case 2).
         self.word
-            .store(epoch | READY | REFERENCED, Ordering::Release);
+            .store(word_of(block.id(), READY), Ordering::Release);
+        block_in(before)
     }
 
-    /// Marks the window as empty after mapping failed.
+    /// Restores the state before mapping began, after it failed.
     pub(in crate::mapping_cache) fn abort_mapping(&self) {
-        let epoch = self.word.load(Ordering::Relaxed) & EPOCH;
-        self.word.store(epoch | EMPTY, Ordering::Release);
+        // Relaxed: no other thread changes the word meanwhile.
+        let word = match block_in(self.word.load(Ordering::Relaxed)) {
+            Some(block) => word_of(block, READY),
+            None => EMPTY,
+        };
+        self.word.store(word, Ordering::Release);
     }
 
-    /// Marks the window as being unmapped by the caller, if it has no pins. Cases 1, 3 and 7.
+    /// Marks the window as being unmapped by the caller, if it has no pins. Cases 1, 3 and 7. With
+    /// an `owned` block, no other mapping of the window is evicted (case 10).
     pub(in crate::mapping_cache) fn begin_evict(
         &self,
+        pool: &PinPool,
+        owned: Option<BlockId>,
         mode: EvictionMode,
         wait_table: &WaitTable,
     ) -> BeginEvict {
         // Acquire, here and below: pairs with Release in `publish`, which stored the pin and the
         // address before. Restoring READY releases them again.
-        let mut word = self.word.load(Ordering::Acquire);
-        loop {
-            match word & STATE {
-                READY => {}
-                EMPTY => return BeginEvict::Empty,
-                _ => return BeginEvict::Busy,
-            }
-            // Plain loads, which disturb no other thread. The read-modify-write below decides.
-            if self.pins() > 0 {
-                return BeginEvict::Pinned;
-            }
-            let spare = mode == EvictionMode::SpareReferenced && word & REFERENCED != 0;
-            let next = if spare {
-                word & !REFERENCED
-            } else {
-                word & EPOCH | EVICTING
-            };
-            match self
-                .word
-                .compare_exchange(word, next, Ordering::Acquire, Ordering::Acquire)
-            {
-                Ok(_) if spare => return BeginEvict::Spared,
-                Ok(_) => break,
-                Err(now) => word = now,
-            }
+        let word = self.word.load(Ordering::Acquire);
+        let block = match (word & STATE, block_in(word)) {
+            (EMPTY, _) => return BeginEvict::Empty,
+            (READY, Some(block)) if owned.is_none_or(|owned| owned == block) => block,
+            _ => return BeginEvict::Busy,
+        };
+        let pins = pool.get(block);
+        // Plain loads, which disturb no other thread. The read-modify-write below decides.
+        if pins.pins() > 0 {
+            return BeginEvict::Pinned;
         }
-        let stripes = self.pins.get().expect("a ready window has stripes");
-        // AcqRel: pairs with `try_pin` (case 1) and with `unpin` (case 3). A read-modify-write,
-        // since a load could miss a pin that does not see EVICTING either.
-        let pinned = stripes
-            .iter()
-            .any(|stripe| stripe.0.fetch_add(0, Ordering::AcqRel) & PINS > 0);
-        if pinned {
+        if mode == EvictionMode::SpareReferenced && pins.clear_referenced() {
+            return BeginEvict::Spared;
+        }
+        if !self.exchange(word, word_of(block, EVICTING), Ordering::Acquire) {
+            return BeginEvict::Busy;
+        }
+        if pins.is_pinned() {
             // Release: pairs with Acquire in `try_pin`, and passes on what `publish` released.
             self.word.store(word, Ordering::Release);
             self.wake(wait_table);
             return BeginEvict::Pinned;
         }
-        BeginEvict::Begun
-    }
-
-    /// Returns whether the window is pinned or was pinned since the last pass. Clears the mark.
-    pub(in crate::mapping_cache) fn clear_referenced(&self) -> bool {
-        let before = self.word.fetch_and(!REFERENCED, Ordering::Relaxed);
-        before & REFERENCED != 0 || self.pins() > 0
+        BeginEvict::Begun(block)
     }
 
     /// Marks the window as empty after it was unmapped. Case 5.
     pub(in crate::mapping_cache) fn finish_evict(&self) {
-        let epoch = self.word.load(Ordering::Relaxed) & EPOCH;
         // Release: pairs with Acquire in `begin_mapping`.
-        self.word
-            .store(epoch.wrapping_add(ONE_EPOCH) | EMPTY, Ordering::Release);
-    }
-
-    /// Returns the flag that is set when a page of the mapping is replaced.
-    pub(in crate::mapping_cache) fn poison_flag(&self) -> &AtomicBool {
-        &self.poisoned
-    }
-
-    /// Returns whether a page of this mapping was replaced. Reads may then return zeros, and stores
-    /// may be lost. `SeqCst`: the handler sets the flag before it replaces the page.
-    #[inline(always)]
-    pub(in crate::mapping_cache) fn is_poisoned(&self) -> bool {
-        self.poisoned.load(Ordering::SeqCst)
+        self.word.store(EMPTY, Ordering::Release);
     }
 
     /// Waits until no thread maps or unmaps the window.
@@ -311,43 +286,13 @@ impl Slot {
         std::ptr::from_ref(self).addr()
     }
 
+    pub(in crate::mapping_cache) fn is_empty(&self) -> bool {
+        self.word.load(Ordering::Acquire) == EMPTY
+    }
+
     /// Returns whether a thread maps or unmaps the window.
     pub(in crate::mapping_cache) fn is_busy(&self) -> bool {
-        matches!(
-            self.word.load(Ordering::Acquire) & STATE,
-            MAPPING | EVICTING
-        )
-    }
-
-    /// Returns the sum of all stripes. It may be outdated while other threads pin and unpin.
-    pub(in crate::mapping_cache) fn pins(&self) -> u64 {
-        self.counts().map(|count| count & PINS).sum()
-    }
-
-    /// Returns how many pins found the window mapped.
-    pub(in crate::mapping_cache) fn hits(&self) -> u64 {
-        self.counts().map(|count| count / ONE_HIT).sum()
-    }
-
-    fn counts(&self) -> impl Iterator<Item = u64> + '_ {
-        let stripes = self.pins.get().into_iter().flat_map(|pins| pins.iter());
-        stripes.map(|stripe| stripe.0.load(Ordering::Relaxed))
-    }
-
-    fn stripes(&self) -> &[Pins; STRIPES] {
-        self.pins.get_or_init(|| {
-            let none = std::array::from_fn(|_| Pins(AtomicU64::new(0)));
-            Box::new(none)
-        })
-    }
-
-    /// Returns the address of the mapping. It is valid only while the window is pinned.
-    #[inline(always)]
-    pub(in crate::mapping_cache) fn address(&self) -> Address {
-        Address {
-            start: self.start.load(Ordering::Relaxed),
-            len: self.len.load(Ordering::Relaxed),
-        }
+        !matches!(self.word.load(Ordering::Acquire) & STATE, EMPTY | READY)
     }
 }
 

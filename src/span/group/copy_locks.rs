@@ -132,12 +132,12 @@ impl Group {
             });
         }
         // Take both kinds at once: no thread waits while it holds a range lock [I38].
-        Ok(lock_range_timeout(Timeout::Copies, || {
+        Ok(lock_range_timeout(Timeout::Copies, |ticket| {
             let lock = |sharing| {
                 move |target: &Target<'g>| {
-                    target
-                        .file
-                        .lock_range(target.range.clone(), sharing, LockKind::Copy)
+                    let range = target.range.clone();
+                    let file = target.file;
+                    file.lock_range(range, sharing, LockKind::Copy, ticket)
                 }
             };
             let shared = sources.iter().map(lock(Sharing::Shared));
@@ -163,8 +163,8 @@ impl Group {
             return None;
         }
         let (file, range) = self.entries[only.entry].file_range(only)?;
-        let lock = lock_range_timeout(Timeout::Copies, || {
-            file.lock_range(range.clone(), sharing, LockKind::Copy)
+        let lock = lock_range_timeout(Timeout::Copies, |ticket| {
+            file.lock_range(range.clone(), sharing, LockKind::Copy, ticket)
         });
         Some(lock.map(|lock| CopyLocks {
             _first: Some(lock),
@@ -214,11 +214,11 @@ fn merge(mut targets: Vec<Target<'_>>) -> Vec<Target<'_>> {
 }
 
 fn lock_all<'g>(targets: &[Target<'g>], sharing: Sharing) -> Result<CopyLocks<'g>, MappingError> {
-    lock_range_timeout(Timeout::Copies, || {
+    lock_range_timeout(Timeout::Copies, |ticket| {
         let locks = targets.iter().map(|target| {
-            target
-                .file
-                .lock_range(target.range.clone(), sharing, LockKind::Copy)
+            let range = target.range.clone();
+            let file = target.file;
+            file.lock_range(range, sharing, LockKind::Copy, ticket)
         });
         Ok(CopyLocks {
             _first: None,

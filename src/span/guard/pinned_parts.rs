@@ -13,7 +13,7 @@ use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 use crate::mapping_cache::{
-    Access, MappingError, PinnedRange, RangeLockError, Timeout, lock_range_timeout,
+    Access, MappingError, PinnedRange, RangeLockError, Ticket, Timeout, lock_range_timeout,
 };
 use crate::span::error::GroupError;
 use crate::span::group::{EntryBody, Extent, Group};
@@ -150,7 +150,8 @@ impl<G> PinnedParts<G> {
             }
             timeout => timeout,
         };
-        let parts = lock_range_timeout(timeout, || lock_and_pin(group, range.clone(), access))?;
+        let attempt = |ticket| lock_and_pin(group, range.clone(), access, ticket);
+        let parts = lock_range_timeout(timeout, attempt)?;
         // SAFETY: the caller keeps the group, from which the parts borrow.
         let parts = unsafe {
             std::mem::transmute::<Vec<PartOrPadding<'_>>, Vec<PartOrPadding<'static>>>(parts)
@@ -213,10 +214,14 @@ impl<G> PinnedParts<G> {
 }
 
 /// Locks the whole range before mapping any of it, so that a refused range maps nothing.
+///
+/// The locks are those of a copy until all of the range is locked and pinned. A copy waits for an
+/// attempt, which may still fail, and fails only because of a span that exists.
 fn lock_and_pin(
     group: &Group,
     range: Range<u64>,
     access: Access,
+    ticket: Ticket,
 ) -> Result<Vec<PartOrPadding<'_>>, RangeLockError<'_>> {
     let mut locked = Vec::new();
     let extents = group.layout.extents(range);
@@ -227,7 +232,7 @@ fn lock_and_pin(
             continue;
         };
         while rest.start < rest.end {
-            let (lock, end) = file.lock_window_range(rest.clone(), access)?;
+            let (lock, end) = file.lock_window_range(rest.clone(), access, ticket)?;
             locked.push(Ok((file, lock)));
             rest.start = end;
         }
@@ -236,7 +241,13 @@ fn lock_and_pin(
         Ok((file, lock)) => Ok(PartOrPadding::File(file.pin_locked_range(lock, access)?)),
         Err(len) => Ok(PartOrPadding::Padding(len)),
     });
-    parts.collect()
+    let parts = parts.collect::<Result<Vec<_>, RangeLockError<'_>>>()?;
+    for part in &parts {
+        if let PartOrPadding::File(part) = part {
+            part.make_guard();
+        }
+    }
+    Ok(parts)
 }
 
 fn refuse_read_only(group: &Group, range: Range<u64>) -> Result<(), GroupError> {
