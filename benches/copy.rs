@@ -8,19 +8,29 @@ use std::os::unix::fs::FileExt as _;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use flatspan::mapping_cache::{CacheOptions, CopyMethod, MappingCache};
-use flatspan::span::Group;
+use flatspan::span::{Group, GroupBuilder};
 use support::{Files, compare, name, random};
 
 const REQUEST_BYTES: usize = 16 << 10;
 const REQUESTS: usize = 20_000;
 
-fn group(files: &Files, options: CacheOptions) -> Group {
+fn builder(files: &Files, options: CacheOptions) -> GroupBuilder {
     let cache = MappingCache::new(options).expect("options are valid");
     let builder = Group::builder(files.path()).cache(&cache);
     let names = (0..files.count).map(name);
-    let builder = names.fold(builder, |builder, name| {
+    names.fold(builder, |builder, name| {
         builder.file(name, files.file_bytes)
-    });
+    })
+}
+
+fn group(files: &Files, options: CacheOptions) -> Group {
+    builder(files, options).open().expect("group opens")
+}
+
+#[expect(unsafe_code, reason = "the files are in a directory of this process")]
+fn exclusive_group(files: &Files, options: CacheOptions) -> Group {
+    // SAFETY: no other process knows the directory, and this process only reads.
+    let builder = unsafe { builder(files, options).assume_exclusive() };
     builder.open().expect("group opens")
 }
 
@@ -61,6 +71,9 @@ fn copy(criterion: &mut Criterion) {
     };
     let groups = [
         ("budget of 1/64", group(&files, budget(small))),
+        ("budget of 1/64, files of this process only", {
+            exclusive_group(&files, budget(small))
+        }),
         ("budget of 1/64, mapping for each copy", {
             group(&files, budget(small).copy_method(CopyMethod::Mapped))
         }),
@@ -94,11 +107,15 @@ fn copy(criterion: &mut Criterion) {
     }
     bench.finish();
 
-    for (what, group) in &groups {
+    for ((what, group), request) in groups
+        .iter()
+        .flat_map(|group| [(group, REQUEST_BYTES), (group, 64)])
+    {
         let (mut here, mut there) = (5, 5);
-        let mut other = vec![0; REQUEST_BYTES];
+        let mut buf = vec![0; request];
+        let mut other = vec![0; request];
         compare(
-            &format!("copy 16 KiB at random, {what}, against pread on open descriptors"),
+            &format!("copy {request} bytes at random, {what}, against pread on open descriptors"),
             9,
             || (0..REQUESTS).for_each(|_| read_group(group, &mut here, &mut buf)),
             || {

@@ -113,6 +113,8 @@ pub struct FileOptions {
     pub(crate) create: bool,
     pub(crate) preallocation: Preallocation,
     pub(crate) preallocation_fallback: PreallocationFallback,
+    /// Whether only this process truncates the file, as the caller guarantees.
+    pub(crate) is_exclusive: bool,
 }
 
 impl FileOptions {

@@ -36,6 +36,8 @@ struct State {
     /// Changed only while `syncing` is held.
     mappings: UnsyncedMappings,
     writers: u32,
+    /// Writers that use the descriptor. The others use a mapping.
+    descriptor_users: u32,
     dirty: bool,
     failed: Option<SavedError>,
     /// Whether the file is no longer open in its cache.
@@ -71,6 +73,12 @@ impl State {
     fn has_unsynced(&self) -> bool {
         self.file.is_some() || !self.mappings.is_empty()
     }
+
+    fn end(&mut self) {
+        assert!(self.writers > 0, "every write that ends has begun");
+        self.writers -= 1;
+        self.dirty = true;
+    }
 }
 
 impl DirtyState {
@@ -79,7 +87,13 @@ impl DirtyState {
         let mut state = self.lock();
         let file = state.file.clone()?;
         state.writers += 1;
+        state.descriptor_users += 1;
         Some(file)
+    }
+
+    /// Begins a write through a mapping, beside one that uses the descriptor.
+    pub(super) fn join_without_descriptor(&self) {
+        self.lock().writers += 1;
     }
 
     /// Begins a write with a descriptor that was opened for it. If another thread's descriptor is
@@ -87,6 +101,7 @@ impl DirtyState {
     pub(super) fn begin(&self, opened: Arc<File>) -> (Arc<File>, bool) {
         let mut state = self.lock();
         state.writers += 1;
+        state.descriptor_users += 1;
         if let Some(file) = &state.file {
             return (Arc::clone(file), false);
         }
@@ -94,12 +109,16 @@ impl DirtyState {
         (opened, true)
     }
 
-    /// Ends a write. A failed write may have changed the file too.
+    /// Ends a write through a mapping. A failed write may have changed the file too.
     pub(in crate::mapping_cache) fn end(&self) {
+        self.lock().end();
+    }
+
+    /// Ends a write that used the descriptor.
+    pub(super) fn end_with_descriptor(&self) {
         let mut state = self.lock();
-        assert!(state.writers > 0, "every write that ends has begun");
-        state.writers -= 1;
-        state.dirty = true;
+        state.descriptor_users -= 1;
+        state.end();
     }
 
     /// Replaces the descriptor by a mapping. Returns whether no descriptor is left. It stays if a
@@ -111,13 +130,17 @@ impl DirtyState {
             Err(TryLockError::WouldBlock) => return false,
         };
         let mut state = self.lock();
-        let State { file, mappings, .. } = &mut *state;
+        let State {
+            file,
+            mappings,
+            descriptor_users,
+            ..
+        } = &mut *state;
         let Some(descriptor) = file else {
             return true;
         };
-        // Clones are made under the lock only. A write through a clone could extend the file past
-        // the end of the mapping.
-        if Arc::strong_count(descriptor) > 1 || mappings.add(descriptor).is_err() {
+        // A write that uses the descriptor may extend the file past the end of the mapping.
+        if *descriptor_users > 0 || mappings.add(descriptor).is_err() {
             return false;
         }
         let closing = file.take();

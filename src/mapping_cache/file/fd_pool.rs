@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use lru::LruCache;
 
+use super::current_descriptor::CurrentDescriptor;
 use super::dirty_state::{DirtyState, SyncOutcome};
 use crate::mapping_cache::options::Access;
 use crate::sys::sync_file_range;
@@ -22,11 +23,33 @@ pub(in crate::mapping_cache) struct FdPool {
 
 #[derive(Debug)]
 struct Pool {
-    idle: LruCache<(u64, Access), Arc<File>>,
+    idle: LruCache<(u64, Access), IdleDescriptor>,
     /// Dirty files with a descriptor.
     dirty: LruCache<u64, Weak<DirtyState>>,
     /// Dirty files without a descriptor.
     mapped: HashSet<u64>,
+}
+
+#[derive(Debug)]
+struct IdleDescriptor {
+    file: Arc<File>,
+    current: Arc<CurrentDescriptor>,
+}
+
+impl Pool {
+    /// Removes the idle descriptor that was not used for longest. Copies that find a descriptor
+    /// without the lock do not move it in the list, so those that were used are moved here (the
+    /// CLOCK algorithm).
+    fn pop_idle(&mut self) -> Option<Arc<File>> {
+        for _ in 0..self.idle.len() {
+            let (key, oldest) = self.idle.pop_lru()?;
+            if !oldest.current.take_used() {
+                return Some(oldest.file);
+            }
+            self.idle.put(key, oldest);
+        }
+        Some(self.idle.pop_lru()?.1.file)
+    }
 }
 
 impl FdPool {
@@ -48,22 +71,34 @@ impl FdPool {
         };
         kinds
             .iter()
-            .find_map(|kind| pool.idle.get(&(file, *kind)).cloned())
+            .find_map(|kind| Some(Arc::clone(&pool.idle.get(&(file, *kind))?.file)))
     }
 
     /// Removes an idle descriptor that permits writing from the pool and returns it.
     pub(super) fn take_writable(&self, file: u64) -> Option<Arc<File>> {
-        self.lock().idle.pop(&(file, Access::ReadWrite))
+        let idle = self.lock().idle.pop(&(file, Access::ReadWrite));
+        idle.map(|idle| idle.file)
     }
 
     /// Keeps an idle descriptor. Closes the descriptors that were idle longest if the pool is full.
-    pub(super) fn keep(&self, file: u64, access: Access, descriptor: Arc<File>) {
+    pub(super) fn keep(
+        &self,
+        file: u64,
+        access: Access,
+        descriptor: Arc<File>,
+        current: &Arc<CurrentDescriptor>,
+    ) {
+        current.set(&descriptor);
         let mut closing = Vec::new();
         let mut pool = self.lock();
-        closing.extend(pool.idle.put((file, access), descriptor));
+        let idle = IdleDescriptor {
+            file: descriptor,
+            current: Arc::clone(current),
+        };
+        closing.extend(pool.idle.put((file, access), idle).map(|idle| idle.file));
         while pool.idle.len() + pool.dirty.len() > self.max {
-            match pool.idle.pop_lru() {
-                Some((_, oldest)) => closing.push(oldest),
+            match pool.pop_idle() {
+                Some(oldest) => closing.push(oldest),
                 None => break,
             }
         }
@@ -81,7 +116,7 @@ impl FdPool {
         pool.mapped.remove(&file);
         pool.dirty.put(file, Arc::downgrade(dirty));
         let closing = (pool.idle.len() + pool.dirty.len() > self.max)
-            .then(|| pool.idle.pop_lru())
+            .then(|| pool.pop_idle())
             .flatten();
         drop(pool);
         drop(closing);

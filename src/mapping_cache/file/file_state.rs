@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use super::current_descriptor::CurrentDescriptor;
 use super::dirty_state::{DirtyState, SyncOutcome};
 use super::file_registry::RegisteredFile;
 use super::resources::Resources;
@@ -29,6 +30,7 @@ pub(in crate::mapping_cache) struct FileState {
     pub(super) identity: FileIdentity,
     pub(in crate::mapping_cache) slots: Arc<SlotTable>,
     pub(in crate::mapping_cache) dirty: Arc<DirtyState>,
+    pub(super) current: Arc<CurrentDescriptor>,
     /// Range locks and length lock, shared by all caches of the process.
     pub(in crate::mapping_cache) registered: Arc<RegisteredFile>,
     /// Length and storage, shared by all caches of the process.
@@ -58,6 +60,7 @@ impl FileState {
             identity: status.identity,
             slots: Arc::new(SlotTable::new(Arc::clone(resources.budget.pool()))),
             dirty: Arc::default(),
+            current: Arc::default(),
             registered,
             storage,
             mappable: AtomicBool::new(true),
@@ -119,7 +122,8 @@ impl FileState {
 
     /// Keeps an idle descriptor for later copies.
     pub(super) fn keep(&self, access: Access, descriptor: Arc<File>) {
-        self.resources.fd_pool.keep(self.id, access, descriptor);
+        let fd_pool = &self.resources.fd_pool;
+        fd_pool.keep(self.id, access, descriptor, &self.current);
     }
 
     /// Unmaps the windows of a range that are not pinned. Visits no other window. Returns the

@@ -2,6 +2,7 @@
 
 mod cached_file;
 mod create_remove;
+mod current_descriptor;
 mod dirty_directories;
 mod dirty_state;
 mod errors;

@@ -27,14 +27,14 @@ impl<'a> WriteGuard<'a> {
     /// descriptor until then.
     pub(in crate::mapping_cache) fn continue_without_guard(self) -> &'a FileState {
         let state = self.state;
-        state.dirty.join();
+        state.dirty.join_without_descriptor();
         state
     }
 }
 
 impl Drop for WriteGuard<'_> {
     fn drop(&mut self) {
-        self.state.dirty.end();
+        self.state.dirty.end_with_descriptor();
     }
 }
 
@@ -60,6 +60,11 @@ impl CachedFile {
     /// Returns a descriptor that is already open.
     pub(in crate::mapping_cache) fn open_descriptor(&self, access: Access) -> Option<Arc<File>> {
         let state = self.opened_state()?;
+        if access == Access::ReadOnly
+            && let Some(file) = state.current.get()
+        {
+            return Some(file);
+        }
         let idle = self.resources.fd_pool.get(state.id, access);
         idle.or_else(|| state.dirty.file())
     }
@@ -176,6 +181,7 @@ impl CachedFile {
         };
         let (file, is_first) = state.dirty.begin(file);
         if is_first {
+            state.current.set(&file);
             fd_pool.add_dirty(state.id, &state.dirty);
         }
         Ok(WriteGuard { state, file })

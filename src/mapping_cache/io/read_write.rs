@@ -226,11 +226,23 @@ impl CachedFile {
                 Err(error) => return Err(self.io_error("read", error)),
             }
         }
+        if self.is_known_to_reach(offset + done as u64) {
+            return Ok(done);
+        }
         // A page that is truncated while the kernel copies it may be read as zeros. The length
         // after the copy decides.
         let present = statx::len(file).map_err(|e| self.io_error("query its length", e))?;
         // Lossless: at most `done`.
         Ok(present.saturating_sub(offset).min(done as u64) as usize)
+    }
+
+    /// Returns whether the file is at least this long without a query, since nothing else truncates
+    /// it. The caller holds a range lock, so this process does not truncate it either.
+    fn is_known_to_reach(&self, end: u64) -> bool {
+        self.options.is_exclusive
+            && self
+                .opened()
+                .is_some_and(|opened| end <= opened.storage.known_bytes())
     }
 
     fn write_step(&self, step: Step, buf: &[u8]) -> Result<(), MappingError> {
@@ -269,9 +281,11 @@ impl CachedFile {
         let WriteGuard { state, file } = &writing;
         let end = offset + buf.len() as u64;
         if end <= state.storage.known_bytes() && self.is_preallocated(state) {
-            let present = statx::len(file).map_err(|e| self.io_error("query its length", e))?;
-            if present < end {
-                return Err(self.too_short_error(state.storage.known_bytes(), present));
+            if !self.is_known_to_reach(end) {
+                let present = statx::len(file).map_err(|e| self.io_error("query its length", e))?;
+                if present < end {
+                    return Err(self.too_short_error(state.storage.known_bytes(), present));
+                }
             }
             return write_all(file, offset, buf)
                 .map_err(|error| self.storage_error("write", buf.len() as u64, error));

@@ -36,10 +36,8 @@ use crate::span::error::GroupError;
 pub struct GroupBuilder {
     root: PathBuf,
     cache: Option<MappingCache>,
-    options: FileOptions,
+    pub(in crate::span) options: FileOptions,
     allow_outside_root: bool,
-    /// Whether the caller promised exclusive use of the files (`assume_exclusive`).
-    pub(in crate::span) is_exclusive: bool,
     entries: Vec<Entry>,
 }
 
@@ -103,7 +101,6 @@ impl GroupBuilder {
             cache: None,
             options: FileOptions::default(),
             allow_outside_root: false,
-            is_exclusive: false,
             entries: Vec::new(),
         }
     }
@@ -212,7 +209,6 @@ impl GroupBuilder {
             root: Arc::from(absolute(&self.root)?),
             options: self.options,
             outside_root: self.allow_outside_root,
-            is_exclusive: self.is_exclusive,
         };
         for entry in self.entries {
             group.add(entry)?;

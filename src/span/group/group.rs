@@ -51,9 +51,6 @@ pub struct Group {
     pub(super) root: Arc<Path>,
     pub(in crate::span) options: FileOptions,
     pub(super) outside_root: bool,
-    /// Whether the caller promised exclusive use of the files
-    /// ([`assume_exclusive`](super::GroupBuilder::assume_exclusive)).
-    pub(in crate::span) is_exclusive: bool,
 }
 
 impl Group {
@@ -106,7 +103,7 @@ impl Group {
     /// Without it, methods such as [`Span::as_slice`](crate::span::Span::as_slice) panic.
     #[must_use]
     pub fn allows_slices(&self) -> bool {
-        self.is_exclusive
+        self.options.is_exclusive
     }
 
     /// Returns the mapping cache of the group.

@@ -98,7 +98,7 @@ impl<G: GroupHandle> Span<G> {
     fn check_transferred(&self, at: usize, len: usize) -> Result<(), GroupError> {
         let lost = |error: GroupError| GroupError::transfer(0, error.into());
         self.check_intact().map_err(lost)?;
-        if self.group.is_exclusive {
+        if self.group.options.is_exclusive {
             return Ok(());
         }
         let start = self.start + at as u64;

@@ -183,6 +183,9 @@ impl GroupBuilder {
     /// file, and nothing may truncate the file. This includes other processes and other code of
     /// this process. Otherwise the behaviour is undefined.
     ///
+    /// Copies rely on the guarantee too, and are faster: bytes may read as zeros if another process
+    /// truncates the file during the copy, and a write past the end of such a file extends it.
+    ///
     /// One file must be reached through one mount: the same file through an overlay and through its
     /// upper directory has two identities, and its locks do not exclude each other.
     ///
@@ -192,7 +195,7 @@ impl GroupBuilder {
     /// [SIGBUS handler](crate::mapping_cache::install_sigbus_handler) installed, such bytes read as
     /// zeros instead, and [`Span::check_intact`] reports them.
     pub unsafe fn assume_exclusive(mut self) -> Self {
-        self.is_exclusive = true;
+        self.options.is_exclusive = true;
         self
     }
 }
@@ -531,7 +534,7 @@ impl<G: GroupHandle> Span<G> {
     #[track_caller]
     pub(super) fn assert_slices_allowed(&self) {
         assert!(
-            self.group.is_exclusive,
+            self.group.options.is_exclusive,
             "this group does not allow slices of mapped memory: copy with `read_at`, or build the \
              group with `GroupBuilder::assume_exclusive`"
         );
