@@ -135,14 +135,16 @@ pub(crate) fn lock_range_timeout<'a, T>(
             Timeout::Copies | Timeout::None => return Err(busy.into_error()),
             Timeout::Until(deadline) => Some(deadline),
         };
+        // Checked before each sleep: an attempt that locked a part of its range wakes itself when it
+        // unlocks that part, and would never sleep until the deadline.
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return Err(busy.into_error());
+        }
         match &mut waiting {
             Some(waiting) if waiting.is_for(busy.table) => {
                 if !waiting.sleep(deadline) {
                     return Err(busy.into_error());
                 }
-            }
-            _ if deadline.is_some_and(|deadline| Instant::now() >= deadline) => {
-                return Err(busy.into_error());
             }
             // Counted as a waiter before the next attempt, so that no unlock is missed.
             other => {

@@ -93,12 +93,13 @@ pub(crate) fn concat<'s>(slices: impl Iterator<Item = &'s [u8]>) -> Vec<u8> {
 }
 
 impl<'m> Worker<'m> {
-    /// A span of a range for reading, its bytes, and its mark; `None` if it is refused.
+    /// A span of a range for reading and its bytes; `None` if it is refused. Callers drop the span
+    /// before the mark of the operation.
     pub(crate) fn span(
         &mut self,
         open: &OpenGroup,
         range: &Range<u64>,
-    ) -> Option<(Span<Arc<Group>>, Vec<u8>, Active<'m>)> {
+    ) -> Option<(Active<'m>, Span<Arc<Group>>, Vec<u8>)> {
         let active = self.active(Use::Span, open, range);
         let reading = self.reading(open, range);
         let timeout = Duration::from_micros(self.rng.below(3000));
@@ -117,7 +118,7 @@ impl<'m> Worker<'m> {
                     true,
                 );
                 self.count("span");
-                Some((span, bytes, active))
+                Some((active, span, bytes))
             }
             Err(error) => {
                 let allowed = Allowed {
@@ -136,7 +137,7 @@ impl<'m> Worker<'m> {
 
     pub(crate) fn keep_span(&mut self, open: &OpenGroup) {
         let range = self.any_range(open);
-        let Some((span, bytes, active)) = self.span(open, &range) else {
+        let Some((active, span, bytes)) = self.span(open, &range) else {
             return;
         };
         let held = if self.rng.percent(30) {

@@ -22,7 +22,7 @@ impl Worker<'_> {
         let piece = self.rng.below(pieces.count() as u64) as usize;
         let range = pieces.range(piece).expect("a piece");
         // The span keeps other threads from changing the bytes.
-        let Some((_span, bytes, _active)) = self.span(open, &range) else {
+        let Some((_active, _span, bytes)) = self.span(open, &range) else {
             return;
         };
         let mut expected = Sha1::default();
@@ -52,7 +52,7 @@ impl Worker<'_> {
 
     pub(crate) fn send(&mut self, open: &OpenGroup) {
         let range = self.any_range(open);
-        let Some((span, bytes, _active)) = self.span(open, &range) else {
+        let Some((_active, span, bytes)) = self.span(open, &range) else {
             return;
         };
         let way = self.rng.below(3);
@@ -82,7 +82,7 @@ impl Worker<'_> {
 
     pub(crate) fn next_data(&mut self, open: &OpenGroup) {
         let range = self.any_range(open);
-        let Some((_span, bytes, _active)) = self.span(open, &range) else {
+        let Some((_active, _span, bytes)) = self.span(open, &range) else {
             return;
         };
         let found = open

@@ -8,8 +8,6 @@ use super::stripe::Stripe;
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) kind: Kind,
-    /// Offset in the group.
-    pub(crate) start: u64,
     pub(crate) len: u64,
 }
 
@@ -67,7 +65,7 @@ impl Plan {
             self.add_unit(None, padding as usize, entry);
         }
         let len = self.len - start;
-        self.entries.push(Entry { kind, start, len });
+        self.entries.push(Entry { kind, len });
     }
 
     fn add_unit(&mut self, stripe: Option<usize>, len: usize, entry: usize) {
