@@ -15,7 +15,7 @@ mod building;
 #[cfg(feature = "bytes")]
 mod bytes_impls;
 mod closing;
-#[cfg(feature = "bytes")]
+#[cfg(all(feature = "bytes", feature = "rayon", feature = "tokio"))]
 mod concurrent_model;
 mod containment;
 mod content;

@@ -67,14 +67,6 @@ impl Scenario {
         }
     }
 
-    /// No span is left, and the budget was kept.
-    pub(crate) fn check_caches(&self) {
-        for cache in &self.caches {
-            let stats = cache.stats();
-            assert_eq!(stats.pinned_mappings, 0, "{stats:?}");
-        }
-    }
-
     /// Drops the groups, and checks that nothing of them is left.
     pub(crate) fn end(self) {
         let Self {
@@ -85,7 +77,7 @@ impl Scenario {
         } = self;
         drop(groups);
         for cache in &caches {
-            let stats = cache.stats();
+            let stats = cache.cache.stats();
             let left = (stats.mapped_bytes, stats.mappings, stats.pinned_mappings);
             assert_eq!(left, (0, 0, 0), "{stats:?}");
             let left = (stats.open_files, stats.dirty_files);

@@ -22,12 +22,19 @@ impl Worker<'_> {
         let active = self.active(Use::ReadCopy, open, &range);
         let reading = self.reading(open, &range);
         let mut buf = vec![0xEE; reading.len];
-        let is_exact = self.rng.percent(60);
-        let read = if is_exact {
-            let read = open.group.read_exact_at(range.start, &mut buf);
-            read.map(|()| buf.len())
-        } else {
-            open.group.read_at(range.start, &mut buf)
+        let read = match self.rng.below(10) {
+            0..5 => {
+                let read = open.group.read_exact_at(range.start, &mut buf);
+                read.map(|()| buf.len())
+            }
+            5 => {
+                let read = open.group.read_exact_async(range.clone());
+                self.runtime.block_on(read).map(|bytes| {
+                    buf = bytes;
+                    buf.len()
+                })
+            }
+            _ => open.group.read_at(range.start, &mut buf),
         };
         let what = format!("read of {range:?} of group {}", open.number);
         match read {

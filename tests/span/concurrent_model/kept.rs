@@ -103,10 +103,13 @@ impl<'m> Worker<'m> {
         let active = self.active(Use::Span, open, range);
         let reading = self.reading(open, range);
         let timeout = Duration::from_micros(self.rng.below(3000));
-        let span = if self.rng.percent(70) {
-            open.group.owned_span(range.clone())
-        } else {
-            open.group.owned_span_timeout(range.clone(), timeout)
+        let span = match self.rng.below(10) {
+            0..6 => open.group.owned_span(range.clone()),
+            6 => {
+                let span = open.group.owned_span_async(range.clone());
+                self.runtime.block_on(span)
+            }
+            _ => open.group.owned_span_timeout(range.clone(), timeout),
         };
         match span {
             Ok(span) => {
@@ -161,10 +164,13 @@ impl<'m> Worker<'m> {
         let active = self.active(Use::SpanMut, open, &range);
         let reading = self.reading(open, &range);
         let timeout = Duration::from_micros(self.rng.below(3000));
-        let span = if self.rng.percent(50) {
-            open.group.owned_span_mut(range.clone())
-        } else {
-            open.group.owned_span_mut_timeout(range.clone(), timeout)
+        let span = match self.rng.below(10) {
+            0..5 => open.group.owned_span_mut(range.clone()),
+            5 => {
+                let span = open.group.owned_span_mut_async(range.clone());
+                self.runtime.block_on(span)
+            }
+            _ => open.group.owned_span_mut_timeout(range.clone(), timeout),
         };
         let span = match span {
             Ok(span) => span,

@@ -89,6 +89,8 @@ impl Scenario {
                 let group = self.groups[rng.below(2) as usize].as_ref();
                 group.expect("open").sync_all().expect("sync_all");
             }
+            5 => self.hash_all(rng),
+            6 => self.assemble(rng),
             _ => {}
         }
     }

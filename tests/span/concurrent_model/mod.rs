@@ -29,6 +29,7 @@ mod reading;
 mod scenario;
 mod sockets;
 mod stripe;
+mod whole;
 mod worker;
 
 use std::time::{Duration, Instant};
@@ -107,7 +108,7 @@ fn scenario(seed: u64) -> Tally {
         } else {
             scenario.change_beside(ROUND, &mut rng);
         }
-        scenario.check_caches();
+        scenario.check_budgets();
         scenario.check_files();
         scenario.change_alone(&mut rng);
     }

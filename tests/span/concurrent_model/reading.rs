@@ -97,6 +97,9 @@ impl<'m> Reading<'m> {
                 continue;
             };
             let stripe = &self.model.stripes[before.stripe];
+            if !is_atomic && stripe.may_be_mixed(before.settled, part.range.start, read) {
+                continue;
+            }
             let found = stripe.matching(before.settled, part.range.start, read);
             match found[..] {
                 [] => panic!("{what}: {}", stripe.describe(part.range.start, read)),

@@ -30,11 +30,19 @@ struct Setting {
     policy: BudgetPolicy,
 }
 
+/// A cache and its budget.
+#[derive(Debug)]
+pub(crate) struct OpenCache {
+    pub(crate) cache: MappingCache,
+    pub(crate) policy: BudgetPolicy,
+    pub(crate) budget_bytes: u64,
+}
+
 #[derive(Debug)]
 pub(crate) struct Scenario {
     pub(crate) directory: TempDir,
     pub(crate) model: Model,
-    pub(crate) caches: Vec<MappingCache>,
+    pub(crate) caches: Vec<OpenCache>,
     /// Roots of the groups. The first group moves between two roots.
     pub(crate) roots: [PathBuf; 2],
     pub(crate) spare_root: PathBuf,
@@ -103,7 +111,7 @@ impl Scenario {
     }
 
     pub(crate) fn open(&mut self, group: usize) {
-        let cache = self.caches[group.min(self.caches.len() - 1)].clone();
+        let cache = self.caches[group.min(self.caches.len() - 1)].cache.clone();
         let entries = entries_of(&self.model, &self.model.plans[group]);
         let builder = Group::builder(&self.roots[group])
             .cache(&cache)
@@ -201,16 +209,20 @@ fn entries_of(model: &Model, plan: &Plan) -> Vec<Entry> {
     entries.collect()
 }
 
-fn new_cache(policy: BudgetPolicy, rng: &mut Rng) -> MappingCache {
+fn new_cache(policy: BudgetPolicy, rng: &mut Rng) -> OpenCache {
     let window_bytes = [4096, 4096, 8192, 65536][rng.below(4) as usize];
-    let windows = rng.below(4) + 1;
+    let budget_bytes = (rng.below(4) + 1) * window_bytes as u64;
     let options = CacheOptions::default()
         .window_bytes(window_bytes)
-        .budget_bytes(windows * window_bytes as u64)
+        .budget_bytes(budget_bytes)
         .budget_policy(policy)
         .descriptors_max([16, 64, 256, 1024][rng.below(4) as usize])
         .copy_method(COPY_PATHS[rng.below(3) as usize]);
-    MappingCache::new(options).expect("a cache")
+    OpenCache {
+        cache: MappingCache::new(options).expect("a cache"),
+        policy,
+        budget_bytes,
+    }
 }
 
 fn create_parent(path: &Path) {

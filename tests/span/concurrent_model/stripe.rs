@@ -100,6 +100,19 @@ impl Stripe {
             .collect()
     }
 
+    /// Whether each byte is that of any version since `since`, for bytes of several reads.
+    pub(crate) fn may_be_mixed(&self, since: u64, at: usize, bytes: &[u8]) -> bool {
+        let history = self.lock();
+        let recent = history.versions.iter().rev();
+        let recent = recent.take_while(|version| version.number >= since);
+        let part = at..at + bytes.len();
+        let versions: Vec<_> = recent
+            .map(|version| version.content.slice(part.clone()).bytes())
+            .collect();
+        let mut numbered = bytes.iter().enumerate();
+        numbered.all(|(at, byte)| versions.iter().any(|version| version[at] == *byte))
+    }
+
     /// The newest version that is not newer than this operation of the owner.
     pub(crate) fn last_until(&self, number: u64) -> u64 {
         let history = self.lock();

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fs::File, ops::Range, sync::Arc};
 
 use flatspan::span::{Group, GroupError};
+use tokio::runtime::{Builder, Runtime};
 
 use super::{
     activity::{Active, Use},
@@ -38,6 +39,7 @@ pub(crate) struct Worker<'m> {
     /// A file to send spans to, and to receive them from.
     pub(crate) scratch: File,
     pub(crate) sockets: Option<Sockets>,
+    pub(crate) runtime: Runtime,
     pub(crate) tally: Tally,
 }
 
@@ -53,6 +55,7 @@ impl<'m> Worker<'m> {
             kept: Vec::new(),
             scratch: tempfile::tempfile().expect("a file"),
             sockets: None,
+            runtime: Builder::new_current_thread().build().expect("a runtime"),
             tally: Tally::new(),
         }
     }
