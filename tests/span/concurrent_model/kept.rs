@@ -89,7 +89,10 @@ impl Kept<'_> {
 }
 
 pub(crate) fn concat<'s>(slices: impl Iterator<Item = &'s [u8]>) -> Vec<u8> {
-    slices.flatten().copied().collect()
+    slices.fold(Vec::new(), |mut bytes, slice| {
+        bytes.extend_from_slice(slice);
+        bytes
+    })
 }
 
 impl<'m> Worker<'m> {

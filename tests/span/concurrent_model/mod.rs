@@ -54,7 +54,7 @@ const ROUND: u64 = 150;
 const ROUNDS: u64 = 12;
 
 fn seconds() -> u64 {
-    number(SECONDS_VARIABLE).unwrap_or(if campaign::is_full() { 60 } else { 5 })
+    number(SECONDS_VARIABLE).unwrap_or_else(|| if campaign::is_full() { 60 } else { 5 })
 }
 
 #[test]
@@ -69,6 +69,7 @@ fn groups_agree_with_the_model_while_threads_use_them() {
         return;
     };
     done.assert_passed();
+    println!("{}", done.stderr);
 }
 
 /// Runs scenarios until the time has passed, at least one.

@@ -84,9 +84,10 @@ impl Model {
         self.files.push(File::new(path, home, is_shared));
         let is_mixed = rng.percent(35);
         for _ in 0..rng.below(6) {
-            let owner = match is_mixed && rng.percent(60) {
-                true => rng.below(self.threads as u64) as usize,
-                false => home,
+            let owner = if is_mixed && rng.percent(60) {
+                rng.below(self.threads as u64) as usize
+            } else {
+                home
             };
             let len = some_bytes(rng);
             self.add_stripe(number, owner, len);
