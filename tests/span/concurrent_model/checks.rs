@@ -3,22 +3,21 @@
 use std::{fs, io, path::Path};
 
 use super::{reading::Reading, scenario::Scenario};
-use crate::support::memory;
+use crate::support::{memory, temporary};
 
 /// Resources of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Resources {
     descriptors: usize,
-    /// Mappings of files below a directory for temporary files.
+    /// Mappings of files in directories of the tests.
     file_mappings: usize,
 }
 
 impl Resources {
     pub(crate) fn now() -> Self {
-        let directory = std::env::temp_dir();
         Self {
             descriptors: memory::descriptors(),
-            file_mappings: mappings_below(&directory).len(),
+            file_mappings: mappings_with(temporary::PREFIX).len(),
         }
     }
 }
@@ -84,18 +83,18 @@ impl Scenario {
             assert_eq!(left, (0, 0), "{stats:?}");
         }
         drop(caches);
-        let mapped = mappings_below(directory.path());
+        let mapped = mappings_with(directory.path().to_str().expect("UTF-8"));
         assert!(mapped.is_empty(), "still mapped: {mapped:?}");
         let open = descriptors_below(directory.path());
         assert!(open.is_empty(), "still open: {open:?}");
     }
 }
 
-fn mappings_below(directory: &Path) -> Vec<String> {
+/// Mappings of files whose path contains this.
+fn mappings_with(path: &str) -> Vec<String> {
     let maps = fs::read_to_string("/proc/self/maps").expect("maps");
-    let directory = directory.to_str().expect("UTF-8");
-    let below = maps.lines().filter(|line| line.contains(directory));
-    below.map(str::to_owned).collect()
+    let found = maps.lines().filter(|line| line.contains(path));
+    found.map(str::to_owned).collect()
 }
 
 fn descriptors_below(directory: &Path) -> Vec<String> {

@@ -53,7 +53,7 @@ pub(crate) struct Scenario {
 
 impl Scenario {
     pub(crate) fn new(rng: &mut Rng) -> Self {
-        let directory = support::temp_dir();
+        let directory = some_directory(rng);
         let threads = rng.below(7) as usize + 2;
         let files = rng.below(250) as usize + 50;
         let model = Model::new(threads, files, rng);
@@ -222,6 +222,17 @@ fn new_cache(policy: BudgetPolicy, rng: &mut Rng) -> OpenCache {
         cache: MappingCache::new(options).expect("a cache"),
         policy,
         budget_bytes,
+    }
+}
+
+/// A directory on the filesystem of the tests, or on tmpfs, which is faster and behaves differently.
+fn some_directory(rng: &mut Rng) -> TempDir {
+    let on_tmpfs = tempfile::Builder::new()
+        .prefix(support::temporary::PREFIX)
+        .tempdir_in("/dev/shm");
+    match on_tmpfs {
+        Ok(directory) if rng.percent(50) => directory,
+        _ => support::temp_dir(),
     }
 }
 
