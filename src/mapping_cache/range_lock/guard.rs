@@ -135,8 +135,8 @@ pub(crate) fn lock_range_timeout<'a, T>(
             Timeout::Copies | Timeout::None => return Err(busy.into_error()),
             Timeout::Until(deadline) => Some(deadline),
         };
-        // Checked before each sleep: an attempt that locked a part of its range wakes itself when it
-        // unlocks that part, and would never sleep until the deadline.
+        // Checked before each sleep: an attempt that locked a part of its range wakes itself when
+        // it unlocks that part, and would never sleep until the deadline.
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             return Err(busy.into_error());
         }

@@ -118,6 +118,7 @@ impl<'m> Worker<'m> {
             Ok(span) => {
                 let bytes = concat(span.slices());
                 assert_eq!(bytes.len(), reading.len);
+                self.assert_long_enough(open, range);
                 reading.check(
                     &format!("span of {range:?} of group {}", open.number),
                     &bytes,
@@ -138,6 +139,24 @@ impl<'m> Worker<'m> {
                 self.refused("span", allowed, &error);
                 None
             }
+        }
+    }
+
+    /// All bytes of a span exist while the span does.
+    #[track_caller]
+    fn assert_long_enough(&self, open: &OpenGroup, range: &Range<u64>) {
+        for part in self.model.plans[open.number].parts(range) {
+            let Some(stripe) = part.stripe else { continue };
+            let end = self.model.stripes[stripe].start + part.range.end as u64;
+            let actual = open
+                .group
+                .actual_bytes(part.entry)
+                .expect("the file exists");
+            assert!(
+                actual >= end,
+                "a span of {range:?} of group {} ends at byte {end} of a file of {actual} bytes",
+                open.number
+            );
         }
     }
 

@@ -29,6 +29,8 @@ impl Worker<'_> {
             1 => file.len,
             _ => file.fixed + self.rng.below(file.len - file.fixed + 1),
         };
+        // Windows that are mapped now must not be used past the new end.
+        self.span_end(number, file.len);
         let active = Active::new(Use::WriteCopy, [&file.activity]);
         let mut changes = Changes::new(model, model.next_number(self.me));
         for number in &file.stripes {
@@ -46,6 +48,8 @@ impl Worker<'_> {
                 changes.settle();
                 file.note_reaches(bytes);
                 self.count("set_file_len");
+                drop(active);
+                self.span_end(number, bytes);
             }
             Err(error) => {
                 let allowed = Allowed {
@@ -59,6 +63,27 @@ impl Worker<'_> {
                 if floor > 0 {
                     file.note_reaches(floor);
                 }
+            }
+        }
+    }
+
+    /// In every group, a span near this offset of a file.
+    fn span_end(&mut self, file: usize, offset: u64) {
+        let from = offset.saturating_sub(self.rng.below(6000));
+        let to = offset + self.rng.below(6000);
+        for open in self.groups.clone() {
+            let plan = &self.model.plans[open.number];
+            if let Some(entry) = plan.whole_entry(file)
+                && from < plan.entries[entry].len
+            {
+                let start = open
+                    .group
+                    .layout()
+                    .entry_range(entry)
+                    .expect("a file")
+                    .start;
+                let to = to.min(plan.entries[entry].len);
+                drop(self.span(&open, &(start + from..start + to)));
             }
         }
     }

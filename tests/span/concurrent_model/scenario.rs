@@ -225,7 +225,7 @@ fn new_cache(policy: BudgetPolicy, rng: &mut Rng) -> OpenCache {
     }
 }
 
-/// A directory on the filesystem of the tests, or on tmpfs, which is faster and behaves differently.
+/// A directory on the filesystem of the tests, or on tmpfs, which is faster.
 fn some_directory(rng: &mut Rng) -> TempDir {
     let on_tmpfs = tempfile::Builder::new()
         .prefix(support::temporary::PREFIX)
