@@ -16,8 +16,8 @@ pub(crate) fn scaled(full: u64) -> u64 {
     if is_full() { full } else { (full / 10).max(1) }
 }
 
-/// Returns 1, or `plain` without the variable: the distance between the elements that an
-/// enumeration visits.
+/// Returns 1, or `plain` without the variable: the distance between visited elements of an
+/// enumeration.
 pub(crate) fn step(plain: usize) -> usize {
     if is_full() { 1 } else { plain }
 }
