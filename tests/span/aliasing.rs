@@ -681,3 +681,25 @@ fn a_replacement_file_has_its_own_range_locks() {
     assert_eq!(file.metadata().expect("metadata").len(), FILE_BYTES);
     assert!(fs::read(&a).expect("read") == noise(5, FILE_BYTES as usize));
 }
+
+#[test]
+fn a_timeout_ends_while_a_later_window_of_the_range_is_locked() {
+    let directory = directory();
+    let a = directory.path().join("a");
+    let cache = small_cache(64, CopyMethod::Auto);
+    let group = Arc::new(group_of(&["a"], directory.path(), &cache));
+    let held = group
+        .span_mut(WINDOW_BYTES..WINDOW_BYTES + 1)
+        .expect("the range is unlocked");
+    // On a thread, since the request that this test guards against never ends.
+    let (ended, end) = mpsc::channel();
+    let waiter = Arc::clone(&group);
+    thread::spawn(move || {
+        let timeout = Duration::from_millis(20);
+        let range = WINDOW_BYTES - 1..WINDOW_BYTES + 1;
+        let refused = waiter.span_timeout(range, timeout).map(drop);
+        ended.send(refused).expect("the test waits");
+    });
+    assert_busy(end.recv_timeout(LONG).expect("the request ends"), &a);
+    drop(held);
+}

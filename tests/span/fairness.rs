@@ -24,8 +24,9 @@ const BLOCK: u64 = 16 << 10;
 const LONG: Duration = Duration::from_secs(60);
 
 /// Operations of other threads that may end during one operation of the tested thread, on average.
-/// The bound of 64 overtakings is tested in the lock table. Most of this number happens while the
-/// tested thread has lost the processor and does not wait. A thread that starves reaches any number.
+/// The bound of 64 overtakings is tested in the lock table. Most of these operations happen while
+/// the tested thread has lost the processor and does not wait. A thread that starves would let any
+/// number pass.
 const OVERTAKINGS: u64 = 20_000;
 
 fn group_of(paths: &[&str], file_bytes: u64, root: &Path, cache: &MappingCache) -> Group {

@@ -15,6 +15,8 @@ mod building;
 #[cfg(feature = "bytes")]
 mod bytes_impls;
 mod closing;
+#[cfg(all(feature = "bytes", feature = "rayon", feature = "tokio"))]
+mod concurrent_model;
 mod containment;
 mod content;
 mod cursor;

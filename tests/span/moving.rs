@@ -311,3 +311,32 @@ fn a_refused_move_beside_a_reader_leaves_the_files_in_place() {
     group.read_exact_at(0, &mut found).expect("a read");
     assert!(found == noise(1, FILE_BYTES));
 }
+
+#[test]
+fn spans_of_other_groups_do_not_keep_files_from_being_moved_and_moved_back() {
+    let mut scene = Scene::new(CopyMethod::Auto);
+    let (old, new) = (scene.path("old"), scene.path("new"));
+    let links = scene.path("links");
+    fs::create_dir(&links).expect("mkdir");
+    fs::hard_link(old.join("a"), links.join("a")).expect("a link");
+    let cache = small_cache(4, CopyMethod::Auto);
+    let other = Group::builder(&links)
+        .cache(&cache)
+        .access(Access::ReadWrite)
+        .file("a", FILE_BYTES as u64)
+        .open()
+        .expect("a group");
+    let mut span = other.span_mut(..100).expect("the range is unlocked");
+    // The last file cannot be moved, so the first one is moved back.
+    put(&new.join("d/e/c"), b"in the way");
+    scene
+        .group
+        .move_files_to(&new)
+        .expect_err("the file exists");
+    assert!(old.join("a").exists() && !new.join("a").exists());
+    fs::remove_file(new.join("d/e/c")).expect("removed");
+    scene.group.move_files_to(&new).expect("move_to");
+    span.write_at(0, &content()[..100]).expect("a write");
+    drop(span);
+    scene.assert_at(&new);
+}

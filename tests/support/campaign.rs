@@ -28,10 +28,16 @@ pub(crate) fn step(plain: usize) -> usize {
 ///
 /// Panics if the variable is not a number.
 pub(crate) fn count(variable: &str, full: u64) -> u64 {
-    match env::var(variable) {
-        Ok(text) => text
-            .parse()
-            .unwrap_or_else(|_| panic!("{variable} is not a number: {text}")),
-        Err(_) => scaled(full),
-    }
+    number(variable).unwrap_or_else(|| scaled(full))
+}
+
+/// Returns the number in `variable`, or `None` if it is not set.
+///
+/// # Panics
+///
+/// Panics if the variable is not a number.
+pub(crate) fn number(variable: &str) -> Option<u64> {
+    let text = env::var(variable).ok()?;
+    let number = text.parse();
+    Some(number.unwrap_or_else(|_| panic!("{variable} is not a number: {text}")))
 }

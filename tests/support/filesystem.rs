@@ -29,7 +29,7 @@ pub(crate) enum Kind {
     Btrfs,
 }
 
-/// No blocks are reserved for root, so that everything that statvfs(3) reports as free is available.
+/// No blocks are reserved for root: everything that statvfs(3) reports as free is available.
 const EXT4_ARGUMENTS: &[&str] = &["-q", "-F", "-m", "0", "-E", "nodiscard"];
 
 impl Kind {

@@ -1,5 +1,6 @@
 //! Renaming a file, and following it after a rename.
 
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -25,13 +26,17 @@ impl CachedFile {
     /// - [`MappingError::SyncFailed`] if the sync failed.
     pub fn rename_to(&mut self, location: Location) -> Result<bool, MappingError> {
         self.close()?;
-        // Keeps other caches from writing meanwhile: their writes would be lost with the old file.
-        let lock = match self.lock_for_copy(WHOLE_FILE, Sharing::Shared) {
-            Err(MappingError::NotFound { .. }) => None,
-            lock => lock?,
+        // A rename keeps the file, so range locks of other caches do not matter. It therefore also
+        // undoes an earlier one without waiting.
+        let renamed = match self.with_entries(&location, |_, old, new| rename::rename(old, new)) {
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+                // Keeps other caches from writing meanwhile: their writes would be lost with the
+                // old file.
+                let _lock = self.lock_for_copy(WHOLE_FILE, Sharing::Shared)?;
+                self.copy_to(&location)
+            }
+            renamed => renamed,
         };
-        let renamed = self.rename_or_copy(&location);
-        drop(lock);
         let existed = match renamed {
             Ok(()) => true,
             Err(error) if error.kind() == io::ErrorKind::NotFound => match self.actual_bytes() {
@@ -58,7 +63,20 @@ impl CachedFile {
         self.location = self.location.with_root(Arc::clone(to));
     }
 
-    fn rename_or_copy(&self, location: &Location) -> io::Result<()> {
+    fn copy_to(&self, location: &Location) -> io::Result<()> {
+        self.with_entries(location, |file, old, new| {
+            self.note_directory_of(location);
+            let sync_directories = || self.resources.directories.sync().map_err(io::Error::from);
+            rename::copy_over(file, old, new, sync_directories)
+        })
+    }
+
+    /// Moves the file by `act`, which gets the file and its old and new directory entry.
+    fn with_entries(
+        &self,
+        location: &Location,
+        act: impl FnOnce(&File, &DirectoryEntry<'_>, &DirectoryEntry<'_>) -> io::Result<()>,
+    ) -> io::Result<()> {
         // Opened first, so that no directories are created for a file that is missing.
         let file = self.location.open(false)?;
         let (old_directory, old_name) = self.location.parent()?;
@@ -72,15 +90,7 @@ impl CachedFile {
             directory: &new_directory,
             name: new_name,
         };
-        match rename::rename(&old, &new) {
-            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
-                self.note_directory_of(location);
-                let sync_directories =
-                    || self.resources.directories.sync().map_err(io::Error::from);
-                rename::copy_over(&file, &old, &new, sync_directories)?;
-            }
-            renamed => renamed?,
-        }
+        act(&file, &old, &new)?;
         self.note_directory_of(location);
         self.note_directory_of(&self.location);
         Ok(())
