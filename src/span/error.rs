@@ -22,6 +22,18 @@ pub enum GroupError {
         /// Length of the group, or of the span or piece that the range refers to, in bytes.
         group_bytes: u64,
     },
+    /// The range exceeds the entry.
+    #[error("range {range} exceeds entry {entry} ({}) of {entry_bytes} bytes", path.display())]
+    OutOfEntry {
+        /// Number of the entry.
+        entry: usize,
+        /// Path of the entry; empty for padding.
+        path: PathBuf,
+        /// The bounds as given, relative to the entry.
+        range: String,
+        /// Length of the entry in bytes.
+        entry_bytes: u64,
+    },
     /// The sum of the entry lengths exceeds 2^64 - 1 bytes.
     #[error("entry {entry}: the sum of the entry lengths exceeds 2^64 - 1 bytes")]
     LengthOverflow {
@@ -112,6 +124,7 @@ impl GroupError {
             Self::NoSuchEntry { .. } => io::ErrorKind::NotFound,
             Self::WriteToPadding { .. } => io::ErrorKind::PermissionDenied,
             Self::OutOfBounds { .. }
+            | Self::OutOfEntry { .. }
             | Self::LengthOverflow { .. }
             | Self::InvalidEntry { .. }
             | Self::InvalidArgument { .. } => io::ErrorKind::InvalidInput,

@@ -27,7 +27,7 @@ mod pieces;
 
 pub use error::GroupError;
 pub use group::{
-    Cursor, Entry, EntryInfo, EntryKind, Extent, Extents, Group, GroupBuilder, Layout,
+    Cursor, Entry, EntryHandle, EntryInfo, EntryKind, Extent, Extents, Group, GroupBuilder, Layout,
 };
 pub use guard::{GroupHandle, Span, SpanMut, ZeroCopySender};
 #[cfg(feature = "pieces")]

@@ -52,6 +52,7 @@ mod stress;
 mod syncing;
 mod truncation;
 mod unprivileged;
+mod vectored_io;
 #[cfg(feature = "rayon")]
 mod verifying;
 #[cfg(feature = "rayon")]

@@ -4,16 +4,46 @@
 //! below the present length of a file that another process extended meanwhile [I37].
 
 use std::fs::File;
+use std::io;
 use std::ops::Range;
 
 use super::cached_file::CachedFile;
 use super::file_state::FileState;
+use super::open::WriteGuard;
 use crate::mapping_cache::error::MappingError;
 use crate::mapping_cache::options::{Preallocation, PreallocationFallback, PreallocationStatus};
 use crate::sys::fallocate::{self, Coverage};
 use crate::sys::statx;
 
 impl CachedFile {
+    /// Creates the file if it is missing, whatever
+    /// [`FileOptions::create`](crate::mapping_cache::FileOptions::create) says, and extends it to
+    /// its declared length if it is shorter. Returns its length, which is larger if the file was
+    /// longer. Several threads, caches and processes may call this at the same time. No data is
+    /// lost.
+    ///
+    /// # Errors
+    ///
+    /// - [`MappingError::ReadOnly`] if the file is opened for reading only.
+    /// - [`MappingError::StorageFull`] if the filesystem is full.
+    /// - [`MappingError::FileTooShort`] if another process truncated the file.
+    /// - Any other error of opening or creating the file.
+    pub fn create_or_extend(&self) -> Result<u64, MappingError> {
+        match self.create_new() {
+            Err(MappingError::Io { source, .. })
+                if source.kind() == io::ErrorKind::AlreadyExists => {}
+            created => created?,
+        }
+        let writing = self.begin_write()?;
+        let WriteGuard { state, file } = &writing;
+        let _length = state.lock_length();
+        let present = self.checked_len(state, file)?;
+        if self.options.preallocation == Preallocation::Full {
+            self.preallocate_declared(state, file, present)?;
+        }
+        self.extend(state, file, present, self.declared_bytes)
+    }
+
     /// Prepares a window for stores. Extends the file to the end of the window or to its declared
     /// length, and preallocates storage as the options say. Returns the length of the file.
     pub(in crate::mapping_cache) fn prepare_for_stores(

@@ -5,9 +5,11 @@
 //! positioned I/O, which returns the exact error.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSlice, IoSliceMut};
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
+
+use rustix::io::{preadv, pwritev};
 
 use crate::mapping_cache::error::MappingError;
 use crate::mapping_cache::file::{CachedFile, FileState, WriteGuard};
@@ -39,7 +41,7 @@ impl CachedFile {
     pub(crate) fn read_locked(&self, offset: u64, buf: &mut [u8]) -> Result<usize, MappingError> {
         self.check_offset(offset, buf.len() as u64)?;
         if let Some(file) = self.descriptor_for_reading()? {
-            return self.read_from(&file, offset, buf);
+            return self.read_from(&file, offset, &mut [IoSliceMut::new(buf)]);
         }
         let mut done = 0;
         while done < buf.len() {
@@ -49,6 +51,33 @@ impl CachedFile {
                 Ok(copied) => {
                     done += copied;
                     if copied < step.len {
+                        break;
+                    }
+                }
+                Err(_) if done > 0 => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
+    }
+
+    /// Does the same as [`read_locked`](Self::read_locked) for several buffers, in order.
+    pub(crate) fn read_vectored_locked(
+        &self,
+        offset: u64,
+        bufs: &mut [IoSliceMut<'_>],
+    ) -> Result<usize, MappingError> {
+        let len: u64 = bufs.iter().map(|buf| buf.len() as u64).sum();
+        self.check_offset(offset, len)?;
+        if let Some(file) = self.descriptor_for_reading()? {
+            return self.read_from(&file, offset, bufs);
+        }
+        let mut done = 0;
+        for buf in bufs {
+            match self.read_locked(offset + done as u64, buf) {
+                Ok(copied) => {
+                    done += copied;
+                    if copied < buf.len() {
                         break;
                     }
                 }
@@ -82,16 +111,8 @@ impl CachedFile {
         if buf.is_empty() {
             return Ok(());
         }
-        let end = offset + buf.len() as u64;
-        // A write that extends the file is undone if the filesystem is full. Only a positioned
-        // write can be undone: no other thread has seen a mapping of the new part.
-        if self.resources.copy_path != CopyMethod::Mapped
-            || !self.may_map()
-            || self
-                .opened_state()
-                .is_none_or(|state| end > state.storage.known_bytes())
-        {
-            return self.write_positioned(offset, buf);
+        if !self.is_written_mapped(offset + buf.len() as u64) {
+            return self.write_positioned(offset, &mut [IoSlice::new(buf)]);
         }
         let mut done = 0;
         while done < buf.len() {
@@ -101,6 +122,41 @@ impl CachedFile {
             done += step.len;
         }
         Ok(())
+    }
+
+    /// Does the same as [`write_locked`](Self::write_locked) for several buffers, in order. `bufs`
+    /// is used up.
+    pub(crate) fn write_vectored_locked(
+        &self,
+        offset: u64,
+        bufs: &mut [IoSlice<'_>],
+    ) -> Result<(), MappingError> {
+        let len: u64 = bufs.iter().map(|buf| buf.len() as u64).sum();
+        self.check_offset(offset, len)?;
+        if len == 0 {
+            return Ok(());
+        }
+        if !self.is_written_mapped(offset + len) {
+            return self.write_positioned(offset, bufs);
+        }
+        let mut at = offset;
+        for buf in bufs {
+            self.write_locked(at, buf)?;
+            at += buf.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Returns whether a write up to `end` uses mappings.
+    ///
+    /// A write that extends the file is undone if the filesystem is full. Only a positioned write
+    /// can be undone: no other thread has seen a mapping of the new part.
+    fn is_written_mapped(&self, end: u64) -> bool {
+        self.resources.copy_path == CopyMethod::Mapped
+            && self.may_map()
+            && self
+                .opened_state()
+                .is_some_and(|state| end <= state.storage.known_bytes())
     }
 
     /// Reads bytes at `offset` from the page cache only (`RWF_NOWAIT` of `preadv2(2)`). Returns how
@@ -211,21 +267,20 @@ impl CachedFile {
 
     fn read_positioned(&self, offset: u64, buf: &mut [u8]) -> Result<usize, MappingError> {
         let (file, _) = self.descriptor(Access::ReadOnly)?;
-        self.read_from(&file, offset, buf)
+        self.read_from(&file, offset, &mut [IoSliceMut::new(buf)])
     }
 
-    fn read_from(&self, file: &File, offset: u64, buf: &mut [u8]) -> Result<usize, MappingError> {
+    fn read_from(
+        &self,
+        file: &File,
+        offset: u64,
+        bufs: &mut [IoSliceMut<'_>],
+    ) -> Result<usize, MappingError> {
         self.resources.counters.positioned_copies.add_one();
-        let mut done = 0;
-        while done < buf.len() {
-            match file.read_at(&mut buf[done..], offset + done as u64) {
-                Ok(0) => break,
-                Ok(copied) => done += copied,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) if done > 0 => break,
-                Err(error) => return Err(self.io_error("read", error)),
-            }
-        }
+        let done = match read_some(file, offset, bufs) {
+            (0, Err(error)) => return Err(self.io_error("read", error)),
+            (done, _) => done,
+        };
         if self.is_known_to_reach(offset + done as u64) {
             return Ok(done);
         }
@@ -255,7 +310,7 @@ impl CachedFile {
                 | MappingError::WindowPinned { .. }
                 | MappingError::BudgetExhausted { .. }
                 | MappingError::TooManyMappings { .. },
-            ) => return self.write_positioned(offset, buf),
+            ) => return self.write_positioned(offset, &mut [IoSlice::new(buf)]),
             Err(error) => return Err(error),
         };
         let mut copied = pin.copy_in(step.within, buf).unwrap_or(0);
@@ -264,22 +319,24 @@ impl CachedFile {
             copied = 0;
         }
         if copied < buf.len() {
-            return self.write_positioned(offset + copied as u64, &buf[copied..]);
+            let rest = &mut [IoSlice::new(&buf[copied..])];
+            return self.write_positioned(offset + copied as u64, rest);
         }
         // Stores past the end of the file within its last page are discarded without SIGBUS
         // (mmap(2)). The file was truncated, or was declared longer after its last page was mapped.
         // The positioned write extends it or returns the error.
         if self.actual_bytes()? < end {
-            return self.write_positioned(offset, buf);
+            return self.write_positioned(offset, &mut [IoSlice::new(buf)]);
         }
         Ok(())
     }
 
-    fn write_positioned(&self, offset: u64, buf: &[u8]) -> Result<(), MappingError> {
+    fn write_positioned(&self, offset: u64, bufs: &mut [IoSlice<'_>]) -> Result<(), MappingError> {
         self.resources.counters.positioned_copies.add_one();
         let writing = self.begin_write()?;
         let WriteGuard { state, file } = &writing;
-        let end = offset + buf.len() as u64;
+        let len: u64 = bufs.iter().map(|buf| buf.len() as u64).sum();
+        let end = offset + len;
         if end <= state.storage.known_bytes() && self.is_preallocated(state) {
             if !self.is_known_to_reach(end) {
                 let present = statx::len(file).map_err(|e| self.io_error("query its length", e))?;
@@ -287,10 +344,10 @@ impl CachedFile {
                     return Err(self.too_short_error(state.storage.known_bytes(), present));
                 }
             }
-            return write_all(file, offset, buf)
-                .map_err(|error| self.storage_error("write", buf.len() as u64, error));
+            let (_, written) = write_some(file, offset, bufs);
+            return written.map_err(|error| self.storage_error("write", len, error));
         }
-        self.write_extending(state, file, offset, buf)
+        self.write_extending(state, file, offset, bufs)
     }
 
     /// Extends the file by a write, under the length lock. Undoes it if the filesystem is full.
@@ -299,40 +356,77 @@ impl CachedFile {
         state: &FileState,
         file: &Arc<File>,
         offset: u64,
-        buf: &[u8],
+        bufs: &mut [IoSlice<'_>],
     ) -> Result<(), MappingError> {
+        let len: u64 = bufs.iter().map(|buf| buf.len() as u64).sum();
         let _length = state.lock_length();
         let before = self.checked_len(state, file)?;
         self.preallocate_declared(state, file, before)?;
         let before = statx::len(file).map_err(|e| self.io_error("query its length", e))?;
-        if let (written, Err(error)) = write_some(file, offset, buf) {
+        if let (written, Err(error)) = write_some(file, offset, bufs) {
             // Any other length was set by another process [I37].
             let ours = match written {
                 0 => before,
                 _ => before.max(offset + written as u64),
             };
             state.undo_growth(file, before, ours);
-            return Err(self.storage_error("write", buf.len() as u64, error));
+            return Err(self.storage_error("write", len, error));
         }
         if offset > before {
             state.storage.note_holes();
         }
-        state.storage.note_len(offset + buf.len() as u64);
+        state.storage.note_len(offset + len);
         Ok(())
     }
 }
 
-fn write_all(file: &File, offset: u64, buf: &[u8]) -> io::Result<()> {
-    write_some(file, offset, buf).1
-}
+/// Largest number of buffers of one system call (`IOV_MAX`).
+const IO_SLICES_MAX: usize = 1024;
 
 /// Writes until everything is written or an error occurs. Returns the number of written bytes.
-fn write_some(file: &File, offset: u64, buf: &[u8]) -> (usize, io::Result<()>) {
+fn write_some(file: &File, offset: u64, mut bufs: &mut [IoSlice<'_>]) -> (usize, io::Result<()>) {
     let mut done = 0;
-    while done < buf.len() {
-        match file.write_at(&buf[done..], offset + done as u64) {
+    // Removes empty buffers.
+    IoSlice::advance_slices(&mut bufs, 0);
+    while !bufs.is_empty() {
+        let at = offset + done as u64;
+        let batch = bufs.len().min(IO_SLICES_MAX);
+        let written = match &*bufs {
+            [only] => file.write_at(only, at),
+            several => pwritev(file, &several[..batch], at).map_err(io::Error::from),
+        };
+        match written {
             Ok(0) => return (done, Err(io::ErrorKind::WriteZero.into())),
-            Ok(copied) => done += copied,
+            Ok(copied) => {
+                done += copied;
+                IoSlice::advance_slices(&mut bufs, copied);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return (done, Err(error)),
+        }
+    }
+    (done, Ok(()))
+}
+
+/// Reads until everything is read, the file ends or an error occurs. Returns the number of read
+/// bytes.
+fn read_some(file: &File, offset: u64, mut bufs: &mut [IoSliceMut<'_>]) -> (usize, io::Result<()>) {
+    let mut done = 0;
+    // Removes empty buffers.
+    IoSliceMut::advance_slices(&mut bufs, 0);
+    while !bufs.is_empty() {
+        let at = offset + done as u64;
+        let batch = bufs.len().min(IO_SLICES_MAX);
+        let read = match &mut *bufs {
+            [only] => file.read_at(only, at),
+            several => preadv(file, &mut several[..batch], at).map_err(io::Error::from),
+        };
+        match read {
+            Ok(0) => break,
+            Ok(copied) => {
+                done += copied;
+                IoSliceMut::advance_slices(&mut bufs, copied);
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return (done, Err(error)),
         }

@@ -1,5 +1,6 @@
 //! Entries of a group and positioned I/O on one of them.
 
+use std::io::{IoSlice, IoSliceMut};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -94,6 +95,35 @@ impl GroupEntry {
         }
         buf.fill(0);
         Ok(buf.len())
+    }
+
+    /// Does the same as [`read`](Self::read) for several buffers, which are used up.
+    pub(super) fn read_vectored(
+        &self,
+        extent: Extent,
+        bufs: &mut [IoSliceMut<'_>],
+    ) -> Result<usize, MappingError> {
+        if let Some((file, range)) = self.file_range(extent) {
+            return file.read_vectored_locked(range.start, bufs);
+        }
+        let mut filled = 0;
+        for buf in bufs {
+            buf.fill(0);
+            filled += buf.len();
+        }
+        Ok(filled)
+    }
+
+    /// Does the same as [`write`](Self::write) for several buffers, which are used up.
+    pub(super) fn write_vectored(
+        &self,
+        extent: Extent,
+        bufs: &mut [IoSlice<'_>],
+    ) -> Result<(), GroupError> {
+        if let Some((file, range)) = self.file_range(extent) {
+            return Ok(file.write_vectored_locked(range.start, bufs)?);
+        }
+        bufs.iter().try_for_each(|buf| self.write(extent, buf))
     }
 
     /// Writes an extent that the caller has locked. Padding accepts zeros, which it contains

@@ -20,6 +20,36 @@ impl Group {
         Ok(self.file_of(entry)?.create_new()?)
     }
 
+    /// Creates the file of an entry if it is missing, and extends it to its declared length if it is
+    /// shorter. Returns the length of the file, which is larger if the file was longer.
+    ///
+    /// Ignores [`GroupBuilder::create`](super::GroupBuilder::create). Any number of threads, groups
+    /// and processes may call this at the same time. Bytes that exist are kept; added bytes are a
+    /// hole unless the options of the group preallocate them.
+    ///
+    /// # Errors
+    ///
+    /// - [`GroupError::NoSuchEntry`] if the entry does not exist or is padding.
+    /// - [`GroupError::File`] if the group is read-only, the disk is full, or the file cannot be
+    ///   opened.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use flatspan::mapping_cache::Access;
+    /// use flatspan::span::Group;
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// # let root = directory.path();
+    /// let builder = Group::builder(root).access(Access::ReadWrite);
+    /// let group = builder.file("a", 1000).open()?;
+    /// assert_eq!(group.create_or_extend_file(0)?, 1000);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn create_or_extend_file(&self, entry: usize) -> Result<u64, GroupError> {
+        Ok(self.file_of(entry)?.create_or_extend()?)
+    }
+
     /// Returns the actual length of the file of an entry, in bytes. An entry that is a range of a
     /// file returns the length of the whole file.
     ///

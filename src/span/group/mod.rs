@@ -8,6 +8,7 @@ mod copy_locks;
 mod copy_range;
 mod cursor;
 mod entry;
+mod entry_handle;
 mod file_ops;
 mod flush_advise;
 mod group;
@@ -16,6 +17,7 @@ mod layout_changes;
 #[cfg(feature = "positioned-io")]
 mod positioned_io_impls;
 mod read_write;
+mod vectored_io;
 
 #[cfg(feature = "tokio")]
 pub use async_cursor::AsyncCursor;
@@ -23,5 +25,6 @@ pub use builder::{Entry, GroupBuilder};
 pub use cursor::Cursor;
 pub(super) use entry::EntryBody;
 pub use entry::{EntryInfo, EntryKind};
+pub use entry_handle::EntryHandle;
 pub use group::Group;
 pub use layout::{Extent, Extents, Layout};

@@ -1,10 +1,13 @@
 //! The operations of one thread on its share of the array, between two changes of shape.
 
-use std::ops::Range;
+use std::{
+    io::{IoSlice, IoSliceMut},
+    ops::Range,
+};
 
 use flatspan::{
     mapping_cache::{Advice, FlushMode, MappingError},
-    span::{Group, GroupError},
+    span::{EntryHandle, Group, GroupError},
 };
 
 use super::{
@@ -129,11 +132,17 @@ impl<'a> Worker<'a> {
         let expected = self.files.bytes(&range);
         let certain = self.files.certain(&range);
         let mut buf = vec![0xEE; expected.len()];
-        let read = if self.rng.percent(50) {
-            let exact = self.group.read_exact_at(range.start, &mut buf);
-            exact.map(|()| expected.len())
-        } else {
-            self.group.read_at(range.start, &mut buf)
+        let read = match self.rng.below(4) {
+            0 => self.group.read_at(range.start, &mut buf),
+            1 => {
+                let exact = self.group.read_exact_at(range.start, &mut buf);
+                exact.map(|()| expected.len())
+            }
+            2 => {
+                let exact = self.read_vectored(range.start, &mut buf);
+                exact.map(|()| expected.len())
+            }
+            _ => self.read_by_entry(&range, &mut buf),
         };
         match read {
             Ok(copied) => {
@@ -146,6 +155,50 @@ impl<'a> Worker<'a> {
                 self.check_short(&range, &error);
             }
         }
+    }
+
+    fn read_vectored(&mut self, offset: u64, buf: &mut [u8]) -> Result<(), GroupError> {
+        let mut bufs = Vec::new();
+        let mut rest = buf;
+        while !rest.is_empty() {
+            let (part, more) = rest.split_at_mut(part_len(&mut self.rng, rest.len()));
+            bufs.push(IoSliceMut::new(part));
+            rest = more;
+        }
+        self.group.read_exact_vectored_at(offset, &mut bufs)
+    }
+
+    /// Reads from the handle of the entry if the range is in one, otherwise from the group.
+    fn read_by_entry(&self, range: &Range<u64>, buf: &mut [u8]) -> Result<usize, GroupError> {
+        match self.entry_of(range) {
+            Some((entry, at)) => entry.read_exact_at(at, buf).map(|()| buf.len()),
+            None => self.group.read_at(range.start, buf),
+        }
+    }
+
+    fn entry_of(&self, range: &Range<u64>) -> Option<(EntryHandle<'_>, u64)> {
+        let mut extents = self
+            .group
+            .layout()
+            .extents(range.clone())
+            .expect("in bounds");
+        let only = extents.next()?;
+        if extents.next().is_some() {
+            return None;
+        }
+        let entry = self.group.entry(only.entry).expect("an entry");
+        Some((entry, only.offset))
+    }
+
+    fn write_vectored(&mut self, offset: u64, bytes: &[u8]) -> Result<(), GroupError> {
+        let mut bufs = Vec::new();
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let (part, more) = rest.split_at(part_len(&mut self.rng, rest.len()));
+            bufs.push(IoSlice::new(part));
+            rest = more;
+        }
+        self.group.write_all_vectored_at(offset, &bufs)
     }
 
     /// Asserts that the error names a file of the range that is shorter than the range needs.
@@ -189,7 +242,12 @@ impl<'a> Worker<'a> {
             at += part.len;
         }
         let refused = self.files.write(range.start, &bytes);
-        match (self.group.write_all_at(range.start, &bytes), refused) {
+        let written = match (self.rng.below(3), self.entry_of(range)) {
+            (0, _) => self.write_vectored(range.start, &bytes),
+            (1, Some((entry, at))) => entry.write_all_at(at, &bytes),
+            _ => self.group.write_all_at(range.start, &bytes),
+        };
+        match (written, refused) {
             (Ok(()), None) => {}
             (Err(GroupError::WriteToPadding { entry }), Some(refused)) if entry == refused => {
                 self.tally.refused_writes += 1;
@@ -251,4 +309,14 @@ pub(crate) fn assert_same(found: &[u8], expected: &[u8], offset: u64) {
             found.len()
         );
     }
+}
+
+/// Length of the next buffer of a vectored operation, at most `left`; sometimes zero.
+fn part_len(rng: &mut Rng, left: usize) -> usize {
+    let len = match rng.below(4) {
+        0 => 0,
+        1 => rng.below(10),
+        _ => rng.below(8000),
+    };
+    left.min(len as usize)
 }
