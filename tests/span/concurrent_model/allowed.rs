@@ -23,6 +23,9 @@ pub(crate) struct Allowed {
     pub(crate) pinned: bool,
     /// A window that must grow may be pinned: `WindowPinned`.
     pub(crate) grows: bool,
+    /// Pages that are locked may be truncated and added again before the error is made: an I/O error
+    /// of the kind `OutOfMemory`.
+    pub(crate) lost: bool,
     /// The file may exist: an I/O error of the kind `AlreadyExists`.
     pub(crate) exists: bool,
 }
@@ -46,6 +49,9 @@ impl Allowed {
             }
             E::Io { source, .. } if source.kind() == io::ErrorKind::AlreadyExists => {
                 ("AlreadyExists", self.exists)
+            }
+            E::Io { source, .. } if source.kind() == io::ErrorKind::OutOfMemory => {
+                ("OutOfMemory", self.lost)
             }
             _ => ("an error", false),
         };

@@ -50,6 +50,7 @@ impl Worker<'_> {
             let allowed = Allowed {
                 missing: reading.may_be_missing(),
                 short: locks && reading.may_be_short(),
+                lost: locks && reading.may_be_short(),
                 exhausted: locks && open.may_exhaust,
                 grows: locks,
                 ..Allowed::default()
