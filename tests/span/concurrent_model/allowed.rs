@@ -23,8 +23,8 @@ pub(crate) struct Allowed {
     pub(crate) pinned: bool,
     /// A window that must grow may be pinned: `WindowPinned`.
     pub(crate) grows: bool,
-    /// Pages that are locked may be truncated and added again before the error is made: an I/O error
-    /// of the kind `OutOfMemory`.
+    /// Pages that are locked may be truncated and added again before the error is made: an I/O
+    /// error of the kind `OutOfMemory`.
     pub(crate) lost: bool,
     /// The file may exist: an I/O error of the kind `AlreadyExists`.
     pub(crate) exists: bool,
