@@ -1,6 +1,9 @@
 //! Files that the group closes, so that another program may rename, delete or replace them.
 
-use std::fs;
+use std::{
+    fs,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use flatspan::{
     mapping_cache::{Access, CopyMethod, MappingError},
@@ -216,4 +219,46 @@ fn a_closed_file_is_unmapped_for_all_entries_and_groups() {
     group.close_file(0).expect("release_file");
     assert_eq!((cache.stats().mappings, cache.stats().open_files), (0, 0));
     other.read_exact_at(0, &mut buf).expect("all, mapped again");
+}
+
+#[test]
+fn a_file_beside_a_reader_is_removed_or_an_error() {
+    let directory = support::temp_dir();
+    let (root, links) = (directory.path().join("x"), directory.path().join("y"));
+    put(&links.join("a"), &noise(1, FILE_BYTES));
+    fs::create_dir(&root).expect("mkdir");
+    let cache = small_cache(16, CopyMethod::Auto);
+    let open = |root: &std::path::Path| {
+        let builder = Group::builder(root).cache(&cache).access(Access::ReadWrite);
+        // Two entries of the file: both are closed when it is removed.
+        let builder = builder.file("a", FILE_BYTES as u64);
+        builder
+            .file("a", FILE_BYTES as u64)
+            .open()
+            .expect("a group")
+    };
+    let (mut group, reader) = (open(&root), open(&links));
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !ended.load(Ordering::Relaxed) {
+                drop(reader.span(0..100));
+            }
+        });
+        for round in 0..5000 {
+            if !root.join("a").exists() {
+                fs::hard_link(links.join("a"), root.join("a")).expect("a link");
+            }
+            group
+                .read_exact_at(0, &mut [0; 2 * FILE_BYTES])
+                .expect("a read");
+            let removed = group.remove_file(0);
+            let is_left = root.join("a").exists();
+            if is_left == removed.is_ok() {
+                ended.store(true, Ordering::Relaxed);
+                panic!("round {round}: {removed:?}, and the file is left: {is_left}");
+            }
+        }
+        ended.store(true, Ordering::Relaxed);
+    });
 }

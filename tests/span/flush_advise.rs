@@ -8,7 +8,7 @@ use flatspan::{
 };
 
 use crate::{
-    content::{COPY_PATHS, missing, noise, put, small_cache},
+    content::{COPY_PATHS, missing, noise, put, short_file, small_cache},
     support,
 };
 
@@ -181,6 +181,19 @@ fn advice_for_a_missing_file_names_the_file() {
         let error = group.advise(.., advice).unwrap_err();
         assert_eq!(missing(error), directory.path().join("a"), "{advice:?}");
     }
+}
+
+#[test]
+fn locking_pages_past_the_end_of_a_file_reports_its_length() {
+    let directory = support::temp_dir();
+    let [first, second] = [(); 2].map(|()| small_cache(64, CopyMethod::Auto));
+    let [first, second] = [&first, &second].map(|cache| group(directory.path(), cache));
+    write_all(&first);
+    // The window is mapped while the other cache truncates the file.
+    drop(first.span(4096..8192).expect("a span"));
+    second.set_file_len(0, 4096).expect("truncated");
+    let error = first.advise(4096..8192, Advice::Lock).unwrap_err();
+    assert_eq!(short_file(error), (directory.path().join("a"), 8192, 4096));
 }
 
 #[test]

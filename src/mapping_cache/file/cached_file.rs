@@ -238,14 +238,21 @@ impl CachedFile {
     /// - [`MappingError::WindowPinned`] if a window is pinned.
     pub fn close_without_sync(&mut self) -> Result<(), MappingError> {
         self.unmap_and_close_idle()?;
+        self.forget();
+        Ok(())
+    }
+
+    /// Forgets the state of the file, which is closed or removed. Cannot fail, since a removal is
+    /// done: another handle may have windows mapped again.
+    pub(crate) fn forget(&mut self) {
         if let Some(Opened { state, .. }) = self.opened.take() {
+            self.resources.fd_pool.close_idle(state.id);
             // Accepts the length that the file has now, for all caches of the process.
             let _length = state.lock_length();
             state.storage.forget();
             // The next handle that opens the file gets a new state, even while others hold this.
             self.table.remove(&state);
         }
-        Ok(())
     }
 
     /// Returns whether the file is stored on a rotational device (sysfs `queue/rotational`).

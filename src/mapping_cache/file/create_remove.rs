@@ -62,6 +62,7 @@ impl CachedFile {
         drop(lock);
         removed.map_err(|source| self.io_error("remove", source))?;
         self.note_directory_of(&self.location);
-        self.close_without_sync()
+        self.forget();
+        Ok(())
     }
 }

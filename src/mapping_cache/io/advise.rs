@@ -124,8 +124,12 @@ impl CachedFile {
         let state = self.state()?;
         for step in self.steps(&range) {
             let pin = self.pin_covering(step.window, step.end(), Access::ReadOnly)?;
-            pin.lock(state, step.within, step.len)
-                .map_err(|source| self.io_error("lock pages in memory", source))?;
+            if let Err(source) = pin.lock(state, step.within, step.len) {
+                // The kernel reports missing pages as missing memory. Another cache may have
+                // truncated the file after the window was mapped.
+                self.must_reach(self.resources.windows.start(step.window) + step.end() as u64)?;
+                return Err(self.io_error("lock pages in memory", source));
+            }
         }
         Ok(())
     }

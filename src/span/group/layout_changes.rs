@@ -104,7 +104,7 @@ impl Group {
             first.remove()?;
         }
         for file in files {
-            file.close_without_sync()?;
+            file.forget();
         }
         Ok(())
     }

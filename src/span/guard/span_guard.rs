@@ -183,8 +183,8 @@ impl GroupBuilder {
     /// file, and nothing may truncate the file. This includes other processes and other code of
     /// this process. Otherwise the behaviour is undefined.
     ///
-    /// Copies rely on the guarantee too, and are faster: bytes may read as zeros if another process
-    /// truncates the file during the copy, and a write past the end of such a file extends it.
+    /// Copies rely on the guarantee too, and are faster. If another process truncates the file
+    /// during a copy, bytes may read as zeros. A write to a truncated file extends it.
     ///
     /// One file must be reached through one mount: the same file through an overlay and through its
     /// upper directory has two identities, and its locks do not exclude each other.

@@ -17,6 +17,9 @@ pub(crate) struct Allowed {
     pub(crate) exhausted: bool,
     /// A window that must be unmapped may be pinned: `WindowPinned`.
     pub(crate) pinned: bool,
+    /// Pages that are locked may be truncated and added again before the error is made: an I/O
+    /// error of the kind `OutOfMemory`.
+    pub(crate) lost: bool,
     /// The file may exist: an I/O error of the kind `AlreadyExists`.
     pub(crate) exists: bool,
 }
@@ -37,6 +40,9 @@ impl Allowed {
             E::WindowPinned { .. } => ("WindowPinned", self.pinned),
             E::Io { source, .. } if source.kind() == io::ErrorKind::AlreadyExists => {
                 ("AlreadyExists", self.exists)
+            }
+            E::Io { source, .. } if source.kind() == io::ErrorKind::OutOfMemory => {
+                ("OutOfMemory", self.lost)
             }
             _ => ("an error", false),
         };

@@ -5,6 +5,7 @@ use std::time::Duration;
 use flatspan::mapping_cache::{Advice, FlushMode};
 
 use super::{
+    activity::{Active, Use},
     allowed::Allowed,
     worker::{OpenGroup, Worker},
 };
@@ -50,6 +51,7 @@ impl Worker<'_> {
             let allowed = Allowed {
                 missing: reading.may_be_missing(),
                 short: locks && reading.may_be_short(),
+                lost: locks && reading.may_be_short(),
                 exhausted: locks && open.may_exhaust,
                 ..Allowed::default()
             };
@@ -90,6 +92,9 @@ impl Worker<'_> {
     }
 
     fn drop_page_cache(&mut self, open: &OpenGroup) {
+        // It unmaps all files, which counts as a copy.
+        let files = self.model.files.iter();
+        let _active = Active::new(Use::WriteCopy, files.map(|file| &file.activity));
         if let Err(error) = open.group.drop_page_cache() {
             let allowed = Allowed {
                 pinned: true,

@@ -96,7 +96,7 @@ impl Scenario {
     }
 }
 
-impl Changer<'_> {
+impl<'m> Changer<'m> {
     fn one(&mut self) {
         let entry = self.rng.below(self.model.plans[0].entries.len() as u64) as usize;
         match self.rng.below(100) {
@@ -161,7 +161,14 @@ impl Changer<'_> {
         }
     }
 
+    /// Closing may wait for copies of the file, and counts as one.
+    fn active(&self, entry: usize) -> Active<'m> {
+        let file = self.file_of(entry).map(|file| &self.model.files[file]);
+        Active::new(Use::WriteCopy, file.map(|file| &file.activity))
+    }
+
     fn close(&mut self, entry: usize) {
+        let _active = self.active(entry);
         match self.group.close_file(entry) {
             Ok(()) => self.count("close_file"),
             Err(GroupError::NoSuchEntry { .. }) if self.file_of(entry).is_none() => {}
@@ -170,6 +177,7 @@ impl Changer<'_> {
     }
 
     fn close_without_sync(&mut self, entry: usize) {
+        let _active = self.active(entry);
         match self.group.close_file_without_sync(entry) {
             Ok(()) => self.count("close_file_without_sync"),
             Err(GroupError::NoSuchEntry { .. }) if self.file_of(entry).is_none() => {}
@@ -216,6 +224,8 @@ impl Changer<'_> {
     }
 
     fn move_files(&mut self) {
+        let files = self.model.files.iter();
+        let _active = Active::new(Use::WriteCopy, files.map(|file| &file.activity));
         let result = self.group.move_files_to(&self.spare_root);
         let moved = format!("{result:?}");
         match result {
