@@ -5,16 +5,14 @@ use crate::mapping_cache::error::MappingError;
 use crate::mapping_cache::file::{CachedFile, FileState, Opened, Resources, WriteGuard};
 use crate::mapping_cache::options::Access;
 use crate::mapping_cache::stripe::Stripe;
-use crate::mapping_cache::window::{
-    Address, BlockId, PinBlock, PinPool, Refusal, TryPin, WindowSlots,
-};
+use crate::mapping_cache::window::{Address, PinBlock, PinPool, TryPin, WindowSlots};
 
 /// The result of a lookup in the slots of a window.
 enum Lookup<'a> {
     /// The mapping of this block is pinned.
     Hit(&'a PinBlock, Address),
     /// The mapping of this block ends before the needed byte, or has lost a page.
-    TooShort(BlockId),
+    TooShort(&'a PinBlock),
     Busy,
     Unmapped,
     Exhausted,
@@ -49,18 +47,21 @@ fn look_up_one(target: Target<'_>, needed: usize, access: Access) -> Lookup<'_> 
         TryPin::Empty => Lookup::Unmapped,
         TryPin::TooShort(block) => Lookup::TooShort(block),
         TryPin::Busy => Lookup::Busy,
-        TryPin::Undone(block, refusal) => refused(target.resources, block, refusal),
+        TryPin::Undone(block) => {
+            after_undone_pin(target.resources, block);
+            Lookup::Busy
+        }
+        TryPin::Exhausted(block) => {
+            after_undone_pin(target.resources, block);
+            Lookup::Exhausted
+        }
     }
 }
 
 #[cold]
 #[inline(never)]
-fn refused<'a>(resources: &Resources, block: &PinBlock, refusal: Refusal) -> Lookup<'a> {
+fn after_undone_pin(resources: &Resources, block: &PinBlock) {
     resources.budget.after_unpin(block, &resources.wait_table);
-    match refusal {
-        Refusal::Busy => Lookup::Busy,
-        Refusal::Exhausted => Lookup::Exhausted,
-    }
 }
 
 /// A window to be pinned.
@@ -241,7 +242,8 @@ impl CachedFile {
                 Lookup::Exhausted => return Err(self.window_pinned_error(window)),
                 Lookup::TooShort(block) => {
                     // A pinned mapping stays until its last unpin, beside the new one.
-                    resources.budget.evict(own, wait_table).is_none() && own.begin_replacing(block)
+                    resources.budget.evict(own, wait_table).is_none()
+                        && own.begin_replacing(block.id())
                 }
                 Lookup::Busy => {
                     resources.counters.waits.add_one();

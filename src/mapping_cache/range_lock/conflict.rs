@@ -11,8 +11,10 @@ pub(crate) enum LockKind {
     Guard,
 }
 
-/// The mode of a lock.
+/// The mode of a lock. A whole word, so that a token has no padding, which would be copied in odd
+/// parts (docs/benchmarks.md).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(usize)]
 pub(crate) enum Sharing {
     /// Other shared locks may overlap it.
     Shared,

@@ -16,4 +16,4 @@ pub(in crate::mapping_cache) use pin_block::{Address, BlockId, PinBlock};
 pub(in crate::mapping_cache) use pin_pool::PinPool;
 pub(in crate::mapping_cache) use slot_table::{SlotTable, WindowSlots};
 pub(in crate::mapping_cache) use wait_table::WaitTable;
-pub(in crate::mapping_cache) use window_slot::{Refusal, Slot, TryPin};
+pub(in crate::mapping_cache) use window_slot::{Slot, TryPin};

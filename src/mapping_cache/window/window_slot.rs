@@ -65,27 +65,24 @@ const READY: u64 = 0b010;
 const REPLACING: u64 = 0b011;
 const EVICTING: u64 = 0b100;
 
+/// The result of an attempt to pin a window.
+///
+/// All payloads start with a pointer, and so the value stays in registers. Beside a smaller payload
+/// the tag would be one byte, and the value would be stored in memory (docs/benchmarks.md).
 #[derive(Debug)]
 pub(in crate::mapping_cache) enum TryPin<'a> {
     /// Pinned. [`PinBlock::unpin`] with the same stripe unpins it.
     Hit(&'a PinBlock, Address),
     Empty,
     /// The mapping of this block is too short or has lost a page. The window must be mapped again.
-    TooShort(BlockId),
+    TooShort(&'a PinBlock),
     /// Another thread maps or unmaps this window.
     Busy,
-    /// The mapping of this block was pinned, and the pin was undone. The caller does the same as
-    /// after an unpin.
-    Undone(&'a PinBlock, Refusal),
-}
-
-/// The reason why a pin was undone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::mapping_cache) enum Refusal {
-    /// Another thread changed the slot.
-    Busy,
-    /// The pin count is at its limit.
-    Exhausted,
+    /// Another thread changed the slot. The mapping of this block was pinned, and the pin was
+    /// undone. The caller does the same as after an unpin.
+    Undone(&'a PinBlock),
+    /// The same, since the pin count is at its limit.
+    Exhausted(&'a PinBlock),
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -155,7 +152,7 @@ impl Slot {
         // Early loads that avoid a pin if the mapping is too short. The load below decides.
         if block.address().len < needed || block.is_poisoned() {
             return match before & STATE {
-                READY => TryPin::TooShort(id),
+                READY => TryPin::TooShort(block),
                 _ => TryPin::Busy,
             };
         }
@@ -173,12 +170,11 @@ impl Slot {
         // No memory was accessed under this pin.
         block.undo_pin(stripe);
         // The slot may have got a shorter mapping with the same block, which the next attempt sees.
-        let refusal = if is_same && added.is_too_many() {
-            Refusal::Exhausted
+        if is_same && added.is_too_many() {
+            TryPin::Exhausted(block)
         } else {
-            Refusal::Busy
-        };
-        TryPin::Undone(block, refusal)
+            TryPin::Undone(block)
+        }
     }
 
     /// Marks an empty window as being mapped by the caller. Returns `false` if it is not empty.

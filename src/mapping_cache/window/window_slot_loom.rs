@@ -94,7 +94,7 @@ impl Window {
     fn pin(&self, stripe: Stripe) -> Option<(&PinBlock, Address)> {
         match self.slot.try_pin(&self.pool, stripe, 1) {
             TryPin::Hit(block, address) => Some((block, address)),
-            TryPin::Undone(block, _) => {
+            TryPin::Undone(block) | TryPin::Exhausted(block) => {
                 self.after_unpin(block);
                 None
             }
@@ -246,7 +246,9 @@ fn loom_only_one_thread_maps_and_the_other_waits() {
                 }
                 TryPin::Busy => window.slot.wait_while_busy(&window.wait_table),
                 TryPin::Empty => {}
-                TryPin::Undone(..) | TryPin::TooShort(_) => panic!("no thread evicts"),
+                TryPin::Undone(_) | TryPin::Exhausted(_) | TryPin::TooShort(_) => {
+                    panic!("no thread evicts")
+                }
             }
         };
         let other = {
