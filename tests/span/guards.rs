@@ -431,11 +431,6 @@ fn slices_without_assume_exclusive_panic_in_the_caller_and_name_the_remedies() {
     thread_local! {
         static FILE: Cell<Option<String>> = const { Cell::new(None) };
     }
-    let others = panic::take_hook();
-    panic::set_hook(Box::new(move |info| {
-        FILE.set(info.location().map(|at| at.file().to_owned()));
-        others(info);
-    }));
     #[track_caller]
     fn panics(act: impl FnOnce()) {
         let payload = catch_unwind(AssertUnwindSafe(act)).expect_err("it must panic");
@@ -447,6 +442,11 @@ fn slices_without_assume_exclusive_panic_in_the_caller_and_name_the_remedies() {
         assert!(message.contains("copy with `read_at`"), "{message}");
         assert_eq!(FILE.take().as_deref(), Some(file!()));
     }
+    let others = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        FILE.set(info.location().map(|at| at.file().to_owned()));
+        others(info);
+    }));
     let directory = one_file(1, 10_000);
     let builder = Group::builder(directory.path()).existing_file("a");
     let group = builder.access(Access::ReadWrite).open().expect("a group");

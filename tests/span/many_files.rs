@@ -146,15 +146,15 @@ fn span_mut_over_2000_files_needs_no_more_descriptors_than_copies() {
     if !child::is_me(name) {
         return in_child(name, None);
     }
-    const FILES: usize = 2000;
+    let files = 2000;
     let directory = support::temp_dir();
     let group = Group::builder(directory.path())
         .access(Access::ReadWrite)
         .create(true)
-        .files((0..FILES).map(|file| (file.to_string(), 100)))
+        .files((0..files).map(|file| (file.to_string(), 100)))
         .open()
         .expect("a group");
-    let bytes: Vec<u8> = (0..FILES * 100).map(|byte| (byte % 251) as u8).collect();
+    let bytes: Vec<u8> = (0..files * 100).map(|byte| (byte % 251) as u8).collect();
     let mut span = group.span_mut(..).expect("a span");
     span.write_at(0, &bytes).expect("stores");
     group.sync_all().expect("a sync beside the span");

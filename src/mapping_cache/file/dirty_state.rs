@@ -165,8 +165,12 @@ impl DirtyState {
             state.dirty = false;
             (state.file.clone(), state.mappings.clone())
         };
-        let written = file.as_deref().map_or(Ok(()), File::sync_data);
-        let synced = written.and(mappings.sync());
+        // Both, so that each returns its error once.
+        let (written, mapped) = (
+            file.as_deref().map_or(Ok(()), File::sync_data),
+            mappings.sync(),
+        );
+        let synced = written.and(mapped);
         let mut state = self.lock();
         match synced {
             Ok(()) if state.dirty || state.writers > 0 => Ok(SyncOutcome::StillWriting),

@@ -51,7 +51,9 @@ impl UnsyncedMappings {
     pub(super) fn add(&mut self, file: &File) -> io::Result<()> {
         // The kernel refuses a mapping of zero bytes, and accepts one past the end of the file.
         let bytes = statx::len(file)?.max(1);
-        let bytes = usize::try_from(bytes).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        let Ok(bytes) = usize::try_from(bytes) else {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        };
         if self.0.last().is_some_and(|last| last.0.len() >= bytes) {
             return Ok(());
         }

@@ -160,7 +160,7 @@ mod tests {
     /// A request that was refused and waits.
     fn waiting(table: &LockTable, range: Range<u64>, sharing: Sharing) -> Waiter<'_> {
         let mut waiter = Waiter::new();
-        let refused = attempt(table, range, sharing, waiter.ticket()).unwrap_err();
+        let refused = attempt(table, range, sharing, waiter.ticket()).expect_err("a conflict");
         assert!(waiter.wait(&refused, None));
         waiter
     }
@@ -246,7 +246,8 @@ mod tests {
         let mut waiter = waiting(&table, 5..15, Sharing::Exclusive);
         overtake(&table, 12..20, Sharing::Shared);
         table.make_guard(held);
-        let refused = attempt(&table, 5..15, Sharing::Exclusive, waiter.ticket()).unwrap_err();
+        let refused =
+            attempt(&table, 5..15, Sharing::Exclusive, waiter.ticket()).expect_err("a conflict");
         assert!(!refused.conflict.only_copies);
         // The guard has woken it, so it does not sleep.
         assert!(waiter.wait(&refused, None));

@@ -20,8 +20,8 @@ impl Group {
         Ok(self.file_of(entry)?.create_new()?)
     }
 
-    /// Creates the file of an entry if it is missing, and extends it to its declared length if it is
-    /// shorter. Returns the length of the file, which is larger if the file was longer.
+    /// Creates the file of an entry if it is missing, and extends it to its declared length if it
+    /// is shorter. Returns the length of the file, which is larger if the file was longer.
     ///
     /// Ignores [`GroupBuilder::create`](super::GroupBuilder::create). Any number of threads, groups
     /// and processes may call this at the same time. Bytes that exist are kept; added bytes are a

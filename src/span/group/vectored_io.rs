@@ -43,8 +43,10 @@ impl Group {
         for extent in self.layout.extents(range)? {
             let mut parts = Vec::new();
             let mut left = extent.len;
-            while left > 0 {
-                let buf = rest.pop().expect("the range is as long as the buffers");
+            // The range is as long as the buffers.
+            while left > 0
+                && let Some(buf) = rest.pop()
+            {
                 // Lossless: at most the length of a buffer.
                 let (part, more) = buf.split_at_mut(left.min(buf.len() as u64) as usize);
                 left -= part.len() as u64;
@@ -91,8 +93,10 @@ impl Group {
         for extent in self.layout.extents(range)? {
             let mut parts = Vec::new();
             let mut left = extent.len;
-            while left > 0 {
-                let buf = rest.pop().expect("the range is as long as the buffers");
+            // The range is as long as the buffers.
+            while left > 0
+                && let Some(buf) = rest.pop()
+            {
                 // Lossless: at most the length of a buffer.
                 let (part, more) = buf.split_at(left.min(buf.len() as u64) as usize);
                 left -= part.len() as u64;
