@@ -141,12 +141,7 @@ impl TorrentStorage for GroupStorage {
     ) -> anyhow::Result<usize> {
         let len = bufs[0].len() + bufs[1].len();
         self.at(file_id, offset, len, |group, start| {
-            let mut next = start;
-            // About half of the blocks come in two parts, each of which is a write of its own.
-            for buf in bufs.iter().filter(|buf| !buf.is_empty()) {
-                group.write_all_at(next, buf)?;
-                next += buf.len() as u64;
-            }
+            group.write_all_vectored_at(start, &bufs)?;
             Ok(len)
         })
     }
