@@ -44,8 +44,9 @@ impl<'m> Active<'m> {
     pub(crate) fn new(kind: Use, files: impl IntoIterator<Item = &'m Activity>) -> Self {
         let files: Vec<_> = files.into_iter().collect();
         for file in &files {
-            file.begun[kind as usize].fetch_add(1, Ordering::SeqCst);
+            // In this order: `counts` must not find an operation that has begun and is not active.
             file.active[kind as usize].fetch_add(1, Ordering::SeqCst);
+            file.begun[kind as usize].fetch_add(1, Ordering::SeqCst);
         }
         let seen = files.iter().map(|file| file.counts()).collect();
         Self { kind, files, seen }
