@@ -83,7 +83,10 @@ impl Worker<'_> {
                     .expect("a file")
                     .start;
                 let to = to.min(plan.entries[entry].len);
-                drop(self.span(&open, &(start + from..start + to)));
+                if let Some((active, span, _)) = self.span(&open, &(start + from..start + to)) {
+                    drop(span);
+                    drop(active);
+                }
             }
         }
     }
